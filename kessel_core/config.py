@@ -1,0 +1,285 @@
+"""What can be configured, with its defaults: frozen classes, validated whole.
+
+`Config()` is a usable configuration. Reading files, environment and arguments is
+`kessel_core.configfile`'s matter, so that applications which build a `Config` by hand import
+neither click nor typed-settings. Each field carries its own check, and the loader uses the same
+ones; a check returns what is wrong, or None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from kessel_core.adapter import queue_name_problem
+from kessel_core.errors import InvalidConfig, Problem
+
+__all__ = [
+    "DEFAULT_ADAPTER",
+    "LOG_LEVELS",
+    "Config",
+    "DefaultError",
+    "JobsConfig",
+    "LoggingConfig",
+    "OnExpired",
+    "PluginsConfig",
+    "UnknownType",
+    "WorkerConfig",
+    "problems_of",
+]
+
+#: Durable, in one file, and needs no server: what `kessel` uses until told otherwise.
+DEFAULT_ADAPTER: Final = "sqlite:///kessel.db"
+
+LOG_LEVELS: Final = ("trace", "debug", "info", "warning", "error")
+
+Check = Callable[[object], str | None]
+T = TypeVar("T")
+
+
+class DefaultError(StrEnum):
+    """What an exception means that neither the handler nor the core declares transient."""
+
+    FATAL = "fatal"
+    TRANSIENT = "transient"
+
+
+class OnExpired(StrEnum):
+    """How a job that expired before it started is settled (S5)."""
+
+    COMMIT = "commit"
+    BURY = "bury"
+
+
+class UnknownType(StrEnum):
+    """What happens to a job whose type no handler is mapped to (S12)."""
+
+    BURY = "bury"
+    RETRY = "retry"
+
+
+# --- checks ------------------------------------------------------------------------------
+
+
+def _whole(lowest: int, highest: int) -> Check:
+    def check(value: object) -> str | None:
+        if isinstance(value, bool) or not isinstance(value, int):
+            return f"expected a whole number, got {value!r:.60}"
+        if not lowest <= value <= highest:
+            return f"expected a number from {lowest} to {highest}, got {value}"
+        return None
+
+    return check
+
+
+def _duration(lowest: timedelta) -> Check:
+    bound = "zero or more" if not lowest else f"{lowest.total_seconds():g} s or more"
+
+    def check(value: object) -> str | None:
+        if not isinstance(value, timedelta):
+            return f"expected a duration, got {value!r:.60}"
+        return None if value >= lowest else f"expected {bound}, got {value.total_seconds():g} s"
+
+    return check
+
+
+def _optional(check: Check) -> Check:
+    return lambda value: None if value is None else check(value)
+
+
+def _text(value: object) -> str | None:
+    if not isinstance(value, str):
+        return f"expected text, got {type(value).__name__}"
+    return None if value.strip() else "must not be blank"
+
+
+def _boolean(value: object) -> str | None:
+    return None if isinstance(value, bool) else f"expected true or false, got {value!r:.60}"
+
+
+def _one_of(*choices: str) -> Check:
+    def check(value: object) -> str | None:
+        return None if value in choices else f"expected one of {', '.join(choices)}; got {value!r:.60}"
+
+    return check
+
+
+def _names(check_one: Check = _text, *, at_least_one: bool = False) -> Check:
+    def check(value: object) -> str | None:
+        if not isinstance(value, tuple):
+            return f"expected a list of names, got {value!r:.60}"
+        if at_least_one and not value:
+            return "expected at least one name"
+        for name in value:
+            if (problem := check_one(name)) is not None:
+                return problem
+        doubles = sorted({name for name in value if value.count(name) > 1})
+        return f"{', '.join(map(repr, doubles))} given more than once" if doubles else None
+
+    return check
+
+
+def _table(value: object) -> str | None:
+    if not isinstance(value, Mapping):
+        return f"expected a table, got {type(value).__name__}"
+    return None if all(isinstance(key, str) for key in value) else "expected names as keys"
+
+
+def _table_of_tables(value: object) -> str | None:
+    if (problem := _table(value)) is not None:
+        return problem
+    assert isinstance(value, Mapping)
+    for key, inner in value.items():
+        if (problem := _table(inner)) is not None:
+            return f"{key}: {problem}"
+    return None
+
+
+def _handler_table(value: object) -> str | None:
+    if (problem := _table(value)) is not None:
+        return problem
+    assert isinstance(value, Mapping)
+    seen: dict[str, str] = {}
+    for key, target in value.items():
+        if not key.strip():
+            return "a job type must not be blank"
+        if key.strip() in seen:
+            return f"{seen[key.strip()]!r} and {key!r} are the same type, blanks around it do not count"
+        seen[key.strip()] = key
+        if not isinstance(target, str) or not target.strip():
+            return f"{key}: expected 'module:attribute' or the name of a plugin's handler"
+    return None
+
+
+def _option(default: T, check: Check) -> T:
+    field: T = attrs.field(default=default, metadata={"check": check})
+    return field
+
+
+def _tabled(check: Check) -> Any:
+    # Copied, so that a configuration cannot be changed through the caller's own dict.
+    return attrs.field(
+        factory=dict,
+        converter=lambda given: dict(given) if isinstance(given, Mapping) else given,
+        metadata={"check": check},
+    )
+
+
+# --- sections ----------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class WorkerConfig:
+    """How jobs are worked on: `[kessel.worker]`."""
+
+    #: Jobs that one process runs at the same time.
+    slots: int = _option(1, _whole(1, 10_000))
+    #: Worker processes; more than one run under a supervisor that replaces a dead one.
+    processes: int = _option(1, _whole(1, 1_000))
+    #: How long a stopping worker waits for its running jobs before it rolls them back.
+    grace: timedelta = _option(timedelta(seconds=30), _duration(timedelta(0)))
+    #: How often the lease of a running job is extended; unset: every third of the lease.
+    heartbeat: timedelta | None = _option(None, _optional(_duration(timedelta(milliseconds=10))))
+
+
+@attrs.frozen(kw_only=True)
+class JobsConfig:
+    """How the fate of a job is decided: `[kessel.jobs]`."""
+
+    #: Deliveries after which a job that still fails is buried; crashes count too.
+    max_attempts: int = _option(10, _whole(1, 1_000_000))
+    #: Longest pause before the first retry; it doubles with every further one.
+    retry_base: timedelta = _option(timedelta(seconds=1), _duration(timedelta(0)))
+    #: Longest pause before any retry.
+    retry_cap: timedelta = _option(timedelta(minutes=10), _duration(timedelta(0)))
+    #: What an undeclared exception means: `fatal` (bury) or `transient` (try again).
+    default_error: DefaultError = _option(DefaultError.FATAL, _one_of(*DefaultError))
+    #: What happens to a job that expired before it started: `commit` or `bury`.
+    on_expired: OnExpired = _option(OnExpired.COMMIT, _one_of(*OnExpired))
+    #: What happens to a job that has no handler: `bury`, or `retry` while a new version rolls out.
+    unknown_type: UnknownType = _option(UnknownType.BURY, _one_of(*UnknownType))
+
+
+@attrs.frozen(kw_only=True)
+class PluginsConfig:
+    """Which plugins take part: `[kessel.plugins]`."""
+
+    #: Plugins that are installed but must not be imported.
+    disabled: tuple[str, ...] = _option((), _names())
+    #: Plugins without which the application must not start (exit code 3).
+    required: tuple[str, ...] = _option((), _names())
+
+
+@attrs.frozen(kw_only=True)
+class LoggingConfig:
+    """What the command logs: `[kessel.logging]`."""
+
+    #: Least level that is printed: `trace`, `debug`, `info`, `warning` or `error`.
+    level: str = _option("info", _one_of(*LOG_LEVELS))
+    #: One JSON object a line instead of text for people.
+    json: bool = _option(False, _boolean)
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """The whole configuration: `[kessel]`.
+
+    Raises:
+        InvalidConfig: Values are wrong; every one is listed.
+    """
+
+    #: Where jobs are kept: a URL, or the name of an adapter that needs no URL.
+    adapter: str = _option(DEFAULT_ADAPTER, _text)
+    #: Further options of the adapter, beside those in its URL.
+    adapter_options: Mapping[str, Any] = _tabled(_table)
+    #: Queues that a worker serves, and that commands look at.
+    queues: tuple[str, ...] = _option(("default",), _names(queue_name_problem, at_least_one=True))
+    #: Middleware around every job, outermost first.
+    middleware: tuple[str, ...] = _option(("logging", "expiry"), _names())
+    #: Options of single middlewares: one table each, by the middleware's name.
+    middleware_options: Mapping[str, Mapping[str, Any]] = _tabled(_table_of_tables)
+    #: Job type -> `module:attribute`, or the name of a handler that a plugin offers.
+    handlers: Mapping[str, str] = _tabled(_handler_table)
+    #: How jobs are worked on.
+    worker: WorkerConfig = attrs.field(factory=WorkerConfig)
+    #: How the fate of a job is decided.
+    jobs: JobsConfig = attrs.field(factory=JobsConfig)
+    #: Which plugins take part.
+    plugins: PluginsConfig = attrs.field(factory=PluginsConfig)
+    #: What the command logs.
+    logging: LoggingConfig = attrs.field(factory=LoggingConfig)
+
+    def __attrs_post_init__(self) -> None:
+        if problems := list(problems_of(self)):
+            raise InvalidConfig(problems)
+
+
+def problems_of(section: attrs.AttrsInstance, prefix: str = "") -> Iterator[Problem]:
+    """Yield everything that is wrong with a section and the sections inside it."""
+    for field in attrs.fields(type(section)):
+        value = getattr(section, field.name)
+        path = f"{prefix}{field.name}"
+        check: Check | None = field.metadata.get("check")
+        if check is None:
+            yield from problems_of(value, f"{path}.")
+        elif (problem := check(value)) is not None:
+            yield Problem(path, problem)
+    yield from relations_broken(section, prefix)
+
+
+def relations_broken(section: object, prefix: str = "") -> Iterator[Problem]:
+    """Yield what is wrong between options that are each right alone."""
+    if isinstance(section, JobsConfig):
+        base, cap = section.retry_base, section.retry_cap
+        if isinstance(base, timedelta) and isinstance(cap, timedelta) and cap < base:
+            yield Problem(
+                f"{prefix}retry_cap",
+                f"must not be below retry_base ({base.total_seconds():g} s), got {cap.total_seconds():g} s",
+            )
+    elif isinstance(section, PluginsConfig):
+        for name in sorted({*section.disabled} & {*section.required}):
+            yield Problem(f"{prefix}required", f"{name!r} is also in {prefix}disabled")
