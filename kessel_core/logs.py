@@ -14,7 +14,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
-__all__ = ["TRACE", "HumanFormatter", "JsonFormatter", "configure"]
+__all__ = ["TRACE", "HumanFormatter", "JsonFormatter", "configure", "one_line"]
 
 #: Below `logging.DEBUG`.
 TRACE: Final = 5
@@ -35,7 +35,7 @@ def _message(record: logging.LogRecord) -> str:
         return f"{record.msg!r} (cannot be formatted: {exc})"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Keep whatever a job carries from starting a line of its own, or from moving the cursor."""
     if text.isprintable():
         return text
@@ -55,11 +55,11 @@ class HumanFormatter(logging.Formatter):
         level = f"{record.levelname:<7}"
         if self._colour and (code := _COLOURS.get(record.levelname)) is not None:
             level = f"\x1b[{code}m{level}\x1b[0m"
-        parts = [f"{when} {level} {record.name}: {_one_line(_message(record))}"]
+        parts = [f"{when} {level} {record.name}: {one_line(_message(record))}"]
         for key, value in _extras(record).items():
             text = str(value)
             plain = text.isprintable() and text and not set(text) & {" ", "=", '"'}
-            parts.append(f"{key}={text if plain else _one_line(repr(text))}")
+            parts.append(f"{key}={text if plain else one_line(repr(text))}")
         line = " ".join(parts)
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)

@@ -1,0 +1,181 @@
+"""`kessel buried`: list, show, kick and delete the jobs that were set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from kessel_core.adapter import JobState
+from kessel_core.cli.app import App, as_json, config_option, configured, pass_app
+from kessel_core.cli.output import body_value, emit, preview, table, when
+from kessel_core.cli.queues import confirm, job_fields
+from kessel_core.errors import DecodeError, UnknownJob
+
+if TYPE_CHECKING:
+    from kessel_core.adapter import QueueAdapter, StoredJob
+
+__all__ = ["buried"]
+
+# Adapters list at most what they are asked for; this is more than a person looks at.
+ALL = 1_000_000
+
+
+def _queue(command: Callable[..., None]) -> Callable[..., None]:
+    return config_option(
+        "-q", "--queue", path="queues", multiple=True, metavar="NAME",
+        help="Queue; may be repeated; default: the configured ones.",
+    )(command)  # fmt: skip
+
+
+@click.group()
+@configured
+def buried() -> None:
+    """List, show, kick or delete buried jobs.
+
+    A buried job failed for good, and waits for somebody to mend what is wrong: kick makes it
+    ready again, with all its attempts; delete removes it.
+    """
+
+
+@buried.command("list")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="How many per queue.")
+@as_json
+@_queue
+@configured
+@pass_app
+def list_(app: App, limit: int, as_json: bool) -> None:
+    """List the buried jobs with their reasons, oldest burial first."""
+    with app.adapter() as adapter:
+        jobs = [job for queue in app.config.queues for job in adapter.buried(queue, limit)]
+    if as_json:
+        emit([job_fields(job) for job in jobs])
+    elif not jobs:
+        click.echo(f"no buried job in {', '.join(app.config.queues)}")
+    else:
+        table(
+            ["id", "queue", "type", "reason", "#attempt", "buried", "message"],
+            [(j.id, j.queue, _type(j), j.reason, j.attempt, j.buried_at, preview(j.message, 80)) for j in jobs],
+        )
+
+
+@buried.command()
+@click.argument("job_id", metavar="ID")
+@as_json
+@_queue
+@configured
+@pass_app
+def show(app: App, job_id: str, as_json: bool) -> None:
+    """Show one buried job whole: why it is here, and what it holds."""
+    with app.adapter() as adapter:
+        job = _found(adapter, app.config.queues, job_id)
+    if as_json:
+        emit(job_fields(job))
+        return
+    import json
+
+    for name, value in (
+        ("id", job.id),
+        ("queue", job.queue),
+        ("reason", job.reason),
+        ("message", job.message),
+        ("attempt", job.attempt),
+        ("priority", job.priority),
+        ("enqueued", when(job.enqueued_at) if job.enqueued_at else None),
+        ("buried", when(job.buried_at) if job.buried_at else None),
+    ):
+        if value is not None:
+            click.echo(f"{name + ':':<10}{preview(value, 20_000)}")
+    content = body_value(job.body)
+    body = content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=True)
+    click.echo("body:")
+    for line in body.splitlines() or [""]:
+        click.echo(f"  {preview(line, 100_000)}")
+
+
+@buried.command()
+@click.argument("job_ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All buried jobs of the queues.")
+@as_json
+@_queue
+@configured
+@pass_app
+def kick(app: App, job_ids: tuple[str, ...], every: bool, as_json: bool) -> None:
+    """Make buried jobs ready again, with all their attempts."""
+    _check_choice(job_ids, every)
+    with app.adapter() as adapter:
+        _apply(adapter, app.config.queues, job_ids, every, adapter.kick, "kicked", as_json)
+
+
+@buried.command()
+@click.argument("job_ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All buried jobs of the queues.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask, with --all.")
+@as_json
+@_queue
+@configured
+@pass_app
+def delete(app: App, job_ids: tuple[str, ...], every: bool, yes: bool, as_json: bool) -> None:
+    """Remove buried jobs for good."""
+    _check_choice(job_ids, every)
+    with app.adapter() as adapter:
+        if every:
+            confirm(yes, lambda: f"Remove all buried jobs of {', '.join(app.config.queues)} for good?")
+        _apply(adapter, app.config.queues, job_ids, every, adapter.delete, "deleted", as_json)
+
+
+def _check_choice(job_ids: tuple[str, ...], every: bool) -> None:
+    if bool(job_ids) == every:
+        raise click.UsageError("give the ids of jobs, or --all")
+
+
+def _apply(
+    adapter: QueueAdapter,
+    queues: tuple[str, ...],
+    job_ids: tuple[str, ...],
+    every: bool,
+    operation: Callable[[str, str], None],
+    done: str,
+    as_json: bool,
+) -> None:
+    """Do it to each job; those that are gone are named, after the others were done."""
+    changed: list[str] = []
+    missing: list[str] = []
+    for queue in queues:
+        # Only buried jobs: `delete` of an adapter would also take a waiting one.
+        for job in adapter.buried(queue, ALL):
+            if every or job.id in job_ids:
+                try:
+                    operation(queue, job.id)
+                except UnknownJob:  # somebody else was faster
+                    missing.append(job.id)
+                else:
+                    changed.append(job.id)
+    missing.extend(job_id for job_id in job_ids if job_id not in changed and job_id not in missing)
+    if as_json:
+        emit({done: changed, "missing": missing})
+    else:
+        click.echo(f"{done} {len(changed):,} buried job{'' if len(changed) == 1 else 's'}")
+    if missing:
+        for job_id in missing:
+            click.echo(f"error: {UnknownJob(job_id, ', '.join(queues))}", err=True)
+        raise SystemExit(1)
+
+
+def _found(adapter: QueueAdapter, queues: tuple[str, ...], job_id: str) -> StoredJob:
+    for queue in queues:
+        for job in adapter.buried(queue, ALL):
+            if job.id == job_id:
+                return job
+    raise UnknownJob(job_id, ", ".join(queues))
+
+
+def _type(job: StoredJob) -> str:
+    from kessel_core.wire import decode
+
+    assert job.state is JobState.BURIED
+    try:
+        return preview(decode(job.body).type, 60)
+    except DecodeError:
+        return "(undecodable)"

@@ -1,0 +1,112 @@
+"""`kessel doctor`: looks at configuration, plugins, handlers and the backend, and gives advice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from kessel_core.adapter import DoctorContext, Finding, Level, Reach
+from kessel_core.cli.app import App, as_json, configured, pass_app
+from kessel_core.cli.output import emit, table
+from kessel_core.errors import InvalidConfig, KesselError
+
+if TYPE_CHECKING:
+    from kessel_core.manager import JobManager
+
+__all__ = ["doctor"]
+
+
+@click.command()
+@as_json
+@configured
+@pass_app
+def doctor(app: App, as_json: bool) -> None:
+    """Look for what is wrong, and say what to do.
+
+    Exits with 1 if anything is an error.
+    """
+    findings = list(_findings(app))
+    if as_json:
+        emit(
+            [
+                {"level": f.level.value, "subject": f.subject, "detail": f.detail, "advice": f.advice}
+                for f in findings
+            ]
+        )
+    else:
+        table(["", "looked at", "found", "what to do"], [(f.level, f.subject, f.detail, f.advice) for f in findings])
+    if any(finding.level is Level.ERROR for finding in findings):
+        raise SystemExit(1)
+
+
+def _findings(app: App) -> Iterator[Finding]:
+    try:
+        loaded = app.loaded
+    except InvalidConfig as exc:
+        for problem in exc.problems:
+            yield Finding(Level.ERROR, "configuration", str(problem), "mend it; `kessel config` shows all options")
+        return
+    yield Finding(Level.OK, "configuration", f"read from {loaded.file}" if loaded.file else "no file, defaults")
+    yield from _plugin_findings(app)
+    # Each step only if the one before went well; a failure is a finding, never a traceback.
+    try:
+        manager = app.manager()
+    except KesselError as exc:
+        yield Finding(Level.ERROR, "application", str(exc), "`kessel plugins` tells more")
+        return
+    yield from _safely("handlers", lambda: _handler_findings(manager))
+    yield from _safely("adapter", lambda: _adapter_findings(app, manager))
+
+
+def _safely(subject: str, look: Callable[[], list[Finding]]) -> list[Finding]:
+    try:
+        return look()
+    except KesselError as exc:
+        return [Finding(Level.ERROR, subject, str(exc), "check the address, and that the backend runs")]
+
+
+def _plugin_findings(app: App) -> Iterator[Finding]:
+    required = app.config.plugins.required
+    active = 0
+    for status in app.any_plugins.report:
+        if str(status.status) == "active":
+            active += 1
+            for warning in status.warnings:
+                yield Finding(Level.WARNING, f"plugin {status.name}", warning, "tell its author")
+        elif str(status.status) != "disabled":
+            level = Level.ERROR if status.name in required else Level.WARNING
+            owner = f"{status.distribution}: " if status.distribution else ""
+            yield Finding(
+                level, f"plugin {status.name}", f"{owner}{status.status}, {status.why}",
+                "mend or uninstall it, or name it in plugins.disabled",
+            )  # fmt: skip
+    yield Finding(Level.OK, "plugins", f"{active} active")
+
+
+def _handler_findings(manager: JobManager) -> list[Finding]:
+    types = sorted(manager.registry.types())
+    if types:
+        return [Finding(Level.OK, "handlers", f"{len(types)}: {', '.join(types)}")]
+    advice = "map types in [kessel.handlers], or install a plugin with handlers"
+    return [Finding(Level.WARNING, "handlers", "no job type has a handler: a worker would bury every job", advice)]
+
+
+def _adapter_findings(app: App, manager: JobManager) -> list[Finding]:
+    context = DoctorContext(
+        queues=app.config.queues,
+        types=frozenset(manager.registry.types()),
+        grace=app.config.worker.grace,
+    )
+    with manager:
+        adapter = manager.adapter
+        found = adapter.doctor(context)
+        if adapter.capabilities.reach is Reach.PROCESS:
+            found.append(
+                Finding(
+                    Level.WARNING, "adapter", f"the jobs of {adapter.name!r} are seen by one process only",
+                    "use an adapter that others can reach, such as sqlite:///kessel.db",
+                )
+            )  # fmt: skip
+    return found

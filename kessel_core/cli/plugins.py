@@ -1,0 +1,234 @@
+"""`kessel plugins`, `adapters`, `hooks`, `middleware`: what is installed and how it fits together.
+
+These work with any number of broken plugins: that is when they are needed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+
+from kessel_core.cli.app import KNOWN_SCHEMES, App, as_json, configured, pass_app
+from kessel_core.cli.output import emit, preview, table
+from kessel_core.errors import ConfigError, PluginError
+
+if TYPE_CHECKING:
+    from kessel_core.plugins import Plugins, PluginStatus
+
+__all__ = ["adapters", "hooks", "middleware", "plugins"]
+
+
+# --- plugins -------------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--check", is_flag=True, help="Exit with 3 if a NAME, or what the configuration names, is not usable.")
+@click.option("--requirements", is_flag=True, help="Print the distributions as lines for pip.")
+@as_json
+@configured
+@pass_app
+def plugins(app: App, names: tuple[str, ...], check: bool, requirements: bool, as_json: bool) -> None:
+    """List the plugins and what is wrong with them."""
+    found = app.any_plugins
+    report = [status for status in found.report if not names or status.name in names]
+    if requirements:
+        _print_requirements(report)
+    elif as_json:
+        emit([_fields(status) for status in report])
+    else:
+        table(
+            ["plugin", "distribution", "version", "status", "hooks", "remark"],
+            [
+                (s.name, s.distribution, s.version, s.status, ", ".join(_short(h) for h in s.hooks), _remark(s))
+                for s in report
+            ],
+        )
+    if check:
+        _check(app, found, names)
+
+
+def _print_requirements(report: list[PluginStatus]) -> None:
+    lines = {f"{s.distribution}=={s.version}" for s in report if s.distribution and s.version}
+    for line in sorted(lines):
+        click.echo(line)
+
+
+def _fields(status: PluginStatus) -> dict[str, object]:
+    return {
+        "name": status.name,
+        "distribution": status.distribution,
+        "version": status.version,
+        "module": status.module,
+        "status": str(status.status),
+        "why": status.why,
+        "hooks": list(status.hooks),
+        "warnings": list(status.warnings),
+    }
+
+
+def _short(hook: str) -> str:
+    return hook.removeprefix("kessel_")
+
+
+def _remark(status: PluginStatus) -> str:
+    return "; ".join(preview(text, 500) for text in (status.why, *status.warnings) if text)
+
+
+def _check(app: App, found: Plugins, names: tuple[str, ...]) -> None:
+    problems = list(_unusable(app, found, names))
+    for problem in problems:
+        click.echo(f"error: {problem}", err=True)
+    if problems:
+        raise SystemExit(3)
+
+
+def _unusable(app: App, found: Plugins, names: tuple[str, ...]) -> Iterator[str]:
+    """Yield what is not usable of what was named: by argument, or by the configuration."""
+    by_name = {status.name: status for status in found.report}
+    for name in dict.fromkeys((*names, *app.config.plugins.required)):
+        status = by_name.get(name)
+        if status is None:
+            yield str(PluginError(name, "no installed distribution has a plugin of this name"))
+        elif str(status.status) != "active":
+            yield str(PluginError(name, f"{status.status}: {status.why}", status.distribution))
+    if names:
+        return
+    if (problem := adapter_problem(app, found)) is not None:
+        yield problem
+    try:
+        found.middleware(app.config.middleware, app.config.middleware_options)
+    except ConfigError as exc:
+        yield str(exc)
+
+
+def adapter_problem(app: App, found: Plugins) -> str | None:
+    """Say why the configured adapter cannot be opened, without opening it."""
+    scheme = app.config.adapter.partition("://")[0]
+    if any(scheme in (spec.name, *spec.schemes) for spec in found.adapters().values()):
+        return None
+    hint = f"; run: pip install {KNOWN_SCHEMES[scheme]}" if scheme in KNOWN_SCHEMES else ""
+    return f"no usable plugin opens the adapter {scheme!r}{hint}"
+
+
+# --- adapters ------------------------------------------------------------------------------
+
+
+@click.command()
+@as_json
+@configured
+@pass_app
+def adapters(app: App, as_json: bool) -> None:
+    """List the queue adapters and their options."""
+    found = app.any_plugins
+    app.warn_of_plugins(found)
+    specs = [spec for _, spec in sorted(found.adapters().items())]
+    if as_json:
+        emit(
+            [
+                {
+                    "name": spec.name,
+                    "schemes": list(spec.schemes),
+                    "summary": spec.summary,
+                    "options": {name: {"type": kind, "default": text} for name, kind, text in _options(spec.options)},
+                }
+                for spec in specs
+            ]
+        )
+        return
+    if not specs:
+        click.echo("no adapter is installed; run: pip install kessel-sqlite")
+    for spec in specs:
+        click.echo(f"{spec.name}: {preview(spec.summary, 200)}")
+        click.echo(f"  URLs:    {', '.join(f'{scheme}://' for scheme in spec.schemes)}")
+        for index, (name, kind, default) in enumerate(_options(spec.options)):
+            click.echo(f"  {'options:' if index == 0 else '':<8} {name} ({kind}), default {default}")
+
+
+def _options(options: type) -> Iterator[tuple[str, str, str]]:
+    """Yield name, type and default of each option, as text."""
+    from kessel_core.configfile import is_secret, shown
+
+    if not attrs.has(options):
+        return
+    for field in attrs.fields(options):
+        kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
+        if field.default is attrs.NOTHING:
+            text = "none: must be given"
+        elif isinstance(field.default, attrs.Factory):  # type: ignore[arg-type]  # a class at run time
+            text = "computed"
+        else:
+            text = f"{shown(field.name, field.default)}"
+        yield field.name, f"{kind}{', secret' if is_secret(field.name) else ''}", text
+
+
+# --- hooks ---------------------------------------------------------------------------------
+
+
+@click.command()
+@as_json
+@configured
+@pass_app
+def hooks(app: App, as_json: bool) -> None:
+    """List the hooks and who implements them."""
+    from kessel_core import hookspecs
+
+    found = app.any_plugins
+    app.warn_of_plugins(found)
+    rows: list[dict[str, Any]] = []
+    for name, spec in vars(hookspecs).items():
+        if name.startswith("kessel_") and callable(spec):
+            caller = getattr(found.manager.hook, name)
+            rows.append(
+                {
+                    "hook": name,
+                    "arguments": list(inspect.signature(spec).parameters),
+                    "summary": (inspect.getdoc(spec) or "").partition("\n")[0],
+                    # pluggy lists them in the order of registration; they are called last first.
+                    "plugins": [impl.plugin_name for impl in reversed(caller.get_hookimpls())],
+                }
+            )
+    if as_json:
+        emit(rows)
+        return
+    table(
+        ["hook", "plugins, first called first", "what it is for"],
+        [
+            (f"{row['hook']}({', '.join(row['arguments'])})", ", ".join(row["plugins"]), row["summary"])
+            for row in rows
+        ],
+    )
+
+
+# --- middleware ----------------------------------------------------------------------------
+
+
+@click.command()
+@as_json
+@configured
+@pass_app
+def middleware(app: App, as_json: bool) -> None:
+    """Show what goes around every job, outermost first, and where it comes from."""
+    found = app.any_plugins
+    app.warn_of_plugins(found)
+    origin = app.loaded.origins["middleware"]
+    chain = found.middleware(app.config.middleware, app.config.middleware_options)
+    if as_json:
+        emit({"origin": str(origin), "middleware": [_link(link) for link in chain]})
+        return
+    click.echo(f"order from: {origin}")
+    table(
+        ["#", "middleware", "from"],
+        [(index, link["name"], link["origin"]) for index, link in enumerate(map(_link, chain), 1)],
+    )
+
+
+def _link(link: Any) -> dict[str, str]:
+    """Return name and origin of one resolved middleware."""
+    if isinstance(link, tuple):
+        return {"name": str(link[0]), "origin": str(link[1])}
+    return {"name": str(link.name), "origin": str(link.origin)}

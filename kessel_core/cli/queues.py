@@ -1,0 +1,169 @@
+"""`kessel stats`, `peek` and `purge`: what an operator sees and does of whole queues."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+
+from kessel_core.adapter import JobState, queue_name_problem
+from kessel_core.cli.app import App, as_json, configured, pass_app
+from kessel_core.cli.output import body_value, emit, iso, preview, table
+from kessel_core.errors import DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kessel_core.adapter import QueueAdapter, StoredJob
+
+__all__ = ["job_fields", "job_rows", "peek", "purge", "queue_argument", "stats"]
+
+
+class QueueName(click.ParamType):
+    """A queue's name, checked before anything is opened."""
+
+    name = "queue"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name, or fail with what is wrong with it."""
+        if (problem := queue_name_problem(value)) is not None:
+            self.fail(problem, param, ctx)
+        return value
+
+
+def queue_argument(**settings: Any) -> Any:
+    """Make an argument that takes the name of a queue."""
+    return click.argument("queue", type=QueueName(), **settings)
+
+
+# --- stats ---------------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("queues", type=QueueName(), nargs=-1, metavar="[QUEUE]...")
+@as_json
+@configured
+@pass_app
+def stats(app: App, queues: tuple[str, ...], as_json: bool) -> None:
+    """Count the jobs of each queue by state.
+
+    Without QUEUE: those that are configured, and all others that the adapter knows.
+    """
+    with app.adapter() as adapter:
+        names = queues or tuple(dict.fromkeys([*app.config.queues, *adapter.queues()]))
+        counts = [adapter.stats(name) for name in names]
+        exact = adapter.capabilities.counts
+    if as_json:
+        emit([attrs.asdict(count) | {"total": count.total, "paused": _seconds(count.paused)} for count in counts])
+        return
+    columns = ["queue", "#ready", "#delayed", "#reserved", "#buried", "#total", "paused"]
+    table(
+        columns,
+        [
+            (c.queue, c.ready, c.delayed, c.reserved, c.buried, c.total, f"{c.paused}" if c.paused else "")
+            for c in counts
+        ],
+    )
+    if not exact:
+        click.echo("These numbers are approximate: the adapter does not declare exact counts.", err=True)
+
+
+def _seconds(span: Any) -> float | None:
+    return None if span is None else span.total_seconds()
+
+
+# --- peek ----------------------------------------------------------------------------------
+
+
+@click.command()
+@queue_argument(required=False)
+@click.option(
+    "--state", type=click.Choice([state.value for state in JobState]), default="ready", show_default=True
+)
+@click.option("--limit", type=click.IntRange(1), default=10, show_default=True, help="How many jobs at most.")
+@as_json
+@configured
+@pass_app
+def peek(app: App, queue: str | None, state: str, limit: int, as_json: bool) -> None:
+    """Show jobs without reserving them.
+
+    The next one first. Without QUEUE: the first of the configured ones.
+    """
+    name = queue or app.config.queues[0]
+    with app.adapter() as adapter:
+        jobs = adapter.peek(name, JobState(state), limit)
+    if as_json:
+        emit([job_fields(job) for job in jobs])
+    elif not jobs:
+        click.echo(f"no {state} job in queue {name}")
+    else:
+        table(["id", "type", "#priority", "#attempt", "due", "payload"], job_rows(jobs))
+
+
+def job_rows(jobs: Sequence[StoredJob]) -> list[tuple[object, ...]]:
+    """Return a row for each job: id, type, priority, attempt, due, payload."""
+    rows: list[tuple[object, ...]] = []
+    for job in jobs:
+        type_, payload = _decoded(job)
+        rows.append((job.id, type_, job.priority, job.attempt, job.due, payload))
+    return rows
+
+
+def _decoded(job: StoredJob) -> tuple[str, str]:
+    import json
+
+    from kessel_core.wire import decode
+
+    try:
+        request = decode(job.body)
+    except DecodeError:
+        return "(undecodable)", preview(job.body, 80)
+    return preview(request.type, 60), preview(json.dumps(request.payload, ensure_ascii=False), 80)
+
+
+def job_fields(job: StoredJob) -> dict[str, object]:
+    """Return a stored job as JSON output shows it."""
+    fields = attrs.asdict(job, value_serializer=lambda _, __, value: value)
+    for name in ("enqueued_at", "due", "buried_at"):
+        fields[name] = iso(getattr(job, name))
+    fields["state"] = job.state.value
+    fields["body"] = body_value(job.body)
+    return fields
+
+
+# --- purge ---------------------------------------------------------------------------------
+
+
+@click.command()
+@queue_argument()
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@as_json
+@configured
+@pass_app
+def purge(app: App, queue: str, yes: bool, as_json: bool) -> None:
+    """Remove all jobs of a queue that no worker holds: ready, delayed and buried ones.
+
+    This cannot be undone.
+    """
+    with app.adapter() as adapter:
+        confirm(yes, lambda: f"Remove {_removable(adapter, queue):,} jobs of queue {queue} for good?")
+        removed = adapter.purge(queue)
+    if as_json:
+        emit({"queue": queue, "removed": removed})
+    else:
+        click.echo(f"removed {removed:,} jobs of queue {queue}")
+
+
+def _removable(adapter: QueueAdapter, queue: str) -> int:
+    count = adapter.stats(queue)
+    return count.total - count.reserved
+
+
+def confirm(yes: bool, question: Any) -> None:
+    """Ask, unless told not to; a program that cannot be asked must say `--yes`."""
+    if yes:
+        return
+    if not click.get_text_stream("stdin").isatty():
+        raise click.UsageError("this removes jobs for good; say --yes to do it without being asked")
+    click.confirm(question(), abort=True)

@@ -1,0 +1,284 @@
+"""`kessel request`: one job from the arguments, or many from a file of JSON lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import attrs
+import click
+
+from kessel_core.adapter import Reach
+from kessel_core.cli.app import App, as_json, configured, logs_options, pass_app
+from kessel_core.errors import DecodeError, InvalidConfig, InvalidRequest, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kessel_core.jobs import JobRequest, JsonValue
+    from kessel_core.manager import JobManager
+
+__all__ = ["request"]
+
+#: How many requests are handed to the adapter at once.
+BATCH: Final = 500
+#: How many bad lines are written out; the rest is counted.
+SHOWN_PROBLEMS: Final = 100
+
+
+@click.command()
+@click.argument("type", required=False)
+@click.argument("payload", required=False)
+@click.option("--from", "source", metavar="FILE", help="Request one job per JSON line of FILE (- is standard input).")
+@click.option("--priority", metavar="N", help="0 is most urgent, 4294967295 least; default: 65536.")
+@click.option("--delay", metavar="WHEN", help="Not before: 90s, 5m, 3h, 7d from now, or an ISO time with zone.")
+@click.option("--expiration", metavar="WHEN", help="Not after: as --delay.")
+@click.option("-q", "--queue", metavar="NAME", help="Queue; default: default.")
+@click.option("--ref", metavar="TEXT", help="Your own reference; kessel only carries it.")
+@click.option("--callback", metavar="SCHEME:TARGET", help="Whom to tell the result.")
+@click.option("--header", "headers", multiple=True, metavar="KEY=VALUE", help="Text for middleware; may be repeated.")
+@as_json
+@logs_options
+@configured
+@pass_app
+def request(
+    app: App,
+    type: str | None,
+    payload: str | None,
+    source: str | None,
+    as_json: bool,
+    **fields: Any,
+) -> None:
+    """Request one job, or many from a file.
+
+    PAYLOAD is a JSON value (- reads it from standard input); without it the payload is null.
+
+    \b
+      kessel request addition '{"operands": [1, 2]}'
+      kessel request report.derive - --delay 5m --priority 10 < payload.json
+      kessel request --from jobs.jsonl
+
+    Each line of a FILE is an object with the fields of a request: {"type": ..., "payload": ...,
+    "priority": ...}. Nothing is stored if any line is wrong.
+    """
+    given = [name for name, value in fields.items() if value not in (None, ())]
+    if source is not None:
+        if type is not None or given:
+            raise click.UsageError("--from takes everything from the file; leave out TYPE and the fields")
+    elif type is None:
+        raise click.UsageError("Missing argument 'TYPE' (or --from FILE).")
+    app.start_logging()
+    if source is not None:
+        _many(app, source, as_json)
+    else:
+        _one(app, str(type), payload, fields, as_json)
+
+
+# --- one -----------------------------------------------------------------------------------
+
+
+def _one(app: App, type: str, payload: str | None, fields: dict[str, Any], as_json: bool) -> None:
+    from kessel_core.clock import SystemClock
+    from kessel_core.wire import encode
+
+    wish = _read(type, payload, fields, SystemClock())
+    with _visible(app) as manager:
+        stored = manager.request(wish)
+    if as_json:
+        click.echo(encode(stored))
+    else:
+        ready = f", not before {stored.delay.astimezone():%Y-%m-%d %H:%M:%S}" if stored.not_before else ""
+        click.echo(f"requested {stored.id} ({stored.type}) in queue {stored.queue}{ready}")
+
+
+def _read(type: str, payload: str | None, fields: dict[str, Any], clock: Any) -> JobRequest:
+    """Make a request of texts; what cannot be read is reported with what the model refuses."""
+    from kessel_core.jobs import JobRequest, prepared
+
+    problems: list[Problem] = []
+
+    def read(name: str, convert: Callable[[str], Any]) -> Any:
+        text = fields[name]
+        if text is None:
+            return None
+        try:
+            return convert(text)
+        except ValueError as exc:
+            problems.append(Problem(f"--{name}", str(exc)))
+            return None
+
+    value: JsonValue = None
+    if payload is not None:
+        try:
+            value = _json(click.get_text_stream("stdin").read() if payload == "-" else payload)
+        except ValueError as exc:
+            problems.append(Problem("PAYLOAD", f"is not JSON: {exc}"))
+        except RecursionError:
+            problems.append(Problem("PAYLOAD", "is nested too deeply"))
+    priority = read("priority", _number)
+    known: dict[str, Any] = {
+        name: fields[name] for name in ("queue", "ref", "callback") if fields[name] is not None
+    }
+    if priority is not None:
+        known["priority"] = priority
+    wish = JobRequest(
+        type=type,
+        payload=value,
+        delay=read("delay", moment),
+        expiration=read("expiration", moment),
+        headers=dict(_header(text, problems) for text in fields["headers"]),
+        **known,
+    )
+    try:
+        prepared(wish, clock)
+    except InvalidRequest as exc:
+        problems.extend(exc.problems)
+    if problems:
+        raise InvalidRequest(problems)
+    return wish
+
+
+def _json(text: str) -> JsonValue:
+    """Read JSON as the wire does: no NaN, no key twice."""
+
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({key for key, _ in found}) != len(found):
+            raise ValueError("an object has the same key twice")
+        return dict(found)
+
+    def constant(word: str) -> NoReturn:
+        raise ValueError(f"{word} is not a JSON number")
+
+    value: JsonValue = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+    return value
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"expected a whole number, got {text!r:.60}") from None
+
+
+def moment(text: str) -> datetime | timedelta:
+    """Read a span from now (`90s`, `5m`) or an ISO time; the model refuses a naive one.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    from kessel_core.structuring import parse_duration
+
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        pass
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise ValueError(
+            f"expected a span such as 90s, 5m, 3h, 7d, or an ISO time with zone, got {text!r:.60}"
+        ) from None
+
+
+def _header(text: str, problems: list[Problem]) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        problems.append(Problem("--header", f"expected KEY=VALUE, got {text!r:.60}"))
+    return key.strip(), value
+
+
+@contextmanager
+def _visible(app: App) -> Iterator[JobManager]:
+    """Open the manager; refuse an adapter whose jobs would be gone when this command ends."""
+    with app.manager() as manager:
+        if manager.adapter.capabilities.reach is Reach.PROCESS:
+            origin = app.loaded.origins["adapter"]
+            raise InvalidConfig(
+                [
+                    Problem(
+                        origin.at("adapter") if origin.name else "adapter",
+                        f"the jobs of {manager.adapter.name!r} live in one process only, and this command's ends "
+                        "now: no worker would ever see the job. Use an adapter that others can reach, such as "
+                        "sqlite:///kessel.db; `kessel demo` shows everything in one process",
+                    )
+                ]
+            )
+        yield manager
+
+
+# --- many ----------------------------------------------------------------------------------
+
+
+def _many(app: App, source: str, as_json: bool) -> None:
+    name = "standard input" if source == "-" else source
+    requests = _read_lines(source, name)
+    stored: list[str] = []
+    with _visible(app) as manager, progress(len(requests), "requesting", quiet=as_json) as advance:
+        for start in range(0, len(requests), BATCH):
+            batch = requests[start : start + BATCH]
+            stored.extend(done.id for done in manager.request_many(batch))
+            advance(len(batch))
+    if as_json:
+        from kessel_core.cli.output import emit
+
+        emit({"requested": len(stored), "ids": stored})
+    else:
+        click.echo(f"requested {len(stored):,} jobs from {name}")
+
+
+def _read_lines(source: str, name: str) -> list[JobRequest]:
+    from kessel_core.clock import SystemClock
+    from kessel_core.jobs import prepared
+    from kessel_core.wire import decode
+
+    clock = SystemClock()
+    requests: list[JobRequest] = []
+    problems: list[Problem] = []
+    for number, line in enumerate(_lines(source, name), 1):
+        if not line.strip():
+            continue
+        try:
+            # A request of this command is a new one: it gets its own time of request.
+            wish = attrs.evolve(decode(line.strip()), requested_at=None)
+            prepared(wish, clock)
+            requests.append(wish)
+        except (DecodeError, InvalidRequest) as exc:
+            problems.extend(Problem(f"{name}:{number}", str(problem)) for problem in exc.problems)
+    if problems:
+        hidden = len(problems) - SHOWN_PROBLEMS
+        if hidden > 0:
+            problems = [*problems[:SHOWN_PROBLEMS], Problem(name, f"... and {hidden:,} more")]
+        raise InvalidRequest(problems, "nothing was stored")
+    return requests
+
+
+def _lines(source: str, name: str) -> Sequence[bytes]:
+    try:
+        if source == "-":
+            content = click.get_binary_stream("stdin").read()
+        else:
+            with open(source, "rb") as file:
+                content = file.read()
+    except OSError as exc:
+        raise InvalidRequest([Problem(name, f"cannot be read: {exc.strerror or exc}")], "nothing was stored") from exc
+    # A byte order mark is what some programs put before the first line.
+    return content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+
+
+@contextmanager
+def progress(total: int, what: str, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar on standard error if that is a terminal; yields the way to move it on."""
+    from kessel_core.cli.output import console
+
+    target = console(stderr=True)
+    if quiet or not target.is_terminal:
+        yield lambda count: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=target, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)

@@ -1,0 +1,131 @@
+"""The group of all commands: those of the core, imported when chosen, and those of plugins.
+
+Here, and only here, errors become messages and exit codes (D12): 0 done, 1 what was asked for
+failed, 2 wrong usage or configuration, 3 a plugin that is named is not usable.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from kessel_core.cli.app import App, configured
+from kessel_core.errors import AdapterError, ConfigError, KesselError, PluginError, RequestError
+
+__all__ = ["COMMANDS", "KesselGroup", "kessel", "run"]
+
+#: Name -> (module, attribute, what `kessel --help` says), in the order of the help. The line is
+#: repeated from the command, so that the help imports no command; a test compares them.
+COMMANDS: Final = {
+    "demo": ("demo", "demo", "Run a few hundred jobs of every kind, and watch."),
+    "request": ("request", "request", "Request one job, or many from a file."),
+    "worker": ("worker", "worker", "Work on jobs until told to stop."),
+    "drain": ("worker", "drain", "Work until the queues are empty, then end."),
+    "stats": ("queues", "stats", "Count the jobs of each queue by state."),
+    "peek": ("queues", "peek", "Show jobs without reserving them."),
+    "buried": ("buried", "buried", "List, show, kick or delete buried jobs."),
+    "purge": ("queues", "purge", "Remove all jobs of a queue that no worker holds."),
+    "plugins": ("plugins", "plugins", "List the plugins and what is wrong with them."),
+    "adapters": ("plugins", "adapters", "List the queue adapters and their options."),
+    "hooks": ("plugins", "hooks", "List the hooks and who implements them."),
+    "middleware": ("plugins", "middleware", "Show what goes around every job, and whence."),
+    "config": ("config", "config", "Show every option, its value, and where it comes from."),
+    "doctor": ("doctor", "doctor", "Look for what is wrong, and say what to do."),
+}
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_PLUGIN: Final = 3
+EXIT_INTERRUPTED: Final = 130
+
+
+class KesselGroup(click.Group):
+    """Commands of the core by name, then whatever the plugins' `kessel_cli` hook adds."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names: the core's in their own order, the plugins' by the alphabet."""
+        return [*COMMANDS, *sorted(_plugin_commands(ctx))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the one command that was asked for."""
+        if cmd_name in COMMANDS:
+            module, attribute, _ = COMMANDS[cmd_name]
+            found = getattr(importlib.import_module(f"kessel_core.cli.{module}"), attribute)
+            assert isinstance(found, click.Command)
+            return found
+        return _plugin_commands(ctx).get(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command of the arguments; propose the nearest name for a misspelt one."""
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            near = difflib.get_close_matches(name, self.list_commands(ctx), 1, 0.5)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"There is no command {name!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands with one line each, without importing those of the core."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+        if added := _plugin_commands(ctx):
+            with formatter.section("Commands of plugins"):
+                formatter.write_dl([(name, added[name].get_short_help_str(70)) for name in sorted(added)])
+
+
+def _plugin_commands(ctx: click.Context) -> dict[str, click.Command]:
+    return ctx.ensure_object(App).plugin_commands(frozenset(COMMANDS))
+
+
+@click.group(
+    name="kessel",
+    cls=KesselGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`kessel COMMAND --help` tells more of one command.",
+)
+@click.version_option(None, "--version", package_name="kessel-core", prog_name="kessel")
+@configured
+def kessel() -> None:
+    """Request jobs, work on them, and look after the queues."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return the exit code; a user's mistake is one message."""
+    try:
+        code = kessel.main(list(arguments), prog_name="kessel", standalone_mode=False)
+        sys.stdout.flush()
+        # Without standalone mode click returns the code of `ctx.exit` and `--help`.
+        return code if isinstance(code, int) else 0
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return EXIT_INTERRUPTED
+    except KesselError as exc:
+        click.echo(f"error: {exc}", err=True)
+        return _code_of(exc)
+    except BrokenPipeError:
+        # The reader has seen enough (`kessel stats | head`); a second failure at exit is muted.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+
+
+def _code_of(error: KesselError) -> int:
+    match error:
+        case PluginError():
+            return EXIT_PLUGIN
+        case ConfigError() | RequestError():
+            return EXIT_USAGE
+        case AdapterError():
+            return EXIT_FAILED
+        case _:
+            return EXIT_FAILED

@@ -1,0 +1,118 @@
+"""`kessel worker` and `kessel drain`: working on jobs, and how that ends (D9)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from kessel_core.adapter import Reach
+from kessel_core.cli.app import App, as_json, config_option, configured, logs_options, pass_app, queue_option
+from kessel_core.errors import InvalidConfig, Problem
+
+if TYPE_CHECKING:
+    from kessel_core.manager import JobManager
+
+__all__ = ["drain", "worker"]
+
+AT_ONCE: Final = timedelta(0)
+
+
+def _worker_options(command: Callable[..., None]) -> Callable[..., None]:
+    for names, path, metavar, text in (
+        (("--grace",), "worker.grace", "TIME", "How long to wait for running jobs when stopping, as 30s."),
+        (("-s", "--slots"), "worker.slots", "N", "Jobs at the same time in one process."),
+    ):
+        command = config_option(*names, path=path, metavar=metavar, help=text)(command)
+    return queue_option(command)
+
+
+# --- worker --------------------------------------------------------------------------------
+
+
+@click.command()
+@_worker_options
+@config_option("-p", "--processes", path="worker.processes", metavar="N", help="Worker processes.")
+@click.option("--parent-fd", type=int, hidden=True)
+@logs_options
+@configured
+@pass_app
+def worker(app: App, parent_fd: int | None) -> None:
+    """Work on jobs until told to stop.
+
+    SIGTERM or Ctrl-C stops: no new job is taken, running ones get the grace period, what is left
+    is rolled back. A second signal does so at once. Exit code 0 after a stop.
+    """
+    app.start_logging()
+    if app.config.worker.processes > 1:
+        raise SystemExit(_supervised(app))
+    with app.manager() as manager:
+        _refuse_private(app, manager)
+        work = manager.worker()
+        _run(manager, work.run, work.stop, parent_fd)
+
+
+def _supervised(app: App) -> int:
+    from kessel_core.supervisor import Supervisor
+
+    # What is wrong with plugins or adapter is said here once, and not by every process.
+    with app.manager() as manager:
+        _refuse_private(app, manager)
+    command = [sys.executable, "-m", "kessel_core.cli", *sys.argv[1:], "--processes", "1"]
+    return Supervisor(command, app.config.worker.processes, grace=app.config.worker.grace).run()
+
+
+def _refuse_private(app: App, manager: JobManager) -> None:
+    if manager.adapter.capabilities.reach is not Reach.PROCESS:
+        return
+    origin = app.loaded.origins["adapter"]
+    why = (
+        f"nobody else can reach the jobs of {manager.adapter.name!r}, so this worker would wait for ever; "
+        "use an adapter that others can reach, such as sqlite:///kessel.db"
+    )
+    raise InvalidConfig([Problem(origin.at("adapter") if origin.name else "adapter", why)])
+
+
+def _run(
+    manager: JobManager,
+    run: Callable[[], object],
+    stop: Callable[[timedelta | None], object],
+    parent_fd: int | None,
+) -> None:
+    from kessel_core.supervisor import on_signals, stop_with_parent
+
+    def on_stop(count: int) -> None:
+        stop(None if count == 1 else AT_ONCE)
+
+    if parent_fd is not None:
+        try:
+            stop_with_parent(parent_fd, lambda: on_stop(1))
+        except OSError as exc:
+            raise click.UsageError("--parent-fd is for the supervisor only") from exc
+    with on_signals(on_stop):
+        run()
+
+
+# --- drain ---------------------------------------------------------------------------------
+
+
+@click.command()
+@_worker_options
+@as_json
+@logs_options
+@configured
+@pass_app
+def drain(app: App, as_json: bool) -> None:
+    """Work until the queues are empty, then end.
+
+    For cron jobs and deployments. Jobs that are delayed or buried stay where they are.
+    """
+    app.start_logging()
+    with app.manager() as manager:
+        work = manager.worker()
+        done: list[object] = []
+        _run(manager, lambda: done.append(work.drain()), work.stop, None)
+    click.echo(done)

@@ -1,0 +1,418 @@
+"""Where a configuration comes from: defaults < file < environment < arguments.
+
+typed-settings knows the options and merges the layers; the checks are those of
+`kessel_core.config`. What is wrong is collected here rather than there, because every mistake
+of every layer is reported at once, with its own origin: file and key, environment variable, or
+argument. Nothing else in the core reads `os.environ`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from types import UnionType
+from typing import Any, Final, Union, get_args, get_origin
+from urllib.parse import urlsplit
+
+import attrs
+from typed_settings.cls_utils import deep_options
+from typed_settings.dict_utils import merge_settings, set_path
+from typed_settings.loaders import EnvLoader
+from typed_settings.types import LoadedSettings, LoaderMeta, OptionInfo
+
+from kessel_core.adapter import redacted
+from kessel_core.config import Check, Config, JobsConfig, PluginsConfig, WorkerConfig, relations_broken
+from kessel_core.errors import InvalidConfig, Problem
+from kessel_core.structuring import parse_duration
+
+__all__ = ["CONFIG_VARIABLE", "Argument", "LoadedConfig", "Origin", "find_file", "is_secret", "load", "shown"]
+
+CONFIG_VARIABLE: Final = "KESSEL_CONFIG"
+PREFIX: Final = "KESSEL_"
+SECRET: Final = "***"
+
+_OPTIONS: Final = deep_options(Config)
+_BY_PATH: Final = {option.path: option for option in _OPTIONS}
+_SECTIONS: Final = frozenset(path.partition(".")[0] for path in _BY_PATH if "." in path)
+_VARIABLES: Final = {EnvLoader(PREFIX).get_envvar(option): option.path for option in _OPTIONS}
+_CHECKS: Final[Mapping[str, Check]] = {
+    option.path: getattr(attrs.fields(option.parent_cls), option.name).metadata["check"]
+    for option in _OPTIONS
+}
+# What looks like this is never printed; `key` alone would hide harmless options.
+_SECRET_NAME: Final = re.compile(r"(?i)password|passwd|secret|token|credential|(^|_)(api_?)?key$")
+
+
+@attrs.frozen
+class Origin:
+    """Where a value comes from."""
+
+    #: `default`, `file`, `environment` or `argument`.
+    layer: str
+    #: The file, the variable, or the argument; empty for a default.
+    name: str = ""
+
+    def __str__(self) -> str:
+        return self.name or self.layer
+
+    def at(self, path: str) -> str:
+        """Name one option of this origin, for a problem."""
+        return f"{self.name}: {path}" if self.layer == "file" else str(self)
+
+
+@attrs.frozen
+class Argument:
+    """A value that the command line gives to an option."""
+
+    #: As it was typed, or already converted by the command line.
+    value: object
+    #: What was typed, as `--slots`.
+    name: str
+
+
+@attrs.frozen(kw_only=True)
+class LoadedConfig:
+    """A configuration, and where each of its values comes from."""
+
+    config: Config
+    #: Path of an option, such as `worker.slots` -> its origin.
+    origins: Mapping[str, Origin]
+    #: The file that was read; None: there was none.
+    file: Path | None
+
+
+# --- finding and reading the file ----------------------------------------------------------
+
+
+def find_file(given: str | None, environ: Mapping[str, str], directory: Path) -> Path | None:
+    """Return the configuration file: `--config`, `KESSEL_CONFIG`, or the one in the directory.
+
+    In the directory `kessel.toml` goes before a `pyproject.toml` with a `[tool.kessel]` table.
+
+    Raises:
+        InvalidConfig: A file that was named does not exist.
+    """
+    for name, origin in ((given, "--config"), (environ.get(CONFIG_VARIABLE), CONFIG_VARIABLE)):
+        if name is None:
+            continue
+        if not name.strip():
+            raise InvalidConfig([Problem(origin, "names no file")])
+        path = directory / name
+        if not path.exists():
+            raise InvalidConfig([Problem(origin, f"there is no file {name!r}{_similar_file(path)}")])
+        return Path(name)
+    if (directory / "kessel.toml").exists():
+        return Path("kessel.toml")
+    project = directory / "pyproject.toml"
+    if project.exists() and "kessel" in _table(_parsed(project).get("tool")):
+        return Path("pyproject.toml")
+    return None
+
+
+def _similar_file(path: Path) -> str:
+    try:
+        beside = [entry.name for entry in path.parent.iterdir() if entry.suffix == ".toml"]
+    except OSError:
+        return ""
+    return _nearest(path.name, beside)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except OSError as exc:
+        raise InvalidConfig([Problem(str(path), f"cannot be read: {exc.strerror or exc}")]) from exc
+    except UnicodeDecodeError as exc:
+        raise InvalidConfig([Problem(str(path), f"is not UTF-8 text (byte {exc.start})")]) from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise InvalidConfig([Problem(str(path), f"is not TOML: {exc}")]) from exc
+
+
+def _table(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _file_settings(path: Path, name: str, problems: list[Problem]) -> dict[str, Any]:
+    """Return the `kessel` table of a file, without what kessel does not know."""
+    document = _parsed(path)
+    if path.name == "pyproject.toml":
+        where, table = "tool.kessel", _table(document.get("tool")).get("kessel", {})
+    else:
+        where, table = "kessel", document.get("kessel", {})
+        for key in document:
+            if key != "kessel":
+                hint = "; options belong under [kessel]" if _is_known(key) else _nearest(key, ["kessel"])
+                problems.append(Problem(f"{name}: {key}", f"unknown table{hint}"))
+    if not isinstance(table, dict):
+        problems.append(Problem(f"{name}: {where}", f"expected a table, got {type(table).__name__}"))
+        return {}
+    return _known_only(table, "", f"{name}: ", problems)
+
+
+def _is_known(key: str) -> bool:
+    return key in _BY_PATH or key in _SECTIONS
+
+
+def _known_only(
+    table: dict[str, Any], prefix: str, origin: str, problems: list[Problem]
+) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in table.items():
+        path = prefix + key
+        # A dash is a usual slip in TOML, and no option has one in its name.
+        if path in _BY_PATH:
+            kept[key] = value
+        elif path in _SECTIONS and isinstance(value, dict):
+            kept[key] = _known_only(value, f"{path}.", origin, problems)
+        elif path in _SECTIONS:
+            problems.append(Problem(f"{origin}{path}", f"expected a table, got {type(value).__name__}"))
+        else:
+            problems.append(Problem(f"{origin}{path}", f"unknown option{_nearest_path(path)}"))
+    return kept
+
+
+def _nearest_path(path: str) -> str:
+    """Propose an option: of the same section first, then the same name elsewhere."""
+    prefix, dot, name = path.rpartition(".")
+    siblings = {known for known in (*_BY_PATH, *_SECTIONS) if known.rpartition(".")[0] == prefix}
+    if found := difflib.get_close_matches(path, siblings, 1, 0.6):
+        return f", did you mean {found[0]!r}?"
+    tails = {known.rpartition(".")[2]: known for known in _BY_PATH}
+    if found := difflib.get_close_matches(name.replace("-", "_"), tails, 1, 0.8):
+        return f", did you mean {tails[found[0]]!r}?"
+    return ""
+
+
+def _nearest(name: str, known: list[str] | frozenset[str]) -> str:
+    found = difflib.get_close_matches(name, known, 1, 0.6)
+    return f", did you mean {found[0]!r}?" if found else ""
+
+
+# --- the environment -----------------------------------------------------------------------
+
+
+def _environment_problems(environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield misspelt variables; other programs may have `KESSEL_*` variables of their own."""
+    sections = tuple(f"{PREFIX}{section.upper()}_" for section in _SECTIONS)
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name in _VARIABLES or name == CONFIG_VARIABLE:
+            continue
+        near = difflib.get_close_matches(name, [*_VARIABLES, CONFIG_VARIABLE], 1, 0.85)
+        if near or name.startswith(sections):
+            yield Problem(name, "unknown variable" + _nearest(name, [*_VARIABLES, CONFIG_VARIABLE]))
+
+
+# --- values --------------------------------------------------------------------------------
+
+
+class _Wrong(Exception):
+    """A value that cannot become what its option is."""
+
+
+def _converted(annotation: Any, value: object, *, is_text: bool) -> object:
+    """Return the value as the option's type; what the check can judge is let through as it is.
+
+    Args:
+        annotation: The type of the option.
+        value: From TOML or the command line; or from the environment, then always text.
+        is_text: Whether numbers, booleans, lists and tables may be written as text.
+    """
+    if get_origin(annotation) in (Union, UnionType):
+        inner = next(arg for arg in get_args(annotation) if arg is not type(None))
+        return None if value is None else _converted(inner, value, is_text=is_text)
+    if annotation is timedelta and not isinstance(value, timedelta):
+        return _duration(value)
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum) and isinstance(value, str):
+        return next((member for member in annotation if member == value.strip().lower()), value)
+    if get_origin(annotation) is tuple:
+        if is_text and isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return tuple(value) if isinstance(value, list) else value
+    if is_text and isinstance(value, str):
+        return _from_text(annotation, value)
+    return value
+
+
+def _duration(value: object) -> timedelta:
+    if isinstance(value, str):
+        try:
+            return parse_duration(value)
+        except ValueError as exc:
+            raise _Wrong(str(exc)) from exc
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            return timedelta(seconds=value)
+        except (OverflowError, ValueError) as exc:
+            raise _Wrong(f"{value} seconds is no usable duration") from exc
+    raise _Wrong(f"expected a duration such as '90s' or '5m', got {value!r:.60}")
+
+
+def _from_text(annotation: Any, text: str) -> object:
+    if annotation is int:
+        try:
+            return int(text)
+        except ValueError as exc:
+            raise _Wrong(f"expected a whole number, got {text!r:.60}") from exc
+    if annotation is bool:
+        word = text.strip().lower()
+        if word in ("1", "true", "yes", "on"):
+            return True
+        if word in ("0", "false", "no", "off"):
+            return False
+        raise _Wrong(f"expected true or false, got {text!r:.60}")
+    if get_origin(annotation) is not None:
+        # A table. The text may hold secrets, so it is not repeated in the message.
+        try:
+            return json.loads(text)
+        except ValueError as exc:
+            raise _Wrong('expected a JSON object, as {"name": "value"}') from exc
+    return text
+
+
+def _value_problem(option: OptionInfo, value: object, origin: Origin) -> tuple[object, str | None]:
+    try:
+        converted = _converted(option.cls, value, is_text=origin.layer in ("environment", "argument"))
+    except _Wrong as exc:
+        return value, str(exc)
+    if option.path == "logging.level" and isinstance(converted, str):
+        converted = converted.strip().lower()
+    return converted, _CHECKS[option.path](converted)
+
+
+# --- all layers ----------------------------------------------------------------------------
+
+
+def load(
+    given: str | None = None,
+    *,
+    environ: Mapping[str, str],
+    arguments: Mapping[str, Argument] | None = None,
+    directory: Path = Path(),
+) -> LoadedConfig:
+    """Read all layers and return the configuration with the origin of each value.
+
+    Args:
+        given: The file named by `--config`, if any.
+        environ: The environment.
+        arguments: Option path, such as `worker.slots` -> what the command line says.
+        directory: Where `kessel.toml` or `pyproject.toml` is looked for.
+
+    Raises:
+        InvalidConfig: Anything is wrong in any layer; every problem is listed with its origin.
+    """
+    problems: list[Problem] = []
+    layers: list[tuple[Origin, dict[str, Any]]] = []
+    file: Path | None = None
+    try:
+        file = find_file(given, environ, directory)
+        if file is not None:
+            layers.append((Origin("file", str(file)), _file_settings(directory / file, str(file), problems)))
+    except InvalidConfig as exc:
+        problems.extend(exc.problems)
+    problems.extend(_environment_problems(environ))
+    for variable, path in _VARIABLES.items():
+        if variable in environ:
+            layers.append((Origin("environment", variable), _nested(path, environ[variable])))
+    for path, argument in (arguments or {}).items():
+        layers.append((Origin("argument", argument.name), _nested(path, argument.value)))
+
+    values, origins = _merged(layers, problems)
+    problems.extend(_relation_problems(values, origins))
+    if problems:
+        raise InvalidConfig(problems)
+    return LoadedConfig(config=_built(values), origins=origins, file=file)
+
+
+def _nested(path: str, value: object) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    set_path(settings, path, value)
+    return settings
+
+
+def _merged(
+    layers: list[tuple[Origin, dict[str, Any]]], problems: list[Problem]
+) -> tuple[dict[str, object], dict[str, Origin]]:
+    """Let the last layer win; but look at the values of all of them, so that none is hidden."""
+    values: dict[str, object] = {}
+    origins = {path: Origin("default") for path in _BY_PATH}
+    for origin, settings in layers:
+        loaded = LoadedSettings(settings, LoaderMeta(origin.name))
+        for path, (value, _) in merge_settings(_OPTIONS, [loaded]).items():
+            converted, problem = _value_problem(_BY_PATH[path], value, origin)
+            if problem is not None:
+                problems.append(Problem(origin.at(path), problem))
+                values.pop(path, None)
+            else:
+                values[path] = converted
+            origins[path] = origin
+    return values, origins
+
+
+def _relation_problems(values: Mapping[str, object], origins: Mapping[str, Origin]) -> Iterator[Problem]:
+    """Yield contradictions between values, named by the origin of the option that is at fault."""
+    for name, section in (("worker", WorkerConfig), ("jobs", JobsConfig), ("plugins", PluginsConfig)):
+        inside = {
+            path.partition(".")[2]: value for path, value in values.items() if path.startswith(f"{name}.")
+        }
+        for problem in relations_broken(section(**inside), f"{name}."):
+            yield Problem(origins[problem.path].at(problem.path), problem.message)
+
+
+def _built(values: Mapping[str, object]) -> Config:
+    arguments: dict[str, Any] = {}
+    inside: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
+    for path, value in values.items():
+        section, dot, name = path.partition(".")
+        if dot:
+            inside[section][name] = value
+        else:
+            arguments[path] = value
+    for field in attrs.fields(Config):
+        if field.name in inside:
+            assert field.default is not None
+            arguments[field.name] = field.default.factory(**inside[field.name])
+    return Config(**arguments)
+
+
+# --- showing -------------------------------------------------------------------------------
+
+
+def is_secret(name: str) -> bool:
+    """Say whether the value of an option of this name must not be printed."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def shown(name: str, value: object) -> object:
+    """Return a value as JSON may show it: without secrets, durations as text."""
+    if is_secret(name.rpartition(".")[2]) and value not in (None, ""):
+        return SECRET
+    if isinstance(value, Mapping):
+        return {str(key): shown(str(key), inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [shown(name, inner) for inner in value]
+    if isinstance(value, timedelta):
+        return duration_text(value)
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, str) and "://" in value:
+        try:
+            return redacted(urlsplit(value))
+        except ValueError:
+            # A URL that cannot be split may hold a password anywhere.
+            return f"{value.partition('://')[0]}://{SECRET}" if "@" in value else value
+    return value
+
+
+def duration_text(value: timedelta) -> str:
+    """Write a duration as the configuration reads it: `500ms`, `90s`, `5m`, `2h`, `7d`."""
+    milliseconds = round(value / timedelta(milliseconds=1), 3)
+    for unit, length in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)):
+        if milliseconds and milliseconds % length == 0:
+            return f"{milliseconds / length:.0f}{unit}"
+    return f"{milliseconds:g}ms" if milliseconds else "0s"
