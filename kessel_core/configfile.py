@@ -28,8 +28,8 @@ from typed_settings.types import LoadedSettings, LoaderMeta, OptionInfo
 
 from kessel_core.adapter import redacted
 from kessel_core.config import Check, Config, JobsConfig, PluginsConfig, WorkerConfig, relations_broken
+from kessel_core.durations import duration_text, parse_duration
 from kessel_core.errors import InvalidConfig, Problem
-from kessel_core.structuring import parse_duration
 
 __all__ = ["CONFIG_VARIABLE", "Argument", "LoadedConfig", "Origin", "find_file", "is_secret", "load", "shown"]
 
@@ -407,12 +407,3 @@ def shown(name: str, value: object) -> object:
             # A URL that cannot be split may hold a password anywhere.
             return f"{value.partition('://')[0]}://{SECRET}" if "@" in value else value
     return value
-
-
-def duration_text(value: timedelta) -> str:
-    """Write a duration as the configuration reads it: `500ms`, `90s`, `5m`, `2h`, `7d`."""
-    milliseconds = round(value / timedelta(milliseconds=1), 3)
-    for unit, length in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)):
-        if milliseconds and milliseconds % length == 0:
-            return f"{milliseconds / length:.0f}{unit}"
-    return f"{milliseconds:g}ms" if milliseconds else "0s"

@@ -169,7 +169,7 @@ def moment(text: str) -> datetime | timedelta:
     Raises:
         ValueError: It is neither.
     """
-    from kessel_core.structuring import parse_duration
+    from kessel_core.durations import parse_duration
 
     try:
         return datetime.fromisoformat(text)

@@ -1,0 +1,85 @@
+"""The classes of the configuration, as an application builds them by hand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import timedelta
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kessel_core.config import Config, JobsConfig, PluginsConfig, WorkerConfig
+from kessel_core.durations import duration_text, parse_duration
+from kessel_core.errors import InvalidConfig
+
+
+def test_defaults_are_a_usable_configuration() -> None:
+    assert Config().queues == ("default",)
+
+
+def test_all_problems_of_all_sections_are_listed_together() -> None:
+    with pytest.raises(InvalidConfig) as error:
+        Config(
+            queues=(),
+            worker=WorkerConfig(slots=0, grace=timedelta(seconds=-1)),
+            jobs=JobsConfig(retry_base=timedelta(hours=1), retry_cap=timedelta(seconds=1)),
+            plugins=PluginsConfig(required=("x",), disabled=("x",)),
+        )
+    assert [problem.path for problem in error.value.problems] == [
+        "queues",
+        "worker.slots",
+        "worker.grace",
+        "jobs.retry_cap",
+        "plugins.required",
+    ]
+
+
+def test_configuration_does_not_change_with_the_callers_table() -> None:
+    handlers = {"a": "m:f"}
+    config = Config(handlers=handlers)
+    handlers["b"] = "m:g"
+    assert config.handlers == {"a": "m:f"}
+
+
+def test_configuration_is_frozen() -> None:
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        Config().adapter = "x"  # type: ignore[misc]
+
+
+def test_classes_need_none_of_the_commands_libraries() -> None:
+    code = (
+        "import sys, kessel_core.config, kessel_core.logs\n"
+        "print({'click', 'rich', 'typed_settings'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("500ms", timedelta(milliseconds=500)),
+        ("90s", timedelta(seconds=90)),
+        ("90", timedelta(seconds=90)),
+        (" 1.5 h ", timedelta(minutes=90)),
+        ("5m", timedelta(minutes=5)),
+        ("7d", timedelta(days=7)),
+    ],
+)
+def test_duration_is_read(text: str, expected: timedelta) -> None:
+    assert parse_duration(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1s", "1y", "1e3s", "nan", "1s1s", "٣s", "999999999999d", "1" * 40])
+def test_text_that_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        parse_duration(text)
+
+
+@given(st.integers(0, 10**12))
+def test_duration_text_is_read_back_equal(milliseconds: int) -> None:
+    span = timedelta(milliseconds=milliseconds)
+    assert abs(parse_duration(duration_text(span)) - span) < timedelta(milliseconds=1)

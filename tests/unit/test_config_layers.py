@@ -1,0 +1,293 @@
+"""Where a configuration comes from (D11): defaults < file < environment < arguments."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from kessel_core.config import Config, OnExpired
+from kessel_core.configfile import Argument, load, shown
+from kessel_core.errors import InvalidConfig
+
+
+def written(directory: Path, text: str, name: str = "kessel.toml") -> Path:
+    path = directory / name
+    path.write_text(text)
+    return path
+
+
+def problems(error: pytest.ExceptionInfo[InvalidConfig]) -> dict[str, str]:
+    return dict(error.value.problems)
+
+
+def test_without_any_layer_everything_is_the_default(tmp_path: Path) -> None:
+    loaded = load(environ={}, directory=tmp_path)
+    assert loaded.config == Config()
+    assert loaded.file is None
+    assert {str(origin) for origin in loaded.origins.values()} == {"default"}
+
+
+def test_file_overrides_default_environment_the_file_and_argument_the_environment(tmp_path: Path) -> None:
+    written(tmp_path, "[kessel.worker]\nslots = 2\nprocesses = 2\ngrace = '2m'\n")
+    loaded = load(
+        environ={"KESSEL_WORKER_SLOTS": "3", "KESSEL_WORKER_PROCESSES": "3"},
+        arguments={"worker.slots": Argument("4", "--slots")},
+        directory=tmp_path,
+    )
+    worker = loaded.config.worker
+    assert (worker.slots, worker.processes, worker.grace) == (4, 3, timedelta(minutes=2))
+    origins = {name: str(loaded.origins[f"worker.{name}"]) for name in ("slots", "processes", "grace")}
+    assert origins == {"slots": "--slots", "processes": "KESSEL_WORKER_PROCESSES", "grace": "kessel.toml"}
+
+
+def test_every_kind_of_option_is_read_from_a_file(tmp_path: Path) -> None:
+    written(
+        tmp_path,
+        """
+        [kessel]
+        adapter = "memory://"
+        adapter_options = {path = "x", n = 3}
+        queues = ["a", "b"]
+        middleware = ["expiry"]
+        [kessel.middleware_options.logging]
+        level = "debug"
+        [kessel.handlers]
+        addition = "app.handlers:add"
+        [kessel.jobs]
+        on_expired = "bury"
+        retry_base = 0.5
+        [kessel.plugins]
+        disabled = ["x"]
+        [kessel.logging]
+        level = "TRACE"
+        json = true
+        """,
+    )
+    config = load(environ={}, directory=tmp_path).config
+    assert config.adapter_options == {"path": "x", "n": 3}
+    assert config.queues == ("a", "b")
+    assert config.middleware_options == {"logging": {"level": "debug"}}
+    assert config.handlers == {"addition": "app.handlers:add"}
+    assert config.jobs.on_expired is OnExpired.BURY
+    assert config.jobs.retry_base == timedelta(milliseconds=500)
+    assert config.plugins.disabled == ("x",)
+    assert (config.logging.level, config.logging.json) == ("trace", True)
+
+
+def test_every_kind_of_option_is_read_from_the_environment(tmp_path: Path) -> None:
+    environ = {
+        "KESSEL_ADAPTER_OPTIONS": '{"n": 3}',
+        "KESSEL_QUEUES": "a, b",
+        "KESSEL_LOGGING_JSON": "yes",
+        "KESSEL_JOBS_UNKNOWN_TYPE": "retry",
+        "KESSEL_WORKER_HEARTBEAT": "500ms",
+        "KESSEL_JOBS_MAX_ATTEMPTS": "7",
+    }
+    config = load(environ=environ, directory=tmp_path).config
+    assert config.adapter_options == {"n": 3}
+    assert config.queues == ("a", "b")
+    assert config.logging.json is True
+    assert config.jobs.unknown_type == "retry"
+    assert config.worker.heartbeat == timedelta(milliseconds=500)
+    assert config.jobs.max_attempts == 7
+
+
+def test_pyproject_table_is_used_when_there_is_no_kessel_toml(tmp_path: Path) -> None:
+    written(tmp_path, "[tool.kessel.worker]\nslots = 5\n", "pyproject.toml")
+    loaded = load(environ={}, directory=tmp_path)
+    assert (loaded.config.worker.slots, str(loaded.file)) == (5, "pyproject.toml")
+    written(tmp_path, "[kessel.worker]\nslots = 6\n")
+    assert load(environ={}, directory=tmp_path).config.worker.slots == 6
+
+
+def test_pyproject_of_another_tool_is_left_alone(tmp_path: Path) -> None:
+    written(tmp_path, "[tool.black]\nline-length = 110\n", "pyproject.toml")
+    assert load(environ={}, directory=tmp_path).file is None
+
+
+def test_file_is_named_by_argument_or_else_by_environment(tmp_path: Path) -> None:
+    written(tmp_path, "[kessel.worker]\nslots = 2\n", "one.toml")
+    written(tmp_path, "[kessel.worker]\nslots = 3\n", "two.toml")
+    environ = {"KESSEL_CONFIG": "two.toml"}
+    assert load(environ=environ, directory=tmp_path).config.worker.slots == 3
+    assert load("one.toml", environ=environ, directory=tmp_path).config.worker.slots == 2
+
+
+def test_all_problems_of_all_layers_are_listed_with_their_origins(tmp_path: Path) -> None:
+    written(
+        tmp_path,
+        """
+        [kessel]
+        adaptor = "memory://"
+        queues = []
+        [kessel.worker]
+        slots = 0
+        [kessel.jobs]
+        on_expired = "drop"
+        retry_base = "soon"
+        """,
+    )
+    with pytest.raises(InvalidConfig) as error:
+        load(
+            environ={"KESSEL_WORKER_PROCESSES": "many", "KESSEL_WORKER_SLOT": "2"},
+            arguments={"worker.grace": Argument("-3s", "--grace")},
+            directory=tmp_path,
+        )
+    found = problems(error)
+    assert set(found) == {
+        "kessel.toml: adaptor",
+        "kessel.toml: queues",
+        "kessel.toml: worker.slots",
+        "kessel.toml: jobs.on_expired",
+        "kessel.toml: jobs.retry_base",
+        "KESSEL_WORKER_PROCESSES",
+        "KESSEL_WORKER_SLOT",
+        "--grace",
+    }
+    assert "did you mean 'adapter'?" in found["kessel.toml: adaptor"]
+    assert "did you mean 'KESSEL_WORKER_SLOTS'?" in found["KESSEL_WORKER_SLOT"]
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "hint"),
+    [
+        ("[kessel.workers]\nslots = 2", "kessel.toml: workers", "'worker'"),
+        ("[kessel.worker]\nslot = 2", "kessel.toml: worker.slot", "'worker.slots'"),
+        ("[kessel]\nslots = 2", "kessel.toml: slots", "'worker.slots'"),
+        ("[kessel.worker]\nmax-attempts = 2", "kessel.toml: worker.max-attempts", "'jobs.max_attempts'"),
+        ("[kesel]\nqueues = ['a']", "kessel.toml: kesel", "'kessel'"),
+        ("[worker]\nslots = 2", "kessel.toml: worker", "under [kessel]"),
+    ],
+)
+def test_misspelt_option_gets_the_nearest_name(tmp_path: Path, text: str, where: str, hint: str) -> None:
+    written(tmp_path, text)
+    with pytest.raises(InvalidConfig) as error:
+        load(environ={}, directory=tmp_path)
+    assert hint in problems(error)[where]
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("[kessel]\nworker = 3", "kessel.toml: worker"),
+        ("kessel = 3", "kessel.toml: kessel"),
+        ("[kessel.worker]\nslots = '2'", "kessel.toml: worker.slots"),
+        ("[kessel.worker]\nslots = true", "kessel.toml: worker.slots"),
+        ("[kessel.worker]\ngrace = 1e300", "kessel.toml: worker.grace"),
+        ("[kessel.worker]\ngrace = nan", "kessel.toml: worker.grace"),
+        ("[kessel.worker]\ngrace = []", "kessel.toml: worker.grace"),
+        ("[kessel]\nqueues = 'a'", "kessel.toml: queues"),
+        ("[kessel]\nqueues = ['a', 'a']", "kessel.toml: queues"),
+        ("[kessel]\nqueues = ['a b']", "kessel.toml: queues"),
+        ("[kessel]\nqueues = [3]", "kessel.toml: queues"),
+        ("[kessel]\nadapter = ' '", "kessel.toml: adapter"),
+        ("[kessel]\nadapter = 3", "kessel.toml: adapter"),
+        ("[kessel]\nhandlers = 'x:y'", "kessel.toml: handlers"),
+        ("[kessel.handlers]\na = 3", "kessel.toml: handlers"),
+        ("[kessel.handlers]\n' ' = 'x:y'", "kessel.toml: handlers"),
+        ("[kessel.handlers]\n'a' = 'x:y'\n'a ' = 'x:z'", "kessel.toml: handlers"),
+        ("[kessel.middleware_options]\nlogging = 3", "kessel.toml: middleware_options"),
+        ("[kessel.logging]\njson = 'true'", "kessel.toml: logging.json"),
+        ("[kessel.logging]\nlevel = 'loud'", "kessel.toml: logging.level"),
+        ("[kessel.jobs]\nretry_base = '1h'\nretry_cap = '1m'", "kessel.toml: jobs.retry_cap"),
+        ("[kessel.plugins]\ndisabled = ['x']\nrequired = ['x']", "kessel.toml: plugins.required"),
+    ],
+)
+def test_wrong_value_is_refused_with_file_and_key(tmp_path: Path, text: str, where: str) -> None:
+    written(tmp_path, text)
+    with pytest.raises(InvalidConfig) as error:
+        load(environ={}, directory=tmp_path)
+    assert where in problems(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KESSEL_LOGGING_JSON", "perhaps"),
+        ("KESSEL_WORKER_SLOTS", ""),
+        ("KESSEL_WORKER_SLOTS", "1.5"),
+        ("KESSEL_ADAPTER_OPTIONS", "path=x"),
+        ("KESSEL_ADAPTER_OPTIONS", "[1]"),
+        ("KESSEL_QUEUES", ""),
+        ("KESSEL_WORKER_GRACE", "2 fortnights"),
+    ],
+)
+def test_wrong_variable_is_refused_by_its_name(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(InvalidConfig) as error:
+        load(environ={name: value}, directory=tmp_path)
+    assert set(problems(error)) == {name}
+
+
+def test_wrong_table_in_a_variable_is_refused_without_its_text(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig) as error:
+        load(environ={"KESSEL_ADAPTER_OPTIONS": "password=hunter2"}, directory=tmp_path)
+    assert "hunter2" not in str(error.value)
+
+
+def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
+    load(environ={"KESSEL_BILLING_ENDPOINT_ADDRESS": "x", "PATH": "y"}, directory=tmp_path)
+
+
+def test_relation_across_layers_is_named_by_the_origin_of_the_option(tmp_path: Path) -> None:
+    written(tmp_path, "[kessel.jobs]\nretry_cap = '1s'\n")
+    with pytest.raises(InvalidConfig) as error:
+        load(environ={"KESSEL_JOBS_RETRY_BASE": "5s"}, directory=tmp_path)
+    assert set(problems(error)) == {"kessel.toml: jobs.retry_cap"}
+
+
+@pytest.mark.parametrize("name", ["missing.toml", ""])
+def test_named_file_that_does_not_exist_is_one_clear_error(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidConfig) as error:
+        load(name, environ={}, directory=tmp_path)
+    assert set(problems(error)) == {"--config"}
+
+
+def test_misspelt_file_gets_the_nearest_name(tmp_path: Path) -> None:
+    written(tmp_path, "", "production.toml")
+    with pytest.raises(InvalidConfig) as error:
+        load("prodution.toml", environ={}, directory=tmp_path)
+    assert "did you mean 'production.toml'?" in problems(error)["--config"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"[kessel", "is not TOML"),
+        (b"\xff\xfe", "is not UTF-8"),
+        (None, "cannot be read"),
+    ],
+)
+def test_unreadable_file_is_one_clear_error(tmp_path: Path, content: bytes | None, expected: str) -> None:
+    path = tmp_path / "kessel.toml"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(InvalidConfig) as error:
+        load(environ={}, directory=tmp_path)
+    assert any(expected in message for message in problems(error).values())
+
+
+def test_wrong_file_does_not_hide_what_is_wrong_elsewhere(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig) as error:
+        load("missing.toml", environ={"KESSEL_WORKER_SLOTS": "x"}, directory=tmp_path)
+    assert set(problems(error)) == {"--config", "KESSEL_WORKER_SLOTS"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("adapter", "beanstalk://me:hunter2@host:11300/", "beanstalk://me:***@host:11300/"),
+        ("adapter", "x://host?api_token=hunter2&ttr=3", "x://host?api_token=***&ttr=3"),
+        ("adapter", "x://u:hunter2@[host", "x://***"),
+        ("adapter_options", {"password": "hunter2", "n": 1}, {"password": "***", "n": 1}),
+        ("adapter_options", {"a": {"client_secret": "hunter2"}}, {"a": {"client_secret": "***"}}),
+        ("adapter_options", {"urls": ["x://u:hunter2@h"]}, {"urls": ["x://u:***@h"]}),
+        ("worker.grace", timedelta(seconds=90), "90s"),
+        ("worker.grace", timedelta(minutes=5), "5m"),
+    ],
+)
+def test_secrets_are_never_shown(name: str, value: object, expected: object) -> None:
+    assert shown(name, value) == expected

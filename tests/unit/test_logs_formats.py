@@ -1,0 +1,128 @@
+"""How log records look: text for people, JSON lines for programs."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from kessel_core.logs import TRACE, HumanFormatter, JsonFormatter, configure
+
+
+def record(message: str, *args: object, level: int = logging.INFO, **extra: object) -> logging.LogRecord:
+    made = logging.getLogger("kessel.test").makeRecord(
+        "kessel.test", level, __file__, 1, message, args, None, extra=extra or None
+    )
+    return made
+
+
+@pytest.fixture
+def clean_logging() -> Iterator[None]:
+    root, own = logging.getLogger(), logging.getLogger("kessel")
+    before = (root.level, own.level)
+    yield
+    root.handlers[:] = [handler for handler in root.handlers if handler.get_name() != "kessel"]
+    root.setLevel(before[0])
+    own.setLevel(before[1])
+
+
+def as_json(made: logging.LogRecord) -> dict[str, Any]:
+    line = JsonFormatter().format(made)
+    assert "\n" not in line
+    fields: dict[str, Any] = json.loads(line)
+    return fields
+
+
+def test_json_line_has_time_level_logger_message_and_the_extras() -> None:
+    fields = as_json(record("done %d", 3, id="x", ms=1.5))
+    assert fields.pop("time").endswith("Z")
+    assert fields == {"level": "info", "logger": "kessel.test", "message": "done 3", "id": "x", "ms": 1.5}
+
+
+def test_json_line_writes_what_json_does_not_know_as_text() -> None:
+    assert as_json(record("x", span=timedelta(seconds=1)))["span"] == "0:00:01"
+
+
+def test_extra_cannot_pass_for_the_level_or_the_time() -> None:
+    fields = as_json(record("x", time="never", logger="other"))
+    assert fields["logger"] == "kessel.test"
+    assert fields["time_"] == "never"
+    assert fields["logger_"] == "other"
+
+
+def test_trace_is_below_debug_and_has_its_name() -> None:
+    assert TRACE < logging.DEBUG
+    assert as_json(record("x", level=TRACE))["level"] == "trace"
+
+
+def test_human_line_shows_the_extras_and_quotes_what_could_be_misread() -> None:
+    line = HumanFormatter().format(record("done", id="x", text="a b", empty=""))
+    assert line.endswith("INFO    kessel.test: done id=x text='a b' empty=''")
+
+
+def test_text_of_a_job_cannot_start_a_line_or_move_the_cursor() -> None:
+    line = HumanFormatter().format(record("a\nb\x1b[2J", id="c\nd"))
+    assert "\n" not in line
+    assert "\x1b" not in line
+
+
+@pytest.mark.parametrize("formatter", [HumanFormatter(), JsonFormatter()])
+def test_exception_and_stack_are_shown(formatter: logging.Formatter) -> None:
+    made = record("x")
+    try:
+        raise ValueError("boom")
+    except ValueError:
+        made.exc_info = sys.exc_info()
+    made.stack_info = "Stack (most recent call last): here"
+    line = formatter.format(made)
+    assert "ValueError: boom" in line
+    assert "here" in line
+
+
+@pytest.mark.parametrize("formatter", [HumanFormatter(), JsonFormatter()])
+def test_wrong_format_string_does_not_cost_the_line(formatter: logging.Formatter) -> None:
+    assert "cannot be formatted" in formatter.format(record("%d", "x"))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_terminal_gets_colours_unless_told_otherwise(
+    clean_logging: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    stream = Terminal()
+    configure(stream=stream)
+    logging.getLogger("kessel.test").warning("x")
+    assert "\x1b[33m" in stream.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    configure(stream=stream)
+    logging.getLogger("kessel.test").warning("x")
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_second_configuration_replaces_the_first(clean_logging: None) -> None:
+    first, second = io.StringIO(), io.StringIO()
+    configure("debug", stream=first)
+    configure("trace", json=True, stream=second)
+    logging.getLogger("kessel.test").log(TRACE, "x")
+    assert first.getvalue() == ""
+    assert json.loads(second.getvalue())["message"] == "x"
+
+
+def test_other_libraries_are_printed_but_not_below_info(clean_logging: None) -> None:
+    stream = io.StringIO()
+    configure("trace", json=True, stream=stream)
+    other = logging.getLogger("otherlibrary")
+    other.debug("hidden")
+    other.info("shown")
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["shown"]
