@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import attrs
 
@@ -38,7 +38,6 @@ DEFAULT_ADAPTER: Final = "sqlite:///kessel.db"
 LOG_LEVELS: Final = ("trace", "debug", "info", "warning", "error")
 
 Check = Callable[[object], str | None]
-T = TypeVar("T")
 
 
 class DefaultError(StrEnum):
@@ -155,18 +154,18 @@ def _handler_table(value: object) -> str | None:
     return None
 
 
-def _option(default: T, check: Check) -> T:
-    field: T = attrs.field(default=default, metadata={"check": check})
-    return field
+def _by(check: Check) -> dict[str, Check]:
+    return {"check": check}
 
 
-def _tabled(check: Check) -> Any:
-    # Copied, so that a configuration cannot be changed through the caller's own dict.
-    return attrs.field(
-        factory=dict,
-        converter=lambda given: dict(given) if isinstance(given, Mapping) else given,
-        metadata={"check": check},
-    )
+def _copied(given: Any) -> Any:
+    # A configuration must not change with the caller's own dict.
+    return dict(given) if isinstance(given, Mapping) else given
+
+
+def _member(choices: type[StrEnum], given: Any) -> Any:
+    # Text is taken for the member, so that `is` and `match` work; the check judges the rest.
+    return next((member for member in choices if member == given), given)
 
 
 # --- sections ----------------------------------------------------------------------------
@@ -177,13 +176,15 @@ class WorkerConfig:
     """How jobs are worked on: `[kessel.worker]`."""
 
     #: Jobs that one process runs at the same time.
-    slots: int = _option(1, _whole(1, 10_000))
+    slots: int = attrs.field(default=1, metadata=_by(_whole(1, 10_000)))
     #: Worker processes; more than one run under a supervisor that replaces a dead one.
-    processes: int = _option(1, _whole(1, 1_000))
+    processes: int = attrs.field(default=1, metadata=_by(_whole(1, 1_000)))
     #: How long a stopping worker waits for its running jobs before it rolls them back.
-    grace: timedelta = _option(timedelta(seconds=30), _duration(timedelta(0)))
+    grace: timedelta = attrs.field(default=timedelta(seconds=30), metadata=_by(_duration(timedelta(0))))
     #: How often the lease of a running job is extended; unset: every third of the lease.
-    heartbeat: timedelta | None = _option(None, _optional(_duration(timedelta(milliseconds=10))))
+    heartbeat: timedelta | None = attrs.field(
+        default=None, metadata=_by(_optional(_duration(timedelta(milliseconds=10))))
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -191,17 +192,29 @@ class JobsConfig:
     """How the fate of a job is decided: `[kessel.jobs]`."""
 
     #: Deliveries after which a job that still fails is buried; crashes count too.
-    max_attempts: int = _option(10, _whole(1, 1_000_000))
+    max_attempts: int = attrs.field(default=10, metadata=_by(_whole(1, 1_000_000)))
     #: Longest pause before the first retry; it doubles with every further one.
-    retry_base: timedelta = _option(timedelta(seconds=1), _duration(timedelta(0)))
+    retry_base: timedelta = attrs.field(default=timedelta(seconds=1), metadata=_by(_duration(timedelta(0))))
     #: Longest pause before any retry.
-    retry_cap: timedelta = _option(timedelta(minutes=10), _duration(timedelta(0)))
+    retry_cap: timedelta = attrs.field(default=timedelta(minutes=10), metadata=_by(_duration(timedelta(0))))
     #: What an undeclared exception means: `fatal` (bury) or `transient` (try again).
-    default_error: DefaultError = _option(DefaultError.FATAL, _one_of(*DefaultError))
+    default_error: DefaultError = attrs.field(
+        converter=lambda given: _member(DefaultError, given),
+        default=DefaultError.FATAL,
+        metadata=_by(_one_of(*DefaultError)),
+    )
     #: What happens to a job that expired before it started: `commit` or `bury`.
-    on_expired: OnExpired = _option(OnExpired.COMMIT, _one_of(*OnExpired))
+    on_expired: OnExpired = attrs.field(
+        converter=lambda given: _member(OnExpired, given),
+        default=OnExpired.COMMIT,
+        metadata=_by(_one_of(*OnExpired)),
+    )
     #: What happens to a job that has no handler: `bury`, or `retry` while a new version rolls out.
-    unknown_type: UnknownType = _option(UnknownType.BURY, _one_of(*UnknownType))
+    unknown_type: UnknownType = attrs.field(
+        converter=lambda given: _member(UnknownType, given),
+        default=UnknownType.BURY,
+        metadata=_by(_one_of(*UnknownType)),
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -209,9 +222,9 @@ class PluginsConfig:
     """Which plugins take part: `[kessel.plugins]`."""
 
     #: Plugins that are installed but must not be imported.
-    disabled: tuple[str, ...] = _option((), _names())
+    disabled: tuple[str, ...] = attrs.field(default=(), metadata=_by(_names()))
     #: Plugins without which the application must not start (exit code 3).
-    required: tuple[str, ...] = _option((), _names())
+    required: tuple[str, ...] = attrs.field(default=(), metadata=_by(_names()))
 
 
 @attrs.frozen(kw_only=True)
@@ -219,9 +232,9 @@ class LoggingConfig:
     """What the command logs: `[kessel.logging]`."""
 
     #: Least level that is printed: `trace`, `debug`, `info`, `warning` or `error`.
-    level: str = _option("info", _one_of(*LOG_LEVELS))
+    level: str = attrs.field(default="info", metadata=_by(_one_of(*LOG_LEVELS)))
     #: One JSON object a line instead of text for people.
-    json: bool = _option(False, _boolean)
+    json: bool = attrs.field(default=False, metadata=_by(_boolean))
 
 
 @attrs.frozen(kw_only=True)
@@ -233,17 +246,21 @@ class Config:
     """
 
     #: Where jobs are kept: a URL, or the name of an adapter that needs no URL.
-    adapter: str = _option(DEFAULT_ADAPTER, _text)
+    adapter: str = attrs.field(default=DEFAULT_ADAPTER, metadata=_by(_text))
     #: Further options of the adapter, beside those in its URL.
-    adapter_options: Mapping[str, Any] = _tabled(_table)
+    adapter_options: Mapping[str, Any] = attrs.field(factory=dict, converter=_copied, metadata=_by(_table))
     #: Queues that a worker serves, and that commands look at.
-    queues: tuple[str, ...] = _option(("default",), _names(queue_name_problem, at_least_one=True))
+    queues: tuple[str, ...] = attrs.field(
+        default=("default",), metadata=_by(_names(queue_name_problem, at_least_one=True))
+    )
     #: Middleware around every job, outermost first.
-    middleware: tuple[str, ...] = _option(("logging", "expiry"), _names())
+    middleware: tuple[str, ...] = attrs.field(default=("logging", "expiry"), metadata=_by(_names()))
     #: Options of single middlewares: one table each, by the middleware's name.
-    middleware_options: Mapping[str, Mapping[str, Any]] = _tabled(_table_of_tables)
+    middleware_options: Mapping[str, Mapping[str, Any]] = attrs.field(
+        factory=dict, converter=_copied, metadata=_by(_table_of_tables)
+    )
     #: Job type -> `module:attribute`, or the name of a handler that a plugin offers.
-    handlers: Mapping[str, str] = _tabled(_handler_table)
+    handlers: Mapping[str, str] = attrs.field(factory=dict, converter=_copied, metadata=_by(_handler_table))
     #: How jobs are worked on.
     worker: WorkerConfig = attrs.field(factory=WorkerConfig)
     #: How the fate of a job is decided.

@@ -159,9 +159,7 @@ def _is_known(key: str) -> bool:
     return key in _BY_PATH or key in _SECTIONS
 
 
-def _known_only(
-    table: dict[str, Any], prefix: str, origin: str, problems: list[Problem]
-) -> dict[str, Any]:
+def _known_only(table: dict[str, Any], prefix: str, origin: str, problems: list[Problem]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for key, value in table.items():
         path = prefix + key
@@ -179,7 +177,7 @@ def _known_only(
 
 def _nearest_path(path: str) -> str:
     """Propose an option: of the same section first, then the same name elsewhere."""
-    prefix, dot, name = path.rpartition(".")
+    prefix, _, name = path.rpartition(".")
     siblings = {known for known in (*_BY_PATH, *_SECTIONS) if known.rpartition(".")[0] == prefix}
     if found := difflib.get_close_matches(path, siblings, 1, 0.6):
         return f", did you mean {found[0]!r}?"
@@ -354,9 +352,10 @@ def _merged(
     return values, origins
 
 
-def _relation_problems(values: Mapping[str, object], origins: Mapping[str, Origin]) -> Iterator[Problem]:
+def _relation_problems(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Iterator[Problem]:
     """Yield contradictions between values, named by the origin of the option that is at fault."""
-    for name, section in (("worker", WorkerConfig), ("jobs", JobsConfig), ("plugins", PluginsConfig)):
+    sections: dict[str, type[Any]] = {"worker": WorkerConfig, "jobs": JobsConfig, "plugins": PluginsConfig}
+    for name, section in sections.items():
         inside = {
             path.partition(".")[2]: value for path, value in values.items() if path.startswith(f"{name}.")
         }

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from kessel_core.manager import JobManager
+    from kessel_core.plugins import Plugins
+
     from kessel_core.adapter import QueueAdapter
     from kessel_core.config import Config
     from kessel_core.configfile import Argument, LoadedConfig
-    from kessel_core.manager import JobManager
-    from kessel_core.plugins import Plugins
+    from kessel_core.errors import InvalidConfig
 
 __all__ = ["App", "as_json", "config_option", "configured", "logs_options", "pass_app", "queue_option"]
 
@@ -42,6 +44,12 @@ class App:
         from kessel_core.configfile import Argument
 
         self._arguments[path] = Argument(value, name)
+        # A configuration that was read before does not know this argument yet.
+        self.__dict__.pop("loaded", None)
+
+    def given(self, path: str) -> bool:
+        """Say whether an argument decides this option."""
+        return path in self._arguments
 
     @cached_property
     def loaded(self) -> LoadedConfig:
@@ -73,8 +81,9 @@ class App:
     @cached_property
     def any_plugins(self) -> Plugins:
         """The plugins, however many of them are broken, and even if the configuration is."""
-        from kessel_core.errors import ConfigError
         from kessel_core.plugins import build_plugins
+
+        from kessel_core.errors import ConfigError
 
         try:
             disabled = self.config.plugins.disabled
@@ -97,18 +106,23 @@ class App:
 
     def check_scheme(self) -> None:
         """Say what to install when no plugin opens the scheme of the configured adapter."""
-        from kessel_core.errors import InvalidConfig, Problem
-
         scheme = self.config.adapter.partition("://")[0]
         distribution = KNOWN_SCHEMES.get(scheme)
         if distribution is None or any(s.distribution == distribution for s in self.plugins.report):
             return
-        origin = self.loaded.origins["adapter"]
         known = {name for spec in self.plugins.adapters().values() for name in (*spec.schemes, spec.name)}
         if scheme not in known:
-            default = " (the default)" if origin.layer == "default" else ""
-            why = f"no plugin opens '{scheme}://'{default}; run: pip install {distribution}"
-            raise InvalidConfig([Problem(origin.at("adapter") if origin.name else "adapter", why)])
+            default = " (the default)" if not self.loaded.origins["adapter"].name else ""
+            raise self.wrong_adapter(
+                f"no plugin opens '{scheme}://'{default}; run: pip install {distribution}"
+            )
+
+    def wrong_adapter(self, why: str) -> InvalidConfig:
+        """Make the error that the configured adapter does not serve, with its origin."""
+        from kessel_core.errors import InvalidConfig, Problem
+
+        origin = self.loaded.origins["adapter"]
+        return InvalidConfig([Problem(origin.at("adapter") if origin.name else "adapter", why)])
 
     @contextmanager
     def adapter(self) -> Iterator[QueueAdapter]:
@@ -166,10 +180,8 @@ def _added_commands(plugins: Plugins, taken: frozenset[str]) -> dict[str, click.
         for name, command in group.commands.items():
             if name in taken or name in added:
                 owner = f"plugin {owners[name]!r}" if name in added else "kessel itself"
-                click.echo(
-                    f"warning: plugin {hook.plugin_name!r} adds a command {name!r} that {owner} has; left out",
-                    err=True,
-                )
+                text = f"plugin {hook.plugin_name!r} adds a command {name!r} that {owner} has; left out"
+                click.echo(f"warning: {text}", err=True)
                 continue
             added[name], owners[name] = command, hook.plugin_name
     return added
@@ -211,7 +223,7 @@ def configured(command: F) -> F:
         metavar="FILE",
         expose_value=False,
         callback=_remember_file,
-        help="Configuration file; default: kessel.toml, or [tool.kessel] of pyproject.toml, in this directory.",
+        help="Configuration file; default: kessel.toml or pyproject.toml in this directory.",
     )(command)
 
 

@@ -56,7 +56,10 @@ def list_(app: App, limit: int, as_json: bool) -> None:
     else:
         table(
             ["id", "queue", "type", "reason", "#attempt", "buried", "message"],
-            [(j.id, j.queue, _type(j), j.reason, j.attempt, j.buried_at, preview(j.message, 80)) for j in jobs],
+            [
+                (j.id, j.queue, _type(j), j.reason, j.attempt, j.buried_at, preview(j.message, 80))
+                for j in jobs
+            ],
         )
 
 

@@ -32,7 +32,9 @@ def config(app: App, as_json: bool) -> None:
         emit(
             {
                 "file": None if loaded.file is None else str(loaded.file),
-                "options": {path: {"value": value, "origin": str(loaded.origins[path])} for path, value in rows},
+                "options": {
+                    path: {"value": value, "origin": str(loaded.origins[path])} for path, value in rows
+                },
             }
         )
         return
@@ -55,4 +57,3 @@ def _text(value: object) -> str:
     if value is None:
         return "(unset)"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-

@@ -36,7 +36,10 @@ def doctor(app: App, as_json: bool) -> None:
             ]
         )
     else:
-        table(["", "looked at", "found", "what to do"], [(f.level, f.subject, f.detail, f.advice) for f in findings])
+        table(
+            ["", "looked at", "found", "what to do"],
+            [(f.level, f.subject, f.detail, f.advice) for f in findings],
+        )
     if any(finding.level is Level.ERROR for finding in findings):
         raise SystemExit(1)
 
@@ -46,9 +49,13 @@ def _findings(app: App) -> Iterator[Finding]:
         loaded = app.loaded
     except InvalidConfig as exc:
         for problem in exc.problems:
-            yield Finding(Level.ERROR, "configuration", str(problem), "mend it; `kessel config` shows all options")
+            yield Finding(
+                Level.ERROR, "configuration", str(problem), "mend it; `kessel config` shows all options"
+            )
         return
-    yield Finding(Level.OK, "configuration", f"read from {loaded.file}" if loaded.file else "no file, defaults")
+    yield Finding(
+        Level.OK, "configuration", f"read from {loaded.file}" if loaded.file else "no file, defaults"
+    )
     yield from _plugin_findings(app)
     # Each step only if the one before went well; a failure is a finding, never a traceback.
     try:
@@ -90,7 +97,9 @@ def _handler_findings(manager: JobManager) -> list[Finding]:
     if types:
         return [Finding(Level.OK, "handlers", f"{len(types)}: {', '.join(types)}")]
     advice = "map types in [kessel.handlers], or install a plugin with handlers"
-    return [Finding(Level.WARNING, "handlers", "no job type has a handler: a worker would bury every job", advice)]
+    return [
+        Finding(Level.WARNING, "handlers", "no job type has a handler: a worker would bury every job", advice)
+    ]
 
 
 def _adapter_findings(app: App, manager: JobManager) -> list[Finding]:

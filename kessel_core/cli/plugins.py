@@ -27,7 +27,9 @@ __all__ = ["adapters", "hooks", "middleware", "plugins"]
 
 @click.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--check", is_flag=True, help="Exit with 3 if a NAME, or what the configuration names, is not usable.")
+@click.option(
+    "--check", is_flag=True, help="Exit with 3 if a NAME, or what the configuration names, is not usable."
+)
 @click.option("--requirements", is_flag=True, help="Print the distributions as lines for pip.")
 @as_json
 @configured
@@ -44,7 +46,14 @@ def plugins(app: App, names: tuple[str, ...], check: bool, requirements: bool, a
         table(
             ["plugin", "distribution", "version", "status", "hooks", "remark"],
             [
-                (s.name, s.distribution, s.version, s.status, ", ".join(_short(h) for h in s.hooks), _remark(s))
+                (
+                    s.name,
+                    s.distribution,
+                    s.version,
+                    s.status,
+                    ", ".join(_short(h) for h in s.hooks),
+                    _remark(s),
+                )
                 for s in report
             ],
         )
@@ -134,7 +143,9 @@ def adapters(app: App, as_json: bool) -> None:
                     "name": spec.name,
                     "schemes": list(spec.schemes),
                     "summary": spec.summary,
-                    "options": {name: {"type": kind, "default": text} for name, kind, text in _options(spec.options)},
+                    "options": {
+                        name: {"type": kind, "default": text} for name, kind, text in _options(spec.options)
+                    },
                 }
                 for spec in specs
             ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import click
@@ -13,35 +16,32 @@ from kessel_core.cli.output import body_value, emit, iso, preview, table
 from kessel_core.errors import DecodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from kessel_core.adapter import QueueAdapter, StoredJob
 
 __all__ = ["job_fields", "job_rows", "peek", "purge", "queue_argument", "stats"]
 
 
-class QueueName(click.ParamType):
-    """A queue's name, checked before anything is opened."""
-
-    name = "queue"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name, or fail with what is wrong with it."""
-        if (problem := queue_name_problem(value)) is not None:
-            self.fail(problem, param, ctx)
-        return value
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def queue_argument(**settings: Any) -> Any:
+def _checked(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Refuse a queue's name that no adapter takes, before anything is opened."""
+    for name in (value,) if isinstance(value, str) else value or ():
+        if (problem := queue_name_problem(name)) is not None:
+            raise click.BadParameter(problem, ctx, parameter)
+    return value
+
+
+def queue_argument(**settings: Any) -> Callable[[F], F]:
     """Make an argument that takes the name of a queue."""
-    return click.argument("queue", type=QueueName(), **settings)
+    return click.argument("queue", callback=_checked, **settings)
 
 
 # --- stats ---------------------------------------------------------------------------------
 
 
 @click.command()
-@click.argument("queues", type=QueueName(), nargs=-1, metavar="[QUEUE]...")
+@click.argument("queues", callback=_checked, nargs=-1, metavar="[QUEUE]...")
 @as_json
 @configured
 @pass_app
@@ -55,7 +55,12 @@ def stats(app: App, queues: tuple[str, ...], as_json: bool) -> None:
         counts = [adapter.stats(name) for name in names]
         exact = adapter.capabilities.counts
     if as_json:
-        emit([attrs.asdict(count) | {"total": count.total, "paused": _seconds(count.paused)} for count in counts])
+        emit(
+            [
+                attrs.asdict(count) | {"total": count.total, "paused": _seconds(count.paused)}
+                for count in counts
+            ]
+        )
         return
     columns = ["queue", "#ready", "#delayed", "#reserved", "#buried", "#total", "paused"]
     table(
@@ -69,7 +74,7 @@ def stats(app: App, queues: tuple[str, ...], as_json: bool) -> None:
         click.echo("These numbers are approximate: the adapter does not declare exact counts.", err=True)
 
 
-def _seconds(span: Any) -> float | None:
+def _seconds(span: timedelta | None) -> float | None:
     return None if span is None else span.total_seconds()
 
 
@@ -160,10 +165,10 @@ def _removable(adapter: QueueAdapter, queue: str) -> int:
     return count.total - count.reserved
 
 
-def confirm(yes: bool, question: Any) -> None:
+def confirm(yes: bool, question: Callable[[], str]) -> None:
     """Ask, unless told not to; a program that cannot be asked must say `--yes`."""
     if yes:
         return
-    if not click.get_text_stream("stdin").isatty():
+    if not sys.stdin.isatty():
         raise click.UsageError("this removes jobs for good; say --yes to do it without being asked")
     click.confirm(question(), abort=True)

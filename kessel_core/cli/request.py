@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -13,13 +14,14 @@ import click
 
 from kessel_core.adapter import Reach
 from kessel_core.cli.app import App, as_json, configured, logs_options, pass_app
-from kessel_core.errors import DecodeError, InvalidConfig, InvalidRequest, Problem
+from kessel_core.errors import DecodeError, InvalidRequest, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kessel_core.jobs import JobRequest, JsonValue
     from kessel_core.manager import JobManager
+
+    from kessel_core.jobs import JobRequest, JsonValue
 
 __all__ = ["request"]
 
@@ -32,20 +34,27 @@ SHOWN_PROBLEMS: Final = 100
 @click.command()
 @click.argument("type", required=False)
 @click.argument("payload", required=False)
-@click.option("--from", "source", metavar="FILE", help="Request one job per JSON line of FILE (- is standard input).")
+@click.option(
+    "--from", "source", metavar="FILE", help="Request one job per JSON line of FILE (- is standard input)."
+)
 @click.option("--priority", metavar="N", help="0 is most urgent, 4294967295 least; default: 65536.")
-@click.option("--delay", metavar="WHEN", help="Not before: 90s, 5m, 3h, 7d from now, or an ISO time with zone.")
+@click.option(
+    "--delay", metavar="WHEN", help="Not before: 90s, 5m, 3h, 7d from now, or an ISO time with zone."
+)
 @click.option("--expiration", metavar="WHEN", help="Not after: as --delay.")
 @click.option("-q", "--queue", metavar="NAME", help="Queue; default: default.")
 @click.option("--ref", metavar="TEXT", help="Your own reference; kessel only carries it.")
 @click.option("--callback", metavar="SCHEME:TARGET", help="Whom to tell the result.")
-@click.option("--header", "headers", multiple=True, metavar="KEY=VALUE", help="Text for middleware; may be repeated.")
+@click.option(
+    "--header", "headers", multiple=True, metavar="KEY=VALUE", help="Text for middleware; may be repeated."
+)
 @as_json
 @logs_options
 @configured
 @pass_app
 def request(
     app: App,
+    /,
     type: str | None,
     payload: str | None,
     source: str | None,
@@ -113,7 +122,7 @@ def _read(type: str, payload: str | None, fields: dict[str, Any], clock: Any) ->
     value: JsonValue = None
     if payload is not None:
         try:
-            value = _json(click.get_text_stream("stdin").read() if payload == "-" else payload)
+            value = _json(sys.stdin.read() if payload == "-" else payload)
         except ValueError as exc:
             problems.append(Problem("PAYLOAD", f"is not JSON: {exc}"))
         except RecursionError:
@@ -195,16 +204,10 @@ def _visible(app: App) -> Iterator[JobManager]:
     """Open the manager; refuse an adapter whose jobs would be gone when this command ends."""
     with app.manager() as manager:
         if manager.adapter.capabilities.reach is Reach.PROCESS:
-            origin = app.loaded.origins["adapter"]
-            raise InvalidConfig(
-                [
-                    Problem(
-                        origin.at("adapter") if origin.name else "adapter",
-                        f"the jobs of {manager.adapter.name!r} live in one process only, and this command's ends "
-                        "now: no worker would ever see the job. Use an adapter that others can reach, such as "
-                        "sqlite:///kessel.db; `kessel demo` shows everything in one process",
-                    )
-                ]
+            raise app.wrong_adapter(
+                f"the jobs of {manager.adapter.name!r} live in one process only, and this one ends now: no "
+                "worker would ever see the job. Use an adapter that others can reach, such as "
+                "sqlite:///kessel.db; `kessel demo` shows everything in one process"
             )
         yield manager
 
@@ -258,12 +261,14 @@ def _read_lines(source: str, name: str) -> list[JobRequest]:
 def _lines(source: str, name: str) -> Sequence[bytes]:
     try:
         if source == "-":
-            content = click.get_binary_stream("stdin").read()
+            content = sys.stdin.buffer.read()
         else:
             with open(source, "rb") as file:
                 content = file.read()
     except OSError as exc:
-        raise InvalidRequest([Problem(name, f"cannot be read: {exc.strerror or exc}")], "nothing was stored") from exc
+        raise InvalidRequest(
+            [Problem(name, f"cannot be read: {exc.strerror or exc}")], "nothing was stored"
+        ) from exc
     # A byte order mark is what some programs put before the first line.
     return content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
 

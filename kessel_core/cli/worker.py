@@ -11,7 +11,6 @@ import click
 
 from kessel_core.adapter import Reach
 from kessel_core.cli.app import App, as_json, config_option, configured, logs_options, pass_app, queue_option
-from kessel_core.errors import InvalidConfig, Problem
 
 if TYPE_CHECKING:
     from kessel_core.manager import JobManager
@@ -68,12 +67,10 @@ def _supervised(app: App) -> int:
 def _refuse_private(app: App, manager: JobManager) -> None:
     if manager.adapter.capabilities.reach is not Reach.PROCESS:
         return
-    origin = app.loaded.origins["adapter"]
-    why = (
+    raise app.wrong_adapter(
         f"nobody else can reach the jobs of {manager.adapter.name!r}, so this worker would wait for ever; "
         "use an adapter that others can reach, such as sqlite:///kessel.db"
     )
-    raise InvalidConfig([Problem(origin.at("adapter") if origin.name else "adapter", why)])
 
 
 def _run(

@@ -54,7 +54,9 @@ def test_classes_need_none_of_the_commands_libraries() -> None:
         "import sys, kessel_core.config, kessel_core.logs\n"
         "print({'click', 'rich', 'typed_settings'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.strip() == "set()"
 
 
@@ -73,7 +75,9 @@ def test_duration_is_read(text: str, expected: timedelta) -> None:
     assert parse_duration(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-1s", "1y", "1e3s", "nan", "1s1s", "٣s", "999999999999d", "1" * 40])
+@pytest.mark.parametrize(
+    "text", ["", "soon", "-1s", "1y", "1e3s", "nan", "1s1s", "٣s", "999999999999d", "1" * 40]
+)
 def test_text_that_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="duration"):
         parse_duration(text)
