@@ -4,6 +4,8 @@ Run it after changing an option: `python docs/make_configuration.py`. A test com
 with what this would write.
 """
 
+# ruff: noqa: E501  (Markdown is written with one sentence a line)
+
 from __future__ import annotations
 
 import inspect

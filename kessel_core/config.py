@@ -163,9 +163,21 @@ def _copied(given: Any) -> Any:
     return dict(given) if isinstance(given, Mapping) else given
 
 
-def _member(choices: type[StrEnum], given: Any) -> Any:
-    # Text is taken for the member, so that `is` and `match` work; the check judges the rest.
+# Text is taken for the member, so that `is` and `match` work; the check judges the rest.
+def _member(choices: type[StrEnum], given: str) -> Any:
     return next((member for member in choices if member == given), given)
+
+
+def _default_error(given: str) -> Any:
+    return _member(DefaultError, given)
+
+
+def _on_expired(given: str) -> Any:
+    return _member(OnExpired, given)
+
+
+def _unknown_type(given: str) -> Any:
+    return _member(UnknownType, given)
 
 
 # --- sections ----------------------------------------------------------------------------
@@ -199,19 +211,19 @@ class JobsConfig:
     retry_cap: timedelta = attrs.field(default=timedelta(minutes=10), metadata=_by(_duration(timedelta(0))))
     #: What an undeclared exception means: `fatal` (bury) or `transient` (try again).
     default_error: DefaultError = attrs.field(
-        converter=lambda given: _member(DefaultError, given),
+        converter=_default_error,
         default=DefaultError.FATAL,
         metadata=_by(_one_of(*DefaultError)),
     )
     #: What happens to a job that expired before it started: `commit` or `bury`.
     on_expired: OnExpired = attrs.field(
-        converter=lambda given: _member(OnExpired, given),
+        converter=_on_expired,
         default=OnExpired.COMMIT,
         metadata=_by(_one_of(*OnExpired)),
     )
     #: What happens to a job that has no handler: `bury`, or `retry` while a new version rolls out.
     unknown_type: UnknownType = attrs.field(
-        converter=lambda given: _member(UnknownType, given),
+        converter=_unknown_type,
         default=UnknownType.BURY,
         metadata=_by(_one_of(*UnknownType)),
     )

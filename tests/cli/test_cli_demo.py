@@ -1,0 +1,52 @@
+"""`kessel demo`: all of it in one process, twice in a row, and after an interruption."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+ADAPTERS = ["sqlite:///demo.db", "memory://"]
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_demo_ends_well_with_every_kind_of_fate(kessel: Any, adapter: str) -> None:
+    done = kessel.ok("demo", "--adapter", adapter, "--json")
+    types = done.json["types"]
+    reasons = sorted(job["reason"] for job in done.json["buried"])
+    assert sum(fate["done"] for fate in types.values()) >= 250
+    assert types["addition"]["expired"] == 12
+    assert types["demo.flaky"]["done"] == 12
+    assert types["demo.flaky"]["retries"] == 24
+    assert reasons == ["error", "no-handler"]
+    assert done.json["reports"]
+
+
+def test_demo_runs_twice_and_shows_table_report_and_next_commands(kessel: Any) -> None:
+    kessel.ok("demo", "--json")
+    assert (kessel.directory / "kessel-demo.db").exists()
+    out = kessel.ok("demo").out
+    for text in (
+        "order.process",
+        "medication.check",
+        "Buried",
+        "no-handler",
+        "Derived report",
+        "kessel worker",
+    ):
+        assert text in out, text
+
+
+def test_jobs_of_a_stopped_demo_are_found_and_finished(kessel: Any) -> None:
+    for number in range(3):
+        payload = f'{{"operands": [{number}, 1]}}'
+        kessel.ok("request", "addition", payload, "-q", "kessel-demo", "-a", "sqlite:///kessel-demo.db")
+    done = kessel.ok("demo", "--json")
+    assert "found 3 jobs" in done.err
+    assert done.json["types"]["addition"]["done"] == 3
+
+
+def test_demo_never_touches_the_configured_queues(kessel: Any) -> None:
+    kessel.write("kessel.toml", '[kessel]\nadapter = "sqlite:///real.db"\n')
+    kessel.ok("demo", "--json")
+    assert not (kessel.directory / "real.db").exists()

@@ -1,0 +1,209 @@
+"""`kessel plugins`, `adapters`, `hooks`, `middleware`, `doctor`, with plugins whole and broken."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def install(directory: Path, name: str, source: str, *, version: str = "1.0") -> None:
+    """Make a distribution with one plugin, as an installer would leave it behind."""
+    module = f"plugin_{name}"
+    (directory / f"{module}.py").write_text(source)
+    info = directory / f"{name}_dist-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-dist\nVersion: {version}\n")
+    (info / "entry_points.txt").write_text(f"[kessel.v1]\n{name} = {module}\n")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on the path into which plugins are installed."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    yield folder
+    for name in [name for name in sys.modules if name.startswith("plugin_")]:
+        del sys.modules[name]
+
+
+BROKEN = {
+    "import": "import no_such_library\n",
+    "exit": "raise SystemExit(5)\n",
+    "syntax": "def (\n",
+    "async": (
+        "from kessel_core.hookspecs import hookimpl\n@hookimpl\nasync def kessel_job_finished(result): pass\n"
+    ),
+    "misspelt": "from kessel_core.hookspecs import hookimpl\n@hookimpl\ndef kessel_adaptors(): return []\n",
+}
+
+COMMAND = """
+import click
+from kessel_core.hookspecs import hookimpl
+
+@hookimpl
+def kessel_cli(group):
+    @group.command("greet")
+    def greet():
+        "Say hello."
+        click.echo("hello")
+"""
+
+
+@pytest.mark.parametrize("command", ["--help", "plugins"])
+def test_any_number_of_broken_plugins_leaves_help_and_plugins_working(
+    kessel: Any, site: Path, command: str
+) -> None:
+    """D4: and the guilty distribution is named."""
+    for name, source in BROKEN.items():
+        install(site, name, source)
+    done = kessel.ok(command)
+    said = done.out + done.err
+    for name in ("import", "exit", "syntax", "async"):
+        assert f"{name}-dist" in said, name
+
+
+def test_plugins_says_what_is_wrong_in_json(kessel: Any, site: Path) -> None:
+    install(site, "import", BROKEN["import"])
+    report = {status["name"]: status for status in kessel.ok("plugins", "--json").json}
+    assert report["import"]["status"] == "failed"
+    assert "no_such_library" in report["import"]["why"]
+    assert report["import"]["distribution"] == "import-dist"
+    assert report["sqlite"]["status"] == "active"
+
+
+def test_disabled_plugin_is_not_imported(kessel: Any, site: Path) -> None:
+    install(site, "exit", BROKEN["exit"])
+    kessel.write("kessel.toml", '[kessel.plugins]\ndisabled = ["exit"]\n')
+    report = {status["name"]: status for status in kessel.ok("plugins", "--json").json}
+    assert report["exit"]["status"] == "disabled"
+    assert "plugin_exit" not in sys.modules
+
+
+def test_check_passes_when_everything_that_is_named_is_usable(kessel: Any, site: Path) -> None:
+    install(site, "import", BROKEN["import"])
+    kessel.ok("plugins", "--check")
+    kessel.ok("plugins", "--check", "sqlite")
+
+
+@pytest.mark.parametrize("name", ["import", "no-such-plugin"])
+def test_check_exits_with_3_when_a_named_plugin_is_not_usable(kessel: Any, site: Path, name: str) -> None:
+    """D12."""
+    install(site, "import", BROKEN["import"])
+    done = kessel("plugins", "--check", name)
+    assert done.code == 3
+    assert name in done.err
+
+
+def test_check_exits_with_3_when_the_configuration_names_what_is_not_usable(kessel: Any, site: Path) -> None:
+    install(site, "import", BROKEN["import"])
+    kessel.write("kessel.toml", '[kessel.plugins]\nrequired = ["import"]\n')
+    assert kessel("plugins", "--check").code == 3
+    kessel.write("kessel.toml", '[kessel]\nadapter = "carrier-pigeon://loft"\n')
+    assert kessel("plugins", "--check").code == 3
+    kessel.write("kessel.toml", '[kessel]\nmiddleware = ["no-such-middleware"]\n')
+    assert kessel("plugins", "--check").code == 3
+
+
+def test_required_plugin_that_is_broken_stops_other_commands_with_3(kessel: Any, site: Path) -> None:
+    install(site, "import", BROKEN["import"])
+    kessel.write("kessel.toml", '[kessel.plugins]\nrequired = ["import"]\n')
+    done = kessel("stats")
+    assert done.code == 3
+    assert "import-dist" in done.err
+    kessel.ok("plugins")
+
+
+def test_requirements_are_lines_for_pip(kessel: Any, site: Path) -> None:
+    install(site, "extra", "")
+    assert "extra-dist==1.0" in kessel.ok("plugins", "--requirements").out.splitlines()
+
+
+def test_missing_adapter_says_what_to_install(kessel: Any) -> None:
+    kessel.write("kessel.toml", '[kessel.plugins]\ndisabled = ["sqlite"]\n')
+    done = kessel("stats")
+    assert done.code in (2, 3)
+    assert "sqlite" in done.err
+
+
+def test_command_of_a_plugin_is_listed_and_runs(kessel: Any, site: Path) -> None:
+    install(site, "greeter", COMMAND)
+    assert "Say hello." in kessel.ok("--help").out
+    assert kessel.ok("greet").out == "hello\n"
+
+
+def test_plugin_that_fails_to_add_its_commands_is_warned_of(kessel: Any, site: Path) -> None:
+    install(
+        site,
+        "bad",
+        "from kessel_core.hookspecs import hookimpl\n@hookimpl\ndef kessel_cli(group): raise SystemExit(9)\n",
+    )
+    install(site, "greeter", COMMAND)
+    done = kessel.ok("--help")
+    assert "'bad' cannot add its commands" in done.err
+    assert "Say hello." in done.out
+
+
+def test_plugin_cannot_take_the_name_of_a_command(kessel: Any, site: Path) -> None:
+    install(site, "thief", COMMAND.replace('"greet"', '"worker"'))
+    install(site, "copy", COMMAND)
+    install(site, "greeter", COMMAND)
+    done = kessel.ok("--help")
+    assert "'worker' that kessel itself has" in done.err
+    assert "'greet' that plugin 'copy' has" in done.err
+    assert "Work on jobs" in kessel.ok("worker", "--help").out
+
+
+def test_adapters_are_listed_with_their_options(kessel: Any) -> None:
+    adapters = {adapter["name"]: adapter for adapter in kessel.ok("adapters", "--json").json}
+    assert "sqlite" in adapters["sqlite"]["schemes"]
+    assert adapters["sqlite"]["options"]
+    assert "sqlite://" in kessel.ok("adapters").out
+
+
+def test_hooks_are_listed_with_who_implements_them(kessel: Any, site: Path) -> None:
+    install(site, "greeter", COMMAND)
+    hooks = {hook["hook"]: hook for hook in kessel.ok("hooks", "--json").json}
+    assert "greeter" in hooks["kessel_cli"]["plugins"]
+    assert "sqlite" in hooks["kessel_adapters"]["plugins"]
+    assert hooks["kessel_job_settled"]["arguments"] == ["result", "settlement"]
+    assert all(hook["summary"] for hook in hooks.values())
+    assert "kessel_execute_job(job)" in kessel.ok("hooks").out
+
+
+def test_middleware_shows_the_chain_and_where_it_comes_from(kessel: Any) -> None:
+    """D2: outermost first."""
+    shown = kessel.ok("middleware", "--json").json
+    assert shown["origin"] == "default"
+    assert [link["name"] for link in shown["middleware"]] == ["logging", "expiry"]
+    kessel.write("kessel.toml", '[kessel]\nmiddleware = ["expiry"]\n')
+    assert "order from: kessel.toml" in kessel.ok("middleware").out
+
+
+def test_doctor_finds_nothing_wrong_with_a_fresh_start(kessel: Any) -> None:
+    findings = kessel.ok("doctor", "--json").json
+    assert {finding["level"] for finding in findings} <= {"ok", "warning"}
+    assert "adapter" in kessel.ok("doctor").out or findings
+
+
+@pytest.mark.parametrize(
+    ("text", "subject"),
+    [
+        ("[kessel.worker]\nslot = 1\n", "configuration"),
+        ('[kessel]\nadapter = "beanstalk://127.0.0.1:1"\n', "127.0.0.1"),
+        ('[kessel]\nadapter = "carrier-pigeon://loft"\n', "carrier-pigeon"),
+        ('[kessel.plugins]\nrequired = ["no-such-plugin"]\n', "no-such-plugin"),
+        ('[kessel.handlers]\nx = "no_such_module:f"\n', "no_such_module"),
+    ],
+)
+def test_doctor_reports_what_is_wrong_with_exit_code_1(kessel: Any, text: str, subject: str) -> None:
+    kessel.write("kessel.toml", text)
+    done = kessel("doctor", "--json")
+    assert done.code == 1
+    wrong = [finding for finding in done.json if finding["level"] == "error"]
+    assert any(subject in f"{finding['subject']} {finding['detail']}" for finding in wrong)
+    assert all(finding["advice"] for finding in wrong)

@@ -1,0 +1,140 @@
+"""`kessel stats`, `peek`, `buried`, `purge`, `drain`: looking after queues."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def buried(kessel: Any) -> list[str]:
+    """Two buried jobs of unknown type, oldest first."""
+    ids = [kessel.ok("request", f"shop.unheard-of-{n}", "--json").json["id"] for n in range(2)]
+    kessel.ok("drain")
+    return ids
+
+
+def test_stats_counts_by_state(kessel: Any) -> None:
+    kessel.ok("request", "x")
+    kessel.ok("request", "x", "--delay", "1h")
+    kessel.ok("request", "x", "--queue", "mail")
+    counts = {queue["queue"]: queue for queue in kessel.ok("stats", "--json").json}
+    assert (counts["default"]["ready"], counts["default"]["delayed"]) == (1, 1)
+    assert counts["mail"]["total"] == 1
+    assert "mail" in kessel.ok("stats").out
+    assert [queue["queue"] for queue in kessel.ok("stats", "mail", "--json").json] == ["mail"]
+
+
+@pytest.mark.parametrize("command", ["stats", "peek", "purge"])
+def test_impossible_name_of_a_queue_is_wrong_usage(kessel: Any, command: str) -> None:
+    done = kessel(command, "a b")
+    assert done.code == 2
+    assert "'a b'" in done.err
+
+
+def test_peek_shows_the_next_job_first_and_reserves_nothing(kessel: Any) -> None:
+    kessel.ok("request", "late", "--priority", "9")
+    kessel.ok("request", "urgent", "--priority", "1")
+    assert [job["body"]["type"] for job in kessel.ok("peek", "--json").json] == ["urgent", "late"]
+    assert len(kessel.ok("peek", "--limit", "1", "--json").json) == 1
+    out = kessel.ok("peek").out
+    assert out.index("urgent") < out.index("late")
+    assert "no buried job in queue default" in kessel.ok("peek", "--state", "buried").out
+
+
+def test_text_of_a_job_cannot_move_the_cursor(kessel: Any) -> None:
+    kessel.ok("request", "[red]x\\u001b", '"\\u001b[2J"')
+    out = kessel.ok("peek").out
+    assert "\x1b[2J" not in out
+    assert "[red]" in out
+
+
+def test_buried_jobs_are_listed_with_their_reasons(kessel: Any, buried: list[str]) -> None:
+    jobs = kessel.ok("buried", "list", "--json").json
+    assert [(job["id"], job["reason"]) for job in jobs] == [(id_, "no-handler") for id_ in buried]
+    out = kessel.ok("buried", "list").out
+    assert "shop.unheard-of-0" in out
+    assert "no-handler" in out
+
+
+def test_one_buried_job_is_shown_whole(kessel: Any, buried: list[str]) -> None:
+    out = kessel.ok("buried", "show", buried[0]).out
+    assert "no-handler" in out
+    assert '"type": "shop.unheard-of-0"' in out
+    assert kessel.ok("buried", "show", buried[0], "--json").json["id"] == buried[0]
+
+
+def test_kicked_job_is_ready_again(kessel: Any, buried: list[str]) -> None:
+    """S8: only the one that was named."""
+    assert "kicked 1 buried job\n" in kessel.ok("buried", "kick", buried[0]).out
+    assert [job["id"] for job in kessel.ok("peek", "--json").json] == [buried[0]]
+    assert [job["id"] for job in kessel.ok("buried", "list", "--json").json] == [buried[1]]
+
+
+def test_all_buried_jobs_are_kicked(kessel: Any, buried: list[str]) -> None:
+    assert kessel.ok("buried", "kick", "--all", "--json").json == {"kicked": buried, "missing": []}
+
+
+def test_deleted_job_is_gone_and_a_missing_one_is_named_with_exit_code_1(
+    kessel: Any, buried: list[str]
+) -> None:
+    done = kessel("buried", "delete", buried[0], "no-such-id")
+    assert done.code == 1
+    assert "deleted 1 buried job\n" in done.out
+    assert "no-such-id" in done.err
+    assert [job["id"] for job in kessel.ok("buried", "list", "--json").json] == [buried[1]]
+
+
+def test_delete_of_all_asks_unless_told_not_to(kessel: Any, buried: list[str]) -> None:
+    assert kessel("buried", "delete", "--all").code == 2
+    assert kessel.ok("buried", "delete", "--all", "--yes", "--json").json["deleted"] == buried
+    assert "no buried job" in kessel.ok("buried", "list").out
+
+
+def test_buried_delete_never_takes_a_waiting_job(kessel: Any) -> None:
+    id_ = kessel.ok("request", "x", "--json").json["id"]
+    assert kessel("buried", "delete", id_).code == 1
+    assert len(kessel.ok("peek", "--json").json) == 1
+
+
+@pytest.mark.parametrize("arguments", [("kick",), ("delete",), ("kick", "--all", "some-id")])
+def test_ids_or_all_but_not_both_nor_neither(kessel: Any, arguments: tuple[str, ...]) -> None:
+    assert kessel("buried", *arguments).code == 2
+
+
+def test_unknown_id_is_exit_code_1(kessel: Any) -> None:
+    assert kessel("buried", "show", "no-such-id").code == 1
+
+
+def test_purge_removes_ready_delayed_and_buried_jobs(kessel: Any, buried: list[str]) -> None:
+    kessel.ok("request", "x", "--delay", "1h")
+    kessel.ok("request", "x")
+    assert kessel.ok("purge", "default", "--yes", "--json").json == {"queue": "default", "removed": 4}
+    assert kessel.ok("stats", "default", "--json").json[0]["total"] == 0
+
+
+def test_purge_without_yes_is_refused_where_nobody_can_be_asked(kessel: Any) -> None:
+    kessel.ok("request", "x")
+    assert kessel("purge", "default").code == 2
+    assert kessel.ok("stats", "default", "--json").json[0]["total"] == 1
+
+
+def test_drain_works_until_the_queues_are_empty(kessel: Any) -> None:
+    kessel.write("handlers.py", "def double(payload):\n    return payload * 2\n")
+    kessel.write("kessel.toml", '[kessel.handlers]\ndouble = "handlers:double"\n')
+    for number in range(20):
+        kessel.ok("request", "double", str(number))
+    kessel.ok("request", "double", "1", "--delay", "1h")
+    done = kessel.ok("drain", "--slots", "2", "--json")
+    assert done.json["success"] == 20
+    counts = kessel.ok("stats", "default", "--json").json[0]
+    assert (counts["ready"], counts["delayed"]) == (0, 1)
+
+
+def test_drain_logs_json_lines_when_told_so(kessel: Any) -> None:
+    import json
+
+    kessel.ok("request", "shop.unheard-of")
+    lines = kessel.ok("drain", "--log-json").err.splitlines()
+    assert any(json.loads(line)["logger"].startswith("kessel") for line in lines)

@@ -1,0 +1,155 @@
+"""`kessel request`: one job from the arguments, many from a file."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+
+def stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
+
+
+def total(kessel: Any) -> int:
+    return sum(int(queue["total"]) for queue in kessel.ok("stats", "--json").json)
+
+
+def test_job_is_stored_with_all_its_fields(kessel: Any) -> None:
+    done = kessel.ok(
+        "request", "addition", '{"operands": [1, 2]}', "--priority", "7", "--delay", "5m",
+        "--expiration", "3h", "--ref", "r", "--queue", "mail", "--header", "trace=a=b", "--json",
+    )  # fmt: skip
+    fields = done.json
+    assert fields["payload"] == {"operands": [1, 2]}
+    assert (fields["priority"], fields["ref"], fields["queue"]) == (7, "r", "mail")
+    assert fields["headers"] == {"trace": "a=b"}
+    span = datetime.fromisoformat(fields["delay"]) - datetime.fromisoformat(fields["requested_at"])
+    assert span == timedelta(minutes=5)
+    [job] = kessel.ok("peek", "mail", "--state", "delayed", "--json").json
+    assert job["body"] == fields
+
+
+def test_people_see_the_id_and_the_queue(kessel: Any) -> None:
+    out = kessel.ok("request", "addition").out
+    assert out.startswith("requested ")
+    assert "(addition) in queue default" in out
+
+
+def test_payload_is_read_from_standard_input(kessel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(monkeypatch, b'{"a": [1]}')
+    assert kessel.ok("request", "x", "-", "--json").json["payload"] == {"a": [1]}
+
+
+def test_time_with_a_zone_is_taken(kessel: Any) -> None:
+    fields = kessel.ok("request", "x", "--delay", "2999-01-01T00:00:00+02:00", "--json").json
+    assert fields["delay"].startswith("2998-12-31T22:00:00")
+
+
+def test_every_mistake_is_reported_at_once_and_nothing_is_stored(kessel: Any) -> None:
+    """S1: everything wrong with a request is reported together, before anything is sent."""
+    done = kessel(
+        "request", " ", "{nope", "--priority", "high", "--delay", "soon",
+        "--expiration", "2000-01-01T00:00:00Z", "--header", "novalue", "--queue", "a b",
+    )  # fmt: skip
+    assert done.code == 2
+    for place in ("PAYLOAD", "--priority", "--delay", "$.expiration", "--header", "$.queue", "$.type"):
+        assert place in done.err, place
+    assert total(kessel) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["x", "NaN"], "NaN"),
+        (["x", "1e999"], "$.payload"),
+        (["x", '{"a": 1, "a": 2}'], "twice"),
+        (["x", '"\\ud800"'], "surrogate"),
+        (["x", "[" * 100_000], "PAYLOAD"),
+        (["x", "--delay", "2030-01-01T00:00:00"], "naive"),
+        (["x", "--delay", "1h", "--expiration", "5m"], "after the delay"),
+        (["x", "--delay", "9999999d"], "--delay"),
+        (["x", "--callback", ":nowhere"], "callback"),
+    ],
+)
+def test_bad_input_is_one_clear_error(kessel: Any, arguments: list[str], expected: str) -> None:
+    """S2, S5: refused with its place, exit code 2, no traceback, nothing stored."""
+    done = kessel("request", *arguments)
+    assert done.code == 2
+    assert expected in done.err
+    assert "Traceback" not in done.err
+    assert total(kessel) == 0
+
+
+def test_without_type_and_file_it_is_wrong_usage(kessel: Any) -> None:
+    assert kessel("request").code == 2
+
+
+def test_file_and_fields_together_are_wrong_usage(kessel: Any) -> None:
+    assert kessel("request", "--from", "x.jsonl", "--priority", "3").code == 2
+
+
+def test_adapter_that_lives_in_one_process_is_refused(kessel: Any) -> None:
+    done = kessel("request", "x", "--adapter", "memory://")
+    assert done.code == 2
+    assert "--adapter" in done.err
+    assert "sqlite:///kessel.db" in done.err
+
+
+# --- many ----------------------------------------------------------------------------------
+
+
+def test_every_line_of_a_file_is_requested(kessel: Any) -> None:
+    lines = [json.dumps({"type": "x", "payload": number}) for number in range(1200)]
+    kessel.write("jobs.jsonl", "\n".join(lines) + "\n\n")
+    done = kessel.ok("request", "--from", "jobs.jsonl", "--json")
+    assert done.json["requested"] == 1200
+    assert len(set(done.json["ids"])) == 1200
+    assert total(kessel) == 1200
+
+
+def test_lines_are_read_from_standard_input(kessel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(monkeypatch, b'\xef\xbb\xbf{"type": "x"}\r\n{"type": "y"}')
+    assert "requested 2 jobs from standard input" in kessel.ok("request", "--from", "-").out
+
+
+def test_one_bad_line_stops_all_and_every_bad_line_is_named(kessel: Any) -> None:
+    kessel.write(
+        "jobs.jsonl",
+        '{"type": "x"}\n{"typ": "x"}\n\nnot json\n{"type": "x", "priority": "high", "delay": "soon"}\n'
+        '{"type": "x", "expiration": "2000-01-01T00:00:00Z"}\n',
+    )
+    done = kessel("request", "--from", "jobs.jsonl")
+    assert done.code == 2
+    for place in (
+        "jobs.jsonl:2",
+        "jobs.jsonl:4",
+        "jobs.jsonl:5: $.priority",
+        "jobs.jsonl:5: $.delay",
+        "jobs.jsonl:6",
+    ):
+        assert place in done.err, place
+    assert "nothing was stored" in done.err
+    assert "jobs.jsonl:1:" not in done.err
+    assert total(kessel) == 0
+
+
+def test_very_many_bad_lines_are_counted(kessel: Any) -> None:
+    kessel.write("jobs.jsonl", "nonsense\n" * 500)
+    done = kessel("request", "--from", "jobs.jsonl")
+    assert done.code == 2
+    assert "and 400 more" in done.err
+
+
+def test_missing_file_is_one_clear_error(kessel: Any) -> None:
+    done = kessel("request", "--from", "missing.jsonl")
+    assert done.code == 2
+    assert "missing.jsonl: cannot be read" in done.err
+
+
+def test_empty_file_requests_nothing(kessel: Any) -> None:
+    kessel.write("jobs.jsonl", "")
+    assert "requested 0 jobs" in kessel.ok("request", "--from", "jobs.jsonl").out

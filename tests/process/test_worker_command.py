@@ -1,0 +1,207 @@
+"""`kessel worker` as operators run it: real processes, a real file, real signals (D8, D9)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+LONG = 60.0
+
+HANDLERS = """
+import os, pathlib, time
+
+def note(payload):
+    with open("notes", "a") as file:
+        file.write(f"{os.getpid()} {payload}\\n")
+    return payload
+
+def slow(payload):
+    note("started")
+    while not pathlib.Path("go").exists():
+        time.sleep(0.01)
+    note("ended")
+"""
+
+CONFIG = """
+[kessel.worker]
+grace = "60s"
+[kessel.handlers]
+note = "handlers:note"
+slow = "handlers:slow"
+"""
+
+
+class Place:
+    """A directory in which commands run."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("KESSEL_")}
+        self.environment["PYTHONPATH"] = str(directory)
+        (directory / "handlers.py").write_text(HANDLERS)
+        (directory / "kessel.toml").write_text(CONFIG)
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "kessel_core.cli", *arguments]
+
+    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.directory,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=LONG,
+            check=False,
+        )
+
+    def request(self, kind: str, payload: str = "null") -> None:
+        done = self.call("request", kind, payload)
+        assert done.returncode == 0, done
+
+    def notes(self) -> list[tuple[int, str]]:
+        path = self.directory / "notes"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [(int(line.split()[0]), line.split(" ", 1)[1]) for line in lines]
+
+    @contextmanager
+    def worker(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        process = subprocess.Popen(
+            self.command("worker", *arguments),
+            cwd=self.directory,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait(LONG)
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_stops_an_idle_worker_with_exit_code_0(place: Place, number: int) -> None:
+    place.request("note", "1")
+    with place.worker() as worker:
+        eventually(lambda: len(place.notes()) == 1)
+        worker.send_signal(number)
+        assert worker.wait(LONG) == 0
+
+
+def test_running_job_ends_within_the_grace_period(place: Place) -> None:
+    place.request("slow")
+    with place.worker() as worker:
+        eventually(lambda: [text for _, text in place.notes()] == ["started"])
+        worker.terminate()
+        (place.directory / "go").touch()
+        assert worker.wait(LONG) == 0
+    assert [text for _, text in place.notes()] == ["started", "ended"]
+    assert '"total": 0' in place.call("stats", "default", "--json").stdout
+
+
+def test_second_signal_rolls_back_what_runs_at_once(place: Place) -> None:
+    place.request("slow")
+    with place.worker() as worker:
+        eventually(lambda: len(place.notes()) == 1)
+        worker.terminate()
+        time.sleep(0.2)
+        assert worker.poll() is None
+        worker.terminate()
+        assert worker.wait(LONG) == 0
+    assert '"total": 1' in place.call("stats", "default", "--json").stdout
+
+
+def test_dead_worker_process_is_replaced_and_no_job_is_lost(place: Place) -> None:
+    with place.worker("--processes", "2") as supervisor:
+        for payload in range(10):
+            place.request("note", str(payload))
+        eventually(lambda: len(place.notes()) == 10)
+        os.kill(place.notes()[-1][0], signal.SIGKILL)
+        for payload in range(10, 30):
+            place.request("note", str(payload))
+        eventually(lambda: {text for _, text in place.notes()} == {str(n) for n in range(30)})
+        supervisor.terminate()
+        assert supervisor.wait(LONG) == 0
+
+
+def test_worker_processes_end_with_a_killed_supervisor(place: Place) -> None:
+    place.request("note", "1")
+    with place.worker("--processes", "2") as supervisor:
+        eventually(lambda: len(place.notes()) == 1)
+        pid = place.notes()[0][0]
+        supervisor.kill()
+        eventually(lambda: not _runs(pid))
+
+
+def _runs(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        # An orphan that ended may wait for a lazy init to collect it.
+        state = Path(f"/proc/{pid}/stat")
+        return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")
+    return False
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_wrong_configuration_is_exit_code_2_before_anything_is_reserved(place: Place, processes: str) -> None:
+    place.request("note", "1")
+    done = place.call("worker", "--slots", "0", "--grace", "soon", "--processes", processes)
+    assert done.returncode == 2
+    assert "--slots" in done.stderr
+    assert "--grace" in done.stderr
+    with sqlite3.connect(place.directory / "kessel.db"):
+        assert '"total": 1' in place.call("stats", "default", "--json").stdout
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_worker_on_an_adapter_of_one_process_is_refused(place: Place, processes: str) -> None:
+    done = place.call("worker", "--adapter", "memory://", "--processes", processes)
+    assert done.returncode == 2
+    assert "--adapter" in done.stderr
+
+
+def test_demo_can_be_interrupted_and_finished_later(place: Place) -> None:
+    demo = subprocess.Popen(
+        place.command("demo", "--json"),
+        cwd=place.directory,
+        env=place.environment,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert demo.stderr is not None
+        while "working" not in (line := demo.stderr.readline()):
+            assert line, "the demo ended before it worked on anything"
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(LONG) == 130
+        assert "kessel demo" in demo.stderr.read()
+    finally:
+        demo.kill()
+        demo.wait(LONG)
+    again = place.call("demo", "--json")
+    assert again.returncode == 0
+    assert "finishing them" in again.stderr
