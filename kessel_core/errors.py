@@ -1,0 +1,252 @@
+"""Every error that kessel raises, in one tree; leaves are chosen by what the catcher will do.
+
+`KesselError` is what callers catch; `HandlerSignal` is what handlers raise on purpose.
+Each error keeps its data as attributes, so that no caller has to parse a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import NamedTuple
+
+__all__ = [
+    "AdapterError",
+    "AdapterUnavailable",
+    "CapabilityMissing",
+    "ConfigError",
+    "DecodeError",
+    "EnqueueError",
+    "EnqueueIncomplete",
+    "EnqueueRejected",
+    "EnqueueUnknown",
+    "Fatal",
+    "HandlerSignal",
+    "InvalidConfig",
+    "InvalidRequest",
+    "KesselError",
+    "LeaseLost",
+    "PluginError",
+    "Problem",
+    "ProtocolError",
+    "RequestError",
+    "Transient",
+    "UnknownJob",
+]
+
+
+class Problem(NamedTuple):
+    """One mistake: where it is, and what is wrong with it.
+
+    `path` is written from the root `$`, as in `$.payload.operands[1]`, or names an option,
+    as in `kessel.toml: worker.slots`.
+    """
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+def _listed(headline: str, problems: Sequence[Problem]) -> str:
+    if len(problems) == 1:
+        return f"{headline}: {problems[0]}"
+    return f"{headline}, {len(problems)} problems:\n" + "\n".join(f"  - {p}" for p in problems)
+
+
+class KesselError(Exception):
+    """The root of everything that kessel itself raises."""
+
+
+# --- the caller's mistake, at request time ---------------------------------------------
+
+
+class RequestError(KesselError):
+    """A request cannot be taken; nothing was sent."""
+
+
+class InvalidRequest(RequestError):
+    """A request breaks S1-S3 or S5; `problems` holds every mistake with its path."""
+
+    def __init__(self, problems: Sequence[Problem], headline: str = "invalid request") -> None:
+        self.problems = tuple(problems)
+        super().__init__(_listed(headline, self.problems))
+
+
+# --- at start: configuration, plugins, capabilities ------------------------------------
+
+
+class ConfigError(KesselError):
+    """The application cannot start as configured."""
+
+
+class InvalidConfig(ConfigError):
+    """Options are wrong; `problems` holds every one with its origin."""
+
+    def __init__(self, problems: Sequence[Problem], headline: str = "invalid configuration") -> None:
+        self.problems = tuple(problems)
+        super().__init__(_listed(headline, self.problems))
+
+
+class PluginError(ConfigError):
+    """A plugin that the configuration names is not usable.
+
+    `plugin` is the entry point's name, `distribution` the guilty distribution (or None).
+    """
+
+    def __init__(self, plugin: str, why: str, distribution: str | None = None) -> None:
+        self.plugin = plugin
+        self.distribution = distribution
+        self.why = why
+        owner = f" (from {distribution})" if distribution else ""
+        super().__init__(f"plugin {plugin!r}{owner} is not usable: {why}")
+
+
+class CapabilityMissing(ConfigError):
+    """The adapter does not declare what was asked for (S17); nothing was approximated.
+
+    `capability` is the name of a field of `Capabilities`, `adapter` the adapter's name.
+    """
+
+    def __init__(self, capability: str, adapter: str, why: str = "") -> None:
+        self.capability = capability
+        self.adapter = adapter
+        self.why = why
+        detail = f": {why}" if why else ""
+        super().__init__(f"adapter {adapter!r} does not declare the capability {capability!r}{detail}")
+
+
+# --- the queue ---------------------------------------------------------------------------
+
+
+class AdapterError(KesselError):
+    """Something went wrong between kessel and the queue."""
+
+
+class AdapterUnavailable(AdapterError):
+    """The backend cannot be reached, or the connection was lost; calling again reconnects.
+
+    Raised by an enqueue only if nothing was sent, so the request is surely not stored.
+    """
+
+
+class ProtocolError(AdapterError):
+    """What answers there is not the expected backend, or not in a version we understand."""
+
+
+class EnqueueError(AdapterError):
+    """An enqueue did not return; the leaves say what is known of the job (S14)."""
+
+    def __init__(self, job_id: str, why: str) -> None:
+        self.job_id = job_id
+        self.why = why
+        super().__init__(f"job {job_id}: {why}")
+
+
+class EnqueueRejected(EnqueueError):
+    """The job is surely not stored (S14).
+
+    `reason` is for machines: `too-large`, `draining`, `full`, `read-only`, `out-of-range`, `refused`.
+    """
+
+    def __init__(self, job_id: str, why: str, reason: str = "refused") -> None:
+        self.reason = reason
+        super().__init__(job_id, f"not stored, {why}")
+
+
+class EnqueueUnknown(EnqueueError):
+    """The job may be stored: the connection was lost after sending (S14).
+
+    Enqueueing the same request again keeps its id, and may lead to two deliveries
+    where the adapter does not declare `dedupe`.
+    """
+
+    def __init__(self, job_id: str, why: str) -> None:
+        super().__init__(job_id, f"may or may not be stored, {why}")
+
+
+class EnqueueIncomplete(AdapterError):
+    """Of many requests not all were stored; each is named under exactly one outcome (S14).
+
+    Attributes:
+        stored: Ids that were acknowledged.
+        rejected: Id -> `EnqueueRejected` or `AdapterUnavailable`: surely not stored.
+        unknown: Id -> `EnqueueUnknown`: may be stored.
+    """
+
+    def __init__(
+        self,
+        stored: Sequence[str],
+        rejected: dict[str, AdapterError],
+        unknown: dict[str, AdapterError],
+    ) -> None:
+        self.stored = tuple(stored)
+        self.rejected = rejected
+        self.unknown = unknown
+        lines = [str(error) for error in (*rejected.values(), *unknown.values())]
+        shown = "\n".join(f"  - {line}" for line in lines[:20])
+        more = f"\n  ... and {len(lines) - 20} more" if len(lines) > 20 else ""
+        super().__init__(
+            f"{len(self.stored)} stored, {len(rejected)} not stored, {len(unknown)} unknown:\n{shown}{more}"
+        )
+
+
+class LeaseLost(AdapterError):
+    """The reservation no longer holds its job, so nothing was settled or extended (S7)."""
+
+    def __init__(self, job_id: str | None, why: str) -> None:
+        self.job_id = job_id
+        self.why = why
+        super().__init__(f"job {job_id or 'of unknown id'}: lease lost, {why}")
+
+
+class UnknownJob(AdapterError):
+    """No job of that id is in the queue in a state that the operation can act on."""
+
+    def __init__(self, job_id: str, queue: str) -> None:
+        self.job_id = job_id
+        self.queue = queue
+        super().__init__(f"no job {job_id!r} in queue {queue!r} that this operation can act on")
+
+
+class DecodeError(KesselError):
+    """A stored body is not a request; `body` holds its bytes untouched. Never retried (S13)."""
+
+    def __init__(self, body: bytes, problems: Sequence[Problem]) -> None:
+        self.body = body
+        self.problems = tuple(problems)
+        super().__init__(_listed("the body is not a job request", self.problems))
+
+
+# --- raised by handlers on purpose -------------------------------------------------------
+
+
+class HandlerSignal(Exception):
+    """What a handler raises to say how its job ends."""
+
+
+class Transient(HandlerSignal):
+    """Ask for a retry, because the failure will pass.
+
+    Args:
+        message: What happened, for the log and the result.
+        after: Pause before the retry, zero or more; overrides the retry policy (S11).
+    """
+
+    def __init__(self, message: str = "transient failure", *, after: timedelta | None = None) -> None:
+        if after is not None and after < timedelta(0):
+            raise ValueError("after must not be negative")
+        self.after = after
+        super().__init__(message)
+
+
+class Fatal(HandlerSignal):
+    """Ask for burial, because a retry cannot help.
+
+    Args:
+        message: What is wrong, for the log, the result and the listing of buried jobs.
+    """
+
+    def __init__(self, message: str = "fatal failure") -> None:
+        super().__init__(message)

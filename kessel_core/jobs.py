@@ -1,0 +1,424 @@
+"""The nouns: `JobRequest`, `JobResult`, `Status`, `Reason`, and the rules that a request must keep.
+
+Everything here is a frozen value, safe for any thread. Nothing here talks to a queue.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final, TypeAlias, Union
+
+import attrs
+
+from kessel_core.adapter import queue_name_problem
+from kessel_core.clock import Clock
+from kessel_core.errors import InvalidRequest, Problem
+
+__all__ = [
+    "DEFAULT_PRIORITY",
+    "DEFAULT_QUEUE",
+    "LOWEST_PRIORITY",
+    "MAX_DEPTH",
+    "JobRequest",
+    "JobResult",
+    "JsonValue",
+    "Reason",
+    "Status",
+    "json_problems",
+    "new_id",
+    "prepared",
+    "request_problems",
+]
+
+JsonValue: TypeAlias = Union[None, bool, int, float, str, list["JsonValue"], dict[str, "JsonValue"]]
+
+DEFAULT_QUEUE: Final = "default"
+#: The priority of a request that gives none (S3).
+DEFAULT_PRIORITY: Final = 65536
+#: The largest, least urgent priority number; beanstalkd's 2**32 - 1 (S3).
+LOWEST_PRIORITY: Final = 4294967295
+#: Deepest nesting of lists and objects in a payload (S2); well below what any JSON reader refuses.
+MAX_DEPTH: Final = 100
+# Python refuses to read integers of more digits (sys.int_info.default_max_str_digits), so what
+# is accepted here could not be read back elsewhere.
+_MAX_INT_BITS: Final = 14_284  # 10**4300 - 1 still fits
+
+NO_HEADERS: Final[Mapping[str, str]] = {}
+
+
+class Status(StrEnum):
+    """How an attempt ended."""
+
+    SUCCESS = "success"
+    FAILED = "failed"
+    #: Failed, and will be tried again.
+    TRANSIENT = "failed-transient"
+
+
+class Reason(StrEnum):
+    """Why a job did not succeed, for machines."""
+
+    EXPIRED = "expired"
+    NO_HANDLER = "no-handler"
+    BAD_PAYLOAD = "bad-payload"
+    UNDECODABLE = "undecodable"
+    RETRIES_EXHAUSTED = "retries-exhausted"
+    WORKER_LOST = "worker-lost"
+    TIMED_OUT = "timed-out"
+    ERROR = "error"
+
+
+@attrs.frozen(kw_only=True)
+class JobRequest:
+    """A wish that the handler of `type` be run with `payload`.
+
+    A request as a caller writes it may leave out everything but `type`, and give times as spans
+    from now; `JobManager.request` returns the request as it was stored: with id, absolute times
+    and `requested_at`.
+    """
+
+    #: Key of the handler; blanks around it do not count (S1).
+    type: str
+    #: Any JSON value (S2).
+    payload: JsonValue = None
+    #: UUIDv7 text, given by the manager; "" before that.
+    id: str = ""
+    #: The caller's own reference; kessel only carries it.
+    ref: str | None = None
+    #: 0 (most urgent) to 4294967295; values outside are brought to the nearest (S3).
+    priority: int = DEFAULT_PRIORITY
+    #: Not started before (S4): an aware datetime, or a span from the moment of the request.
+    delay: datetime | timedelta | None = None
+    #: Not started at or after (S5): an aware datetime, or a span from the moment of the request.
+    expiration: datetime | timedelta | None = None
+    #: Whom to tell the result: `scheme:target` for a registered callback, or, where the job runs
+    #: in this process, a function of the result (S15).
+    callback: str | Callable[[JobResult], object] | None = None
+    #: Name of the queue.
+    queue: str = DEFAULT_QUEUE
+    #: Texts for middleware, such as trace ids.
+    headers: Mapping[str, str] = NO_HEADERS
+    #: When the manager took the request; aware.
+    requested_at: datetime | None = None
+    #: Top-level keys of a stored body that kessel does not know, kept as they are.
+    extra: Mapping[str, JsonValue] = attrs.field(factory=dict)
+
+    @property
+    def not_before(self) -> datetime | None:
+        """`delay` of a prepared request, which is always absolute."""
+        return self.delay if isinstance(self.delay, datetime) else None
+
+    @property
+    def not_after(self) -> datetime | None:
+        """`expiration` of a prepared request, which is always absolute."""
+        return self.expiration if isinstance(self.expiration, datetime) else None
+
+
+@attrs.frozen(kw_only=True)
+class JobResult:
+    """How an attempt at a job ended."""
+
+    #: The job's id; "" if its body could not be read.
+    id: str
+    #: The request; None if its body could not be read.
+    request: JobRequest | None
+    status: Status
+    #: What the handler returned; a JSON value.
+    value: JsonValue = None
+    #: For people: what went wrong.
+    message: str = ""
+    #: For machines: why it did not succeed; None for a success.
+    reason: Reason | None = None
+    #: Which delivery this was, from 1 (S10).
+    attempt: int = 1
+    #: When the handler was started and when it ended; aware; None if it never started.
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the job succeeded."""
+        return self.status is Status.SUCCESS
+
+
+# --- identity --------------------------------------------------------------------------------
+
+_HEX_VARIANT: Final = ("8", "9", "a", "b")
+
+
+def new_id(clock: Clock) -> str:
+    """Return a UUIDv7 as text: 48 bits of milliseconds, then 74 random bits (RFC 9562, 5.7).
+
+    Ids of different milliseconds sort by time; within one they are random.
+    """
+    return _uuid7(int(clock.now().timestamp() * 1000))
+
+
+def _uuid7(milliseconds: int) -> str:
+    # By hand because the standard library has uuid7 only from 3.14, and uuid.UUID objects cost
+    # more than the rest of a request.
+    r = os.urandom(10).hex()
+    t = f"{milliseconds:012x}"
+    return f"{t[:8]}-{t[8:]}-7{r[:3]}-{_HEX_VARIANT[int(r[3], 16) & 3]}{r[4:7]}-{r[7:19]}"
+
+
+# --- rules (S1, S2, S3, S5) --------------------------------------------------------------------
+
+
+def json_problems(value: object, path: str = "$") -> list[Problem]:
+    """Return everything that keeps a value from being a JSON value that comes back equal (S2)."""
+    problems: list[Problem] = []
+    if not _is_plain(value, 0):
+        problems.extend(_walk(value, path, 0, set()))
+    return problems
+
+
+_ATOMS: Final = frozenset({type(None), bool})
+
+
+def _is_plain(value: object, depth: int) -> bool:
+    """Whether a value is surely fine: the quick pass that ordinary payloads take.
+
+    A False only means that the careful walk must look.
+    """
+    kind = type(value)
+    if kind is str:
+        return value.isascii()  # type: ignore[attr-defined,no-any-return]  # kind is str
+    if kind is int:
+        return -(2**63) < value < 2**63  # type: ignore[operator]  # kind is int
+    if kind in _ATOMS:
+        return True
+    if kind is float:
+        return value - value == 0.0  # type: ignore[operator,no-any-return]  # false for NaN and infinities
+    if depth >= MAX_DEPTH:
+        return False
+    if kind is dict:
+        for key, item in value.items():  # type: ignore[attr-defined]  # kind is dict
+            if type(key) is not str or not key.isascii() or not _is_plain(item, depth + 1):
+                return False
+        return True
+    if kind is list:
+        for item in value:  # type: ignore[attr-defined]  # kind is list
+            if not _is_plain(item, depth + 1):
+                return False
+        return True
+    return False
+
+
+def _walk(value: object, path: str, depth: int, above: set[int]) -> Iterator[Problem]:
+    if value is None or value is True or value is False:
+        return
+    if isinstance(value, str):
+        if not _is_utf8(value):
+            yield Problem(path, "text with a lone surrogate cannot be stored as UTF-8")
+        return
+    if isinstance(value, int):
+        if value.bit_length() > _MAX_INT_BITS:
+            yield Problem(path, "integers of more than 4300 digits cannot be read back")
+        return
+    if isinstance(value, float):
+        if value - value != 0.0:
+            yield Problem(path, f"{value} is not a JSON number")
+        return
+    if not isinstance(value, (dict, list)):
+        yield Problem(path, _not_json(value))
+        return
+    if id(value) in above:
+        yield Problem(path, "contains itself")
+        return
+    if depth >= MAX_DEPTH:
+        yield Problem(path, f"nested deeper than {MAX_DEPTH} levels")
+        return
+    above.add(id(value))
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                yield Problem(path, f"keys must be text, got {type(key).__name__} {key!r:.40}")
+            elif not _is_utf8(key):
+                yield Problem(path, f"key {key!r:.40} has a lone surrogate")
+            else:
+                yield from _walk(item, f"{path}.{key}" if key.isidentifier() else f"{path}[{key!r}]", depth + 1, above)
+    else:
+        for index, item in enumerate(value):
+            yield from _walk(item, f"{path}[{index}]", depth + 1, above)
+    above.discard(id(value))
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+_HINTS: Final = {
+    tuple: "use a list",
+    set: "use a list",
+    frozenset: "use a list",
+    bytes: "use text, for example base64",
+    bytearray: "use text, for example base64",
+    datetime: "use ISO-8601 text",
+}
+
+
+def _not_json(value: object) -> str:
+    hint = next((hint for kind, hint in _HINTS.items() if isinstance(value, kind)), "")
+    return f"{type(value).__name__} is not a JSON value" + (f": {hint}" if hint else "")
+
+
+def _time_problem(value: object) -> str | None:
+    if value is None or isinstance(value, timedelta):
+        return None
+    if isinstance(value, datetime):
+        if value.tzinfo is None or value.utcoffset() is None:
+            return "is a naive datetime: give it a time zone, for example datetime.now(UTC)"
+        return None
+    return f"expected an aware datetime or a timedelta, got {type(value).__name__}"
+
+
+def _text_problem(value: object) -> str | None:
+    if not isinstance(value, str):
+        return f"expected text, got {type(value).__name__}"
+    return None if _is_utf8(value) else "text with a lone surrogate cannot be stored as UTF-8"
+
+
+def request_problems(request: JobRequest) -> list[Problem]:
+    """Return every mistake in a request that can be seen without a clock (S1-S3), with its path."""
+    found: list[Problem] = []
+
+    def note(path: str, message: str | None) -> None:
+        if message is not None:
+            found.append(Problem(path, message))
+
+    # Each check first asks the cheapest question that an ordinary request answers with "fine".
+    if type(request.type) is not str or not request.type.isascii():
+        note("$.type", _text_problem(request.type))
+    if isinstance(request.type, str) and not request.type.strip():
+        note("$.type", "must not be blank")
+    if not _is_plain(request.payload, 0):
+        found.extend(_walk(request.payload, "$.payload", 0, set()))
+    if type(request.priority) is not int:
+        note("$.priority", _priority_problem(request.priority))
+    if request.queue != DEFAULT_QUEUE:
+        note("$.queue", queue_name_problem(request.queue))
+    if request.ref is not None:
+        note("$.ref", _text_problem(request.ref))
+    if request.id != "":
+        note("$.id", _id_problem(request.id))
+    if request.delay is not None:
+        note("$.delay", _time_problem(request.delay))
+    if request.expiration is not None:
+        note("$.expiration", _time_problem(request.expiration))
+    if request.requested_at is not None:
+        note("$.requested_at", _time_problem(request.requested_at))
+    if request.callback is not None and not callable(request.callback):
+        note("$.callback", _callback_problem(request.callback))
+    if request.headers:
+        found.extend(_header_problems(request.headers))
+    if request.extra:
+        found.extend(_walk(dict(request.extra), "$", 0, set()))
+        found.extend(Problem(f"$.{key}", "is a key of the model, it cannot be extra") for key in request.extra if key in _KEYS)
+    return found
+
+
+def _priority_problem(value: object) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return f"expected a whole number, got {type(value).__name__} {value!r:.40}"
+    return None
+
+
+def _id_problem(value: object) -> str | None:
+    problem = _text_problem(value)
+    if problem is None and len(str(value)) > 200:
+        return "must be at most 200 characters"
+    return problem
+
+
+def _callback_problem(value: object) -> str | None:
+    problem = _text_problem(value)
+    if problem is None and not str(value).partition(":")[0].strip():
+        return "expected `scheme:target`, or a function"
+    return problem
+
+
+def _header_problems(headers: object) -> Iterator[Problem]:
+    if not isinstance(headers, Mapping):
+        yield Problem("$.headers", f"expected a mapping of texts, got {type(headers).__name__}")
+        return
+    for key, value in headers.items():
+        for what, text in (("key", key), ("value", value)):
+            problem = _text_problem(text)
+            if problem is not None:
+                yield Problem("$.headers" if what == "key" else f"$.headers.{key}", f"{what}: {problem}")
+
+
+def clamped(priority: int) -> int:
+    """Bring a priority number into its range (S3)."""
+    if 0 <= priority <= LOWEST_PRIORITY:
+        return priority
+    return 0 if priority < 0 else LOWEST_PRIORITY
+
+
+def prepared(request: JobRequest, clock: Clock) -> JobRequest:
+    """Return the request as it will be stored: checked, with id and absolute times.
+
+    The type is trimmed (S1), the priority brought into range (S3), spans counted from now.
+
+    Raises:
+        InvalidRequest: With every mistake at once (S1, S2, S5).
+    """
+    found = request_problems(request)
+    now = clock.now()
+    delay, expiration = request.delay, request.expiration
+    if delay is not None or expiration is not None:
+        delay = _absolute(delay, now, "$.delay", found)
+        expiration = _absolute(expiration, now, "$.expiration", found)
+        if expiration is not None and not any(p.path in ("$.delay", "$.expiration") for p in found):
+            if expiration <= now:
+                found.append(Problem("$.expiration", "is already past"))
+            elif delay is not None and expiration <= delay:
+                found.append(Problem("$.expiration", "must be after the delay"))
+    if found:
+        raise InvalidRequest(found)
+    return JobRequest(
+        type=request.type.strip(),
+        payload=request.payload,
+        id=request.id or _uuid7(int(now.timestamp() * 1000)),
+        ref=request.ref,
+        priority=clamped(request.priority),
+        delay=delay,
+        expiration=expiration,
+        callback=request.callback,
+        queue=request.queue,
+        headers=request.headers,
+        requested_at=request.requested_at or now,
+        extra=request.extra,
+    )
+
+
+def _absolute(value: Any, now: datetime, path: str, found: list[Problem]) -> datetime | None:
+    if _time_problem(value) is not None:
+        return None  # already reported
+    if isinstance(value, timedelta):
+        if value < timedelta(0):
+            found.append(Problem(path, "must not be negative"))
+            return None
+        try:
+            return now + value
+        except OverflowError:
+            found.append(Problem(path, "lies beyond the year 9999"))
+            return None
+    if value is None:
+        return None
+    try:
+        return value.astimezone(UTC)  # type: ignore[no-any-return]  # a datetime, see _time_problem
+    except OverflowError:
+        found.append(Problem(path, "lies beyond what UTC can express"))
+        return None
+
+
+_KEYS: Final = frozenset(field.name for field in attrs.fields(JobRequest)) - {"extra"} | {"v"}

@@ -1,0 +1,51 @@
+"""The retry pause (S11): exponential with full jitter, capped. Pure; randomness is passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import attrs
+
+__all__ = ["RetryPolicy"]
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """How long to wait before the next attempt.
+
+    The pause after attempt n is uniform in [0, min(cap, base * 2**(n-1))]: "full jitter", which
+    spreads a burst of failures best (Brooker, "Exponential Backoff And Jitter", AWS
+    Architecture Blog, 2015).
+    """
+
+    #: Longest pause after the first attempt; more than zero.
+    base: timedelta = timedelta(seconds=2)
+    #: Longest pause at all; not below `base`.
+    cap: timedelta = timedelta(minutes=15)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse a policy that cannot be meant."""
+        if self.base <= timedelta(0):
+            raise ValueError("retry base must be more than zero")
+        if self.cap < self.base:
+            raise ValueError("retry cap must not be below the base")
+
+    def ceiling(self, attempt: int) -> timedelta:
+        """Return the longest pause after that attempt (from 1)."""
+        if attempt < 1:
+            raise ValueError(f"attempts count from 1, got {attempt}")
+        # 2**62 times a microsecond is beyond any cap; the bound keeps the arithmetic finite.
+        doublings = min(attempt - 1, 62)
+        if self.base.total_seconds() * 2.0**doublings >= self.cap.total_seconds():
+            return self.cap
+        return self.base * 2**doublings
+
+    def next_pause(self, attempt: int, random: Callable[[], float]) -> timedelta:
+        """Return the pause after that attempt.
+
+        Args:
+            attempt: The attempt that failed, from 1.
+            random: Gives numbers in [0, 1), as `random.random`.
+        """
+        return self.ceiling(attempt) * random()

@@ -1,0 +1,227 @@
+"""The wire: a request as one flat JSON object in UTF-8, and back.
+
+The one place that knows the keys. A body without `v` and with any key absent but `type` is valid:
+that is what other languages write. Unknown keys are kept. Nothing is ever imported or
+constructed by a name found in a body.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NoReturn
+
+from kessel_core.adapter import Message
+from kessel_core.errors import DecodeError, InvalidRequest, Problem
+from kessel_core.jobs import (
+    DEFAULT_PRIORITY,
+    DEFAULT_QUEUE,
+    NO_HEADERS,
+    JobRequest,
+    JobResult,
+    JsonValue,
+    clamped,
+    request_problems,
+)
+
+__all__ = ["WIRE_VERSION", "decode", "encode", "encode_result", "message_of"]
+
+WIRE_VERSION: Final = 1
+
+_dump = json.JSONEncoder(
+    ensure_ascii=False,
+    allow_nan=False,
+    separators=(",", ":"),
+    check_circular=False,  # `request_problems` has looked
+).encode
+
+
+def encode(request: JobRequest) -> bytes:
+    """Write a prepared request (see `jobs.prepared`) as its body.
+
+    `priority` comes before `payload`, so that a reader who only looks for it finds the right one.
+    A callback that is a function stays in its process and is not written.
+
+    Raises:
+        InvalidRequest: A time is still a span, or the request was never checked and does not fit.
+    """
+    fields: dict[str, Any] = {"v": WIRE_VERSION, "id": request.id, "type": request.type, "priority": request.priority}
+    for key, time in (
+        ("delay", request.delay),
+        ("expiration", request.expiration),
+        ("requested_at", request.requested_at),
+    ):
+        if time is not None:
+            fields[key] = _iso(time, key)
+    if request.ref is not None:
+        fields["ref"] = request.ref
+    if isinstance(request.callback, str):
+        fields["callback"] = request.callback
+    if request.queue != DEFAULT_QUEUE:
+        fields["queue"] = request.queue
+    if request.headers:
+        fields["headers"] = dict(request.headers)
+    fields["payload"] = request.payload
+    if request.extra:
+        fields.update(request.extra)
+    try:
+        return _dump(fields).encode()
+    except (ValueError, TypeError, RecursionError) as exc:
+        raise InvalidRequest(request_problems(request) or [Problem("$", str(exc))]) from exc
+
+
+def _iso(time: datetime | timedelta, key: str) -> str:
+    if isinstance(time, timedelta):
+        raise InvalidRequest([Problem(f"$.{key}", "is a span; prepare the request first")])
+    text = time.isoformat() if time.tzinfo is UTC else time.astimezone(UTC).isoformat()
+    return text[:-6] + "Z"  # isoformat in UTC always ends in +00:00
+
+
+# --- reading -----------------------------------------------------------------------------------
+
+
+class _Refused(ValueError):
+    """A body that is JSON for some readers and not, or not the same, for others."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Refused("an object has the same key twice")
+    return found
+
+
+def _constant(text: str) -> NoReturn:
+    raise _Refused(f"{text} is not a JSON number")
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if number - number != 0.0:
+        raise _Refused(f"{text:.20} is beyond the range of numbers")
+    return number
+
+
+_load = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float).decode
+# An escaped half of a surrogate pair; only then must the texts be looked at one by one.
+_MAYBE_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def decode(body: bytes) -> JobRequest:
+    """Read a body; the inverse of `encode`.
+
+    Raises:
+        DecodeError: The body is not a request; it holds the bytes and every problem with its path.
+    """
+    try:
+        text = body.decode()
+        fields = _load(text)
+    except UnicodeDecodeError as exc:
+        raise DecodeError(body, [Problem("$", f"not UTF-8 at byte {exc.start}")]) from exc
+    except RecursionError as exc:
+        raise DecodeError(body, [Problem("$", "nested too deeply")]) from exc
+    except ValueError as exc:
+        raise DecodeError(body, [Problem("$", f"not JSON: {exc}" if body else "empty body")]) from exc
+    if type(fields) is not dict:
+        raise DecodeError(body, [Problem("$", f"expected an object, got {type(fields).__name__}")])
+    return _request(body, text, fields)
+
+
+def _request(body: bytes, text: str, fields: dict[str, Any]) -> JobRequest:
+    problems: list[Problem] = []
+    take = fields.pop
+    version = take("v", WIRE_VERSION)
+    if version is not WIRE_VERSION and (type(version) is not int or version != WIRE_VERSION):
+        problems.append(Problem("$.v", f"expected {WIRE_VERSION}, got {version!r:.40}; a newer kessel may have written it"))
+    kind = take("type", None)
+    if type(kind) is not str or not kind.strip():
+        problems.append(Problem("$.type", "is missing" if kind is None else "expected text that is not blank"))
+        kind = "?"
+    priority = take("priority", DEFAULT_PRIORITY)
+    if priority is None:
+        priority = DEFAULT_PRIORITY
+    elif type(priority) is not int:
+        problems.append(Problem("$.priority", f"expected a whole number, got {priority!r:.40}"))
+        priority = DEFAULT_PRIORITY
+    times = [_time(take(key, None), key, problems) for key in ("delay", "expiration", "requested_at")]
+    texts = [_text(take(key, None), key, problems) for key in ("id", "ref", "callback")]
+    queue = _text(take("queue", None), "queue", problems)
+    headers = take("headers", None)
+    payload = take("payload", None)
+    request = JobRequest(
+        type=kind.strip(),
+        payload=payload,
+        id=texts[0] or "",
+        ref=texts[1],
+        priority=clamped(priority),
+        delay=times[0],
+        expiration=times[1],
+        callback=texts[2],
+        queue=queue or DEFAULT_QUEUE,
+        headers=headers if headers is not None else NO_HEADERS,
+        requested_at=times[2],
+        extra=fields,
+    )
+    # The reader has already refused what is not JSON; only what it lets through is looked at.
+    if headers or fields or queue or _MAYBE_SURROGATE.search(text) is not None or text.count("[") + text.count("{") > 50:
+        problems.extend(p for p in request_problems(request) if p.path not in {q.path for q in problems})
+    if problems:
+        raise DecodeError(body, problems)
+    return request
+
+
+def _time(value: object, key: str, problems: list[Problem]) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        if not isinstance(value, str):
+            raise ValueError
+        time = datetime.fromisoformat(value)
+        if time.tzinfo is None:
+            raise ValueError
+        return time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        problems.append(Problem(f"$.{key}", f"expected an ISO-8601 time with a zone, got {value!r:.60}"))
+        return None
+
+
+def _text(value: object, key: str, problems: list[Problem]) -> str | None:
+    if value is None or type(value) is str:
+        return value
+    problems.append(Problem(f"$.{key}", f"expected text, got {value!r:.40}"))
+    return None
+
+
+# --- what is handed to adapters ------------------------------------------------------------------
+
+
+def message_of(request: JobRequest, body: bytes) -> Message:
+    """Return what an adapter carries for a prepared request."""
+    return Message(request.id, request.queue, body, request.priority, request.not_before, request.not_after)
+
+
+def encode_result(result: JobResult) -> bytes:
+    """Write a result as JSON: what adapters that keep results store."""
+    fields: dict[str, JsonValue] = {
+        "id": result.id,
+        "type": result.request.type if result.request else None,
+        "ref": result.request.ref if result.request else None,
+        "status": str(result.status),
+        "value": result.value,
+        "message": result.message,
+        "reason": str(result.reason) if result.reason else None,
+        "attempt": result.attempt,
+        "started_at": _iso(result.started_at, "started_at") if result.started_at else None,
+        "finished_at": _iso(result.finished_at, "finished_at") if result.finished_at else None,
+    }
+    return _dump(fields).encode()
+
+
+def result_fields(body: bytes) -> Mapping[str, JsonValue]:
+    """Read what `encode_result` wrote."""
+    fields = json.loads(body)
+    if not isinstance(fields, dict):
+        raise DecodeError(body, [Problem("$", "expected an object")])
+    return fields
