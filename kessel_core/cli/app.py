@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -144,6 +145,10 @@ class App:
         from kessel_core.manager import JobManager
 
         self.check_scheme()
+        # `[kessel.handlers]` names modules of the application, which usually lie where the command is
+        # started. At the end of the path, so that they hide no installed module.
+        if (here := os.getcwd()) not in sys.path:
+            sys.path.append(here)
         config = self.config
         settings: dict[str, Any] = {
             "adapter": config.adapter,

@@ -223,7 +223,10 @@ def hooks(app: App, as_json: bool) -> None:
 @configured
 @pass_app
 def middleware(app: App, as_json: bool) -> None:
-    """Show what goes around every job, outermost first, and where it comes from."""
+    """Show what goes around every job, and where it comes from.
+
+    Outermost first.
+    """
     found = app.any_plugins
     app.warn_of_plugins(found)
     origin = app.loaded.origins["middleware"]

@@ -147,9 +147,9 @@ def job_fields(job: StoredJob) -> dict[str, object]:
 @configured
 @pass_app
 def purge(app: App, queue: str, yes: bool, as_json: bool) -> None:
-    """Remove all jobs of a queue that no worker holds: ready, delayed and buried ones.
+    """Remove all jobs of a queue that no worker holds.
 
-    This cannot be undone.
+    Ready, delayed and buried ones are removed for good; this cannot be undone.
     """
     with app.adapter() as adapter:
         confirm(yes, lambda: f"Remove {_removable(adapter, queue):,} jobs of queue {queue} for good?")

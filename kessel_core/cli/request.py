@@ -144,10 +144,20 @@ def _read(type: str, payload: str | None, fields: dict[str, Any], clock: Any) ->
     try:
         prepared(wish, clock)
     except InvalidRequest as exc:
-        problems.extend(exc.problems)
+        problems.extend(Problem(_argument(problem.path), problem.message) for problem in exc.problems)
     if problems:
         raise InvalidRequest(problems)
     return wish
+
+
+def _argument(path: str) -> str:
+    """Name what was typed instead of the field of the model."""
+    field = path.removeprefix("$.")
+    if field == "type":
+        return "TYPE"
+    if field.startswith("headers"):
+        return "--header"
+    return path if field.startswith("payload") else f"--{field}"
 
 
 def _json(text: str) -> JsonValue:

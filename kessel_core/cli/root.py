@@ -34,7 +34,7 @@ COMMANDS: Final = {
     "plugins": ("plugins", "plugins", "List the plugins and what is wrong with them."),
     "adapters": ("plugins", "adapters", "List the queue adapters and their options."),
     "hooks": ("plugins", "hooks", "List the hooks and who implements them."),
-    "middleware": ("plugins", "middleware", "Show what goes around every job, and whence."),
+    "middleware": ("plugins", "middleware", "Show what goes around every job, and where it comes from."),
     "config": ("config", "config", "Show every option, its value, and where it comes from."),
     "doctor": ("doctor", "doctor", "Look for what is wrong, and say what to do."),
 }

@@ -56,7 +56,7 @@ def test_every_mistake_is_reported_at_once_and_nothing_is_stored(kessel: Any) ->
         "--expiration", "2000-01-01T00:00:00Z", "--header", "novalue", "--queue", "a b",
     )  # fmt: skip
     assert done.code == 2
-    for place in ("PAYLOAD", "--priority", "--delay", "$.expiration", "--header", "$.queue", "$.type"):
+    for place in ("PAYLOAD", "--priority", "--delay", "--expiration", "--header", "--queue", "TYPE"):
         assert place in done.err, place
     assert total(kessel) == 0
 
