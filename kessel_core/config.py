@@ -206,9 +206,13 @@ class JobsConfig:
     #: Deliveries after which a job that still fails is buried; crashes count too.
     max_attempts: int = attrs.field(default=10, metadata=_by(_whole(1, 1_000_000)))
     #: Longest pause before the first retry; it doubles with every further one.
-    retry_base: timedelta = attrs.field(default=timedelta(seconds=1), metadata=_by(_duration(timedelta(0))))
+    retry_base: timedelta = attrs.field(
+        default=timedelta(seconds=2), metadata=_by(_duration(timedelta(milliseconds=1)))
+    )
     #: Longest pause before any retry.
-    retry_cap: timedelta = attrs.field(default=timedelta(minutes=10), metadata=_by(_duration(timedelta(0))))
+    retry_cap: timedelta = attrs.field(
+        default=timedelta(minutes=15), metadata=_by(_duration(timedelta(milliseconds=1)))
+    )
     #: What an undeclared exception means: `fatal` (bury) or `transient` (try again).
     default_error: DefaultError = attrs.field(
         converter=_default_error,
