@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -101,7 +101,7 @@ class _JobLogger(logging.LoggerAdapter[logging.Logger]):
 class JobContext:
     """The running job, as handlers and middleware see it. Belongs to one attempt and one thread."""
 
-    __slots__ = ("_extend", "_logger", "attempt", "clock", "handler", "payload", "queue", "request", "started_at")
+    __slots__ = ("_extend", "_logger", "attempt", "clock", "handler", "queue", "request", "retry_after", "started_at")
 
     def __init__(
         self,
@@ -123,7 +123,9 @@ class JobContext:
         #: The queue it came from.
         self.queue = queue or request.queue
         #: When the handler was started; None before.
-        self.started_at = None
+        self.started_at: datetime | None = None
+        #: The pause that `Transient(after=...)` asked for; overrides the retry policy (S11).
+        self.retry_after: timedelta | None = None
         self._extend = extend
         self._logger: _JobLogger | None = None
 
@@ -306,7 +308,7 @@ def _signature(function: Callable[..., Any], refused: Callable[[str], InvalidCon
     keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
     if len(needed) > 2 or keywords or not (positional or spread):
         raise refused(f"{getattr(function, '__qualname__', function)} must take (payload) or (payload, job)")
-    wants_job = len(needed) == 2 or (len(positional) >= 2 and positional[1].name == "job")
+    wants_job = len(needed) >= 2 or (len(positional) >= 2 and positional[1].name == "job")
     if not positional or positional[0].annotation is inspect.Parameter.empty:
         return wants_job, Any
     annotation = positional[0].annotation

@@ -19,15 +19,15 @@ class RetryPolicy:
     Architecture Blog, 2015).
     """
 
-    #: Longest pause after the first attempt; more than zero.
+    #: Longest pause after the first attempt; zero or more.
     base: timedelta = timedelta(seconds=2)
     #: Longest pause at all; not below `base`.
     cap: timedelta = timedelta(minutes=15)
 
     def __attrs_post_init__(self) -> None:
         """Refuse a policy that cannot be meant."""
-        if self.base <= timedelta(0):
-            raise ValueError("retry base must be more than zero")
+        if self.base < timedelta(0):
+            raise ValueError("retry base must not be negative")
         if self.cap < self.base:
             raise ValueError("retry cap must not be below the base")
 

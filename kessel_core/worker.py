@@ -1,0 +1,324 @@
+"""The worker: slots that reserve and hand to the executor, the heartbeat, the graceful stop (D8, D9).
+
+No rule about one job's fate is in here.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from kessel_core.adapter import NO_PAUSE, Consumer, QueueAdapter, Reservation, Rollback
+from kessel_core.clock import Clock
+from kessel_core.errors import AdapterError, LeaseLost
+from kessel_core.executor import Case, Executor
+
+if TYPE_CHECKING:
+    from kessel_core.plugins import Plugins
+
+__all__ = ["Health", "Worker"]
+
+log = logging.getLogger("kessel.worker")
+
+#: Longest single wait for a job; `cancel` ends it sooner.
+RESERVE_WAIT: Final = timedelta(seconds=30)
+#: Back-off after a lost connection: full jitter up to base * 2**n, capped.
+BACKOFF_BASE: Final = 0.1
+BACKOFF_CAP: Final = 15.0
+
+
+@attrs.frozen(kw_only=True)
+class Health:
+    """What a worker is doing; `ok` is False when somebody should look."""
+
+    ok: bool
+    running: bool
+    slots: int
+    #: Slots that run a job now.
+    busy: int
+    #: Slots that cannot reach the queue now.
+    disconnected: int
+    #: Slots whose thread has ended although the worker runs.
+    dead: int
+    #: Seconds that the longest running job has been running.
+    longest: float
+    #: Attempts by how they ended: `success`, `failed`, `failed-transient`, `lost`.
+    counts: dict[str, int]
+
+
+class _Slot:
+    """One thread with its own consumer (D8)."""
+
+    def __init__(self, worker: Worker, number: int) -> None:
+        self.worker = worker
+        self.number = number
+        self.consumer: Consumer | None = None
+        self.case: Case | None = None
+        self.connected = True
+        self.counts: Counter[str] = Counter()
+        # Daemon, because a handler that never ends must not keep a stopped process alive.
+        self.thread = threading.Thread(target=self._main, name=f"kessel-slot-{number}", daemon=True)
+
+    def _main(self) -> None:
+        worker = self.worker
+        failures = 0
+        try:
+            while not worker.stopping:
+                try:
+                    if self.consumer is None:
+                        self.consumer = worker.adapter.consumer(worker.queues)
+                    self._serve(self.consumer)
+                    return
+                except Exception as exc:
+                    failures = 0 if self.connected else failures
+                    failures += 1
+                    self._lost_connection(exc)
+                    worker.pause(min(BACKOFF_CAP, BACKOFF_BASE * 2 ** min(failures, 20)) * random.random())  # noqa: S311  # jitter
+        finally:
+            self._close()
+            worker.slot_ended()
+
+    def _serve(self, consumer: Consumer) -> None:
+        """Reserve and run until the worker stops or, when draining, nothing is ready."""
+        worker = self.worker
+        run, clock = worker.executor.run, worker.clock
+        wait = NO_PAUSE if worker.draining else RESERVE_WAIT
+        reservation: Reservation | None = None
+        while True:
+            if reservation is None:
+                if worker.stopping:
+                    return
+                reservation = consumer.reserve(wait)
+                if not self.connected:
+                    self._connected_again()
+                if reservation is None:
+                    if worker.draining:
+                        return
+                    continue
+            if worker.stopping:  # it came together with the last settle
+                consumer.settle(reservation, Rollback())
+                return
+            case = Case(reservation, consumer, since=clock.monotonic(), take_next=True)
+            self.case = case
+            run(case)
+            self.case = None
+            self.counts["lost" if case.lost or case.result is None else case.result.status.value] += 1
+            reservation = case.next
+
+    def _lost_connection(self, exc: Exception) -> None:
+        if self.connected:
+            self.connected = False
+            if isinstance(exc, AdapterError):
+                log.warning("slot %d: queue not usable, trying again: %s", self.number, exc)
+            else:
+                # Not the adapter's tree: a bug somewhere; said with its traceback, and tried again.
+                log.error("slot %d: unexpected error, trying again", self.number, exc_info=exc)
+        else:
+            log.debug("slot %d: still not usable: %s", self.number, exc)
+
+    def _connected_again(self) -> None:
+        self.connected = True
+        log.info("slot %d: queue usable again", self.number)
+
+    def _close(self) -> None:
+        if self.consumer is not None:
+            try:
+                self.consumer.close()
+            except AdapterError as exc:
+                log.debug("slot %d: close failed: %s", self.number, exc)
+
+
+class Worker:
+    """Works on the jobs of some queues until it is told to stop. Made by `JobManager.worker`.
+
+    `run` blocks, `stop` may be called by any thread or signal handler. One use only.
+    """
+
+    def __init__(
+        self,
+        *,
+        adapter: QueueAdapter,
+        executor: Executor,
+        plugins: Plugins,
+        clock: Clock,
+        queues: Sequence[str],
+        slots: int,
+        grace: timedelta,
+        heartbeat: timedelta | None = None,
+    ) -> None:
+        self.adapter = adapter
+        self.executor = executor
+        self.clock = clock
+        self.queues = tuple(queues)
+        self.grace = grace
+        self.stopping = False
+        self.draining = False
+        self._plugins = plugins
+        self._changed = threading.Condition()
+        self._slots = [_Slot(self, number) for number in range(1, slots + 1)]
+        self._alive = 0
+        self._deadline: float | None = None
+        self._beat: float | None = None
+        lease = adapter.capabilities.lease
+        if lease is not None:
+            self._beat = (heartbeat or lease / 3).total_seconds()
+            self._lease = lease.total_seconds()
+
+    # --- control ----------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until `stop`, then wait for the grace period and roll back what is left."""
+        self.start()
+        self.join()
+
+    def start(self) -> None:
+        """Start the slots and return; `join` waits for their end."""
+        log.info("worker: %d slots on %s", len(self._slots), ", ".join(self.queues))
+        for watcher in self._plugins.watchers("kessel_worker_started"):
+            watcher(worker=self)
+        self._alive = len(self._slots)
+        for slot in self._slots:
+            slot.thread.start()
+        if self._beat is not None:
+            threading.Thread(target=self._heartbeat, name="kessel-heartbeat", daemon=True).start()
+
+    def stop(self, grace: timedelta | None = None) -> None:
+        """Ask for the end and return at once: nothing more is reserved, running jobs get `grace`.
+
+        Args:
+            grace: Zero or more; None: as configured. A second call can only shorten it.
+        """
+        seconds = (self.grace if grace is None else grace).total_seconds()
+        with self._changed:
+            deadline = self.clock.monotonic() + seconds
+            self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
+            first, self.stopping = not self.stopping, True
+            self._changed.notify_all()
+        if first:
+            log.info("worker: stopping, at most %g s for running jobs", seconds)
+            for watcher in self._plugins.watchers("kessel_worker_stopping"):
+                watcher(worker=self)
+        for slot in self._slots:
+            if slot.consumer is not None:
+                slot.consumer.cancel()
+
+    def join(self) -> None:
+        """Wait until every slot has ended; after a stop, until its grace period is over."""
+        with self._changed:
+            while self._alive:
+                rest = None if self._deadline is None else self._deadline - self.clock.monotonic()
+                if rest is not None and rest <= 0:
+                    break
+                # Bounded, so that a signal handler in the main thread is served on every platform.
+                self.clock.wait(self._changed, 1.0 if rest is None else min(rest, 1.0))
+            self.stopping = True
+            self._changed.notify_all()
+        self._roll_back_left()
+        for slot in self._slots:
+            slot.thread.join(timeout=0 if slot.case is not None else 1.0)
+        log.info("worker: stopped (%s)", ", ".join(f"{n} {what}" for what, n in self.counts.items()) or "no jobs")
+
+    def drain(self) -> dict[str, int]:
+        """Work until nothing is ready in the queues; delayed and buried jobs stay.
+
+        Returns:
+            Attempts by how they ended: `success`, `failed`, `failed-transient`, `lost`.
+        """
+        self.draining = True
+        self.run()
+        return self.counts
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Attempts so far by how they ended."""
+        total: Counter[str] = Counter()
+        for slot in self._slots:
+            total.update(slot.counts)
+        return dict(sorted(total.items()))
+
+    def health(self) -> Health:
+        """Look at the slots; cheap, for any thread."""
+        now = self.clock.monotonic()
+        cases = [case for slot in self._slots if (case := slot.case) is not None]
+        dead = 0 if self.stopping else sum(not slot.thread.is_alive() for slot in self._slots)
+        disconnected = sum(not slot.connected for slot in self._slots)
+        return Health(
+            ok=not dead and not disconnected,
+            running=bool(self._alive) and not self.stopping,
+            slots=len(self._slots),
+            busy=len(cases),
+            disconnected=disconnected,
+            dead=dead,
+            longest=max((now - case.since for case in cases), default=0.0),
+            counts=self.counts,
+        )
+
+    # --- for the slots -------------------------------------------------------------------------
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not longer than until a stop."""
+        with self._changed:
+            if not self.stopping:
+                self.clock.wait(self._changed, seconds)
+
+    def slot_ended(self) -> None:
+        """Count a slot out."""
+        with self._changed:
+            self._alive -= 1
+            self._changed.notify_all()
+
+    # --- leases -------------------------------------------------------------------------------
+
+    def _heartbeat(self) -> None:
+        """Extend the leases of running jobs until every slot has ended (S7)."""
+        assert self._beat is not None
+        while True:
+            with self._changed:
+                if not self._alive:
+                    return
+                self.clock.wait(self._changed, self._beat)
+                if not self._alive or (self._deadline is not None and self.clock.monotonic() >= self._deadline):
+                    return
+            for slot in self._slots:
+                case = slot.case
+                if case is not None:
+                    self._extend(case)
+
+    def _extend(self, case: Case) -> None:
+        now = self.clock.monotonic()
+        deadline = case.reservation.deadline
+        if deadline is None or deadline - now > self._lease - (self._beat or 0.0) / 2:
+            return  # its lease has just begun, or was just extended
+        handler = case.handler
+        if handler is not None and handler.timeout is not None and not handler.is_async:
+            if now - case.since > handler.timeout.total_seconds():
+                if not case.lost:
+                    case.lost = True
+                    log.error("job %s runs longer than its timeout; its lease is not extended any more", case.id)
+                return
+        try:
+            case.consumer.extend(case.reservation)
+        except LeaseLost as exc:
+            log.warning("%s while its handler runs", exc, extra={"job_id": case.id})
+        except Exception as exc:
+            # Anything: the heartbeat of the other slots must go on.
+            log.warning("job %s: lease not extended: %s", case.id, exc, extra={"job_id": case.id})
+
+    def _roll_back_left(self) -> None:
+        """Give back what still runs after the grace period; its own settle will find it taken."""
+        for slot in self._slots:
+            case = slot.case
+            if case is None or not case.claim():
+                continue
+            try:
+                case.consumer.settle(case.reservation, Rollback())
+                log.warning("job %s did not end in time; rolled back", case.id, extra={"job_id": case.id})
+            except AdapterError as exc:
+                log.warning("job %s did not end in time and could not be rolled back: %s", case.id, exc)
