@@ -290,3 +290,43 @@ def test_a_closed_adapter_stores_nothing(adapter: MemoryAdapter, message: Make) 
     assert consumer.reserve(NO_PAUSE) is None
     with pytest.raises(AdapterUnavailable):
         adapter.consumer(["default"])
+
+
+def test_a_job_whose_lease_is_over_is_ready_before_one_that_comes_later(adapter: MemoryAdapter, message: Make, clock: VirtualClock) -> None:
+    """S6: although nobody looked when its lease ended."""
+    adapter.enqueue(message("a"))
+    dead, consumer = adapter.consumer(["default"]), adapter.consumer(["default"])
+    assert dead.reserve(NO_PAUSE) is not None
+    clock.advance(timedelta(minutes=2))
+    adapter.enqueue(message("b"))
+    assert drained(consumer) == ["a", "b"]
+
+
+def test_a_lease_that_ran_out_unnoticed_is_lost_all_the_same(adapter: MemoryAdapter, message: Make, clock: VirtualClock) -> None:
+    """S7: nobody else asked meanwhile, and yet nothing is settled or extended."""
+    adapter.enqueue(message("a"))
+    consumer = adapter.consumer(["default"])
+    reservation = consumer.reserve(NO_PAUSE)
+    assert reservation is not None
+    clock.advance(timedelta(seconds=60))
+    with pytest.raises(LeaseLost):
+        consumer.settle(reservation, COMMIT)
+    assert adapter.stats("default").ready == 1
+
+
+def test_a_job_that_was_never_taken_is_not_in_the_way_of_those_behind_it(adapter: MemoryAdapter, message: Make) -> None:
+    """Deleted jobs are skipped."""
+    adapter.enqueue_many([message("a", priority=0), message("b"), message("c")])
+    adapter.delete("default", "a")
+    adapter.delete("default", "b")
+    assert drained(adapter.consumer(["default"])) == ["c"]
+
+
+def test_jobs_may_come_into_a_paused_queue(adapter: MemoryAdapter, message: Make, clock: VirtualClock) -> None:
+    adapter.pause("default", timedelta(seconds=5))
+    consumer = adapter.consumer(["default"])
+    adapter.enqueue(message("a"))
+    adapter.enqueue(message("b", delay=timedelta(seconds=1)))
+    assert consumer.reserve(timedelta(seconds=4)) is None
+    assert consumer.reserve(timedelta(seconds=4)) is not None
+    assert adapter.stats("default").ready == 1

@@ -146,7 +146,7 @@ def test_as_many_are_woken_as_there_are_jobs(opened: Open, message: Make, real: 
     assert len({reserved(future).id for future in futures}) == 5
 
 
-@pytest.mark.parametrize("way", ["delay", "lease", "pause end", "resume", "kick", "close"])
+@pytest.mark.parametrize("way", ["delay", "lease", "pause end", "in a pause", "resume", "kick", "close"])
 def test_whatever_makes_a_job_ready_wakes_a_waiting_consumer(opened: Open, message: Make, real: CountingClock, pool: ThreadPoolExecutor, way: str) -> None:
     from kessel_core.adapter import Bury
 
@@ -157,6 +157,11 @@ def test_whatever_makes_a_job_ready_wakes_a_waiting_consumer(opened: Open, messa
         futures = [pool.submit(adapter.consumer(["default"]).reserve, LONG) for _ in range(3)]
         waiting(adapter, 3)
         adapter.enqueue(message("a", delay=real.now() + soon))
+    elif way == "in a pause":
+        futures = [pool.submit(adapter.consumer(["default"]).reserve, LONG) for _ in range(3)]
+        waiting(adapter, 3)
+        adapter.pause("default", soon)
+        adapter.enqueue(message("a"))
     else:
         adapter.enqueue(message("a"))
         held = None if way in ("pause end", "resume") else holder.reserve(NO_PAUSE)

@@ -1,0 +1,12 @@
+"""For the tests of applications: a virtual clock, and a way to run jobs to their end without waiting.
+
+Hypothesis strategies for requests are in `kessel_core.testing.strategies`, which needs `hypothesis`.
+Nothing else in kessel imports this package.
+"""
+
+from __future__ import annotations
+
+from kessel_core.testing.clock import VirtualClock
+from kessel_core.testing.idle import NeverIdle, run_until_idle
+
+__all__ = ["NeverIdle", "VirtualClock", "run_until_idle"]

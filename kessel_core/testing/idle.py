@@ -1,0 +1,100 @@
+"""Run an application's jobs to their end in one thread, with time that takes no time (S18)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from kessel_core.adapter import NO_PAUSE, QueueAdapter
+from kessel_core.errors import CapabilityMissing
+from kessel_core.executor import Case
+from kessel_core.jobs import JobResult
+from kessel_core.manager import JobManager
+from kessel_core.testing.clock import VirtualClock
+
+__all__ = ["NeverIdle", "run_until_idle"]
+
+
+class NeverIdle(AssertionError):
+    """The jobs did not come to an end within the limits.
+
+    `results` holds what had been run by then.
+    """
+
+    def __init__(self, why: str, results: Sequence[JobResult]) -> None:
+        self.results = list(results)
+        super().__init__(f"not idle after {why}; {len(results)} attempts were run")
+
+
+def run_until_idle(
+    manager: JobManager,
+    *,
+    queues: Sequence[str] | None = None,
+    limit: timedelta = timedelta(days=365),
+    max_jobs: int = 100_000,
+) -> list[JobResult]:
+    """Run everything that is ready; then let time pass to the next delay, retry or lease end; and so on.
+
+    All in the calling thread, one job after the other, through middleware, handlers, settlement and
+    callbacks as in a worker. Jobs that handlers request meanwhile are run, too. Buried jobs stay.
+
+    Args:
+        manager: Connected, on a `VirtualClock`.
+        queues: Queues to serve; None: every queue that holds jobs.
+        limit: How far time may pass, from now.
+        max_jobs: How many attempts may be run.
+
+    Returns:
+        The result of every attempt, in the order in which they were run; one that failed and was
+        tried again is there as `failed-transient`, followed sooner or later by its next attempt.
+
+    Raises:
+        CapabilityMissing: The adapter does not declare `virtual_clock` (S17).
+        TypeError: The manager's clock is no `VirtualClock`.
+        NeverIdle: Jobs are left at the limit; `NeverIdle.results` tells what was run.
+        KesselError: The manager is not connected.
+
+    Example:
+        >>> with JobManager("memory://", clock=VirtualClock(), handlers={"a": print}) as manager:
+        ...     job = manager.request("a", delay=timedelta(hours=3))
+        ...     results = run_until_idle(manager)
+    """
+    adapter, clock = manager.adapter, manager.clock
+    if not adapter.capabilities.virtual_clock:
+        raise CapabilityMissing("virtual_clock", adapter.name, "run_until_idle needs a queue that lives on the given clock")
+    if not isinstance(clock, VirtualClock):
+        raise TypeError(f"run_until_idle needs JobManager(..., clock=VirtualClock()), got {type(clock).__name__}")
+    end = clock.now() + limit
+    results: list[JobResult] = []
+    while True:
+        names = list(queues) if queues is not None else adapter.queues()
+        if names and _run_ready(manager, names, results, max_jobs):
+            continue  # a handler may have requested jobs in further queues
+        change = _next_change(adapter, names)
+        if change is None:
+            return results
+        if change > end:
+            raise NeverIdle(f"{limit}, the next job is due at {change.isoformat()}", results)
+        clock.advance_to(change)
+
+
+def _next_change(adapter: QueueAdapter, names: Sequence[str]) -> datetime | None:
+    return adapter.next_change(names) if names else None
+
+
+def _run_ready(manager: JobManager, names: Sequence[str], results: list[JobResult], max_jobs: int) -> bool:
+    """Run what is ready now; return whether anything was."""
+    ran = False
+    consumer = manager.adapter.consumer(names)
+    try:
+        while (reservation := consumer.reserve(NO_PAUSE)) is not None:
+            if len(results) >= max_jobs:
+                raise NeverIdle(f"{max_jobs} jobs", results)
+            ran = True
+            case = manager.executor.run(Case(reservation, consumer, since=manager.clock.monotonic()))
+            # What was lost comes back when its lease ends; what was given back early was not run.
+            if case.result is not None and not case.lost:
+                results.append(case.result)
+        return ran
+    finally:
+        consumer.close()
