@@ -1,0 +1,139 @@
+"""The hooks of kessel: what a plugin can offer, go around, and watch (D1).
+
+A plugin is a module named by an entry point of the group `kessel.v1`; each function in it that is
+marked with `hookimpl` and named like one of the functions below takes part. An implementation may
+leave out arguments that it does not want; it must not give them defaults, and must not be `async`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import pluggy
+
+if TYPE_CHECKING:
+    import click
+
+    from kessel_core.adapter import AdapterSpec, Settlement
+    from kessel_core.handlers import JobContext
+    from kessel_core.jobs import JobRequest, JobResult
+    from kessel_core.worker import Worker
+
+__all__ = ["GROUP", "hookimpl", "hookspec"]
+
+#: Entry-point group; the major version of this API is in its name.
+GROUP: Final = "kessel.v1"
+
+hookspec = pluggy.HookspecMarker("kessel")
+#: Marks a function of a plugin as an implementation of the hook of its name.
+hookimpl = pluggy.HookimplMarker("kessel")
+
+
+# --- registration: asked once, at start ------------------------------------------------------
+
+
+@hookspec
+def kessel_adapters() -> Iterable[AdapterSpec]:
+    """Offer queue adapters.
+
+    Return cheap specs; client libraries load when one is opened (D5).
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def kessel_handlers() -> Mapping[str, object] | Iterable[object]:
+    """Offer handlers: a mapping type -> handler, or an iterable of handlers decorated with `@handler`."""
+    raise NotImplementedError
+
+
+@hookspec
+def kessel_middleware() -> Mapping[str, Callable[[Mapping[str, Any]], object]]:
+    """Offer middleware: name -> factory.
+
+    The factory gets the table `middleware_options.NAME` of the configuration and returns an
+    object with a `kessel_execute_job`. What is used, and in which order, is for the configuration.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def kessel_callbacks() -> Mapping[str, Callable[[JobResult, str], object]]:
+    """Offer callbacks: scheme -> function of the result and the target.
+
+    A request with `callback="scheme:target"` is answered by a call of the function in the
+    worker, once, after the job's last settlement (S15). What it raises is logged.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def kessel_cli(group: click.Group) -> None:
+    """Add commands to `kessel`: `group.add_command(...)`."""
+    raise NotImplementedError
+
+
+# --- around a job ------------------------------------------------------------------------------
+
+
+@hookspec(firstresult=True)
+def kessel_execute_job(job: JobContext) -> JobResult | None:
+    """Run a job: the hook that middleware goes around (D2). Called in the slot's thread.
+
+    With `@hookimpl(wrapper=True)` go around it: `result = yield`, then return a result. A plain
+    implementation that returns a `JobResult` stops the job there; outer wrappers still see the
+    result. Return None to let it go on. What a middleware raises counts as raised by the handler.
+    """
+
+
+@hookspec(firstresult=True)
+def kessel_retry_pause(job: JobContext, result: JobResult) -> timedelta | None:
+    """Say how long to wait before the next attempt at a job that failed for now (S11).
+
+    `job.attempt` is the attempt that failed, from 1. Return None to leave it to the next policy; the
+    built-in one answers last.
+    """
+
+
+@hookspec
+def kessel_prepare_request(request: JobRequest) -> JobRequest | None:
+    """Change a request before it is stored, in the producer's thread; None leaves it as it is.
+
+    Implementations are called one after the other, each with what the former returned. What it
+    raises goes to the caller, and nothing is stored.
+    """
+
+
+# --- watching: called one by one; what they raise is logged and changes nothing (D3) -------------
+
+
+@hookspec
+def kessel_job_enqueued(request: JobRequest) -> None:
+    """A request was stored. Called in the producer's thread."""
+
+
+@hookspec
+def kessel_job_started(job: JobContext) -> None:
+    """A job is about to be run. Called in the slot's thread, before any middleware."""
+
+
+@hookspec
+def kessel_job_finished(result: JobResult) -> None:
+    """A job came to its end: it succeeded, or failed for good. Once per job, after its last settlement."""
+
+
+@hookspec
+def kessel_job_settled(result: JobResult, settlement: Settlement) -> None:
+    """An attempt was settled; also those that will be tried again. Called in the slot's thread."""
+
+
+@hookspec
+def kessel_worker_started(worker: Worker) -> None:
+    """A worker starts its slots."""
+
+
+@hookspec
+def kessel_worker_stopping(worker: Worker) -> None:
+    """A worker was told to stop; its running jobs still have the grace period."""

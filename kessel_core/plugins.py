@@ -1,0 +1,306 @@
+"""The plugins of one application: loaded, asked what they offer, and watched (D1-D4).
+
+`build_plugins` returns a new `Plugins` each time; there is no global one, and importing this module
+loads nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+import pluggy
+
+from kessel_core import hookspecs
+from kessel_core.adapter import AdapterContext, AdapterSpec, QueueAdapter, redacted
+from kessel_core.discovery import Load, PluginStatus, discover, load, register
+from kessel_core.errors import AdapterError, ConfigError, InvalidConfig, PluginError, Problem
+from kessel_core.middleware import BUILTIN
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
+
+    from kessel_core.jobs import JobRequest, JobResult
+
+__all__ = ["Link", "Load", "PluginStatus", "Plugins", "build_plugins"]
+
+log = logging.getLogger("kessel.plugins")
+
+
+class Link(NamedTuple):
+    """One middleware of the resolved chain."""
+
+    name: str
+    #: Plugin and distribution that it comes from.
+    origin: str
+
+
+def build_plugins(
+    *,
+    disabled: Sequence[str] = (),
+    required: Sequence[str] = (),
+    extra: Mapping[str, object] | None = None,
+    distributions: Iterable[Distribution] | None = None,
+) -> Plugins:
+    """Find and load the plugins.
+
+    Args:
+        disabled: Names of plugins that are not even imported.
+        required: Names of plugins that must be active.
+        extra: Further plugins by name: modules or objects with hooks, for tests and applications.
+        distributions: Where to look; None: all installed distributions.
+
+    Raises:
+        PluginError: A required plugin is not active; every other failure is in the report.
+    """
+    manager = pluggy.PluginManager("kessel")
+    manager.add_hookspecs(hookspecs)
+    report: list[PluginStatus] = []
+    for name, module in BUILTIN.items():
+        _add_builtin(manager, name, module, report)
+    for name, plugin in (extra or {}).items():
+        status = PluginStatus(
+            name=name, distribution="the application", version="", module=repr(plugin)[:80], status=Load.ACTIVE
+        )
+        register(plugin, status, manager)
+        report.append(status)
+    for found, judged in discover(distributions):
+        if found.entry.name in disabled:
+            report.append(found.status(Load.DISABLED, "disabled by the configuration"))
+        elif judged is not None:
+            report.append(judged)
+        elif manager.has_plugin(found.entry.name):
+            report.append(found.status(Load.CONFLICT, f"the name {found.entry.name!r} is taken by kessel-core itself"))
+        else:
+            report.append(load(found, manager))
+    plugins = Plugins(manager, report)
+    for name in required:
+        plugins.require(name)
+    return plugins
+
+
+def _add_builtin(manager: pluggy.PluginManager, name: str, module: str, report: list[PluginStatus]) -> None:
+    from importlib import import_module
+
+    status = PluginStatus(name=name, distribution="kessel-core", version="", module=module, status=Load.ACTIVE)
+    register(import_module(module), status, manager)
+    report.append(status)
+
+
+class Plugins:
+    """The loaded plugins of one application; made by `build_plugins`, used by one `JobManager`."""
+
+    def __init__(self, manager: pluggy.PluginManager, report: list[PluginStatus]) -> None:
+        #: The pluggy manager, with every active plugin registered under its name.
+        self.manager = manager
+        #: Every plugin that was found, built-in ones first, then sorted by name.
+        self.report = report
+
+    def require(self, name: str) -> None:
+        """Check that a plugin that the configuration names is active.
+
+        Raises:
+            PluginError: It is not; says why.
+        """
+        for status in self.report:
+            if status.name == name:
+                if status.status is not Load.ACTIVE:
+                    raise PluginError(name, f"{status.status}: {status.why}", status.distribution)
+                return
+        known = [status.name for status in self.report]
+        raise PluginError(name, f"it is not installed{_did_you_mean(name, known)}")
+
+    # --- what plugins offer ---------------------------------------------------------------------
+
+    def _offers(self, hook: str) -> Iterator[tuple[PluginStatus, Any]]:
+        """Ask every plugin alone; one that fails is warned about and left out."""
+        by_name = {status.name: status for status in self.report}
+        for impl in getattr(self.manager.hook, hook).get_hookimpls():
+            status = by_name.get(impl.plugin_name) or PluginStatus(
+                name=impl.plugin_name, distribution="the application", version="", module="", status=Load.ACTIVE
+            )
+            try:
+                offer = impl.function()
+                yield status, offer if isinstance(offer, Mapping) else list(offer)
+            except Exception as exc:
+                text = f"{hook} failed: {type(exc).__name__}: {exc}"
+                if text not in status.warnings:
+                    status.warnings.append(text)
+                    log.warning("plugin %s: %s", status.owner, text, extra={"plugin": status.name})
+
+    def _named(self, hook: str, what: str) -> dict[str, tuple[PluginStatus, Any]]:
+        """Collect a mapping of names; a name that two plugins claim is nobody's, and both are warned about."""
+        found: dict[str, tuple[PluginStatus, Any]] = {}
+        clashed: set[str] = set()
+        for status, offer in self._offers(hook):
+            for name, thing in offer.items() if isinstance(offer, Mapping) else ():
+                if name in found:
+                    self._clash(f"{what} {name!r}", found[name][0], status)
+                    clashed.add(name)
+                else:
+                    found[name] = (status, thing)
+        return {name: thing for name, thing in found.items() if name not in clashed}
+
+    def _clash(self, what: str, *claimants: PluginStatus) -> None:
+        text = f"{what} is claimed by {' and by '.join(status.owner for status in claimants)}; disable one of them"
+        for status in claimants:
+            if text not in status.warnings:
+                status.warnings.append(text)
+        log.warning("%s", text)
+
+    def adapters(self) -> dict[str, AdapterSpec]:
+        """Return the adapters by name; one whose name or scheme two plugins claim is left out."""
+        claims: dict[str, list[tuple[PluginStatus, AdapterSpec]]] = {}
+        for status, offer in self._offers("kessel_adapters"):
+            for spec in offer:
+                if not isinstance(spec, AdapterSpec):
+                    status.warnings.append(f"kessel_adapters gave {type(spec).__name__}, not an AdapterSpec")
+                    continue
+                for key in {spec.name, *(f"{scheme}://" for scheme in spec.schemes)}:
+                    claims.setdefault(key, []).append((status, spec))
+        clashed: set[str] = set()
+        for key, claimants in sorted(claims.items()):
+            if len(claimants) > 1:
+                self._clash(f"adapter {key!r}", *(status for status, _ in claimants))
+                clashed.update(spec.name for _, spec in claimants)
+        specs = {spec.name: spec for claimants in claims.values() for _, spec in claimants}
+        return {name: specs[name] for name in sorted(specs) if name not in clashed}
+
+    def adapter_for(
+        self, url_or_name: str, options: Mapping[str, Any] | None = None, *, context: AdapterContext
+    ) -> QueueAdapter:
+        """Open an adapter.
+
+        Args:
+            url_or_name: A URL, whose scheme finds the adapter, or an adapter's name.
+            options: Further options; one that is also in the URL is an error.
+            context: What the application gives to adapters.
+
+        Raises:
+            InvalidConfig: Unknown adapter or scheme, unknown options or wrong values; all at once.
+            AdapterUnavailable: The backend cannot be reached.
+        """
+        from kessel_core.structuring import structure_options  # cattrs loads only where options are read
+
+        spec, values, shown = self._spec_and_values(url_or_name)
+        twice = sorted(set(values) & set(options or {}))
+        if twice:
+            problems = [Problem(f"adapter_options.{name}", "is also in the URL") for name in twice]
+            raise InvalidConfig(problems, f"invalid options of adapter {shown!r}")
+        opened = spec.open(structure_options(spec.options, {**values, **(options or {})}, shown), context)
+        if not isinstance(opened, QueueAdapter):
+            raise ConfigError(f"adapter {spec.name!r} opened a {type(opened).__name__}, not a QueueAdapter")
+        return opened
+
+    def _spec_and_values(self, url_or_name: str) -> tuple[AdapterSpec, Mapping[str, Any], str]:
+        specs = self.adapters()
+        if "://" not in url_or_name:
+            if url_or_name in specs:
+                return specs[url_or_name], {}, url_or_name
+            known = sorted(specs)
+            text = f"no adapter of that name{_did_you_mean(url_or_name, known)}"
+            raise InvalidConfig([Problem(f"adapter {url_or_name!r}", self._blame(text))], "unknown adapter")
+        try:
+            url = urlsplit(url_or_name)
+        except ValueError as exc:
+            raise InvalidConfig([Problem("adapter", f"{exc}")], "invalid adapter URL") from exc
+        for spec in specs.values():
+            if url.scheme in spec.schemes:
+                return spec, spec.from_url(url), redacted(url)
+        schemes = sorted(scheme for spec in specs.values() for scheme in spec.schemes)
+        text = f"no plugin opens '{url.scheme}://'{_did_you_mean(url.scheme, schemes)}"
+        raise InvalidConfig([Problem("adapter", self._blame(text))], "unknown adapter")
+
+    def _blame(self, text: str) -> str:
+        """Add which plugins are not usable: the one that is looked for may be among them."""
+        broken = [f"{s.owner}: {s.why}" for s in self.report if s.status not in (Load.ACTIVE, Load.DISABLED)]
+        return f"{text}. Not usable now: {'; '.join(broken)}" if broken else text
+
+    def handlers(self) -> list[tuple[str, object]]:
+        """Return what plugins offer as handlers, each with its source."""
+        return [(f"plugin {status.owner}", offer) for status, offer in self._offers("kessel_handlers")]
+
+    def callbacks(self) -> dict[str, Callable[[JobResult, str], object]]:
+        """Return the callbacks by scheme."""
+        return {name: thing for name, (_, thing) in self._named("kessel_callbacks", "callback").items()}
+
+    # --- middleware -----------------------------------------------------------------------------
+
+    def middleware(
+        self, order: Sequence[str], options: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> list[Link]:
+        """Make and register the chain, and the retry policy; return the chain, outermost first.
+
+        Raises:
+            InvalidConfig: Unknown names, or a factory that refuses its options; all at once.
+        """
+        offered = self._named("kessel_middleware", "middleware")
+        problems: list[Problem] = []
+        chain: list[tuple[str, object, PluginStatus]] = []
+        for name in (*order, *(() if "retry" in order else ("retry",))):
+            if name not in offered:
+                problems.append(Problem(f"middleware {name!r}", f"is not known{_did_you_mean(name, sorted(offered))}"))
+                continue
+            status, factory = offered[name]
+            try:
+                chain.append((name, factory((options or {}).get(name, {})), status))
+            except Exception as exc:
+                problems.append(Problem(f"middleware_options.{name}", f"{type(exc).__name__}: {exc}"))
+        if problems:
+            raise InvalidConfig(problems, "invalid middleware")
+        # pluggy calls what was registered last first, so the innermost is registered first (D2).
+        for name, thing, owner in reversed(chain):
+            status = PluginStatus(
+                name=f"middleware-{name}", distribution=owner.distribution, version="", module="", status=Load.ACTIVE
+            )
+            if not self.manager.has_plugin(status.name):
+                register(thing, status, self.manager)
+            if status.status is not Load.ACTIVE:
+                problems.append(Problem(f"middleware {name!r} from {owner.owner}", status.why))
+        if problems:
+            raise InvalidConfig(problems, "invalid middleware")
+        return [Link(name, owner.owner) for name, _, owner in chain if name in order]
+
+    # --- called while jobs pass ---------------------------------------------------------------------
+
+    def preparers(self) -> tuple[Callable[..., JobRequest | None], ...]:
+        """Return the implementations of `kessel_prepare_request`, in order; they may raise."""
+        impls = self.manager.hook.kessel_prepare_request.get_hookimpls()
+        return tuple(_fitted(impl) for impl in reversed(impls))
+
+    def watchers(self, hook: str) -> tuple[Callable[..., None], ...]:
+        """Return the implementations of a watching hook, each isolated (D3); empty costs nothing a job."""
+        impls = getattr(self.manager.hook, hook).get_hookimpls()
+        owners = {status.name: status.owner for status in self.report}
+        return tuple(_isolated(hook, impl, owners.get(impl.plugin_name, impl.plugin_name)) for impl in reversed(impls))
+
+
+def _fitted(impl: pluggy.HookImpl) -> Callable[..., Any]:
+    """Call an implementation with only the arguments that it wants."""
+    function, wanted = impl.function, impl.argnames
+
+    def call(**arguments: Any) -> Any:
+        return function(*[arguments[name] for name in wanted])
+
+    return call
+
+
+def _isolated(hook: str, impl: pluggy.HookImpl, owner: str) -> Callable[..., None]:
+    call = _fitted(impl)
+
+    def watch(**arguments: Any) -> None:
+        try:
+            call(**arguments)
+        except Exception:
+            log.exception("plugin %s: %s failed; the job goes on", owner, hook, extra={"plugin": impl.plugin_name})
+
+    return watch
+
+
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}"

@@ -1,0 +1,229 @@
+"""The one cattrs converter: JSON payloads and options into annotated types, with exact paths.
+
+Strict, unlike cattrs by default: text is no number, a bool is no number, nothing is cut or
+rounded. Only options that come as text (from URLs and the environment) are read by their type.
+Loaded late: applications without annotated payloads never import cattrs.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import cattrs
+from cattrs import transform_error
+
+from kessel_core.durations import parse_duration
+from kessel_core.errors import InvalidConfig, Problem
+from kessel_core.jobs import JsonValue
+
+__all__ = ["StructureProblems", "structure_options", "structurer"]
+
+
+class StructureProblems(ValueError):
+    """A value does not fit its annotated type; `problems` holds every mistake with its path."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(map(str, problems)))
+
+
+def _exactly(kind: type) -> Callable[[Any, Any], Any]:
+    def check(value: Any, _: Any) -> Any:
+        if type(value) is not kind:
+            raise TypeError(f"expected {_NAMES[kind]}, got {_named(value)}")
+        return value
+
+    return check
+
+
+_NAMES: Final = {str: "text", int: "a whole number", bool: "true or false", bytes: "bytes", dict: "an object", list: "a list"}
+
+
+def _named(value: object) -> str:
+    return f"{type(value).__name__} {value!r:.60}"
+
+
+def _number(value: Any, _: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"expected a number, got {_named(value)}")
+    return float(value)
+
+
+def _time(value: Any, _: Any) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    if not isinstance(value, str):
+        raise TypeError(f"expected an ISO-8601 time, got {_named(value)}")
+    return datetime.fromisoformat(value)
+
+
+def _span(value: Any, _: Any) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise TypeError(f"expected a duration such as '90s', got {_named(value)}")
+    return parse_duration(value) if isinstance(value, str) else timedelta(seconds=value)
+
+
+def _path(value: Any, _: Any) -> Path:
+    if not isinstance(value, (str, Path)):
+        raise TypeError(f"expected a path, got {_named(value)}")
+    return Path(value)
+
+
+@cache
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(detailed_validation=True, forbid_extra_keys=False)
+    for kind in (str, int, bool, bytes):
+        converter.register_structure_hook(kind, _exactly(kind))
+    converter.register_structure_hook(float, _number)
+    converter.register_structure_hook(datetime, _time)
+    converter.register_structure_hook(timedelta, _span)
+    converter.register_structure_hook(Path, _path)
+    converter.register_structure_hook_func(_is_list, _list_first(converter))
+    return converter
+
+
+def _is_list(kind: Any) -> bool:
+    return kind is list or typing.get_origin(kind) is list
+
+
+def _list_first(converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    # cattrs takes any iterable for a list, so that "ab" would become ["a", "b"].
+    def structure(value: Any, kind: Any) -> Any:
+        if not isinstance(value, list):
+            raise TypeError(f"expected a list, got {_named(value)}")
+        (item,) = typing.get_args(kind) or (Any,)
+        return list(converter.structure(tuple(value), tuple[item, ...]))
+
+    return structure
+
+
+def structurer(annotation: Any) -> Callable[[JsonValue], Any] | None:
+    """Return what turns a JSON value into `annotation`; None if values are passed as they are.
+
+    The returned function raises `StructureProblems` with paths such as `$.operands[1]`.
+    """
+    if annotation in (Any, object, None):
+        return None
+    if annotation in (dict, list, str, int, bool):
+        return _plain(annotation)
+    convert = _converter().get_structure_hook(annotation)  # fails early for what cannot be structured
+
+    def structure(value: JsonValue) -> Any:
+        try:
+            return convert(value, annotation)
+        except Exception as exc:
+            raise StructureProblems(_problems(exc)) from exc
+
+    return structure
+
+
+def _plain(kind: type) -> Callable[[JsonValue], Any]:
+    def structure(value: JsonValue) -> Any:
+        if type(value) is not kind:
+            raise StructureProblems((Problem("$", f"expected {_NAMES[kind]}, got {_named(value)}"),))
+        return value
+
+    return structure
+
+
+def _problems(exc: BaseException) -> tuple[Problem, ...]:
+    found = []
+    for line in transform_error(exc, format_exception=_worded):  # type: ignore[arg-type]  # any exception is taken
+        message, _, path = line.rpartition(" @ ")
+        found.append(Problem(path or "$", message or line))
+    return tuple(found)
+
+
+def _worded(exc: BaseException, kind: type | None) -> str:
+    if isinstance(exc, KeyError):
+        return f"required field {exc.args[0]!r} is missing"
+    if isinstance(exc, cattrs.ForbiddenExtraKeysError):
+        return f"unknown fields {', '.join(sorted(exc.extra_fields))}"
+    if isinstance(exc, TypeError) and "is not a mapping" in str(exc) or isinstance(exc, AttributeError):
+        return f"expected an object for {getattr(kind, '__name__', kind)}"
+    return str(exc) or type(exc).__name__
+
+
+# --- options --------------------------------------------------------------------------------------
+
+
+def structure_options(cls: type, given: Mapping[str, Any], origin: str) -> Any:
+    """Make an options object; text is read by the option's type.
+
+    Args:
+        cls: An attrs class.
+        given: Option names and values.
+        origin: Where they come from, named in every problem.
+
+    Raises:
+        InvalidConfig: Unknown options (with the nearest name) and wrong values, all at once.
+    """
+    attrs.resolve_types(cls)
+    fields = {field.alias or field.name: field for field in attrs.fields(cls)}
+    problems: list[Problem] = []
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        field = fields.get(name)
+        if field is None:
+            problems.append(Problem(f"{origin}: {name}", _unknown(name, fields)))
+            continue
+        try:
+            values[name] = _option(value, field.type)
+        except Exception as exc:
+            problems.extend(Problem(f"{origin}: {name}", p.message) for p in _problems(exc))
+    for name, field in fields.items():
+        if field.default is attrs.NOTHING and name not in given and field.init:
+            problems.append(Problem(f"{origin}: {name}", "is required"))
+    if not problems:
+        try:
+            return cls(**values)
+        except InvalidConfig as exc:
+            problems.extend(Problem(f"{origin}: {p.path}", p.message) for p in exc.problems)
+        except (ValueError, TypeError) as exc:
+            problems.append(Problem(origin, str(exc.args[0] if exc.args else exc)))
+    raise InvalidConfig(problems, "invalid adapter options")
+
+
+def _unknown(name: str, known: Mapping[str, object]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known)) or 'none'}"
+    return f"unknown option; {hint}"
+
+
+_WORDS: Final = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def _option(value: Any, kind: Any) -> Any:
+    inner = [part for part in typing.get_args(kind) if part is not type(None)]
+    optional = len(inner) < len(typing.get_args(kind)) and typing.get_origin(kind) is not tuple
+    if optional:
+        if value is None:
+            return None
+        kind = inner[0] if len(inner) == 1 else kind
+    if isinstance(value, str):
+        if kind is bool:
+            if value.lower() not in _WORDS:
+                raise ValueError(f"expected true or false, got {value!r}")
+            return _WORDS[value.lower()]
+        if kind in (int, float):
+            try:
+                return kind(value)
+            except ValueError:
+                raise ValueError(f"expected {'a whole number' if kind is int else 'a number'}, got {value!r}") from None
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            try:
+                return kind(value)
+            except ValueError:
+                raise ValueError(f"expected one of {', '.join(str(m.value) for m in kind)}; got {value!r}") from None
+    return _converter().structure(value, kind)
