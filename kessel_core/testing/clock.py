@@ -69,7 +69,9 @@ class VirtualClock:
         with self._lock:
             self._move(span)
             passed = self._passed
-            due = [condition for condition, end in self._blocked.values() if end is not None and end <= passed]
+            due = [
+                condition for condition, end in self._blocked.values() if end is not None and end <= passed
+            ]
         _notify(due)
 
     def advance_to(self, moment: datetime) -> None:

@@ -61,9 +61,13 @@ def run_until_idle(
     """
     adapter, clock = manager.adapter, manager.clock
     if not adapter.capabilities.virtual_clock:
-        raise CapabilityMissing("virtual_clock", adapter.name, "run_until_idle needs a queue that lives on the given clock")
+        raise CapabilityMissing(
+            "virtual_clock", adapter.name, "run_until_idle needs a queue that lives on the given clock"
+        )
     if not isinstance(clock, VirtualClock):
-        raise TypeError(f"run_until_idle needs JobManager(..., clock=VirtualClock()), got {type(clock).__name__}")
+        raise TypeError(
+            f"run_until_idle needs JobManager(..., clock=VirtualClock()), got {type(clock).__name__}"
+        )
     end = clock.now() + limit
     results: list[JobResult] = []
     while True:

@@ -110,7 +110,9 @@ def job_requests(
             ref=draw(st.none() | texts(max_size=30)),
             priority=draw(st.integers(-10, 2**32 + 10) | st.integers()),
             delay=now + delay if as_moments and now is not None and delay is not None else delay,
-            expiration=now + expiration if as_moments and now is not None and expiration is not None else expiration,
+            expiration=now + expiration
+            if as_moments and now is not None and expiration is not None
+            else expiration,
             queue=draw(_chosen(queues)),
             headers=draw(headers()),
         )

@@ -17,9 +17,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"(?P<mark>^ *<!-- not run -->\s*\n)?^(?P<indent> *)```python *\n(?P<code>.*?)^(?P=indent)``` *$", re.M | re.S)
+BLOCK = re.compile(
+    r"(?P<mark>^ *<!-- not run -->\s*\n)?^(?P<indent> *)```python *\n(?P<code>.*?)^(?P=indent)``` *$",
+    re.M | re.S,
+)
 PAGES = sorted(
-    page for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")) if page.exists() and "```python" in page.read_text("utf-8")
+    page
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
+    if page.exists() and "```python" in page.read_text("utf-8")
 )
 
 
@@ -37,7 +42,7 @@ def blocks(page: Path) -> list[str]:
 def test_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("example_" + re.sub(r"\W", "_", page.relative_to(ROOT).as_posix()))
     monkeypatch.chdir(tmp_path)
-    # A real module, because annotations of classes and handlers are looked up in it; dataclasses and pickles as well.
+    # A real module, because the annotations of classes and handlers are looked up in it.
     monkeypatch.setitem(sys.modules, module.__name__, module)
     for code in blocks(page):
         exec(compile(code, str(page), "exec", dont_inherit=True), vars(module))
@@ -49,7 +54,8 @@ def test_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.
 def test_blocks_are_found_and_marks_are_kept(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
-        "```python\na = 1\n```\n\n<!-- not run -->\n```python\nb = 2\n```\n1. item\n\n   ```python\n   c = 3\n   ```\n```sh\nls\n```\n"
+        "```python\na = 1\n```\n\n<!-- not run -->\n```python\nb = 2\n```\n"
+        "1. item\n\n   ```python\n   c = 3\n   ```\n```sh\nls\n```\n"
     )
     assert [code.strip() for code in blocks(page)] == ["a = 1", "c = 3"]
     assert blocks(page)[1].count("\n") == 12, "at its own line"

@@ -48,7 +48,9 @@ class History:
             if reservation.body != b"body of " + job_id.encode():
                 self.problems.append(f"{job_id} has a wrong body")
             if reservation.attempt != self.deliveries[job_id]:
-                self.problems.append(f"{job_id}: attempt {reservation.attempt} at delivery {self.deliveries[job_id]}")
+                self.problems.append(
+                    f"{job_id}: attempt {reservation.attempt} at delivery {self.deliveries[job_id]}"
+                )
 
     def released(self, reservation: Reservation, into: Counter[str]) -> None:
         with self.lock:
@@ -62,7 +64,9 @@ def produce(adapter: MemoryAdapter, history: History, number: int) -> None:
     for job in range(JOBS):
         job_id = f"{number}-{job}"
         delay = clock.now() + timedelta(milliseconds=random.randint(1, 30)) if random.random() < 0.2 else None
-        message = Message(job_id, random.choice(QUEUES), b"body of " + job_id.encode(), random.randint(0, 5), delay)
+        message = Message(
+            job_id, random.choice(QUEUES), b"body of " + job_id.encode(), random.randint(0, 5), delay
+        )
         adapter.enqueue(message)
         with history.lock:
             history.acknowledged[job_id] = message.body
@@ -113,7 +117,9 @@ class Crew:
         self.errors: list[BaseException] = []
         self.threads: list[threading.Thread] = []
 
-    def start(self, work: Callable[[MemoryAdapter, History, int], None], adapter: MemoryAdapter, count: int) -> None:
+    def start(
+        self, work: Callable[[MemoryAdapter, History, int], None], adapter: MemoryAdapter, count: int
+    ) -> None:
         def guarded(number: int) -> None:
             try:
                 work(adapter, self.history, number)
@@ -148,7 +154,9 @@ def test_sixteen_threads_lose_nothing_and_hold_nothing_twice() -> None:
     def is_done() -> bool:
         stats = [adapter.stats(queue) for queue in QUEUES]
         with history.lock:
-            return len(history.acknowledged) == PRODUCERS * JOBS and not sum(s.total - s.buried for s in stats)
+            return len(history.acknowledged) == PRODUCERS * JOBS and not sum(
+                s.total - s.buried for s in stats
+            )
 
     crew.finish(is_done)
     assert len(history.acknowledged) == PRODUCERS * JOBS
@@ -184,7 +192,9 @@ def stall(adapter: MemoryAdapter, history: History, number: int) -> None:
 
 def test_a_holder_that_stalls_past_its_lease_never_settles_the_next_ones_delivery() -> None:
     """S7: each job is committed exactly once, and each lost lease was one delivery."""
-    adapter = MemoryAdapter(MemoryOptions(lease=timedelta(milliseconds=20)), AdapterContext(clock=SystemClock()))
+    adapter = MemoryAdapter(
+        MemoryOptions(lease=timedelta(milliseconds=20)), AdapterContext(clock=SystemClock())
+    )
     history = History()
     ids = [str(number) for number in range(200)]
     adapter.enqueue_many([Message(job_id, "default", b"", 0) for job_id in ids])

@@ -111,7 +111,10 @@ def test_what_expires_before_its_turn_is_not_handled(opened: Open, clock: Virtua
 
 
 def test_jobs_that_handlers_request_are_run_too(opened: Open) -> None:
-    manager = opened(echo=echo, first=lambda payload: manager.request("echo", 2, queue="new", delay=timedelta(days=1)) and None)
+    manager = opened(
+        echo=echo,
+        first=lambda payload: manager.request("echo", 2, queue="new", delay=timedelta(days=1)) and None,
+    )
     manager.request("first")
     assert [result.value for result in run_until_idle(manager)] == [None, 2]
 
@@ -152,7 +155,7 @@ def test_an_application_that_never_comes_to_rest_is_told_so(opened: Open, clock:
 
     manager = opened(again=again)
     manager.request("again")
-    with pytest.raises(NeverIdle, match="7 days.*8 attempts") as caught:
+    with pytest.raises(NeverIdle, match=r"7 days.*8 attempts") as caught:
         run_until_idle(manager, limit=timedelta(days=7))
     assert len(caught.value.results) == 8
     with pytest.raises(NeverIdle, match="5 jobs"):
@@ -168,17 +171,23 @@ def test_another_clock_or_adapter_is_refused_by_name(opened: Open) -> None:
         run_until_idle(JobManager("memory://", clock=VirtualClock()))
 
 
-def test_an_adapter_that_lives_on_another_clock_is_refused(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_adapter_that_lives_on_another_clock_is_refused(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """S17."""
     import attrs
 
     manager = opened()
-    monkeypatch.setattr(manager.adapter, "_capabilities", attrs.evolve(manager.adapter.capabilities, virtual_clock=False))
+    monkeypatch.setattr(
+        manager.adapter, "_capabilities", attrs.evolve(manager.adapter.capabilities, virtual_clock=False)
+    )
     with pytest.raises(CapabilityMissing, match="virtual_clock"):
         run_until_idle(manager)
 
 
-@given(st.lists(job_requests(types=["echo"]), max_size=8, unique_by=lambda request: request.id or id(request)))
+@given(
+    st.lists(job_requests(types=["echo"]), max_size=8, unique_by=lambda request: request.id or id(request))
+)
 def test_whatever_is_requested_ends_in_time_and_comes_back_equal(requests: list[JobRequest]) -> None:
     """S4, S5, S9, S16: every request ends exactly once, not before its delay, never after its expiration."""
     with JobManager("memory://", clock=VirtualClock(), handlers={"echo": echo}) as manager:

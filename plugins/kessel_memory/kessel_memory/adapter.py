@@ -60,7 +60,9 @@ class MemoryConsumer(Consumer):
                 return None
             self._reservation = reservation = self._store.take(self._queues)
             if reservation is None and timeout:
-                self._reservation = reservation = self._store.wait_and_take(self._waiter, timeout.total_seconds())
+                self._reservation = reservation = self._store.wait_and_take(
+                    self._waiter, timeout.total_seconds()
+                )
             return reservation
 
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:

@@ -215,9 +215,8 @@ class Store:
         if len(jobs) >= self._capacity:
             raise EnqueueRejected(job_id, f"the memory queue holds its {self._capacity} jobs", reason="full")
         now = self.clock.now()
-        if self.next_due is not None and now >= self.next_due:
-            self.tick()
-        elif self.next_mono is not _NEVER and self.clock.monotonic() >= self.next_mono:
+        is_due = self.next_due is not None and now >= self.next_due
+        if is_due or (self.next_mono is not _NEVER and self.clock.monotonic() >= self.next_mono):
             self.tick()
         queue = self.queues.get(message.queue) or self.queue(message.queue)
         self._number = number = self._number + 1
@@ -461,7 +460,11 @@ class Store:
             for queue in waiter.queues:
                 if queue.waiters and queue.ready_count and queue.paused_until is None:
                     self._wake(queue)
-        if self.timekeeper is None and self.waiting and (self.next_due is not None or self.next_mono < _NEVER):
+        if (
+            self.timekeeper is None
+            and self.waiting
+            and (self.next_due is not None or self.next_mono < _NEVER)
+        ):
             self._call(next(iter(self.waiting)))
 
     def _wake(self, queue: StoreQueue) -> None:

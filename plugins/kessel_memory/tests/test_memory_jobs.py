@@ -6,7 +6,17 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from kessel_core.adapter import COMMIT, NO_PAUSE, Bury, Commit, JobState, Message, Reservation, Rollback
+from kessel_core.adapter import (
+    COMMIT,
+    NO_PAUSE,
+    Bury,
+    Commit,
+    JobState,
+    Message,
+    Reservation,
+    Rollback,
+    TieBreak,
+)
 from kessel_core.errors import AdapterUnavailable, EnqueueRejected, LeaseLost
 from kessel_core.testing.clock import VirtualClock
 from kessel_memory.adapter import MemoryAdapter, MemoryConsumer
@@ -30,14 +40,21 @@ def test_a_committed_job_is_gone(adapter: MemoryAdapter, message: Make) -> None:
     consumer = adapter.consumer(["default"])
     reservation = consumer.reserve(NO_PAUSE)
     assert reservation is not None
-    assert (reservation.id, reservation.queue, reservation.body, reservation.attempt) == ("a", "default", b"body", 1)
+    assert (reservation.id, reservation.queue, reservation.body, reservation.attempt) == (
+        "a",
+        "default",
+        b"body",
+        1,
+    )
     assert adapter.stats("default").reserved == 1
     consumer.settle(reservation, COMMIT)
     assert adapter.stats("default").total == 0
     assert consumer.reserve(NO_PAUSE) is None
 
 
-def test_lowest_priority_number_first_then_in_the_order_of_enqueueing(adapter: MemoryAdapter, message: Make) -> None:
+def test_lowest_priority_number_first_then_in_the_order_of_enqueueing(
+    adapter: MemoryAdapter, message: Make
+) -> None:
     """S6."""
     for id, priority in (("a", 5), ("b", 0), ("c", 4294967295), ("d", 5), ("e", 0)):
         adapter.enqueue(message(id, priority=priority))
@@ -54,10 +71,10 @@ def test_one_order_over_several_queues(adapter: MemoryAdapter, message: Make) ->
 
 @pytest.mark.parametrize(("tie_break", "order"), [("ready", ["b", "c", "a"]), ("enqueued", ["a", "b", "c"])])
 @pytest.mark.parametrize("way", ["rollback", "pause", "kick", "lease"])
-def test_place_among_equals_after_coming_back(opened: Open, message: Make, clock: VirtualClock, tie_break: str, order: list[str], way: str) -> None:
+def test_place_among_equals_after_coming_back(
+    opened: Open, message: Make, clock: VirtualClock, tie_break: str, order: list[str], way: str
+) -> None:
     """S6: as `tie_break` declares, whichever way a job comes back."""
-    from kessel_core.adapter import TieBreak
-
     adapter = opened(tie_break=TieBreak(tie_break))
     assert adapter.capabilities.tie_break is TieBreak(tie_break)
     for id in ("a", "b", "c"):
@@ -78,7 +95,9 @@ def test_place_among_equals_after_coming_back(opened: Open, message: Make, clock
     assert drained(consumer) == order
 
 
-def test_delayed_jobs_take_their_place_in_the_order_of_becoming_ready(adapter: MemoryAdapter, message: Make, clock: VirtualClock) -> None:
+def test_delayed_jobs_take_their_place_in_the_order_of_becoming_ready(
+    adapter: MemoryAdapter, message: Make, clock: VirtualClock
+) -> None:
     """S6: across queues, too, and although nobody looked when they became ready."""
     adapter.enqueue(message("late", "x", delay=timedelta(seconds=3)))
     adapter.enqueue(message("early", "y", delay=timedelta(seconds=2)))
@@ -120,7 +139,9 @@ def test_a_delay_in_the_past_is_no_delay(adapter: MemoryAdapter, message: Make) 
     assert adapter.stats("default").ready == 1
 
 
-def test_a_pause_beyond_the_calendar_is_kept_as_the_last_day_of_it(adapter: MemoryAdapter, message: Make) -> None:
+def test_a_pause_beyond_the_calendar_is_kept_as_the_last_day_of_it(
+    adapter: MemoryAdapter, message: Make
+) -> None:
     adapter.enqueue(message())
     consumer = adapter.consumer(["default"])
     reservation = consumer.reserve(NO_PAUSE)
@@ -147,7 +168,9 @@ def test_an_id_that_is_held_is_not_stored_again(adapter: MemoryAdapter, message:
 def test_too_large_and_full_are_rejected_by_reason(opened: Open, message: Make) -> None:
     """S14: surely not stored; and room again once a job is gone."""
     adapter = opened(max_body_bytes=4, capacity=2)
-    outcomes = adapter.enqueue_many([message("a", body=b"1234"), message("b", body=b"12345"), message("c"), message("d")])
+    outcomes = adapter.enqueue_many(
+        [message("a", body=b"1234"), message("b", body=b"12345"), message("c"), message("d")]
+    )
     assert [getattr(outcome, "reason", None) for outcome in outcomes] == [None, "too-large", None, "full"]
     with pytest.raises(EnqueueRejected, match="job d: not stored"):
         adapter.enqueue(message("d"))
@@ -168,7 +191,9 @@ def test_settle_and_reserve_gives_the_next_ready_job_or_none(adapter: MemoryAdap
     assert adapter.stats("default").buried == 1
 
 
-def test_an_old_reservation_settles_nothing(adapter: MemoryAdapter, message: Make, clock: VirtualClock) -> None:
+def test_an_old_reservation_settles_nothing(
+    adapter: MemoryAdapter, message: Make, clock: VirtualClock
+) -> None:
     """S7: neither after its lease, nor after its settle, nor when it came from elsewhere."""
     adapter.enqueue(message("a"))
     consumer = adapter.consumer(["default"])
@@ -178,7 +203,11 @@ def test_an_old_reservation_settles_nothing(adapter: MemoryAdapter, message: Mak
     new = consumer.reserve(NO_PAUSE)
     assert new is not None
     assert new.attempt == 2
-    for act in (lambda: consumer.settle(old, COMMIT), lambda: consumer.extend(old), lambda: consumer.settle_and_reserve(old, Bury("error"))):
+    for act in (
+        lambda: consumer.settle(old, COMMIT),
+        lambda: consumer.extend(old),
+        lambda: consumer.settle_and_reserve(old, Bury("error")),
+    ):
         with pytest.raises(LeaseLost, match="job a: lease lost"):
             act()
     consumer.settle(new, COMMIT)
@@ -188,7 +217,9 @@ def test_an_old_reservation_settles_nothing(adapter: MemoryAdapter, message: Mak
         consumer.settle(Reservation("a", "nowhere", b"", 1), COMMIT)
 
 
-def test_a_lease_ends_at_its_deadline_and_not_before(opened: Open, message: Make, clock: VirtualClock) -> None:
+def test_a_lease_ends_at_its_deadline_and_not_before(
+    opened: Open, message: Make, clock: VirtualClock
+) -> None:
     """S7, S10: the lost delivery has counted."""
     adapter = opened(lease=timedelta(milliseconds=1300))
     adapter.enqueue(message())
@@ -204,7 +235,9 @@ def test_a_lease_ends_at_its_deadline_and_not_before(opened: Open, message: Make
     assert again.attempt == 2
 
 
-def test_extend_renews_the_lease_to_its_full_length(adapter: MemoryAdapter, message: Make, clock: VirtualClock) -> None:
+def test_extend_renews_the_lease_to_its_full_length(
+    adapter: MemoryAdapter, message: Make, clock: VirtualClock
+) -> None:
     """S7: and leases of other jobs, that were younger, now end before it."""
     adapter.enqueue_many([message("a"), message("b")])
     consumer, other = adapter.consumer(["default"]), adapter.consumer(["default"])
@@ -244,7 +277,9 @@ def test_closing_a_consumer_after_its_settle_changes_nothing(adapter: MemoryAdap
     assert adapter.stats("default").total == 0
 
 
-def test_after_cancel_a_held_job_can_be_settled_but_no_other_is_taken(adapter: MemoryAdapter, message: Make) -> None:
+def test_after_cancel_a_held_job_can_be_settled_but_no_other_is_taken(
+    adapter: MemoryAdapter, message: Make
+) -> None:
     adapter.enqueue_many([message("a"), message("b")])
     consumer = adapter.consumer(["default"])
     reservation = consumer.reserve(NO_PAUSE)
@@ -286,13 +321,17 @@ def test_a_closed_adapter_stores_nothing(adapter: MemoryAdapter, message: Make) 
     adapter.close()
     with pytest.raises(AdapterUnavailable, match="closed"):
         adapter.enqueue(message())
-    assert [type(outcome) for outcome in adapter.enqueue_many([message(), message()])] == [AdapterUnavailable] * 2
+    assert [type(outcome) for outcome in adapter.enqueue_many([message(), message()])] == [
+        AdapterUnavailable
+    ] * 2
     assert consumer.reserve(NO_PAUSE) is None
     with pytest.raises(AdapterUnavailable):
         adapter.consumer(["default"])
 
 
-def test_a_job_whose_lease_is_over_is_ready_before_one_that_comes_later(adapter: MemoryAdapter, message: Make, clock: VirtualClock) -> None:
+def test_a_job_whose_lease_is_over_is_ready_before_one_that_comes_later(
+    adapter: MemoryAdapter, message: Make, clock: VirtualClock
+) -> None:
     """S6: although nobody looked when its lease ended."""
     adapter.enqueue(message("a"))
     dead, consumer = adapter.consumer(["default"]), adapter.consumer(["default"])
@@ -302,7 +341,9 @@ def test_a_job_whose_lease_is_over_is_ready_before_one_that_comes_later(adapter:
     assert drained(consumer) == ["a", "b"]
 
 
-def test_a_lease_that_ran_out_unnoticed_is_lost_all_the_same(adapter: MemoryAdapter, message: Make, clock: VirtualClock) -> None:
+def test_a_lease_that_ran_out_unnoticed_is_lost_all_the_same(
+    adapter: MemoryAdapter, message: Make, clock: VirtualClock
+) -> None:
     """S7: nobody else asked meanwhile, and yet nothing is settled or extended."""
     adapter.enqueue(message("a"))
     consumer = adapter.consumer(["default"])
@@ -314,7 +355,9 @@ def test_a_lease_that_ran_out_unnoticed_is_lost_all_the_same(adapter: MemoryAdap
     assert adapter.stats("default").ready == 1
 
 
-def test_a_job_that_was_never_taken_is_not_in_the_way_of_those_behind_it(adapter: MemoryAdapter, message: Make) -> None:
+def test_a_job_that_was_never_taken_is_not_in_the_way_of_those_behind_it(
+    adapter: MemoryAdapter, message: Make
+) -> None:
     """Deleted jobs are skipped."""
     adapter.enqueue_many([message("a", priority=0), message("b"), message("c")])
     adapter.delete("default", "a")
@@ -322,7 +365,9 @@ def test_a_job_that_was_never_taken_is_not_in_the_way_of_those_behind_it(adapter
     assert drained(adapter.consumer(["default"])) == ["c"]
 
 
-def test_jobs_may_come_into_a_paused_queue(adapter: MemoryAdapter, message: Make, clock: VirtualClock) -> None:
+def test_jobs_may_come_into_a_paused_queue(
+    adapter: MemoryAdapter, message: Make, clock: VirtualClock
+) -> None:
     adapter.pause("default", timedelta(seconds=5))
     consumer = adapter.consumer(["default"])
     adapter.enqueue(message("a"))

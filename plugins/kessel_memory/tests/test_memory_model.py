@@ -56,7 +56,9 @@ class MemoryMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = VirtualClock()
-        self.adapter = MemoryAdapter(MemoryOptions(lease=LEASE, tie_break=self.tie_break), AdapterContext(clock=self.clock))
+        self.adapter = MemoryAdapter(
+            MemoryOptions(lease=LEASE, tie_break=self.tie_break), AdapterContext(clock=self.clock)
+        )
         self.consumers = [self.adapter.consumer(["one"]), self.adapter.consumer(["one", "two"])]
         self.jobs: list[Known] = []
         self.old: list[Reservation] = []
@@ -74,7 +76,11 @@ class MemoryMachine(RuleBasedStateMachine):
 
     def pass_time(self) -> None:
         now = self.clock.now()
-        back = [job for job in self.jobs if job.state in (JobState.DELAYED, JobState.RESERVED) and job.moment <= now]
+        back = [
+            job
+            for job in self.jobs
+            if job.state in (JobState.DELAYED, JobState.RESERVED) and job.moment <= now
+        ]
         for job in sorted(back, key=lambda job: (job.moment, job.number)):
             self.make_ready(job)
 
@@ -90,7 +96,9 @@ class MemoryMachine(RuleBasedStateMachine):
 
     def next_for(self, queues: tuple[str, ...]) -> Known | None:
         ready = [
-            job for job in self.jobs if job.state is JobState.READY and job.queue in queues and not self.is_paused(job.queue)
+            job
+            for job in self.jobs
+            if job.state is JobState.READY and job.queue in queues and not self.is_paused(job.queue)
         ]
         return min(ready, key=lambda job: (job.priority, job.number), default=None)
 
@@ -125,7 +133,9 @@ class MemoryMachine(RuleBasedStateMachine):
             self.consumers[0].extend(job.reservation)
             job.moment = self.clock.now() + LEASE
             return
-        settlement: Settlement = COMMIT if what == "commit" else Bury("error") if what == "bury" else Rollback(what)  # type: ignore[arg-type]
+        settlement: Settlement = (
+            COMMIT if what == "commit" else Bury("error") if what == "bury" else Rollback(what)
+        )  # type: ignore[arg-type]
         self.consumers[0].settle(job.reservation, settlement)
         if what == "commit":
             self.jobs.remove(job)

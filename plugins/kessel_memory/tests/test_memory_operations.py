@@ -30,13 +30,19 @@ def one_of_each(adapter: MemoryAdapter, message: Make) -> MemoryAdapter:
 
 
 def test_counts_are_exact_in_every_state(one_of_each: MemoryAdapter, clock: VirtualClock) -> None:
-    assert one_of_each.stats("default") == QueueStats(queue="default", ready=1, delayed=1, reserved=1, buried=1)
+    assert one_of_each.stats("default") == QueueStats(
+        queue="default", ready=1, delayed=1, reserved=1, buried=1
+    )
     clock.advance(timedelta(hours=1))
-    assert one_of_each.stats("default") == QueueStats(queue="default", ready=3, buried=1), "time alone made two ready"
+    assert one_of_each.stats("default") == QueueStats(queue="default", ready=3, buried=1), (
+        "time alone made two ready"
+    )
     assert one_of_each.stats("nowhere") == QueueStats(queue="nowhere")
 
 
-def test_peek_shows_what_is_known_of_a_job_in_each_state(one_of_each: MemoryAdapter, clock: VirtualClock) -> None:
+def test_peek_shows_what_is_known_of_a_job_in_each_state(
+    one_of_each: MemoryAdapter, clock: VirtualClock
+) -> None:
     def peeked(state: JobState) -> StoredJob:
         (job,) = one_of_each.peek("default", state, 10)
         return job
@@ -45,17 +51,35 @@ def test_peek_shows_what_is_known_of_a_job_in_each_state(one_of_each: MemoryAdap
     known = {"queue": "default", "body": b"{}", "enqueued_at": now}
     ready, delayed, reserved, buried = (peeked(state) for state in JobState)
     assert ready == StoredJob(id="ready", state=JobState.READY, priority=7, attempt=0, **known)
-    assert delayed == StoredJob(id="delayed", state=JobState.DELAYED, priority=65536, attempt=0, due=now + timedelta(hours=1), **known)
-    assert reserved == StoredJob(id="reserved", state=JobState.RESERVED, priority=65536, attempt=1, due=now + timedelta(minutes=1), **known)
+    assert delayed == StoredJob(
+        id="delayed", state=JobState.DELAYED, priority=65536, attempt=0, due=now + timedelta(hours=1), **known
+    )
+    assert reserved == StoredJob(
+        id="reserved",
+        state=JobState.RESERVED,
+        priority=65536,
+        attempt=1,
+        due=now + timedelta(minutes=1),
+        **known,
+    )
     assert buried == StoredJob(
-        id="buried", state=JobState.BURIED, priority=65536, attempt=1, reason="error", message="it did not work", buried_at=now, **known
+        id="buried",
+        state=JobState.BURIED,
+        priority=65536,
+        attempt=1,
+        reason="error",
+        message="it did not work",
+        buried_at=now,
+        **known,
     )
     assert one_of_each.peek("nowhere", JobState.READY) == []
     assert one_of_each.peek("default", JobState.BURIED, 0) == []
 
 
 @pytest.mark.parametrize("state", [JobState.READY, JobState.DELAYED])
-def test_peek_shows_the_next_ones_in_order_and_skips_the_deleted(adapter: MemoryAdapter, message: Make, state: JobState) -> None:
+def test_peek_shows_the_next_ones_in_order_and_skips_the_deleted(
+    adapter: MemoryAdapter, message: Make, state: JobState
+) -> None:
     for number in (7, 3, 9, 1, 8, 2, 6, 5, 4):
         delay = timedelta(seconds=number) if state is JobState.DELAYED else None
         adapter.enqueue(message(str(number), priority=number, delay=delay))
@@ -77,7 +101,11 @@ def test_buried_jobs_are_listed_oldest_burial_first(adapter: MemoryAdapter, mess
     reservation = consumer.reserve(NO_PAUSE)
     assert reservation is not None
     consumer.settle(reservation, Bury("error"))
-    assert [(job.id, job.reason) for job in adapter.buried("default")] == [("b", "no-handler"), ("c", "no-handler"), ("a", "error")]
+    assert [(job.id, job.reason) for job in adapter.buried("default")] == [
+        ("b", "no-handler"),
+        ("c", "no-handler"),
+        ("a", "error"),
+    ]
     assert [job.id for job in adapter.buried("default", 1)] == ["b"]
 
 
@@ -94,7 +122,9 @@ def test_a_kicked_job_is_no_longer_listed_as_buried(one_of_each: MemoryAdapter) 
 
 
 @pytest.mark.parametrize("id", ["ready", "delayed", "buried"])
-def test_a_job_that_nobody_holds_can_be_deleted_once(one_of_each: MemoryAdapter, clock: VirtualClock, id: str) -> None:
+def test_a_job_that_nobody_holds_can_be_deleted_once(
+    one_of_each: MemoryAdapter, clock: VirtualClock, id: str
+) -> None:
     one_of_each.delete("default", id)
     assert one_of_each.stats("default").total == 3
     with pytest.raises(UnknownJob):
@@ -130,7 +160,9 @@ def test_purge_leaves_only_what_is_reserved(one_of_each: MemoryAdapter, message:
     assert one_of_each.stats("default").ready == 1, "a purged id can be used again"
 
 
-def test_a_paused_queue_delivers_nothing_until_its_time_is_over(adapter: MemoryAdapter, message: Make, clock: VirtualClock) -> None:
+def test_a_paused_queue_delivers_nothing_until_its_time_is_over(
+    adapter: MemoryAdapter, message: Make, clock: VirtualClock
+) -> None:
     adapter.enqueue_many([message("a", "slow"), message("b", "quick")])
     adapter.pause("slow", timedelta(seconds=10))
     consumer = adapter.consumer(["slow", "quick"])
@@ -153,7 +185,9 @@ def test_a_pause_of_zero_resumes_at_once(adapter: MemoryAdapter, message: Make) 
     assert adapter.consumer(["default"]).reserve(NO_PAUSE) is not None
 
 
-def test_queues_are_those_that_hold_jobs_are_consumed_or_paused(adapter: MemoryAdapter, message: Make) -> None:
+def test_queues_are_those_that_hold_jobs_are_consumed_or_paused(
+    adapter: MemoryAdapter, message: Make
+) -> None:
     adapter.enqueue(message("a", "b-jobs"))
     consumer = adapter.consumer(["a-consumed"])
     adapter.pause("c-paused", timedelta(seconds=1))
@@ -164,7 +198,9 @@ def test_queues_are_those_that_hold_jobs_are_consumed_or_paused(adapter: MemoryA
     assert adapter.queues() == []
 
 
-def test_next_change_is_when_time_alone_makes_a_job_deliverable(adapter: MemoryAdapter, message: Make, clock: VirtualClock) -> None:
+def test_next_change_is_when_time_alone_makes_a_job_deliverable(
+    adapter: MemoryAdapter, message: Make, clock: VirtualClock
+) -> None:
     """S18: delays, leases and pauses, of these queues only."""
     start = clock.now()
     assert adapter.next_change(["default", "nowhere"]) is None
@@ -173,18 +209,26 @@ def test_next_change_is_when_time_alone_makes_a_job_deliverable(adapter: MemoryA
     assert adapter.next_change(["default"]) == start + timedelta(hours=5)
     assert adapter.next_change(["default", "other"]) == start + timedelta(seconds=1)
     adapter.enqueue(message("now"))
-    assert adapter.next_change(["default"]) == start + timedelta(hours=5), "what is ready already does not count"
+    assert adapter.next_change(["default"]) == start + timedelta(hours=5), (
+        "what is ready already does not count"
+    )
     assert adapter.consumer(["default"]).reserve(NO_PAUSE) is not None
     assert adapter.next_change(["default"]) == start + timedelta(seconds=60), "the end of the lease"
     adapter.pause("default", timedelta(seconds=90))
-    assert adapter.next_change(["default"]) == start + timedelta(seconds=90), "nothing is delivered in a pause"
+    assert adapter.next_change(["default"]) == start + timedelta(seconds=90), (
+        "nothing is delivered in a pause"
+    )
     clock.advance(timedelta(seconds=60))
-    assert adapter.next_change(["default"]) == start + timedelta(seconds=90), "its lease is over, it waits for the end of the pause"
+    assert adapter.next_change(["default"]) == start + timedelta(seconds=90), (
+        "its lease is over, it waits for the end of the pause"
+    )
     clock.advance_to(start + timedelta(seconds=90))
     assert adapter.next_change(["default"]) == start + timedelta(hours=5)
 
 
-def test_advancing_to_the_next_change_makes_a_job_ready_whatever_the_fractions(adapter: MemoryAdapter, message: Make, clock: VirtualClock) -> None:
+def test_advancing_to_the_next_change_makes_a_job_ready_whatever_the_fractions(
+    adapter: MemoryAdapter, message: Make, clock: VirtualClock
+) -> None:
     """The scales are rounded so that nobody steps to just before a moment, again and again."""
     consumer = adapter.consumer(["default"])
     for number in range(200):

@@ -26,7 +26,10 @@ Open = Callable[..., MemoryAdapter]
         ("memory://a?lease=5s&capacity=10", {"name": "a", "lease": "5s", "capacity": "10"}),
         ("memory://?tie_break=enqueued", {"tie_break": "enqueued"}),
         ("memory://?name=a", {"name": "a"}),
-        ("memory://me:secret@a:7/x", {"name": "a", "username": "me", "password": "secret", "port": 7, "path": "/x"}),
+        (
+            "memory://me:secret@a:7/x",
+            {"name": "a", "username": "me", "password": "secret", "port": 7, "path": "/x"},
+        ),
         ("memory://a?name=b", {"host": "a", "name": "b"}),
     ],
 )
@@ -38,7 +41,12 @@ def test_a_url_says_the_options(url: str, found: dict[str, Any]) -> None:
 def test_all_values_out_of_range_are_refused_together() -> None:
     with pytest.raises(InvalidConfig) as caught:
         MemoryOptions(lease=timedelta(0), capacity=0, max_body_bytes=-1, keep_results=-1)
-    assert [problem.path for problem in caught.value.problems] == ["lease", "max_body_bytes", "capacity", "keep_results"]
+    assert [problem.path for problem in caught.value.problems] == [
+        "lease",
+        "max_body_bytes",
+        "capacity",
+        "keep_results",
+    ]
 
 
 def test_it_declares_every_capability(opened: Open) -> None:
@@ -70,8 +78,16 @@ def test_a_name_is_shared_until_the_last_has_closed_it(opened: Open, message: Ma
     assert opened(name="shared by two").stats("default").total == 0
 
 
-@pytest.mark.parametrize(("options", "other_clock", "why"), [({"capacity": 1}, False, "other options"), ({}, True, "another clock")])
-def test_those_who_share_a_name_must_agree(opened: Open, clock: VirtualClock, options: dict[str, Any], other_clock: bool, why: str) -> None:
+@pytest.mark.parametrize(
+    ("options", "other_clock", "why"),
+    [({"capacity": 1}, False, "other options"), ({}, True, "another clock")],
+)
+def test_those_who_share_a_name_must_agree(
+    opened: Open, clock: VirtualClock, options: dict[str, Any], other_clock: bool, why: str
+) -> None:
     opened(name="agreed")
     with pytest.raises(InvalidConfig, match=f"memory://agreed is already open in this process with {why}"):
-        MemoryAdapter(MemoryOptions(name="agreed", **options), AdapterContext(clock=VirtualClock() if other_clock else clock))
+        MemoryAdapter(
+            MemoryOptions(name="agreed", **options),
+            AdapterContext(clock=VirtualClock() if other_clock else clock),
+        )

@@ -93,11 +93,13 @@ def test_peek_looks_at_few_entries() -> None:
         state = JobState.READY
 
     heap = Heap((number, number, Held()) for number in range(MANY))
-    assert [job for job in first_entries(heap, 3)] == [entry[2] for entry in list(heap)[:3]]
+    assert list(first_entries(heap, 3)) == [entry[2] for entry in list(heap)[:3]]
     assert len(looked) < 10
 
 
-def test_many_jobs_that_are_due_at_once_come_in_their_order(adapter: MemoryAdapter, message: Make, clock: VirtualClock) -> None:
+def test_many_jobs_that_are_due_at_once_come_in_their_order(
+    adapter: MemoryAdapter, message: Make, clock: VirtualClock
+) -> None:
     """S4, S6."""
     for number in range(MANY):
         adapter.enqueue(message(f"{number}", delay=timedelta(seconds=1 + number * 7919 % MANY)))

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from kessel_core.adapter import COMMIT, NO_PAUSE, Message, Reservation
+from kessel_core.adapter import COMMIT, NO_PAUSE, Bury, Message, Reservation
 from kessel_core.clock import SystemClock
 from kessel_core.testing.clock import VirtualClock
 from kessel_memory.adapter import MemoryAdapter, MemoryConsumer
@@ -65,7 +65,9 @@ def reserved(future: Future[Reservation | None]) -> Reservation:
 # --- on a virtual clock ---------------------------------------------------------------------------
 
 
-def test_a_wait_for_a_delayed_job_takes_no_real_time(adapter: MemoryAdapter, message: Make, clock: VirtualClock) -> None:
+def test_a_wait_for_a_delayed_job_takes_no_real_time(
+    adapter: MemoryAdapter, message: Make, clock: VirtualClock
+) -> None:
     """S18: and ends at the very moment."""
     start = clock.now()
     adapter.enqueue(message(delay=timedelta(hours=3)))
@@ -75,13 +77,20 @@ def test_a_wait_for_a_delayed_job_takes_no_real_time(adapter: MemoryAdapter, mes
 
 def test_a_wait_without_a_job_ends_with_its_time(adapter: MemoryAdapter, clock: VirtualClock) -> None:
     consumer = adapter.consumer(["default"])
-    for timeout in (timedelta(microseconds=1), timedelta(milliseconds=100), timedelta(seconds=1 / 3), timedelta(days=30)):
+    for timeout in (
+        timedelta(microseconds=1),
+        timedelta(milliseconds=100),
+        timedelta(seconds=1 / 3),
+        timedelta(days=30),
+    ):
         start = clock.now()
         assert consumer.reserve(timeout) is None
         assert clock.now() == start + timeout
 
 
-def test_a_wait_ends_with_anothers_lease_or_with_a_pause(adapter: MemoryAdapter, message: Make, clock: VirtualClock) -> None:
+def test_a_wait_ends_with_anothers_lease_or_with_a_pause(
+    adapter: MemoryAdapter, message: Make, clock: VirtualClock
+) -> None:
     """S7."""
     start = clock.now()
     adapter.enqueue(message())
@@ -95,7 +104,9 @@ def test_a_wait_ends_with_anothers_lease_or_with_a_pause(adapter: MemoryAdapter,
     assert clock.now() == start + timedelta(seconds=67)
 
 
-def test_a_delay_follows_the_wall_clock_and_a_lease_does_not(adapter: MemoryAdapter, message: Make, clock: VirtualClock) -> None:
+def test_a_delay_follows_the_wall_clock_and_a_lease_does_not(
+    adapter: MemoryAdapter, message: Make, clock: VirtualClock
+) -> None:
     """S7: no lease ends because somebody set the clock."""
     adapter.enqueue_many([message("held", priority=0), message("delayed", delay=timedelta(hours=1))])
     consumer, other = adapter.consumer(["default"]), adapter.consumer(["default"])
@@ -108,7 +119,9 @@ def test_a_delay_follows_the_wall_clock_and_a_lease_does_not(adapter: MemoryAdap
     consumer.settle(held, COMMIT)
 
 
-def test_time_moved_by_another_thread_wakes_a_waiting_consumer(opened: Open, message: Make, pool: ThreadPoolExecutor) -> None:
+def test_time_moved_by_another_thread_wakes_a_waiting_consumer(
+    opened: Open, message: Make, pool: ThreadPoolExecutor
+) -> None:
     clock = VirtualClock(auto_advance=False)
     adapter = opened(clock)
     adapter.enqueue(Message("a", "default", b"", 0, clock.now() + timedelta(hours=1)))
@@ -123,7 +136,9 @@ def test_time_moved_by_another_thread_wakes_a_waiting_consumer(opened: Open, mes
 # --- on a real clock ------------------------------------------------------------------------------
 
 
-def test_a_job_wakes_one_waiting_consumer(opened: Open, message: Make, real: CountingClock, pool: ThreadPoolExecutor) -> None:
+def test_a_job_wakes_one_waiting_consumer(
+    opened: Open, message: Make, real: CountingClock, pool: ThreadPoolExecutor
+) -> None:
     adapter = opened(real)
     consumers = [adapter.consumer(["default", "other"]) for _ in range(10)]
     futures = [pool.submit(consumer.reserve, LONG) for consumer in consumers]
@@ -138,7 +153,9 @@ def test_a_job_wakes_one_waiting_consumer(opened: Open, message: Make, real: Cou
     assert sum(future.result(20) is not None for future in futures) == 1
 
 
-def test_as_many_are_woken_as_there_are_jobs(opened: Open, message: Make, real: CountingClock, pool: ThreadPoolExecutor) -> None:
+def test_as_many_are_woken_as_there_are_jobs(
+    opened: Open, message: Make, real: CountingClock, pool: ThreadPoolExecutor
+) -> None:
     adapter = opened(real)
     futures = [pool.submit(adapter.consumer(["default"]).reserve, LONG) for _ in range(5)]
     waiting(adapter, 5)
@@ -147,9 +164,9 @@ def test_as_many_are_woken_as_there_are_jobs(opened: Open, message: Make, real: 
 
 
 @pytest.mark.parametrize("way", ["delay", "lease", "pause end", "in a pause", "resume", "kick", "close"])
-def test_whatever_makes_a_job_ready_wakes_a_waiting_consumer(opened: Open, message: Make, real: CountingClock, pool: ThreadPoolExecutor, way: str) -> None:
-    from kessel_core.adapter import Bury
-
+def test_whatever_makes_a_job_ready_wakes_a_waiting_consumer(
+    opened: Open, message: Make, real: CountingClock, pool: ThreadPoolExecutor, way: str
+) -> None:
     adapter = opened(real, lease=timedelta(milliseconds=150) if way == "lease" else timedelta(hours=1))
     soon = timedelta(milliseconds=150)
     holder = adapter.consumer(["default"])
@@ -185,7 +202,9 @@ def test_whatever_makes_a_job_ready_wakes_a_waiting_consumer(opened: Open, messa
     assert [result.id for result in results if result is not None] == ["a"]
 
 
-def test_those_who_wait_are_woken_one_after_another_by_due_jobs(opened: Open, message: Make, real: CountingClock, pool: ThreadPoolExecutor) -> None:
+def test_those_who_wait_are_woken_one_after_another_by_due_jobs(
+    opened: Open, message: Make, real: CountingClock, pool: ThreadPoolExecutor
+) -> None:
     """The timekeeper that leaves with a job is followed by another."""
     adapter = opened(real)
     now = real.now()
@@ -194,6 +213,22 @@ def test_those_who_wait_are_woken_one_after_another_by_due_jobs(opened: Open, me
     for number in range(4):
         adapter.enqueue(message(delay=now + timedelta(milliseconds=200 - 30 * number)))
     assert len({reserved(future).id for future in futures}) == 4
+
+
+def test_the_end_of_a_pause_wakes_one_for_each_job(
+    opened: Open, message: Make, real: CountingClock, pool: ThreadPoolExecutor
+) -> None:
+    adapter = opened(real)
+    futures = [pool.submit(adapter.consumer(["other"]).reserve, LONG)]  # keeps the time for all
+    waiting(adapter, 1)
+    futures += [pool.submit(adapter.consumer(["default"]).reserve, LONG) for _ in range(4)]
+    waiting(adapter, 5)
+    adapter.pause("default", timedelta(milliseconds=100))
+    adapter.enqueue_many([message() for _ in range(3)])
+    until(lambda: sum(future.done() for future in futures) == 3)
+    waiting(adapter, 2)
+    adapter.close()
+    assert sum(future.result(20) is not None for future in futures[1:]) == 3
 
 
 def test_cancel_ends_a_wait(opened: Open, real: CountingClock, pool: ThreadPoolExecutor) -> None:
@@ -206,7 +241,9 @@ def test_cancel_ends_a_wait(opened: Open, real: CountingClock, pool: ThreadPoolE
     waiting(adapter, 0)
 
 
-def test_a_call_for_one_who_leaves_is_passed_on(opened: Open, message: Make, real: CountingClock, pool: ThreadPoolExecutor) -> None:
+def test_a_call_for_one_who_leaves_is_passed_on(
+    opened: Open, message: Make, real: CountingClock, pool: ThreadPoolExecutor
+) -> None:
     """No job is left lying while somebody waits for it."""
     adapter = opened(real)
     leaving, staying = adapter.consumer(["default"]), adapter.consumer(["default"])
@@ -221,7 +258,9 @@ def test_a_call_for_one_who_leaves_is_passed_on(opened: Open, message: Make, rea
     assert reserved(second).id == "a"
 
 
-def test_one_who_was_called_in_vain_waits_on(opened: Open, message: Make, real: CountingClock, pool: ThreadPoolExecutor) -> None:
+def test_one_who_was_called_in_vain_waits_on(
+    opened: Open, message: Make, real: CountingClock, pool: ThreadPoolExecutor
+) -> None:
     adapter = opened(real)
     future = pool.submit(adapter.consumer(["default"]).reserve, LONG)
     waiting(adapter, 1)
