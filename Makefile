@@ -1,0 +1,54 @@
+# The two commands that a newcomer needs are `make demo` and `make test`; both install what they need.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check wheels test-all bench conformance chaos docs clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORKERS ?= auto
+
+help: ## Show the targets.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): pyproject.toml $(wildcard plugins/*/pyproject.toml) tools/make_venv.sh
+	tools/make_venv.sh $(VENV)
+	touch $@
+
+venv: $(STAMP) ## Make .venv with everything in it.
+
+demo: $(STAMP) ## Run a few hundred example jobs and show what became of them.
+	$(BIN)/kessel demo
+
+test: $(STAMP) ## Run all tests, with coverage, and again from built wheels.
+	BEANSTALKD="$$(tools/ensure_beanstalkd.sh)" $(BIN)/python -m pytest -n $(WORKERS) \
+	    --cov --cov-report= tests plugins
+	$(BIN)/python tools/coverage_report.py
+	$(MAKE) --no-print-directory wheels
+
+check: $(STAMP) ## Lint, types, import rules.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy kessel_core
+	for plugin in plugins/*/; do $(BIN)/mypy "$$plugin$$(basename "$$plugin")"; done
+	$(BIN)/lint-imports
+
+wheels: $(STAMP) ## Build wheels, install them in a clean environment, test there.
+	tools/test_wheels.sh $(BIN)/python
+
+test-all: $(STAMP) ## Run the tests on every CPython from 3.11 up, and on lowest and newest dependencies.
+	tools/test_all.sh
+
+bench: $(STAMP) ## Measure, each figure beside its floor.
+	BEANSTALKD="$$(tools/ensure_beanstalkd.sh)" tools/bench.sh $(BIN)/python
+
+conformance: $(STAMP) ## Run the conformance suite at the ci budget for every adapter.
+	BEANSTALKD="$$(tools/ensure_beanstalkd.sh)" $(BIN)/python -m pytest -n $(WORKERS) \
+	    --kessel-budget ci -k conformance plugins
+
+chaos: $(STAMP) ## Run the long fault tests.
+	BEANSTALKD="$$(tools/ensure_beanstalkd.sh)" KESSEL_CHAOS=1 $(BIN)/python -m pytest -k chaos plugins tests
+
+clean: ## Remove what was built.
+	rm -rf $(VENV) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Build a wheel of every distribution, install them in a clean environment, and test there:
+# entry points and package data that an editable install would hide.
+# Usage: tools/test_wheels.sh PYTHON
+set -euo pipefail
+python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
+root=$(pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+for project in . plugins/*/; do
+    "$python" -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir "$work/wheels" "$project"
+done
+"$python" -m venv "$work/venv"
+"$work/venv/bin/python" -m pip install --quiet "$work"/wheels/*.whl pytest pytest-timeout
+cp -r "$root/tests/wheels" "$work/tests"
+cd "$work"  # so that nothing is imported from the checkout
+"$work/venv/bin/python" -m pytest -q -p no:cacheprovider "$work/tests"
