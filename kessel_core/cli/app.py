@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from kessel_core.manager import JobManager
-    from kessel_core.plugins import Plugins
-
     from kessel_core.adapter import QueueAdapter
     from kessel_core.config import Config
     from kessel_core.configfile import Argument, LoadedConfig
     from kessel_core.errors import InvalidConfig
+    from kessel_core.manager import JobManager
+    from kessel_core.plugins import Plugins
 
 __all__ = ["App", "as_json", "config_option", "configured", "logs_options", "pass_app", "queue_option"]
 
@@ -79,12 +78,18 @@ class App:
 
         return build_plugins(disabled=self.config.plugins.disabled, required=self.config.plugins.required)
 
+    def plugins_with(self, name: str, plugin: object) -> Plugins:
+        """Load the plugins anew, with one more of the command's own."""
+        from kessel_core.plugins import build_plugins
+
+        settings = self.config.plugins
+        return build_plugins(disabled=settings.disabled, required=settings.required, extra={name: plugin})
+
     @cached_property
     def any_plugins(self) -> Plugins:
         """The plugins, however many of them are broken, and even if the configuration is."""
-        from kessel_core.plugins import build_plugins
-
         from kessel_core.errors import ConfigError
+        from kessel_core.plugins import build_plugins
 
         try:
             disabled = self.config.plugins.disabled

@@ -16,21 +16,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import click
-from kessel_core.handlers import JobContext, handler
-from kessel_core.hookspecs import hookimpl
 
 from kessel_core.adapter import Bury, Reach, Rollback
 from kessel_core.cli.app import App, as_json, configured, logs_options, pass_app
 from kessel_core.cli.output import console, emit, preview, table
 from kessel_core.errors import Fatal, Transient
+from kessel_core.handlers import JobContext, handler
+from kessel_core.hookspecs import hookimpl
 from kessel_core.jobs import JobRequest, JobResult, JsonValue, Reason
 
 if TYPE_CHECKING:
-    from kessel_core.manager import JobManager
-
     from kessel_core.adapter import QueueAdapter, Settlement
     from kessel_core.clock import Clock
     from kessel_core.config import Config
+    from kessel_core.manager import JobManager
 
 __all__ = ["demo"]
 
@@ -59,7 +58,7 @@ def demo(app: App, as_json: bool) -> None:
     config = _config(app)
     _start_logging(app)
     watch = Watch()
-    plugins = app.plugins_with("kessel-demo", watch)
+    plugins = app.plugins_with("demo", watch)
     with app.manager(adapter=config.adapter, config=config, plugins=plugins) as manager:
         found = _left_over(manager.adapter)
         if found:
@@ -107,16 +106,24 @@ def _start_logging(app: App) -> None:
 # --- what the demo adds to the examples ------------------------------------------------------
 
 
+@attrs.frozen
+class Outage:
+    """What `demo.flaky` is asked to go through."""
+
+    #: How often the service does not answer.
+    failures: int
+
+
 @handler("demo.flaky")
-def flaky(payload: dict[str, JsonValue], job: JobContext) -> str:
+def flaky(outage: Outage, job: JobContext) -> str:
     """Fail as often as the payload says, then succeed: a service that comes back."""
-    if job.attempt <= int(str(payload["failures"])):
+    if job.attempt <= outage.failures:
         raise Transient("the service does not answer yet")
     return "the service is back"
 
 
 @handler("demo.broken")
-def broken(payload: JsonValue) -> None:
+def broken(payload: object) -> None:
     """Fail for good."""
     raise Fatal("the account was closed, a retry cannot help")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +10,7 @@ import click
 from kessel_core.adapter import DoctorContext, Finding, Level, Reach
 from kessel_core.cli.app import App, as_json, configured, pass_app
 from kessel_core.cli.output import emit, table
-from kessel_core.errors import InvalidConfig, KesselError
+from kessel_core.errors import ConfigError, InvalidConfig, KesselError
 
 if TYPE_CHECKING:
     from kessel_core.manager import JobManager
@@ -57,21 +57,18 @@ def _findings(app: App) -> Iterator[Finding]:
         Level.OK, "configuration", f"read from {loaded.file}" if loaded.file else "no file, defaults"
     )
     yield from _plugin_findings(app)
-    # Each step only if the one before went well; a failure is a finding, never a traceback.
+    # A failure is a finding, never a traceback.
     try:
-        manager = app.manager()
-    except KesselError as exc:
+        with app.manager() as manager:
+            yield _handler_finding(manager)
+            yield from _adapter_findings(app, manager)
+    except InvalidConfig as exc:
+        for problem in exc.problems:
+            yield Finding(Level.ERROR, "application", str(problem), "mend the configuration")
+    except ConfigError as exc:
         yield Finding(Level.ERROR, "application", str(exc), "`kessel plugins` tells more")
-        return
-    yield from _safely("handlers", lambda: _handler_findings(manager))
-    yield from _safely("adapter", lambda: _adapter_findings(app, manager))
-
-
-def _safely(subject: str, look: Callable[[], list[Finding]]) -> list[Finding]:
-    try:
-        return look()
     except KesselError as exc:
-        return [Finding(Level.ERROR, subject, str(exc), "check the address, and that the backend runs")]
+        yield Finding(Level.ERROR, "adapter", str(exc), "check the address, and that the backend runs")
 
 
 def _plugin_findings(app: App) -> Iterator[Finding]:
@@ -92,30 +89,26 @@ def _plugin_findings(app: App) -> Iterator[Finding]:
     yield Finding(Level.OK, "plugins", f"{active} active")
 
 
-def _handler_findings(manager: JobManager) -> list[Finding]:
-    types = sorted(manager.registry.types())
+def _handler_finding(manager: JobManager) -> Finding:
+    types = manager.registry.types()
     if types:
-        return [Finding(Level.OK, "handlers", f"{len(types)}: {', '.join(types)}")]
+        return Finding(Level.OK, "handlers", f"{len(types)}: {', '.join(types)}")
     advice = "map types in [kessel.handlers], or install a plugin with handlers"
-    return [
-        Finding(Level.WARNING, "handlers", "no job type has a handler: a worker would bury every job", advice)
-    ]
-
-
-def _adapter_findings(app: App, manager: JobManager) -> list[Finding]:
-    context = DoctorContext(
-        queues=app.config.queues,
-        types=frozenset(manager.registry.types()),
-        grace=app.config.worker.grace,
+    return Finding(
+        Level.WARNING, "handlers", "no job type has a handler: a worker would bury every job", advice
     )
-    with manager:
-        adapter = manager.adapter
-        found = adapter.doctor(context)
-        if adapter.capabilities.reach is Reach.PROCESS:
-            found.append(
-                Finding(
-                    Level.WARNING, "adapter", f"the jobs of {adapter.name!r} are seen by one process only",
-                    "use an adapter that others can reach, such as sqlite:///kessel.db",
-                )
-            )  # fmt: skip
-    return found
+
+
+def _adapter_findings(app: App, manager: JobManager) -> Iterator[Finding]:
+    adapter = manager.adapter
+    yield from adapter.doctor(
+        DoctorContext(
+            queues=app.config.queues,
+            types=frozenset(manager.registry.types()),
+            grace=app.config.worker.grace,
+        )
+    )
+    if adapter.capabilities.reach is Reach.PROCESS:
+        detail = f"the jobs of {adapter.name!r} are seen by one process only"
+        advice = "use an adapter that others can reach, such as sqlite:///kessel.db"
+        yield Finding(Level.WARNING, "adapter", detail, advice)

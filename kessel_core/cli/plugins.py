@@ -232,17 +232,10 @@ def middleware(app: App, as_json: bool) -> None:
     origin = app.loaded.origins["middleware"]
     chain = found.middleware(app.config.middleware, app.config.middleware_options)
     if as_json:
-        emit({"origin": str(origin), "middleware": [_link(link) for link in chain]})
+        emit({"origin": str(origin), "middleware": [link._asdict() for link in chain]})
         return
     click.echo(f"order from: {origin}")
     table(
         ["#", "middleware", "from"],
-        [(index, link["name"], link["origin"]) for index, link in enumerate(map(_link, chain), 1)],
+        [(index, link.name, link.origin) for index, link in enumerate(chain, 1)],
     )
-
-
-def _link(link: Any) -> dict[str, str]:
-    """Return name and origin of one resolved middleware."""
-    if isinstance(link, tuple):
-        return {"name": str(link[0]), "origin": str(link[1])}
-    return {"name": str(link.name), "origin": str(link.origin)}

@@ -19,9 +19,8 @@ from kessel_core.errors import DecodeError, InvalidRequest, Problem
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kessel_core.manager import JobManager
-
     from kessel_core.jobs import JobRequest, JsonValue
+    from kessel_core.manager import JobManager
 
 __all__ = ["request"]
 
@@ -99,7 +98,8 @@ def _one(app: App, type: str, payload: str | None, fields: dict[str, Any], as_js
     if as_json:
         click.echo(encode(stored))
     else:
-        ready = f", not before {stored.delay.astimezone():%Y-%m-%d %H:%M:%S}" if stored.not_before else ""
+        moment = stored.not_before
+        ready = f", not before {moment.astimezone():%Y-%m-%d %H:%M:%S}" if moment is not None else ""
         click.echo(f"requested {stored.id} ({stored.type}) in queue {stored.queue}{ready}")
 
 
@@ -136,8 +136,8 @@ def _read(type: str, payload: str | None, fields: dict[str, Any], clock: Any) ->
     wish = JobRequest(
         type=type,
         payload=value,
-        delay=read("delay", moment),
-        expiration=read("expiration", moment),
+        delay=read("delay", time_or_span),
+        expiration=read("expiration", time_or_span),
         headers=dict(_header(text, problems) for text in fields["headers"]),
         **known,
     )
@@ -182,7 +182,7 @@ def _number(text: str) -> int:
         raise ValueError(f"expected a whole number, got {text!r:.60}") from None
 
 
-def moment(text: str) -> datetime | timedelta:
+def time_or_span(text: str) -> datetime | timedelta:
     """Read a span from now (`90s`, `5m`) or an ISO time; the model refuses a naive one.
 
     Raises:

@@ -51,7 +51,7 @@ def worker(app: App, parent_fd: int | None) -> None:
     with app.manager() as manager:
         _refuse_private(app, manager)
         work = manager.worker()
-        _run(manager, work.run, work.stop, parent_fd)
+        _run(work.run, work.stop, parent_fd)
 
 
 def _supervised(app: App) -> int:
@@ -74,7 +74,6 @@ def _refuse_private(app: App, manager: JobManager) -> None:
 
 
 def _run(
-    manager: JobManager,
     run: Callable[[], object],
     stop: Callable[[timedelta | None], object],
     parent_fd: int | None,
@@ -108,8 +107,13 @@ def drain(app: App, as_json: bool) -> None:
     For cron jobs and deployments. Jobs that are delayed or buried stay where they are.
     """
     app.start_logging()
+    counts: dict[str, int] = {}
     with app.manager() as manager:
         work = manager.worker()
-        done: list[object] = []
-        _run(manager, lambda: done.append(work.drain()), work.stop, None)
-    click.echo(done)
+        _run(lambda: counts.update(work.drain()), work.stop, None)
+    if as_json:
+        from kessel_core.cli.output import emit
+
+        emit({"success": 0, "failed": 0, "failed-transient": 0, "lost": 0} | counts)
+    else:
+        click.echo(", ".join(f"{count:,} {what}" for what, count in counts.items()) or "no job was ready")
