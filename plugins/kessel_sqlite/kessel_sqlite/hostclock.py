@@ -1,0 +1,121 @@
+"""The wall clock in microseconds, and what to do when somebody sets it.
+
+Lease ends in the file are wall-clock times, the only ones that every process can compare after a restart. But
+a clock that is set forward by an hour must not end the leases of running jobs. So each process compares the
+wall clock with the monotonic one, and the first that sees them part moves all lease ends by the difference.
+The file says which difference was the last one, so that the move is made once.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from kessel_core.clock import Clock, SystemClock
+
+__all__ = ["HostClock", "microseconds", "moment", "span_microseconds"]
+
+_logger = logging.getLogger("kessel.sqlite")
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+#: Less is drift, which a time server evens out, and not a jump.
+_JUMP: Final = 1_000_000
+#: A process that starts can only compare with the file, whose value may be days old and off by drift.
+_JUMP_SINCE_FILE: Final = 60_000_000
+
+
+def microseconds(when: datetime) -> int:
+    """Return whole microseconds since 1970."""
+    return (when - _EPOCH) // _MICROSECOND
+
+
+def span_microseconds(span: timedelta) -> int:
+    """Return a span in whole microseconds."""
+    return span // _MICROSECOND
+
+
+def moment(value: int | None) -> datetime | None:
+    """Return the time of a number of microseconds, in UTC."""
+    return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+class HostClock:
+    """The application's clock, watched for jumps."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        #: A virtual clock is nobody else's, so the file says nothing about it.
+        self._is_shared = type(clock) is SystemClock
+        self._host = _host() if self._is_shared else ""
+        self._difference = self._measured(self.now(), clock.monotonic())
+
+    def now(self) -> int:
+        """Return the wall clock in microseconds."""
+        return microseconds(self.clock.now())
+
+    def jumped(self, now: int, monotonic: float) -> bool:
+        """Return whether the wall clock was set since the last call; then call `follow`."""
+        difference = self._measured(now, monotonic)
+        if -_JUMP < difference - self._difference < _JUMP:
+            self._difference = difference
+            return False
+        return True
+
+    def opened(self, connection: sqlite3.Connection) -> None:
+        """Compare with what the file says, or write it down; a reader alone may not write."""
+        if not self._is_shared:
+            return
+        known = self._in_file(connection)
+        if known is not None and self._host:
+            if abs(known - self._difference) > _JUMP_SINCE_FILE:
+                self._difference = known
+            return
+        with suppress(sqlite3.Error):
+            self._write(connection)
+
+    def follow(self, connection: sqlite3.Connection) -> None:
+        """Move the lease ends of all reserved jobs as far as the wall clock was moved."""
+        difference = self._measured(self.now(), self.clock.monotonic())
+        jump = difference - self._difference
+        connection.execute("BEGIN IMMEDIATE")
+        known = self._in_file(connection) if self._is_shared else None
+        if known is None or abs(known - difference) >= _JUMP // 2:
+            _logger.warning("the wall clock was set by %+.1f s; leases are kept", jump / 1_000_000)
+            connection.execute(
+                "UPDATE kessel_jobs SET due = due + ? WHERE state = 2 AND due IS NOT NULL", (jump,)
+            )
+        self._difference = difference
+        if self._is_shared:
+            self._write(connection)
+        connection.execute("COMMIT")
+
+    def _in_file(self, connection: sqlite3.Connection) -> int | None:
+        row = connection.execute("SELECT value FROM kessel_meta WHERE key = 'clock'").fetchone()
+        if row is None:
+            return None
+        host, _, difference = str(row[0]).rpartition(" ")
+        return int(difference) if host == self._host else None
+
+    def _write(self, connection: sqlite3.Connection) -> None:
+        value = f"{self._host} {self._difference}"
+        connection.execute("INSERT OR REPLACE INTO kessel_meta VALUES ('clock', ?)", (value,))
+
+    @staticmethod
+    def _measured(now: int, monotonic: float) -> int:
+        return now - int(monotonic * 1_000_000)
+
+
+def _host() -> str:
+    # Monotonic clocks compare only within one boot and one time namespace; "" where nobody can tell.
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+    with suppress(OSError):
+        return f"{boot}/{Path('/proc/self/ns/time').stat().st_ino}"
+    return boot

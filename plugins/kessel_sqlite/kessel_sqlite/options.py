@@ -1,0 +1,86 @@
+"""The options of the adapter, and how a URL names them; opens nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult
+
+import attrs
+
+from kessel_core.adapter import url_options
+from kessel_core.errors import InvalidConfig, Problem
+
+__all__ = ["Survives", "SqliteOptions", "sqlite_url_options"]
+
+_ZERO = timedelta(0)
+#: SQLite's own limit of a value is 1,000,000,000 bytes; the rest of a row needs a little.
+_LARGEST_BODY = 999_000_000
+
+
+class Survives(StrEnum):
+    """What an acknowledged job survives; each costs what the benchmark says."""
+
+    #: Loss of power: every commit waits for the disk.
+    POWER = "power"
+    #: The death of any process; the last moments before a loss of power may be lost.
+    PROCESS_CRASH = "process-crash"
+
+
+def _positive(_: object, attribute: attrs.Attribute[Any], value: timedelta | int | None) -> None:
+    if value is None:
+        return
+    zero = _ZERO if isinstance(value, timedelta) else 0
+    if value <= zero:  # type: ignore[operator]
+        raise ValueError(f"{attribute.name} must be more than zero")
+
+
+def _body_limit(_: object, attribute: attrs.Attribute[Any], value: int) -> None:
+    if not 1 <= value <= _LARGEST_BODY:
+        raise ValueError(f"{attribute.name} must be 1 to {_LARGEST_BODY}")
+
+
+def _lease(_: object, attribute: attrs.Attribute[Any], value: timedelta) -> None:
+    if value < timedelta(milliseconds=10):
+        raise ValueError(f"{attribute.name} must be at least 10ms")
+
+
+@attrs.frozen(kw_only=True)
+class SqliteOptions:
+    """How to open one file of jobs."""
+
+    #: The file; made if it is not there, its directory is not.
+    path: Path = attrs.field(default=Path("kessel.db"), converter=Path)
+    #: What an acknowledged job survives.
+    durability: Survives = attrs.field(default=Survives.POWER, converter=Survives)
+    #: How long a reservation holds unless it is extended.
+    lease: timedelta = attrs.field(default=timedelta(seconds=60), validator=_lease)
+    #: Longest wait for another process's lock on the file.
+    timeout: timedelta = attrs.field(default=timedelta(seconds=10), validator=_positive)
+    #: How long the results of finished jobs are kept; None: not at all.
+    keep_results: timedelta | None = attrs.field(default=None, validator=_positive)
+    #: Longest body in bytes.
+    max_body_bytes: int = attrs.field(default=256 * 1024 * 1024, validator=_body_limit)
+
+
+def sqlite_url_options(url: SplitResult) -> Mapping[str, Any]:
+    """Read the options from a URL: `sqlite:///jobs.db` is relative, `sqlite:////var/jobs.db` absolute.
+
+    Raises:
+        InvalidConfig: The URL names a host: a file is reached by its path only.
+    """
+    found = url_options(url)
+    strangers = [key for key in ("host", "port", "username", "password") if key in found]
+    if strangers:
+        raise InvalidConfig(
+            [Problem("path", "write sqlite:///jobs.db (relative) or sqlite:////var/lib/jobs.db (absolute)")],
+            f"a sqlite URL has no {' and no '.join(strangers)}",
+        )
+    path = found.get("path")
+    # The first slash ends the (empty) host; what follows is the path as a shell would read it.
+    if path is not None and url.path not in ("", "/"):
+        found["path"] = path[1:]
+    return found

@@ -1,0 +1,37 @@
+"""The plugin: offers the adapter; loads `sqlite3` only when an adapter opens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from kessel_core.adapter import AdapterContext, AdapterSpec
+from kessel_core.hookspecs import hookimpl
+from kessel_sqlite.options import SqliteOptions, sqlite_url_options
+
+if TYPE_CHECKING:
+    from kessel_sqlite.adapter import SqliteAdapter
+
+__all__ = ["SPEC", "kessel_adapters"]
+
+
+def _open(options: SqliteOptions, context: AdapterContext) -> SqliteAdapter:
+    from kessel_sqlite.adapter import SqliteAdapter
+
+    return SqliteAdapter(options, context)
+
+
+SPEC = AdapterSpec(
+    name="sqlite",
+    schemes=("sqlite",),
+    options=SqliteOptions,
+    open=_open,
+    from_url=sqlite_url_options,
+    summary="in one file of this machine: durable, for several processes, without a server",
+)
+
+
+@hookimpl
+def kessel_adapters() -> Iterable[AdapterSpec]:
+    """Offer the adapter `sqlite`: `sqlite:///jobs.db` is relative, `sqlite:////var/jobs.db` absolute."""
+    return [SPEC]
