@@ -10,11 +10,12 @@ from datetime import timedelta
 from random import Random
 
 import pytest
+from kessel_memory.adapter import MemoryAdapter
+from kessel_memory.options import MemoryOptions
+
 from kessel_core.adapter import COMMIT, AdapterContext, Bury, Message, Reservation, Rollback
 from kessel_core.clock import SystemClock
 from kessel_core.errors import LeaseLost
-from kessel_memory.adapter import MemoryAdapter
-from kessel_memory.options import MemoryOptions
 
 PRODUCERS = 8
 CONSUMERS = 8

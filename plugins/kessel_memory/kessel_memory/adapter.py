@@ -25,7 +25,6 @@ from kessel_core.adapter import (
     StoredJob,
 )
 from kessel_core.errors import AdapterError, AdapterUnavailable, EnqueueRejected, InvalidConfig, Problem
-
 from kessel_memory.options import MemoryOptions
 from kessel_memory.store import Job, Store, Waiter, first_entries
 

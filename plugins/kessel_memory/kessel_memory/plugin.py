@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from kessel_core.adapter import AdapterContext, AdapterSpec
 from kessel_core.hookspecs import hookimpl
-
 from kessel_memory.options import MemoryOptions, memory_url_options
 
 if TYPE_CHECKING:

@@ -25,7 +25,6 @@ from typing import Final, TypeAlias
 from kessel_core.adapter import Bury, Commit, JobState, Message, Reservation, Rollback, Settlement, TieBreak
 from kessel_core.clock import Clock
 from kessel_core.errors import EnqueueRejected, LeaseLost, UnknownJob
-
 from kessel_memory.options import MemoryOptions
 
 __all__ = ["Burial", "Job", "Store", "StoreQueue", "Waiter", "first_entries"]

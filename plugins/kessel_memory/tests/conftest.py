@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from kessel_memory.adapter import MemoryAdapter
+from kessel_memory.options import MemoryOptions
+
 from kessel_core.adapter import AdapterContext, Message
 from kessel_core.clock import Clock
 from kessel_core.testing.clock import VirtualClock
-from kessel_memory.adapter import MemoryAdapter
-from kessel_memory.options import MemoryOptions
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def message(clock: VirtualClock) -> Callable[..., Message]:
     numbers = itertools.count(1)
 
     def make(
-        id: str = "",
+        job_id: str = "",
         queue: str = "default",
         *,
         priority: int = 65536,
@@ -55,6 +56,6 @@ def message(clock: VirtualClock) -> Callable[..., Message]:
         body: bytes = b"{}",
     ) -> Message:
         at = clock.now() + delay if isinstance(delay, timedelta) else delay
-        return Message(id or str(next(numbers)), queue, body, priority, at)
+        return Message(job_id or str(next(numbers)), queue, body, priority, at)
 
     return make

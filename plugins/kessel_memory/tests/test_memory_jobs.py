@@ -6,6 +6,8 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from kessel_memory.adapter import MemoryAdapter, MemoryConsumer
+
 from kessel_core.adapter import (
     COMMIT,
     NO_PAUSE,
@@ -19,7 +21,6 @@ from kessel_core.adapter import (
 )
 from kessel_core.errors import AdapterUnavailable, EnqueueRejected, LeaseLost
 from kessel_core.testing.clock import VirtualClock
-from kessel_memory.adapter import MemoryAdapter, MemoryConsumer
 
 Make = Callable[..., Message]
 Open = Callable[..., MemoryAdapter]
@@ -56,15 +57,21 @@ def test_lowest_priority_number_first_then_in_the_order_of_enqueueing(
     adapter: MemoryAdapter, message: Make
 ) -> None:
     """S6."""
-    for id, priority in (("a", 5), ("b", 0), ("c", 4294967295), ("d", 5), ("e", 0)):
-        adapter.enqueue(message(id, priority=priority))
+    for job_id, priority in (("a", 5), ("b", 0), ("c", 4294967295), ("d", 5), ("e", 0)):
+        adapter.enqueue(message(job_id, priority=priority))
     assert drained(adapter.consumer(["default"])) == ["b", "e", "a", "d", "c"]
 
 
 def test_one_order_over_several_queues(adapter: MemoryAdapter, message: Make) -> None:
     """S6 holds among all jobs that are ready for a consumer."""
-    for id, queue, priority in (("a", "x", 5), ("b", "y", 5), ("c", "y", 1), ("d", "x", 5), ("e", "z", 0)):
-        adapter.enqueue(message(id, queue, priority=priority))
+    for job_id, queue, priority in (
+        ("a", "x", 5),
+        ("b", "y", 5),
+        ("c", "y", 1),
+        ("d", "x", 5),
+        ("e", "z", 0),
+    ):
+        adapter.enqueue(message(job_id, queue, priority=priority))
     assert drained(adapter.consumer(["y", "x", "y"])) == ["c", "a", "b", "d"]
     assert adapter.stats("z").ready == 1
 
@@ -77,8 +84,8 @@ def test_place_among_equals_after_coming_back(
     """S6: as `tie_break` declares, whichever way a job comes back."""
     adapter = opened(tie_break=TieBreak(tie_break))
     assert adapter.capabilities.tie_break is TieBreak(tie_break)
-    for id in ("a", "b", "c"):
-        adapter.enqueue(message(id))
+    for job_id in ("a", "b", "c"):
+        adapter.enqueue(message(job_id))
     consumer = adapter.consumer(["default"])
     reservation = consumer.reserve(NO_PAUSE)
     assert reservation is not None
@@ -203,13 +210,12 @@ def test_an_old_reservation_settles_nothing(
     new = consumer.reserve(NO_PAUSE)
     assert new is not None
     assert new.attempt == 2
-    for act in (
-        lambda: consumer.settle(old, COMMIT),
-        lambda: consumer.extend(old),
-        lambda: consumer.settle_and_reserve(old, Bury("error")),
-    ):
-        with pytest.raises(LeaseLost, match="job a: lease lost"):
-            act()
+    with pytest.raises(LeaseLost, match="job a: lease lost"):
+        consumer.settle(old, COMMIT)
+    with pytest.raises(LeaseLost, match="job a: lease lost"):
+        consumer.extend(old)
+    with pytest.raises(LeaseLost, match="job a: lease lost"):
+        consumer.settle_and_reserve(old, Bury("error"))
     consumer.settle(new, COMMIT)
     with pytest.raises(LeaseLost):
         consumer.settle(new, COMMIT)
@@ -296,12 +302,12 @@ def test_results_are_kept_as_many_as_asked_for(opened: Open, message: Make) -> N
     adapter = opened(keep_results=2)
     assert adapter.capabilities.results
     consumer = adapter.consumer(["default"])
-    for id in ("a", "b", "c"):
-        adapter.enqueue(message(id))
+    for job_id in ("a", "b", "c"):
+        adapter.enqueue(message(job_id))
         reservation = consumer.reserve(NO_PAUSE)
         assert reservation is not None
-        consumer.settle(reservation, Commit(id.encode()))
-    assert [adapter.result(id) for id in ("a", "b", "c")] == [None, b"b", b"c"]
+        consumer.settle(reservation, Commit(job_id.encode()))
+    assert [adapter.result(job_id) for job_id in ("a", "b", "c")] == [None, b"b", b"c"]
 
 
 def test_results_are_not_kept_unless_asked_for(adapter: MemoryAdapter, message: Make) -> None:

@@ -10,6 +10,9 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from kessel_memory.adapter import MemoryAdapter
+from kessel_memory.options import MemoryOptions
+
 from kessel_core.adapter import (
     COMMIT,
     NO_PAUSE,
@@ -24,8 +27,6 @@ from kessel_core.adapter import (
 )
 from kessel_core.errors import LeaseLost, UnknownJob
 from kessel_core.testing.clock import VirtualClock
-from kessel_memory.adapter import MemoryAdapter
-from kessel_memory.options import MemoryOptions
 
 LEASE = timedelta(seconds=10)
 QUEUES = ("one", "two")
@@ -133,9 +134,11 @@ class MemoryMachine(RuleBasedStateMachine):
             self.consumers[0].extend(job.reservation)
             job.moment = self.clock.now() + LEASE
             return
-        settlement: Settlement = (
-            COMMIT if what == "commit" else Bury("error") if what == "bury" else Rollback(what)
-        )  # type: ignore[arg-type]
+        settlement: Settlement
+        if isinstance(what, timedelta):
+            settlement = Rollback(what)
+        else:
+            settlement = COMMIT if what == "commit" else Bury("error")
         self.consumers[0].settle(job.reservation, settlement)
         if what == "commit":
             self.jobs.remove(job)

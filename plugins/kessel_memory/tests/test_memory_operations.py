@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from kessel_memory.adapter import MemoryAdapter
+
 from kessel_core.adapter import COMMIT, NO_PAUSE, Bury, JobState, Message, QueueStats, StoredJob
 from kessel_core.errors import UnknownJob
 from kessel_core.testing.clock import VirtualClock
-from kessel_memory.adapter import MemoryAdapter
 
 Make = Callable[..., Message]
 
@@ -48,7 +50,7 @@ def test_peek_shows_what_is_known_of_a_job_in_each_state(
         return job
 
     now = clock.now()
-    known = {"queue": "default", "body": b"{}", "enqueued_at": now}
+    known: dict[str, Any] = {"queue": "default", "body": b"{}", "enqueued_at": now}
     ready, delayed, reserved, buried = (peeked(state) for state in JobState)
     assert ready == StoredJob(id="ready", state=JobState.READY, priority=7, attempt=0, **known)
     assert delayed == StoredJob(
@@ -92,11 +94,11 @@ def test_peek_shows_the_next_ones_in_order_and_skips_the_deleted(
 def test_buried_jobs_are_listed_oldest_burial_first(adapter: MemoryAdapter, message: Make) -> None:
     """S8."""
     consumer = adapter.consumer(["default"])
-    for id in ("a", "b", "c"):
-        adapter.enqueue(message(id))
+    for job_id in ("a", "b", "c"):
+        adapter.enqueue(message(job_id))
         reservation = consumer.reserve(NO_PAUSE)
         assert reservation is not None
-        consumer.settle(reservation, Bury("no-handler", id))
+        consumer.settle(reservation, Bury("no-handler", job_id))
     adapter.kick("default", "a")
     reservation = consumer.reserve(NO_PAUSE)
     assert reservation is not None
@@ -109,10 +111,10 @@ def test_buried_jobs_are_listed_oldest_burial_first(adapter: MemoryAdapter, mess
     assert [job.id for job in adapter.buried("default", 1)] == ["b"]
 
 
-@pytest.mark.parametrize("id", ["ready", "delayed", "reserved", "nowhere"])
-def test_only_a_buried_job_can_be_kicked(one_of_each: MemoryAdapter, id: str) -> None:
-    with pytest.raises(UnknownJob, match=id):
-        one_of_each.kick("default", id)
+@pytest.mark.parametrize("job_id", ["ready", "delayed", "reserved", "nowhere"])
+def test_only_a_buried_job_can_be_kicked(one_of_each: MemoryAdapter, job_id: str) -> None:
+    with pytest.raises(UnknownJob, match=job_id):
+        one_of_each.kick("default", job_id)
 
 
 def test_a_kicked_job_is_no_longer_listed_as_buried(one_of_each: MemoryAdapter) -> None:
@@ -121,21 +123,21 @@ def test_a_kicked_job_is_no_longer_listed_as_buried(one_of_each: MemoryAdapter) 
     assert one_of_each.stats("default").ready == 2
 
 
-@pytest.mark.parametrize("id", ["ready", "delayed", "buried"])
+@pytest.mark.parametrize("job_id", ["ready", "delayed", "buried"])
 def test_a_job_that_nobody_holds_can_be_deleted_once(
-    one_of_each: MemoryAdapter, clock: VirtualClock, id: str
+    one_of_each: MemoryAdapter, clock: VirtualClock, job_id: str
 ) -> None:
-    one_of_each.delete("default", id)
+    one_of_each.delete("default", job_id)
     assert one_of_each.stats("default").total == 3
     with pytest.raises(UnknownJob):
-        one_of_each.delete("default", id)
+        one_of_each.delete("default", job_id)
     clock.advance(timedelta(hours=2))
     consumer = one_of_each.consumer(["default"])
     delivered = []
     while (reservation := consumer.reserve(NO_PAUSE)) is not None:
         delivered.append(reservation.id)
         consumer.settle(reservation, COMMIT)
-    assert id not in delivered
+    assert job_id not in delivered
 
 
 def test_a_reserved_job_is_its_workers(one_of_each: MemoryAdapter) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from kessel_memory.adapter import MemoryAdapter
+from kessel_memory.options import MemoryOptions, memory_url_options
+
 from kessel_core.adapter import NO_PAUSE, AdapterContext, Attempts, Durability, LeaseReturn, Message, Reach
 from kessel_core.errors import InvalidConfig
 from kessel_core.testing.clock import VirtualClock
-from kessel_memory.adapter import MemoryAdapter
-from kessel_memory.options import MemoryOptions, memory_url_options
 
 Make = Callable[..., Message]
 Open = Callable[..., MemoryAdapter]

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
+
+from kessel_memory.adapter import MemoryAdapter
+from kessel_memory.store import first_entries
 
 from kessel_core.adapter import COMMIT, NO_PAUSE, Bury, JobState, Message
 from kessel_core.testing.clock import VirtualClock
-from kessel_memory.adapter import MemoryAdapter
-from kessel_memory.store import first_entries
 
 Make = Callable[..., Message]
 MANY = 5_000
@@ -84,10 +86,10 @@ def test_a_job_costs_logarithmically_many_comparisons(adapter: MemoryAdapter, me
 def test_peek_looks_at_few_entries() -> None:
     looked = []
 
-    class Heap(list):  # type: ignore[type-arg]
-        def __getitem__(self, index: object) -> object:
+    class Heap(list[Any]):
+        def __getitem__(self, index: Any) -> Any:
             looked.append(index)
-            return super().__getitem__(index)  # type: ignore[index]
+            return super().__getitem__(index)
 
     class Held:
         state = JobState.READY

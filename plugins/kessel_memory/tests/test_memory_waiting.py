@@ -9,10 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from kessel_memory.adapter import MemoryAdapter, MemoryConsumer
+
 from kessel_core.adapter import COMMIT, NO_PAUSE, Bury, Message, Reservation
 from kessel_core.clock import SystemClock
 from kessel_core.testing.clock import VirtualClock
-from kessel_memory.adapter import MemoryAdapter, MemoryConsumer
 
 Make = Callable[..., Message]
 Open = Callable[..., MemoryAdapter]
