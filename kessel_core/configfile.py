@@ -35,7 +35,7 @@ __all__ = ["CONFIG_VARIABLE", "Argument", "LoadedConfig", "Origin", "find_file",
 
 CONFIG_VARIABLE: Final = "KESSEL_CONFIG"
 PREFIX: Final = "KESSEL_"
-SECRET: Final = "***"
+HIDDEN: Final = "***"
 
 _OPTIONS: Final = deep_options(Config)
 _BY_PATH: Final = {option.path: option for option in _OPTIONS}
@@ -209,7 +209,7 @@ def _environment_problems(environ: Mapping[str, str]) -> Iterator[Problem]:
 # --- values --------------------------------------------------------------------------------
 
 
-class _Wrong(Exception):
+class _WrongError(Exception):
     """A value that cannot become what its option is."""
 
 
@@ -242,13 +242,13 @@ def _duration(value: object) -> timedelta:
         try:
             return parse_duration(value)
         except ValueError as exc:
-            raise _Wrong(str(exc)) from exc
+            raise _WrongError(str(exc)) from exc
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
             return timedelta(seconds=value)
         except (OverflowError, ValueError) as exc:
-            raise _Wrong(f"{value} seconds is no usable duration") from exc
-    raise _Wrong(f"expected a duration such as '90s' or '5m', got {value!r:.60}")
+            raise _WrongError(f"{value} seconds is no usable duration") from exc
+    raise _WrongError(f"expected a duration such as '90s' or '5m', got {value!r:.60}")
 
 
 def _from_text(annotation: Any, text: str) -> object:
@@ -256,27 +256,27 @@ def _from_text(annotation: Any, text: str) -> object:
         try:
             return int(text)
         except ValueError as exc:
-            raise _Wrong(f"expected a whole number, got {text!r:.60}") from exc
+            raise _WrongError(f"expected a whole number, got {text!r:.60}") from exc
     if annotation is bool:
         word = text.strip().lower()
         if word in ("1", "true", "yes", "on"):
             return True
         if word in ("0", "false", "no", "off"):
             return False
-        raise _Wrong(f"expected true or false, got {text!r:.60}")
+        raise _WrongError(f"expected true or false, got {text!r:.60}")
     if get_origin(annotation) is not None:
         # A table. The text may hold secrets, so it is not repeated in the message.
         try:
             return json.loads(text)
         except ValueError as exc:
-            raise _Wrong('expected a JSON object, as {"name": "value"}') from exc
+            raise _WrongError('expected a JSON object, as {"name": "value"}') from exc
     return text
 
 
 def _value_problem(option: OptionInfo, value: object, origin: Origin) -> tuple[object, str | None]:
     try:
         converted = _converted(option.cls, value, is_text=origin.layer in ("environment", "argument"))
-    except _Wrong as exc:
+    except _WrongError as exc:
         return value, str(exc)
     if option.path == "logging.level" and isinstance(converted, str):
         converted = converted.strip().lower()
@@ -390,7 +390,7 @@ def is_secret(name: str) -> bool:
 def shown(name: str, value: object) -> object:
     """Return a value as JSON may show it: without secrets, durations as text."""
     if is_secret(name.rpartition(".")[2]) and value not in (None, ""):
-        return SECRET
+        return HIDDEN
     if isinstance(value, Mapping):
         return {str(key): shown(str(key), inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -404,5 +404,5 @@ def shown(name: str, value: object) -> object:
             return redacted(urlsplit(value))
         except ValueError:
             # A URL that cannot be split may hold a password anywhere.
-            return f"{value.partition('://')[0]}://{SECRET}" if "@" in value else value
+            return f"{value.partition('://')[0]}://{HIDDEN}" if "@" in value else value
     return value

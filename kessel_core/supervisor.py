@@ -110,7 +110,7 @@ class Supervisor:
                 continue
             # A session of its own: Ctrl-C in the terminal must reach a worker once, through here,
             # not twice, because the second signal means "at once".
-            seat.process = subprocess.Popen(
+            seat.process = subprocess.Popen(  # noqa: S603  # our own command, given by the caller
                 [*self._command, "--parent-fd", str(alive)],
                 pass_fds=(alive,),
                 stdin=subprocess.DEVNULL,

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -152,7 +153,7 @@ class App:
         self.check_scheme()
         # `[kessel.handlers]` names modules of the application, which usually lie where the command is
         # started. At the end of the path, so that they hide no installed module.
-        if (here := os.getcwd()) not in sys.path:
+        if (here := str(Path.cwd())) not in sys.path:
             sys.path.append(here)
         config = self.config
         settings: dict[str, Any] = {

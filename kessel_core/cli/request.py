@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import attrs
@@ -31,8 +32,8 @@ SHOWN_PROBLEMS: Final = 100
 
 
 @click.command()
-@click.argument("type", required=False)
-@click.argument("payload", required=False)
+@click.argument("kind", metavar="[TYPE]", required=False)
+@click.argument("payload", metavar="[PAYLOAD]", required=False)
 @click.option(
     "--from", "source", metavar="FILE", help="Request one job per JSON line of FILE (- is standard input)."
 )
@@ -54,13 +55,13 @@ SHOWN_PROBLEMS: Final = 100
 def request(
     app: App,
     /,
-    type: str | None,
+    kind: str | None,
     payload: str | None,
     source: str | None,
     as_json: bool,
     **fields: Any,
 ) -> None:
-    """Request one job, or many from a file.
+    r"""Request one job, or many from a file.
 
     PAYLOAD is a JSON value (- reads it from standard input); without it the payload is null.
 
@@ -74,25 +75,25 @@ def request(
     """
     given = [name for name, value in fields.items() if value not in (None, ())]
     if source is not None:
-        if type is not None or given:
+        if kind is not None or given:
             raise click.UsageError("--from takes everything from the file; leave out TYPE and the fields")
-    elif type is None:
+    elif kind is None:
         raise click.UsageError("Missing argument 'TYPE' (or --from FILE).")
     app.start_logging()
     if source is not None:
         _many(app, source, as_json)
     else:
-        _one(app, str(type), payload, fields, as_json)
+        _one(app, str(kind), payload, fields, as_json)
 
 
 # --- one -----------------------------------------------------------------------------------
 
 
-def _one(app: App, type: str, payload: str | None, fields: dict[str, Any], as_json: bool) -> None:
+def _one(app: App, kind: str, payload: str | None, fields: dict[str, Any], as_json: bool) -> None:
     from kessel_core.clock import SystemClock
     from kessel_core.wire import encode
 
-    wish = _read(type, payload, fields, SystemClock())
+    wish = _read(kind, payload, fields, SystemClock())
     with _visible(app) as manager:
         stored = manager.request(wish)
     if as_json:
@@ -103,7 +104,7 @@ def _one(app: App, type: str, payload: str | None, fields: dict[str, Any], as_js
         click.echo(f"requested {stored.id} ({stored.type}) in queue {stored.queue}{ready}")
 
 
-def _read(type: str, payload: str | None, fields: dict[str, Any], clock: Any) -> JobRequest:
+def _read(kind: str, payload: str | None, fields: dict[str, Any], clock: Any) -> JobRequest:
     """Make a request of texts; what cannot be read is reported with what the model refuses."""
     from kessel_core.jobs import JobRequest, prepared
 
@@ -134,7 +135,7 @@ def _read(type: str, payload: str | None, fields: dict[str, Any], clock: Any) ->
     if priority is not None:
         known["priority"] = priority
     wish = JobRequest(
-        type=type,
+        type=kind,
         payload=value,
         delay=read("delay", time_or_span),
         expiration=read("expiration", time_or_span),
@@ -270,11 +271,7 @@ def _read_lines(source: str, name: str) -> list[JobRequest]:
 
 def _lines(source: str, name: str) -> Sequence[bytes]:
     try:
-        if source == "-":
-            content = sys.stdin.buffer.read()
-        else:
-            with open(source, "rb") as file:
-                content = file.read()
+        content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as exc:
         raise InvalidRequest(
             [Problem(name, f"cannot be read: {exc.strerror or exc}")], "nothing was stored"

@@ -68,6 +68,12 @@ class Place:
         done = self.call("request", kind, payload)
         assert done.returncode == 0, done
 
+    def request_notes(self, payloads: range) -> None:
+        lines = "".join(f'{{"type": "note", "payload": {payload}}}\n' for payload in payloads)
+        (self.directory / "jobs.jsonl").write_text(lines)
+        done = self.call("request", "--from", "jobs.jsonl")
+        assert done.returncode == 0, done
+
     def notes(self) -> list[tuple[int, str]]:
         path = self.directory / "notes"
         lines = path.read_text().splitlines() if path.exists() else []
@@ -135,12 +141,10 @@ def test_second_signal_rolls_back_what_runs_at_once(place: Place) -> None:
 
 def test_dead_worker_process_is_replaced_and_no_job_is_lost(place: Place) -> None:
     with place.worker("--processes", "2") as supervisor:
-        for payload in range(10):
-            place.request("note", str(payload))
+        place.request_notes(range(10))
         eventually(lambda: len(place.notes()) == 10)
         os.kill(place.notes()[-1][0], signal.SIGKILL)
-        for payload in range(10, 30):
-            place.request("note", str(payload))
+        place.request_notes(range(10, 30))
         eventually(lambda: {text for _, text in place.notes()} == {str(n) for n in range(30)})
         supervisor.terminate()
         assert supervisor.wait(LONG) == 0
@@ -183,7 +187,7 @@ def test_worker_on_an_adapter_of_one_process_is_refused(place: Place, processes:
 
 
 def test_demo_can_be_interrupted_and_finished_later(place: Place) -> None:
-    demo = subprocess.Popen(
+    with subprocess.Popen(
         place.command("demo", "--json"),
         cwd=place.directory,
         env=place.environment,
@@ -191,17 +195,16 @@ def test_demo_can_be_interrupted_and_finished_later(place: Place) -> None:
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
-    )
-    try:
-        assert demo.stderr is not None
-        while "working" not in (line := demo.stderr.readline()):
-            assert line, "the demo ended before it worked on anything"
-        demo.send_signal(signal.SIGINT)
-        assert demo.wait(LONG) == 130
-        assert "kessel demo" in demo.stderr.read()
-    finally:
-        demo.kill()
-        demo.wait(LONG)
+    ) as demo:
+        try:
+            assert demo.stderr is not None
+            while "working" not in (line := demo.stderr.readline()):
+                assert line, "the demo ended before it worked on anything"
+            demo.send_signal(signal.SIGINT)
+            assert demo.wait(LONG) == 130
+            assert "kessel demo" in demo.stderr.read()
+        finally:
+            demo.kill()
     again = place.call("demo", "--json")
     assert again.returncode == 0
     assert "finishing them" in again.stderr
