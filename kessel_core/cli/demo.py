@@ -20,7 +20,7 @@ import click
 from kessel_core.adapter import Bury, Reach, Rollback
 from kessel_core.cli.app import App, as_json, configured, logs_options, pass_app
 from kessel_core.cli.output import console, emit, preview, table
-from kessel_core.errors import Fatal, Transient
+from kessel_core.errors import Transient
 from kessel_core.handlers import JobContext, handler
 from kessel_core.hookspecs import hookimpl
 from kessel_core.jobs import JobRequest, JobResult, JsonValue, Reason
@@ -37,6 +37,8 @@ QUEUE: Final = "kessel-demo"
 DEFAULT_FILE: Final = "sqlite:///kessel-demo.db"
 EXAMPLES: Final = "kessel-handlers-example"
 SLOTS: Final = 4
+EXPIRING: Final = 12
+BATCH: Final = 50
 #: How long the jobs live that are meant to expire; no job is worked on before it is over.
 SHORT_LIFE: Final = timedelta(milliseconds=300)
 #: How often the queue is looked at while jobs are worked on.
@@ -122,12 +124,6 @@ def flaky(outage: Outage, job: JobContext) -> str:
     return "the service is back"
 
 
-@handler("demo.broken")
-def broken(payload: object) -> None:
-    """Fail for good."""
-    raise Fatal("the account was closed, a retry cannot help")
-
-
 class Watch:
     """A plugin: offers the demo's handlers, and counts what becomes of the jobs."""
 
@@ -141,8 +137,8 @@ class Watch:
 
     @hookimpl
     def kessel_handlers(self) -> list[Any]:
-        """Offer `demo.flaky` and `demo.broken`."""
-        return [flaky, broken]
+        """Offer `demo.flaky`."""
+        return [flaky]
 
     @hookimpl
     def kessel_job_settled(self, result: JobResult, settlement: Settlement) -> None:
@@ -164,11 +160,11 @@ class Watch:
 # --- requesting ------------------------------------------------------------------------------
 
 
-def _wishes(types: frozenset[str]) -> Iterator[JobRequest]:
+def _wishes() -> Iterator[JobRequest]:
     """Yield the jobs of the demo, the same ones in every run."""
     chance = random.Random(2026)  # noqa: S311  # repeatable, not secret
     # First, so that their short life is over when the work begins.
-    for number in range(12):
+    for number in range(EXPIRING):
         yield JobRequest(type="addition", payload={"operands": [number, 1]}, expiration=SHORT_LIFE)
     for number in range(140):
         yield JobRequest(
@@ -177,32 +173,35 @@ def _wishes(types: frozenset[str]) -> Iterator[JobRequest]:
             priority=chance.choice([0, 100, 65_536, 1_000_000]),
             ref=f"sum-{number}",
         )
-    for make, count in ((_order, 60), (_medication, 50)):
-        for number in range(count):
-            kind, payload = make(number, chance)
-            yield JobRequest(type=kind, payload=payload, priority=chance.choice([10, 65_536]))
+    for number in range(60):
+        payment = "declined" if number == 33 else "busy-once" if number % 10 == 0 else "accepted"
+        yield JobRequest(type="order.process", payload=_order(number, payment, chance), priority=10)
+    for number in range(50):
+        yield JobRequest(type="medication.check", payload=_medication(number, chance), priority=0)
     for _ in range(24):
-        seconds = chance.uniform(0.5, 3)
-        operands: JsonValue = {"operands": [chance.randrange(10), 2]}
-        yield JobRequest(type="multiplication", payload=operands, delay=timedelta(seconds=seconds))
-    for payload in _reports():
+        span = timedelta(seconds=chance.uniform(0.5, 3))
+        yield JobRequest(type="multiplication", payload={"operands": [chance.randrange(10), 2]}, delay=span)
+    for metric in ("precipitation", "wind", "temp_max"):
+        payload: JsonValue = {"metric": metric, "by": "year"}
         yield JobRequest(type="report.derive", payload=payload, priority=1_000_000)
     for number in range(12):
         yield JobRequest(type="demo.flaky", payload={"failures": 1 + number % 3}, priority=100)
-    yield JobRequest(type="demo.broken")
     yield JobRequest(type="demo.unheard-of", payload={"why": "no handler is mapped to this type"})
 
 
-def _order(number: int, chance: random.Random) -> tuple[str, JsonValue]:
-    return "order.process", {}
+def _order(number: int, payment: str, chance: random.Random) -> JsonValue:
+    goods = chance.sample([("cup", "4.50"), ("pot", "19.90"), ("tea", "3.25"), ("kettle", "49.00")], 2)
+    items: list[JsonValue] = [
+        {"sku": sku, "quantity": chance.randrange(1, 5), "price": price} for sku, price in goods
+    ]
+    return {"order_id": f"A{number:03}", "items": items, "payment": payment}
 
 
-def _medication(number: int, chance: random.Random) -> tuple[str, JsonValue]:
-    return "medication.check", {}
-
-
-def _reports() -> list[JsonValue]:
-    return [{}]
+def _medication(number: int, chance: random.Random) -> JsonValue:
+    substances = ["amoxicillin", "aspirin", "ibuprofen", "simvastatin", "warfarin", "metformin"]
+    first, *taking = chance.sample(substances, 3)
+    allergies: list[JsonValue] = ["penicillins"] if number % 9 == 0 else []
+    return {"patient": f"p{number}", "ordered": [first], "taking": [*taking], "allergies": allergies}
 
 
 def _left_over(adapter: QueueAdapter) -> int:
@@ -215,17 +214,15 @@ def _left_over(adapter: QueueAdapter) -> int:
 
 
 def _request_all(manager: JobManager) -> int:
-    types = frozenset(manager.registry.types())
-    if "addition" not in types:
+    if "addition" not in manager.registry.types():
         click.echo(
             f"the example handlers are missing, so most jobs will be buried: pip install {EXAMPLES}", err=True
         )
-    wishes = [attrs.evolve(wish, queue=QUEUE) for wish in _wishes(types)]
+    wishes = [attrs.evolve(wish, queue=QUEUE) for wish in _wishes()]
     with _bar("requesting", len(wishes)) as show:
-        manager.request_many(wishes[:12])
-        for start in range(12, len(wishes), 50):
-            manager.request_many(wishes[start : start + 50])
-            show(start, "")
+        for start in range(0, len(wishes), BATCH):
+            manager.request_many(wishes[start : start + BATCH])
+            show(start + BATCH, "")
         _pause(manager.clock, SHORT_LIFE.total_seconds())
     return len(wishes)
 
@@ -323,18 +320,30 @@ def _report(watch: Watch, adapter: str, as_json: bool) -> None:
             [(kind, reason, preview(message, 100)) for _, kind, reason, message in watch.buried],
             title="Buried, until somebody kicks or deletes them",
         )
-    for report in watch.reports[-1:]:
-        click.echo()
-        _derived(report)
+    for report in watch.reports:
+        if isinstance(report, dict) and report.get("metric") == "temp_max":
+            click.echo()
+            _derived(report)
     if "memory" not in adapter.partition("://")[0]:
         _next_commands(adapter)
 
 
 def _derived(report: JsonValue) -> None:
+    """Print a report of `report.derive`: a table if it has rows of equal fields, else as it is."""
     import json
 
-    click.echo("Derived report")
-    click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    rows = report.get("rows") if isinstance(report, dict) else None
+    if not (isinstance(report, dict) and isinstance(rows, list) and rows and isinstance(rows[0], dict)):
+        click.echo("Derived report")
+        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        return
+    columns = list(rows[0])
+    numbers = {name for name, value in rows[0].items() if isinstance(value, (int, float))}
+    table(
+        [f"#{name}" if name in numbers else name for name in columns],
+        [[row.get(name) for name in columns] for row in rows if isinstance(row, dict)],
+        title=f"Derived report: {report.get('metric')} from {report.get('observations'):,} observations",
+    )
 
 
 def _next_commands(adapter: str) -> None:

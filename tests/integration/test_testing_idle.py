@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -184,6 +185,20 @@ def test_an_adapter_that_lives_on_another_clock_is_refused(
     )
     with pytest.raises(CapabilityMissing, match="virtual_clock"):
         run_until_idle(manager)
+
+
+def test_the_threads_of_a_worker_live_on_a_clock_that_the_test_moves() -> None:
+    """S18: nothing sleeps, and the job starts at its very moment."""
+    clock, results = VirtualClock(auto_advance=False), Queue[JobResult]()
+    start = clock.now()
+    with JobManager("memory://", clock=clock, handlers={"echo": echo}) as manager:
+        manager.start(slots=3)
+        for hours in (1, 2, 3):
+            manager.request("echo", hours, delay=timedelta(hours=hours), callback=results.put)
+            clock.advance_to(start + timedelta(hours=hours))
+            result = results.get(timeout=20)
+            assert (result.value, result.started_at) == (hours, start + timedelta(hours=hours))
+        manager.stop()
 
 
 @settings(deadline=None, max_examples=50)
