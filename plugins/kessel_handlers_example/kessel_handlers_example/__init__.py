@@ -1,1 +1,1 @@
-"""Part of kessel."""
+"""Example handlers for kessel: small, but real uses of typed payloads, failures and package data."""

@@ -1,0 +1,44 @@
+"""`addition` and `multiplication` over `{"operands": [a, b]}`."""
+
+from __future__ import annotations
+
+import attrs
+
+from kessel_core.handlers import handler
+
+__all__ = ["Operands", "addition", "multiplication"]
+
+
+def _two(instance: object, attribute: object, value: list[int | float]) -> None:
+    if len(value) != 2:
+        raise ValueError(f"expected two operands, got {len(value)}")
+    for index, operand in enumerate(value):
+        if isinstance(operand, bool) or not isinstance(operand, (int, float)):
+            raise ValueError(f"operand {index} must be a number, got {operand!r:.60}")
+
+
+@attrs.frozen
+class Operands:
+    """The payload of both."""
+
+    #: Two numbers; whole ones stay whole.
+    operands: list[object] = attrs.field(validator=_two)
+
+    def pair(self) -> tuple[float, float]:
+        """Return both numbers."""
+        first, second = self.operands
+        return first, second  # type: ignore[return-value]  # _two has looked
+
+
+@handler("addition", max_attempts=3)
+def addition(payload: Operands) -> float:
+    """Return the sum."""
+    first, second = payload.pair()
+    return first + second
+
+
+@handler("multiplication", max_attempts=3)
+def multiplication(payload: Operands) -> float:
+    """Return the product."""
+    first, second = payload.pair()
+    return first * second

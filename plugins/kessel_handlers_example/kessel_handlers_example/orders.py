@@ -1,0 +1,85 @@
+"""`order.process`: what happens after a purchase: check, charge, tell the warehouse.
+
+The payment service is simulated, and the payload says how it behaves (`payment`), because an
+example has no shop. Everything else is what a shop would do.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+
+import attrs
+
+from kessel_core.errors import Fatal, Transient
+from kessel_core.handlers import JobContext, handler
+from kessel_core.jobs import JsonValue
+
+__all__ = ["Item", "Order", "Payment", "process_order"]
+
+
+class Payment(StrEnum):
+    """How the simulated payment service answers."""
+
+    ACCEPTED = "accepted"
+    #: Does not answer the first time, and accepts the second time.
+    BUSY_ONCE = "busy-once"
+    #: The card is refused: no retry can help.
+    DECLINED = "declined"
+
+
+def _price(instance: object, attribute: object, value: str) -> None:
+    try:
+        price = Decimal(value)
+    except InvalidOperation:
+        raise ValueError(f"price must be a decimal number as text, got {value!r:.40}") from None
+    if not price.is_finite() or price < 0:
+        raise ValueError(f"price must be zero or more, got {value}")
+
+
+@attrs.frozen
+class Item:
+    """One line of an order."""
+
+    sku: str = attrs.field(validator=attrs.validators.min_len(1))
+    #: Number of pieces, at least 1.
+    quantity: int = attrs.field(validator=attrs.validators.ge(1))
+    #: Price of one piece as text, so that no cent is lost to binary fractions.
+    price: str = attrs.field(validator=_price)
+
+
+@attrs.frozen
+class Order:
+    """The payload."""
+
+    order_id: str = attrs.field(validator=attrs.validators.min_len(1))
+    items: list[Item] = attrs.field(validator=attrs.validators.min_len(1))
+    currency: str = "EUR"
+    payment: Payment = Payment.ACCEPTED
+
+
+@handler("order.process", max_attempts=5)
+def process_order(order: Order, job: JobContext) -> JsonValue:
+    """Charge an order and return what the warehouse and the customer need to know.
+
+    Safe to be run twice: the charge is keyed by the order's id, as payment services want it.
+    """
+    total = sum((Decimal(item.price) * item.quantity for item in order.items), Decimal(0))
+    _charge(order, total, job)
+    pieces = sum(item.quantity for item in order.items)
+    job.logger.debug("order %s charged: %s %s", order.order_id, total, order.currency)
+    return {
+        "order_id": order.order_id,
+        "total": f"{total:.2f}",
+        "currency": order.currency,
+        "pieces": pieces,
+        "pick_list": [*sorted(f"{item.quantity} x {item.sku}" for item in order.items)],
+    }
+
+
+def _charge(order: Order, total: Decimal, job: JobContext) -> None:
+    if order.payment is Payment.DECLINED:
+        raise Fatal(f"payment of {total:.2f} {order.currency} for order {order.order_id} was declined")
+    if order.payment is Payment.BUSY_ONCE and job.attempt == 1:
+        raise Transient("the payment service is busy", after=timedelta(seconds=1))
