@@ -30,8 +30,7 @@ test: $(STAMP) ## Run all tests, with coverage, and again from built wheels.
 check: $(STAMP) ## Lint, types, import rules.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy kessel_core
-	for plugin in plugins/*/; do $(BIN)/mypy "$$plugin$$(basename "$$plugin")"; done
+	$(BIN)/mypy $(addprefix -p ,kessel_core $(notdir $(wildcard plugins/*)))
 	$(BIN)/lint-imports
 
 wheels: $(STAMP) ## Build wheels, install them in a clean environment, test there.

@@ -7,11 +7,12 @@ Loaded late: applications without annotated payloads never import cattrs.
 
 from __future__ import annotations
 
+import operator
 import typing
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,12 +36,22 @@ class StructureProblems(ValueError):
 
 
 def _exactly(kind: type) -> Callable[[Any, Any], Any]:
-    def check(value: Any, _: Any) -> Any:
+    def check(value: Any, wanted: Any) -> Any:
+        if wanted is not kind and issubclass(wanted, Enum):
+            return _member(value, wanted)  # cattrs finds this check for StrEnum and IntEnum, too
         if type(value) is not kind:
             raise TypeError(f"expected {_NAMES[kind]}, got {_named(value)}")
         return value
 
     return check
+
+
+def _member(value: Any, choices: type[Enum]) -> Enum:
+    try:
+        return choices(value)
+    except ValueError:
+        known = ", ".join(str(member.value) for member in choices)
+        raise ValueError(f"expected one of {known}; got {value!r:.60}") from None
 
 
 _NAMES: Final = {str: "text", int: "a whole number", bool: "true or false", bytes: "bytes", dict: "an object", list: "a list"}
@@ -83,6 +94,7 @@ def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=True, forbid_extra_keys=False)
     for kind in (str, int, bool, bytes):
         converter.register_structure_hook(kind, _exactly(kind))
+    converter.register_structure_hook_func(partial(operator.is_, object), lambda value, _: value)
     converter.register_structure_hook(float, _number)
     converter.register_structure_hook(datetime, _time)
     converter.register_structure_hook(timedelta, _span)
@@ -101,7 +113,9 @@ def _list_first(converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
         if not isinstance(value, list):
             raise TypeError(f"expected a list, got {_named(value)}")
         (item,) = typing.get_args(kind) or (Any,)
-        return list(converter.structure(tuple(value), tuple[item, ...]))
+        # As a tuple, because cattrs then notes the index of each item that does not fit.
+        kinds: Any = tuple.__class_getitem__((item, ...))
+        return list(converter.structure(tuple(value), kinds))
 
     return structure
 
@@ -222,8 +236,5 @@ def _option(value: Any, kind: Any) -> Any:
             except ValueError:
                 raise ValueError(f"expected {'a whole number' if kind is int else 'a number'}, got {value!r}") from None
         if isinstance(kind, type) and issubclass(kind, Enum):
-            try:
-                return kind(value)
-            except ValueError:
-                raise ValueError(f"expected one of {', '.join(str(m.value) for m in kind)}; got {value!r}") from None
+            return _member(value, kind)
     return _converter().structure(value, kind)
