@@ -650,4 +650,7 @@ def redacted(url: str | SplitResult) -> str:
     if at and ":" in userinfo:
         netloc = f"{userinfo.partition(':')[0]}:***@{host}"
     query = re.sub(r"(?i)((?:^|&)[^=&]*(?:password|secret|token|key)[^=&]*=)[^&]*", r"\1***", parts.query)
+    if isinstance(url, SplitResult) or "://" in url:
+        # By hand: urlunsplit drops the empty host of `sqlite:///jobs.db`.
+        return f"{parts.scheme}://{netloc}{parts.path}" + (f"?{query}" if query else "")
     return parts._replace(netloc=netloc, query=query).geturl()
