@@ -16,7 +16,7 @@ import pluggy
 from kessel_core import hookspecs
 from kessel_core.adapter import AdapterContext, AdapterSpec, QueueAdapter, redacted
 from kessel_core.discovery import Load, PluginStatus, discover, load, register
-from kessel_core.errors import AdapterError, ConfigError, InvalidConfig, PluginError, Problem
+from kessel_core.errors import ConfigError, InvalidConfig, KesselError, PluginError, Problem
 from kessel_core.middleware import BUILTIN
 
 if TYPE_CHECKING:
@@ -181,6 +181,7 @@ class Plugins:
         Raises:
             InvalidConfig: Unknown adapter or scheme, unknown options or wrong values; all at once.
             AdapterUnavailable: The backend cannot be reached.
+            PluginError: The adapter's own code failed, for example because its client library is missing.
         """
         from kessel_core.structuring import structure_options  # cattrs loads only where options are read
 
@@ -189,7 +190,14 @@ class Plugins:
         if twice:
             problems = [Problem(f"adapter_options.{name}", "is also in the URL") for name in twice]
             raise InvalidConfig(problems, f"invalid options of adapter {shown!r}")
-        opened = spec.open(structure_options(spec.options, {**values, **(options or {})}, shown), context)
+        chosen = structure_options(spec.options, {**values, **(options or {})}, shown)
+        try:
+            opened = spec.open(chosen, context)
+        except KesselError:
+            raise
+        except Exception as exc:
+            # A missing client library, or an adapter that does not translate its errors.
+            raise PluginError(spec.name, f"its adapter cannot be opened: {type(exc).__name__}: {exc}") from exc
         if not isinstance(opened, QueueAdapter):
             raise ConfigError(f"adapter {spec.name!r} opened a {type(opened).__name__}, not a QueueAdapter")
         return opened
