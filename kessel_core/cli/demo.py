@@ -222,7 +222,7 @@ def _request_all(manager: JobManager) -> int:
     with _bar("requesting", len(wishes)) as show:
         for start in range(0, len(wishes), BATCH):
             manager.request_many(wishes[start : start + BATCH])
-            show(start + BATCH, "")
+            show(min(start + BATCH, len(wishes)), "")
         _pause(manager.clock, SHORT_LIFE.total_seconds())
     return len(wishes)
 

@@ -69,6 +69,11 @@ def _findings(app: App) -> Iterator[Finding]:
         yield Finding(Level.ERROR, "application", str(exc), "`kessel plugins` tells more")
     except KesselError as exc:
         yield Finding(Level.ERROR, "adapter", str(exc), "check the address, and that the backend runs")
+    except Exception as exc:
+        # A plugin that fails in its own way is what a doctor is called for.
+        yield Finding(
+            Level.ERROR, "application", f"{type(exc).__name__}: {exc}", "`kessel plugins` tells more"
+        )
 
 
 def _plugin_findings(app: App) -> Iterator[Finding]:
