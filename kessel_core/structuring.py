@@ -100,7 +100,17 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(timedelta, _span)
     converter.register_structure_hook(Path, _path)
     converter.register_structure_hook_func(_is_list, _list_first(converter))
+    # Last, so that it is asked first: what comes from JSON is a JSON value already.
+    converter.register_structure_hook_func(_is_json, lambda value, _: value)
     return converter
+
+
+def _is_json(kind: Any) -> bool:
+    """Say whether an annotation is `JsonValue`, in any of the shapes that resolving leaves it in."""
+    if isinstance(kind, typing.ForwardRef):
+        return kind.__forward_arg__ == "JsonValue"
+    shapes = {typing.get_origin(part) or part for part in typing.get_args(kind)}
+    return shapes == {type(None), bool, int, float, str, list, dict}
 
 
 def _is_list(kind: Any) -> bool:
