@@ -55,9 +55,13 @@ class HumanFormatter(logging.Formatter):
         level = f"{record.levelname:<7}"
         if self._colour and (code := _COLOURS.get(record.levelname)) is not None:
             level = f"\x1b[{code}m{level}\x1b[0m"
-        parts = [f"{when} {level} {record.name}: {one_line(_message(record))}"]
+        message = one_line(_message(record))
+        parts = [f"{when} {level} {record.name}: {message}"]
+        said = {word.strip(",:;()") for word in message.split() if len(word) > 2}
         for key, value in _extras(record).items():
             text = str(value)
+            if value is None or text in said:
+                continue  # people have just read it
             plain = text.isprintable() and text and not set(text) & {" ", "=", '"'}
             parts.append(f"{key}={text if plain else one_line(repr(text))}")
         line = " ".join(parts)

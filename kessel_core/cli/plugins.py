@@ -6,7 +6,9 @@ These work with any number of broken plugins: that is when they are needed.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterator
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -166,15 +168,21 @@ def _options(options: type) -> Iterator[tuple[str, str, str]]:
 
     if not attrs.has(options):
         return
+    attrs.resolve_types(options)
     for field in attrs.fields(options):
-        kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
         if field.default is attrs.NOTHING:
             text = "none: must be given"
         elif isinstance(field.default, attrs.Factory):  # type: ignore[arg-type]  # a class at run time
             text = "computed"
         else:
-            text = f"{shown(field.name, field.default)}"
-        yield field.name, f"{kind}{', secret' if is_secret(field.name) else ''}", text
+            text = json.dumps(shown(field.name, field.default), default=str)
+        yield field.name, _kind(field.type) + (", secret" if is_secret(field.name) else ""), text
+
+
+def _kind(annotation: Any) -> str:
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return " | ".join(json.dumps(str(member.value)) for member in annotation)
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("datetime.", "")
 
 
 # --- hooks ---------------------------------------------------------------------------------

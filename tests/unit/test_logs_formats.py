@@ -66,6 +66,11 @@ def test_human_line_shows_the_extras_and_quotes_what_could_be_misread() -> None:
     assert line.endswith("INFO    kessel.test: done id=x text='a b' empty=''")
 
 
+def test_human_line_does_not_say_twice_what_the_message_says() -> None:
+    line = HumanFormatter().format(record("job 0123-abc done", job_id="0123-abc", reason=None, attempt=1))
+    assert line.endswith("job 0123-abc done attempt=1")
+
+
 def test_text_of_a_job_cannot_start_a_line_or_move_the_cursor() -> None:
     line = HumanFormatter().format(record("a\nb\x1b[2J", id="c\nd"))
     assert "\n" not in line
