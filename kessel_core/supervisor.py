@@ -64,7 +64,8 @@ class Supervisor:
     def __init__(
         self, command: Sequence[str], processes: int, *, grace: timedelta, clock: Clock | None = None
     ) -> None:
-        self._command = list(command)
+        #: What each worker process runs.
+        self.command = list(command)
         self._grace = grace
         self._clock = clock or SystemClock()
         self._seats = [_Seat(number) for number in range(1, processes + 1)]
@@ -111,7 +112,7 @@ class Supervisor:
             # A session of its own: Ctrl-C in the terminal must reach a worker once, through here,
             # not twice, because the second signal means "at once".
             seat.process = subprocess.Popen(  # noqa: S603  # our own command, given by the caller
-                [*self._command, "--parent-fd", str(alive)],
+                [*self.command, "--parent-fd", str(alive)],
                 pass_fds=(alive,),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -51,7 +52,10 @@ def worker(app: App, parent_fd: int | None) -> None:
     with app.manager() as manager:
         _refuse_private(app, manager)
         work = manager.worker()
-        _run(work.run, work.stop, parent_fd)
+        if not _run(work.run, work.stop, parent_fd):
+            # "Alive but deaf" must not look like a stop; the supervisor or the system starts it anew.
+            click.echo("error: every slot of the worker has ended by itself", err=True)
+            raise SystemExit(1)
 
 
 def _supervised(app: App) -> int:
@@ -77,10 +81,14 @@ def _run(
     run: Callable[[], object],
     stop: Callable[[timedelta | None], object],
     parent_fd: int | None,
-) -> None:
+) -> bool:
+    """Run until it ends; return whether that was asked for, by a signal or by the supervisor's end."""
     from kessel_core.supervisor import on_signals, stop_with_parent
 
+    asked = threading.Event()
+
     def on_stop(count: int) -> None:
+        asked.set()
         stop(None if count == 1 else AT_ONCE)
 
     if parent_fd is not None:
@@ -90,6 +98,7 @@ def _run(
             raise click.UsageError("--parent-fd is for the supervisor only") from exc
     with on_signals(on_stop):
         run()
+    return asked.is_set()
 
 
 # --- drain ---------------------------------------------------------------------------------

@@ -1,0 +1,71 @@
+"""`kessel worker` in this process: how it ends (D9). Real processes are in tests/process."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from kessel_core.supervisor import Supervisor
+from kessel_core.worker import Worker
+
+HANDLERS = """
+import os, signal
+
+def stop(payload):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+def orphan(descriptor):
+    os.close(descriptor)
+"""
+
+
+@pytest.fixture
+def handlers(kessel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Types `stop` and `orphan`, from a module of this run alone."""
+    name = f"handlers_{os.getpid()}_{kessel.directory.name.replace('-', '_')}"
+    kessel.write(f"{name}.py", HANDLERS)
+    monkeypatch.syspath_prepend(str(kessel.directory))
+    kessel.write("kessel.toml", f'[kessel.handlers]\nstop = "{name}:stop"\norphan = "{name}:orphan"\n')
+
+
+def test_signal_stops_it_with_exit_code_0(kessel: Any, handlers: None) -> None:
+    kessel.ok("request", "stop")
+    done = kessel.ok("worker", "--slots", "2", "--log-json")
+    assert '"stopping' in done.err or "stopping" in done.err
+
+
+def test_end_of_the_supervisor_stops_it(kessel: Any, handlers: None) -> None:
+    reading, writing = os.pipe()
+    kessel.ok("request", "orphan", str(writing))
+    done = kessel.ok("worker", "--parent-fd", str(reading))
+    assert "the supervisor is gone" in done.err
+    os.close(reading)
+
+
+def test_parent_that_is_none_is_wrong_usage(kessel: Any) -> None:
+    assert kessel("worker", "--parent-fd", "9999").code == 2
+
+
+def test_worker_that_ends_by_itself_is_exit_code_1(kessel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """D9: never "alive but deaf", and never a silent end either."""
+    monkeypatch.setattr(Worker, "run", lambda self: None)
+    done = kessel("worker")
+    assert done.code == 1
+    assert "ended by itself" in done.err
+
+
+def test_processes_run_under_a_supervisor_whose_code_is_passed_on(
+    kessel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def run(self: Supervisor) -> int:
+        commands.append(self.command)
+        return 1
+
+    monkeypatch.setattr(Supervisor, "run", run)
+    monkeypatch.setattr("sys.argv", ["kessel", "worker", "--processes", "3"])
+    assert kessel("worker", "--processes", "3").code == 1
+    assert commands[0][-4:] == ["--processes", "3", "--processes", "1"]
