@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import ClassVar, Final, TypeVar, cast
 
 from kessel_core.adapter import (

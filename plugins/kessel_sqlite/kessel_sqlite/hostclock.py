@@ -113,7 +113,7 @@ class HostClock:
 def _host() -> str:
     # Monotonic clocks compare only within one boot and one time namespace; "" where nobody can tell.
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:
         return ""
     with suppress(OSError):

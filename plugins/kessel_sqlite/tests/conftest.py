@@ -1,0 +1,48 @@
+"""Adapters on a file of each test's own, closed after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kessel_sqlite.adapter import SqliteAdapter
+from kessel_sqlite.options import SqliteOptions
+
+from kessel_core.adapter import AdapterContext
+from kessel_core.clock import Clock, SystemClock
+from kessel_core.testing.clock import VirtualClock
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the file will be."""
+    return tmp_path / "jobs.db"
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    """A clock that moves when something waits."""
+    return VirtualClock()
+
+
+@pytest.fixture
+def opened(path: Path) -> Iterator[Callable[..., SqliteAdapter]]:
+    """Open the file, as often as a test likes."""
+    with ExitStack() as stack:
+
+        def open_file(clock: Clock | None = None, **options: Any) -> SqliteAdapter:
+            context = AdapterContext(clock=clock or SystemClock())
+            adapter = SqliteAdapter(SqliteOptions(**{"path": path, **options}), context)
+            stack.callback(adapter.close)
+            return adapter
+
+        yield open_file
+
+
+@pytest.fixture
+def adapter(opened: Callable[..., SqliteAdapter], clock: VirtualClock) -> SqliteAdapter:
+    """An adapter under virtual time, with a lease of 60 s."""
+    return opened(clock)

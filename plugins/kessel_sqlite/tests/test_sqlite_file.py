@@ -1,0 +1,393 @@
+"""The file itself: what it must be, and what happens when something is wrong with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from kessel_sqlite import schema
+from kessel_sqlite.adapter import SqliteAdapter
+
+from kessel_core.adapter import COMMIT, NO_PAUSE, DoctorContext, Level, Message
+from kessel_core.errors import AdapterUnavailable, EnqueueRejected, LeaseLost, ProtocolError
+
+Opener = Callable[..., SqliteAdapter]
+SHORT = timedelta(milliseconds=300)
+
+
+def message(name: str, body: bytes = b"x") -> Message:
+    return Message(name, "q", body, 5)
+
+
+def run_python(code: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process of its own, bounded."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def test_a_directory_that_does_not_exist_is_named(tmp_path: Path, opened: Opener) -> None:
+    """F31."""
+    with pytest.raises(AdapterUnavailable, match="directory"):
+        opened(path=tmp_path / "missing" / "jobs.db")
+
+
+def test_a_file_that_is_no_database_is_refused(path: Path, opened: Opener) -> None:
+    path.write_bytes(b"no database at all, but long enough for its header " * 40)
+    before = path.read_bytes()
+    with pytest.raises(ProtocolError, match="not a SQLite database"):
+        opened()
+    assert path.read_bytes() == before
+
+
+def test_a_file_of_a_newer_release_is_refused_and_left_alone(path: Path, opened: Opener) -> None:
+    opened().close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE kessel_meta SET value = ? WHERE key = 'schema'", (schema.VERSION + 1,))
+    with pytest.raises(ProtocolError, match=f"version {schema.VERSION + 1}"):
+        opened()
+
+
+def test_the_applications_own_tables_and_numbers_stay(path: Path, opened: Opener) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE orders (id)")
+        connection.execute("PRAGMA user_version = 77")
+        connection.execute("PRAGMA application_id = 99")
+    opened().enqueue(message("a"))
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (77,)
+        assert connection.execute("PRAGMA application_id").fetchone() == (99,)
+        assert connection.execute("SELECT count(*) FROM orders").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(("durability", "expected"), [("power", 2), ("process-crash", 1)])
+def test_S9_the_connection_syncs_as_the_durability_says(
+    opened: Opener, durability: str, expected: int
+) -> None:
+    adapter = opened(durability=durability)
+    assert adapter.capabilities.durability == durability
+    with closing(adapter.consumer(["q"])) as consumer:
+        consumer.reserve(NO_PAUSE)
+        for slot in (adapter.slot(), consumer._slot):  # type: ignore[attr-defined]
+            assert slot.connection is not None
+            assert slot.connection.execute("PRAGMA synchronous").fetchone() == (expected,)
+            assert slot.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_F31_a_file_locked_by_another_process_is_awaited_for_the_timeout(path: Path, opened: Opener) -> None:
+    adapter = opened(timeout=SHORT)
+    adapter.enqueue(message("a"))
+    with closing(adapter.consumer(["q"])) as consumer:
+        taken = consumer.reserve(NO_PAUSE)
+        assert taken is not None
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(AdapterUnavailable, match="locked"):
+                adapter.enqueue(message("b"))
+            outcomes = adapter.enqueue_many([message("c"), message("d")])
+            assert [type(outcome) for outcome in outcomes] == [AdapterUnavailable] * 2
+            with pytest.raises(AdapterUnavailable, match="locked"):
+                consumer.settle(taken, COMMIT)
+            with pytest.raises(AdapterUnavailable, match="locked"):
+                consumer.settle_and_reserve(taken, COMMIT)
+            assert adapter.stats("q").reserved == 1
+            other.execute("ROLLBACK")
+        consumer.settle(taken, COMMIT)
+    assert adapter.stats("q").total == 0
+
+
+def test_F31_a_lock_that_goes_in_time_is_not_noticed(path: Path, opened: Opener) -> None:
+    adapter = opened()
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        timer = threading.Timer(0.1, other.execute, ["COMMIT"])
+        timer.start()
+        adapter.enqueue(message("a"))
+        timer.join()
+    assert adapter.stats("q").ready == 1
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+def test_F31_a_file_replaced_under_us_is_opened_anew_with_a_warning(
+    path: Path, opened: Opener, caplog: pytest.LogCaptureFixture, is_deleted: bool
+) -> None:
+    adapter = opened()
+    adapter.enqueue(message("old"))
+    with closing(adapter.consumer(["q"])) as consumer:
+        taken = consumer.reserve(NO_PAUSE)
+        assert taken is not None
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{path}{suffix}").unlink()
+        if not is_deleted:
+            with closing(sqlite3.connect(path)) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+        with caplog.at_level(logging.WARNING, "kessel.sqlite"):
+            adapter.enqueue(message("new"))
+        assert "opening the path anew" in caplog.text
+        with pytest.raises(LeaseLost):
+            consumer.settle(taken, COMMIT)
+        again = consumer.reserve(NO_PAUSE)
+        assert again is not None
+        assert again.id == "new"
+
+
+def test_F10_a_full_disk_refuses_whole_jobs_and_recovers(tmp_path: Path, opened: Opener) -> None:
+    """The disk is a limit of the file's size, which SQLite reports in the same way."""
+    adapter = opened()
+    adapter.enqueue(message("a"))
+    connection = adapter.slot().connection
+    assert connection is not None
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.raises(EnqueueRejected) as caught:
+        adapter.enqueue(message("large", bytes(1_000_000)))
+    assert caught.value.reason == "full"
+    outcomes = adapter.enqueue_many([message(f"m{n}", bytes(5_000)) for n in range(50)])
+    assert {getattr(outcome, "reason", None) for outcome in outcomes} == {"full"}
+    assert {getattr(outcome, "job_id", None) for outcome in outcomes} == {f"m{n}" for n in range(50)}
+    assert adapter.stats("q").total == 1
+    connection.execute("PRAGMA max_page_count = 1000000")
+    adapter.enqueue(message("large", bytes(1_000_000)))
+    assert adapter.stats("q").total == 2
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0 or shutil.which("mount") is None,
+    reason="mounts a small file system: Linux, as root",
+)
+def test_F10_a_full_file_system_refuses_whole_jobs_and_recovers(tmp_path: Path, opened: Opener) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", disk], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("may not mount here; the same with a limited file is tested everywhere")
+    try:
+        adapter = opened(path=disk / "jobs.db")
+        stored, rejected = [], 0
+        for n in range(200):
+            try:
+                adapter.enqueue(message(f"j{n}", bytes(3000)))
+            except EnqueueRejected as exc:
+                assert exc.reason == "full"
+                rejected += 1
+            else:
+                stored.append(f"j{n}")
+        assert stored
+        assert rejected
+        subprocess.run(["mount", "-o", "remount,size=40m", disk], check=True)
+        adapter.enqueue(message("again"))
+        delivered = []
+        with closing(adapter.consumer(["q"])) as consumer:
+            taken = consumer.reserve(NO_PAUSE)
+            while taken is not None:
+                delivered.append(taken.id)
+                taken = consumer.settle_and_reserve(taken, COMMIT)
+        assert delivered == [*stored, "again"]
+        adapter.close()
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs root, to give its rights up")
+def test_F31_a_read_only_file_can_be_looked_at_and_refuses_jobs_by_name(path: Path, opened: Opener) -> None:
+    adapter = opened()
+    adapter.enqueue(message("a"))
+    code = """
+import os, sys
+from kessel_core.adapter import AdapterContext, Message
+from kessel_core.clock import SystemClock
+from kessel_core.errors import AdapterUnavailable, EnqueueRejected
+from kessel_sqlite.adapter import SqliteAdapter
+from kessel_sqlite.options import SqliteOptions
+from datetime import timedelta
+import kessel_sqlite.doctor
+os.setgid(65534); os.setuid(65534)
+adapter = SqliteAdapter(SqliteOptions(path=sys.argv[1]), AdapterContext(clock=SystemClock()))
+print(adapter.stats("q").ready)
+try:
+    adapter.enqueue(Message("b", "q", b"", 5))
+except EnqueueRejected as exc:
+    print(exc.reason)
+consumer = adapter.consumer(["q"])
+try:
+    consumer.reserve(timedelta(0))
+except AdapterUnavailable as exc:
+    print("read-only" in str(exc))
+"""
+    for folder in (path.parent, *path.parent.parents):
+        if "pytest" in folder.name or folder == path.parent:
+            folder.chmod(0o755)
+    for file in path.parent.iterdir():
+        file.chmod(0o644)
+    done = run_python(code, path)
+    if "PermissionError" in done.stderr or "ModuleNotFoundError" in done.stderr:
+        pytest.skip("the interpreter cannot be read by others here")
+    assert done.stdout.split() == ["1", "read-only", "True"], done.stderr
+
+
+def test_fork_gives_the_child_connections_of_its_own(opened: Opener) -> None:
+    """F8."""
+    adapter = opened()
+    adapter.enqueue(message("a"))
+    consumer = adapter.consumer(["q"])
+    taken = consumer.reserve(NO_PAUSE)
+    assert taken is not None
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            adapter.enqueue_many([message(f"child{n}") for n in range(50)])
+            other = adapter.consumer(["q"])
+            first = other.reserve(timedelta(seconds=5))
+            assert first is not None
+            other.settle(first, COMMIT)
+            other.close()
+            code = 0
+        finally:
+            os._exit(code)
+    for n in range(50):
+        adapter.enqueue(message(f"parent{n}"))
+    assert os.waitpid(child, 0)[1] == 0
+    consumer.settle(taken, COMMIT)
+    consumer.close()
+    stats = adapter.stats("q")
+    assert (stats.ready, stats.reserved) == (99, 0)
+    with closing(sqlite3.connect(adapter.options.path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_threads_share_an_adapter(opened: Opener) -> None:
+    """F7."""
+    adapter = opened(durability="process-crash")
+    delivered: list[str] = []
+
+    def produce(number: int) -> None:
+        for n in range(100):
+            adapter.enqueue(message(f"{number}-{n}", f"{number}-{n}".encode()))
+
+    def consume() -> None:
+        with closing(adapter.consumer(["q"])) as consumer:
+            while (taken := consumer.reserve(timedelta(seconds=1))) is not None:
+                while taken is not None:
+                    assert taken.body == (taken.id or "").encode()
+                    delivered.append(taken.id or "")
+                    taken = consumer.settle_and_reserve(taken, COMMIT)
+
+    threads = [threading.Thread(target=produce, args=(n,)) for n in range(6)]
+    threads += [threading.Thread(target=consume) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(delivered) == sorted(f"{number}-{n}" for number in range(6) for n in range(100))
+    assert adapter.stats("q").total == 0
+
+
+# --- transactional enqueue -------------------------------------------------------------------
+
+
+def test_a_job_is_there_exactly_if_the_applications_transaction_commits(path: Path, opened: Opener) -> None:
+    adapter = opened()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE orders (id)")
+        for name, is_committed in (("kept", True), ("dropped", False)):
+            connection.execute("INSERT INTO orders VALUES (?)", (name,))
+            adapter.enqueue(message(name), connection=connection)
+            assert adapter.stats("q").total == (0 if is_committed else 1)
+            (connection.commit if is_committed else connection.rollback)()
+        assert connection.execute("SELECT id FROM orders").fetchall() == [("kept",)]
+    with closing(adapter.consumer(["q"])) as consumer:
+        taken = consumer.reserve(NO_PAUSE)
+        assert taken is not None
+        assert taken.id == "kept"
+        assert consumer.settle_and_reserve(taken, COMMIT) is None
+
+
+def test_a_waiting_consumer_notices_the_applications_commit(path: Path, opened: Opener) -> None:
+    adapter = opened()
+
+    def commit() -> None:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            adapter.enqueue(message("a"), connection=connection)
+
+    timer = threading.Timer(0.1, commit)
+    timer.start()
+    with closing(adapter.consumer(["q"])) as consumer:
+        assert consumer.reserve(timedelta(seconds=30)) is not None
+    timer.join()
+
+
+@pytest.mark.parametrize("point", ["before", "between", "after"])
+def test_F17_a_process_killed_between_leaves_both_or_none(path: Path, opened: Opener, point: str) -> None:
+    code = """
+import os, signal, sqlite3, sys
+from kessel_core.adapter import AdapterContext, Message
+from kessel_core.clock import SystemClock
+from kessel_sqlite.adapter import SqliteAdapter
+from kessel_sqlite.options import SqliteOptions
+path, point = sys.argv[1:]
+adapter = SqliteAdapter(SqliteOptions(path=path), AdapterContext(clock=SystemClock()))
+connection = sqlite3.connect(path)
+connection.execute("INSERT INTO orders VALUES ('a')")
+if point == "before":
+    os.kill(os.getpid(), signal.SIGKILL)
+adapter.enqueue(Message("a", "q", b"", 5), connection=connection)
+if point == "between":
+    os.kill(os.getpid(), signal.SIGKILL)
+connection.commit()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    adapter = opened()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE orders (id)")
+        done = run_python(code, path, point)
+        assert done.returncode == -9, done.stderr
+        orders = connection.execute("SELECT count(*) FROM orders").fetchone()[0]
+    assert orders == adapter.stats("q").ready == (1 if point == "after" else 0)
+
+
+def test_a_connection_to_another_file_is_refused(tmp_path: Path, opened: Opener) -> None:
+    adapter = opened()
+    for other in (":memory:", str(tmp_path / "other.db")):
+        with closing(sqlite3.connect(other)) as connection, pytest.raises(ValueError, match="not"):
+            adapter.enqueue(message("a"), connection=connection)
+
+
+# --- doctor ----------------------------------------------------------------------------------
+
+
+def test_doctor_finds_a_sound_file_sound(opened: Opener) -> None:
+    adapter = opened()
+    adapter.enqueue(message("a"))
+    context = DoctorContext(queues=("q",), types=frozenset(), grace=timedelta(seconds=1))
+    assert {finding.level for finding in adapter.doctor(context)} <= {Level.OK}
+    assert {"integrity", "durability", "disk", "jobs"} <= {f.subject for f in adapter.doctor(context)}
+
+
+def test_doctor_finds_damage_and_raises_nothing(path: Path, opened: Opener) -> None:
+    adapter = opened()
+    adapter.enqueue_many([message(f"{n}", bytes(300)) for n in range(500)])
+    adapter.close()
+    content = bytearray(path.read_bytes())
+    content[8192 : len(content) - 8192] = b"\x55" * (len(content) - 16384)
+    path.write_bytes(content)
+    context = DoctorContext(queues=("q",), types=frozenset(), grace=timedelta(seconds=1))
+    findings = opened().doctor(context)
+    assert Level.ERROR in {finding.level for finding in findings}

@@ -1,0 +1,75 @@
+"""Options and URLs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from kessel_sqlite.options import SqliteOptions, Survives, sqlite_url_options
+from kessel_sqlite.plugin import SPEC, kessel_adapters
+
+from kessel_core.adapter import AdapterContext
+from kessel_core.clock import SystemClock
+from kessel_core.errors import InvalidConfig
+from kessel_core.structuring import structure_options
+
+
+def options(url: str) -> SqliteOptions:
+    return structure_options(SqliteOptions, dict(sqlite_url_options(urlsplit(url))), url)
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite://", "kessel.db"),
+        ("sqlite:///", "kessel.db"),
+        ("sqlite:///jobs.db", "jobs.db"),
+        ("sqlite:///some/jobs.db", "some/jobs.db"),
+        ("sqlite:////var/jobs.db", "/var/jobs.db"),
+        ("sqlite:///a%20b.db", "a b.db"),
+    ],
+)
+def test_path_of_a_url(url: str, path: str) -> None:
+    assert options(url).path == Path(path)
+
+
+def test_every_option_is_read_from_a_url() -> None:
+    found = options(
+        "sqlite:///j.db?durability=process-crash&lease=5s&timeout=500ms&keep_results=7d&max_body_bytes=9"
+    )
+    assert found == SqliteOptions(
+        path=Path("j.db"),
+        durability=Survives.PROCESS_CRASH,
+        lease=timedelta(seconds=5),
+        timeout=timedelta(milliseconds=500),
+        keep_results=timedelta(days=7),
+        max_body_bytes=9,
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://host/jobs.db",
+        "sqlite://user:pass@/jobs.db",
+        "sqlite:///j.db?lease=0s",
+        "sqlite:///j.db?timeout=-1s",
+        "sqlite:///j.db?durability=none",
+        "sqlite:///j.db?keep_results=0d",
+        "sqlite:///j.db?max_body_bytes=2000000000",
+        "sqlite:///j.db?colour=red",
+    ],
+)
+def test_wrong_urls_are_refused(url: str) -> None:
+    with pytest.raises(InvalidConfig):
+        options(url)
+
+
+def test_plugin_offers_an_adapter_that_opens(tmp_path: Path) -> None:
+    assert list(kessel_adapters()) == [SPEC]
+    adapter = SPEC.open(SqliteOptions(path=tmp_path / "j.db"), AdapterContext(clock=SystemClock()))
+    assert adapter.name == SPEC.name == "sqlite"
+    adapter.close()
+    adapter.close()

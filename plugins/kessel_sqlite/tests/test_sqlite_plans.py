@@ -1,0 +1,88 @@
+"""No statement on the road of a job scans the table, whatever else waits in it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from kessel_sqlite import operations, schema
+
+JOBS = 3_000
+
+
+@pytest.fixture(scope="module")
+def filled() -> Iterator[sqlite3.Connection]:
+    """A table with many jobs of every state, analysed, so that the planner knows what it does."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        schema.prepare(connection, ":memory:")
+        connection.executemany(
+            "INSERT INTO kessel_jobs (id, queue, state, priority, due, enqueued_at, buried_at, body)"
+            " VALUES (?, ?, ?, 5, ?, 0, ?, 'x')",
+            (
+                (str(n), f"q{n % 3}", n % 4, 10**15 if n % 4 in (1, 2) else None, n if n % 4 == 3 else None)
+                for n in range(JOBS)
+            ),
+        )
+        yield connection
+
+
+VALUES = {"queues": "q1", "queue": "q1", "now": 5, "limit": 1, "lease_end": 9, "token": 1}
+MANY = {**VALUES, "queues": '["q1", "q2"]'}
+
+STATEMENTS = {
+    "claim of one queue": (schema.CLAIM_ONE, VALUES),
+    "claim of many queues": (schema.CLAIM_MANY, MANY),
+    "overdue in one queue": (schema.OVERDUE_ONE, VALUES),
+    "overdue in many queues": (schema.OVERDUE_MANY, MANY),
+    "promote in one queue": (schema.PROMOTE_ONE, VALUES),
+    "promote in many queues": (schema.PROMOTE_MANY, MANY),
+    "outlook": (schema.OUTLOOK, MANY),
+    "commit": (schema.COMMIT, (1, 1)),
+    "rollback": (schema.ROLLBACK, (0, None, 1, 1)),
+    "bury": (schema.BURY, ("r", "m", 1, 1, 1)),
+    "extend": (schema.EXTEND, (1, 1, 1)),
+    "stats": (operations._STATS, VALUES),
+    "names": (operations._ALL_NAMES, VALUES),
+    **{f"list of {state}": (text, VALUES) for state, text in operations._LISTS.items()},
+    **{f"purge {n}": (text, VALUES) for n, text in enumerate(operations._PURGES)},
+}
+
+
+@pytest.mark.parametrize("is_analysed", [False, True])
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_statement_searches_by_an_index(filled: sqlite3.Connection, name: str, is_analysed: bool) -> None:
+    statement, values = STATEMENTS[name]
+    if is_analysed:
+        filled.execute("ANALYZE")
+    steps = [row[3] for row in filled.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+    assert steps
+    # `json_each` is the list of queues, `q`, `names`, and a subquery are what comes out of an index search.
+    bad = [step for step in steps if step.startswith("SCAN") and ("kessel_jobs" in step or step == "SCAN j")]
+    assert not bad, steps
+    if "claim" in name:
+        assert any("kessel_ready (queue=?)" in step for step in steps), steps
+        assert not any("B-TREE" in step for step in steps) or "many" in name, steps
+
+
+@pytest.mark.parametrize(
+    "name", ["claim of one queue", "claim of many queues", "outlook", "overdue in many queues"]
+)
+def test_work_of_a_claim_does_not_grow_with_what_waits(filled: sqlite3.Connection, name: str) -> None:
+    """Counted in steps of SQLite's machine, which are the same on every computer."""
+    statement, values = STATEMENTS[name]
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    filled.set_progress_handler(count, 1)
+    filled.execute("SAVEPOINT before")
+    filled.execute(statement, values).fetchall()
+    filled.execute("ROLLBACK TO before")
+    filled.execute("RELEASE before")
+    filled.set_progress_handler(None, 1)
+    assert 0 < steps < JOBS / 4
