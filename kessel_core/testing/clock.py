@@ -49,13 +49,17 @@ class VirtualClock:
         #: Blocked waits by number: condition, and when it ends on the scale of `_passed`.
         self._blocked: dict[int, tuple[threading.Condition, timedelta | None]] = {}
         self._tickets = 0
+        self._moves = 0
+        self._reader = _Reader()
 
     def now(self) -> datetime:
         """Return the virtual time, in UTC."""
+        self._reader.look(self._moves)
         return self._now
 
     def monotonic(self) -> float:
         """Return the seconds that have passed since some moment; `jump_wall` does not change it."""
+        self._reader.look(self._moves)
         return self._monotonic
 
     def advance(self, span: timedelta) -> None:
@@ -89,6 +93,7 @@ class VirtualClock:
         they look at the time again.
         """
         with self._lock:
+            self._moves += 1
             self._now += span
             blocked = [condition for condition, _ in self._blocked.values()]
         _notify(blocked)
@@ -109,6 +114,10 @@ class VirtualClock:
                 self._move(_span(timeout))
             return False
         with self._lock:
+            # The timeout was worked out from what this thread read since it last waited. If the time
+            # was moved in between, it is out of date, and nobody may ever move the time that far again.
+            if self._reader.is_behind(self._moves):
+                return True
             end = None if timeout is None else self._passed + _span(timeout)
             if end is not None and end <= self._passed:
                 return False
@@ -130,9 +139,24 @@ class VirtualClock:
             return len(self._blocked)
 
     def _move(self, span: timedelta) -> None:
+        self._moves += 1
         self._now += span
         self._passed += span
         self._monotonic = _MONOTONIC_START + self._passed.total_seconds()
+
+
+class _Reader(threading.local):
+    """Remembers, thread by thread, how often the time had been moved at the first look since a wait."""
+
+    first: int | None = None
+
+    def look(self, moves: int) -> None:
+        if self.first is None:
+            self.first = moves
+
+    def is_behind(self, moves: int) -> bool:
+        first, self.first = self.first, None
+        return first is not None and first != moves
 
 
 def _aware(moment: datetime) -> datetime:

@@ -194,7 +194,7 @@ def test_the_threads_of_a_worker_live_on_a_clock_that_the_test_moves() -> None:
     with JobManager("memory://", clock=clock, handlers={"echo": echo}) as manager:
         manager.start(slots=3)
         for hours in (1, 2, 3):
-            manager.request("echo", hours, delay=timedelta(hours=hours), callback=results.put)
+            manager.request("echo", hours, delay=timedelta(hours=1), callback=results.put)
             clock.advance_to(start + timedelta(hours=hours))
             result = results.get(timeout=20)
             assert (result.value, result.started_at) == (hours, start + timedelta(hours=hours))

@@ -179,6 +179,22 @@ def test_a_jump_of_the_wall_clock_wakes_all_who_wait() -> None:
         assert [future.result(20) for future in futures] == [True, True]
 
 
+def test_a_wait_whose_timeout_is_out_of_date_is_asked_to_look_again() -> None:
+    """Otherwise it would last until a time to which nobody moves any more."""
+    clock = VirtualClock(auto_advance=False)
+    deadline = clock.monotonic() + 10
+    clock.advance(timedelta(seconds=10))  # by another thread, say
+    assert wait_on(clock, deadline - 1000.0) is True
+    clock.monotonic()
+    clock.jump_wall(timedelta(seconds=10))
+    assert wait_on(clock, None) is True
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(wait_on, clock, 10)  # a thread that has read nothing
+        until(lambda: clock.waiting == 1)
+        clock.advance(timedelta(seconds=10))
+        assert future.result(20) is False
+
+
 def test_a_wait_of_no_time_does_not_block() -> None:
     assert wait_on(VirtualClock(auto_advance=False), 0) is False
 
