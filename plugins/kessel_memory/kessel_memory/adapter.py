@@ -191,13 +191,13 @@ class MemoryAdapter(QueueAdapter):
     def queues(self) -> list[str]:
         """Return the names of the queues that hold jobs, are consumed or are paused, sorted."""
         with self._lock:
-            self._store.tick()
+            self._store.catch_up()
             return sorted(queue.name for queue in self._store.queues.values() if not queue.is_idle)
 
     def stats(self, queue: str) -> QueueStats:
         """As `QueueAdapter.stats`; exact, and as quick for a million jobs as for one."""
         with self._lock:
-            self._store.tick()
+            self._store.catch_up()
             found = self._store.queues.get(queue)
             if found is None:
                 return QueueStats(queue=queue)
@@ -216,7 +216,7 @@ class MemoryAdapter(QueueAdapter):
     def peek(self, queue: str, state: JobState, limit: int = 1) -> list[StoredJob]:
         """As `QueueAdapter.peek`; reserved jobs are shown by the end of their lease."""
         with self._lock:
-            self._store.tick()
+            self._store.catch_up()
             found = self._store.queues.get(queue)
             if found is None:
                 return []
@@ -262,25 +262,25 @@ class MemoryAdapter(QueueAdapter):
     def kick(self, queue: str, job_id: str) -> None:
         """As `QueueAdapter.kick`."""
         with self._lock:
-            self._store.tick()
+            self._store.catch_up()
             self._store.kick(queue, job_id)
 
     def delete(self, queue: str, job_id: str) -> None:
         """As `QueueAdapter.delete`."""
         with self._lock:
-            self._store.tick()
+            self._store.catch_up()
             self._store.delete(queue, job_id)
 
     def purge(self, queue: str) -> int:
         """As `QueueAdapter.purge`."""
         with self._lock:
-            self._store.tick()
+            self._store.catch_up()
             return self._store.purge(queue)
 
     def pause(self, queue: str, duration: timedelta) -> None:
         """As `QueueAdapter.pause`."""
         with self._lock:
-            self._store.tick()
+            self._store.catch_up()
             self._store.pause(queue, duration)
 
     def next_change(self, queues: Sequence[str]) -> datetime | None:

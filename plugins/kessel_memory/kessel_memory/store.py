@@ -328,6 +328,12 @@ class Store:
 
     # --- what becomes ready, and when ------------------------------------------------------------
 
+    def catch_up(self) -> None:
+        """Call `tick` if a bound has passed."""
+        is_due = self.next_due is not None and self.clock.now() >= self.next_due
+        if is_due or self.clock.monotonic() >= self.next_mono:
+            self.tick()
+
     def tick(self) -> None:
         """Make ready what time has made ready, in the order of the moments when it did."""
         now, mono = self.clock.now(), self.clock.monotonic()
@@ -388,7 +394,7 @@ class Store:
 
     def next_change(self, names: Iterable[str]) -> datetime | None:
         """Return when time alone next makes a job of these queues deliverable."""
-        self.tick()
+        self.catch_up()
         now, mono = self.clock.now(), self.clock.monotonic()
 
         def on_the_wall(moment: float) -> datetime:
