@@ -7,11 +7,11 @@ not apply pass. The only call of `settle` is in here; no rule about a fate is (s
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -28,6 +28,8 @@ from kessel_core.lifecycle import Ending, Limits, decide, settlement_of
 from kessel_core.wire import decode, encode_result
 
 if TYPE_CHECKING:
+    import asyncio
+
     from kessel_core.plugins import Plugins
 
 __all__ = ["AsyncLoop", "Case", "Executor"]
@@ -405,7 +407,7 @@ class _HandlerRunner:
                 except Exception as exc:
                     return _bad_payload(job, exc)
             value = handler.function(payload, job) if handler.wants_job else handler.function(payload)
-            if handler.is_async or asyncio.iscoroutine(value):
+            if handler.is_async or type(value) is CoroutineType:
                 value = self._loop.run(value, handler.timeout)
         except BaseException as exc:
             return failure(job, exc, self._default_error)
@@ -489,7 +491,10 @@ class _TimedOut(TimeoutError):
 
 
 class AsyncLoop:
-    """One event loop in one thread, for the async handlers of all slots; started when first needed."""
+    """One event loop in one thread, for the async handlers of all slots; started when first needed.
+
+    asyncio is imported then, too: it is a fifth of the import time of the core.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -498,9 +503,13 @@ class AsyncLoop:
 
     def run(self, work: Coroutine[Any, Any, Any], timeout: timedelta | None) -> Any:
         """Run a coroutine to its end; the calling slot waits."""
+        import asyncio
+
         return asyncio.run_coroutine_threadsafe(_limited(work, timeout), self._running()).result()
 
     def _running(self) -> asyncio.AbstractEventLoop:
+        import asyncio
+
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -514,6 +523,8 @@ class AsyncLoop:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
         if loop is None or thread is None:
             return
+        import asyncio
+
         asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result(timeout=5)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=5)
@@ -521,6 +532,8 @@ class AsyncLoop:
 
 
 async def _limited(work: Coroutine[Any, Any, Any], timeout: timedelta | None) -> Any:
+    import asyncio
+
     if timeout is None:
         return await work
     limit = asyncio.timeout(timeout.total_seconds())
@@ -534,6 +547,8 @@ async def _limited(work: Coroutine[Any, Any, Any], timeout: timedelta | None) ->
 
 
 async def _cancel_others() -> None:
+    import asyncio
+
     others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in others:
         task.cancel()
