@@ -111,18 +111,34 @@ class App:
                 owner = f" (from {status.distribution})" if status.distribution else ""
                 click.echo(f"warning: plugin {status.name!r}{owner}: {status.status}: {status.why}", err=True)
 
-    def check_scheme(self) -> None:
-        """Say what to install when no plugin opens the scheme of the configured adapter."""
-        scheme = self.config.adapter.partition("://")[0]
-        distribution = KNOWN_SCHEMES.get(scheme)
-        if distribution is None or any(s.distribution == distribution for s in self.plugins.report):
+    def check_adapter(self) -> None:
+        """Say at once, and with the origin, when nothing can open the configured adapter.
+
+        Raises:
+            PluginError: The plugin that would open it is there, but not usable (D4).
+            InvalidConfig: There is no such plugin; says what to install, or the nearest name.
+        """
+        import difflib
+
+        name, is_url, _ = self.config.adapter.partition("://")
+        specs = self.plugins.adapters().values()
+        known = {key for spec in specs for key in (spec.schemes if is_url else (spec.name,))}
+        if name in known:
             return
-        known = {name for spec in self.plugins.adapters().values() for name in (*spec.schemes, spec.name)}
-        if scheme not in known:
-            default = " (the default)" if not self.loaded.origins["adapter"].name else ""
-            raise self.wrong_adapter(
-                f"no plugin opens '{scheme}://'{default}; run: pip install {distribution}"
-            )
+        distribution = KNOWN_SCHEMES.get(name)
+        for status in self.plugins.report:
+            if distribution is not None and status.distribution == distribution:
+                self.plugins.require(status.name)
+        if distribution is not None:
+            hint = f"; run: pip install {distribution}"
+        elif near := difflib.get_close_matches(name, known, 1):
+            hint = f"; did you mean {near[0]!r}?"
+        else:
+            hint = f"; known: {', '.join(sorted(known)) or 'none'}"
+        broken = [s.name for s in self.plugins.report if str(s.status) not in ("active", "disabled")]
+        if broken:
+            hint += f" (not usable now: {', '.join(broken)}; `kessel plugins` tells why)"
+        raise self.wrong_adapter(f"no plugin opens {name + is_url!r}{hint}")
 
     def wrong_adapter(self, why: str) -> InvalidConfig:
         """Make the error that the configured adapter does not serve, with its origin."""
@@ -137,7 +153,7 @@ class App:
         from kessel_core.adapter import AdapterContext
         from kessel_core.clock import SystemClock
 
-        self.check_scheme()
+        self.check_adapter()
         adapter = self.plugins.adapter_for(
             self.config.adapter, self.config.adapter_options, context=AdapterContext(clock=SystemClock())
         )
@@ -150,7 +166,7 @@ class App:
         """Make a manager as configured; it connects when it is entered."""
         from kessel_core.manager import JobManager
 
-        self.check_scheme()
+        self.check_adapter()
         # `[kessel.handlers]` names modules of the application, which usually lie where the command is
         # started. At the end of the path, so that they hide no installed module.
         if (here := str(Path.cwd())) not in sys.path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,60 @@ import attrs
 import pytest
 
 from kessel_core.cli.root import run
+
+UNREACHABLE = """
+import attrs
+from kessel_core.adapter import AdapterSpec
+from kessel_core.errors import AdapterUnavailable
+from kessel_core.hookspecs import hookimpl
+
+@attrs.frozen
+class Options:
+    host: str = "base"
+    port: int = 1
+    username: str = ""
+    password: str = ""
+
+def unreachable(options, context):
+    raise AdapterUnavailable(f"nobody answers at {options.host}:{options.port}")
+
+@hookimpl
+def kessel_adapters():
+    return [AdapterSpec(name="moon", schemes=("moon",), options=Options, open=unreachable)]
+"""
+
+
+class Site:
+    """A folder on the path into which plugins are installed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def install(self, name: str, source: str, *, version: str = "1.0") -> None:
+        """Make a distribution with one plugin, as an installer would leave it behind."""
+        module = f"plugin_{name}"
+        (self._directory / f"{module}.py").write_text(source)
+        info = self._directory / f"{name}_dist-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-dist\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(f"[kessel.v1]\n{name} = {module}\n")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A place for plugins of this test."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    yield Site(folder)
+    for name in [name for name in sys.modules if name.startswith("plugin_")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def unreachable(site: Site) -> None:
+    """An adapter `moon://` that never answers."""
+    site.install("moon", UNREACHABLE)
 
 
 @attrs.frozen

@@ -3,33 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-
-def install(directory: Path, name: str, source: str, *, version: str = "1.0") -> None:
-    """Make a distribution with one plugin, as an installer would leave it behind."""
-    module = f"plugin_{name}"
-    (directory / f"{module}.py").write_text(source)
-    info = directory / f"{name}_dist-{version}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-dist\nVersion: {version}\n")
-    (info / "entry_points.txt").write_text(f"[kessel.v1]\n{name} = {module}\n")
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder on the path into which plugins are installed."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(str(folder))
-    yield folder
-    for name in [name for name in sys.modules if name.startswith("plugin_")]:
-        del sys.modules[name]
-
+from kessel_core.cli import app
 
 BROKEN = {
     "import": "import no_such_library\n",
@@ -56,19 +34,19 @@ def kessel_cli(group):
 
 @pytest.mark.parametrize("command", ["--help", "plugins"])
 def test_any_number_of_broken_plugins_leaves_help_and_plugins_working(
-    kessel: Any, site: Path, command: str
+    kessel: Any, site: Any, command: str
 ) -> None:
     """D4: and the guilty distribution is named."""
     for name, source in BROKEN.items():
-        install(site, name, source)
+        site.install(name, source)
     done = kessel.ok(command)
     said = done.out + done.err
     for name in ("import", "exit", "syntax", "async"):
         assert f"{name}-dist" in said, name
 
 
-def test_plugins_says_what_is_wrong_in_json(kessel: Any, site: Path) -> None:
-    install(site, "import", BROKEN["import"])
+def test_plugins_says_what_is_wrong_in_json(kessel: Any, site: Any) -> None:
+    site.install("import", BROKEN["import"])
     report = {status["name"]: status for status in kessel.ok("plugins", "--json").json}
     assert report["import"]["status"] == "failed"
     assert "no_such_library" in report["import"]["why"]
@@ -76,31 +54,31 @@ def test_plugins_says_what_is_wrong_in_json(kessel: Any, site: Path) -> None:
     assert report["sqlite"]["status"] == "active"
 
 
-def test_disabled_plugin_is_not_imported(kessel: Any, site: Path) -> None:
-    install(site, "exit", BROKEN["exit"])
+def test_disabled_plugin_is_not_imported(kessel: Any, site: Any) -> None:
+    site.install("exit", BROKEN["exit"])
     kessel.write("kessel.toml", '[kessel.plugins]\ndisabled = ["exit"]\n')
     report = {status["name"]: status for status in kessel.ok("plugins", "--json").json}
     assert report["exit"]["status"] == "disabled"
     assert "plugin_exit" not in sys.modules
 
 
-def test_check_passes_when_everything_that_is_named_is_usable(kessel: Any, site: Path) -> None:
-    install(site, "import", BROKEN["import"])
+def test_check_passes_when_everything_that_is_named_is_usable(kessel: Any, site: Any) -> None:
+    site.install("import", BROKEN["import"])
     kessel.ok("plugins", "--check")
     kessel.ok("plugins", "--check", "sqlite")
 
 
 @pytest.mark.parametrize("name", ["import", "no-such-plugin"])
-def test_check_exits_with_3_when_a_named_plugin_is_not_usable(kessel: Any, site: Path, name: str) -> None:
+def test_check_exits_with_3_when_a_named_plugin_is_not_usable(kessel: Any, site: Any, name: str) -> None:
     """D12."""
-    install(site, "import", BROKEN["import"])
+    site.install("import", BROKEN["import"])
     done = kessel("plugins", "--check", name)
     assert done.code == 3
     assert name in done.err
 
 
-def test_check_exits_with_3_when_the_configuration_names_what_is_not_usable(kessel: Any, site: Path) -> None:
-    install(site, "import", BROKEN["import"])
+def test_check_exits_with_3_when_the_configuration_names_what_is_not_usable(kessel: Any, site: Any) -> None:
+    site.install("import", BROKEN["import"])
     kessel.write("kessel.toml", '[kessel.plugins]\nrequired = ["import"]\n')
     assert kessel("plugins", "--check").code == 3
     kessel.write("kessel.toml", '[kessel]\nadapter = "carrier-pigeon://loft"\n')
@@ -109,8 +87,8 @@ def test_check_exits_with_3_when_the_configuration_names_what_is_not_usable(kess
     assert kessel("plugins", "--check").code == 3
 
 
-def test_required_plugin_that_is_broken_stops_other_commands_with_3(kessel: Any, site: Path) -> None:
-    install(site, "import", BROKEN["import"])
+def test_required_plugin_that_is_broken_stops_other_commands_with_3(kessel: Any, site: Any) -> None:
+    site.install("import", BROKEN["import"])
     kessel.write("kessel.toml", '[kessel.plugins]\nrequired = ["import"]\n')
     done = kessel("stats")
     assert done.code == 3
@@ -118,40 +96,60 @@ def test_required_plugin_that_is_broken_stops_other_commands_with_3(kessel: Any,
     kessel.ok("plugins")
 
 
-def test_requirements_are_lines_for_pip(kessel: Any, site: Path) -> None:
-    install(site, "extra", "")
+def test_requirements_are_lines_for_pip(kessel: Any, site: Any) -> None:
+    site.install("extra", "")
     assert "extra-dist==1.0" in kessel.ok("plugins", "--requirements").out.splitlines()
 
 
-def test_missing_adapter_says_what_to_install(kessel: Any) -> None:
+def test_adapter_whose_plugin_is_not_usable_is_exit_code_3(kessel: Any) -> None:
+    """D4: what the configuration names must be active."""
     kessel.write("kessel.toml", '[kessel.plugins]\ndisabled = ["sqlite"]\n')
     done = kessel("stats")
-    assert done.code in (2, 3)
-    assert "sqlite" in done.err
+    assert done.code == 3
+    assert "kessel-sqlite" in done.err
+    assert "disabled" in done.err
 
 
-def test_command_of_a_plugin_is_listed_and_runs(kessel: Any, site: Path) -> None:
-    install(site, "greeter", COMMAND)
+def test_adapter_that_is_not_installed_says_what_to_install(
+    kessel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kessel.write("kessel.toml", '[kessel]\nadapter = "cellar://x"\n[kessel.plugins]\ndisabled = ["sqlite"]\n')
+    monkeypatch.setitem(app.KNOWN_SCHEMES, "cellar", "kessel-cellar")
+    done = kessel("stats")
+    assert done.code == 2
+    assert "kessel.toml: adapter: no plugin opens 'cellar://'; run: pip install kessel-cellar" in done.err
+
+
+def test_misspelt_adapter_gets_the_nearest_name_and_the_broken_plugins(kessel: Any, site: Any) -> None:
+    site.install("import", BROKEN["import"])
+    done = kessel("stats", "--adapter", "sqlit:///x.db")
+    assert done.code == 2
+    assert "--adapter: no plugin opens 'sqlit://'; did you mean 'sqlite'?" in done.err
+    assert "not usable now: import" in done.err
+    assert "did you mean 'sqlite'?" in kessel("stats", "--adapter", "sqlit").err
+
+
+def test_command_of_a_plugin_is_listed_and_runs(kessel: Any, site: Any) -> None:
+    site.install("greeter", COMMAND)
     assert "Say hello." in kessel.ok("--help").out
     assert kessel.ok("greet").out == "hello\n"
 
 
-def test_plugin_that_fails_to_add_its_commands_is_warned_of(kessel: Any, site: Path) -> None:
-    install(
-        site,
+def test_plugin_that_fails_to_add_its_commands_is_warned_of(kessel: Any, site: Any) -> None:
+    site.install(
         "bad",
         "from kessel_core.hookspecs import hookimpl\n@hookimpl\ndef kessel_cli(group): raise SystemExit(9)\n",
     )
-    install(site, "greeter", COMMAND)
+    site.install("greeter", COMMAND)
     done = kessel.ok("--help")
     assert "'bad' cannot add its commands" in done.err
     assert "Say hello." in done.out
 
 
-def test_plugin_cannot_take_the_name_of_a_command(kessel: Any, site: Path) -> None:
-    install(site, "thief", COMMAND.replace('"greet"', '"worker"'))
-    install(site, "copy", COMMAND)
-    install(site, "greeter", COMMAND)
+def test_plugin_cannot_take_the_name_of_a_command(kessel: Any, site: Any) -> None:
+    site.install("thief", COMMAND.replace('"greet"', '"worker"'))
+    site.install("copy", COMMAND)
+    site.install("greeter", COMMAND)
     done = kessel.ok("--help")
     assert "'worker' that kessel itself has" in done.err
     assert "'greet' that plugin 'copy' has" in done.err
@@ -165,8 +163,8 @@ def test_adapters_are_listed_with_their_options(kessel: Any) -> None:
     assert "sqlite://" in kessel.ok("adapters").out
 
 
-def test_hooks_are_listed_with_who_implements_them(kessel: Any, site: Path) -> None:
-    install(site, "greeter", COMMAND)
+def test_hooks_are_listed_with_who_implements_them(kessel: Any, site: Any) -> None:
+    site.install("greeter", COMMAND)
     hooks = {hook["hook"]: hook for hook in kessel.ok("hooks", "--json").json}
     assert "greeter" in hooks["kessel_cli"]["plugins"]
     assert "sqlite" in hooks["kessel_adapters"]["plugins"]
@@ -194,13 +192,15 @@ def test_doctor_finds_nothing_wrong_with_a_fresh_start(kessel: Any) -> None:
     ("text", "subject"),
     [
         ("[kessel.worker]\nslot = 1\n", "configuration"),
-        ('[kessel]\nadapter = "beanstalk://127.0.0.1:1"\n', "127.0.0.1"),
+        ('[kessel]\nadapter = "moon://base"\n', "nobody answers"),
         ('[kessel]\nadapter = "carrier-pigeon://loft"\n', "carrier-pigeon"),
         ('[kessel.plugins]\nrequired = ["no-such-plugin"]\n', "no-such-plugin"),
         ('[kessel.handlers]\nx = "no_such_module:f"\n', "no_such_module"),
     ],
 )
-def test_doctor_reports_what_is_wrong_with_exit_code_1(kessel: Any, text: str, subject: str) -> None:
+def test_doctor_reports_what_is_wrong_with_exit_code_1(
+    kessel: Any, unreachable: None, text: str, subject: str
+) -> None:
     kessel.write("kessel.toml", text)
     done = kessel("doctor", "--json")
     assert done.code == 1
