@@ -113,7 +113,7 @@ def _section(section: type, prefix: str) -> list[str]:
     below: list[str] = []
     for field in attrs.fields(section):
         if "check" not in field.metadata:
-            inner = field.default.factory  # type: ignore[union-attr]  # sections are made by a factory
+            inner = field.default.factory  # sections are made by a factory
             below += _section(inner, f"{prefix}{field.name}.")
             continue
         path = f"{prefix}{field.name}"

@@ -1,0 +1,154 @@
+"""The supervisor in this very process: what it decides, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from kessel_core import supervisor as module
+from kessel_core.supervisor import Supervisor
+
+LONG = timedelta(seconds=60)
+
+CHILD = """
+import os, pathlib, signal, sys, time
+mode, notes = sys.argv[1], pathlib.Path(sys.argv[2])
+if mode.startswith("exit-"):
+    sys.exit(int(mode.removeprefix("exit-")))
+if mode == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+elif mode == "second":
+    left = ["once"]
+    signal.signal(signal.SIGTERM, lambda *_: left.pop() if left else sys.exit(0))
+with open(notes, "a") as file:
+    file.write(f"{os.getpid()}\\n")
+while True:
+    time.sleep(0.05)
+"""
+
+
+class Stage:
+    """A supervisor about to run here, and a thread that watches and acts meanwhile."""
+
+    def __init__(self, folder: Path) -> None:
+        self.notes = folder / "notes"
+
+    def run(
+        self, mode: str, act: Callable[[list[int]], None] | None, *, starts: int = 2, grace: timedelta = LONG
+    ) -> int:
+        """Run two workers of that mode; `act` is called once so many have started, with their pids."""
+        command = [sys.executable, "-c", CHILD, mode, str(self.notes)]
+        thread = threading.Thread(target=self._watch, args=(act, starts), daemon=True)
+        thread.start()
+        code = Supervisor(command, 2, grace=grace).run()
+        thread.join(LONG.total_seconds())
+        return code
+
+    def _watch(self, act: Callable[[list[int]], None] | None, starts: int) -> None:
+        if act is not None:
+            self.wait(starts)
+            act(self.pids())
+
+    def pids(self) -> list[int]:
+        return [int(line) for line in self.notes.read_text().split()] if self.notes.exists() else []
+
+    def wait(self, starts: int) -> None:
+        end = time.monotonic() + LONG.total_seconds()
+        while len(self.pids()) < starts and time.monotonic() < end:
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+@contextmanager
+def handlers_restored() -> Iterator[None]:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)]
+    yield
+    after = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)]
+    assert after == before
+
+
+def stop(_: list[int]) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_stop_ends_all_workers_and_restores_the_signals(stage: Stage) -> None:
+    with handlers_restored():
+        assert stage.run("willing", stop) == 0
+    for pid in stage.pids():
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_second_signal_is_handed_on(stage: Stage) -> None:
+    def twice(pids: list[int]) -> None:
+        stop(pids)
+        time.sleep(0.3)
+        stop(pids)
+
+    assert stage.run("second", twice) == 0
+
+
+def test_death_is_logged_with_how_and_when_the_next_one_comes(
+    stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
+
+    def kill_one(pids: list[int]) -> None:
+        os.kill(pids[0], signal.SIGKILL)
+        stage.wait(3)
+        stop(pids)
+
+    with caplog.at_level(logging.INFO, "kessel.supervisor"):
+        assert stage.run("willing", kill_one) == 0
+    [died] = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert vars(died)["how"] == "SIGKILL"
+
+
+def test_pause_grows_while_workers_die_young_and_starts_anew_after_a_healthy_life(
+    stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.05)
+    seats = module._Seat(1, pause=0.02)
+    pauses: list[float] = []
+    keeper = Supervisor(["unused"], 1, grace=LONG)
+    keeper._seats = [seats]
+    for healthy in (False, False, False, True):
+        monkeypatch.setattr(module, "HEALTHY_SECONDS", 0.0 if healthy else 1e9)
+        seats.process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
+        seats.process.wait()
+        caplog.clear()
+        keeper._collect()
+        [record] = caplog.records
+        assert vars(record)["how"] == "exit code 7"
+        pauses.append(vars(record)["pause_seconds"])
+    assert pauses == [0.02, 0.04, 0.05, module.FIRST_PAUSE]
+
+
+@pytest.mark.parametrize("code", [2, 3])
+def test_wrong_configuration_is_not_tried_again(stage: Stage, code: int) -> None:
+    """D12: the code of the worker is the code of the supervisor."""
+    assert stage.run(f"exit-{code}", None) == code
+
+
+def test_worker_that_does_not_end_is_killed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SLACK", timedelta(milliseconds=50))
+    assert stage.run("deaf", stop, grace=timedelta(milliseconds=50)) == 1
+
+
+def test_way_of_dying_is_named_even_for_unknown_signals() -> None:
+    assert module._how(-4096) == "signal 4096"
