@@ -219,7 +219,7 @@ class Store:
             self.tick()
         queue = self.queues.get(message.queue) or self.queue(message.queue)
         self._number = number = self._number + 1
-        jobs[job_id] = job = Job(message, queue, number, now)
+        job = Job(message, queue, number, now)
         delay = message.delay
         if delay is None or delay <= now:
             heappush(queue.ready, (message.priority, number, job))
@@ -227,6 +227,8 @@ class Store:
                 self._wake(queue)
         else:
             self._delay(job, delay)
+        # Last, so that an interrupted call leaves no id behind whose job would never be delivered.
+        jobs[job_id] = job
 
     def take(self, queues: Sequence[StoreQueue]) -> Reservation | None:
         """Reserve the next ready job of some queues, without waiting."""
@@ -307,7 +309,7 @@ class Store:
 
     def _forget(self, job: Job) -> None:
         job.state = None
-        del self.jobs[job.message.id]
+        self.jobs.pop(job.message.id, None)
 
     def _keep(self, job: Job, result: bytes) -> None:
         limit = self.options.keep_results

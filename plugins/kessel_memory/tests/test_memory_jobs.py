@@ -381,3 +381,19 @@ def test_jobs_may_come_into_a_paused_queue(
     assert consumer.reserve(timedelta(seconds=4)) is None
     assert consumer.reserve(timedelta(seconds=4)) is not None
     assert adapter.stats("default").ready == 1
+
+
+def test_an_interrupted_enqueue_can_be_repeated(
+    adapter: MemoryAdapter, message: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S9, S14: the id of a job that was not stored is not taken for one that is held."""
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("kessel_memory.store.heappush", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            adapter.enqueue(message("a"))
+    adapter.enqueue(message("a"))
+    assert drained(adapter.consumer(["default"])) == ["a"]
