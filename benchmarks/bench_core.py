@@ -2,8 +2,9 @@
 
 Usage: python benchmarks/bench_core.py [--quick] [--json]
 
-Rounds take turns (floor, kessel, floor, kessel, ...), figures are medians over the rounds. The set-up is
-the one of the targets: middleware `logging` (level warning) and `expiry`, one slot, a handler that does nothing.
+Rounds take turns (floor, kessel, floor, kessel, ...), figures are medians over the rounds. The set-up
+is the one of the targets: middleware `logging` (level warning) and `expiry`, one slot, a handler that
+does nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import heapq
 import itertools
 import json
 import logging
+import multiprocessing
 import os
 import platform
 import queue
@@ -21,12 +23,14 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from importlib.metadata import version
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import attrs
@@ -194,31 +198,52 @@ def job_latencies(manager: JobManager, counter: Counter, jobs: int) -> list[floa
 # --- figures ------------------------------------------------------------------------------------
 
 
+def serve(pipe: Connection, jobs: int, many: int, kind: str) -> None:
+    """Measure whenever the parent asks, in a process with one queue of its own.
+
+    A process each, because a million objects of one queue would cost the others their share of
+    garbage collection.
+    """
+    logging.getLogger("kessel").setLevel(logging.WARNING)
+    with application() as (manager, counter):
+        if kind != "alone":
+            fill(manager, many, delayed=kind == "delayed")
+        pipe.send("ready")
+        while pipe.recv():
+            pipe.send((request_all(manager, jobs), drain_all(manager, counter, jobs)))
+
+
 def throughput(rounds: int, jobs: int, many: int) -> list[Figure]:
     """Measure requests and drained jobs, in an empty queue and with `many` others in it."""
     kinds = ("alone", "waiting", "delayed")
+    context = multiprocessing.get_context("spawn")
+    pipes: dict[str, Connection] = {}
+    children = []
+    for kind in kinds:
+        pipes[kind], theirs = context.Pipe()
+        child = context.Process(target=serve, args=(theirs, jobs, many, kind), daemon=True)
+        child.start()
+        children.append(child)
+    for pipe in pipes.values():
+        pipe.recv()
     pushes, pops = [], []
     requests: dict[str, list[float]] = {kind: [] for kind in kinds}
     drains: dict[str, list[float]] = {kind: [] for kind in kinds}
-    with application() as alone, application() as waiting, application() as delayed:
-        fill(waiting[0], many, delayed=False)
-        fill(delayed[0], many, delayed=True)
-        # Full collections over millions of old objects belong to whoever keeps them, not to a job.
-        gc.collect()
-        gc.freeze()
-        for number in range(rounds + 1):
-            push, pop = heap_floor(jobs)
-            measured = {}
-            for kind, (manager, counter) in zip(kinds, (alone, waiting, delayed), strict=True):
-                measured[kind] = (request_all(manager, jobs), drain_all(manager, counter, jobs))
-            if number == 0:
-                continue  # warms up
-            pushes.append(push)
-            pops.append(pop)
-            for kind, (asked, drained) in measured.items():
+    for number in range(rounds + 1):
+        push, pop = heap_floor(jobs)
+        for kind, pipe in pipes.items():
+            pipe.send(True)
+            asked, drained = pipe.recv()
+            if number:  # the first round warms up
                 requests[kind].append(asked)
                 drains[kind].append(drained)
-        gc.unfreeze()
+        if number:
+            pushes.append(push)
+            pops.append(pop)
+    for pipe in pipes.values():
+        pipe.send(False)
+    for child in children:
+        child.join(30)
     put, pull = (statistics.median(side) * US for side in (pushes, pops))
     ask = {kind: statistics.median(values) * US for kind, values in requests.items()}
     drain = {kind: statistics.median(values) * US for kind, values in drains.items()}
@@ -284,9 +309,10 @@ def latency(rounds: int, jobs: int) -> list[Figure]:
         return statistics.median(statistics.quantiles(one, n=100)[percent - 1] for one in found) * MS
 
     bare = "bare queue, two threads"
+    what = "request to handler"
     return [
         Figure(
-            what="request to handler, p50",
+            what=f"{what}, p50",
             unit="ms",
             floor=at(50, floors),
             kessel=at(50, ours),
@@ -295,7 +321,7 @@ def latency(rounds: int, jobs: int) -> list[Figure]:
             target_is="under 0.2 ms",
         ),
         Figure(
-            what="request to handler, p99",
+            what=f"{what}, p99",
             unit="ms",
             floor=at(99, floors),
             kessel=at(99, ours),
@@ -356,52 +382,69 @@ def start_up(rounds: int) -> list[Figure]:
     ]
 
 
+#: A worker on the in-memory queue has to live in the process that requests.
+WORKER = """
+import logging, threading
+from kessel_core import JobManager
+logging.getLogger("kessel").setLevel(logging.WARNING)
+with JobManager("memory://", handlers={"noop": print}) as manager:
+    manager.start(slots=1)
+    threading.Event().wait()
+"""
+
+
 def idle(seconds: float) -> list[Figure]:
-    """Measure memory and processor time of an idle worker process."""
+    """Measure memory and processor time of idle worker processes."""
     kessel = str(Path(sys.executable).with_name("kessel"))
-    programs = [
-        [sys.executable, "-c", "import time; time.sleep(600)"],
-        [kessel, "worker", "--adapter", "memory://", "--slots", "1", "--log-level", "warning"],
-    ]
-    found = []
-    for command in programs:
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=child_environment()
-        )
-        try:
-            time.sleep(1.5)  # to start
-            if process.poll() is not None:
-                assert process.stderr is not None
-                raise SystemExit(f"{command[:2]} ended: {process.stderr.read().decode()}")
-            before = processor_seconds(process.pid)
-            time.sleep(seconds)
-            used = (processor_seconds(process.pid) - before) / seconds * 100
-            found.append((resident_megabytes(process.pid), used))
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=30)
-    (floor_memory, floor_used), (memory, used) = found
+    command = [kessel, "worker", "--adapter", "sqlite:///idle.db", "--slots", "1", "--log-level", "warning"]
+    asleep = observed([sys.executable, "-c", "import time; time.sleep(600)"], seconds)
+    workers = {
+        "idle worker (memory)": observed([sys.executable, "-c", WORKER], seconds),
+        "idle kessel worker (sqlite)": observed(command, seconds),
+    }
     bare = "bare interpreter, asleep"
-    return [
-        Figure(
-            what="idle worker, resident memory",
+    figures = []
+    for what, (memory, used) in workers.items():
+        size = Figure(
+            what=f"{what}, resident memory",
             unit="MB",
-            floor=floor_memory,
+            floor=asleep[0],
             kessel=memory,
             floor_is=bare,
             target=32,
             target_is="under 32 MB",
-        ),
-        Figure(
-            what="idle worker, of one core",
+        )
+        time_used = Figure(
+            what=f"{what}, of one core",
             unit="%",
-            floor=floor_used,
+            floor=asleep[1],
             kessel=used,
             floor_is=bare,
             target=1,
             target_is="under 1 %",
-        ),
-    ]
+        )
+        figures += [size, time_used]
+    return figures
+
+
+def observed(command: list[str], seconds: float) -> tuple[float, float]:
+    """Run a program that idles; return its resident megabytes and the percentage of a core it uses."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, env=child_environment()
+        )
+        try:
+            time.sleep(2)  # to start
+            if process.poll() is not None:
+                output.seek(0)
+                raise SystemExit(f"{command[0]} ended: {output.read().decode()}")
+            before = processor_seconds(process.pid)
+            time.sleep(seconds)
+            used = (processor_seconds(process.pid) - before) / seconds * 100
+            return resident_megabytes(process.pid), used
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=30)
 
 
 def processor_seconds(pid: int) -> float:
@@ -442,9 +485,8 @@ def show(figures: list[Figure]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        title=f"kessel-core {version('kessel-core')}, CPython {platform.python_version()}, {os.cpu_count()} cores"
-    )
+    core, python = version("kessel-core"), platform.python_version()
+    table = Table(title=f"kessel-core {core}, CPython {python}, {os.cpu_count()} cores")
     table.add_column("what")
     for title in ("floor", "kessel", "ratio", ""):
         table.add_column(title, justify="right")
