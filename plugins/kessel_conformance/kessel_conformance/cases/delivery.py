@@ -1,0 +1,186 @@
+"""What every adapter does: it carries jobs, each to one holder, and loses none."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+from kessel_core.adapter import NO_PAUSE, Rollback
+from kessel_core.errors import EnqueueRejected
+
+from kessel_conformance.bench import Bench
+from kessel_conformance.catalogue import case
+
+AWKWARD = (b"", b"\0", b"\r\n", b"  blanks  ", b"\xff\xfe\x80", b"x\r\n.\r\n", b'{"type":"a"}', "päylöad".encode())
+
+
+@case("delivery.body_untouched", "S16", "S13", why="Bodies were cut at blanks, line ends and NUL, or refused when not UTF-8.")
+def body_untouched(bench: Bench) -> None:
+    limit = bench.capabilities.max_body_bytes or 100_000
+    bodies = [body for body in (*AWKWARD, bytes(range(256)) * 16, b"y" * min(limit, 60_000)) if len(body) <= limit]
+    consumer = bench.consumer()
+    for body in bodies:
+        bench.put(body)
+        reservation = bench.taken(consumer)
+        bench.equal(reservation.body, body, "the body")
+        bench.settle(consumer, reservation)
+
+
+@case("delivery.names_queue", "S9", why="A worker of several queues logs and counts by the reservation's queue.")
+def names_queue(bench: Bench) -> None:
+    other = bench.queue_named("other")
+    bench.put(queue=other)
+    consumer = bench.consumer(bench.queue, other)
+    reservation = bench.taken(consumer)
+    bench.equal(reservation.queue, other, "the reservation's queue")
+    bench.settle(consumer, reservation)
+
+
+@case("delivery.own_queues", "S9", why="A worker must get the jobs of its own queues, all of them, and no others.")
+def own_queues(bench: Bench) -> None:
+    a, b, c = (bench.queue_named(name) for name in "abc")
+    messages = {queue: bench.put(queue=queue) for queue in (a, b, c)}
+    both = bench.consumer(a, b)
+    got = bench.drain(both)
+    bench.equal(sorted(bench.labels(got)), sorted(bench.labels([messages[a].body, messages[b].body])), "jobs of two queues")
+    bench.gets(bench.consumer(c), messages[c], "the third queue's job")
+
+
+@case("delivery.one_holder", "S7", why="Two workers on one job do its work twice.")
+def one_holder(bench: Bench) -> None:
+    message = bench.put()
+    first, second = bench.consumer(), bench.consumer()
+    held = bench.gets(first, message, "the only job")
+    bench.nothing(second, "the job is held by another consumer")
+    bench.nothing(second, "the job is still held by another consumer")
+    bench.settle(first, held)
+
+
+@case("delivery.threads_share", "S7", "S9", why="Locks that are missing show only when several slots reserve at once.")
+def threads_share(bench: Bench) -> None:
+    expected = sorted(bench.put().body for _ in range(60))
+    seen: list[bytes] = []
+    lock = threading.Lock()
+
+    def work() -> None:
+        consumer = bench.consumer()
+        while (reservation := bench.call("reserve", lambda: consumer.reserve(NO_PAUSE))) is not None:
+            with lock:
+                seen.append(reservation.body)
+            bench.settle(consumer, reservation)
+
+    bench.side_by_side([work] * 4)
+    # A slot may have looked just while others held the last jobs; nothing may be left behind.
+    seen += bench.drain(bench.consumer())
+    bench.equal(sorted(seen), expected, "jobs delivered to four threads")
+
+
+@case("delivery.empty_at_once", "S9", why="A reserve without patience must not hold up the slot.")
+def empty_at_once(bench: Bench) -> None:
+    before = bench.now()
+    bench.nothing(bench.consumer(), "nothing was enqueued")
+    bench.check(bench.now() - before < timedelta(seconds=5), "a reserve with timeout zero waited")
+
+
+@case("delivery.timeout_ends", "S9", why="A slot that waits for ever cannot be stopped.", waits=True)
+def timeout_ends(bench: Bench) -> None:
+    before = bench.now()
+    wait = timedelta(milliseconds=300)
+    bench.check(bench.reserve(bench.consumer(), wait) is None, "a job came from an empty queue")
+    late = bench.now() - before - wait
+    bench.check(late < bench.slack + timedelta(seconds=2), f"reserve came back {late.total_seconds():.1f} s after its timeout")
+
+
+@case("delivery.attempts_count", "S10", needs=("attempts",), why="A count that is off gives a job too many tries, or too few.")
+def attempts_count(bench: Bench) -> None:
+    message = bench.put()
+    consumer = bench.consumer()
+    for number in (1, 2, 3):
+        reservation = bench.gets(consumer, message, "the job after its rollback")
+        exact = bench.call("attempt", lambda held=reservation: consumer.attempt(held))  # type: ignore[misc]
+        bench.equal(exact, number, "attempt()")
+        bench.check(1 <= reservation.attempt <= number, f"reservation.attempt is {reservation.attempt} at delivery {number}")
+        bench.settle(consumer, reservation, Rollback())
+
+
+@case("enqueue.many_in_order", "S14", "S6", why="A batch that is stored in another order, or in part, breaks its producer.")
+def many_in_order(bench: Bench) -> None:
+    messages = [bench.message() for _ in range(12)]
+    outcomes = bench.call("enqueue_many of 12", lambda: bench.adapter.enqueue_many(messages))
+    bench.equal(outcomes, [None] * 12, "outcomes")
+    bodies = bench.drain(bench.consumer())
+    expected = [message.body for message in messages]
+    if bench.capabilities.tie_break is None:
+        bodies, expected = sorted(bodies), sorted(expected)
+    bench.equal(bench.labels(bodies), bench.labels(expected), "the jobs of the batch")
+
+
+@case("enqueue.equal_bodies", "S9", why="Two requests may well be equal but for their ids; both have to be done.")
+def equal_bodies(bench: Bench) -> None:
+    bench.put(b"same")
+    bench.put(b"same")
+    bench.equal(len(bench.drain(bench.consumer())), 2, "jobs delivered of two with equal bodies")
+
+
+@case("enqueue.dedupe_holds", "S14", needs=("dedupe",), why="A producer that repeats an unknown enqueue relies on it.")
+def dedupe_holds(bench: Bench) -> None:
+    message = bench.put()
+    bench.send(message, " again")
+    consumer = bench.consumer()
+    held = bench.gets(consumer, message, "the job")
+    bench.send(message, " while it is held")
+    bench.settle(consumer, held)
+    bench.nothing(consumer, "the same id was enqueued three times and is settled")
+
+
+@case("enqueue.size_limit", "S2", "S14", needs=("max_body_bytes",), why="A limit that lies turns into errors far from the producer.")
+def size_limit(bench: Bench) -> None:
+    limit = bench.capabilities.max_body_bytes
+    assert limit is not None
+    consumer = bench.consumer()
+    largest = bench.put(b"z" * limit)
+    bench.settle(consumer, bench.gets(consumer, largest, "a body of exactly the limit"))
+    over = bench.message(b"z" * (limit + 1))
+    error = bench.refused(EnqueueRejected, "enqueue one byte too many", lambda: bench.adapter.enqueue(over))
+    bench.equal((error.reason, error.job_id), ("too-large", over.id), "reason and id of the refusal")
+    around = [bench.message(), over, bench.message()]
+    outcomes = bench.call("enqueue_many with one too large", lambda: bench.adapter.enqueue_many(around))
+    bench.equal([outcome is None for outcome in outcomes], [True, False, True], "which of the batch was stored")
+    bench.check(isinstance(outcomes[1], EnqueueRejected), "the refused one must be EnqueueRejected")
+    bench.equal(len(bench.drain(consumer)), 2, "jobs stored around a refused one")
+
+
+@case("consumer.cancel_frees", "S9", why="Without it a stopping worker waits out its longest reserve.")
+def cancel_frees(bench: Bench) -> None:
+    message = bench.put()
+    consumer = bench.consumer()
+    held = bench.gets(consumer, message, "the job")
+    bench.call("cancel", consumer.cancel)
+    bench.call("cancel again", consumer.cancel)
+    bench.settle(consumer, held)
+    bench.put()
+    before = bench.now()
+    bench.check(bench.reserve(consumer, timedelta(hours=1)) is None, "a cancelled consumer reserved a job")
+    bench.check(bench.now() - before < timedelta(seconds=5), "reserve waited after cancel")
+    bench.taken(bench.consumer())
+
+
+@case("consumer.close_returns_job", "S9", why="A job that a closing consumer holds must not be lost.", waits=True)
+def close_returns_job(bench: Bench) -> None:
+    message = bench.put()
+    first = bench.consumer()
+    bench.gets(first, message, "the job")
+    bench.call("close consumer", first.close)
+    bench.call("close consumer again", first.close)
+    at_once = bench.capabilities.lease_return != "lease-end"
+    if not at_once and bench.capabilities.lease is not None:
+        bench.let_pass(bench.lease)
+    bench.let_pass(bench.slack)
+    bench.gets(bench.consumer(), message, "the job that a closed consumer held")
+
+
+@case("adapter.close_twice", "S9", why="Shutdown paths cross; the second close must be quiet.")
+def close_twice(bench: Bench) -> None:
+    other = bench.harness.open(bench.clock, bench.harness.namespace())
+    bench.call("close adapter", other.close)
+    bench.call("close adapter again", other.close)

@@ -1,0 +1,88 @@
+"""Leases: one holder for the length of a lease, and nobody settles for another (S7)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from kessel_core.adapter import COMMIT, Bury, Rollback
+from kessel_core.errors import LeaseLost
+
+from kessel_conformance.bench import MICRO, Bench
+from kessel_conformance.catalogue import case
+
+NEEDS = ("lease",)
+
+
+@case("lease.holds_and_ends", "S7", needs=NEEDS, waits=True, why="A lease that never ends loses the jobs of dead workers; one that is short runs jobs twice.")
+def holds_and_ends(bench: Bench) -> None:
+    message = bench.put()
+    first, second = bench.consumer(), bench.consumer()
+    start = bench.now()
+    held = bench.gets(first, message, "the job")
+    bench.check(held.deadline is not None, "a reservation with a lease has a deadline")
+    assert held.deadline is not None
+    latest = bench.clock.monotonic() + bench.lease.total_seconds()
+    bench.check(held.deadline <= latest + 1e-6, "the deadline lies beyond the declared lease")
+    for part in (0.3, 0.6, 0.85, 0.93):
+        bench.until(start + bench.lease * part)
+        bench.nothing(second, "the lease still holds")
+    bench.let_pass(bench.lease - (bench.now() - start) + bench.slack + MICRO)
+    again = bench.gets(second, message, "the job whose lease has ended")
+    if bench.capabilities.attempts is not None:
+        bench.equal(bench.call("attempt", lambda: second.attempt(again)), 2, "attempt() after a lease that ended", "S10")
+
+
+@case("lease.late_settle_refused", "S7", needs=NEEDS, waits=True, why="A commit after the lease removes the job under its next holder.")
+def late_settle_refused(bench: Bench) -> None:
+    message = bench.put()
+    first, second = bench.consumer(), bench.consumer()
+    held = bench.gets(first, message, "the job")
+    bench.let_pass(bench.lease + bench.slack + MICRO)
+    for settlement in (COMMIT, Rollback(), Bury("error")):
+        name = type(settlement).__name__.lower()
+        bench.refused(LeaseLost, f"{name} after the lease", lambda s=settlement: first.settle(held, s))  # type: ignore[misc]
+    bench.refused(LeaseLost, "extend after the lease", lambda: first.extend(held))
+    again = bench.gets(second, message, "the job, which nobody settled")
+    bench.refused(LeaseLost, "commit while another holds it", lambda: first.settle(held, COMMIT))
+    bench.settle(second, again)
+    bench.nothing(second, "the job was committed")
+
+
+@case("lease.fenced", "S7", needs=(*NEEDS, "fencing"), waits=True, why="A process that was stopped for a while trusts its own, wrong idea of time.")
+def fenced(bench: Bench) -> None:
+    message = bench.put()
+    first, second = bench.consumer(), bench.consumer()
+    held = bench.gets(first, message, "the job")
+    bench.let_pass(bench.lease + bench.slack + MICRO)
+    again = bench.gets(second, message, "the job whose lease has ended")
+    # As if the local check had been passed just before the process was stopped.
+    held.deadline = bench.clock.monotonic() + 3600
+    bench.refused(LeaseLost, "commit past the local check", lambda: first.settle(held, COMMIT))
+    bench.settle(second, again, Rollback())
+    bench.gets(second, message, "the job, which nobody committed")
+
+
+@case("lease.extended", "S7", needs=NEEDS, waits=True, why="Handlers run longer than a lease.")
+def extended(bench: Bench) -> None:
+    message = bench.put()
+    first, second = bench.consumer(), bench.consumer()
+    held = bench.gets(first, message, "the job")
+    before = held.deadline
+    for _ in range(3):
+        bench.let_pass(bench.lease * 0.45)
+        bench.call("extend", lambda: first.extend(held))
+        bench.nothing(second, "the lease was extended")
+    bench.check(
+        before is not None and held.deadline is not None and held.deadline > before, "extend did not move the deadline"
+    )
+    bench.settle(first, held)
+    bench.nothing(second, "the job was committed")
+
+
+@case("lease.keeps_priority", "S8", "S7", needs=(*NEEDS, "priorities"), waits=True, why="A job that comes back by its lease has its priority, too.")
+def keeps_priority(bench: Bench) -> None:
+    urgent = bench.put(priority=2)
+    bench.gets(bench.consumer(), urgent, "the urgent job")
+    bench.put(priority=50)
+    bench.let_pass(bench.lease + bench.slack + timedelta(milliseconds=1))
+    bench.equal(bench.labels(bench.drain(bench.consumer())), ["job-1", "job-2"], "order after a lease that ended")

@@ -1,0 +1,133 @@
+"""What operators use."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from kessel_core.adapter import Bury, DoctorContext, JobState
+from kessel_core.errors import UnknownJob
+
+from kessel_conformance.bench import Bench
+from kessel_conformance.catalogue import case
+
+
+@case("stats.count_states", "S9", needs=("counts",), why="Alarms are set on these numbers.")
+def count_states(bench: Bench) -> None:
+    consumer, other = bench.consumer(), bench.consumer()
+    bench.put()
+    bench.settle(consumer, bench.taken(consumer), Bury("error"))
+    bench.put()
+    bench.taken(other)
+    for _ in range(3):
+        bench.put()
+    delayed = 0
+    if bench.capabilities.delay_granularity is not None:
+        bench.put(delay=timedelta(hours=1))
+        bench.put(delay=timedelta(hours=2))
+        delayed = 2
+    found = bench.call("stats", lambda: bench.adapter.stats(bench.queue))
+    seen = (found.ready, found.delayed, found.reserved, found.buried)
+    bench.equal(seen, (3, delayed, 1, 1), "ready, delayed, reserved, buried")
+
+
+@case("stats.unknown_queue", "S9", why="A dashboard asks for queues that nobody has used yet.")
+def unknown_queue(bench: Bench) -> None:
+    found = bench.call("stats", lambda: bench.adapter.stats(bench.queue_named("never")))
+    bench.equal(found.total, 0, "jobs in a queue that does not exist")
+
+
+@case("queues.listed", "S9", why="An operator starts by asking which queues there are.")
+def queues_listed(bench: Bench) -> None:
+    for name in ("q2", "q1"):
+        bench.put(queue=bench.queue_named(name))
+    found = bench.call("queues", bench.adapter.queues)
+    bench.equal(found, sorted(found), "queues, sorted")
+    for name in ("q1", "q2"):
+        bench.check(bench.queue_named(name) in found, f"{bench.queue_named(name)} holds a job but is not listed")
+
+
+@case("purge.spares_reserved", "S9", why="A purge must empty the queue, and not pull a running job from under its worker.")
+def spares_reserved(bench: Bench) -> None:
+    consumer, other = bench.consumer(), bench.consumer()
+    bench.put()
+    bench.settle(consumer, bench.taken(consumer), Bury("error"))
+    kept = bench.put()
+    held = bench.gets(other, kept, "the job")
+    expected = 3
+    bench.put()
+    bench.put()
+    if bench.capabilities.delay_granularity is not None:
+        bench.put(delay=timedelta(hours=1))
+        expected = 4
+    bench.equal(bench.call("purge", lambda: bench.adapter.purge(bench.queue)), expected, "jobs purged")
+    bench.nothing(consumer, "the queue was purged")
+    bench.settle(other, held)
+    if bench.capabilities.counts:
+        found = bench.call("stats", lambda: bench.adapter.stats(bench.queue))
+        bench.equal(found.total, 0, "jobs left")
+
+
+@case("peek.shows_next", "S9", needs=("peek",), why="A look must not change what it looks at.")
+def peek_shows_next(bench: Bench) -> None:
+    bench.put(priority=9)
+    second = bench.put(priority=8)
+    first = second if bench.capabilities.priorities is not None else None
+    for _ in range(2):
+        seen = bench.call("peek ready", lambda: bench.adapter.peek(bench.queue, JobState.READY))
+        bench.equal(len(seen), 1, "jobs shown")
+        if first is not None:
+            bench.equal(seen[0].body, first.body, "the next job")
+        bench.equal(seen[0].state, JobState.READY, "its state")
+    bench.equal(bench.call("peek buried", lambda: bench.adapter.peek(bench.queue, JobState.BURIED)), [], "buried jobs")
+    bench.equal(len(bench.drain(bench.consumer())), 2, "jobs delivered after looking")
+
+
+@case("delete.only_waiting", "S9", needs=("delete",), why="A running job is its worker's.")
+def only_waiting(bench: Bench) -> None:
+    kept = bench.put()
+    consumer = bench.consumer()
+    held = bench.gets(consumer, kept, "the job")
+    gone = bench.put()
+    bench.refused(UnknownJob, "delete a reserved job", lambda: bench.adapter.delete(bench.queue, kept.id))
+    bench.refused(UnknownJob, "delete an unknown job", lambda: bench.adapter.delete(bench.queue, "no-such-id"))
+    bench.call("delete", lambda: bench.adapter.delete(bench.queue, gone.id))
+    bench.settle(consumer, held)
+    bench.nothing(consumer, "one job was deleted, the other committed")
+
+
+@case("pause.stops_delivery", "S9", needs=("pause",), waits=True, why="A pause that ends early sends work to what is being mended.")
+def stops_delivery(bench: Bench) -> None:
+    message = bench.put()
+    consumer = bench.consumer()
+    span = timedelta(seconds=1)
+    due = bench.now() + span
+    bench.call("pause for 1 s", lambda: bench.adapter.pause(bench.queue, span))
+    found = bench.call("stats", lambda: bench.adapter.stats(bench.queue))
+    bench.check(found.paused is not None, "stats does not tell that the queue is paused")
+    held = bench.comes_no_earlier(consumer, message, due, "from a paused queue")
+    bench.settle(consumer, held)
+    bench.call("pause for an hour", lambda: bench.adapter.pause(bench.queue, timedelta(hours=1)))
+    another = bench.put()
+    bench.nothing(consumer, "the queue is paused")
+    bench.call("resume", lambda: bench.adapter.pause(bench.queue, timedelta(0)))
+    bench.let_pass(bench.slack - bench.grain)
+    bench.gets(consumer, another, "the job after the pause was ended")
+
+
+@case("time.next_change", "S18", needs=("virtual_clock", "clock.virtual"), why="A test on a virtual clock moves the time to this moment.")
+def next_change(bench: Bench) -> None:
+    ask = lambda: bench.adapter.next_change([bench.queue])  # noqa: E731
+    bench.equal(bench.call("next_change", ask), None, "next_change of an empty queue")
+    message = bench.put(delay=timedelta(seconds=5))
+    moment = bench.call("next_change", ask)
+    bench.check(moment is not None and moment >= bench.now() + timedelta(seconds=5), "next_change lies before the delay")
+    assert moment is not None
+    bench.until(moment)
+    bench.gets(bench.consumer(), message, "the job at the time that next_change told")
+
+
+@case("doctor.raises_nothing", "S9", why="The doctor is called when things are broken.")
+def doctor_raises_nothing(bench: Bench) -> None:
+    context = DoctorContext(queues=(bench.queue,), types=frozenset({"t"}), grace=timedelta(seconds=5))
+    found = bench.call("doctor", lambda: bench.adapter.doctor(context))
+    bench.check(bool(found), "the doctor found nothing to say")

@@ -1,0 +1,167 @@
+"""Commit, rollback, bury, kick (S8)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from kessel_core.adapter import COMMIT, Bury, Rollback
+from kessel_core.errors import LeaseLost, UnknownJob
+
+from kessel_conformance.bench import Bench
+from kessel_conformance.catalogue import case
+
+
+@case("settle.commit_removes", "S8", why="A committed job that comes back does its work twice.")
+def commit_removes(bench: Bench) -> None:
+    bench.put()
+    consumer = bench.consumer()
+    bench.settle(consumer, bench.taken(consumer))
+    bench.nothing(consumer, "the job was committed")
+    if bench.harness.virtual:
+        bench.let_pass((bench.capabilities.lease or timedelta(hours=1)) * 2)
+        bench.nothing(consumer, "the job was committed, long ago")
+
+
+@case("settle.rollback_returns", "S8", "S9", why="A retry that is lost looks like a job that was done.")
+def rollback_returns(bench: Bench) -> None:
+    message = bench.put()
+    consumer = bench.consumer()
+    bench.settle(consumer, bench.gets(consumer, message, "the job"), Rollback())
+    again = bench.gets(bench.consumer(), message, "the job after its rollback")
+    bench.equal(again.queue, bench.queue, "its queue")
+
+
+@case("settle.rollback_pauses", "S8", "S11", needs=("delay_granularity",), waits=True, why="A pause that is cut short hammers what just failed.")
+def rollback_pauses(bench: Bench) -> None:
+    message = bench.put()
+    consumer = bench.consumer()
+    held = bench.gets(consumer, message, "the job")
+    due = bench.now() + timedelta(milliseconds=1400)
+    bench.settle(consumer, held, Rollback(timedelta(milliseconds=1400)))
+    bench.comes_no_earlier(consumer, message, due, "rolled back with a pause of 1.4 s")
+
+
+@case("settle.rollback_keeps_priority", "S8", needs=("priorities",), why="Client libraries reset the priority on release when none is given.")
+def rollback_keeps_priority(bench: Bench) -> None:
+    urgent = bench.put(priority=5)
+    consumer = bench.consumer()
+    held = bench.gets(consumer, urgent, "the urgent job")
+    bench.put(priority=100)
+    bench.put(priority=1)
+    bench.settle(consumer, held, Rollback())
+    order = bench.drain(consumer)
+    bench.equal(bench.labels(order), ["job-3", "job-1", "job-2"], "order after a rollback")
+
+
+@case("settle.bury_sets_aside", "S8", why="A poison job that comes back at once stops everything behind it.")
+def bury_sets_aside(bench: Bench) -> None:
+    poison = bench.put(priority=1)
+    other = bench.put(priority=9)
+    consumer = bench.consumer()
+    held = bench.taken(consumer)
+    bench.settle(consumer, held, Bury("error", "it failed"))
+    rest = other if held.body == poison.body else poison
+    bench.settle(consumer, bench.gets(consumer, rest, "the other job"))
+    if bench.harness.virtual:
+        bench.let_pass((bench.capabilities.lease or timedelta(hours=1)) * 2)
+    bench.nothing(consumer, "the job is buried")
+
+
+@case("settle.old_reservation", "S7", why="An old reservation that settles somebody else's delivery loses a job.")
+def old_reservation(bench: Bench) -> None:
+    message = bench.put()
+    first, second = bench.consumer(), bench.consumer()
+    old = bench.gets(first, message, "the job")
+    bench.settle(first, old, Rollback())
+    held = bench.gets(second, message, "the job after its rollback")
+    bench.refused(LeaseLost, "commit with the settled reservation", lambda: first.settle(old, COMMIT))
+    bench.refused(LeaseLost, "extend the settled reservation", lambda: first.extend(old))
+    bench.settle(second, held, Rollback())
+    bench.gets(second, message, "the job, which nobody committed")
+
+
+@case("settle.and_reserve", "S8", "S6", why="The usual path of a busy worker; it must be the sum of its parts.")
+def settle_and_reserve(bench: Bench) -> None:
+    one, two = bench.put(priority=1), bench.put(priority=2)
+    consumer = bench.consumer()
+    held = bench.taken(consumer)
+    rest = two if held.body == one.body else one
+    following = bench.call("commit and reserve", lambda: consumer.settle_and_reserve(held, COMMIT))
+    bench.check(following is not None and following.body == rest.body, "the next job did not come")
+    assert following is not None
+    back = bench.call("rollback and reserve", lambda: consumer.settle_and_reserve(following, Rollback()))
+    bench.check(back is not None and back.body == rest.body, "the rolled back job, ready at once, did not come")
+    assert back is not None
+    last = bench.call("bury and reserve", lambda: consumer.settle_and_reserve(back, Bury("error")))
+    bench.check(last is None, "a job came out of an empty queue")
+
+
+@case("buried.listed", "S8", needs=("buried",), why="An operator needs to see what failed, why, and which one failed first.")
+def buried_listed(bench: Bench) -> None:
+    consumer = bench.consumer()
+    sent = []
+    for number in range(3):
+        message = bench.put()
+        sent.append(message)
+        bench.settle(consumer, bench.gets(consumer, message, "the job"), Bury("bad-payload", f"failure {number}"))
+        if bench.harness.virtual:
+            bench.let_pass(timedelta(seconds=1))
+    found = bench.call("buried", lambda: bench.adapter.buried(bench.queue))
+    bench.equal(bench.labels([job.body for job in found]), bench.labels([m.body for m in sent]), "buried jobs, oldest first")
+    bench.equal([job.reason for job in found], ["bad-payload"] * 3, "their reasons")
+    bench.equal([job.message for job in found], ["failure 0", "failure 1", "failure 2"], "their messages")
+    bench.equal([str(job.state) for job in found], ["buried"] * 3, "their states")
+    some = bench.call("buried, limit 2", lambda: bench.adapter.buried(bench.queue, 2))
+    bench.equal([job.id for job in some], [job.id for job in found[:2]], "the listing with a limit")
+
+
+@case("buried.kick_returns", "S8", "S10", needs=("buried",), why="A kicked job gets its full number of tries, and runs.")
+def kick_returns(bench: Bench) -> None:
+    message = bench.put()
+    consumer = bench.consumer()
+    for _ in range(2):
+        bench.settle(consumer, bench.gets(consumer, message, "the job"), Rollback())
+    bench.settle(consumer, bench.gets(consumer, message, "the job"), Bury("error"))
+    (stored,) = bench.call("buried", lambda: bench.adapter.buried(bench.queue))
+    bench.call("kick", lambda: bench.adapter.kick(bench.queue, stored.id))
+    bench.equal(bench.call("buried", lambda: bench.adapter.buried(bench.queue)), [], "buried jobs after the kick")
+    again = bench.gets(consumer, message, "the kicked job")
+    if bench.capabilities.attempts is not None:
+        bench.equal(bench.call("attempt", lambda: consumer.attempt(again)), 1, "attempt() after a kick")
+
+
+@case("buried.kick_keeps_priority", "S8", needs=("buried", "priorities"), why="Bury takes a priority in some protocols and resets it.")
+def kick_keeps_priority(bench: Bench) -> None:
+    urgent = bench.put(priority=3)
+    consumer = bench.consumer()
+    bench.settle(consumer, bench.gets(consumer, urgent, "the urgent job"), Bury("error"))
+    bench.put(priority=50)
+    bench.put(priority=1)
+    (stored,) = bench.call("buried", lambda: bench.adapter.buried(bench.queue))
+    bench.call("kick", lambda: bench.adapter.kick(bench.queue, stored.id))
+    bench.equal(bench.labels(bench.drain(consumer)), ["job-3", "job-1", "job-2"], "order after a kick")
+
+
+@case("buried.kick_only_buried", "S8", "S4", needs=("buried", "delay_granularity"), why="Some servers kick delayed jobs when none is buried.")
+def kick_only_buried(bench: Bench) -> None:
+    waiting = bench.put(delay=timedelta(hours=1))
+    ready = bench.put()
+    for message in (waiting, ready):
+        bench.refused(UnknownJob, "kick a job that is not buried", lambda m=message: bench.adapter.kick(bench.queue, m.id))  # type: ignore[misc]
+    bench.refused(UnknownJob, "kick an unknown job", lambda: bench.adapter.kick(bench.queue, "no-such-id"))
+    consumer = bench.consumer()
+    bench.settle(consumer, bench.gets(consumer, ready, "the ready job"))
+    bench.nothing(consumer, "the other job is delayed by an hour")
+
+
+@case("buried.delete_removes", "S8", needs=("buried",), why="What cannot be mended has to go.")
+def delete_removes(bench: Bench) -> None:
+    consumer = bench.consumer()
+    for _ in range(2):
+        bench.put()
+        bench.settle(consumer, bench.taken(consumer), Bury("error"))
+    first, second = bench.call("buried", lambda: bench.adapter.buried(bench.queue))
+    bench.call("delete", lambda: bench.adapter.delete(bench.queue, first.id))
+    left = bench.call("buried", lambda: bench.adapter.buried(bench.queue))
+    bench.equal([job.id for job in left], [second.id], "buried jobs after one was deleted")
+    bench.refused(UnknownJob, "delete it again", lambda: bench.adapter.delete(bench.queue, first.id))

@@ -1,0 +1,192 @@
+"""How the suite gets hold of an adapter: what its author writes, in at most ten lines."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from kessel_core.adapter import AdapterContext, AdapterSpec, Capabilities, QueueAdapter, redacted
+from kessel_core.clock import Clock, SystemClock
+
+from kessel_conformance.stepclock import StepClock
+
+__all__ = ["Harness", "ServerMissing"]
+
+
+class ServerMissing(Exception):
+    """The server that an adapter needs cannot be had here: a skip on a laptop, an error under CI."""
+
+
+class Harness:
+    """Opens one adapter, as often as the suite wants it.
+
+    Subclass it to bring a server (`start`, `stop`, `restart`), to open in another way (`open`),
+    or to clean up (`purge`).
+
+    Args:
+        spec: What the plugin's `kessel_adapters` hook returns; None finds it by the URL's scheme
+            among the installed plugins.
+        url: Address. `{namespace}` becomes a name that is new for every case and example,
+            `{tmp}` a folder that lives as long as the run, other braces come from `values`.
+        options: Options by name, instead of a URL or on top of it; texts may hold braces, too.
+        expected_failures: Case id -> reason with a link. Such a case must really fail.
+        tolerance: Scheduling noise that is granted on a real clock, beyond what is declared.
+        real_clock: Do not use a virtual clock, even if the adapter takes one.
+        version: Of the server, for the report.
+
+    Example:
+        >>> from kessel_conformance import Harness
+        >>> class Server(Harness):
+        ...     def start(self):
+        ...         self.values["port"] = "11300"
+        >>> harness = Server(url="foo://localhost:{port}/{namespace}")
+    """
+
+    def __init__(
+        self,
+        spec: AdapterSpec | None = None,
+        url: str | None = None,
+        *,
+        options: Mapping[str, Any] | None = None,
+        expected_failures: Mapping[str, str] | None = None,
+        tolerance: timedelta = timedelta(milliseconds=250),
+        real_clock: bool = False,
+        version: str | None = None,
+    ) -> None:
+        if spec is None and url is None and type(self).open is Harness.open:
+            raise TypeError("a harness needs a spec, a URL, or its own open(clock, namespace)")
+        self.spec = spec
+        self.url = url
+        self.options = dict(options or {})
+        self.expected_failures = dict(expected_failures or {})
+        self.tolerance = tolerance
+        self.real_clock = real_clock
+        self.version = version
+        #: What braces in the URL and the options stand for; `start` may add to it.
+        self.values: dict[str, str] = {}
+        self._numbers = itertools.count(1)
+        self._tmp: str | None = None
+        self._capabilities: Capabilities | None = None
+        self._name: str | None = None
+
+    # --- for authors to override -------------------------------------------------------------
+
+    def start(self) -> None:
+        """Bring up what the adapter needs. Called once, before anything is opened.
+
+        Raises:
+            ServerMissing: It cannot be had here.
+        """
+
+    def stop(self) -> None:
+        """Take down what `start` brought up. Called once, at the end, also after a failure."""
+
+    def restart(self) -> None:
+        """Stop the server and bring it up again with its data; a harness without it skips such cases."""
+        raise NotImplementedError
+
+    def open(self, clock: Clock, namespace: str) -> QueueAdapter:
+        """Return a newly opened adapter; the same namespace shows the same jobs, if they last."""
+        values = {**self.values, "namespace": namespace, "tmp": self.folder}
+        url = _filled(self.url, values) if self.url is not None else None
+        options = {key: _filled(value, values) for key, value in self.options.items()}
+        context = AdapterContext(clock=clock)
+        if self.spec is None:
+            from kessel_core.plugins import build_plugins
+
+            return build_plugins().adapter_for(url, options, context=context)
+        from kessel_core.structuring import structure_options
+
+        given = dict(self.spec.from_url(urlsplit(url))) if url is not None else {}
+        origin = redacted(url) if url is not None else "options"
+        return self.spec.open(structure_options(self.spec.options, {**given, **options}, origin), context)
+
+    def purge(self, namespace: str) -> None:
+        """Remove what a case left behind. The suite has already emptied its queues."""
+
+    # --- for the suite -----------------------------------------------------------------------
+
+    @property
+    def folder(self) -> str:
+        """A temporary folder, made when it is first asked for."""
+        if self._tmp is None:
+            self._tmp = tempfile.mkdtemp(prefix="kessel-conformance-")
+        return self._tmp
+
+    def up(self) -> None:
+        """Start, and learn what the adapter declares."""
+        self.start()
+        try:
+            self._probe()
+        except BaseException:
+            self.down()
+            raise
+
+    def down(self) -> None:
+        """Stop, and remove the temporary folder."""
+        try:
+            self.stop()
+        finally:
+            if self._tmp is not None:
+                shutil.rmtree(self._tmp, ignore_errors=True)
+                self._tmp = None
+
+    def _probe(self) -> None:
+        # An adapter may take a virtual clock only when it is given one, so that is tried first;
+        # nothing but its declaration is read.
+        if not self.real_clock:
+            adapter = self.open(StepClock(), self.namespace())
+            try:
+                self._capabilities, self._name = adapter.capabilities, adapter.name
+            finally:
+                adapter.close()
+            if self._capabilities.virtual_clock:
+                return
+        adapter = self.open(SystemClock(), self.namespace())
+        try:
+            self._capabilities, self._name = adapter.capabilities, adapter.name
+        finally:
+            adapter.close()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the adapter declares; known once the harness is up."""
+        assert self._capabilities is not None, "the harness is not up"
+        return self._capabilities
+
+    @property
+    def adapter_name(self) -> str:
+        """The adapter's name; known once the harness is up."""
+        return self._name or "?"
+
+    @property
+    def virtual(self) -> bool:
+        """Whether cases run on a virtual clock."""
+        return self.capabilities.virtual_clock and not self.real_clock
+
+    @property
+    def can_restart(self) -> bool:
+        """Whether `restart` is there."""
+        return type(self).restart is not Harness.restart
+
+    def clock(self) -> Clock:
+        """Return a clock for one case."""
+        return StepClock() if self.virtual else SystemClock()
+
+    def namespace(self) -> str:
+        """Return a name that was not used before, also not by another process or an earlier run."""
+        return f"kc{os.urandom(4).hex()}x{next(self._numbers)}"
+
+
+def _filled(value: Any, values: Mapping[str, str]) -> Any:
+    if not isinstance(value, str):
+        return value
+    for key, text in values.items():
+        value = value.replace("{" + key + "}", text)
+    return value

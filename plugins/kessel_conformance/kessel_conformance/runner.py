@@ -1,0 +1,201 @@
+"""Runs cases against a harness; knows nothing of pytest."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from enum import StrEnum
+from typing import Final
+
+import attrs
+
+from kessel_conformance.bench import Bench
+from kessel_conformance.catalogue import Case, cases, known_version, missing_need
+from kessel_conformance.harness import Harness, ServerMissing
+from kessel_conformance.history import Violation
+
+__all__ = ["BUDGETS", "Budget", "Outcome", "Run", "Settings", "Verdict", "run_case", "run_suite"]
+
+
+@attrs.frozen(kw_only=True)
+class Budget:
+    """How much is generated."""
+
+    #: Examples and steps of the state machine on a virtual clock.
+    examples: int
+    steps: int
+    #: Plans that run in lock-step on a real clock, rounds a plan, and how often that is repeated.
+    queues: int
+    rounds: int
+    batches: int
+
+
+BUDGETS: Final[Mapping[str, Budget]] = {
+    "quick": Budget(examples=60, steps=30, queues=48, rounds=12, batches=1),
+    "ci": Budget(examples=400, steps=40, queues=64, rounds=16, batches=4),
+    "thorough": Budget(examples=2500, steps=60, queues=96, rounds=24, batches=12),
+}
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What the person who runs the suite chooses."""
+
+    budget: str = "quick"
+    #: Pins the catalogue: newer cases cannot fail the build.
+    suite: str | None = None
+    seed: int = 0
+    #: Let Hypothesis shorten a failing plan.
+    shrink: bool = True
+
+    @property
+    def amounts(self) -> Budget:
+        """The budget's numbers."""
+        return BUDGETS[self.budget]
+
+
+class Verdict(StrEnum):
+    """How a case ended."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    #: Listed as an expected failure, and failed.
+    XFAIL = "expected failure"
+    SKIP = "skip"
+    #: The harness or the server failed, not the adapter.
+    ERROR = "error"
+    #: Failed, but is newer than the pinned suite.
+    ADVISORY = "advisory"
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """How a case ended, and what is to be told of it."""
+
+    case: Case
+    verdict: Verdict
+    reason: str = ""
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether it lets the run pass."""
+        return self.verdict not in (Verdict.FAIL, Verdict.ERROR)
+
+
+def run_case(harness: Harness, wanted: Case, settings: Settings) -> Outcome:
+    """Run one case on a harness that is up."""
+    start = time.perf_counter()
+    why_not = missing_need(wanted, harness.capabilities, virtual=harness.virtual, can_restart=harness.can_restart)
+    if why_not is not None:
+        return Outcome(case=wanted, verdict=Verdict.SKIP, reason=why_not)
+    verdict, reason = Verdict.PASS, ""
+    try:
+        with Bench(harness, wanted.clauses, settings.seed) as bench:
+            bench.settings = settings
+            wanted.run(bench)
+    except Violation as exc:
+        verdict, reason = Verdict.FAIL, str(exc)
+    except ServerMissing as exc:
+        verdict, reason = Verdict.ERROR, str(exc)
+    except Exception:
+        verdict, reason = Verdict.FAIL, traceback.format_exc()
+    expected = harness.expected_failures.get(wanted.id)
+    if expected is not None:
+        if verdict is Verdict.PASS:
+            verdict, reason = Verdict.FAIL, f"passes now, so take it off the expected failures ({expected})"
+        elif verdict is Verdict.FAIL:
+            verdict, reason = Verdict.XFAIL, expected
+    elif verdict is Verdict.FAIL and settings.suite is not None and known_version(settings.suite) < known_version(wanted.since):
+        verdict = Verdict.ADVISORY
+    return Outcome(case=wanted, verdict=verdict, reason=reason, seconds=time.perf_counter() - start)
+
+
+def check_expected_failures(expected: Mapping[str, str]) -> None:
+    """Refuse expected failures that name no case or give no reason.
+
+    Raises:
+        ValueError: With every mistake.
+    """
+    wrong = [f"{name!r} is no case" for name in expected if name not in cases()]
+    wrong += [f"{name!r} needs a reason" for name, reason in expected.items() if not reason.strip()]
+    if wrong:
+        raise ValueError("expected_failures: " + ", ".join(wrong))
+
+
+class Run:
+    """One harness under a choice of cases. Cases that wait for real time run side by side."""
+
+    def __init__(self, harness: Harness, settings: Settings, wanted: Iterable[str] | None = None) -> None:
+        check_expected_failures(harness.expected_failures)
+        self.harness = harness
+        self.settings = settings
+        self.wanted: Sequence[Case] = [cases()[name] for name in (cases() if wanted is None else wanted)]
+        self.outcomes: dict[str, Outcome] = {}
+        self.seconds = 0.0
+        self._pool: ThreadPoolExecutor | None = None
+        self._waiting: dict[str, Future[Outcome]] = {}
+        self._start = 0.0
+
+    def up(self) -> None:
+        """Start the harness.
+
+        Raises:
+            ServerMissing: As `Harness.start`.
+        """
+        self._start = time.perf_counter()
+        self.harness.up()
+        if not self.harness.virtual:
+            # A restart would disturb the others, so that case runs alone, later.
+            aside = [c for c in self.wanted if c.waits and "harness.restart" not in c.needs]
+            self._pool = ThreadPoolExecutor(max_workers=max(1, len(aside)), thread_name_prefix="kessel-case")
+            for wanted in aside:
+                self._waiting[wanted.id] = self._pool.submit(run_case, self.harness, wanted, self.settings)
+
+    def down(self) -> None:
+        """Stop the harness."""
+        for future in self._waiting.values():
+            future.cancel()
+        if self._pool is not None:
+            self._pool.shutdown()
+        self.harness.down()
+        self.seconds = time.perf_counter() - self._start
+
+    def outcome(self, case_id: str) -> Outcome:
+        """Run a case, or return how it ended."""
+        if case_id not in self.outcomes:
+            if case_id in self._waiting:
+                outcome = self._waiting[case_id].result()
+            else:
+                if "harness.restart" in cases()[case_id].needs:
+                    for future in self._waiting.values():
+                        future.exception()
+                outcome = run_case(self.harness, cases()[case_id], self.settings)
+            self.outcomes[case_id] = outcome
+        return self.outcomes[case_id]
+
+
+def run_suite(
+    harness: Harness, settings: Settings | None = None, *, told: Callable[[Outcome], None] = lambda outcome: None
+) -> Run:
+    """Run the whole catalogue and return the run with its outcomes.
+
+    Raises:
+        ServerMissing: As `Harness.start`.
+    """
+    run = Run(harness, settings or Settings())
+    run.up()
+    try:
+        for wanted in run.wanted:
+            told(run.outcome(wanted.id))
+    finally:
+        run.down()
+    return run
+
+
+def under_ci() -> bool:
+    """Whether a missing server is an error."""
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
