@@ -1,0 +1,28 @@
+"""The two ways to start the command end with its exit code."""
+
+from __future__ import annotations
+
+import runpy
+
+import pytest
+
+from kessel_core.cli import main
+
+
+def test_script_exits_with_the_code_of_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["kessel", "no-such-command"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+
+
+def test_module_exits_with_the_code_of_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["kessel", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("kessel_core.cli.__main__", run_name="__main__")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("kessel, version ")
