@@ -138,8 +138,9 @@ class SqliteAdapter(QueueAdapter):
             AdapterUnavailable: Surely not stored: the file is locked or cannot be opened.
             ValueError: `connection` has another file open.
         """
-        self._check_size(message)
-        row = self._row(message, self.host.now())
+        if len(message.body) > self.options.max_body_bytes:
+            raise self._too_large(message)
+        row = _row(message, self.host.now())
         if connection is not None:
             self._enqueue_within(connection, row)
             return
@@ -177,14 +178,14 @@ class SqliteAdapter(QueueAdapter):
             chunk.clear()
             size = 0
 
+        limit = self.options.max_body_bytes
         for index, message in enumerate(messages):
-            try:
-                self._check_size(message)
-            except EnqueueRejected as exc:
-                outcomes[index] = exc
+            length = len(message.body)
+            if length > limit:
+                outcomes[index] = self._too_large(message)
                 continue
             chunk.append(index)
-            size += len(message.body)
+            size += length
             if len(chunk) >= _CHUNK or size >= _CHUNK_BYTES:
                 store()
         store()
@@ -197,7 +198,7 @@ class SqliteAdapter(QueueAdapter):
         now: int,
         outcomes: list[AdapterError | None],
     ) -> AdapterUnavailable | None:
-        rows = [self._row(messages[index], now) for index in chunk]
+        rows = [_row(messages[index], now) for index in chunk]
 
         def insert(connection: sqlite3.Connection) -> None:
             connection.execute("BEGIN IMMEDIATE")
@@ -214,6 +215,11 @@ class SqliteAdapter(QueueAdapter):
             for index in chunk:
                 outcomes[index] = exc
             return exc
+        if self.file.shared.has_waiters:
+            self._announce(rows)
+        return None
+
+    def _announce(self, rows: Iterable[_Row]) -> None:
         ready: dict[str, int] = {}
         first_due: dict[str, int] = {}
         for _, queue, _, _, due, _, _ in rows:
@@ -225,23 +231,10 @@ class SqliteAdapter(QueueAdapter):
             self.file.shared.announce(queue, count)
         for queue, due in first_due.items():
             self.file.shared.announce(queue, 0, due)
-        return None
 
-    def _check_size(self, message: Message) -> None:
-        if len(message.body) > self.options.max_body_bytes:
-            raise EnqueueRejected(
-                message.id,
-                f"its body has {len(message.body)} bytes, the limit is {self.options.max_body_bytes}",
-                "too-large",
-            )
-
-    @staticmethod
-    def _row(message: Message, now: int) -> _Row:
-        due = None if message.delay is None else microseconds(message.delay)
-        if due is not None and due <= now:
-            due = None
-        state = schema.READY if due is None else schema.DELAYED
-        return message.id, message.queue, state, message.priority, due, now, message.body
+    def _too_large(self, message: Message) -> EnqueueRejected:
+        why = f"its body has {len(message.body)} bytes, the limit is {self.options.max_body_bytes}"
+        return EnqueueRejected(message.id, why, "too-large")
 
     # consuming side
 
@@ -407,6 +400,12 @@ class _FileSource(Source):
 
     def close(self) -> None:
         self._slot.close()
+
+
+def _row(message: Message, now: int) -> _Row:
+    if message.delay is None or (due := microseconds(message.delay)) <= now:
+        return message.id, message.queue, schema.READY, message.priority, None, now, message.body
+    return message.id, message.queue, schema.DELAYED, message.priority, due, now, message.body
 
 
 def _same_for(job_id: str, exc: EnqueueError) -> EnqueueError:

@@ -149,16 +149,14 @@ class SqliteConsumer(Consumer):
         # The monotonic clock first: the holder must take its lease for over before the others do.
         deadline = self._clock.monotonic() + self._lease_seconds
         now = self._host.now()
-        due = {"queues": self._parameter, "now": now}
+        due = (self._parameter, now)
         if connection.execute(self._overdue, due).fetchone() is not None:
             promoted = connection.execute(self._promote, due).rowcount
             if promoted >= schema.PROMOTED_AT_ONCE:
                 return None, False
         token = int.from_bytes(os.urandom(8), "big") >> 1
-        rows = connection.execute(
-            self._claim,
-            {"queues": self._parameter, "now": now, "lease_end": now + self._lease, "token": token},
-        ).fetchall()
+        values = (self._parameter, now, now + self._lease, token)
+        rows = connection.execute(self._claim, values).fetchall()
         if not rows:
             return None, True
         seq, job_id, queue, body, attempts = rows[0]

@@ -105,7 +105,7 @@ class DatabaseFile:
         while True:
             # Writers of one process line up at a lock that costs nothing, instead of all of them
             # asking the file's lock in vain.
-            if writes and not writer.acquire(timeout=self._timeout_seconds):
+            if writes and not (writer.acquire(False) or writer.acquire(timeout=self._timeout_seconds)):
                 raise AdapterUnavailable(
                     f"{self.path}: locked by this process for {self._timeout_seconds:g} s"
                 )

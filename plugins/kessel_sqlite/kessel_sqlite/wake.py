@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -17,7 +18,7 @@ __all__ = ["Shared", "Waiter", "shared"]
 _logger = logging.getLogger("kessel.sqlite")
 
 #: Seconds between two looks for the work of other processes.
-POLL_SECONDS: Final = 0.010
+POLL_SECONDS: Final = 0.013
 #: A watcher that found nobody waiting for so long ends; the next wait starts another.
 _LINGER_SECONDS: Final = 5.0
 
@@ -56,6 +57,11 @@ class Shared:
         self._watcher: threading.Thread | None = None
 
     # waiting
+
+    @property
+    def has_waiters(self) -> bool:
+        """Whether anybody waits at all."""
+        return bool(self._waiters)
 
     def join(self, queues: frozenset[str]) -> Waiter:
         """Enter the line of those that wait."""
@@ -143,13 +149,10 @@ class Shared:
                 if source is None:
                     source = connect()
                 self._look(source)
-                self._nap.wait(POLL_SECONDS)
+                time.sleep(POLL_SECONDS)
         finally:
             if source is not None:
                 source.close()
-
-    #: Never set; a wait on it is a sleep.
-    _nap: Final = threading.Event()
 
     def _look(self, source: Source) -> None:
         try:
@@ -165,7 +168,7 @@ class Shared:
             # They find out by themselves what is wrong, and say so.
             _logger.debug("the watcher could not look", exc_info=True)
             self.wake()
-            self._nap.wait(0.2)
+            time.sleep(0.2)
 
 
 class Source:

@@ -28,17 +28,17 @@ def filled() -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-VALUES = {"queues": "q1", "queue": "q1", "now": 5, "limit": 1, "lease_end": 9, "token": 1}
-MANY = {**VALUES, "queues": '["q1", "q2"]'}
+NAMES = '["q1", "q2"]'
+VALUES = {"queue": "q1", "now": 5, "limit": 1}
 
 STATEMENTS = {
-    "claim of one queue": (schema.CLAIM_ONE, VALUES),
-    "claim of many queues": (schema.CLAIM_MANY, MANY),
-    "overdue in one queue": (schema.OVERDUE_ONE, VALUES),
-    "overdue in many queues": (schema.OVERDUE_MANY, MANY),
-    "promote in one queue": (schema.PROMOTE_ONE, VALUES),
-    "promote in many queues": (schema.PROMOTE_MANY, MANY),
-    "outlook": (schema.OUTLOOK, MANY),
+    "claim of one queue": (schema.CLAIM_ONE, ("q1", 5, 9, 1)),
+    "claim of many queues": (schema.CLAIM_MANY, (NAMES, 5, 9, 1)),
+    "overdue in one queue": (schema.OVERDUE_ONE, ("q1", 5)),
+    "overdue in many queues": (schema.OVERDUE_MANY, (NAMES, 5)),
+    "promote in one queue": (schema.PROMOTE_ONE, ("q1", 5)),
+    "promote in many queues": (schema.PROMOTE_MANY, (NAMES, 5)),
+    "outlook": (schema.OUTLOOK, {"queues": NAMES, "now": 5}),
     "commit": (schema.COMMIT, (1, 1)),
     "rollback": (schema.ROLLBACK, (0, None, 1, 1)),
     "bury": (schema.BURY, ("r", "m", 1, 1, 1)),

@@ -1,0 +1,324 @@
+"""Several processes on one file, killed at random; every run prints its seed.
+
+`KESSEL_SEED` repeats a run, `KESSEL_CHAOS=1` makes it as large as the release wants it.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from kessel_sqlite.adapter import SqliteAdapter
+
+from kessel_core.adapter import COMMIT, NO_PAUSE, Message
+
+IS_LARGE = os.environ.get("KESSEL_CHAOS") == "1"
+JOBS = 20_000 if IS_LARGE else 1_500
+KILLS = 60 if IS_LARGE else 12
+
+_COMMON = """
+import os, sys
+from datetime import timedelta
+from kessel_core.adapter import AdapterContext, Commit, COMMIT, Message, Rollback
+from kessel_core.clock import SystemClock
+from kessel_sqlite.adapter import SqliteAdapter
+from kessel_sqlite.options import SqliteOptions
+options = SqliteOptions(path=sys.argv[1], lease=timedelta(seconds=1), durability="process-crash")
+adapter = SqliteAdapter(options, AdapterContext(clock=SystemClock()))
+out = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+def say(*words):
+    # One write, which a kill cannot cut in two.
+    os.write(out, (" ".join(map(str, words)) + "\\n").encode())
+"""
+
+#: Goes through its range from where an earlier, killed one got to; singles and batches in turn.
+PRODUCER = (
+    _COMMON
+    + """
+name, first, end = sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
+n = first
+while n < end:
+    size = 1 if n % 3 else min(20, end - n)
+    names = [f"{name}-{k}" for k in range(n, n + size)]
+    messages = [Message(one, "q", one.encode(), k % 3) for k, one in enumerate(names)]
+    say("try", *names)
+    if size == 1:
+        adapter.enqueue(messages[0])
+    else:
+        assert not any(adapter.enqueue_many(messages))
+    say("ok", *names)
+    n += size
+"""
+)
+
+WORKER = (
+    _COMMON
+    + """
+consumer = adapter.consumer(["q"])
+turn = 0
+while True:
+    taken = consumer.reserve(timedelta(seconds=30))
+    while taken is not None:
+        turn += 1
+        assert taken.body.decode() == taken.id
+        say("start", taken.id, taken.attempt)
+        if turn % 7 == 0:
+            consumer.settle(taken, Rollback(timedelta(milliseconds=turn % 50)))
+            say("rollback", taken.id)
+            break
+        say("committing", taken.id)
+        if turn % 2:
+            consumer.settle(taken, COMMIT)
+            say("done", taken.id)
+            break
+        held, taken = taken, consumer.settle_and_reserve(taken, COMMIT)
+        say("done", held.id)
+"""
+)
+
+
+@pytest.fixture
+def seed() -> int:
+    """A seed that is printed, so that a failure can be repeated."""
+    number = int(os.environ.get("KESSEL_SEED") or random.SystemRandom().randrange(10**6))
+    print(f"KESSEL_SEED={number}")
+    return number
+
+
+class Zoo:
+    """Starts programs, and ends whatever it started."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.logs: list[Path] = []
+        self.running: dict[subprocess.Popen[bytes], tuple[str, ...]] = {}
+
+    def start(self, code: str, *arguments: object) -> subprocess.Popen[bytes]:
+        log = self.path.with_name(f"log-{len(self.logs)}")
+        self.logs.append(log)
+        words = [sys.executable, "-c", code, str(self.path), str(log), *map(str, arguments)]
+        process = subprocess.Popen(words, stderr=subprocess.PIPE)
+        self.running[process] = (code, *map(str, arguments))
+        return process
+
+    def end(self, process: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> None:
+        process.send_signal(number)
+        process.wait(30)
+        assert process.stderr is not None
+        process.stderr.close()
+        del self.running[process]
+
+    def words(self) -> Iterator[list[str]]:
+        """Yield what they all wrote, log by log."""
+        for log in self.logs:
+            if log.exists():
+                yield from (line.split() for line in log.read_text().splitlines())
+
+
+@pytest.fixture
+def zoo(path: Path) -> Iterator[Zoo]:
+    """Where processes live, and end with the test."""
+    with ExitStack() as stack:
+        zoo = Zoo(path)
+        stack.callback(lambda: [zoo.end(process) for process in list(zoo.running)])
+        yield zoo
+
+
+def integrity(path: Path) -> str:
+    with closing(sqlite3.connect(path, timeout=10)) as connection:
+        return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
+
+
+@pytest.mark.timeout(300)
+def test_F18_F31_F35_chaos_two_producers_and_three_workers_lose_nothing(
+    zoo: Zoo, path: Path, opened: Callable[..., SqliteAdapter], seed: int
+) -> None:
+    """I1, I2, I3, I4, I8: killed at random points all along, then the history is checked."""
+    chance = random.Random(seed)
+    adapter = opened()
+    ranges = {"a": (0, JOBS // 2), "b": (JOBS // 2, JOBS)}
+    producers = {name: zoo.start(PRODUCER, name, *ends) for name, ends in ranges.items()}
+    workers = [zoo.start(WORKER) for _ in range(3)]
+
+    def acknowledged(name: str) -> int:
+        return sum(len(words) - 1 for words in zoo.words() if words[0] == "ok" and words[1][0] == name)
+
+    kills = 0
+    end = time.monotonic() + 240
+    while time.monotonic() < end:
+        time.sleep(chance.uniform(0.02, 0.25))
+        if kills < KILLS:
+            kills += 1
+            name = chance.choice(["a", "b", "w", "w"])
+            if name == "w":
+                index = chance.randrange(3)
+                zoo.end(workers[index])
+                workers[index] = zoo.start(WORKER)
+            elif producers[name].poll() is None:
+                zoo.end(producers[name])
+                # What it had not acknowledged is enqueued again; while its job is held, dedupe stores nothing.
+                first, last = ranges[name]
+                done = {w for words in zoo.words() if words[0] == "ok" for w in words[1:]}
+                while first < last and f"{name}-{first}" in done:
+                    first += 1
+                producers[name] = zoo.start(PRODUCER, name, first, last)
+            continue
+        if any(producer.poll() is None for producer in producers.values()):
+            continue
+        if adapter.stats("q").total == 0:
+            break
+    for worker in workers:
+        zoo.end(worker)
+    for producer in producers.values():
+        assert producer.stderr is not None
+        assert producer.wait(10) == 0, producer.stderr.read().decode()
+    assert adapter.stats("q").total == 0, adapter.stats("q")
+    assert integrity(path) == "ok"
+
+    history = list(zoo.words())
+    tried = {name for words in history if words[0] == "try" for name in words[1:]}
+    stored = {name for words in history if words[0] == "ok" for name in words[1:]}
+    enqueues = collections.Counter(name for words in history if words[0] == "try" for name in words[1:])
+    started = collections.Counter(words[1] for words in history if words[0] == "start")
+    committed = collections.Counter(words[1] for words in history if words[0] == "done")
+    committing = collections.Counter(words[1] for words in history if words[0] == "committing")
+    assert stored == {f"{name}-{n}" for name, ends in ranges.items() for n in range(*ends)}
+    assert set(started) <= tried, "I2: an execution without an enqueue"
+    assert stored <= set(committing), "I1: lost"
+    for name, count in committed.items():
+        # An unacknowledged enqueue that is repeated after its job was done makes a second job.
+        assert count <= enqueues[name], f"I3: {name} was done {count} times"
+    again = sum(started.values()) - len(started)
+    rolled_back = sum(words[0] == "rollback" for words in history)
+    repeated = sum(count - 1 for count in enqueues.values())
+    assert again <= rolled_back + repeated + 3 * kills, "I4: deliveries without a cause"
+
+
+@pytest.mark.timeout(120)
+def test_F35_points_after_reserve_deliver_again_and_after_commit_do_not(
+    zoo: Zoo, opened: Callable[..., SqliteAdapter]
+) -> None:
+    adapter = opened(lease=timedelta(seconds=1))
+    code = (
+        _COMMON
+        + """
+import signal
+consumer = adapter.consumer([sys.argv[3]])
+taken = consumer.reserve(timedelta(0))
+if sys.argv[3] == "reserved":
+    os.kill(os.getpid(), signal.SIGKILL)
+consumer.settle(taken, COMMIT)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    )
+    for queue in ("reserved", "committed"):
+        adapter.enqueue(Message(queue, queue, b"", 5))
+        zoo.start(code, queue).wait(30)
+    with closing(adapter.consumer(["reserved", "committed"])) as consumer:
+        again = consumer.reserve(timedelta(seconds=10))
+        assert again is not None
+        assert (again.id, again.attempt) == ("reserved", 2)
+        assert consumer.settle_and_reserve(again, COMMIT) is None
+    assert adapter.stats("committed").total == 0
+
+
+@pytest.mark.timeout(120)
+def test_F37_a_worker_stopped_past_its_lease_commits_nothing_when_it_goes_on(
+    zoo: Zoo, path: Path, opened: Callable[..., SqliteAdapter]
+) -> None:
+    adapter = opened(lease=timedelta(seconds=1))
+    adapter.enqueue(Message("a", "q", b"", 5))
+    code = (
+        _COMMON
+        + """
+from kessel_core.errors import LeaseLost
+consumer = adapter.consumer(["q"])
+taken = consumer.reserve(timedelta(0))
+say("held")
+sys.stdin.readline()
+try:
+    consumer.settle(taken, COMMIT)
+except LeaseLost:
+    say("lost")
+"""
+    )
+    read, write = os.pipe()
+    log = path.with_name("stopped")
+    process = subprocess.Popen([sys.executable, "-c", code, str(path), str(log)], stdin=read)
+    os.close(read)
+    try:
+        end = time.monotonic() + 30
+        while not log.exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGSTOP)
+        with closing(adapter.consumer(["q"])) as consumer:
+            taken = consumer.reserve(timedelta(seconds=20))
+            assert taken is not None
+            os.write(write, b"\n")
+            process.send_signal(signal.SIGCONT)
+            assert process.wait(30) == 0
+            assert log.read_text().split() == ["held", "lost"]
+            assert adapter.stats("q").reserved == 1
+            consumer.settle(taken, COMMIT)
+    finally:
+        process.kill()
+        process.wait(30)
+        os.close(write)
+
+
+@pytest.mark.timeout(60)
+def test_a_waiting_consumer_notices_a_job_of_another_process(
+    zoo: Zoo, opened: Callable[..., SqliteAdapter]
+) -> None:
+    """Without it the reserve would last its full half a minute."""
+    adapter = opened()
+    with closing(adapter.consumer(["q"])) as consumer:
+        consumer.reserve(NO_PAUSE)
+        zoo.start(PRODUCER, "a", 1, 2)
+        start = time.monotonic()
+        taken = consumer.reserve(timedelta(seconds=30))
+        assert taken is not None
+        consumer.settle(taken, COMMIT)
+    assert time.monotonic() - start < 25
+
+
+@pytest.mark.timeout(60)
+def test_a_waiting_consumer_notices_an_earlier_delayed_job_and_many_wake_for_many(
+    opened: Callable[..., SqliteAdapter],
+) -> None:
+    adapter = opened()
+    other = opened()
+    taken: list[str] = []
+
+    def consume() -> None:
+        with closing(adapter.consumer(["q"])) as consumer:
+            found = consumer.reserve(timedelta(seconds=30))
+            assert found is not None
+            taken.append(found.id or "")
+            consumer.settle(found, COMMIT)
+
+    threads = [threading.Thread(target=consume) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    now = adapter.context.clock.now()
+    start = time.monotonic()
+    other.enqueue(Message("far", "q", b"", 5, now + timedelta(hours=1)))
+    other.enqueue(Message("near", "q", b"", 5, now + timedelta(milliseconds=200)))
+    other.enqueue_many([Message(f"{n}", "q", b"", 5) for n in range(9)])
+    for thread in threads:
+        thread.join(30)
+    assert sorted(taken) == sorted([*(f"{n}" for n in range(9)), "near"])
+    assert time.monotonic() - start < 25
