@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= auto
+# An assignment of its own: a substitution that fails in front of a command would not stop that command.
+WITH_BEANSTALKD = BEANSTALKD="$$(tools/ensure_beanstalkd.sh)" && export BEANSTALKD &&
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,10 +24,7 @@ demo: $(STAMP) ## Run a few hundred example jobs and show what became of them.
 	$(BIN)/kessel demo
 
 test: $(STAMP) ## Run all tests, with coverage, and again from built wheels.
-	BEANSTALKD="$$(tools/ensure_beanstalkd.sh)" $(BIN)/python -m pytest -n $(WORKERS) \
-	    --cov --cov-report= tests plugins
-	$(BIN)/python tools/coverage_report.py
-	$(MAKE) --no-print-directory wheels
+	tools/run_tests.sh $(BIN)/python $(WORKERS)
 
 check: $(STAMP) ## Lint, types, import rules.
 	$(BIN)/ruff check .
@@ -40,14 +39,14 @@ test-all: $(STAMP) ## Run the tests on every CPython from 3.11 up, and on lowest
 	tools/test_all.sh
 
 bench: $(STAMP) ## Measure, each figure beside its floor.
-	BEANSTALKD="$$(tools/ensure_beanstalkd.sh)" tools/bench.sh $(BIN)/python
+	$(WITH_BEANSTALKD) tools/bench.sh $(BIN)/python
 
 conformance: $(STAMP) ## Run the conformance suite at the ci budget for every adapter.
-	BEANSTALKD="$$(tools/ensure_beanstalkd.sh)" $(BIN)/python -m pytest -n $(WORKERS) \
+	$(WITH_BEANSTALKD) $(BIN)/python -m pytest -n $(WORKERS) \
 	    --kessel-budget ci -k conformance plugins
 
 chaos: $(STAMP) ## Run the long fault tests.
-	BEANSTALKD="$$(tools/ensure_beanstalkd.sh)" KESSEL_CHAOS=1 $(BIN)/python -m pytest -k chaos plugins tests
+	$(WITH_BEANSTALKD) KESSEL_CHAOS=1 $(BIN)/python -m pytest -k chaos plugins tests
 
 clean: ## Remove what was built.
 	rm -rf $(VENV) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Run all tests with coverage, print it and hold it to its bounds, then test built wheels.
+# Usage: tools/run_tests.sh PYTHON [WORKERS]
+set -euo pipefail
+python=$1
+workers=${2:-auto}
+
+BEANSTALKD=$(tools/ensure_beanstalkd.sh)
+export BEANSTALKD
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+rm -f .coverage .coverage.*  # figures of an earlier run would count as of this one
+"$python" -m pytest -n "$workers" --cov --cov-report= tests plugins 2>&1 | tee "$log"
+"$python" tools/coverage_report.py
+echo
+echo "== from built wheels, in a clean environment"
+tools/test_wheels.sh "$python"
+echo
+echo "== all tests"
+tail -n 1 "$log"
