@@ -1,0 +1,262 @@
+"""The reference model: what an adapter may do, given what it was asked and when.
+
+It never asks what time it is. Each call is known to have happened between two readings of the
+clock, so that a job is surely ready, surely not, or undecided; only what is sure is held against
+the adapter. On a virtual clock both readings are equal, and nearly everything is sure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from typing import NoReturn
+
+import attrs
+
+from kessel_core.adapter import Capabilities, LeaseReturn, Message, QueueStats, TieBreak
+
+__all__ = ["Broken", "Job", "Model", "Place", "Span"]
+
+
+class Broken(Exception):
+    """The model and the adapter disagree; `clause` says about what."""
+
+    def __init__(self, clause: str, why: str) -> None:
+        self.clause = clause
+        self.why = why
+        super().__init__(why)
+
+
+@attrs.frozen
+class Span:
+    """From the earliest to the latest moment at which something happens, in seconds."""
+
+    lo: float
+    hi: float
+
+
+class Place(Enum):
+    """Where a job is; delayed and ready are one, told apart by the time."""
+
+    WAITING = "waiting"
+    RESERVED = "reserved"
+    BURIED = "buried"
+    GONE = "gone"
+
+
+@attrs.define(eq=False)
+class Job:
+    """One job as the model sees it."""
+
+    message: Message
+    label: str
+    #: Place in the order of enqueueing.
+    number: int
+    #: Priority, as far as the adapter tells priorities apart.
+    rank: int
+    #: When it becomes ready; while reserved, when its lease ends.
+    ready: Span
+    place: Place = Place.WAITING
+    #: Counts what made jobs ready; None if time did, or will.
+    turn: int | None = None
+    holder: str | None = None
+    attempts: int = 0
+    reason: str | None = None
+
+
+class Model:
+    """All jobs of one queue.
+
+    Args:
+        declared: What the adapter declares.
+        noise: Scheduling noise in seconds that is granted.
+    """
+
+    def __init__(self, declared: Capabilities, noise: float) -> None:
+        self.declared = declared
+        self.noise = noise
+        self.grain = declared.delay_granularity.total_seconds() if declared.delay_granularity else 0.0
+        self.lease = declared.lease.total_seconds() if declared.lease else None
+        self.jobs: list[Job] = []
+        self.paused = Span(0.0, 0.0)
+        self._turns = 0
+
+    # --- what is asked -----------------------------------------------------------------------
+
+    def enqueued(self, message: Message, label: str, due: float | None, at: Span) -> Job:
+        """A job was stored."""
+        low, high = self.declared.priorities or (0, 0)
+        job = Job(message, label, len(self.jobs), min(max(message.priority, low), high), at)
+        self._waits_for(job, due, at)
+        self.jobs.append(job)
+        return job
+
+    def committed(self, job: Job) -> None:
+        """The job is done."""
+        job.place, job.holder = Place.GONE, None
+
+    def rolled_back(self, job: Job, pause: float, at: Span) -> None:
+        """The job waits again."""
+        job.place, job.holder = Place.WAITING, None
+        if pause:
+            job.turn, job.ready = None, Span(at.lo + pause, at.hi + pause + self.grain + self.noise)
+        else:
+            self._waits_for(job, None, at)
+
+    def buried(self, job: Job, reason: str) -> None:
+        """The job is set aside; the latest burial is the last of the list."""
+        job.place, job.holder, job.reason = Place.BURIED, None, reason
+        self._turns += 1
+        job.turn = self._turns
+
+    def kicked(self, job: Job, at: Span) -> None:
+        """The buried job is ready again, with its attempts counted anew."""
+        job.place, job.attempts, job.reason = Place.WAITING, 0, None
+        self._waits_for(job, None, at)
+
+    def extended(self, job: Job, at: Span) -> None:
+        """The lease starts anew."""
+        job.ready = self._leased(at)
+
+    def holder_closed(self, job: Job, at: Span) -> None:
+        """The consumer that held it was closed: at once at the earliest, by its lease at the latest."""
+        if job.ready.hi <= at.lo:
+            job.place, job.holder, job.turn = Place.WAITING, None, None
+            return  # its lease had ended before: the closing changes nothing
+        latest = at.hi if self.declared.lease_return is not LeaseReturn.LEASE_END else max(job.ready.hi, at.hi)
+        job.place, job.holder, job.turn = Place.WAITING, None, None
+        job.ready = Span(min(at.lo, job.ready.lo), latest + self.noise)
+
+    def pause_set(self, span: float, at: Span) -> None:
+        """Nothing is delivered for a while; zero ends it."""
+        self.paused = Span(at.lo + span, at.hi + span + max(self.grain, 0.0) + self.noise) if span else Span(0.0, at.hi + self.noise)
+
+    def _waits_for(self, job: Job, due: float | None, at: Span) -> None:
+        if due is None or due <= at.lo:
+            self._turns += 1
+            job.turn, job.ready = self._turns, Span(at.lo, at.hi + (self.noise if due is not None else 0.0))
+        else:
+            job.turn, job.ready = None, Span(due, max(at.hi, due + self.grain) + self.noise)
+
+    def _leased(self, at: Span) -> Span:
+        if self.lease is None:
+            return Span(float("inf"), float("inf"))
+        return Span(at.lo + self.lease - self.noise, at.hi + self.lease + self.grain + self.noise)
+
+    # --- what is answered ----------------------------------------------------------------------
+
+    def _may_come(self, at: Span) -> Iterator[Job]:
+        """Jobs that must be delivered unless something goes before them."""
+        if self.paused.hi > at.lo:
+            return
+        for job in self.jobs:
+            if job.place in (Place.WAITING, Place.RESERVED) and job.ready.hi <= at.lo:
+                yield job
+
+    def nothing_came(self, at: Span) -> None:
+        """Check an empty reserve."""
+        for job in self._may_come(at):
+            since = at.lo - job.ready.hi
+            what = "its lease ended" if job.place is Place.RESERVED else "it was ready"
+            raise Broken("S9", f"{job.label} was not delivered, although {what} at least {since:.3f} s ago")
+
+    def came(self, body: bytes, holder: str, at: Span) -> Job:
+        """Check a delivery, and return which job it is."""
+        job = next((job for job in self.jobs if job.message.body == body), None)
+        if job is None:
+            raise Broken("S16", f"a body was delivered that nobody enqueued: {body!r:.80}")
+        self._may_be_delivered(job, at)
+        self._goes_first(job, at)
+        job.place, job.holder, job.turn = Place.RESERVED, holder, None
+        job.ready = self._leased(at)
+        job.attempts += 1
+        return job
+
+    def _may_be_delivered(self, job: Job, at: Span) -> None:
+        early = job.ready.lo - at.hi
+        match job.place:
+            case Place.GONE:
+                raise Broken("S8", f"{job.label} was delivered after it was settled for good")
+            case Place.BURIED:
+                raise Broken("S8", f"{job.label} was delivered although it is buried")
+            case Place.RESERVED if early > 0:
+                raise Broken("S7", f"{job.label} was delivered while {job.holder} holds it")
+            case Place.WAITING if early > 0:
+                raise Broken("S4", f"{job.label} was delivered {early:.6g} s early")
+        if self.paused.lo > at.hi:
+            raise Broken("S9", f"{job.label} was delivered although the queue is paused")
+
+    def _goes_first(self, job: Job, at: Span) -> None:
+        for other in self._may_come(at):
+            if other is job:
+                continue
+            if self.declared.priorities is not None and other.rank != job.rank:
+                if other.rank < job.rank:
+                    raise Broken(
+                        "S6",
+                        f"{job.label} (priority {job.message.priority}) was delivered before "
+                        f"{other.label} (priority {other.message.priority}), which was ready",
+                    )
+            elif self._was_before(other, job):
+                raise Broken(
+                    "S6", f"{job.label} was delivered before its equal {other.label}, against tie_break {self.declared.tie_break}"
+                )
+
+    def _was_before(self, other: Job, job: Job) -> bool:
+        match self.declared.tie_break:
+            case None:
+                return False
+            case TieBreak.ENQUEUED:
+                return other.number < job.number
+            case TieBreak.READY:
+                if other.turn is not None and job.turn is not None:
+                    return other.turn < job.turn
+                return other.ready.hi < job.ready.lo
+
+    def holds(self, job: Job, holder: str, at: Span) -> bool | None:
+        """Whether the holder's lease surely holds, surely ended, or neither (None)."""
+        if job.place is not Place.RESERVED or job.holder != holder:
+            return False
+        if at.hi < job.ready.lo:
+            return True
+        return False if at.lo >= job.ready.hi else None
+
+    def buried_jobs(self) -> list[Job]:
+        """Return buried jobs, oldest burial first."""
+        return sorted((job for job in self.jobs if job.place is Place.BURIED), key=lambda job: job.turn or 0)
+
+    def counted(self, seen: QueueStats, at: Span) -> None:
+        """Check counts: each must lie between what surely is and what may be in that state."""
+        least = dict.fromkeys(("ready", "delayed", "reserved", "buried"), 0)
+        most = dict(least)
+        for job in self.jobs:
+            states = self._states(job, at)
+            for state in states:
+                most[state] += 1
+                least[state] += len(states) == 1
+        for state, low in least.items():
+            number = getattr(seen, state)
+            if not low <= number <= most[state]:
+                expected = str(low) if low == most[state] else f"{low} to {most[state]}"
+                raise Broken("S9", f"stats counts {number} {state} jobs, expected {expected}")
+        total = sum(job.place is not Place.GONE for job in self.jobs)
+        if seen.total != total:
+            raise Broken("S9", f"stats counts {seen.total} jobs in all, expected {total}")
+
+    def _states(self, job: Job, at: Span) -> Sequence[str]:
+        match job.place:
+            case Place.GONE:
+                return ()
+            case Place.BURIED:
+                return ("buried",)
+            case Place.RESERVED:
+                if job.ready.lo > at.hi:
+                    return ("reserved",)
+                return ("ready",) if job.ready.hi <= at.lo else ("reserved", "ready")
+            case Place.WAITING:
+                if job.ready.lo > at.hi:
+                    return ("delayed",) if job.holder is None else ("reserved",)
+                if job.ready.hi <= at.lo:
+                    return ("ready",)
+                # A closed consumer's job may be kept as reserved until its lease ends.
+                return ("ready", "delayed", "reserved")

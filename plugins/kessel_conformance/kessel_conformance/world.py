@@ -1,0 +1,386 @@
+"""An adapter and the model side by side: every step is done on both and compared.
+
+Steps are total: one that does not apply now does nothing. So a plan stays valid when Hypothesis
+shortens it, and the same plan runs on any adapter.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final, NoReturn, TypeVar
+
+import attrs
+
+from kessel_core.adapter import (
+    COMMIT,
+    NO_PAUSE,
+    Bury,
+    Capabilities,
+    Consumer,
+    JobState,
+    Message,
+    QueueAdapter,
+    Reservation,
+    Rollback,
+    Settlement,
+)
+from kessel_core.clock import Clock
+from kessel_core.errors import LeaseLost, UnknownJob
+
+from kessel_conformance.history import History, Violation, shown
+from kessel_conformance.model import Broken, Job, Model, Place, Span
+
+__all__ = ["PRIORITIES", "TAILS", "Plan", "Step", "World", "random_plan"]
+
+T = TypeVar("T")
+
+#: Numbers that text order, truncation, 16 and 32 bits and signs get wrong; some of them twice likely.
+PRIORITIES: Final = (65536, 65536, 65536, 0, 1, 2, 9, 10, 100, 65535, 4294967294, 4294967295)
+#: Ends of bodies that careless code cuts or changes.
+TAILS: Final = (b"", b" ", b"\0", b"\r\n", b"\xff\xfe", b"}", b'","priority":1,"')
+
+
+@attrs.define(eq=False)
+class _Slot:
+    name: str
+    consumer: Consumer
+    held: tuple[Reservation, Job] | None = None
+    old: list[tuple[Reservation, Job]] = attrs.field(factory=list)
+
+
+Step = tuple[str, dict[str, Any]]
+#: Rounds of steps; between two rounds time passes.
+Plan = list[list[Step]]
+
+
+class World:
+    """One queue of one adapter under a plan."""
+
+    def __init__(
+        self, adapter: QueueAdapter, clock: Clock, queue: str, declared: Capabilities, noise: float, reopen: Callable[[], QueueAdapter] | None = None
+    ) -> None:
+        self.adapter = adapter
+        self.clock = clock
+        self.queue = queue
+        self.declared = declared
+        self.history = History(clock)
+        self.model = Model(declared, noise)
+        self.slots = [_Slot(name, adapter.consumer([queue])) for name in ("worker A", "worker B")]
+        self.settled: list[str] = []
+        self._reopen = reopen
+        self._ids = random.Random(queue)
+
+    # --- doing and noting ---------------------------------------------------------------------
+
+    def _broken(self, clause: str, why: str, cause: BaseException | None = None) -> NoReturn:
+        raise Violation(clause, why, self.history.text()) from cause
+
+    def _now(self) -> float:
+        return self.clock.now().timestamp()
+
+    def _timed(self, call: Callable[[], T]) -> tuple[T, Span]:
+        before = self._now()
+        answer = call()
+        return answer, Span(before, self._now())
+
+    def step(self, step: Step) -> None:
+        """Do one step on the adapter and on the model.
+
+        Raises:
+            Violation: They disagree; it shows all that was done.
+        """
+        name, arguments = step
+        try:
+            getattr(self, name)(**arguments)
+        except Broken as exc:
+            self._broken(exc.clause, exc.why, exc)
+        except Violation:
+            raise
+        except Exception as exc:
+            self.history.add(f"{name} -> {type(exc).__name__}: {exc}")
+            self._broken("S9", f"{name} raised {type(exc).__name__}: {exc}", exc)
+
+    # --- steps -------------------------------------------------------------------------------
+
+    def put(self, priority: int = 65536, delay: float | None = None, tail: bytes = b"", again: bool = False) -> None:
+        """Enqueue a new job, or a waiting one again where ids are told apart."""
+        if again and self.declared.dedupe:
+            job = next((job for job in reversed(self.model.jobs) if job.place is not Place.GONE), None)
+            if job is not None:
+                self.adapter.enqueue(job.message)
+                self.history.add(f"enqueue {job.label} again: nothing new is stored")
+                return
+        label = f"job-{len(self.model.jobs) + 1}"
+        job_id = f"{self._ids.getrandbits(48):012x}-{label}"
+        body = b'{"v":1,"id":"%s","type":"t","priority":%d,"payload":"' % (job_id.encode(), priority) + tail
+        if self.declared.delay_granularity is None:
+            delay = None
+        due = None if delay is None else self.clock.now() + timedelta(seconds=delay)
+        message = Message(job_id, self.queue, body, priority, due)
+        told = f"enqueue {label}, priority {priority}" + (f", delay {delay:g} s" if delay is not None else "")
+        _, at = self._timed(lambda: self.adapter.enqueue(message))
+        self.history.add(told)
+        self.model.enqueued(message, label, None if due is None else due.timestamp(), at)
+
+    def reserve(self, slot: int = 0) -> None:
+        """Reserve, if the slot holds nothing."""
+        worker = self.slots[slot]
+        if worker.held is not None:
+            return
+        reservation, at = self._timed(lambda: worker.consumer.reserve(NO_PAUSE))
+        self._noted(worker, reservation, at, f"{worker.name} reserves")
+
+    def _noted(self, worker: _Slot, reservation: Reservation | None, at: Span, told: str) -> None:
+        if reservation is None:
+            self.history.add(f"{told}: nothing")
+            self.model.nothing_came(at)
+            return
+        known = next((job for job in self.model.jobs if job.message.body == reservation.body), None)
+        self.history.add(f"{told}: {known.label if known else shown(reservation.body)}")
+        job = self.model.came(reservation.body, worker.name, at)
+        worker.held = (reservation, job)
+        if reservation.queue != self.queue:
+            self._broken("S9", f"the reservation names the queue {reservation.queue!r}")
+        if self.declared.attempts is not None:
+            exact = worker.consumer.attempt(reservation)
+            if exact != job.attempts:
+                self._broken("S10", f"attempt() of {job.label} is {exact}, expected {job.attempts}")
+
+    def settle(self, slot: int = 0, how: str = "commit", pause: float = 0.0, reserve: bool = False) -> None:
+        """Settle what the slot holds, and maybe reserve in the same call."""
+        worker = self.slots[slot]
+        if worker.held is None:
+            return
+        reservation, job = worker.held
+        if self.declared.delay_granularity is None:
+            pause = 0.0
+        settlement: Settlement = COMMIT
+        if how == "rollback":
+            settlement = Rollback(timedelta(seconds=pause))
+        elif how == "bury":
+            settlement = Bury("error", f"{job.label} failed")
+        told = f"{worker.name} {how}s {job.label}".replace("burys", "buries") + (f" for {pause:g} s" if pause else "")
+        worker.held = None
+        worker.old.append((reservation, job))
+        following: Reservation | None = None
+        before = self._now()
+        try:
+            if reserve:
+                following = worker.consumer.settle_and_reserve(reservation, settlement)
+            else:
+                worker.consumer.settle(reservation, settlement)
+        except LeaseLost as exc:
+            self.history.add(f"{told} -> LeaseLost")
+            if self.model.holds(job, worker.name, Span(before, self._now())) is True:
+                self._broken("S7", f"{told} was refused although its lease surely holds: {exc}", exc)
+            return
+        at = Span(before, self._now())
+        self.history.add(told)
+        if self.model.holds(job, worker.name, at) is False:
+            self._broken("S7", f"{told} was accepted although the lease had ended")
+        match settlement:
+            case Rollback():
+                self.model.rolled_back(job, pause, at)
+            case Bury(reason=reason):
+                self.model.buried(job, reason)
+            case _:
+                self.model.committed(job)
+                self.settled.append(job.label)
+        if reserve:
+            self._noted(worker, following, at, f"{worker.name} reserves with it")
+
+    def settle_old(self, slot: int = 0, how: str = "commit") -> None:
+        """Settle again with a reservation that was settled or lost before: must be refused (S7)."""
+        worker = self.slots[slot]
+        if not worker.old:
+            return
+        reservation, job = worker.old[-1]
+        if self.model.holds(job, worker.name, Span(self._now(), self._now())) is not False and worker.held is None:
+            return  # refused while it was undecided; a second try may well succeed
+        told = f"{worker.name} {how}s {job.label} with its old reservation"
+        try:
+            worker.consumer.settle(reservation, COMMIT if how == "commit" else Rollback())
+        except LeaseLost:
+            self.history.add(f"{told} -> LeaseLost")
+            return
+        self.history.add(told)
+        self._broken("S7", f"{told}, and it was accepted")
+
+    def extend(self, slot: int = 0) -> None:
+        """Extend what the slot holds."""
+        worker = self.slots[slot]
+        if worker.held is None:
+            return
+        reservation, job = worker.held
+        before = self._now()
+        try:
+            worker.consumer.extend(reservation)
+        except LeaseLost as exc:
+            self.history.add(f"{worker.name} extends {job.label} -> LeaseLost")
+            if self.model.holds(job, worker.name, Span(before, self._now())) is True:
+                self._broken("S7", f"extend of {job.label} was refused although its lease surely holds: {exc}", exc)
+            worker.held = None
+            worker.old.append((reservation, job))
+            return
+        at = Span(before, self._now())
+        self.history.add(f"{worker.name} extends {job.label}")
+        if self.model.holds(job, worker.name, at) is False:
+            self._broken("S7", f"extend of {job.label} was accepted although its lease had ended")
+        self.model.extended(job, at)
+
+    def close_worker(self, slot: int = 0) -> None:
+        """Close a consumer, with what it holds, and make a new one."""
+        worker = self.slots[slot]
+        _, at = self._timed(worker.consumer.close)
+        self.history.add(f"{worker.name} is closed" + (f" while it holds {worker.held[1].label}" if worker.held else ""))
+        self._given_up(worker, at)
+        worker.consumer = self.adapter.consumer([self.queue])
+
+    def _given_up(self, worker: _Slot, at: Span) -> None:
+        if worker.held is not None:
+            _, job = worker.held
+            if job.place is Place.RESERVED and job.holder == worker.name:
+                self.model.holder_closed(job, at)
+        worker.held = None
+        worker.old.clear()
+
+    def reopen(self) -> None:
+        """Close the adapter and open it again, where jobs survive that."""
+        if self._reopen is None or self.declared.durability == "none":
+            return
+        before = self._now()
+        for worker in self.slots:
+            worker.consumer.close()
+        self.adapter.close()
+        self.adapter = self._reopen()
+        at = Span(before, self._now())
+        self.history.add("the adapter is closed and opened again")
+        for worker in self.slots:
+            self._given_up(worker, at)
+            worker.consumer = self.adapter.consumer([self.queue])
+
+    def kick(self, which: int = 0) -> None:
+        """Kick a buried job; its reason must have been kept."""
+        if not self.declared.buried:
+            return
+        listed = self.adapter.buried(self.queue)
+        expected = self.model.buried_jobs()
+        if [stored.body for stored in listed] != [job.message.body for job in expected]:
+            self._broken("S8", f"buried() lists {len(listed)} jobs, expected {[job.label for job in expected]}, oldest burial first")
+        for stored, job in zip(listed, expected, strict=True):
+            if stored.reason != job.reason or stored.message != f"{job.label} failed":
+                self._broken("S8", f"buried() tells {stored.reason!r}, {stored.message!r} of {job.label}")
+        if not expected:
+            return
+        index = which % len(expected)
+        _, at = self._timed(lambda: self.adapter.kick(self.queue, listed[index].id))
+        self.history.add(f"kick {expected[index].label}")
+        self.model.kicked(expected[index], at)
+
+    def delete(self, which: int = 0) -> None:
+        """Delete a job by its id."""
+        if not self.declared.delete or not self.model.jobs:
+            return
+        job = self.model.jobs[which % len(self.model.jobs)]
+        before = self._now()
+        try:
+            self.adapter.delete(self.queue, job.message.id)
+        except UnknownJob:
+            self.history.add(f"delete {job.label} -> UnknownJob")
+            at = Span(before, self._now())
+            if job.place is Place.BURIED or (job.place is Place.WAITING and job.holder is None and job.ready.hi <= at.lo):
+                self._broken("S9", f"delete of {job.label} was refused although nobody holds it")
+            return
+        at = Span(before, self._now())
+        self.history.add(f"delete {job.label}")
+        if job.place is Place.GONE or (job.place is Place.RESERVED and job.ready.lo > at.hi):
+            self._broken("S9", f"delete of {job.label} was accepted, but it is {job.place.value}")
+        job.place = Place.GONE
+
+    def pause(self, span: float = 0.0) -> None:
+        """Pause the queue; zero resumes."""
+        if not self.declared.pause:
+            return
+        _, at = self._timed(lambda: self.adapter.pause(self.queue, timedelta(seconds=span)))
+        self.history.add(f"pause the queue for {span:g} s" if span else "resume the queue")
+        self.model.pause_set(span, at)
+
+    def look(self) -> None:
+        """Compare the counts and what `peek` shows."""
+        if self.declared.peek:
+            for stored in self.adapter.peek(self.queue, JobState.BURIED, 100):
+                if stored.body not in {job.message.body for job in self.model.buried_jobs()}:
+                    self._broken("S8", f"peek shows {stored.id!r} as buried, but it is not")
+        if self.declared.counts:
+            seen, at = self._timed(lambda: self.adapter.stats(self.queue))
+            self.history.add(f"stats: ready {seen.ready}, delayed {seen.delayed}, reserved {seen.reserved}, buried {seen.buried}")
+            self.model.counted(seen, at)
+
+    # --- the end -----------------------------------------------------------------------------
+
+    def finish(self, advance: Callable[[float], None]) -> None:
+        """Settle and deliver everything: no job may be lost (S9)."""
+        for worker in self.slots:
+            self.step(("settle", {"slot": self.slots.index(worker), "how": "rollback"}))
+        while self.model.buried_jobs() and self.declared.buried:
+            self.step(("kick", {}))
+        if self.declared.pause:
+            self.step(("pause", {}))
+        rest = [job for job in self.model.jobs if job.place in (Place.WAITING, Place.RESERVED)]
+        if rest:
+            advance(max(0.0, max(job.ready.hi for job in rest) - self._now()) + 1e-3)
+        for _ in range(len(rest) + 1):
+            self.step(("reserve", {}))
+            if self.slots[0].held is None:
+                break
+            self.step(("settle", {}))
+        left = [job.label for job in self.model.jobs if job.place in (Place.WAITING, Place.RESERVED)]
+        if left:
+            self._broken("S9", f"never delivered at the end: {', '.join(left)}")
+        self.step(("look", {}))
+
+    def close(self) -> None:
+        """Empty the queue and close the consumers, after a failure, too."""
+        for worker in self.slots:
+            try:
+                worker.consumer.close()
+            except Exception:  # noqa: S112 - what failed first is what counts
+                continue
+        self.adapter.purge(self.queue)
+
+
+def random_plan(generator: random.Random, rounds: int, unit: float) -> Plan:
+    """Return a plan whose delays and pauses are of the size of `unit`, the seconds between rounds."""
+
+    def step() -> Step:
+        slot = generator.randrange(2)
+        kind = generator.choices(
+            ("put", "reserve", "settle", "extend", "close_worker", "kick", "delete", "look", "settle_old", "pause"),
+            (8, 9, 7, 1, 0.7, 1.5, 0.4, 1, 0.6, 0.15),
+        )[0]
+        match kind:
+            case "put":
+                delay = generator.choice((None, None, None, 0.4 * unit, unit, 2.5 * unit, 4 * unit))
+                return kind, {"priority": generator.choice(PRIORITIES), "delay": delay, "tail": generator.choice(TAILS)}
+            case "settle":
+                how = generator.choice(("commit", "commit", "rollback", "rollback", "bury"))
+                pause = generator.choice((0.0, 0.0, unit, 2.5 * unit))
+                return kind, {"slot": slot, "how": how, "pause": pause, "reserve": generator.random() < 0.3}
+            case "kick" | "delete":
+                return kind, {"which": generator.randrange(8)}
+            case "pause":
+                return kind, {"span": generator.choice((0.0, unit, 2 * unit))}
+            case "look":
+                return kind, {}
+            case _:
+                return kind, {"slot": slot}
+
+    return [[step() for _ in range(generator.randrange(1, 6))] for _ in range(rounds)]
+
+
+def sleep(seconds: float) -> None:
+    """Let real time pass."""
+    time.sleep(max(0.0, seconds))
