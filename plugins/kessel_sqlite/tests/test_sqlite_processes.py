@@ -168,7 +168,7 @@ def test_F18_F31_F35_chaos_two_producers_and_three_workers_lose_nothing(
                 workers[index] = zoo.start(WORKER)
             elif producers[name].poll() is None:
                 zoo.end(producers[name])
-                # What it had not acknowledged is enqueued again; while its job is held, dedupe stores nothing.
+                # What it had not acknowledged is enqueued again; dedupe stores nothing while a job is held.
                 first, last = ranges[name]
                 done = {w for words in zoo.words() if words[0] == "ok" for w in words[1:]}
                 while first < last and f"{name}-{first}" in done:
