@@ -259,6 +259,25 @@ def test_a_call_for_one_who_leaves_is_passed_on(
     assert reserved(second).id == "a"
 
 
+@pytest.mark.parametrize("way", ["cancelled", "served"])
+def test_whoever_keeps_the_time_is_followed_by_another(
+    opened: Open, message: Make, real: CountingClock, pool: ThreadPoolExecutor, way: str
+) -> None:
+    adapter = opened(real)
+    keeping, staying = adapter.consumer(["default", "other"]), adapter.consumer(["default"])
+    first = pool.submit(keeping.reserve, LONG)
+    waiting(adapter, 1)
+    second = pool.submit(staying.reserve, LONG)
+    waiting(adapter, 2)
+    adapter.enqueue(message("a", delay=real.now() + timedelta(milliseconds=300)))
+    if way == "cancelled":
+        keeping.cancel()
+    else:
+        adapter.enqueue(message("b", "other"))
+    first.result(20)
+    assert reserved(second).id == "a"
+
+
 def test_one_who_was_called_in_vain_waits_on(
     opened: Open, message: Make, real: CountingClock, pool: ThreadPoolExecutor
 ) -> None:
