@@ -213,7 +213,7 @@ def wakes(folder: Path, ratios: Ratios) -> None:
     consumer = adapter.consumer(["q"])
     count = 300
     child = subprocess.Popen([sys.executable, "-c", _CHILD, str(path), str(count)])
-    late = []
+    late: list[float] = []
     while len(late) < count:
         taken = consumer.reserve(timedelta(seconds=20))
         assert taken is not None

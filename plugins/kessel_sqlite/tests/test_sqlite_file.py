@@ -11,14 +11,16 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kessel_sqlite import schema
 from kessel_sqlite.adapter import SqliteAdapter
 
-from kessel_core.adapter import COMMIT, NO_PAUSE, DoctorContext, Level, Message
+from kessel_core.adapter import COMMIT, NO_PAUSE, DoctorContext, JobState, Level, Message
+from kessel_core.clock import SystemClock
 from kessel_core.errors import AdapterUnavailable, EnqueueRejected, LeaseLost, ProtocolError
 
 Opener = Callable[..., SqliteAdapter]
@@ -29,7 +31,7 @@ def message(name: str, body: bytes = b"x") -> Message:
     return Message(name, "q", body, 5)
 
 
-def run_python(code: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+def run_python(code: str, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a program in a process of its own, bounded."""
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
@@ -37,7 +39,7 @@ def run_python(code: str, *arguments: object, **options: object) -> subprocess.C
         text=True,
         timeout=60,
         check=False,
-        **options,  # type: ignore[call-overload]
+        **options,
     )
 
 
@@ -216,7 +218,7 @@ from kessel_core.clock import SystemClock
 from kessel_core.errors import AdapterUnavailable, EnqueueRejected
 from kessel_sqlite.adapter import SqliteAdapter
 from kessel_sqlite.options import SqliteOptions
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 import kessel_sqlite.doctor
 os.setgid(65534); os.setuid(65534)
 adapter = SqliteAdapter(SqliteOptions(path=sys.argv[1]), AdapterContext(clock=SystemClock()))
@@ -391,3 +393,31 @@ def test_doctor_finds_damage_and_raises_nothing(path: Path, opened: Opener) -> N
     context = DoctorContext(queues=("q",), types=frozenset(), grace=timedelta(seconds=1))
     findings = opened().doctor(context)
     assert Level.ERROR in {finding.level for finding in findings}
+
+
+# --- the clock -------------------------------------------------------------------------------
+
+
+def test_F34_of_several_adapters_one_moves_the_leases_after_a_jump_and_once(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They see the same clock as other processes of the machine do."""
+    first, second = opened(), opened()
+    first.enqueue(message("a"))
+    with closing(first.consumer(["q"])) as holder, closing(second.consumer(["q"])) as other:
+        taken = holder.reserve(NO_PAUSE)
+        assert taken is not None
+        before = first.peek("q", JobState.RESERVED)[0].due
+        assert before is not None
+        hour = timedelta(hours=1)
+        monkeypatch.setattr(SystemClock, "now", lambda _: datetime.now(UTC) + hour)
+        third = opened()
+        with closing(third.consumer(["q"])) as newcomer:
+            for consumer in (newcomer, other, holder):
+                assert consumer is holder or consumer.reserve(NO_PAUSE) is None
+        due = first.peek("q", JobState.RESERVED)[0].due
+        assert due is not None
+        assert abs(due - before - hour) < timedelta(seconds=1)
+        holder.extend(taken)
+        holder.settle(taken, COMMIT)
+    assert first.stats("q").total == 0

@@ -109,10 +109,10 @@ def test_S7_a_lease_that_ran_out_is_given_on_and_the_old_reservation_settles_not
         # Also past the local check, by the token alone: a process that was stopped in between.
         old.deadline = None
         for settlement in (COMMIT, Rollback(), Bury("error")):
-            first._held = old  # type: ignore[attr-defined, assignment]
+            first._held = old  # type: ignore[attr-defined]
             with pytest.raises(LeaseLost):
                 first.settle(old, settlement)
-        first._held = old  # type: ignore[attr-defined, assignment]
+        first._held = old  # type: ignore[attr-defined]
         with pytest.raises(LeaseLost):
             first.settle_and_reserve(old, COMMIT)
         with pytest.raises(LeaseLost):

@@ -17,7 +17,9 @@ from kessel_core.structuring import structure_options
 
 
 def options(url: str) -> SqliteOptions:
-    return structure_options(SqliteOptions, dict(sqlite_url_options(urlsplit(url))), url)
+    found = structure_options(SqliteOptions, dict(sqlite_url_options(urlsplit(url))), url)
+    assert isinstance(found, SqliteOptions)
+    return found
 
 
 @pytest.mark.parametrize(

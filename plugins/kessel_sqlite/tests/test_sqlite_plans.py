@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 from kessel_sqlite import operations, schema
@@ -31,7 +32,7 @@ def filled() -> Iterator[sqlite3.Connection]:
 NAMES = '["q1", "q2"]'
 VALUES = {"queue": "q1", "now": 5, "limit": 1}
 
-STATEMENTS = {
+STATEMENTS: dict[str, tuple[str, Any]] = {
     "claim of one queue": (schema.CLAIM_ONE, ("q1", 5, 9, 1)),
     "claim of many queues": (schema.CLAIM_MANY, (NAMES, 5, 9, 1)),
     "overdue in one queue": (schema.OVERDUE_ONE, ("q1", 5)),

@@ -120,6 +120,11 @@ class Zoo:
         process.stderr.close()
         del self.running[process]
 
+    def end_all(self) -> None:
+        """End all that still runs."""
+        for process in list(self.running):
+            self.end(process)
+
     def words(self) -> Iterator[list[str]]:
         """Yield what they all wrote, log by log."""
         for log in self.logs:
@@ -132,7 +137,7 @@ def zoo(path: Path) -> Iterator[Zoo]:
     """Where processes live, and end with the test."""
     with ExitStack() as stack:
         zoo = Zoo(path)
-        stack.callback(lambda: [zoo.end(process) for process in list(zoo.running)])
+        stack.callback(zoo.end_all)
         yield zoo
 
 
