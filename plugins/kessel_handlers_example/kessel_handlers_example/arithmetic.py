@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import operator
+from collections.abc import Callable
+
 import attrs
 
+from kessel_core.errors import Fatal
 from kessel_core.handlers import handler
 
 __all__ = ["Operands", "addition", "multiplication"]
@@ -33,12 +38,20 @@ class Operands:
 @handler("addition", max_attempts=3)
 def addition(payload: Operands) -> float:
     """Return the sum."""
-    first, second = payload.pair()
-    return first + second
+    return _finite(payload, operator.add)
 
 
 @handler("multiplication", max_attempts=3)
 def multiplication(payload: Operands) -> float:
     """Return the product."""
-    first, second = payload.pair()
-    return first * second
+    return _finite(payload, operator.mul)
+
+
+def _finite(payload: Operands, operation: Callable[[float, float], float]) -> float:
+    try:
+        result = operation(*payload.pair())
+    except OverflowError as exc:  # a huge whole number with a binary fraction
+        raise Fatal(f"the result is out of range: {exc}") from exc
+    if isinstance(result, float) and not math.isfinite(result):
+        raise Fatal("the result is out of range")
+    return result

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
+from typing import Final
 
 import attrs
 
@@ -17,6 +18,10 @@ from kessel_core.handlers import JobContext, handler
 from kessel_core.jobs import JsonValue
 
 __all__ = ["Item", "Order", "Payment", "process_order"]
+
+
+#: A bound, because `1e999999` is a decimal number, too, and would be written out in full.
+_HIGHEST_PRICE: Final = 1_000_000
 
 
 class Payment(StrEnum):
@@ -34,8 +39,8 @@ def _price(instance: object, attribute: object, value: str) -> None:
         price = Decimal(value)
     except InvalidOperation:
         raise ValueError(f"price must be a decimal number as text, got {value!r:.40}") from None
-    if not price.is_finite() or price < 0:
-        raise ValueError(f"price must be zero or more, got {value}")
+    if not price.is_finite() or not 0 <= price <= _HIGHEST_PRICE:
+        raise ValueError(f"price must be from 0 to {_HIGHEST_PRICE:,}, got {value:.40}")
 
 
 @attrs.frozen

@@ -1,16 +1,18 @@
 """`report.derive`: a derived report from raw metric data in CSV.
 
 Reads a table of daily observations, groups it by place and by year or month, and returns for one
-metric its count, mean, extremes and quantiles.
+metric its count, mean, extremes and quantiles. Data of one's own come with the payload, never from
+a file that it names: whoever may enqueue a job must not choose what a worker reads.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 import statistics
 from collections.abc import Iterable, Iterator
+from datetime import date
 from enum import StrEnum
-from pathlib import Path
 
 import attrs
 
@@ -41,16 +43,16 @@ class ReportOrder:
     by: Period = Period.YEAR
     #: One place; None: every place.
     location: str | None = None
-    #: A CSV file with the columns `location`, `date` and the metric; None: the weather data that ships here.
-    source: str | None = None
+    #: CSV text with columns `location`, `date` (ISO) and the metric; None: the weather data shipped here.
+    raw: str | None = None
 
 
-@handler("report.derive", transient=(BlockingIOError,), max_attempts=3)
+@handler("report.derive", max_attempts=3)
 def derive_report(order: ReportOrder) -> JsonValue:
     """Return the report: one row for each place and period, sorted."""
     groups: dict[tuple[str, str], list[float]] = {}
-    for place, date, value in _observations(order):
-        groups.setdefault((place, date[: _DIGITS[order.by]]), []).append(value)
+    for place, day, value in _observations(order):
+        groups.setdefault((place, day[: _DIGITS[order.by]]), []).append(value)
     if not groups:
         raise Fatal(f"no observations of {order.metric!r} at {order.location or 'any place'}")
     return {
@@ -62,31 +64,43 @@ def derive_report(order: ReportOrder) -> JsonValue:
 
 
 def _observations(order: ReportOrder) -> Iterator[tuple[str, str, float]]:
-    for line, row in enumerate(_rows(order.source), start=2):
+    for line, row in enumerate(_rows(order.raw), start=2):
         missing = [column for column in ("location", "date", order.metric) if row.get(column) is None]
         if missing:
             raise Fatal(f"line {line} has no column {', '.join(missing)}")
         if order.location is not None and row["location"] != order.location:
             continue
-        try:
-            yield row["location"], row["date"], float(row[order.metric])
-        except ValueError:
-            raise Fatal(f"line {line}: {order.metric} is {row[order.metric]!r:.40}, not a number") from None
+        yield row["location"], _date(row["date"], line), _number(row[order.metric], order.metric, line)
 
 
-def _rows(source: str | None) -> Iterable[dict[str, str]]:
-    if source is None:
+def _rows(raw: str | None) -> Iterable[dict[str, str]]:
+    if raw is None:
         return shipped("weather.csv")
     try:
-        return list(csv.DictReader(Path(source).read_text(encoding="utf-8").splitlines()))
-    except (OSError, UnicodeDecodeError) as exc:
-        if isinstance(exc, BlockingIOError):
-            raise
-        raise Fatal(f"{source} cannot be read: {exc}") from exc
+        return list(csv.DictReader(raw.splitlines()))
+    except csv.Error as exc:
+        raise Fatal(f"the raw data are no CSV: {exc}") from exc
+
+
+def _date(text: str, line: int) -> str:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise Fatal(f"line {line}: date is {text!r:.40}, expected as in 2026-01-31") from None
+
+
+def _number(text: str, metric: str, line: int) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise Fatal(f"line {line}: {metric} is {text!r:.40}, not a number")
+    return value
 
 
 def _row(place: str, period: str, values: list[float]) -> JsonValue:
-    quartiles = statistics.quantiles(values, n=20, method="inclusive") if len(values) > 1 else values * 19
+    twentieths = statistics.quantiles(values, n=20, method="inclusive") if len(values) > 1 else values * 19
     return {
         "location": place,
         "period": period,
@@ -94,6 +108,6 @@ def _row(place: str, period: str, values: list[float]) -> JsonValue:
         "mean": round(statistics.fmean(values), 2),
         "lowest": min(values),
         "median": statistics.median(values),
-        "p95": round(quartiles[18], 2),
+        "p95": round(twentieths[18], 2),
         "highest": max(values),
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import subprocess
+import sys
 from typing import Any
 
 import kessel_memory.plugin
@@ -12,6 +13,7 @@ from kessel_handlers_example.tables import shipped
 
 from kessel_core import JobManager, JobResult, Reason, Status
 from kessel_core.plugins import build_plugins
+from kessel_core.testing import VirtualClock, run_until_idle
 
 
 @pytest.fixture
@@ -40,6 +42,15 @@ def test_wrong_operands_are_a_bad_payload(manager: JobManager, operands: Any) ->
     assert "operand" in result.message
 
 
+@pytest.mark.parametrize(
+    ("kind", "operands"), [("multiplication", [1e308, 10]), ("addition", [10**400, 0.5])]
+)
+def test_result_out_of_range_is_fatal_and_says_so(manager: JobManager, kind: str, operands: Any) -> None:
+    result = manager.process_single_job(kind, {"operands": operands})
+    assert (result.status, result.reason) == (Status.FAILED, Reason.ERROR)
+    assert "out of range" in result.message
+
+
 ITEM = {"sku": "cup", "quantity": 2, "price": "4.50"}
 
 
@@ -60,6 +71,32 @@ def test_declined_payment_is_fatal(manager: JobManager) -> None:
     result = manager.process_single_job("order.process", order)
     assert (result.status, result.reason) == (Status.FAILED, Reason.ERROR)
     assert "declined" in result.message
+
+
+def test_order_whose_payment_was_busy_is_charged_at_the_second_attempt() -> None:
+    plugins = build_plugins(extra={"memory": kessel_memory.plugin, "example": plugin}, distributions=[])
+    clock = VirtualClock()
+    with JobManager("memory://", plugins=plugins, clock=clock) as manager:
+        results: list[JobResult] = []
+        order: Any = {"order_id": "A1", "items": [ITEM], "payment": "busy-once"}
+        manager.request("order.process", order, callback=results.append)
+        run_until_idle(manager)
+    assert [(result.status, result.attempt) for result in results] == [(Status.SUCCESS, 2)]
+
+
+@pytest.mark.parametrize("price", ["free", "-1", "NaN", "1e999999"])
+def test_price_is_a_decimal_number_within_bounds(manager: JobManager, price: str) -> None:
+    order: Any = {"order_id": "A1", "items": [{**ITEM, "price": price}]}
+    result = manager.process_single_job("order.process", order)
+    assert result.reason is Reason.BAD_PAYLOAD
+    assert "price must be" in result.message
+
+
+def test_importing_the_plugin_loads_no_handler_module() -> None:
+    """D5."""
+    code = "import sys, kessel_handlers_example.plugin; print([m for m in sys.modules if 'example.' in m])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['kessel_handlers_example.plugin']"
 
 
 def test_bad_order_names_the_wrong_field(manager: JobManager) -> None:
@@ -100,10 +137,9 @@ def test_report_counts_every_row_that_ships(manager: JobManager) -> None:
     ]
 
 
-def test_report_agrees_with_a_file_worked_out_by_hand(manager: JobManager, tmp_path: Path) -> None:
-    source = tmp_path / "raw.csv"
-    source.write_text("location,date,load\nhere,2026-01-01,1\nhere,2026-01-02,3\nthere,2026-01-01,7\n")
-    order: Any = {"source": str(source), "metric": "load", "by": "month", "location": "here"}
+def test_report_agrees_with_data_worked_out_by_hand(manager: JobManager) -> None:
+    raw = "location,date,load\nhere,2026-01-01,1\nhere,2026-01-02,3\nthere,2026-01-01,7\n"
+    order: Any = {"raw": raw, "metric": "load", "by": "month", "location": "here"}
     value = value_of(manager.process_single_job("report.derive", order))
     assert value["rows"] == [
         {
@@ -125,7 +161,11 @@ def test_report_agrees_with_a_file_worked_out_by_hand(manager: JobManager, tmp_p
         ({"metric": "humidity"}, "humidity"),
         ({"location": "Atlantis"}, "Atlantis"),
         ({"metric": "weather"}, "not a number"),
-        ({"source": "missing.csv"}, "cannot be read"),
+        ({"raw": "location,date,load\nhere,2026-01-01,nan\n", "metric": "load"}, "not a number"),
+        ({"raw": "location,date,load\nhere,yesterday,1\n", "metric": "load"}, "line 2: date"),
+        ({"raw": "location,load\nhere,1\n", "metric": "load"}, "has no column date"),
+        ({"raw": "location,date,load\n" + "x" * 200_000, "metric": "load"}, "no CSV"),
+        ({"raw": ""}, "no observations"),
     ],
 )
 def test_report_that_cannot_be_derived_is_fatal_and_says_why(
