@@ -71,7 +71,8 @@ class World:
         self.slots = [_Slot(name, adapter.consumer([queue])) for name in ("worker A", "worker B")]
         self.settled: list[str] = []
         self._reopen = reopen
-        self._ids = random.Random(queue)
+        # The same ids in every run of a plan, in an order that is not the order of enqueueing.
+        self._ids = random.Random(7)
 
     # --- doing and noting ---------------------------------------------------------------------
 
@@ -114,7 +115,7 @@ class World:
                 self.history.add(f"enqueue {job.label} again: nothing new is stored")
                 return
         label = f"job-{len(self.model.jobs) + 1}"
-        job_id = f"{self._ids.getrandbits(48):012x}-{label}"
+        job_id = f"{self._ids.getrandbits(48):012x}-{self.queue}-{label}"
         body = b'{"v":1,"id":"%s","type":"t","priority":%d,"payload":"' % (job_id.encode(), priority) + tail
         if self.declared.delay_granularity is None:
             delay = None

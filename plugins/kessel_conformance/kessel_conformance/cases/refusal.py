@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from kessel_core.adapter import JobState, Rollback
 from kessel_core.errors import CapabilityMissing, EnqueueRejected, InvalidConfig
@@ -32,13 +33,16 @@ def make_sense(bench: Bench) -> None:
 @case("options.unknown_refused", "S17", why="A misspelt option that is taken silently is not in force.")
 def unknown_refused(bench: Bench) -> None:
     harness = bench.harness
-    if harness.spec is None:
+    spec, url = harness.spec, harness.url
+    if spec is None or url is None:
         return
     from kessel_core.structuring import structure_options
 
-    kind = harness.spec.options
+    odd = urlsplit(url.replace("{", "").replace("}", "") + ("&" if "?" in url else "?") + "no_such_option=1")
     error = bench.refused(
-        InvalidConfig, "open with an unknown option", lambda: structure_options(kind, {"no_such_option": "1"}, "test")
+        InvalidConfig,
+        "open a URL with an unknown option",
+        lambda: structure_options(spec.options, spec.from_url(odd), "test"),
     )
     bench.check("no_such_option" in str(error), "the error does not name the option")
 

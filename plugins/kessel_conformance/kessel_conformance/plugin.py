@@ -1,0 +1,20 @@
+"""The plugin: adds `kessel conformance` and `kessel new`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kessel_core.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import click
+
+__all__ = ["kessel_cli"]
+
+
+@hookimpl
+def kessel_cli(group: click.Group) -> None:
+    """Add the commands for plugin authors."""
+    from kessel_conformance.command import conformance
+
+    group.add_command(conformance)
