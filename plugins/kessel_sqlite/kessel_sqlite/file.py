@@ -17,9 +17,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from kessel_core.errors import AdapterError, AdapterUnavailable
+from kessel_core.errors import AdapterError, AdapterUnavailable, ProtocolError
 from kessel_sqlite import schema
 from kessel_sqlite.edge import is_busy, leaves_connection_sound, translated
 from kessel_sqlite.wake import Shared, shared
@@ -28,6 +28,12 @@ __all__ = ["DatabaseFile", "Slot"]
 
 _T = TypeVar("_T")
 _logger = logging.getLogger("kessel.sqlite")
+
+#: After which a writer in vain asks more often than the others.
+_LONG_WAIT_SECONDS: Final = 0.02
+
+#: Brought `json_each` to every build; `RETURNING` is a little older.
+_OLDEST: Final = (3, 38, 0)
 
 _slots: weakref.WeakSet[Slot] = weakref.WeakSet()
 #: Connections of a parent process that were in use while it forked: never touched again.
@@ -131,8 +137,10 @@ class DatabaseFile:
             finally:
                 if writes:
                     writer.release()
-            # Random and short: SQLite's own waits grow to 100 ms, and the unlucky writer starves.
-            time.sleep(random.uniform(0.0003, 0.003))  # noqa: S311
+            # Random and short, and shorter for who waits long: SQLite's own waits grow with each vain
+            # try, so that the unlucky writer starves.
+            has_waited_long = give_up - now < self._timeout_seconds - _LONG_WAIT_SECONDS
+            time.sleep(random.uniform(0.0001, 0.0005 if has_waited_long else 0.003))  # noqa: S311
 
     def _ready(self, slot: Slot) -> sqlite3.Connection:
         connection = slot.connection
@@ -155,6 +163,11 @@ class DatabaseFile:
         return self._open(slot)
 
     def _open(self, slot: Slot) -> sqlite3.Connection:
+        if sqlite3.sqlite_version_info < _OLDEST:
+            raise ProtocolError(
+                f"this Python has SQLite {sqlite3.sqlite_version}, kessel-sqlite needs"
+                f" {'.'.join(map(str, _OLDEST))} or newer"
+            )
         is_new = not Path(self.path).exists()
         connection = sqlite3.connect(
             self.path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=64

@@ -421,3 +421,64 @@ def test_F34_of_several_adapters_one_moves_the_leases_after_a_jump_and_once(
         holder.extend(taken)
         holder.settle(taken, COMMIT)
     assert first.stats("q").total == 0
+
+
+# --- versions --------------------------------------------------------------------------------
+
+
+def test_a_file_of_an_older_release_is_migrated_and_keeps_its_jobs(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened().enqueue(message("a"))
+    addition = "CREATE TABLE kessel_added (x); INSERT INTO kessel_added VALUES (1)"
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, addition))
+    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
+    for _ in range(2):
+        adapter = opened()
+        assert adapter.stats("q").ready == 1
+    connection = adapter.slot().connection
+    assert connection is not None
+    assert schema.version_of(connection) == schema.VERSION
+    assert connection.execute("SELECT count(*) FROM kessel_added").fetchone() == (1,)
+
+
+def test_a_migration_that_fails_changes_nothing(
+    opened: Opener, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = schema.VERSION
+    opened().close()
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, "CREATE TABLE kessel_added (x); nonsense"))
+        patch.setattr(schema, "VERSION", before + 1)
+        with pytest.raises(AdapterUnavailable):
+            opened()
+    with closing(sqlite3.connect(path)) as connection:
+        assert schema.version_of(connection) == before
+        assert connection.execute("SELECT * FROM sqlite_schema WHERE name = 'kessel_added'").fetchall() == []
+
+
+def test_many_processes_make_the_file_at_once(path: Path, opened: Opener) -> None:
+    code = """
+import sys
+from kessel_core.adapter import AdapterContext, Message
+from kessel_core.clock import SystemClock
+from kessel_sqlite.adapter import SqliteAdapter
+from kessel_sqlite.options import SqliteOptions
+sys.stdin.readline()
+adapter = SqliteAdapter(SqliteOptions(path=sys.argv[1]), AdapterContext(clock=SystemClock()))
+adapter.enqueue(Message(sys.argv[2], "q", b"", 5))
+adapter.close()
+"""
+    words = [sys.executable, "-c", code, str(path)]
+    children = [
+        subprocess.Popen([*words, str(n)], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for n in range(6)
+    ]
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    for child in children:
+        _, errors = child.communicate(timeout=60)
+        assert child.returncode == 0, errors
+    assert opened().stats("q").ready == 6
