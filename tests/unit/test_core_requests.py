@@ -1,0 +1,178 @@
+"""The rules that a request keeps, S1, S2, S3 and S5, and the ids it gets."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import attrs
+import pytest
+
+from kessel_core import InvalidRequest, JobRequest
+from kessel_core.jobs import DEFAULT_PRIORITY, LOWEST_PRIORITY, MAX_DEPTH, json_problems, new_id, prepared
+from kessel_core.testing import VirtualClock
+
+CLOCK = VirtualClock()
+NOW = CLOCK.now()
+
+
+def problems_of(**fields: Any) -> dict[str, str]:
+    with pytest.raises(InvalidRequest) as caught:
+        prepared(JobRequest(**{"type": "a", **fields}), CLOCK)
+    return {problem.path: problem.message for problem in caught.value.problems}
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_s1_blanks_around_a_type_do_not_count() -> None:
+    assert prepared(JobRequest(type="  mail.send\n"), CLOCK).type == "mail.send"
+
+
+@pytest.mark.parametrize("kind", ["", "  ", 3, None, "\ud800"])
+def test_s1_a_type_is_text_that_is_not_blank(kind: Any) -> None:
+    assert "$.type" in problems_of(type=kind)
+
+
+def test_s1_everything_wrong_is_reported_at_once() -> None:
+    found = problems_of(
+        type=" ",
+        payload={"a": [1, {2}]},
+        priority=True,
+        queue="-x",
+        ref=5,
+        id="x" * 201,
+        delay=3,
+        expiration=datetime(2026, 1, 1),
+        callback=":target",
+        headers={"trace": 1},
+        extra={"payload": 1},
+    )
+    paths = "type payload.a[1] priority queue ref id delay expiration callback headers.trace payload"
+    assert set(found) == {f"$.{path}" for path in paths.split()}
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "says"),
+    [
+        (float("nan"), "$", "not a JSON number"),
+        ([float("inf")], "$[0]", "not a JSON number"),
+        ({"a": (1, 2)}, "$.a", "use a list"),
+        ({"a": {1}}, "$.a", "use a list"),
+        (b"x", "$", "base64"),
+        ({"a b": NOW}, "$['a b']", "ISO-8601"),
+        ({1: 2}, "$", "keys must be text"),
+        ({"\ud800": 2}, "$", "lone surrogate"),
+        ("\udfff", "$", "lone surrogate"),
+        (10**5000, "$", "4300 digits"),
+        (nested(MAX_DEPTH + 1), "$" + "[0]" * MAX_DEPTH, "nested deeper"),
+        (object(), "$", "object is not a JSON value"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.isascii() else type(value).__name__,
+)
+def test_s2_what_is_not_json_is_refused_with_its_path(value: Any, path: str, says: str) -> None:
+    (problem,) = json_problems(value)
+    assert problem.path == path
+    assert says in problem.message
+
+
+def test_s2_a_cycle_is_refused_with_its_path() -> None:
+    value: dict[str, Any] = {"a": []}
+    value["a"].append(value)
+    (problem,) = json_problems(value)
+    assert (problem.path, problem.message) == ("$.a[0]", "contains itself")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [nested(MAX_DEPTH), 2**70, 10**4299, "é", {"é": ["ü"]}, [[1], [1]], True],
+    ids=["deep", "big", "biggest", "text", "keys", "lists", "true"],
+)
+def test_s2_unusual_json_is_accepted(value: Any) -> None:
+    assert json_problems(value) == []
+
+
+def test_s2_the_same_value_twice_is_no_cycle() -> None:
+    shared = ["é"]
+    assert json_problems({"a": shared, "b": shared}) == []
+
+
+def test_s2_naive_times_are_refused() -> None:
+    naive = NOW.replace(tzinfo=None)
+    assert "naive" in problems_of(delay=naive)["$.delay"]
+    assert "naive" in problems_of(requested_at=naive)["$.requested_at"]
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [(-5, 0), (0, 0), (7, 7), (LOWEST_PRIORITY, LOWEST_PRIORITY), (LOWEST_PRIORITY + 1, LOWEST_PRIORITY)],
+)
+def test_s3_a_priority_is_brought_into_its_range(given: int, stored: int) -> None:
+    assert prepared(JobRequest(type="a", priority=given), CLOCK).priority == stored
+
+
+def test_s3_the_default_priority_is_65536() -> None:
+    assert prepared(JobRequest(type="a"), CLOCK).priority == DEFAULT_PRIORITY == 65536
+
+
+@pytest.mark.parametrize("priority", [1.5, "7", None])
+def test_s3_a_priority_is_a_whole_number(priority: Any) -> None:
+    assert "whole number" in problems_of(priority=priority)["$.priority"]
+
+
+def test_spans_become_times_from_now_in_utc() -> None:
+    elsewhere = NOW.astimezone(timezone(timedelta(hours=5))) + timedelta(hours=2)
+    stored = prepared(JobRequest(type="a", delay=timedelta(hours=1), expiration=elsewhere), CLOCK)
+    assert (stored.not_before, stored.not_after) == (NOW + timedelta(hours=1), NOW + timedelta(hours=2))
+    assert stored.not_after is not None
+    assert stored.not_after.tzinfo is UTC
+    assert stored.requested_at == NOW
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "says"),
+    [
+        ({"expiration": timedelta(0)}, "$.expiration", "already past"),
+        ({"expiration": NOW - timedelta(seconds=1)}, "$.expiration", "already past"),
+        ({"delay": timedelta(2), "expiration": timedelta(2)}, "$.expiration", "after the delay"),
+        ({"delay": timedelta(-1)}, "$.delay", "negative"),
+        ({"delay": timedelta.max}, "$.delay", "9999"),
+        ({"delay": datetime.max.replace(tzinfo=timezone(timedelta(hours=-1)))}, "$.delay", "UTC"),
+    ],
+)
+def test_s5_times_that_cannot_be_kept_are_refused(fields: dict[str, Any], path: str, says: str) -> None:
+    assert says in problems_of(**fields)[path]
+
+
+@pytest.mark.parametrize("headers", [["a"], {1: "a"}, {"a": None}])
+def test_headers_are_a_mapping_of_texts(headers: Any) -> None:
+    assert any(path.startswith("$.headers") for path in problems_of(headers=headers))
+
+
+@pytest.mark.parametrize("callback", [3, ":x", "\ud800:x"])
+def test_a_callback_is_a_scheme_and_target_or_a_function(callback: Any) -> None:
+    assert "$.callback" in problems_of(callback=callback)
+    assert prepared(JobRequest(type="a", callback=print), CLOCK).callback is print
+
+
+def test_a_given_id_is_kept_and_another_one_made() -> None:
+    assert prepared(JobRequest(type="a", id="mine"), CLOCK).id == "mine"
+    made = uuid.UUID(prepared(JobRequest(type="a"), CLOCK).id)
+    assert (made.version, made.variant) == (7, uuid.RFC_4122)
+
+
+def test_ids_carry_their_millisecond_and_differ() -> None:
+    ids = {new_id(CLOCK) for _ in range(1000)}
+    assert len(ids) == 1000
+    assert {uuid.UUID(one).int >> 80 for one in ids} == {int(NOW.timestamp() * 1000)}
+
+
+def test_a_request_is_frozen() -> None:
+    request = JobRequest(type="a")
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        request.type = "b"  # type: ignore[misc]  # that it is refused is the promise

@@ -1,0 +1,149 @@
+"""One flat JSON object, and back: S2, S13, S16."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+
+from kessel_core import DecodeError, InvalidRequest, JobRequest, JobResult, Reason, Status
+from kessel_core.jobs import prepared
+from kessel_core.testing import VirtualClock
+from kessel_core.testing.strategies import job_requests
+from kessel_core.wire import decode, encode, encode_result, message_of, result_fields
+
+CLOCK = VirtualClock()
+
+
+@given(job_requests())
+def test_s16_decoding_what_was_encoded_gives_an_equal_request(wish: JobRequest) -> None:
+    request = prepared(wish, CLOCK)
+    if not isinstance(request.callback, str):
+        request = attrs.evolve(request, callback=None)
+    assert decode(encode(request)) == request
+
+
+@given(job_requests())
+def test_a_body_is_one_flat_object_of_json_for_every_reader(wish: JobRequest) -> None:
+    fields = json.loads(encode(prepared(wish, CLOCK)))
+    assert fields["v"] == 1
+    assert fields["payload"] == wish.payload
+
+
+def test_times_are_written_in_utc_with_z() -> None:
+    request = prepared(JobRequest(type="a", delay=datetime(2999, 1, 2, 3, 4, 5, 678000, UTC)), CLOCK)
+    assert json.loads(encode(request))["delay"] == "2999-01-02T03:04:05.678000Z"
+
+
+def test_what_other_languages_write_is_read_with_defaults() -> None:
+    body = b'{"type": " mail ", "payload": {"a": 1}, "delay": "2026-01-02T03:04:05.678Z", "priority": null}'
+    request = decode(body)
+    assert (request.type, request.payload, request.priority) == ("mail", {"a": 1}, 65536)
+    assert request.not_before == datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
+    assert (request.id, request.queue, dict(request.headers)) == ("", "default", {})
+
+
+def test_a_type_alone_is_a_request() -> None:
+    assert decode(b'{"type": "a"}') == JobRequest(type="a")
+
+
+def test_unknown_keys_are_kept() -> None:
+    request = decode(b'{"type": "a", "colour": ["red"]}')
+    assert request.extra == {"colour": ["red"]}
+    assert decode(encode(request)).extra == request.extra
+
+
+def test_s3_a_priority_out_of_range_is_brought_into_it() -> None:
+    assert decode(b'{"type": "a", "priority": -1}').priority == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "says"),
+    [
+        (b"", "$", "empty"),
+        (b"\xff", "$", "UTF-8"),
+        (b"{", "$", "not JSON"),
+        (b"[1]", "$", "object"),
+        (b"[" * 100_000, "$", "deep"),
+        (b'{"type": "a", "type": "b"}', "$", "twice"),
+        (b'{"type": "a", "payload": NaN}', "$", "NaN"),
+        (b'{"type": "a", "payload": 1e999}', "$", "range"),
+        (b"{}", "$.type", "missing"),
+        (b'{"type": " "}', "$.type", "blank"),
+        (b'{"type": "a", "v": 2}', "$.v", "newer"),
+        (b'{"type": "a", "v": true}', "$.v", "expected 1"),
+        (b'{"type": "a", "priority": "high"}', "$.priority", "whole"),
+        (b'{"type": "a", "delay": 5}', "$.delay", "ISO-8601"),
+        (b'{"type": "a", "expiration": "2026-01-01T00:00:00"}', "$.expiration", "zone"),
+        (b'{"type": "a", "ref": 1}', "$.ref", "text"),
+        (b'{"type": "a", "headers": [1]}', "$.headers", "mapping"),
+        (b'{"type": "a", "queue": "-"}', "$.queue", "1 to 200"),
+        (b'{"type": "a", "payload": "\\ud800"}', "$.payload", "surrogate"),
+        (b'{"type": "a", "payload": ' + b"[" * 101 + b"]" * 101 + b"}", "$.payload" + "[0]" * 100, "deep"),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else len(value),
+)
+def test_s13_a_body_that_is_no_request_is_refused_with_path_and_bytes(
+    body: bytes, path: str, says: str
+) -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode(body)
+    assert caught.value.body is body
+    (problem,) = caught.value.problems
+    assert problem.path == path
+    assert says in problem.message
+
+
+def test_every_problem_of_a_body_is_listed() -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode(b'{"v": 9, "priority": [], "delay": "soon", "id": 4}')
+    assert [p.path for p in caught.value.problems] == ["$.v", "$.type", "$.priority", "$.delay", "$.id"]
+
+
+def test_a_span_cannot_be_written() -> None:
+    with pytest.raises(InvalidRequest, match="prepare"):
+        encode(JobRequest(type="a", delay=timedelta(1)))
+
+
+@pytest.mark.parametrize("payload", [{1, 2}, float("nan"), "\ud800"])
+def test_an_unchecked_request_that_does_not_fit_is_refused_with_its_path(payload: Any) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        encode(JobRequest(type="a", payload=payload))
+    assert caught.value.problems[0].path == "$.payload"
+
+
+def test_a_function_as_callback_stays_in_its_process() -> None:
+    assert b"callback" not in encode(prepared(JobRequest(type="a", callback=print), CLOCK))
+
+
+def test_a_message_carries_what_the_adapter_needs() -> None:
+    request = prepared(JobRequest(type="a", priority=3, queue="q", expiration=timedelta(5)), CLOCK)
+    message = message_of(request, b"body")
+    assert (message.id, message.queue, message.body, message.priority) == (request.id, "q", b"body", 3)
+
+
+def test_a_result_is_written_and_read_as_json() -> None:
+    now = CLOCK.now()
+    request = prepared(JobRequest(type="a", ref="r"), CLOCK)
+    result = JobResult(
+        id=request.id, request=request, status=Status.FAILED, reason=Reason.ERROR, started_at=now
+    )
+    fields = result_fields(encode_result(result))
+    assert (fields["type"], fields["ref"], fields["reason"], fields["status"]) == (
+        "a",
+        "r",
+        "error",
+        "failed",
+    )
+    assert fields["finished_at"] is None
+    nobody = JobResult(id="", request=None, status=Status.SUCCESS, value=[1], finished_at=now)
+    assert result_fields(encode_result(nobody))["value"] == [1]
+
+
+def test_a_stored_result_that_is_no_object_is_refused() -> None:
+    with pytest.raises(DecodeError):
+        result_fields(b"[]")
