@@ -244,6 +244,11 @@ except AdapterUnavailable as exc:
     assert done.stdout.split() == ["1", "read-only", "True"], done.stderr
 
 
+# The warning is right in general; that this adapter stands it is what is tested.
+may_fork = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
+@may_fork
 def test_fork_gives_the_child_connections_of_its_own(opened: Opener) -> None:
     """F8."""
     adapter = opened()
@@ -271,6 +276,43 @@ def test_fork_gives_the_child_connections_of_its_own(opened: Opener) -> None:
     consumer.close()
     stats = adapter.stats("q")
     assert (stats.ready, stats.reserved) == (99, 0)
+    with closing(sqlite3.connect(adapter.options.path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@may_fork
+def test_forks_while_threads_are_in_the_middle_of_transactions(opened: Opener) -> None:
+    """F8: neither a lock nor a transaction of another thread gets into the child."""
+    adapter = opened(durability="process-crash")
+    is_over = threading.Event()
+    made = [0, 0]
+
+    def produce(number: int) -> None:
+        while not is_over.is_set():
+            adapter.enqueue(message(f"{number}-{made[number]}"))
+            made[number] += 1
+
+    threads = [threading.Thread(target=produce, args=(n,)) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for n in range(20):
+            child = os.fork()
+            if child == 0:
+                code = 1
+                try:
+                    adapter.enqueue(Message(f"child{n}", "children", b"", 5))
+                    adapter.close()
+                    code = 0
+                finally:
+                    os._exit(code)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join(30)
+    assert adapter.stats("q").ready == sum(made)
+    assert adapter.stats("children").ready == 20
     with closing(sqlite3.connect(adapter.options.path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
