@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import random
+# whole sentences, as they stand on the page
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-import sys
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
-from reference import LEASE, LIMIT, Held, Reference, ReferenceHarness, Slot  # noqa: E402
-from kessel_core.adapter import COMMIT, Attempts, Capabilities, Durability, JobState, LeaseReturn, QueueStats, TieBreak  # noqa: E402
-from kessel_core.errors import AdapterError, CapabilityMissing, EnqueueRejected  # noqa: E402
-import attrs  # noqa: E402
+import attrs
+from reference import LEASE, LIMIT, Held, Reference, ReferenceHarness, Slot
+
+from kessel_core.adapter import (
+    JobState,
+    QueueStats,
+    TieBreak,
+)
+from kessel_core.errors import AdapterError
 
 __all__ = ["MUTANTS", "Reference", "ReferenceHarness"]
 
@@ -42,48 +47,109 @@ mutant("early_400ms", "delivers 400 ms early", due=lambda s, m: m.timestamp() - 
 mutant("delay_truncated", "cuts delays to whole seconds", due=lambda s, m: float(int(m.timestamp())))
 mutant("delay_ignored", "ignores delays", due=lambda s, m: s.now())
 mutant("delay_late", "delivers 300 ms late", due=lambda s, m: m.timestamp() + 0.3)
-mutant("past_delay_waits", "takes a past delay as one from now", due=lambda s, m: s.now() + abs(m.timestamp() - s.now()))
-mutant("delay_wraps", "lets delays beyond 68 days wrap round", due=lambda s, m: s.now() + (m.timestamp() - s.now()) % 5_900_000)
+mutant(
+    "past_delay_waits",
+    "takes a past delay as one from now",
+    due=lambda s, m: s.now() + abs(m.timestamp() - s.now()),
+)
+mutant(
+    "delay_wraps",
+    "lets delays beyond 68 days wrap round",
+    due=lambda s, m: s.now() + (m.timestamp() - s.now()) % 5_900_000,
+)
 mutant("delay_clamped", "cuts what is beyond longest_delay, silently", is_too_far=lambda s, m: False)
 mutant("pause_ignored", "rolls back without the pause", pause_ends=lambda s, p: s.now())
 mutant("pause_cut", "cuts pauses to whole seconds", pause_ends=lambda s, p: s.now() + int(p.total_seconds()))
-mutant("urgent_ignores_delay", "delivers urgent jobs before their delay", is_ready=lambda s, r: r.priority == 0 or r.ready_at <= s.now())
+mutant(
+    "urgent_ignores_delay",
+    "delivers urgent jobs before their delay",
+    is_ready=lambda s, r: r.priority == 0 or r.ready_at <= s.now(),
+)
 mutant("queue_pause_ignored", "goes on delivering from a paused queue", is_paused=lambda s, q: False)
 mutant(
     "next_change_early",
     "tells a next change before it is due",
-    next_change=lambda s, q: (lambda t: None if t is None else t - timedelta(seconds=1))(Reference.next_change(s, q)),
+    next_change=lambda s, q: (lambda t: None if t is None else t - timedelta(seconds=1))(
+        Reference.next_change(s, q)
+    ),
 )
-mutant("expired_dropped", "drops expired jobs", is_ready=lambda s, r: r.ready_at <= s.now() and not (r.message.expiration and r.message.expiration <= s.clock.now()))
+mutant(
+    "expired_dropped",
+    "drops expired jobs",
+    is_ready=lambda s, r: (
+        r.ready_at <= s.now() and not (r.message.expiration and r.message.expiration <= s.clock.now())
+    ),
+)
 # --- order (S6) ---
 mutant("priority_ignored", "ignores priorities", order=lambda s, r: (r.number,))
 mutant("priority_reversed", "takes the highest number first", order=lambda s, r: (-r.priority, r.number))
 mutant("priority_as_text", "compares priorities as text", order=lambda s, r: (str(r.priority), r.number))
 mutant("priority_16_bits", "keeps 16 bits of priorities", stored_priority=lambda s, p: min(p, 65535))
-mutant("priority_reset_rollback", "resets the priority on rollback", priority_after=lambda s, r, what: 65536 if what == "rollback" else r.priority)
-mutant("priority_reset_bury", "resets the priority on bury", priority_after=lambda s, r, what: 65536 if what == "bury" else r.priority)
+mutant(
+    "priority_reset_rollback",
+    "resets the priority on rollback",
+    priority_after=lambda s, r, what: 65536 if what == "rollback" else r.priority,
+)
+mutant(
+    "priority_reset_bury",
+    "resets the priority on bury",
+    priority_after=lambda s, r, what: 65536 if what == "bury" else r.priority,
+)
 mutant("priority_reset_lease", "resets the priority when a lease ends", tick=lambda s: _reset_lease(s))
 mutant("lifo", "takes the youngest of equals first", order=lambda s, r: (r.priority, -r.number))
 mutant("order_by_id", "orders equals by id", order=lambda s, r: (r.priority, r.message.id))
-mutant("tie_lies", "declares tie_break ready, but keeps old places", capabilities=declares(tie_break=TieBreak.READY))
+mutant(
+    "tie_lies",
+    "declares tie_break ready, but keeps old places",
+    capabilities=declares(tie_break=TieBreak.READY),
+)
 # --- holders (S7) ---
 mutant("double_delivery", "delivers held jobs again", tick=lambda s: _all_back(s))
 mutant("lease_endless", "never ends a lease", is_over=lambda s, r: False)
 mutant("lease_short", "ends leases at half their length", lease_ends=lambda s: s.now() + LEASE / 2)
-mutant("late_commit", "accepts a commit after the lease", is_late=lambda s, h: False, is_stale=lambda s, h: h.record is None or h.record.state == "gone")
-mutant("not_fenced", "declares fencing but checks only locally", is_stale=lambda s, h: h.record is None or h.record.state != "reserved")
-mutant("deadline_lies", "tells a deadline beyond the lease", local_deadline=lambda s: s.clock.monotonic() + LEASE * 3)
-slot_mutant("extend_does_nothing", "extends only locally", extend=lambda self, r: setattr(r, "deadline", (r.deadline or 0) + LEASE))
+mutant(
+    "late_commit",
+    "accepts a commit after the lease",
+    is_late=lambda s, h: False,
+    is_stale=lambda s, h: h.record is None or h.record.state == "gone",
+)
+mutant(
+    "not_fenced",
+    "declares fencing but checks only locally",
+    is_stale=lambda s, h: h.record is None or h.record.state != "reserved",
+)
+mutant(
+    "deadline_lies",
+    "tells a deadline beyond the lease",
+    local_deadline=lambda s: s.clock.monotonic() + LEASE * 3,
+)
+slot_mutant(
+    "extend_does_nothing",
+    "extends only locally",
+    extend=lambda self, r: setattr(r, "deadline", (r.deadline or 0) + LEASE),
+)
 slot_mutant("extend_after_settle", "extends what was settled", extend=lambda self, r: None)
 # --- nothing lost (S8, S9) ---
 mutant("lost_on_rollback", "loses jobs on rollback", released=lambda s, r: _lost(s, r))
 mutant("commit_does_nothing", "keeps committed jobs", removes=lambda s, r: None, is_stale=lambda s, h: False)
 slot_mutant("close_loses", "loses the job of a closed consumer", close=lambda self: _close_loses(self))
 mutant("reopen_loses_buried", "loses buried jobs on close", reopened=lambda s: _drop_buried(s))
-mutant("reopen_forgets_attempts", "counts attempts in memory only", reopened=lambda s: [setattr(r, "attempts", 0) for r in s.disk.records])
+mutant(
+    "reopen_forgets_attempts",
+    "counts attempts in memory only",
+    reopened=lambda s: [setattr(r, "attempts", 0) for r in s.disk.records],
+)
 mutant("bury_forgets_reason", "forgets the reason of a burial", reason_of=lambda s, b: "")
-mutant("bury_lists_wrong_order", "lists the latest burial first", buried=lambda s, q, limit=100: Reference.buried(s, q, 100)[::-1][:limit])
-slot_mutant("bury_rolls_back", "rolls back instead of burying", settle=lambda self, r, st: Slot.settle(self, r, _no_bury(st)))
+mutant(
+    "bury_lists_wrong_order",
+    "lists the latest burial first",
+    buried=lambda s, q, limit=100: Reference.buried(s, q, 100)[::-1][:limit],
+)
+slot_mutant(
+    "bury_rolls_back",
+    "rolls back instead of burying",
+    settle=lambda self, r, st: Slot.settle(self, r, _no_bury(st)),
+)
 mutant("kick_delayed", "kicks delayed jobs, too", can_kick=lambda s, r: True)
 mutant("kick_keeps_attempts", "goes on counting after a kick", attempts_kicked=lambda s, r: r.attempts)
 mutant("delete_reserved", "deletes under a worker", can_delete=lambda s, r: True)
@@ -92,39 +158,110 @@ mutant("purge_all", "purges reserved jobs, too", purge=lambda s, q: _purge_all(s
 mutant("dedupe_lies", "stores the same id again", is_known=lambda s, m: False)
 mutant("other_queues", "delivers jobs of any queue", watched=lambda s, q, queues: True)
 mutant("first_queue_only", "looks only into its first queue", watched=lambda s, q, queues: q == queues[0])
-mutant("one_of_equal_bodies", "drops a body that it already holds", is_known=lambda s, m: any(r.body == m.body or r.message.id == m.id for r in s.disk.records))
-mutant("names_no_queue", "names the consumer's first queue", take=lambda s, q: _renamed(Reference.take(s, q), q))
+mutant(
+    "one_of_equal_bodies",
+    "drops a body that it already holds",
+    is_known=lambda s, m: any(r.body == m.body or r.message.id == m.id for r in s.disk.records),
+)
+mutant(
+    "names_no_queue", "names the consumer's first queue", take=lambda s, q: _renamed(Reference.take(s, q), q)
+)
 # --- bodies and limits (S2, S16) ---
 mutant("body_stripped", "strips blanks from bodies", stored_body=lambda s, b: b.strip())
 mutant("body_text", "carries bodies as text", stored_body=lambda s, b: b.decode(errors="replace").encode())
+mutant("body_ascii", "drops what is not ASCII", stored_body=lambda s, b: b.decode("ascii", "ignore").encode())
 mutant("limit_lies", "refuses bodies below its limit", is_too_large=lambda s, m: len(m.body) > LIMIT - 100)
 mutant("limit_unchecked", "takes bodies above its limit", is_too_large=lambda s, m: False)
-mutant("batch_reversed", "stores a batch backwards", enqueue_many=lambda s, ms: Reference.enqueue_many(s, ms[::-1])[::-1])
-mutant("batch_drops_errors", "tells of every job of a batch that it was stored", enqueue_many=lambda s, ms: [None for _ in Reference.enqueue_many(s, ms)])
+mutant(
+    "batch_reversed",
+    "stores a batch backwards",
+    enqueue_many=lambda s, ms: Reference.enqueue_many(s, ms[::-1])[::-1],
+)
+mutant(
+    "batch_drops_errors",
+    "tells of every job of a batch that it was stored",
+    enqueue_many=lambda s, ms: [None for _ in Reference.enqueue_many(s, ms)],
+)
 # --- attempts (S10) ---
 mutant("attempts_stuck", "always tells attempt 1", attempts_after=lambda s, r: 1)
 mutant("attempts_off", "counts from zero", take=lambda s, q: _less(Reference.take(s, q)))
 # --- operations ---
 mutant("stats_off_by_one", "counts one ready job too many", stats=lambda s, q: _more(Reference.stats(s, q)))
-mutant("stats_unknown_raises", "has no counts for queues that it does not know", stats=lambda s, q: _known(s, q))
-mutant("queues_unsorted", "lists queues in reverse", queues=lambda s: sorted({r.message.queue for r in s.disk.records}, reverse=True))
-mutant("peek_takes", "takes the job that it shows", peek=lambda s, q, st, limit=1: _peek_takes(s, q, st, limit))
+mutant(
+    "stats_unknown_raises", "has no counts for queues that it does not know", stats=lambda s, q: _known(s, q)
+)
+mutant(
+    "queues_unsorted",
+    "lists queues in reverse",
+    queues=lambda s: sorted({r.message.queue for r in s.disk.records}, reverse=True),
+)
+mutant(
+    "peek_takes", "takes the job that it shows", peek=lambda s, q, st, limit=1: _peek_takes(s, q, st, limit)
+)
 mutant("doctor_raises", "has a doctor that falls ill", doctor=lambda s, c: _raise(AdapterError("down")))
 mutant("close_twice_raises", "cannot be closed twice", close=lambda s: _close_once(s))
 slot_mutant("cancel_ignored", "ignores cancel", cancel=lambda self: None)
-slot_mutant("reserve_oversleeps", "waits its whole timeout before it looks", reserve=lambda self, t: _oversleeps(self, t))
-slot_mutant("reserve_waits", "waits although it should not", reserve=lambda self, t: Slot.reserve(self, t + timedelta(seconds=30)))
-slot_mutant("settle_skips_reserve", "never takes a next job with its settle", settle_and_reserve=lambda self, r, s: self.settle(r, s))
+slot_mutant(
+    "reserve_oversleeps",
+    "waits its whole timeout before it looks",
+    reserve=lambda self, t: _oversleeps(self, t),
+)
+slot_mutant(
+    "reserve_waits",
+    "waits although it should not",
+    reserve=lambda self, t: Slot.reserve(self, t + timedelta(seconds=30)),
+)
+slot_mutant(
+    "settle_skips_reserve",
+    "never takes a next job with its settle",
+    settle_and_reserve=lambda self, r, s: self.settle(r, s),
+)
 slot_mutant("races", "takes a job in two steps, without its lock", reserve=lambda self, t: _races(self))
 # --- what is not declared (S17) ---
-mutant("buried_empty", "has no listing, and says that nothing is buried", undeclared("buried", False), buried=lambda s, q, limit=100: [])
-mutant("peek_empty", "cannot peek, and shows nothing", undeclared("peek", False), peek=lambda s, q, st, limit=1: [])
-mutant("pause_undeclared", "cannot pause, and says nothing", undeclared("pause", False), pause=lambda s, q, d: None)
-mutant("delete_undeclared", "cannot delete, and says nothing", undeclared("delete", False), delete=lambda s, q, i: None)
-mutant("delay_undeclared", "has no delays, and delivers at once", capabilities=declares(delay_granularity=None, longest_delay=None), due=lambda s, m: s.now())
-mutant("clock_undeclared", "has no virtual clock, and foresees nothing", capabilities=declares(virtual_clock=False, lease=None, lease_return=None), next_change=lambda s, q: None)
-mutant("options_swallowed", "takes no notice of options that it does not know", url_options=classmethod(lambda c, url: {"path": url.path}))
-mutant("restart_loses", "loses its jobs when its server is restarted", restarted=lambda s: s.disk.records.clear())
+mutant(
+    "buried_empty",
+    "has no listing, and says that nothing is buried",
+    undeclared("buried", False),
+    buried=lambda s, q, limit=100: [],
+)
+mutant(
+    "peek_empty",
+    "cannot peek, and shows nothing",
+    undeclared("peek", False),
+    peek=lambda s, q, st, limit=1: [],
+)
+mutant(
+    "pause_undeclared",
+    "cannot pause, and says nothing",
+    undeclared("pause", False),
+    pause=lambda s, q, d: None,
+)
+mutant(
+    "delete_undeclared",
+    "cannot delete, and says nothing",
+    undeclared("delete", False),
+    delete=lambda s, q, i: None,
+)
+mutant(
+    "delay_undeclared",
+    "has no delays, and delivers at once",
+    capabilities=declares(delay_granularity=None, longest_delay=None),
+    due=lambda s, m: s.now(),
+)
+mutant(
+    "clock_undeclared",
+    "has no virtual clock, and foresees nothing",
+    capabilities=declares(virtual_clock=False, lease=None, lease_return=None),
+    next_change=lambda s, q: None,
+)
+mutant(
+    "options_swallowed",
+    "takes no notice of options that it does not know",
+    url_options=classmethod(lambda c, url: {"path": url.path}),
+)
+mutant(
+    "restart_loses", "loses its jobs when its server is restarted", restarted=lambda s: s.disk.records.clear()
+)
 mutant("odd_capabilities", "declares an empty range of priorities", capabilities=declares(priorities=(5, 5)))
 
 
@@ -224,12 +361,24 @@ def _races(slot: Slot) -> Any:
 
     a = slot.adapter
     a.tick()
-    ready = [r for r in list(a.disk.records) if r.message.queue in slot.queues and r.state == "waiting" and a.is_ready(r)]
+    ready = [
+        r
+        for r in list(a.disk.records)
+        if r.message.queue in slot.queues and r.state == "waiting" and a.is_ready(r)
+    ]
     if not ready or slot.cancelled:
         return None
     record = min(ready, key=a.order)
     time.sleep(0.001)  # another slot looks meanwhile
     record.state, record.ready_at = "reserved", a.lease_ends()
     record.token, record.attempts = record.token + 1, record.attempts + 1
-    slot.held = Held(record.message.id, record.message.queue, record.body, record.attempts, a.local_deadline(), record.token, record)
+    slot.held = Held(
+        record.message.id,
+        record.message.queue,
+        record.body,
+        record.attempts,
+        a.local_deadline(),
+        record.token,
+        record,
+    )
     return slot.held

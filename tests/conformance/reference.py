@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import SplitResult
 
 import attrs
+from kessel_conformance import Harness
 
 from kessel_core.adapter import (
     AdapterContext,
@@ -34,8 +35,6 @@ from kessel_core.adapter import (
 )
 from kessel_core.clock import Clock
 from kessel_core.errors import EnqueueRejected, LeaseLost, UnknownJob
-
-from kessel_conformance import Harness
 
 LEASE = 10.0
 LIMIT = 65_536
@@ -212,7 +211,13 @@ class Reference(QueueAdapter):
             self.disk.counter += 1
             ready_at = self.now() if message.delay is None else self.due(message.delay)
             self.disk.records.append(
-                Record(message, self.disk.counter, ready_at, self.stored_body(message.body), self.stored_priority(message.priority))
+                Record(
+                    message,
+                    self.disk.counter,
+                    ready_at,
+                    self.stored_body(message.body),
+                    self.stored_priority(message.priority),
+                )
             )
 
     def consumer(self, queues: Sequence[str]) -> Consumer:
@@ -224,14 +229,25 @@ class Reference(QueueAdapter):
             ready = [
                 r
                 for r in self.disk.records
-                if self.watched(r.message.queue, queues) and r.state == "waiting" and self.is_ready(r) and not self.is_paused(r.message.queue)
+                if self.watched(r.message.queue, queues)
+                and r.state == "waiting"
+                and self.is_ready(r)
+                and not self.is_paused(r.message.queue)
             ]
             if not ready:
                 return None
             record = min(ready, key=self.order)
             record.state, record.ready_at = "reserved", self.lease_ends()
             record.token, record.attempts = record.token + 1, self.attempts_after(record)
-            return Held(record.message.id, record.message.queue, record.body, record.attempts, self.local_deadline(), record.token, record)
+            return Held(
+                record.message.id,
+                record.message.queue,
+                record.body,
+                record.attempts,
+                self.local_deadline(),
+                record.token,
+                record,
+            )
 
     def of(self, queue: str, *states: str) -> list[Record]:
         self.tick()
@@ -272,7 +288,11 @@ class Reference(QueueAdapter):
             if state is JobState.RESERVED:
                 found = self.of(queue, "reserved")
             else:
-                found = [r for r in self.of(queue, "waiting") if (r.ready_at <= self.now()) == (state is JobState.READY)]
+                found = [
+                    r
+                    for r in self.of(queue, "waiting")
+                    if (r.ready_at <= self.now()) == (state is JobState.READY)
+                ]
             return [self.stored(r, state) for r in sorted(found, key=self.order)[:limit]]
 
     def buried(self, queue: str, limit: int = 100) -> list[StoredJob]:
@@ -285,7 +305,10 @@ class Reference(QueueAdapter):
             for record in self.of(queue, "buried", "waiting"):
                 if record.message.id == job_id and self.can_kick(record):
                     record.state, record.ready_at = "waiting", self.now()
-                    record.attempts, record.priority = self.attempts_kicked(record), self.priority_after(record, "kick")
+                    record.attempts, record.priority = (
+                        self.attempts_kicked(record),
+                        self.priority_after(record, "kick"),
+                    )
                     return
             raise UnknownJob(job_id, queue)
 
@@ -310,9 +333,17 @@ class Reference(QueueAdapter):
 
     def next_change(self, queues: Sequence[str]) -> datetime | None:
         with self.lock:
-            times = [r.ready_at for r in self.disk.records if r.message.queue in queues and r.ready_at > self.now() and r.state != "buried"]
+            times = [
+                r.ready_at
+                for r in self.disk.records
+                if r.message.queue in queues and r.ready_at > self.now() and r.state != "buried"
+            ]
             now = self.clock.now()
-            return now + timedelta(seconds=min(times) - now.timestamp()) + timedelta(microseconds=1) if times else None
+            return (
+                now + timedelta(seconds=min(times) - now.timestamp()) + timedelta(microseconds=1)
+                if times
+                else None
+            )
 
     def close(self) -> None:
         self.reopened()
@@ -351,11 +382,18 @@ class Slot(Consumer):
                     record.state = "gone"
                 case Rollback(pause=pause):
                     a.released(record)
-                    record.ready_at, record.priority = a.pause_ends(pause), a.priority_after(record, "rollback")
+                    record.ready_at, record.priority = (
+                        a.pause_ends(pause),
+                        a.priority_after(record, "rollback"),
+                    )
                 case Bury(message=text):
                     a.disk.counter += 1
                     record.state, record.buried_number = "buried", a.disk.counter
-                    record.reason, record.text, record.priority = a.reason_of(settlement), text, a.priority_after(record, "bury")
+                    record.reason, record.text, record.priority = (
+                        a.reason_of(settlement),
+                        text,
+                        a.priority_after(record, "bury"),
+                    )
 
     def extend(self, reservation: Reservation) -> None:
         assert isinstance(reservation, Held)
@@ -373,7 +411,11 @@ class Slot(Consumer):
     def close(self) -> None:
         with self.adapter.lock:
             self.adapter.tick()
-            if self.held is not None and not self.adapter.is_stale(self.held) and self.held.record is not None:
+            if (
+                self.held is not None
+                and not self.adapter.is_stale(self.held)
+                and self.held.record is not None
+            ):
                 self.adapter.given_up(self.held.record)
             self.held = None
 
@@ -384,7 +426,13 @@ class Options:
 
 
 def spec_of(kind: type[Reference]) -> AdapterSpec:
-    return AdapterSpec(name="reference", schemes=("reference",), options=Options, open=lambda options, context: kind(options.path, context), from_url=kind.url_options)
+    return AdapterSpec(
+        name="reference",
+        schemes=("reference",),
+        options=Options,
+        open=lambda options, context: kind(options.path, context),
+        from_url=kind.url_options,
+    )
 
 
 class ReferenceHarness(Harness):

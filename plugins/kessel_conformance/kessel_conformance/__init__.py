@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kessel_conformance.bench import Bench
     from kessel_conformance.catalogue import SUITE_VERSION, Case, Level, case
-    from kessel_conformance.handler_suite import HandlerConformance
+    from kessel_conformance.handler_suite import HandlerConformance, HandlerExample
     from kessel_conformance.harness import Harness, ServerMissing
     from kessel_conformance.history import Violation
     from kessel_conformance.middleware_suite import MiddlewareConformance
-    from kessel_conformance.runner import run_suite
+    from kessel_conformance.runner import Settings, run_suite
     from kessel_conformance.suite import AdapterConformance
 
 __all__ = [
@@ -30,10 +30,12 @@ __all__ = [
     "Bench",
     "Case",
     "HandlerConformance",
+    "HandlerExample",
     "Harness",
     "Level",
     "MiddlewareConformance",
     "ServerMissing",
+    "Settings",
     "Violation",
     "case",
     "run_suite",
@@ -45,10 +47,12 @@ _HOMES = {
     "Bench": "bench",
     "Case": "catalogue",
     "HandlerConformance": "handler_suite",
+    "HandlerExample": "handler_suite",
     "Harness": "harness",
     "Level": "catalogue",
     "MiddlewareConformance": "middleware_suite",
     "ServerMissing": "harness",
+    "Settings": "runner",
     "Violation": "history",
     "case": "catalogue",
     "run_suite": "runner",

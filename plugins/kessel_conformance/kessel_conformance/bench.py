@@ -11,6 +11,9 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
 
+from kessel_conformance.harness import Harness
+from kessel_conformance.history import History, Violation, shown
+from kessel_conformance.stepclock import StepClock
 from kessel_core.adapter import (
     COMMIT,
     NO_PAUSE,
@@ -23,10 +26,6 @@ from kessel_core.adapter import (
 )
 from kessel_core.clock import Clock
 from kessel_core.errors import AdapterError, KesselError
-
-from kessel_conformance.harness import Harness
-from kessel_conformance.history import History, Violation, shown
-from kessel_conformance.stepclock import StepClock
 
 if TYPE_CHECKING:
     from kessel_conformance.runner import Settings
@@ -64,7 +63,7 @@ class Bench:
         self.clock = harness.clock()
         self.namespace = harness.namespace()
         self.queue = self.queue_named("main")
-        self.random = random.Random(seed)
+        self.random = random.Random(seed)  # noqa: S311  # to be repeated, not to be secret
         self.seed = seed
         self.clause = clauses[0]
         self.settings: Settings | None = None
@@ -79,7 +78,9 @@ class Bench:
         self._adapter = self.harness.open(self.clock, self.namespace)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             self._clean()
         except Exception:
@@ -178,12 +179,14 @@ class Bench:
             answer = call()
         except KesselError as exc:
             self.history.add(f"{what} -> {type(exc).__name__}: {exc}")
-            raise Violation(self.clause, f"{what} raised {type(exc).__name__}: {exc}", self.history.text()) from exc
+            raise Violation(
+                self.clause, f"{what} raised {type(exc).__name__}: {exc}", self.history.text()
+            ) from exc
         except Exception as exc:
             self.history.add(f"{what} -> {type(exc).__name__}: {exc}")
             raise Violation(
                 self.clause,
-                f"{what} raised {type(exc).__name__}, which is not of kessel's error tree (contract, rule 1): {exc}",
+                f"{what} raised {type(exc).__name__}, which is no error of kessel (contract, rule 1): {exc}",
                 self.history.text(),
             ) from exc
         self.history.add(what if answer is None else f"{what} -> {self._told(answer)}")
@@ -358,7 +361,9 @@ class Bench:
             thread.join(max(0.0, end - time.monotonic()))
         if errors:
             raise errors[0]
-        self.check(not any(thread.is_alive() for thread in threads), f"calls did not return within {limit:g} s")
+        self.check(
+            not any(thread.is_alive() for thread in threads), f"calls did not return within {limit:g} s"
+        )
 
     def reopen(self) -> None:
         """Close consumers and adapter, and open the same namespace again."""

@@ -25,7 +25,18 @@ __all__ = ["SUITE_VERSION", "Case", "Level", "case", "cases", "known_version", "
 #: Version of the catalogue; a case says since which one it counts.
 SUITE_VERSION: Final = "1.0"
 
-_MODULES: Final = ("delivery", "settling", "order", "delay", "lease", "operations", "durable", "refusal", "manager", "model")
+_MODULES: Final = (
+    "delivery",
+    "settling",
+    "order",
+    "delay",
+    "lease",
+    "operations",
+    "durable",
+    "refusal",
+    "manager",
+    "model",
+)
 _ID: Final = re.compile(r"[a-z]+(_[a-z]+)*\.[a-z]+(_[a-z]+)*")
 
 
@@ -93,7 +104,14 @@ def case(
         if _ID.fullmatch(case_id) is None or case_id in _cases:
             raise ValueError(f"case id {case_id!r} is malformed or taken")
         _cases[case_id] = Case(
-            id=case_id, clauses=clauses, level=level, needs=wanted, since=since, why=why, run=function, waits=waits
+            id=case_id,
+            clauses=clauses,
+            level=level,
+            needs=wanted,
+            since=since,
+            why=why,
+            run=function,
+            waits=waits,
         )
         return function
 
@@ -120,10 +138,14 @@ def known_version(text: str) -> tuple[int, ...]:
     """
     if re.fullmatch(r"\d+\.\d+", text) is None:
         raise ValueError(f"expected a suite version such as {SUITE_VERSION}, got {text!r}")
-    version = tuple(map(int, text.split(".")))
-    if version > tuple(map(int, SUITE_VERSION.split("."))):
+    if ordered(text) > ordered(SUITE_VERSION):
         raise ValueError(f"this is suite {SUITE_VERSION}, it does not know {text}")
-    return version
+    return ordered(text)
+
+
+def ordered(version: str) -> tuple[int, ...]:
+    """Turn a version into what compares by number."""
+    return tuple(map(int, version.split(".")))
 
 
 def missing_need(wanted: Case, declared: Capabilities, *, virtual: bool, can_restart: bool) -> str | None:
@@ -144,11 +166,11 @@ def missing_need(wanted: Case, declared: Capabilities, *, virtual: bool, can_res
         elif need not in names:
             return f"{need} is not declared"
     if "max_body_bytes" in wanted.needs and (declared.max_body_bytes or 0) > _LARGEST_BODY:
-        return f"a limit of {declared.max_body_bytes} bytes is too large to try: give one of up to {_LARGEST_BODY}"
+        return f"a limit of {declared.max_body_bytes} bytes is too large to try; give {_LARGEST_BODY} at most"
     if "lease" in wanted.needs and not virtual and declared.lease is not None:
         seconds = declared.lease.total_seconds()
         if wanted.waits and seconds > _LONGEST_REAL_LEASE:
-            return f"a lease of {seconds:g} s is too long for a real clock: give one of up to {_LONGEST_REAL_LEASE:g} s"
+            return f"a lease of {seconds:g} s is too long for a real clock; give {_LONGEST_REAL_LEASE:g} s at most"  # noqa: E501  # one line of text
     return None
 
 

@@ -11,10 +11,9 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+from kessel_conformance.stepclock import StepClock
 from kessel_core.adapter import AdapterContext, AdapterSpec, Capabilities, QueueAdapter, redacted
 from kessel_core.clock import Clock, SystemClock
-
-from kessel_conformance.stepclock import StepClock
 
 __all__ = ["Harness", "ServerMissing"]
 
@@ -74,6 +73,8 @@ class Harness:
         self._tmp: str | None = None
         self._capabilities: Capabilities | None = None
         self._name: str | None = None
+        #: Where the adapter's class is; known once the harness is up.
+        self.module: str | None = None
 
     # --- for authors to override -------------------------------------------------------------
 
@@ -100,6 +101,7 @@ class Harness:
         if self.spec is None:
             from kessel_core.plugins import build_plugins
 
+            assert url is not None
             return build_plugins().adapter_for(url, options, context=context)
         from kessel_core.structuring import structure_options
 
@@ -143,16 +145,23 @@ class Harness:
         if not self.real_clock:
             adapter = self.open(StepClock(), self.namespace())
             try:
-                self._capabilities, self._name = adapter.capabilities, adapter.name
+                self._learn(adapter)
             finally:
                 adapter.close()
-            if self._capabilities.virtual_clock:
+            if self.capabilities.virtual_clock:
                 return
         adapter = self.open(SystemClock(), self.namespace())
         try:
-            self._capabilities, self._name = adapter.capabilities, adapter.name
+            self._learn(adapter)
         finally:
             adapter.close()
+
+    def _learn(self, adapter: QueueAdapter) -> None:
+        self._capabilities, self._name, self.module = (
+            adapter.capabilities,
+            adapter.name,
+            type(adapter).__module__,
+        )
 
     @property
     def capabilities(self) -> Capabilities:

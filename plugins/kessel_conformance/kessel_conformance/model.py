@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import NoReturn
 
 import attrs
 
@@ -123,13 +122,19 @@ class Model:
         if job.ready.hi <= at.lo:
             job.place, job.holder, job.turn = Place.WAITING, None, None
             return  # its lease had ended before: the closing changes nothing
-        latest = at.hi if self.declared.lease_return is not LeaseReturn.LEASE_END else max(job.ready.hi, at.hi)
+        latest = (
+            at.hi if self.declared.lease_return is not LeaseReturn.LEASE_END else max(job.ready.hi, at.hi)
+        )
         job.place, job.holder, job.turn = Place.WAITING, None, None
         job.ready = Span(min(at.lo, job.ready.lo), latest + self.noise)
 
     def pause_set(self, span: float, at: Span) -> None:
         """Nothing is delivered for a while; zero ends it."""
-        self.paused = Span(at.lo + span, at.hi + span + max(self.grain, 0.0) + self.noise) if span else Span(0.0, at.hi + self.noise)
+        self.paused = (
+            Span(at.lo + span, at.hi + span + max(self.grain, 0.0) + self.noise)
+            if span
+            else Span(0.0, at.hi + self.noise)
+        )
 
     def _waits_for(self, job: Job, due: float | None, at: Span) -> None:
         if due is None or due <= at.lo:
@@ -199,7 +204,8 @@ class Model:
                     )
             elif self._was_before(other, job):
                 raise Broken(
-                    "S6", f"{job.label} was delivered before its equal {other.label}, against tie_break {self.declared.tie_break}"
+                    "S6",
+                    f"{job.label} was delivered before its equal {other.label}, against tie_break {self.declared.tie_break}",  # noqa: E501  # one line of text
                 )
 
     def _was_before(self, other: Job, job: Job) -> bool:

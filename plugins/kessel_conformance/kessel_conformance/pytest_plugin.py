@@ -10,11 +10,19 @@ from typing import Any
 def pytest_addoption(parser: Any) -> None:
     """Add the options of the suite."""
     group = parser.getgroup("kessel", "kessel conformance suite")
-    group.addoption("--kessel-suite", metavar="VERSION", help="suite version that counts; newer cases are advisory")
-    group.addoption("--kessel-budget", choices=("quick", "ci", "thorough"), default="quick", help="how much is generated")
+    group.addoption(
+        "--kessel-suite", metavar="VERSION", help="suite version that counts; newer cases are advisory"
+    )
+    group.addoption(
+        "--kessel-budget", choices=("quick", "ci", "thorough"), default="quick", help="how much is generated"
+    )
     group.addoption("--kessel-seed", type=int, default=0, metavar="N", help="seed of what is generated")
     group.addoption("--kessel-no-shrink", action="store_true", help="do not shorten failing plans")
-    group.addoption("--kessel-report", metavar="FILE", help="write the conformance report as JSON, with .md and badge beside it")
+    group.addoption(
+        "--kessel-report",
+        metavar="FILE",
+        help="write the conformance report as JSON, with .md and badge beside it",
+    )
 
 
 def pytest_sessionfinish(session: Any) -> None:

@@ -14,10 +14,9 @@ from typing import Any, Final
 
 import attrs
 
-from kessel_core.adapter import redacted
-
 from kessel_conformance.catalogue import SUITE_VERSION, Level
 from kessel_conformance.runner import Run, Verdict
+from kessel_core.adapter import redacted
 
 __all__ = ["SCHEMA", "badge", "markdown", "report", "write_reports"]
 
@@ -29,7 +28,7 @@ def report(run: Run) -> dict[str, Any]:
     """Return everything about a run, ready for JSON."""
     harness = run.harness
     declared = attrs.asdict(harness.capabilities, recurse=False)
-    distribution, version = _distribution(harness.spec.open.__module__ if harness.spec is not None else None)
+    distribution, version = _distribution(harness.module)
     outcomes = list(run.outcomes.values())
     counted = Counter(str(outcome.verdict) for outcome in outcomes)
     return {
@@ -79,7 +78,9 @@ def markdown(found: dict[str, Any]) -> str:
     for entry in found["cases"]:
         why = entry["reason"].splitlines()[0] if entry["reason"] else ""
         why = why.replace("|", "\\|")
-        lines.append(f"| `{entry['id']}` | {' '.join(entry['clauses'])} | {entry['level']} | {entry['status']} | {why} |")
+        lines.append(
+            f"| `{entry['id']}` | {' '.join(entry['clauses'])} | {entry['level']} | {entry['status']} | {why} |"  # noqa: E501  # one line of text
+        )
     lines += ["", "| capability | declared |", "|---|---|"]
     lines += [f"| `{name}` | {value} |" for name, value in found["capabilities"].items()]
     return "\n".join(lines) + "\n"
@@ -103,7 +104,9 @@ def write_reports(runs: Sequence[Run], path: Path) -> None:
     path.write_text(json.dumps(found[0] if len(found) == 1 else found, indent=2) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text("\n".join(map(markdown, found)), encoding="utf-8")
     badges = [badge(one) for one in found]
-    path.with_suffix(".badge.json").write_text(json.dumps(badges[0] if len(badges) == 1 else badges) + "\n", encoding="utf-8")
+    path.with_suffix(".badge.json").write_text(
+        json.dumps(badges[0] if len(badges) == 1 else badges) + "\n", encoding="utf-8"
+    )
 
 
 def _plain(value: Any) -> Any:

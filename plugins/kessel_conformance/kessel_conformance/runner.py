@@ -13,7 +13,7 @@ from typing import Final
 import attrs
 
 from kessel_conformance.bench import Bench
-from kessel_conformance.catalogue import Case, cases, known_version, missing_need
+from kessel_conformance.catalogue import Case, cases, known_version, missing_need, ordered
 from kessel_conformance.harness import Harness, ServerMissing
 from kessel_conformance.history import Violation
 
@@ -60,7 +60,7 @@ class Settings:
 class Verdict(StrEnum):
     """How a case ended."""
 
-    PASS = "pass"
+    PASS = "pass"  # noqa: S105
     FAIL = "fail"
     #: Listed as an expected failure, and failed.
     XFAIL = "expected failure"
@@ -89,7 +89,9 @@ class Outcome:
 def run_case(harness: Harness, wanted: Case, settings: Settings) -> Outcome:
     """Run one case on a harness that is up."""
     start = time.perf_counter()
-    why_not = missing_need(wanted, harness.capabilities, virtual=harness.virtual, can_restart=harness.can_restart)
+    why_not = missing_need(
+        wanted, harness.capabilities, virtual=harness.virtual, can_restart=harness.can_restart
+    )
     if why_not is not None:
         return Outcome(case=wanted, verdict=Verdict.SKIP, reason=why_not)
     verdict, reason = Verdict.PASS, ""
@@ -109,7 +111,11 @@ def run_case(harness: Harness, wanted: Case, settings: Settings) -> Outcome:
             verdict, reason = Verdict.FAIL, f"passes now, so take it off the expected failures ({expected})"
         elif verdict is Verdict.FAIL:
             verdict, reason = Verdict.XFAIL, expected
-    elif verdict is Verdict.FAIL and settings.suite is not None and known_version(settings.suite) < known_version(wanted.since):
+    elif (
+        verdict is Verdict.FAIL
+        and settings.suite is not None
+        and known_version(settings.suite) < ordered(wanted.since)
+    ):
         verdict = Verdict.ADVISORY
     return Outcome(case=wanted, verdict=verdict, reason=reason, seconds=time.perf_counter() - start)
 
@@ -179,7 +185,10 @@ class Run:
 
 
 def run_suite(
-    harness: Harness, settings: Settings | None = None, *, told: Callable[[Outcome], None] = lambda outcome: None
+    harness: Harness,
+    settings: Settings | None = None,
+    *,
+    told: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Run:
     """Run the whole catalogue and return the run with its outcomes.
 

@@ -36,7 +36,9 @@ class SealedSuite:
         if cls.__module__.startswith("kessel_conformance."):
             return
         if cls.__dict__.get("__test__") is False or not cls.__name__.startswith(("Test", "_")):
-            raise TypeError(f"{cls.__name__} would not be collected by pytest; its name must start with 'Test'")
+            raise TypeError(
+                f"{cls.__name__} would not be collected by pytest; its name must start with 'Test'"
+            )
 
 
 class AdapterConformance(SealedSuite):
@@ -65,7 +67,11 @@ class AdapterConformance(SealedSuite):
         """Bring the harness up for the selected cases, and hand the outcomes to the report."""
         settings = settings_of(request.config)
         own = [item for item in request.session.items if getattr(item, "cls", None) is cls]
-        wanted = [item.callspec.params["case_id"] for item in own if hasattr(item, "callspec") and "case_id" in item.callspec.params]
+        wanted = [
+            item.callspec.params["case_id"]
+            for item in own
+            if hasattr(item, "callspec") and "case_id" in item.callspec.params
+        ]
         run = Run(cls.harness, settings, wanted)
         try:
             run.up()

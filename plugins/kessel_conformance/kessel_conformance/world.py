@@ -14,6 +14,8 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import attrs
 
+from kessel_conformance.history import History, Violation, shown
+from kessel_conformance.model import Broken, Job, Model, Place, Span
 from kessel_core.adapter import (
     COMMIT,
     NO_PAUSE,
@@ -29,9 +31,6 @@ from kessel_core.adapter import (
 )
 from kessel_core.clock import Clock
 from kessel_core.errors import LeaseLost, UnknownJob
-
-from kessel_conformance.history import History, Violation, shown
-from kessel_conformance.model import Broken, Job, Model, Place, Span
 
 __all__ = ["PRIORITIES", "TAILS", "Plan", "Step", "World", "random_plan"]
 
@@ -60,7 +59,13 @@ class World:
     """One queue of one adapter under a plan."""
 
     def __init__(
-        self, adapter: QueueAdapter, clock: Clock, queue: str, declared: Capabilities, noise: float, reopen: Callable[[], QueueAdapter] | None = None
+        self,
+        adapter: QueueAdapter,
+        clock: Clock,
+        queue: str,
+        declared: Capabilities,
+        noise: float,
+        reopen: Callable[[], QueueAdapter] | None = None,
     ) -> None:
         self.adapter = adapter
         self.clock = clock
@@ -72,7 +77,7 @@ class World:
         self.settled: list[str] = []
         self._reopen = reopen
         # The same ids in every run of a plan, in an order that is not the order of enqueueing.
-        self._ids = random.Random(7)
+        self._ids = random.Random(7)  # noqa: S311
 
     # --- doing and noting ---------------------------------------------------------------------
 
@@ -106,7 +111,9 @@ class World:
 
     # --- steps -------------------------------------------------------------------------------
 
-    def put(self, priority: int = 65536, delay: float | None = None, tail: bytes = b"", again: bool = False) -> None:
+    def put(
+        self, priority: int = 65536, delay: float | None = None, tail: bytes = b"", again: bool = False
+    ) -> None:
         """Enqueue a new job, or a waiting one again where ids are told apart."""
         if again and self.declared.dedupe:
             job = next((job for job in reversed(self.model.jobs) if job.place is not Place.GONE), None)
@@ -163,7 +170,9 @@ class World:
             settlement = Rollback(timedelta(seconds=pause))
         elif how == "bury":
             settlement = Bury("error", f"{job.label} failed")
-        told = f"{worker.name} {how}s {job.label}".replace("burys", "buries") + (f" for {pause:g} s" if pause else "")
+        told = f"{worker.name} {how}s {job.label}".replace("burys", "buries") + (
+            f" for {pause:g} s" if pause else ""
+        )
         worker.held = None
         worker.old.append((reservation, job))
         following: Reservation | None = None
@@ -199,7 +208,10 @@ class World:
         if not worker.old:
             return
         reservation, job = worker.old[-1]
-        if self.model.holds(job, worker.name, Span(self._now(), self._now())) is not False and worker.held is None:
+        if (
+            self.model.holds(job, worker.name, Span(self._now(), self._now())) is not False
+            and worker.held is None
+        ):
             return  # refused while it was undecided; a second try may well succeed
         told = f"{worker.name} {how}s {job.label} with its old reservation"
         try:
@@ -222,7 +234,9 @@ class World:
         except LeaseLost as exc:
             self.history.add(f"{worker.name} extends {job.label} -> LeaseLost")
             if self.model.holds(job, worker.name, Span(before, self._now())) is True:
-                self._broken("S7", f"extend of {job.label} was refused although its lease surely holds: {exc}", exc)
+                self._broken(
+                    "S7", f"extend of {job.label} was refused although its lease surely holds: {exc}", exc
+                )
             worker.held = None
             worker.old.append((reservation, job))
             return
@@ -236,7 +250,9 @@ class World:
         """Close a consumer, with what it holds, and make a new one."""
         worker = self.slots[slot]
         _, at = self._timed(worker.consumer.close)
-        self.history.add(f"{worker.name} is closed" + (f" while it holds {worker.held[1].label}" if worker.held else ""))
+        self.history.add(
+            f"{worker.name} is closed" + (f" while it holds {worker.held[1].label}" if worker.held else "")
+        )
         self._given_up(worker, at)
         worker.consumer = self.adapter.consumer([self.queue])
 
@@ -270,7 +286,10 @@ class World:
         listed = self.adapter.buried(self.queue)
         expected = self.model.buried_jobs()
         if [stored.body for stored in listed] != [job.message.body for job in expected]:
-            self._broken("S8", f"buried() lists {len(listed)} jobs, expected {[job.label for job in expected]}, oldest burial first")
+            self._broken(
+                "S8",
+                f"buried() lists {len(listed)} jobs, expected {[job.label for job in expected]}, oldest burial first",  # noqa: E501  # one line of text
+            )
         for stored, job in zip(listed, expected, strict=True):
             if stored.reason != job.reason or stored.message != f"{job.label} failed":
                 self._broken("S8", f"buried() tells {stored.reason!r}, {stored.message!r} of {job.label}")
@@ -292,7 +311,9 @@ class World:
         except UnknownJob:
             self.history.add(f"delete {job.label} -> UnknownJob")
             at = Span(before, self._now())
-            if job.place is Place.BURIED or (job.place is Place.WAITING and job.holder is None and job.ready.hi <= at.lo):
+            if job.place is Place.BURIED or (
+                job.place is Place.WAITING and job.holder is None and job.ready.hi <= at.lo
+            ):
                 self._broken("S9", f"delete of {job.label} was refused although nobody holds it")
             return
         at = Span(before, self._now())
@@ -317,7 +338,9 @@ class World:
                     self._broken("S8", f"peek shows {stored.id!r} as buried, but it is not")
         if self.declared.counts:
             seen, at = self._timed(lambda: self.adapter.stats(self.queue))
-            self.history.add(f"stats: ready {seen.ready}, delayed {seen.delayed}, reserved {seen.reserved}, buried {seen.buried}")
+            self.history.add(
+                f"stats: ready {seen.ready}, delayed {seen.delayed}, reserved {seen.reserved}, buried {seen.buried}"  # noqa: E501  # one line of text
+            )
             self.model.counted(seen, at)
 
     # --- the end -----------------------------------------------------------------------------
@@ -359,13 +382,28 @@ def random_plan(generator: random.Random, rounds: int, unit: float) -> Plan:
     def step() -> Step:
         slot = generator.randrange(2)
         kind = generator.choices(
-            ("put", "reserve", "settle", "extend", "close_worker", "kick", "delete", "look", "settle_old", "pause"),
+            (
+                "put",
+                "reserve",
+                "settle",
+                "extend",
+                "close_worker",
+                "kick",
+                "delete",
+                "look",
+                "settle_old",
+                "pause",
+            ),
             (8, 9, 7, 1, 0.7, 1.5, 0.4, 1, 0.6, 0.15),
         )[0]
         match kind:
             case "put":
                 delay = generator.choice((None, None, None, 0.4 * unit, unit, 2.5 * unit, 4 * unit))
-                return kind, {"priority": generator.choice(PRIORITIES), "delay": delay, "tail": generator.choice(TAILS)}
+                return kind, {
+                    "priority": generator.choice(PRIORITIES),
+                    "delay": delay,
+                    "tail": generator.choice(TAILS),
+                }
             case "settle":
                 how = generator.choice(("commit", "commit", "rollback", "rollback", "bury"))
                 pause = generator.choice((0.0, 0.0, unit, 2.5 * unit))

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+# ruff: noqa: D103  # what a case is for stands in its `why`
 from datetime import timedelta
-
-from kessel_core.errors import EnqueueRejected
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
+from kessel_core.errors import EnqueueRejected
 
 NEEDS = ("delay_granularity",)
 
 
-@case("delay.never_early", "S4", needs=NEEDS, waits=True, why="Fractions of a second get cut off, which is early.")
+@case(
+    "delay.never_early",
+    "S4",
+    needs=NEEDS,
+    waits=True,
+    why="Fractions of a second get cut off, which is early.",
+)
 def never_early(bench: Bench) -> None:
     consumer = bench.consumer()
     for milliseconds in (400, 1600):
@@ -24,14 +30,26 @@ def never_early(bench: Bench) -> None:
         bench.settle(consumer, reservation)
 
 
-@case("delay.past_is_now", "S4", needs=NEEDS, why="A delay that lies in the past is no reason to wait or to fail.")
+@case(
+    "delay.past_is_now",
+    "S4",
+    needs=NEEDS,
+    why="A delay that lies in the past is no reason to wait or to fail.",
+)
 def past_is_now(bench: Bench) -> None:
     message = bench.put(delay=timedelta(seconds=-90))
     bench.let_pass(bench.slack - bench.grain)
     bench.gets(bench.consumer(), message, "a job whose delay is past")
 
 
-@case("delay.urgent_waits", "S4", "S6", needs=(*NEEDS, "priorities"), waits=True, why="An urgent job that still waits must not hold up others, nor start early.")
+@case(
+    "delay.urgent_waits",
+    "S4",
+    "S6",
+    needs=(*NEEDS, "priorities"),
+    waits=True,
+    why="An urgent job that still waits must not hold up others, nor start early.",
+)
 def urgent_waits(bench: Bench) -> None:
     due = bench.now() + timedelta(seconds=1)
     urgent = bench.put(priority=0, delay=timedelta(seconds=1))
@@ -57,27 +75,43 @@ def long_ones_kept(bench: Bench) -> None:
         except OverflowError:
             over = None  # such a time cannot even be written
         if over is not None:
-            error = bench.refused(EnqueueRejected, "enqueue beyond longest_delay", lambda: bench.adapter.enqueue(over))
+            error = bench.refused(
+                EnqueueRejected, "enqueue beyond longest_delay", lambda: bench.adapter.enqueue(over)
+            )
             bench.equal(error.reason, "out-of-range", "reason of the refusal")
     if bench.harness.virtual:
         bench.let_pass(timedelta(days=29))
     bench.nothing(bench.consumer(), "all jobs are delayed by a month or more")
 
 
-@case("delay.expired_still_comes", "S5", "S9", waits=True, why="The core tells the callback that a job expired; a job dropped by the adapter is never reported.")
+@case(
+    "delay.expired_still_comes",
+    "S5",
+    "S9",
+    waits=True,
+    why="The core tells the callback that a job expired; a job dropped by the adapter is never reported.",
+)
 def expired_still_comes(bench: Bench) -> None:
     message = bench.put(expiration=timedelta(milliseconds=100))
     bench.let_pass(timedelta(milliseconds=200))
     bench.gets(bench.consumer(), message, "an expired job, which the core has to settle")
 
 
-@case("reserve.wakes_for_delay", "S4", needs=(*NEEDS, "blocking_reserve"), waits=True, why="A waiting worker sleeps through a job that becomes due.")
+@case(
+    "reserve.wakes_for_delay",
+    "S4",
+    needs=(*NEEDS, "blocking_reserve"),
+    waits=True,
+    why="A waiting worker sleeps through a job that becomes due.",
+)
 def wakes_for_delay(bench: Bench) -> None:
     due = bench.now() + timedelta(seconds=1)
     message = bench.put(delay=timedelta(seconds=1))
     reservation = bench.reserve(bench.consumer(), timedelta(seconds=8))
     now = bench.now()
-    bench.check(reservation is not None and reservation.body == message.body, "reserve slept through the due time")
+    bench.check(
+        reservation is not None and reservation.body == message.body, "reserve slept through the due time"
+    )
     bench.check(now >= due, "the job came early")
     late = (now - due - bench.slack).total_seconds()
     bench.check(late <= 1, f"the waiting reserve came back {late:.1f} s too late")

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+# ruff: noqa: D103  # what a case is for stands in its `why`
 import threading
 from datetime import timedelta
 
+from kessel_conformance.bench import Bench
+from kessel_conformance.catalogue import case
 from kessel_core.adapter import NO_PAUSE, Rollback
 from kessel_core.errors import EnqueueRejected
 
-from kessel_conformance.bench import Bench
-from kessel_conformance.catalogue import case
+AWKWARD = (
+    b"",
+    b"\0",
+    b"\r\n",
+    b"  blanks  ",
+    b"\xff\xfe\x80",
+    b"x\r\n.\r\n",
+    b'{"type":"a"}',
+    "päylöad".encode(),
+)
 
-AWKWARD = (b"", b"\0", b"\r\n", b"  blanks  ", b"\xff\xfe\x80", b"x\r\n.\r\n", b'{"type":"a"}', "päylöad".encode())
 
-
-@case("delivery.body_untouched", "S16", "S13", why="Bodies were cut at blanks, line ends and NUL, or refused when not UTF-8.")
+@case(
+    "delivery.body_untouched",
+    "S16",
+    "S13",
+    why="Bodies were cut at blanks, line ends and NUL, or refused when not UTF-8.",
+)
 def body_untouched(bench: Bench) -> None:
     limit = bench.capabilities.max_body_bytes or 100_000
-    bodies = [body for body in (*AWKWARD, bytes(range(256)) * 16, b"y" * min(limit, 60_000)) if len(body) <= limit]
+    bodies = [
+        body for body in (*AWKWARD, bytes(range(256)) * 16, b"y" * min(limit, 60_000)) if len(body) <= limit
+    ]
     consumer = bench.consumer()
     for body in bodies:
         bench.put(body)
@@ -26,7 +42,9 @@ def body_untouched(bench: Bench) -> None:
         bench.settle(consumer, reservation)
 
 
-@case("delivery.names_queue", "S9", why="A worker of several queues logs and counts by the reservation's queue.")
+@case(
+    "delivery.names_queue", "S9", why="A worker of several queues logs and counts by the reservation's queue."
+)
 def names_queue(bench: Bench) -> None:
     other = bench.queue_named("other")
     bench.put(queue=other)
@@ -36,13 +54,21 @@ def names_queue(bench: Bench) -> None:
     bench.settle(consumer, reservation)
 
 
-@case("delivery.own_queues", "S9", why="A worker must get the jobs of its own queues, all of them, and no others.")
+@case(
+    "delivery.own_queues",
+    "S9",
+    why="A worker must get the jobs of its own queues, all of them, and no others.",
+)
 def own_queues(bench: Bench) -> None:
     a, b, c = (bench.queue_named(name) for name in "abc")
     messages = {queue: bench.put(queue=queue) for queue in (a, b, c)}
     both = bench.consumer(a, b)
     got = bench.drain(both)
-    bench.equal(sorted(bench.labels(got)), sorted(bench.labels([messages[a].body, messages[b].body])), "jobs of two queues")
+    bench.equal(
+        sorted(bench.labels(got)),
+        sorted(bench.labels([messages[a].body, messages[b].body])),
+        "jobs of two queues",
+    )
     bench.gets(bench.consumer(c), messages[c], "the third queue's job")
 
 
@@ -56,7 +82,12 @@ def one_holder(bench: Bench) -> None:
     bench.settle(first, held)
 
 
-@case("delivery.threads_share", "S7", "S9", why="Locks that are missing show only when several slots reserve at once.")
+@case(
+    "delivery.threads_share",
+    "S7",
+    "S9",
+    why="Locks that are missing show only when several slots reserve at once.",
+)
 def threads_share(bench: Bench) -> None:
     expected = sorted(bench.put().body for _ in range(60))
     seen: list[bytes] = []
@@ -88,10 +119,18 @@ def timeout_ends(bench: Bench) -> None:
     wait = timedelta(milliseconds=300)
     bench.check(bench.reserve(bench.consumer(), wait) is None, "a job came from an empty queue")
     late = bench.now() - before - wait
-    bench.check(late < bench.slack + timedelta(seconds=2), f"reserve came back {late.total_seconds():.1f} s after its timeout")
+    bench.check(
+        late < bench.slack + timedelta(seconds=2),
+        f"reserve came back {late.total_seconds():.1f} s after its timeout",
+    )
 
 
-@case("delivery.attempts_count", "S10", needs=("attempts",), why="A count that is off gives a job too many tries, or too few.")
+@case(
+    "delivery.attempts_count",
+    "S10",
+    needs=("attempts",),
+    why="A count that is off gives a job too many tries, or too few.",
+)
 def attempts_count(bench: Bench) -> None:
     message = bench.put()
     consumer = bench.consumer()
@@ -99,11 +138,19 @@ def attempts_count(bench: Bench) -> None:
         reservation = bench.gets(consumer, message, "the job after its rollback")
         exact = bench.call("attempt", lambda held=reservation: consumer.attempt(held))  # type: ignore[misc]
         bench.equal(exact, number, "attempt()")
-        bench.check(1 <= reservation.attempt <= number, f"reservation.attempt is {reservation.attempt} at delivery {number}")
+        bench.check(
+            1 <= reservation.attempt <= number,
+            f"reservation.attempt is {reservation.attempt} at delivery {number}",
+        )
         bench.settle(consumer, reservation, Rollback())
 
 
-@case("enqueue.many_in_order", "S14", "S6", why="A batch that is stored in another order, or in part, breaks its producer.")
+@case(
+    "enqueue.many_in_order",
+    "S14",
+    "S6",
+    why="A batch that is stored in another order, or in part, breaks its producer.",
+)
 def many_in_order(bench: Bench) -> None:
     messages = [bench.message() for _ in range(12)]
     outcomes = bench.call("enqueue_many of 12", lambda: bench.adapter.enqueue_many(messages))
@@ -115,14 +162,23 @@ def many_in_order(bench: Bench) -> None:
     bench.equal(bench.labels(bodies), bench.labels(expected), "the jobs of the batch")
 
 
-@case("enqueue.equal_bodies", "S9", why="Two requests may well be equal but for their ids; both have to be done.")
+@case(
+    "enqueue.equal_bodies",
+    "S9",
+    why="Two requests may well be equal but for their ids; both have to be done.",
+)
 def equal_bodies(bench: Bench) -> None:
     bench.put(b"same")
     bench.put(b"same")
     bench.equal(len(bench.drain(bench.consumer())), 2, "jobs delivered of two with equal bodies")
 
 
-@case("enqueue.dedupe_holds", "S14", needs=("dedupe",), why="A producer that repeats an unknown enqueue relies on it.")
+@case(
+    "enqueue.dedupe_holds",
+    "S14",
+    needs=("dedupe",),
+    why="A producer that repeats an unknown enqueue relies on it.",
+)
 def dedupe_holds(bench: Bench) -> None:
     message = bench.put()
     bench.send(message, " again")
@@ -133,7 +189,13 @@ def dedupe_holds(bench: Bench) -> None:
     bench.nothing(consumer, "the same id was enqueued three times and is settled")
 
 
-@case("enqueue.size_limit", "S2", "S14", needs=("max_body_bytes",), why="A limit that lies turns into errors far from the producer.")
+@case(
+    "enqueue.size_limit",
+    "S2",
+    "S14",
+    needs=("max_body_bytes",),
+    why="A limit that lies turns into errors far from the producer.",
+)
 def size_limit(bench: Bench) -> None:
     limit = bench.capabilities.max_body_bytes
     assert limit is not None
@@ -145,7 +207,9 @@ def size_limit(bench: Bench) -> None:
     bench.equal((error.reason, error.job_id), ("too-large", over.id), "reason and id of the refusal")
     around = [bench.message(), over, bench.message()]
     outcomes = bench.call("enqueue_many with one too large", lambda: bench.adapter.enqueue_many(around))
-    bench.equal([outcome is None for outcome in outcomes], [True, False, True], "which of the batch was stored")
+    bench.equal(
+        [outcome is None for outcome in outcomes], [True, False, True], "which of the batch was stored"
+    )
     bench.check(isinstance(outcomes[1], EnqueueRejected), "the refused one must be EnqueueRejected")
     bench.equal(len(bench.drain(consumer)), 2, "jobs stored around a refused one")
 
@@ -165,7 +229,12 @@ def cancel_frees(bench: Bench) -> None:
     bench.taken(bench.consumer())
 
 
-@case("consumer.close_returns_job", "S9", why="A job that a closing consumer holds must not be lost.", waits=True)
+@case(
+    "consumer.close_returns_job",
+    "S9",
+    why="A job that a closing consumer holds must not be lost.",
+    waits=True,
+)
 def close_returns_job(bench: Bench) -> None:
     message = bench.put()
     first = bench.consumer()

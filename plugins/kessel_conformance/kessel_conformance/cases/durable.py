@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+# ruff: noqa: D103  # what a case is for stands in its `why`
 from datetime import timedelta
-
-from kessel_core.adapter import Attempts, Bury, Rollback
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
+from kessel_core.adapter import Attempts, Bury, Rollback
 
 NEEDS = ("durability",)
 
 
-@case("durable.reopened", "S9", "S4", needs=NEEDS, why="A deployment closes and opens; no job may be lost or change.")
+@case(
+    "durable.reopened",
+    "S9",
+    "S4",
+    needs=NEEDS,
+    why="A deployment closes and opens; no job may be lost or change.",
+)
 def reopened(bench: Bench) -> None:
     consumer = bench.consumer()
     bench.put()
@@ -29,7 +35,9 @@ def reopened(bench: Bench) -> None:
     if tried is not None:
         held = bench.taken(consumer)
         if bench.capabilities.priorities is not None:
-            bench.equal(bench.call("attempt", lambda: consumer.attempt(held)), 2, "attempt() after reopening", "S10")
+            bench.equal(
+                bench.call("attempt", lambda: consumer.attempt(held)), 2, "attempt() after reopening", "S10"
+            )
         bench.settle(consumer, held)
     got = bench.labels(bench.drain(consumer))
     expected = bench.labels([urgent.body, late.body])
@@ -42,7 +50,13 @@ def reopened(bench: Bench) -> None:
         bench.equal([job.reason for job in found], ["error"], "reasons of buried jobs after reopening")
 
 
-@case("durable.server_restart", "S9", needs=(*NEEDS, "harness.restart"), waits=True, why="Servers are restarted while producers and workers live on.")
+@case(
+    "durable.server_restart",
+    "S9",
+    needs=(*NEEDS, "harness.restart"),
+    waits=True,
+    why="Servers are restarted while producers and workers live on.",
+)
 def server_restart(bench: Bench) -> None:
     message = bench.put()
     consumer = bench.consumer()

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+# ruff: noqa: D103  # what a case is for stands in its `why`
 from datetime import timedelta
-
-from kessel_core.adapter import COMMIT, Bury, Rollback
-from kessel_core.errors import LeaseLost
 
 from kessel_conformance.bench import MICRO, Bench
 from kessel_conformance.catalogue import case
+from kessel_core.adapter import COMMIT, Bury, Rollback
+from kessel_core.errors import LeaseLost
 
 NEEDS = ("lease",)
 
 
-@case("lease.holds_and_ends", "S7", needs=NEEDS, waits=True, why="A lease that never ends loses the jobs of dead workers; one that is short runs jobs twice.")
+@case(
+    "lease.holds_and_ends",
+    "S7",
+    needs=NEEDS,
+    waits=True,
+    why="A lease that never ends loses the jobs of dead workers; one that is short runs jobs twice.",
+)
 def holds_and_ends(bench: Bench) -> None:
     message = bench.put()
     first, second = bench.consumer(), bench.consumer()
@@ -29,10 +35,21 @@ def holds_and_ends(bench: Bench) -> None:
     bench.let_pass(bench.lease - (bench.now() - start) + bench.slack + MICRO)
     again = bench.gets(second, message, "the job whose lease has ended")
     if bench.capabilities.attempts is not None:
-        bench.equal(bench.call("attempt", lambda: second.attempt(again)), 2, "attempt() after a lease that ended", "S10")
+        bench.equal(
+            bench.call("attempt", lambda: second.attempt(again)),
+            2,
+            "attempt() after a lease that ended",
+            "S10",
+        )
 
 
-@case("lease.late_settle_refused", "S7", needs=NEEDS, waits=True, why="A commit after the lease removes the job under its next holder.")
+@case(
+    "lease.late_settle_refused",
+    "S7",
+    needs=NEEDS,
+    waits=True,
+    why="A commit after the lease removes the job under its next holder.",
+)
 def late_settle_refused(bench: Bench) -> None:
     message = bench.put()
     first, second = bench.consumer(), bench.consumer()
@@ -48,7 +65,13 @@ def late_settle_refused(bench: Bench) -> None:
     bench.nothing(second, "the job was committed")
 
 
-@case("lease.fenced", "S7", needs=(*NEEDS, "fencing"), waits=True, why="A process that was stopped for a while trusts its own, wrong idea of time.")
+@case(
+    "lease.fenced",
+    "S7",
+    needs=(*NEEDS, "fencing"),
+    waits=True,
+    why="A process that was stopped for a while trusts its own, wrong idea of time.",
+)
 def fenced(bench: Bench) -> None:
     message = bench.put()
     first, second = bench.consumer(), bench.consumer()
@@ -73,16 +96,26 @@ def extended(bench: Bench) -> None:
         bench.call("extend", lambda: first.extend(held))
         bench.nothing(second, "the lease was extended")
     bench.check(
-        before is not None and held.deadline is not None and held.deadline > before, "extend did not move the deadline"
+        before is not None and held.deadline is not None and held.deadline > before,
+        "extend did not move the deadline",
     )
     bench.settle(first, held)
     bench.nothing(second, "the job was committed")
 
 
-@case("lease.keeps_priority", "S8", "S7", needs=(*NEEDS, "priorities"), waits=True, why="A job that comes back by its lease has its priority, too.")
+@case(
+    "lease.keeps_priority",
+    "S8",
+    "S7",
+    needs=(*NEEDS, "priorities"),
+    waits=True,
+    why="A job that comes back by its lease has its priority, too.",
+)
 def keeps_priority(bench: Bench) -> None:
     urgent = bench.put(priority=2)
     bench.gets(bench.consumer(), urgent, "the urgent job")
     bench.put(priority=50)
     bench.let_pass(bench.lease + bench.slack + timedelta(milliseconds=1))
-    bench.equal(bench.labels(bench.drain(bench.consumer())), ["job-1", "job-2"], "order after a lease that ended")
+    bench.equal(
+        bench.labels(bench.drain(bench.consumer())), ["job-1", "job-2"], "order after a lease that ended"
+    )

@@ -1,0 +1,188 @@
+"""A few roads through the whole of kessel, because a promise that adapter and core share needs both."""
+
+from __future__ import annotations
+
+# ruff: noqa: D103  # what a case is for stands in its `why`
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from kessel_conformance.bench import Bench
+from kessel_conformance.catalogue import case
+from kessel_core.errors import Transient
+from kessel_core.executor import Case as Delivery
+from kessel_core.handlers import handler
+from kessel_core.hookspecs import hookimpl
+from kessel_core.jobs import JobResult, Reason
+from kessel_core.manager import JobManager
+from kessel_core.plugins import build_plugins
+
+
+class _Tells:
+    """A plugin with the callback `test:`."""
+
+    def __init__(self, told: list[JobResult]) -> None:
+        self.told = told
+
+    @hookimpl
+    def kessel_callbacks(self) -> Mapping[str, Callable[[JobResult, str], object]]:
+        return {"test": lambda result, target: self.told.append(result)}
+
+
+def _manager(bench: Bench, handlers: Mapping[str, object], told: list[JobResult] | None = None) -> JobManager:
+    # No plugins but the built-in ones: what else is installed must not change the verdict.
+    extra = {} if told is None else {"conformance-callback": _Tells(told)}
+    plugins = build_plugins(distributions=(), extra=extra)
+    return JobManager(bench.adapter, handlers=handlers, clock=bench.clock, plugins=plugins)
+
+
+def _run_ready(bench: Bench, manager: JobManager) -> list[JobResult]:
+    results = []
+    consumer = bench.consumer()
+    while (reservation := bench.reserve(consumer)) is not None:
+        result = manager.executor.run(Delivery(reservation, consumer)).result
+        if result is not None:
+            bench.history.add(f"result {result.status} {result.reason or ''}, attempt {result.attempt}")
+            results.append(result)
+        bench.check(len(results) < 100, "the queue never becomes empty")
+    return results
+
+
+@case("manager.payload_equal", "S16", why="What a handler gets is what was requested, on every attempt.")
+def payload_equal(bench: Bench) -> None:
+    payload: Any = {
+        "text": "ünïcode \u2028 \U0001f680",
+        "list": [1, -2.5, None, True, []],
+        "big": 10**30,
+        "": {"a": {}},
+    }
+    seen: list[object] = []
+
+    def first_fails(given: dict[str, object]) -> None:
+        seen.append(dict(given))
+        given.clear()
+        if len(seen) == 1:
+            raise Transient(after=timedelta(0))
+
+    with _manager(bench, {"t": first_fails}) as manager:
+        manager.request("t", payload, queue=bench.queue)
+        _run_ready(bench, manager)
+    bench.equal(seen, [payload, payload], "payloads of two attempts")
+
+
+@case(
+    "manager.expired_not_run",
+    "S5",
+    waits=True,
+    why="An expired job must not start, and its requester has to hear of it.",
+)
+def expired_not_run(bench: Bench) -> None:
+    ran: list[object] = []
+    with _manager(bench, {"t": ran.append}) as manager:
+        manager.request("t", 1, queue=bench.queue, expiration=timedelta(milliseconds=300))
+        manager.request("t", 2, queue=bench.queue, expiration=timedelta(hours=1))
+        bench.let_pass(timedelta(milliseconds=400))
+        results = _run_ready(bench, manager)
+    bench.equal(ran, [2], "payloads of jobs that were run")
+    bench.equal([result.reason for result in results].count(Reason.EXPIRED), 1, "results that say expired")
+
+
+@case(
+    "manager.poison_set_aside",
+    "S13",
+    needs=("buried",),
+    why="A body that nobody can read must neither loop, nor vanish, nor stop the worker.",
+)
+def poison_set_aside(bench: Bench) -> None:
+    ran: list[object] = []
+    poison = b"\xff\xfe not json \r\n"
+    with _manager(bench, {"t": ran.append}) as manager:
+        bench.put(poison)
+        manager.request("t", 1, queue=bench.queue)
+        _run_ready(bench, manager)
+    bench.equal(ran, [1], "payloads of jobs that were run")
+    found = bench.call("buried", lambda: bench.adapter.buried(bench.queue))
+    bench.equal(
+        [(job.body, job.reason) for job in found], [(poison, "undecodable")], "buried bodies and reasons"
+    )
+
+
+@case(
+    "manager.no_handler_set_aside",
+    "S12",
+    needs=("buried",),
+    why="A job that nobody can run waits for an operator, with its reason.",
+)
+def no_handler_set_aside(bench: Bench) -> None:
+    with _manager(bench, {"known": print}) as manager:
+        manager.request("unknown", queue=bench.queue)
+        _run_ready(bench, manager)
+    found = bench.call("buried", lambda: bench.adapter.buried(bench.queue))
+    bench.equal([job.reason for job in found], ["no-handler"], "reasons of buried jobs")
+
+
+@case(
+    "manager.tries_run_out",
+    "S10",
+    needs=("buried", "attempts"),
+    why="A job that always fails must end; and not before its last try.",
+)
+def tries_run_out(bench: Bench) -> None:
+    attempts: list[int] = []
+
+    @handler("t", max_attempts=3)
+    def fails(payload: object, job: Any) -> None:
+        attempts.append(job.attempt)
+        raise Transient(after=timedelta(0))
+
+    with _manager(bench, {"t": fails}) as manager:
+        manager.request("t", queue=bench.queue)
+        _run_ready(bench, manager)
+    bench.equal(attempts, [1, 2, 3], "attempts that were run")
+    found = bench.call("buried", lambda: bench.adapter.buried(bench.queue))
+    bench.equal([job.reason for job in found], ["retries-exhausted"], "reasons of buried jobs")
+
+
+@case(
+    "manager.retry_waits",
+    "S11",
+    needs=("delay_granularity",),
+    waits=True,
+    why="A retry that comes at once hammers what has just failed.",
+)
+def retry_waits(bench: Bench) -> None:
+    ran: list[object] = []
+
+    def first_fails(payload: object) -> None:
+        ran.append(payload)
+        if len(ran) == 1:
+            raise Transient(after=timedelta(milliseconds=1500))
+
+    with _manager(bench, {"t": first_fails}) as manager:
+        manager.request("t", queue=bench.queue)
+        _run_ready(bench, manager)
+        due = bench.now() + timedelta(milliseconds=1500)
+        bench.let_pass(timedelta(milliseconds=600))
+        _run_ready(bench, manager)
+        bench.equal(len(ran), 1, "attempts before the pause is over")
+        bench.until(due + bench.slack)
+        _run_ready(bench, manager)
+    bench.equal(len(ran), 2, "attempts after the pause")
+
+
+@case("manager.callback_once", "S15", why="A requester that is told twice acts twice.")
+def callback_once(bench: Bench) -> None:
+    told: list[JobResult] = []
+    tries: list[object] = []
+
+    def first_fails(payload: object) -> str:
+        tries.append(payload)
+        if len(tries) == 1:
+            raise Transient(after=timedelta(0))
+        return "done"
+
+    with _manager(bench, {"t": first_fails}, told) as manager:
+        manager.request("t", queue=bench.queue, callback="test:me")
+        _run_ready(bench, manager)
+    bench.equal([result.value for result in told], ["done"], "results that the callback was told")
+    bench.equal(len(tries), 2, "attempts")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+# ruff: noqa: D103  # what a case is for stands in its `why`
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 
 CLAUSES = ("S9", "S4", "S6", "S7", "S8", "S10", "S16")
 
 
-@case("model.any_plan", *CLAUSES, waits=True, why="Single cases miss what only a sequence of calls brings out.")
+@case(
+    "model.any_plan", *CLAUSES, waits=True, why="Single cases miss what only a sequence of calls brings out."
+)
 def any_plan(bench: Bench) -> None:
     from kessel_conformance.runner import Settings
 

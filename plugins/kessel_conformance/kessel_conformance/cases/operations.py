@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+# ruff: noqa: D103  # what a case is for stands in its `why`
 from datetime import timedelta
-
-from kessel_core.adapter import Bury, DoctorContext, JobState
-from kessel_core.errors import UnknownJob
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
+from kessel_core.adapter import Bury, DoctorContext, JobState
+from kessel_core.errors import UnknownJob
 
 
 @case("stats.count_states", "S9", needs=("counts",), why="Alarms are set on these numbers.")
@@ -43,10 +43,16 @@ def queues_listed(bench: Bench) -> None:
     found = bench.call("queues", bench.adapter.queues)
     bench.equal(found, sorted(found), "queues, sorted")
     for name in ("q1", "q2"):
-        bench.check(bench.queue_named(name) in found, f"{bench.queue_named(name)} holds a job but is not listed")
+        bench.check(
+            bench.queue_named(name) in found, f"{bench.queue_named(name)} holds a job but is not listed"
+        )
 
 
-@case("purge.spares_reserved", "S9", why="A purge must empty the queue, and not pull a running job from under its worker.")
+@case(
+    "purge.spares_reserved",
+    "S9",
+    why="A purge must empty the queue, and not pull a running job from under its worker.",
+)
 def spares_reserved(bench: Bench) -> None:
     consumer, other = bench.consumer(), bench.consumer()
     bench.put()
@@ -78,7 +84,9 @@ def peek_shows_next(bench: Bench) -> None:
         if first is not None:
             bench.equal(seen[0].body, first.body, "the next job")
         bench.equal(seen[0].state, JobState.READY, "its state")
-    bench.equal(bench.call("peek buried", lambda: bench.adapter.peek(bench.queue, JobState.BURIED)), [], "buried jobs")
+    bench.equal(
+        bench.call("peek buried", lambda: bench.adapter.peek(bench.queue, JobState.BURIED)), [], "buried jobs"
+    )
     bench.equal(len(bench.drain(bench.consumer())), 2, "jobs delivered after looking")
 
 
@@ -89,13 +97,21 @@ def only_waiting(bench: Bench) -> None:
     held = bench.gets(consumer, kept, "the job")
     gone = bench.put()
     bench.refused(UnknownJob, "delete a reserved job", lambda: bench.adapter.delete(bench.queue, kept.id))
-    bench.refused(UnknownJob, "delete an unknown job", lambda: bench.adapter.delete(bench.queue, "no-such-id"))
+    bench.refused(
+        UnknownJob, "delete an unknown job", lambda: bench.adapter.delete(bench.queue, "no-such-id")
+    )
     bench.call("delete", lambda: bench.adapter.delete(bench.queue, gone.id))
     bench.settle(consumer, held)
     bench.nothing(consumer, "one job was deleted, the other committed")
 
 
-@case("pause.stops_delivery", "S9", needs=("pause",), waits=True, why="A pause that ends early sends work to what is being mended.")
+@case(
+    "pause.stops_delivery",
+    "S9",
+    needs=("pause",),
+    waits=True,
+    why="A pause that ends early sends work to what is being mended.",
+)
 def stops_delivery(bench: Bench) -> None:
     message = bench.put()
     consumer = bench.consumer()
@@ -114,13 +130,21 @@ def stops_delivery(bench: Bench) -> None:
     bench.gets(consumer, another, "the job after the pause was ended")
 
 
-@case("time.next_change", "S18", needs=("virtual_clock", "clock.virtual"), why="A test on a virtual clock moves the time to this moment.")
+@case(
+    "time.next_change",
+    "S18",
+    needs=("virtual_clock", "clock.virtual"),
+    why="A test on a virtual clock moves the time to this moment.",
+)
 def next_change(bench: Bench) -> None:
     ask = lambda: bench.adapter.next_change([bench.queue])  # noqa: E731
     bench.equal(bench.call("next_change", ask), None, "next_change of an empty queue")
     message = bench.put(delay=timedelta(seconds=5))
     moment = bench.call("next_change", ask)
-    bench.check(moment is not None and moment >= bench.now() + timedelta(seconds=5), "next_change lies before the delay")
+    bench.check(
+        moment is not None and moment >= bench.now() + timedelta(seconds=5),
+        "next_change lies before the delay",
+    )
     assert moment is not None
     bench.until(moment)
     bench.gets(bench.consumer(), message, "the job at the time that next_change told")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+# ruff: noqa: D103  # what a case is for stands in its `why`
 from datetime import timedelta
-
-from kessel_core.adapter import Bury, Rollback, TieBreak
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
+from kessel_core.adapter import Bury, Rollback, TieBreak
 
 
-@case("priority.lowest_first", "S6", "S3", needs=("priorities",), why="Priorities get reversed, compared as text, or cut to a small range.")
+@case(
+    "priority.lowest_first",
+    "S6",
+    "S3",
+    needs=("priorities",),
+    why="Priorities get reversed, compared as text, or cut to a small range.",
+)
 def lowest_first(bench: Bench) -> None:
     declared = bench.capabilities.priorities
     assert declared is not None
@@ -23,7 +29,12 @@ def lowest_first(bench: Bench) -> None:
     bench.equal(got, sorted(numbers), "priorities in the order of delivery")
 
 
-@case("priority.across_queues", "S6", needs=("priorities",), why="A worker of two queues takes the most urgent job of both.")
+@case(
+    "priority.across_queues",
+    "S6",
+    needs=("priorities",),
+    why="A worker of two queues takes the most urgent job of both.",
+)
 def across_queues(bench: Bench) -> None:
     other = bench.queue_named("other")
     bench.put(priority=20)
@@ -39,7 +50,13 @@ def first_come(bench: Bench) -> None:
     bench.equal(bench.labels(bench.drain(bench.consumer())), bench.labels(sent), "equal jobs")
 
 
-@case("order.tie_after_rollback", "S6", "S8", needs=("tie_break",), why="Who relies on the declared place of a retried job must get it.")
+@case(
+    "order.tie_after_rollback",
+    "S6",
+    "S8",
+    needs=("tie_break",),
+    why="Who relies on the declared place of a retried job must get it.",
+)
 def tie_after_rollback(bench: Bench) -> None:
     for _ in range(3):
         bench.put()
@@ -47,7 +64,9 @@ def tie_after_rollback(bench: Bench) -> None:
     bench.settle(consumer, bench.taken(consumer), Rollback())
     old_place = bench.capabilities.tie_break is TieBreak.ENQUEUED
     expected = ["job-1", "job-2", "job-3"] if old_place else ["job-2", "job-3", "job-1"]
-    bench.equal(bench.labels(bench.drain(consumer)), expected, f"order with tie_break {bench.capabilities.tie_break}")
+    bench.equal(
+        bench.labels(bench.drain(consumer)), expected, f"order with tie_break {bench.capabilities.tie_break}"
+    )
 
 
 @case("order.tie_after_kick", "S6", "S8", needs=("tie_break", "buried"), why="As for a rollback.")
@@ -60,14 +79,27 @@ def tie_after_kick(bench: Bench) -> None:
     bench.call("kick", lambda: bench.adapter.kick(bench.queue, stored.id))
     old_place = bench.capabilities.tie_break is TieBreak.ENQUEUED
     expected = ["job-1", "job-2", "job-3"] if old_place else ["job-2", "job-3", "job-1"]
-    bench.equal(bench.labels(bench.drain(consumer)), expected, f"order with tie_break {bench.capabilities.tie_break}")
+    bench.equal(
+        bench.labels(bench.drain(consumer)), expected, f"order with tie_break {bench.capabilities.tie_break}"
+    )
 
 
-@case("order.tie_after_delay", "S6", "S4", needs=("tie_break", "delay_granularity"), waits=True, why="As for a rollback.")
+@case(
+    "order.tie_after_delay",
+    "S6",
+    "S4",
+    needs=("tie_break", "delay_granularity"),
+    waits=True,
+    why="As for a rollback.",
+)
 def tie_after_delay(bench: Bench) -> None:
     bench.put(delay=timedelta(seconds=1))
     bench.put()
     bench.let_pass(timedelta(seconds=1) + bench.slack)
     old_place = bench.capabilities.tie_break is TieBreak.ENQUEUED
     expected = ["job-1", "job-2"] if old_place else ["job-2", "job-1"]
-    bench.equal(bench.labels(bench.drain(bench.consumer())), expected, f"order with tie_break {bench.capabilities.tie_break}")
+    bench.equal(
+        bench.labels(bench.drain(bench.consumer())),
+        expected,
+        f"order with tie_break {bench.capabilities.tie_break}",
+    )

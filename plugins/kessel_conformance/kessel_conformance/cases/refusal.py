@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+# ruff: noqa: D103  # what a case is for stands in its `why`
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-from kessel_core.adapter import JobState, Rollback
-from kessel_core.errors import CapabilityMissing, EnqueueRejected, InvalidConfig
-
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
+from kessel_core.adapter import JobState, Rollback
+from kessel_core.errors import CapabilityMissing, EnqueueRejected, InvalidConfig
 
 
 @case("capabilities.make_sense", "S17", why="The core plans by these values.")
@@ -25,7 +25,10 @@ def make_sense(bench: Bench) -> None:
     if declared.priorities is not None:
         low, high = declared.priorities
         bench.check(0 <= low < high <= 4294967295, f"priorities are {declared.priorities}")
-    bench.check(declared.longest_delay is None or declared.delay_granularity is not None, "longest_delay without delays")
+    bench.check(
+        declared.longest_delay is None or declared.delay_granularity is not None,
+        "longest_delay without delays",
+    )
     if bench.harness.spec is not None:
         bench.equal(bench.adapter.name, bench.harness.spec.name, "the adapter's name")
 
@@ -51,7 +54,9 @@ def _named(bench: Bench, error: CapabilityMissing, name: str) -> None:
     bench.equal(error.capability, name, "the capability that the refusal names")
 
 
-@case("refused.buried", "S17", refuses="buried", why="A listing that is always empty says that nothing failed.")
+@case(
+    "refused.buried", "S17", refuses="buried", why="A listing that is always empty says that nothing failed."
+)
 def refused_buried(bench: Bench) -> None:
     adapter, queue = bench.adapter, bench.queue
     _named(bench, bench.refused(CapabilityMissing, "buried", lambda: adapter.buried(queue)), "buried")
@@ -65,20 +70,38 @@ def refused_peek(bench: Bench) -> None:
     _named(bench, error, "peek")
 
 
-@case("refused.pause", "S17", refuses="pause", why="A pause that is ignored lets work go on against what is being mended.")
+@case(
+    "refused.pause",
+    "S17",
+    refuses="pause",
+    why="A pause that is ignored lets work go on against what is being mended.",
+)
 def refused_pause(bench: Bench) -> None:
-    error = bench.refused(CapabilityMissing, "pause", lambda: bench.adapter.pause(bench.queue, timedelta(hours=1)))
+    error = bench.refused(
+        CapabilityMissing, "pause", lambda: bench.adapter.pause(bench.queue, timedelta(hours=1))
+    )
     _named(bench, error, "pause")
 
 
-@case("refused.delete", "S17", refuses="delete", why="A delete that does nothing leaves a job that somebody believes gone.")
+@case(
+    "refused.delete",
+    "S17",
+    refuses="delete",
+    why="A delete that does nothing leaves a job that somebody believes gone.",
+)
 def refused_delete(bench: Bench) -> None:
     message = bench.put()
     error = bench.refused(CapabilityMissing, "delete", lambda: bench.adapter.delete(bench.queue, message.id))
     _named(bench, error, "delete")
 
 
-@case("refused.delay", "S17", "S4", refuses="delay_granularity", why="A delay that is ignored starts the job early.")
+@case(
+    "refused.delay",
+    "S17",
+    "S4",
+    refuses="delay_granularity",
+    why="A delay that is ignored starts the job early.",
+)
 def refused_delay(bench: Bench) -> None:
     message = bench.message(delay=timedelta(hours=1))
     kinds = (CapabilityMissing, EnqueueRejected)
@@ -94,7 +117,13 @@ def refused_delay(bench: Bench) -> None:
     bench.broken("a pause was taken although delays are not declared")
 
 
-@case("refused.virtual_clock", "S17", "S18", refuses="virtual_clock", why="A test would wait for a change that it cannot foresee.")
+@case(
+    "refused.virtual_clock",
+    "S17",
+    "S18",
+    refuses="virtual_clock",
+    why="A test would wait for a change that it cannot foresee.",
+)
 def refused_virtual_clock(bench: Bench) -> None:
     error = bench.refused(CapabilityMissing, "next_change", lambda: bench.adapter.next_change([bench.queue]))
     _named(bench, error, "virtual_clock")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+# ruff: noqa: D103  # what a case is for stands in its `why`
 from datetime import timedelta
-
-from kessel_core.adapter import COMMIT, Bury, Rollback
-from kessel_core.errors import LeaseLost, UnknownJob
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
+from kessel_core.adapter import COMMIT, Bury, Rollback
+from kessel_core.errors import LeaseLost, UnknownJob
 
 
 @case("settle.commit_removes", "S8", why="A committed job that comes back does its work twice.")
@@ -31,7 +31,14 @@ def rollback_returns(bench: Bench) -> None:
     bench.equal(again.queue, bench.queue, "its queue")
 
 
-@case("settle.rollback_pauses", "S8", "S11", needs=("delay_granularity",), waits=True, why="A pause that is cut short hammers what just failed.")
+@case(
+    "settle.rollback_pauses",
+    "S8",
+    "S11",
+    needs=("delay_granularity",),
+    waits=True,
+    why="A pause that is cut short hammers what just failed.",
+)
 def rollback_pauses(bench: Bench) -> None:
     message = bench.put()
     consumer = bench.consumer()
@@ -41,7 +48,12 @@ def rollback_pauses(bench: Bench) -> None:
     bench.comes_no_earlier(consumer, message, due, "rolled back with a pause of 1.4 s")
 
 
-@case("settle.rollback_keeps_priority", "S8", needs=("priorities",), why="Client libraries reset the priority on release when none is given.")
+@case(
+    "settle.rollback_keeps_priority",
+    "S8",
+    needs=("priorities",),
+    why="Client libraries reset the priority on release when none is given.",
+)
 def rollback_keeps_priority(bench: Bench) -> None:
     urgent = bench.put(priority=5)
     consumer = bench.consumer()
@@ -67,7 +79,11 @@ def bury_sets_aside(bench: Bench) -> None:
     bench.nothing(consumer, "the job is buried")
 
 
-@case("settle.old_reservation", "S7", why="An old reservation that settles somebody else's delivery loses a job.")
+@case(
+    "settle.old_reservation",
+    "S7",
+    why="An old reservation that settles somebody else's delivery loses a job.",
+)
 def old_reservation(bench: Bench) -> None:
     message = bench.put()
     first, second = bench.consumer(), bench.consumer()
@@ -80,7 +96,9 @@ def old_reservation(bench: Bench) -> None:
     bench.gets(second, message, "the job, which nobody committed")
 
 
-@case("settle.and_reserve", "S8", "S6", why="The usual path of a busy worker; it must be the sum of its parts.")
+@case(
+    "settle.and_reserve", "S8", "S6", why="The usual path of a busy worker; it must be the sum of its parts."
+)
 def settle_and_reserve(bench: Bench) -> None:
     one, two = bench.put(priority=1), bench.put(priority=2)
     consumer = bench.consumer()
@@ -90,24 +108,37 @@ def settle_and_reserve(bench: Bench) -> None:
     bench.check(following is not None and following.body == rest.body, "the next job did not come")
     assert following is not None
     back = bench.call("rollback and reserve", lambda: consumer.settle_and_reserve(following, Rollback()))
-    bench.check(back is not None and back.body == rest.body, "the rolled back job, ready at once, did not come")
+    bench.check(
+        back is not None and back.body == rest.body, "the rolled back job, ready at once, did not come"
+    )
     assert back is not None
     last = bench.call("bury and reserve", lambda: consumer.settle_and_reserve(back, Bury("error")))
     bench.check(last is None, "a job came out of an empty queue")
 
 
-@case("buried.listed", "S8", needs=("buried",), why="An operator needs to see what failed, why, and which one failed first.")
+@case(
+    "buried.listed",
+    "S8",
+    needs=("buried",),
+    why="An operator needs to see what failed, why, and which one failed first.",
+)
 def buried_listed(bench: Bench) -> None:
     consumer = bench.consumer()
     sent = []
     for number in range(3):
         message = bench.put()
         sent.append(message)
-        bench.settle(consumer, bench.gets(consumer, message, "the job"), Bury("bad-payload", f"failure {number}"))
+        bench.settle(
+            consumer, bench.gets(consumer, message, "the job"), Bury("bad-payload", f"failure {number}")
+        )
         if bench.harness.virtual:
             bench.let_pass(timedelta(seconds=1))
     found = bench.call("buried", lambda: bench.adapter.buried(bench.queue))
-    bench.equal(bench.labels([job.body for job in found]), bench.labels([m.body for m in sent]), "buried jobs, oldest first")
+    bench.equal(
+        bench.labels([job.body for job in found]),
+        bench.labels([m.body for m in sent]),
+        "buried jobs, oldest first",
+    )
     bench.equal([job.reason for job in found], ["bad-payload"] * 3, "their reasons")
     bench.equal([job.message for job in found], ["failure 0", "failure 1", "failure 2"], "their messages")
     bench.equal([str(job.state) for job in found], ["buried"] * 3, "their states")
@@ -115,7 +146,13 @@ def buried_listed(bench: Bench) -> None:
     bench.equal([job.id for job in some], [job.id for job in found[:2]], "the listing with a limit")
 
 
-@case("buried.kick_returns", "S8", "S10", needs=("buried",), why="A kicked job gets its full number of tries, and runs.")
+@case(
+    "buried.kick_returns",
+    "S8",
+    "S10",
+    needs=("buried",),
+    why="A kicked job gets its full number of tries, and runs.",
+)
 def kick_returns(bench: Bench) -> None:
     message = bench.put()
     consumer = bench.consumer()
@@ -124,13 +161,20 @@ def kick_returns(bench: Bench) -> None:
     bench.settle(consumer, bench.gets(consumer, message, "the job"), Bury("error"))
     (stored,) = bench.call("buried", lambda: bench.adapter.buried(bench.queue))
     bench.call("kick", lambda: bench.adapter.kick(bench.queue, stored.id))
-    bench.equal(bench.call("buried", lambda: bench.adapter.buried(bench.queue)), [], "buried jobs after the kick")
+    bench.equal(
+        bench.call("buried", lambda: bench.adapter.buried(bench.queue)), [], "buried jobs after the kick"
+    )
     again = bench.gets(consumer, message, "the kicked job")
     if bench.capabilities.attempts is not None:
         bench.equal(bench.call("attempt", lambda: consumer.attempt(again)), 1, "attempt() after a kick")
 
 
-@case("buried.kick_keeps_priority", "S8", needs=("buried", "priorities"), why="Bury takes a priority in some protocols and resets it.")
+@case(
+    "buried.kick_keeps_priority",
+    "S8",
+    needs=("buried", "priorities"),
+    why="Bury takes a priority in some protocols and resets it.",
+)
 def kick_keeps_priority(bench: Bench) -> None:
     urgent = bench.put(priority=3)
     consumer = bench.consumer()
@@ -142,12 +186,23 @@ def kick_keeps_priority(bench: Bench) -> None:
     bench.equal(bench.labels(bench.drain(consumer)), ["job-3", "job-1", "job-2"], "order after a kick")
 
 
-@case("buried.kick_only_buried", "S8", "S4", needs=("buried", "delay_granularity"), why="Some servers kick delayed jobs when none is buried.")
+@case(
+    "buried.kick_only_buried",
+    "S8",
+    "S4",
+    needs=("buried", "delay_granularity"),
+    why="Some servers kick delayed jobs when none is buried.",
+)
 def kick_only_buried(bench: Bench) -> None:
     waiting = bench.put(delay=timedelta(hours=1))
     ready = bench.put()
     for message in (waiting, ready):
-        bench.refused(UnknownJob, "kick a job that is not buried", lambda m=message: bench.adapter.kick(bench.queue, m.id))  # type: ignore[misc]
+        job_id = message.id
+
+        def kick(job_id: str = job_id) -> None:
+            bench.adapter.kick(bench.queue, job_id)
+
+        bench.refused(UnknownJob, "kick a job that is not buried", kick)
     bench.refused(UnknownJob, "kick an unknown job", lambda: bench.adapter.kick(bench.queue, "no-such-id"))
     consumer = bench.consumer()
     bench.settle(consumer, bench.gets(consumer, ready, "the ready job"))

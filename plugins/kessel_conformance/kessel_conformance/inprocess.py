@@ -1,0 +1,70 @@
+"""Runs single jobs without a queue, for the suites of handlers and middleware."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NoReturn
+
+from kessel_conformance.stepclock import StepClock
+from kessel_core.adapter import Capabilities, Consumer, Message, QueueAdapter, QueueStats, Reach
+from kessel_core.errors import CapabilityMissing
+from kessel_core.hookspecs import hookimpl
+from kessel_core.manager import JobManager
+from kessel_core.plugins import build_plugins
+
+__all__ = ["NoQueue", "manager_of"]
+
+
+class NoQueue(QueueAdapter):
+    """An adapter that holds nothing, for managers that only run single jobs."""
+
+    name: ClassVar[str] = "no-queue"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Nothing is declared."""
+        return Capabilities(reach=Reach.PROCESS)
+
+    def _none(self) -> NoReturn:
+        raise CapabilityMissing("reach", self.name, "it only runs single jobs")
+
+    def enqueue(self, message: Message) -> None:
+        """Refuse."""
+        self._none()
+
+    def consumer(self, queues: Sequence[str]) -> Consumer:
+        """Refuse."""
+        self._none()
+
+    def queues(self) -> list[str]:
+        """Return no names."""
+        return []
+
+    def stats(self, queue: str) -> QueueStats:
+        """Count nothing."""
+        return QueueStats(queue=queue)
+
+    def purge(self, queue: str) -> int:
+        """Remove nothing."""
+        return 0
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class _Offers:
+    def __init__(self, middleware: Mapping[str, object]) -> None:
+        self._middleware = middleware
+
+    @hookimpl
+    def kessel_middleware(self) -> Mapping[str, Any]:
+        return {name: (lambda options, thing=thing: thing) for name, thing in self._middleware.items()}
+
+
+def manager_of(handlers: Any, middleware: Mapping[str, object] | None = None) -> JobManager:
+    """Return a manager of these handlers and middleware (outermost first) and of no other plugins."""
+    offered = dict(middleware or {})
+    plugins = build_plugins(distributions=(), extra={"conformance-middleware": _Offers(offered)})
+    return JobManager(
+        NoQueue(), handlers=handlers, middleware=list(offered), clock=StepClock(), plugins=plugins
+    )
