@@ -1,0 +1,1 @@
+"""beanstalkd as a queue for kessel; `plugin.py` is what kessel finds."""

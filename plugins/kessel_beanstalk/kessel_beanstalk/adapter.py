@@ -1,0 +1,197 @@
+"""The adapter: puts its parts together and declares what the live server can do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import ClassVar
+
+from kessel_core.adapter import (
+    AdapterContext,
+    Attempts,
+    Capabilities,
+    Consumer,
+    DoctorContext,
+    Durability,
+    Finding,
+    JobState,
+    LeaseReturn,
+    Message,
+    QueueAdapter,
+    QueueStats,
+    Reach,
+    StoredJob,
+    TieBreak,
+    queue_name_problem,
+)
+from kessel_core.errors import AdapterError, InvalidConfig, Problem
+
+from kessel_beanstalk.attempts import Suspects
+from kessel_beanstalk.connection import ADAPTER_NAME, Server
+from kessel_beanstalk.consumer import BeanstalkConsumer
+from kessel_beanstalk.doctor import examine
+from kessel_beanstalk.operations import Operations
+from kessel_beanstalk.options import MAX_NUMBER, BeanstalkOptions
+from kessel_beanstalk.producer import Producer
+from kessel_beanstalk.records import SIDE_PREFIX, Records
+
+__all__ = ["BeanstalkAdapter"]
+
+_MOST_KNOWN: int = 10_000
+
+
+class BeanstalkAdapter(QueueAdapter):
+    """beanstalkd through greenstalk. Connects when it is made, to read the server's limits."""
+
+    name: ClassVar[str] = ADAPTER_NAME
+
+    def __init__(self, options: BeanstalkOptions, context: AdapterContext) -> None:
+        self.options = options
+        self.clock = context.clock
+        self.server = Server(options)
+        self.suspects = Suspects()
+        self.records = Records(self.server)
+        # Ids of what this process put lately, so that operations need not search for them.
+        self._known: dict[str, int] = {}
+        self.server.connect().close()
+        self.server.on_restart = self._forget
+        facts = self.server.facts
+        limit = facts.max_job_size - 2  # the largest that survives a restart
+        if options.max_body_bytes is not None:
+            limit = min(limit, options.max_body_bytes)
+        if not facts.binlog:
+            durability = Durability.NONE
+        elif options.fsync_each:
+            durability = Durability.POWER
+        else:
+            durability = Durability.PROCESS_CRASH
+        second = timedelta(seconds=1)
+        self._capabilities = Capabilities(
+            reach=Reach.NETWORK,
+            durability=durability,
+            delay_granularity=second,
+            longest_delay=timedelta(seconds=MAX_NUMBER),
+            priorities=(0, MAX_NUMBER),
+            tie_break=TieBreak.ENQUEUED,
+            max_body_bytes=limit,
+            lease=timedelta(seconds=options.ttr_seconds),
+            lease_return=LeaseReturn.AT_ONCE,
+            attempts=Attempts.SERVER,
+            buried=True,
+            counts=True,
+            peek=True,
+            delete=True,
+            pause=True,
+            blocking_reserve=True,
+        )
+        self._producer = Producer(self.server, self.clock, limit, self._stored)
+        self._operations = Operations(self)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server could do when the adapter opened."""
+        return self._capabilities
+
+    # what parts of the adapter ask of each other
+
+    def _forget(self) -> None:
+        self.suspects.clear()
+        self.records.clear()
+        self._known = {}
+
+    def _stored(self, job_id: str, server_id: int) -> None:
+        known = self._known
+        if len(known) >= _MOST_KNOWN:
+            known.clear()
+        known[job_id] = server_id
+
+    def server_id_of(self, job_id: str) -> int | None:
+        """Return the server's id of a job that this process put lately."""
+        return self._known.get(job_id)
+
+    def known_id(self, server_id: int, body: bytes) -> str | None:
+        """Return the own id of a job that this process put lately, for bodies that carry none."""
+        return next((own for own, number in list(self._known.items()) if number == server_id), None)
+
+    # the contract
+
+    def enqueue(self, message: Message) -> None:
+        """Put one job."""
+        self._producer.put(message)
+
+    def enqueue_many(self, messages: Sequence[Message]) -> list[AdapterError | None]:
+        """Put many jobs, pipelined."""
+        return self._producer.put_many(messages)
+
+    def consumer(self, queues: Sequence[str]) -> Consumer:
+        """Make the consuming side for one slot.
+
+        Raises:
+            InvalidConfig: No queues, or names that beanstalkd refuses.
+        """
+        problems = [
+            Problem(f"queues[{number}]", problem)
+            for number, queue in enumerate(queues)
+            if (problem := _name_problem(queue)) is not None
+        ]
+        if not queues:
+            problems.append(Problem("queues", "at least one is needed"))
+        if problems:
+            raise InvalidConfig(problems)
+        return BeanstalkConsumer(self, queues)
+
+    def queues(self) -> list[str]:
+        """Return the tubes, without those that hold records."""
+        return self._operations.queues()
+
+    def stats(self, queue: str) -> QueueStats:
+        """Count a tube's jobs by state."""
+        return self._operations.stats(_checked(queue))
+
+    def peek(self, queue: str, state: JobState, limit: int = 1) -> list[StoredJob]:
+        """Show jobs in that state."""
+        return self._operations.peek(_checked(queue), state, limit)
+
+    def buried(self, queue: str, limit: int = 100) -> list[StoredJob]:
+        """List buried jobs with their reasons."""
+        return self._operations.buried(_checked(queue), limit)
+
+    def kick(self, queue: str, job_id: str) -> None:
+        """Make a buried job ready."""
+        self._operations.kick(_checked(queue), job_id)
+
+    def delete(self, queue: str, job_id: str) -> None:
+        """Remove a job that is not reserved."""
+        self._operations.delete(_checked(queue), job_id)
+
+    def purge(self, queue: str) -> int:
+        """Remove every job that is not reserved."""
+        return self._operations.purge(_checked(queue))
+
+    def pause(self, queue: str, duration: timedelta) -> None:
+        """Deliver nothing for so long."""
+        self._operations.pause(_checked(queue), duration)
+
+    def doctor(self, context: DoctorContext) -> list[Finding]:
+        """Look at the server."""
+        return examine(self, context)
+
+    def close(self) -> None:
+        """Close what this adapter opened itself."""
+        self._producer.close()
+        self._operations.close()
+
+
+def _name_problem(queue: object) -> str | None:
+    problem = queue_name_problem(queue)
+    if problem is None and str(queue).startswith(SIDE_PREFIX):
+        problem = f"names beginning with {SIDE_PREFIX!r} are reserved"
+    return problem
+
+
+def _checked(queue: str) -> str:
+    """Return a name that may go into a command; anything else could inject one."""
+    problem = _name_problem(queue)
+    if problem is not None:
+        raise AdapterError(f"queue name: {problem}")
+    return queue

@@ -1,0 +1,91 @@
+"""What can be set, and the one rounding rule: whole seconds, up (rule 6 of the README).
+
+Cheap to import: the plugin module loads it at discovery.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+import attrs
+
+from kessel_core.errors import InvalidConfig, Problem
+
+__all__ = ["MAX_NUMBER", "BeanstalkOptions", "number_problem", "whole_seconds"]
+
+#: The largest priority, delay and ttr of the protocol.
+MAX_NUMBER: Final = 2**32 - 1
+_SECOND: Final = timedelta(seconds=1)
+
+
+def whole_seconds(span: timedelta) -> int:
+    """Return the span in seconds, rounded up; beanstalkd's client cuts, which would be early."""
+    return -(-span // _SECOND)
+
+
+def number_problem(value: object) -> str | None:
+    """Return why the protocol cannot carry this number, or None; `bool` is not a number."""
+    if type(value) is not int:
+        return f"expected a whole number, got {value!r:.40}"
+    if not 0 <= value <= MAX_NUMBER:
+        return f"expected 0 to {MAX_NUMBER}, got {value}"
+    return None
+
+
+@attrs.frozen(kw_only=True)
+class BeanstalkOptions:
+    """Options of `beanstalk://host:port?name=value`.
+
+    Raises:
+        InvalidConfig: Some values are out of range; lists all of them.
+    """
+
+    #: Name or address of the server.
+    host: str = "localhost"
+    #: Its port.
+    port: int = 11300
+    #: Length of a lease: beanstalkd's time-to-run of every job put here. At least 2 s, because
+    #: the last second is beanstalkd's safety margin; 5 s and more is advised. Every process of
+    #: an application should use the same.
+    ttr: timedelta = timedelta(seconds=60)
+    #: Longest wait for a connection, and for each answer while it is being set up.
+    connect_timeout: timedelta = timedelta(seconds=5)
+    #: Longest silence while an answer is due; for a reserve it is added to its own time.
+    timeout: timedelta = timedelta(seconds=10)
+    #: Refuse a server that runs without a binlog.
+    require_durable: bool = False
+    #: Refuse bodies larger than this even where the server takes them; None: only its own limit.
+    max_body_bytes: int | None = None
+    #: The operator's word that the server runs with `-f 0` (fsync on every write): its setting
+    #: cannot be read over the network. Makes the declared durability `power`.
+    fsync_each: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        """Check everything together."""
+        problems: list[Problem] = []
+        if not self.host.strip():
+            problems.append(Problem("host", "must not be blank"))
+        if not 1 <= self.port <= 65535:
+            problems.append(Problem("port", f"expected 1 to 65535, got {self.port}"))
+        if not timedelta(seconds=2) <= self.ttr <= timedelta(seconds=MAX_NUMBER):
+            problems.append(Problem("ttr", f"expected 2 s to {MAX_NUMBER} s, got {self.ttr}"))
+        for name in ("connect_timeout", "timeout"):
+            span: timedelta = getattr(self, name)
+            if not timedelta(milliseconds=10) <= span <= timedelta(hours=1):
+                problems.append(Problem(name, f"expected 10 ms to 1 h, got {span}"))
+        if self.max_body_bytes is not None and self.max_body_bytes < 1:
+            problems.append(Problem("max_body_bytes", f"expected 1 or more, got {self.max_body_bytes}"))
+        if problems:
+            raise InvalidConfig(problems, "invalid options of the adapter 'beanstalk'")
+
+    @property
+    def ttr_seconds(self) -> int:
+        """The ttr in whole seconds."""
+        return whole_seconds(self.ttr)
+
+    @property
+    def address(self) -> str:
+        """`host:port`, as errors and logs name the server."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
