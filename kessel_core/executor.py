@@ -20,7 +20,15 @@ from kessel_core.adapter import COMMIT, NO_PAUSE, Commit, Consumer, Reservation,
 from kessel_core.callbacks import Callbacks
 from kessel_core.clock import Clock
 from kessel_core.config import DefaultError, JobsConfig, OnExpired, UnknownType
-from kessel_core.errors import AdapterError, AdapterUnavailable, DecodeError, Fatal, LeaseLost, Problem, Transient
+from kessel_core.errors import (
+    AdapterError,
+    AdapterUnavailable,
+    DecodeError,
+    Fatal,
+    LeaseLost,
+    Problem,
+    Transient,
+)
 from kessel_core.handlers import Handler, HandlerRegistry, JobContext
 from kessel_core.hookspecs import hookimpl
 from kessel_core.jobs import JobRequest, JobResult, Reason, Status, json_problems
@@ -70,7 +78,9 @@ class Case:
         "value",
     )
 
-    def __init__(self, reservation: Reservation, consumer: Consumer, *, since: float = 0.0, take_next: bool = False):
+    def __init__(
+        self, reservation: Reservation, consumer: Consumer, *, since: float = 0.0, take_next: bool = False
+    ):
         self.reservation = reservation
         self.consumer = consumer
         #: Monotonic time of its start, for the heartbeat.
@@ -170,11 +180,15 @@ class Executor:
     def _attempts_left(self, case: Case) -> None:
         if case.ending is None and case.attempt > 1 and case.attempt > self._max_attempts(case):
             last = case.attempt - 1
-            case.end(Ending.LOST, Reason.WORKER_LOST, f"delivered {last} times, and the last worker never reported")
+            case.end(
+                Ending.LOST, Reason.WORKER_LOST, f"delivered {last} times, and the last worker never reported"
+            )
 
     def _max_attempts(self, case: Case) -> int:
         handler = case.handler
-        most = handler.max_attempts if handler is not None and handler.max_attempts else self._rules.max_attempts
+        most = (
+            handler.max_attempts if handler is not None and handler.max_attempts else self._rules.max_attempts
+        )
         request = case.request
         if request is not None and request.requested_at is None and request.delay is not None:
             # Put by another language without telling the queue of the delay: `_due` gave it back once.
@@ -206,7 +220,9 @@ class Executor:
         known = ", ".join(self._registry.types()) or "none"
         message = f"no handler for type {case.request.type!r}; known types: {known}"
         retry = self._rules.unknown_type is UnknownType.RETRY
-        case.end(Ending.NO_HANDLER_HERE if retry else Ending.NO_HANDLER, Reason.NO_HANDLER, message[:MESSAGE_LIMIT])
+        case.end(
+            Ending.NO_HANDLER_HERE if retry else Ending.NO_HANDLER, Reason.NO_HANDLER, message[:MESSAGE_LIMIT]
+        )
 
     # --- the handler ------------------------------------------------------------------------
 
@@ -227,12 +243,14 @@ class Executor:
         for watcher in self._started:
             watcher(job=job)
         try:
-            result = self._execute(job=job)
+            result: object = self._execute(job=job)
         except BaseException as exc:
             # A failing middleware is a failing handler.
             result = failure(job, exc, self._rules.default_error)
         if not isinstance(result, JobResult):
-            result = failed(job, Reason.ERROR, f"kessel_execute_job returned {type(result).__name__}, not a JobResult")
+            result = failed(
+                job, Reason.ERROR, f"kessel_execute_job returned {type(result).__name__}, not a JobResult"
+            )
         case.result = result
         case.reason, case.message = result.reason, result.message
         if result.status is Status.SUCCESS:
@@ -472,7 +490,9 @@ def failure(job: JobContext, exc: BaseException, default_error: DefaultError) ->
     passes = isinstance(exc, (ConnectionError, TimeoutError, *transient)) or (
         default_error is DefaultError.TRANSIENT and isinstance(exc, Exception)
     )
-    job.logger.log(logging.INFO if passes else logging.WARNING, "handler raised %s", type(exc).__name__, exc_info=exc)
+    job.logger.log(
+        logging.INFO if passes else logging.WARNING, "handler raised %s", type(exc).__name__, exc_info=exc
+    )
     reason = Reason.TIMED_OUT if isinstance(exc, _TimedOut) else Reason.ERROR
     message = f"{type(exc).__name__}: {text_of(exc)}"
     return failed(job, reason, message, Status.TRANSIENT if passes else Status.FAILED)
@@ -513,7 +533,9 @@ class AsyncLoop:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="kessel-async", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="kessel-async", daemon=True
+                )
                 self._thread.start()
             return self._loop
 

@@ -9,7 +9,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 
@@ -21,6 +21,8 @@ __all__ = ["Handler", "HandlerRegistry", "JobContext", "Marks", "handler"]
 
 _MARK: Final = "__kessel_handler__"
 _T = TypeVar("_T")
+# Classes below have a field `type`, behind which the builtin cannot be seen.
+_Errors: TypeAlias = tuple[type[BaseException], ...]
 
 
 @attrs.frozen
@@ -28,7 +30,7 @@ class Marks:
     """What `@handler` wrote on a function, a class or an object."""
 
     type: str
-    transient: tuple[type[BaseException], ...] = ()
+    transient: _Errors = ()
     max_attempts: int | None = None
     timeout: timedelta | None = None
 
@@ -62,15 +64,19 @@ def handler(
         ... def greet(payload: str) -> str:
         ...     return f"Hello {payload}"
     """
-    errors = transient if isinstance(transient, tuple) else (transient,)
+    errors: tuple[Any, ...] = transient if isinstance(transient, tuple) else (transient,)
     problems = []
     if not isinstance(type, str) or not type.strip():
         problems.append(Problem("type", "must be text that is not blank"))
     for error in errors:
         if not (inspect.isclass(error) and issubclass(error, BaseException)):
             problems.append(Problem("transient", f"expected exception classes, got {error!r}"))
-    if max_attempts is not None and (isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1):
-        problems.append(Problem("max_attempts", f"expected a whole number of at least 1, got {max_attempts!r}"))
+    if max_attempts is not None and (
+        isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1
+    ):
+        problems.append(
+            Problem("max_attempts", f"expected a whole number of at least 1, got {max_attempts!r}")
+        )
     if timeout is not None and (not isinstance(timeout, timedelta) or timeout <= timedelta(0)):
         problems.append(Problem("timeout", f"expected a timedelta of more than zero, got {timeout!r}"))
     if problems:
@@ -93,7 +99,9 @@ def marks_of(target: object) -> Marks | None:
 class _JobLogger(logging.LoggerAdapter[logging.Logger]):
     """Binds id, type and attempt to every record, beside the caller's own `extra`."""
 
-    def process(self, msg: object, kwargs: MutableMapping[str, Any]) -> tuple[object, MutableMapping[str, Any]]:
+    def process(
+        self, msg: object, kwargs: MutableMapping[str, Any]
+    ) -> tuple[object, MutableMapping[str, Any]]:
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs
 
@@ -101,7 +109,17 @@ class _JobLogger(logging.LoggerAdapter[logging.Logger]):
 class JobContext:
     """The running job, as handlers and middleware see it. Belongs to one attempt and one thread."""
 
-    __slots__ = ("_extend", "_logger", "attempt", "clock", "handler", "queue", "request", "retry_after", "started_at")
+    __slots__ = (
+        "_extend",
+        "_logger",
+        "attempt",
+        "clock",
+        "handler",
+        "queue",
+        "request",
+        "retry_after",
+        "started_at",
+    )
 
     def __init__(
         self,
@@ -176,7 +194,7 @@ class Handler:
     wants_job: bool
     #: Turns the JSON payload into the annotated type; None: as it is. May raise `StructureProblems`.
     structure: Callable[[JsonValue], Any] | None
-    transient: tuple[type[BaseException], ...]
+    transient: _Errors
     max_attempts: int | None
     timeout: timedelta | None
     #: Where it comes from, for errors and listings.
@@ -247,7 +265,10 @@ class HandlerRegistry:
 
 def _build(kind: str | None, target: object, source: str) -> Handler:
     def refused(why: str) -> InvalidConfig:
-        return InvalidConfig([Problem(f"handler for {kind!r}" if kind else "handler", f"{why} (from {source})")], "invalid handler")
+        return InvalidConfig(
+            [Problem(f"handler for {kind!r}" if kind else "handler", f"{why} (from {source})")],
+            "invalid handler",
+        )
 
     if isinstance(target, str):
         target = _imported(target, refused)
@@ -259,14 +280,16 @@ def _build(kind: str | None, target: object, source: str) -> Handler:
     if not isinstance(kind, str) or not kind.strip():
         raise refused("the type must be text that is not blank")
     if inspect.isclass(target):
+        made: type[Any] = target
         try:
-            target = target()
+            target = made()
         except Exception as exc:
-            raise refused(f"{target.__name__}() cannot be made: {exc}") from exc
+            raise refused(f"{made.__name__}() cannot be made: {exc}") from exc
     function = target if inspect.isroutine(target) else getattr(target, "handle", target)
     if not callable(function):
         raise refused(f"{target!r:.80} is neither a function nor an object with a method `handle`")
-    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # a callable object may be async
+    call = getattr(function, "__call__", None)  # noqa: B004  # a callable object may be async
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
     wants_job, annotation = _signature(function, refused)
     return Handler(
         type=kind.strip(),
@@ -322,7 +345,7 @@ def _resolved(function: Callable[..., Any], name: str, refused: Callable[[str], 
 
     bare = inspect.unwrap(getattr(function, "__func__", function))
     if not inspect.isroutine(bare):
-        bare = type(bare).__call__  # type: ignore[operator]  # a callable object
+        bare = type(bare).__call__  # a callable object
     try:
         return typing.get_type_hints(bare, include_extras=True)[name]
     except Exception as exc:

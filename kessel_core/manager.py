@@ -89,7 +89,9 @@ class JobManager:
         self.config = config if config is not None else Config()
         self.clock: Clock = clock if clock is not None else SystemClock()
         self._given = adapter if adapter is not None else self.config.adapter
-        self._adapter_options = adapter_options if adapter_options is not None else self.config.adapter_options
+        self._adapter_options = (
+            adapter_options if adapter_options is not None else self.config.adapter_options
+        )
         self._handlers = handlers
         self._middleware = tuple(middleware) if middleware is not None else self.config.middleware
         self._plugins = plugins
@@ -170,7 +172,9 @@ class JobManager:
 
     def _need(self) -> _Open:
         if self._open is None:
-            raise KesselError("the manager is not connected: use it as `with JobManager(...)`, or call connect()")
+            raise KesselError(
+                "the manager is not connected: use it as `with JobManager(...)`, or call connect()"
+            )
         return self._open
 
     @property
@@ -307,7 +311,12 @@ class JobManager:
             raise EnqueueIncomplete([request.id for request in stored], rejected, unknown)
         return stored
 
-    async def request_async(self, type: str | JobRequest, payload: JsonValue = None, **fields: Any) -> JobRequest:  # noqa: A002  # the word of the model
+    async def request_async(
+        self,
+        type: str | JobRequest,  # noqa: A002  # the word of the model
+        payload: JsonValue = None,
+        **fields: Any,
+    ) -> JobRequest:
         """Do what `request` does, in a thread, so that an event loop is not held up (D10)."""
         import asyncio
 
@@ -330,16 +339,18 @@ class JobManager:
                 raise CapabilityMissing("delay_granularity", opened.adapter.name, "jobs cannot be delayed")
             limit = can.longest_delay
             if limit is not None and request.not_before - self.clock.now() > limit:  # type: ignore[operator]  # prepared: absolute
-                raise InvalidRequest([Problem("$.delay", f"longer than {opened.adapter.name!r} can hold ({limit})")])
+                raise InvalidRequest(
+                    [Problem("$.delay", f"longer than {opened.adapter.name!r} can hold ({limit})")]
+                )
         if request.priority != DEFAULT_PRIORITY and can.priorities is None:
             raise CapabilityMissing("priorities", opened.adapter.name, "priorities are not kept")
         if can.max_body_bytes is not None and len(body) > can.max_body_bytes:
-            size = f"the request takes {len(body)} bytes, adapter {opened.adapter.name!r} takes at most {can.max_body_bytes}"
-            raise InvalidRequest([Problem("$", size)])
+            most = f"adapter {opened.adapter.name!r} takes at most {can.max_body_bytes}"
+            raise InvalidRequest([Problem("$", f"the request takes {len(body)} bytes, {most}")])
         if callable(request.callback) and can.reach is not Reach.PROCESS:
             why = (
-                f"a function can only be called in this process, but {opened.adapter.name!r} hands jobs to others; "
-                "use a registered callback, 'scheme:target'"
+                f"a function can only be called in this process, but {opened.adapter.name!r} "
+                "hands jobs to others; use a registered callback, 'scheme:target'"
             )
             raise InvalidRequest([Problem("$.callback", why)])
 
@@ -385,7 +396,9 @@ class JobManager:
         opened = self._need()
         settings = self.config.worker
         wanted = tuple(self.config.queues if queues is None else queues)
-        problems = [Problem("queues", text) for name in wanted if (text := queue_name_problem(name)) is not None]
+        problems = [
+            Problem("queues", text) for name in wanted if (text := queue_name_problem(name)) is not None
+        ]
         if not wanted:
             problems.append(Problem("queues", "expected at least one name"))
         slots = settings.slots if slots is None else slots
@@ -492,7 +505,9 @@ def _registry(
         # Without a colon it is the name of a handler that a plugin offers, mapped to a further type.
         found: object = target if ":" in target else offered.get(target)
         if found is None:
-            problems.append(Problem(f"handlers.{kind}", f"no plugin offers a handler {target!r}; use 'module:attribute'"))
+            problems.append(
+                Problem(f"handlers.{kind}", f"no plugin offers a handler {target!r}; use 'module:attribute'")
+            )
             continue
         try:
             registry.add(kind, found, f"configuration, handlers.{kind}")

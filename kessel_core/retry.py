@@ -39,7 +39,7 @@ class RetryPolicy:
         doublings = min(attempt - 1, 62)
         if self.base.total_seconds() * 2.0**doublings >= self.cap.total_seconds():
             return self.cap
-        return self.base * 2**doublings
+        return self.base * (1 << doublings)
 
     def next_pause(self, attempt: int, random: Callable[[], float]) -> timedelta:
         """Return the pause after that attempt.

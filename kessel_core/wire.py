@@ -47,7 +47,12 @@ def encode(request: JobRequest) -> bytes:
     Raises:
         InvalidRequest: A time is still a span, or the request was never checked and does not fit.
     """
-    fields: dict[str, Any] = {"v": WIRE_VERSION, "id": request.id, "type": request.type, "priority": request.priority}
+    fields: dict[str, Any] = {
+        "v": WIRE_VERSION,
+        "id": request.id,
+        "type": request.type,
+        "priority": request.priority,
+    }
     for key, time in (
         ("delay", request.delay),
         ("expiration", request.expiration),
@@ -134,10 +139,16 @@ def _request(body: bytes, text: str, fields: dict[str, Any]) -> JobRequest:
     take = fields.pop
     version = take("v", WIRE_VERSION)
     if version is not WIRE_VERSION and (type(version) is not int or version != WIRE_VERSION):
-        problems.append(Problem("$.v", f"expected {WIRE_VERSION}, got {version!r:.40}; a newer kessel may have written it"))
+        problems.append(
+            Problem(
+                "$.v", f"expected {WIRE_VERSION}, got {version!r:.40}; a newer kessel may have written it"
+            )
+        )
     kind = take("type", None)
     if type(kind) is not str or not kind.strip():
-        problems.append(Problem("$.type", "is missing" if kind is None else "expected text that is not blank"))
+        problems.append(
+            Problem("$.type", "is missing" if kind is None else "expected text that is not blank")
+        )
         kind = "?"
     priority = take("priority", DEFAULT_PRIORITY)
     if priority is None:
@@ -165,7 +176,13 @@ def _request(body: bytes, text: str, fields: dict[str, Any]) -> JobRequest:
         extra=fields,
     )
     # The reader has already refused what is not JSON; only what it lets through is looked at.
-    if headers or fields or queue or _MAYBE_SURROGATE.search(text) is not None or text.count("[") + text.count("{") > 50:
+    if (
+        headers
+        or fields
+        or queue
+        or _MAYBE_SURROGATE.search(text) is not None
+        or text.count("[") + text.count("{") > 50
+    ):
         problems.extend(p for p in request_problems(request) if p.path not in {q.path for q in problems})
     if problems:
         raise DecodeError(body, problems)

@@ -223,7 +223,9 @@ class Worker:
         self._roll_back_left()
         for slot in self._slots:
             slot.thread.join(timeout=0 if slot.case is not None else 1.0)
-        log.info("worker: stopped (%s)", ", ".join(f"{n} {what}" for what, n in self.counts.items()) or "no jobs")
+        log.info(
+            "worker: stopped (%s)", ", ".join(f"{n} {what}" for what, n in self.counts.items()) or "no jobs"
+        )
 
     def drain(self) -> dict[str, int]:
         """Work until nothing is ready in the queues; delayed and buried jobs stay.
@@ -284,7 +286,9 @@ class Worker:
                 if not self._alive:
                     return
                 self.clock.wait(self._changed, self._beat)
-                if not self._alive or (self._deadline is not None and self.clock.monotonic() >= self._deadline):
+                if not self._alive or (
+                    self._deadline is not None and self.clock.monotonic() >= self._deadline
+                ):
                     return
             for slot in self._slots:
                 case = slot.case
@@ -297,12 +301,12 @@ class Worker:
         if deadline is None or deadline - now > self._lease - (self._beat or 0.0) / 2:
             return  # its lease has just begun, or was just extended
         handler = case.handler
-        if handler is not None and handler.timeout is not None and not handler.is_async:
-            if now - case.since > handler.timeout.total_seconds():
-                if not case.lost:
-                    case.lost = True
-                    log.error("job %s runs longer than its timeout; its lease is not extended any more", case.id)
-                return
+        limit = handler.timeout if handler is not None and not handler.is_async else None
+        if limit is not None and now - case.since > limit.total_seconds():
+            if not case.lost:
+                case.lost = True
+                log.error("job %s runs longer than its timeout; its lease is not extended any more", case.id)
+            return
         try:
             case.consumer.extend(case.reservation)
         except LeaseLost as exc:
