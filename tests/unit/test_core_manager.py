@@ -1,0 +1,371 @@
+"""`JobManager`: requesting, wiring and running; S1, S14, S15, S17, and the worker that it makes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import kessel_memory.plugin
+import pytest
+
+from kessel_core import (
+    AdapterError,
+    AdapterUnavailable,
+    CapabilityMissing,
+    Config,
+    EnqueueIncomplete,
+    EnqueueRejected,
+    EnqueueUnknown,
+    InvalidConfig,
+    InvalidRequest,
+    JobManager,
+    JobRequest,
+    JobResult,
+    JsonValue,
+    KesselError,
+    hookimpl,
+)
+from kessel_core.adapter import Capabilities, Consumer, Message, QueueAdapter, QueueStats, Reach
+from kessel_core.plugins import build_plugins
+from kessel_core.testing import VirtualClock, run_until_idle
+
+WIDE = Capabilities(reach=Reach.PROCESS)
+
+
+class Shelf(QueueAdapter):
+    """An adapter that declares what the test says, and fails as the test says."""
+
+    name = "shelf"
+
+    def __init__(self, capabilities: Capabilities = WIDE, *outcomes: AdapterError | None) -> None:
+        self._capabilities = capabilities
+        self.outcomes = list(outcomes)
+        self.messages: list[Message] = []
+        self.closed = False
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    def enqueue(self, message: Message) -> None:
+        outcome = self.outcomes.pop(0) if self.outcomes else None
+        if outcome is not None:
+            raise outcome
+        self.messages.append(message)
+
+    def consumer(self, queues: Sequence[str]) -> Consumer:
+        raise AdapterUnavailable("nobody there")
+
+    def queues(self) -> list[str]:
+        return []
+
+    def stats(self, queue: str) -> QueueStats:
+        return QueueStats(queue=queue)
+
+    def purge(self, queue: str) -> int:
+        return 0
+
+    def close(self) -> None:
+        self.closed = True
+
+
+Open = Callable[..., JobManager]
+
+
+@pytest.fixture
+def opened() -> Iterator[Open]:
+    """Connects managers without any installed plugin but the memory adapter."""
+    managers: list[JobManager] = []
+
+    def open_(adapter: Any = "memory://", plugin: object = None, **options: Any) -> JobManager:
+        extra = {"memory": kessel_memory.plugin} | ({"own": plugin} if plugin is not None else {})
+        managers.append(JobManager(adapter, plugins=build_plugins(extra=extra, distributions=[]), **options))
+        return managers[-1].connect()
+
+    yield open_
+    for manager in managers:
+        manager.close()
+
+
+def test_a_manager_that_is_not_connected_says_what_to_do() -> None:
+    with pytest.raises(KesselError, match="connect"):
+        JobManager("memory://").request("a")
+
+
+def test_connecting_and_closing_are_idempotent(opened: Open) -> None:
+    manager = opened()
+    adapter = manager.adapter
+    assert manager.connect().adapter is adapter
+    manager.close()
+    manager.close()
+    with pytest.raises(KesselError):
+        _ = manager.adapter
+
+
+def test_a_given_adapter_is_closed_by_its_owner(opened: Open) -> None:
+    shelf = Shelf()
+    opened(shelf).close()
+    assert not shelf.closed
+
+
+def test_a_request_comes_back_as_it_was_stored(opened: Open) -> None:
+    request = opened().request(
+        " a ", [1], priority=-1, delay=timedelta(1), queue="q", ref="r", headers={"h": "v"}
+    )
+    assert (request.type, request.priority, request.queue, request.ref) == ("a", 0, "q", "r")
+    assert request.id
+    assert request.not_before is not None
+
+
+def test_s1_a_wrong_request_stores_nothing(opened: Open) -> None:
+    shelf = Shelf()
+    with pytest.raises(InvalidRequest) as caught:
+        opened(shelf).request(" ", {1}, queue="-")
+    assert {p.path for p in caught.value.problems} == {"$.type", "$.payload", "$.queue"}
+    assert shelf.messages == []
+
+
+def test_s1_problems_of_many_requests_carry_their_index(opened: Open) -> None:
+    shelf = Shelf()
+    with pytest.raises(InvalidRequest) as caught:
+        opened(shelf).request_many([("a", 1), (" ", 2), JobRequest(type="b", priority=True)])
+    assert [p.path for p in caught.value.problems] == ["$[1].type", "$[2].priority"]
+    assert shelf.messages == []
+
+
+def test_many_requests_are_stored_in_order_and_none_is_fine(opened: Open) -> None:
+    shelf = Shelf()
+    manager = opened(shelf)
+    stored = manager.request_many([("a", n) for n in range(5)])
+    assert [message.id for message in shelf.messages] == [request.id for request in stored]
+    assert manager.request_many([]) == []
+
+
+def test_s14_each_of_many_requests_has_one_outcome(opened: Open) -> None:
+    shelf = Shelf(
+        WIDE, None, EnqueueRejected("x", "full"), EnqueueUnknown("x", "cut"), AdapterUnavailable("away")
+    )
+    manager = opened(shelf)
+    told: list[JobResult] = []
+    with pytest.raises(EnqueueIncomplete) as caught:
+        manager.request_many(JobRequest(type="a", id=str(n), callback=told.append) for n in range(5))
+    error = caught.value
+    assert (error.stored, set(error.unknown), set(error.rejected)) == (("0",), {"2"}, {"1", "3", "4"})
+
+
+@pytest.mark.parametrize("error", [EnqueueRejected("x", "full"), AdapterUnavailable("away")])
+def test_s14_a_callback_of_a_request_that_was_not_stored_is_forgotten(
+    opened: Open, error: AdapterError
+) -> None:
+    manager = opened(Shelf(WIDE, error))
+    with pytest.raises(type(error)):
+        manager.request(JobRequest(type="a", id="i", callback=print))
+    assert not manager.executor._callbacks.wanted("i", None)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "fields", "named"),
+    [
+        ({}, {"delay": timedelta(1)}, "delay_granularity"),
+        ({"priorities": None}, {"priority": 1}, "priorities"),
+    ],
+)
+def test_s17_what_is_not_declared_is_refused_by_name(
+    opened: Open, capabilities: dict[str, Any], fields: dict[str, Any], named: str
+) -> None:
+    shelf = Shelf(attrs.evolve(WIDE, **capabilities))
+    with pytest.raises(CapabilityMissing) as caught:
+        opened(shelf).request("a", **fields)
+    assert (caught.value.capability, caught.value.adapter, shelf.messages) == (named, "shelf", [])
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "fields", "path"),
+    [
+        (
+            {"delay_granularity": timedelta(seconds=1), "longest_delay": timedelta(1)},
+            {"delay": timedelta(2)},
+            "$.delay",
+        ),
+        ({"max_body_bytes": 300}, {"payload": "x" * 300}, "$"),
+        ({"reach": Reach.HOST}, {"callback": print}, "$.callback"),
+    ],
+)
+def test_s17_limits_of_the_adapter_are_checked_before_sending(
+    opened: Open, capabilities: dict[str, Any], fields: dict[str, Any], path: str
+) -> None:
+    shelf = Shelf(attrs.evolve(WIDE, **capabilities))
+    with pytest.raises(InvalidRequest) as caught:
+        opened(shelf).request("a", **fields)
+    assert [p.path for p in caught.value.problems] == [path]
+    assert shelf.messages == []
+
+
+def test_a_plugin_may_change_a_request_and_its_mistakes_are_mistakes(opened: Open) -> None:
+    class Preparing:
+        @hookimpl
+        def kessel_prepare_request(self, request: JobRequest) -> JobRequest | None:
+            if request.type == "keep":
+                return None
+            return attrs.evolve(request, headers={"trace": "t" if request.type == "good" else 5})
+
+        @hookimpl
+        def kessel_job_enqueued(self, request: JobRequest) -> None:
+            enqueued.append(request.type)
+
+    enqueued: list[str] = []
+    manager = opened(Shelf(), Preparing())
+    assert manager.request("good").headers == {"trace": "t"}
+    assert manager.request("keep").headers == {}
+    with pytest.raises(InvalidRequest):
+        manager.request("bad")
+    manager.request_many([("keep", 1)])
+    assert enqueued == ["good", "keep", "keep"]
+
+
+def test_d10_an_event_loop_can_request(opened: Open) -> None:
+    shelf = Shelf()
+    request = asyncio.run(opened(shelf).request_async("a", 1, ref="r"))
+    assert ([m.id for m in shelf.messages], request.ref) == ([request.id], "r")
+
+
+# --- wiring -----------------------------------------------------------------------------------------
+
+
+def test_handlers_come_from_plugins_configuration_and_caller(opened: Open) -> None:
+    class Offering:
+        @hookimpl
+        def kessel_handlers(self) -> Any:
+            return {"offered": len}
+
+    config = Config(handlers={"renamed": "offered", "imported": "math:floor"})
+    manager = opened(plugin=Offering(), config=config, handlers={"given": print})
+    assert manager.registry.types() == ("given", "imported", "offered", "renamed")
+
+
+def test_every_wrong_handler_is_listed_with_its_origin(opened: Open) -> None:
+    config = Config(handlers={"a": "nowhere", "b": "math:nothing"})
+    with pytest.raises(InvalidConfig) as caught:
+        opened(config=config, handlers={"c": 5})
+    text = str(caught.value)
+    assert len(caught.value.problems) == 3
+    assert all(part in text for part in ("handlers.a", "math:nothing", "JobManager(handlers=...)"))
+
+
+def test_an_unknown_middleware_is_refused_with_the_nearest_name(opened: Open) -> None:
+    with pytest.raises(InvalidConfig, match="did you mean 'logging'"):
+        opened(middleware=("loging",))
+
+
+def test_a_job_can_be_run_without_a_queue(opened: Open) -> None:
+    shelf, told = Shelf(), list[JobResult]()
+    manager = opened(shelf, handlers={"a": lambda payload: payload})
+    request = JobRequest(type="a", payload=7, delay=timedelta(hours=1), callback=told.append)
+    result = manager.process_single_job(request)
+    assert (result.value, told, shelf.messages) == (7, [result], [])
+
+
+def test_a_transient_failure_without_a_queue_is_the_result(opened: Open) -> None:
+    def failing(payload: JsonValue) -> None:
+        raise ConnectionError
+
+    manager, told = opened(handlers={"a": failing}), list[JobResult]()
+    result = manager.process_single_job(JobRequest(type="a", callback=told.append))
+    assert (str(result.status), told) == ("failed-transient", [])
+
+
+# --- the worker -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        ({"slots": 0}, "slots"),
+        ({"slots": True}, "slots"),
+        ({"queues": []}, "queues"),
+        ({"queues": ["-"]}, "queues"),
+        ({"grace": timedelta(-1)}, "grace"),
+    ],
+)
+def test_a_worker_that_cannot_work_is_refused(opened: Open, arguments: dict[str, Any], path: str) -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        opened().worker(**arguments)
+    assert [p.path for p in caught.value.problems] == [path]
+
+
+def test_a_started_worker_runs_jobs_and_is_stopped_once(opened: Open) -> None:
+    done = threading.Event()
+    manager = opened(handlers={"a": lambda payload: done.set()})
+    worker = manager.start(slots=2)
+    with pytest.raises(KesselError, match="already"):
+        manager.start()
+    manager.request("a")
+    assert done.wait(10)
+    assert worker.health().slots == 2
+    manager.stop()
+    manager.stop()
+    assert worker.counts == {"success": 1}
+    assert not worker.health().running
+
+
+def test_draining_leaves_delayed_jobs(opened: Open) -> None:
+    manager = opened(handlers={"a": print, "b": lambda payload: 1 // 0})
+    manager.request_many([("a", 1), ("a", 2), ("b", 3)])
+    manager.request("a", delay=timedelta(days=1))
+    assert manager.worker(slots=1).drain() == {"failed": 1, "success": 2}
+    assert manager.adapter.stats("default").delayed == 1
+
+
+def test_d9_a_job_that_does_not_end_in_time_is_rolled_back(
+    opened: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    running, go_on = threading.Event(), threading.Event()
+
+    def stuck(payload: JsonValue) -> None:
+        running.set()
+        go_on.wait(30)
+
+    manager = opened(handlers={"a": stuck})
+    manager.request("a")
+    worker = manager.start(slots=1)
+    assert running.wait(10)
+    assert worker.health().busy == 1
+    manager.stop(timedelta(0))
+    assert manager.adapter.stats("default").ready == 1
+    assert "rolled back" in caplog.text
+    go_on.set()
+
+
+def test_d9_a_lost_queue_is_said_once_and_tried_again(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
+    class Coming(Shelf):
+        asked = 0
+
+        def consumer(self, queues: Sequence[str]) -> Consumer:
+            self.asked += 1
+            if self.asked > 3:
+                found.set()
+            if self.asked == 2:
+                raise RuntimeError("a bug of the adapter")
+            raise AdapterUnavailable("away")
+
+    found = threading.Event()
+    manager = opened(Coming())
+    worker = manager.start(slots=1)
+    assert found.wait(30)
+    assert worker.health().disconnected == 1
+    assert not worker.health().ok
+    manager.stop(timedelta(0))
+    said = [r for r in caplog.records if "not usable, trying again" in r.getMessage()]
+    assert len(said) == 1
+
+
+def test_s15_a_worker_tells_callbacks_of_its_process(opened: Open) -> None:
+    clock, told = VirtualClock(), list[JobResult]()
+    manager = opened(handlers={"a": lambda payload: payload}, clock=clock)
+    manager.request_many([JobRequest(type="a", payload=n, callback=told.append) for n in range(3)])
+    run_until_idle(manager)
+    assert [result.value for result in told] == [0, 1, 2]
