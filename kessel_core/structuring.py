@@ -7,18 +7,22 @@ Loaded late: applications without annotated payloads never import cattrs.
 
 from __future__ import annotations
 
+import collections.abc
+import dataclasses
 import operator
 import typing
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import Enum
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import attrs
 import cattrs
 from cattrs import transform_error
+from cattrs.errors import IterableValidationError, IterableValidationNote
 
 from kessel_core.durations import parse_duration
 from kessel_core.errors import InvalidConfig, Problem
@@ -47,14 +51,32 @@ def _exactly(kind: type) -> Callable[[Any, Any], Any]:
 
 
 def _member(value: Any, choices: type[Enum]) -> Enum:
-    try:
-        return choices(value)
-    except ValueError:
-        known = ", ".join(str(member.value) for member in choices)
-        raise ValueError(f"expected one of {known}; got {value!r:.60}") from None
+    # Python finds the 1 of an enum for True; nobody means that.
+    if not isinstance(value, bool) or any(member.value is value for member in choices):
+        try:
+            return choices(value)
+        except ValueError:
+            pass
+    known = ", ".join(str(member.value) for member in choices)
+    raise ValueError(f"expected one of {known}; got {value!r:.60}")
 
 
-_NAMES: Final = {str: "text", int: "a whole number", bool: "true or false", bytes: "bytes", dict: "an object", list: "a list"}
+def _literal(value: Any, kind: Any) -> Any:
+    for choice in typing.get_args(kind):
+        plain = choice.value if isinstance(choice, Enum) else choice
+        if type(plain) is type(value) and plain == value:
+            return choice
+    raise ValueError(f"expected one of {', '.join(map(repr, typing.get_args(kind)))}; got {value!r:.60}")
+
+
+_NAMES: Final = {
+    str: "text",
+    int: "a whole number",
+    bool: "true or false",
+    bytes: "bytes",
+    dict: "an object",
+    list: "a list",
+}
 
 
 def _named(value: object) -> str:
@@ -75,6 +97,18 @@ def _time(value: Any, _: Any) -> datetime:
     return datetime.fromisoformat(value)
 
 
+def _day(value: Any, _: Any) -> date:
+    if not isinstance(value, str):
+        raise TypeError(f"expected an ISO-8601 date, got {_named(value)}")
+    return date.fromisoformat(value)
+
+
+def _uuid(value: Any, _: Any) -> UUID:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a UUID as text, got {_named(value)}")
+    return UUID(value)
+
+
 def _span(value: Any, _: Any) -> timedelta:
     if isinstance(value, timedelta):
         return value
@@ -89,17 +123,29 @@ def _path(value: Any, _: Any) -> Path:
     return Path(value)
 
 
+def _unsupported(kind: Any) -> Any:
+    # Raised when the hook is asked for: cattrs 24 would wait for the first payload.
+    raise cattrs.StructureHandlerNotFoundError(f"Unsupported type: {kind!r}", kind)
+
+
 @cache
 def _converter() -> cattrs.Converter:
-    converter = cattrs.Converter(detailed_validation=True, forbid_extra_keys=False)
+    converter = cattrs.Converter(
+        detailed_validation=True, forbid_extra_keys=False, structure_fallback_factory=_unsupported
+    )
     for kind in (str, int, bool, bytes):
         converter.register_structure_hook(kind, _exactly(kind))
     converter.register_structure_hook_func(partial(operator.is_, object), lambda value, _: value)
     converter.register_structure_hook(float, _number)
     converter.register_structure_hook(datetime, _time)
     converter.register_structure_hook(timedelta, _span)
+    converter.register_structure_hook(date, _day)
+    converter.register_structure_hook(UUID, _uuid)
     converter.register_structure_hook(Path, _path)
-    converter.register_structure_hook_func(_is_list, _list_first(converter))
+    converter.register_structure_hook_func(_is_enum, _member)
+    converter.register_structure_hook_func(_is_literal, _literal)
+    converter.register_structure_hook_factory(_is_array, partial(_array, converter))
+    converter.register_structure_hook_factory(_is_class, partial(_object, converter))
     # Last, so that it is asked first: what comes from JSON is a JSON value already.
     converter.register_structure_hook_func(_is_json, lambda value, _: value)
     return converter
@@ -113,19 +159,84 @@ def _is_json(kind: Any) -> bool:
     return shapes == {type(None), bool, int, float, str, list, dict}
 
 
-def _is_list(kind: Any) -> bool:
-    return kind is list or typing.get_origin(kind) is list
+def _is_enum(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Enum)
 
 
-def _list_first(converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+def _is_literal(kind: Any) -> bool:
+    return typing.get_origin(kind) is typing.Literal
+
+
+def _is_class(kind: Any) -> bool:
+    bare = typing.get_origin(kind) or kind
+    return isinstance(bare, type) and (
+        attrs.has(bare) or dataclasses.is_dataclass(bare) or typing.is_typeddict(bare)
+    )
+
+
+def _object(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
+    # cattrs looks into whatever it is given, so that [] would do for a class whose fields all have defaults.
+    made_of = typing.get_origin(kind) or kind
+    generate: Callable[[Any], Callable[[Any, Any], Any]] = (
+        converter.gen_structure_typeddict
+        if typing.is_typeddict(made_of)
+        else converter.gen_structure_attrs_fromdict
+    )
+    structure = generate(kind)
+
+    def checked(value: Any, _: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"expected an object, got {_named(value)}")
+        return structure(value, kind)
+
+    return checked
+
+
+#: What an array of JSON may become; the abstract ones become what cattrs makes of them.
+_ARRAYS: Final[Mapping[Any, Callable[[list[Any]], Any]]] = {
+    list: list,
+    tuple: tuple,
+    set: set,
+    frozenset: frozenset,
+    collections.abc.Sequence: tuple,
+    collections.abc.MutableSequence: list,
+    collections.abc.Iterable: list,
+    collections.abc.Collection: list,
+    collections.abc.Set: frozenset,
+    collections.abc.MutableSet: set,
+}
+
+
+def _is_array(kind: Any) -> bool:
+    bare = typing.get_origin(kind) or kind
+    return isinstance(bare, type) and bare in _ARRAYS
+
+
+def _array(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
     # cattrs takes any iterable for a list, so that "ab" would become ["a", "b"].
-    def structure(value: Any, kind: Any) -> Any:
-        if not isinstance(value, list):
+    bare = typing.get_origin(kind) or kind
+    make, kinds = _ARRAYS[bare], typing.get_args(kind) or (Any, ...)
+    fixed = bare is tuple and kinds[-1] is not Ellipsis
+    hooks = [(converter.get_structure_hook(item), item) for item in kinds if item is not Ellipsis]
+
+    def structure(value: Any, _: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
             raise TypeError(f"expected a list, got {_named(value)}")
-        (item,) = typing.get_args(kind) or (Any,)
-        # As a tuple, because cattrs then notes the index of each item that does not fit.
-        kinds: Any = tuple.__class_getitem__((item, ...))
-        return list(converter.structure(tuple(value), kinds))
+        if fixed and len(value) != len(hooks):
+            raise ValueError(f"expected a list of {len(hooks)}, got one of {len(value)}")
+        made: list[Any] = []
+        errors: list[Exception] = []
+        for index, item in enumerate(value):
+            hook, wanted = hooks[index if fixed else 0]
+            try:
+                made.append(hook(item, wanted))
+            except Exception as exc:
+                # The note is how cattrs tells the path of an item.
+                exc.add_note(IterableValidationNote(f"Structuring {kind} @ index {index}", index, wanted))
+                errors.append(exc)
+        if errors:
+            raise IterableValidationError(f"While structuring {kind}", errors, kind)
+        return make(made)
 
     return structure
 
@@ -161,7 +272,7 @@ def _plain(kind: type) -> Callable[[JsonValue], Any]:
 
 def _problems(exc: BaseException) -> tuple[Problem, ...]:
     found = []
-    for line in transform_error(exc, format_exception=_worded):  # type: ignore[arg-type]  # any exception is taken
+    for line in transform_error(exc, format_exception=_worded):
         message, _, path = line.rpartition(" @ ")
         found.append(Problem(path or "$", message or line))
     return tuple(found)
@@ -172,9 +283,11 @@ def _worded(exc: BaseException, kind: type | None) -> str:
         return f"required field {exc.args[0]!r} is missing"
     if isinstance(exc, cattrs.ForbiddenExtraKeysError):
         return f"unknown fields {', '.join(sorted(exc.extra_fields))}"
-    if isinstance(exc, TypeError) and "is not a mapping" in str(exc) or isinstance(exc, AttributeError):
-        return f"expected an object for {getattr(kind, '__name__', kind)}"
-    return str(exc) or type(exc).__name__
+    if isinstance(exc, AttributeError):
+        return "expected an object"
+    # The validators of attrs put the field and more behind the text.
+    text = exc.args[0] if exc.args and isinstance(exc.args[0], str) else str(exc)
+    return text or type(exc).__name__
 
 
 # --- options --------------------------------------------------------------------------------------
@@ -225,7 +338,16 @@ def _unknown(name: str, known: Mapping[str, object]) -> str:
     return f"unknown option; {hint}"
 
 
-_WORDS: Final = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_WORDS: Final = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
 
 
 def _option(value: Any, kind: Any) -> Any:
@@ -238,13 +360,15 @@ def _option(value: Any, kind: Any) -> Any:
     if isinstance(value, str):
         if kind is bool:
             if value.lower() not in _WORDS:
-                raise ValueError(f"expected true or false, got {value!r}")
+                raise ValueError(f"expected true or false, got {value!r:.60}")
             return _WORDS[value.lower()]
         if kind in (int, float):
             try:
                 return kind(value)
             except ValueError:
-                raise ValueError(f"expected {'a whole number' if kind is int else 'a number'}, got {value!r}") from None
+                raise ValueError(
+                    f"expected {'a whole number' if kind is int else 'a number'}, got {value!r:.60}"
+                ) from None
         if isinstance(kind, type) and issubclass(kind, Enum):
             return _member(value, kind)
     return _converter().structure(value, kind)
