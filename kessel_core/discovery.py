@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +27,9 @@ _GROUP_FAMILY: Final = re.compile(r"kessel\.v(\d+)")
 
 #: Names of all hooks.
 HOOKS: Final = frozenset(name for name in vars(hookspecs) if name.startswith("kessel_"))
+
+#: Those that are called through pluggy, so that a wrapper can go around.
+WRAPPABLE: Final = frozenset({"kessel_execute_job", "kessel_retry_pause"})
 
 
 class Load(StrEnum):
@@ -56,11 +59,20 @@ class PluginStatus:
     hooks: tuple[str, ...] = ()
     #: What is odd about it although it is active.
     warnings: list[str] = attrs.field(factory=list)
+    #: What was raised at its import, for the traceback.
+    error: BaseException | None = attrs.field(default=None, repr=False)
+
+    def warn(self, text: str) -> bool:
+        """Note what is odd; return False if it was known already."""
+        if text in self.warnings:
+            return False
+        self.warnings.append(text)
+        return True
 
     @property
     def owner(self) -> str:
         """Plugin and distribution, for errors."""
-        return f"{self.name} ({self.distribution} {self.version})".rstrip()
+        return f"{self.name} ({f'{self.distribution} {self.version}'.rstrip()})"
 
 
 @attrs.frozen
@@ -94,14 +106,17 @@ def discover(distributions: Iterable[Distribution] | None = None) -> list[tuple[
     found: list[tuple[int, Found]] = []
     for dist in installed() if distributions is None else distributions:
         try:
-            name = str(dist.metadata["Name"] or "?")
             entries = [(int(m[1]), e) for e in dist.entry_points if (m := _GROUP_FAMILY.fullmatch(e.group))]
-            version = dist.version if entries else ""
+            if not entries:
+                continue  # before its metadata is parsed, which costs more than the rest of the scan
+            name = str(dist.metadata["Name"] or "?")
+            version = dist.version
         except Exception:  # noqa: S112  # damaged metadata of some other package is not our matter
             continue
-        if not entries or name.lower() in seen:
+        key = re.sub(r"[-_.]+", "-", name).lower()
+        if key in seen:
             continue
-        seen.add(name.lower())
+        seen.add(key)
         found.extend((major, Found(entry, name, version or "")) for major, entry in entries)
     found.sort(key=lambda item: (item[1].entry.name, item[1].distribution, item[0]))
     return list(_judged(found))
@@ -117,11 +132,15 @@ def _judged(found: list[tuple[int, Found]]) -> Iterator[tuple[Found, PluginStatu
     for major, plugin in found:
         if major != ours:
             if plugin.distribution not in usable:  # else it serves several versions
-                yield plugin, plugin.status(Load.INCOMPATIBLE, f"written for plugin API v{major}, this is v{ours}")
+                yield (
+                    plugin,
+                    plugin.status(Load.INCOMPATIBLE, f"written for plugin API v{major}, this is v{ours}"),
+                )
             continue
         others = [other.distribution for other in claims[plugin.entry.name] if other is not plugin]
         if others:
-            why = f"the name {plugin.entry.name!r} is claimed by {', '.join(sorted([plugin.distribution, *others]))}"
+            claimants = ", ".join(sorted([plugin.distribution, *others]))
+            why = f"the name {plugin.entry.name!r} is claimed by {claimants}"
             yield plugin, plugin.status(Load.CONFLICT, f"{why}; uninstall one of them")
         else:
             yield plugin, None
@@ -134,7 +153,9 @@ def load(plugin: Found, manager: pluggy.PluginManager) -> PluginStatus:
     except KeyboardInterrupt:
         raise
     except BaseException as exc:  # SystemExit at import, too: one plugin must not end the program
-        return plugin.status(Load.FAILED, f"{type(exc).__name__} at import: {exc}")
+        status = plugin.status(Load.FAILED, f"{type(exc).__name__} at import: {_text(exc)}")
+        status.error = exc
+        return status
     status = plugin.status(Load.ACTIVE)
     register(module, status, manager)
     return status
@@ -142,14 +163,18 @@ def load(plugin: Found, manager: pluggy.PluginManager) -> PluginStatus:
 
 def register(plugin: object, status: PluginStatus, manager: pluggy.PluginManager) -> None:
     """Check the hooks of a plugin and register it; writes into `status`."""
-    why = _faults(plugin, status)
+    try:
+        why = _faults(plugin, status)
+    except Exception as exc:  # an object that does not even let itself be looked at
+        why = f"{type(exc).__name__} when its hooks were looked for: {_text(exc)}"
     if not why:
         try:
             manager.register(plugin, name=status.name)
         except Exception as exc:
-            why = f"{type(exc).__name__}: {exc}"
-            # pluggy 1.6 leaves a refused plugin half registered (pluggy#733).
-            if manager.has_plugin(status.name):
+            why = f"{type(exc).__name__}: {_text(exc)}"
+            # pluggy 1.6 leaves a refused plugin half registered (pluggy#733). The name may also
+            # be that of another plugin, which stays.
+            if manager.get_plugin(status.name) is plugin:
                 manager.unregister(name=status.name)
     if why:
         status.status, status.why, status.hooks = Load.FAILED, why, ()
@@ -171,6 +196,7 @@ def _faults(plugin: object, status: PluginStatus) -> str:
         if name in HOOKS and marked:
             hooks.append(name)
             faults.extend(_signature_faults(name, function))
+            faults.extend(_wrapper_faults(name, vars(function)["kessel_impl"]))
         elif marked:
             status.warnings.append(f"there is no hook {name!r}{_nearest(name)}")
         elif name in HOOKS and getattr(function, "__module__", None) == getattr(plugin, "__name__", None):
@@ -190,10 +216,30 @@ def _signature_faults(name: str, function: Any) -> Iterator[str]:
     bare = inspect.unwrap(function)
     if inspect.iscoroutinefunction(bare) or inspect.isasyncgenfunction(bare):
         yield f"{name} is async; hooks are called synchronously, so make it a plain `def`"
-    defaults = [p.name for p in inspect.signature(bare).parameters.values() if p.default is not p.empty]
+    parameters = inspect.signature(bare).parameters.values()
+    unnamed = [str(p) for p in parameters if p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if unnamed:
+        # pluggy never fills these, and says nothing.
+        yield f"{name}: the arguments {', '.join(unnamed)} would never be given; name those that are wanted"
+    defaults = [p.name for p in parameters if p.default is not p.empty]
     if defaults:
         # pluggy 1.6 passes the default, 1.7 the value (pluggy#442): never what was meant.
         yield f"{name}: the arguments {', '.join(defaults)} must not have defaults"
+
+
+def _wrapper_faults(name: str, marks: Mapping[str, Any]) -> Iterator[str]:
+    if marks.get("hookwrapper"):
+        # One that raises keeps the others from cleaning up (pluggy#463).
+        yield f"{name} is an old-style wrapper; use wrapper=True"
+    elif marks.get("wrapper") and name not in WRAPPABLE:
+        yield f"{name} must not be a wrapper; only {' and '.join(sorted(WRAPPABLE))} have an inside"
+
+
+def _text(exc: BaseException) -> str:
+    try:
+        return str(exc)
+    except Exception:
+        return "(its text cannot be read)"
 
 
 def _nearest(name: str) -> str:

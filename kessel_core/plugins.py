@@ -62,7 +62,11 @@ def build_plugins(
         _add_builtin(manager, name, module, report)
     for name, plugin in (extra or {}).items():
         status = PluginStatus(
-            name=name, distribution="the application", version="", module=repr(plugin)[:80], status=Load.ACTIVE
+            name=name,
+            distribution="the application",
+            version="",
+            module=repr(plugin)[:80],
+            status=Load.ACTIVE,
         )
         register(plugin, status, manager)
         report.append(status)
@@ -72,7 +76,10 @@ def build_plugins(
         elif judged is not None:
             report.append(judged)
         elif manager.has_plugin(found.entry.name):
-            report.append(found.status(Load.CONFLICT, f"the name {found.entry.name!r} is taken by kessel-core itself"))
+            owner = next(status.distribution for status in report if status.name == found.entry.name)
+            report.append(
+                found.status(Load.CONFLICT, f"the name {found.entry.name!r} is taken by {owner} itself")
+            )
         else:
             report.append(load(found, manager))
     plugins = Plugins(manager, report)
@@ -84,7 +91,9 @@ def build_plugins(
 def _add_builtin(manager: pluggy.PluginManager, name: str, module: str, report: list[PluginStatus]) -> None:
     from importlib import import_module
 
-    status = PluginStatus(name=name, distribution="kessel-core", version="", module=module, status=Load.ACTIVE)
+    status = PluginStatus(
+        name=name, distribution="kessel-core", version="", module=module, status=Load.ACTIVE
+    )
     register(import_module(module), status, manager)
     report.append(status)
 
@@ -97,6 +106,8 @@ class Plugins:
         self.manager = manager
         #: Every plugin that was found, built-in ones first, then sorted by name.
         self.report = report
+        #: What two plugins claim -> the text that says so.
+        self._clashes: dict[str, str] = {}
 
     def require(self, name: str) -> None:
         """Check that a plugin that the configuration names is active.
@@ -107,7 +118,8 @@ class Plugins:
         for status in self.report:
             if status.name == name:
                 if status.status is not Load.ACTIVE:
-                    raise PluginError(name, f"{status.status}: {status.why}", status.distribution)
+                    why = f"{status.status}: {status.why}"
+                    raise PluginError(name, why, status.distribution) from status.error
                 return
         known = [status.name for status in self.report]
         raise PluginError(name, f"it is not installed{_did_you_mean(name, known)}")
@@ -119,19 +131,26 @@ class Plugins:
         by_name = {status.name: status for status in self.report}
         for impl in getattr(self.manager.hook, hook).get_hookimpls():
             status = by_name.get(impl.plugin_name) or PluginStatus(
-                name=impl.plugin_name, distribution="the application", version="", module="", status=Load.ACTIVE
+                name=impl.plugin_name,
+                distribution="the application",
+                version="",
+                module="",
+                status=Load.ACTIVE,
             )
             try:
                 offer = impl.function()
-                yield status, offer if isinstance(offer, Mapping) else list(offer)
-            except Exception as exc:
+                offer = offer if isinstance(offer, Mapping) else list(offer)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as exc:  # SystemExit, too, as at import
                 text = f"{hook} failed: {type(exc).__name__}: {exc}"
-                if text not in status.warnings:
-                    status.warnings.append(text)
+                if status.warn(text):
                     log.warning("plugin %s: %s", status.owner, text, extra={"plugin": status.name})
+            else:
+                yield status, offer
 
     def _named(self, hook: str, what: str) -> dict[str, tuple[PluginStatus, Any]]:
-        """Collect a mapping of names; a name that two plugins claim is nobody's, and both are warned about."""
+        """Collect a mapping of names; what two plugins claim is nobody's, and both are warned about."""
         found: dict[str, tuple[PluginStatus, Any]] = {}
         clashed: set[str] = set()
         for status, offer in self._offers(hook):
@@ -144,11 +163,12 @@ class Plugins:
         return {name: thing for name, thing in found.items() if name not in clashed}
 
     def _clash(self, what: str, *claimants: PluginStatus) -> None:
-        text = f"{what} is claimed by {' and by '.join(status.owner for status in claimants)}; disable one of them"
-        for status in claimants:
-            if text not in status.warnings:
-                status.warnings.append(text)
-        log.warning("%s", text)
+        owners = " and by ".join(status.owner for status in claimants)
+        text = f"{what} is claimed by {owners}; disable one of them"
+        new = [status.warn(text) for status in claimants]
+        if any(new):
+            log.warning("%s", text)
+        self._clashes[what] = text
 
     def adapters(self) -> dict[str, AdapterSpec]:
         """Return the adapters by name; one whose name or scheme two plugins claim is left out."""
@@ -156,7 +176,7 @@ class Plugins:
         for status, offer in self._offers("kessel_adapters"):
             for spec in offer:
                 if not isinstance(spec, AdapterSpec):
-                    status.warnings.append(f"kessel_adapters gave {type(spec).__name__}, not an AdapterSpec")
+                    status.warn(f"kessel_adapters gave {type(spec).__name__}, not an AdapterSpec")
                     continue
                 for key in {spec.name, *(f"{scheme}://" for scheme in spec.schemes)}:
                     claims.setdefault(key, []).append((status, spec))
@@ -197,7 +217,9 @@ class Plugins:
             raise
         except Exception as exc:
             # A missing client library, or an adapter that does not translate its errors.
-            raise PluginError(spec.name, f"its adapter cannot be opened: {type(exc).__name__}: {exc}") from exc
+            raise PluginError(
+                spec.name, f"its adapter cannot be opened: {type(exc).__name__}: {exc}"
+            ) from exc
         if not isinstance(opened, QueueAdapter):
             raise ConfigError(f"adapter {spec.name!r} opened a {type(opened).__name__}, not a QueueAdapter")
         return opened
@@ -207,9 +229,9 @@ class Plugins:
         if "://" not in url_or_name:
             if url_or_name in specs:
                 return specs[url_or_name], {}, url_or_name
-            known = sorted(specs)
-            text = f"no adapter of that name{_did_you_mean(url_or_name, known)}"
-            raise InvalidConfig([Problem(f"adapter {url_or_name!r}", self._blame(text))], "unknown adapter")
+            text = f"no adapter of that name{_did_you_mean(url_or_name, sorted(specs))}"
+            text = self._clashes.get(f"adapter {url_or_name!r}") or self._blame(text)
+            raise InvalidConfig([Problem(f"adapter {url_or_name!r}", text)], "unknown adapter")
         try:
             url = urlsplit(url_or_name)
         except ValueError as exc:
@@ -219,7 +241,9 @@ class Plugins:
                 return spec, spec.from_url(url), redacted(url)
         schemes = sorted(scheme for spec in specs.values() for scheme in spec.schemes)
         text = f"no plugin opens '{url.scheme}://'{_did_you_mean(url.scheme, schemes)}"
-        raise InvalidConfig([Problem("adapter", self._blame(text))], "unknown adapter")
+        scheme = f"{url.scheme}://"
+        text = self._clashes.get(f"adapter {scheme!r}") or self._blame(text)
+        raise InvalidConfig([Problem("adapter", text)], "unknown adapter")
 
     def _blame(self, text: str) -> str:
         """Add which plugins are not usable: the one that is looked for may be among them."""
@@ -247,9 +271,13 @@ class Plugins:
         offered = self._named("kessel_middleware", "middleware")
         problems: list[Problem] = []
         chain: list[tuple[str, object, PluginStatus]] = []
-        for name in (*order, *(() if "retry" in order else ("retry",))):
+        for name in (*dict.fromkeys(order), *(() if "retry" in order else ("retry",))):
+            what = f"middleware {name!r}"
+            if order.count(name) > 1:
+                problems.append(Problem(what, "is named twice"))
             if name not in offered:
-                problems.append(Problem(f"middleware {name!r}", f"is not known{_did_you_mean(name, sorted(offered))}"))
+                unknown = f"is not known{_did_you_mean(name, sorted(offered))}"
+                problems.append(Problem(what, self._clashes.get(what) or self._blame(unknown)))
                 continue
             status, factory = offered[name]
             try:
@@ -259,14 +287,21 @@ class Plugins:
         if problems:
             raise InvalidConfig(problems, "invalid middleware")
         # pluggy calls what was registered last first, so the innermost is registered first (D2).
+        for name, _ in self.manager.list_name_plugin():
+            if name.startswith("middleware-"):
+                self.manager.unregister(name=name)  # of an earlier call: the last order holds
         for name, thing, owner in reversed(chain):
             status = PluginStatus(
-                name=f"middleware-{name}", distribution=owner.distribution, version="", module="", status=Load.ACTIVE
+                name=f"middleware-{name}",
+                distribution=owner.distribution,
+                version="",
+                module="",
+                status=Load.ACTIVE,
             )
-            if not self.manager.has_plugin(status.name):
-                register(thing, status, self.manager)
-            if status.status is not Load.ACTIVE:
-                problems.append(Problem(f"middleware {name!r} from {owner.owner}", status.why))
+            register(thing, status, self.manager)
+            for text in (status.why, *status.warnings):
+                if text:
+                    problems.append(Problem(f"middleware {name!r} from {owner.owner}", text))
         if problems:
             raise InvalidConfig(problems, "invalid middleware")
         return [Link(name, owner.owner) for name, _, owner in chain if name in order]
@@ -282,7 +317,9 @@ class Plugins:
         """Return the implementations of a watching hook, each isolated (D3); empty costs nothing a job."""
         impls = getattr(self.manager.hook, hook).get_hookimpls()
         owners = {status.name: status.owner for status in self.report}
-        return tuple(_isolated(hook, impl, owners.get(impl.plugin_name, impl.plugin_name)) for impl in reversed(impls))
+        return tuple(
+            _isolated(hook, impl, owners.get(impl.plugin_name, impl.plugin_name)) for impl in reversed(impls)
+        )
 
 
 def _fitted(impl: pluggy.HookImpl) -> Callable[..., Any]:
@@ -301,8 +338,12 @@ def _isolated(hook: str, impl: pluggy.HookImpl, owner: str) -> Callable[..., Non
     def watch(**arguments: Any) -> None:
         try:
             call(**arguments)
-        except Exception:
-            log.exception("plugin %s: %s failed; the job goes on", owner, hook, extra={"plugin": impl.plugin_name})
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # SystemExit would end the slot's thread in silence
+            log.exception(
+                "plugin %s: %s failed; the job goes on", owner, hook, extra={"plugin": impl.plugin_name}
+            )
 
     return watch
 

@@ -1,0 +1,257 @@
+"""D1-D6: plugins are found, judged and loaded one by one, whatever they do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import Distribution, MetadataPathFinder
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from kessel_core import PluginError, hookimpl
+from kessel_core.plugins import Load, Plugins, PluginStatus, build_plugins
+
+IMPL = "from kessel_core.hookspecs import hookimpl\n"
+GOOD = IMPL + "@hookimpl\ndef kessel_job_finished(result): pass\n"
+
+
+class Site:
+    """A folder of fake distributions."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(
+        self, name: str, source: str = GOOD, *, dist: str = "", group: str = "kessel.v1", attr: str = ""
+    ) -> None:
+        dist = dist or f"{name}-dist"
+        module = f"loader_{dist}".replace("-", "_")
+        (self.folder / f"{module}.py").write_text(source)
+        info = self.folder / f"{dist.replace('-', '_')}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}{attr}\n")
+
+    def distributions(self) -> list[Distribution]:
+        return list(MetadataPathFinder.find_distributions(_context(self.folder)))
+
+    def build(self, **given: Any) -> Plugins:
+        return build_plugins(distributions=self.distributions(), **given)
+
+    def status(self, name: str, **given: Any) -> PluginStatus:
+        return next(status for status in self.build(**given).report if status.name == name)
+
+
+def _context(folder: Path) -> Any:
+    from importlib.metadata import DistributionFinder
+
+    return DistributionFinder.Context(path=[str(folder)])
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield Site(tmp_path)
+    for name in [name for name in sys.modules if name.startswith("loader_")]:
+        del sys.modules[name]
+
+
+def test_good_plugin_is_active_with_its_distribution_and_hooks(site: Site) -> None:
+    site.add("good")
+    status = site.status("good")
+    assert (status.status, status.distribution, status.version) == (Load.ACTIVE, "good-dist", "1.0")
+    assert status.hooks == ("kessel_job_finished",)
+    assert status.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("source", "attr", "said"),
+    [
+        ("import no_such_library", "", "no_such_library"),
+        ("raise SystemExit(3)", "", "SystemExit"),
+        ("def (", "", "SyntaxError"),
+        (GOOD, ":missing", "missing"),
+        ("class E(Exception):\n    def __str__(self): raise E\nraise E", "", "cannot be read"),
+        (IMPL + "@hookimpl\nasync def kessel_job_finished(result): pass", "", "async"),
+        (IMPL + "@hookimpl\ndef kessel_job_finished(result=None): pass", "", "defaults"),
+        (IMPL + "@hookimpl\ndef kessel_job_finished(*, result): pass", "", "never be given"),
+        (IMPL + "@hookimpl\ndef kessel_job_finished(**all): pass", "", "never be given"),
+        (IMPL + "@hookimpl\ndef kessel_job_finished(job): pass", "", "job"),
+        (
+            IMPL + "@hookimpl(wrapper=True)\ndef kessel_adapters(): return (yield)",
+            "",
+            "must not be a wrapper",
+        ),
+        (IMPL + "@hookimpl(hookwrapper=True)\ndef kessel_execute_job(job): yield", "", "wrapper=True"),
+        (IMPL + "@hookimpl(wrapper=True)\ndef kessel_execute_job(job): pass", "", "wrapper"),
+        (IMPL + "class P:\n    @hookimpl\n    def kessel_cli(self, group): pass", ":P", "instance"),
+        (IMPL + "@hookimpl\ndef kessel_adaptors(): pass", "", "did you mean 'kessel_adapters'"),
+        ("class P:\n    def __dir__(self): raise OSError('no')\np = P()", ":p", "OSError"),
+    ],
+)
+def test_wrong_plugin_fails_alone_and_says_why(site: Site, source: str, attr: str, said: str) -> None:
+    """D4, D6."""
+    site.add("bad", source, attr=attr)
+    site.add("good")
+    plugins = site.build()
+    bad = next(status for status in plugins.report if status.name == "bad")
+    assert bad.status is Load.FAILED
+    assert said in bad.why
+    assert bad.distribution == "bad-dist"
+    assert not plugins.manager.has_plugin("bad"), "not even half of it (pluggy 1.6)"
+    assert len(plugins.watchers("kessel_job_finished")) == 1
+
+
+def test_half_registration_is_rolled_back(site: Site) -> None:
+    """D4: pluggy 1.6 keeps what it took before the fault."""
+    site.add("bad", GOOD + "@hookimpl\ndef kessel_job_started(nonsense): pass\n")
+    plugins = site.build()
+    assert plugins.watchers("kessel_job_finished") == ()
+
+
+def test_keyboard_interrupt_at_import_is_the_users(site: Site) -> None:
+    site.add("bad", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        site.build()
+
+
+def test_misspelt_hook_beside_a_right_one_is_a_warning(site: Site) -> None:
+    """D6."""
+    site.add("odd", GOOD + "@hookimpl\ndef kessel_job_setled(result): pass\n")
+    status = site.status("odd")
+    assert status.status is Load.ACTIVE
+    assert "did you mean 'kessel_job_settled'" in status.warnings[0]
+
+
+def test_hook_without_mark_and_plugin_without_hooks_are_warnings(site: Site) -> None:
+    site.add("bare", "def kessel_cli(group): pass\n")
+    warnings = " ".join(site.status("bare").warnings)
+    assert "not marked" in warnings
+    assert "no hook" in warnings
+
+
+def test_disabled_plugin_is_not_imported(site: Site) -> None:
+    """D4: filtered before import."""
+    site.add("off", "raise SystemExit(1)")
+    assert site.status("off", disabled=["off"]).status is Load.DISABLED
+    assert "loader_off_dist" not in sys.modules
+
+
+def test_one_name_of_two_distributions_is_a_conflict_that_names_both(site: Site) -> None:
+    """D4."""
+    site.add("same", dist="first")
+    site.add("same", dist="second")
+    report = [status for status in site.build().report if status.name == "same"]
+    assert [status.status for status in report] == [Load.CONFLICT] * 2
+    assert all("first" in status.why and "second" in status.why for status in report)
+    assert not any(name.startswith("loader_") for name in sys.modules)
+
+
+def test_name_of_the_core_cannot_be_taken(site: Site) -> None:
+    site.add("logging")
+    plugins = site.build()
+    taken = next(status for status in plugins.report if status.distribution == "logging-dist")
+    assert taken.status is Load.CONFLICT
+    assert "kessel-core" in taken.why
+
+
+def test_refused_extra_plugin_does_not_push_out_its_namesake() -> None:
+    class Mine:
+        @hookimpl
+        def kessel_job_finished(self, result: object) -> None: ...
+
+    plugins = build_plugins(extra={"logging": Mine()}, distributions=[])
+    assert plugins.report[-1].status is Load.FAILED
+    assert [link.name for link in plugins.middleware(["logging"])] == ["logging"]
+
+
+@pytest.mark.parametrize("group", ["kessel.v2", "kessel.v0", "kessel.v17"])
+def test_other_api_major_is_incompatible_and_not_imported(site: Site, group: str) -> None:
+    """D1."""
+    site.add("new", "raise SystemExit(1)", group=group)
+    status = site.status("new")
+    assert status.status is Load.INCOMPATIBLE
+    assert "this is v1" in status.why
+
+
+@pytest.mark.parametrize("group", ["kessel", "kessel.vx", "kessel.v1.more", "other.v1"])
+def test_other_groups_are_not_ours(site: Site, group: str) -> None:
+    site.add("foreign", group=group)
+    assert "foreign" not in [status.name for status in site.build().report]
+
+
+def test_report_is_sorted_by_name_after_the_core(site: Site) -> None:
+    for name in ("zeta", "alpha", "mid"):
+        site.add(name)
+    names = [s.name for s in site.build().report if s.distribution != "kessel-core"]
+    assert names == ["alpha", "mid", "zeta"]
+
+
+def test_distribution_twice_on_the_path_counts_once(site: Site) -> None:
+    site.add("good", dist="a-good")
+    found = site.distributions()
+    report = build_plugins(distributions=[*found, *found]).report
+    assert [s.status for s in report if s.name == "good"] == [Load.ACTIVE]
+
+
+def test_damaged_metadata_of_others_is_passed_by(site: Site) -> None:
+    class Damaged(Distribution):
+        def read_text(self, filename: str) -> str | None:
+            raise OSError("disk")
+
+        def locate_file(self, path: Any) -> Any:
+            raise OSError("disk")
+
+    site.add("good")
+    report = build_plugins(distributions=[Damaged(), *site.distributions()]).report
+    assert report[-1].name == "good"
+
+
+@pytest.mark.parametrize(
+    ("add", "given", "said"),
+    [
+        (lambda s: s.add("x", "import no_such_library"), {}, "no_such_library"),
+        (lambda s: s.add("x"), {"disabled": ["x"]}, "disabled"),
+        (lambda s: s.add("x", group="kessel.v2"), {}, "incompatible"),
+        (lambda s: s.add("xy"), {}, "did you mean 'xy'"),
+    ],
+)
+def test_required_plugin_must_be_active(
+    site: Site, add: Callable[[Site], None], given: dict[str, Any], said: str
+) -> None:
+    """D4: what the configuration names."""
+    add(site)
+    with pytest.raises(PluginError, match=said):
+        site.build(required=["x"], **given)
+
+
+def test_required_plugin_keeps_the_cause_of_its_failure(site: Site) -> None:
+    site.add("x", "import no_such_library")
+    with pytest.raises(PluginError) as caught:
+        site.build(required=["x"])
+    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+    assert caught.value.distribution == "x-dist"
+
+
+def test_equal_plugin_objects_are_both_used() -> None:
+    """As documented for objects: `eq=False`."""
+
+    @attrs.define(eq=False)
+    class Watch:
+        @hookimpl
+        def kessel_job_finished(self, result: object) -> None: ...
+
+    plugins = build_plugins(extra={"a": Watch(), "b": Watch()}, distributions=[])
+    assert len(plugins.watchers("kessel_job_finished")) == 2
+
+
+def test_loader_imports_costly_libraries_only_when_used() -> None:
+    """D5."""
+    code = "import sys, kessel_core.plugins; print([m for m in sys.argv[1:] if m in sys.modules])"
+    late = ["importlib.metadata", "cattrs", "difflib", "click", "rich", "typed_settings"]
+    done = subprocess.run([sys.executable, "-c", code, *late], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr
