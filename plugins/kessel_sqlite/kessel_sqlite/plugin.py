@@ -10,9 +10,11 @@ from kessel_core.hookspecs import hookimpl
 from kessel_sqlite.options import SqliteOptions, sqlite_url_options
 
 if TYPE_CHECKING:
+    import click
+
     from kessel_sqlite.adapter import SqliteAdapter
 
-__all__ = ["SPEC", "kessel_adapters"]
+__all__ = ["SPEC", "kessel_adapters", "kessel_cli"]
 
 
 def _open(options: SqliteOptions, context: AdapterContext) -> SqliteAdapter:
@@ -35,3 +37,12 @@ SPEC = AdapterSpec(
 def kessel_adapters() -> Iterable[AdapterSpec]:
     """Offer the adapter `sqlite`: `sqlite:///jobs.db` is relative, `sqlite:////var/jobs.db` absolute."""
     return [SPEC]
+
+
+@hookimpl
+def kessel_cli(group: click.Group) -> None:
+    """Add `kessel result` and `kessel move`."""
+    from kessel_sqlite.commands import move, result
+
+    group.add_command(result)
+    group.add_command(move)

@@ -1,0 +1,87 @@
+"""`kessel result` and `kessel move`: what this plugin adds to the command.
+
+Imports only what a command needs to be shown: `kessel --help` loads this module.
+"""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from kessel_core.cli.app import App, as_json, configured, pass_app
+
+__all__ = ["move", "result"]
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@as_json
+@configured
+@pass_app
+def result(app: App, job_id: str, as_json: bool) -> None:
+    """Show the result of a finished job.
+
+    Only adapters that keep results have any; sqlite keeps them with the option keep_results.
+    """
+    from kessel_core.cli.output import emit
+    from kessel_core.errors import CapabilityMissing
+
+    with app.adapter() as adapter:
+        look_up = getattr(adapter, "result", None)
+        if look_up is None or not adapter.capabilities.results:
+            raise CapabilityMissing("results", adapter.name, "it keeps none as it is configured now")
+        body = look_up(job_id)
+    if body is None:
+        click.echo(f"no result of job {job_id}: it is not finished, not known, or no longer kept", err=True)
+        raise click.exceptions.Exit(1)
+    fields = json.loads(body)
+    if as_json:
+        emit(fields)
+        return
+    for name, value in fields.items():
+        if value is not None:
+            click.echo(
+                f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+            )
+
+
+@click.command()
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@click.option(
+    "-q", "--queue", "queues", multiple=True, metavar="NAME", help="Only this queue; may be repeated."
+)
+@as_json
+@configured
+@pass_app
+def move(app: App, source: str, target: str, queues: tuple[str, ...], as_json: bool) -> None:
+    """Move waiting jobs from one adapter to another.
+
+    FROM and TO are URLs, as sqlite:///jobs.db and beanstalk://localhost. Ready and delayed jobs go,
+    with their ids, priorities, delays and expirations; reserved and buried ones stay. An interrupted
+    move loses nothing, and says which job may be in both.
+    """
+    from contextlib import closing
+
+    from kessel_core.adapter import AdapterContext
+    from kessel_core.cli.output import emit
+    from kessel_core.clock import SystemClock
+    from kessel_sqlite.moving import Moved, move_jobs
+
+    context = AdapterContext(clock=SystemClock())
+    moved = Moved()
+    with (
+        closing(app.plugins.adapter_for(source, context=context)) as old,
+        closing(app.plugins.adapter_for(target, context=context)) as new,
+    ):
+        try:
+            move_jobs(old, new, queues or tuple(old.queues()), moved)
+        finally:
+            double = [*moved.double, *([moved.current] if moved.current is not None else [])]
+            if as_json:
+                emit({"moved": moved.count, "double": double})
+            else:
+                click.echo(f"moved {moved.count:,} jobs")
+            if double:
+                click.echo(f"these may be in both, and run twice: {', '.join(double)}", err=True)
