@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kessel_conformance.history import Violation
     from kessel_conformance.middleware_suite import MiddlewareConformance
     from kessel_conformance.runner import Settings, run_suite
+    from kessel_conformance.server import ServerHarness
     from kessel_conformance.suite import AdapterConformance
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Harness",
     "Level",
     "MiddlewareConformance",
+    "ServerHarness",
     "ServerMissing",
     "Settings",
     "Violation",
@@ -51,6 +53,7 @@ _HOMES = {
     "Harness": "harness",
     "Level": "catalogue",
     "MiddlewareConformance": "middleware_suite",
+    "ServerHarness": "server",
     "ServerMissing": "harness",
     "Settings": "runner",
     "Violation": "history",

@@ -15,7 +15,7 @@ from kessel_conformance.stepclock import StepClock
 from kessel_core.adapter import AdapterContext, AdapterSpec, Capabilities, QueueAdapter, redacted
 from kessel_core.clock import Clock, SystemClock
 
-__all__ = ["Harness", "ServerMissing"]
+__all__ = ["Harness", "ServerMissing", "filled"]
 
 
 class ServerMissing(Exception):
@@ -95,8 +95,8 @@ class Harness:
     def open(self, clock: Clock, namespace: str) -> QueueAdapter:
         """Return a newly opened adapter; the same namespace shows the same jobs, if they last."""
         values = {**self.values, "namespace": namespace, "tmp": self.folder}
-        url = _filled(self.url, values) if self.url is not None else None
-        options = {key: _filled(value, values) for key, value in self.options.items()}
+        url = filled(self.url, values) if self.url is not None else None
+        options = {key: filled(value, values) for key, value in self.options.items()}
         context = AdapterContext(clock=clock)
         if self.spec is None:
             from kessel_core.plugins import build_plugins
@@ -193,7 +193,8 @@ class Harness:
         return f"kc{os.urandom(4).hex()}x{next(self._numbers)}"
 
 
-def _filled(value: Any, values: Mapping[str, str]) -> Any:
+def filled(value: Any, values: Mapping[str, str]) -> Any:
+    """Put values into the braces of a text; other values stay as they are."""
     if not isinstance(value, str):
         return value
     for key, text in values.items():
