@@ -6,6 +6,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import ClassVar
 
+from kessel_beanstalk.attempts import Suspects
+from kessel_beanstalk.connection import ADAPTER_NAME, Server
+from kessel_beanstalk.consumer import BeanstalkConsumer
+from kessel_beanstalk.doctor import examine
+from kessel_beanstalk.operations import Operations
+from kessel_beanstalk.options import MAX_NUMBER, BeanstalkOptions
+from kessel_beanstalk.producer import Producer
+from kessel_beanstalk.records import SIDE_PREFIX, Records
 from kessel_core.adapter import (
     AdapterContext,
     Attempts,
@@ -25,15 +33,6 @@ from kessel_core.adapter import (
     queue_name_problem,
 )
 from kessel_core.errors import AdapterError, InvalidConfig, Problem
-
-from kessel_beanstalk.attempts import Suspects
-from kessel_beanstalk.connection import ADAPTER_NAME, Server
-from kessel_beanstalk.consumer import BeanstalkConsumer
-from kessel_beanstalk.doctor import examine
-from kessel_beanstalk.operations import Operations
-from kessel_beanstalk.options import MAX_NUMBER, BeanstalkOptions
-from kessel_beanstalk.producer import Producer
-from kessel_beanstalk.records import SIDE_PREFIX, Records
 
 __all__ = ["BeanstalkAdapter"]
 

@@ -378,7 +378,7 @@ class BeanstalkConsumer(Consumer):
             connection, held = self._owned(reservation)
             started = self._clock.monotonic()
             try:
-                connection.call(connection.client.touch, held.server_id)
+                connection.call(connection.client.touch, greenstalk.Job(held.server_id, held.body))
             except AdapterError as exc:
                 raise self._lost(held, f"touch failed: {exc}") from exc
             except CLEAN as exc:

@@ -27,18 +27,32 @@ def examine(adapter: BeanstalkAdapter, context: DoctorContext) -> list[Finding]:
         findings.append(Finding(Level.OK, "binlog", "on"))
     else:
         findings.append(
-            Finding(Level.WARNING, "binlog", "off: a restart loses every job", "start beanstalkd with -b DIR -f 0")
+            Finding(
+                Level.WARNING, "binlog", "off: a restart loses every job", "start beanstalkd with -b DIR -f 0"
+            )
         )
     if facts.draining:
         findings.append(
-            Finding(Level.ERROR, "draining", "the server takes no new jobs", "restart beanstalkd; there is no other way back")
+            Finding(
+                Level.ERROR,
+                "draining",
+                "the server takes no new jobs",
+                "restart beanstalkd; there is no other way back",
+            )
         )
     ttr, grace = adapter.options.ttr, context.grace
     if ttr < timedelta(seconds=5):
-        findings.append(Finding(Level.WARNING, "ttr", f"{ttr} leaves little time to touch", "use 5 s or more"))
+        findings.append(
+            Finding(Level.WARNING, "ttr", f"{ttr} leaves little time to touch", "use 5 s or more")
+        )
     elif ttr < grace:
         findings.append(
-            Finding(Level.WARNING, "ttr", f"{ttr} is shorter than the grace of {grace}", "use a ttr above the grace")
+            Finding(
+                Level.WARNING,
+                "ttr",
+                f"{ttr} is shorter than the grace of {grace}",
+                "use a ttr above the grace",
+            )
         )
     else:
         findings.append(Finding(Level.OK, "ttr", f"{ttr}, grace {grace}"))
@@ -51,7 +65,12 @@ def examine(adapter: BeanstalkAdapter, context: DoctorContext) -> list[Finding]:
     limit = facts.max_job_size - 2
     if largest * 10 > limit * 8:
         findings.append(
-            Finding(Level.WARNING, "job size", f"a job of {largest} bytes, limit {limit}", "start beanstalkd with a larger -z")
+            Finding(
+                Level.WARNING,
+                "job size",
+                f"a job of {largest} bytes, limit {limit}",
+                "start beanstalkd with a larger -z",
+            )
         )
     else:
         findings.append(Finding(Level.OK, "job size", f"limit {limit} bytes, largest seen {largest}"))
@@ -66,7 +85,9 @@ def _queue(adapter: BeanstalkAdapter, context: DoctorContext, queue: str, findin
         level, advice = Level.WARNING, f"kessel buried list {queue}; buried jobs keep binlog files alive"
     findings.append(Finding(level, f"queue {queue}", detail, advice))
     largest = 0
-    states = [state for state, count in ((JobState.READY, stats.ready), (JobState.BURIED, stats.buried)) if count]
+    states = [
+        state for state, count in ((JobState.READY, stats.ready), (JobState.BURIED, stats.buried)) if count
+    ]
     for state in states:
         for job in adapter.peek(queue, state, 20):
             largest = max(largest, len(job.body))
@@ -84,7 +105,10 @@ def _type_known(context: DoctorContext, queue: str, body: bytes, findings: list[
     if not isinstance(kind, str) or kind.strip() not in context.types:
         shown = "a body that is no request" if kind is None else f"type {kind!r:.60}"
         finding = Finding(
-            Level.WARNING, f"queue {queue}", f"holds {shown}, which has no handler here", "add its handler, or another queue"
+            Level.WARNING,
+            f"queue {queue}",
+            f"holds {shown}, which has no handler here",
+            "add its handler, or another queue",
         )
         if finding not in findings:
             findings.append(finding)

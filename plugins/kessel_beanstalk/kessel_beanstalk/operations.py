@@ -13,12 +13,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import greenstalk
-from kessel_core.adapter import JobState, QueueStats, StoredJob
-from kessel_core.errors import AdapterError, AdapterUnavailable, UnknownJob
 
 from kessel_beanstalk.connection import CLEAN, Connection
 from kessel_beanstalk.options import MAX_NUMBER, whole_seconds
 from kessel_beanstalk.records import SIDE_PREFIX, Record, body_id, fingerprint, side_tube
+from kessel_core.adapter import JobState, QueueStats, StoredJob
+from kessel_core.errors import AdapterError, AdapterUnavailable, UnknownJob
 
 if TYPE_CHECKING:
     from kessel_beanstalk.adapter import BeanstalkAdapter
@@ -114,9 +114,7 @@ class Operations:
 
         def work(connection: Connection) -> list[StoredJob]:
             found = [
-                job
-                for ids in self._ids(connection)
-                for job in self._stored(connection, ids, queue, state)
+                job for ids in self._ids(connection) for job in self._stored(connection, ids, queue, state)
             ]
             if state is JobState.READY:
                 found.sort(key=lambda pair: (pair[1].priority or 0, pair[0]))
@@ -203,7 +201,9 @@ class Operations:
 
     # --- changing ------------------------------------------------------------------------------
 
-    def _located(self, queue: str, job_id: str, states: tuple[JobState, ...]) -> tuple[int, greenstalk.StatsJob]:
+    def _located(
+        self, queue: str, job_id: str, states: tuple[JobState, ...]
+    ) -> tuple[int, greenstalk.StatsJob]:
         """Find a job of that queue in one of the states.
 
         Raises:

@@ -180,7 +180,8 @@ class Producer:
         in_flight: deque[int],
     ) -> tuple[bytes, int, int]:
         """Write the commands of the next messages of one queue; return them, where
-        the next batch starts, and how many they are."""
+        the next batch starts, and how many they are.
+        """
         commands: list[bytes] = []
         size = 0
         queue = messages[start].queue

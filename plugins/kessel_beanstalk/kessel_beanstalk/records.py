@@ -204,7 +204,7 @@ class Records:
                         return connection.pipeline(self._pruned, connection, held)
                 finally:
                     connection.close()  # gives all back, in their old order
-                time.sleep(random.uniform(0.01, 0.05))
+                time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - only to fall out of step
             raise AdapterError(
                 f"{self._server.address}: the buried jobs of {queue!r} are being listed by others"
             )
