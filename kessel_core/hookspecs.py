@@ -39,13 +39,47 @@ def kessel_adapters() -> Iterable[AdapterSpec]:
     """Offer queue adapters.
 
     Return cheap specs; client libraries load when one is opened (D5).
+
+    Asked in the thread that connects; may be asked again, so it must not open anything.
+
+    ```python
+    import attrs
+
+    from kessel_core import JobResult, Status, hookimpl
+    from kessel_core.adapter import AdapterSpec
+
+
+    @attrs.frozen
+    class Options:
+        host: str = "localhost"
+
+
+    def open_moon(options, context):
+        from kessel_adapter_moon.adapter import MoonAdapter  # loads when an adapter opens
+
+        return MoonAdapter(options, context)
+
+
+    @hookimpl
+    def kessel_adapters():
+        return [AdapterSpec(name="moon", schemes=("moon",), options=Options, open=open_moon)]
+    ```
     """
     raise NotImplementedError
 
 
 @hookspec
 def kessel_handlers() -> Mapping[str, object] | Iterable[object]:
-    """Offer handlers: a mapping type -> handler, or an iterable of handlers decorated with `@handler`."""
+    """Offer handlers: a mapping type -> handler, or an iterable of handlers decorated with `@handler`.
+
+    A type that two sources offer is an error that names both.
+
+    ```python
+    @hookimpl
+    def kessel_handlers():
+        return {"greet": lambda payload: f"hello {payload}"}
+    ```
+    """
     raise NotImplementedError
 
 
@@ -55,6 +89,24 @@ def kessel_middleware() -> Mapping[str, Callable[[Mapping[str, Any]], object]]:
 
     The factory gets the table `middleware_options.NAME` of the configuration and returns an
     object with a `kessel_execute_job`. What is used, and in which order, is for the configuration.
+
+    A factory that refuses its options raises ValueError with the reason.
+
+    ```python
+    class Quiet:
+        def __init__(self, options):
+            self.types = set(options.get("types", ()))
+
+        @hookimpl(wrapper=True)
+        def kessel_execute_job(self, job):
+            result = yield
+            return attrs.evolve(result, message="") if job.type in self.types else result
+
+
+    @hookimpl
+    def kessel_middleware():
+        return {"quiet": Quiet}
+    ```
     """
     raise NotImplementedError
 
@@ -65,13 +117,38 @@ def kessel_callbacks() -> Mapping[str, Callable[[JobResult, str], object]]:
 
     A request with `callback="scheme:target"` is answered by a call of the function in the
     worker, once, after the job's last settlement (S15). What it raises is logged.
+
+    ```python
+    def tell(result, target):
+        print(target, result.id, result.status)
+
+
+    @hookimpl
+    def kessel_callbacks():
+        return {"print": tell}
+    ```
     """
     raise NotImplementedError
 
 
 @hookspec
 def kessel_cli(group: click.Group) -> None:
-    """Add commands to `kessel`: `group.add_command(...)`."""
+    """Add commands to `kessel`: `group.add_command(...)`.
+
+    Each plugin is asked alone; one that raises adds nothing and is warned about.
+
+    ```python
+    import click
+
+
+    @hookimpl
+    def kessel_cli(group):
+        @group.command("moon")
+        def moon():
+            "Say where the moon is."
+            click.echo("above")
+    ```
+    """
     raise NotImplementedError
 
 
@@ -85,6 +162,15 @@ def kessel_execute_job(job: JobContext) -> JobResult | None:
     With `@hookimpl(wrapper=True)` go around it: `result = yield`, then return a result. A plain
     implementation that returns a `JobResult` stops the job there; outer wrappers still see the
     result. Return None to let it go on. What a middleware raises counts as raised by the handler.
+
+    ```python
+    class SwitchedOff:
+        @hookimpl
+        def kessel_execute_job(self, job):
+            if job.type != "off":
+                return None
+            return JobResult(id=job.id, request=job.request, status=Status.FAILED, message="off")
+    ```
     """
 
 
@@ -94,6 +180,17 @@ def kessel_retry_pause(job: JobContext, result: JobResult) -> timedelta | None:
 
     `job.attempt` is the attempt that failed, from 1. Return None to leave it to the next policy; the
     built-in one answers last.
+
+    Called in the slot's thread; a pause is zero or more.
+
+    ```python
+    from datetime import timedelta
+
+
+    @hookimpl
+    def kessel_retry_pause(job, result):
+        return timedelta(minutes=10) if job.type == "report" else None
+    ```
     """
 
 
@@ -103,6 +200,14 @@ def kessel_prepare_request(request: JobRequest) -> JobRequest | None:
 
     Implementations are called one after the other, each with what the former returned. What it
     raises goes to the caller, and nothing is stored.
+
+    A request is frozen; change it with `attrs.evolve`.
+
+    ```python
+    @hookimpl
+    def kessel_prepare_request(request):
+        return attrs.evolve(request, headers={**request.headers, "tenant": "north"})
+    ```
     """
 
 
@@ -111,29 +216,79 @@ def kessel_prepare_request(request: JobRequest) -> JobRequest | None:
 
 @hookspec
 def kessel_job_enqueued(request: JobRequest) -> None:
-    """A request was stored. Called in the producer's thread."""
+    """A request was stored. Called in the producer's thread.
+
+    ```python
+    @hookimpl
+    def kessel_job_enqueued(request):
+        print("stored", request.id, request.type)
+    ```
+    """
 
 
 @hookspec
 def kessel_job_started(job: JobContext) -> None:
-    """A job is about to be run. Called in the slot's thread, before any middleware."""
+    """A job is about to be run. Called in the slot's thread, before any middleware.
+
+    ```python
+    @hookimpl
+    def kessel_job_started(job):
+        print("started", job.id, job.attempt)
+    ```
+    """
 
 
 @hookspec
 def kessel_job_finished(result: JobResult) -> None:
-    """A job came to its end: it succeeded, or failed for good. Once per job, after its last settlement."""
+    """A job came to its end: it succeeded, or failed for good. Once per job, after its last settlement.
+
+    Called in the slot's thread.
+
+    ```python
+    @hookimpl
+    def kessel_job_finished(result):
+        print("finished", result.id, result.status, result.reason)
+    ```
+    """
 
 
 @hookspec
 def kessel_job_settled(result: JobResult, settlement: Settlement) -> None:
-    """An attempt was settled; also those that will be tried again. Called in the slot's thread."""
+    """An attempt was settled; also those that will be tried again. Called in the slot's thread.
+
+    `settlement` is a `Commit`, `Rollback` or `Bury` of `kessel_core.adapter`.
+
+    ```python
+    @hookimpl
+    def kessel_job_settled(result, settlement):
+        print("settled", result.id, type(settlement).__name__)
+    ```
+    """
 
 
 @hookspec
 def kessel_worker_started(worker: Worker) -> None:
-    """A worker starts its slots."""
+    """A worker starts its slots.
+
+    Called in the thread that starts the worker, before any slot reserves.
+
+    ```python
+    @hookimpl
+    def kessel_worker_started(worker):
+        print("working on", worker.queues)
+    ```
+    """
 
 
 @hookspec
 def kessel_worker_stopping(worker: Worker) -> None:
-    """A worker was told to stop; its running jobs still have the grace period."""
+    """A worker was told to stop; its running jobs still have the grace period.
+
+    Called once, in the thread that asked for the stop; it must not wait.
+
+    ```python
+    @hookimpl
+    def kessel_worker_stopping(worker):
+        print("stopping, grace", worker.grace)
+    ```
+    """
