@@ -1,0 +1,31 @@
+"""The page of the lifecycle is drawn from the table that workers look up (D7)."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+from kessel_core.lifecycle import TRANSITIONS, Ending, State
+
+ROOT = Path(__file__).parents[2]
+
+
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_lifecycle", ROOT / "tools" / "docs_lifecycle.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_current() -> None:
+    written = (ROOT / "docs" / "explanation" / "lifecycle.md").read_text("utf-8")
+    assert written == tool().page(), "run: python tools/docs_lifecycle.py"
+
+
+def test_every_transition_and_every_ending_is_on_the_page() -> None:
+    page = tool().page()
+    assert page.count(" --> ") == len(TRANSITIONS)
+    assert all(f"| {ending} |" in page for ending in Ending)
+    assert all(str(state) in page for state in State if state is not State.GONE)
