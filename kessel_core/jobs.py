@@ -320,7 +320,7 @@ def request_problems(request: JobRequest) -> list[Problem]:
         note("$.requested_at", _time_problem(request.requested_at))
     if request.callback is not None and not callable(request.callback):
         note("$.callback", _callback_problem(request.callback))
-    if request.headers:
+    if request.headers is not NO_HEADERS:
         found.extend(_header_problems(request.headers))
     if request.extra:
         found.extend(_walk(dict(request.extra), "$", 0, set()))

@@ -177,9 +177,11 @@ def _request(body: bytes, text: str, fields: dict[str, Any]) -> JobRequest:
     )
     # The reader has already refused what is not JSON; only what it lets through is looked at.
     if (
-        headers
+        headers is not None
         or fields
         or queue
+        or texts[2] is not None
+        or len(request.id) > 200
         or _MAYBE_SURROGATE.search(text) is not None
         or text.count("[") + text.count("{") > 50
     ):
