@@ -76,7 +76,7 @@ class Run:
 
     def started(self, count: int) -> list[int]:
         """Wait for so many starts and return their pids."""
-        self.wait_for(lambda: len(self.notes("start")) >= count)
+        self.wait_for(lambda: len(self.notes("start")) >= count or self.process.poll() is not None)
         return self.notes("start")
 
 
