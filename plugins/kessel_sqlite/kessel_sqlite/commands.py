@@ -40,7 +40,7 @@ def result(app: App, job_id: str, as_json: bool) -> None:
         emit(fields)
         return
     for name, value in fields.items():
-        if value is not None:
+        if value not in (None, ""):
             click.echo(
                 f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
             )
