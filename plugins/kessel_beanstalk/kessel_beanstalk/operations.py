@@ -80,7 +80,8 @@ class Operations:
             found = connection.call(connection.client.stats_tube, queue)
         except greenstalk.NotFoundError:
             return QueueStats(queue=queue)
-        rest = found["pause-time-left"] if found["pause"] else 0
+        # The server cuts the rest to whole seconds, so the last second of a pause shows as 0.
+        rest = max(1, found["pause-time-left"]) if found["pause"] else 0
         return QueueStats(
             queue=queue,
             ready=found["current-jobs-ready"],
