@@ -314,7 +314,9 @@ def _imported(path: str, refused: Callable[[str], InvalidConfig]) -> object:
         found: object = importlib.import_module(module_name)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except Exception as exc:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # SystemExit, too: a script named by mistake must not end the program
         raise refused(f"{path!r} cannot be imported: {type(exc).__name__}: {exc}") from exc
     return found
 

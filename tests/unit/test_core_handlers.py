@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum
+from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import attrs
@@ -290,3 +291,12 @@ def test_a_refusing_options_class_and_a_missing_option_are_reported() -> None:
         structure_options(Options, {"port": 70000}, "here")
     with pytest.raises(InvalidConfig, match="sku: is required"):
         structure_options(Line, {}, "here")
+
+
+def test_module_that_ends_the_program_at_import_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script mapped by mistake: `sys.exit()` at import must not end a worker without a word."""
+    (tmp_path / "script_mapped_by_mistake.py").write_text("raise SystemExit(5)")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "cannot be imported: SystemExit: 5" in refusal("script_mapped_by_mistake:main")
