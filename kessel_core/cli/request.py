@@ -61,7 +61,7 @@ def request(
     as_json: bool,
     **fields: Any,
 ) -> None:
-    r"""Request one job, or many from a file.
+    """Request one job, or many from a file.
 
     PAYLOAD is a JSON value (- reads it from standard input); without it the payload is null.
 
@@ -72,7 +72,7 @@ def request(
 
     Each line of a FILE is an object with the fields of a request: {"type": ..., "payload": ...,
     "priority": ...}. Nothing is stored if any line is wrong.
-    """
+    """  # noqa: D301  # the escape is meant: click keeps the lines of a paragraph that starts with it
     given = [name for name, value in fields.items() if value not in (None, ())]
     if source is not None:
         if kind is not None or given:

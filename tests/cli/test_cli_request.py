@@ -153,3 +153,9 @@ def test_missing_file_is_one_clear_error(kessel: Any) -> None:
 def test_empty_file_requests_nothing(kessel: Any) -> None:
     kessel.write("jobs.jsonl", "")
     assert "requested 0 jobs" in kessel.ok("request", "--from", "jobs.jsonl").out
+
+
+def test_help_shows_each_example_on_its_own_line(kessel: Any) -> None:
+    text = kessel("request", "--help").out
+    assert "\\b" not in text
+    assert "\n    kessel request --from jobs.jsonl\n" in text
