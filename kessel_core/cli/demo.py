@@ -7,11 +7,13 @@ what was requested then is found and finished.
 from __future__ import annotations
 
 import random
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -349,11 +351,22 @@ def _derived(report: JsonValue) -> None:
 def _next_commands(adapter: str) -> None:
     click.echo()
     click.echo("Next:")
+    program = _typed()
     for command, why in (
-        (f"kessel buried list -a {adapter} -q {QUEUE}", "why they are buried"),
-        (f"kessel stats -a {adapter}", "what the queues hold"),
-        ("kessel request addition '{\"operands\": [1, 2]}'", "your first job, in kessel.db"),
-        ("kessel worker", "work on it; Ctrl-C stops"),
-        ("kessel --help", "everything else"),
+        (f"{program} buried list -a {adapter} -q {QUEUE}", "why they are buried"),
+        (f"{program} stats -a {adapter}", "what the queues hold"),
+        (f"{program} request addition '{{\"operands\": [1, 2]}}'", "your first job, in kessel.db"),
+        (f"{program} worker", "work on it; Ctrl-C stops"),
+        (f"{program} --help", "everything else"),
     ):
         click.echo(f"  {command:<64}  {why}")
+
+
+def _typed() -> str:
+    """Return what to type for this command: `make demo` runs one that is not on the PATH."""
+    import shutil
+
+    started = sys.argv[0]
+    if Path(started).name != "kessel" or shutil.which("kessel") is not None:
+        return "kessel"
+    return started

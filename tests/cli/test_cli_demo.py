@@ -50,3 +50,12 @@ def test_demo_never_touches_the_configured_queues(kessel: Any) -> None:
     kessel.write("kessel.toml", '[kessel]\nadapter = "sqlite:///real.db"\n')
     kessel.ok("demo", "--json")
     assert not (kessel.directory / "real.db").exists()
+
+
+def test_next_commands_work_where_kessel_is_not_on_the_path(
+    kessel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make demo` runs `.venv/bin/kessel`; what it proposes must be what one can type."""
+    monkeypatch.setattr("sys.argv", [".venv/bin/kessel", "demo"])
+    monkeypatch.setenv("PATH", str(kessel.directory))
+    assert "  .venv/bin/kessel worker  " in kessel.ok("demo").out
