@@ -282,8 +282,15 @@ class Plugins:
             status, factory = offered[name]
             try:
                 chain.append((name, factory((options or {}).get(name, {})), status))
+            except InvalidConfig as exc:
+                problems.extend(exc.problems)
             except Exception as exc:
                 problems.append(Problem(f"middleware_options.{name}", f"{type(exc).__name__}: {exc}"))
+        problems.extend(
+            Problem(f"middleware_options.{name}", f"no such middleware{_did_you_mean(name, sorted(offered))}")
+            for name in options or ()
+            if name not in offered
+        )
         if problems:
             raise InvalidConfig(problems, "invalid middleware")
         # pluggy calls what was registered last first, so the innermost is registered first (D2).

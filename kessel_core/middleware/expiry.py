@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kessel_core.errors import InvalidConfig, Problem
 from kessel_core.handlers import JobContext
 from kessel_core.hookspecs import hookimpl
 from kessel_core.jobs import JobResult, Reason, Status
@@ -36,6 +37,10 @@ class ExpiryMiddleware:
 
 
 def _made(options: Mapping[str, Any]) -> object:
+    if options:
+        raise InvalidConfig(
+            [Problem(f"middleware_options.expiry: {name}", "unknown option; it has none") for name in options]
+        )
     return ExpiryMiddleware()
 
 

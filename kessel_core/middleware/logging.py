@@ -1,10 +1,12 @@
-"""One line per job at level info on `kessel.jobs`, with its facts as fields (`extra`)."""
+"""One line per job on `kessel.jobs`, with its facts as fields (`extra`)."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Mapping
-from typing import Any
+from typing import Any, Final, Literal
+
+import attrs
 
 from kessel_core.handlers import JobContext
 from kessel_core.hookspecs import hookimpl
@@ -14,19 +16,33 @@ __all__ = ["LoggingMiddleware"]
 
 log = logging.getLogger("kessel.jobs")
 
+_LEVELS: Final = {"trace": 5, "debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+
+
+@attrs.frozen(kw_only=True)
+class LoggingOptions:
+    """Options of the middleware `logging`."""
+
+    #: Level of the line of each job.
+    level: Literal["trace", "debug", "info", "warning"] = "info"
+
 
 class LoggingMiddleware:
     """Logs how each attempt ended, and how many milliseconds it took."""
 
+    def __init__(self, options: LoggingOptions | None = None) -> None:
+        self._level = _LEVELS[options.level] if options is not None else logging.INFO
+
     @hookimpl(wrapper=True)
     def kessel_execute_job(self, job: JobContext) -> Generator[None, JobResult, JobResult]:
         """Time what is inside; costs next to nothing while the level is off."""
-        if not log.isEnabledFor(logging.INFO):
+        if not log.isEnabledFor(self._level):
             return (yield)
         start = job.clock.monotonic()
         result = yield
         milliseconds = (job.clock.monotonic() - start) * 1000
-        log.info(
+        log.log(
+            self._level,
             "job %s %s %s in %.1f ms%s",
             job.id,
             job.type,
@@ -47,10 +63,14 @@ class LoggingMiddleware:
 
 
 def _made(options: Mapping[str, Any]) -> object:
-    return LoggingMiddleware()
+    if not options:
+        return LoggingMiddleware()
+    from kessel_core.structuring import structure_options  # cattrs loads only where there are options
+
+    return LoggingMiddleware(structure_options(LoggingOptions, options, "middleware_options.logging"))
 
 
 @hookimpl
 def kessel_middleware() -> Mapping[str, Callable[[Mapping[str, Any]], object]]:
-    """Offer the middleware `logging`; it has no options."""
+    """Offer the middleware `logging`; its option is `level`."""
     return {"logging": _made}

@@ -95,9 +95,34 @@ def test_factory_gets_its_own_options() -> None:
         got.append(options)
         return Around("x", [])
 
-    plugins, _ = built(x=made)
+    plugins, _ = built(x=made, other=made)
     plugins.middleware(["x"], {"x": {"a": 1}, "other": {"b": 2}})
     assert got == [{"a": 1}]
+
+
+def test_every_unknown_or_wrong_option_is_refused_also_of_the_built_in_ones() -> None:
+    plugins, _ = built()
+    options = {"logging": {"level": "loud", "levle": "info"}, "expiry": {"a": 1}, "expiri": {"a": 1}}
+    with pytest.raises(InvalidConfig) as caught:
+        plugins.middleware(["logging", "expiry"], options)
+    text = str(caught.value)
+    assert len(caught.value.problems) == 4
+    assert "middleware_options.logging: levle: unknown option" in text
+    assert "middleware_options.logging: level: " in text
+    assert "middleware_options.expiry: a: unknown option" in text
+    assert "middleware_options.expiri: no such middleware; did you mean 'expiry'" in text
+
+
+def test_level_of_the_logged_line_is_an_option(caplog: pytest.LogCaptureFixture) -> None:
+    plugins, _ = built()
+    plugins.middleware(["logging"], {"logging": {"level": "debug"}})
+    plugins.manager.register(Runner())
+    with caplog.at_level(logging.INFO, "kessel.jobs"):
+        plugins.manager.hook.kessel_execute_job(job=job())
+    assert not caplog.records
+    with caplog.at_level(logging.DEBUG, "kessel.jobs"):
+        plugins.manager.hook.kessel_execute_job(job=job())
+    assert [record.levelname for record in caplog.records] == ["DEBUG"]
 
 
 def test_all_mistakes_in_the_chain_are_one_error() -> None:
