@@ -486,6 +486,8 @@ def failure(job: JobContext, exc: BaseException, default_error: DefaultError) ->
         return failed(job, Reason.ERROR, text_of(exc), Status.TRANSIENT)
     if isinstance(exc, Fatal):
         return failed(job, Reason.ERROR, text_of(exc))
+    if isinstance(exc, _Stopped):  # its job was rolled back already; a traceback would only alarm
+        return failed(job, Reason.ERROR, text_of(exc), Status.TRANSIENT)
     transient: tuple[type[BaseException], ...] = job.handler.transient if job.handler is not None else ()
     passes = isinstance(exc, (ConnectionError, TimeoutError, *transient)) or (
         default_error is DefaultError.TRANSIENT and isinstance(exc, Exception)
@@ -510,6 +512,10 @@ class _TimedOut(TimeoutError):
     """An async handler ran longer than its `timeout`."""
 
 
+class _Stopped(Exception):
+    """An async handler still ran when the worker's grace period was over."""
+
+
 class AsyncLoop:
     """One event loop in one thread, for the async handlers of all slots; started when first needed.
 
@@ -524,8 +530,15 @@ class AsyncLoop:
     def run(self, work: Coroutine[Any, Any, Any], timeout: timedelta | None) -> Any:
         """Run a coroutine to its end; the calling slot waits."""
         import asyncio
+        from concurrent.futures import CancelledError
 
-        return asyncio.run_coroutine_threadsafe(_limited(work, timeout), self._running()).result()
+        loop = self._running()
+        try:
+            return asyncio.run_coroutine_threadsafe(_limited(work, timeout), loop).result()
+        except CancelledError as exc:
+            if self._loop is loop:
+                raise  # the handler's own doing
+            raise _Stopped("cancelled, because its worker stopped") from exc
 
     def _running(self) -> asyncio.AbstractEventLoop:
         import asyncio

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import Callable, Generator, Iterator
 from datetime import timedelta
 from typing import Any
@@ -260,6 +261,28 @@ def test_a_timeout_of_the_handlers_own_is_not_taken_for_its_limit(opened: Open) 
 
     result = opened([failing]).process_single_job("a")
     assert (result.status, result.reason) == (Status.TRANSIENT, Reason.ERROR)
+
+
+def test_d9_an_async_job_cut_by_the_end_of_its_worker_alarms_nobody(
+    opened: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its job was rolled back and will be run elsewhere: no traceback, no failure for good."""
+    running = threading.Event()
+
+    async def endless(payload: JsonValue) -> None:
+        running.set()
+        await asyncio.Event().wait()
+
+    manager = opened({"a": endless})
+    results: list[JobResult] = []
+    slot = threading.Thread(target=lambda: results.append(manager.process_single_job("a")))
+    slot.start()
+    assert running.wait(10)
+    manager.executor.close()  # what a worker does after its grace period
+    slot.join(10)
+    (result,) = results
+    assert (result.status, result.message) == (Status.TRANSIENT, "cancelled, because its worker stopped")
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 # --- before the handler -----------------------------------------------------------------------------
