@@ -1,0 +1,277 @@
+"""Faults between adapter and server: each against a real beanstalkd, behind a proxy where needed."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from kessel_beanstalk.adapter import BeanstalkAdapter
+from kessel_beanstalk.testing import Beanstalkd, FaultProxy, free_port
+
+from kessel_core.adapter import COMMIT, NO_PAUSE, Bury, DoctorContext, JobState, Level, Message
+from kessel_core.errors import AdapterError, AdapterUnavailable, EnqueueUnknown, LeaseLost, ProtocolError, UnknownJob
+
+Opened = Callable[..., BeanstalkAdapter]
+SECOND = timedelta(seconds=1)
+
+
+def message(number: int = 1) -> Message:
+    return Message(
+        f"job-{number}", "q", b'{"v":1,"id":"job-%d","type":"t","priority":9,"payload":null}' % number, 9
+    )
+
+
+def test_f01_a_closed_port_is_unavailable(opened: Opened) -> None:
+    with pytest.raises(AdapterUnavailable):
+        opened(free_port())
+
+
+@pytest.mark.parametrize("banner", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"-ERR unknown command\r\n", b"\n", b"x" * 5000])
+def test_f26_another_protocol_is_named_with_its_address(opened: Opened, banner: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            connection.recv(100)
+            connection.sendall(banner)
+            time.sleep(0.2)
+            connection.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        port = listener.getsockname()[1]
+        with pytest.raises(ProtocolError, match=f"127.0.0.1:{port}"):
+            opened(port)
+        thread.join(5)
+
+
+def test_f02_a_server_that_accepts_and_never_answers_times_out(opened: Opened) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(AdapterUnavailable):
+        opened(listener.getsockname()[1], connect_timeout=timedelta(milliseconds=200))
+
+
+def test_f18_a_restart_with_binlog_keeps_jobs_and_a_waiting_worker_comes_back(
+    opened: Opened, durable: Beanstalkd, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapter = opened(durable.port)
+    adapter.enqueue(message(1))
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(SECOND)
+    assert held is not None
+    durable.kill()
+    with pytest.raises(LeaseLost):
+        consumer.settle(held, COMMIT)
+    with caplog.at_level(logging.INFO):
+        for _ in range(5):
+            with pytest.raises(AdapterUnavailable):
+                consumer.reserve(NO_PAUSE)
+        durable.start()
+        again = consumer.reserve(timedelta(seconds=5))
+    assert again is not None and again.id == "job-1"
+    consumer.settle(again, COMMIT)
+    assert sum("was restarted" in record.getMessage() for record in caplog.records) == 1
+    assert sum(record.levelno >= logging.WARNING for record in caplog.records) <= 1
+    consumer.close()
+
+
+def test_f30_a_reservation_from_before_a_restart_never_settles_a_reused_id(
+    opened: Opened, server: Beanstalkd
+) -> None:
+    adapter = opened(server.port)
+    adapter.enqueue(message(1))
+    consumer = adapter.consumer(["q"])
+    old = consumer.reserve(SECOND)
+    assert old is not None
+    server.kill()
+    server.start()
+    opened(server.port).enqueue(message(2))  # takes the id 1 again
+    with pytest.raises(LeaseLost):
+        consumer.settle(old, COMMIT)
+    innocent = consumer.reserve(timedelta(seconds=2))
+    assert innocent is not None and innocent.id == "job-2"
+    consumer.close()
+
+
+def test_f20_a_reply_cut_after_every_byte_never_gives_half_a_job(
+    opened: Opened, proxied: FaultProxy, adapter: BeanstalkAdapter
+) -> None:
+    adapter.enqueue(message(1))
+    whole = message(1).body
+    behind = opened(proxied.port)
+    consumer = behind.consumer(["q"])
+    consumer.reserve(NO_PAUSE)
+    consumer.close()
+    for count in range(1, len(b"RESERVED 1 60\r\n") + len(whole) + 2, 3):
+        consumer = behind.consumer(["q"])
+        connection = consumer._connected()  # type: ignore[attr-defined]
+        assert connection.is_open
+        proxied.cut_after = count
+        with pytest.raises(AdapterUnavailable):
+            consumer.reserve(NO_PAUSE)
+        consumer.close()
+    until = time.monotonic() + 5
+    while adapter.stats("q").ready == 0 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert adapter.stats("q").ready == 1
+
+
+def test_f21_a_commit_without_its_reply_is_a_lost_lease(
+    opened: Opened, proxied: FaultProxy, adapter: BeanstalkAdapter
+) -> None:
+    behind = opened(proxied.port, timeout=timedelta(milliseconds=300))
+    adapter.enqueue(message())
+    consumer = behind.consumer(["q"])
+    held = consumer.reserve(SECOND)
+    assert held is not None
+    proxied.drop_down = True
+    with pytest.raises(LeaseLost, match="may have been done"):
+        consumer.settle_and_reserve(held, COMMIT)
+    proxied.drop_down = False
+    assert adapter.stats("q").total == 0
+    assert consumer.reserve(NO_PAUSE) is None
+    consumer.close()
+
+
+def test_f23_a_half_open_peer_while_a_job_runs_fails_the_extend(
+    opened: Opened, proxied: FaultProxy, adapter: BeanstalkAdapter
+) -> None:
+    behind = opened(proxied.port, timeout=timedelta(milliseconds=300))
+    adapter.enqueue(message())
+    consumer = behind.consumer(["q"])
+    held = consumer.reserve(SECOND)
+    assert held is not None
+    proxied.drop_up = proxied.drop_down = True
+    with pytest.raises(LeaseLost):
+        consumer.extend(held)
+    with pytest.raises(LeaseLost):
+        consumer.settle(held, COMMIT)
+    consumer.close()
+
+
+def test_f24_a_slow_and_dribbling_peer_works(opened: Opened, proxied: FaultProxy) -> None:
+    proxied.delay, proxied.dribble = 0.01, True
+    adapter = opened(proxied.port)
+    assert adapter.enqueue_many([message(number) for number in range(20)]) == [None] * 20
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(SECOND)
+    seen = []
+    while held is not None:
+        seen.append(held.id)
+        held = consumer.settle_and_reserve(held, COMMIT)
+    assert seen == [f"job-{number}" for number in range(20)]
+    consumer.close()
+
+
+def test_many_with_the_connection_cut_tells_what_is_unknown(
+    opened: Opened, proxied: FaultProxy, adapter: BeanstalkAdapter
+) -> None:
+    behind = opened(proxied.port)
+    behind.enqueue(message(0))
+    proxied.cut_after = 1000
+    outcomes = behind.enqueue_many([message(number) for number in range(1, 2001)])
+    stored = sum(outcome is None for outcome in outcomes)
+    unknown = sum(isinstance(outcome, EnqueueUnknown) for outcome in outcomes)
+    sure = sum(isinstance(outcome, AdapterUnavailable) for outcome in outcomes)
+    assert stored + unknown + sure == 2000
+    assert unknown > 0
+    time.sleep(0.2)
+    assert 1 + stored <= adapter.stats("q").ready <= 1 + stored + unknown
+
+
+def test_cancel_wakes_a_waiting_reserve(adapter: BeanstalkAdapter) -> None:
+    consumer = adapter.consumer(["q"])
+    answers: list[object] = []
+    thread = threading.Thread(target=lambda: answers.append(consumer.reserve(timedelta(seconds=60))))
+    thread.start()
+    time.sleep(0.2)
+    consumer.cancel()
+    thread.join(5)
+    assert answers == [None]
+    assert consumer.reserve(SECOND) is None
+    consumer.close()
+
+
+def test_a_held_job_is_settled_after_cancel(adapter: BeanstalkAdapter) -> None:
+    adapter.enqueue_many([message(1), message(2)])
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(SECOND)
+    assert held is not None
+    consumer.cancel()
+    consumer.extend(held)
+    assert consumer.settle_and_reserve(held, COMMIT) is None
+    assert adapter.stats("q").ready == 1
+    consumer.close()
+
+
+def test_reasons_of_buried_jobs_survive_a_restart_with_binlog(opened: Opened, durable: Beanstalkd) -> None:
+    adapter = opened(durable.port)
+    adapter.enqueue(message())
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(SECOND)
+    assert held is not None
+    consumer.settle(held, Bury("no-handler", "nobody knows 't'"))
+    consumer.close()
+    durable.kill()
+    durable.start()
+    [job] = adapter.buried("q")
+    assert (job.id, job.reason, job.message, job.body) == ("job-1", "no-handler", "nobody knows 't'", message().body)
+    assert "q" in adapter.queues() and not any(name.startswith("kessel.") for name in adapter.queues())
+
+
+def test_records_of_jobs_that_are_gone_are_removed(adapter: BeanstalkAdapter) -> None:
+    adapter.enqueue(message())
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(SECOND)
+    assert held is not None
+    consumer.settle(held, Bury("error"))
+    consumer.close()
+    assert adapter.purge("q") == 1
+    assert adapter.records.walk("q") == []
+    with pytest.raises(UnknownJob):
+        adapter.kick("q", "job-1")
+
+
+def test_foreign_jobs_are_named_by_the_servers_id(adapter: BeanstalkAdapter) -> None:
+    connection = adapter.server.connect()
+    connection.use("q")
+    number = connection.call(connection.client.put, b"\xff no json", 5, 0, 60)
+    connection.close()
+    [job] = adapter.peek("q", JobState.READY)
+    assert (job.id, job.body) == (f"@{number}", b"\xff no json")
+    adapter.delete("q", f"@{number}")
+    with pytest.raises(UnknownJob):
+        adapter.delete("q", f"@{number}")
+
+
+def test_a_waiting_job_of_another_process_is_found_by_its_own_id(opened: Opened, server: Beanstalkd) -> None:
+    opened(server.port).enqueue_many([message(number) for number in range(600)])
+    other = opened(server.port)
+    other.delete("q", "job-7")
+    assert other.stats("q").ready == 599
+
+
+def test_doctor_names_what_is_wrong(adapter: BeanstalkAdapter, server: Beanstalkd) -> None:
+    adapter.enqueue(message())
+    context = DoctorContext(queues=("q",), types=frozenset({"known"}), grace=timedelta(minutes=5))
+    found = {finding.subject: finding for finding in adapter.doctor(context)}
+    assert found["binlog"].level is Level.WARNING
+    assert found["ttr"].level is Level.WARNING
+    assert "'t'" in found["queue q"].detail
+    server.kill()
+    [finding] = adapter.doctor(context)
+    assert finding.level is Level.ERROR and finding.subject == "reachable"
+
+
+def test_after_close_everything_is_refused(adapter: BeanstalkAdapter) -> None:
+    adapter.enqueue(message())
+    adapter.close()
+    adapter.close()
+    with pytest.raises(AdapterError):
+        adapter.enqueue(message())
+    with pytest.raises(AdapterError):
+        adapter.stats("q")
