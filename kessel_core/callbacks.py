@@ -6,6 +6,7 @@ Never decides anything: a callback that fails is logged and changes nothing abou
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 
 from kessel_core.jobs import JobResult
@@ -47,7 +48,9 @@ class Callbacks:
             text = result.request.callback if result.request is not None else None
             if isinstance(text, str):
                 self._tell_scheme(text, result)
-        except Exception:
+        except BaseException as exc:  # sys.exit() in a callback must not end the slot
+            if isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                raise
             log.exception("callback of job %s failed", result.id, extra={"job_id": result.id})
 
     def _tell_scheme(self, text: str, result: JobResult) -> None:

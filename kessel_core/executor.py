@@ -68,6 +68,7 @@ class Case:
         "lost",
         "message",
         "next",
+        "overdue",
         "reason",
         "request",
         "reservation",
@@ -98,6 +99,8 @@ class Case:
         self.settlement: Settlement = COMMIT
         #: The reservation was lost, so nothing was settled by us.
         self.lost = False
+        #: It runs longer than its handler's timeout, so its lease is not extended any more.
+        self.overdue = False
         #: The reservation that came with the settle.
         self.next: Reservation | None = None
         self._claimed = False

@@ -76,9 +76,14 @@ class _Slot:
                         self.consumer = worker.adapter.consumer(worker.queues)
                     self._serve(self.consumer)
                     return
-                except Exception as exc:
+                except BaseException as exc:  # SystemExit too: a slot that ends unseen is deaf
                     failures = 0 if self.connected else failures
                     failures += 1
+                    self.case = None
+                    if not isinstance(exc, AdapterError):
+                        # It may still hold a job; closing gives it back.
+                        self._close()
+                        self.consumer = None
                     self._lost_connection(exc)
                     worker.pause(min(BACKOFF_CAP, BACKOFF_BASE * 2 ** min(failures, 20)) * random.random())  # noqa: S311  # jitter
         finally:
@@ -112,7 +117,7 @@ class _Slot:
             self.counts["lost" if case.lost or case.result is None else case.result.status.value] += 1
             reservation = case.next
 
-    def _lost_connection(self, exc: Exception) -> None:
+    def _lost_connection(self, exc: BaseException) -> None:
         if self.connected:
             self.connected = False
             if isinstance(exc, AdapterError):
@@ -131,7 +136,7 @@ class _Slot:
         if self.consumer is not None:
             try:
                 self.consumer.close()
-            except AdapterError as exc:
+            except Exception as exc:
                 log.debug("slot %d: close failed: %s", self.number, exc)
 
 
@@ -206,8 +211,12 @@ class Worker:
             for watcher in self._plugins.watchers("kessel_worker_stopping"):
                 watcher(worker=self)
         for slot in self._slots:
-            if slot.consumer is not None:
-                slot.consumer.cancel()
+            consumer = slot.consumer
+            if consumer is not None:
+                try:
+                    consumer.cancel()
+                except Exception as exc:
+                    log.warning("slot %d: waiting could not be cut short: %s", slot.number, exc)
 
     def join(self) -> None:
         """Wait until every slot has ended; after a stop, until its grace period is over."""
@@ -249,7 +258,9 @@ class Worker:
         """Look at the slots; cheap, for any thread."""
         now = self.clock.monotonic()
         cases = [case for slot in self._slots if (case := slot.case) is not None]
-        dead = 0 if self.stopping else sum(not slot.thread.is_alive() for slot in self._slots)
+        working = not self.stopping and not self.draining
+        ended = [slot for slot in self._slots if slot.thread.ident is not None and not slot.thread.is_alive()]
+        dead = len(ended) if working else 0
         disconnected = sum(not slot.connected for slot in self._slots)
         return Health(
             ok=not dead and not disconnected,
@@ -303,8 +314,8 @@ class Worker:
         handler = case.handler
         limit = handler.timeout if handler is not None and not handler.is_async else None
         if limit is not None and now - case.since > limit.total_seconds():
-            if not case.lost:
-                case.lost = True
+            if not case.overdue:
+                case.overdue = True
                 log.error("job %s runs longer than its timeout; its lease is not extended any more", case.id)
             return
         try:
@@ -324,5 +335,6 @@ class Worker:
             try:
                 case.consumer.settle(case.reservation, Rollback())
                 log.warning("job %s did not end in time; rolled back", case.id, extra={"job_id": case.id})
-            except AdapterError as exc:
+            except Exception as exc:
+                # Anything: the jobs of the other slots must be given back, too.
                 log.warning("job %s did not end in time and could not be rolled back: %s", case.id, exc)

@@ -1,0 +1,471 @@
+"""The worker: slots, heartbeat and stop, on scripted consumers and on memory; S7, S15, D8, D9."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import kessel_memory.plugin
+import pytest
+
+from kessel_core import (
+    AdapterUnavailable,
+    JobContext,
+    JobManager,
+    JobRequest,
+    JobResult,
+    JsonValue,
+    LeaseLost,
+    handler,
+    hookimpl,
+)
+from kessel_core.adapter import (
+    Capabilities,
+    Consumer,
+    Message,
+    QueueAdapter,
+    QueueStats,
+    Reach,
+    Reservation,
+    Rollback,
+    Settlement,
+)
+from kessel_core.executor import Case
+from kessel_core.plugins import build_plugins
+from kessel_core.testing import VirtualClock
+from kessel_core.worker import Worker
+
+Open = Callable[..., JobManager]
+BOUND = 20.0
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def opened() -> Iterator[Open]:
+    managers: list[JobManager] = []
+
+    def open_(adapter: Any = "memory://", plugin: object = None, **options: Any) -> JobManager:
+        extra = {"memory": kessel_memory.plugin} | ({"own": plugin} if plugin is not None else {})
+        managers.append(JobManager(adapter, plugins=build_plugins(extra=extra, distributions=[]), **options))
+        return managers[-1].connect()
+
+    yield open_
+    for manager in managers:
+        manager.close()
+
+
+def until(true: Callable[[], object]) -> None:
+    """Wait for another thread, for a bounded time."""
+    end = time.monotonic() + BOUND
+    while not true():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.001)
+
+
+def job(kind: str = "a", job_id: str = "i") -> Reservation:
+    return Reservation(job_id, "default", json.dumps({"type": kind, "id": job_id}).encode(), 1)
+
+
+class Scripted(Consumer):
+    """Does one step after the other when asked for a job; then it waits for its end."""
+
+    def __init__(self, *steps: Reservation | BaseException | None) -> None:
+        self.steps = list(steps)
+        self.settled: list[Settlement] = []
+        self.extended = 0
+        self.closed = 0
+        self.ended = threading.Event()
+        self.fail: dict[str, Exception] = {}
+
+    def _failing(self, what: str) -> None:
+        if what in self.fail:
+            raise self.fail[what]
+
+    def reserve(self, timeout: timedelta) -> Reservation | None:
+        if not self.steps:
+            if timeout:
+                self.ended.wait(BOUND)
+            return None
+        step = self.steps.pop(0)
+        if isinstance(step, BaseException):
+            raise step
+        return step
+
+    def settle(self, reservation: Reservation, settlement: Settlement) -> None:
+        self._failing("settle")
+        self.settled.append(settlement)
+
+    def extend(self, reservation: Reservation) -> None:
+        self.extended += 1
+        self._failing("extend")
+
+    def cancel(self) -> None:
+        self.ended.set()
+        self._failing("cancel")
+
+    def close(self) -> None:
+        self.closed += 1
+        self._failing("close")
+
+
+class Stage(QueueAdapter):
+    """Hands out scripted consumers in order."""
+
+    name = "stage"
+
+    def __init__(self, *consumers: Consumer, lease: timedelta | None = None) -> None:
+        self.consumers = list(consumers)
+        self.capabilities_ = Capabilities(reach=Reach.PROCESS, lease=lease)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.capabilities_
+
+    def enqueue(self, message: Message) -> None: ...
+
+    def consumer(self, queues: Sequence[str]) -> Consumer:
+        return self.consumers.pop(0)
+
+    def queues(self) -> list[str]:
+        return []
+
+    def stats(self, queue: str) -> QueueStats:
+        return QueueStats(queue=queue)
+
+    def purge(self, queue: str) -> int:
+        return 0
+
+    def close(self) -> None: ...
+
+
+class Stuck:
+    """A handler that runs until the test lets it go."""
+
+    def __init__(self) -> None:
+        self.running, self.go_on = threading.Event(), threading.Event()
+
+    def handle(self, payload: JsonValue) -> str:
+        self.running.set()
+        assert self.go_on.wait(BOUND)
+        return "done"
+
+
+@pytest.fixture
+def stuck() -> Iterator[Stuck]:
+    handling = Stuck()
+    yield handling
+    handling.go_on.set()
+
+
+# --- slots --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(0), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError(), BaseException()]
+)
+def test_f41_a_handler_that_asks_for_the_end_of_the_program_ends_only_its_job(
+    opened: Open, error: BaseException
+) -> None:
+    def ending(payload: JsonValue) -> None:
+        raise error
+
+    manager = opened(handlers={"end": ending, "a": len})
+    manager.request_many([("end", 1), ("a", [])])
+    assert manager.worker(slots=1).drain() == {"failed": 1, "success": 1}
+    assert [stored.reason for stored in manager.adapter.buried("default")] == ["error"]
+
+
+def test_f41_an_async_handler_that_is_cancelled_ends_only_its_job(opened: Open) -> None:
+    async def cancelled(payload: JsonValue) -> None:
+        raise asyncio.CancelledError
+
+    manager = opened(handlers={"end": cancelled, "a": len})
+    manager.request_many([("end", 1), ("a", [])])
+    assert manager.worker(slots=1).drain() == {"failed": 1, "success": 1}
+
+
+def test_s15_a_callback_that_ends_the_program_ends_nothing(opened: Open) -> None:
+    def leave(result: JobResult) -> None:
+        raise SystemExit(1)
+
+    manager = opened(handlers={"a": len})
+    manager.request(JobRequest(type="a", payload=[], callback=leave))
+    manager.request("a", [])
+    assert manager.worker(slots=1).drain() == {"success": 2}
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), SystemExit(3)])
+def test_f42_a_slot_survives_whatever_its_consumer_raises_and_takes_a_new_one(
+    opened: Open, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = Scripted(error), Scripted(job())
+    manager = opened(Stage(first, second), handlers={"a": lambda payload: 1})
+    worker = manager.start(slots=1)
+    until(lambda: second.settled)
+    until(lambda: not worker.health().busy)
+    assert (first.closed, worker.health().ok) == (1, True)
+    manager.stop()
+    assert worker.counts == {"success": 1}
+    assert caplog.text.count("unexpected error") == 1
+
+
+def test_d9_after_a_lost_connection_the_same_consumer_goes_on(
+    opened: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "kessel.worker")
+    consumer = Scripted(AdapterUnavailable("away"), AdapterUnavailable("still away"), job())
+    manager = opened(Stage(consumer), handlers={"a": lambda payload: 1})
+    worker = manager.start(slots=1)
+    until(lambda: consumer.settled)
+    manager.stop()
+    assert worker.counts == {"success": 1}
+    for said in ("not usable, trying again: away", "still not usable: still away", "usable again"):
+        assert caplog.text.count(said) == 1
+
+
+def test_f68_a_consumer_that_cannot_be_cancelled_or_closed_does_not_hold_up_the_stop(
+    opened: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, other = Scripted(), Scripted()
+    broken.fail = {"cancel": RuntimeError("a bug"), "close": RuntimeError("another")}
+    manager = opened(Stage(broken, other))
+    worker = manager.start(slots=2)
+    until(lambda: not manager.adapter.consumers)  # type: ignore[attr-defined]  # a Stage
+    manager.stop()
+    assert (broken.closed, other.closed) == (1, 1)
+    assert not worker.health().running
+    assert "could not be cut short" in caplog.text
+
+
+def test_a_job_that_came_with_the_last_settle_is_given_back_by_a_stopping_worker(
+    opened: Open, stuck: Stuck
+) -> None:
+    consumer = Scripted(job(), job("a", "second"))
+    manager = opened(Stage(consumer), handlers={"a": stuck})
+    worker = manager.start(slots=1)
+    assert stuck.running.wait(BOUND)
+    worker.stop(timedelta(seconds=BOUND))
+    stuck.go_on.set()
+    worker.join()
+    assert consumer.settled[-1] == Rollback()
+    assert worker.counts == {"success": 1}
+
+
+def test_d3_watchers_of_the_worker_are_told(opened: Open) -> None:
+    class Watching:
+        @hookimpl
+        def kessel_worker_started(self, worker: Worker) -> None:
+            seen.append(("started", worker.queues))
+
+        @hookimpl
+        def kessel_worker_stopping(self, worker: Worker) -> None:
+            seen.append(("stopping", worker.queues))
+
+    seen: list[tuple[str, tuple[str, ...]]] = []
+    manager = opened(plugin=Watching())
+    manager.start(queues=["q"])
+    manager.stop()
+    assert seen == [("started", ("q",)), ("stopping", ("q",))]
+
+
+def test_health_before_start_and_while_draining_is_good(opened: Open) -> None:
+    worker = opened().worker(slots=2)
+    before = worker.health()
+    worker.drain()
+    after = worker.health()
+    assert (before.ok, before.running, after.ok, after.running) == (True, False, True, False)
+
+
+def test_d9_a_second_stop_can_only_shorten_the_grace_period(opened: Open, stuck: Stuck) -> None:
+    manager = opened(handlers={"a": stuck})
+    manager.request("a")
+    worker = manager.worker(slots=1)
+    running = threading.Thread(target=worker.run)
+    running.start()
+    assert stuck.running.wait(BOUND)
+    worker.stop(timedelta(hours=1))
+    worker.stop(timedelta(0))
+    worker.stop(timedelta(hours=2))
+    running.join(BOUND)
+    assert not running.is_alive()
+    assert manager.adapter.stats("default").ready == 1
+
+
+def test_d9_every_job_is_given_back_even_if_one_cannot_be(
+    opened: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, third = (Scripted(job(job_id=str(n))) for n in range(3))
+    first.fail = {"settle": RuntimeError("a bug")}
+    second.fail = {"settle": AdapterUnavailable("away")}
+    barrier, go_on = threading.Barrier(4), threading.Event()
+
+    def wait(payload: JsonValue) -> None:
+        barrier.wait(BOUND)
+        go_on.wait(BOUND)
+
+    manager = opened(Stage(first, second, third), handlers={"a": wait})
+    worker = manager.start(slots=3)
+    barrier.wait(BOUND)
+    assert worker.health().busy == 3
+    manager.stop(timedelta(0))
+    go_on.set()
+    assert third.settled == [Rollback()]
+    assert caplog.text.count("could not be rolled back") == 2
+
+
+# --- leases -------------------------------------------------------------------------------------------
+
+
+class Beating(VirtualClock):
+    """A clock that only the test moves; it counts the waits of the heartbeat."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_advance=False)
+        self.waits = 0
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
+        self.waits += 1
+        return super().wait(condition, timeout)
+
+    def beat(self, span: timedelta) -> None:
+        """Let time pass, and wait until the heartbeat has looked and waits again."""
+        until(lambda: self.waiting == 1)
+        before = self.waits
+        self.advance(span)
+        until(lambda: self.waits > before and self.waiting == 1)
+
+
+def test_s7_the_heartbeat_keeps_the_lease_of_a_long_job(opened: Open, stuck: Stuck) -> None:
+    clock = Beating()
+    manager = opened("memory://?lease=60s", handlers={"a": stuck}, clock=clock)
+    manager.request("a")
+    worker = manager.start(slots=1)
+    assert stuck.running.wait(BOUND)
+    for _ in range(12):
+        clock.beat(MINUTE / 3)
+    assert worker.health().longest == 240
+    stuck.go_on.set()
+    until(lambda: worker.counts)
+    assert worker.counts == {"success": 1}
+    manager.stop(timedelta(0))
+    assert manager.adapter.stats("default").total == 0
+
+
+def overdue(opened: Open, stuck: Stuck, **fields: Any) -> tuple[Beating, JobManager, Worker]:
+    """Run a job that has just passed its handler's timeout of half a minute; its lease is one minute."""
+    clock = Beating()
+    limited = handler("a", timeout=MINUTE / 2)(stuck)
+    manager = opened("memory://?lease=60s", handlers=[limited], clock=clock)
+    manager.request(JobRequest(type="a", **fields))
+    worker = manager.start(slots=1)
+    assert stuck.running.wait(BOUND)
+    for _ in range(3):
+        clock.beat(MINUTE / 3)
+    return clock, manager, worker
+
+
+def test_s7_a_plain_handler_beyond_its_timeout_loses_its_lease(
+    opened: Open, stuck: Stuck, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, manager, worker = overdue(opened, stuck)
+    clock.beat(MINUTE)
+    assert caplog.text.count("runs longer than its timeout") == 1
+    assert manager.adapter.stats("default").ready == 1
+    worker.stop(timedelta(seconds=BOUND))  # else this slot would take the job again
+    stuck.go_on.set()
+    until(lambda: worker.counts)
+    assert worker.counts == {"lost": 1}
+    worker.join()
+
+
+def test_s15_an_overdue_job_that_still_ends_within_its_lease_is_reported(opened: Open, stuck: Stuck) -> None:
+    told: list[JobResult] = []
+    _, manager, worker = overdue(opened, stuck, callback=told.append)
+    stuck.go_on.set()
+    until(lambda: worker.counts)
+    manager.stop(timedelta(0))
+    assert worker.counts == {"success": 1}
+    assert [result.value for result in told] == ["done"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (LeaseLost("i", "it is gone"), "it is gone while its handler runs"),
+        (AdapterUnavailable("away"), "lease not extended: away"),
+        (RuntimeError("a bug"), "lease not extended: a bug"),
+    ],
+)
+def test_s7_an_extend_that_fails_is_said_and_the_heartbeat_goes_on(
+    opened: Open, error: Exception, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    consumer = Scripted()
+    consumer.fail = {"extend": error}
+    worker = opened(Stage(lease=MINUTE)).worker()
+    reservation = job()
+    reservation.deadline = worker.clock.monotonic() + 1.0
+    worker._extend(Case(reservation, consumer))
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize(("left", "extended"), [(None, 0), (59.9, 0), (30.0, 1)])
+def test_s7_only_a_lease_that_has_begun_to_run_out_is_extended(
+    opened: Open, left: float | None, extended: int
+) -> None:
+    consumer, reservation = Scripted(), job()
+    worker = opened(Stage(lease=MINUTE)).worker()
+    reservation.deadline = None if left is None else worker.clock.monotonic() + left
+    worker._extend(Case(reservation, consumer))
+    assert consumer.extended == extended
+
+
+def test_the_heartbeat_comes_three_times_a_lease_or_as_configured(opened: Open) -> None:
+    manager = opened(Stage(lease=MINUTE))
+    assert manager.worker()._beat == 20
+    settings = attrs.evolve(manager.config.worker, heartbeat=timedelta(seconds=5))
+    manager.config = attrs.evolve(manager.config, worker=settings)
+    assert manager.worker()._beat == 5
+
+
+def test_f43_an_async_handler_that_blocks_its_loop_keeps_its_lease(opened: Open, stuck: Stuck) -> None:
+    async def blocking(payload: JsonValue) -> str:
+        return stuck.handle(payload)
+
+    clock = Beating()
+    manager = opened("memory://?lease=60s", handlers={"a": blocking}, clock=clock)
+    manager.request("a")
+    worker = manager.start(slots=1)
+    assert stuck.running.wait(BOUND)
+    for _ in range(6):
+        clock.beat(MINUTE / 3)
+    stuck.go_on.set()
+    until(lambda: worker.counts)
+    assert worker.counts == {"success": 1}
+    manager.stop(timedelta(0))
+
+
+# --- many jobs ----------------------------------------------------------------------------------------
+
+
+def test_sync_and_async_handlers_share_one_worker(opened: Open) -> None:
+    async def later(payload: JsonValue, job: JobContext) -> str:
+        await asyncio.sleep(0)
+        return job.type
+
+    manager = opened(handlers={"sync": len, "async": later})
+    manager.request_many([("sync", []), ("async", None)] * 50)
+    assert manager.worker(slots=4).drain() == {"success": 100}
+
+
+def test_i1_many_slots_run_every_job_once(opened: Open) -> None:
+    ran: list[JsonValue] = []
+    manager = opened(handlers={"a": ran.append})
+    manager.request_many([("a", n) for n in range(500)])
+    assert manager.worker(slots=8).drain() == {"success": 500}
+    assert sorted(ran) == list(range(500))  # type: ignore[type-var]  # all are numbers
