@@ -143,7 +143,9 @@ class Executor:
         self._rules = rules
         self._keeps_results = keeps_results
         self.loop = AsyncLoop()
-        plugins.manager.register(_HandlerRunner(self.loop, rules.default_error), "kessel-handler-runner")
+        self._manager = plugins.manager
+        self._runner = _HandlerRunner(self.loop, rules.default_error)
+        plugins.manager.register(self._runner, "kessel-handler-runner")
         self._execute: Callable[..., JobResult] = plugins.manager.hook.kessel_execute_job
         self._retry_pause: Callable[..., timedelta | None] = plugins.manager.hook.kessel_retry_pause
         self._started = plugins.watchers("kessel_job_started")
@@ -401,8 +403,10 @@ class Executor:
             )
 
     def close(self) -> None:
-        """End the event loop's thread, if there is one. Idempotent."""
+        """End the event loop's thread, if there is one, and leave the plugins to another. Idempotent."""
         self.loop.close()
+        if self._manager.is_registered(self._runner):
+            self._manager.unregister(self._runner)
 
 
 # --- running the handler itself ---------------------------------------------------------------
