@@ -93,7 +93,7 @@ class JobManager:
             adapter_options if adapter_options is not None else self.config.adapter_options
         )
         self._handlers = handlers
-        self._middleware = tuple(middleware) if middleware is not None else self.config.middleware
+        self._middleware = self.config.middleware if middleware is None else _names(middleware)
         self._plugins = plugins
         self._open: _Open | None = None
         self._lock = threading.Lock()
@@ -265,11 +265,11 @@ class JobManager:
             watcher(request=request)
         return request
 
-    def request_many(self, requests: Iterable[JobRequest | tuple[str, JsonValue]]) -> list[JobRequest]:
+    def request_many(self, requests: Iterable[JobRequest | tuple[str, JsonValue] | str]) -> list[JobRequest]:
         """Ask for many jobs, in order, as fast as the adapter can take them.
 
         Args:
-            requests: Each a `JobRequest`, or a pair of type and payload.
+            requests: Each a `JobRequest`, a pair of type and payload, or a type alone.
 
         Returns:
             The requests as they were stored.
@@ -283,9 +283,8 @@ class JobManager:
         ready: list[tuple[JobRequest, Message]] = []
         problems: list[Problem] = []
         for index, item in enumerate(requests):
-            wish = item if isinstance(item, JobRequest) else JobRequest(type=item[0], payload=item[1])
             try:
-                ready.append(self._prepared(opened, wish))
+                ready.append(self._prepared(opened, _wish(item)))
             except InvalidRequest as exc:
                 problems.extend(Problem(f"$[{index}]{p.path[1:]}", p.message) for p in exc.problems)
         if problems:
@@ -395,7 +394,7 @@ class JobManager:
         """
         opened = self._need()
         settings = self.config.worker
-        wanted = tuple(self.config.queues if queues is None else queues)
+        wanted = self.config.queues if queues is None else _names(queues)
         problems = [
             Problem("queues", text) for name in wanted if (text := queue_name_problem(name)) is not None
         ]
@@ -482,6 +481,24 @@ class _NoQueue(Consumer):
 
     def close(self) -> None:
         return None
+
+
+def _names(given: str | Iterable[str]) -> tuple[str, ...]:
+    """Return names as a tuple; a text is one name, not one for each of its letters."""
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _wish(item: object) -> JobRequest:
+    """Read one of many requests; a text would unpack into letters, so it is looked at first."""
+    if isinstance(item, JobRequest):
+        return item
+    if isinstance(item, str):
+        return JobRequest(type=item)
+    if isinstance(item, (tuple, list)) and len(item) == 2:
+        return JobRequest(type=item[0], payload=item[1])
+    raise InvalidRequest(
+        [Problem("$", f"expected a JobRequest, or a pair of type and payload, got {item!r:.60}")]
+    )
 
 
 def _registry(

@@ -137,6 +137,16 @@ def test_s1_problems_of_many_requests_carry_their_index(opened: Open) -> None:
     assert shelf.messages == []
 
 
+def test_a_text_is_one_name_and_not_its_letters(opened: Open) -> None:
+    """`queues="default"` served the queues `d`, `e` and so on, and `["ab"]` asked for type `a`."""
+    manager = opened(middleware="logging")
+    assert manager.worker(queues="mail").queues == ("mail",)
+    assert [(r.type, r.payload) for r in manager.request_many(["ab", ("c", 1)])] == [("ab", None), ("c", 1)]
+    with pytest.raises(InvalidRequest) as caught:
+        manager.request_many([5, ("a",), {"type": "a"}])  # type: ignore[list-item]
+    assert [p.path for p in caught.value.problems] == ["$[0]", "$[1]", "$[2]"]
+
+
 def test_many_requests_are_stored_in_order_and_none_is_fine(opened: Open) -> None:
     shelf = Shelf()
     manager = opened(shelf)
