@@ -60,6 +60,12 @@ def build_plugins(
     report: list[PluginStatus] = []
     for name, module in BUILTIN.items():
         _add_builtin(manager, name, module, report)
+        if name in disabled and report[-1].warn(
+            "is built in and stays: leave it out of `middleware` instead"
+        ):
+            log.warning(
+                "plugins.disabled: %r is built in and stays: leave it out of `middleware` instead", name
+            )
     for name, plugin in (extra or {}).items():
         status = PluginStatus(
             name=name,

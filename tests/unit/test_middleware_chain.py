@@ -256,3 +256,9 @@ def test_wrong_retry_options_are_a_configuration_error() -> None:
     plugins, _ = built()
     with pytest.raises(InvalidConfig, match=r"middleware_options\.retry"):
         plugins.middleware([], {"retry": {"base": timedelta(seconds=9), "cap": timedelta(seconds=1)}})
+
+
+def test_built_in_plugin_that_is_disabled_stays_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    plugins = build_plugins(disabled=["expiry"], distributions=[])
+    assert ["is built in" in warning for s in plugins.report for warning in s.warnings] == [True]
+    assert "'expiry' is built in" in caplog.text
