@@ -235,6 +235,8 @@ class Transient(HandlerSignal):
     """
 
     def __init__(self, message: str = "transient failure", *, after: timedelta | None = None) -> None:
+        if after is not None and not isinstance(after, timedelta):
+            raise TypeError(f"after: expected a timedelta, got {after!r:.40}")
         if after is not None and after < timedelta(0):
             raise ValueError("after must not be negative")
         self.after = after

@@ -10,7 +10,15 @@ from typing import Any, Literal, TypedDict
 import attrs
 import pytest
 
-from kessel_core import HandlerRegistry, InvalidConfig, JobContext, JobRequest, JsonValue, handler
+from kessel_core import (
+    HandlerRegistry,
+    InvalidConfig,
+    JobContext,
+    JobRequest,
+    JsonValue,
+    Transient,
+    handler,
+)
 from kessel_core.handlers import marks_of
 from kessel_core.structuring import StructureProblems, structure_options, structurer
 from kessel_core.testing import VirtualClock
@@ -300,3 +308,9 @@ def test_module_that_ends_the_program_at_import_is_one_clear_error(
     (tmp_path / "script_mapped_by_mistake.py").write_text("raise SystemExit(5)")
     monkeypatch.syspath_prepend(tmp_path)
     assert "cannot be imported: SystemExit: 5" in refusal("script_mapped_by_mistake:main")
+
+
+@pytest.mark.parametrize("after", [5, "5m", 0.5])
+def test_a_pause_that_is_no_timedelta_is_named(after: Any) -> None:
+    with pytest.raises(TypeError, match="after: expected a timedelta, got"):
+        Transient(after=after)
