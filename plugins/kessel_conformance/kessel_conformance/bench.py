@@ -22,6 +22,7 @@ from kessel_core.adapter import (
     Message,
     QueueAdapter,
     Reservation,
+    Rollback,
     Settlement,
 )
 from kessel_core.clock import Clock
@@ -290,6 +291,11 @@ class Bench:
         """Settle."""
         what = f"{_verb(settlement)} {self.label(reservation.body)}"
         self.call(what, lambda: consumer.settle(reservation, settlement))
+
+    def roll_back(self, consumer: Consumer, reservation: Reservation) -> None:
+        """Roll back without a pause, and wait as long as a coarse backend may take for it (S4)."""
+        self.settle(consumer, reservation, Rollback())
+        self.let_pass(self.slack)
 
     def drain(self, consumer: Consumer) -> list[bytes]:
         """Reserve and commit until nothing is ready; return the bodies in order."""

@@ -38,6 +38,9 @@ class Harness:
         tolerance: Scheduling noise that is granted on a real clock, beyond what is declared.
         real_clock: Do not use a virtual clock, even if the adapter takes one.
         version: Of the server, for the report.
+        disabled: Case id -> reason. Only for what a *server* does now and then, so that it can neither
+            pass nor be an expected failure; shown as a skip, and in the report.
+        plans_url: Address for generated plans on a real clock, if other options suit them better.
 
     Example:
         >>> from kessel_conformance import Harness
@@ -57,6 +60,8 @@ class Harness:
         tolerance: timedelta = timedelta(milliseconds=250),
         real_clock: bool = False,
         version: str | None = None,
+        disabled: Mapping[str, str] | None = None,
+        plans_url: str | None = None,
     ) -> None:
         if spec is None and url is None and type(self).open is Harness.open:
             raise TypeError("a harness needs a spec, a URL, or its own open(clock, namespace)")
@@ -67,6 +72,8 @@ class Harness:
         self.tolerance = tolerance
         self.real_clock = real_clock
         self.version = version
+        self.disabled = dict(disabled or {})
+        self.plans_url = plans_url
         #: What braces in the URL and the options stand for; `start` may add to it.
         self.values: dict[str, str] = {}
         self._numbers = itertools.count(1)
@@ -94,8 +101,12 @@ class Harness:
 
     def open(self, clock: Clock, namespace: str) -> QueueAdapter:
         """Return a newly opened adapter; the same namespace shows the same jobs, if they last."""
+        return self.open_url(self.url, clock, namespace)
+
+    def open_url(self, address: str | None, clock: Clock, namespace: str) -> QueueAdapter:
+        """Open an address, with its braces filled in."""
         values = {**self.values, "namespace": namespace, "tmp": self.folder}
-        url = filled(self.url, values) if self.url is not None else None
+        url = filled(address, values) if address is not None else None
         options = {key: filled(value, values) for key, value in self.options.items()}
         context = AdapterContext(clock=clock)
         if self.spec is None:

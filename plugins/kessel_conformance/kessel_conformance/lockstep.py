@@ -44,14 +44,17 @@ def run_plans(harness: Harness, plans: list[Plan], unit: float) -> tuple[int, Vi
     """Run plans together; return the number of the first that failed, and how."""
     clock = SystemClock()
     namespace = harness.namespace()
-    adapter = harness.open(clock, namespace)
+    if harness.plans_url is not None:
+        adapter = harness.open_url(harness.plans_url, clock, namespace)
+    else:
+        adapter = harness.open(clock, namespace)
     noise = harness.tolerance.total_seconds()
     worlds: list[World] = []
     number = 0
     try:
         try:
             for number in range(len(plans)):
-                worlds.append(World(adapter, clock, f"{namespace}.{number}", harness.capabilities, noise))
+                worlds.append(World(adapter, clock, f"{namespace}.{number}", adapter.capabilities, noise))
             for rounds in zip(*plans, strict=True):
                 for number, steps in enumerate(rounds):
                     for step in steps:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import Enum
+from typing import Final
 
 import attrs
 
@@ -24,6 +25,10 @@ class Broken(Exception):
         self.clause = clause
         self.why = why
         super().__init__(why)
+
+
+#: Granularity in seconds from which on a job that is rolled back without a pause may come late.
+_COARSE: Final = 0.01
 
 
 @attrs.frozen
@@ -99,8 +104,11 @@ class Model:
         job.place, job.holder = Place.WAITING, None
         if pause:
             job.turn, job.ready = None, Span(at.lo + pause, at.hi + pause + self.grain + self.noise)
-        else:
-            self._waits_for(job, None, at)
+            return
+        self._waits_for(job, None, at)
+        if self.grain > _COARSE:
+            # A coarse backend may round nothing up to its granularity, too: that is late, not early.
+            job.turn, job.ready = None, Span(at.lo, at.hi + self.grain + self.noise)
 
     def buried(self, job: Job, reason: str) -> None:
         """The job is set aside; the latest burial is the last of the list."""

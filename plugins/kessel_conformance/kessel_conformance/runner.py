@@ -92,6 +92,8 @@ def run_case(harness: Harness, wanted: Case, settings: Settings) -> Outcome:
     why_not = missing_need(
         wanted, harness.capabilities, virtual=harness.virtual, can_restart=harness.can_restart
     )
+    if wanted.id in harness.disabled:
+        why_not = f"disabled: {harness.disabled[wanted.id]}"
     if why_not is not None:
         return Outcome(case=wanted, verdict=Verdict.SKIP, reason=why_not)
     verdict, reason = Verdict.PASS, ""
@@ -136,7 +138,7 @@ class Run:
     """One harness under a choice of cases. Cases that wait for real time run side by side."""
 
     def __init__(self, harness: Harness, settings: Settings, wanted: Iterable[str] | None = None) -> None:
-        check_expected_failures(harness.expected_failures)
+        check_expected_failures({**harness.expected_failures, **harness.disabled})
         self.harness = harness
         self.settings = settings
         self.wanted: Sequence[Case] = [cases()[name] for name in (cases() if wanted is None else wanted)]

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_core.adapter import NO_PAUSE, Rollback
+from kessel_core.adapter import NO_PAUSE
 from kessel_core.errors import EnqueueRejected
 
 AWKWARD = (
@@ -129,6 +129,7 @@ def timeout_ends(bench: Bench) -> None:
     "delivery.attempts_count",
     "S10",
     needs=("attempts",),
+    waits=True,
     why="A count that is off gives a job too many tries, or too few.",
 )
 def attempts_count(bench: Bench) -> None:
@@ -142,7 +143,7 @@ def attempts_count(bench: Bench) -> None:
             1 <= reservation.attempt <= number,
             f"reservation.attempt is {reservation.attempt} at delivery {number}",
         )
-        bench.settle(consumer, reservation, Rollback())
+        bench.roll_back(consumer, reservation)
 
 
 @case(

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_core.adapter import Attempts, Bury, Rollback
+from kessel_core.adapter import Attempts, Bury
 
 NEEDS = ("durability",)
 
@@ -29,7 +29,7 @@ def reopened(bench: Bench) -> None:
     tried = None
     if bench.capabilities.attempts is Attempts.DURABLE:
         tried = bench.put(priority=1)
-        bench.settle(consumer, bench.taken(consumer), Rollback())
+        bench.roll_back(consumer, bench.taken(consumer))
     bench.reopen()
     consumer = bench.consumer()
     if tried is not None:
@@ -61,7 +61,7 @@ def server_restart(bench: Bench) -> None:
     message = bench.put()
     consumer = bench.consumer()
     held = bench.taken(consumer)
-    bench.settle(consumer, held, Rollback())
+    bench.roll_back(consumer, held)
     bench.harness.restart()
     bench.history.add("the server was restarted")
     again = bench.patiently("reserve", lambda: consumer.reserve(timedelta(0)))

@@ -81,7 +81,7 @@ def fenced(bench: Bench) -> None:
     # As if the local check had been passed just before the process was stopped.
     held.deadline = bench.clock.monotonic() + 3600
     bench.refused(LeaseLost, "commit past the local check", lambda: first.settle(held, COMMIT))
-    bench.settle(second, again, Rollback())
+    bench.roll_back(second, again)
     bench.gets(second, message, "the job, which nobody committed")
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_core.adapter import Bury, Rollback, TieBreak
+from kessel_core.adapter import Bury, TieBreak
 
 
 @case(
@@ -55,13 +55,14 @@ def first_come(bench: Bench) -> None:
     "S6",
     "S8",
     needs=("tie_break",),
+    waits=True,
     why="Who relies on the declared place of a retried job must get it.",
 )
 def tie_after_rollback(bench: Bench) -> None:
     for _ in range(3):
         bench.put()
     consumer = bench.consumer()
-    bench.settle(consumer, bench.taken(consumer), Rollback())
+    bench.roll_back(consumer, bench.taken(consumer))
     old_place = bench.capabilities.tie_break is TieBreak.ENQUEUED
     expected = ["job-1", "job-2", "job-3"] if old_place else ["job-2", "job-3", "job-1"]
     bench.equal(

@@ -22,11 +22,17 @@ def commit_removes(bench: Bench) -> None:
         bench.nothing(consumer, "the job was committed, long ago")
 
 
-@case("settle.rollback_returns", "S8", "S9", why="A retry that is lost looks like a job that was done.")
+@case(
+    "settle.rollback_returns",
+    "S8",
+    "S9",
+    waits=True,
+    why="A retry that is lost looks like a job that was done.",
+)
 def rollback_returns(bench: Bench) -> None:
     message = bench.put()
     consumer = bench.consumer()
-    bench.settle(consumer, bench.gets(consumer, message, "the job"), Rollback())
+    bench.roll_back(consumer, bench.gets(consumer, message, "the job"))
     again = bench.gets(bench.consumer(), message, "the job after its rollback")
     bench.equal(again.queue, bench.queue, "its queue")
 
@@ -52,6 +58,7 @@ def rollback_pauses(bench: Bench) -> None:
     "settle.rollback_keeps_priority",
     "S8",
     needs=("priorities",),
+    waits=True,
     why="Client libraries reset the priority on release when none is given.",
 )
 def rollback_keeps_priority(bench: Bench) -> None:
@@ -60,7 +67,7 @@ def rollback_keeps_priority(bench: Bench) -> None:
     held = bench.gets(consumer, urgent, "the urgent job")
     bench.put(priority=100)
     bench.put(priority=1)
-    bench.settle(consumer, held, Rollback())
+    bench.roll_back(consumer, held)
     order = bench.drain(consumer)
     bench.equal(bench.labels(order), ["job-3", "job-1", "job-2"], "order after a rollback")
 
@@ -82,22 +89,27 @@ def bury_sets_aside(bench: Bench) -> None:
 @case(
     "settle.old_reservation",
     "S7",
+    waits=True,
     why="An old reservation that settles somebody else's delivery loses a job.",
 )
 def old_reservation(bench: Bench) -> None:
     message = bench.put()
     first, second = bench.consumer(), bench.consumer()
     old = bench.gets(first, message, "the job")
-    bench.settle(first, old, Rollback())
+    bench.roll_back(first, old)
     held = bench.gets(second, message, "the job after its rollback")
     bench.refused(LeaseLost, "commit with the settled reservation", lambda: first.settle(old, COMMIT))
     bench.refused(LeaseLost, "extend the settled reservation", lambda: first.extend(old))
-    bench.settle(second, held, Rollback())
+    bench.roll_back(second, held)
     bench.gets(second, message, "the job, which nobody committed")
 
 
 @case(
-    "settle.and_reserve", "S8", "S6", why="The usual path of a busy worker; it must be the sum of its parts."
+    "settle.and_reserve",
+    "S8",
+    "S6",
+    waits=True,
+    why="The usual path of a busy worker; it must be the sum of its parts.",
 )
 def settle_and_reserve(bench: Bench) -> None:
     one, two = bench.put(priority=1), bench.put(priority=2)
@@ -151,13 +163,14 @@ def buried_listed(bench: Bench) -> None:
     "S8",
     "S10",
     needs=("buried",),
+    waits=True,
     why="A kicked job gets its full number of tries, and runs.",
 )
 def kick_returns(bench: Bench) -> None:
     message = bench.put()
     consumer = bench.consumer()
     for _ in range(2):
-        bench.settle(consumer, bench.gets(consumer, message, "the job"), Rollback())
+        bench.roll_back(consumer, bench.gets(consumer, message, "the job"))
     bench.settle(consumer, bench.gets(consumer, message, "the job"), Bury("error"))
     (stored,) = bench.call("buried", lambda: bench.adapter.buried(bench.queue))
     bench.call("kick", lambda: bench.adapter.kick(bench.queue, stored.id))
