@@ -113,10 +113,8 @@ class BeanstalkConsumer(Consumer):
         return connection
 
     def _reserved_within(self, connection: Connection, seconds: int) -> BeanstalkReservation | None:
-        with self._gate:
-            if self._is_cancelled:
-                return None
-            self._waiting = connection
+        if not self._may_wait(connection):
+            return None
         started = self._clock.monotonic()
         connection.socket.set_read_timeout(seconds + self._slack)
         try:
@@ -139,6 +137,13 @@ class BeanstalkConsumer(Consumer):
             connection.close()
             return None
         return self._taken(connection, server_id, body, started)
+
+    def _may_wait(self, connection: Connection) -> bool:
+        """Note that a reserve is in flight, so that `cancel` may cut it; False after `cancel`."""
+        with self._gate:
+            if not self._is_cancelled:
+                self._waiting = connection
+            return not self._is_cancelled
 
     @staticmethod
     def _ask_for_job(connection: Connection, seconds: int) -> tuple[int, bytes]:

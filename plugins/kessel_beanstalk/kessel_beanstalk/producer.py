@@ -179,9 +179,7 @@ class Producer:
         outcomes: list[AdapterError | None],
         in_flight: deque[int],
     ) -> tuple[bytes, int, int]:
-        """Write the commands of the next messages of one queue; return them, where
-        the next batch starts, and how many they are.
-        """
+        """Write the next commands of one queue; return them, the next start, and their number."""
         commands: list[bytes] = []
         size = 0
         queue = messages[start].queue

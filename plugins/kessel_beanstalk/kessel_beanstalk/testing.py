@@ -39,7 +39,10 @@ class Beanstalkd:
         """Start it, and wait until it answers."""
         for _ in range(20):
             command = [self.binary, "-l", "127.0.0.1", "-p", str(self.port), *self.arguments]
-            self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            # What runs is the test's own choice. Nobody reads its output, so it must not fill a pipe.
+            self.process = subprocess.Popen(  # noqa: S603
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
             until = time.monotonic() + 10
             while self.process.poll() is None and time.monotonic() < until:
                 with contextlib.suppress(OSError):

@@ -14,7 +14,14 @@ from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.testing import Beanstalkd, FaultProxy, free_port
 
 from kessel_core.adapter import COMMIT, NO_PAUSE, Bury, DoctorContext, JobState, Level, Message
-from kessel_core.errors import AdapterError, AdapterUnavailable, EnqueueUnknown, LeaseLost, ProtocolError, UnknownJob
+from kessel_core.errors import (
+    AdapterError,
+    AdapterUnavailable,
+    EnqueueUnknown,
+    LeaseLost,
+    ProtocolError,
+    UnknownJob,
+)
 
 Opened = Callable[..., BeanstalkAdapter]
 SECOND = timedelta(seconds=1)
@@ -31,7 +38,9 @@ def test_f01_a_closed_port_is_unavailable(opened: Opened) -> None:
         opened(free_port())
 
 
-@pytest.mark.parametrize("banner", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"-ERR unknown command\r\n", b"\n", b"x" * 5000])
+@pytest.mark.parametrize(
+    "banner", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"-ERR unknown command\r\n", b"\n", b"x" * 5000]
+)
 def test_f26_another_protocol_is_named_with_its_address(opened: Opened, banner: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -219,7 +228,12 @@ def test_reasons_of_buried_jobs_survive_a_restart_with_binlog(opened: Opened, du
     durable.kill()
     durable.start()
     [job] = adapter.buried("q")
-    assert (job.id, job.reason, job.message, job.body) == ("job-1", "no-handler", "nobody knows 't'", message().body)
+    assert (job.id, job.reason, job.message, job.body) == (
+        "job-1",
+        "no-handler",
+        "nobody knows 't'",
+        message().body,
+    )
     assert "q" in adapter.queues() and not any(name.startswith("kessel.") for name in adapter.queues())
 
 

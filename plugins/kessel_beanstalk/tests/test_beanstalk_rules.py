@@ -163,7 +163,9 @@ def test_rule_5_an_enqueue_with_nobody_there_is_not_stored(opened: Opened, serve
         adapter.enqueue(message())
 
 
-def test_rule_5_a_draining_server_rejects_and_workers_go_on(adapter: BeanstalkAdapter, server: Beanstalkd) -> None:
+def test_rule_5_a_draining_server_rejects_and_workers_go_on(
+    adapter: BeanstalkAdapter, server: Beanstalkd
+) -> None:
     import signal
 
     adapter.enqueue(message(1))
