@@ -6,7 +6,8 @@ import random
 from collections.abc import Mapping
 
 import pytest
-from kessel_conformance import Harness
+from kessel_beanstalk.plugin import SPEC as BEANSTALK
+from kessel_conformance import Harness, ServerHarness
 from kessel_conformance.bench import move
 from kessel_conformance.world import Plan, World, random_plan
 from kessel_memory.plugin import SPEC as MEMORY
@@ -62,3 +63,32 @@ def test_same_plan_settles_the_same_jobs_in_the_same_order(seed: int) -> None:
             harness.down()
     assert found["memory"], "the plan settles nothing"
     assert found["sqlite"] == found["memory"]
+
+
+def test_same_plan_on_a_real_server_settles_the_same_jobs_in_the_same_order() -> None:
+    """Without delays and pauses, because real time decides the order where they matter."""
+    command = ["beanstalkd", "-l", "127.0.0.1", "-p", "{port}"]
+    server = ServerHarness(BEANSTALK, "beanstalk://127.0.0.1:{port}?ttr=60s", command, variable="BEANSTALKD")
+    found: dict[str, list[list[str]]] = {}
+    for name, harness in {**harnesses(), "beanstalk": server}.items():
+        harness.up()
+        try:
+            assert str(harness.capabilities.tie_break) == "enqueued"
+            found[name] = [settled_order(harness, at_once(seed), 0.0) for seed in range(5)]
+        finally:
+            harness.down()
+    assert any(found["memory"]), "the plans settle nothing"
+    assert found["sqlite"] == found["memory"]
+    assert found["beanstalk"] == found["memory"]
+
+
+def at_once(seed: int) -> Plan:
+    plan = without_looks_at_time(random_plan(random.Random(seed), rounds=15, unit=1.0))
+    for steps in plan:
+        for name, arguments in steps:
+            if name == "put":
+                arguments["delay"] = None
+            if name == "settle":
+                # A rollback may come back later on a coarse backend, so jobs end by a commit here.
+                arguments.update(pause=0.0, how="bury" if arguments["how"] == "bury" else "commit")
+    return plan

@@ -1,4 +1,4 @@
-"""The plugin: adds `kessel conformance` and `kessel new`."""
+"""The plugin: adds the command `kessel conformance`."""
 
 from __future__ import annotations
 

@@ -92,7 +92,10 @@ class AdapterConformance(SealedSuite):
         record_property("kessel_clauses", " ".join(outcome.case.clauses))
         match outcome.verdict:
             case Verdict.FAIL | Verdict.ERROR:
-                pytest.fail(f"{case_id}\n{outcome.reason}\nWhy it matters: {outcome.case.why}", pytrace=False)
+                chosen = kessel_run.settings
+                again = f"--kessel-budget {chosen.budget} --kessel-seed {chosen.seed}"
+                told = f"{case_id}\n{outcome.reason}\nWhy it matters: {outcome.case.why}\nAgain: {again}"
+                pytest.fail(told, pytrace=False)
             case Verdict.SKIP:
                 pytest.skip(outcome.reason)
             case Verdict.XFAIL:
