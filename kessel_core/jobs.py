@@ -237,7 +237,7 @@ def _walk(value: object, path: str, depth: int, above: set[int]) -> Iterator[Pro
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                yield Problem(path, f"keys must be text, got {type(key).__name__} {key!r:.40}")
+                yield Problem(path, f"keys must be text, got {_shown(key)}")
             elif not _is_utf8(key):
                 yield Problem(path, f"key {key!r:.40} has a lone surrogate")
             else:
@@ -248,6 +248,13 @@ def _walk(value: object, path: str, depth: int, above: set[int]) -> Iterator[Pro
         for index, item in enumerate(value):
             yield from _walk(item, f"{path}[{index}]", depth + 1, above)
     above.discard(id(value))
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{type(value).__name__} {value!r:.40}"
+    except Exception:  # an integer too long to be shown, or an object with a bug
+        return type(value).__name__
 
 
 def _is_utf8(text: str) -> bool:
@@ -334,7 +341,7 @@ def request_problems(request: JobRequest) -> list[Problem]:
 
 def _priority_problem(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int):
-        return f"expected a whole number, got {type(value).__name__} {value!r:.40}"
+        return f"expected a whole number, got {_shown(value)}"
     return None
 
 
