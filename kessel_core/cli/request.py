@@ -184,17 +184,21 @@ def _number(text: str) -> int:
 
 
 def time_or_span(text: str) -> datetime | timedelta:
-    """Read a span from now (`90s`, `5m`) or an ISO time; the model refuses a naive one.
+    """Read a span from now (`90s`, `5m`) or an ISO time with zone.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: It is neither, or has no zone.
     """
     from kessel_core.durations import parse_duration
 
     try:
-        return datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         pass
+    else:
+        if moment.tzinfo is None:  # the model would refuse it, with advice for programs
+            raise ValueError(f"is a naive time: give it a zone, as in {moment.isoformat()}+01:00")
+        return moment
     try:
         return parse_duration(text)
     except ValueError:
@@ -251,6 +255,7 @@ def _read_lines(source: str, name: str) -> list[JobRequest]:
     clock = SystemClock()
     requests: list[JobRequest] = []
     problems: list[Problem] = []
+    odd: dict[str, int] = {}
     for number, line in enumerate(_lines(source, name), 1):
         if not line.strip():
             continue
@@ -259,6 +264,8 @@ def _read_lines(source: str, name: str) -> list[JobRequest]:
             wish = attrs.evolve(decode(line.strip()), requested_at=None)
             prepared(wish, clock)
             requests.append(wish)
+            for key in wish.extra:
+                odd.setdefault(key, number)
         except (DecodeError, InvalidRequest) as exc:
             problems.extend(Problem(f"{name}:{number}", str(problem)) for problem in exc.problems)
     if problems:
@@ -266,7 +273,24 @@ def _read_lines(source: str, name: str) -> list[JobRequest]:
         if hidden > 0:
             problems = [*problems[:SHOWN_PROBLEMS], Problem(name, f"... and {hidden:,} more")]
         raise InvalidRequest(problems, "nothing was stored")
+    _warn_of_misspelt(odd, name)
     return requests
+
+
+def _warn_of_misspelt(odd: dict[str, int], name: str) -> None:
+    """Say which unknown keys look like misspelt fields; the wire keeps keys of others, so no error."""
+    import difflib
+
+    from kessel_core.jobs import JobRequest
+
+    fields = [field.name for field in attrs.fields(JobRequest) if field.name != "extra"]
+    for key, number in odd.items():
+        if near := difflib.get_close_matches(key, fields, 1, 0.75):
+            click.echo(
+                f"warning: {name}:{number}: {key!r} is not a field of a request, and is kept as it is; "
+                f"did you mean {near[0]!r}?",
+                err=True,
+            )
 
 
 def _lines(source: str, name: str) -> Sequence[bytes]:

@@ -137,6 +137,17 @@ def test_one_bad_line_stops_all_and_every_bad_line_is_named(kessel: Any) -> None
     assert total(kessel) == 0
 
 
+def test_key_that_looks_like_a_misspelt_field_is_warned_of(kessel: Any) -> None:
+    """Unknown keys are kept (design §4), but a misspelt priority must not pass without a word."""
+    kessel.write("jobs.jsonl", '{"type": "x", "trace": 1}\n{"type": "x", "prioritty": 1}\n')
+    done = kessel("request", "--from", "jobs.jsonl")
+    assert done.code == 0
+    assert "jobs.jsonl:2: 'prioritty' is not a field" in done.err
+    assert "did you mean 'priority'?" in done.err
+    assert "trace" not in done.err
+    assert total(kessel) == 2
+
+
 def test_very_many_bad_lines_are_counted(kessel: Any) -> None:
     kessel.write("jobs.jsonl", "nonsense\n" * 500)
     done = kessel("request", "--from", "jobs.jsonl")
