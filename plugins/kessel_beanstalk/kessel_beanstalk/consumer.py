@@ -317,9 +317,8 @@ class BeanstalkConsumer(Consumer):
         self._adapter.suspects.discard(held.server_id)
 
     def _roll_back(self, connection: Connection, held: BeanstalkReservation, pause: timedelta) -> None:
-        # Any pause becomes a second at least: a failing job would be the next one of its priority
-        # again and again. Only zero is zero: a worker that stops gives back what it never ran.
-        seconds = min(max(0, whole_seconds(pause)), MAX_NUMBER)
+        # Without a pause it would be the next one of its priority again, however often it fails.
+        seconds = min(max(1, whole_seconds(pause)), MAX_NUMBER)
         stats = connection.call(connection.client.stats_job, held.server_id)
         job = greenstalk.Job(held.server_id, held.body)
         self._adapter.suspects.add(held.server_id)

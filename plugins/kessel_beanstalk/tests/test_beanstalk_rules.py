@@ -226,7 +226,7 @@ def test_rule_8_rollback_and_bury_keep_the_priority_and_pause_a_second(
     consumer = adapter.consumer(["q"])
     held = consumer.reserve(SECOND)
     assert held is not None
-    consumer.settle(held, Rollback(timedelta(milliseconds=1)))
+    consumer.settle(held, Rollback())
     [job] = adapter.peek("q", JobState.DELAYED)
     assert job.priority == 7
     held = consumer.reserve(timedelta(seconds=3))
