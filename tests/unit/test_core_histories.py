@@ -1,0 +1,156 @@
+"""Random lives of many jobs on a virtual clock, held against what is promised: S4, S5, S9 to S11, S15."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+
+import attrs
+import kessel_memory.plugin
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kessel_core import (
+    Config,
+    Fatal,
+    JobContext,
+    JobManager,
+    JobRequest,
+    JobResult,
+    JobsConfig,
+    JsonValue,
+    Transient,
+    hookimpl,
+)
+from kessel_core.adapter import Bury, Commit, Rollback, Settlement
+from kessel_core.config import OnExpired
+from kessel_core.plugins import build_plugins
+from kessel_core.testing import VirtualClock, run_until_idle
+
+SECONDS = st.integers(0, 100).map(lambda n: timedelta(seconds=n))
+MOST = 4
+
+
+@attrs.frozen
+class Plan:
+    """One job: when it may run, and how its attempts end, one after the other; then they succeed."""
+
+    delay: timedelta | None
+    life: timedelta | None
+    endings: tuple[str, ...]
+    priority: int
+
+    @property
+    def expiration(self) -> timedelta | None:
+        return None if self.life is None else (self.delay or timedelta(0)) + self.life + timedelta(seconds=1)
+
+
+PLANS = st.builds(
+    Plan,
+    delay=st.none() | SECONDS,
+    life=st.none() | SECONDS,
+    endings=st.lists(st.sampled_from(["pass", "pass at once", "fatal", "slow"]), max_size=6).map(tuple),
+    priority=st.integers(0, 3),
+)
+
+
+class Watching:
+    def __init__(self) -> None:
+        self.settled: dict[str, list[Settlement]] = {}
+        self.finished: Counter[str] = Counter()
+
+    @hookimpl
+    def kessel_job_settled(self, result: JobResult, settlement: Settlement) -> None:
+        self.settled.setdefault(result.id, []).append(settlement)
+
+    @hookimpl
+    def kessel_job_finished(self, result: JobResult) -> None:
+        self.finished[result.id] += 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(PLANS, min_size=1, max_size=12), st.sampled_from(OnExpired))
+def test_every_job_keeps_its_times_and_comes_to_exactly_one_end(plans: list[Plan], rule: OnExpired) -> None:
+    clock, watching = VirtualClock(), Watching()
+    starts: dict[str, list[tuple[int, datetime]]] = {}
+    told: Counter[str] = Counter()
+
+    def handle(payload: JsonValue, job: JobContext) -> None:
+        starts.setdefault(job.id, []).append((job.attempt, clock.now()))
+        assert isinstance(payload, list)
+        ending = payload[job.attempt - 1] if job.attempt <= len(payload) else "success"
+        if ending == "slow":
+            clock.advance(timedelta(seconds=5))
+        elif ending == "fatal":
+            raise Fatal
+        elif ending != "success":
+            raise Transient(after=timedelta(0) if ending == "pass at once" else None)
+
+    plugins = build_plugins(extra={"memory": kessel_memory.plugin, "watching": watching}, distributions=[])
+    config = Config(jobs=JobsConfig(max_attempts=MOST, on_expired=rule))
+    with JobManager(
+        "memory://", handlers={"a": handle}, clock=clock, config=config, plugins=plugins
+    ) as manager:
+        jobs = [
+            manager.request(
+                JobRequest(
+                    type="a",
+                    payload=list(plan.endings),
+                    priority=plan.priority,
+                    delay=plan.delay,
+                    expiration=plan.expiration,
+                    callback=lambda result: told.update([result.id]),
+                )
+            )
+            for plan in plans
+        ]
+        results = run_until_idle(manager)
+        stats, buried = manager.adapter.stats("default"), manager.adapter.buried("default")
+
+    assert (stats.ready, stats.delayed, stats.reserved) == (0, 0, 0)
+    last = {result.id: result for result in results}
+    for job in jobs:
+        for _, moment in starts.get(job.id, []):
+            assert job.not_before is None or moment >= job.not_before  # S4
+            assert job.not_after is None or moment < job.not_after  # S5
+        assert [attempt for attempt, _ in starts.get(job.id, [])] == list(
+            range(1, len(starts.get(job.id, [])) + 1)
+        )
+        assert len(starts.get(job.id, [])) <= MOST  # S10
+        *before, end = watching.settled[job.id]
+        assert all(isinstance(settlement, Rollback) for settlement in before)  # S11
+        assert isinstance(end, (Commit, Bury))  # S9: one end
+        assert (told[job.id], watching.finished[job.id]) == (1, 1)  # S15
+        assert isinstance(end, Bury) == (job.id in {stored.id for stored in buried})
+        if last[job.id].reason == "expired":
+            assert isinstance(end, Bury) == (rule is OnExpired.BURY)
+        else:
+            assert isinstance(end, Commit) == last[job.id].ok
+
+
+def manager_of(handlers: Any, url: str = "memory://") -> JobManager:
+    plugins = build_plugins(extra={"memory": kessel_memory.plugin}, distributions=[])
+    return JobManager(url, handlers=handlers, clock=VirtualClock(), plugins=plugins)
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_of_the_user_ends_what_runs_in_the_main_thread() -> None:
+    with manager_of({"a": interrupt, "b": len}) as manager:
+        with pytest.raises(KeyboardInterrupt):
+            manager.process_single_job("a")
+        with pytest.raises(KeyboardInterrupt):
+            manager.process_single_job(JobRequest(type="b", payload=[], callback=interrupt))
+
+
+def test_results_are_kept_where_the_adapter_declares_it() -> None:
+    with manager_of({"a": len}, "memory://?keep_results=5") as manager:
+        job = manager.request("a", [1, 2])
+        run_until_idle(manager)
+        kept = manager.adapter.result(job.id)  # type: ignore[attr-defined]  # the memory adapter's own
+    assert json.loads(kept)["value"] == 2
