@@ -131,9 +131,31 @@ def test_every_job_keeps_its_times_and_comes_to_exactly_one_end(plans: list[Plan
             assert isinstance(end, Commit) == last[job.id].ok
 
 
-def manager_of(handlers: Any, url: str = "memory://") -> JobManager:
+def manager_of(handlers: Any, url: str = "memory://", **more: Any) -> JobManager:
     plugins = build_plugins(extra={"memory": kessel_memory.plugin}, distributions=[])
-    return JobManager(url, handlers=handlers, clock=VirtualClock(), plugins=plugins)
+    return JobManager(url, handlers=handlers, clock=VirtualClock(), plugins=plugins, **more)
+
+
+@pytest.mark.parametrize("middleware", [(), ("expiry",)])
+@pytest.mark.parametrize(("early", "runs"), [(timedelta(microseconds=1), True), (timedelta(0), False)])
+def test_s5_expiration_itself_is_too_late(middleware: tuple[str, ...], early: timedelta, runs: bool) -> None:
+    with manager_of({"a": len}, middleware=middleware) as manager:
+        assert isinstance(manager.clock, VirtualClock)
+        manager.request("a", [], expiration=timedelta(seconds=9))
+        manager.clock.advance(timedelta(seconds=9) - early)
+        assert [result.ok for result in run_until_idle(manager)] == [runs]
+
+
+def test_s15_a_second_delivery_of_a_job_tells_nobody_again() -> None:
+    told: list[JobResult] = []
+    with manager_of({"a": len}) as manager:
+        for _ in range(2):
+            manager.request(JobRequest(type="a", payload=[], id="same", callback=told.append))
+            run_until_idle(manager)
+        assert len(told) == 2  # asked for twice
+        manager.request(JobRequest(type="a", payload=[], id="same"))
+        run_until_idle(manager)
+    assert len(told) == 2
 
 
 def interrupt(*_: object) -> None:
