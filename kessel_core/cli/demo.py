@@ -352,14 +352,16 @@ def _next_commands(adapter: str) -> None:
     click.echo()
     click.echo("Next:")
     program = _typed()
-    for command, why in (
+    proposed = (
         (f"{program} buried list -a {adapter} -q {QUEUE}", "why they are buried"),
         (f"{program} stats -a {adapter}", "what the queues hold"),
         (f"{program} request addition '{{\"operands\": [1, 2]}}'", "your first job, in kessel.db"),
         (f"{program} worker", "work on it; Ctrl-C stops"),
         (f"{program} --help", "everything else"),
-    ):
-        click.echo(f"  {command:<64}  {why}")
+    )
+    width = max(len(command) for command, _ in proposed)
+    for command, why in proposed:
+        click.echo(f"  {command:<{width}}  {why}")
 
 
 def _typed() -> str:
