@@ -139,8 +139,20 @@ class JobManager:
 
             settings = self.config.plugins
             plugins = build_plugins(disabled=settings.disabled, required=settings.required)
-        registry = _registry(plugins, self._handlers, self.config.handlers)
-        plugins.middleware(self._middleware, self._middleware_options())
+        found: list[InvalidConfig] = []
+        try:
+            registry = _registry(plugins, self._handlers, self.config.handlers)
+        except InvalidConfig as exc:
+            found.append(exc)
+        try:
+            plugins.middleware(self._middleware, self._middleware_options())
+        except InvalidConfig as exc:
+            found.append(exc)
+        if len(found) == 1:
+            raise found[0]
+        if found:
+            every = [problem for exc in found for problem in exc.problems]
+            raise InvalidConfig(every, "invalid handlers and middleware")
         if isinstance(self._given, QueueAdapter):
             adapter = self._given
         else:

@@ -106,6 +106,12 @@ def test_connecting_and_closing_are_idempotent(opened: Open) -> None:
         _ = manager.adapter
 
 
+def test_wrong_handlers_and_wrong_middleware_are_one_error(opened: Open) -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        opened(handlers={"a": "no_such_module:f"}, middleware=["loging"])
+    assert [p.path for p in caught.value.problems] == ["handler for 'a'", "middleware 'loging'"]
+
+
 def test_a_given_adapter_is_closed_by_its_owner(opened: Open) -> None:
     shelf = Shelf()
     opened(shelf).close()
