@@ -22,6 +22,7 @@ PAGES = [
         "purge-a-queue",
         "request-jobs",
         "run-workers",
+        "start-a-plugin",
         "watch-queues",
     )
 ]

@@ -1,4 +1,4 @@
-"""The plugin: adds the command `kessel conformance`."""
+"""The plugin: adds the commands `kessel conformance` and `kessel new`."""
 
 from __future__ import annotations
 
@@ -16,5 +16,7 @@ __all__ = ["kessel_cli"]
 def kessel_cli(group: click.Group) -> None:
     """Add the commands for plugin authors."""
     from kessel_conformance.command import conformance
+    from kessel_conformance.scaffold import new
 
     group.add_command(conformance)
+    group.add_command(new)

@@ -1,0 +1,125 @@
+"""`kessel new KIND NAME`: writes a complete distribution for a plugin, ready to be tested.
+
+The files are templates in the folder beside this module; everything is rendered and checked
+before the first file is written.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Final
+
+import click
+
+__all__ = ["KINDS", "new", "rendered", "write"]
+
+#: What can be made -> the summary of its distribution.
+KINDS: Final[Mapping[str, str]] = {
+    "adapter": "The queue adapter {name} for kessel",
+    "handlers": "The handlers {name} for kessel",
+    "middleware": "The middleware {name} for kessel",
+}
+
+# Narrower than what an index accepts: one spelling that fits the distribution, the package (with
+# `_`), the URL scheme, the job type and the entry point.
+_NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_LONGEST: Final = 50
+#: Names that kessel's own distributions use; a second plugin of that name could not be active.
+_TAKEN: Final[Mapping[str, frozenset[str]]] = {
+    "adapter": frozenset({"beanstalk", "conformance", "memory", "sqlite"}),
+    "handlers": frozenset({"example"}),
+    "middleware": frozenset({"expiry", "logging", "retry"}),
+}
+
+
+def rendered(kind: str, name: str) -> dict[str, str]:
+    """Return the files of a new distribution: path in it -> text.
+
+    Raises:
+        ValueError: `name` cannot be part of the names that are made from it, or is taken.
+    """
+    if _NAME.fullmatch(name) is None or len(name) > _LONGEST:
+        raise ValueError(
+            f"{name[:60]!r} must be lower-case letters and digits, words joined by '-', "
+            f"starting with a letter, at most {_LONGEST} characters"
+        )
+    if name in _TAKEN[kind]:
+        raise ValueError(f"{name!r} is the name of something that comes with kessel")
+    distribution = f"kessel-{kind}-{name}"
+    package = distribution.replace("-", "_")
+    values = {
+        "name": name,
+        "distribution": distribution,
+        "package": package,
+        "plugin": name if kind == "adapter" else f"{kind}-{name}",
+        "summary": KINDS[kind].format(name=name),
+        "title": "".join(word.capitalize() for word in name.split("-")),
+    }
+    sources = {
+        ".github/workflows/test.yml": "test.yml",
+        ".gitignore": "gitignore",
+        "CHANGELOG.md": "CHANGELOG.md",
+        "README.md": f"{kind}_README.md",
+        "pyproject.toml": "pyproject.toml",
+        f"{package}/__init__.py": "init.py",
+        f"{package}/{kind}.py": f"{kind}_{kind}.py",
+        f"{package}/plugin.py": f"{kind}_plugin.py",
+        f"tests/test_{package}.py": f"{kind}_test.py",
+    }
+    templates = files("kessel_conformance").joinpath("templates")
+    texts = {
+        path: Template(templates.joinpath(f"{source}.tmpl").read_text(encoding="utf-8")).substitute(values)
+        for path, source in sources.items()
+    }
+    return texts | {f"{package}/py.typed": ""}
+
+
+def write(texts: Mapping[str, str], target: Path) -> None:
+    """Write the files below `target`, which must be empty or not there yet.
+
+    Raises:
+        ValueError: `target` is a file, or holds something; then nothing is written.
+        OSError: The files cannot be written.
+    """
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"{target} is not a directory")
+    if target.is_dir() and any(target.iterdir()):
+        raise ValueError(f"{target} is not empty")
+    for path, text in texts.items():
+        file = target / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8", newline="\n")
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(tuple(KINDS)))
+@click.argument("name")
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Directory of the distribution, empty or new; default: kessel-KIND-NAME.",
+)
+def new(kind: str, name: str, into: Path | None) -> None:
+    """Write a complete distribution for a plugin of your own.
+
+    Package, entry point, tests, CI: it works and passes as it is; replace its inside by your own.
+    """
+    try:
+        texts = rendered(kind, name)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="NAME") from exc
+    target = Path(f"kessel-{kind}-{name}") if into is None else into
+    try:
+        write(texts, target)
+    except (ValueError, OSError) as exc:
+        raise click.BadParameter(str(exc), param_hint="--into") from exc
+    click.echo(f"{target}: {len(texts)} files")
+    click.echo(
+        f"next: cd {shlex.quote(str(target))} && python -m pip install -e '.[test]' && python -m pytest"
+    )
