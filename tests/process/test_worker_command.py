@@ -193,6 +193,8 @@ def test_demo_can_be_interrupted_and_finished_later(place: Place) -> None:
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        # What a shell starts in the background ignores SIGINT, and its children with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as demo:
         try:
             assert demo.stderr is not None
