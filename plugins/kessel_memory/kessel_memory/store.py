@@ -296,6 +296,7 @@ class Store:
         except LeaseLost:
             return
         del job.queue.reserved[reservation]
+        self.catch_up()  # as in a rollback
         self._make_ready(job)
 
     def _held(self, reservation: Reservation) -> Job:
@@ -320,6 +321,7 @@ class Store:
 
     def _roll_back(self, job: Job, settlement: Rollback) -> None:
         if settlement.pause <= timedelta(0):
+            self.catch_up()  # what time made ready before this has its place before it (S6)
             self._make_ready(job)
             return
         try:
