@@ -68,6 +68,10 @@ class Job:
     reason: str | None = None
 
 
+#: Seconds that a datetime can tell apart; sums of floats are not exact below it.
+RESOLUTION: Final = 1e-6
+
+
 class Model:
     """All jobs of one queue.
 
@@ -78,7 +82,7 @@ class Model:
 
     def __init__(self, declared: Capabilities, noise: float) -> None:
         self.declared = declared
-        self.noise = noise
+        self.noise = max(noise, RESOLUTION)
         self.grain = declared.delay_granularity.total_seconds() if declared.delay_granularity else 0.0
         self.lease = declared.lease.total_seconds() if declared.lease else None
         self.jobs: list[Job] = []
@@ -186,7 +190,7 @@ class Model:
         return job
 
     def _may_be_delivered(self, job: Job, at: Span) -> None:
-        early = job.ready.lo - at.hi
+        early = job.ready.lo - at.hi - RESOLUTION
         match job.place:
             case Place.GONE:
                 raise Broken("S8", f"{job.label} was delivered after it was settled for good")
@@ -264,11 +268,11 @@ class Model:
             case Place.BURIED:
                 return ("buried",)
             case Place.RESERVED:
-                if job.ready.lo > at.hi:
+                if job.ready.lo - RESOLUTION > at.hi:
                     return ("reserved",)
                 return ("ready",) if job.ready.hi <= at.lo else ("reserved", "ready")
             case Place.WAITING:
-                if job.ready.lo > at.hi:
+                if job.ready.lo - RESOLUTION > at.hi:
                     return ("delayed",) if job.holder is None else ("reserved",)
                 if job.ready.hi <= at.lo:
                     return ("ready",)

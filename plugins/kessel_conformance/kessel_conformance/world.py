@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, NoReturn, TypeVar
 
 import attrs
@@ -69,6 +69,7 @@ class World:
     ) -> None:
         self.adapter = adapter
         self.clock = clock
+        self._start = clock.now()
         self.queue = queue
         self.declared = declared
         self.history = History(clock)
@@ -85,7 +86,11 @@ class World:
         raise Violation(clause, why, self.history.text()) from cause
 
     def _now(self) -> float:
-        return self.clock.now().timestamp()
+        return self._seconds(self.clock.now())
+
+    def _seconds(self, time: datetime) -> float:
+        # Since the start, because floats of seconds since 1970 cannot tell microseconds apart.
+        return (time - self._start).total_seconds()
 
     def _timed(self, call: Callable[[], T]) -> tuple[T, Span]:
         before = self._now()
@@ -131,7 +136,7 @@ class World:
         told = f"enqueue {label}, priority {priority}" + (f", delay {delay:g} s" if delay is not None else "")
         _, at = self._timed(lambda: self.adapter.enqueue(message))
         self.history.add(told)
-        self.model.enqueued(message, label, None if due is None else due.timestamp(), at)
+        self.model.enqueued(message, label, None if due is None else self._seconds(due), at)
 
     def reserve(self, slot: int = 0) -> None:
         """Reserve, if the slot holds nothing."""
