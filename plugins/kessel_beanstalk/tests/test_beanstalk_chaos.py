@@ -25,6 +25,7 @@ from kessel_core.manager import JobManager
 
 _WORKER = """
 import os, signal, sys, time
+from kessel_core.errors import AdapterError
 from kessel_core.handlers import handler
 from kessel_core.manager import JobManager
 
@@ -34,7 +35,15 @@ log = os.open(sys.argv[2], os.O_CREAT | os.O_APPEND | os.O_WRONLY)
 def chaos(payload, job):
     os.write(log, f"{job.id} {time.time()}\\n".encode())
 
-with JobManager(f"beanstalk://127.0.0.1:{sys.argv[1]}?ttr=5s&timeout=2s", handlers=[chaos]) as manager:
+manager = JobManager(f"beanstalk://127.0.0.1:{sys.argv[1]}?ttr=5s&timeout=2s", handlers=[chaos])
+while True:
+    try:
+        manager.connect()
+    except AdapterError:  # started in the middle of an outage; a supervisor would start it again
+        time.sleep(0.1)
+    else:
+        break
+with manager:
     worker = manager.worker(slots=4, queues=["q"])
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     worker.run()
