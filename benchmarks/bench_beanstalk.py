@@ -1,9 +1,10 @@
 """kessel over beanstalkd beside bare greenstalk, on two cores and sharing one.
 
-Usage: python benchmarks/bench_beanstalk.py [--jobs N] [--rounds N]
+Usage: python benchmarks/bench_beanstalk.py [--jobs N] [--rounds N] [--seconds N]
 
 A real beanstalkd on loopback. Client and server are pinned, because where they run decides the cost
-of a round trip. Rounds take turns (bare, kessel, bare, ...); figures are medians, in jobs a second.
+of a round trip. Rounds take turns (bare, kessel, bare, ...); figures are medians: jobs a second, the
+latency from a request to the start of its handler, and what a worker of many idle slots costs.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ import argparse
 import logging
 import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import greenstalk
+from bench_core import observed
 from kessel_beanstalk.testing import Beanstalkd
 
 from kessel_core.adapter import COMMIT
@@ -80,11 +85,96 @@ def measured(server: Beanstalkd, jobs: int, rounds: int) -> dict[str, tuple[floa
     }
 
 
+#: The waiting sides: each writes a line with the time at which a job has come.
+_BARE_WAITER = """
+import os, sys, time, greenstalk
+client = greenstalk.Client(("127.0.0.1", int(sys.argv[1])), encoding=None, watch=["bare"])
+os.write(1, b"ready\\n")
+while True:
+    job = client.reserve()
+    os.write(1, b"%.9f\\n" % time.perf_counter())
+    client.delete(job)
+"""
+_WORKER = """
+import os, sys, time
+from kessel_core.manager import JobManager
+def noop(payload):
+    os.write(1, b"%.9f\\n" % time.perf_counter())
+with JobManager(f"beanstalk://127.0.0.1:{sys.argv[1]}", handlers={"noop": noop}) as manager:
+    os.write(1, b"ready\\n")
+    manager.worker(slots=1, queues=["default"]).run()
+"""
+
+
+class Waiter:
+    """A process that waits for jobs, on the cores of this one; its clock is the system's, as ours is."""
+
+    def __init__(self, script: str, port: int) -> None:
+        self.process = subprocess.Popen([sys.executable, "-c", script, str(port)], stdout=subprocess.PIPE)
+        self._line()
+
+    def _line(self) -> bytes:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit("the waiting side has ended")
+        return line
+
+    def latencies(self, request: Callable[[], object], jobs: int) -> list[float]:
+        """Return the milliseconds from each call of `request` to the start of the job."""
+        found = []
+        for _ in range(jobs):
+            time.sleep(0.001)  # so that the other side waits again, as an idle worker does
+            begin = time.perf_counter()
+            request()
+            found.append((float(self._line()) - begin) * 1e3)
+        return found
+
+    def end(self) -> None:
+        """Stop it."""
+        self.process.terminate()
+        self.process.communicate()
+
+
+def latency(port: int, jobs: int, rounds: int) -> dict[str, tuple[float, float]]:
+    """Return p50 and p99 in milliseconds by name; both sides idle before each job."""
+    found: dict[str, list[list[float]]] = {"bare put to reserve": [], "request to handler": []}
+    with (
+        greenstalk.Client(("127.0.0.1", port), encoding=None, use="bare") as bare,
+        JobManager(f"beanstalk://127.0.0.1:{port}") as manager,
+    ):
+        sides: list[tuple[Waiter, Callable[[], object], list[list[float]]]] = [
+            (Waiter(_BARE_WAITER, port), lambda: bare.put(b"{}"), found["bare put to reserve"]),
+            (Waiter(_WORKER, port), lambda: manager.request("noop"), found["request to handler"]),
+        ]
+        for number in range(rounds + 1):
+            for waiter, request, rounds_of in sides:
+                one = waiter.latencies(request, jobs)
+                if number:  # the first round warms up
+                    rounds_of.append(one)
+        for waiter, _, _ in sides:
+            waiter.end()
+
+    def at(percent: int, rounds_of: list[list[float]]) -> float:
+        return statistics.median(statistics.quantiles(one, n=100)[percent - 1] for one in rounds_of)
+
+    return {name: (at(50, rounds_of), at(99, rounds_of)) for name, rounds_of in found.items()}
+
+
+def idle(port: int, slots: int, seconds: float) -> tuple[float, float]:
+    """Return megabytes and percentage of a core of a worker process whose slots all wait."""
+    kessel = str(Path(sys.executable).with_name("kessel"))
+    url = f"beanstalk://127.0.0.1:{port}"
+    command = [kessel, "worker", "--adapter", url, "--slots", str(slots), "--log-level", "warning"]
+    return observed(command, seconds)
+
+
 def main() -> None:
     """Measure both placements and print a table each."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--jobs", type=int, default=3000)
     arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--seconds", type=float, default=40, help="how long to watch the idle worker")
     options = arguments.parse_args()
     logging.disable(logging.INFO)
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
@@ -99,12 +189,26 @@ def main() -> None:
                 os.sched_setaffinity(server.process.pid, server_core)
                 os.sched_setaffinity(0, cores[:1])
             figures = measured(server, options.jobs, options.rounds)
+            delays = latency(server.port, max(200, options.jobs // 5), options.rounds)
         finally:
             server.kill()
         print(f"\n{placement}: jobs/s, ratio to bare, own us a job")
         for name, (rate, cpu) in figures.items():
             floor = figures["bare reserve+delete" if "drain" in name else "bare put"][0]
             print(f"  {name:24} {rate:10,.0f}  {rate / floor:5.2f}x  {cpu:6.1f}")
+        least = delays["bare put to reserve"]
+        print(f"{placement}: latency in ms and ratio to bare, p50 and p99 (targets 2x, 3x)")
+        for name, (p50, p99) in delays.items():
+            print(f"  {name:24} {p50:6.3f} {p50 / least[0]:5.2f}x   {p99:6.3f} {p99 / least[1]:5.2f}x")
+    if cores:
+        os.sched_setaffinity(0, cores)
+    server = Beanstalkd()
+    server.start()
+    try:
+        size, share = idle(server.port, 200, options.seconds)
+    finally:
+        server.kill()
+    print(f"\n200 idle slots: {size:.1f} MB (target 80), {share:.2f} % of a core (target 1 %)")
 
 
 if __name__ == "__main__":
