@@ -24,6 +24,7 @@ __all__ = ["SUITE_VERSION", "Case", "Level", "case", "cases", "known_version", "
 
 #: Version of the catalogue; a case says since which one it counts.
 SUITE_VERSION: Final = "1.0"
+_FIRST_VERSION: Final = "1.0"
 
 _MODULES: Final = (
     "delivery",
@@ -134,11 +135,12 @@ def known_version(text: str) -> tuple[int, ...]:
     """Read a suite version.
 
     Raises:
-        ValueError: It is none, or newer than this suite.
+        ValueError: It is none, or this suite does not know it.
     """
     if re.fullmatch(r"\d+\.\d+", text) is None:
         raise ValueError(f"expected a suite version such as {SUITE_VERSION}, got {text!r}")
-    if ordered(text) > ordered(SUITE_VERSION):
+    # An older one than the first would leave nothing that counts.
+    if not ordered(_FIRST_VERSION) <= ordered(text) <= ordered(SUITE_VERSION):
         raise ValueError(f"this is suite {SUITE_VERSION}, it does not know {text}")
     return ordered(text)
 

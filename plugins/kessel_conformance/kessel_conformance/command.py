@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Callable
+from typing import TypeVar
 
 import click
 
 __all__ = ["conformance"]
+
+T = TypeVar("T")
 
 
 @click.command()
 @click.argument("url")
 @click.option(
     "--report",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the report as JSON, with .md and badge beside it.",
+    metavar="FILE.json",
+    help="Write the report as JSON, with .md and .badge.json beside it.",
 )
 @click.option("--budget", type=click.Choice(("quick", "ci", "thorough")), default="quick", show_default=True)
 @click.option("--suite", metavar="VERSION", help="Suite version that counts; newer cases are advisory.")
@@ -25,7 +28,7 @@ __all__ = ["conformance"]
 def conformance(
     context: click.Context,
     url: str,
-    report: Path | None,
+    report: str | None,
     budget: str,
     suite: str | None,
     seed: int,
@@ -39,14 +42,12 @@ def conformance(
     from kessel_conformance import report as reports
     from kessel_conformance.catalogue import known_version
     from kessel_conformance.harness import Harness
+    from kessel_conformance.page import summary
     from kessel_conformance.runner import Outcome, Settings, Verdict, run_suite
     from kessel_core.errors import AdapterError, ConfigError
 
-    if suite is not None:
-        try:
-            known_version(suite)
-        except ValueError as exc:
-            raise click.BadParameter(str(exc), param_hint="--suite") from exc
+    path = _checked("--report", report, reports.checked_path)
+    _checked("--suite", suite, known_version)
 
     def told(outcome: Outcome) -> None:
         if as_json:
@@ -55,23 +56,33 @@ def conformance(
             outcome.verdict, "red" if not outcome.ok else "yellow"
         )
         line = click.style(f"{outcome.verdict:>16}", fg=colour) + f"  {outcome.case.id}"
-        click.echo(f"{line}  ({outcome.reason})" if outcome.verdict is Verdict.SKIP else line)
-        if not outcome.ok:
-            click.echo(outcome.reason)
+        aside = outcome.verdict in (Verdict.SKIP, Verdict.XFAIL, Verdict.DISABLED)
+        click.echo(f"{line}  ({outcome.reason})" if aside else line)
+        if not aside and outcome.told:
+            click.echo(outcome.told)
 
     try:
         run = run_suite(Harness(url=url), Settings(budget=budget, suite=suite, seed=seed), told=told)
     except (ConfigError, AdapterError) as exc:
-        click.echo(str(exc), err=True)
+        click.echo(f"error: {exc}", err=True)
         context.exit(2)
     found = reports.report(run)
-    if report is not None:
-        reports.write_reports([run], report)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        totals = ", ".join(f"{number} {status}" for status, number in found["totals"].items() if number)
-        click.echo(
-            f"{found['adapter']}: {totals}; suite {found['suite']}, seed {seed}, {found['seconds']:.1f} s"
-        )
+        ran = f"suite {found['suite']}, seed {seed}, {found['seconds']:.1f} s"
+        click.echo(f"{found['adapter']}: {summary(found)}; {ran}")
+    if path is not None:
+        try:
+            reports.write_reports([found], path)
+        except OSError as exc:
+            click.echo(f"error: the report cannot be written: {exc}", err=True)
+            context.exit(1)
     context.exit(0 if found["passed"] else 1)
+
+
+def _checked(option: str, text: str | None, check: Callable[[str], T]) -> T | None:
+    try:
+        return None if text is None else check(text)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint=option) from exc

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from kessel_conformance.stepclock import StepClock
 from kessel_core.adapter import AdapterContext, AdapterSpec, Capabilities, QueueAdapter, redacted
 from kessel_core.clock import Clock, SystemClock
+from kessel_core.errors import InvalidConfig, Problem
 
 __all__ = ["Harness", "ServerMissing", "filled"]
+
+_BRACES: Final = re.compile(r"\{\w+\}")
 
 
 class ServerMissing(Exception):
@@ -108,6 +112,10 @@ class Harness:
         values = {**self.values, "namespace": namespace, "tmp": self.folder}
         url = filled(address, values) if address is not None else None
         options = {key: filled(value, values) for key, value in self.options.items()}
+        unknown = sorted(set(_BRACES.findall(url or "")))
+        if unknown:
+            known = ", ".join("{" + name + "}" for name in sorted(values))
+            raise InvalidConfig([Problem("adapter", f"{', '.join(unknown)} is not known; known: {known}")])
         context = AdapterContext(clock=clock)
         if self.spec is None:
             from kessel_core.plugins import build_plugins

@@ -25,8 +25,17 @@ class Violation(AssertionError):
         self.clause = clause
         self.why = why
         self.history = history
-        told = f"\nWhat happened, in seconds since the start:\n{history}" if history else ""
-        super().__init__(f"{clause}: {why}{told}")
+        super().__init__("\n".join(filter(None, (self.reason, self.example))))
+
+    @property
+    def reason(self) -> str:
+        """Clause and why, in one line."""
+        return f"{self.clause}: {self.why}"
+
+    @property
+    def example(self) -> str:
+        """The history under a heading; empty if there is none."""
+        return f"What happened, in seconds since the start:\n{self.history}" if self.history else ""
 
 
 def shown(value: object) -> str:

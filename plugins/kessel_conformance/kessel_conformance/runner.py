@@ -17,7 +17,7 @@ from kessel_conformance.catalogue import Case, cases, known_version, missing_nee
 from kessel_conformance.harness import Harness, ServerMissing
 from kessel_conformance.history import Violation
 
-__all__ = ["BUDGETS", "Budget", "Outcome", "Run", "Settings", "Verdict", "run_case", "run_suite"]
+__all__ = ["BUDGETS", "FAILING", "Budget", "Outcome", "Run", "Settings", "Verdict", "run_case", "run_suite"]
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +69,12 @@ class Verdict(StrEnum):
     ERROR = "error"
     #: Failed, but is newer than the pinned suite.
     ADVISORY = "advisory"
+    #: Left out by the harness, with a reason.
+    DISABLED = "disabled"
+
+
+#: What keeps a run from passing.
+FAILING: Final = frozenset({Verdict.FAIL, Verdict.ERROR})
 
 
 @attrs.frozen(kw_only=True)
@@ -78,12 +84,19 @@ class Outcome:
     case: Case
     verdict: Verdict
     reason: str = ""
+    #: The calls that showed a failure, with their times.
+    example: str = ""
     seconds: float = 0.0
 
     @property
     def ok(self) -> bool:
         """Whether it lets the run pass."""
-        return self.verdict not in (Verdict.FAIL, Verdict.ERROR)
+        return self.verdict not in FAILING
+
+    @property
+    def told(self) -> str:
+        """The reason with the example, for people."""
+        return "\n".join(filter(None, (self.reason, self.example)))
 
 
 def run_case(harness: Harness, wanted: Case, settings: Settings) -> Outcome:
@@ -92,34 +105,39 @@ def run_case(harness: Harness, wanted: Case, settings: Settings) -> Outcome:
     why_not = missing_need(
         wanted, harness.capabilities, virtual=harness.virtual, can_restart=harness.can_restart
     )
-    if wanted.id in harness.disabled:
-        why_not = f"disabled: {harness.disabled[wanted.id]}"
+    expected = harness.expected_failures.get(wanted.id)
+    if why_not is not None and expected is not None:
+        why_not = f"does not apply ({why_not}), so take it off the expected failures ({expected})"
+        return Outcome(case=wanted, verdict=Verdict.FAIL, reason=why_not)
     if why_not is not None:
         return Outcome(case=wanted, verdict=Verdict.SKIP, reason=why_not)
-    verdict, reason = Verdict.PASS, ""
+    if wanted.id in harness.disabled:
+        return Outcome(case=wanted, verdict=Verdict.DISABLED, reason=harness.disabled[wanted.id])
+    verdict, reason, example = Verdict.PASS, "", ""
     try:
         with Bench(harness, wanted.clauses, settings.seed) as bench:
             bench.settings = settings
             wanted.run(bench)
     except Violation as exc:
-        verdict, reason = Verdict.FAIL, str(exc)
+        verdict, reason, example = Verdict.FAIL, exc.reason, exc.example
     except ServerMissing as exc:
         verdict, reason = Verdict.ERROR, str(exc)
-    except Exception:
-        verdict, reason = Verdict.FAIL, traceback.format_exc()
-    expected = harness.expected_failures.get(wanted.id)
+    except Exception as exc:
+        # No clause was checked: the adapter raised what it may not, or the harness is wrong.
+        verdict, reason, example = Verdict.FAIL, f"{type(exc).__name__}: {exc}", traceback.format_exc()
     if expected is not None:
         if verdict is Verdict.PASS:
             verdict, reason = Verdict.FAIL, f"passes now, so take it off the expected failures ({expected})"
         elif verdict is Verdict.FAIL:
-            verdict, reason = Verdict.XFAIL, expected
+            verdict, reason, example = Verdict.XFAIL, expected, f"{reason}\n{example}".rstrip()
     elif (
         verdict is Verdict.FAIL
         and settings.suite is not None
         and known_version(settings.suite) < ordered(wanted.since)
     ):
         verdict = Verdict.ADVISORY
-    return Outcome(case=wanted, verdict=verdict, reason=reason, seconds=time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return Outcome(case=wanted, verdict=verdict, reason=reason, example=example, seconds=seconds)
 
 
 def check_expected_failures(expected: Mapping[str, str]) -> None:

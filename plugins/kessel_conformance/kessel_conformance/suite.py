@@ -94,10 +94,12 @@ class AdapterConformance(SealedSuite):
             case Verdict.FAIL | Verdict.ERROR:
                 chosen = kessel_run.settings
                 again = f"--kessel-budget {chosen.budget} --kessel-seed {chosen.seed}"
-                told = f"{case_id}\n{outcome.reason}\nWhy it matters: {outcome.case.why}\nAgain: {again}"
+                told = f"{case_id}\n{outcome.told}\nWhy it matters: {outcome.case.why}\nAgain: {again}"
                 pytest.fail(told, pytrace=False)
             case Verdict.SKIP:
                 pytest.skip(outcome.reason)
+            case Verdict.DISABLED:
+                pytest.skip(f"disabled: {outcome.reason}")
             case Verdict.XFAIL:
                 pytest.xfail(outcome.reason)
             case Verdict.ADVISORY:
