@@ -55,9 +55,7 @@ class BeanstalkAdapter(QueueAdapter):
         self.server.connect().close()
         self.server.on_restart = self._forget
         facts = self.server.facts
-        limit = facts.max_job_size - 2  # the largest that survives a restart
-        if options.max_body_bytes is not None:
-            limit = min(limit, options.max_body_bytes)
+        limit = self.largest_body
         if not facts.binlog:
             durability = Durability.NONE
         elif options.fsync_each:
@@ -111,6 +109,17 @@ class BeanstalkAdapter(QueueAdapter):
     def known_id(self, server_id: int, body: bytes) -> str | None:
         """Return the own id of a job that this process put lately, for bodies that carry none."""
         return next((own for own, number in list(self._known.items()) if number == server_id), None)
+
+    def newest(self, most_ids: int) -> list[StoredJob]:
+        """Return the jobs of all queues among so many ids given last, for the doctor."""
+        return self._operations.newest(most_ids)
+
+    @property
+    def largest_body(self) -> int:
+        """The largest body that is put and survives a restart, by what the server said last."""
+        limit = self.server.facts.max_job_size - 2
+        most = self.options.max_body_bytes
+        return limit if most is None else min(limit, most)
 
     # the contract
 

@@ -1,18 +1,40 @@
-"""`kessel doctor` for beanstalkd: what is wrong with the server, and what to do."""
+"""`kessel doctor` for beanstalkd: what is wrong with the server, and what to do.
+
+One look at the newest jobs serves all checks of jobs: their types, their sizes and their clocks.
+"""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from kessel_core.adapter import DoctorContext, Finding, JobState, Level
-from kessel_core.errors import AdapterError, KesselError
+import attrs
+
+from kessel_beanstalk.connection import ServerFacts
+from kessel_core.adapter import DoctorContext, Finding, JobState, Level, StoredJob
+from kessel_core.errors import AdapterError, DecodeError, KesselError
+from kessel_core.jobs import JobRequest
+from kessel_core.wire import decode
 
 if TYPE_CHECKING:
     from kessel_beanstalk.adapter import BeanstalkAdapter
 
-__all__ = ["examine"]
+__all__ = ["clock_findings", "examine"]
+
+#: So many of the last ids are looked at: a second's work, however full the server is.
+_MOST_IDS: Final = 20_000
+#: Clocks that differ by less are no news; ages are told in whole seconds.
+_SAME_CLOCK: Final = timedelta(seconds=5)
+_SHORT_TTR: Final = timedelta(seconds=5)
+
+
+@attrs.frozen
+class _Seen:
+    """A job that was looked at, and its request if the body is one."""
+
+    job: StoredJob
+    request: JobRequest | None
 
 
 def examine(adapter: BeanstalkAdapter, context: DoctorContext) -> list[Finding]:
@@ -22,93 +44,154 @@ def examine(adapter: BeanstalkAdapter, context: DoctorContext) -> list[Finding]:
     except KesselError as exc:
         return [Finding(Level.ERROR, "reachable", str(exc), "check host and port, and that beanstalkd runs")]
     facts = adapter.server.facts
-    findings = [Finding(Level.OK, "reachable", f"{adapter.server.address}, beanstalkd {facts.version}")]
-    if facts.binlog:
-        findings.append(Finding(Level.OK, "binlog", "on"))
-    else:
-        findings.append(
-            Finding(
-                Level.WARNING, "binlog", "off: a restart loses every job", "start beanstalkd with -b DIR -f 0"
-            )
-        )
-    if facts.draining:
-        findings.append(
-            Finding(
-                Level.ERROR,
-                "draining",
-                "the server takes no new jobs",
-                "restart beanstalkd; there is no other way back",
-            )
-        )
-    ttr, grace = adapter.options.ttr, context.grace
-    if ttr < timedelta(seconds=5):
-        findings.append(
-            Finding(Level.WARNING, "ttr", f"{ttr} leaves little time to touch", "use 5 s or more")
-        )
-    elif ttr < grace:
-        findings.append(
-            Finding(
-                Level.WARNING,
-                "ttr",
-                f"{ttr} is shorter than the grace of {grace}",
-                "use a ttr above the grace",
-            )
-        )
-    else:
-        findings.append(Finding(Level.OK, "ttr", f"{ttr}, grace {grace}"))
-    largest = 0
-    for queue in context.queues:
-        try:
-            largest = max(largest, _queue(adapter, context, queue, findings))
-        except AdapterError as exc:
-            findings.append(Finding(Level.ERROR, f"queue {queue}", str(exc)))
-    limit = facts.max_job_size - 2
-    if largest * 10 > limit * 8:
-        findings.append(
-            Finding(
-                Level.WARNING,
-                "job size",
-                f"a job of {largest} bytes, limit {limit}",
-                "start beanstalkd with a larger -z",
-            )
-        )
-    else:
-        findings.append(Finding(Level.OK, "job size", f"limit {limit} bytes, largest seen {largest}"))
+    findings = [
+        Finding(Level.OK, "reachable", f"{adapter.server.address}, beanstalkd {facts.version}"),
+        *_server(facts),
+        _ttr(adapter.options.ttr, context.grace),
+    ]
+    try:
+        seen = [_Seen(job, _request(job.body)) for job in adapter.newest(_MOST_IDS)]
+        for queue in context.queues:
+            findings.append(_queue(adapter, queue))
+            findings += _types(queue, context.types, seen)
+        findings += _elsewhere(context.queues, seen)
+        findings.append(_sizes(adapter.largest_body, seen))
+        findings += clock_findings([(one.job, one.request) for one in seen if one.request is not None])
+    except AdapterError as exc:
+        findings.append(Finding(Level.ERROR, "jobs", str(exc), "look at the server's log"))
     return findings
 
 
-def _queue(adapter: BeanstalkAdapter, context: DoctorContext, queue: str, findings: list[Finding]) -> int:
+def _request(body: bytes) -> JobRequest | None:
+    try:
+        return decode(body)
+    except DecodeError:
+        return None
+
+
+def _server(facts: ServerFacts) -> Iterator[Finding]:
+    if facts.binlog:
+        yield Finding(Level.OK, "binlog", "on")
+    else:
+        yield Finding(
+            Level.WARNING, "binlog", "off: a restart loses every job", "start beanstalkd with -b DIR -f 0"
+        )
+    if facts.draining:
+        yield Finding(
+            Level.ERROR,
+            "draining",
+            "the server takes no new jobs",
+            "restart beanstalkd; there is no other way back",
+        )
+
+
+def _ttr(ttr: timedelta, grace: timedelta) -> Finding:
+    if ttr < _SHORT_TTR:
+        return Finding(Level.WARNING, "ttr", f"{ttr} leaves little time to touch", "use 5 s or more")
+    if ttr < grace:
+        return Finding(
+            Level.WARNING, "ttr", f"{ttr} is shorter than the grace of {grace}", "use a ttr above the grace"
+        )
+    return Finding(Level.OK, "ttr", f"{ttr}, grace {grace}")
+
+
+def _queue(adapter: BeanstalkAdapter, queue: str) -> Finding:
     stats = adapter.stats(queue)
     detail = f"{stats.ready} ready, {stats.delayed} delayed, {stats.reserved} reserved, {stats.buried} buried"
-    level, advice = Level.OK, ""
-    if stats.buried:
-        level, advice = Level.WARNING, f"kessel buried list {queue}; buried jobs keep binlog files alive"
-    findings.append(Finding(level, f"queue {queue}", detail, advice))
-    largest = 0
-    states = [
-        state for state, count in ((JobState.READY, stats.ready), (JobState.BURIED, stats.buried)) if count
-    ]
-    for state in states:
-        for job in adapter.peek(queue, state, 20):
-            largest = max(largest, len(job.body))
-            if state is JobState.READY and context.types:
-                _type_known(context, queue, job.body, findings)
-    return largest
+    if not stats.buried:
+        return Finding(Level.OK, f"queue {queue}", detail)
+    advice = f"kessel buried list --queue {queue}; buried jobs keep binlog files alive"
+    return Finding(Level.WARNING, f"queue {queue}", detail, advice)
 
 
-def _type_known(context: DoctorContext, queue: str, body: bytes, findings: list[Finding]) -> None:
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError):
-        fields = None
-    kind = fields.get("type") if isinstance(fields, dict) else None
-    if not isinstance(kind, str) or kind.strip() not in context.types:
-        shown = "a body that is no request" if kind is None else f"type {kind!r:.60}"
-        finding = Finding(
+def _types(queue: str, known: frozenset[str], seen: Sequence[_Seen]) -> Iterator[Finding]:
+    waiting = [one for one in seen if one.job.queue == queue and one.job.state is not JobState.BURIED]
+    unknown = sorted({one.request.type for one in waiting if one.request is not None} - known)
+    if unknown and known:
+        yield Finding(
             Level.WARNING,
             f"queue {queue}",
-            f"holds {shown}, which has no handler here",
-            "add its handler, or another queue",
+            f"holds jobs of types that have no handler here: {_few(unknown)}",
+            "add their handlers, or put them into a queue of their own",
         )
-        if finding not in findings:
-            findings.append(finding)
+    strange = [one.job.id for one in waiting if one.request is None]
+    if strange:
+        yield Finding(
+            Level.WARNING,
+            f"queue {queue}",
+            f"holds bodies that are no requests: {_few(strange)}",
+            "a worker will bury them; look for who puts them",
+        )
+
+
+def _elsewhere(queues: Sequence[str], seen: Sequence[_Seen]) -> Iterator[Finding]:
+    others = {one.job.queue for one in seen if one.job.state is JobState.READY} - set(queues)
+    if others:
+        yield Finding(Level.OK, "other queues", f"also hold ready jobs, not for this worker: {_few(others)}")
+
+
+def _sizes(limit: int, seen: Sequence[_Seen]) -> Finding:
+    largest = max((len(one.job.body) for one in seen), default=0)
+    if largest * 10 > limit * 8:
+        return Finding(
+            Level.WARNING,
+            "job size",
+            f"a job of {largest} bytes, limit {limit}",
+            "start beanstalkd with a larger -z",
+        )
+    return Finding(Level.OK, "job size", f"limit {limit} bytes, largest seen {largest}")
+
+
+def clock_findings(seen: Sequence[tuple[StoredJob, JobRequest]]) -> list[Finding]:
+    """Compare producers' clocks with ours: when a job says it was requested, and how old it is.
+
+    The server tells no time of day, and needs none: its delays and ages are spans. Delay and
+    expiration within a job are times of the producer's clock, and read by the worker's.
+    """
+    differences = [
+        (request.requested_at - job.enqueued_at, job, request)
+        for job, request in seen
+        if request.requested_at is not None and job.enqueued_at is not None
+    ]
+    if not differences:
+        return [Finding(Level.OK, "clocks", "not compared: no job here says when it was requested")]
+    found: list[Finding] = []
+    difference, job, request = max(differences, key=lambda one: one[0])
+    if difference > _SAME_CLOCK:
+        found.append(
+            Finding(
+                Level.WARNING,
+                "clocks",
+                f"{_producer(job, request)} has a clock {_seconds(difference)} ahead of this machine's",
+                "set both clocks (NTP): here its jobs start and expire so much too late",
+            )
+        )
+    difference, job, request = min(differences, key=lambda one: one[0])
+    if difference < -_SAME_CLOCK:
+        found.append(
+            Finding(
+                Level.WARNING,
+                "clocks",
+                f"{_producer(job, request)} has a clock {_seconds(-difference)} behind this machine's, "
+                "or put the job so long after it was requested",
+                "set both clocks (NTP): here its jobs expire so much too early",
+            )
+        )
+    if not found:
+        detail = f"producers' and ours agree within {_SAME_CLOCK} (jobs compared: {len(differences)})"
+        found.append(Finding(Level.OK, "clocks", detail))
+    return found
+
+
+def _producer(job: StoredJob, request: JobRequest) -> str:
+    return f"the producer of job {job.id} (type {request.type!r}, queue {job.queue})"
+
+
+def _seconds(span: timedelta) -> str:
+    return f"{span.total_seconds():.0f} s"
+
+
+def _few(names: Sequence[str] | set[str], most: int = 5) -> str:
+    shown = [f"{name:.60}" for name in sorted(names)[:most]]
+    rest = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {rest} more" if rest else "")

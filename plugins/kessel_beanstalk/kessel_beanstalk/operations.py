@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import greenstalk
@@ -113,10 +114,11 @@ class Operations:
         if state is JobState.BURIED:
             return self.buried(queue, limit)
 
+        def fits(stats: dict[str, str]) -> bool:
+            return stats["tube"] == queue and stats["state"] == state
+
         def work(connection: Connection) -> list[StoredJob]:
-            found = [
-                job for ids in self._ids(connection) for job in self._stored(connection, ids, queue, state)
-            ]
+            found = [job for ids in self._ids(connection) for job in self._stored(connection, ids, fits)]
             if state is JobState.READY:
                 found.sort(key=lambda pair: (pair[1].priority or 0, pair[0]))
             else:
@@ -134,14 +136,29 @@ class Operations:
             records.pop(record.server_id, None)
             records[record.server_id] = record
 
+        def fits(stats: dict[str, str]) -> bool:
+            return stats["tube"] == queue and stats["state"] == JobState.BURIED
+
         def work(connection: Connection) -> list[StoredJob]:
-            found = self._stored(connection, list(records), queue, JobState.BURIED, records)
+            found = self._stored(connection, list(records), fits, records)
             if len(found) < min(limit, self._stats(connection, queue).buried):
                 # Buried by somebody else, or while the server took no records.
                 for ids in self._ids(connection):
                     fresh = [server_id for server_id in ids if server_id not in records]
-                    found += self._stored(connection, fresh, queue, JobState.BURIED)
+                    found += self._stored(connection, fresh, fits)
             return [job for _, job in found[:limit]]
+
+        return self._run(work)
+
+    def newest(self, most_ids: int) -> list[StoredJob]:
+        """Return the jobs of all queues and states that are among so many ids given last."""
+
+        def fits(stats: dict[str, str]) -> bool:
+            return not stats["tube"].startswith(SIDE_PREFIX)
+
+        def work(connection: Connection) -> list[StoredJob]:
+            batches = islice(self._ids(connection), -(-most_ids // _BATCH))
+            return [job for ids in batches for _, job in self._stored(connection, ids, fits)]
 
         return self._run(work)
 
@@ -149,8 +166,7 @@ class Operations:
         self,
         connection: Connection,
         server_ids: list[int],
-        queue: str,
-        state: JobState,
+        fits: Callable[[dict[str, str]], bool],
         records: dict[int, Record] | None = None,
     ) -> list[tuple[int, StoredJob]]:
         found: list[tuple[int, StoredJob]] = []
@@ -161,7 +177,7 @@ class Operations:
             fitting = [
                 (server_id, stats)
                 for server_id, stats in zip(ids, for_each, strict=True)
-                if stats is not None and stats["tube"] == queue and stats["state"] == state
+                if stats is not None and fits(stats)
             ]
             bodies = connection.pipeline(connection.jobs_bodies, [server_id for server_id, _ in fitting])
             for (server_id, stats), body in zip(fitting, bodies, strict=True):
@@ -170,9 +186,10 @@ class Operations:
                 record = (records or {}).get(server_id)
                 if record is not None and record.body != fingerprint(body):
                     record = None
+                state = JobState(stats["state"])
                 job = StoredJob(
                     id=body_id(body) or self._adapter.known_id(server_id, body) or f"@{server_id}",
-                    queue=queue,
+                    queue=stats["tube"],
                     state=state,
                     body=body,
                     priority=int(stats["pri"]),

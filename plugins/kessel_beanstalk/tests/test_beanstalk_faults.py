@@ -13,7 +13,7 @@ import pytest
 from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.testing import Beanstalkd, FaultProxy, free_port
 
-from kessel_core.adapter import COMMIT, NO_PAUSE, Bury, DoctorContext, JobState, Level, Message
+from kessel_core.adapter import COMMIT, NO_PAUSE, Bury, JobState, Message
 from kessel_core.errors import (
     AdapterError,
     AdapterUnavailable,
@@ -267,18 +267,6 @@ def test_a_waiting_job_of_another_process_is_found_by_its_own_id(opened: Opened,
     other = opened(server.port)
     other.delete("q", "job-7")
     assert other.stats("q").ready == 599
-
-
-def test_doctor_names_what_is_wrong(adapter: BeanstalkAdapter, server: Beanstalkd) -> None:
-    adapter.enqueue(message())
-    context = DoctorContext(queues=("q",), types=frozenset({"known"}), grace=timedelta(minutes=5))
-    found = {finding.subject: finding for finding in adapter.doctor(context)}
-    assert found["binlog"].level is Level.WARNING
-    assert found["ttr"].level is Level.WARNING
-    assert "'t'" in found["queue q"].detail
-    server.kill()
-    [finding] = adapter.doctor(context)
-    assert finding.level is Level.ERROR and finding.subject == "reachable"
 
 
 def test_after_close_everything_is_refused(adapter: BeanstalkAdapter) -> None:
