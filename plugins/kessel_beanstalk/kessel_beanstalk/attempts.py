@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import re
 import threading
-from typing import Final
-
-import attrs
+from typing import Final, NamedTuple
 
 __all__ = ["BodyHead", "FirstDeliveries", "Suspects", "head_of"]
 
@@ -32,8 +30,7 @@ _HEAD: Final = re.compile(
 )
 
 
-@attrs.frozen
-class BodyHead:
+class BodyHead(NamedTuple):
     """What can be read of a body without decoding it."""
 
     id: str

@@ -373,4 +373,6 @@ def translated(exc: Exception, address: str) -> AdapterError:
 
 
 def _told(exc: BaseException) -> str:
+    if isinstance(exc, greenstalk.BeanstalkdError):  # its text is a list, mostly an empty one
+        return f"the server said {type(exc).__name__}"
     return str(exc) or type(exc).__name__

@@ -24,21 +24,26 @@ def free_port() -> int:
 
 
 class Beanstalkd:
-    """One server process; `start` after `kill` is a restart on the same port and binlog."""
+    """One server process; `start` after `kill` is a restart on the same port and binlog.
 
-    def __init__(self, *arguments: str) -> None:
+    `before` is a shell command that the server's process runs first, such as `ulimit -n 16`.
+    """
+
+    def __init__(self, *arguments: str, before: str = ":") -> None:
         binary = os.environ.get("BEANSTALKD") or shutil.which("beanstalkd")
         if not binary:
             raise RuntimeError("no beanstalkd: set BEANSTALKD or put it on PATH (apt-get install beanstalkd)")
         self.binary = binary
         self.arguments = arguments
+        self.before = before
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
         for _ in range(20):
-            command = [self.binary, "-l", "127.0.0.1", "-p", str(self.port), *self.arguments]
+            server = [self.binary, "-l", "127.0.0.1", "-p", str(self.port), *self.arguments]
+            command = ["/bin/sh", "-c", f'{self.before} && exec "$@"', "sh", *server]
             # What runs is the test's own choice. Nobody reads its output, so it must not fill a pipe.
             self.process = subprocess.Popen(  # noqa: S603
                 command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -21,8 +21,8 @@ def servers() -> Iterator[Callable[..., Beanstalkd]]:
     """Start servers with the arguments a test wants."""
     started: list[Beanstalkd] = []
 
-    def start(*arguments: str) -> Beanstalkd:
-        server = Beanstalkd(*arguments)
+    def start(*arguments: str, before: str = ":") -> Beanstalkd:
+        server = Beanstalkd(*arguments, before=before)
         started.append(server)
         server.start()
         return server

@@ -8,4 +8,4 @@ OFF = dict.fromkeys(("lease.holds_and_ends", "lease.keeps_priority"), WHY)
 
 
 class TestBeanstalk(AdapterConformance):
-    harness = ServerHarness(SPEC, URL, COMMAND, variable="BEANSTALKD", disabled=OFF)
+    harness = ServerHarness(SPEC, URL, COMMAND, variable="BEANSTALKD", version_option="-v", disabled=OFF)
