@@ -76,7 +76,7 @@ class Case:
         "settlement",
         "since",
         "take_next",
-        "value",
+        "told",
     )
 
     def __init__(
@@ -97,6 +97,8 @@ class Case:
         self.message = ""
         self.result: JobResult | None = None
         self.settlement: Settlement = COMMIT
+        #: Whether a callback waits for the result (S15).
+        self.told = False
         #: The reservation was lost, so nothing was settled by us.
         self.lost = False
         #: It runs longer than its handler's timeout, so its lease is not extended any more.
@@ -172,15 +174,18 @@ class Executor:
     # --- before the handler ---------------------------------------------------------------
 
     def _decoded(self, case: Case) -> None:
+        callback = None
         try:
             request = decode(case.reservation.body)
         except DecodeError as exc:
             case.end(Ending.UNDECODABLE, Reason.UNDECODABLE, str(exc)[:MESSAGE_LIMIT])
-            return
-        if not request.id:  # written by another language
-            request = attrs.evolve(request, id=case.reservation.id or "")
-        case.request = request
-        case.handler = self._registry.get(request.type)
+        else:
+            if not request.id:  # written by another language
+                request = attrs.evolve(request, id=case.reservation.id or "")
+            case.request = request
+            case.handler = self._registry.get(request.type)
+            callback = request.callback
+        case.told = self._callbacks.wanted(case.id, callback)
 
     def _attempts_left(self, case: Case) -> None:
         if case.ending is None and case.attempt > 1 and case.attempt > self._max_attempts(case):
@@ -332,7 +337,7 @@ class Executor:
             case.lost = True  # a stopping worker has rolled it back
             return
         try:
-            if case.take_next and not self._callbacks.wanted(case.id, case.request and case.request.callback):
+            if case.take_next and not case.told:
                 # One trip instead of two. Not while somebody will be told: a slow callback must
                 # not sit on the next job's lease.
                 case.next = case.consumer.settle_and_reserve(case.reservation, case.settlement)
@@ -390,7 +395,7 @@ class Executor:
             return
         for watcher in self._finished:
             watcher(result=result)
-        if self._callbacks.wanted(case.id, case.request and case.request.callback):
+        if case.told:
             self._callbacks.tell(result)
         if case.job is None:  # no middleware saw it, so nothing was logged yet
             log.info(
@@ -503,7 +508,7 @@ def failure(job: JobContext, exc: BaseException, default_error: DefaultError) ->
         logging.INFO if passes else logging.WARNING, "handler raised %s", type(exc).__name__, exc_info=exc
     )
     reason = Reason.TIMED_OUT if isinstance(exc, _TimedOut) else Reason.ERROR
-    message = f"{type(exc).__name__}: {text_of(exc)}"
+    message = f"{type(exc).__name__}: {text_of(exc)}".removesuffix(": ")
     return failed(job, reason, message, Status.TRANSIENT if passes else Status.FAILED)
 
 

@@ -114,7 +114,7 @@ class _Slot:
             self.case = case
             run(case)
             self.case = None
-            self.counts["lost" if case.lost or case.result is None else case.result.status.value] += 1
+            self.counts["lost" if case.lost or case.result is None else case.result.status] += 1
             reservation = case.next
 
     def _lost_connection(self, exc: BaseException) -> None:
@@ -185,7 +185,8 @@ class Worker:
 
     def start(self) -> None:
         """Start the slots and return; `join` waits for their end."""
-        log.info("worker: %d slots on %s", len(self._slots), ", ".join(self.queues))
+        count = len(self._slots)
+        log.info("worker: %d slot%s on %s", count, "s" * (count > 1), ", ".join(self.queues))
         for watcher in self._plugins.watchers("kessel_worker_started"):
             watcher(worker=self)
         self._alive = len(self._slots)
@@ -252,7 +253,7 @@ class Worker:
         total: Counter[str] = Counter()
         for slot in self._slots:
             total.update(slot.counts)
-        return dict(sorted(total.items()))
+        return {str(what): n for what, n in sorted(total.items())}
 
     def health(self) -> Health:
         """Look at the slots; cheap, for any thread."""
