@@ -86,6 +86,26 @@ class LoadedConfig:
     #: The file that was read; None: there was none.
     file: Path | None
 
+    def located(self, error: InvalidConfig) -> InvalidConfig:
+        """Return the error with the origin before each problem that begins with an option's path."""
+        return InvalidConfig([p._replace(path=self._place(p.path)) for p in error.problems])
+
+    def _place(self, path: str) -> str:
+        head, colon, rest = path.partition(": ")
+        option = head
+        while option and option not in self.origins:
+            option = option.rpartition(".")[0]
+        origin = self.origins.get(option)
+        if origin is None or not origin.name:
+            return path
+        below = head.removeprefix(option).removeprefix(".")
+        at = (
+            f"{origin.name}: {head}"
+            if origin.layer == "file"
+            else ": ".join(filter(None, (str(origin), below)))
+        )
+        return f"{at}{colon}{rest}"
+
 
 # --- finding and reading the file ----------------------------------------------------------
 
@@ -230,7 +250,8 @@ def _converted(annotation: Any, value: object, *, is_text: bool) -> object:
         return next((member for member in annotation if member == value.strip().lower()), value)
     if get_origin(annotation) is tuple:
         if is_text and isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+            # Empty means none; an empty name between commas is a slip, which the check tells.
+            return tuple(part.strip() for part in value.split(",")) if value.strip() else ()
         return tuple(value) if isinstance(value, list) else value
     if is_text and isinstance(value, str):
         return _from_text(annotation, value)

@@ -32,6 +32,7 @@ __all__ = [
     "RequestError",
     "Transient",
     "UnknownJob",
+    "UnusablePlugin",
 ]
 
 
@@ -47,6 +48,12 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"
+
+
+class UnusablePlugin(Problem):
+    """A mistake of the configuration: it names what no usable plugin offers (D4)."""
+
+    __slots__ = ()
 
 
 def _listed(headline: str, problems: Sequence[Problem]) -> str:

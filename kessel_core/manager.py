@@ -27,6 +27,7 @@ from kessel_core.errors import (
     AdapterError,
     AdapterUnavailable,
     CapabilityMissing,
+    ConfigError,
     EnqueueIncomplete,
     EnqueueRejected,
     EnqueueUnknown,
@@ -34,6 +35,7 @@ from kessel_core.errors import (
     InvalidRequest,
     KesselError,
     Problem,
+    UnusablePlugin,
 )
 from kessel_core.executor import Case, Executor
 from kessel_core.handlers import HandlerRegistry
@@ -51,6 +53,7 @@ from kessel_core.wire import encode, message_of
 from kessel_core.worker import Worker
 
 if TYPE_CHECKING:
+    from kessel_core.opening import ChosenAdapter
     from kessel_core.plugins import Plugins
 
 __all__ = ["JobManager"]
@@ -73,6 +76,8 @@ class JobManager:
         config: The configuration; None: the defaults. Files and environment are read by
             `kessel_core.configfile.load`, never here.
         plugins: Built plugins; None: found through entry points at `connect`.
+        only_requests: This process runs no job, so handlers are neither looked for nor imported:
+            a producer need not have the workers' code.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class JobManager:
         clock: Clock | None = None,
         config: Config | None = None,
         plugins: Plugins | None = None,
+        only_requests: bool = False,
     ) -> None:
         self.config = config if config is not None else Config()
         self.clock: Clock = clock if clock is not None else SystemClock()
@@ -95,6 +101,7 @@ class JobManager:
         self._handlers = handlers
         self._middleware = self.config.middleware if middleware is None else _names(middleware)
         self._plugins = plugins
+        self._only_requests = only_requests
         self._open: _Open | None = None
         self._lock = threading.Lock()
         self._worker: Worker | None = None
@@ -102,10 +109,11 @@ class JobManager:
     # --- life -----------------------------------------------------------------------------
 
     def connect(self) -> Self:
-        """Load plugins, check handlers and middleware, open the adapter. Idempotent.
+        """Load plugins, check adapter options, handlers and middleware, open the adapter. Idempotent.
 
         Raises:
-            InvalidConfig: Handlers, middleware or adapter options are wrong; every one is listed.
+            InvalidConfig: Handlers, middleware or adapter options are wrong; every one is listed,
+                under the path of its option: `handlers.TYPE`, `middleware`, `adapter_options.NAME`.
             PluginError: A plugin that the configuration requires is not usable.
             AdapterUnavailable: The adapter cannot be opened now.
         """
@@ -139,25 +147,12 @@ class JobManager:
 
             settings = self.config.plugins
             plugins = build_plugins(disabled=settings.disabled, required=settings.required)
-        found: list[InvalidConfig] = []
-        try:
-            registry = _registry(plugins, self._handlers, self.config.handlers)
-        except InvalidConfig as exc:
-            found.append(exc)
-        try:
-            plugins.middleware(self._middleware, self._middleware_options())
-        except InvalidConfig as exc:
-            found.append(exc)
-        if len(found) == 1:
-            raise found[0]
-        if found:
-            every = [problem for exc in found for problem in exc.problems]
-            raise InvalidConfig(every, "invalid handlers and middleware")
+        registry, choice = self._judged(plugins)
         if isinstance(self._given, QueueAdapter):
             adapter = self._given
         else:
-            context = AdapterContext(clock=self.clock)
-            adapter = plugins.adapter_for(self._given, self._adapter_options, context=context)
+            assert choice is not None
+            adapter = choice.open(AdapterContext(clock=self.clock))
         callbacks = Callbacks(plugins.callbacks())
         executor = Executor(
             plugins=plugins,
@@ -176,6 +171,30 @@ class JobManager:
             prepare=plugins.preparers(),
             enqueued=plugins.watchers("kessel_job_enqueued"),
         )
+
+    def _judged(self, plugins: Plugins) -> tuple[HandlerRegistry, ChosenAdapter | None]:
+        """Check adapter, handlers and middleware; everything that is wrong is one error."""
+        registry, choice = HandlerRegistry(), None
+        found: list[ConfigError] = []
+        if not isinstance(self._given, QueueAdapter):
+            try:
+                choice = plugins.chosen_adapter(self._given, self._adapter_options)
+            except ConfigError as exc:
+                found.append(exc)
+        if not self._only_requests:
+            try:
+                registry = _registry(plugins, self._handlers, self.config.handlers)
+            except InvalidConfig as exc:
+                found.append(exc)
+        try:
+            plugins.middleware(self._middleware, self._middleware_options())
+        except InvalidConfig as exc:
+            found.append(exc)
+        if len(found) == 1:
+            raise found[0]
+        if found:
+            raise InvalidConfig([problem for exc in found for problem in _problems(exc)])
+        return registry, choice
 
     def _middleware_options(self) -> dict[str, Mapping[str, Any]]:
         jobs = self.config.jobs
@@ -367,6 +386,12 @@ class JobManager:
 
     # --- running ----------------------------------------------------------------------------
 
+    def _need_handlers(self) -> _Open:
+        opened = self._need()
+        if self._only_requests:
+            raise KesselError("this manager only requests jobs: make one without only_requests to run them")
+        return opened
+
     def process_single_job(
         self,
         type: str | JobRequest,  # noqa: A002  # the word of the model
@@ -380,7 +405,7 @@ class JobManager:
         Raises:
             InvalidRequest: As `request`.
         """
-        opened = self._need()
+        opened = self._need_handlers()
         wish = type if isinstance(type, JobRequest) else JobRequest(type=type, payload=payload)
         request = prepared(attrs.evolve(wish, delay=None), self.clock)
         if callable(request.callback):
@@ -404,7 +429,7 @@ class JobManager:
         Raises:
             InvalidConfig: Slots, queues or grace are out of range.
         """
-        opened = self._need()
+        opened = self._need_handlers()
         settings = self.config.worker
         wanted = self.config.queues if queues is None else _names(queues)
         problems = [
@@ -539,9 +564,13 @@ def _registry(
             )
             continue
         try:
-            registry.add(kind, found, f"configuration, handlers.{kind}")
+            registry.add(kind, found, "the configuration")
         except InvalidConfig as exc:
-            problems.extend(exc.problems)
+            problems.extend(problem._replace(path=f"handlers.{kind}") for problem in exc.problems)
     if problems:
         raise InvalidConfig(problems, "invalid handlers")
     return registry
+
+
+def _problems(exc: ConfigError) -> Sequence[Problem]:
+    return exc.problems if isinstance(exc, InvalidConfig) else [UnusablePlugin("adapter", str(exc))]

@@ -9,15 +9,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
 
 import pluggy
 
 from kessel_core import hookspecs
-from kessel_core.adapter import AdapterContext, AdapterSpec, QueueAdapter, redacted
+from kessel_core.adapter import AdapterContext, AdapterSpec, QueueAdapter
 from kessel_core.discovery import Load, PluginStatus, discover, load, register
-from kessel_core.errors import ConfigError, InvalidConfig, KesselError, PluginError, Problem
+from kessel_core.errors import InvalidConfig, PluginError, Problem, UnusablePlugin
 from kessel_core.middleware import BUILTIN
+from kessel_core.opening import KNOWN_DISTRIBUTIONS, ChosenAdapter, chosen, key_of
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -194,67 +194,53 @@ class Plugins:
         specs = {spec.name: spec for claimants in claims.values() for _, spec in claimants}
         return {name: specs[name] for name in sorted(specs) if name not in clashed}
 
+    def chosen_adapter(self, url_or_name: str, options: Mapping[str, Any] | None = None) -> ChosenAdapter:
+        """Find an adapter and check its options, without opening it.
+
+        Args:
+            url_or_name: A URL, whose scheme finds the adapter, or an adapter's name.
+            options: Further options; one that is also in the URL is an error.
+
+        Raises:
+            InvalidConfig: Unknown adapter or scheme, unknown options or wrong values; all at once.
+            PluginError: The plugin that would open it is there, but not usable (D4).
+        """
+        specs = self.adapters()
+        found = chosen(specs.values(), url_or_name, options)
+        if found is not None:
+            return found
+        key = key_of(url_or_name)
+        if (clash := self._clashes.get(f"adapter {key!r}")) is not None:
+            raise InvalidConfig([UnusablePlugin("adapter", clash)], "unknown adapter")
+        name, is_url, _ = key.partition("://")
+        distribution = KNOWN_DISTRIBUTIONS.get(name)
+        owned = [status for status in self.report if status.distribution == distribution]
+        for status in owned:
+            self.require(status.name)
+        if distribution is not None and not owned:
+            hint = f"; run: pip install {distribution}"
+        else:
+            known = {key for spec in specs.values() for key in (spec.schemes if is_url else (spec.name,))}
+            hint = _did_you_mean(name, sorted(known))
+        text = self._blame(f"no plugin opens {key!r}{hint}")
+        raise InvalidConfig([UnusablePlugin("adapter", text)], "unknown adapter")
+
     def adapter_for(
         self, url_or_name: str, options: Mapping[str, Any] | None = None, *, context: AdapterContext
     ) -> QueueAdapter:
-        """Open an adapter.
+        """Open an adapter: `chosen_adapter`, then its `open`, with what they raise.
 
         Args:
             url_or_name: A URL, whose scheme finds the adapter, or an adapter's name.
             options: Further options; one that is also in the URL is an error.
             context: What the application gives to adapters.
-
-        Raises:
-            InvalidConfig: Unknown adapter or scheme, unknown options or wrong values; all at once.
-            AdapterUnavailable: The backend cannot be reached.
-            PluginError: The adapter's own code failed, for example because its client library is missing.
         """
-        from kessel_core.structuring import structure_options  # cattrs loads only where options are read
-
-        spec, values, shown = self._spec_and_values(url_or_name)
-        twice = sorted(set(values) & set(options or {}))
-        if twice:
-            problems = [Problem(f"adapter_options.{name}", "is also in the URL") for name in twice]
-            raise InvalidConfig(problems, f"invalid options of adapter {shown!r}")
-        chosen = structure_options(spec.options, {**values, **(options or {})}, shown)
-        try:
-            opened = spec.open(chosen, context)
-        except KesselError:
-            raise
-        except Exception as exc:
-            # A missing client library, or an adapter that does not translate its errors.
-            raise PluginError(
-                spec.name, f"its adapter cannot be opened: {type(exc).__name__}: {exc}"
-            ) from exc
-        if not isinstance(opened, QueueAdapter):
-            raise ConfigError(f"adapter {spec.name!r} opened a {type(opened).__name__}, not a QueueAdapter")
-        return opened
-
-    def _spec_and_values(self, url_or_name: str) -> tuple[AdapterSpec, Mapping[str, Any], str]:
-        specs = self.adapters()
-        if "://" not in url_or_name:
-            if url_or_name in specs:
-                return specs[url_or_name], {}, url_or_name
-            text = f"no adapter of that name{_did_you_mean(url_or_name, sorted(specs))}"
-            text = self._clashes.get(f"adapter {url_or_name!r}") or self._blame(text)
-            raise InvalidConfig([Problem(f"adapter {url_or_name!r}", text)], "unknown adapter")
-        try:
-            url = urlsplit(url_or_name)
-        except ValueError as exc:
-            raise InvalidConfig([Problem("adapter", f"{exc}")], "invalid adapter URL") from exc
-        for spec in specs.values():
-            if url.scheme in spec.schemes:
-                return spec, spec.from_url(url), redacted(url)
-        schemes = sorted(scheme for spec in specs.values() for scheme in spec.schemes)
-        text = f"no plugin opens '{url.scheme}://'{_did_you_mean(url.scheme, schemes)}"
-        scheme = f"{url.scheme}://"
-        text = self._clashes.get(f"adapter {scheme!r}") or self._blame(text)
-        raise InvalidConfig([Problem("adapter", text)], "unknown adapter")
+        return self.chosen_adapter(url_or_name, options).open(context)
 
     def _blame(self, text: str) -> str:
         """Add which plugins are not usable: the one that is looked for may be among them."""
         broken = [f"{s.owner}: {s.why}" for s in self.report if s.status not in (Load.ACTIVE, Load.DISABLED)]
-        return f"{text}. Not usable now: {'; '.join(broken)}" if broken else text
+        return f"{text} (not usable now: {'; '.join(broken)})" if broken else text
 
     def handlers(self) -> list[tuple[str, object]]:
         """Return what plugins offer as handlers, each with its source."""
@@ -278,12 +264,12 @@ class Plugins:
         problems: list[Problem] = []
         chain: list[tuple[str, object, PluginStatus]] = []
         for name in (*dict.fromkeys(order), *(() if "retry" in order else ("retry",))):
-            what = f"middleware {name!r}"
             if order.count(name) > 1:
-                problems.append(Problem(what, "is named twice"))
+                problems.append(Problem("middleware", f"{name!r} is named twice"))
             if name not in offered:
-                unknown = f"is not known{_did_you_mean(name, sorted(offered))}"
-                problems.append(Problem(what, self._clashes.get(what) or self._blame(unknown)))
+                unknown = f"{name!r} is not known{_did_you_mean(name, sorted(offered))}"
+                text = self._clashes.get(f"middleware {name!r}") or self._blame(unknown)
+                problems.append(UnusablePlugin("middleware", text))
                 continue
             status, factory = offered[name]
             try:
@@ -314,7 +300,7 @@ class Plugins:
             register(thing, status, self.manager)
             for text in (status.why, *status.warnings):
                 if text:
-                    problems.append(Problem(f"middleware {name!r} from {owner.owner}", text))
+                    problems.append(UnusablePlugin("middleware", f"{name!r} from {owner.owner}: {text}"))
         if problems:
             raise InvalidConfig(problems, "invalid middleware")
         return [Link(name, owner.owner) for name, _, owner in chain if name in order]

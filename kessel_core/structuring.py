@@ -11,7 +11,7 @@ import collections.abc
 import dataclasses
 import operator
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from enum import Enum
 from functools import cache, partial
@@ -90,11 +90,13 @@ def _number(value: Any, _: Any) -> float:
 
 
 def _time(value: Any, _: Any) -> datetime:
-    if isinstance(value, datetime):
-        return value
-    if not isinstance(value, str):
+    if not isinstance(value, (str, datetime)):
         raise TypeError(f"expected an ISO-8601 time, got {_named(value)}")
-    return datetime.fromisoformat(value)
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    if moment.utcoffset() is None:
+        # As S2 has it for requests: which moment it is would depend on the machine that reads it.
+        raise ValueError(f"expected a time with its zone, as 2026-01-31T12:00:00Z, got {value!s:.60}")
+    return moment
 
 
 def _day(value: Any, _: Any) -> date:
@@ -293,17 +295,24 @@ def _worded(exc: BaseException, kind: type | None) -> str:
 # --- options --------------------------------------------------------------------------------------
 
 
-def structure_options(cls: type, given: Mapping[str, Any], origin: str) -> Any:
+def structure_options(cls: type, given: Mapping[str, Any], origin: str | Callable[[str], str]) -> Any:
     """Make an options object; text is read by the option's type.
 
     Args:
         cls: An attrs class.
         given: Option names and values.
-        origin: Where they come from, named in every problem.
+        origin: Where they come from, named in every problem; or a function that names the place
+            of one option, and for the empty name that of all together.
 
     Raises:
         InvalidConfig: Unknown options (with the nearest name) and wrong values, all at once.
     """
+
+    def place(name: str) -> str:
+        if callable(origin):
+            return origin(name)
+        return f"{origin}: {name}" if name else origin
+
     attrs.resolve_types(cls)
     fields = {field.alias or field.name: field for field in attrs.fields(cls)}
     problems: list[Problem] = []
@@ -311,23 +320,37 @@ def structure_options(cls: type, given: Mapping[str, Any], origin: str) -> Any:
     for name, value in given.items():
         field = fields.get(name)
         if field is None:
-            problems.append(Problem(f"{origin}: {name}", _unknown(name, fields)))
+            problems.append(Problem(place(name), _unknown(name, fields)))
             continue
         try:
             values[name] = _option(value, field.type)
         except Exception as exc:
-            problems.extend(Problem(f"{origin}: {name}", p.message) for p in _problems(exc))
+            problems.extend(Problem(place(name), p.message) for p in _problems(exc))
+        else:
+            problems.extend(Problem(place(name), text) for text in _judged_alone(field, values[name]))
     for name, field in fields.items():
         if field.default is attrs.NOTHING and name not in given and field.init:
-            problems.append(Problem(f"{origin}: {name}", "is required"))
+            problems.append(Problem(place(name), "is required"))
     if not problems:
         try:
             return cls(**values)
         except InvalidConfig as exc:
-            problems.extend(Problem(f"{origin}: {p.path}", p.message) for p in exc.problems)
+            problems.extend(p._replace(path=place(p.path)) for p in exc.problems)
         except (ValueError, TypeError) as exc:
-            problems.append(Problem(origin, str(exc.args[0] if exc.args else exc)))
+            problems.append(Problem(place(""), _worded(exc, None)))
     raise InvalidConfig(problems, "invalid adapter options")
+
+
+def _judged_alone(field: attrs.Attribute[Any], value: Any) -> Iterator[str]:
+    """Ask the validator of one option, because the class as a whole stops at the first mistake."""
+    if field.validator is None or field.converter is not None:
+        return
+    try:
+        field.validator(None, field, value)
+    except (ValueError, TypeError) as exc:
+        yield _worded(exc, None)
+    except Exception:  # noqa: S110  # it wants to see the other options, too: the class will ask it again
+        pass
 
 
 def _unknown(name: str, known: Mapping[str, object]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -23,13 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["App", "as_json", "config_option", "configured", "logs_options", "pass_app", "queue_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-#: Distributions of this project that open a scheme, for the advice what to install.
-KNOWN_SCHEMES: Final = {
-    "sqlite": "kessel-sqlite",
-    "memory": "kessel-memory",
-    "beanstalk": "kessel-beanstalk",
-}
 
 
 class App:
@@ -95,6 +88,9 @@ class App:
         try:
             disabled = self.config.plugins.disabled
         except ConfigError:
+            click.echo(
+                "warning: the configuration is wrong, and not used: `kessel config` tells why", err=True
+            )
             disabled = ()
         return build_plugins(disabled=disabled)
 
@@ -111,75 +107,59 @@ class App:
                 owner = f" (from {status.distribution})" if status.distribution else ""
                 click.echo(f"warning: plugin {status.name!r}{owner}: {status.status}: {status.why}", err=True)
 
-    def check_adapter(self) -> None:
-        """Say at once, and with the origin, when nothing can open the configured adapter.
-
-        Raises:
-            PluginError: The plugin that would open it is there, but not usable (D4).
-            InvalidConfig: There is no such plugin; says what to install, or the nearest name.
-        """
-        import difflib
-
-        name, is_url, _ = self.config.adapter.partition("://")
-        specs = self.plugins.adapters().values()
-        known = {key for spec in specs for key in (spec.schemes if is_url else (spec.name,))}
-        if name in known:
-            return
-        distribution = KNOWN_SCHEMES.get(name)
-        for status in self.plugins.report:
-            if distribution is not None and status.distribution == distribution:
-                self.plugins.require(status.name)
-        if distribution is not None:
-            hint = f"; run: pip install {distribution}"
-        elif near := difflib.get_close_matches(name, known, 1):
-            hint = f"; did you mean {near[0]!r}?"
-        else:
-            hint = f"; known: {', '.join(sorted(known)) or 'none'}"
-        broken = [s.name for s in self.plugins.report if str(s.status) not in ("active", "disabled")]
-        if broken:
-            hint += f" (not usable now: {', '.join(broken)}; `kessel plugins` tells why)"
-        raise self.wrong_adapter(f"no plugin opens {name + is_url!r}{hint}")
-
     def wrong_adapter(self, why: str) -> InvalidConfig:
         """Make the error that the configured adapter does not serve, with its origin."""
         from kessel_core.errors import InvalidConfig, Problem
 
-        origin = self.loaded.origins["adapter"]
-        return InvalidConfig([Problem(origin.at("adapter") if origin.name else "adapter", why)])
+        return self.loaded.located(InvalidConfig([Problem("adapter", why)]))
+
+    @contextmanager
+    def _located(self) -> Iterator[None]:
+        """Name file, variable or argument in what is found wrong with the configuration inside."""
+        from kessel_core.errors import InvalidConfig
+
+        try:
+            yield
+        except InvalidConfig as exc:
+            raise self.loaded.located(exc) from exc
 
     @contextmanager
     def adapter(self) -> Iterator[QueueAdapter]:
-        """Open the configured adapter for an operation."""
+        """Open the configured adapter for an operation.
+
+        Raises:
+            InvalidConfig: It or its options are wrong; says where that is written.
+        """
         from kessel_core.adapter import AdapterContext
         from kessel_core.clock import SystemClock
 
-        self.check_adapter()
-        adapter = self.plugins.adapter_for(
-            self.config.adapter, self.config.adapter_options, context=AdapterContext(clock=SystemClock())
-        )
+        with self._located():
+            chosen = self.plugins.chosen_adapter(self.config.adapter, self.config.adapter_options)
+        adapter = chosen.open(AdapterContext(clock=SystemClock()))
         try:
             yield adapter
         finally:
             adapter.close()
 
-    def manager(self, **overrides: Any) -> JobManager:
-        """Make a manager as configured; it connects when it is entered."""
+    @contextmanager
+    def manager(self, **overrides: Any) -> Iterator[JobManager]:
+        """Make a manager as configured, and connect it.
+
+        Raises:
+            InvalidConfig: Adapter, handlers or middleware are wrong; says where that is written.
+        """
         from kessel_core.manager import JobManager
 
-        self.check_adapter()
         # `[kessel.handlers]` names modules of the application, which usually lie where the command is
         # started. At the end of the path, so that they hide no installed module.
         if (here := str(Path.cwd())) not in sys.path:
             sys.path.append(here)
-        config = self.config
-        settings: dict[str, Any] = {
-            "adapter": config.adapter,
-            "adapter_options": config.adapter_options,
-            "middleware": config.middleware,
-            "config": config,
-            "plugins": self.plugins,
-        }
-        return JobManager(**(settings | overrides))
+        settings: dict[str, Any] = {"config": self.config, "plugins": self.plugins}
+        manager = JobManager(**(settings | overrides))
+        with self._located():
+            manager.connect()
+        with manager:
+            yield manager
 
     def plugin_commands(self, taken: frozenset[str]) -> dict[str, click.Command]:
         """Ask the plugins' `kessel_cli` hook for commands, each plugin alone; warn of what fails."""

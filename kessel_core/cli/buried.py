@@ -11,7 +11,7 @@ from kessel_core.adapter import JobState
 from kessel_core.cli.app import App, as_json, config_option, configured, pass_app
 from kessel_core.cli.output import body_value, emit, preview, table, when
 from kessel_core.cli.queues import confirm, job_fields
-from kessel_core.errors import DecodeError, UnknownJob
+from kessel_core.errors import DecodeError, KesselError, UnknownJob
 
 if TYPE_CHECKING:
     from kessel_core.adapter import QueueAdapter, StoredJob
@@ -162,7 +162,7 @@ def _apply(
         click.echo(f"{done} {len(changed):,} buried job{'' if len(changed) == 1 else 's'}")
     if missing:
         for job_id in missing:
-            click.echo(f"error: {UnknownJob(job_id, ', '.join(queues))}", err=True)
+            click.echo(f"error: {_missing(job_id, queues)}", err=True)
         raise SystemExit(1)
 
 
@@ -171,7 +171,11 @@ def _found(adapter: QueueAdapter, queues: tuple[str, ...], job_id: str) -> Store
         for job in adapter.buried(queue, ALL):
             if job.id == job_id:
                 return job
-    raise UnknownJob(job_id, ", ".join(queues))
+    raise KesselError(_missing(job_id, queues))
+
+
+def _missing(job_id: str, queues: tuple[str, ...]) -> str:
+    return f"no buried job {job_id!r} in {', '.join(queues)}"
 
 
 def _type(job: StoredJob) -> str:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
-from kessel_core.cli.app import KNOWN_SCHEMES, App, as_json, configured, pass_app
+from kessel_core.cli.app import App, as_json, configured, pass_app
 from kessel_core.cli.output import emit, preview, table
-from kessel_core.errors import ConfigError, PluginError
+from kessel_core.errors import ConfigError, InvalidConfig
 
 if TYPE_CHECKING:
     from kessel_core.plugins import Plugins, PluginStatus
@@ -91,39 +92,29 @@ def _remark(status: PluginStatus) -> str:
 
 
 def _check(app: App, found: Plugins, names: tuple[str, ...]) -> None:
-    problems = list(_unusable(app, found, names))
-    for problem in problems:
-        click.echo(f"error: {problem}", err=True)
-    if problems:
-        raise SystemExit(3)
+    """Try all that is named, by argument or by the configuration; one line for each mistake."""
+    from kessel_core.cli.root import code_of
 
-
-def _unusable(app: App, found: Plugins, names: tuple[str, ...]) -> Iterator[str]:
-    """Yield what is not usable of what was named: by argument, or by the configuration."""
-    by_name = {status.name: status for status in found.report}
-    for name in dict.fromkeys((*names, *app.config.plugins.required)):
-        status = by_name.get(name)
-        if status is None:
-            yield str(PluginError(name, "no installed distribution has a plugin of this name"))
-        elif str(status.status) != "active":
-            yield str(PluginError(name, f"{status.status}: {status.why}", status.distribution))
-    if names:
-        return
-    if (problem := adapter_problem(app, found)) is not None:
-        yield problem
-    try:
-        found.middleware(app.config.middleware, app.config.middleware_options)
-    except ConfigError as exc:
-        yield str(exc)
-
-
-def adapter_problem(app: App, found: Plugins) -> str | None:
-    """Say why the configured adapter cannot be opened, without opening it."""
-    scheme = app.config.adapter.partition("://")[0]
-    if any(scheme in (spec.name, *spec.schemes) for spec in found.adapters().values()):
-        return None
-    hint = f"; run: pip install {KNOWN_SCHEMES[scheme]}" if scheme in KNOWN_SCHEMES else ""
-    return f"no usable plugin opens the adapter {scheme!r}{hint}"
+    config = app.config
+    attempts: list[Callable[[], object]] = [
+        partial(found.require, name) for name in dict.fromkeys((*names, *config.plugins.required))
+    ]
+    if not names:
+        attempts += [
+            partial(found.chosen_adapter, config.adapter, config.adapter_options),
+            partial(found.middleware, config.middleware, config.middleware_options),
+        ]
+    code = 0
+    for attempt in attempts:
+        try:
+            attempt()
+        except ConfigError as exc:
+            code = max(code, code_of(exc))
+            told = app.loaded.located(exc).problems if isinstance(exc, InvalidConfig) else [exc]
+            for problem in told:
+                click.echo(f"error: {problem}", err=True)
+    if code:
+        raise SystemExit(code)
 
 
 # --- adapters ------------------------------------------------------------------------------

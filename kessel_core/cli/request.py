@@ -217,7 +217,7 @@ def _header(text: str, problems: list[Problem]) -> tuple[str, str]:
 @contextmanager
 def _visible(app: App) -> Iterator[JobManager]:
     """Open the manager; refuse an adapter whose jobs would be gone when this command ends."""
-    with app.manager() as manager:
+    with app.manager(only_requests=True) as manager:
         if manager.adapter.capabilities.reach is Reach.PROCESS:
             raise app.wrong_adapter(
                 f"the jobs of {manager.adapter.name!r} live in one process only, and this one ends now: no "

@@ -16,9 +16,16 @@ from typing import Final
 import click
 
 from kessel_core.cli.app import App, configured
-from kessel_core.errors import AdapterError, ConfigError, KesselError, PluginError, RequestError
+from kessel_core.errors import (
+    ConfigError,
+    InvalidConfig,
+    KesselError,
+    PluginError,
+    RequestError,
+    UnusablePlugin,
+)
 
-__all__ = ["COMMANDS", "KesselGroup", "kessel", "run"]
+__all__ = ["COMMANDS", "KesselGroup", "code_of", "kessel", "run"]
 
 #: Name -> (module, attribute, what `kessel --help` says), in the order of the help. The line is
 #: repeated from the command, so that the help imports no command; a test compares them.
@@ -112,20 +119,21 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
     except KesselError as exc:
         click.echo(f"error: {exc}", err=True)
-        return _code_of(exc)
+        return code_of(exc)
     except BrokenPipeError:
         # The reader has seen enough (`kessel stats | head`); a second failure at exit is muted.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
 
 
-def _code_of(error: KesselError) -> int:
+def code_of(error: KesselError) -> int:
+    """Return the exit code for an error (D12); of several mistakes at once a plugin's counts most."""
     match error:
         case PluginError():
             return EXIT_PLUGIN
+        case InvalidConfig() if any(isinstance(problem, UnusablePlugin) for problem in error.problems):
+            return EXIT_PLUGIN
         case ConfigError() | RequestError():
             return EXIT_USAGE
-        case AdapterError():
-            return EXIT_FAILED
         case _:
             return EXIT_FAILED

@@ -68,9 +68,10 @@ def test_unknown_option_is_exit_code_2(kessel: Any) -> None:
     assert kessel("stats", "--frobnicate").code == 2
 
 
-def test_unknown_scheme_is_exit_code_2_without_traceback(kessel: Any) -> None:
+def test_unknown_scheme_names_no_usable_plugin_and_is_exit_code_3_without_traceback(kessel: Any) -> None:
+    """D4, D12."""
     done = kessel("stats", "--adapter", "carrier-pigeon://loft")
-    assert done.code == 2
+    assert done.code == 3
     assert "carrier-pigeon" in done.err
     assert "Traceback" not in done.err
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kessel_core.cli import app
+from kessel_core import opening
 
 BROKEN = {
     "import": "import no_such_library\n",
@@ -115,16 +115,16 @@ def test_adapter_that_is_not_installed_says_what_to_install(
     kessel: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kessel.write("kessel.toml", '[kessel]\nadapter = "cellar://x"\n[kessel.plugins]\ndisabled = ["sqlite"]\n')
-    monkeypatch.setitem(app.KNOWN_SCHEMES, "cellar", "kessel-cellar")
+    monkeypatch.setitem(opening.KNOWN_DISTRIBUTIONS, "cellar", "kessel-cellar")
     done = kessel("stats")
-    assert done.code == 2
+    assert done.code == 3
     assert "kessel.toml: adapter: no plugin opens 'cellar://'; run: pip install kessel-cellar" in done.err
 
 
 def test_misspelt_adapter_gets_the_nearest_name_and_the_broken_plugins(kessel: Any, site: Any) -> None:
     site.install("import", BROKEN["import"])
     done = kessel("stats", "--adapter", "sqlit:///x.db")
-    assert done.code == 2
+    assert done.code == 3
     assert "--adapter: no plugin opens 'sqlit://'; did you mean 'sqlite'?" in done.err
     assert re.search(r"not usable now: .*\bimport\b", done.err)
     assert "did you mean 'sqlite'?" in kessel("stats", "--adapter", "sqlit").err

@@ -30,6 +30,7 @@ from kessel_core import (
     hookimpl,
 )
 from kessel_core.adapter import Capabilities, Consumer, Message, QueueAdapter, QueueStats, Reach
+from kessel_core.errors import UnusablePlugin
 from kessel_core.plugins import build_plugins
 from kessel_core.testing import VirtualClock, run_until_idle
 
@@ -106,10 +107,36 @@ def test_connecting_and_closing_are_idempotent(opened: Open) -> None:
         _ = manager.adapter
 
 
-def test_wrong_handlers_and_wrong_middleware_are_one_error(opened: Open) -> None:
+def test_wrong_adapter_options_handlers_and_middleware_are_one_error(opened: Open) -> None:
     with pytest.raises(InvalidConfig) as caught:
-        opened(handlers={"a": "no_such_module:f"}, middleware=["loging"])
-    assert [p.path for p in caught.value.problems] == ["handler for 'a'", "middleware 'loging'"]
+        opened(
+            "memory://?bogus=1",
+            adapter_options={"lease": "soon"},
+            handlers={"a": "no_such_module:f"},
+            middleware=["loging"],
+            config=Config(handlers={"b": "no_such_module:g"}),
+        )
+    paths = [p.path for p in caught.value.problems]
+    url = "adapter: memory://?bogus=1: bogus"
+    assert paths == ["adapter_options.lease", url, "handler for 'a'", "handlers.b", "middleware"]
+
+
+def test_an_unknown_adapter_is_told_with_the_rest(opened: Open) -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        opened("memry://", middleware=["loging"])
+    assert [(p.path, isinstance(p, UnusablePlugin)) for p in caught.value.problems] == [
+        ("adapter", True),
+        ("middleware", True),
+    ]
+
+
+def test_who_only_requests_needs_no_handler_to_be_importable(opened: Open) -> None:
+    config = Config(handlers={"b": "no_such_module:g"})
+    manager = opened(config=config, only_requests=True)
+    assert manager.request("b").type == "b"
+    for run in (manager.worker, manager.start, lambda: manager.process_single_job("b")):
+        with pytest.raises(KesselError, match="only requests"):
+            run()
 
 
 def test_a_given_adapter_is_closed_by_its_owner(opened: Open) -> None:

@@ -117,6 +117,9 @@ def test_fitting_value_is_structured(kind: Any, value: Any, made: Any) -> None:
         (dict[str, int], [1], ["$"]),
         (datetime, "soon", ["$"]),
         (datetime, 5, ["$"]),
+        (datetime, "2026-01-01T00:00:00", ["$"]),
+        (datetime, "2026-01-01", ["$"]),
+        (list[datetime | None], ["2026-01-01T00:00Z", None, "2026-01-01T00:00"], ["$[2]"]),
         (date, 5, ["$"]),
         (timedelta, True, ["$"]),
         (timedelta, 1e300, ["$"]),
@@ -219,6 +222,41 @@ def test_all_wrong_options_are_one_error_with_their_origin() -> None:
         f"moon://h: {name}" for name in ("prot", "port", "ratio", "tls", "lease", "most", "color", "host")
     ]
     assert "did you mean 'port'" in str(caught.value)
+
+
+def test_a_time_without_zone_is_refused_and_says_how_to_write_one() -> None:
+    """S2 for payloads that come from elsewhere: no machine's own zone decides which moment is meant."""
+    with pytest.raises(StructureProblems, match="with its zone, as 2026-01-31T12:00:00Z"):
+        structured(datetime, "2026-01-01T00:00:00")
+    with pytest.raises(StructureProblems, match="with its zone"):
+        structured(datetime, datetime(2026, 1, 1))  # naive, as TOML can write it
+
+
+@attrs.frozen
+class Bounded:
+    least: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+    most: int = attrs.field(default=9, validator=attrs.validators.le(9))
+    #: Compared with another option, which only the class as a whole can do.
+    step: int = attrs.field(default=1)
+
+    @step.validator
+    def _fits(self, _: object, value: int) -> None:
+        if value > self.most - self.least:
+            raise ValueError("step must fit between least and most")
+
+
+def test_every_option_that_its_own_validator_refuses_is_told() -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        structure_options(Bounded, {"least": "0", "most": "10", "step": "3"}, "here")
+    assert [p.path for p in caught.value.problems] == ["here: least", "here: most"]
+    with pytest.raises(InvalidConfig, match=r"here: step must fit"):
+        structure_options(Bounded, {"step": "9"}, "here")
+
+
+def test_the_place_of_each_option_can_be_a_function() -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        structure_options(Bounded, {"least": "0", "lest": "1"}, lambda name: f"<{name}>")
+    assert [p.path for p in caught.value.problems] == ["<least>", "<lest>"]
 
 
 def test_what_the_options_class_refuses_is_a_problem_of_the_origin() -> None:
