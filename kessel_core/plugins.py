@@ -176,8 +176,8 @@ class Plugins:
             log.warning("%s", text)
         self._clashes[what] = text
 
-    def adapters(self) -> dict[str, AdapterSpec]:
-        """Return the adapters by name; one whose name or scheme two plugins claim is left out."""
+    def owned_adapters(self) -> dict[str, tuple[PluginStatus, AdapterSpec]]:
+        """Return the adapters by name, each with its plugin; as `adapters` otherwise."""
         claims: dict[str, list[tuple[PluginStatus, AdapterSpec]]] = {}
         for status, offer in self._offers("kessel_adapters"):
             for spec in offer:
@@ -191,8 +191,12 @@ class Plugins:
             if len(claimants) > 1:
                 self._clash(f"adapter {key!r}", *(status for status, _ in claimants))
                 clashed.update(spec.name for _, spec in claimants)
-        specs = {spec.name: spec for claimants in claims.values() for _, spec in claimants}
-        return {name: specs[name] for name in sorted(specs) if name not in clashed}
+        owned = {spec.name: (status, spec) for claimants in claims.values() for status, spec in claimants}
+        return {name: owned[name] for name in sorted(owned) if name not in clashed}
+
+    def adapters(self) -> dict[str, AdapterSpec]:
+        """Return the adapters by name; one whose name or scheme two plugins claim is left out."""
+        return {name: spec for name, (_, spec) in self.owned_adapters().items()}
 
     def chosen_adapter(self, url_or_name: str, options: Mapping[str, Any] | None = None) -> ChosenAdapter:
         """Find an adapter and check its options, without opening it.

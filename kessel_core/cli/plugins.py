@@ -1,4 +1,4 @@
-"""`kessel plugins`, `adapters`, `hooks`, `middleware`: what is installed and how it fits together.
+"""`kessel plugins`, `hooks`, `middleware`: what is installed and how it fits together.
 
 These work with any number of broken plugins: that is when they are needed.
 """
@@ -6,13 +6,10 @@ These work with any number of broken plugins: that is when they are needed.
 from __future__ import annotations
 
 import inspect
-import json
-from collections.abc import Callable, Iterator
-from enum import Enum
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import click
 
 from kessel_core.cli.app import App, as_json, configured, pass_app
@@ -22,7 +19,7 @@ from kessel_core.errors import ConfigError, InvalidConfig
 if TYPE_CHECKING:
     from kessel_core.plugins import Plugins, PluginStatus
 
-__all__ = ["adapters", "hooks", "middleware", "plugins"]
+__all__ = ["hooks", "middleware", "plugins"]
 
 
 # --- plugins -------------------------------------------------------------------------------
@@ -115,65 +112,6 @@ def _check(app: App, found: Plugins, names: tuple[str, ...]) -> None:
                 click.echo(f"error: {problem}", err=True)
     if code:
         raise SystemExit(code)
-
-
-# --- adapters ------------------------------------------------------------------------------
-
-
-@click.command()
-@as_json
-@configured
-@pass_app
-def adapters(app: App, as_json: bool) -> None:
-    """List the queue adapters and their options."""
-    found = app.any_plugins
-    app.warn_of_plugins(found)
-    specs = [spec for _, spec in sorted(found.adapters().items())]
-    if as_json:
-        emit(
-            [
-                {
-                    "name": spec.name,
-                    "schemes": list(spec.schemes),
-                    "summary": spec.summary,
-                    "options": {
-                        name: {"type": kind, "default": text} for name, kind, text in _options(spec.options)
-                    },
-                }
-                for spec in specs
-            ]
-        )
-        return
-    if not specs:
-        click.echo("no adapter is installed; run: pip install kessel-sqlite")
-    for spec in specs:
-        click.echo(f"{spec.name}: {preview(spec.summary, 200)}")
-        click.echo(f"  URLs:    {', '.join(f'{scheme}://' for scheme in spec.schemes)}")
-        for index, (name, kind, default) in enumerate(_options(spec.options)):
-            click.echo(f"  {'options:' if index == 0 else '':<8} {name} ({kind}), default {default}")
-
-
-def _options(options: type) -> Iterator[tuple[str, str, str]]:
-    """Yield name, type and default of each option, as text."""
-    from kessel_core.configfile import is_secret, shown
-
-    if not attrs.has(options):
-        return
-    attrs.resolve_types(options)
-    for field in attrs.fields(options):
-        if field.default is attrs.NOTHING:
-            text = "none: must be given"
-        elif isinstance(field.default, attrs.Factory):  # type: ignore[arg-type]  # a class at run time
-            text = "computed"
-        else:
-            text = json.dumps(shown(field.name, field.default), default=str)
-        yield field.name, _kind(field.type) + (", secret" if is_secret(field.name) else ""), text
-
-
-def _kind(annotation: Any) -> str:
-    if isinstance(annotation, type) and issubclass(annotation, Enum):
-        return " | ".join(json.dumps(str(member.value)) for member in annotation)
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("datetime.", "")
 
 
 # --- hooks ---------------------------------------------------------------------------------

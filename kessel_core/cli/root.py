@@ -39,7 +39,7 @@ COMMANDS: Final = {
     "buried": ("buried", "buried", "List, show, kick or delete buried jobs."),
     "purge": ("queues", "purge", "Remove all jobs of a queue that no worker holds."),
     "plugins": ("plugins", "plugins", "List the plugins and what is wrong with them."),
-    "adapters": ("plugins", "adapters", "List the queue adapters and their options."),
+    "adapters": ("adapters", "adapters", "List the queue adapters, their conformance and their options."),
     "hooks": ("plugins", "hooks", "List the hooks and who implements them."),
     "middleware": ("plugins", "middleware", "Show what goes around every job, and where it comes from."),
     "config": ("config", "config", "Show every option, its value, and where it comes from."),

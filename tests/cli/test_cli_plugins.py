@@ -1,4 +1,4 @@
-"""`kessel plugins`, `adapters`, `hooks`, `middleware`, `doctor`, with plugins whole and broken."""
+"""`kessel plugins`, `hooks`, `middleware`, `doctor`, with plugins whole and broken."""
 
 from __future__ import annotations
 
@@ -155,13 +155,6 @@ def test_plugin_cannot_take_the_name_of_a_command(kessel: Any, site: Any) -> Non
     assert "'worker' that kessel itself has" in done.err
     assert "'greet' that plugin 'copy' has" in done.err
     assert "Work on jobs" in kessel.ok("worker", "--help").out
-
-
-def test_adapters_are_listed_with_their_options(kessel: Any) -> None:
-    adapters = {adapter["name"]: adapter for adapter in kessel.ok("adapters", "--json").json}
-    assert "sqlite" in adapters["sqlite"]["schemes"]
-    assert adapters["sqlite"]["options"]
-    assert "sqlite://" in kessel.ok("adapters").out
 
 
 def test_hooks_are_listed_with_who_implements_them(kessel: Any, site: Any) -> None:
