@@ -129,8 +129,6 @@ class BeanstalkConsumer(Consumer):
             with self._gate:
                 was_cut = self._waiting is None
                 self._waiting = None
-            if connection.is_open and not was_cut:
-                connection.socket.set_read_timeout(self._slack)
         if was_cut:
             # The job came over a connection that `cancel` has just shut: the server has it back.
             self._adapter.suspects.add(server_id)
@@ -177,6 +175,7 @@ class BeanstalkConsumer(Consumer):
 
     def _asked(self, connection: Connection, server_id: int, body: bytes) -> tuple[int, str, int]:
         """Ask the server for the number of deliveries, the tube and the ttr of a job just taken."""
+        connection.socket.set_read_timeout(self._slack)
         try:
             stats = connection.call(connection.client.stats_job, server_id)
             attempt = self._attempt(connection, server_id, body, stats)
@@ -301,6 +300,8 @@ class BeanstalkConsumer(Consumer):
             raise self._lost(held, "the connection that held it was lost")
         if held.deadline is not None and self._clock.monotonic() >= held.deadline:
             raise self._lost(held, f"its {held.ttr} s are over")
+        # Only now, as it costs a system call: after a long wait the job was to start at once.
+        connection.socket.set_read_timeout(self._slack)
         return connection, held
 
     def _lost(self, held: BeanstalkReservation, why: str) -> LeaseLost:

@@ -81,9 +81,7 @@ class Producer:
             raise EnqueueRejected(message.id, f"the server refused the tube ({type(exc).__name__})") from exc
         sent = connection.socket.sent_whole
         try:
-            server_id = connection.call(
-                connection.client.put, message.body, message.priority, delay, self._ttr
-            )
+            server_id = connection.call(self._put, connection, self._command(message, delay))
         except CLEAN as exc:
             raise self._refusal(connection, message, exc) from exc
         except ProtocolError:
@@ -93,6 +91,15 @@ class Producer:
                 raise AdapterUnavailable(f"{exc}; the job was not sent whole, so it is not stored") from exc
             raise EnqueueUnknown(message.id, str(exc)) from exc
         self._stored(message.id, server_id)
+
+    @staticmethod
+    def _put(connection: Connection, command: bytes) -> int:
+        connection.send(command)
+        return int(connection.values(b"INSERTED")[0])
+
+    def _command(self, message: Message, delay: int) -> bytes:
+        body = message.body
+        return b"put %d %d %d %d\r\n%b\r\n" % (message.priority, delay, self._ttr, len(body), body)
 
     def _checked(self, message: Message, now: datetime | None) -> int:
         """Check everything that the protocol would cut, wrap or misread; return the delay in seconds."""
@@ -194,11 +201,8 @@ class Producer:
             except EnqueueRejected as exc:
                 outcomes[position] = exc
             else:
-                body = message.body
-                commands.append(
-                    b"put %d %d %d %d\r\n%b\r\n" % (message.priority, delay, self._ttr, len(body), body)
-                )
-                size += len(body)
+                commands.append(self._command(message, delay))
+                size += len(message.body)
                 in_flight.append(position)
             position += 1
         if commands and connection.using != queue:
