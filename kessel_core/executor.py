@@ -68,7 +68,6 @@ class Case:
         "lost",
         "message",
         "next",
-        "overdue",
         "reason",
         "request",
         "reservation",
@@ -77,6 +76,7 @@ class Case:
         "since",
         "take_next",
         "told",
+        "unextended",
     )
 
     def __init__(
@@ -101,8 +101,8 @@ class Case:
         self.told = False
         #: The reservation was lost, so nothing was settled by us.
         self.lost = False
-        #: It runs longer than its handler's timeout, so its lease is not extended any more.
-        self.overdue = False
+        #: Its lease is not extended any more: it was lost, or the handler runs longer than its timeout.
+        self.unextended = False
         #: The reservation that came with the settle.
         self.next: Reservation | None = None
         self._claimed = False
@@ -397,14 +397,22 @@ class Executor:
             watcher(result=result)
         if case.told:
             self._callbacks.tell(result)
-        if case.job is None:  # no middleware saw it, so nothing was logged yet
+        if case.job is None or case.ending is Ending.TRANSIENT:
+            # Middleware saw nothing, or a failure that would be tried again: this end is news.
             log.info(
                 "job %s %s: %s (%s)",
                 case.id,
                 result.status,
                 result.reason,
                 result.message,
-                extra={"job_id": case.id, "status": str(result.status), "reason": result.reason},
+                extra={
+                    "job_id": case.id,
+                    "job_type": result.request.type if result.request is not None else None,
+                    "status": str(result.status),
+                    "reason": result.reason,
+                    "attempt": result.attempt,
+                    "queue": case.reservation.queue,
+                },
             )
 
     def close(self) -> None:
@@ -507,7 +515,7 @@ def failure(job: JobContext, exc: BaseException, default_error: DefaultError) ->
     job.logger.log(
         logging.INFO if passes else logging.WARNING, "handler raised %s", type(exc).__name__, exc_info=exc
     )
-    reason = Reason.TIMED_OUT if isinstance(exc, _TimedOut) else Reason.ERROR
+    reason = Reason.TIMED_OUT if isinstance(exc, TimedOut) else Reason.ERROR
     message = f"{type(exc).__name__}: {text_of(exc)}".removesuffix(": ")
     return failed(job, reason, message, Status.TRANSIENT if passes else Status.FAILED)
 
@@ -520,7 +528,7 @@ def text_of(exc: BaseException) -> str:
         return f"{type(exc).__name__} without a readable text"
 
 
-class _TimedOut(TimeoutError):
+class TimedOut(TimeoutError):
     """An async handler ran longer than its `timeout`."""
 
 
@@ -589,7 +597,7 @@ async def _limited(work: Coroutine[Any, Any, Any], timeout: timedelta | None) ->
             return await work
     except TimeoutError as exc:
         if limit.expired():
-            raise _TimedOut(f"ran longer than {timeout.total_seconds():g} s") from exc
+            raise TimedOut(f"ran longer than {timeout.total_seconds():g} s") from exc
         raise
 
 

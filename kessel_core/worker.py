@@ -100,7 +100,8 @@ class _Slot:
             if reservation is None:
                 if worker.stopping:
                     return
-                reservation = consumer.reserve(wait)
+                # Without waiting after a lost connection, so that an empty queue is soon known to be back.
+                reservation = consumer.reserve(wait if self.connected else NO_PAUSE)
                 if not self.connected:
                     self._connected_again()
                 if reservation is None:
@@ -310,18 +311,18 @@ class Worker:
     def _extend(self, case: Case) -> None:
         now = self.clock.monotonic()
         deadline = case.reservation.deadline
-        if deadline is None or deadline - now > self._lease - (self._beat or 0.0) / 2:
-            return  # its lease has just begun, or was just extended
+        if case.unextended or deadline is None or deadline - now > self._lease - (self._beat or 0.0) / 2:
+            return  # given up, or it has just begun, or was just extended
         handler = case.handler
         limit = handler.timeout if handler is not None and not handler.is_async else None
         if limit is not None and now - case.since > limit.total_seconds():
-            if not case.overdue:
-                case.overdue = True
-                log.error("job %s runs longer than its timeout; its lease is not extended any more", case.id)
+            case.unextended = True
+            log.error("job %s runs longer than its timeout; its lease is not extended any more", case.id)
             return
         try:
             case.consumer.extend(case.reservation)
         except LeaseLost as exc:
+            case.unextended = True  # said once: a handler may run on for hours
             log.warning("%s while its handler runs", exc, extra={"job_id": case.id})
         except Exception as exc:
             # Anything: the heartbeat of the other slots must go on.

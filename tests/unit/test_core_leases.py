@@ -84,3 +84,13 @@ def test_a_lease_that_cannot_be_extended_is_said_and_stops_nobody(
     monkeypatch.setattr(held.consumer, "extend", failing)
     held.after(10)
     assert str(error) in caplog.text
+
+
+def test_s7_a_lost_lease_is_said_once_however_long_the_handler_runs_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    held = Held(print)
+    held.clock.advance(LEASE)
+    for _ in range(3):
+        held.after(10)
+    assert caplog.text.count("lease lost") == 1

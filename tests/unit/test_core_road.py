@@ -589,6 +589,18 @@ def test_a_job_that_no_middleware_saw_is_logged_by_the_executor(
     assert any(r.name == "kessel.executor" and "no-handler" in r.getMessage() for r in caplog.records)
 
 
+def test_s10_a_burial_that_middleware_could_not_foresee_is_logged(
+    opened: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = opened({"a": fail(Transient("no luck"))}, jobs=JobsConfig(max_attempts=2))
+    with caplog.at_level(logging.INFO, logger="kessel"):
+        manager.request("a")
+        run_until_idle(manager)
+    (said,) = [record for record in caplog.records if record.name == "kessel.executor"]
+    assert "failed: retries-exhausted (no luck)" in said.getMessage()
+    assert (vars(said)["job_type"], vars(said)["attempt"]) == ("a", 2)
+
+
 def test_a_job_of_another_language_gets_the_id_of_its_queue(opened: Open) -> None:
     case = ran(opened({"a": print}), b'{"type": "a"}', Settled())
     assert case.result is not None

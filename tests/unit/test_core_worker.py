@@ -229,6 +229,17 @@ def test_d9_after_a_lost_connection_the_same_consumer_goes_on(
         assert caplog.text.count(said) == 1
 
 
+def test_d9_an_empty_queue_that_is_back_is_known_to_be_back_without_waiting_for_a_job(
+    opened: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "kessel.worker")
+    manager = opened(Stage(Scripted(AdapterUnavailable("away"))))
+    worker = manager.start(slots=1)
+    until(lambda: "usable again" in caplog.text)
+    assert worker.health().ok
+    manager.stop()
+
+
 def test_f68_a_consumer_that_cannot_be_cancelled_or_closed_does_not_hold_up_the_stop(
     opened: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
