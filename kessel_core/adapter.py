@@ -99,6 +99,7 @@ class Reach(StrEnum):
 class Durability(StrEnum):
     """What an acknowledged job survives."""
 
+    #: Not even the end of this process.
     NONE = "none"
     #: The death of any process, the backend's included.
     PROCESS_CRASH = "process-crash"
@@ -119,7 +120,9 @@ class TieBreak(StrEnum):
 class LeaseReturn(StrEnum):
     """When the jobs of a dead worker come back."""
 
+    #: As soon as the backend sees that the worker is gone.
     AT_ONCE = "at-once"
+    #: When the lease is over.
     LEASE_END = "lease-end"
 
 
@@ -262,9 +265,13 @@ COMMIT: Final = Commit()
 class JobState(StrEnum):
     """Where a stored job is."""
 
+    #: Waits for a worker.
     READY = "ready"
+    #: Waits for its delay, or for the pause before a retry.
     DELAYED = "delayed"
+    #: A worker holds it.
     RESERVED = "reserved"
+    #: Set aside until it is kicked or deleted.
     BURIED = "buried"
 
 
@@ -274,9 +281,13 @@ class StoredJob:
 
     #: What `kick` and `delete` take: the job's own id wherever the adapter knows it.
     id: str
+    #: The queue that it is in.
     queue: str
+    #: Where it is now.
     state: JobState
+    #: The stored body, as it was enqueued.
     body: bytes
+    #: 0 (most urgent) to 4294967295.
     priority: int | None = None
     #: Deliveries so far.
     attempt: int | None = None
@@ -284,9 +295,11 @@ class StoredJob:
     enqueued_at: datetime | None = None
     #: When a delayed job becomes ready, or a reserved job's lease ends.
     due: datetime | None = None
-    #: Why it was buried, when, and the failure's text.
+    #: Why it was buried, as `JobResult.reason`.
     reason: str | None = None
+    #: The failure's text.
     message: str | None = None
+    #: When it was buried.
     buried_at: datetime | None = None
 
 
@@ -294,10 +307,15 @@ class StoredJob:
 class QueueStats:
     """How many jobs a queue holds, by state."""
 
+    #: Its name.
     queue: str
+    #: Jobs that wait for a worker.
     ready: int = 0
+    #: Jobs whose delay or pause is not over.
     delayed: int = 0
+    #: Jobs that a worker holds.
     reserved: int = 0
+    #: Jobs that were set aside.
     buried: int = 0
     #: Rest of a pause; None: not paused.
     paused: timedelta | None = None
@@ -314,8 +332,11 @@ class QueueStats:
 class Level(StrEnum):
     """How bad a finding of `kessel doctor` is."""
 
+    #: As it should be.
     OK = "ok"
+    #: Works, but somebody should look.
     WARNING = "warning"
+    #: Does not work.
     ERROR = "error"
 
 
@@ -323,6 +344,7 @@ class Level(StrEnum):
 class Finding:
     """One line of `kessel doctor`: what was looked at, what was found, what to do."""
 
+    #: How bad it is.
     level: Level
     #: What was looked at, two or three words.
     subject: str
@@ -576,6 +598,7 @@ class QueueAdapter(ABC):
 class AdapterContext:
     """What the application gives to an adapter when it opens."""
 
+    #: The application's clock (S18).
     clock: Clock
 
 

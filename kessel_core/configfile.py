@@ -80,6 +80,7 @@ class Argument:
 class LoadedConfig:
     """A configuration, and where each of its values comes from."""
 
+    #: The checked configuration.
     config: Config
     #: Path of an option, such as `worker.slots` -> its origin.
     origins: Mapping[str, Origin]

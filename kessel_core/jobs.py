@@ -54,7 +54,9 @@ NO_HEADERS: Final[Mapping[str, str]] = {}
 class Status(StrEnum):
     """How an attempt ended."""
 
+    #: The handler returned.
     SUCCESS = "success"
+    #: Failed for good; the job is buried, or gone if it expired.
     FAILED = "failed"
     #: Failed, and will be tried again.
     TRANSIENT = "failed-transient"
@@ -63,13 +65,21 @@ class Status(StrEnum):
 class Reason(StrEnum):
     """Why a job did not succeed, for machines."""
 
+    #: Its expiration came before its handler could be started (S5, S11).
     EXPIRED = "expired"
+    #: No handler is mapped to its type (S12).
     NO_HANDLER = "no-handler"
+    #: The payload does not fit the type that the handler's parameter is annotated with.
     BAD_PAYLOAD = "bad-payload"
+    #: The stored bytes are not a request (S13).
     UNDECODABLE = "undecodable"
+    #: It failed transiently, as often as it may (S10).
     RETRIES_EXHAUSTED = "retries-exhausted"
+    #: Its deliveries are used up, and the last one never reported: it may kill its worker (S10).
     WORKER_LOST = "worker-lost"
+    #: An async handler ran longer than its `timeout`.
     TIMED_OUT = "timed-out"
+    #: The handler or a middleware failed, or a handler returned what is not a JSON value.
     ERROR = "error"
 
 
@@ -127,6 +137,7 @@ class JobResult:
     id: str
     #: The request; None if its body could not be read.
     request: JobRequest | None
+    #: How the attempt ended.
     status: Status
     #: What the handler returned; a JSON value.
     value: JsonValue = None
@@ -136,8 +147,9 @@ class JobResult:
     reason: Reason | None = None
     #: Which delivery this was, from 1 (S10).
     attempt: int = 1
-    #: When the handler was started and when it ended; aware; None if it never started.
+    #: When the handler was started; aware; None if it never was.
     started_at: datetime | None = None
+    #: When the handler ended, or else when the job's end was decided; aware.
     finished_at: datetime | None = None
 
     @property

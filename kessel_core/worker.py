@@ -38,8 +38,11 @@ BACKOFF_CAP: Final = 15.0
 class Health:
     """What a worker is doing; `ok` is False when somebody should look."""
 
+    #: No slot is dead or disconnected.
     ok: bool
+    #: It was started and takes jobs; False before, and from a stop on.
     running: bool
+    #: How many jobs it can run at the same time.
     slots: int
     #: Slots that run a job now.
     busy: int

@@ -1,0 +1,255 @@
+"""Write docs/reference/api.md and contract.md from the docstrings and `#:` comments of kessel_core.
+
+Usage: python tools/docs_api.py
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from enum import Enum
+from pathlib import Path
+from types import FunctionType, ModuleType
+
+import attrs
+
+import kessel_core
+import kessel_core.adapter
+import kessel_core.configfile
+import kessel_core.testing
+import kessel_core.testing.strategies
+from kessel_core.durations import duration_text
+
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
+
+API = """\
+# Names of kessel_core
+
+What an application imports from `kessel_core`, and what its tests import from `kessel_core.testing`.
+Authors of adapters also need [the adapter contract](contract.md), others of plugins [the hooks](hooks.md).
+S1 to S18 are [the clauses](clauses.md).
+
+Written by `tools/docs_api.py` from the source."""
+
+CONTRACT = """\
+# The adapter contract
+
+Written by `tools/docs_api.py` from the source of `kessel_core.adapter`.
+[Publish an adapter](../tutorial/publish-an-adapter.md) shows how to keep it, step by step."""
+
+#: What has a page of its own is not repeated.
+ELSEWHERE = {
+    "Config": "Every option: [Configuration](configuration.md).",
+    "WorkerConfig": "Every option: [Configuration](configuration.md#kesselworker).",
+    "JobsConfig": "Every option: [Configuration](configuration.md#kesseljobs).",
+    "PluginsConfig": "Every option: [Configuration](configuration.md#kesselplugins).",
+    "LoggingConfig": "Every option: [Configuration](configuration.md#kessellogging).",
+}
+#: Made by kessel, never by its users, so nobody needs the arguments.
+NOT_MADE_BY_USERS = {"Clock", "JobContext", "Worker"}
+#: Called by kessel's own parts only.
+NOT_CALLED_BY_USERS = {"pause", "slot_ended"}
+#: Values have no docstrings of their own.
+VALUES = {
+    "JsonValue": "None, bool, int, float, text, or lists and dicts with text keys of these.",
+    "hookimpl": "Marks an implementation of a hook; see [Hooks](hooks.md).",
+    "COMMIT": "A `Commit` that keeps no result.",
+    "NO_PAUSE": "A span of zero.",
+    "Settlement": "`Commit | Rollback | Bury`.",
+}
+
+
+def pages() -> dict[Path, str]:
+    """Return the text of each page."""
+    api = [API]
+    for subject, names in _subjects(kessel_core):
+        api.append(f"## {subject[0].upper()}{subject[1:]}")
+        api += [_entry(name, getattr(kessel_core, name)) for name in names]
+    for module in (kessel_core.configfile, kessel_core.testing, kessel_core.testing.strategies):
+        api.append(f"## {module.__name__}")
+        names = ["load", "LoadedConfig"] if module is kessel_core.configfile else sorted(module.__all__)
+        if module is not kessel_core.configfile:
+            api.append(_markdown(inspect.getdoc(module) or ""))
+        api += [_entry(name, getattr(module, name)) for name in names]
+    contract = [CONTRACT, _markdown(inspect.getdoc(kessel_core.adapter) or "")]
+    contract += [
+        _entry(name, getattr(kessel_core.adapter, name), level=2) for name in _by_source(kessel_core.adapter)
+    ]
+    return {
+        REFERENCE / "api.md": "\n\n".join(api) + "\n",
+        REFERENCE / "contract.md": "\n\n".join(contract) + "\n",
+    }
+
+
+def _subjects(module: ModuleType) -> Iterator[tuple[str, list[str]]]:
+    """Yield the groups of `__all__`, as its comments name them."""
+    _, _, rest = inspect.getsource(module).partition("__all__ = [")
+    for group in rest.partition("]")[0].split("# ")[1:]:
+        yield group.partition("\n")[0], re.findall(r'"(\w+)"', group)
+
+
+def _by_source(module: ModuleType) -> list[str]:
+    """Return the names of `__all__` in the order of their definition."""
+    lines = {}
+    for node in ast.parse(inspect.getsource(module)).body:
+        match node:
+            case ast.ClassDef() | ast.FunctionDef():
+                lines[node.name] = node.lineno
+            case ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]):
+                lines[name] = node.lineno
+    return sorted(module.__all__, key=lambda name: lines[name])
+
+
+# --- one name --------------------------------------------------------------------------------
+
+
+def _entry(name: str, value: object, level: int = 3) -> str:
+    parts = [f"{'#' * level} {name}"]
+    if inspect.isclass(value):
+        parts += _class(name, value)
+    elif isinstance(value, FunctionType):
+        parts += [f"`{_signature(name, value)}`", _markdown(inspect.getdoc(value) or "")]
+    else:
+        parts.append(VALUES[name])
+    return "\n\n".join(part for part in parts if part)
+
+
+def _class(name: str, kind: type) -> Iterator[str]:
+    base = kind.__bases__[0]
+    if base.__name__ in kessel_core.__all__:
+        yield f"Derived from [`{base.__name__}`](#{base.__name__.lower()})."
+    if (
+        name not in NOT_MADE_BY_USERS
+        and not issubclass(kind, (Enum, BaseException, tuple))
+        and not attrs.has(kind)
+    ):
+        made = vars(kind).get("__init__")
+        if made is not None:
+            yield f"`{_signature(name, made)}`"
+    yield _markdown(inspect.getdoc(kind) or "")
+    if name in ELSEWHERE:
+        yield ELSEWHERE[name]
+        return
+    comments = _comments(kind)
+    if issubclass(kind, Enum):
+        values = [(f"`{member.value}`", comments.get(member.name, "")) for member in kind]
+        yield _table(("value", "meaning"), values)
+        return
+    if attrs.has(kind):
+        fields = [
+            (f"`{field.name}`", f"`{field.type}`", _default(field.default), comments.get(field.name, ""))
+            for field in attrs.fields(kind)
+            if not field.name.startswith("_")
+        ]
+        yield _table(("field", "type", "default", "meaning"), fields)
+    elif comments:
+        yield _table(("attribute", "meaning"), [(f"`{name}`", text) for name, text in comments.items()])
+    for member, function in vars(kind).items():
+        if member.startswith("_") or (name == "Worker" and member in NOT_CALLED_BY_USERS):
+            continue
+        if isinstance(function, property):
+            yield f"**`{member}`** (read only): {_inline(inspect.getdoc(function) or '')}"
+        elif isinstance(function, FunctionType) and function.__doc__:
+            yield f"**`{_signature(member, function)}`**"
+            yield _markdown(inspect.getdoc(function) or "")
+
+
+def _comments(kind: type) -> dict[str, str]:
+    """Return the `#:` comments of a class by the name that follows them."""
+    found: dict[str, str] = {}
+    said: list[str] = []
+    for line in inspect.getsource(kind).splitlines():
+        text = line.strip()
+        if text.startswith("#:"):
+            said.append(text[2:].strip())
+            continue
+        named = re.match(r"(?:self\.)?([A-Za-z]\w*) *[:=]", text)
+        if said and named:
+            found[named[1]] = " ".join(said)
+        said = []
+    return found
+
+
+def _signature(name: str, function: FunctionType) -> str:
+    shown: list[str] = []
+    starred = False
+    signature = inspect.signature(function)
+    for key, parameter in signature.parameters.items():
+        if key == "self" or key.startswith("_"):
+            continue
+        if parameter.kind is parameter.KEYWORD_ONLY and not starred:
+            shown.append("*")
+            starred = True
+        stars = "**" if parameter.kind is parameter.VAR_KEYWORD else ""
+        default = "" if parameter.default is parameter.empty else f" = {_value(parameter.default)}"
+        shown.append(f"{stars}{key}: {parameter.annotation}{default}")
+    returns = signature.return_annotation
+    waits = "async " if inspect.iscoroutinefunction(function) else ""
+    gives = "" if returns in ("None", signature.empty) else f" -> {returns}"
+    return f"{waits}{name}({', '.join(shown)}){gives}"
+
+
+def _default(value: object) -> str:
+    if value is attrs.NOTHING:
+        return ""
+    if isinstance(value, type(attrs.Factory(dict))) or value == {}:
+        return "empty"
+    return f"`{duration_text(value) if isinstance(value, timedelta) else _value(value)}`"
+
+
+def _value(value: object) -> str:
+    """Return a default as it would be written."""
+    match value:
+        case Enum():
+            return f"{type(value).__name__}.{value.name}"
+        case timedelta():
+            return f"timedelta(seconds={value.total_seconds():g})"
+        case datetime():
+            return f'"{value.isoformat()}"'
+        case str():
+            return f'"{value}"'
+        case Path():
+            return f'Path("{value}")'
+        case _:
+            return repr(value)
+
+
+# --- text --------------------------------------------------------------------------------------
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _inline(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _markdown(text: str) -> str:
+    """Turn the Google headings of a docstring into Markdown."""
+    out: list[str] = []
+    for block in text.split("\n\n"):
+        heading, _, rest = block.partition("\n")
+        rest = textwrap.dedent(rest)
+        match heading:
+            case "Args:" | "Raises:" | "Attributes:":
+                items = re.findall(r"^(\*{0,2}\w+): (.*(?:\n .*)*)", rest, re.M)
+                listed = "".join(f"\n- `{name}`: {_inline(said)}" for name, said in items)
+                out.append(f"*{heading[:-1]}*" + (f"\n{listed}" if items else f": {_inline(rest)}"))
+            case "Returns:":
+                out.append(f"*Returns*: {_inline(rest)}")
+            case "Example:":
+                out.append(f"```pycon\n{rest}\n```")
+            case _:
+                out.append(block)
+    return "\n\n".join(out)
+
+
+if __name__ == "__main__":
+    for page, text in pages().items():
+        page.write_text(text, encoding="utf-8")
