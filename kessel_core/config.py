@@ -197,6 +197,8 @@ class WorkerConfig:
     heartbeat: timedelta | None = attrs.field(
         default=None, metadata=_by(_optional(_duration(timedelta(milliseconds=10))))
     )
+    #: How long `drain` goes on trying while the queue cannot be used; `worker` never gives up.
+    patience: timedelta = attrs.field(default=timedelta(seconds=30), metadata=_by(_duration(timedelta(0))))
 
 
 @attrs.frozen(kw_only=True)

@@ -454,6 +454,7 @@ class JobManager:
             slots=slots,
             grace=grace,
             heartbeat=settings.heartbeat,
+            patience=settings.patience,
         )
 
     def start(self, *, slots: int | None = None, queues: Sequence[str] | None = None) -> Worker:

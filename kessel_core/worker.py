@@ -17,7 +17,7 @@ import attrs
 
 from kessel_core.adapter import NO_PAUSE, Consumer, QueueAdapter, Reservation, Rollback
 from kessel_core.clock import Clock
-from kessel_core.errors import AdapterError, LeaseLost
+from kessel_core.errors import AdapterError, AdapterUnavailable, LeaseLost
 from kessel_core.executor import Case, Executor
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ class _Slot:
         self.consumer: Consumer | None = None
         self.case: Case | None = None
         self.connected = True
+        #: When the queue was found unusable, on the monotonic clock; of use while not `connected`.
+        self.lost_at = 0.0
         self.counts: Counter[str] = Counter()
         # Daemon, because a handler that never ends must not keep a stopped process alive.
         self.thread = threading.Thread(target=self._main, name=f"kessel-slot-{number}", daemon=True)
@@ -88,7 +90,14 @@ class _Slot:
                         self._close()
                         self.consumer = None
                     self._lost_connection(exc)
-                    worker.pause(min(BACKOFF_CAP, BACKOFF_BASE * 2 ** min(failures, 20)) * random.random())  # noqa: S311  # jitter
+                    pause = min(BACKOFF_CAP, BACKOFF_BASE * 2 ** min(failures, 20)) * random.random()  # noqa: S311  # jitter
+                    if worker.draining:
+                        left = self.lost_at + worker.patience - worker.clock.monotonic()
+                        if left <= 0:
+                            worker.gave_up = exc
+                            return
+                        pause = min(pause, left)
+                    worker.pause(pause)
         finally:
             self._close()
             worker.slot_ended()
@@ -124,6 +133,7 @@ class _Slot:
     def _lost_connection(self, exc: BaseException) -> None:
         if self.connected:
             self.connected = False
+            self.lost_at = self.worker.clock.monotonic()
             if isinstance(exc, AdapterError):
                 log.warning("slot %d: queue not usable, trying again: %s", self.number, exc)
             else:
@@ -161,6 +171,7 @@ class Worker:
         slots: int,
         grace: timedelta,
         heartbeat: timedelta | None = None,
+        patience: timedelta = timedelta(seconds=30),
     ) -> None:
         self.adapter = adapter
         self.executor = executor
@@ -169,6 +180,10 @@ class Worker:
         self.grace = grace
         self.stopping = False
         self.draining = False
+        #: Seconds that a drain goes on trying while the queue is not usable.
+        self.patience = patience.total_seconds()
+        #: Why a drain gave up.
+        self.gave_up: BaseException | None = None
         self._plugins = plugins
         self._changed = threading.Condition()
         self._slots = [_Slot(self, number) for number in range(1, slots + 1)]
@@ -246,9 +261,18 @@ class Worker:
 
         Returns:
             Attempts by how they ended: `success`, `failed`, `failed-transient`, `lost`.
+
+        Raises:
+            AdapterUnavailable: The queue was not usable for the worker's patience; `counts` says
+                what was done before. A worker that is not to drain never gives up.
         """
         self.draining = True
         self.run()
+        if self.gave_up is not None:
+            why = str(self.gave_up) or type(self.gave_up).__name__
+            raise AdapterUnavailable(
+                f"gave up after {self.patience:g} s without a usable queue: {why}"
+            ) from self.gave_up
         return self.counts
 
     @property

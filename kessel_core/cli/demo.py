@@ -7,6 +7,7 @@ what was requested then is found and finished.
 from __future__ import annotations
 
 import random
+import signal
 import sys
 import threading
 from collections import Counter
@@ -56,14 +57,14 @@ def demo(app: App, as_json: bool) -> None:
     """Run a few hundred jobs of every kind, and watch.
 
     Everything happens in this process, in the queue kessel-demo of kessel-demo.db in this
-    directory, or of another adapter with --adapter URL. Ctrl-C stops it; started again, it
-    finishes what is left.
+    directory, or of another adapter with --adapter URL. Ctrl-C or SIGTERM stops it; started
+    again, it finishes what is left.
     """
     config = _config(app)
     _start_logging(app)
     watch = Watch()
     plugins = app.plugins_with("demo", watch)
-    with app.manager(adapter=config.adapter, config=config, plugins=plugins) as manager:
+    with _sigterm_as_ctrl_c(), app.manager(config=config, plugins=plugins) as manager:
         found = _left_over(manager.adapter)
         if found:
             click.echo(f"found {found:,} jobs of a run that was stopped; finishing them", err=True)
@@ -77,6 +78,15 @@ def demo(app: App, as_json: bool) -> None:
             _say_interrupted(manager.adapter)
             raise
         _report(watch, config.adapter, as_json)
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _config(app: App) -> Config:

@@ -106,6 +106,12 @@ def _run(
 
 @click.command()
 @_worker_options
+@config_option(
+    "--patience",
+    path="worker.patience",
+    metavar="TIME",
+    help="How long to try while the queue cannot be used.",
+)
 @as_json
 @logs_options
 @configured
@@ -113,13 +119,14 @@ def _run(
 def drain(app: App, as_json: bool) -> None:
     """Work until the queues are empty, then end.
 
-    For cron jobs and deployments. Jobs that are delayed or buried stay where they are.
+    For cron jobs and deployments. Jobs that are delayed or buried stay where they are. Exits with
+    1 if the queue cannot be used for the time of --patience (30s).
     """
     app.start_logging()
-    counts: dict[str, int] = {}
     with app.manager() as manager:
         work = manager.worker()
-        _run(lambda: counts.update(work.drain()), work.stop, None)
+        _run(work.drain, work.stop, None)
+    counts = work.counts
     if as_json:
         from kessel_core.cli.output import emit
 

@@ -20,6 +20,32 @@ def orphan(descriptor):
     os.close(descriptor)
 """
 
+#: An adapter that opens, and then is gone.
+DEAF = """
+import attrs
+from kessel_core.adapter import AdapterSpec, Capabilities, QueueAdapter, QueueStats, Reach
+from kessel_core.errors import AdapterUnavailable
+from kessel_core.hookspecs import hookimpl
+
+class Deaf(QueueAdapter):
+    name = "deaf"
+    capabilities = Capabilities(reach=Reach.HOST)
+    def enqueue(self, message): raise AdapterUnavailable("nobody answers")
+    def consumer(self, queues): raise AdapterUnavailable("nobody answers")
+    def queues(self): return []
+    def stats(self, queue): return QueueStats(queue=queue)
+    def purge(self, queue): return 0
+    def close(self): pass
+
+@attrs.frozen
+class Options:
+    pass
+
+@hookimpl
+def kessel_adapters():
+    return [AdapterSpec(name="deaf", schemes=("deaf",), options=Options, open=lambda o, c: Deaf())]
+"""
+
 
 @pytest.fixture
 def handlers(kessel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,6 +60,14 @@ def test_signal_stops_it_with_exit_code_0(kessel: Any, handlers: None) -> None:
     kessel.ok("request", "stop")
     done = kessel.ok("worker", "--slots", "2", "--log-json")
     assert '"stopping' in done.err or "stopping" in done.err
+
+
+def test_drain_of_an_unusable_queue_is_exit_code_1_after_its_patience(kessel: Any, site: Any) -> None:
+    site.install("deaf", DEAF)
+    done = kessel("drain", "--adapter", "deaf", "--patience", "50ms")
+    assert done.code == 1
+    assert "gave up after 0.05 s without a usable queue" in done.err
+    assert "Traceback" not in done.err
 
 
 def test_end_of_the_supervisor_stops_it(kessel: Any, handlers: None) -> None:

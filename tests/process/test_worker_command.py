@@ -184,7 +184,8 @@ def test_worker_on_an_adapter_of_one_process_is_refused(place: Place, processes:
     assert "--adapter" in done.stderr
 
 
-def test_demo_can_be_interrupted_and_finished_later(place: Place) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_demo_can_be_interrupted_and_finished_later(place: Place, number: signal.Signals) -> None:
     with subprocess.Popen(
         place.command("demo", "--json"),
         cwd=place.directory,
@@ -200,7 +201,7 @@ def test_demo_can_be_interrupted_and_finished_later(place: Place) -> None:
             assert demo.stderr is not None
             while "working" not in (line := demo.stderr.readline()):
                 assert line, "the demo ended before it worked on anything"
-            demo.send_signal(signal.SIGINT)
+            demo.send_signal(number)
             assert demo.wait(LONG) == 130
             assert "kessel demo" in demo.stderr.read()
         finally:

@@ -16,12 +16,14 @@ import pytest
 
 from kessel_core import (
     AdapterUnavailable,
+    Config,
     JobContext,
     JobManager,
     JobRequest,
     JobResult,
     JsonValue,
     LeaseLost,
+    WorkerConfig,
     handler,
     hookimpl,
 )
@@ -291,6 +293,39 @@ def test_health_before_start_and_while_draining_is_good(opened: Open) -> None:
     worker.drain()
     after = worker.health()
     assert (before.ok, before.running, after.ok, after.running) == (True, False, True, False)
+
+
+@pytest.mark.parametrize("patience", [0, 30])
+def test_a_drain_gives_up_when_the_queue_stays_unusable_for_its_patience(opened: Open, patience: int) -> None:
+    """So that a cron job ends; what was done before is known."""
+    clock = VirtualClock()
+    gone = [AdapterUnavailable("nobody answers") for _ in range(10_000)]
+    manager = opened(
+        Stage(Scripted(job(), *gone)),
+        handlers={"a": lambda _: None},
+        clock=clock,
+        config=Config(worker=WorkerConfig(patience=timedelta(seconds=patience))),
+    )
+    worker = manager.worker(slots=1)
+    start = clock.monotonic()
+    with pytest.raises(AdapterUnavailable, match=f"gave up after {patience} s .* nobody answers"):
+        worker.drain()
+    assert clock.monotonic() - start == pytest.approx(patience, abs=0.001)
+    assert worker.counts == {"success": 1}
+
+
+def test_a_drain_goes_on_when_the_queue_is_usable_again_and_its_patience_starts_anew(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.random", lambda: 1.0)  # then four failures take 3 s
+    gone = [AdapterUnavailable("nobody answers") for _ in range(4)]
+    manager = opened(
+        Stage(Scripted(*gone, job("a", "1"), *gone, job("a", "2"))),
+        handlers={"a": lambda _: None},
+        clock=VirtualClock(),
+        config=Config(worker=WorkerConfig(patience=timedelta(seconds=4))),
+    )
+    assert manager.worker(slots=1).drain() == {"success": 2}
 
 
 def test_d9_a_second_stop_can_only_shorten_the_grace_period(opened: Open, stuck: Stuck) -> None:
