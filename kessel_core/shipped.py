@@ -127,7 +127,7 @@ def _remarks(report: ConformanceReport, owner: PluginStatus) -> Iterator[str]:
         yield f"incomplete: {len(report.not_run)} cases were not run"
     elif not report.passed:
         yield "it failed"
-    if report.pinned is not None:
+    if report.pinned not in (None, report.suite):
         yield f"pinned to suite {report.pinned}"
     yield from (
         f"{report.count(status)} {status}" for status in ("advisory", "disabled") if report.count(status)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -29,11 +30,12 @@ KINDS: Final[Mapping[str, str]] = {
 # `_`), the URL scheme, the job type and the entry point.
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _LONGEST: Final = 50
-#: Names that kessel's own distributions use; a second plugin of that name could not be active.
+_BUILT_IN: Final = frozenset({"expiry", "logging", "retry"})
+#: Names that kessel's own plugins use; a second plugin of that name could not be active.
 _TAKEN: Final[Mapping[str, frozenset[str]]] = {
-    "adapter": frozenset({"beanstalk", "conformance", "memory", "sqlite"}),
+    "adapter": _BUILT_IN | {"beanstalk", "conformance", "handlers-example", "memory", "sqlite"},
     "handlers": frozenset({"example"}),
-    "middleware": frozenset({"expiry", "logging", "retry"}),
+    "middleware": _BUILT_IN,
 }
 
 
@@ -43,13 +45,10 @@ def rendered(kind: str, name: str) -> dict[str, str]:
     Raises:
         ValueError: `name` cannot be part of the names that are made from it, or is taken.
     """
-    if _NAME.fullmatch(name) is None or len(name) > _LONGEST:
-        raise ValueError(
-            f"{name[:60]!r} must be lower-case letters and digits, words joined by '-', "
-            f"starting with a letter, at most {_LONGEST} characters"
-        )
-    if name in _TAKEN[kind]:
-        raise ValueError(f"{name!r} is the name of something that comes with kessel")
+    from kessel_conformance.catalogue import SUITE_VERSION  # `kessel --help` loads this module, too
+
+    if (mistake := _mistake(kind, name)) is not None:
+        raise ValueError(mistake)
     distribution = f"kessel-{kind}-{name}"
     package = distribution.replace("-", "_")
     values = {
@@ -59,7 +58,12 @@ def rendered(kind: str, name: str) -> dict[str, str]:
         "plugin": name if kind == "adapter" else f"{kind}-{name}",
         "summary": KINDS[kind].format(name=name),
         "title": "".join(word.capitalize() for word in name.split("-")),
+        "suite": SUITE_VERSION,
+        "pytest": "pytest",
     }
+    if kind == "adapter":
+        report = f"{package}/conformance.json"
+        values["pytest"] += f" --kessel-budget ci --kessel-suite {SUITE_VERSION} --kessel-report {report}"
     sources = {
         ".github/workflows/test.yml": "test.yml",
         ".gitignore": "gitignore",
@@ -79,21 +83,46 @@ def rendered(kind: str, name: str) -> dict[str, str]:
     return texts | {f"{package}/py.typed": ""}
 
 
+def _mistake(kind: str, name: str) -> str | None:
+    """Say what is wrong with a name, and what may be meant."""
+    given, prefix = name[: _LONGEST + 10], f"kessel-{kind}-"
+    meant = re.sub(r"[\s_.-]+", "-", name).strip("-").lower()
+    meant = meant.removeprefix(prefix).removeprefix("kessel-")
+    hint = f"; did you mean {meant!r}?" if meant != name and _NAME.fullmatch(meant) else ""
+    if _NAME.fullmatch(name) is None or len(name) > _LONGEST:
+        return (
+            f"{given!r} must be lower-case letters and digits, words joined by '-', "
+            f"starting with a letter, at most {_LONGEST} characters{hint}"
+        )
+    if name.startswith("kessel-"):
+        return f"{given!r}: the distribution will be named {prefix}NAME, so leave out 'kessel-'{hint}"
+    if name in _TAKEN[kind]:
+        return f"{name!r} is the name of something that comes with kessel"
+    return None
+
+
 def write(texts: Mapping[str, str], target: Path) -> None:
-    """Write the files below `target`, which must be empty or not there yet.
+    """Write the files below `target`, which must be empty or not there yet; all of them, or none.
 
     Raises:
-        ValueError: `target` is a file, or holds something; then nothing is written.
+        ValueError: `target` is a file, or holds something.
         OSError: The files cannot be written.
     """
     if target.exists() and not target.is_dir():
         raise ValueError(f"{target} is not a directory")
     if target.is_dir() and any(target.iterdir()):
         raise ValueError(f"{target} is not empty")
-    for path, text in texts.items():
-        file = target / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8", newline="\n")
+    made = [folder for folder in (target, *target.parents) if not folder.exists()]
+    try:
+        for path, text in texts.items():
+            file = target / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8", newline="\n")
+    except BaseException:
+        # It was empty or not there before, so whatever lies in it is ours.
+        for path in [made[-1]] if made else list(target.iterdir()):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        raise
 
 
 @click.command()
@@ -117,8 +146,11 @@ def new(kind: str, name: str, into: Path | None) -> None:
     target = Path(f"kessel-{kind}-{name}") if into is None else into
     try:
         write(texts, target)
-    except (ValueError, OSError) as exc:
+    except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint="--into") from exc
+    except OSError as exc:
+        where = exc.filename or target
+        raise click.BadParameter(f"{where}: {exc.strerror or exc}", param_hint="--into") from exc
     click.echo(f"{target}: {len(texts)} files")
     click.echo(
         f"next: cd {shlex.quote(str(target))} && python -m pip install -e '.[test]' && python -m pytest"
