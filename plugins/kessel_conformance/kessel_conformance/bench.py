@@ -39,12 +39,12 @@ E = TypeVar("E", bound=BaseException)
 MICRO = timedelta(microseconds=1)
 
 
-def move(clock: Clock, span: timedelta) -> None:
+def move(harness: Harness, clock: Clock, span: timedelta) -> None:
     """Let time pass on a virtual or a real clock."""
     if isinstance(clock, StepClock):
         clock.advance(span)
     else:
-        time.sleep(max(0.0, span.total_seconds()))
+        harness.sleep(span.total_seconds())
 
 
 class Bench:
@@ -317,7 +317,7 @@ class Bench:
         """Let time pass."""
         if span > NO_PAUSE:
             self.history.add(f"{shown(span)} pass")
-            move(self.clock, span)
+            move(self.harness, self.clock, span)
 
     def until(self, moment: datetime) -> None:
         """Let time pass until a moment."""

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
@@ -44,6 +45,9 @@ class Harness:
         version: Of the server, for the report.
         disabled: Case id -> reason. Only for what a *server* does now and then, so that it can neither
             pass nor be an expected failure; shown as a skip, and in the report.
+        still: Case id -> reason, which is in the report. Such a case gets a server of its own that
+            stands still while the case lets time pass: for a server that is wrong by chance at the
+            very moment when something is due. It needs `another`.
         plans_url: Address for generated plans on a real clock, if other options suit them better.
 
     Example:
@@ -65,6 +69,7 @@ class Harness:
         real_clock: bool = False,
         version: str | None = None,
         disabled: Mapping[str, str] | None = None,
+        still: Mapping[str, str] | None = None,
         plans_url: str | None = None,
     ) -> None:
         if spec is None and url is None and type(self).open is Harness.open:
@@ -77,6 +82,7 @@ class Harness:
         self.real_clock = real_clock
         self.version = version
         self.disabled = dict(disabled or {})
+        self.still = dict(still or {})
         self.plans_url = plans_url
         #: What braces in the URL and the options stand for; `start` may add to it.
         self.values: dict[str, str] = {}
@@ -102,6 +108,20 @@ class Harness:
     def restart(self) -> None:
         """Stop the server and bring it up again with its data; a harness without it skips such cases."""
         raise NotImplementedError
+
+    def another(self, *, still: bool = False) -> Harness | None:
+        """Return a harness of this kind that brings up a server of its own; None if there can be but one.
+
+        With it, a case that restarts the server runs beside the others.
+
+        Args:
+            still: Its server stands still during `sleep`.
+        """
+        return None
+
+    def sleep(self, seconds: float) -> None:
+        """Let real time pass; no call to the adapter is under way."""
+        time.sleep(max(0.0, seconds))
 
     def open(self, clock: Clock, namespace: str) -> QueueAdapter:
         """Return a newly opened adapter; the same namespace shows the same jobs, if they last."""

@@ -1,74 +1,134 @@
-"""The model on a real clock: many queues move together, so that all wait only once."""
+"""Plans without a state machine: many queues move together, so that on a real clock all wait only once."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from itertools import zip_longest
+from typing import Final, TypeVar
 
+from kessel_conformance.bench import move
 from kessel_conformance.harness import Harness
 from kessel_conformance.history import Violation
-from kessel_conformance.world import Plan, World, random_plan, sleep
-from kessel_core.clock import SystemClock
+from kessel_conformance.world import Plan, World, random_plan
 
-__all__ = ["run_lockstep", "run_plans"]
+__all__ = ["play", "run_lockstep", "shortened"]
+
+T = TypeVar("T")
+
+#: Rounds of shortening; each takes as long as the plan.
+_SHORTENINGS: Final = 10
 
 
-def run_lockstep(harness: Harness, *, queues: int, rounds: int, seed: int) -> None:
+def run_lockstep(harness: Harness, *, queues: int, rounds: int, seed: int, shrink: bool = False) -> None:
     """Run a plan on each of many queues, a round at a time.
 
     Raises:
-        Violation: With the history of the queue that failed, and whether it failed again alone.
+        Violation: With the history of the queue that failed soonest, and whether it failed again alone.
     """
     grain = harness.capabilities.delay_granularity
     # Half a granularity: delays then end inside and between rounds.
     unit = min(1.0, max(0.1, grain.total_seconds() / 2)) if grain is not None else 0.1
     plans = [random_plan(_generator(seed, number), rounds, unit) for number in range(queues)]
-    failed = run_plans(harness, plans, unit)
-    if failed is None:
+    failed = _failures(play(harness, plans, unit))
+    if not failed:
         return
-    number, violation = failed
-    again = run_plans(harness, [plans[number]], unit)
-    told = (
-        "it failed again when replayed alone"
-        if again
-        else "it passed when replayed alone, so it is a matter of timing or of load"
+    number, shown = min(failed.items(), key=lambda item: len(item[1].history))
+    again = _failures(play(harness, [plans[number]], unit))
+    if not again:
+        told = "it passed when replayed alone, so it is a matter of timing or of load"
+    else:
+        shown, told = again[0], "it failed again when replayed alone"
+        shorter = shortened(harness, plans[number], shown.clause, unit) if shrink else None
+        if shorter is not None:
+            shown, told = shorter, "shortened"
+    others = f", as {len(failed) - 1} others" if len(failed) > 1 else ""
+    raise Violation(
+        shown.clause, f"{shown.why} (plan {number} of seed {seed}{others}; {told})", shown.history
     )
-    shown = again[1] if again else violation
-    raise Violation(shown.clause, f"{shown.why} (plan {number} of seed {seed}; {told})", shown.history)
 
 
 def _generator(seed: int, number: int) -> random.Random:
     return random.Random(f"{seed}/{number}")  # noqa: S311  # to be repeated, not to be secret
 
 
-def run_plans(harness: Harness, plans: list[Plan], unit: float) -> tuple[int, Violation] | None:
-    """Run plans together; return the number of the first that failed, and how."""
-    clock = SystemClock()
-    namespace = harness.namespace()
-    if harness.plans_url is not None:
+def _failures(ends: Sequence[World | Violation]) -> dict[int, Violation]:
+    return {number: end for number, end in enumerate(ends) if isinstance(end, Violation)}
+
+
+def play(harness: Harness, plans: Sequence[Plan], unit: float) -> list[World | Violation]:
+    """Run plans together, each on a queue of its own, with `unit` seconds between rounds.
+
+    Returns:
+        Of each plan the world at its end, where everything is settled, or how it failed.
+    """
+    clock, namespace = harness.clock(), harness.namespace()
+    if harness.plans_url is not None and not harness.virtual:
         adapter = harness.open_url(harness.plans_url, clock, namespace)
     else:
         adapter = harness.open(clock, namespace)
-    noise = harness.tolerance.total_seconds()
+    noise = 2e-6 if harness.virtual else harness.tolerance.total_seconds()
     worlds: list[World] = []
-    number = 0
+    failed: dict[World, Violation] = {}
+
+    def each(act: Callable[..., T], *columns: Sequence[object]) -> list[T]:
+        """Do something to every world that has not failed, with its arguments from the columns."""
+        answers = []
+        for world, *arguments in zip(worlds, *columns, strict=True):
+            if world not in failed:
+                try:
+                    answers.append(act(world, *arguments))
+                except Violation as exc:
+                    failed[world] = exc
+        return answers
+
     try:
-        try:
-            for number in range(len(plans)):
-                worlds.append(World(adapter, clock, f"{namespace}.{number}", adapter.capabilities, noise))
-            for rounds in zip(*plans, strict=True):
-                for number, steps in enumerate(rounds):
-                    for step in steps:
-                        worlds[number].step(step)
-                sleep(unit)
-            # The first waits for the longest; the others then find everything ready.
-            for number, world in enumerate(worlds):  # noqa: B007  # told below
-                world.finish(sleep)
-        except Violation as exc:
-            return number, exc
-        finally:
-            for world in worlds:
-                world.close()
+        worlds += [
+            World(adapter, clock, f"{namespace}.{number}", adapter.capabilities, noise)
+            for number in range(len(plans))
+        ]
+        start = clock.monotonic()
+        for number, steps in enumerate(zip_longest(*plans, fillvalue=()), start=1):
+            each(World.round, steps)
+            # Until the time by the plan, so that what the rounds take does not add up.
+            move(harness, clock, timedelta(seconds=start + number * unit - clock.monotonic()))
+        move(harness, clock, timedelta(seconds=max(each(World.give_back), default=0.0)))
+        each(World.deliver_rest)
     finally:
+        for world in worlds:
+            world.close()
         adapter.close()
         harness.purge(namespace)
-    return None
+    return [failed.get(world, world) for world in worlds]
+
+
+def shortened(harness: Harness, plan: Plan, clause: str, unit: float) -> Violation | None:
+    """Look for a shorter plan that breaks the same clause; tries many at once, for as long as one takes.
+
+    Returns:
+        How the shortest one found failed; None if none that is shorter did.
+    """
+    best: Violation | None = None
+    parts = 2
+    for _ in range(_SHORTENINGS):
+        places = [(number, index) for number, steps in enumerate(plan) for index in range(len(steps))]
+        size = max(1, len(places) // parts)
+        chunks = [set(places[start : start + size]) for start in range(0, len(places), size)]
+        tries = [
+            [
+                [step for index, step in enumerate(steps) if (number, index) not in chunk]
+                for number, steps in enumerate(plan)
+            ]
+            for chunk in chunks
+        ]
+        failed = _failures(play(harness, tries, unit))
+        good = [number for number, violation in failed.items() if violation.clause == clause]
+        if good:
+            number = min(good, key=lambda number: sum(map(len, tries[number])))
+            plan, best = tries[number], failed[number]
+        elif size == 1:
+            break
+        else:
+            parts *= 2
+    return best

@@ -155,7 +155,8 @@ class AdapterMachine(RuleBasedStateMachine):
         """Deliver what is left, and close."""
         try:
             if not self._failed:
-                self.world.finish(self._advance)
+                self._advance(self.world.give_back())
+                self.world.deliver_rest()
         finally:
             self.world.close()
             self.world.adapter.close()

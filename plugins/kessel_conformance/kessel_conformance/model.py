@@ -239,6 +239,10 @@ class Model:
             return True
         return False if at.lo >= job.ready.hi else None
 
+    def left(self) -> list[Job]:
+        """Return the jobs that must still be delivered."""
+        return [job for job in self.jobs if job.place in (Place.WAITING, Place.RESERVED)]
+
     def buried_jobs(self) -> list[Job]:
         """Return buried jobs, oldest burial first."""
         return sorted((job for job in self.jobs if job.place is Place.BURIED), key=lambda job: job.turn or 0)

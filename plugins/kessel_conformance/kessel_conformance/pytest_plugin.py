@@ -21,7 +21,12 @@ def pytest_addoption(parser: Any) -> None:
         "--kessel-budget", choices=("quick", "ci", "thorough"), default="quick", help="how much is generated"
     )
     group.addoption("--kessel-seed", type=int, default=0, metavar="N", help="seed of what is generated")
-    group.addoption("--kessel-no-shrink", action="store_true", help="do not shorten failing plans")
+    group.addoption(
+        "--kessel-no-shrink", action="store_true", help="do not shorten failing plans on a virtual clock"
+    )
+    group.addoption(
+        "--kessel-shrink", action="store_true", help="shorten them on a real clock, too; takes minutes"
+    )
     group.addoption(
         "--kessel-report",
         metavar="FILE.json",

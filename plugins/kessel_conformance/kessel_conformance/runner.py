@@ -48,8 +48,10 @@ class Settings:
     #: Pins the catalogue: newer cases cannot fail the build.
     suite: str | None = None
     seed: int = 0
-    #: Let Hypothesis shorten a failing plan.
+    #: Let Hypothesis shorten a failing plan; on a virtual clock.
     shrink: bool = True
+    #: Shorten a failing plan on a real clock, which takes a minute or more.
+    shrink_real: bool = False
 
     @property
     def amounts(self) -> Budget:
@@ -113,7 +115,9 @@ def run_case(harness: Harness, wanted: Case, settings: Settings) -> Outcome:
         return Outcome(case=wanted, verdict=Verdict.SKIP, reason=why_not)
     if wanted.id in harness.disabled:
         return Outcome(case=wanted, verdict=Verdict.DISABLED, reason=harness.disabled[wanted.id])
-    verdict, reason, example = Verdict.PASS, "", ""
+    why_still = harness.still.get(wanted.id)
+    verdict, example = Verdict.PASS, ""
+    reason = "" if why_still is None else f"on a server that stands still between calls: {why_still}"
     try:
         with Bench(harness, wanted.clauses, settings.seed) as bench:
             bench.settings = settings
@@ -140,6 +144,18 @@ def run_case(harness: Harness, wanted: Case, settings: Settings) -> Outcome:
     return Outcome(case=wanted, verdict=verdict, reason=reason, example=example, seconds=seconds)
 
 
+def _run_apart(harness: Harness, wanted: Case, settings: Settings) -> Outcome:
+    """Run one case on a harness that is brought up for it alone."""
+    try:
+        harness.up()
+    except ServerMissing as exc:
+        return Outcome(case=wanted, verdict=Verdict.ERROR, reason=str(exc))
+    try:
+        return run_case(harness, wanted, settings)
+    finally:
+        harness.down()
+
+
 def check_expected_failures(expected: Mapping[str, str]) -> None:
     """Refuse expected failures that name no case or give no reason.
 
@@ -156,7 +172,7 @@ class Run:
     """One harness under a choice of cases. Cases that wait for real time run side by side."""
 
     def __init__(self, harness: Harness, settings: Settings, wanted: Iterable[str] | None = None) -> None:
-        check_expected_failures({**harness.expected_failures, **harness.disabled})
+        check_expected_failures({**harness.expected_failures, **harness.disabled, **harness.still})
         self.harness = harness
         self.settings = settings
         self.wanted: Sequence[Case] = [cases()[name] for name in (cases() if wanted is None else wanted)]
@@ -175,11 +191,19 @@ class Run:
         self._start = time.perf_counter()
         self.harness.up()
         if not self.harness.virtual:
-            # A restart would disturb the others, so that case runs alone, later.
-            aside = [c for c in self.wanted if c.waits and "harness.restart" not in c.needs]
+            aside = [c for c in self.wanted if c.waits]
             self._pool = ThreadPoolExecutor(max_workers=max(1, len(aside)), thread_name_prefix="kessel-case")
             for wanted in aside:
-                self._waiting[wanted.id] = self._pool.submit(run_case, self.harness, wanted, self.settings)
+                run, harness = run_case, self.harness
+                if self._needs_own_server(wanted):
+                    own = harness.another(still=wanted.id in harness.still)
+                    if own is None:
+                        continue  # later, when the others are done
+                    run, harness = _run_apart, own
+                self._waiting[wanted.id] = self._pool.submit(run, harness, wanted, self.settings)
+
+    def _needs_own_server(self, wanted: Case) -> bool:
+        return "harness.restart" in wanted.needs or wanted.id in self.harness.still
 
     def down(self) -> None:
         """Stop the harness."""
@@ -196,7 +220,7 @@ class Run:
             if case_id in self._waiting:
                 outcome = self._waiting[case_id].result()
             else:
-                if "harness.restart" in cases()[case_id].needs:
+                if self._needs_own_server(cases()[case_id]):
                     for future in self._waiting.values():
                         future.exception()
                 outcome = run_case(self.harness, cases()[case_id], self.settings)

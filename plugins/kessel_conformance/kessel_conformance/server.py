@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -25,6 +27,7 @@ class ServerHarness(Harness):
         command: The program and its arguments; `{port}` and `{tmp}` are filled in.
         variable: An environment variable that names another program.
         patience: Seconds until the server must answer.
+        version_option: What makes the program print its version, for the report, such as `--version`.
         options: The rest, as for `Harness`.
 
     Example:
@@ -41,13 +44,16 @@ class ServerHarness(Harness):
         *,
         variable: str | None = None,
         patience: float = 10.0,
+        version_option: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(spec, url, **options)
         self._command = list(command)
         self._variable = variable
         self._patience = patience
+        self._version_option = version_option
         self._process: subprocess.Popen[bytes] | None = None
+        self._stands_still = False
 
     def start(self) -> None:
         """Start the server on a free port, and wait until it answers."""
@@ -59,7 +65,19 @@ class ServerHarness(Harness):
             free.bind(("127.0.0.1", 0))
             self.values["port"] = str(free.getsockname()[1])
         self.values["program"] = found
+        if self.version is None and self._version_option is not None:
+            self.version = self._printed_version(found, self._version_option)
         self._run()
+
+    def _printed_version(self, program: str, option: str) -> str | None:
+        """Return the first line that the program prints; one that prints none has no version."""
+        try:
+            done = subprocess.run(  # noqa: S603
+                [program, option], capture_output=True, text=True, timeout=self._patience, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return next(iter(done.stdout.splitlines()), None)
 
     def _run(self) -> None:
         values = {**self.values, "tmp": self.folder}
@@ -92,6 +110,24 @@ class ServerHarness(Harness):
         """Stop the server and start it again on the same port."""
         self._halt()
         self._run()
+
+    def another(self, *, still: bool = False) -> ServerHarness:
+        """Return a harness with a server of its own, on another port and with its own data."""
+        twin = copy.copy(self)
+        twin.values, twin._tmp, twin._process, twin._stands_still = dict(self.values), None, None, still
+        return twin
+
+    def sleep(self, seconds: float) -> None:
+        """Let real time pass; a server that is to stand still is stopped for so long."""
+        process = self._process if self._stands_still else None
+        if process is None:
+            super().sleep(seconds)
+            return
+        process.send_signal(signal.SIGSTOP)
+        try:
+            super().sleep(seconds)
+        finally:
+            process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Stop the server."""

@@ -118,4 +118,5 @@ def settings_of(config: pytest.Config) -> Settings:
         suite=config.getoption("kessel_suite", None),
         seed=config.getoption("kessel_seed", 0),
         shrink=not config.getoption("kessel_no_shrink", False),
+        shrink_real=config.getoption("kessel_shrink", False),
     )

@@ -7,8 +7,7 @@ shortens it, and the same plan runs on any adapter.
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -40,6 +39,10 @@ T = TypeVar("T")
 PRIORITIES: Final = (65536, 65536, 65536, 0, 1, 2, 9, 10, 100, 65535, 4294967294, 4294967295)
 #: Ends of bodies that careless code cuts or changes.
 TAILS: Final = (b"", b" ", b"\0", b"\r\n", b"\xff\xfe", b"}", b'","priority":1,"')
+
+
+#: So that what is due is surely past.
+_A_LITTLE: Final = 1e-3
 
 
 @attrs.define(eq=False)
@@ -113,6 +116,11 @@ class World:
         except Exception as exc:
             self.history.add(f"{name} -> {type(exc).__name__}: {exc}")
             self._broken("S9", f"{name} raised {type(exc).__name__}: {exc}", exc)
+
+    def round(self, steps: Sequence[Step]) -> None:
+        """Do the steps between which no time passes."""
+        for step in steps:
+            self.step(step)
 
     # --- steps -------------------------------------------------------------------------------
 
@@ -350,23 +358,25 @@ class World:
 
     # --- the end -----------------------------------------------------------------------------
 
-    def finish(self, advance: Callable[[float], None]) -> None:
-        """Settle and deliver everything: no job may be lost (S9)."""
-        for worker in self.slots:
-            self.step(("settle", {"slot": self.slots.index(worker), "how": "rollback"}))
+    def give_back(self) -> float:
+        """Roll back what is held, kick what is buried, resume; return the seconds until all is ready."""
+        for slot in range(len(self.slots)):
+            self.step(("settle", {"slot": slot, "how": "rollback"}))
         while self.model.buried_jobs() and self.declared.buried:
             self.step(("kick", {}))
-        if self.declared.pause:
+        if self.model.paused.hi > self._now():
             self.step(("pause", {}))
-        rest = [job for job in self.model.jobs if job.place in (Place.WAITING, Place.RESERVED)]
-        if rest:
-            advance(max(0.0, max(job.ready.hi for job in rest) - self._now()) + 1e-3)
-        for _ in range(len(rest) + 1):
+        latest = max((job.ready.hi for job in self.model.left()), default=self._now())
+        return max(0.0, latest - self._now()) + _A_LITTLE
+
+    def deliver_rest(self) -> None:
+        """Deliver and commit everything, now that it is ready: no job may be lost (S9)."""
+        for _ in range(len(self.model.left()) + 1):
             self.step(("reserve", {}))
             if self.slots[0].held is None:
                 break
             self.step(("settle", {}))
-        left = [job.label for job in self.model.jobs if job.place in (Place.WAITING, Place.RESERVED)]
+        left = [job.label for job in self.model.left()]
         if left:
             self._broken("S9", f"never delivered at the end: {', '.join(left)}")
         self.step(("look", {}))
@@ -423,8 +433,3 @@ def random_plan(generator: random.Random, rounds: int, unit: float) -> Plan:
                 return kind, {"slot": slot}
 
     return [[step() for _ in range(generator.randrange(1, 6))] for _ in range(rounds)]
-
-
-def sleep(seconds: float) -> None:
-    """Let real time pass."""
-    time.sleep(max(0.0, seconds))

@@ -31,4 +31,10 @@ def any_plan(bench: Bench) -> None:
     from kessel_conformance.lockstep import run_lockstep
 
     for batch in range(amounts.batches):
-        run_lockstep(bench.harness, queues=amounts.queues, rounds=amounts.rounds, seed=settings.seed + batch)
+        run_lockstep(
+            bench.harness,
+            queues=amounts.queues,
+            rounds=amounts.rounds,
+            seed=settings.seed + batch,
+            shrink=settings.shrink_real,
+        )
