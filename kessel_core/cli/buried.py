@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING
 
+import attrs
 import click
 
 from kessel_core.adapter import JobState
@@ -29,6 +31,32 @@ def _queue(command: Callable[..., None]) -> Callable[..., None]:
     )(command)  # fmt: skip
 
 
+@attrs.frozen
+class Choice:
+    """Which buried jobs are meant: those of some ids, or every one of a type and a reason."""
+
+    ids: frozenset[str] = frozenset()
+    type: str | None = None
+    reason: str | None = None
+
+    def takes(self, job: StoredJob) -> bool:
+        """Whether the job is meant."""
+        if self.ids and job.id not in self.ids:
+            return False
+        if self.reason is not None and job.reason != self.reason:
+            return False
+        return self.type is None or _type(job) == self.type
+
+    def __str__(self) -> str:
+        said = (("type", self.type), ("reason", self.reason))
+        return " and ".join(f"{name} {value!r}" for name, value in said if value is not None)
+
+
+def _kinds(command: Callable[..., None]) -> Callable[..., None]:
+    command = click.option("--reason", metavar="REASON", help="Only of this reason, as no-handler.")(command)
+    return click.option("--type", "kind", metavar="TYPE", help="Only of this type of job.")(command)
+
+
 @click.group()
 @configured
 def buried() -> None:
@@ -41,23 +69,40 @@ def buried() -> None:
 
 @buried.command("list")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="How many per queue.")
+@_kinds
 @as_json
 @_queue
 @configured
 @pass_app
-def list_(app: App, limit: int, as_json: bool) -> None:
+def list_(app: App, limit: int, kind: str | None, reason: str | None, as_json: bool) -> None:
     """List the buried jobs with their reasons, oldest burial first."""
+    choice = Choice(type=kind, reason=reason)
+    # A choice is made here, so that what it leaves out does not count.
+    most = ALL if str(choice) else limit
     with app.adapter() as adapter:
-        jobs = [job for queue in app.config.queues for job in adapter.buried(queue, limit)]
+        jobs = [
+            job
+            for queue in app.config.queues
+            for job in islice(filter(choice.takes, adapter.buried(queue, most)), limit)
+        ]
     if as_json:
         emit([job_fields(job) for job in jobs])
     elif not jobs:
-        click.echo(f"no buried job in {', '.join(app.config.queues)}")
+        of = f" of {choice}" if str(choice) else ""
+        click.echo(f"no buried job{of} in {', '.join(app.config.queues)}")
     else:
         table(
             ["id", "queue", "type", "reason", "#attempt", "buried", "message"],
             [
-                (j.id, j.queue, _type(j), j.reason, j.attempt, j.buried_at, preview(j.message, 80))
+                (
+                    j.id,
+                    j.queue,
+                    preview(_type(j), 60),
+                    j.reason,
+                    j.attempt,
+                    j.buried_at,
+                    preview(j.message, 80),
+                )
                 for j in jobs
             ],
         )
@@ -100,44 +145,64 @@ def show(app: App, job_id: str, as_json: bool) -> None:
 @buried.command()
 @click.argument("job_ids", metavar="[ID]...", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All buried jobs of the queues.")
+@_kinds
 @as_json
 @_queue
 @configured
 @pass_app
-def kick(app: App, job_ids: tuple[str, ...], every: bool, as_json: bool) -> None:
-    """Make buried jobs ready again, with all their attempts."""
-    _check_choice(job_ids, every)
+def kick(
+    app: App, job_ids: tuple[str, ...], every: bool, kind: str | None, reason: str | None, as_json: bool
+) -> None:
+    """Make buried jobs ready again, with all their attempts.
+
+    Which ones: by their ids, by type and reason, or all.
+    """
+    choice = _chosen(job_ids, every, kind, reason)
     with app.adapter() as adapter:
-        _apply(adapter, app.config.queues, job_ids, every, adapter.kick, "kicked", as_json)
+        _apply(adapter, app.config.queues, choice, adapter.kick, "kicked", as_json)
 
 
 @buried.command()
 @click.argument("job_ids", metavar="[ID]...", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All buried jobs of the queues.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask, with --all.")
+@_kinds
+@click.option("-y", "--yes", is_flag=True, help="Do not ask, where no ids are given.")
 @as_json
 @_queue
 @configured
 @pass_app
-def delete(app: App, job_ids: tuple[str, ...], every: bool, yes: bool, as_json: bool) -> None:
-    """Remove buried jobs for good."""
-    _check_choice(job_ids, every)
+def delete(
+    app: App,
+    job_ids: tuple[str, ...],
+    every: bool,
+    kind: str | None,
+    reason: str | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Remove buried jobs for good.
+
+    Which ones: by their ids, by type and reason, or all.
+    """
+    choice = _chosen(job_ids, every, kind, reason)
     with app.adapter() as adapter:
-        if every:
-            confirm(yes, lambda: f"Remove all buried jobs of {', '.join(app.config.queues)} for good?")
-        _apply(adapter, app.config.queues, job_ids, every, adapter.delete, "deleted", as_json)
+        if not choice.ids:
+            of = f" of {choice}" if str(choice) else ""
+            confirm(yes, lambda: f"Remove all buried jobs{of} in {', '.join(app.config.queues)} for good?")
+        _apply(adapter, app.config.queues, choice, adapter.delete, "deleted", as_json)
 
 
-def _check_choice(job_ids: tuple[str, ...], every: bool) -> None:
-    if bool(job_ids) == every:
-        raise click.UsageError("give the ids of jobs, or --all")
+def _chosen(job_ids: tuple[str, ...], every: bool, kind: str | None, reason: str | None) -> Choice:
+    choice = Choice(ids=frozenset(job_ids), type=kind, reason=reason)
+    if (bool(job_ids), every, bool(str(choice))).count(True) != 1:
+        raise click.UsageError("give the ids of jobs, or --type and --reason, or --all")
+    return choice
 
 
 def _apply(
     adapter: QueueAdapter,
     queues: tuple[str, ...],
-    job_ids: tuple[str, ...],
-    every: bool,
+    choice: Choice,
     operation: Callable[[str, str], None],
     done: str,
     as_json: bool,
@@ -147,15 +212,14 @@ def _apply(
     missing: list[str] = []
     for queue in queues:
         # Only buried jobs: `delete` of an adapter would also take a waiting one.
-        for job in adapter.buried(queue, ALL):
-            if every or job.id in job_ids:
-                try:
-                    operation(queue, job.id)
-                except UnknownJob:  # somebody else was faster
-                    missing.append(job.id)
-                else:
-                    changed.append(job.id)
-    missing.extend(job_id for job_id in job_ids if job_id not in changed and job_id not in missing)
+        for job in filter(choice.takes, adapter.buried(queue, ALL)):
+            try:
+                operation(queue, job.id)
+            except UnknownJob:  # somebody else was faster
+                missing.append(job.id)
+            else:
+                changed.append(job.id)
+    missing.extend(sorted(choice.ids.difference(changed, missing)))
     if as_json:
         emit({done: changed, "missing": missing})
     else:
@@ -183,6 +247,6 @@ def _type(job: StoredJob) -> str:
 
     assert job.state is JobState.BURIED
     try:
-        return preview(decode(job.body).type, 60)
+        return decode(job.body).type
     except DecodeError:
         return "(undecodable)"

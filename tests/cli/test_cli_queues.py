@@ -92,13 +92,57 @@ def test_delete_of_all_asks_unless_told_not_to(kessel: Any, buried: list[str]) -
     assert "no buried job" in kessel.ok("buried", "list").out
 
 
+@pytest.fixture
+def mixed(kessel: Any) -> list[str]:
+    """Buried jobs of two types and two reasons."""
+    kessel.ok("request", "addition", '{"operands": "none"}')
+    for kind in ("test.unknown", "test.other", "test.unknown"):
+        kessel.ok("request", kind)
+    kessel.ok("drain")
+    return [job["id"] for job in kessel.ok("buried", "list", "--json").json]
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        (("--type", "test.unknown"), [1, 3]),
+        (("--reason", "bad-payload"), [0]),
+        (("--reason", "no-handler", "--type", "test.other"), [2]),
+        (("--reason", "error"), []),
+        (("--type", "test.unknown", "--limit", "1"), [1]),
+    ],
+)
+def test_buried_jobs_are_chosen_by_type_and_reason(
+    kessel: Any, mixed: list[str], options: tuple[str, ...], chosen: list[int]
+) -> None:
+    listed = kessel.ok("buried", "list", *options, "--json").json
+    assert [job["id"] for job in listed] == [mixed[index] for index in chosen]
+
+
+def test_buried_jobs_of_a_kind_are_kicked_or_deleted_and_no_others(kessel: Any, mixed: list[str]) -> None:
+    kicked = kessel.ok("buried", "kick", "--reason", "no-handler", "--type", "test.other", "--json").json
+    assert kicked == {"kicked": [mixed[2]], "missing": []}
+    refused = kessel("buried", "delete", "--type", "test.unknown")
+    assert refused.code == 2
+    deleted = kessel.ok("buried", "delete", "--type", "test.unknown", "--yes", "--json").json
+    assert deleted == {"deleted": [mixed[1], mixed[3]], "missing": []}
+    assert [job["id"] for job in kessel.ok("buried", "list", "--json").json] == [mixed[0]]
+
+
+def test_an_empty_choice_of_buried_jobs_says_what_was_chosen(kessel: Any, buried: list[str]) -> None:
+    out = kessel.ok("buried", "list", "--type", "a", "--reason", "error").out
+    assert "no buried job of type 'a' and reason 'error' in default" in out
+
+
 def test_buried_delete_never_takes_a_waiting_job(kessel: Any) -> None:
     id_ = kessel.ok("request", "x", "--json").json["id"]
     assert kessel("buried", "delete", id_).code == 1
     assert len(kessel.ok("peek", "--json").json) == 1
 
 
-@pytest.mark.parametrize("arguments", [("kick",), ("delete",), ("kick", "--all", "some-id")])
+@pytest.mark.parametrize(
+    "arguments", [("kick",), ("delete",), ("kick", "--all", "some-id"), ("kick", "--all", "--type", "a")]
+)
 def test_ids_or_all_but_not_both_nor_neither(kessel: Any, arguments: tuple[str, ...]) -> None:
     assert kessel("buried", *arguments).code == 2
 
