@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from string import ascii_uppercase
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
 
 from kessel_conformance.harness import Harness
-from kessel_conformance.history import History, Violation, shown
+from kessel_conformance.history import History, Violation, deed, shown
 from kessel_conformance.stepclock import StepClock
 from kessel_core.adapter import (
     COMMIT,
@@ -21,15 +23,19 @@ from kessel_core.adapter import (
     Consumer,
     Message,
     QueueAdapter,
+    QueueStats,
     Reservation,
     Rollback,
     Settlement,
+    StoredJob,
 )
 from kessel_core.clock import Clock
 from kessel_core.errors import AdapterError, KesselError
 
 if TYPE_CHECKING:
     from kessel_conformance.runner import Settings
+    from kessel_core.jobs import JsonValue
+    from kessel_core.manager import JobManager
 
 __all__ = ["Bench", "move"]
 
@@ -37,6 +43,7 @@ T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
 
 MICRO = timedelta(microseconds=1)
+_ID: Final = re.compile(rb'"id":"([^"]+)"')
 
 
 def move(harness: Harness, clock: Clock, span: timedelta) -> None:
@@ -72,7 +79,11 @@ class Bench:
         self._queues = {self.queue}
         self._consumers: list[Consumer] = []
         self._labels = itertools.count(1)
+        #: Labels by the hash of the body, and by id where the body is not known.
         self._names: dict[int, str] = {}
+        self._ids: dict[str, str] = {}
+        #: Names of consumers, by identity.
+        self._workers: dict[int, str] = {}
         self._adapter: QueueAdapter | None = None
 
     def __enter__(self) -> Self:
@@ -167,11 +178,12 @@ class Bench:
                 f"{what}: expected {kind.__name__}, got {type(exc).__name__}: {exc}",
                 self.history.text(),
             ) from exc
-        self.history.add(f"{what} -> {shown(answer)}")
-        self.broken(f"{what}: expected {kind.__name__}, but it returned {shown(answer)}", clause)
+        got = "it was accepted" if answer is None else f"it returned {self._told(answer)}"
+        self.history.add(f"{what}: {got}")
+        self.broken(f"{what}: expected {kind.__name__}, but {got}", clause)
 
-    def call(self, what: str, call: Callable[[], T]) -> T:
-        """Call the adapter and note what it answered.
+    def call(self, what: str, call: Callable[[], T], nothing: str = "") -> T:
+        """Call the adapter and note what it answered; `nothing` is how None reads.
 
         An error of kessel's tree where none is due breaks a promise; any other error breaks rule 1
         of the contract. Both are shown with the history.
@@ -190,17 +202,30 @@ class Bench:
                 f"{what} raised {type(exc).__name__}, which is no error of kessel (contract, rule 1): {exc}",
                 self.history.text(),
             ) from exc
-        self.history.add(what if answer is None else f"{what} -> {self._told(answer)}")
+        told = nothing if answer is None else self._told(answer)
+        self.history.add(f"{what} -> {told}" if told else what)
         return answer
 
     def _told(self, answer: object) -> str:
-        if isinstance(answer, Reservation):
-            return f"{self.label(answer.body)} (id {shown(answer.id)}, attempt {answer.attempt})"
-        return shown(answer)
+        match answer:
+            case Reservation():
+                return f"{self.label(answer.body)}, attempt {answer.attempt}"
+            case list() if all(isinstance(job, StoredJob) for job in answer):
+                told = [self.label(job.body) + (f" ({job.reason})" if job.reason else "") for job in answer]
+                return ", ".join(told) or "nothing"
+            case _:
+                return shown(answer)
 
     def label(self, body: bytes) -> str:
         """Return a short name of a job, by its body."""
-        return self._names.get(hash(body)) or shown(body)
+        name = self._names.get(hash(body))
+        if name is None and (found := _ID.search(body)) is not None:
+            name = self._ids.get(found[1].decode(errors="replace"))
+        return name or shown(body)
+
+    def worker(self, consumer: Consumer) -> str:
+        """Return the name of a consumer."""
+        return self._workers.get(id(consumer), "a worker")
 
     # --- calls -------------------------------------------------------------------------------
 
@@ -220,7 +245,7 @@ class Bench:
         job_id = job_id or f"{self.random.getrandbits(64):016x}-{label}"
         if body is None:
             body = b'{"v":1,"id":"%s","type":"t","priority":%d,"payload":null}' % (job_id.encode(), priority)
-        self._names[hash(body)] = label
+        self._names[hash(body)] = self._ids[job_id] = label
         queue = queue or self.queue
         self._queues.add(queue)
         now = self.now()
@@ -253,22 +278,39 @@ class Bench:
         message = self.message(
             body, queue=queue, priority=priority, delay=delay, expiration=expiration, job_id=job_id
         )
-        note = f" priority {priority}" + (f" delay {shown(delay)}" if delay is not None else "")
+        note = f", priority {priority}"
+        note += f", delay {shown(delay)}" if delay is not None else ""
+        note += f", expires in {shown(expiration)}" if expiration is not None else ""
         return self.send(message, note)
+
+    def request(
+        self, manager: JobManager, payload: JsonValue = None, *, job_type: str = "t", **options: Any
+    ) -> None:
+        """Request a job through the core."""
+        label = f"job-{next(self._labels)}"
+        note = "".join(f", {name} {shown(value)}" for name, value in options.items())
+        request = self.call(
+            f"request {label}, payload {shown(payload)}{note}",
+            lambda: manager.request(job_type, payload, queue=self.queue, **options),
+        )
+        self._ids[request.id] = label
 
     def consumer(self, *queues: str) -> Consumer:
         """Make a consumer that is closed at the end; for the case's queue if none is named."""
         consumer = self.adapter.consumer(list(queues) or [self.queue])
         self._consumers.append(consumer)
+        number = len(self._workers)
+        self._workers[id(consumer)] = f"worker {ascii_uppercase[number] if number < 26 else number}"
         return consumer
 
-    def reserve(self, consumer: Consumer, wait: timedelta = NO_PAUSE, name: str = "") -> Reservation | None:
+    def reserve(self, consumer: Consumer, wait: timedelta = NO_PAUSE) -> Reservation | None:
         """Reserve."""
-        return self.call(f"reserve{name and ' by ' + name}", lambda: consumer.reserve(wait))
+        what = f"{self.worker(consumer)} reserves" + (f", waiting up to {shown(wait)}" if wait else "")
+        return self.call(what, lambda: consumer.reserve(wait), "nothing")
 
-    def taken(self, consumer: Consumer, wait: timedelta = NO_PAUSE, name: str = "") -> Reservation:
+    def taken(self, consumer: Consumer, wait: timedelta = NO_PAUSE) -> Reservation:
         """Reserve a job that must be there."""
-        reservation = self.reserve(consumer, wait, name)
+        reservation = self.reserve(consumer, wait)
         if reservation is None:
             self.broken("a ready job was not delivered")
         return reservation
@@ -289,8 +331,25 @@ class Bench:
 
     def settle(self, consumer: Consumer, reservation: Reservation, settlement: Settlement = COMMIT) -> None:
         """Settle."""
-        what = f"{_verb(settlement)} {self.label(reservation.body)}"
+        what = f"{self.worker(consumer)} {deed(settlement, self.label(reservation.body))}"
         self.call(what, lambda: consumer.settle(reservation, settlement))
+
+    def settle_and_reserve(
+        self, consumer: Consumer, reservation: Reservation, settlement: Settlement
+    ) -> Reservation | None:
+        """Settle and reserve in one call."""
+        what = f"{self.worker(consumer)} {deed(settlement, self.label(reservation.body))} and reserves"
+        return self.call(what, lambda: consumer.settle_and_reserve(reservation, settlement), "nothing")
+
+    def extend(self, consumer: Consumer, reservation: Reservation) -> None:
+        """Extend."""
+        what = f"{self.worker(consumer)} extends {self.label(reservation.body)}"
+        self.call(what, lambda: consumer.extend(reservation))
+
+    def attempt(self, consumer: Consumer, reservation: Reservation) -> int:
+        """Ask which delivery this is."""
+        what = f"{self.worker(consumer)} asks for the attempt of {self.label(reservation.body)}"
+        return self.call(what, lambda: consumer.attempt(reservation))
 
     def roll_back(self, consumer: Consumer, reservation: Reservation) -> None:
         """Roll back without a pause, and wait as long as a coarse backend may take for it (S4)."""
@@ -311,6 +370,24 @@ class Bench:
         """Return the short names of jobs."""
         return [self.label(body) for body in bodies]
 
+    # --- operations --------------------------------------------------------------------------
+
+    def stats(self) -> QueueStats:
+        """Count the jobs of the case's queue."""
+        return self.call("stats", lambda: self.adapter.stats(self.queue))
+
+    def buried(self, limit: int = 100) -> list[StoredJob]:
+        """List the buried jobs of the case's queue."""
+        return self.call("list the buried", lambda: self.adapter.buried(self.queue, limit))
+
+    def kick(self, job_id: str) -> None:
+        """Kick a job of the case's queue."""
+        self.call(f"kick {self._ids.get(job_id, job_id)}", lambda: self.adapter.kick(self.queue, job_id))
+
+    def delete(self, job_id: str) -> None:
+        """Delete a job of the case's queue."""
+        self.call(f"delete {self._ids.get(job_id, job_id)}", lambda: self.adapter.delete(self.queue, job_id))
+
     # --- time --------------------------------------------------------------------------------
 
     def let_pass(self, span: timedelta) -> None:
@@ -323,7 +400,9 @@ class Bench:
         """Let time pass until a moment."""
         self.let_pass(moment - self.now())
 
-    def comes_no_earlier(self, consumer: Consumer, message: Message, due: datetime, why: str) -> Reservation:
+    def comes_no_earlier(
+        self, consumer: Consumer, message: Message, due: datetime, why: str, clause: str = "S4"
+    ) -> Reservation:
         """Look again and again: the job must not come before `due`, and then within the slack."""
         span = max(due - self.now(), NO_PAUSE)
         # Close to the due time, because an adapter that cuts off fractions is early by less than
@@ -336,14 +415,16 @@ class Bench:
             now = self.now()
             if reservation is not None:
                 if now < due and reservation.body == message.body:
-                    self.broken(f"{why}: it came {(due - now).total_seconds():.3f} s early", "S4")
+                    self.broken(f"{why}: it came {(due - now).total_seconds():.3f} s early", clause)
                 if reservation.body != message.body:
                     self.broken(f"{why}: {self.label(reservation.body)} came instead")
                 return reservation
         self.until(due + self.slack)
         reservation = self.reserve(consumer)
         if reservation is None:
-            self.broken(f"{why}: it was not there {self.slack.total_seconds():.3f} s after it was due", "S4")
+            self.broken(
+                f"{why}: it was not there {self.slack.total_seconds():.3f} s after it was due", clause
+            )
         self.equal(reservation.body, message.body, why)
         return reservation
 
@@ -394,9 +475,3 @@ class Bench:
             else:
                 self.history.add(f"{what} -> {self._told(answer)}")
                 return answer
-
-
-def _verb(settlement: Settlement) -> str:
-    name = type(settlement).__name__.lower()
-    pause = getattr(settlement, "pause", NO_PAUSE)
-    return f"{name} with a pause of {shown(pause)}:" if pause else name

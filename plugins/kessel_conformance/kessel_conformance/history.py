@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from datetime import timedelta
+from typing import Final, assert_never
 
+from kessel_core.adapter import Bury, Commit, QueueStats, Rollback, Settlement
 from kessel_core.clock import Clock
 
-__all__ = ["History", "Violation", "shown"]
+__all__ = ["History", "Violation", "deed", "seconds", "shown"]
 
-_LONGEST = 120
+_LONGEST: Final = 120
 
 
 class Violation(AssertionError):
@@ -40,10 +42,34 @@ class Violation(AssertionError):
 
 def shown(value: object) -> str:
     """Write a value short enough for one line."""
-    if isinstance(value, timedelta):
-        return f"{value.total_seconds():g} s"
-    text = repr(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 20]}... ({len(text)} characters)"
+    match value:
+        case timedelta():
+            return seconds(value.total_seconds())
+        case QueueStats():
+            counts = f"ready {value.ready}, delayed {value.delayed}, reserved {value.reserved}"
+            paused = "" if value.paused is None else f", paused for {shown(value.paused)}"
+            return f"{counts}, buried {value.buried}{paused}"
+        case _:
+            text = repr(value)
+            return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 20]}... ({len(text)} characters)"
+
+
+def seconds(number: float) -> str:
+    """Write a span without powers of ten, to the microsecond."""
+    return f"{number:.6f}".rstrip("0").rstrip(".") + " s"
+
+
+def deed(settlement: Settlement, job: str) -> str:
+    """Say what a worker does with a job."""
+    match settlement:
+        case Commit():
+            return f"commits {job}"
+        case Rollback(pause):
+            return f"rolls {job} back" + (f" for {shown(pause)}" if pause else "")
+        case Bury(reason):
+            return f"buries {job} ({reason})"
+        case _:
+            assert_never(settlement)
 
 
 class History:

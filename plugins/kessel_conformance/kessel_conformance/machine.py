@@ -15,7 +15,7 @@ from hypothesis.errors import NonInteractiveExampleWarning
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from kessel_conformance.harness import Harness
-from kessel_conformance.history import Violation
+from kessel_conformance.history import Violation, seconds
 from kessel_conformance.stepclock import StepClock
 from kessel_conformance.world import PRIORITIES, TAILS, World
 from kessel_core.adapter import QueueAdapter
@@ -142,14 +142,14 @@ class AdapterMachine(RuleBasedStateMachine):
         """Let a part of a lease pass: steps that are not tied to it would miss its end."""
         self._advance(self.lease * part)
 
-    @rule(seconds=st.sampled_from((0.001, 0.2, 0.4, 1.0, 3.0)))
-    def let_pass(self, seconds: float) -> None:
+    @rule(span=st.sampled_from((0.001, 0.2, 0.4, 1.0, 3.0)))
+    def let_pass(self, span: float) -> None:
         """Let some time pass."""
-        self._advance(seconds)
+        self._advance(span)
 
-    def _advance(self, seconds: float) -> None:
-        self.world.history.add(f"{seconds:g} s pass")
-        self.clock.advance(timedelta(seconds=seconds))
+    def _advance(self, span: float) -> None:
+        self.world.history.add(f"{seconds(span)} pass")
+        self.clock.advance(timedelta(seconds=span))
 
     def teardown(self) -> None:
         """Deliver what is left, and close."""

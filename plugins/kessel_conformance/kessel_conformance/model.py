@@ -199,7 +199,7 @@ class Model:
             case Place.RESERVED if early > 0:
                 raise Broken("S7", f"{job.label} was delivered while {job.holder} holds it")
             case Place.WAITING if early > 0:
-                raise Broken("S4", f"{job.label} was delivered {early:.6g} s early")
+                raise Broken("S4", f"{job.label} was delivered {early + RESOLUTION:.6f} s early")
         if self.paused.lo > at.hi:
             raise Broken("S9", f"{job.label} was delivered although the queue is paused")
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import attrs
 
-from kessel_conformance.history import History, Violation, shown
+from kessel_conformance.history import History, Violation, deed, seconds, shown
 from kessel_conformance.model import Broken, Job, Model, Place, Span
 from kessel_core.adapter import (
     COMMIT,
@@ -141,7 +141,9 @@ class World:
             delay = None
         due = None if delay is None else self.clock.now() + timedelta(seconds=delay)
         message = Message(job_id, self.queue, body, priority, due)
-        told = f"enqueue {label}, priority {priority}" + (f", delay {delay:g} s" if delay is not None else "")
+        told = f"enqueue {label}, priority {priority}" + (
+            f", delay {seconds(delay)}" if delay is not None else ""
+        )
         _, at = self._timed(lambda: self.adapter.enqueue(message))
         self.history.add(told)
         self.model.enqueued(message, label, None if due is None else self._seconds(due), at)
@@ -156,11 +158,11 @@ class World:
 
     def _noted(self, worker: _Slot, reservation: Reservation | None, at: Span, told: str) -> None:
         if reservation is None:
-            self.history.add(f"{told}: nothing")
+            self.history.add(f"{told} -> nothing")
             self.model.nothing_came(at)
             return
         known = next((job for job in self.model.jobs if job.message.body == reservation.body), None)
-        self.history.add(f"{told}: {known.label if known else shown(reservation.body)}")
+        self.history.add(f"{told} -> {known.label if known else shown(reservation.body)}")
         job = self.model.came(reservation.body, worker.name, at)
         worker.held = (reservation, job)
         if reservation.queue != self.queue:
@@ -183,9 +185,7 @@ class World:
             settlement = Rollback(timedelta(seconds=pause))
         elif how == "bury":
             settlement = Bury("error", f"{job.label} failed")
-        told = f"{worker.name} {how}s {job.label}".replace("burys", "buries") + (
-            f" for {pause:g} s" if pause else ""
-        )
+        told = f"{worker.name} {deed(settlement, job.label)}"
         worker.held = None
         worker.old.append((reservation, job))
         following: Reservation | None = None
@@ -198,12 +198,12 @@ class World:
         except LeaseLost as exc:
             self.history.add(f"{told} -> LeaseLost")
             if self.model.holds(job, worker.name, Span(before, self._now())) is True:
-                self._broken("S7", f"{told} was refused although its lease surely holds: {exc}", exc)
+                self._broken("S7", f"{told}: refused although its lease surely holds: {exc}", exc)
             return
         at = Span(before, self._now())
         self.history.add(told)
         if self.model.holds(job, worker.name, at) is False:
-            self._broken("S7", f"{told} was accepted although the lease had ended")
+            self._broken("S7", f"{told}: accepted although the lease had ended")
         match settlement:
             case Rollback():
                 self.model.rolled_back(job, pause, at)
@@ -226,14 +226,15 @@ class World:
             and worker.held is None
         ):
             return  # refused while it was undecided; a second try may well succeed
-        told = f"{worker.name} {how}s {job.label} with its old reservation"
+        settlement = COMMIT if how == "commit" else Rollback()
+        told = f"{worker.name} {deed(settlement, job.label)} with its old reservation"
         try:
-            worker.consumer.settle(reservation, COMMIT if how == "commit" else Rollback())
+            worker.consumer.settle(reservation, settlement)
         except LeaseLost:
             self.history.add(f"{told} -> LeaseLost")
             return
         self.history.add(told)
-        self._broken("S7", f"{told}, and it was accepted")
+        self._broken("S7", f"{told}: accepted")
 
     def extend(self, slot: int = 0) -> None:
         """Extend what the slot holds."""
@@ -340,7 +341,7 @@ class World:
         if not self.declared.pause:
             return
         _, at = self._timed(lambda: self.adapter.pause(self.queue, timedelta(seconds=span)))
-        self.history.add(f"pause the queue for {span:g} s" if span else "resume the queue")
+        self.history.add(f"pause the queue for {seconds(span)}" if span else "resume the queue")
         self.model.pause_set(span, at)
 
     def look(self) -> None:
@@ -351,9 +352,7 @@ class World:
                     self._broken("S8", f"peek shows {stored.id!r} as buried, but it is not")
         if self.declared.counts:
             seen, at = self._timed(lambda: self.adapter.stats(self.queue))
-            self.history.add(
-                f"stats: ready {seen.ready}, delayed {seen.delayed}, reserved {seen.reserved}, buried {seen.buried}"  # noqa: E501  # one line of text
-            )
+            self.history.add(f"stats -> {shown(seen)}")
             self.model.counted(seen, at)
 
     # --- the end -----------------------------------------------------------------------------

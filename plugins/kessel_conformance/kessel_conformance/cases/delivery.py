@@ -8,7 +8,6 @@ from datetime import timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_core.adapter import NO_PAUSE
 from kessel_core.errors import EnqueueRejected
 
 AWKWARD = (
@@ -95,7 +94,7 @@ def threads_share(bench: Bench) -> None:
 
     def work() -> None:
         consumer = bench.consumer()
-        while (reservation := bench.call("reserve", lambda: consumer.reserve(NO_PAUSE))) is not None:
+        while (reservation := bench.reserve(consumer)) is not None:
             with lock:
                 seen.append(reservation.body)
             bench.settle(consumer, reservation)
@@ -137,7 +136,7 @@ def attempts_count(bench: Bench) -> None:
     consumer = bench.consumer()
     for number in (1, 2, 3):
         reservation = bench.gets(consumer, message, "the job after its rollback")
-        exact = bench.call("attempt", lambda held=reservation: consumer.attempt(held))  # type: ignore[misc]
+        exact = bench.attempt(consumer, reservation)
         bench.equal(exact, number, "attempt()")
         bench.check(
             1 <= reservation.attempt <= number,

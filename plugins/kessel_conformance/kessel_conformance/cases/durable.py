@@ -35,9 +35,7 @@ def reopened(bench: Bench) -> None:
     if tried is not None:
         held = bench.taken(consumer)
         if bench.capabilities.priorities is not None:
-            bench.equal(
-                bench.call("attempt", lambda: consumer.attempt(held)), 2, "attempt() after reopening", "S10"
-            )
+            bench.equal(bench.attempt(consumer, held), 2, "attempt() after reopening", "S10")
         bench.settle(consumer, held)
     got = bench.labels(bench.drain(consumer))
     expected = bench.labels([urgent.body, late.body])
@@ -46,7 +44,7 @@ def reopened(bench: Bench) -> None:
     if tried is None or bench.capabilities.priorities is not None:
         bench.equal(got, expected, "jobs after reopening")
     if bench.capabilities.buried:
-        found = bench.call("buried", lambda: bench.adapter.buried(bench.queue))
+        found = bench.buried()
         bench.equal([job.reason for job in found], ["error"], "reasons of buried jobs after reopening")
 
 

@@ -40,7 +40,7 @@ def holds_and_ends(bench: Bench) -> None:
     again = bench.gets(second, message, "the job whose lease has ended")
     if bench.capabilities.attempts is not None:
         bench.equal(
-            bench.call("attempt", lambda: second.attempt(again)),
+            bench.attempt(second, again),
             2,
             "attempt() after a lease that ended",
             "S10",
@@ -97,7 +97,7 @@ def extended(bench: Bench) -> None:
     before = held.deadline
     for _ in range(3):
         bench.let_pass(bench.lease * 0.45)
-        bench.call("extend", lambda: first.extend(held))
+        bench.extend(first, held)
         bench.nothing(second, "the lease was extended")
     bench.check(
         before is not None and held.deadline is not None and held.deadline > before,

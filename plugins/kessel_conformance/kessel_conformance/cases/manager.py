@@ -77,7 +77,7 @@ def payload_equal(bench: Bench) -> None:
             raise Transient(after=timedelta(0))
 
     with _manager(bench, {"t": first_fails}) as manager:
-        manager.request("t", payload, queue=bench.queue)
+        bench.request(manager, payload)
         _run_all(bench, manager, 2)
     bench.equal(seen, [payload, payload], "payloads of two attempts")
 
@@ -91,8 +91,8 @@ def payload_equal(bench: Bench) -> None:
 def expired_not_run(bench: Bench) -> None:
     ran: list[object] = []
     with _manager(bench, {"t": ran.append}) as manager:
-        manager.request("t", 1, queue=bench.queue, expiration=timedelta(milliseconds=300))
-        manager.request("t", 2, queue=bench.queue, expiration=timedelta(hours=1))
+        bench.request(manager, 1, expiration=timedelta(milliseconds=300))
+        bench.request(manager, 2, expiration=timedelta(hours=1))
         bench.let_pass(timedelta(milliseconds=400))
         results = _run_ready(bench, manager)
     bench.equal(ran, [2], "payloads of jobs that were run")
@@ -110,10 +110,10 @@ def poison_set_aside(bench: Bench) -> None:
     poison = b"\xff\xfe not json \r\n"
     with _manager(bench, {"t": ran.append}) as manager:
         bench.put(poison)
-        manager.request("t", 1, queue=bench.queue)
+        bench.request(manager, 1)
         _run_ready(bench, manager)
     bench.equal(ran, [1], "payloads of jobs that were run")
-    found = bench.call("buried", lambda: bench.adapter.buried(bench.queue))
+    found = bench.buried()
     bench.equal(
         [(job.body, job.reason) for job in found], [(poison, "undecodable")], "buried bodies and reasons"
     )
@@ -127,9 +127,9 @@ def poison_set_aside(bench: Bench) -> None:
 )
 def no_handler_set_aside(bench: Bench) -> None:
     with _manager(bench, {"known": print}) as manager:
-        manager.request("unknown", queue=bench.queue)
+        bench.request(manager, job_type="unknown")
         _run_ready(bench, manager)
-    found = bench.call("buried", lambda: bench.adapter.buried(bench.queue))
+    found = bench.buried()
     bench.equal([job.reason for job in found], ["no-handler"], "reasons of buried jobs")
 
 
@@ -149,10 +149,10 @@ def tries_run_out(bench: Bench) -> None:
         raise Transient(after=timedelta(0))
 
     with _manager(bench, {"t": fails}) as manager:
-        manager.request("t", queue=bench.queue)
+        bench.request(manager)
         _run_all(bench, manager, 4)
     bench.equal(attempts, [1, 2, 3], "attempts that were run")
-    found = bench.call("buried", lambda: bench.adapter.buried(bench.queue))
+    found = bench.buried()
     bench.equal([job.reason for job in found], ["retries-exhausted"], "reasons of buried jobs")
 
 
@@ -172,7 +172,7 @@ def retry_waits(bench: Bench) -> None:
             raise Transient(after=timedelta(milliseconds=1500))
 
     with _manager(bench, {"t": first_fails}) as manager:
-        manager.request("t", queue=bench.queue)
+        bench.request(manager)
         _run_ready(bench, manager)
         due = bench.now() + timedelta(milliseconds=1500)
         bench.let_pass(timedelta(milliseconds=600))
@@ -195,7 +195,7 @@ def callback_once(bench: Bench) -> None:
         return "done"
 
     with _manager(bench, {"t": first_fails}, told) as manager:
-        manager.request("t", queue=bench.queue, callback="test:me")
+        bench.request(manager, callback="test:me")
         _run_all(bench, manager, 2)
     bench.equal([result.value for result in told], ["done"], "results that the callback was told")
     bench.equal(len(tries), 2, "attempts")

@@ -25,7 +25,7 @@ def count_states(bench: Bench) -> None:
         bench.put(delay=timedelta(hours=1))
         bench.put(delay=timedelta(hours=2))
         delayed = 2
-    found = bench.call("stats", lambda: bench.adapter.stats(bench.queue))
+    found = bench.stats()
     seen = (found.ready, found.delayed, found.reserved, found.buried)
     bench.equal(seen, (3, delayed, 1, 1), "ready, delayed, reserved, buried")
 
@@ -69,7 +69,7 @@ def spares_reserved(bench: Bench) -> None:
     bench.nothing(consumer, "the queue was purged")
     bench.settle(other, held)
     if bench.capabilities.counts:
-        found = bench.call("stats", lambda: bench.adapter.stats(bench.queue))
+        found = bench.stats()
         bench.equal(found.total, 0, "jobs left")
 
 
@@ -100,7 +100,7 @@ def only_waiting(bench: Bench) -> None:
     bench.refused(
         UnknownJob, "delete an unknown job", lambda: bench.adapter.delete(bench.queue, "no-such-id")
     )
-    bench.call("delete", lambda: bench.adapter.delete(bench.queue, gone.id))
+    bench.delete(gone.id)
     bench.settle(consumer, held)
     bench.nothing(consumer, "one job was deleted, the other committed")
 
@@ -118,9 +118,9 @@ def stops_delivery(bench: Bench) -> None:
     span = timedelta(seconds=1)
     due = bench.now() + span
     bench.call("pause for 1 s", lambda: bench.adapter.pause(bench.queue, span))
-    found = bench.call("stats", lambda: bench.adapter.stats(bench.queue))
+    found = bench.stats()
     bench.check(found.paused is not None, "stats does not tell that the queue is paused")
-    held = bench.comes_no_earlier(consumer, message, due, "from a paused queue")
+    held = bench.comes_no_earlier(consumer, message, due, "from a paused queue", "S9")
     bench.settle(consumer, held)
     bench.call("pause for an hour", lambda: bench.adapter.pause(bench.queue, timedelta(hours=1)))
     another = bench.put()

@@ -76,8 +76,8 @@ def tie_after_kick(bench: Bench) -> None:
         bench.put()
     consumer = bench.consumer()
     bench.settle(consumer, bench.taken(consumer), Bury("error"))
-    (stored,) = bench.call("buried", lambda: bench.adapter.buried(bench.queue))
-    bench.call("kick", lambda: bench.adapter.kick(bench.queue, stored.id))
+    (stored,) = bench.buried()
+    bench.kick(stored.id)
     old_place = bench.capabilities.tie_break is TieBreak.ENQUEUED
     expected = ["job-1", "job-2", "job-3"] if old_place else ["job-2", "job-3", "job-1"]
     bench.equal(

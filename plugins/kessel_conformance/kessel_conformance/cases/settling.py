@@ -116,16 +116,16 @@ def settle_and_reserve(bench: Bench) -> None:
     consumer = bench.consumer()
     held = bench.taken(consumer)
     rest = two if held.body == one.body else one
-    following = bench.call("commit and reserve", lambda: consumer.settle_and_reserve(held, COMMIT))
+    following = bench.settle_and_reserve(consumer, held, COMMIT)
     bench.check(following is not None and following.body == rest.body, "the next job did not come")
     assert following is not None
-    back = bench.call("rollback and reserve", lambda: consumer.settle_and_reserve(following, Rollback()))
+    back = bench.settle_and_reserve(consumer, following, Rollback())
     if back is None and not bench.harness.virtual:
         bench.let_pass(bench.slack)  # a coarse backend may round nothing up to its granularity
         back = bench.reserve(consumer)
     bench.check(back is not None and back.body == rest.body, "the rolled back job did not come")
     assert back is not None
-    last = bench.call("bury and reserve", lambda: consumer.settle_and_reserve(back, Bury("error")))
+    last = bench.settle_and_reserve(consumer, back, Bury("error"))
     bench.check(last is None, "a job came out of an empty queue")
 
 
@@ -146,7 +146,7 @@ def buried_listed(bench: Bench) -> None:
         )
         if bench.harness.virtual:
             bench.let_pass(timedelta(seconds=1))
-    found = bench.call("buried", lambda: bench.adapter.buried(bench.queue))
+    found = bench.buried()
     bench.equal(
         bench.labels([job.body for job in found]),
         bench.labels([m.body for m in sent]),
@@ -155,7 +155,7 @@ def buried_listed(bench: Bench) -> None:
     bench.equal([job.reason for job in found], ["bad-payload"] * 3, "their reasons")
     bench.equal([job.message for job in found], ["failure 0", "failure 1", "failure 2"], "their messages")
     bench.equal([str(job.state) for job in found], ["buried"] * 3, "their states")
-    some = bench.call("buried, limit 2", lambda: bench.adapter.buried(bench.queue, 2))
+    some = bench.buried(2)
     bench.equal([job.id for job in some], [job.id for job in found[:2]], "the listing with a limit")
 
 
@@ -173,14 +173,12 @@ def kick_returns(bench: Bench) -> None:
     for _ in range(2):
         bench.roll_back(consumer, bench.gets(consumer, message, "the job"))
     bench.settle(consumer, bench.gets(consumer, message, "the job"), Bury("error"))
-    (stored,) = bench.call("buried", lambda: bench.adapter.buried(bench.queue))
-    bench.call("kick", lambda: bench.adapter.kick(bench.queue, stored.id))
-    bench.equal(
-        bench.call("buried", lambda: bench.adapter.buried(bench.queue)), [], "buried jobs after the kick"
-    )
+    (stored,) = bench.buried()
+    bench.kick(stored.id)
+    bench.equal(bench.buried(), [], "buried jobs after the kick")
     again = bench.gets(consumer, message, "the kicked job")
     if bench.capabilities.attempts is not None:
-        bench.equal(bench.call("attempt", lambda: consumer.attempt(again)), 1, "attempt() after a kick")
+        bench.equal(bench.attempt(consumer, again), 1, "attempt() after a kick")
 
 
 @case(
@@ -195,8 +193,8 @@ def kick_keeps_priority(bench: Bench) -> None:
     bench.settle(consumer, bench.gets(consumer, urgent, "the urgent job"), Bury("error"))
     bench.put(priority=50)
     bench.put(priority=1)
-    (stored,) = bench.call("buried", lambda: bench.adapter.buried(bench.queue))
-    bench.call("kick", lambda: bench.adapter.kick(bench.queue, stored.id))
+    (stored,) = bench.buried()
+    bench.kick(stored.id)
     bench.equal(bench.labels(bench.drain(consumer)), ["job-3", "job-1", "job-2"], "order after a kick")
 
 
@@ -229,8 +227,8 @@ def delete_removes(bench: Bench) -> None:
     for _ in range(2):
         bench.put()
         bench.settle(consumer, bench.taken(consumer), Bury("error"))
-    first, second = bench.call("buried", lambda: bench.adapter.buried(bench.queue))
-    bench.call("delete", lambda: bench.adapter.delete(bench.queue, first.id))
-    left = bench.call("buried", lambda: bench.adapter.buried(bench.queue))
+    first, second = bench.buried()
+    bench.delete(first.id)
+    left = bench.buried()
     bench.equal([job.id for job in left], [second.id], "buried jobs after one was deleted")
     bench.refused(UnknownJob, "delete it again", lambda: bench.adapter.delete(bench.queue, first.id))
