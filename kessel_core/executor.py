@@ -68,6 +68,7 @@ class Case:
         "lost",
         "message",
         "next",
+        "overdue",
         "reason",
         "request",
         "reservation",
@@ -101,7 +102,9 @@ class Case:
         self.told = False
         #: The reservation was lost, so nothing was settled by us.
         self.lost = False
-        #: Its lease is not extended any more: it was lost, or the handler runs longer than its timeout.
+        #: The handler runs longer than its timeout, so its lease is not extended any more.
+        self.overdue = False
+        #: The lease was lost, so there is nothing to extend.
         self.unextended = False
         #: The reservation that came with the settle.
         self.next: Reservation | None = None

@@ -343,9 +343,13 @@ class Worker:
         handler = case.handler
         limit = handler.timeout if handler is not None and not handler.is_async else None
         if limit is not None and now - case.since > limit.total_seconds():
-            case.unextended = True
-            log.error("job %s runs longer than its timeout; its lease is not extended any more", case.id)
-            return
+            if not case.overdue:
+                case.overdue = True
+                log.error("job %s runs longer than its timeout; its lease is not extended any more", case.id)
+            if now < deadline:
+                return
+            # Too late on purpose: the adapter sees that the lease is over, and drops what the
+            # backend may still hold for it. beanstalkd forgets most ends of leases by itself.
         try:
             case.consumer.extend(case.reservation)
         except LeaseLost as exc:

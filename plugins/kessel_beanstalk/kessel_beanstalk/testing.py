@@ -72,7 +72,10 @@ class Beanstalkd:
 
 
 class FaultProxy:
-    """Between adapter and server: passes, drops, cuts after n bytes of replies, delays, dribbles."""
+    """Between adapter and server: passes, drops, cuts after n bytes of replies, delays, dribbles.
+
+    While it drops both ways an end of a connection is dropped, too: the other side stays half open.
+    """
 
     def __init__(self, target: int) -> None:
         self.target = target
@@ -84,7 +87,8 @@ class FaultProxy:
         self.accepted = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._sockets: list[socket.socket] = []
+        self._open: set[socket.socket] = set()
+        self._closed = threading.Event()
         self._threads: list[threading.Thread] = []
         self._spawn(self._accept)
 
@@ -106,9 +110,19 @@ class FaultProxy:
                 client.close()
                 continue
             server.settimeout(None)
-            self._sockets += [client, server]
-            self._spawn(self._pump, client, server, True)
-            self._spawn(self._pump, server, client, False)
+            for end in (client, server):  # as beanstalkd itself: two short replies must not wait
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._open |= {client, server}
+            self._spawn(self._serve, client, server)
+
+    def _serve(self, client: socket.socket, server: socket.socket) -> None:
+        up = threading.Thread(target=self._pump, args=(client, server, True), daemon=True)
+        up.start()
+        self._pump(server, client, False)
+        up.join()
+        self._open -= {client, server}
+        client.close()
+        server.close()
 
     def _pump(self, source: socket.socket, sink: socket.socket, is_up: bool) -> None:
         try:
@@ -131,23 +145,24 @@ class FaultProxy:
                     sink.sendall(data)
         except OSError:
             pass
+        if self.drop_up and self.drop_down:
+            self._closed.wait()
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
     def cut(self) -> None:
         """Cut every connection now."""
-        for end in self._sockets:
+        for end in list(self._open):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Stop, and wait for the threads."""
+        self._closed.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
         for thread in self._threads:
             thread.join(5)
-        for end in self._sockets:
-            end.close()

@@ -68,8 +68,19 @@ def adapter(opened: Callable[..., BeanstalkAdapter], server: Beanstalkd) -> Bean
 
 
 @pytest.fixture
-def proxied(server: Beanstalkd) -> Iterator[FaultProxy]:
-    """A proxy in front of that server."""
-    proxy = FaultProxy(server.port)
-    yield proxy
-    proxy.close()
+def proxied_to() -> Iterator[Callable[[Beanstalkd], FaultProxy]]:
+    """Put proxies in front of servers."""
+    with contextlib.ExitStack() as stack:
+
+        def put(server: Beanstalkd) -> FaultProxy:
+            proxy = FaultProxy(server.port)
+            stack.callback(proxy.close)
+            return proxy
+
+        yield put
+
+
+@pytest.fixture
+def proxied(proxied_to: Callable[[Beanstalkd], FaultProxy], server: Beanstalkd) -> FaultProxy:
+    """A proxy in front of the server without a binlog."""
+    return proxied_to(server)

@@ -1,0 +1,318 @@
+"""Whole workers on a real server that is killed, cut off or drained while they run."""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from kessel_beanstalk.adapter import BeanstalkAdapter
+from kessel_beanstalk.testing import Beanstalkd, FaultProxy
+
+from kessel_core.errors import EnqueueRejected, EnqueueUnknown, KesselError
+from kessel_core.handlers import JobContext, handler
+from kessel_core.manager import JobManager
+
+Opened = Callable[..., BeanstalkAdapter]
+Managers = Callable[..., JobManager]
+LONG = 30.0
+
+
+@pytest.fixture
+def runs() -> Counter[str]:
+    """How often each job ran, by its `ref`."""
+    return Counter()
+
+
+@pytest.fixture
+def managers(runs: Counter[str]) -> Iterator[Managers]:
+    """Make managers whose handler `count` counts runs by `ref`, `fail` fails."""
+
+    def count(payload: object, job: JobContext) -> None:
+        runs[job.request.ref or ""] += 1
+
+    def fail(payload: object) -> None:
+        raise ValueError("as asked")
+
+    with ExitStack() as stack:
+
+        def make(port: int, **options: str) -> JobManager:
+            extra = "&".join(f"{name}={value}" for name, value in options.items())
+            url = f"beanstalk://127.0.0.1:{port}?{extra}"
+            return stack.enter_context(JobManager(url, handlers={"count": count, "fail": fail}))
+
+        yield make
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until it holds, bounded."""
+    until = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < until, "it never came true"
+        time.sleep(0.01)
+
+
+def told(manager: JobManager, figure: Literal["current-waiting", "current-connections"]) -> int:
+    """Return a figure that the server tells of itself, asked over a connection of its own."""
+    adapter = manager.adapter
+    assert isinstance(adapter, BeanstalkAdapter)
+    asking = adapter.server.connect()
+    try:
+        return int(asking.call(asking.client.stats)[figure])
+    finally:
+        asking.close()
+
+
+def test_f19_a_worker_outlives_its_server_with_every_queue_and_one_line_a_change_of_state(
+    managers: Managers,
+    durable: Beanstalkd,
+    proxied_to: Callable[[Beanstalkd], FaultProxy],
+    runs: Counter[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """D9, and I8: no storm of connects while the server is away."""
+    proxy = proxied_to(durable)
+    producer = managers(durable.port)
+    manager = managers(proxy.port, timeout="2s")
+    caplog.set_level(logging.INFO)
+    worker = manager.start(slots=2, queues=["one", "two"])
+    producer.request("count", ref="before", queue="one")
+    wait_for(lambda: runs["before"])
+    assert worker.health().ok
+    caplog.clear()
+    before = proxy.accepted
+    durable.kill()
+    wait_for(lambda: worker.health().disconnected == 2)
+    assert not worker.health().ok
+    time.sleep(1)
+    assert 0 < proxy.accepted - before < 60
+    durable.start()
+    wait_for(lambda: worker.health().ok)
+    fresh = managers(durable.port)
+    for queue in ("one", "two"):
+        fresh.request("count", ref=queue, queue=queue)
+    wait_for(lambda: runs["one"] and runs["two"])
+    lines = Counter(
+        (record.name, record.getMessage().split(":")[0].split(" to ")[0])
+        for record in caplog.records
+        if str(proxy.port) in record.getMessage() or record.name == "kessel.worker"
+    )
+    assert lines == {
+        ("kessel.beanstalk", "lost the connection"): 1,
+        ("kessel.beanstalk", "connected again"): 1,
+        ("kessel.worker", "slot 1"): 2,
+        ("kessel.worker", "slot 2"): 2,
+    }
+
+
+def test_f22_a_waiting_worker_whose_network_vanishes_notices_and_goes_on(
+    managers: Managers, server: Beanstalkd, proxied: FaultProxy, runs: Counter[str]
+) -> None:
+    """The job that went to its ghost comes back when the server's kernel ends the dead connection.
+
+    Its lease would end sooner, but beanstalkd forgets most ends of leases of silent connections.
+    """
+    manager = managers(proxied.port, ttr="8s", timeout="500ms")
+    direct = managers(server.port, ttr="8s")
+    worker = manager.start(slots=1)
+    direct.request("count", ref="first")
+    wait_for(lambda: runs["first"] and told(direct, "current-waiting") == 1)
+    proxied.drop_up = proxied.drop_down = True
+    direct.request("count", ref="ghost")
+    assert direct.adapter.stats("default").reserved == 1  # by nobody who is there
+    wait_for(lambda: worker.health().disconnected)
+    proxied.drop_up = proxied.drop_down = False
+    wait_for(lambda: worker.health().ok)
+    direct.request("count", ref="other")
+    wait_for(lambda: runs["other"])
+    proxied.cut()
+    wait_for(lambda: runs["ghost"])
+    assert runs == {"first": 1, "ghost": 1, "other": 1}
+
+
+def test_f38_a_handler_that_hangs_past_its_timeout_loses_its_job_to_another_worker(
+    server: Beanstalkd,
+) -> None:
+    """S7; by itself beanstalkd forgets most ends of leases of connections that are silent."""
+    is_over = threading.Event()
+    finished = threading.Event()
+
+    @handler("hang", timeout=timedelta(milliseconds=100))
+    def hang(payload: object, job: JobContext) -> None:
+        if job.attempt == 1:
+            is_over.wait(LONG)
+        else:
+            finished.set()
+
+    with JobManager(f"beanstalk://127.0.0.1:{server.port}?ttr=2s", handlers=[hang]) as manager:
+        for _ in range(2):
+            finished.clear()
+            manager.request("hang")
+            manager.start(slots=2)
+            assert finished.wait(LONG)
+            is_over.set()
+            manager.stop()
+            is_over.clear()
+
+
+def test_f09_a_worker_goes_on_while_the_server_drains(
+    managers: Managers,
+    durable: Beanstalkd,
+    runs: Counter[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Rule 5 for the producer; a burial then has its reason in the log only."""
+    manager = managers(durable.port)
+    for number in range(20):
+        manager.request("count", ref=str(number))
+    manager.request("fail")
+    durable.signal(signal.SIGUSR1)
+
+    def drains() -> bool:
+        try:
+            manager.request("count", ref="late", queue="late")
+        except EnqueueRejected as exc:
+            return exc.reason == "draining"
+        return False
+
+    wait_for(drains)
+    manager.start(slots=2)
+    wait_for(lambda: manager.adapter.stats("default").buried and sum(runs.values()) == 20)
+    [job] = manager.adapter.buried("default")
+    assert job.reason is None
+    assert "keeps no record (DrainingError)" in caplog.text and "ValueError: as asked" in caplog.text
+    durable.kill()
+    durable.start()
+
+    def takes() -> bool:
+        try:
+            manager.request("count", ref="after")
+        except KesselError:
+            return False
+        return True
+
+    wait_for(takes)
+    wait_for(lambda: runs["after"])
+
+
+def test_f25_twenty_cuts_lose_nothing_double_only_with_a_cause_and_leave_no_connection(
+    managers: Managers, server: Beanstalkd, proxied: FaultProxy, runs: Counter[str]
+) -> None:
+    """I1, I4 and bounded connections; the seed of the pauses is printed."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    manager = managers(proxied.port, timeout="2s")
+    direct = managers(server.port)
+    manager.start(slots=2)
+    stored: set[str] = set()
+    unknown: set[str] = set()
+    is_over = threading.Event()
+
+    def produce() -> None:
+        number = 0
+        while not is_over.is_set():
+            ref = str(number)
+            try:
+                manager.request("count", ref=ref)
+            except EnqueueUnknown:
+                unknown.add(ref)
+            except KesselError:
+                pass
+            else:
+                stored.add(ref)
+            number += 1
+            time.sleep(0.005)  # no more than the workers can do at once
+
+    producer = threading.Thread(target=produce)
+    producer.start()
+    for _ in range(20):
+        time.sleep(dice.uniform(0.02, 0.15))
+        proxied.cut()
+    is_over.set()
+    producer.join(20)
+    wait_for(lambda: stored <= set(runs))
+    wait_for(lambda: direct.adapter.stats("default").total == 0)
+    assert len(stored) > 20
+    assert set(runs) <= stored | unknown
+    doubled = {ref: count for ref, count in runs.items() if count > 1}
+    # A cut takes what two slots held, at most the one job each whose commit it swallowed.
+    assert sum(count - 1 for count in doubled.values()) <= 20 * 2, doubled
+    manager.stop()
+    wait_for(
+        lambda: told(direct, "current-connections") <= 3
+    )  # the producer's, the operations', and the asking one
+
+
+_POISONED = """
+import os, signal, sys
+from kessel_core.handlers import handler
+from kessel_core.manager import JobManager
+
+log = os.open(sys.argv[2], os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+
+@handler("poison", max_attempts=3)
+def poison(payload):
+    os.write(log, b"poison\\n")
+    if payload == "exit":
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@handler("good", max_attempts=100)
+def good(payload):
+    os.write(log, b"good %d\\n" % payload)
+
+with JobManager(f"beanstalk://127.0.0.1:{sys.argv[1]}", handlers=[poison, good]) as manager:
+    worker = manager.worker(slots=int(sys.argv[3]))
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+    worker.run()
+"""
+
+
+@pytest.mark.parametrize(("way", "processes", "slots"), [("kill", 1, 1), ("exit", 2, 2)])
+def test_f46_a_job_that_kills_its_worker_every_time_is_buried_and_the_others_are_done(
+    managers: Managers, durable: Beanstalkd, tmp_path: Path, way: str, processes: int, slots: int
+) -> None:
+    """S10, I5, I11: `worker-lost` after three deliveries, and at most one more for each live slot."""
+    manager = managers(durable.port)
+    log, script = tmp_path / "runs.log", tmp_path / "worker.py"
+    log.touch()
+    script.write_text(_POISONED)
+    command = [sys.executable, str(script), str(durable.port), str(log), str(slots)]
+    good = 30
+    for number in range(good):
+        if number == 5:
+            manager.request("poison", way)
+        manager.request("good", number)
+    workers = [subprocess.Popen(command) for _ in range(processes)]
+
+    def is_over() -> bool:
+        for place, worker in enumerate(workers):
+            if worker.poll() is not None:  # as a supervisor does
+                workers[place] = subprocess.Popen(command)
+        stats = manager.adapter.stats("default")
+        return stats.buried == stats.total == 1
+
+    try:
+        wait_for(is_over)
+    finally:
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.wait(10)
+    [job] = manager.adapter.buried("default")
+    assert job.reason == "worker-lost"
+    lines = Counter(log.read_text().split("\n")[:-1])
+    assert 3 <= lines["poison"] <= 3 + (processes * slots if processes * slots > 1 else 0)
+    assert all(lines[f"good {number}"] >= 1 for number in range(good))
