@@ -636,7 +636,8 @@ def url_options(url: SplitResult) -> dict[str, Any]:
     Only parts that are present appear. `path` is unquoted and keeps its leading slash.
 
     Raises:
-        InvalidConfig: The port is no number from 1 to 65535, or a query key is there twice.
+        InvalidConfig: The port is no number from 1 to 65535, a query key is there twice, or the URL goes
+            on with a `#`, which would be cut off.
     """
     problems: list[Problem] = []
     found: dict[str, Any] = {}
@@ -660,6 +661,8 @@ def url_options(url: SplitResult) -> dict[str, Any]:
         if key in found:
             problems.append(Problem(key, "is given twice"))
         found[key] = text
+    if url.fragment:
+        problems.append(Problem("#", "has no meaning here; write %23 where a name has one"))
     if problems:
         raise InvalidConfig(problems, f"invalid adapter URL {redacted(url)!r}")
     return found

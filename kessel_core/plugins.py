@@ -224,8 +224,9 @@ class Plugins:
         if distribution is not None and not owned:
             hint = f"; run: pip install {distribution}"
         else:
-            known = {key for spec in specs.values() for key in (spec.schemes if is_url else (spec.name,))}
-            hint = _did_you_mean(name, sorted(known))
+            known = {word for spec in specs.values() for word in (spec.schemes if is_url else (spec.name,))}
+            is_path = not is_url and not set(name).isdisjoint("/.:")
+            hint = "; write a URL, as sqlite:///jobs.db" if is_path else _did_you_mean(name, sorted(known))
         text = self._blame(f"no plugin opens {key!r}{hint}")
         raise InvalidConfig([UnusablePlugin("adapter", text)], "unknown adapter")
 

@@ -10,7 +10,7 @@ import click
 from kessel_core.adapter import DoctorContext, Finding, Level, Reach
 from kessel_core.cli.app import App, as_json, configured, pass_app
 from kessel_core.cli.output import emit, table
-from kessel_core.errors import ConfigError, InvalidConfig, KesselError
+from kessel_core.errors import ConfigError, InvalidConfig, KesselError, ProtocolError
 
 if TYPE_CHECKING:
     from kessel_core.manager import JobManager
@@ -68,12 +68,21 @@ def _findings(app: App) -> Iterator[Finding]:
     except ConfigError as exc:
         yield Finding(Level.ERROR, "application", str(exc), "`kessel plugins` tells more")
     except KesselError as exc:
-        yield Finding(Level.ERROR, "adapter", str(exc), "check the address, and that the backend runs")
+        yield Finding(Level.ERROR, "adapter", str(exc), _advice(exc))
     except Exception as exc:
         # A plugin that fails in its own way is what a doctor is called for.
         yield Finding(
             Level.ERROR, "application", f"{type(exc).__name__}: {exc}", "`kessel plugins` tells more"
         )
+
+
+def _advice(error: KesselError) -> str:
+    """Say what to do; an adapter that knows it has written it into a note of its error."""
+    if notes := getattr(error, "__notes__", ()):
+        return "; ".join(notes)
+    if isinstance(error, ProtocolError):
+        return "check the address: something else, or another version, is there"
+    return "check the address, and that the backend runs"
 
 
 def _plugin_findings(app: App) -> Iterator[Finding]:

@@ -6,10 +6,15 @@ Imports only what a command needs to be shown: `kessel --help` loads this module
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from kessel_core.cli.app import App, as_json, configured, pass_app
+
+if TYPE_CHECKING:
+    from kessel_core.adapter import QueueAdapter
+    from kessel_core.opening import ChosenAdapter
 
 __all__ = ["move", "result"]
 
@@ -33,7 +38,11 @@ def result(app: App, job_id: str, as_json: bool) -> None:
             raise CapabilityMissing("results", adapter.name, "it keeps none as it is configured now")
         body = look_up(job_id)
     if body is None:
-        click.echo(f"no result of job {job_id}: it is not finished, not known, or no longer kept", err=True)
+        click.echo(
+            f"no result of job {job_id}: it is not finished, has failed (see: kessel buried list), "
+            "is not known, or is no longer kept",
+            err=True,
+        )
         raise click.exceptions.Exit(1)
     fields = json.loads(body)
     if as_json:
@@ -71,12 +80,15 @@ def move(app: App, source: str, target: str, queues: tuple[str, ...], as_json: b
 
     context = AdapterContext(clock=SystemClock())
     moved = Moved()
-    with (
-        closing(app.plugins.adapter_for(source, context=context)) as old,
-        closing(app.plugins.adapter_for(target, context=context)) as new,
-    ):
+    here, there = _chosen(app, source, target, queues)
+    with closing(here.open(context)) as old, closing(there.open(context)) as new:
+        _check_reach(new)
+        there_are = old.queues()
+        for queue in queues:
+            if queue not in there_are:
+                click.echo(f"warning: FROM has no queue {queue!r}", err=True)
         try:
-            move_jobs(old, new, queues or tuple(old.queues()), moved)
+            move_jobs(old, new, queues or tuple(there_are), moved)
         finally:
             double = [*moved.double, *([moved.current] if moved.current is not None else [])]
             if as_json:
@@ -85,3 +97,37 @@ def move(app: App, source: str, target: str, queues: tuple[str, ...], as_json: b
                 click.echo(f"moved {moved.count:,} jobs")
             if double:
                 click.echo(f"these may be in both, and run twice: {', '.join(double)}", err=True)
+
+
+def _chosen(
+    app: App, source: str, target: str, queues: tuple[str, ...]
+) -> tuple[ChosenAdapter, ChosenAdapter]:
+    """Find both adapters before either is opened; what is wrong is told together."""
+    from kessel_core.adapter import queue_name_problem
+    from kessel_core.errors import InvalidConfig, Problem
+    from kessel_sqlite.options import SqliteOptions
+
+    found: dict[str, ChosenAdapter] = {}
+    problems: list[Problem] = []
+    for name, url in (("FROM", source), ("TO", target)):
+        try:
+            found[name] = app.plugins.chosen_adapter(url)
+        except InvalidConfig as exc:
+            problems.extend(p._replace(path=p.path.replace("adapter", name, 1)) for p in exc.problems)
+    # Opening it would make it.
+    options = found["FROM"].options if "FROM" in found else None
+    if isinstance(options, SqliteOptions) and not options.path.exists():
+        problems.append(Problem("FROM", f"there is no file {options.path}"))
+    problems.extend(Problem("--queue", text) for name in queues if (text := queue_name_problem(name)))
+    if problems:
+        raise InvalidConfig(problems, "nothing was moved")
+    return found["FROM"], found["TO"]
+
+
+def _check_reach(target: QueueAdapter) -> None:
+    from kessel_core.adapter import Reach
+    from kessel_core.errors import InvalidConfig, Problem
+
+    if target.capabilities.reach is Reach.PROCESS:
+        why = f"the jobs of {target.name!r} live in one process only, and this one ends now"
+        raise InvalidConfig([Problem("TO", why)], "nothing was moved")

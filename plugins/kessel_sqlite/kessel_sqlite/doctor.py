@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from kessel_core.adapter import DoctorContext, Finding, Level
 from kessel_core.errors import AdapterError
+from kessel_sqlite.edge import RECOVER
 
 if TYPE_CHECKING:
     from kessel_sqlite.adapter import SqliteAdapter
@@ -27,13 +28,18 @@ def examine(adapter: SqliteAdapter, context: DoctorContext) -> list[Finding]:
     try:
         return [
             *_integrity(adapter),
+            *_rights(adapter),
             *_durability(adapter),
             *_room(adapter),
             *_lease(adapter, context),
             *_jobs(adapter, context),
         ]
     except (AdapterError, OSError) as exc:
-        return [Finding(Level.ERROR, "file", str(exc), "check the path, its rights and what else uses it")]
+        return [Finding(Level.ERROR, "file", str(exc), _advice(exc))]
+
+
+def _advice(exc: Exception) -> str:
+    return "; ".join(getattr(exc, "__notes__", ())) or "check the path, its rights and what else uses it"
 
 
 def _integrity(adapter: SqliteAdapter) -> Iterator[Finding]:
@@ -49,10 +55,21 @@ def _integrity(adapter: SqliteAdapter) -> Iterator[Finding]:
             Level.ERROR,
             "integrity",
             f"{adapter.options.path}: {found}",
-            "stop all workers, copy the file and its -wal, and recover the copy with `sqlite3 FILE .recover`",
+            RECOVER,
         )
     if mode != "wal":
         yield Finding(Level.ERROR, "journal", f"mode {mode}, expected wal", "do not change the journal mode")
+
+
+def _rights(adapter: SqliteAdapter) -> Iterator[Finding]:
+    def check(connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+
+    try:
+        adapter.file.run(adapter.slot(), check)
+    except AdapterError as exc:
+        yield Finding(Level.ERROR, "writing", str(exc), _advice(exc))
 
 
 def _durability(adapter: SqliteAdapter) -> Iterator[Finding]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from datetime import timedelta
+from pathlib import Path
+from typing import Final
 
 from kessel_core.errors import (
     AdapterError,
@@ -13,7 +16,12 @@ from kessel_core.errors import (
     ProtocolError,
 )
 
-__all__ = ["is_busy", "leaves_connection_sound", "translated"]
+__all__ = ["RECOVER", "is_busy", "leaves_connection_sound", "translated"]
+
+#: What to do about a damaged file.
+RECOVER: Final = (
+    "stop all workers, copy the file and its -wal, and recover the copy with `sqlite3 FILE .recover`"
+)
 
 _SOUND = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_TOOBIG})
 
@@ -36,34 +44,69 @@ def translated(exc: sqlite3.Error, path: str, waited: timedelta, job_id: str | N
     """Return the error to raise; with a `job_id` that of an enqueue (S14).
 
     Whatever SQLite refuses it rolls back whole, so the job is surely not stored. Only where input or output
-    failed in the middle (`SQLITE_IOERR`) may the commit be on the disk.
+    failed in the middle (`SQLITE_IOERR`) may the commit be on the disk. What to do about it is a note of the
+    error, which `kessel doctor` shows.
     """
+    error, advice = _judged(exc, path, waited, job_id)
+    if advice:
+        error.add_note(advice)
+    return error
+
+
+def _judged(exc: sqlite3.Error, path: str, waited: timedelta, job_id: str | None) -> tuple[AdapterError, str]:
     name = getattr(exc, "sqlite_errorname", None) or type(exc).__name__
     known = f"{path}: {exc} ({name})"
+    if Path(path).exists() and not Path(path).is_file():
+        what = "is a directory" if Path(path).is_dir() else "is no ordinary file"
+        return AdapterUnavailable(f"{path}: {what}"), "name a file; one that is not there is made"
     match _primary(exc):
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return AdapterUnavailable(
-                f"{path}: locked by another connection for {waited.total_seconds():g} s; something holds a"
-                " transaction open"
+            why = f"locked by another connection for {waited.total_seconds():g} s"
+            return (
+                AdapterUnavailable(f"{path}: {why}; something holds a transaction open"),
+                "look for a program that keeps a transaction open on the file",
             )
         case sqlite3.SQLITE_NOTADB:
-            return ProtocolError(f"{path}: not a SQLite database")
+            return (
+                ProtocolError(f"{path}: not a SQLite database"),
+                "name another file; one that is not there is made",
+            )
         case sqlite3.SQLITE_CORRUPT:
-            return ProtocolError(f"{known}: the file is damaged; see `kessel doctor`")
+            return ProtocolError(f"{known}: the file is damaged; see `kessel doctor`"), RECOVER
         case sqlite3.SQLITE_FULL:
-            return _refused(job_id, f"{path}: the disk is full", "full")
+            return _refused(job_id, f"{path}: the disk is full", "full"), "make room"
         case sqlite3.SQLITE_READONLY:
-            return _refused(job_id, f"{path}: the file is read-only for this process", "read-only")
+            return (
+                _refused(job_id, f"{path}: the file is read-only for this process", "read-only"),
+                "let this user write the file and its directory, where SQLite keeps -wal and -shm beside it",
+            )
         case sqlite3.SQLITE_TOOBIG:
-            return _refused(job_id, f"{path}: {exc}", "too-large")
+            return _refused(job_id, f"{path}: {exc}", "too-large"), ""
         case sqlite3.SQLITE_CANTOPEN:
-            return AdapterUnavailable(f"{path}: cannot be opened; is its directory there, and may we write?")
+            return AdapterUnavailable(f"{path}: {_why_not_open(Path(path))}"), "check the path and its rights"
         case sqlite3.SQLITE_IOERR if job_id is not None:
-            return EnqueueUnknown(job_id, known)
+            return EnqueueUnknown(job_id, known), ""
         case sqlite3.SQLITE_ERROR if "no such" in str(exc):
-            return ProtocolError(f"{known}: the tables of kessel are gone")
+            return (
+                ProtocolError(f"{known}: the tables of kessel are gone"),
+                "name another file, or bring back the one that had the jobs",
+            )
         case _:
-            return AdapterUnavailable(known)
+            return AdapterUnavailable(known), "check the disk, the path and its rights"
+
+
+def _why_not_open(path: Path) -> str:
+    """Say what SQLite does not: why a file cannot be opened."""
+    directory = path.parent
+    if not directory.is_dir():
+        return f"there is no directory {directory}"
+    if path.is_symlink() and not path.exists():
+        return f"is a link to {path.readlink()}, which cannot be made"
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        return "this user may not read and write it"
+    if not os.access(directory, os.W_OK | os.X_OK):
+        return f"this user may not make files in {directory}"
+    return "cannot be opened"
 
 
 def _refused(job_id: str | None, why: str, reason: str) -> AdapterError:

@@ -43,6 +43,13 @@ def _body_limit(_: object, attribute: attrs.Attribute[Any], value: int) -> None:
         raise ValueError(f"{attribute.name} must be 1 to {_LARGEST_BODY}")
 
 
+def _file(_: object, attribute: attrs.Attribute[Any], value: Path) -> None:
+    if str(value) == ":memory:":
+        raise ValueError(f"{attribute.name}: jobs in memory are the matter of the adapter memory://")
+    if "\0" in str(value):
+        raise ValueError(f"{attribute.name} must not hold a NUL")
+
+
 def _lease(_: object, attribute: attrs.Attribute[Any], value: timedelta) -> None:
     if value < timedelta(milliseconds=10):
         raise ValueError(f"{attribute.name} must be at least 10ms")
@@ -53,7 +60,7 @@ class SqliteOptions:
     """How to open one file of jobs."""
 
     #: The file; made if it is not there, its directory is not.
-    path: Path = attrs.field(default=Path("kessel.db"), converter=Path)
+    path: Path = attrs.field(default=Path("kessel.db"), converter=Path, validator=_file)
     #: What an acknowledged job survives.
     durability: Survives = attrs.field(default=Survives.POWER, converter=Survives)
     #: How long a reservation holds unless it is extended.
@@ -72,13 +79,10 @@ def sqlite_url_options(url: SplitResult) -> Mapping[str, Any]:
     Raises:
         InvalidConfig: The URL names a host: a file is reached by its path only.
     """
+    if url.netloc:
+        why = "a file has none: write sqlite:///jobs.db (relative) or sqlite:////var/lib/jobs.db (absolute)"
+        raise InvalidConfig([Problem("host", why)], "invalid adapter URL")
     found = url_options(url)
-    strangers = [key for key in ("host", "port", "username", "password") if key in found]
-    if strangers:
-        raise InvalidConfig(
-            [Problem("path", "write sqlite:///jobs.db (relative) or sqlite:////var/lib/jobs.db (absolute)")],
-            f"a sqlite URL has no {' and no '.join(strangers)}",
-        )
     path = found.get("path")
     # The first slash ends the (empty) host; what follows is the path as a shell would read it.
     if path is not None and url.path not in ("", "/"):

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from kessel_core.adapter import AdapterContext, AdapterSpec
+from kessel_core.errors import AdapterUnavailable
 from kessel_core.hookspecs import hookimpl
 from kessel_sqlite.options import SqliteOptions, sqlite_url_options
 
@@ -20,7 +21,12 @@ __all__ = ["SPEC", "kessel_adapters", "kessel_cli"]
 def _open(options: SqliteOptions, context: AdapterContext) -> SqliteAdapter:
     from kessel_sqlite.adapter import SqliteAdapter
 
-    return SqliteAdapter(options, context)
+    try:
+        return SqliteAdapter(options, context)
+    except OSError as exc:  # of a path that the system does not even look at, as one that is too long
+        error = AdapterUnavailable(f"{options.path}: cannot be opened: {exc.strerror or exc}")
+        error.add_note("check the path and its rights")
+        raise error from exc
 
 
 SPEC = AdapterSpec(

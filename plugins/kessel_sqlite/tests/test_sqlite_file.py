@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,8 +18,11 @@ from typing import Any
 import pytest
 from kessel_sqlite import schema
 from kessel_sqlite.adapter import SqliteAdapter
+from kessel_sqlite.edge import translated
+from kessel_sqlite.options import SqliteOptions
+from kessel_sqlite.plugin import SPEC
 
-from kessel_core.adapter import COMMIT, NO_PAUSE, DoctorContext, JobState, Level, Message
+from kessel_core.adapter import COMMIT, NO_PAUSE, AdapterContext, DoctorContext, JobState, Level, Message
 from kessel_core.clock import SystemClock
 from kessel_core.errors import AdapterUnavailable, EnqueueRejected, LeaseLost, ProtocolError
 
@@ -31,10 +34,12 @@ def message(name: str, body: bytes = b"x") -> Message:
     return Message(name, "q", body, 5)
 
 
-def run_python(code: str, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+def run_python(
+    code: str, *arguments: object, before: Sequence[str] = (), **options: Any
+) -> subprocess.CompletedProcess[str]:
     """Run a program in a process of its own, bounded."""
     return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
+        [*before, sys.executable, "-c", code, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -47,6 +52,48 @@ def test_a_directory_that_does_not_exist_is_named(tmp_path: Path, opened: Opener
     """F31."""
     with pytest.raises(AdapterUnavailable, match="directory"):
         opened(path=tmp_path / "missing" / "jobs.db")
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "why"),
+    [
+        (lambda folder: None, "none/jobs.db", "there is no directory .*none"),
+        (lambda folder: (folder / "sub").mkdir(), "sub", "is a directory"),
+        (lambda folder: os.mkfifo(folder / "pipe"), "pipe", "is no ordinary file"),
+        (lambda folder: (folder / "link").symlink_to("gone/x.db"), "link", "is a link to gone/x.db"),
+        (lambda folder: None, "x" * 300, "File name too long"),
+    ],
+)
+def test_what_cannot_be_opened_says_why_and_what_to_do(
+    tmp_path: Path, make: Callable[[Path], object], name: str, why: str
+) -> None:
+    """F31."""
+    make(tmp_path)
+    with pytest.raises(AdapterUnavailable, match=why) as caught:
+        SPEC.open(SqliteOptions(path=tmp_path / name), AdapterContext(clock=SystemClock()))
+    assert caught.value.__notes__
+
+
+@pytest.mark.parametrize(
+    ("code", "forbidden", "why"),
+    [
+        (sqlite3.SQLITE_CANTOPEN, os.R_OK | os.W_OK, "may not read and write it"),
+        (sqlite3.SQLITE_CANTOPEN, os.W_OK | os.X_OK, "may not make files in"),
+        (sqlite3.SQLITE_CANTOPEN, None, "cannot be opened"),
+        (sqlite3.SQLITE_READONLY, None, "read-only"),
+        (sqlite3.SQLITE_CORRUPT, None, "damaged"),
+    ],
+)
+def test_what_sqlite_does_not_say_of_a_failure_is_added(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: int, forbidden: int | None, why: str
+) -> None:
+    path.touch()
+    monkeypatch.setattr(os, "access", lambda _, mode: mode != forbidden)
+    exc = sqlite3.OperationalError("it failed")
+    exc.sqlite_errorcode = code
+    error = translated(exc, str(path), timedelta(seconds=1), None)
+    assert why in str(error)
+    assert error.__notes__
 
 
 def test_a_file_that_is_no_database_is_refused(path: Path, opened: Opener) -> None:
@@ -207,7 +254,15 @@ def test_F10_a_full_file_system_refuses_whole_jobs_and_recovers(tmp_path: Path, 
         subprocess.run(["umount", "-l", disk], check=True)
 
 
-@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs root, to give its rights up")
+#: Root passes over the rights of files unless it gives that up.
+PLAIN_USER = (
+    ["setpriv", "--inh-caps=-dac_override,-dac_read_search", "--bounding-set=-dac_override,-dac_read_search"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0
+    else []
+)
+
+
+@pytest.mark.skipif(bool(PLAIN_USER) and shutil.which("setpriv") is None, reason="root, and no setpriv")
 def test_F31_a_read_only_file_can_be_looked_at_and_refuses_jobs_by_name(path: Path, opened: Opener) -> None:
     adapter = opened()
     adapter.enqueue(message("a"))
@@ -218,9 +273,7 @@ from kessel_core.clock import SystemClock
 from kessel_core.errors import AdapterUnavailable, EnqueueRejected
 from kessel_sqlite.adapter import SqliteAdapter
 from kessel_sqlite.options import SqliteOptions
-from datetime import UTC, datetime, timedelta
-import kessel_sqlite.doctor
-os.setgid(65534); os.setuid(65534)
+from datetime import timedelta
 adapter = SqliteAdapter(SqliteOptions(path=sys.argv[1]), AdapterContext(clock=SystemClock()))
 print(adapter.stats("q").ready)
 try:
@@ -233,14 +286,13 @@ try:
 except AdapterUnavailable as exc:
     print("read-only" in str(exc))
 """
-    for folder in (path.parent, *path.parent.parents):
-        if "pytest" in folder.name or folder == path.parent:
-            folder.chmod(0o755)
     for file in path.parent.iterdir():
-        file.chmod(0o644)
-    done = run_python(code, path)
-    if "PermissionError" in done.stderr or "ModuleNotFoundError" in done.stderr:
-        pytest.skip("the interpreter cannot be read by others here")
+        file.chmod(0o444)
+    path.parent.chmod(0o555)
+    try:
+        done = run_python(code, path, before=PLAIN_USER)
+    finally:
+        path.parent.chmod(0o755)
     assert done.stdout.split() == ["1", "read-only", "True"], done.stderr
 
 
@@ -423,6 +475,16 @@ def test_doctor_finds_a_sound_file_sound(opened: Opener) -> None:
     context = DoctorContext(queues=("q",), types=frozenset(), grace=timedelta(seconds=1))
     assert {finding.level for finding in adapter.doctor(context)} <= {Level.OK}
     assert {"integrity", "durability", "disk", "jobs"} <= {f.subject for f in adapter.doctor(context)}
+
+
+def test_doctor_finds_a_file_that_cannot_be_written(path: Path, opened: Opener) -> None:
+    adapter = opened(timeout=timedelta(milliseconds=10))
+    context = DoctorContext(queues=("q",), types=frozenset(), grace=timedelta(0))
+    with closing(sqlite3.connect(path)) as blocker:
+        blocker.execute("BEGIN IMMEDIATE")
+        findings = adapter.doctor(context)
+    assert [f.subject for f in findings if f.level is Level.ERROR] == ["writing"]
+    assert adapter.doctor(context)[0].level is Level.OK
 
 
 def test_doctor_finds_damage_and_raises_nothing(path: Path, opened: Opener) -> None:

@@ -8,13 +8,14 @@ from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
+import attrs
 import pytest
 from kessel_sqlite.adapter import SqliteAdapter
 from kessel_sqlite.moving import Moved, move_jobs
 
 from kessel_core.adapter import COMMIT, NO_PAUSE, Commit, JobState, Message
 from kessel_core.cli.root import run
-from kessel_core.errors import CapabilityMissing, EnqueueRejected, EnqueueUnknown
+from kessel_core.errors import CapabilityMissing, ConfigError, EnqueueRejected, EnqueueUnknown
 from kessel_core.testing.clock import VirtualClock
 
 Opener = Callable[..., SqliteAdapter]
@@ -107,11 +108,48 @@ def test_an_interruption_loses_nothing_and_names_what_may_be_double(
     assert [job.id for job in target.peek("q", JobState.READY, 9)] == ["a", "b", "c"]
 
 
+def test_a_move_onto_itself_is_refused_and_loses_nothing(
+    adapter: SqliteAdapter, opened: Opener, clock: VirtualClock, path: Path
+) -> None:
+    """Every job would be removed as its own copy; the path may also be another one to the same file."""
+    fill(adapter, clock)
+    before = adapter.stats("q")
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    for same in (adapter, opened(clock), opened(clock, path=link)):
+        with pytest.raises(ConfigError, match="the same"):
+            move_jobs(adapter, same, ["q"], Moved())
+    assert adapter.stats("q") == before
+
+
+def test_a_move_to_a_paused_queue_is_no_move_onto_itself(
+    adapter: SqliteAdapter, target: SqliteAdapter, clock: VirtualClock
+) -> None:
+    fill(adapter, clock)
+    target.pause("q", timedelta(hours=1))
+    moved = Moved()
+    move_jobs(adapter, target, ["q"], moved)
+    assert moved.count == 3
+
+
+def test_jobs_that_their_source_named_get_ids_that_are_not_in_the_target(
+    adapter: SqliteAdapter, target: SqliteAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two beanstalkd may both have a job 17 without an id of its own; the second must not be lost."""
+    monkeypatch.setattr(SqliteAdapter, "capabilities", attrs.evolve(adapter.capabilities, dedupe=False))
+    for body in (b'{"type":"first"}', b"\xff"):
+        target.enqueue(Message("@17", "q", b"of another server", 5))
+        adapter.enqueue(Message("@17", "q", body, 5))
+        moved = Moved()
+        move_jobs(adapter, target, ["q"], moved)
+        assert moved == Moved(count=1)
+    bodies = {job.body for job in target.peek("q", JobState.READY, 9)}
+    assert bodies == {b"of another server", b'{"type":"first"}', b"\xff"}
+
+
 def test_S17_a_source_that_cannot_show_its_jobs_is_refused(
     adapter: SqliteAdapter, target: SqliteAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import attrs
-
     lacking = attrs.evolve(adapter.capabilities, peek=False)
     monkeypatch.setattr(SqliteAdapter, "capabilities", lacking)
     with pytest.raises(CapabilityMissing):
@@ -137,3 +175,33 @@ def test_commands_move_and_result(
     assert run(["result", "a", "--adapter", address, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["value"] == 3
     assert run(["result", "a", "--adapter", "sqlite:///new.db"]) == 2
+
+
+def test_wrong_addresses_of_a_move_are_told_together_and_nothing_is_made(
+    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    opened(path=tmp_path / "old.db").enqueue(Message("a", "q", b'{"type":"t","id":"a"}', 5))
+
+    def told(*arguments: str) -> tuple[int, str]:
+        code = run(["move", *arguments])
+        return code, capsys.readouterr().err
+
+    code, text = told("sqlite:///none.db", "sqlite:///new.db?colour=red", "--queue", "a b")
+    assert code == 2
+    assert [line.split(": ")[0] for line in text.splitlines()[1:]] == ["  - TO", "  - FROM", "  - --queue"]
+    code, text = told("old.db", "new.db")
+    assert code == 3
+    assert "FROM: no plugin opens 'old.db'; write a URL, as sqlite:///jobs.db" in text
+    assert "TO: " in text
+    code, text = told("sqlite:///old.db", "memory://")
+    assert code == 2
+    assert "TO: the jobs of 'memory' live in one process only" in text
+    code, text = told("sqlite:///old.db", "sqlite:///old.db")
+    assert code == 2
+    assert "the same" in text
+    code, text = told("sqlite:///old.db", "sqlite:///new.db", "--queue", "nosuch")
+    assert code == 0
+    assert "FROM has no queue 'nosuch'" in text
+    assert opened(path=tmp_path / "old.db").stats("q").ready == 1
+    assert not (tmp_path / "none.db").exists()

@@ -31,6 +31,10 @@ def options(url: str) -> SqliteOptions:
         ("sqlite:///some/jobs.db", "some/jobs.db"),
         ("sqlite:////var/jobs.db", "/var/jobs.db"),
         ("sqlite:///a%20b.db", "a b.db"),
+        ("sqlite:///a b.db", "a b.db"),
+        ("sqlite:///a%23b%3Fc%25.db", "a#b?c%.db"),
+        ("sqlite:///%C3%A4.db", "ä.db"),
+        ("SQLITE:///jobs.db", "jobs.db"),
     ],
 )
 def test_path_of_a_url(url: str, path: str) -> None:
@@ -62,6 +66,13 @@ def test_every_option_is_read_from_a_url() -> None:
         "sqlite:///j.db?keep_results=0d",
         "sqlite:///j.db?max_body_bytes=2000000000",
         "sqlite:///j.db?colour=red",
+        "sqlite://:memory:",
+        "sqlite:///:memory:",
+        "sqlite://jobs.db",
+        "sqlite:///j.db?path=k.db",
+        "sqlite:///j.db?lease=1m&lease=2m",
+        "sqlite:///j.db#part",
+        "sqlite:///%00.db",
     ],
 )
 def test_wrong_urls_are_refused(url: str) -> None:
