@@ -12,8 +12,8 @@ for project in . plugins/*/; do
     "$python" -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir "$work/wheels" "$project"
 done
 "$python" -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install --quiet "$work"/wheels/*.whl pytest pytest-timeout hatchling
+"$work/venv/bin/python" -m pip install --quiet "$work"/wheels/*.whl pytest pytest-timeout pytest-xdist hatchling
 cp -r "$root/tests/wheels" "$work/tests"
-export KESSEL_WHEELS="$work/wheels"
+export KESSEL_WHEELS="$work/wheels" KESSEL_DOCS="$root/docs"
 cd "$work"  # so that nothing is imported from the checkout
-"$work/venv/bin/python" -m pytest -q -p no:cacheprovider "$work/tests"
+"$work/venv/bin/python" -m pytest -q -n 2 --dist loadfile -p no:cacheprovider "$work/tests"

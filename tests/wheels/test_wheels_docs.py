@@ -1,0 +1,76 @@
+"""The pages for plugin authors, followed literally: every command and every file, from built wheels.
+
+KESSEL_WHEELS names the folder of kessel's own wheels, KESSEL_DOCS that of the pages;
+tools/test_wheels.sh sets them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from zipfile import ZipFile
+
+DOCS = Path(os.environ["KESSEL_DOCS"])
+BLOCK = re.compile(r"^```(sh|python) *\n(.*?)^```", re.M | re.S)
+#: The first line of a block that is a file says which, and whether it goes on with it.
+FILE = re.compile(r"# (\S+\.py)(, continued)?\n")
+
+
+def script(page: Path) -> Iterator[str]:
+    """Turn a page into what a reader types."""
+    yield "set -euo pipefail"
+    for language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if language == "sh":
+            yield f"echo {shlex.quote('$ ' + text.strip())}\n{text}"
+        elif (file := FILE.match(text)) is not None:
+            redirect = ">>" if file[2] else ">"
+            body = ("\n\n" if file[2] else "") + text[file.end() :]
+            yield f"printf %s {shlex.quote(body)} {redirect} {shlex.quote(file[1])}"
+
+
+def follow(page: str, folder: Path) -> None:
+    run("\n".join(script(DOCS / page)), folder)
+
+
+def run(commands: str, folder: Path, *, code: int = 0) -> str:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("KESSEL_", "PYTEST_", "PYTHON"))}
+    done = subprocess.run(
+        ["bash", "-c", commands],
+        cwd=folder,
+        # What the reader gets from the index comes from here.
+        env=environment | {"PIP_FIND_LINKS": os.environ["KESSEL_WHEELS"], "PIP_QUIET": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout
+    return done.stdout
+
+
+def test_the_adapter_of_the_tutorial_passes_and_fails_as_the_page_says(tmp_path: Path) -> None:
+    page = "tutorial/publish-an-adapter.md"
+    follow(page, tmp_path)
+    home = tmp_path / "kessel-adapter-files"
+    (wheel,) = (home / "dist").glob("*.whl")
+    report = json.loads(ZipFile(wheel).read("kessel_adapter_files/conformance.json"))
+    assert (report["distribution"], report["version"]) == ("kessel-adapter-files", "0.1.0")
+    assert report["passed"]
+
+    adapter = home / "kessel_adapter_files" / "adapter.py"
+    source = adapter.read_text(encoding="utf-8")
+    early = source.replace("e.ready_at <= now]", "e.ready_at <= now + 0.4]")
+    assert early != source
+    adapter.write_text(early, encoding="utf-8")
+    told = run("../env/bin/pytest -k never_early", home, code=1)
+    # What the page shows as the shape of a failure; its numbers and words may change with the suite.
+    assert re.search(
+        r"^delay\.never_early\nS4: .*\nWhat happened, in seconds since the start:\n +0\.000 ", told, re.M
+    )
