@@ -6,7 +6,7 @@ One look at the newest jobs serves all checks of jobs: their types, their sizes 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -26,6 +26,8 @@ __all__ = ["clock_findings", "examine"]
 _MOST_IDS: Final = 20_000
 #: Clocks that differ by less are no news; ages are told in whole seconds.
 _SAME_CLOCK: Final = timedelta(seconds=5)
+#: A job whose lease ended longer ago will not be given back by itself.
+_LATE_RETURN: Final = timedelta(seconds=2)
 _SHORT_TTR: Final = timedelta(seconds=5)
 
 
@@ -55,6 +57,7 @@ def examine(adapter: BeanstalkAdapter, context: DoctorContext) -> list[Finding]:
             findings.append(_queue(adapter, queue))
             findings += _types(queue, context.types, seen)
         findings += _elsewhere(context.queues, seen)
+        findings += _leases(seen, adapter.clock.now() - _LATE_RETURN)
         findings.append(_sizes(adapter.largest_body, seen))
         findings += clock_findings([(one.job, one.request) for one in seen if one.request is not None])
     except AdapterError as exc:
@@ -128,6 +131,22 @@ def _elsewhere(queues: Sequence[str], seen: Sequence[_Seen]) -> Iterator[Finding
     others = {one.job.queue for one in seen if one.job.state is JobState.READY} - set(queues)
     if others:
         yield Finding(Level.OK, "other queues", f"also hold ready jobs, not for this worker: {_few(others)}")
+
+
+def _leases(seen: Sequence[_Seen], latest: datetime) -> Iterator[Finding]:
+    """Find what beanstalkd has forgotten: it misses most ends of leases of silent connections."""
+    overdue = [
+        one.job.id
+        for one in seen
+        if one.job.state is JobState.RESERVED and one.job.due is not None and one.job.due < latest
+    ]
+    if overdue:
+        yield Finding(
+            Level.WARNING,
+            "leases",
+            f"have ended without the server noticing: {_few(overdue)}",
+            "end the process or connection that holds them: a hung worker, or one whose network is gone",
+        )
 
 
 def _sizes(limit: int, seen: Sequence[_Seen]) -> Finding:

@@ -117,6 +117,26 @@ def test_buried_jobs_are_a_warning(adapter: BeanstalkAdapter, server: Beanstalkd
     assert finding.level is Level.WARNING and "1 buried" in finding.detail
 
 
+def test_jobs_whose_lease_the_server_has_forgotten_are_named(
+    adapter: BeanstalkAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It forgets most, not all: which job it will be is not for a test to choose."""
+    now = adapter.clock.now()
+    jobs = [
+        StoredJob(
+            id=f"job-{late}",
+            queue="q",
+            state=JobState.RESERVED,
+            body=b'{"type": "known"}',
+            due=now - timedelta(seconds=late),
+        )
+        for late in (-9, 0, 30)
+    ]
+    monkeypatch.setattr(adapter, "newest", lambda _: jobs)
+    [finding] = found(adapter, "leases")
+    assert finding.level is Level.WARNING and finding.detail.endswith(": job-30")
+
+
 def test_clocks_are_compared_by_when_a_job_was_requested_and_its_age(
     adapter: BeanstalkAdapter, server: Beanstalkd
 ) -> None:
