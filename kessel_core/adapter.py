@@ -612,6 +612,7 @@ class AdapterSpec:
         ...     host: str = "localhost"
         >>> def open_foo(options, context):
         ...     from kessel_adapter_foo.adapter import FooAdapter  # loads here, not at discovery
+        ...
         ...     return FooAdapter(options, context)
         >>> spec = AdapterSpec(name="foo", schemes=("foo",), options=Options, open=open_foo)
     """

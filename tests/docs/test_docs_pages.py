@@ -13,7 +13,7 @@ import kessel_core
 from kessel_core import JobRequest, JobResult, errors
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = sorted([*DOCS.rglob("*.md"), *DOCS.parent.glob("*.md")])
+PAGES = sorted([*DOCS.rglob("*.md"), *DOCS.parent.glob("*.md"), *DOCS.parent.glob("plugins/*/README.md")])
 
 
 def names_in(page: str) -> set[str]:
@@ -49,12 +49,32 @@ def test_errors_page_names_every_error() -> None:
     assert leaves - names_in("reference/errors.md") - {"Transient", "Fatal"} == set()
 
 
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to the headings of a page."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS.parent)))
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if "://" not in target:
-            assert (page.parent / target).exists(), target
+            name, _, anchor = target.partition("#")
+            linked = page.parent / name if name else page
+            assert linked.exists(), target
+            assert not anchor or anchor in anchors(linked), target
+
+
+def test_the_index_leads_to_every_page_and_the_readme_to_the_index() -> None:
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    for page in DOCS.rglob("*.md"):
+        name = page.relative_to(DOCS).as_posix()
+        # Reports of single adapters are led to by their own page.
+        if name != "README.md" and not name.startswith("reference/conformance/"):
+            assert index.count(f"]({name})") == 1, name
+    assert "](docs/README.md)" in (DOCS.parent / "README.md").read_text(encoding="utf-8")
 
 
 def test_hooks_page_is_what_the_docstrings_say() -> None:
