@@ -47,6 +47,18 @@ class HandlerConformance(SealedSuite):
         "test_odd_payloads_end_in_a_result",
     )
 
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__name__.startswith("_"):
+            return
+        for name in ("handlers", "examples"):
+            if not hasattr(cls, name):
+                raise TypeError(f"{cls.__name__} needs `{name} = ...`")
+        # Every test reads them, and a generator gives them once.
+        cls.examples = tuple(cls.examples)
+        if not isinstance(cls.handlers, Mapping):
+            cls.handlers = tuple(cls.handlers)
+
     def test_every_type_has_an_example(self) -> None:
         """No handler goes untried."""
         with manager_of(self.handlers) as manager:

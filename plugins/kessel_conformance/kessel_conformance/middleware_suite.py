@@ -45,6 +45,11 @@ class MiddlewareConformance(SealedSuite):
         "test_stopped_job_has_a_result",
     )
 
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.make is MiddlewareConformance.make and not cls.__name__.startswith("_"):
+            raise TypeError(f"{cls.__name__} needs `def make(self)`, which returns a new middleware")
+
     def make(self) -> object:
         """Return a new middleware."""
         raise NotImplementedError

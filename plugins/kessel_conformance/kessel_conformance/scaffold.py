@@ -120,8 +120,8 @@ def write(texts: Mapping[str, str], target: Path) -> None:
             file.write_text(text, encoding="utf-8", newline="\n")
     except BaseException:
         # It was empty or not there before, so whatever lies in it is ours.
-        for path in [made[-1]] if made else list(target.iterdir()):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        for ours in [made[-1]] if made else list(target.iterdir()):
+            shutil.rmtree(ours) if ours.is_dir() else ours.unlink(missing_ok=True)
         raise
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import ClassVar
 
+import attrs
 import pytest
 from kessel_conformance import (
     AdapterConformance,
@@ -22,7 +23,7 @@ from kessel_conformance.runner import Settings, Verdict, run_case
 
 from kessel_core.errors import Fatal, InvalidConfig
 from kessel_core.hookspecs import hookimpl
-from kessel_core.jobs import Reason, Status
+from kessel_core.jobs import JobResult, Reason, Status
 from kessel_core.middleware.expiry import ExpiryMiddleware
 
 
@@ -177,29 +178,133 @@ class TestBuiltInExpiry(MiddlewareConformance):
         return ExpiryMiddleware()
 
 
-class TestSuiteOfMiddlewareBites:
-    def test_one_that_swallows_failures_is_found(self) -> None:
-        class _Suite(MiddlewareConformance):
-            def make(self) -> object:
-                class Cheerful:
-                    @hookimpl(wrapper=True)
-                    def kessel_execute_job(self, job):
-                        import attrs
+class Cheerful:
+    """Makes a success of everything."""
 
-                        result = yield
-                        return attrs.evolve(result, value="fine")
-
-                return Cheerful()
-
-        with pytest.raises(AssertionError):
-            _Suite().test_success_is_passed_on()
+    @hookimpl(wrapper=True)
+    def kessel_execute_job(self, job):
+        result = yield
+        return attrs.evolve(result, status=Status.SUCCESS, reason=None, value="fine")
 
 
-class TestSuiteOfHandlersBites:
-    def test_type_without_example_is_found(self) -> None:
-        class _Suite(HandlerConformance):
+class Sulky:
+    """Remembers a failure, and fails ever after."""
+
+    def __init__(self):
+        self.hurt = False
+
+    @hookimpl(wrapper=True)
+    def kessel_execute_job(self, job):
+        result = yield
+        self.hurt = self.hurt or not result.ok
+        return attrs.evolve(result, status=Status.FAILED, value=None) if self.hurt else result
+
+
+class OnlyOnce:
+    """Works for the first job of the process."""
+
+    used = False
+
+    @hookimpl(wrapper=True)
+    def kessel_execute_job(self, job):
+        result = yield
+        was_used, OnlyOnce.used = OnlyOnce.used, True
+        return attrs.evolve(result, status=Status.FAILED) if was_used else result
+
+
+class Stopping:
+    """Stops every job."""
+
+    @hookimpl
+    def kessel_execute_job(self, job):
+        return JobResult(id=job.id, request=job.request, status=Status.FAILED, reason=Reason.ERROR)
+
+
+class Peeking:
+    """Says that it stops jobs, but lets them run."""
+
+    @hookimpl
+    def kessel_execute_job(self, job):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("middleware", "stops", "test"),
+    [
+        (Cheerful, False, "test_success_is_passed_on"),
+        (Cheerful, False, "test_failures_are_passed_on"),
+        (Sulky, False, "test_failures_are_passed_on"),
+        (Stopping, False, "test_success_is_passed_on"),
+        (OnlyOnce, False, "test_works_twice_and_in_any_order"),
+        (Peeking, True, "test_stopped_job_has_a_result"),
+    ],
+)
+def test_suite_of_middleware_bites(middleware: type, stops: bool, test: str) -> None:
+    class _Suite(MiddlewareConformance):
+        stops_jobs = stops
+
+        def make(self) -> object:
+            return middleware()
+
+    OnlyOnce.used = False
+    with pytest.raises(AssertionError):
+        getattr(_Suite(), test)()
+
+
+class TestStopping(MiddlewareConformance):
+    stops_jobs = True
+
+    def make(self) -> object:
+        return Stopping()
+
+
+@pytest.mark.parametrize(
+    ("handlers", "examples", "test"),
+    [
+        ({"double": double}, [], "test_every_type_has_an_example"),
+        (
+            {"double": double},
+            [HandlerExample(type="double", payload=2, value=5)],
+            "test_examples_end_as_they_say",
+        ),
+        (
+            {"picky": picky},
+            [HandlerExample(type="picky")],
+            "test_examples_end_as_they_say",
+        ),
+        (
+            {"set": lambda payload: {1}},
+            [HandlerExample(type="set")],
+            "test_examples_end_as_they_say",
+        ),
+        ({"gone": double}, [HandlerExample(type="typo", payload=2)], "test_examples_end_as_they_say"),
+    ],
+)
+def test_suite_of_handlers_bites(handlers: dict, examples: list, test: str) -> None:
+    given = (handlers, examples)
+
+    class _Suite(HandlerConformance):
+        handlers, examples = given
+
+    with pytest.raises(AssertionError):
+        getattr(_Suite(), test)()
+
+
+def test_examples_that_can_be_read_once_are_read_by_every_test() -> None:
+    class TestOnce(HandlerConformance):
+        handlers: ClassVar = {"double": double}
+        examples: ClassVar = (HandlerExample(type="double", payload=n, value=2 * n) for n in (1, 2))
+
+    assert len(list(TestOnce.examples)) == len(list(TestOnce.examples)) == 2
+
+
+def test_sister_without_what_it_needs_is_refused() -> None:
+    with pytest.raises(TypeError, match="needs `examples"):
+
+        class TestNoExamples(HandlerConformance):
             handlers: ClassVar = {"double": double}
-            examples = ()
 
-        with pytest.raises(AssertionError, match="double"):
-            _Suite().test_every_type_has_an_example()
+    with pytest.raises(TypeError, match="needs `def make"):
+
+        class TestNoMake(MiddlewareConformance):
+            pass
