@@ -15,6 +15,8 @@ __all__ = ["main"]
 
 def main() -> NoReturn:
     """Run the command of this process's arguments and exit with its code."""
-    from kessel_core.cli.root import run
-
+    try:
+        from kessel_core.cli.root import run
+    except KeyboardInterrupt:  # while click was being imported: no reason for a traceback
+        sys.exit(130)
     sys.exit(run(sys.argv[1:]))

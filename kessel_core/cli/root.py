@@ -46,6 +46,14 @@ COMMANDS: Final = {
     "doctor": ("doctor", "doctor", "Look for what is wrong, and say what to do."),
 }
 
+#: Commands of the plugins of this repository, for those who have not installed them.
+_ELSEWHERE: Final = {
+    "conformance": "kessel-conformance",
+    "move": "kessel-sqlite",
+    "new": "kessel-conformance",
+    "result": "kessel-sqlite",
+}
+
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_PLUGIN: Final = 3
@@ -76,6 +84,8 @@ class KesselGroup(click.Group):
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             near = difflib.get_close_matches(name, self.list_commands(ctx), 1, 0.5)
             hint = f" Did you mean {near[0]!r}?" if near else ""
+            if name in _ELSEWHERE:
+                hint = f" A plugin adds it; run: pip install {_ELSEWHERE[name]}"
             raise click.UsageError(f"There is no command {name!r}.{hint}", ctx)
         return super().resolve_command(ctx, args)
 

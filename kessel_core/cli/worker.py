@@ -120,16 +120,20 @@ def drain(app: App, as_json: bool) -> None:
     """Work until the queues are empty, then end.
 
     For cron jobs and deployments. Jobs that are delayed or buried stay where they are. Exits with
-    1 if the queue cannot be used for the time of --patience (30s).
+    1 if the queue cannot be used for the time of --patience (30s), or if it is stopped before.
     """
     app.start_logging()
     with app.manager() as manager:
         work = manager.worker()
-        _run(work.drain, work.stop, None)
+        stopped = _run(work.drain, work.stop, None)
     counts = work.counts
     if as_json:
         from kessel_core.cli.output import emit
 
         emit({"success": 0, "failed": 0, "failed-transient": 0, "lost": 0} | counts)
     else:
-        click.echo(", ".join(f"{count:,} {what}" for what, count in counts.items()) or "no job was ready")
+        none = "no job was done" if stopped else "no job was ready"
+        click.echo(", ".join(f"{count:,} {what}" for what, count in counts.items()) or none)
+    if stopped:
+        click.echo("error: stopped before the queues were empty", err=True)
+        raise SystemExit(1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import runpy
+import sys
+from types import ModuleType
 
 import pytest
 
@@ -26,3 +28,14 @@ def test_module_exits_with_the_code_of_the_command(
         runpy.run_module("kessel_core.cli.__main__", run_name="__main__")
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith("kessel, version ")
+
+
+def test_ctrl_c_while_the_command_loads_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "kessel_core.cli.root", Interrupted("kessel_core.cli.root"))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130

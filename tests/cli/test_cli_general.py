@@ -88,6 +88,15 @@ def test_unreachable_backend_is_exit_code_1(kessel: Any, unreachable: None) -> N
     assert done.err == "error: nobody answers at base:1\n"
 
 
+def test_a_command_of_a_plugin_that_is_not_installed_names_its_distribution(
+    kessel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KESSEL_PLUGINS_DISABLED", "conformance")
+    done = kessel("new", "adapter", "shelf")
+    assert done.code == 2
+    assert "There is no command 'new'. A plugin adds it; run: pip install kessel-conformance" in done.err
+
+
 def test_interrupt_is_said_and_is_exit_code_130(kessel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

@@ -79,9 +79,9 @@ class Place:
         return [(int(line.split()[0]), line.split(" ", 1)[1]) for line in lines]
 
     @contextmanager
-    def worker(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    def worker(self, *arguments: str, command: str = "worker") -> Iterator[subprocess.Popen[bytes]]:
         process = subprocess.Popen(
-            self.command("worker", *arguments),
+            self.command(command, *arguments),
             cwd=self.directory,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -135,6 +135,19 @@ def test_second_signal_rolls_back_what_runs_at_once(place: Place) -> None:
         assert worker.poll() is None
         worker.terminate()
         assert worker.wait(LONG) == 0
+    assert '"total": 1' in place.call("stats", "default", "--json").stdout
+
+
+def test_a_drain_that_is_stopped_before_its_end_has_failed(place: Place) -> None:
+    """A deployment that waits for empty queues must not go on."""
+    place.request("slow")
+    place.request("slow")
+    with place.worker(command="drain") as drain:
+        eventually(lambda: len(place.notes()) == 1)
+        drain.terminate()
+        time.sleep(0.2)
+        (place.directory / "go").touch()
+        assert drain.wait(LONG) == 1
     assert '"total": 1' in place.call("stats", "default", "--json").stdout
 
 
