@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from kessel_core.manager import JobManager
     from kessel_core.plugins import Plugins
 
-__all__ = ["App", "as_json", "config_option", "configured", "logs_options", "pass_app", "queue_option"]
+__all__ = [
+    "App",
+    "as_json",
+    "config_option",
+    "configured",
+    "logs_options",
+    "pass_app",
+    "queue_option",
+    "sigterm_as_ctrl_c",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -192,6 +201,18 @@ def _added_commands(plugins: Plugins, taken: frozenset[str]) -> dict[str, click.
                 continue
             added[name], owners[name] = command, hook.plugin_name
     return added
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM interrupt what says at its end how far it got, as Ctrl-C does."""
+    import signal
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 # --- options -------------------------------------------------------------------------------

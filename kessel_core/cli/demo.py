@@ -7,7 +7,6 @@ what was requested then is found and finished.
 from __future__ import annotations
 
 import random
-import signal
 import sys
 import threading
 from collections import Counter
@@ -21,7 +20,7 @@ import attrs
 import click
 
 from kessel_core.adapter import Bury, Reach, Rollback
-from kessel_core.cli.app import App, as_json, configured, logs_options, pass_app
+from kessel_core.cli.app import App, as_json, configured, logs_options, pass_app, sigterm_as_ctrl_c
 from kessel_core.cli.output import console, emit, preview, table
 from kessel_core.errors import Transient
 from kessel_core.handlers import JobContext, handler
@@ -64,7 +63,7 @@ def demo(app: App, as_json: bool) -> None:
     _start_logging(app)
     watch = Watch()
     plugins = app.plugins_with("demo", watch)
-    with _sigterm_as_ctrl_c(), app.manager(config=config, plugins=plugins) as manager:
+    with sigterm_as_ctrl_c(), app.manager(config=config, plugins=plugins) as manager:
         found = _left_over(manager.adapter)
         if found:
             click.echo(f"found {found:,} jobs of a run that was stopped; finishing them", err=True)
@@ -78,15 +77,6 @@ def demo(app: App, as_json: bool) -> None:
             _say_interrupted(manager.adapter)
             raise
         _report(watch, config.adapter, as_json)
-
-
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _config(app: App) -> Config:

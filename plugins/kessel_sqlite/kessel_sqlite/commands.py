@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kessel_core.cli.app import App, as_json, configured, pass_app
+from kessel_core.cli.app import App, as_json, configured, pass_app, sigterm_as_ctrl_c
 
 if TYPE_CHECKING:
     from kessel_core.adapter import QueueAdapter
@@ -81,7 +81,7 @@ def move(app: App, source: str, target: str, queues: tuple[str, ...], as_json: b
     context = AdapterContext(clock=SystemClock())
     moved = Moved()
     here, there = _chosen(app, source, target, queues)
-    with closing(here.open(context)) as old, closing(there.open(context)) as new:
+    with sigterm_as_ctrl_c(), closing(here.open(context)) as old, closing(there.open(context)) as new:
         _check_reach(new)
         there_are = old.queues()
         for queue in queues:
