@@ -43,6 +43,8 @@ Written by `tools/docs_api.py` from the source of `kessel_core.adapter`.
 
 #: What has a page of its own is not repeated.
 ELSEWHERE = {
+    "JobRequest": "Every field: [Model and wire](model.md#jobrequest).",
+    "JobResult": "Every field: [Model and wire](model.md#jobresult).",
     "Config": "Every option: [Configuration](configuration.md).",
     "WorkerConfig": "Every option: [Configuration](configuration.md#kesselworker).",
     "JobsConfig": "Every option: [Configuration](configuration.md#kesseljobs).",
@@ -133,20 +135,19 @@ def _class(name: str, kind: type) -> Iterator[str]:
     yield _markdown(inspect.getdoc(kind) or "")
     if name in ELSEWHERE:
         yield ELSEWHERE[name]
-        return
     comments = _comments(kind)
     if issubclass(kind, Enum):
         values = [(f"`{member.value}`", comments.get(member.name, "")) for member in kind]
         yield _table(("value", "meaning"), values)
         return
-    if attrs.has(kind):
+    if attrs.has(kind) and name not in ELSEWHERE:
         fields = [
             (f"`{field.name}`", f"`{field.type}`", _default(field.default), comments.get(field.name, ""))
             for field in attrs.fields(kind)
             if not field.name.startswith("_")
         ]
         yield _table(("field", "type", "default", "meaning"), fields)
-    elif comments:
+    elif comments and name not in ELSEWHERE:
         yield _table(("attribute", "meaning"), [(f"`{name}`", text) for name, text in comments.items()])
     for member, function in vars(kind).items():
         if member.startswith("_") or (name == "Worker" and member in NOT_CALLED_BY_USERS):
