@@ -33,8 +33,8 @@ def script(page: Path) -> Iterator[str]:
             yield f"printf %s {shlex.quote(body)} {redirect} {shlex.quote(file[1])}"
 
 
-def follow(page: str, folder: Path) -> None:
-    run("\n".join(script(DOCS / page)), folder)
+def follow(page: str, folder: Path) -> str:
+    return run("\n".join(script(DOCS / page)), folder)
 
 
 def run(commands: str, folder: Path, *, code: int = 0) -> str:
@@ -74,3 +74,10 @@ def test_the_adapter_of_the_tutorial_passes_and_fails_as_the_page_says(tmp_path:
     assert re.search(
         r"^delay\.never_early\nS4: .*\nWhat happened, in seconds since the start:\n +0\.000 ", told, re.M
     )
+
+
+def test_the_handlers_and_middleware_of_the_howto_pass(tmp_path: Path) -> None:
+    told = follow("howto/publish-handlers-and-middleware.md", tmp_path)
+    assert "hello Ada" in told
+    for name in ("kessel-handlers-mail", "kessel-middleware-audit"):
+        assert list((tmp_path / name / "dist").glob("*.whl")), name

@@ -10,7 +10,7 @@ import attrs
 
 from kessel_conformance.inprocess import manager_of
 from kessel_conformance.suite import SealedSuite
-from kessel_core.jobs import JobRequest, JsonValue, Reason, Status, json_problems
+from kessel_core.jobs import JobRequest, JobResult, JsonValue, Reason, Status, json_problems
 from kessel_core.wire import decode, encode
 
 __all__ = ["HandlerConformance", "HandlerExample"]
@@ -75,7 +75,7 @@ class HandlerConformance(SealedSuite):
                     f"{example.type}: the payload does not survive the wire"
                 )
                 result = manager.process_single_job(example.type, given)
-                seen, expected = (result.status, result.reason), (example.status, example.reason)
+                seen, expected = _ending(result), _ending(example)
                 assert seen == expected, f"{example.type}: expected {expected}, got {seen}: {result.message}"
                 problems = json_problems(result.value)
                 assert not problems, f"{example.type}: the value is no JSON value: {problems}"
@@ -90,3 +90,7 @@ class HandlerConformance(SealedSuite):
                 for payload in odd:
                     result = manager.process_single_job(name, payload)
                     assert result.ok or result.message, f"{name} with {payload!r} failed without saying why"
+
+
+def _ending(of: HandlerExample | JobResult) -> str:
+    return str(of.status) if of.reason is None else f"{of.status} ({of.reason})"

@@ -153,5 +153,5 @@ def new(kind: str, name: str, into: Path | None) -> None:
         raise click.BadParameter(f"{where}: {exc.strerror or exc}", param_hint="--into") from exc
     click.echo(f"{target}: {len(texts)} files")
     click.echo(
-        f"next: cd {shlex.quote(str(target))} && python -m pip install -e '.[test]' && python -m pytest"
+        f"next: cd {shlex.quote(str(target))} && python -m pip install -e '.[test,lint]' && python -m pytest"
     )
