@@ -179,7 +179,8 @@ def test_f14_s2_a_time_that_is_none_is_refused(field: str, time: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", " ", "a b", "a\r\n", "a\n", "\0", "a\0b", "é", "a" * 201, "-a", "a,b", None, 5, b"a"]
+    "name",
+    ["", " ", "a b", "a\r\n", "a\n", "\0", "a\0b", "é", "a" * 201, "-a", "a,b", "kessel.a", None, 5, b"a"],
 )
 def test_f15_a_queue_name_that_no_adapter_takes_is_refused(name: Any) -> None:
     assert queue_name_problem(name) is not None

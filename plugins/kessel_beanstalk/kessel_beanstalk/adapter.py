@@ -13,7 +13,7 @@ from kessel_beanstalk.doctor import examine
 from kessel_beanstalk.operations import Operations
 from kessel_beanstalk.options import MAX_NUMBER, BeanstalkOptions
 from kessel_beanstalk.producer import Producer
-from kessel_beanstalk.records import SIDE_PREFIX, Records
+from kessel_beanstalk.records import Records, body_id
 from kessel_core.adapter import (
     AdapterContext,
     Attempts,
@@ -106,9 +106,12 @@ class BeanstalkAdapter(QueueAdapter):
         """Return the server's id of a job that this process put lately."""
         return self._known.get(job_id)
 
-    def known_id(self, server_id: int, body: bytes) -> str | None:
-        """Return the own id of a job that this process put lately, for bodies that carry none."""
-        return next((own for own, number in list(self._known.items()) if number == server_id), None)
+    def id_of(self, server_id: int, body: bytes) -> str:
+        """Return how a job is named: by its own id wherever that is known, else by the server's."""
+        own = body_id(body)
+        if own is None:  # its body has none, but this process may have put it
+            own = next((known for known, number in list(self._known.items()) if number == server_id), None)
+        return own or f"@{server_id}"
 
     def newest(self, most_ids: int) -> list[StoredJob]:
         """Return the jobs of all queues among so many ids given last, for the doctor."""
@@ -140,7 +143,7 @@ class BeanstalkAdapter(QueueAdapter):
         problems = [
             Problem(f"queues[{number}]", problem)
             for number, queue in enumerate(queues)
-            if (problem := _name_problem(queue)) is not None
+            if (problem := queue_name_problem(queue)) is not None
         ]
         if not queues:
             problems.append(Problem("queues", "at least one is needed"))
@@ -190,16 +193,9 @@ class BeanstalkAdapter(QueueAdapter):
         self._operations.close()
 
 
-def _name_problem(queue: object) -> str | None:
-    problem = queue_name_problem(queue)
-    if problem is None and str(queue).startswith(SIDE_PREFIX):
-        problem = f"names beginning with {SIDE_PREFIX!r} are reserved"
-    return problem
-
-
 def _checked(queue: str) -> str:
     """Return a name that may go into a command; anything else could inject one."""
-    problem = _name_problem(queue)
+    problem = queue_name_problem(queue)
     if problem is not None:
         raise AdapterError(f"queue name: {problem}")
     return queue

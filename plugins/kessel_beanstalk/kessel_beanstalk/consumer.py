@@ -46,11 +46,6 @@ class BeanstalkReservation(Reservation):
     generation: int = 0
     ttr: int = 0
 
-    @property
-    def name(self) -> str:
-        """How logs name the job."""
-        return self.id or f"@{self.server_id}"
-
 
 class BeanstalkConsumer(Consumer):
     """Connects at the first `reserve`, and again at the one after each loss."""
@@ -162,7 +157,7 @@ class BeanstalkConsumer(Consumer):
             if head is not None:
                 self._firsts.asked(server_id, head.priority)
         self._held = reservation = BeanstalkReservation(
-            head.id if head is not None else None,
+            head.id if head is not None else self._adapter.id_of(server_id, body),
             queue,
             body,
             attempt,
@@ -231,7 +226,7 @@ class BeanstalkConsumer(Consumer):
                 connection.broken(exc)  # whatever it was: nothing may stay reserved
                 self._lost(held, "")
                 if isinstance(exc, CLEAN):
-                    raise AdapterError(f"job {held.name} was not settled: {type(exc).__name__}") from exc
+                    raise AdapterError(f"job {held.id} was not settled: {type(exc).__name__}") from exc
                 raise
 
     def settle_and_reserve(self, reservation: Reservation, settlement: Settlement) -> Reservation | None:
@@ -258,7 +253,7 @@ class BeanstalkConsumer(Consumer):
                 connection.broken(exc)
                 self._lost(held, "")
                 if isinstance(exc, CLEAN):
-                    raise AdapterError(f"job {held.name} was not settled: {type(exc).__name__}") from exc
+                    raise AdapterError(f"job {held.id} was not settled: {type(exc).__name__}") from exc
                 raise
             self._held = None
             if held.attempt > 1:
@@ -268,7 +263,7 @@ class BeanstalkConsumer(Consumer):
         try:
             return self._taken(connection, *taken, started)
         except AdapterError:
-            _log.debug("the job after job %s could not be taken", held.name, exc_info=True)
+            _log.debug("the job after job %s could not be taken", held.id, exc_info=True)
             return None
 
     @staticmethod
@@ -293,8 +288,7 @@ class BeanstalkConsumer(Consumer):
         """
         held = self._held
         if held is None or held is not reservation:
-            name = reservation.name if isinstance(reservation, BeanstalkReservation) else reservation.id
-            raise LeaseLost(name, "the reservation was settled or given up before")
+            raise LeaseLost(reservation.id, "the reservation was settled or given up before")
         connection = self._connection
         if connection is None or connection.generation != held.generation or not connection.is_usable:
             raise self._lost(held, "the connection that held it was lost")
@@ -306,7 +300,7 @@ class BeanstalkConsumer(Consumer):
 
     def _lost(self, held: BeanstalkReservation, why: str) -> LeaseLost:
         """Give up what is left of a lease; the server may still think that we hold the job."""
-        error = LeaseLost(held.name, why)
+        error = LeaseLost(held.id, why)
         self._held = None
         self._adapter.suspects.add(held.server_id)
         if self._connection is not None:
@@ -341,7 +335,7 @@ class BeanstalkConsumer(Consumer):
             reserves=stats["reserves"],
             kicks=stats["kicks"],
             attempt=self._attempt(connection, held.server_id, held.body, stats),
-            id=held.id or self._adapter.known_id(held.server_id, held.body),
+            id=held.id,
             reason=reason,
             message=message,
             at=self._clock.now(),
@@ -368,13 +362,13 @@ class BeanstalkConsumer(Consumer):
             "the server failed at the %s of job %s (%s); it may be out of reach until the server is "
             "restarted. Its body: %r",
             what,
-            held.name,
+            held.id,
             exc or type(exc).__name__,
             held.body,
-            extra={"job_id": held.name, "body": held.body},
+            extra={"job_id": held.id, "body": held.body},
         )
         connection.broken(exc)
-        return AdapterError(f"{what} of job {held.name} was refused: {exc or type(exc).__name__}")
+        return AdapterError(f"{what} of job {held.id} was refused: {exc or type(exc).__name__}")
 
     # --- meanwhile -----------------------------------------------------------------------------
 
@@ -399,7 +393,7 @@ class BeanstalkConsumer(Consumer):
                 stats = connection.call(connection.client.stats_job, held.server_id)
                 return self._attempt(connection, held.server_id, held.body, stats)
             except CLEAN as exc:
-                raise AdapterError(f"job {held.name}: attempts unknown ({type(exc).__name__})") from exc
+                raise AdapterError(f"job {held.id}: attempts unknown ({type(exc).__name__})") from exc
 
     def cancel(self) -> None:
         """Wake a waiting reserve by shutting its connection down; nothing is held over it."""

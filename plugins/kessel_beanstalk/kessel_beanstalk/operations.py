@@ -188,7 +188,7 @@ class Operations:
                     record = None
                 state = JobState(stats["state"])
                 job = StoredJob(
-                    id=body_id(body) or self._adapter.known_id(server_id, body) or f"@{server_id}",
+                    id=self._adapter.id_of(server_id, body),
                     queue=stats["tube"],
                     state=state,
                     body=body,
@@ -244,7 +244,7 @@ class Operations:
                 body = connection.call(connection.client.peek, server_id).body
             except greenstalk.NotFoundError:
                 return None
-            own = body_id(body) or self._adapter.known_id(server_id, body)
+            own = self._adapter.id_of(server_id, body)
             if stats["tube"] != queue or stats["state"] not in states or not (any_body or own == job_id):
                 return None
             return stats

@@ -16,7 +16,6 @@ import greenstalk
 
 from kessel_beanstalk.connection import CLEAN, Connection, Server
 from kessel_beanstalk.options import MAX_NUMBER, number_problem, whole_seconds
-from kessel_beanstalk.records import SIDE_PREFIX
 from kessel_core.adapter import Message, queue_name_problem
 from kessel_core.clock import Clock
 from kessel_core.errors import (
@@ -106,10 +105,6 @@ class Producer:
         problem = queue_name_problem(message.queue)
         if problem is not None:
             raise EnqueueRejected(message.id, f"the queue name {problem}", "refused")
-        if message.queue.startswith(SIDE_PREFIX):
-            raise EnqueueRejected(
-                message.id, f"queue names beginning with {SIDE_PREFIX!r} are reserved", "refused"
-            )
         problem = number_problem(message.priority)
         if problem is not None:
             raise EnqueueRejected(message.id, f"priority: {problem}", "out-of-range")

@@ -34,7 +34,7 @@ from kessel_core.errors import AdapterError
 
 __all__ = ["SIDE_PREFIX", "Record", "Records", "body_id", "fingerprint", "side_tube"]
 
-#: No queue may begin with this.
+#: No queue begins so: `queue_name_problem` refuses it.
 SIDE_PREFIX: Final = "kessel.buried."
 _LONGEST_TUBE: Final = 200
 #: Leaves room for a whole walk; the records come back at once when it ends, not after this.

@@ -31,7 +31,7 @@ def example(server: Beanstalkd) -> Example:
     def find(language: str, words: str) -> str:
         blocks = re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S)
         [found] = [block for block in blocks if words in block]
-        return found.replace("localhost", "127.0.0.1").replace("11300", str(server.port))
+        return str(found).replace("localhost", "127.0.0.1").replace("11300", str(server.port))
 
     return find
 
