@@ -222,6 +222,7 @@ class Connection:
         self.generation = generation
         self.using = greenstalk.DEFAULT_TUBE
         self.is_open = True
+        self._is_shut = False
         self._pid = os.getpid()
         self._last_use = time.monotonic()
         _open_connections[id(self)] = weakref.ref(self)
@@ -325,13 +326,15 @@ class Connection:
         return found
 
     def broken(self, why: BaseException) -> None:
-        """Give the connection up after a surprise."""
+        """Give the connection up after a surprise, which the end of one that we shut down is not."""
         if self.is_open:
             self.close()
-            self.server.lost(self, why)
+            if not self._is_shut:
+                self.server.lost(self, why)
 
     def shut_down(self) -> None:
         """Wake the thread that reads from it: it sees the end. For any thread."""
+        self._is_shut = True
         try:
             self.socket.shutdown(socket.SHUT_RDWR)
         except OSError:

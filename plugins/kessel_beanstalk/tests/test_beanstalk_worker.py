@@ -116,6 +116,17 @@ def test_f19_a_worker_outlives_its_server_with_every_queue_and_one_line_a_change
     }
 
 
+def test_d9_the_stop_of_an_idle_worker_alarms_nobody(
+    managers: Managers, durable: Beanstalkd, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its connections are cut by ourselves."""
+    manager = managers(durable.port)
+    manager.start(slots=3)
+    wait_for(lambda: told(manager, "current-waiting") == 3)
+    manager.stop()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 def test_f22_a_waiting_worker_whose_network_vanishes_notices_and_goes_on(
     managers: Managers, server: Beanstalkd, proxied: FaultProxy, runs: Counter[str]
 ) -> None:
