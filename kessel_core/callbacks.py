@@ -58,6 +58,12 @@ class Callbacks:
         told = self._schemes.get(scheme)
         if told is None:
             known = ", ".join(sorted(self._schemes)) or "none"
-            log.warning("job %s: no callback is registered for %r (known: %s)", result.id, scheme, known)
+            log.warning(
+                "job %s: no callback is registered for %r (known: %s)",
+                result.id,
+                scheme,
+                known,
+                extra={"job_id": result.id},
+            )
             return
         told(result, target)

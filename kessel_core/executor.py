@@ -324,7 +324,9 @@ class Executor:
         try:
             pause = self._retry_pause(job=job, result=result)
         except Exception:
-            log.exception("job %s: a retry policy failed; retrying after a second", case.id)
+            log.exception(
+                "job %s: a retry policy failed; retrying after a second", case.id, extra={"job_id": case.id}
+            )
             return timedelta(seconds=1)
         return pause if isinstance(pause, timedelta) and pause >= NO_PAUSE else NO_PAUSE
 

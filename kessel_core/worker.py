@@ -345,7 +345,11 @@ class Worker:
         if limit is not None and now - case.since > limit.total_seconds():
             if not case.overdue:
                 case.overdue = True
-                log.error("job %s runs longer than its timeout; its lease is not extended any more", case.id)
+                log.error(
+                    "job %s runs longer than its timeout; its lease is not extended any more",
+                    case.id,
+                    extra={"job_id": case.id},
+                )
             if now < deadline:
                 return
             # Too late on purpose: the adapter sees that the lease is over, and drops what the
@@ -370,4 +374,9 @@ class Worker:
                 log.warning("job %s did not end in time; rolled back", case.id, extra={"job_id": case.id})
             except Exception as exc:
                 # Anything: the jobs of the other slots must be given back, too.
-                log.warning("job %s did not end in time and could not be rolled back: %s", case.id, exc)
+                log.warning(
+                    "job %s did not end in time and could not be rolled back: %s",
+                    case.id,
+                    exc,
+                    extra={"job_id": case.id},
+                )

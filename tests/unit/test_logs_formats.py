@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import logging
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import kessel_core
 from kessel_core.logs import TRACE, HumanFormatter, JsonFormatter, configure
 
 
@@ -131,3 +134,17 @@ def test_other_libraries_are_printed_but_not_below_info(clean_logging: None) -> 
     other.debug("hidden")
     other.info("shown")
     assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["shown"]
+
+
+def test_every_line_about_a_job_carries_its_id_as_a_field() -> None:
+    """So that an operator finds all of a job in JSON lines; looked up in the sources."""
+    without: list[str] = []
+    for path in sorted(Path(kessel_core.__file__).parent.rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+            match call:
+                case ast.Call(
+                    func=ast.Attribute(attr="info" | "warning" | "error" | "exception"),
+                    args=[ast.Constant(value=str(text)), *_],
+                ) if "job %s" in text and "job_id" not in ast.unparse(call):
+                    without.append(f"{path.name}:{call.lineno}")
+    assert without == []
