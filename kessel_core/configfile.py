@@ -27,7 +27,15 @@ from typed_settings.loaders import EnvLoader
 from typed_settings.types import LoadedSettings, LoaderMeta, OptionInfo
 
 from kessel_core.adapter import redacted
-from kessel_core.config import Check, Config, JobsConfig, PluginsConfig, WorkerConfig, relations_broken
+from kessel_core.config import (
+    DEFAULT_ADAPTER,
+    Check,
+    Config,
+    JobsConfig,
+    PluginsConfig,
+    WorkerConfig,
+    relations_broken,
+)
 from kessel_core.durations import duration_text, parse_duration
 from kessel_core.errors import InvalidConfig, Problem
 
@@ -358,7 +366,7 @@ def _nested(path: str, value: object) -> dict[str, Any]:
 def _merged(
     layers: list[tuple[Origin, dict[str, Any]]], problems: list[Problem]
 ) -> tuple[dict[str, object], dict[str, Origin]]:
-    """Let the last layer win; but look at the values of all of them, so that none is hidden."""
+    """Let the last layer win; but look at the values of all of them, so that no mistake is hidden."""
     values: dict[str, object] = {}
     origins = {path: Origin("default") for path in _BY_PATH}
     for origin, settings in layers:
@@ -369,9 +377,17 @@ def _merged(
                 problems.append(Problem(origin.at(path), problem))
                 values.pop(path, None)
             else:
+                if path == "adapter" and _kind(converted) != _kind(values.get(path, DEFAULT_ADAPTER)):
+                    # What a lower layer says to its own adapter, another kind would not understand.
+                    values.pop("adapter_options", None)
+                    origins["adapter_options"] = Origin("default")
                 values[path] = converted
             origins[path] = origin
     return values, origins
+
+
+def _kind(adapter: object) -> str:
+    return str(adapter).partition("://")[0].lower()
 
 
 def _relation_problems(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Iterator[Problem]:

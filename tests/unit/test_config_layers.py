@@ -226,6 +226,21 @@ def test_wrong_table_in_a_variable_is_refused_without_its_text(tmp_path: Path) -
     assert "hunter2" not in str(error.value)
 
 
+def test_options_of_another_kind_of_adapter_do_not_count(tmp_path: Path) -> None:
+    """A file says how its beanstalkd is used; `--adapter sqlite:///x.db` must not choke on that."""
+    written(tmp_path, '[kessel]\nadapter = "beanstalk://h"\n[kessel.adapter_options]\nttr = "60s"\n')
+
+    def options(adapter: str, **environ: str) -> object:
+        arguments = {"adapter": Argument(adapter, "--adapter")}
+        loaded = load(environ=environ, arguments=arguments, directory=tmp_path)
+        return loaded.config.adapter_options, loaded.origins["adapter_options"].layer
+
+    assert options("beanstalk://other:1") == ({"ttr": "60s"}, "file")
+    assert options("sqlite:///x.db") == ({}, "default")
+    moved = {"KESSEL_ADAPTER": "sqlite:///x.db", "KESSEL_ADAPTER_OPTIONS": '{"lease": "5s"}'}
+    assert options("sqlite:///y.db", **moved) == ({"lease": "5s"}, "environment")
+
+
 def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
     load(environ={"KESSEL_BILLING_ENDPOINT_ADDRESS": "x", "PATH": "y"}, directory=tmp_path)
 
