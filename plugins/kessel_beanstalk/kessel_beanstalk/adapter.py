@@ -113,9 +113,9 @@ class BeanstalkAdapter(QueueAdapter):
             own = next((known for known, number in list(self._known.items()) if number == server_id), None)
         return own or f"@{server_id}"
 
-    def newest(self, most_ids: int) -> list[StoredJob]:
-        """Return the jobs of all queues among so many ids given last, for the doctor."""
-        return self._operations.newest(most_ids)
+    def sample(self, queues: Sequence[str], most_ids: int) -> list[StoredJob]:
+        """Return some jobs of these and all other queues, for the doctor."""
+        return self._operations.sample(queues, most_ids)
 
     @property
     def largest_body(self) -> int:

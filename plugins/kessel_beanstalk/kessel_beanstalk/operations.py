@@ -8,7 +8,7 @@ the server, newest first; `@<server id>` names a job directly.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -150,17 +150,30 @@ class Operations:
 
         return self._run(work)
 
-    def newest(self, most_ids: int) -> list[StoredJob]:
-        """Return the jobs of all queues and states that are among so many ids given last."""
+    def sample(self, queues: Sequence[str], most_ids: int) -> list[StoredJob]:
+        """Return the next job of each queue and state, and all jobs among so many ids given last."""
 
         def fits(stats: dict[str, str]) -> bool:
             return not stats["tube"].startswith(SIDE_PREFIX)
 
         def work(connection: Connection) -> list[StoredJob]:
-            batches = islice(self._ids(connection), -(-most_ids // _BATCH))
-            return [job for ids in batches for _, job in self._stored(connection, ids, fits)]
+            heads = [server_id for queue in queues for server_id in self._heads(connection, queue)]
+            found = dict(self._stored(connection, heads, fits))
+            for ids in islice(self._ids(connection), -(-most_ids // _BATCH)):
+                found.update(self._stored(connection, ids, fits))
+            return list(found.values())
 
         return self._run(work)
+
+    @staticmethod
+    def _heads(connection: Connection, queue: str) -> Iterator[int]:
+        connection.use(queue)
+        client = connection.client
+        for peek in (client.peek_ready, client.peek_delayed, client.peek_buried):
+            try:
+                yield connection.call(peek).id
+            except greenstalk.NotFoundError:
+                continue
 
     def _stored(
         self,

@@ -14,7 +14,7 @@ from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.doctor import clock_findings
 from kessel_beanstalk.testing import Beanstalkd
 
-from kessel_core.adapter import Bury, DoctorContext, Finding, JobState, Level, StoredJob
+from kessel_core.adapter import Bury, DoctorContext, Finding, JobState, Level, Message, StoredJob
 from kessel_core.jobs import JobRequest
 
 Opened = Callable[..., BeanstalkAdapter]
@@ -106,6 +106,14 @@ def test_types_without_a_handler_and_bodies_without_a_request_are_named(
     assert others.level is Level.OK and others.detail.endswith(": others")
 
 
+def test_the_next_jobs_of_a_queue_are_looked_at_however_many_came_later(
+    adapter: BeanstalkAdapter, server: Beanstalkd
+) -> None:
+    put(server, b'{"type": "old"}')
+    adapter.enqueue_many([Message("x", "others", known(), 9) for _ in range(3_000)])
+    assert any(finding.detail.endswith(": old") for finding in found(adapter, "queue q"))
+
+
 def test_buried_jobs_are_a_warning(adapter: BeanstalkAdapter, server: Beanstalkd) -> None:
     put(server, b"\xff")
     consumer = adapter.consumer(["q"])
@@ -132,7 +140,7 @@ def test_jobs_whose_lease_the_server_has_forgotten_are_named(
         )
         for late in (-9, 0, 30)
     ]
-    monkeypatch.setattr(adapter, "newest", lambda _: jobs)
+    monkeypatch.setattr(adapter, "sample", lambda *_: jobs)
     [finding] = found(adapter, "leases")
     assert finding.level is Level.WARNING and finding.detail.endswith(": job-30")
 
