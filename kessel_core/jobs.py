@@ -167,21 +167,21 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_random.seed)
 
 
-def new_id(clock: Clock) -> str:
+def new_id(now: datetime) -> str:
     """Return a UUIDv7 as text: 48 bits of milliseconds, then 74 random bits (RFC 9562, 5.7).
 
     Ids of different milliseconds sort by time; within one they are random. They are unique, not
     secret: who knows some can guess others.
+
+    Args:
+        now: The aware time to put in, of the years 1970 to 9999.
     """
-    return _uuid7(int(clock.now().timestamp() * 1000))
-
-
-def _uuid7(milliseconds: int) -> str:
     # By hand because the standard library has uuid7 only from 3.14, and uuid.UUID objects cost
     # more than the rest of a request.
     draw = _random.getrandbits
-    h = f"{milliseconds << 80 | 0x7 << 76 | draw(12) << 64 | 0x2 << 62 | draw(62):032x}"
-    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+    number = int(now.timestamp() * 1000) << 80 | 0x7 << 76 | draw(12) << 64 | 0x2 << 62 | draw(62)
+    text = f"{number:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 # --- rules (S1, S2, S3, S5) --------------------------------------------------------------------
@@ -398,7 +398,8 @@ def clamped(priority: int) -> int:
 def prepared(request: JobRequest, clock: Clock) -> JobRequest:
     """Return the request as it will be stored: checked, with id and absolute times.
 
-    The type is trimmed (S1), the priority brought into range (S3), spans counted from now.
+    The type is trimmed (S1), the priority brought into range (S3), spans counted from now. A request
+    that is all that already comes back itself.
 
     Raises:
         InvalidRequest: With every mistake at once (S1, S2, S5).
@@ -416,12 +417,22 @@ def prepared(request: JobRequest, clock: Clock) -> JobRequest:
                 found.append(Problem("$.expiration", "must be after the delay"))
     if found:
         raise InvalidRequest(found)
+    kind, priority = request.type.strip(), clamped(request.priority)
+    if (
+        kind == request.type
+        and priority == request.priority
+        and request.id
+        and request.requested_at is not None
+        and delay is request.delay
+        and expiration is request.expiration
+    ):
+        return request
     return JobRequest(
-        type=request.type.strip(),
+        type=kind,
         payload=request.payload,
-        id=request.id or _uuid7(int(now.timestamp() * 1000)),
+        id=request.id or new_id(now),
         ref=request.ref,
-        priority=clamped(request.priority),
+        priority=priority,
         delay=delay,
         expiration=expiration,
         callback=request.callback,

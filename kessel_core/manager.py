@@ -47,6 +47,7 @@ from kessel_core.jobs import (
     JobResult,
     JsonValue,
     Status,
+    new_id,
     prepared,
 )
 from kessel_core.wire import encode, message_of
@@ -270,9 +271,13 @@ class JobManager:
         if isinstance(type, JobRequest):
             wish = type
         else:
+            now = self.clock.now()
+            # With all that `prepared` would add, so that it need not make another one.
             wish = JobRequest(
                 type=type,
                 payload=payload,
+                id=new_id(now),
+                requested_at=now,
                 priority=priority,
                 delay=delay,
                 expiration=expiration,
@@ -311,23 +316,26 @@ class JobManager:
             EnqueueIncomplete: Not all were stored; it names each under its outcome (S14).
         """
         opened = self._need()
-        ready: list[tuple[JobRequest, Message]] = []
+        ready: list[JobRequest] = []
+        messages: list[Message] = []
         problems: list[Problem] = []
         for index, item in enumerate(requests):
             try:
-                ready.append(self._prepared(opened, _wish(item)))
+                request, message = self._prepared(opened, _wish(item))
+                ready.append(request)
+                messages.append(message)
             except InvalidRequest as exc:
                 problems.extend(Problem(f"$[{index}]{p.path[1:]}", p.message) for p in exc.problems)
         if problems:
             raise InvalidRequest(problems, "invalid requests, nothing was stored")
-        for request, _ in ready:
+        for request in ready:
             if request.callback is not None and not isinstance(request.callback, str):
                 opened.callbacks.expect(request.id, request.callback)
-        outcomes = opened.adapter.enqueue_many([message for _, message in ready]) if ready else []
+        outcomes = opened.adapter.enqueue_many(messages) if messages else []
         stored: list[JobRequest] = []
         rejected: dict[str, AdapterError] = {}
         unknown: dict[str, AdapterError] = {}
-        for (request, _), outcome in zip(ready, outcomes, strict=True):
+        for request, outcome in zip(ready, outcomes, strict=True):
             if outcome is None:
                 stored.append(request)
                 for watcher in opened.enqueued:

@@ -167,7 +167,7 @@ def test_a_given_id_is_kept_and_another_one_made() -> None:
 
 
 def test_ids_carry_their_millisecond_and_differ() -> None:
-    ids = {new_id(CLOCK) for _ in range(1000)}
+    ids = {new_id(CLOCK.now()) for _ in range(1000)}
     assert len(ids) == 1000
     assert {uuid.UUID(one).int >> 80 for one in ids} == {int(NOW.timestamp() * 1000)}
 

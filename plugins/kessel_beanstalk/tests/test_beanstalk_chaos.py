@@ -102,6 +102,11 @@ def test_chaos_no_acknowledged_job_is_lost_and_none_runs_at_a_wrong_time(
         job_id, at = line.split()
         starts[job_id].append(float(at))
     assert set(starts) <= set(requests), f"a job that nobody requested, seed {seed}"
+    print(
+        f"{len(requests)} requested, {len(acknowledged)} of them acknowledged, {len(outages)} outages; "
+        f"{len(starts)} ran, {sum(len(times) > 1 for times in starts.values())} of them more than once; "
+        f"{len(acknowledged - set(starts))} acknowledged ones did not run"
+    )
     for job_id in acknowledged - set(starts):
         expiration = requests[job_id].expiration
         assert isinstance(expiration, datetime), f"job {job_id} is lost, seed {seed}"
@@ -125,7 +130,7 @@ def _wish(manager: JobManager, dice: random.Random) -> JobRequest:
     expiration = now + timedelta(seconds=dice.uniform(4, 8)) if dice.random() < 0.2 else None
     return JobRequest(
         type="chaos",
-        id=new_id(manager.clock),
+        id=new_id(manager.clock.now()),
         priority=dice.randrange(2**32),
         delay=delay,
         expiration=expiration,
