@@ -18,7 +18,7 @@ __all__ = ["Shared", "Waiter", "shared"]
 _logger = logging.getLogger("kessel.sqlite")
 
 #: Seconds between two looks for the work of other processes.
-POLL_SECONDS: Final = 0.013
+POLL_SECONDS: Final = 0.015
 #: A watcher that found nobody waiting for so long ends; the next wait starts another.
 _LINGER_SECONDS: Final = 5.0
 
