@@ -67,6 +67,14 @@ mutant(
 )
 mutant("queue_pause_ignored", "goes on delivering from a paused queue", is_paused=lambda s, q: False)
 mutant(
+    "due_in_bunches",
+    "takes along what is due within 400 ms of the first",
+    is_ready=lambda s, r: (
+        r.ready_at <= s.now() + 0.4
+        and any(other.ready_at <= s.now() for other in s.of(r.message.queue, "waiting"))
+    ),
+)
+mutant(
     "next_change_early",
     "tells a next change before it is due",
     next_change=lambda s, q: (lambda t: None if t is None else t - timedelta(seconds=1))(
@@ -178,6 +186,16 @@ mutant(
     enqueue_many=lambda s, ms: Reference.enqueue_many(s, ms[::-1])[::-1],
 )
 mutant(
+    "batch_priority_ignored",
+    "forgets the priorities of a batch",
+    enqueue_many=lambda s, ms: Reference.enqueue_many(s, [attrs.evolve(m, priority=65536) for m in ms]),
+)
+mutant(
+    "batch_delay_ignored",
+    "forgets the delays of a batch",
+    enqueue_many=lambda s, ms: Reference.enqueue_many(s, [attrs.evolve(m, delay=None) for m in ms]),
+)
+mutant(
     "batch_drops_errors",
     "tells of every job of a batch that it was stored",
     enqueue_many=lambda s, ms: [None for _ in Reference.enqueue_many(s, ms)],
@@ -197,6 +215,16 @@ mutant(
 )
 mutant(
     "peek_takes", "takes the job that it shows", peek=lambda s, q, st, limit=1: _peek_takes(s, q, st, limit)
+)
+mutant(
+    "peek_delayed_by_priority",
+    "shows the most urgent delayed job first, not the next one",
+    shown_order=lambda s, state: s.order,
+)
+mutant(
+    "peek_hides_reserved",
+    "shows no reserved jobs",
+    peek=lambda s, q, st, limit=1: _no_reserved(s, q, st, limit),
 )
 mutant("doctor_raises", "has a doctor that falls ill", doctor=lambda s, c: _raise(AdapterError("down")))
 mutant("close_twice_raises", "cannot be closed twice", close=lambda s: _close_once(s))
@@ -334,6 +362,10 @@ def _peek_takes(s: Reference, queue: str, state: JobState, limit: int) -> Any:
     found = Reference.peek(s, queue, state, limit)
     s.disk.records[:] = [r for r in s.disk.records if r.message.id not in {job.id for job in found}]
     return found
+
+
+def _no_reserved(s: Reference, queue: str, state: JobState, limit: int) -> Any:
+    return [] if state is JobState.RESERVED else Reference.peek(s, queue, state, limit)
 
 
 def _raise(error: Exception) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import SplitResult
@@ -127,6 +127,9 @@ class Reference(QueueAdapter):
 
     def order(self, record: Record) -> tuple[object, ...]:
         return (record.priority, record.number)
+
+    def shown_order(self, state: JobState) -> Callable[[Record], tuple[object, ...]]:
+        return self.order if state is JobState.READY else lambda record: (record.ready_at, record.number)
 
     def lease_ends(self) -> float:
         return self.now() + LEASE
@@ -293,7 +296,7 @@ class Reference(QueueAdapter):
                     for r in self.of(queue, "waiting")
                     if (r.ready_at <= self.now()) == (state is JobState.READY)
                 ]
-            return [self.stored(r, state) for r in sorted(found, key=self.order)[:limit]]
+            return [self.stored(r, state) for r in sorted(found, key=self.shown_order(state))[:limit]]
 
     def buried(self, queue: str, limit: int = 100) -> list[StoredJob]:
         with self.lock:

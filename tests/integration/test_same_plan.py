@@ -9,7 +9,8 @@ import pytest
 from kessel_beanstalk.plugin import SPEC as BEANSTALK
 from kessel_conformance import Harness, ServerHarness
 from kessel_conformance.lockstep import play
-from kessel_conformance.world import Plan, World, random_plan
+from kessel_conformance.plans import random_plan
+from kessel_conformance.world import Plan, World
 from kessel_memory.plugin import SPEC as MEMORY
 from kessel_sqlite.plugin import SPEC as SQLITE
 

@@ -11,7 +11,8 @@ from typing import Final, TypeVar
 from kessel_conformance.bench import move
 from kessel_conformance.harness import Harness
 from kessel_conformance.history import Violation
-from kessel_conformance.world import Plan, World, random_plan
+from kessel_conformance.plans import random_plan
+from kessel_conformance.world import Plan, World
 
 __all__ = ["play", "run_lockstep", "shortened"]
 

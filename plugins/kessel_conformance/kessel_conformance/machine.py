@@ -18,7 +18,7 @@ from kessel_conformance.harness import Harness
 from kessel_conformance.history import Violation, seconds
 from kessel_conformance.stepclock import StepClock
 from kessel_conformance.world import PRIORITIES, TAILS, World
-from kessel_core.adapter import QueueAdapter
+from kessel_core.adapter import JobState, QueueAdapter
 
 __all__ = ["AdapterMachine", "run_machine"]
 
@@ -56,10 +56,11 @@ class AdapterMachine(RuleBasedStateMachine):
         priority=st.sampled_from(PRIORITIES),
         delay=st.sampled_from((None, None, None, 0.0004, 0.4, 1.0, 1.6, 3600.0)),
         tail=st.sampled_from(TAILS),
+        expires=st.sampled_from((None, None, 0.0, 0.4, 3600.0)),
     )
-    def put(self, priority: int, delay: float | None, tail: bytes) -> None:
+    def put(self, priority: int, delay: float | None, tail: bytes, expires: float | None) -> None:
         """Enqueue."""
-        self._do("put", priority=priority, delay=delay, tail=tail)
+        self._do("put", priority=priority, delay=delay, tail=tail, expires=expires)
 
     @rule(priorities=st.lists(st.sampled_from((65536, 65536, 9, 10)), min_size=2, max_size=4))
     def put_some(self, priorities: list[int]) -> None:
@@ -96,6 +97,12 @@ class AdapterMachine(RuleBasedStateMachine):
     def extend(self, slot: int) -> None:
         """Extend."""
         self._do("extend", slot=slot)
+
+    @precondition(lambda self: any(slot.held for slot in self.world.slots))
+    @rule(slot=SLOTS)
+    def run(self, slot: int) -> None:
+        """Let the core run what is held."""
+        self._do("run", slot=slot)
 
     @precondition(lambda self: any(slot.old for slot in self.world.slots))
     @rule(slot=SLOTS, how=st.sampled_from(("commit", "rollback")))
@@ -137,6 +144,12 @@ class AdapterMachine(RuleBasedStateMachine):
         """Compare counts."""
         self._do("look")
 
+    @precondition(lambda self: self.world.declared.peek)
+    @rule(state=st.sampled_from(JobState))
+    def peek(self, state: JobState) -> None:
+        """Compare what is shown."""
+        self._do("peek", state=state)
+
     @rule(part=st.sampled_from((0.3, 0.5, 0.999, 1.001)))
     def let_lease_pass(self, part: float) -> None:
         """Let a part of a lease pass: steps that are not tied to it would miss its end."""
@@ -157,6 +170,8 @@ class AdapterMachine(RuleBasedStateMachine):
             if not self._failed:
                 self._advance(self.world.give_back())
                 self.world.deliver_rest()
+                for state in JobState:
+                    self.world.step(("peek", {"state": state}))
         finally:
             self.world.close()
             self.world.adapter.close()

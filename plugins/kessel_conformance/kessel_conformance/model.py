@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import Enum
+from itertools import pairwise
 from typing import Final
 
 import attrs
 
-from kessel_core.adapter import Capabilities, LeaseReturn, Message, QueueStats, TieBreak
+from kessel_core.adapter import Capabilities, JobState, LeaseReturn, Message, QueueStats, TieBreak
 
 __all__ = ["Broken", "Job", "Model", "Place", "Span"]
 
@@ -58,7 +59,7 @@ class Job:
     number: int
     #: Priority, as far as the adapter tells priorities apart.
     rank: int
-    #: When it becomes ready; while reserved, when its lease ends.
+    #: When it becomes ready; while reserved, when its lease ends; while buried, since when it is.
     ready: Span
     place: Place = Place.WAITING
     #: Counts what made jobs ready; None if time did, or will.
@@ -114,9 +115,9 @@ class Model:
             # A coarse backend may round nothing up to its granularity, too: that is late, not early.
             job.turn, job.ready = None, Span(at.lo, at.hi + self.grain + self.noise)
 
-    def buried(self, job: Job, reason: str) -> None:
+    def buried(self, job: Job, reason: str, at: Span) -> None:
         """The job is set aside; the latest burial is the last of the list."""
-        job.place, job.holder, job.reason = Place.BURIED, None, reason
+        job.place, job.holder, job.reason, job.ready = Place.BURIED, None, reason, at
         self._turns += 1
         job.turn = self._turns
 
@@ -264,6 +265,40 @@ class Model:
         total = sum(job.place is not Place.GONE for job in self.jobs)
         if seen.total != total:
             raise Broken("S9", f"stats counts {seen.total} jobs in all, expected {total}")
+
+    def shown(self, state: JobState, bodies: Sequence[bytes], at: Span) -> None:
+        """Check a listing of the jobs in one state: all of them, no others, the next one first."""
+        known = {job.message.body: job for job in self.jobs}
+        listed = [known.get(body) for body in bodies]
+        for job in listed:
+            if job is None:
+                raise Broken("S16", "a body is shown that nobody enqueued")
+            if listed.count(job) > 1:
+                raise Broken("S9", f"{job.label} is shown twice")
+            if state not in (states := self._states(job, at)):
+                what = " or ".join(states) or "gone"
+                raise Broken("S9", f"{job.label} is shown as {state}, but it is {what}")
+        for job in self.jobs:
+            if job not in listed and list(self._states(job, at)) == [state]:
+                raise Broken("S9", f"{job.label} is {state}, but it is not shown")
+        for first, second in pairwise(job for job in listed if job is not None):
+            if self._is_shown_wrong(state, first, second, at):
+                raise Broken("S9", f"{first.label} is shown before {second.label}, which comes first")
+
+    def _is_shown_wrong(self, state: JobState, first: Job, second: Job, at: Span) -> bool:
+        match state:
+            case JobState.READY:
+                if max(first.ready.hi, second.ready.hi) > at.lo:
+                    return False
+                if self.declared.priorities is not None and first.rank != second.rank:
+                    return second.rank < first.rank
+                return self._was_before(second, first)
+            case JobState.DELAYED:
+                return second.ready.hi < first.ready.lo
+            case JobState.BURIED:
+                return second.ready.hi < first.ready.lo  # at the very same time no one is the older
+            case JobState.RESERVED:
+                return False
 
     def _states(self, job: Job, at: Span) -> Sequence[str]:
         match job.place:

@@ -31,6 +31,30 @@ def never_early(bench: Bench) -> None:
 
 
 @case(
+    "delay.each_by_its_own",
+    "S4",
+    needs=NEEDS,
+    waits=True,
+    why="What wakes up for the first job that is due takes along those that are due soon after.",
+)
+def each_by_its_own(bench: Bench) -> None:
+    step = max(bench.grain, timedelta(milliseconds=300))
+    due = {}
+    for number in (1, 2, 3):
+        # Counted from before it is enqueued: no mercy is needed on a real clock. The later, the more urgent.
+        moment = bench.now() + step * number
+        due[bench.put(delay=step * number, priority=30 - number).body] = moment
+    consumer = bench.consumer()
+    for moment in list(due.values()):
+        bench.until(moment + bench.slack)
+        while (reservation := bench.reserve(consumer)) is not None:
+            early = (due.pop(reservation.body, moment) - bench.now()).total_seconds()
+            bench.check(early <= 0, f"{bench.label(reservation.body)} came {early:.3f} s early")
+            bench.settle(consumer, reservation)
+    bench.equal(bench.labels(list(due)), [], "jobs that did not come")
+
+
+@case(
     "delay.past_is_now",
     "S4",
     needs=NEEDS,

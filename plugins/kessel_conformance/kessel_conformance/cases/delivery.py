@@ -146,6 +146,31 @@ def attempts_count(bench: Bench) -> None:
 
 
 @case(
+    "enqueue.many_like_one",
+    "S6",
+    "S4",
+    needs=("priorities",),
+    waits=True,
+    why="The second way into the queue is written with less care: it forgets priorities and delays.",
+)
+def many_like_one(bench: Bench) -> None:
+    messages = [bench.message(priority=30), bench.message(priority=10)]
+    due = bench.now() + timedelta(seconds=1)
+    if bench.capabilities.delay_granularity is not None:
+        messages.append(bench.message(priority=5, delay=timedelta(seconds=1)))
+    bench.call(
+        "enqueue_many: job-1, priority 30, job-2, priority 10, and job-3, priority 5, delay 1 s",
+        lambda: bench.adapter.enqueue_many(messages),
+    )
+    consumer = bench.consumer()
+    first = bench.gets(consumer, messages[1], "the most urgent ready job")
+    bench.settle(consumer, first)
+    bench.settle(consumer, bench.gets(consumer, messages[0], "the next one"))
+    for delayed in messages[2:]:
+        bench.comes_no_earlier(consumer, delayed, due, "delayed by 1 s in a batch")
+
+
+@case(
     "enqueue.many_in_order",
     "S14",
     "S6",

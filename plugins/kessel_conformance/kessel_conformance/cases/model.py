@@ -6,7 +6,7 @@ from __future__ import annotations
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 
-CLAUSES = ("S9", "S4", "S6", "S7", "S8", "S10", "S16")
+CLAUSES = ("S9", "S4", "S5", "S6", "S7", "S8", "S10", "S16")
 
 
 @case(

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_core.adapter import Bury, DoctorContext, JobState
+from kessel_core.adapter import Bury, DoctorContext, JobState, Message
 from kessel_core.errors import UnknownJob
 
 
@@ -88,6 +88,40 @@ def peek_shows_next(bench: Bench) -> None:
         bench.call("peek buried", lambda: bench.adapter.peek(bench.queue, JobState.BURIED)), [], "buried jobs"
     )
     bench.equal(len(bench.drain(bench.consumer())), 2, "jobs delivered after looking")
+
+
+@case(
+    "peek.shows_each_state",
+    "S9",
+    needs=("peek",),
+    why="Who looks for a job must find it where it is, and must not find what is gone.",
+)
+def shows_each_state(bench: Bench) -> None:
+    declared = bench.capabilities
+    expected: dict[JobState, list[Message]] = {state: [] for state in JobState}
+    consumer, other = bench.consumer(), bench.consumer()
+    if declared.buried:
+        expected[JobState.BURIED].append(bench.put())
+        bench.settle(consumer, bench.taken(consumer), Bury("error"))
+    expected[JobState.RESERVED].append(bench.put())
+    bench.taken(other)
+    bench.put()
+    bench.settle(consumer, bench.taken(consumer))
+    if declared.delay_granularity is not None:
+        late = bench.put(delay=timedelta(hours=2), priority=1)
+        expected[JobState.DELAYED] += [bench.put(delay=timedelta(hours=1), priority=2), late]
+    for _ in range(3):
+        expected[JobState.READY].append(bench.put())
+    if declared.delete:
+        bench.delete(expected[JobState.READY].pop(1).id)
+    for state in JobState:
+        if state is JobState.BURIED and not declared.buried:
+            continue
+        seen = bench.call(f"peek {state}", lambda state=state: bench.adapter.peek(bench.queue, state, 10))  # type: ignore[misc]
+        told, wanted = [job.body for job in seen], [message.body for message in expected[state]]
+        if state is JobState.READY and declared.tie_break is None:
+            told, wanted = sorted(told), sorted(wanted)
+        bench.equal(bench.labels(told), bench.labels(wanted), f"{state} jobs")
 
 
 @case("delete.only_waiting", "S9", needs=("delete",), why="A running job is its worker's.")
