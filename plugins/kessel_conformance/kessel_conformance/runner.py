@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import time
 import traceback
@@ -156,23 +157,31 @@ def _run_apart(harness: Harness, wanted: Case, settings: Settings) -> Outcome:
         harness.down()
 
 
-def check_expected_failures(expected: Mapping[str, str]) -> None:
-    """Refuse expected failures that name no case or give no reason.
+def check_listed(harness: Harness) -> None:
+    """Refuse lists of the harness that name no case or give no reason.
 
     Raises:
         ValueError: With every mistake.
     """
-    wrong = [f"{name!r} is no case" for name in expected if name not in cases()]
-    wrong += [f"{name!r} needs a reason" for name, reason in expected.items() if not reason.strip()]
+    wrong: list[str] = []
+    for name in ("expected_failures", "disabled", "still"):
+        for case_id, reason in getattr(harness, name).items():
+            if case_id not in cases():
+                near = difflib.get_close_matches(case_id, cases(), n=1)
+                wrong.append(
+                    f"{name}: {case_id!r} is no case" + (f"; did you mean {near[0]!r}?" if near else "")
+                )
+            elif not str(reason).strip():
+                wrong.append(f"{name}: {case_id!r} needs a reason")
     if wrong:
-        raise ValueError("expected_failures: " + ", ".join(wrong))
+        raise ValueError(", ".join(wrong))
 
 
 class Run:
     """One harness under a choice of cases. Cases that wait for real time run side by side."""
 
     def __init__(self, harness: Harness, settings: Settings, wanted: Iterable[str] | None = None) -> None:
-        check_expected_failures({**harness.expected_failures, **harness.disabled, **harness.still})
+        check_listed(harness)
         self.harness = harness
         self.settings = settings
         self.wanted: Sequence[Case] = [cases()[name] for name in (cases() if wanted is None else wanted)]

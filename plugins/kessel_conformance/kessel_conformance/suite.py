@@ -14,7 +14,7 @@ import pytest
 
 from kessel_conformance.catalogue import cases
 from kessel_conformance.harness import Harness, ServerMissing
-from kessel_conformance.runner import Run, Settings, Verdict, check_expected_failures, under_ci
+from kessel_conformance.runner import Run, Settings, Verdict, check_listed, under_ci
 
 __all__ = ["AdapterConformance", "SealedSuite"]
 
@@ -54,7 +54,7 @@ class AdapterConformance(SealedSuite):
             return
         if not isinstance(getattr(cls, "harness", None), Harness):
             raise TypeError(f"{cls.__name__} needs `harness = Harness(...)`")
-        check_expected_failures(cls.harness.expected_failures)
+        check_listed(cls.harness)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Make one test of every case."""

@@ -81,12 +81,21 @@ def test_class_without_harness_is_refused() -> None:
             pass
 
 
-@pytest.mark.parametrize("expected", [{"no.such_case": "why"}, {"delay.never_early": " "}])
-def test_expected_failures_need_a_known_case_and_a_reason(expected: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="expected_failures"):
+@pytest.mark.parametrize("listed", ["expected_failures", "disabled", "still"])
+@pytest.mark.parametrize(
+    ("named", "why"),
+    [
+        ({"delay.never_earlier": "why"}, "no case; did you mean 'delay.never_early'"),
+        ({"delay.never_early": " "}, "needs a reason"),
+    ],
+)
+def test_what_a_harness_lists_needs_a_known_case_and_a_reason(
+    listed: str, named: dict[str, str], why: str
+) -> None:
+    with pytest.raises(ValueError, match=f"{listed}: .* {why}"):
 
         class TestFoo(AdapterConformance):
-            harness = NoQueueHarness(expected_failures=expected)
+            harness = NoQueueHarness(**{listed: named})
 
 
 def test_failure_is_told_with_its_history() -> None:
