@@ -8,7 +8,6 @@ argument. Nothing else in the core reads `os.environ`.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import tomllib
@@ -27,17 +26,10 @@ from typed_settings.loaders import EnvLoader
 from typed_settings.types import LoadedSettings, LoaderMeta, OptionInfo
 
 from kessel_core.adapter import redacted
-from kessel_core.config import (
-    DEFAULT_ADAPTER,
-    Check,
-    Config,
-    JobsConfig,
-    PluginsConfig,
-    WorkerConfig,
-    relations_broken,
-)
+from kessel_core.config import DEFAULT_ADAPTER, Check, Config, relations_broken
 from kessel_core.durations import duration_text, parse_duration
 from kessel_core.errors import InvalidConfig, Problem
+from kessel_core.nearest import did_you_mean, nearest
 
 __all__ = ["CONFIG_VARIABLE", "Argument", "LoadedConfig", "Origin", "find_file", "is_secret", "load", "shown"]
 
@@ -47,7 +39,10 @@ HIDDEN: Final = "***"
 
 _OPTIONS: Final = deep_options(Config)
 _BY_PATH: Final = {option.path: option for option in _OPTIONS}
-_SECTIONS: Final = frozenset(path.partition(".")[0] for path in _BY_PATH if "." in path)
+#: Name -> class of each section.
+_SECTIONS: Final[Mapping[str, type[Any]]] = {
+    option.path.partition(".")[0]: option.parent_cls for option in _OPTIONS if "." in option.path
+}
 _VARIABLES: Final = {EnvLoader(PREFIX).get_envvar(option): option.path for option in _OPTIONS}
 _CHECKS: Final[Mapping[str, Check]] = {
     option.path: getattr(attrs.fields(option.parent_cls), option.name).metadata["check"]
@@ -149,7 +144,7 @@ def _similar_file(path: Path) -> str:
         beside = [entry.name for entry in path.parent.iterdir() if entry.suffix == ".toml"]
     except OSError:
         return ""
-    return _nearest(path.name, beside)
+    return did_you_mean(path.name, beside)
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -176,7 +171,7 @@ def _file_settings(path: Path, name: str, problems: list[Problem]) -> dict[str, 
         where, table = "kessel", document.get("kessel", {})
         for key in document:
             if key != "kessel":
-                hint = "; options belong under [kessel]" if _is_known(key) else _nearest(key, ["kessel"])
+                hint = "; options belong under [kessel]" if _is_known(key) else did_you_mean(key, ["kessel"])
                 problems.append(Problem(f"{name}: {key}", f"unknown table{hint}"))
     if not isinstance(table, dict):
         problems.append(Problem(f"{name}: {where}", f"expected a table, got {type(table).__name__}"))
@@ -192,7 +187,6 @@ def _known_only(table: dict[str, Any], prefix: str, origin: str, problems: list[
     kept: dict[str, Any] = {}
     for key, value in table.items():
         path = prefix + key
-        # A dash is a usual slip in TOML, and no option has one in its name.
         if path in _BY_PATH:
             kept[key] = value
         elif path in _SECTIONS and isinstance(value, dict):
@@ -207,18 +201,13 @@ def _known_only(table: dict[str, Any], prefix: str, origin: str, problems: list[
 def _nearest_path(path: str) -> str:
     """Propose an option: of the same section first, then the same name elsewhere."""
     prefix, _, name = path.rpartition(".")
-    siblings = {known for known in (*_BY_PATH, *_SECTIONS) if known.rpartition(".")[0] == prefix}
-    if found := difflib.get_close_matches(path, siblings, 1, 0.6):
-        return f", did you mean {found[0]!r}?"
+    siblings = (known for known in (*_BY_PATH, *_SECTIONS) if known.rpartition(".")[0] == prefix)
+    if text := did_you_mean(path, siblings):
+        return text
     tails = {known.rpartition(".")[2]: known for known in _BY_PATH}
-    if found := difflib.get_close_matches(name.replace("-", "_"), tails, 1, 0.8):
-        return f", did you mean {tails[found[0]]!r}?"
-    return ""
-
-
-def _nearest(name: str, known: list[str] | frozenset[str]) -> str:
-    found = difflib.get_close_matches(name, known, 1, 0.6)
-    return f", did you mean {found[0]!r}?" if found else ""
+    # A dash is a usual slip in TOML, and no option has one in its name.
+    tail = nearest(name.replace("-", "_"), tails, 0.8)
+    return f"; did you mean {tails[tail]!r}?" if tail is not None else ""
 
 
 # --- the environment -----------------------------------------------------------------------
@@ -227,12 +216,12 @@ def _nearest(name: str, known: list[str] | frozenset[str]) -> str:
 def _environment_problems(environ: Mapping[str, str]) -> Iterator[Problem]:
     """Yield misspelt variables; other programs may have `KESSEL_*` variables of their own."""
     sections = tuple(f"{PREFIX}{section.upper()}_" for section in _SECTIONS)
+    known = (*_VARIABLES, CONFIG_VARIABLE)
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name in _VARIABLES or name == CONFIG_VARIABLE:
+        if not name.startswith(PREFIX) or name in known:
             continue
-        near = difflib.get_close_matches(name, [*_VARIABLES, CONFIG_VARIABLE], 1, 0.85)
-        if near or name.startswith(sections):
-            yield Problem(name, "unknown variable" + _nearest(name, [*_VARIABLES, CONFIG_VARIABLE]))
+        if nearest(name, known, 0.85) or name.startswith(sections):
+            yield Problem(name, f"unknown variable{did_you_mean(name, known)}")
 
 
 # --- values --------------------------------------------------------------------------------
@@ -390,31 +379,27 @@ def _kind(adapter: object) -> str:
     return str(adapter).partition("://")[0].lower()
 
 
+def _by_section(values: Mapping[str, object]) -> dict[str, dict[str, Any]]:
+    """Return the values of each section by name; those outside of one under the empty name."""
+    found: dict[str, dict[str, Any]] = {"": {}, **{section: {} for section in _SECTIONS}}
+    for path, value in values.items():
+        section, _, name = path.rpartition(".")
+        found[section][name] = value
+    return found
+
+
 def _relation_problems(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Iterator[Problem]:
     """Yield contradictions between values, named by the origin of the option that is at fault."""
-    sections: dict[str, type[Any]] = {"worker": WorkerConfig, "jobs": JobsConfig, "plugins": PluginsConfig}
-    for name, section in sections.items():
-        inside = {
-            path.partition(".")[2]: value for path, value in values.items() if path.startswith(f"{name}.")
-        }
-        for problem in relations_broken(section(**inside), f"{name}."):
+    inside = _by_section(values)
+    for name, section in _SECTIONS.items():
+        for problem in relations_broken(section(**inside[name]), f"{name}."):
             yield Problem(origins[problem.path].at(problem.path), problem.message)
 
 
 def _built(values: Mapping[str, object]) -> Config:
-    arguments: dict[str, Any] = {}
-    inside: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
-    for path, value in values.items():
-        section, dot, name = path.partition(".")
-        if dot:
-            inside[section][name] = value
-        else:
-            arguments[path] = value
-    for field in attrs.fields(Config):
-        if field.name in inside:
-            assert field.default is not None
-            arguments[field.name] = field.default.factory(**inside[field.name])
-    return Config(**arguments)
+    inside = _by_section(values)
+    sections = {name: section(**inside[name]) for name, section in _SECTIONS.items()}
+    return Config(**inside[""], **sections)
 
 
 # --- showing -------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import pluggy
 
 from kessel_core import hookspecs
 from kessel_core.hookspecs import GROUP
+from kessel_core.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
@@ -49,10 +50,11 @@ class PluginStatus:
     """One plugin in the report of `kessel plugins`."""
 
     name: str
-    distribution: str
-    version: str
-    module: str
-    status: Load
+    #: What it comes from, or `the application` itself.
+    distribution: str = "the application"
+    version: str = ""
+    module: str = ""
+    status: Load = Load.ACTIVE
     #: Why it is not active; empty if it is.
     why: str = ""
     #: Names of the hooks that it implements.
@@ -68,6 +70,11 @@ class PluginStatus:
             return False
         self.warnings.append(text)
         return True
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it is not usable, and nobody asked for that."""
+        return self.status not in (Load.ACTIVE, Load.DISABLED)
 
     @property
     def owner(self) -> str:
@@ -198,7 +205,7 @@ def _faults(plugin: object, status: PluginStatus) -> str:
             faults.extend(_signature_faults(name, function))
             faults.extend(_wrapper_faults(name, vars(function)["kessel_impl"]))
         elif marked:
-            status.warnings.append(f"there is no hook {name!r}{_nearest(name)}")
+            status.warnings.append(f"there is no hook {name!r}{did_you_mean(name, HOOKS)}")
         elif name in HOOKS and getattr(function, "__module__", None) == getattr(plugin, "__name__", None):
             status.warnings.append(f"{name} is not marked with @hookimpl, so it is not called")
     unknown = [w for w in status.warnings if w.startswith("there is no hook")]
@@ -240,10 +247,3 @@ def _text(exc: BaseException) -> str:
         return str(exc)
     except Exception:
         return "(its text cannot be read)"
-
-
-def _nearest(name: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, HOOKS, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
@@ -17,6 +18,7 @@ from kessel_core.adapter import AdapterContext, AdapterSpec, QueueAdapter
 from kessel_core.discovery import Load, PluginStatus, discover, load, register
 from kessel_core.errors import InvalidConfig, PluginError, Problem, UnusablePlugin
 from kessel_core.middleware import BUILTIN
+from kessel_core.nearest import nearest_or_all
 from kessel_core.opening import KNOWN_DISTRIBUTIONS, ChosenAdapter, chosen, key_of
 
 if TYPE_CHECKING:
@@ -59,21 +61,15 @@ def build_plugins(
     manager.add_hookspecs(hookspecs)
     report: list[PluginStatus] = []
     for name, module in BUILTIN.items():
-        _add_builtin(manager, name, module, report)
-        if name in disabled and report[-1].warn(
-            "is built in and stays: leave it out of `middleware` instead"
-        ):
-            log.warning(
-                "plugins.disabled: %r is built in and stays: leave it out of `middleware` instead", name
-            )
+        status = PluginStatus(name=name, distribution="kessel-core", module=module)
+        register(import_module(module), status, manager)
+        report.append(status)
+        if name in disabled:
+            text = "is built in and stays: leave it out of `middleware` instead"
+            status.warn(text)
+            log.warning("plugins.disabled: %r %s", name, text)
     for name, plugin in (extra or {}).items():
-        status = PluginStatus(
-            name=name,
-            distribution="the application",
-            version="",
-            module=repr(plugin)[:80],
-            status=Load.ACTIVE,
-        )
+        status = PluginStatus(name=name, module=repr(plugin)[:80])
         register(plugin, status, manager)
         report.append(status)
     for found, judged in discover(distributions):
@@ -92,16 +88,6 @@ def build_plugins(
     for name in required:
         plugins.require(name)
     return plugins
-
-
-def _add_builtin(manager: pluggy.PluginManager, name: str, module: str, report: list[PluginStatus]) -> None:
-    from importlib import import_module
-
-    status = PluginStatus(
-        name=name, distribution="kessel-core", version="", module=module, status=Load.ACTIVE
-    )
-    register(import_module(module), status, manager)
-    report.append(status)
 
 
 class Plugins:
@@ -128,7 +114,7 @@ class Plugins:
                     raise PluginError(name, why, status.distribution) from status.error
                 return
         known = [status.name for status in self.report]
-        raise PluginError(name, f"it is not installed{_did_you_mean(name, known)}")
+        raise PluginError(name, f"it is not installed{nearest_or_all(name, known)}")
 
     # --- what plugins offer ---------------------------------------------------------------------
 
@@ -136,13 +122,7 @@ class Plugins:
         """Ask every plugin alone; one that fails is warned about and left out."""
         by_name = {status.name: status for status in self.report}
         for impl in getattr(self.manager.hook, hook).get_hookimpls():
-            status = by_name.get(impl.plugin_name) or PluginStatus(
-                name=impl.plugin_name,
-                distribution="the application",
-                version="",
-                module="",
-                status=Load.ACTIVE,
-            )
+            status = by_name.get(impl.plugin_name) or PluginStatus(name=impl.plugin_name)
             try:
                 offer = impl.function()
                 offer = offer if isinstance(offer, Mapping) else list(offer)
@@ -226,7 +206,7 @@ class Plugins:
         else:
             known = {word for spec in specs.values() for word in (spec.schemes if is_url else (spec.name,))}
             is_path = not is_url and not set(name).isdisjoint("/.:")
-            hint = "; write a URL, as sqlite:///jobs.db" if is_path else _did_you_mean(name, sorted(known))
+            hint = "; write a URL, as sqlite:///jobs.db" if is_path else nearest_or_all(name, known)
         text = self._blame(f"no plugin opens {key!r}{hint}")
         raise InvalidConfig([UnusablePlugin("adapter", text)], "unknown adapter")
 
@@ -244,7 +224,7 @@ class Plugins:
 
     def _blame(self, text: str) -> str:
         """Add which plugins are not usable: the one that is looked for may be among them."""
-        broken = [f"{s.owner}: {s.why}" for s in self.report if s.status not in (Load.ACTIVE, Load.DISABLED)]
+        broken = [f"{s.owner}: {s.why}" for s in self.report if s.is_broken]
         return f"{text} (not usable now: {'; '.join(broken)})" if broken else text
 
     def handlers(self) -> list[tuple[str, object]]:
@@ -265,50 +245,57 @@ class Plugins:
         Raises:
             InvalidConfig: Unknown names, or a factory that refuses its options; all at once.
         """
-        offered = self._named("kessel_middleware", "middleware")
+        chain = self._made(order, options or {})
+        # Of an earlier call: the last order holds.
+        for name, _ in self.manager.list_name_plugin():
+            if name.startswith("middleware-"):
+                self.manager.unregister(name=name)
         problems: list[Problem] = []
+        # pluggy calls what was registered last first, so the innermost is registered first (D2).
+        for name, thing, owner in reversed(chain):
+            status = PluginStatus(name=f"middleware-{name}", distribution=owner.distribution)
+            register(thing, status, self.manager)
+            problems.extend(
+                UnusablePlugin("middleware", f"{name!r} from {owner.owner}: {text}")
+                for text in (status.why, *status.warnings)
+                if text
+            )
+        if problems:
+            raise InvalidConfig(problems, "invalid middleware")
+        return [Link(name, owner.owner) for name, _, owner in chain if name in order]
+
+    def _made(
+        self, order: Sequence[str], options: Mapping[str, Mapping[str, Any]]
+    ) -> list[tuple[str, object, PluginStatus]]:
+        """Make the middleware of a chain: name, object, and the plugin that it comes from."""
+        offered = self._named("kessel_middleware", "middleware")
+        problems = [
+            Problem("middleware", f"{name!r} is named twice")
+            for name in dict.fromkeys(order)
+            if order.count(name) > 1
+        ]
         chain: list[tuple[str, object, PluginStatus]] = []
-        for name in (*dict.fromkeys(order), *(() if "retry" in order else ("retry",))):
-            if order.count(name) > 1:
-                problems.append(Problem("middleware", f"{name!r} is named twice"))
+        for name in dict.fromkeys((*order, "retry")):
             if name not in offered:
-                unknown = f"{name!r} is not known{_did_you_mean(name, sorted(offered))}"
+                unknown = f"{name!r} is not known{nearest_or_all(name, offered)}"
                 text = self._clashes.get(f"middleware {name!r}") or self._blame(unknown)
                 problems.append(UnusablePlugin("middleware", text))
                 continue
             status, factory = offered[name]
             try:
-                chain.append((name, factory((options or {}).get(name, {})), status))
+                chain.append((name, factory(options.get(name, {})), status))
             except InvalidConfig as exc:
                 problems.extend(exc.problems)
             except Exception as exc:
                 problems.append(Problem(f"middleware_options.{name}", f"{type(exc).__name__}: {exc}"))
         problems.extend(
-            Problem(f"middleware_options.{name}", f"no such middleware{_did_you_mean(name, sorted(offered))}")
-            for name in options or ()
+            Problem(f"middleware_options.{name}", f"no such middleware{nearest_or_all(name, offered)}")
+            for name in options
             if name not in offered
         )
         if problems:
             raise InvalidConfig(problems, "invalid middleware")
-        # pluggy calls what was registered last first, so the innermost is registered first (D2).
-        for name, _ in self.manager.list_name_plugin():
-            if name.startswith("middleware-"):
-                self.manager.unregister(name=name)  # of an earlier call: the last order holds
-        for name, thing, owner in reversed(chain):
-            status = PluginStatus(
-                name=f"middleware-{name}",
-                distribution=owner.distribution,
-                version="",
-                module="",
-                status=Load.ACTIVE,
-            )
-            register(thing, status, self.manager)
-            for text in (status.why, *status.warnings):
-                if text:
-                    problems.append(UnusablePlugin("middleware", f"{name!r} from {owner.owner}: {text}"))
-        if problems:
-            raise InvalidConfig(problems, "invalid middleware")
-        return [Link(name, owner.owner) for name, _, owner in chain if name in order]
+        return chain
 
     # --- called while jobs pass ---------------------------------------------------------------------
 
@@ -350,10 +337,3 @@ def _isolated(hook: str, impl: pluggy.HookImpl, owner: str) -> Callable[..., Non
             )
 
     return watch
-
-
-def _did_you_mean(name: str, known: Sequence[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}"

@@ -27,6 +27,7 @@ from cattrs.errors import IterableValidationError, IterableValidationNote
 from kessel_core.durations import parse_duration
 from kessel_core.errors import InvalidConfig, Problem
 from kessel_core.jobs import JsonValue
+from kessel_core.nearest import nearest_or_all
 
 __all__ = ["StructureProblems", "structure_options", "structurer"]
 
@@ -320,7 +321,7 @@ def structure_options(cls: type, given: Mapping[str, Any], origin: str | Callabl
     for name, value in given.items():
         field = fields.get(name)
         if field is None:
-            problems.append(Problem(place(name), _unknown(name, fields)))
+            problems.append(Problem(place(name), f"unknown option{nearest_or_all(name, fields)}"))
             continue
         try:
             values[name] = _option(value, field.type)
@@ -351,14 +352,6 @@ def _judged_alone(field: attrs.Attribute[Any], value: Any) -> Iterator[str]:
         yield _worded(exc, None)
     except Exception:  # noqa: S110  # it wants to see the other options, too: the class will ask it again
         pass
-
-
-def _unknown(name: str, known: Mapping[str, object]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known)) or 'none'}"
-    return f"unknown option; {hint}"
 
 
 _WORDS: Final = {

@@ -10,7 +10,7 @@ import attrs
 import click
 
 from kessel_core.adapter import JobState
-from kessel_core.cli.app import App, as_json, config_option, configured, pass_app
+from kessel_core.cli.app import App, as_json, configured, pass_app, queue_option
 from kessel_core.cli.output import body_value, emit, preview, table, when
 from kessel_core.cli.queues import confirm, job_fields
 from kessel_core.errors import DecodeError, KesselError, UnknownJob
@@ -22,13 +22,6 @@ __all__ = ["buried"]
 
 # Adapters list at most what they are asked for; this is more than a person looks at.
 ALL = 1_000_000
-
-
-def _queue(command: Callable[..., None]) -> Callable[..., None]:
-    return config_option(
-        "-q", "--queue", path="queues", multiple=True, metavar="NAME",
-        help="Queue; may be repeated; default: the configured ones.",
-    )(command)  # fmt: skip
 
 
 @attrs.frozen
@@ -71,7 +64,7 @@ def buried() -> None:
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="How many per queue.")
 @_kinds
 @as_json
-@_queue
+@queue_option
 @configured
 @pass_app
 def list_(app: App, limit: int, kind: str | None, reason: str | None, as_json: bool) -> None:
@@ -111,7 +104,7 @@ def list_(app: App, limit: int, kind: str | None, reason: str | None, as_json: b
 @buried.command()
 @click.argument("job_id", metavar="ID")
 @as_json
-@_queue
+@queue_option
 @configured
 @pass_app
 def show(app: App, job_id: str, as_json: bool) -> None:
@@ -147,7 +140,7 @@ def show(app: App, job_id: str, as_json: bool) -> None:
 @click.option("--all", "every", is_flag=True, help="All buried jobs of the queues.")
 @_kinds
 @as_json
-@_queue
+@queue_option
 @configured
 @pass_app
 def kick(
@@ -168,7 +161,7 @@ def kick(
 @_kinds
 @click.option("-y", "--yes", is_flag=True, help="Do not ask, where no ids are given.")
 @as_json
-@_queue
+@queue_option
 @configured
 @pass_app
 def delete(

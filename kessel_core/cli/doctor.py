@@ -10,6 +10,7 @@ import click
 from kessel_core.adapter import DoctorContext, Finding, Level, Reach
 from kessel_core.cli.app import App, as_json, configured, pass_app
 from kessel_core.cli.output import emit, table
+from kessel_core.discovery import Load
 from kessel_core.errors import ConfigError, InvalidConfig, KesselError, ProtocolError
 
 if TYPE_CHECKING:
@@ -89,11 +90,11 @@ def _plugin_findings(app: App) -> Iterator[Finding]:
     required = app.config.plugins.required
     active = 0
     for status in app.any_plugins.report:
-        if str(status.status) == "active":
+        if status.status is Load.ACTIVE:
             active += 1
             for warning in status.warnings:
                 yield Finding(Level.WARNING, f"plugin {status.name}", warning, "tell its author")
-        elif str(status.status) != "disabled":
+        elif status.is_broken:
             level = Level.ERROR if status.name in required else Level.WARNING
             owner = f"{status.distribution}: " if status.distribution else ""
             yield Finding(

@@ -6,7 +6,6 @@ failed, 2 wrong usage or configuration, 3 a plugin that is named is not usable.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -24,6 +23,7 @@ from kessel_core.errors import (
     RequestError,
     UnusablePlugin,
 )
+from kessel_core.nearest import nearest
 
 __all__ = ["COMMANDS", "KesselGroup", "code_of", "kessel", "run"]
 
@@ -82,8 +82,8 @@ class KesselGroup(click.Group):
         """Find the command of the arguments; propose the nearest name for a misspelt one."""
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
-            near = difflib.get_close_matches(name, self.list_commands(ctx), 1, 0.5)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            near = nearest(name, self.list_commands(ctx), 0.5)
+            hint = f" Did you mean {near!r}?" if near is not None else ""
             if name in _ELSEWHERE:
                 hint = f" A plugin adds it; run: pip install {_ELSEWHERE[name]}"
             raise click.UsageError(f"There is no command {name!r}.{hint}", ctx)
