@@ -116,11 +116,11 @@ class App:
                 owner = f" (from {status.distribution})" if status.distribution else ""
                 click.echo(f"warning: plugin {status.name!r}{owner}: {status.status}: {status.why}", err=True)
 
-    def wrong_adapter(self, why: str) -> InvalidConfig:
-        """Make the error that the configured adapter does not serve, with its origin."""
+    def wrong(self, option: str, why: str) -> InvalidConfig:
+        """Make the error that an option does not serve, with its origin."""
         from kessel_core.errors import InvalidConfig, Problem
 
-        return self.loaded.located(InvalidConfig([Problem("adapter", why)]))
+        return self.loaded.located(InvalidConfig([Problem(option, why)]))
 
     @contextmanager
     def _located(self) -> Iterator[None]:

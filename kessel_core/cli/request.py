@@ -219,10 +219,11 @@ def _visible(app: App) -> Iterator[JobManager]:
     """Open the manager; refuse an adapter whose jobs would be gone when this command ends."""
     with app.manager(only_requests=True) as manager:
         if manager.adapter.capabilities.reach is Reach.PROCESS:
-            raise app.wrong_adapter(
+            raise app.wrong(
+                "adapter",
                 f"the jobs of {manager.adapter.name!r} live in one process only, and this one ends now: no "
                 "worker would ever see the job. Use an adapter that others can reach, such as "
-                "sqlite:///kessel.db; `kessel demo` shows everything in one process"
+                "sqlite:///kessel.db; `kessel demo` shows everything in one process",
             )
         yield manager
 

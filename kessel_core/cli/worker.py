@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Callable
@@ -10,13 +11,15 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from kessel_core.adapter import Reach
+from kessel_core.adapter import Reach, redacted
 from kessel_core.cli.app import App, as_json, config_option, configured, logs_options, pass_app, queue_option
 
 if TYPE_CHECKING:
     from kessel_core.manager import JobManager
 
 __all__ = ["drain", "worker"]
+
+log = logging.getLogger("kessel.worker")
 
 AT_ONCE: Final = timedelta(0)
 
@@ -50,7 +53,7 @@ def worker(app: App, parent_fd: int | None) -> None:
     if app.config.worker.processes > 1:
         raise SystemExit(_supervised(app))
     with app.manager() as manager:
-        _refuse_private(app, manager)
+        _check(app, manager)
         work = manager.worker()
         if not _run(work.run, work.stop, parent_fd):
             # "Alive but deaf" must not look like a stop; the supervisor or the system starts it anew.
@@ -63,18 +66,33 @@ def _supervised(app: App) -> int:
 
     # What is wrong with plugins or adapter is said here once, and not by every process.
     with app.manager() as manager:
-        _refuse_private(app, manager)
+        _check(app, manager)
     command = [sys.executable, "-m", "kessel_core.cli", *sys.argv[1:], "--processes", "1"]
     return Supervisor(command, app.config.worker.processes, grace=app.config.worker.grace).run()
 
 
-def _refuse_private(app: App, manager: JobManager) -> None:
-    if manager.adapter.capabilities.reach is not Reach.PROCESS:
-        return
-    raise app.wrong_adapter(
-        f"nobody else can reach the jobs of {manager.adapter.name!r}, so this worker would wait for ever; "
-        "use an adapter that others can reach, such as sqlite:///kessel.db"
-    )
+def _check(app: App, manager: JobManager) -> None:
+    """Refuse a worker that nobody could give a job, or that could only bury what it gets."""
+    if manager.adapter.capabilities.reach is Reach.PROCESS:
+        raise app.wrong(
+            "adapter",
+            f"nobody else can reach the jobs of {manager.adapter.name!r}, so this worker would wait for "
+            "ever; use an adapter that others can reach, such as sqlite:///kessel.db",
+        )
+    _check_handlers(app, manager)
+
+
+def _check_handlers(app: App, manager: JobManager) -> None:
+    """Refuse to work without handlers; else say for whom this process works, and on what."""
+    types = manager.registry.types()
+    if not types:
+        raise app.wrong(
+            "handlers",
+            "no job type has a handler, so every job would be buried; "
+            "map types in [kessel.handlers], or install a plugin with handlers",
+        )
+    some = ", ".join(types[:10]) + (", ..." if len(types) > 10 else "")
+    log.info("worker: jobs of %s, handlers for %s", redacted(app.config.adapter), some)
 
 
 def _run(
@@ -124,6 +142,7 @@ def drain(app: App, as_json: bool) -> None:
     """
     app.start_logging()
     with app.manager() as manager:
+        _check_handlers(app, manager)
         work = manager.worker()
         stopped = _run(work.drain, work.stop, None)
     counts = work.counts

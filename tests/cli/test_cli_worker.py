@@ -103,3 +103,21 @@ def test_processes_run_under_a_supervisor_whose_code_is_passed_on(
     monkeypatch.setattr("sys.argv", ["kessel", "worker", "--processes", "3"])
     assert kessel("worker", "--processes", "3").code == 1
     assert commands[0][-4:] == ["--processes", "3", "--processes", "1"]
+
+
+@pytest.mark.parametrize("command", ["worker", "drain"])
+def test_s12_a_worker_without_any_handler_does_not_start(
+    kessel: Any, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Started in a wrong directory, it would bury every job of everybody."""
+    kessel.ok("request", "addition")
+    monkeypatch.setenv("KESSEL_PLUGINS_DISABLED", "handlers-example")
+    done = kessel(command)
+    assert done.code == 2
+    assert "handlers: no job type has a handler" in done.err
+    assert kessel.ok("stats", "--json").json[0]["ready"] == 1
+
+
+def test_a_worker_says_where_its_jobs_are_and_which_it_can_run(kessel: Any) -> None:
+    err = kessel.ok("drain", "--adapter", "sqlite:///here.db").err
+    assert "jobs of sqlite:///here.db, handlers for addition, medication.check" in err
