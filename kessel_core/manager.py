@@ -227,7 +227,7 @@ class JobManager:
     @property
     def executor(self) -> Executor:
         """What runs one reserved job; for test kits and own workers."""
-        return self._need().executor
+        return self._need_handlers().executor
 
     # --- requesting -------------------------------------------------------------------------
 

@@ -134,7 +134,13 @@ def test_who_only_requests_needs_no_handler_to_be_importable(opened: Open) -> No
     config = Config(handlers={"b": "no_such_module:g"})
     manager = opened(config=config, only_requests=True)
     assert manager.request("b").type == "b"
-    for run in (manager.worker, manager.start, lambda: manager.process_single_job("b")):
+    runs: list[Callable[[], object]] = [
+        manager.worker,
+        manager.start,
+        lambda: manager.process_single_job("b"),
+        lambda: manager.executor,
+    ]
+    for run in runs:
         with pytest.raises(KesselError, match="only requests"):
             run()
 
