@@ -34,7 +34,7 @@ from kessel_core.errors import (
 )
 from kessel_core.handlers import HandlerRegistry, JobContext, handler
 from kessel_core.hookspecs import hookimpl
-from kessel_core.jobs import JobRequest, JobResult, JsonValue, Reason, Status
+from kessel_core.jobs import JobRequest, JobResult, JsonInput, JsonValue, Reason, Status
 from kessel_core.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ __all__ = [
     "JobRequest",
     "JobResult",
     "JsonValue",
+    "JsonInput",
     "Status",
     "Reason",
     "Worker",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, TypeAlias, Union
@@ -25,6 +25,7 @@ __all__ = [
     "MAX_DEPTH",
     "JobRequest",
     "JobResult",
+    "JsonInput",
     "JsonValue",
     "Reason",
     "Status",
@@ -36,6 +37,11 @@ __all__ = [
 
 # A Union, because `|` between classes leaves the names in quotes as plain texts.
 JsonValue: TypeAlias = Union[None, bool, int, float, str, list["JsonValue"], dict[str, "JsonValue"]]  # noqa: UP007, RUF036
+
+# What callers give. To a type checker a `dict[str, int]` is no `dict[str, JsonValue]`, because others might
+# put text into it; so this asks only for what can be read. What passes it and is no JSON value all the
+# same, such as a tuple, is refused at run time (S2).
+JsonInput: TypeAlias = Union[None, bool, int, float, str, Sequence["JsonInput"], Mapping[str, "JsonInput"]]  # noqa: UP007, RUF036
 
 DEFAULT_QUEUE: Final = "default"
 #: The priority of a request that gives none (S3).
@@ -95,7 +101,7 @@ class JobRequest:
     #: Key of the handler; blanks around it do not count (S1).
     type: str
     #: Any JSON value (S2).
-    payload: JsonValue = None
+    payload: JsonInput = None
     #: UUIDv7 text, given by the manager; "" before that.
     id: str = ""
     #: The caller's own reference; kessel only carries it.

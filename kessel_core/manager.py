@@ -45,7 +45,7 @@ from kessel_core.jobs import (
     NO_HEADERS,
     JobRequest,
     JobResult,
-    JsonValue,
+    JsonInput,
     Status,
     new_id,
     prepared,
@@ -234,7 +234,7 @@ class JobManager:
     def request(
         self,
         type: str | JobRequest,  # noqa: A002  # the word of the model
-        payload: JsonValue = None,
+        payload: JsonInput = None,
         *,
         priority: int = DEFAULT_PRIORITY,
         delay: datetime | timedelta | None = None,
@@ -301,7 +301,7 @@ class JobManager:
             watcher(request=request)
         return request
 
-    def request_many(self, requests: Iterable[JobRequest | tuple[str, JsonValue] | str]) -> list[JobRequest]:
+    def request_many(self, requests: Iterable[JobRequest | tuple[str, JsonInput] | str]) -> list[JobRequest]:
         """Ask for many jobs, in order, as fast as the adapter can take them.
 
         Args:
@@ -352,7 +352,7 @@ class JobManager:
     async def request_async(
         self,
         type: str | JobRequest,  # noqa: A002  # the word of the model
-        payload: JsonValue = None,
+        payload: JsonInput = None,
         **fields: Any,
     ) -> JobRequest:
         """Do what `request` does, in a thread, so that an event loop is not held up (D10)."""
@@ -403,7 +403,7 @@ class JobManager:
     def process_single_job(
         self,
         type: str | JobRequest,  # noqa: A002  # the word of the model
-        payload: JsonValue = None,
+        payload: JsonInput = None,
     ) -> JobResult:
         """Run one request now, in this thread and without a queue, and return its result.
 

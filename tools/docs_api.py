@@ -57,6 +57,8 @@ NOT_MADE_BY_USERS = {"Clock", "JobContext", "Worker"}
 NOT_CALLED_BY_USERS = {"pause", "slot_ended"}
 #: Values have no docstrings of their own.
 VALUES = {
+    "JsonInput": "The type of a payload that is requested: a `JsonValue`, also one whose type says more, "
+    "as `dict[str, int]` and `list[str]` do. What a type cannot say is checked at run time (S2).",
     "JsonValue": "None, bool, int, float, text, or lists and dicts with text keys of these.",
     "hookimpl": "Marks an implementation of a hook; see [Hooks](hooks.md).",
     "COMMIT": "A `Commit` that keeps no result.",
