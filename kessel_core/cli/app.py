@@ -77,16 +77,14 @@ class App:
         Raises:
             PluginError: A required one is not usable.
         """
-        from kessel_core.plugins import build_plugins
+        return self.plugins_with()
 
-        return build_plugins(disabled=self.config.plugins.disabled, required=self.config.plugins.required)
-
-    def plugins_with(self, name: str, plugin: object) -> Plugins:
-        """Load the plugins anew, with one more of the command's own."""
+    def plugins_with(self, **extra: object) -> Plugins:
+        """Load the plugins anew, with more of the command's own by name."""
         from kessel_core.plugins import build_plugins
 
         settings = self.config.plugins
-        return build_plugins(disabled=settings.disabled, required=settings.required, extra={name: plugin})
+        return build_plugins(disabled=settings.disabled, required=settings.required, extra=extra)
 
     @cached_property
     def any_plugins(self) -> Plugins:
@@ -112,7 +110,7 @@ class App:
     def warn_of_plugins(self, plugins: Plugins) -> None:
         """Say which plugins are not usable; none of them was named, so the command goes on."""
         for status in plugins.report:
-            if str(status.status) not in ("active", "disabled"):
+            if status.is_broken:
                 owner = f" (from {status.distribution})" if status.distribution else ""
                 click.echo(f"warning: plugin {status.name!r}{owner}: {status.status}: {status.why}", err=True)
 
@@ -123,7 +121,7 @@ class App:
         return self.loaded.located(InvalidConfig([Problem(option, why)]))
 
     @contextmanager
-    def _located(self) -> Iterator[None]:
+    def located(self) -> Iterator[None]:
         """Name file, variable or argument in what is found wrong with the configuration inside."""
         from kessel_core.errors import InvalidConfig
 
@@ -142,7 +140,7 @@ class App:
         from kessel_core.adapter import AdapterContext
         from kessel_core.clock import SystemClock
 
-        with self._located():
+        with self.located():
             chosen = self.plugins.chosen_adapter(self.config.adapter, self.config.adapter_options)
         adapter = chosen.open(AdapterContext(clock=SystemClock()))
         try:
@@ -165,7 +163,7 @@ class App:
             sys.path.append(here)
         settings: dict[str, Any] = {"config": self.config, "plugins": self.plugins}
         manager = JobManager(**(settings | overrides))
-        with self._located():
+        with self.located():
             manager.connect()
         with manager:
             yield manager

@@ -62,7 +62,7 @@ def demo(app: App, as_json: bool) -> None:
     config = _config(app)
     _start_logging(app)
     watch = Watch()
-    plugins = app.plugins_with("demo", watch)
+    plugins = app.plugins_with(demo=watch)
     with sigterm_as_ctrl_c(), app.manager(config=config, plugins=plugins) as manager:
         found = _left_over(manager.adapter)
         if found:

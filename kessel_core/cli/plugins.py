@@ -167,7 +167,8 @@ def middleware(app: App, as_json: bool) -> None:
     found = app.any_plugins
     app.warn_of_plugins(found)
     origin = app.loaded.origins["middleware"]
-    chain = found.middleware(app.config.middleware, app.config.middleware_options)
+    with app.located():
+        chain = found.middleware(app.config.middleware, app.config.middleware_options)
     if as_json:
         emit({"origin": str(origin), "middleware": [link._asdict() for link in chain]})
         return

@@ -82,6 +82,13 @@ def test_the_same_mistake_has_the_same_exit_code_at_check_and_at_work(
     assert check.err.replace("error: ", "").strip() in work.err
 
 
+def test_the_chain_of_middleware_says_where_it_is_wrong(kessel: Any) -> None:
+    kessel.write("kessel.toml", '[kessel]\nmiddleware = ["loging"]\n')
+    done = kessel("middleware")
+    assert done.code == 3
+    assert "kessel.toml: middleware: 'loging' is not known; did you mean 'logging'?" in done.err
+
+
 def test_a_request_needs_no_handler_that_the_worker_needs(kessel: Any) -> None:
     kessel.write("kessel.toml", '[kessel.handlers]\ngone = "no_such_module:f"\n')
     assert "requested" in kessel.ok("request", "gone").out
