@@ -327,3 +327,48 @@ def test_f46_a_job_that_kills_its_worker_every_time_is_buried_and_the_others_are
     lines = Counter(log.read_text().split("\n")[:-1])
     assert 3 <= lines["poison"] <= 3 + (processes * slots if processes * slots > 1 else 0)
     assert all(lines[f"good {number}"] >= 1 for number in range(good))
+
+
+_SLOW = """
+import os, signal, sys, time
+from kessel_core.handlers import handler
+from kessel_core.manager import JobManager
+
+log = os.open(sys.argv[2], os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+
+@handler("slow")
+def slow(payload, job):
+    os.write(log, b"start %d\\n" % job.attempt)
+    time.sleep(0.3)
+    os.write(log, b"end %d\\n" % job.attempt)
+
+with JobManager(f"beanstalk://127.0.0.1:{sys.argv[1]}?ttr=2s", handlers=[slow]) as manager:
+    worker = manager.worker(slots=1)
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+    worker.run()
+"""
+
+
+def test_f37_a_worker_that_was_stopped_past_its_lease_commits_nothing_of_it(
+    managers: Managers, server: Beanstalkd, tmp_path: Path
+) -> None:
+    """S7; the worker gives the job back, because the server may have forgotten its lease."""
+    manager = managers(server.port, ttr="2s")
+    log, script = tmp_path / "runs.log", tmp_path / "worker.py"
+    log.touch()
+    script.write_text(_SLOW)
+    manager.request("slow")
+    worker = subprocess.Popen(
+        [sys.executable, str(script), str(server.port), str(log)], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_for(lambda: "start 1" in log.read_text())
+        worker.send_signal(signal.SIGSTOP)
+        time.sleep(2.2)  # real: it is the worker's own clock that must tell
+        worker.send_signal(signal.SIGCONT)
+        wait_for(lambda: manager.adapter.stats("default").total == 0)
+    finally:
+        worker.terminate()
+        _, said = worker.communicate(timeout=10)
+    assert log.read_text().splitlines() == ["start 1", "end 1", "start 2", "end 2"]
+    assert "lease lost" in said
