@@ -242,11 +242,14 @@ class Worker:
         """Wait until every slot has ended; after a stop, until its grace period is over."""
         with self._changed:
             while self._alive:
-                rest = None if self._deadline is None else self._deadline - self.clock.monotonic()
-                if rest is not None and rest <= 0:
+                # Both bounded, so that a signal handler in the main thread is served on every platform.
+                if self._deadline is None:
+                    self._changed.wait(1.0)  # not for a time, so not by the clock
+                    continue
+                rest = self._deadline - self.clock.monotonic()
+                if rest <= 0:
                     break
-                # Bounded, so that a signal handler in the main thread is served on every platform.
-                self.clock.wait(self._changed, 1.0 if rest is None else min(rest, 1.0))
+                self.clock.wait(self._changed, min(rest, 1.0))
             self.stopping = True
             self._changed.notify_all()
         self._roll_back_left()

@@ -16,6 +16,8 @@ _START: Final = datetime(2026, 1, 5, 9, 0, 0, 250_000, tzinfo=UTC)
 _MONOTONIC_START: Final = 1000.0
 _MICROSECOND: Final = timedelta(microseconds=1)
 _ZERO: Final = timedelta(0)
+#: Real seconds; enough for the other threads to run, too little to be felt in a test.
+_A_MOMENT: Final = 0.000_01
 
 
 class VirtualClock:
@@ -112,6 +114,7 @@ class VirtualClock:
                 )
             with self._lock:
                 self._move(_span(timeout))
+            condition.wait(_A_MOMENT)  # lets go of it, as every wait does: another thread may need it
             return False
         with self._lock:
             # The timeout was worked out from what this thread read since it last waited. If the time
