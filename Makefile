@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check wheels test-all bench conformance chaos docs clean
+.PHONY: help venv demo test check wheels test-all bench conformance mutants chaos clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -41,12 +41,14 @@ test-all: $(STAMP) ## Run the tests on every CPython from 3.11 up, and on lowest
 bench: $(STAMP) ## Measure, each figure beside its floor.
 	$(WITH_BEANSTALKD) tools/bench.sh $(BIN)/python
 
-conformance: $(STAMP) ## Run the conformance suite at the ci budget for every adapter.
-	$(WITH_BEANSTALKD) $(BIN)/python -m pytest -n $(WORKERS) \
-	    --kessel-budget ci -k conformance plugins
+conformance: $(STAMP) ## Run the conformance suite at the ci budget for every adapter, and publish the reports.
+	$(WITH_BEANSTALKD) $(BIN)/python tools/conformance.py
+
+mutants: $(STAMP) ## Break one rule after another in copies of the adapters, and show how the suite tells.
+	$(WITH_BEANSTALKD) $(BIN)/python tests/conformance/source_mutants.py
 
 chaos: $(STAMP) ## Run the long fault tests.
-	$(WITH_BEANSTALKD) KESSEL_CHAOS=1 $(BIN)/python -m pytest -k chaos plugins tests
+	$(WITH_BEANSTALKD) KESSEL_CHAOS=1 $(BIN)/python -m pytest -k chaos -rP plugins tests
 
 clean: ## Remove what was built.
 	rm -rf $(VENV) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

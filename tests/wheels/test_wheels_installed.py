@@ -75,3 +75,13 @@ def test_demo_works_on_what_was_installed(tmp_path: Path) -> None:
 
 def test_the_command_is_on_the_path_of_the_environment() -> None:
     assert shutil.which("kessel", path=str(Path(sys.executable).parent))
+
+
+def test_each_adapter_ships_a_conformance_report_of_its_own_version(tmp_path: Path) -> None:
+    done = kessel("adapters", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = {adapter["distribution"]: adapter["conformance"] for adapter in json.loads(done.stdout)}
+    assert set(found) == {"kessel-beanstalk", "kessel-memory", "kessel-sqlite"}
+    for name, conformance in found.items():
+        assert conformance["remarks"] == [], name
+        assert conformance["report"]["passed"], name

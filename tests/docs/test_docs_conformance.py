@@ -1,0 +1,76 @@
+"""The published conformance reports are whole, and of this version and suite (`make conformance`)."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import runpy
+import socket
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kessel_conformance.catalogue import SUITE_VERSION, cases
+from kessel_conformance.page import badge, markdown
+from kessel_conformance.report import SCHEMA
+
+ROOT = Path(__file__).parents[2]
+TOOL = runpy.run_path(str(ROOT / "tools" / "conformance.py"))
+#: Package of each adapter -> where its report is in the docs.
+PUBLISHED = {package: TOOL["DOCS"] / f"{package.removeprefix('kessel_')}.json" for package in TOOL["WIRINGS"]}
+
+
+def read(package: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(PUBLISHED[package].read_text(encoding="utf-8"))
+    return found
+
+
+def test_every_adapter_and_no_other_has_its_report() -> None:
+    assert set(PUBLISHED) == {"kessel_beanstalk", "kessel_memory", "kessel_sqlite"}
+    assert set(TOOL["DOCS"].glob("*.json")) == {
+        path for report in PUBLISHED.values() for path in (report, report.with_suffix(".badge.json"))
+    }
+
+
+@pytest.mark.parametrize("package", PUBLISHED)
+def test_report_is_of_this_version_and_of_this_suite(package: str) -> None:
+    found = read(package)
+    assert (found["schema"], found["suite"], found["pinned"]) == (SCHEMA, SUITE_VERSION, None)
+    assert found["distribution"] == package.replace("_", "-")
+    assert found["version"] == version(found["distribution"])
+    assert found["budget"] in ("ci", "thorough")
+    assert [entry["id"] for entry in found["cases"]] == sorted(cases()), "run make conformance"
+
+
+@pytest.mark.parametrize("package", PUBLISHED)
+def test_report_declares_no_failure(package: str) -> None:
+    found = read(package)
+    assert found["passed"] and found["not_run"] == []
+    assert not {entry["status"] for entry in found["cases"]} - {"pass", "skip"}
+
+
+@pytest.mark.parametrize("package", PUBLISHED)
+def test_page_and_badge_say_what_the_report_says(package: str) -> None:
+    found, path = read(package), PUBLISHED[package]
+    assert path.with_suffix(".md").read_text(encoding="utf-8") == markdown(found)
+    assert json.loads(path.with_suffix(".badge.json").read_text(encoding="utf-8")) == badge(found)
+
+
+@pytest.mark.parametrize("package", PUBLISHED)
+def test_package_ships_the_published_report(package: str) -> None:
+    shipped = ROOT / "plugins" / package / package / "conformance.json"
+    assert shipped.read_bytes() == PUBLISHED[package].read_bytes()
+
+
+@pytest.mark.parametrize("package", PUBLISHED)
+def test_report_names_no_machine(package: str) -> None:
+    text = PUBLISHED[package].read_text(encoding="utf-8")
+    assert "/tmp" not in text and "/home" not in text and "/Users" not in text
+    assert str(ROOT) not in text
+    assert socket.gethostname() not in text
+    assert f"/{getpass.getuser()}/" not in text
+
+
+def test_page_lists_the_reports() -> None:
+    assert TOOL["PAGE"].read_text(encoding="utf-8") == TOOL["page"]([read(name) for name in PUBLISHED])

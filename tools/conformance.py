@@ -1,0 +1,142 @@
+"""Run the conformance suite for every adapter of this repository, and publish the reports.
+
+Usage: python tools/conformance.py [--budget ci] [PACKAGE...]
+
+The reports go to docs/reference/conformance/ and, as JSON, into the package of each adapter, so that
+its wheel ships it. Nothing is written unless every one of them passes.
+"""
+
+from __future__ import annotations
+
+# ruff: noqa: E501  # whole sentences, as they stand on the page
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from kessel_conformance.page import summary
+from kessel_conformance.report import write_reports
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs" / "reference" / "conformance"
+PAGE = ROOT / "docs" / "reference" / "conformance.md"
+#: Package of each adapter -> its wiring.
+WIRINGS = {path.parents[1].name: path for path in sorted(ROOT.glob("plugins/*/tests/test_*_conformance.py"))}
+
+ABOUT = """\
+# Conformance of the adapters of this repository
+
+Each adapter runs the whole suite by `make conformance`; its report is here, and in its wheel, where `kessel adapters` finds it.
+A case that is *skipped* is about a capability that the adapter does not declare; what is not declared must be refused, which other cases check.
+*Expected* failures and *disabled* cases have a reason, which the page of the adapter tells.
+[The clauses](clauses.md) say what each case checks, [the matrix](conformance-matrix.md) what each catches.
+
+"""
+FORM = """
+## The form of a report
+
+`NAME.json` is one object, or a list of them if several adapters were checked together.
+`schema` is the version of the form, now 1; fields may be added to it, and readers leave alone what they do not know.
+
+| field | meaning |
+|---|---|
+| `date` | when the run ended, in UTC |
+| `suite`, `pinned` | version of the catalogue; the version that counted, if the run was pinned |
+| `adapter`, `distribution`, `version` | what was checked |
+| `core`, `conformance`, `server`, `python`, `platform` | versions of what it ran with |
+| `url` | address of the adapter, with its braces, without passwords |
+| `capabilities` | what the adapter declares; spans in seconds, null or false: not declared |
+| `clock`, `budget`, `seed`, `seconds` | how it was checked |
+| `passed` | every case of the suite ran, and none ended as `fail` or `error` |
+| `not_run` | cases that the run left out, as `pytest -k` does |
+| `totals` | status -> number of cases |
+| `cases` | for each: `id`, `clauses`, `level`, `since` (suite version), `status`, `reason`, `example`, `seconds` |
+
+| status | meaning |
+|---|---|
+| `pass`, `fail` | the adapter keeps the clause, or breaks it; `example` holds the shortest plan found, with its times |
+| `expected failure` | listed by the author with a reason, and it did fail |
+| `skip` | it does not apply: `reason` names the capability that is not declared |
+| `error` | the server or the harness failed, not the adapter |
+| `advisory` | it failed, but is newer than the pinned suite |
+| `disabled` | left out by the author, with a reason |
+
+`NAME.badge.json` is what an [endpoint badge of shields.io](https://shields.io/badges/endpoint-badge) is drawn from: green, yellow-green with expected failures or disabled cases, grey if cases did not run, red.
+
+A report names no host, user or path of the machine that it was made on.
+"""
+
+
+def page(reports: list[dict[str, Any]]) -> str:
+    """Return the page that lists the reports."""
+    lines = ["| adapter | distribution | server | suite | budget | clock | date | result |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for found in reports:
+        cells = (
+            f"[{found['adapter']}](conformance/{found['adapter']}.md)",
+            f"{found['distribution']} {found['version']}",
+            found["server"] or "",
+            found["suite"],
+            found["budget"],
+            found["clock"],
+            found["date"][:10],
+            f"{summary(found)} ([JSON](conformance/{found['adapter']}.json))",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return ABOUT + "\n".join(lines) + "\n" + FORM
+
+
+def run(wiring: Path, budget: str, folder: Path) -> dict[str, Any] | None:
+    """Run the suite with one wiring; None if it failed."""
+    path = folder / "report.json"
+    chosen = ["--kessel-budget", budget, "--kessel-report", str(path)]
+    done = subprocess.run(
+        # Alone and in order, so that the times in the report are those of the adapter.
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:randomly", *chosen, str(wiring)],
+        cwd=ROOT,
+        env={**os.environ, "CI": "1"},  # a missing server is an error
+        check=False,
+    )
+    if done.returncode != 0:
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def publish(reports: dict[str, dict[str, Any]]) -> None:
+    """Write the reports and the page that lists them."""
+    for package, found in reports.items():
+        write_reports([found], DOCS / f"{found['adapter']}.json")
+        shipped = ROOT / "plugins" / package / package / "conformance.json"
+        shipped.write_bytes((DOCS / f"{found['adapter']}.json").read_bytes())
+    paths = [path for path in sorted(DOCS.glob("*.json")) if not path.name.endswith(".badge.json")]
+    PAGE.write_text(page([json.loads(path.read_text(encoding="utf-8")) for path in paths]), encoding="utf-8")
+
+
+def main() -> int:
+    """Run and publish."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--budget", choices=("quick", "ci", "thorough"), default="ci")
+    parser.add_argument("packages", metavar="PACKAGE", nargs="*", default=list(WIRINGS), help="default: all")
+    chosen = parser.parse_args()
+    if unknown := [name for name in chosen.packages if name not in WIRINGS]:
+        parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(WIRINGS)}")
+    reports: dict[str, dict[str, Any]] = {}
+    for package in chosen.packages:
+        print(f"== {package}", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            found = run(WIRINGS[package], chosen.budget, Path(folder))
+        if found is None or not found["passed"]:
+            print(f"{package} does not conform; no report was written", file=sys.stderr)
+            return 1
+        reports[package] = found
+    publish(reports)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
