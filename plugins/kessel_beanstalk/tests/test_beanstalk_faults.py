@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from kessel_beanstalk.adapter import BeanstalkAdapter
@@ -17,6 +18,7 @@ from kessel_core.adapter import COMMIT, NO_PAUSE, Bury, JobState, Message
 from kessel_core.errors import (
     AdapterError,
     AdapterUnavailable,
+    EnqueueRejected,
     EnqueueUnknown,
     LeaseLost,
     ProtocolError,
@@ -86,6 +88,51 @@ def test_f18_a_restart_with_binlog_keeps_jobs_and_a_waiting_worker_comes_back(
     assert sum("was restarted" in record.getMessage() for record in caplog.records) == 1
     assert sum(record.levelno >= logging.WARNING for record in caplog.records) <= 1
     consumer.close()
+
+
+def test_f28_a_binlog_that_is_cut_short_loses_what_was_cut_and_the_restart_is_told(
+    opened: Opened, durable: Beanstalkd, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapter = opened(durable.port)
+    assert adapter.enqueue_many([message(number) for number in range(10)]) == [None] * 10
+    durable.kill()
+    [log] = (tmp_path / "binlog").glob("binlog.*")
+    written = log.read_bytes().rstrip(b"\0")
+    log.write_bytes(written[:-20])
+    durable.start()
+    consumer = adapter.consumer(["q"])
+    with caplog.at_level(logging.INFO):
+        seen = []
+        while (held := consumer.reserve(NO_PAUSE)) is not None:
+            seen.append(held.id)
+            consumer.settle(held, COMMIT)
+    assert seen == [f"job-{number}" for number in range(9)]
+    assert "was restarted" in caplog.text
+    consumer.close()
+
+
+def test_f28_a_server_that_comes_back_with_a_smaller_limit_rejects_as_too_large(
+    opened: Opened, server: Beanstalkd
+) -> None:
+    adapter = opened(server.port)
+    large = Message("large", "q", b"x" * 200, 9)
+    adapter.enqueue(large)
+    server.kill()
+    server.arguments = ("-z", "100")
+    server.start()
+    until = time.monotonic() + 5
+    while True:  # the first call may find the old connection broken
+        try:
+            adapter.enqueue(message(1))
+        except (AdapterUnavailable, EnqueueUnknown):
+            assert time.monotonic() < until
+        else:
+            break
+    with pytest.raises(EnqueueRejected) as caught:
+        adapter.enqueue(large)
+    assert caught.value.reason == "too-large"
+    [outcome] = adapter.enqueue_many([large])
+    assert isinstance(outcome, EnqueueRejected) and outcome.reason == "too-large"
 
 
 def test_f30_a_reservation_from_before_a_restart_never_settles_a_reused_id(
