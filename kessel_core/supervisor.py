@@ -92,7 +92,7 @@ class Supervisor:
                         return self._code()
                     for number in arrived(self._timeout()):
                         if number in STOP_SIGNALS:
-                            self._stop(number)
+                            self._stop()
                     self._kill_late()
         finally:
             # Closing tells whoever still runs, should this end by an exception.
@@ -109,8 +109,8 @@ class Supervisor:
         for seat in self._seats:
             if seat.due is None or seat.due > now:
                 continue
-            # A session of its own: Ctrl-C in the terminal must reach a worker once, through here,
-            # not twice, because the second signal means "at once".
+            # A session of its own: Ctrl-C in the terminal must reach a worker through here only, because
+            # to a worker SIGINT means "at once".
             seat.process = subprocess.Popen(  # noqa: S603  # our own command, given by the caller
                 [*self.command, "--parent-fd", str(alive)],
                 pass_fds=(alive,),
@@ -133,7 +133,7 @@ class Supervisor:
                     "worker process cannot run as configured", extra={"worker": seat.number, "code": code}
                 )
                 self._hopeless = code
-                self._stop(signal.SIGTERM)
+                self._stop()
                 continue
             if now - seat.started >= HEALTHY_SECONDS:
                 seat.pause = FIRST_PAUSE
@@ -150,16 +150,15 @@ class Supervisor:
             moments.append(self._kill_at)
         return max(0.0, min(moments) - self._clock.monotonic()) if moments else None
 
-    def _stop(self, number: int) -> None:
+    def _stop(self) -> None:
         self._stops += 1
         logger.info("stopping", extra={"at_once": self._stops > 1})
         wait = SLACK if self._stops > 1 else self._grace + SLACK
         self._kill_at = self._clock.monotonic() + wait.total_seconds()
         for seat in self._seats:
             if seat.process is not None:
-                # Each signal is handed on, so that the second one means the same to the workers.
                 with suppress(ProcessLookupError):
-                    seat.process.send_signal(number)
+                    seat.process.send_signal(signal.SIGTERM if self._stops == 1 else signal.SIGINT)
 
     def _kill_late(self) -> None:
         if self._kill_at is None or self._clock.monotonic() < self._kill_at:
@@ -213,11 +212,17 @@ def _signal_pipe(numbers: Sequence[int]) -> Iterator[Callable[[float | None], by
 
 
 @contextmanager
-def on_signals(stop: Callable[[int], None]) -> Iterator[None]:
+def on_signals(stop: Callable[[int], None], *, supervised: bool = False) -> Iterator[None]:
     """Call `stop(count)` for each SIGTERM or SIGINT, from a thread of its own; main thread only.
 
     From a thread, because a signal handler may interrupt the main thread while it holds the very
     lock that stopping needs.
+
+    Args:
+        stop: Called with 1 for the first signal, with more for those after it.
+        supervised: Any SIGTERM is the first signal, and SIGINT the second, as the supervisor sends
+            them. Whoever stops a service may send SIGTERM to all its processes, and the supervisor
+            hands on its own: that is one wish, not two.
     """
     finished = threading.Event()
     with _signal_pipe(STOP_SIGNALS) as arrived:
@@ -227,7 +232,7 @@ def on_signals(stop: Callable[[int], None]) -> Iterator[None]:
             while not finished.is_set():
                 for number in arrived(None):
                     if number in STOP_SIGNALS and not finished.is_set():
-                        count += 1
+                        count = (1 + (number == signal.SIGINT)) if supervised else count + 1
                         stop(count)
 
         thread = threading.Thread(target=watch, name="kessel-signals", daemon=True)

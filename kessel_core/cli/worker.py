@@ -114,7 +114,7 @@ def _run(
             stop_with_parent(parent_fd, lambda: on_stop(1))
         except OSError as exc:
             raise click.UsageError("--parent-fd is for the supervisor only") from exc
-    with on_signals(on_stop):
+    with on_signals(on_stop, supervised=parent_fd is not None):
         run()
     return asked.is_set()
 

@@ -138,6 +138,33 @@ def test_second_signal_rolls_back_what_runs_at_once(place: Place) -> None:
     assert '"total": 1' in place.call("stats", "default", "--json").stdout
 
 
+def test_a_service_manager_that_signals_all_processes_leaves_jobs_their_grace(place: Place) -> None:
+    """D9: a worker gets the manager's SIGTERM and the supervisor's; together they are the first signal."""
+    place.request("slow")
+    with place.worker("--processes", "2") as supervisor:
+        eventually(lambda: len(place.notes()) == 1)
+        worker = place.notes()[0][0]
+        os.kill(worker, signal.SIGTERM)
+        supervisor.terminate()
+        time.sleep(0.5)
+        assert supervisor.poll() is None
+        (place.directory / "go").touch()
+        assert supervisor.wait(LONG) == 0
+    assert [text for _, text in place.notes()] == ["started", "ended"]
+
+
+def test_a_second_signal_to_the_supervisor_rolls_back_what_runs_at_once(place: Place) -> None:
+    place.request("slow")
+    with place.worker("--processes", "2") as supervisor:
+        eventually(lambda: len(place.notes()) == 1)
+        supervisor.terminate()
+        time.sleep(0.2)
+        assert supervisor.poll() is None
+        supervisor.terminate()
+        assert supervisor.wait(LONG) == 0
+    assert '"total": 1' in place.call("stats", "default", "--json").stdout
+
+
 def test_a_drain_that_is_stopped_before_its_end_has_failed(place: Place) -> None:
     """A deployment that waits for empty queues must not go on."""
     place.request("slow")
