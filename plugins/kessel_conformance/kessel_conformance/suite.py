@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from inspect import getattr_static
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import pytest
 
 from kessel_conformance.catalogue import cases
 from kessel_conformance.harness import Harness, ServerMissing
 from kessel_conformance.runner import Run, Settings, Verdict, check_listed, under_ci
+from kessel_core.errors import KesselError
 
 __all__ = ["AdapterConformance", "SealedSuite"]
 
@@ -41,6 +42,22 @@ class SealedSuite:
             )
 
 
+class _NotUp:
+    """Stands for a run whose harness does not come up: the first case tells why, for all of them."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error: Exception | None = error
+
+    def tell(self) -> NoReturn:
+        """Fail with the reason, once; a mistake in the wiring needs no traceback."""
+        error, self._error = self._error, None
+        if error is None:
+            pytest.skip("the harness did not come up; the first case tells why")
+        if isinstance(error, (KesselError, ServerMissing)):
+            pytest.fail(f"the harness does not come up: {error}", pytrace=False)
+        raise error
+
+
 class AdapterConformance(SealedSuite):
     """Derive a class named `Test...` and give it a `harness`."""
 
@@ -63,7 +80,7 @@ class AdapterConformance(SealedSuite):
 
     @pytest.fixture(scope="class", name="kessel_run")
     @classmethod
-    def run_(cls, request: pytest.FixtureRequest) -> Iterator[Run]:
+    def run_(cls, request: pytest.FixtureRequest) -> Iterator[Run | _NotUp]:
         """Bring the harness up for the selected cases, and hand the outcomes to the report."""
         settings = settings_of(request.config)
         own = [item for item in request.session.items if getattr(item, "cls", None) is cls]
@@ -75,18 +92,21 @@ class AdapterConformance(SealedSuite):
         run = Run(cls.harness, settings, wanted)
         try:
             run.up()
-        except ServerMissing as exc:
-            if under_ci():
-                raise
-            pytest.skip(f"the server is missing: {exc}")
+        except Exception as exc:
+            if isinstance(exc, ServerMissing) and not under_ci():
+                pytest.skip(f"the server is missing: {exc}")
+            yield _NotUp(exc)
+            return
         try:
             yield run
         finally:
             run.down()
             request.config.stash.setdefault(RUNS, []).append(run)
 
-    def test_conformance(self, case_id: str, kessel_run: Run, record_property: Any) -> None:
+    def test_conformance(self, case_id: str, kessel_run: Run | _NotUp, record_property: Any) -> None:
         """Run one case of the catalogue."""
+        if isinstance(kessel_run, _NotUp):
+            kessel_run.tell()
         outcome = kessel_run.outcome(case_id)
         record_property("kessel_case", case_id)
         record_property("kessel_clauses", " ".join(outcome.case.clauses))

@@ -53,12 +53,15 @@ def whole(found: dict) -> dict:
     return found | {"passed": not found["totals"]["fail"], "not_run": []}
 
 
-def pytest_with(folder: Path, *arguments: str, source: str = WIRING) -> subprocess.CompletedProcess[str]:
+def pytest_with(
+    folder: Path, *arguments: str, source: str = WIRING, **environment: str
+) -> subprocess.CompletedProcess[str]:
     (folder / "test_it.py").write_text(source, encoding="utf-8")
     chosen = " or ".join(name.replace(".", " and ") for name in FEW)
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, *arguments],
         cwd=folder,
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=100,
@@ -186,3 +189,30 @@ def test_report_without_a_suite_says_that_there_is_none(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "no suite ran, so report.json was not written" in done.stdout
     assert not (tmp_path / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "has_traceback"),
+    [
+        ("InvalidConfig([], 'a wrong address')", False),
+        ("ServerMissing('it is not installed')", False),
+        ("RuntimeError('a bug')", True),
+    ],
+)
+def test_harness_that_does_not_come_up_is_told_once(error: str, has_traceback: bool, tmp_path: Path) -> None:
+    imports = "from kessel_conformance import ServerMissing\nfrom kessel_core.errors import InvalidConfig\n"
+    source = imports + WIRING.replace("return NoQueue()", f"raise {error}")
+    done = pytest_with(tmp_path, "--kessel-report", "report.json", source=source, CI="true")
+    assert done.returncode == 1
+    assert "1 failed, 2 skipped" in done.stdout
+    assert "report.json was not written" in done.stdout
+    assert ("suite.py" in done.stdout) is has_traceback
+
+
+def test_missing_server_is_a_skip_on_a_laptop(tmp_path: Path) -> None:
+    source = "from kessel_conformance import ServerMissing\n" + WIRING.replace(
+        "return NoQueue()", "raise ServerMissing('it is not installed')"
+    )
+    done = pytest_with(tmp_path, "-rs", source=source, CI="")
+    assert done.returncode == 0
+    assert "the server is missing: it is not installed" in done.stdout
