@@ -470,13 +470,18 @@ class JobManager:
 
         Raises:
             KesselError: One is running already.
+            ConfigError: The adapter refuses the queues.
         """
         worker = self.worker(slots=slots, queues=queues)
         with self._lock:
             if self._worker is not None:
                 raise KesselError("a worker is running already: stop() it first")
             self._worker = worker
-        worker.start()
+        try:
+            worker.start()
+        except ConfigError:
+            self._worker = None
+            raise
         return worker
 
     def stop(self, grace: timedelta | None = None) -> None:

@@ -17,7 +17,7 @@ import attrs
 
 from kessel_core.adapter import NO_PAUSE, Consumer, QueueAdapter, Reservation, Rollback
 from kessel_core.clock import Clock
-from kessel_core.errors import AdapterError, AdapterUnavailable, LeaseLost
+from kessel_core.errors import AdapterError, AdapterUnavailable, ConfigError, LeaseLost
 from kessel_core.executor import Case, Executor
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class _Slot:
                     self.case = None
                     if not isinstance(exc, AdapterError):
                         # It may still hold a job; closing gives it back.
-                        self._close()
+                        self.close()
                         self.consumer = None
                     self._lost_connection(exc)
                     pause = min(BACKOFF_CAP, BACKOFF_BASE * 2 ** min(failures, 20)) * random.random()  # noqa: S311  # jitter
@@ -99,7 +99,7 @@ class _Slot:
                         pause = min(pause, left)
                     worker.pause(pause)
         finally:
-            self._close()
+            self.close()
             worker.slot_ended()
 
     def _serve(self, consumer: Consumer) -> None:
@@ -146,7 +146,7 @@ class _Slot:
         self.connected = True
         log.info("slot %d: queue usable again", self.number)
 
-    def _close(self) -> None:
+    def close(self) -> None:
         if self.consumer is not None:
             try:
                 self.consumer.close()
@@ -203,7 +203,12 @@ class Worker:
         self.join()
 
     def start(self) -> None:
-        """Start the slots and return; `join` waits for their end."""
+        """Start the slots and return; `join` waits for their end.
+
+        Raises:
+            ConfigError: The adapter refuses the queues; nothing was started.
+        """
+        self._make_consumers()
         count = len(self._slots)
         log.info("worker: %d slot%s on %s", count, "s" * (count > 1), ", ".join(self.queues))
         for watcher in self._plugins.watchers("kessel_worker_started"):
@@ -213,6 +218,19 @@ class Worker:
             slot.thread.start()
         if self._beat is not None:
             threading.Thread(target=self._heartbeat, name="kessel-heartbeat", daemon=True).start()
+
+    def _make_consumers(self) -> None:
+        # Here, so that what the adapter refuses for good is an error of the caller, and not one
+        # that each slot meets again and again. Whatever else fails is tried again by the slots.
+        try:
+            for slot in self._slots:
+                slot.consumer = self.adapter.consumer(self.queues)
+        except ConfigError:
+            for slot in self._slots:
+                slot.close()
+            raise
+        except Exception as exc:
+            log.debug("a slot could not be made yet: %s", exc)
 
     def stop(self, grace: timedelta | None = None) -> None:
         """Ask for the end and return at once: nothing more is reserved, running jobs get `grace`.

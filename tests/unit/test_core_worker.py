@@ -17,12 +17,14 @@ import pytest
 from kessel_core import (
     AdapterUnavailable,
     Config,
+    InvalidConfig,
     JobContext,
     JobManager,
     JobRequest,
     JobResult,
     JsonValue,
     LeaseLost,
+    Problem,
     WorkerConfig,
     handler,
     hookimpl,
@@ -293,6 +295,25 @@ def test_health_before_start_and_while_draining_is_good(opened: Open) -> None:
     worker.drain()
     after = worker.health()
     assert (before.ok, before.running, after.ok, after.running) == (True, False, True, False)
+
+
+def test_queues_that_the_adapter_refuses_are_an_error_of_the_caller_and_nothing_starts(opened: Open) -> None:
+    """A slot would be refused again and again, with nobody there to see it."""
+
+    class Picky(Stage):
+        def consumer(self, queues: Sequence[str]) -> Consumer:
+            if not self.consumers:
+                raise InvalidConfig([Problem("queues[0]", "is not for you")])
+            return super().consumer(queues)
+
+    first = Scripted()
+    manager = opened(Picky(first), handlers={"a": lambda _: None})
+    with pytest.raises(InvalidConfig, match="is not for you"):
+        manager.start(slots=2)
+    assert first.closed == 1
+    assert not any(thread.name.startswith("kessel-slot") for thread in threading.enumerate())
+    manager.adapter.consumers.append(Scripted())  # type: ignore[attr-defined]  # a Picky
+    assert manager.start(slots=1).health().ok
 
 
 @pytest.mark.parametrize("patience", [0, 30])
