@@ -295,7 +295,7 @@ with JobManager(f"beanstalk://127.0.0.1:{sys.argv[1]}", handlers=[poison, good])
 def test_f46_a_job_that_kills_its_worker_every_time_is_buried_and_the_others_are_done(
     managers: Managers, durable: Beanstalkd, tmp_path: Path, way: str, processes: int, slots: int
 ) -> None:
-    """S10, I5, I11: `worker-lost` after three deliveries, and at most one more for each live slot."""
+    """S10, I5, I11: `worker-lost` after three deliveries, or at most one more for each other slot."""
     manager = managers(durable.port)
     log, script = tmp_path / "runs.log", tmp_path / "worker.py"
     log.touch()
@@ -325,7 +325,9 @@ def test_f46_a_job_that_kills_its_worker_every_time_is_buried_and_the_others_are
     [job] = manager.adapter.buried("default")
     assert job.reason == "worker-lost"
     lines = Counter(log.read_text().split("\n")[:-1])
-    assert 3 <= lines["poison"] <= 3 + (processes * slots if processes * slots > 1 else 0)
+    # A delivery that reaches the other slot of a dying process counts, though it never ran.
+    alone = processes * slots == 1
+    assert (3 if alone else 1) <= lines["poison"] <= (3 if alone else 3 + processes * slots)
     assert all(lines[f"good {number}"] >= 1 for number in range(good))
 
 
