@@ -11,7 +11,7 @@ from kessel_core.adapter import DoctorContext, Finding, Level, Reach
 from kessel_core.cli.app import App, as_json, configured, pass_app
 from kessel_core.cli.output import emit, table
 from kessel_core.discovery import Load
-from kessel_core.errors import ConfigError, InvalidConfig, KesselError, ProtocolError
+from kessel_core.errors import ConfigError, InvalidConfig, KesselError, ProtocolError, UnusablePlugin
 
 if TYPE_CHECKING:
     from kessel_core.manager import JobManager
@@ -65,7 +65,10 @@ def _findings(app: App) -> Iterator[Finding]:
             yield from _adapter_findings(app, manager)
     except InvalidConfig as exc:
         for problem in exc.problems:
-            yield Finding(Level.ERROR, "application", str(problem), "mend the configuration")
+            advice = (
+                "install a plugin that has it" if isinstance(problem, UnusablePlugin) else "mend it there"
+            )
+            yield Finding(Level.ERROR, "application", str(problem), advice)
     except ConfigError as exc:
         yield Finding(Level.ERROR, "application", str(exc), "`kessel plugins` tells more")
     except KesselError as exc:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import pytest
 
 from kessel_core.cli.root import run
 
-UNREACHABLE = """
+RAISED = 'AdapterUnavailable(f"nobody answers at {options.host}:{options.port}")'
+UNREACHABLE = f"""
 import attrs
 from kessel_core.adapter import AdapterSpec
 from kessel_core.errors import AdapterUnavailable
@@ -28,7 +29,7 @@ class Options:
     password: str = ""
 
 def unreachable(options, context):
-    raise AdapterUnavailable(f"nobody answers at {options.host}:{options.port}")
+    raise {RAISED}
 
 @hookimpl
 def kessel_adapters():
@@ -64,9 +65,19 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 
 @pytest.fixture
-def unreachable(site: Site) -> None:
+def failing(site: Site) -> Callable[..., None]:
+    """Install an adapter that raises when it opens; the text is what stands behind `raise`."""
+
+    def install(name: str, raised: str, more: str = "") -> None:
+        site.install(name, UNREACHABLE.replace("moon", name).replace(RAISED, raised) + more)
+
+    return install
+
+
+@pytest.fixture
+def unreachable(failing: Callable[..., None]) -> None:
     """An adapter `moon://` that never answers."""
-    site.install("moon", UNREACHABLE)
+    failing("moon", RAISED)
 
 
 @attrs.frozen

@@ -190,14 +190,42 @@ def test_doctor_finds_nothing_wrong_with_a_fresh_start(kessel: Any) -> None:
         ('[kessel]\nadapter = "carrier-pigeon://loft"\n', "carrier-pigeon"),
         ('[kessel.plugins]\nrequired = ["no-such-plugin"]\n', "no-such-plugin"),
         ('[kessel.handlers]\nx = "no_such_module:f"\n', "no_such_module"),
+        ('[kessel]\nadapter = "sqlite:///text.txt"\n', "not a SQLite database"),
+        ('[kessel]\nadapter = "sqlite:///none/x.db"\n', "no directory"),
+        ('[kessel]\nadapter = "crash://"\n', "cannot be opened: RuntimeError"),
     ],
 )
 def test_doctor_reports_what_is_wrong_with_exit_code_1(
-    kessel: Any, unreachable: None, text: str, subject: str
+    kessel: Any, failing: Any, unreachable: None, text: str, subject: str
 ) -> None:
     kessel.write("kessel.toml", text)
+    kessel.write("text.txt", "no database at all, but long enough for its header " * 40)
+    failing("crash", "RuntimeError")
     done = kessel("doctor", "--json")
     assert done.code == 1
     wrong = [finding for finding in done.json if finding["level"] == "error"]
     assert any(subject in f"{finding['subject']} {finding['detail']}" for finding in wrong)
     assert all(finding["advice"] for finding in wrong)
+
+
+@pytest.mark.parametrize(
+    ("raised", "advice"),
+    [
+        ('AdapterUnavailable("away")', "check the address, and that the backend runs"),
+        ('ProtocolError("odd")', "something else, or another version"),
+        ("noted()", "turn it on"),
+    ],
+)
+def test_doctor_gives_advice_that_fits_the_error(kessel: Any, failing: Any, raised: str, advice: str) -> None:
+    """An adapter that knows what to do says so in a note of its error."""
+    noted = """
+from kessel_core.errors import ProtocolError
+def noted():
+    error = AdapterUnavailable("away")
+    error.add_note("turn it on")
+    return error
+"""
+    failing("moon", raised, noted)
+    done = kessel("doctor", "--adapter", "moon://", "--json")
+    assert done.code == 1
+    assert advice in done.json[-1]["advice"]

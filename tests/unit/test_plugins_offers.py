@@ -9,7 +9,15 @@ from typing import Any
 import attrs
 import pytest
 
-from kessel_core import InvalidConfig, PluginError, SystemClock, hookimpl
+from kessel_core import (
+    AdapterUnavailable,
+    ConfigError,
+    InvalidConfig,
+    PluginError,
+    Problem,
+    SystemClock,
+    hookimpl,
+)
 from kessel_core.adapter import AdapterContext, AdapterSpec
 from kessel_core.plugins import Plugins, build_plugins
 
@@ -101,6 +109,54 @@ def test_option_in_url_and_table_is_refused() -> None:
     plugins = built(moon=Adapters(spec("moon", "moon")))
     with pytest.raises(InvalidConfig, match="also in the URL"):
         opened(plugins, "moon://host?lease=5", {"lease": 6})
+
+
+def odd(**changes: Any) -> Plugins:
+    return built(moon=Adapters(attrs.evolve(spec("moon", "moon"), **changes)))
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def fail(*_: object) -> Any:
+        raise error
+
+    return fail
+
+
+def test_an_adapter_that_opens_something_else_is_refused() -> None:
+    with pytest.raises(ConfigError, match="opened a str, not a QueueAdapter"):
+        opened(odd(open=lambda *_: "queue"), "moon")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("a bug"), PluginError),
+        (ConfigError("as it is"), ConfigError),
+        (InvalidConfig([Problem("host", "is wrong")]), InvalidConfig),
+    ],
+)
+def test_an_adapter_that_cannot_read_its_url_is_named(error: Exception, told: type[Exception]) -> None:
+    with pytest.raises(told, match=r"a bug|as it is|adapter: moon://h: host: is wrong") as caught:
+        odd(from_url=raising(error)).chosen_adapter("moon://h")
+    assert type(caught.value) is told
+
+
+def test_what_an_adapter_says_of_its_backend_is_passed_on() -> None:
+    error = AdapterUnavailable("away")
+    with pytest.raises(AdapterUnavailable) as caught:
+        opened(odd(open=raising(error)), "moon")
+    assert caught.value is error
+
+
+def test_what_is_no_url_at_all_is_wrong_configuration() -> None:
+    with pytest.raises(InvalidConfig, match="adapter: "):
+        built().chosen_adapter("moon://[::1")
+
+
+@pytest.mark.parametrize("name", ["jobs.db", "./jobs", "moon:", "c:jobs"])
+def test_a_path_for_an_adapter_says_how_a_url_is_written(name: str) -> None:
+    with pytest.raises(InvalidConfig, match=r"write a URL, as sqlite:///jobs\.db"):
+        built(moon=Adapters(spec("moon", "moon"))).chosen_adapter(name)
 
 
 def test_missing_client_library_is_an_error_of_that_plugin() -> None:
