@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 import attrs
 
@@ -58,6 +58,18 @@ if TYPE_CHECKING:
     from kessel_core.plugins import Plugins
 
 __all__ = ["JobManager"]
+
+
+class RequestFields(TypedDict, total=False):
+    """What `JobManager.request` takes by name, for those who hand it on."""
+
+    priority: int
+    delay: datetime | timedelta | None
+    expiration: datetime | timedelta | None
+    queue: str
+    ref: str | None
+    callback: str | Callable[[JobResult], object] | None
+    headers: Mapping[str, str]
 
 
 class JobManager:
@@ -353,9 +365,16 @@ class JobManager:
         self,
         type: str | JobRequest,  # noqa: A002  # the word of the model
         payload: JsonInput = None,
-        **fields: Any,
+        **fields: Unpack[RequestFields],
     ) -> JobRequest:
-        """Do what `request` does, in a thread, so that an event loop is not held up (D10)."""
+        """Do what `request` does, in a thread, so that an event loop is not held up (D10).
+
+        Args:
+            type: As for `request`.
+            payload: As for `request`.
+            fields: What `request` takes by name: `priority`, `delay`, `expiration`, `queue`, `ref`,
+                `callback`, `headers`.
+        """
         import asyncio
 
         return await asyncio.to_thread(self.request, type, payload, **fields)

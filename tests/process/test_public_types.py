@@ -52,6 +52,8 @@ async def requests(manager: JobManager) -> None:
     manager.request(JobRequest(type="shrink", payload=names))
     manager.request_many([("count", names), "count", JobRequest(type="count")])
     await manager.request_async("shrink", numbers, priority=1)
+    await manager.request_async("shrink", dealy=timedelta(1))  # wrong
+    await manager.request_async("shrink", priority="high")  # wrong
     manager.request("shrink", Picture("cat"))  # wrong
     manager.request("shrink", {"picture": {1, 2}})  # wrong
     manager.request("shrink", delay=5)  # wrong
