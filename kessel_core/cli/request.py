@@ -16,6 +16,7 @@ import click
 from kessel_core.adapter import Reach
 from kessel_core.cli.app import App, as_json, configured, logs_options, pass_app
 from kessel_core.errors import DecodeError, InvalidRequest, Problem
+from kessel_core.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -280,16 +281,13 @@ def _read_lines(source: str, name: str) -> list[JobRequest]:
 
 def _warn_of_misspelt(odd: dict[str, int], name: str) -> None:
     """Say which unknown keys look like misspelt fields; the wire keeps keys of others, so no error."""
-    import difflib
-
     from kessel_core.jobs import JobRequest
 
     fields = [field.name for field in attrs.fields(JobRequest) if field.name != "extra"]
     for key, number in odd.items():
-        if near := difflib.get_close_matches(key, fields, 1, 0.75):
+        if hint := did_you_mean(key, fields, 0.75):
             click.echo(
-                f"warning: {name}:{number}: {key!r} is not a field of a request, and is kept as it is; "
-                f"did you mean {near[0]!r}?",
+                f"warning: {name}:{number}: {key!r} is not a field of a request, and is kept as it is{hint}",
                 err=True,
             )
 
