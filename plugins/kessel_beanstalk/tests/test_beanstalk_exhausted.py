@@ -16,7 +16,7 @@ import pytest
 from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.testing import Beanstalkd
 
-from kessel_core.adapter import COMMIT, NO_PAUSE, Bury, Message, Reservation
+from kessel_core.adapter import COMMIT, NO_PAUSE, Bury, Message, Reservation, Rollback, Settlement
 from kessel_core.errors import AdapterError, AdapterUnavailable, EnqueueRejected
 
 Opened = Callable[..., BeanstalkAdapter]
@@ -118,16 +118,18 @@ def test_f10_on_a_full_disk_jobs_are_refused_as_full_and_none_is_lost(
 
 
 @needs_prlimit
-def test_f29_a_burial_that_a_full_disk_refuses_is_logged_whole_and_the_job_is_back_after_a_restart(
-    opened: Opened, small: Beanstalkd, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "settlement", [Bury("error", "its handler failed"), Rollback(SECOND)], ids=["burial", "rollback"]
+)
+def test_rule_10_f29_a_settle_that_a_full_disk_refuses_is_logged_whole_and_the_job_is_back_after_a_restart(
+    opened: Opened, small: Beanstalkd, caplog: pytest.LogCaptureFixture, settlement: Settlement
 ) -> None:
     adapter = opened(small.port)
     with full_disk(small):
         stored = filled(adapter)
-        refused = buried_until_refused(adapter)
-        in_limbo = [record for record in caplog.records if record.levelno == logging.ERROR]
-        assert len(in_limbo) == 1
-        assert refused.id in in_limbo[0].getMessage() and repr(refused.body) in in_limbo[0].getMessage()
+        refused = settled_until_refused(adapter, settlement)
+        [limbo] = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+        assert str(refused.id) in limbo and repr(refused.body) in limbo
         lost = stored - adapter.stats("q").total
         assert lost == 1, "the facts have changed: the job is not out of reach"
         consumer = adapter.consumer(["q"])
@@ -139,22 +141,23 @@ def test_f29_a_burial_that_a_full_disk_refuses_is_logged_whole_and_the_job_is_ba
     small.start()
     consumer = adapter.consumer(["q"])
     seen = []
-    while (held := consumer.reserve(NO_PAUSE)) is not None:
+    while (held := consumer.reserve(2 * SECOND)) is not None:
         seen.append(held.id)
         consumer.settle(held, COMMIT)
+    seen += [job.id for job in adapter.buried("q")]
     consumer.close()
     assert refused.id in seen and len(seen) == stored - 1
 
 
-def buried_until_refused(adapter: BeanstalkAdapter) -> Reservation:
-    """Bury jobs until the server fails at it; return the job that is out of reach now."""
+def settled_until_refused(adapter: BeanstalkAdapter, settlement: Settlement) -> Reservation:
+    """Settle jobs so until the server fails at it; return the job that is out of reach now."""
     consumer = adapter.consumer(["q"])
     try:
         while True:
             held = consumer.reserve(SECOND)
             assert held is not None
             try:
-                consumer.settle(held, Bury("error", "its handler failed"))
+                consumer.settle(held, settlement)
             except AdapterError:
                 return held
     finally:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -174,6 +176,31 @@ def test_f20_a_reply_cut_after_every_byte_never_gives_half_a_job(
     while adapter.stats("q").ready == 0 and time.monotonic() < until:
         time.sleep(0.01)
     assert adapter.stats("q").ready == 1
+
+
+_LONGER_THAN_ANNOUNCED = """
+import socket, greenstalk
+from kessel_beanstalk.protocol import FramedSocket, MalformedReply
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    near = socket.create_connection(listener.getsockname())
+    far, _ = listener.accept()
+client = greenstalk.Client(FramedSocket(near, 5.0), encoding=None)
+far.sendall(b"RESERVED 1 2\\r\\nabcd\\r\\n")
+try:
+    print(client.reserve().body)
+except MalformedReply:
+    print("refused")
+client.close()
+far.close()
+"""
+
+
+@pytest.mark.parametrize("flags", [[], ["-O"]], ids=["plain", "optimized"])
+def test_f20_a_body_longer_than_announced_is_refused_also_without_assertions(flags: list[str]) -> None:
+    """greenstalk checks it with `assert` only."""
+    command = [sys.executable, *flags, "-c", _LONGER_THAN_ANNOUNCED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "refused\n"
 
 
 def test_f21_a_commit_without_its_reply_is_a_lost_lease(
