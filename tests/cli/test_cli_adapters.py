@@ -68,6 +68,12 @@ def test_option_without_default_must_be_given_and_one_of_an_unknown_type_is_show
     assert "count (not_importable.Kind), default null" in out
 
 
+def test_no_adapter_at_all_says_what_to_install(kessel: Any) -> None:
+    kessel.write("kessel.toml", '[kessel.plugins]\ndisabled = ["beanstalk", "memory", "sqlite"]\n')
+    assert kessel.ok("adapters").out == "no adapter is installed; run: pip install kessel-sqlite\n"
+    assert kessel.ok("adapters", "--json").json == []
+
+
 def test_adapter_without_a_report_says_so(kessel: Any, shelf: Any) -> None:
     assert row(kessel, "shelf").split(maxsplit=3) == ["shelf", "shelf-dist", "1.0", "no report"]
     found = {adapter["name"]: adapter for adapter in kessel.ok("adapters", "--json").json}
