@@ -30,7 +30,8 @@ from kessel_core.adapter import (
     StoredJob,
 )
 from kessel_core.clock import Clock
-from kessel_core.errors import AdapterError, KesselError
+from kessel_core.errors import AdapterError, KesselError, LeaseLost
+from kessel_core.jobs import JobRequest
 
 if TYPE_CHECKING:
     from kessel_conformance.runner import Settings
@@ -210,6 +211,10 @@ class Bench:
         match answer:
             case Reservation():
                 return f"{self.label(answer.body)}, attempt {answer.attempt}"
+            case JobRequest():
+                return ""
+            case [None, *rest] if not any(rest):
+                return "all stored"
             case list() if all(isinstance(job, StoredJob) for job in answer):
                 told = [self.label(job.body) + (f" ({job.reason})" if job.reason else "") for job in answer]
                 return ", ".join(told) or "nothing"
@@ -333,6 +338,18 @@ class Bench:
         """Settle."""
         what = f"{self.worker(consumer)} {deed(settlement, self.label(reservation.body))}"
         self.call(what, lambda: consumer.settle(reservation, settlement))
+
+    def not_settled(
+        self, consumer: Consumer, reservation: Reservation, settlement: Settlement, when: str
+    ) -> None:
+        """Check that a settle is refused, because the reservation holds nothing any more (S7)."""
+        what = f"{self.worker(consumer)} {deed(settlement, self.label(reservation.body))}, {when}"
+        self.refused(LeaseLost, what, lambda: consumer.settle(reservation, settlement))
+
+    def not_extended(self, consumer: Consumer, reservation: Reservation, when: str) -> None:
+        """Check that an extension is refused, because the reservation holds nothing any more (S7)."""
+        what = f"{self.worker(consumer)} extends {self.label(reservation.body)}, {when}"
+        self.refused(LeaseLost, what, lambda: consumer.extend(reservation))
 
     def settle_and_reserve(
         self, consumer: Consumer, reservation: Reservation, settlement: Settlement

@@ -19,7 +19,7 @@ __all__ = ["play", "run_lockstep", "shortened"]
 T = TypeVar("T")
 
 #: Rounds of shortening; each takes as long as the plan.
-_SHORTENINGS: Final = 10
+_SHORTENINGS: Final = 14
 
 
 def run_lockstep(harness: Harness, *, queues: int, rounds: int, seed: int, shrink: bool = False) -> None:

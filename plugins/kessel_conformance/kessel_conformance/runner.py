@@ -35,7 +35,7 @@ class Budget:
 
 
 BUDGETS: Final[Mapping[str, Budget]] = {
-    "quick": Budget(examples=50, steps=30, queues=48, rounds=12, batches=1),
+    "quick": Budget(examples=80, steps=30, queues=48, rounds=12, batches=1),
     "ci": Budget(examples=400, steps=40, queues=64, rounds=16, batches=4),
     "thorough": Budget(examples=2500, steps=60, queues=96, rounds=24, batches=12),
 }

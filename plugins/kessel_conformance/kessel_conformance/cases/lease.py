@@ -8,7 +8,6 @@ from datetime import timedelta
 from kessel_conformance.bench import MICRO, Bench
 from kessel_conformance.catalogue import case
 from kessel_core.adapter import COMMIT, Bury, Rollback
-from kessel_core.errors import LeaseLost
 
 NEEDS = ("lease",)
 
@@ -60,11 +59,10 @@ def late_settle_refused(bench: Bench) -> None:
     held = bench.gets(first, message, "the job")
     bench.let_pass(bench.lease + bench.slack + MICRO)
     for settlement in (COMMIT, Rollback(), Bury("error")):
-        name = type(settlement).__name__.lower()
-        bench.refused(LeaseLost, f"{name} after the lease", lambda s=settlement: first.settle(held, s))  # type: ignore[misc]
-    bench.refused(LeaseLost, "extend after the lease", lambda: first.extend(held))
+        bench.not_settled(first, held, settlement, "after its lease")
+    bench.not_extended(first, held, "after its lease")
     again = bench.gets(second, message, "the job, which nobody settled")
-    bench.refused(LeaseLost, "commit while another holds it", lambda: first.settle(held, COMMIT))
+    bench.not_settled(first, held, COMMIT, "which another holds")
     bench.settle(second, again)
     bench.nothing(second, "the job was committed")
 
@@ -84,7 +82,7 @@ def fenced(bench: Bench) -> None:
     again = bench.gets(second, message, "the job whose lease has ended")
     # As if the local check had been passed just before the process was stopped.
     held.deadline = bench.clock.monotonic() + 3600
-    bench.refused(LeaseLost, "commit past the local check", lambda: first.settle(held, COMMIT))
+    bench.not_settled(first, held, COMMIT, "which another holds, and its own clock shows no end of the lease")
     bench.roll_back(second, again)
     bench.gets(second, message, "the job, which nobody committed")
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_core.adapter import COMMIT, Bury, Rollback
-from kessel_core.errors import LeaseLost, UnknownJob
+from kessel_core.errors import UnknownJob
 
 
 @case("settle.commit_removes", "S8", why="A committed job that comes back does its work twice.")
@@ -98,8 +98,8 @@ def old_reservation(bench: Bench) -> None:
     old = bench.gets(first, message, "the job")
     bench.roll_back(first, old)
     held = bench.gets(second, message, "the job after its rollback")
-    bench.refused(LeaseLost, "commit with the settled reservation", lambda: first.settle(old, COMMIT))
-    bench.refused(LeaseLost, "extend the settled reservation", lambda: first.extend(old))
+    bench.not_settled(first, old, COMMIT, "with its settled reservation")
+    bench.not_extended(first, old, "with its settled reservation")
     bench.roll_back(second, held)
     bench.gets(second, message, "the job, which nobody committed")
 
