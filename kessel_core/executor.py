@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from kessel_core.adapter import COMMIT, NO_PAUSE, Commit, Consumer, Reservation, Rollback, Settlement
+from kessel_core.adapter import COMMIT, NO_PAUSE, Bury, Commit, Consumer, Reservation, Rollback, Settlement
 from kessel_core.callbacks import Callbacks
 from kessel_core.clock import Clock
 from kessel_core.config import DefaultError, JobsConfig, OnExpired, UnknownType
@@ -164,6 +164,9 @@ class Executor:
         settled is logged, and comes back when its lease ends.
         """
         self._decoded(case)
+        followed = log.isEnabledFor(logging.DEBUG)  # asked once: each question costs
+        if followed:
+            self._follow(case, f"reserved from {case.reservation.queue}, delivery {case.attempt}")
         self._attempts_left(case)
         self._due(case)
         self._not_expired(case)
@@ -171,8 +174,13 @@ class Executor:
         self._handled(case)
         self._decided(case)
         self._settled(case)
+        if followed and not case.lost:
+            self._follow(case, f"settled by {_shown(case.settlement)}")
         self._reported(case)
         return case
+
+    def _follow(self, case: Case, what: str) -> None:
+        log.debug("job %s: %s", case.id, what, extra={"job_id": case.id, "attempt": case.attempt})
 
     # --- before the handler ---------------------------------------------------------------
 
@@ -523,6 +531,16 @@ def failure(job: JobContext, exc: BaseException, default_error: DefaultError) ->
     reason = Reason.TIMED_OUT if isinstance(exc, TimedOut) else Reason.ERROR
     message = f"{type(exc).__name__}: {text_of(exc)}".removesuffix(": ")
     return failed(job, reason, message, Status.TRANSIENT if passes else Status.FAILED)
+
+
+def _shown(settlement: Settlement) -> str:
+    match settlement:
+        case Commit():
+            return "commit"
+        case Rollback(pause):
+            return f"rollback, to be tried again in {pause.total_seconds():g} s"
+        case Bury(reason):
+            return f"burial ({reason})"
 
 
 def text_of(exc: BaseException) -> str:

@@ -601,6 +601,26 @@ def test_s10_a_burial_that_middleware_could_not_foresee_is_logged(
     assert (vars(said)["job_type"], vars(said)["attempt"]) == ("a", 2)
 
 
+def test_debug_lines_follow_a_job_to_its_settlements(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
+    tries = [Transient("no luck", after=timedelta(seconds=90))]
+
+    def once(payload: JsonValue) -> None:
+        if tries:
+            raise tries.pop()
+
+    manager = opened({"a": once})
+    with caplog.at_level(logging.DEBUG, logger="kessel.executor"):
+        job_id = manager.request("a").id
+        run_until_idle(manager)
+    said = [r.getMessage() for r in caplog.records if r.levelno == logging.DEBUG]
+    assert said == [
+        f"job {job_id}: reserved from default, delivery 1",
+        f"job {job_id}: settled by rollback, to be tried again in 90 s",
+        f"job {job_id}: reserved from default, delivery 2",
+        f"job {job_id}: settled by commit",
+    ]
+
+
 def test_a_job_of_another_language_gets_the_id_of_its_queue(opened: Open) -> None:
     case = ran(opened({"a": print}), b'{"type": "a"}', Settled())
     assert case.result is not None
