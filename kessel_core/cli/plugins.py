@@ -49,7 +49,7 @@ def plugins(app: App, names: tuple[str, ...], check: bool, requirements: bool, a
                 (
                     s.name,
                     s.distribution,
-                    s.version,
+                    _version(s),
                     s.status,
                     ", ".join(_short(h) for h in s.hooks),
                     _remark(s),
@@ -62,16 +62,24 @@ def plugins(app: App, names: tuple[str, ...], check: bool, requirements: bool, a
 
 
 def _print_requirements(report: list[PluginStatus]) -> None:
-    lines = {f"{s.distribution}=={s.version}" for s in report if s.distribution and s.version}
+    lines = {f"{s.distribution}=={version}" for s in report if s.distribution and (version := _version(s))}
     for line in sorted(lines):
         click.echo(line)
+
+
+def _version(status: PluginStatus) -> str | None:
+    if status.distribution == "kessel-core":  # what is built in was not found through its metadata
+        from importlib.metadata import version
+
+        return version("kessel-core")
+    return status.version
 
 
 def _fields(status: PluginStatus) -> dict[str, object]:
     return {
         "name": status.name,
         "distribution": status.distribution,
-        "version": status.version,
+        "version": _version(status),
         "module": status.module,
         "status": str(status.status),
         "why": status.why,

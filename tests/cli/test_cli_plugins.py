@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -99,7 +100,9 @@ def test_required_plugin_that_is_broken_stops_other_commands_with_3(kessel: Any,
 
 def test_requirements_are_lines_for_pip(kessel: Any, site: Any) -> None:
     site.install("extra", "")
-    assert "extra-dist==1.0" in kessel.ok("plugins", "--requirements").out.splitlines()
+    lines = kessel.ok("plugins", "--requirements").out.splitlines()
+    assert "extra-dist==1.0" in lines
+    assert f"kessel-core=={version('kessel-core')}" in lines
 
 
 def test_adapter_whose_plugin_is_not_usable_is_exit_code_3(kessel: Any) -> None:
