@@ -10,12 +10,18 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from kessel_conformance.harness import Harness, ServerMissing, filled
 from kessel_core.adapter import AdapterSpec
 
 __all__ = ["ServerHarness"]
+
+_PORTS_TRIED: Final = 3
+
+
+class _Ended(ServerMissing):
+    """The server's process ended instead of answering."""
 
 
 class ServerHarness(Harness):
@@ -61,13 +67,18 @@ class ServerHarness(Harness):
         found = shutil.which(program)
         if found is None:
             raise ServerMissing(f"the program {program!r} is not installed")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.values["port"] = str(free.getsockname()[1])
         self.values["program"] = found
         if self.version is None and self._version_option is not None:
             self.version = self._printed_version(found, self._version_option)
-        self._run()
+        for tries_left in reversed(range(_PORTS_TRIED)):
+            self.values["port"] = str(_free_port())
+            try:
+                self._run()
+            except _Ended:  # somebody may have taken the port meanwhile
+                if not tries_left:
+                    raise
+            else:
+                return
 
     def _printed_version(self, program: str, option: str) -> str | None:
         """Return the first line that the program prints; one that prints none has no version."""
@@ -88,7 +99,10 @@ class ServerHarness(Harness):
             try:
                 socket.create_connection(("127.0.0.1", int(self.values["port"])), timeout=1).close()
             except OSError as exc:
-                if self._process.poll() is not None or time.monotonic() > end:
+                if self._process.poll() is not None:
+                    self._halt()
+                    raise _Ended(f"{self.values['program']} ended at once") from exc
+                if time.monotonic() > end:
                     self._halt()
                     raise ServerMissing(f"{self.values['program']} does not answer") from exc
                 time.sleep(0.02)
@@ -132,3 +146,10 @@ class ServerHarness(Harness):
     def stop(self) -> None:
         """Stop the server."""
         self._halt()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
