@@ -132,10 +132,11 @@ class _Slot:
 
     def _lost_connection(self, exc: BaseException) -> None:
         if self.connected:
-            self.connected = False
             self.lost_at = self.worker.clock.monotonic()
+            is_news = self.worker.changes(self, connected=False)
             if isinstance(exc, AdapterError):
-                log.warning("slot %d: queue not usable, trying again: %s", self.number, exc)
+                level = logging.WARNING if is_news else logging.DEBUG
+                log.log(level, "slot %d: queue not usable, trying again: %s", self.number, exc)
             else:
                 # Not the adapter's tree: a bug somewhere; said with its traceback, and tried again.
                 log.error("slot %d: unexpected error, trying again", self.number, exc_info=exc)
@@ -143,8 +144,8 @@ class _Slot:
             log.debug("slot %d: still not usable: %s", self.number, exc)
 
     def _connected_again(self) -> None:
-        self.connected = True
-        log.info("slot %d: queue usable again", self.number)
+        is_news = self.worker.changes(self, connected=True)
+        log.log(logging.INFO if is_news else logging.DEBUG, "slot %d: queue usable again", self.number)
 
     def close(self) -> None:
         if self.consumer is not None:
@@ -330,6 +331,17 @@ class Worker:
         with self._changed:
             if not self.stopping:
                 self.clock.wait(self._changed, seconds)
+
+    def changes(self, slot: _Slot, *, connected: bool) -> bool:
+        """Note that a slot has lost the queue or has it again.
+
+        Returns:
+            Whether that is news: the first one to lose it, or the last one to have it again. A
+            server that goes away and comes back is two lines, not two for each of hundreds of slots.
+        """
+        with self._changed:
+            slot.connected = connected
+            return all(other.connected for other in self._slots if other is not slot)
 
     def slot_ended(self) -> None:
         """Count a slot out."""
