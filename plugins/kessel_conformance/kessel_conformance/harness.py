@@ -44,7 +44,7 @@ class Harness:
         real_clock: Do not use a virtual clock, even if the adapter takes one.
         version: Of the server, for the report.
         disabled: Case id -> reason. Only for what a *server* does now and then, so that it can neither
-            pass nor be an expected failure; shown as a skip, and in the report.
+            pass nor be an expected failure; pytest shows it as a skip, the report as disabled.
         still: Case id -> reason, which is in the report. Such a case gets a server of its own that
             stands still while the case lets time pass: for a server that is wrong by chance at the
             very moment when something is due. It needs `another`.

@@ -49,7 +49,7 @@ def report(run: Run) -> dict[str, Any]:
         "distribution": distribution,
         "version": version,
         "server": harness.version,
-        "url": redacted(harness.url) if harness.url is not None else None,
+        "url": _anywhere(redacted(harness.url)) if harness.url is not None else None,
         "capabilities": {name: _plain(value) for name, value in declared.items()},
         "clock": "virtual" if harness.virtual else "real",
         "budget": run.settings.budget,
