@@ -587,7 +587,8 @@ class AsyncLoop:
         import asyncio
 
         with self._lock:
-            if self._loop is None:
+            # A forked child has its parent's loop, but no thread that runs it.
+            if self._loop is None or self._thread is None or not self._thread.is_alive():
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(
                     target=self._loop.run_forever, name="kessel-async", daemon=True
@@ -599,7 +600,7 @@ class AsyncLoop:
         """Cancel what runs, stop the loop and end its thread. Idempotent."""
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-        if loop is None or thread is None:
+        if loop is None or thread is None or not thread.is_alive():
             return
         import asyncio
 

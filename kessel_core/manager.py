@@ -493,7 +493,7 @@ class JobManager:
         """
         worker = self.worker(slots=slots, queues=queues)
         with self._lock:
-            if self._worker is not None:
+            if self._worker is not None and not self._worker.is_forked:
                 raise KesselError("a worker is running already: stop() it first")
             self._worker = worker
         try:

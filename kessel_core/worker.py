@@ -6,6 +6,7 @@ No rule about one job's fate is in here.
 from __future__ import annotations
 
 import logging
+import os
 import random
 import threading
 from collections import Counter
@@ -186,6 +187,7 @@ class Worker:
         #: Why a drain gave up.
         self.gave_up: BaseException | None = None
         self._plugins = plugins
+        self._pid = os.getpid()
         self._changed = threading.Condition()
         self._slots = [_Slot(self, number) for number in range(1, slots + 1)]
         self._alive = 0
@@ -209,6 +211,7 @@ class Worker:
         Raises:
             ConfigError: The adapter refuses the queues; nothing was started.
         """
+        self._pid = os.getpid()
         self._make_consumers()
         count = len(self._slots)
         log.info("worker: %d slot%s on %s", count, "s" * (count > 1), ", ".join(self.queues))
@@ -233,12 +236,19 @@ class Worker:
         except Exception as exc:
             log.debug("a slot could not be made yet: %s", exc)
 
+    @property
+    def is_forked(self) -> bool:
+        """Whether this is the copy in a forked child: it has no threads, and its jobs are the parent's."""
+        return self._pid != os.getpid()
+
     def stop(self, grace: timedelta | None = None) -> None:
         """Ask for the end and return at once: nothing more is reserved, running jobs get `grace`.
 
         Args:
             grace: Zero or more; None: as configured. A second call can only shorten it.
         """
+        if self.is_forked:
+            return
         seconds = (self.grace if grace is None else grace).total_seconds()
         with self._changed:
             deadline = self.clock.monotonic() + seconds
@@ -259,6 +269,8 @@ class Worker:
 
     def join(self) -> None:
         """Wait until every slot has ended; after a stop, until its grace period is over."""
+        if self.is_forked:
+            return
         with self._changed:
             while self._alive:
                 # Both bounded, so that a signal handler in the main thread is served on every platform.
