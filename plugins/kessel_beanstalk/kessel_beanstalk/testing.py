@@ -140,7 +140,7 @@ class FaultProxy:
                 elif not is_up and self.dribble:
                     for byte in data:
                         sink.sendall(bytes([byte]))
-                        time.sleep(0.001)
+                        time.sleep(0.0002)
                 else:
                     sink.sendall(data)
         except OSError:
