@@ -20,7 +20,13 @@ T = TypeVar("T")
     metavar="FILE.json",
     help="Write the report as JSON, with .md and .badge.json beside it.",
 )
-@click.option("--budget", type=click.Choice(("quick", "ci", "thorough")), default="quick", show_default=True)
+@click.option(
+    "--budget",
+    type=click.Choice(("quick", "ci", "thorough")),
+    default="quick",
+    show_default=True,
+    help="How much is generated: for seconds, for a minute, for a night.",
+)
 @click.option("--suite", metavar="VERSION", help="Suite version that counts; newer cases are advisory.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of what is generated.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
