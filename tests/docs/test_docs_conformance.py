@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import runpy
-import socket
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -64,12 +62,10 @@ def test_package_ships_the_published_report(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", PUBLISHED)
-def test_report_names_no_machine(package: str) -> None:
+def test_report_names_no_place_on_a_machine(package: str) -> None:
     text = PUBLISHED[package].read_text(encoding="utf-8")
-    assert "/tmp" not in text and "/home" not in text and "/Users" not in text
-    assert str(ROOT) not in text
-    assert socket.gethostname() not in text
-    assert f"/{getpass.getuser()}/" not in text
+    for place in ("/tmp", "/home", "/root", "/Users", "/var", str(ROOT)):
+        assert place not in text, place
 
 
 def test_page_lists_the_reports() -> None:
