@@ -11,6 +11,7 @@ import pytest
 
 import kessel_core
 from kessel_core import JobRequest, JobResult, errors
+from kessel_core.plugins import build_plugins
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *DOCS.parent.glob("*.md"), *DOCS.parent.glob("plugins/*/README.md")])
@@ -65,6 +66,16 @@ def test_links_of_a_page_lead_somewhere(page: Path) -> None:
             linked = page.parent / name if name else page
             assert linked.exists(), target
             assert not anchor or anchor in anchors(linked), target
+
+
+def test_every_address_in_the_docs_is_one_that_its_adapter_takes() -> None:
+    """With its options; nothing is opened."""
+    plugins = build_plugins()
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for url in re.findall(r"\b(?:beanstalk|memory|sqlite)://[^\s`'\")|\\]*", text):
+            if "{" not in url:  # a pattern of the conformance suite
+                plugins.chosen_adapter(url.rstrip(".,;:"), {})
 
 
 def test_the_index_leads_to_every_page_and_the_readme_to_the_index() -> None:
