@@ -216,3 +216,25 @@ def test_missing_server_is_a_skip_on_a_laptop(tmp_path: Path) -> None:
     done = pytest_with(tmp_path, "-rs", source=source, CI="")
     assert done.returncode == 0
     assert "the server is missing: it is not installed" in done.stdout
+
+
+def test_newer_case_that_fails_breaks_no_pinned_build(tmp_path: Path) -> None:
+    """What an author sees who upgrades the suite: the failure is shown, and counts once the pin is raised."""
+    source = (
+        WIRING
+        + """
+
+from kessel_conformance import case
+
+
+@case("refused.pause_newly", "S17", why="a test", since="99.0")
+def newer(bench):
+    bench.broken("it is not")
+"""
+    )
+    pinned = pytest_with(tmp_path, "-rx", "--kessel-suite", "1.0", "--kessel-report", "r.json", source=source)
+    assert pinned.returncode == 0, pinned.stdout
+    assert "advisory, newer than the pinned suite: S17: it is not" in pinned.stdout
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert found["totals"]["advisory"] == 1 and found["totals"]["fail"] == 0
+    assert pytest_with(tmp_path, source=source).returncode == 1
