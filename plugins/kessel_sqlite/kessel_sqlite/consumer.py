@@ -143,12 +143,21 @@ class SqliteConsumer(Consumer):
             connection.execute("COMMIT")
             if is_complete:
                 return taken
+            if self._host.jumped(self._host.now(), self._clock.monotonic()):
+                self._host.follow(connection)
 
     def _claim_within(self, connection: sqlite3.Connection) -> tuple[SqliteReservation | None, bool]:
-        """Claim in the open transaction; False if more jobs became due than one transaction takes."""
+        """Claim in the open transaction; False if it must be done again.
+
+        That is where more jobs became due than one transaction takes, and where the clock was set while
+        we waited for the lock: by the new time the leases of all running jobs may look over.
+        """
         # The monotonic clock first: the holder must take its lease for over before the others do.
-        deadline = self._clock.monotonic() + self._lease_seconds
+        monotonic = self._clock.monotonic()
         now = self._host.now()
+        if self._host.jumped(now, monotonic):
+            return None, False
+        deadline = monotonic + self._lease_seconds
         due = (self._parameter, now)
         if connection.execute(self._overdue, due).fetchone() is not None:
             promoted = connection.execute(self._promote, due).rowcount
@@ -186,7 +195,6 @@ class SqliteConsumer(Consumer):
         if self._is_cancelled:
             self.settle(reservation, settlement)
             return None
-        self._follow_clock()
         done, taken, is_complete = self._file.run(
             self._slot, lambda c: self._settle_and_take(c, held, settlement)
         )
@@ -274,13 +282,21 @@ class SqliteConsumer(Consumer):
         monotonic = self._clock.monotonic()
         if reservation.deadline is not None and monotonic >= reservation.deadline:
             raise LeaseLost(reservation.id, f"its {self._lease_seconds:g} s are over")
-        slot = self._adapter.slot()
-        if self._host.jumped(self._host.now(), monotonic):
-            self._file.run(slot, self._host.follow)
-        values = (self._host.now() + self._lease, reservation.seq, reservation.token)
-        if not self._file.run(slot, lambda c: c.execute(schema.EXTEND, values).rowcount):
+        if not self._file.run(self._adapter.slot(), lambda c: self._renew(c, reservation)):
             raise LeaseLost(reservation.id, "it was settled, or given to another slot")
         reservation.deadline = monotonic + self._lease_seconds
+
+    def _renew(self, connection: sqlite3.Connection, held: SqliteReservation) -> int:
+        while True:
+            connection.execute("BEGIN IMMEDIATE")
+            # Under the lock, as at a claim: a time from before a jump would end the lease of a living worker.
+            now = self._host.now()
+            if not self._host.jumped(now, self._clock.monotonic()):
+                done = connection.execute(schema.EXTEND, (now + self._lease, held.seq, held.token)).rowcount
+                connection.execute("COMMIT")
+                return done
+            connection.execute("ROLLBACK")
+            self._host.follow(connection)
 
     def cancel(self) -> None:
         """End a waiting `reserve`, and all later ones."""

@@ -76,7 +76,7 @@ class HostClock:
                 self._difference = known
             return
         with suppress(sqlite3.Error):
-            self._write(connection)
+            self._write(connection, self._difference)
 
     def follow(self, connection: sqlite3.Connection) -> None:
         """Move the lease ends of all reserved jobs as far as the wall clock was moved."""
@@ -89,10 +89,11 @@ class HostClock:
             connection.execute(
                 "UPDATE kessel_jobs SET due = due + ? WHERE state = 2 AND due IS NOT NULL", (jump,)
             )
-        self._difference = difference
         if self._is_shared:
-            self._write(connection)
+            self._write(connection, difference)
         connection.execute("COMMIT")
+        # Only now: had the commit failed, the next look must see the jump again.
+        self._difference = difference
 
     def _in_file(self, connection: sqlite3.Connection) -> int | None:
         row = connection.execute("SELECT value FROM kessel_meta WHERE key = 'clock'").fetchone()
@@ -101,8 +102,8 @@ class HostClock:
         host, _, difference = str(row[0]).rpartition(" ")
         return int(difference) if host == self._host else None
 
-    def _write(self, connection: sqlite3.Connection) -> None:
-        value = f"{self._host} {self._difference}"
+    def _write(self, connection: sqlite3.Connection, difference: int) -> None:
+        value = f"{self._host} {difference}"
         connection.execute("INSERT OR REPLACE INTO kessel_meta VALUES ('clock', ?)", (value,))
 
     @staticmethod
