@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # whole sentences, as they stand on the page
 import sys
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -103,6 +104,11 @@ mutant(
     "resets the priority on bury",
     priority_after=lambda s, r, what: 65536 if what == "bury" else r.priority,
 )
+mutant(
+    "priority_reset_second",
+    "resets the priority on the second rollback",
+    priority_after=lambda s, r, what: 65536 if r.attempts == 2 else r.priority,
+)
 mutant("priority_reset_lease", "resets the priority when a lease ends", tick=lambda s: _reset_lease(s))
 mutant("lifo", "takes the youngest of equals first", order=lambda s, r: (r.priority, -r.number))
 mutant("order_by_id", "orders equals by id", order=lambda s, r: (r.priority, r.message.id))
@@ -146,6 +152,17 @@ mutant(
     "reopen_forgets_attempts",
     "counts attempts in memory only",
     reopened=lambda s: [setattr(r, "attempts", 0) for r in s.disk.records],
+)
+slot_mutant(
+    "result_keeps_job",
+    "keeps the job whose result it keeps",
+    settle=lambda self, r, st: Slot.settle(self, r, _no_result(st)),
+)
+mutant(
+    "keeps_to_itself",
+    "shows jobs only to the adapter that enqueued them",
+    enqueue=lambda s, m: (s.__dict__.setdefault("mine", set()).add(m.id), Reference.enqueue(s, m))[1],
+    is_ready=lambda s, r: r.ready_at <= s.now() and r.message.id in s.__dict__.get("mine", set()),
 )
 mutant("bury_forgets_reason", "forgets the reason of a burial", reason_of=lambda s, b: "")
 mutant(
@@ -244,6 +261,11 @@ slot_mutant(
     "never takes a next job with its settle",
     settle_and_reserve=lambda self, r, s: self.settle(r, s),
 )
+mutant(
+    "races_enqueue",
+    "stores a job in two steps, without its lock",
+    enqueue=lambda s, m: _races_enqueue(s, m),
+)
 slot_mutant("races", "takes a job in two steps, without its lock", reserve=lambda self, t: _races(self))
 # --- what is not declared (S17) ---
 mutant(
@@ -328,6 +350,23 @@ def _no_bury(settlement: Any) -> Any:
     return Rollback() if isinstance(settlement, Bury) else settlement
 
 
+def _no_result(settlement: Any) -> Any:
+    from kessel_core.adapter import Commit, Rollback
+
+    return Rollback() if isinstance(settlement, Commit) and settlement.result is not None else settlement
+
+
+def _races_enqueue(s: Reference, message: Any) -> None:
+    import time
+
+    kept = list(s.disk.records)
+    Reference.enqueue(s, message)
+    stored = [record for record in s.disk.records if record not in kept]
+    if threading.active_count() > 2:  # only where others may meet it: it would take long otherwise
+        time.sleep(0.001)
+        s.disk.records[:] = kept + stored
+
+
 def _purge_all(s: Reference, queue: str) -> int:
     gone = [r for r in s.disk.records if r.message.queue == queue]
     s.disk.records[:] = [r for r in s.disk.records if r.message.queue != queue]
@@ -379,8 +418,6 @@ def _close_once(s: Any) -> None:
 
 
 def _oversleeps(slot: Slot, timeout: timedelta) -> Any:
-    import threading
-
     condition = threading.Condition()
     with condition:
         if timeout:

@@ -81,7 +81,7 @@ class Reference(QueueAdapter):
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            reach=Reach.PROCESS,
+            reach=Reach.HOST,
             durability=Durability.PROCESS_CRASH,
             delay_granularity=timedelta(milliseconds=1),
             longest_delay=timedelta(days=3650),
@@ -100,6 +100,7 @@ class Reference(QueueAdapter):
             pause=True,
             virtual_clock=True,
             blocking_reserve=True,
+            results=True,
         )
 
     # --- one rule a method: what mutants change ------------------------------------------------

@@ -29,7 +29,7 @@ from kessel_core.adapter import (
     Settlement,
     StoredJob,
 )
-from kessel_core.clock import Clock
+from kessel_core.clock import Clock, SystemClock
 from kessel_core.errors import AdapterError, KesselError, LeaseLost
 from kessel_core.jobs import JobRequest
 
@@ -67,9 +67,15 @@ class Bench:
         settings: What the person who runs the suite chose; None outside a run.
     """
 
-    def __init__(self, harness: Harness, clauses: Sequence[str] = ("S9",), seed: int = 0) -> None:
+    def __init__(
+        self,
+        harness: Harness,
+        clauses: Sequence[str] = ("S9",),
+        seed: int = 0,
+        clock: Clock | None = None,
+    ) -> None:
         self.harness = harness
-        self.clock = harness.clock()
+        self.clock = clock or harness.clock()
         self.namespace = harness.namespace()
         self.queue = self.queue_named("main")
         self.random = random.Random(seed)  # noqa: S311  # to be repeated, not to be secret
@@ -139,7 +145,7 @@ class Bench:
     @property
     def slack(self) -> timedelta:
         """How much later than promised something may be seen: granularity and scheduling noise."""
-        return self.grain + (MICRO * 2 if self.harness.virtual else self.harness.tolerance)
+        return self.grain + (MICRO * 2 if isinstance(self.clock, StepClock) else self.harness.tolerance)
 
     def queue_named(self, suffix: str) -> str:
         """Return the name of another queue of this case."""
@@ -446,6 +452,13 @@ class Bench:
         return reservation
 
     # --- threads -----------------------------------------------------------------------------
+
+    def in_real_time(self) -> Bench:
+        """Return another bench whose adapter lives in real time, for calls that wake one another.
+
+        On a virtual clock a waiting call moves the time to its own end at once.
+        """
+        return Bench(self.harness, (self.clause,), self.seed, SystemClock())
 
     def side_by_side(self, jobs: Sequence[Callable[[], object]], limit: float = 20.0) -> None:
         """Run functions in threads; the first error among them is raised here."""

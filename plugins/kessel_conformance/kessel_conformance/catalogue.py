@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from kessel_core.adapter import Capabilities
+from kessel_core.adapter import Capabilities, Reach
 
 if TYPE_CHECKING:
     from kessel_conformance.bench import Bench
@@ -61,7 +61,8 @@ class Case:
     #: The clauses that it checks, as in `S4`.
     clauses: tuple[str, ...]
     level: Level
-    #: Capabilities by name. `harness.restart` and `clock.virtual` name what the harness must have.
+    #: Capabilities by name. `harness.restart` and `clock.virtual` name what the harness must have;
+    #: `reach.host` is a reach beyond this process.
     needs: tuple[str, ...] = ()
     #: First suite version in which a failure counts.
     since: str = "1.0"
@@ -163,6 +164,9 @@ def missing_need(wanted: Case, declared: Capabilities, *, virtual: bool, can_res
         elif need.startswith("no "):
             if need[3:] in names:
                 return f"{need[3:]} is declared"
+        elif need == "reach.host":
+            if declared.reach is Reach.PROCESS:
+                return "reach is this process only"
         elif need == "durability" and declared.durability == "none":
             return "durability is not declared"
         elif need not in names:

@@ -92,6 +92,13 @@ class AdapterMachine(RuleBasedStateMachine):
         """Settle."""
         self._do("settle", slot=slot, how=how, pause=pause, reserve=reserve)
 
+    @rule(slot=SLOTS, times=st.integers(2, 3))
+    def retry(self, slot: int, times: int) -> None:
+        """Reserve and roll back, again and again: some faults need more than one delivery."""
+        for _ in range(times):
+            self._do("reserve", slot=slot)
+            self._do("settle", slot=slot, how="rollback")
+
     @precondition(lambda self: any(slot.held for slot in self.world.slots))
     @rule(slot=SLOTS)
     def extend(self, slot: int) -> None:

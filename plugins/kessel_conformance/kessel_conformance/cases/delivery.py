@@ -4,12 +4,17 @@ from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
 import threading
+import time
 from datetime import timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
+from kessel_core.adapter import NO_PAUSE
 from kessel_core.errors import EnqueueRejected
 
+#: How long a reserve waits, and how soon it must come back when it is woken.
+_LONG = timedelta(seconds=4)
+_SOON = 3.0
 AWKWARD = (
     b"",
     b"\0",
@@ -85,12 +90,18 @@ def one_holder(bench: Bench) -> None:
     "delivery.threads_share",
     "S7",
     "S9",
-    why="Locks that are missing show only when several slots reserve at once.",
+    why="Locks that are missing show only when several threads enqueue or reserve at once.",
 )
 def threads_share(bench: Bench) -> None:
-    expected = sorted(bench.put().body for _ in range(60))
+    sent: list[bytes] = []
     seen: list[bytes] = []
     lock = threading.Lock()
+
+    def send() -> None:
+        for _ in range(15):
+            message = bench.put()
+            with lock:
+                sent.append(message.body)
 
     def work() -> None:
         consumer = bench.consumer()
@@ -99,10 +110,11 @@ def threads_share(bench: Bench) -> None:
                 seen.append(reservation.body)
             bench.settle(consumer, reservation)
 
+    bench.side_by_side([send] * 4)
     bench.side_by_side([work] * 4)
     # A slot may have looked just while others held the last jobs; nothing may be left behind.
     seen += bench.drain(bench.consumer())
-    bench.equal(sorted(seen), expected, "jobs delivered to four threads")
+    bench.equal(sorted(seen), sorted(sent), "jobs of four threads, delivered to four threads")
 
 
 @case("delivery.empty_at_once", "S9", why="A reserve without patience must not hold up the slot.")
@@ -252,6 +264,70 @@ def cancel_frees(bench: Bench) -> None:
     bench.check(bench.reserve(consumer, timedelta(hours=1)) is None, "a cancelled consumer reserved a job")
     bench.check(bench.now() - before < timedelta(seconds=5), "reserve waited after cancel")
     bench.taken(bench.consumer())
+
+
+@case(
+    "consumer.cancel_wakes",
+    "S9",
+    why="A worker that is told to stop waits in a reserve nearly all of its time.",
+)
+def cancel_wakes(bench: Bench) -> None:
+    with bench.in_real_time() as real:
+        consumer = real.consumer()
+        got: list[object] = []
+
+        def stop() -> None:
+            time.sleep(0.05)  # most likely it waits by now; if not, the cancel has to hold all the same
+            real.call("worker A is cancelled", consumer.cancel)
+
+        real.side_by_side([lambda: got.append(real.reserve(consumer, _LONG)), stop], _SOON)
+        real.equal(got, [None], "what the waiting reserve brought")
+
+
+@case(
+    "reserve.wakes_for_job",
+    "S9",
+    needs=("blocking_reserve",),
+    why="A worker that looks only now and then starts urgent jobs late.",
+)
+def wakes_for_job(bench: Bench) -> None:
+    with bench.in_real_time() as real:
+        consumer = real.consumer()
+        got: list[object] = []
+
+        def send() -> None:
+            time.sleep(0.05)  # most likely it waits by now
+            real.put()
+
+        real.side_by_side([lambda: got.append(real.reserve(consumer, _LONG)), send], _SOON)
+        real.check(got != [None], "the waiting reserve did not see the job")
+
+
+@case(
+    "reach.is_shared",
+    "S9",
+    "S7",
+    needs=("reach.host",),
+    why="Producers and workers are processes of their own, each with an adapter of its own.",
+)
+def reach_is_shared(bench: Bench) -> None:
+    other = bench.harness.open(bench.clock, bench.namespace)
+    try:
+        message = bench.message()
+        bench.call("another adapter enqueues job-1", lambda: other.enqueue(message))
+        consumer, elsewhere = bench.consumer(), other.consumer([bench.queue])
+        held = bench.gets(consumer, message, "the other adapter's job")
+        there = bench.call("the other adapter reserves", lambda: elsewhere.reserve(NO_PAUSE), "nothing")
+        bench.check(there is None, "the other adapter was given a job that is held", "S7")
+        bench.settle(consumer, held)
+        there = bench.call("the other adapter reserves", lambda: elsewhere.reserve(NO_PAUSE), "nothing")
+        bench.check(there is None, "the other adapter was given a job that is done", "S8")
+        back = bench.put()
+        there = bench.call("the other adapter reserves", lambda: elsewhere.reserve(NO_PAUSE), "nothing")
+        bench.check(there is not None and there.body == back.body, "the other adapter does not see the job")
+        elsewhere.close()
+    finally:
+        other.close()
 
 
 @case(

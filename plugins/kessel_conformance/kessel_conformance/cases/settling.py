@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_core.adapter import COMMIT, Bury, Rollback
+from kessel_core.adapter import COMMIT, Bury, Commit, Rollback
 from kessel_core.errors import UnknownJob
 
 
@@ -20,6 +20,23 @@ def commit_removes(bench: Bench) -> None:
     if bench.harness.virtual:
         bench.let_pass((bench.capabilities.lease or timedelta(hours=1)) * 2)
         bench.nothing(consumer, "the job was committed, long ago")
+
+
+@case(
+    "settle.commit_with_result",
+    "S8",
+    needs=("results",),
+    why="Who keeps results takes another path for these commits, and has to remove the job there, too.",
+)
+def commit_with_result(bench: Bench) -> None:
+    bench.put()
+    bench.put()
+    consumer = bench.consumer()
+    following = bench.settle_and_reserve(consumer, bench.taken(consumer), Commit(b'{"status":"success"}'))
+    bench.check(following is not None, "the next job did not come")
+    assert following is not None
+    bench.settle(consumer, following, Commit(b'{"status":"success"}'))
+    bench.nothing(consumer, "both jobs were committed")
 
 
 @case(
