@@ -39,9 +39,10 @@ __all__ = [
 JsonValue: TypeAlias = Union[None, bool, int, float, str, list["JsonValue"], dict[str, "JsonValue"]]  # noqa: UP007, RUF036
 
 # What callers give. To a type checker a `dict[str, int]` is no `dict[str, JsonValue]`, because others might
-# put text into it; so this asks only for what can be read. What passes it and is no JSON value all the
-# same, such as a tuple, is refused at run time (S2).
-JsonInput: TypeAlias = Union[None, bool, int, float, str, Sequence["JsonInput"], Mapping[str, "JsonInput"]]  # noqa: UP007, RUF036
+# put text into it; so this asks only for what can be read. To type checkers a
+# TypedDict is a mapping to any object. What passes it and is no JSON value all the same, such as a
+# tuple, is refused at run time (S2).
+JsonInput: TypeAlias = Union[None, bool, int, float, str, Sequence["JsonInput"], Mapping[str, object]]  # noqa: UP007, RUF036
 
 DEFAULT_QUEUE: Final = "default"
 #: The priority of a request that gives none (S3).
