@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
+import json
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
+from kessel_conformance.history import History
+from kessel_core.adapter import Consumer
 from kessel_core.errors import Transient
 from kessel_core.executor import Case as Delivery
 from kessel_core.handlers import handler
@@ -43,13 +46,13 @@ def _run_all(bench: Bench, manager: JobManager, attempts: int) -> None:
         bench.let_pass(bench.slack)
 
 
-def _run_ready(bench: Bench, manager: JobManager) -> list[JobResult]:
+def _run_ready(bench: Bench, manager: JobManager, consumer: Consumer | None = None) -> list[JobResult]:
     results = []
-    consumer = bench.consumer()
+    consumer = consumer or bench.consumer()
     while (reservation := bench.reserve(consumer)) is not None:
         result = manager.executor.run(Delivery(reservation, consumer)).result
         if result is not None:
-            bench.history.add(f"result {result.status} {result.reason or ''}, attempt {result.attempt}")
+            bench.history.add(f"result {result.reason or result.status}, attempt {result.attempt}")
             results.append(result)
         bench.check(len(results) < 100, "the queue never becomes empty")
     return results
@@ -80,6 +83,47 @@ def payload_equal(bench: Bench) -> None:
         bench.request(manager, payload)
         _run_all(bench, manager, 2)
     bench.equal(seen, [payload, payload], "payloads of two attempts")
+
+
+@case(
+    "manager.any_payload",
+    "S16",
+    why="A few payloads come back equal from everything; texts with odd characters and odd numbers do not.",
+)
+def any_payload(bench: Bench) -> None:
+    import hypothesis
+
+    from kessel_conformance.runner import Settings
+    from kessel_core.testing.strategies import json_values
+
+    chosen = bench.settings or Settings()
+    limit = bench.capabilities.max_body_bytes
+    seen: list[object] = []
+    consumer = bench.consumer()
+    with _manager(bench, {"t": seen.append}) as manager:
+
+        def comes_back(payload: Any) -> None:
+            # As text, because 1, 1.0 and True are equal to each other.
+            wanted = json.dumps(payload, sort_keys=True)
+            hypothesis.assume(limit is None or len(wanted) * 2 + 500 < limit)
+            bench.history = History(bench.clock)
+            seen.clear()
+            bench.request(manager, payload)
+            _run_ready(bench, manager, consumer)
+            bench.equal(
+                [json.dumps(got, sort_keys=True) for got in seen], [wanted], "payloads that came back"
+            )
+
+        bounded = hypothesis.settings(
+            max_examples=chosen.amounts.examples,
+            deadline=None,
+            database=None,
+            phases=[hypothesis.Phase.generate, *([hypothesis.Phase.shrink] if chosen.shrink else [])],
+            report_multiple_bugs=False,
+            verbosity=hypothesis.Verbosity.quiet,
+            suppress_health_check=[hypothesis.HealthCheck.too_slow],
+        )
+        hypothesis.seed(bench.seed)(bounded(hypothesis.given(json_values())(comes_back)))()
 
 
 @case(
