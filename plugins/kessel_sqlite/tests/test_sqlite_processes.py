@@ -275,7 +275,8 @@ except LeaseLost:
     os.close(read)
     try:
         end = time.monotonic() + 30
-        while not log.exists() and time.monotonic() < end:
+        # Not only till the log is there: it is made before anything is held.
+        while not (log.exists() and log.read_text()) and time.monotonic() < end:
             time.sleep(0.01)
         process.send_signal(signal.SIGSTOP)
         with closing(adapter.consumer(["q"])) as consumer:
