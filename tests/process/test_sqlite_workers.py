@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -151,6 +152,23 @@ def eventually(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def stop_outside_of_a_transaction(process: subprocess.Popen[str]) -> None:
+    """Stop it where it does not hold the file's lock, as it does for a moment while it extends a lease."""
+    end = time.monotonic() + LONG
+    while True:
+        os.kill(process.pid, signal.SIGSTOP)
+        with closing(sqlite3.connect("jobs.db", timeout=0.1, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                assert time.monotonic() < end
+            else:
+                connection.execute("ROLLBACK")
+                return
+        os.kill(process.pid, signal.SIGCONT)
+        time.sleep(0.05)
+
+
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize("hours", [1, -1])
 def test_F34_a_clock_that_is_set_takes_no_job_from_a_living_worker_and_keeps_none_of_a_dead_one(
@@ -262,7 +280,7 @@ def test_F37_a_worker_that_was_stopped_past_its_lease_commits_nothing_when_it_go
     stopped = place.worker()
     manager.request("slow")
     eventually(lambda: place.journal("started"))
-    os.kill(stopped.pid, signal.SIGSTOP)
+    stop_outside_of_a_transaction(stopped)
     heir = place.worker()
     eventually(lambda: len(place.journal("started")) == 2)
     place.let_go()
