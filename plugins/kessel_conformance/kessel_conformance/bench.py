@@ -461,11 +461,13 @@ class Bench:
         return Bench(self.harness, (self.clause,), self.seed, SystemClock())
 
     def side_by_side(self, jobs: Sequence[Callable[[], object]], limit: float = 20.0) -> None:
-        """Run functions in threads; the first error among them is raised here."""
+        """Run functions in threads that begin together; the first error among them is raised here."""
         errors: list[BaseException] = []
+        gate = threading.Barrier(len(jobs))
 
         def guarded(job: Callable[[], object]) -> None:
             try:
+                gate.wait(limit)
                 job()
             except BaseException as exc:
                 errors.append(exc)
