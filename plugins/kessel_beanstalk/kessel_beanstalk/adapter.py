@@ -81,7 +81,7 @@ class BeanstalkAdapter(QueueAdapter):
             pause=True,
             blocking_reserve=True,
         )
-        self._producer = Producer(self.server, self.clock, limit, self._stored)
+        self._producer = Producer(self.server, self.clock, limit, self.remember)
         self._operations = Operations(self)
 
     @property
@@ -96,14 +96,15 @@ class BeanstalkAdapter(QueueAdapter):
         self.records.clear()
         self._known = {}
 
-    def _stored(self, job_id: str, server_id: int) -> None:
+    def remember(self, job_id: str, server_id: int) -> None:
+        """Note where a job is, for whoever acts on it next; it is checked then."""
         known = self._known
         if len(known) >= _MOST_KNOWN:
             known.clear()
         known[job_id] = server_id
 
     def server_id_of(self, job_id: str) -> int | None:
-        """Return the server's id of a job that this process put lately."""
+        """Return the server's id of a job that this process put or was shown lately."""
         return self._known.get(job_id)
 
     def id_of(self, server_id: int, body: bytes) -> str:

@@ -1,14 +1,14 @@
 """What operators do: list, peek, kick, delete, purge. One connection, one caller at a time.
 
 beanstalkd lists nothing and knows jobs by its own ids only. A job's own id is looked up among
-those put by this process, then in the records of buried jobs, then by looking at every job of
-the server, newest first; `@<server id>` names a job directly.
+those put by or shown to this process lately, then in the records of buried jobs, then by looking
+at every job of the server, newest first; `@<server id>` names a job directly.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -30,6 +30,8 @@ _BATCH: Final = 256
 #: A search looks at no more ids than this, the newest.
 _MOST_IDS: Final = 2_000_000
 _T = TypeVar("_T")
+#: The server's id of a job, and what it says of the job.
+_Located = tuple[int, greenstalk.StatsJob]
 
 
 class Operations:
@@ -123,7 +125,7 @@ class Operations:
                 found.sort(key=lambda pair: (pair[1].priority or 0, pair[0]))
             else:
                 found.sort(key=lambda pair: (str(pair[1].due), pair[0]))
-            return [job for _, job in found[:limit]]
+            return self._shown(found[:limit])
 
         return self._run(work)
 
@@ -146,7 +148,7 @@ class Operations:
                 for ids in self._ids(connection):
                     fresh = [server_id for server_id in ids if server_id not in records]
                     found += self._stored(connection, fresh, fits)
-            return [job for _, job in found[:limit]]
+            return self._shown(found[:limit])
 
         return self._run(work)
 
@@ -174,6 +176,11 @@ class Operations:
                 yield connection.call(peek).id
             except greenstalk.NotFoundError:
                 continue
+
+    def _shown(self, found: list[tuple[int, StoredJob]]) -> list[StoredJob]:
+        for server_id, job in found:  # whoever looks at a job may want to act on it next
+            self._adapter.remember(job.id, server_id)
+        return [job for _, job in found]
 
     def _stored(
         self,
@@ -232,24 +239,12 @@ class Operations:
 
     # --- changing ------------------------------------------------------------------------------
 
-    def _located(
-        self, queue: str, job_id: str, states: tuple[JobState, ...]
-    ) -> tuple[int, greenstalk.StatsJob]:
+    def _located(self, queue: str, job_id: str, states: tuple[JobState, ...]) -> _Located:
         """Find a job of that queue in one of the states.
 
         Raises:
             UnknownJob: There is none.
         """
-        candidates: list[int] = []
-        if job_id.startswith("@") and job_id[1:].isascii() and job_id[1:].isdigit():
-            number = int(job_id[1:])
-            if number < 2**64:
-                candidates.append(number)
-        else:
-            known = self._adapter.server_id_of(job_id)
-            if known is not None:
-                candidates.append(known)
-            candidates += [r.server_id for r in self._adapter.records.walk(queue) if r.id == job_id]
 
         def fits(connection: Connection, server_id: int, *, any_body: bool) -> greenstalk.StatsJob | None:
             try:
@@ -262,13 +257,17 @@ class Operations:
                 return None
             return stats
 
-        def work(connection: Connection) -> tuple[int, greenstalk.StatsJob] | None:
-            for server_id in candidates:
-                stats = fits(connection, server_id, any_body=job_id.startswith("@"))
-                if stats is not None:
-                    return server_id, stats
-            if job_id.startswith("@"):
+        def among(server_ids: Iterable[int], *, any_body: bool = False) -> _Located | None:
+            def work(connection: Connection) -> _Located | None:
+                for server_id in server_ids:
+                    stats = fits(connection, server_id, any_body=any_body)
+                    if stats is not None:
+                        return server_id, stats
                 return None
+
+            return self._run(work)
+
+        def anywhere(connection: Connection) -> _Located | None:
             needle = job_id.encode("utf-8", "replace")
             for ids in self._ids(connection):
                 bodies = connection.pipeline(connection.jobs_bodies, ids)
@@ -279,7 +278,19 @@ class Operations:
                             return server_id, stats
             return None
 
-        found = self._run(work)
+        if job_id.startswith("@"):  # the server's own number
+            number = job_id[1:]
+            is_number = number.isascii() and number.isdigit() and int(number) < 2**64
+            found = among([int(number)] if is_number else [], any_body=True)
+        else:
+            known = self._adapter.server_id_of(job_id)
+            records = self._adapter.records
+            # The dear ways last: a look at all records, a look at all jobs.
+            found = (
+                among([known] if known is not None else [])
+                or among([r.server_id for r in records.walk(queue) if r.id == job_id])
+                or self._run(anywhere)
+            )
         if found is None:
             raise UnknownJob(job_id, queue)
         return found
