@@ -487,7 +487,7 @@ class Bench:
     def reopen(self) -> None:
         """Close consumers and adapter, and open the same namespace again."""
         for consumer in self._consumers:
-            self.call("close consumer", consumer.close)
+            self.call(f"{self.worker(consumer)} is closed", consumer.close)
         self._consumers.clear()
         self.call("close adapter", self.adapter.close)
         self._adapter = self.harness.open(self.clock, self.namespace)

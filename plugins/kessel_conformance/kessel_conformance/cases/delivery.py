@@ -259,8 +259,8 @@ def cancel_frees(bench: Bench) -> None:
     message = bench.put()
     consumer = bench.consumer()
     held = bench.gets(consumer, message, "the job")
-    bench.call("cancel", consumer.cancel)
-    bench.call("cancel again", consumer.cancel)
+    bench.call("worker A is cancelled", consumer.cancel)
+    bench.call("worker A is cancelled again", consumer.cancel)
     bench.settle(consumer, held)
     bench.put()
     before = bench.now()
@@ -343,8 +343,8 @@ def close_returns_job(bench: Bench) -> None:
     message = bench.put()
     first = bench.consumer()
     bench.gets(first, message, "the job")
-    bench.call("close consumer", first.close)
-    bench.call("close consumer again", first.close)
+    bench.call("worker A is closed", first.close)
+    bench.call("worker A is closed again", first.close)
     at_once = bench.capabilities.lease_return != "lease-end"
     if not at_once and bench.capabilities.lease is not None:
         bench.let_pass(bench.lease)
