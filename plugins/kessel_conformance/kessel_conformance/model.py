@@ -230,7 +230,7 @@ class Model:
             case TieBreak.READY:
                 if other.turn is not None and job.turn is not None:
                     return other.turn < job.turn
-                return other.ready.hi < job.ready.lo
+                return _is_before(other, job)
 
     def holds(self, job: Job, holder: str, at: Span) -> bool | None:
         """Whether the holder's lease surely holds, surely ended, or neither (None)."""
@@ -294,9 +294,9 @@ class Model:
                     return second.rank < first.rank
                 return self._was_before(second, first)
             case JobState.DELAYED:
-                return second.ready.hi < first.ready.lo
+                return _is_before(second, first)
             case JobState.BURIED:
-                return second.ready.hi < first.ready.lo  # at the very same time no one is the older
+                return _is_before(second, first)  # at the very same time no one is the older
             case JobState.RESERVED:
                 return False
 
@@ -317,3 +317,8 @@ class Model:
                     return ("ready",)
                 # A closed consumer's job may be kept as reserved until its lease ends.
                 return ("ready", "delayed", "reserved")
+
+
+def _is_before(one: Job, other: Job) -> bool:
+    """Whether its moment surely comes first; sums of floats make two of what is one moment."""
+    return one.ready.hi < other.ready.lo - RESOLUTION
