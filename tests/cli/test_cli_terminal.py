@@ -61,6 +61,7 @@ def test_delete_of_all_buried_jobs_asks(kessel: Any, monkeypatch: pytest.MonkeyP
 
 def test_bars_are_shown_on_a_terminal(kessel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
     kessel.write("jobs.jsonl", '{"type": "x"}\n')
     assert "requesting" in kessel.ok("request", "--from", "jobs.jsonl").err
     done = kessel.ok("demo")

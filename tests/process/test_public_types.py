@@ -55,7 +55,7 @@ async def requests(manager: JobManager) -> None:
     await manager.request_async("shrink", dealy=timedelta(1))  # wrong
     await manager.request_async("shrink", priority="high")  # wrong
     manager.request("shrink", Picture("cat"))  # wrong
-    manager.request("shrink", {"picture": {1, 2}})  # wrong
+    manager.request("shrink", [{1, 2}])  # wrong
     manager.request("shrink", delay=5)  # wrong
     manager.request("shrink", priority="high")  # wrong
     manager.request("shrink", callback=lambda: None)  # wrong
