@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import time
 import traceback
@@ -17,6 +16,7 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import Case, cases, known_version, missing_need, ordered
 from kessel_conformance.harness import Harness, ServerMissing
 from kessel_conformance.history import Violation
+from kessel_core.nearest import did_you_mean
 
 __all__ = ["BUDGETS", "FAILING", "Budget", "Outcome", "Run", "Settings", "Verdict", "run_case", "run_suite"]
 
@@ -167,10 +167,7 @@ def check_listed(harness: Harness) -> None:
     for name in ("expected_failures", "disabled", "still"):
         for case_id, reason in getattr(harness, name).items():
             if case_id not in cases():
-                near = difflib.get_close_matches(case_id, cases(), n=1)
-                wrong.append(
-                    f"{name}: {case_id!r} is no case" + (f"; did you mean {near[0]!r}?" if near else "")
-                )
+                wrong.append(f"{name}: {case_id!r} is no case{did_you_mean(case_id, cases())}")
             elif not str(reason).strip():
                 wrong.append(f"{name}: {case_id!r} needs a reason")
     if wrong:
