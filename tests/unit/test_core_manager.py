@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
 import attrs
-import kessel_memory.plugin
 import pytest
 
 from kessel_core import (
@@ -31,7 +30,6 @@ from kessel_core import (
 )
 from kessel_core.adapter import Capabilities, Consumer, Message, QueueAdapter, QueueStats, Reach
 from kessel_core.errors import UnusablePlugin
-from kessel_core.plugins import build_plugins
 from kessel_core.testing import VirtualClock, run_until_idle
 
 WIDE = Capabilities(reach=Reach.PROCESS)
@@ -75,21 +73,6 @@ class Shelf(QueueAdapter):
 
 
 Open = Callable[..., JobManager]
-
-
-@pytest.fixture
-def opened() -> Iterator[Open]:
-    """Connects managers without any installed plugin but the memory adapter."""
-    managers: list[JobManager] = []
-
-    def open_(adapter: Any = "memory://", plugin: object = None, **options: Any) -> JobManager:
-        extra = {"memory": kessel_memory.plugin} | ({"own": plugin} if plugin is not None else {})
-        managers.append(JobManager(adapter, plugins=build_plugins(extra=extra, distributions=[]), **options))
-        return managers[-1].connect()
-
-    yield open_
-    for manager in managers:
-        manager.close()
 
 
 def test_a_manager_that_is_not_connected_says_what_to_do() -> None:

@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Any
 
 import attrs
-import kessel_memory.plugin
 import pytest
 
 from kessel_core import (
@@ -41,27 +40,12 @@ from kessel_core.adapter import (
     Settlement,
 )
 from kessel_core.executor import Case
-from kessel_core.plugins import build_plugins
 from kessel_core.testing import VirtualClock
 from kessel_core.worker import Worker
 
 Open = Callable[..., JobManager]
 BOUND = 20.0
 MINUTE = timedelta(minutes=1)
-
-
-@pytest.fixture
-def opened() -> Iterator[Open]:
-    managers: list[JobManager] = []
-
-    def open_(adapter: Any = "memory://", plugin: object = None, **options: Any) -> JobManager:
-        extra = {"memory": kessel_memory.plugin} | ({"own": plugin} if plugin is not None else {})
-        managers.append(JobManager(adapter, plugins=build_plugins(extra=extra, distributions=[]), **options))
-        return managers[-1].connect()
-
-    yield open_
-    for manager in managers:
-        manager.close()
 
 
 def until(true: Callable[[], object]) -> None:
