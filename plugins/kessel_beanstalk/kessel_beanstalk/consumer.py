@@ -31,8 +31,6 @@ __all__ = ["BeanstalkConsumer", "BeanstalkReservation"]
 #: Longest single reserve command. A peer that vanished without a word is noticed after it, and
 #: the ghost of a waiting worker gets jobs no longer than that.
 _LONGEST_RESERVE: Final = 30
-# `DELETED` and `TIMED_OUT` with their line ends: the shortest two replies there are.
-_SHORTEST_PAIR: Final = 20
 
 _log = logging.getLogger("kessel.beanstalk")
 
@@ -269,7 +267,6 @@ class BeanstalkConsumer(Consumer):
     @staticmethod
     def _delete_and_ask(connection: Connection, server_id: int) -> tuple[int, bytes] | None:
         connection.send(b"delete %d\r\nreserve-with-timeout 0\r\n" % server_id)
-        connection.socket.reader.await_bytes(_SHORTEST_PAIR)
         connection.values(b"DELETED")
         # From here on the job is settled: a failure of the second half is no failure of it.
         try:

@@ -54,7 +54,7 @@ class FramedSocket(socket.socket):
     """A connected, blocking socket with kernel timeouts, whose reader is ours.
 
     The timeouts are `SO_RCVTIMEO` and `SO_SNDTIMEO`, not Python's: those would cost a `poll`
-    before every `recv`, and exclude `MSG_WAITALL`.
+    before every `recv`.
     """
 
     def __init__(self, connected: socket.socket, timeout: float) -> None:
@@ -168,17 +168,9 @@ class ReplyReader:
             raise MalformedReply("a chunk that is longer than announced")
         return chunk
 
-    def await_bytes(self, count: int) -> None:
-        """Sleep once until `count` bytes are there, where several replies are known to come.
-
-        Without it the first of two replies wakes the process for nothing.
-        """
-        if not self._rest:
-            self._rest = self._receive(count, socket.MSG_WAITALL)
-
-    def _receive(self, size: int, flags: int = 0) -> bytes:
+    def _receive(self, size: int) -> bytes:
         try:
-            part = self._socket.recv(size, flags)
+            part = self._socket.recv(size)
         except BlockingIOError as exc:
             raise TimeoutError(f"no answer within {self._socket.read_timeout:g} s") from exc
         if not part:
