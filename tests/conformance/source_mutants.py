@@ -279,8 +279,8 @@ MUTANTS: Final = (
         "sqlite.lease_long",
         "S7",
         "kessel_sqlite/consumer.py",
-        "now + self._lease, token)",
-        "now + 2 * self._lease, token)",
+        "now + self._lease, token, *",
+        "now + 2 * self._lease, token, *",
         "the row's lease is longer than the one declared",
     ),
     SourceMutant(

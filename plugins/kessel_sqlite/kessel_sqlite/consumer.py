@@ -54,6 +54,7 @@ class SqliteConsumer(Consumer):
         self._lease_seconds = adapter.options.lease.total_seconds()
         if len(self._queues) == 1:
             self._parameter = self._queues[0]
+            self._of_claim: tuple[str, ...] = (self._parameter, self._parameter)
             self._claim, self._overdue, self._promote = (
                 schema.CLAIM_ONE,
                 schema.OVERDUE_ONE,
@@ -61,6 +62,7 @@ class SqliteConsumer(Consumer):
             )
         else:
             self._parameter = self._queues_json
+            self._of_claim = (self._parameter,)
             self._claim, self._overdue, self._promote = (
                 schema.CLAIM_MANY,
                 schema.OVERDUE_MANY,
@@ -164,7 +166,7 @@ class SqliteConsumer(Consumer):
             if promoted >= schema.PROMOTED_AT_ONCE:
                 return None, False
         token = int.from_bytes(os.urandom(8), "big") >> 1
-        values = (self._parameter, now, now + self._lease, token)
+        values = (now + self._lease, token, *self._of_claim, now)
         rows = connection.execute(self._claim, values).fetchall()
         if not rows:
             return None, True

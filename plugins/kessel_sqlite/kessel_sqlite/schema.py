@@ -73,40 +73,41 @@ INSERT: Final = (
 )
 
 _CLAIM: Final = (
-    "UPDATE kessel_jobs SET state = 2, due = ?3, token = ?4, attempts = attempts + 1"
+    "UPDATE kessel_jobs SET state = 2, due = ?, token = ?, attempts = attempts + 1"
     " WHERE seq = ({next}) RETURNING seq, id, queue, body, attempts"
 )
 _NEXT_OF_ONE: Final = (
-    "SELECT seq FROM kessel_jobs WHERE state = 0 AND queue = ?1"
-    " AND NOT EXISTS (SELECT 1 FROM kessel_pauses WHERE queue = ?1 AND until > ?2)"
+    "SELECT seq FROM kessel_jobs WHERE state = 0 AND queue = ?"
+    " AND NOT EXISTS (SELECT 1 FROM kessel_pauses WHERE queue = ? AND until > ?)"
     " ORDER BY priority, seq LIMIT 1"
 )
 # The best of each queue by its index, then the best of those; CROSS JOIN fixes that order of loops.
 _NEXT_OF_MANY: Final = (
-    "SELECT j.seq FROM json_each(?1) AS q CROSS JOIN kessel_jobs AS j ON j.seq ="
+    "SELECT j.seq FROM json_each(?) AS q CROSS JOIN kessel_jobs AS j ON j.seq ="
     " (SELECT seq FROM kessel_jobs WHERE state = 0 AND queue = q.value ORDER BY priority, seq LIMIT 1)"
-    " WHERE NOT EXISTS (SELECT 1 FROM kessel_pauses WHERE queue = q.value AND until > ?2)"
+    " WHERE NOT EXISTS (SELECT 1 FROM kessel_pauses WHERE queue = q.value AND until > ?)"
     " ORDER BY j.priority, j.seq LIMIT 1"
 )
-# Numbered parameters, because named ones cost a lookup each: 1 queues, 2 now, 3 lease end, 4 token.
-#: Take the best job; `?1` is one name, or for `CLAIM_MANY` a JSON array of names.
+# Plain parameters: named ones cost a lookup each, and numbered ones count as named from Python 3.14 on.
+#: Take the best job; the parameters are lease end, token, queue, queue again, now.
 CLAIM_ONE: Final = _CLAIM.format(next=_NEXT_OF_ONE)
+#: The same of several queues: lease end, token, JSON array of queues, now.
 CLAIM_MANY: Final = _CLAIM.format(next=_NEXT_OF_MANY)
 
-#: Is there a job that became due and still waits among the timed ones?
-OVERDUE_ONE: Final = "SELECT 1 FROM kessel_jobs WHERE queue = ?1 AND due <= ?2 LIMIT 1"
+#: Is there a job that became due and still waits among the timed ones? Queue or queues, now.
+OVERDUE_ONE: Final = "SELECT 1 FROM kessel_jobs WHERE queue = ? AND due <= ? LIMIT 1"
 OVERDUE_MANY: Final = (
-    "SELECT 1 FROM json_each(?1) AS q CROSS JOIN kessel_jobs AS j"
-    " WHERE j.queue = q.value AND j.due <= ?2 LIMIT 1"
+    "SELECT 1 FROM json_each(?) AS q CROSS JOIN kessel_jobs AS j"
+    " WHERE j.queue = q.value AND j.due <= ? LIMIT 1"
 )
 
 #: Jobs that one transaction makes ready at most, so that the lock is never held for long.
 PROMOTED_AT_ONCE: Final = 500
 _PROMOTE: Final = "UPDATE kessel_jobs SET state = 0, due = NULL, token = NULL WHERE seq IN ({due} LIMIT 500)"
-PROMOTE_ONE: Final = _PROMOTE.format(due="SELECT seq FROM kessel_jobs WHERE queue = ?1 AND due <= ?2")
+PROMOTE_ONE: Final = _PROMOTE.format(due="SELECT seq FROM kessel_jobs WHERE queue = ? AND due <= ?")
 PROMOTE_MANY: Final = _PROMOTE.format(
-    due="SELECT j.seq FROM json_each(?1) AS q CROSS JOIN kessel_jobs AS j"
-    " WHERE j.queue = q.value AND j.due <= ?2"
+    due="SELECT j.seq FROM json_each(?) AS q CROSS JOIN kessel_jobs AS j"
+    " WHERE j.queue = q.value AND j.due <= ?"
 )
 
 #: Of each queue: end of its pause, has it a ready job, when is the next one due by time alone.

@@ -33,8 +33,8 @@ NAMES = '["q1", "q2"]'
 VALUES = {"queue": "q1", "now": 5, "limit": 1}
 
 STATEMENTS: dict[str, tuple[str, Any]] = {
-    "claim of one queue": (schema.CLAIM_ONE, ("q1", 5, 9, 1)),
-    "claim of many queues": (schema.CLAIM_MANY, (NAMES, 5, 9, 1)),
+    "claim of one queue": (schema.CLAIM_ONE, (9, 1, "q1", "q1", 5)),
+    "claim of many queues": (schema.CLAIM_MANY, (9, 1, NAMES, 5)),
     "overdue in one queue": (schema.OVERDUE_ONE, ("q1", 5)),
     "overdue in many queues": (schema.OVERDUE_MANY, (NAMES, 5)),
     "promote in one queue": (schema.PROMOTE_ONE, ("q1", 5)),
