@@ -25,9 +25,8 @@ import greenstalk
 from bench_core import observed
 from kessel_beanstalk.testing import Beanstalkd
 
-from kessel_core.adapter import COMMIT
-from kessel_core.jobs import JobRequest
-from kessel_core.manager import JobManager
+from kessel_core import JobManager, JobRequest
+from kessel_core.contract import COMMIT
 
 #: By name: jobs a second and own processor time in us a job, or p50 and p99 in milliseconds.
 Figures = dict[str, tuple[float, float]]
@@ -101,7 +100,7 @@ while True:
 """
 _WORKER = """
 import os, sys, time
-from kessel_core.manager import JobManager
+from kessel_core import JobManager
 def noop(payload):
     os.write(1, b"%.9f\\n" % time.perf_counter())
 with JobManager(f"beanstalk://127.0.0.1:{sys.argv[1]}", handlers={"noop": noop}) as manager:

@@ -27,8 +27,8 @@ from pathlib import Path
 from kessel_sqlite.adapter import SqliteAdapter
 from kessel_sqlite.options import SqliteOptions, Survives
 
-from kessel_core.adapter import COMMIT, NO_PAUSE, AdapterContext, Message
-from kessel_core.clock import SystemClock
+from kessel_core import SystemClock
+from kessel_core.contract import COMMIT, NO_PAUSE, AdapterContext, Message
 
 BODY = b'{"v":1,"type":"addition","payload":{"operands":[1,2]}}' + b" " * 100
 ROUNDS = 7
@@ -193,8 +193,8 @@ def filled(path: Path, size: int) -> Kessel:
 
 _CHILD = """
 import sys, time
-from kessel_core.adapter import AdapterContext, Message
-from kessel_core.clock import SystemClock
+from kessel_core.contract import AdapterContext, Message
+from kessel_core import SystemClock
 from kessel_sqlite.adapter import SqliteAdapter
 from kessel_sqlite.options import SqliteOptions
 options = SqliteOptions(path=sys.argv[1], durability="process-crash")

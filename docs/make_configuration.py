@@ -16,8 +16,8 @@ from pathlib import Path
 
 import attrs
 
-from kessel_core.config import Config
-from kessel_core.durations import duration_text
+from kessel_core import Config
+from kessel_core.values.durations import duration_text
 
 PAGE = Path(__file__).parent / "reference" / "configuration.md"
 

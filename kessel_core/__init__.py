@@ -1,7 +1,7 @@
 """kessel: distributed, delayed job processing with a contract.
 
-What applications use is here; plugin authors also use `kessel_core.adapter` and
-`kessel_core.hookspecs`, tests use `kessel_core.testing`.
+What applications use is here; plugin authors also use `kessel_core.contract` and
+`kessel_core.hooks`, tests use `kessel_core.testing`.
 """
 
 from __future__ import annotations
@@ -32,15 +32,19 @@ from kessel_core.errors import (
     Transient,
     UnknownJob,
 )
-from kessel_core.handlers import HandlerRegistry, JobContext, handler
-from kessel_core.hookspecs import hookimpl
-from kessel_core.jobs import JobRequest, JobResult, JsonInput, JsonValue, Reason, Status
-from kessel_core.retry import RetryPolicy
+from kessel_core.handlers.context import JobContext
+from kessel_core.handlers.declare import handler
+from kessel_core.handlers.registry import HandlerRegistry
+from kessel_core.hooks.specs import hookimpl
+from kessel_core.model.job import JobRequest, JobResult, Reason, Status
+from kessel_core.model.json import JsonInput, JsonValue
+from kessel_core.model.retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from kessel_core.config import Config, JobsConfig, LoggingConfig, PluginsConfig, WorkerConfig
-    from kessel_core.manager import JobManager
-    from kessel_core.worker import Health, Worker
+    from kessel_core.client.manager import JobManager
+    from kessel_core.config.options import Config, JobsConfig, LoggingConfig, PluginsConfig, WorkerConfig
+    from kessel_core.runtime.health import Health
+    from kessel_core.runtime.worker import Worker
 
 __all__ = [
     # requesting and working
@@ -95,14 +99,14 @@ __all__ = [
 # What only an application needs is loaded at its first use: modules that define handlers or
 # plugins import this package too, and should stay cheap (D5).
 _LATE: Final = {
-    "Config": "config",
-    "Health": "worker",
-    "JobManager": "manager",
-    "JobsConfig": "config",
-    "LoggingConfig": "config",
-    "PluginsConfig": "config",
-    "Worker": "worker",
-    "WorkerConfig": "config",
+    "Config": "config.options",
+    "Health": "runtime.health",
+    "JobManager": "client.manager",
+    "JobsConfig": "config.options",
+    "LoggingConfig": "config.options",
+    "PluginsConfig": "config.options",
+    "Worker": "runtime.worker",
+    "WorkerConfig": "config.options",
 }
 
 

@@ -5,7 +5,6 @@ Usage: python tools/docs_api.py
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
 import textwrap
@@ -18,11 +17,11 @@ from types import FunctionType, ModuleType
 import attrs
 
 import kessel_core
-import kessel_core.adapter
-import kessel_core.configfile
+import kessel_core.config.layers
+import kessel_core.contract
 import kessel_core.testing
 import kessel_core.testing.strategies
-from kessel_core.durations import duration_text
+from kessel_core.values.durations import duration_text
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 
@@ -38,7 +37,7 @@ Written by `tools/docs_api.py` from the source."""
 CONTRACT = """\
 # The adapter contract
 
-Written by `tools/docs_api.py` from the source of `kessel_core.adapter`.
+Written by `tools/docs_api.py` from the source of `kessel_core.contract`.
 [Publish an adapter](../tutorial/publish-an-adapter.md) shows how to keep it, step by step."""
 
 #: What has a page of its own is not repeated.
@@ -73,15 +72,17 @@ def pages() -> dict[Path, str]:
     for subject, names in _subjects(kessel_core):
         api.append(f"## {subject[0].upper()}{subject[1:]}")
         api += [_entry(name, getattr(kessel_core, name)) for name in names]
-    for module in (kessel_core.configfile, kessel_core.testing, kessel_core.testing.strategies):
+    for module in (kessel_core.config.layers, kessel_core.testing, kessel_core.testing.strategies):
         api.append(f"## {module.__name__}")
-        names = ["load", "LoadedConfig"] if module is kessel_core.configfile else sorted(module.__all__)
-        if module is not kessel_core.configfile:
+        names = ["load"] if module is kessel_core.config.layers else sorted(module.__all__)
+        if module is not kessel_core.config.layers:
             api.append(_markdown(inspect.getdoc(module) or ""))
         api += [_entry(name, getattr(module, name)) for name in names]
-    contract = [CONTRACT, _markdown(inspect.getdoc(kessel_core.adapter) or "")]
+    contract = [CONTRACT, _markdown(inspect.getdoc(kessel_core.contract) or "")]
     contract += [
-        _entry(name, getattr(kessel_core.adapter, name), level=2) for name in _by_source(kessel_core.adapter)
+        _entry(name, getattr(kessel_core.contract, name), level=2)
+        for name in kessel_core.contract.__all__
+        if name not in kessel_core.__all__
     ]
     return {
         REFERENCE / "api.md": "\n\n".join(api) + "\n",
@@ -94,18 +95,6 @@ def _subjects(module: ModuleType) -> Iterator[tuple[str, list[str]]]:
     _, _, rest = inspect.getsource(module).partition("__all__ = [")
     for group in rest.partition("]")[0].split("# ")[1:]:
         yield group.partition("\n")[0], re.findall(r'"(\w+)"', group)
-
-
-def _by_source(module: ModuleType) -> list[str]:
-    """Return the names of `__all__` in the order of their definition."""
-    lines = {}
-    for node in ast.parse(inspect.getsource(module)).body:
-        match node:
-            case ast.ClassDef() | ast.FunctionDef():
-                lines[node.name] = node.lineno
-            case ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]):
-                lines[name] = node.lineno
-    return sorted(module.__all__, key=lambda name: lines[name])
 
 
 # --- one name --------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Write docs/explanation/lifecycle.md from the tables of `kessel_core.lifecycle`.
+"""Write docs/explanation/lifecycle.md from the tables of `kessel_core.model.lifecycle`.
 
 Usage: python tools/docs_lifecycle.py
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kessel_core.lifecycle import FATES, TRANSITIONS, Ending, Fate, State
+from kessel_core.model.lifecycle import FATES, TRANSITIONS, Ending, Fate, State
 
 PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "lifecycle.md"
 
 INTRO = """# The life of a job
 
-Written by `tools/docs_lifecycle.py` from the tables of `kessel_core.lifecycle`.
+Written by `tools/docs_lifecycle.py` from the tables of `kessel_core.model.lifecycle`.
 Workers look up the same tables.
 The numbers are those of the [clauses](../reference/clauses.md).
 

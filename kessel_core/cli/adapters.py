@@ -15,9 +15,9 @@ from kessel_core.cli.app import App, as_json, configured, pass_app
 from kessel_core.cli.output import emit, iso, preview, table
 
 if TYPE_CHECKING:
-    from kessel_core.adapter import AdapterSpec
-    from kessel_core.discovery import PluginStatus
-    from kessel_core.shipped import ConformanceReport, Shipped
+    from kessel_core.contract.spec import AdapterSpec
+    from kessel_core.plugins.discovery import PluginStatus
+    from kessel_core.plugins.shipped import ConformanceReport, Shipped
 
 __all__ = ["adapters"]
 
@@ -28,7 +28,7 @@ __all__ = ["adapters"]
 @pass_app
 def adapters(app: App, as_json: bool) -> None:
     """List the queue adapters, their conformance and their options."""
-    from kessel_core.shipped import shipped_report
+    from kessel_core.plugins.shipped import shipped_report
 
     found = app.any_plugins
     app.warn_of_plugins(found)
@@ -87,7 +87,7 @@ def _fields(spec: AdapterSpec, owner: PluginStatus, shipped: Shipped) -> dict[st
 
 def _options(options: type) -> Iterator[tuple[str, str, str | None]]:
     """Yield name, type and default of each option, as text; one without default must be given."""
-    from kessel_core.configfile import is_secret, shown
+    from kessel_core.config.showing import is_secret, shown
 
     if not attrs.has(options):
         return

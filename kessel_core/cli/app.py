@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from kessel_core.adapter import QueueAdapter
-    from kessel_core.config import Config
-    from kessel_core.configfile import Argument, LoadedConfig
+    from kessel_core.client.manager import JobManager
+    from kessel_core.config.options import Config
+    from kessel_core.config.origin import Argument, LoadedConfig
+    from kessel_core.contract.adapter import QueueAdapter
     from kessel_core.errors import InvalidConfig
-    from kessel_core.manager import JobManager
-    from kessel_core.plugins import Plugins
+    from kessel_core.plugins.registry import Plugins
 
 __all__ = [
     "App",
@@ -44,7 +44,7 @@ class App:
 
     def argument(self, path: str, value: object, name: str) -> None:
         """Let an argument decide an option of the configuration."""
-        from kessel_core.configfile import Argument
+        from kessel_core.config.origin import Argument
 
         self._arguments[path] = Argument(value, name)
         # A configuration that was read before does not know this argument yet.
@@ -61,7 +61,7 @@ class App:
         Raises:
             InvalidConfig: With every problem of every layer.
         """
-        from kessel_core.configfile import load
+        from kessel_core.config.layers import load
 
         return load(self.file, environ=os.environ, arguments=self._arguments)
 
@@ -81,7 +81,7 @@ class App:
 
     def plugins_with(self, **extra: object) -> Plugins:
         """Load the plugins anew, with more of the command's own by name."""
-        from kessel_core.plugins import build_plugins
+        from kessel_core.plugins.registry import build_plugins
 
         settings = self.config.plugins
         return build_plugins(disabled=settings.disabled, required=settings.required, extra=extra)
@@ -90,7 +90,7 @@ class App:
     def any_plugins(self) -> Plugins:
         """The plugins, however many of them are broken, and even if the configuration is."""
         from kessel_core.errors import ConfigError
-        from kessel_core.plugins import build_plugins
+        from kessel_core.plugins.registry import build_plugins
 
         try:
             disabled = self.config.plugins.disabled
@@ -103,7 +103,7 @@ class App:
 
     def start_logging(self) -> None:
         """Print log records as configured."""
-        from kessel_core.logs import configure
+        from kessel_core.cli.logs import configure
 
         configure(self.config.logging.level, self.config.logging.json)
 
@@ -137,8 +137,8 @@ class App:
         Raises:
             InvalidConfig: It or its options are wrong; says where that is written.
         """
-        from kessel_core.adapter import AdapterContext
         from kessel_core.clock import SystemClock
+        from kessel_core.contract.spec import AdapterContext
 
         with self.located():
             chosen = self.plugins.chosen_adapter(self.config.adapter, self.config.adapter_options)
@@ -155,7 +155,7 @@ class App:
         Raises:
             InvalidConfig: Adapter, handlers or middleware are wrong; says where that is written.
         """
-        from kessel_core.manager import JobManager
+        from kessel_core.client.manager import JobManager
 
         # `[kessel.handlers]` names modules of the application, which usually lie where the command is
         # started. At the end of the path, so that they hide no installed module.

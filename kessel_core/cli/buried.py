@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
-from kessel_core.adapter import JobState
 from kessel_core.cli.app import App, as_json, configured, pass_app, queue_option
 from kessel_core.cli.output import body_value, emit, preview, table, when
 from kessel_core.cli.queues import confirm, job_fields
 from kessel_core.errors import DecodeError, KesselError, UnknownJob
+from kessel_core.model.states import JobState
 
 if TYPE_CHECKING:
-    from kessel_core.adapter import QueueAdapter, StoredJob
+    from kessel_core.contract.adapter import QueueAdapter
+    from kessel_core.contract.operations import StoredJob
 
 __all__ = ["buried"]
 
@@ -236,7 +237,7 @@ def _missing(job_id: str, queues: tuple[str, ...]) -> str:
 
 
 def _type(job: StoredJob) -> str:
-    from kessel_core.wire import decode
+    from kessel_core.wire.requests import decode
 
     assert job.state is JobState.BURIED
     try:

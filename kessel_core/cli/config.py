@@ -10,7 +10,8 @@ import click
 
 from kessel_core.cli.app import App, as_json, configured, logs_options, pass_app, queue_option
 from kessel_core.cli.output import emit, table
-from kessel_core.configfile import LoadedConfig, shown
+from kessel_core.config.origin import LoadedConfig
+from kessel_core.config.showing import shown
 
 __all__ = ["config"]
 

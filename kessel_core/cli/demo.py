@@ -19,19 +19,23 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import click
 
-from kessel_core.adapter import Bury, Reach, Rollback
 from kessel_core.cli.app import App, as_json, configured, logs_options, pass_app, sigterm_as_ctrl_c
 from kessel_core.cli.output import console, emit, preview, table
+from kessel_core.contract.promises import Reach
 from kessel_core.errors import Transient
-from kessel_core.handlers import JobContext, handler
-from kessel_core.hookspecs import hookimpl
-from kessel_core.jobs import JobRequest, JobResult, JsonValue, Reason
+from kessel_core.handlers.context import JobContext
+from kessel_core.handlers.declare import handler
+from kessel_core.hooks.specs import hookimpl
+from kessel_core.model.job import JobRequest, JobResult, Reason
+from kessel_core.model.json import JsonValue
+from kessel_core.model.settlement import Bury, Rollback
 
 if TYPE_CHECKING:
-    from kessel_core.adapter import QueueAdapter, Settlement
+    from kessel_core.client.manager import JobManager
     from kessel_core.clock import Clock
-    from kessel_core.config import Config
-    from kessel_core.manager import JobManager
+    from kessel_core.config.options import Config
+    from kessel_core.contract.adapter import QueueAdapter
+    from kessel_core.model.settlement import Settlement
 
 __all__ = ["demo"]
 
@@ -100,7 +104,7 @@ def _config(app: App) -> Config:
 
 
 def _start_logging(app: App) -> None:
-    from kessel_core.logs import configure
+    from kessel_core.cli.logs import configure
 
     # The bar is for watching, and a line for each job would tear it; who asks for lines gets them.
     is_default = app.loaded.origins["logging.level"].layer == "default"

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kessel_core.adapter import DoctorContext, Finding, Level, Reach
 from kessel_core.cli.app import App, as_json, configured, pass_app
 from kessel_core.cli.output import emit, table
-from kessel_core.discovery import Load
+from kessel_core.contract.doctor import DoctorContext, Finding, Level
+from kessel_core.contract.promises import Reach
 from kessel_core.errors import ConfigError, InvalidConfig, KesselError, ProtocolError, UnusablePlugin
+from kessel_core.plugins.discovery import Load
 
 if TYPE_CHECKING:
-    from kessel_core.manager import JobManager
+    from kessel_core.client.manager import JobManager
 
 __all__ = ["doctor"]
 

@@ -54,7 +54,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
 
 def preview(value: object, limit: int = 2000) -> str:
     """Return a cell: short, and without anything that moves the cursor."""
-    from kessel_core.logs import one_line
+    from kessel_core.cli.logs import one_line
 
     if value is None:
         return ""

@@ -17,7 +17,8 @@ from kessel_core.cli.output import emit, preview, table
 from kessel_core.errors import ConfigError, InvalidConfig
 
 if TYPE_CHECKING:
-    from kessel_core.plugins import Plugins, PluginStatus
+    from kessel_core.plugins.discovery import PluginStatus
+    from kessel_core.plugins.registry import Plugins
 
 __all__ = ["hooks", "middleware", "plugins"]
 
@@ -131,12 +132,12 @@ def _check(app: App, found: Plugins, names: tuple[str, ...]) -> None:
 @pass_app
 def hooks(app: App, as_json: bool) -> None:
     """List the hooks and who implements them."""
-    from kessel_core import hookspecs
+    from kessel_core.hooks import specs
 
     found = app.any_plugins
     app.warn_of_plugins(found)
     rows: list[dict[str, Any]] = []
-    for name, spec in vars(hookspecs).items():
+    for name, spec in vars(specs).items():
         if name.startswith("kessel_") and callable(spec):
             caller = getattr(found.manager.hook, name)
             rows.append(

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 import click
 
-from kessel_core.adapter import JobState, queue_name_problem
 from kessel_core.cli.app import App, as_json, configured, pass_app
 from kessel_core.cli.output import body_value, emit, iso, preview, table
 from kessel_core.errors import DecodeError
+from kessel_core.model.names import queue_name_problem
+from kessel_core.model.states import JobState
 
 if TYPE_CHECKING:
-    from kessel_core.adapter import QueueAdapter, StoredJob
+    from kessel_core.contract.adapter import QueueAdapter
+    from kessel_core.contract.operations import StoredJob
 
 __all__ = ["job_fields", "job_rows", "peek", "purge", "queue_argument", "stats"]
 
@@ -118,7 +120,7 @@ def job_rows(jobs: Sequence[StoredJob]) -> list[tuple[object, ...]]:
 def _decoded(job: StoredJob) -> tuple[str, str]:
     import json
 
-    from kessel_core.wire import decode
+    from kessel_core.wire.requests import decode
 
     try:
         request = decode(job.body)

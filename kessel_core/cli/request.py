@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import attrs
 import click
 
-from kessel_core.adapter import Reach
 from kessel_core.cli.app import App, as_json, configured, logs_options, pass_app
+from kessel_core.contract.promises import Reach
 from kessel_core.errors import DecodeError, InvalidRequest, Problem
-from kessel_core.nearest import did_you_mean
+from kessel_core.values.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kessel_core.jobs import JobRequest, JsonValue
-    from kessel_core.manager import JobManager
+    from kessel_core.client.manager import JobManager
+    from kessel_core.model.job import JobRequest
+    from kessel_core.model.json import JsonValue
 
 __all__ = ["request"]
 
@@ -92,7 +93,7 @@ def request(
 
 def _one(app: App, kind: str, payload: str | None, fields: dict[str, Any], as_json: bool) -> None:
     from kessel_core.clock import SystemClock
-    from kessel_core.wire import encode
+    from kessel_core.wire.requests import encode
 
     wish = _read(kind, payload, fields, SystemClock())
     with _visible(app) as manager:
@@ -107,7 +108,7 @@ def _one(app: App, kind: str, payload: str | None, fields: dict[str, Any], as_js
 
 def _read(kind: str, payload: str | None, fields: dict[str, Any], clock: Any) -> JobRequest:
     """Make a request of texts; what cannot be read is reported with what the model refuses."""
-    from kessel_core.jobs import JobRequest, prepared
+    from kessel_core.model.job import JobRequest, prepared
 
     problems: list[Problem] = []
 
@@ -190,7 +191,7 @@ def time_or_span(text: str) -> datetime | timedelta:
     Raises:
         ValueError: It is neither, or has no zone.
     """
-    from kessel_core.durations import parse_duration
+    from kessel_core.values.durations import parse_duration
 
     try:
         moment = datetime.fromisoformat(text)
@@ -251,8 +252,8 @@ def _many(app: App, source: str, as_json: bool) -> None:
 
 def _read_lines(source: str, name: str) -> list[JobRequest]:
     from kessel_core.clock import SystemClock
-    from kessel_core.jobs import prepared
-    from kessel_core.wire import decode
+    from kessel_core.model.job import prepared
+    from kessel_core.wire.requests import decode
 
     clock = SystemClock()
     requests: list[JobRequest] = []
@@ -281,7 +282,7 @@ def _read_lines(source: str, name: str) -> list[JobRequest]:
 
 def _warn_of_misspelt(odd: dict[str, int], name: str) -> None:
     """Say which unknown keys look like misspelt fields; the wire keeps keys of others, so no error."""
-    from kessel_core.jobs import JobRequest
+    from kessel_core.model.job import JobRequest
 
     fields = [field.name for field in attrs.fields(JobRequest) if field.name != "extra"]
     for key, number in odd.items():

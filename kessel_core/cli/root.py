@@ -23,7 +23,7 @@ from kessel_core.errors import (
     RequestError,
     UnusablePlugin,
 )
-from kessel_core.nearest import nearest
+from kessel_core.values.nearest import nearest
 
 __all__ = ["COMMANDS", "KesselGroup", "code_of", "kessel", "run"]
 

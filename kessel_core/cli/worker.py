@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from kessel_core.adapter import Reach, redacted
 from kessel_core.cli.app import App, as_json, config_option, configured, logs_options, pass_app, queue_option
+from kessel_core.contract.promises import Reach
+from kessel_core.values.secrets import redacted
 
 if TYPE_CHECKING:
-    from kessel_core.manager import JobManager
+    from kessel_core.client.manager import JobManager
 
 __all__ = ["drain", "worker"]
 
@@ -62,7 +63,7 @@ def worker(app: App, parent_fd: int | None) -> None:
 
 
 def _supervised(app: App) -> int:
-    from kessel_core.supervisor import Supervisor
+    from kessel_core.runtime.supervisor import Supervisor
 
     # What is wrong with plugins or adapter is said here once, and not by every process.
     with app.manager() as manager:
@@ -101,7 +102,7 @@ def _run(
     parent_fd: int | None,
 ) -> bool:
     """Run until it ends; return whether that was asked for, by a signal or by the supervisor's end."""
-    from kessel_core.supervisor import on_signals, stop_with_parent
+    from kessel_core.runtime.supervisor import on_signals, stop_with_parent
 
     asked = threading.Event()
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from kessel_core.adapter import NO_PAUSE, QueueAdapter
+from kessel_core.client.manager import JobManager
+from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.errors import CapabilityMissing
-from kessel_core.executor import Case
-from kessel_core.jobs import JobResult
-from kessel_core.manager import JobManager
+from kessel_core.model.job import JobResult
+from kessel_core.model.settlement import NO_PAUSE
+from kessel_core.runtime.executor import Case
 from kessel_core.testing.clock import VirtualClock
 
 __all__ = ["NeverIdle", "run_until_idle"]

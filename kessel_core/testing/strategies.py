@@ -16,7 +16,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from hypothesis import strategies as st
 
-from kessel_core.jobs import DEFAULT_QUEUE, JobRequest, JsonValue
+from kessel_core.model.job import DEFAULT_QUEUE, JobRequest
+from kessel_core.model.json import JsonValue
 
 __all__ = ["headers", "job_requests", "job_types", "json_values", "moments", "queue_names", "texts"]
 

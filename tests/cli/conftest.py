@@ -17,9 +17,9 @@ from kessel_core.cli.root import run
 RAISED = 'AdapterUnavailable(f"nobody answers at {options.host}:{options.port}")'
 UNREACHABLE = f"""
 import attrs
-from kessel_core.adapter import AdapterSpec
-from kessel_core.errors import AdapterUnavailable
-from kessel_core.hookspecs import hookimpl
+from kessel_core.contract import AdapterSpec
+from kessel_core import AdapterUnavailable
+from kessel_core import hookimpl
 
 @attrs.frozen
 class Options:

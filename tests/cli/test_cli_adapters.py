@@ -10,8 +10,8 @@ import pytest
 
 SHELF = """
 import attrs
-from kessel_core.adapter import AdapterSpec
-from kessel_core.hookspecs import hookimpl
+from kessel_core.contract import AdapterSpec
+from kessel_core import hookimpl
 
 @attrs.frozen
 class Options:

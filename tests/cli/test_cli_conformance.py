@@ -27,8 +27,8 @@ def test_json_is_the_report_and_nothing_else(kessel: Any) -> None:
 
 
 BROKEN = """
-from kessel_core.adapter import AdapterSpec, Capabilities, QueueAdapter, QueueStats, Reach
-from kessel_core.hookspecs import hookimpl
+from kessel_core.contract import AdapterSpec, Capabilities, QueueAdapter, QueueStats, Reach
+from kessel_core import hookimpl
 import attrs
 
 @attrs.frozen

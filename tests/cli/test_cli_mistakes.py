@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kessel_core.configfile import load
+from kessel_core.config.layers import load
 
 EVERYTHING_WRONG = """
 [kessel]

@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 
-from kessel_core import opening
+from kessel_core.plugins import opening
 
 BROKEN = {
     "import": "import no_such_library\n",
     "exit": "raise SystemExit(5)\n",
     "syntax": "def (\n",
     "async": (
-        "from kessel_core.hookspecs import hookimpl\n@hookimpl\nasync def kessel_job_finished(result): pass\n"
+        "from kessel_core.hooks import hookimpl\n@hookimpl\nasync def kessel_job_finished(result): pass\n"
     ),
-    "misspelt": "from kessel_core.hookspecs import hookimpl\n@hookimpl\ndef kessel_adaptors(): return []\n",
+    "misspelt": "from kessel_core.hooks import hookimpl\n@hookimpl\ndef kessel_adaptors(): return []\n",
 }
 
 COMMAND = """
 import click
-from kessel_core.hookspecs import hookimpl
+from kessel_core import hookimpl
 
 @hookimpl
 def kessel_cli(group):
@@ -142,7 +142,7 @@ def test_command_of_a_plugin_is_listed_and_runs(kessel: Any, site: Any) -> None:
 def test_plugin_that_fails_to_add_its_commands_is_warned_of(kessel: Any, site: Any) -> None:
     site.install(
         "bad",
-        "from kessel_core.hookspecs import hookimpl\n@hookimpl\ndef kessel_cli(group): raise SystemExit(9)\n",
+        "from kessel_core.hooks import hookimpl\n@hookimpl\ndef kessel_cli(group): raise SystemExit(9)\n",
     )
     site.install("greeter", COMMAND)
     done = kessel.ok("--help")
@@ -222,7 +222,7 @@ def test_doctor_reports_what_is_wrong_with_exit_code_1(
 def test_doctor_gives_advice_that_fits_the_error(kessel: Any, failing: Any, raised: str, advice: str) -> None:
     """An adapter that knows what to do says so in a note of its error."""
     noted = """
-from kessel_core.errors import ProtocolError
+from kessel_core import ProtocolError
 def noted():
     error = AdapterUnavailable("away")
     error.add_note("turn it on")

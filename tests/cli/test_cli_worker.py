@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from kessel_core.supervisor import Supervisor
-from kessel_core.worker import Worker
+from kessel_core import Worker
+from kessel_core.runtime.supervisor import Supervisor
 
 HANDLERS = """
 import os, signal
@@ -23,9 +23,9 @@ def orphan(descriptor):
 #: An adapter that opens, and then is gone.
 DEAF = """
 import attrs
-from kessel_core.adapter import AdapterSpec, Capabilities, QueueAdapter, QueueStats, Reach
-from kessel_core.errors import AdapterUnavailable
-from kessel_core.hookspecs import hookimpl
+from kessel_core.contract import AdapterSpec, Capabilities, QueueAdapter, QueueStats, Reach
+from kessel_core import AdapterUnavailable
+from kessel_core import hookimpl
 
 class Deaf(QueueAdapter):
     name = "deaf"

@@ -14,12 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 import attrs
 from reference import LEASE, LIMIT, Held, Reference, ReferenceHarness, Slot
 
-from kessel_core.adapter import (
-    JobState,
-    QueueStats,
-    TieBreak,
-)
-from kessel_core.errors import AdapterError
+from kessel_core import AdapterError
+from kessel_core.contract import JobState, QueueStats, TieBreak
 
 __all__ = ["MUTANTS", "Reference", "ReferenceHarness"]
 
@@ -345,13 +341,13 @@ def _drop_buried(s: Reference) -> None:
 
 
 def _no_bury(settlement: Any) -> Any:
-    from kessel_core.adapter import Bury, Rollback
+    from kessel_core.contract import Bury, Rollback
 
     return Rollback() if isinstance(settlement, Bury) else settlement
 
 
 def _no_result(settlement: Any) -> Any:
-    from kessel_core.adapter import Commit, Rollback
+    from kessel_core.contract import Commit, Rollback
 
     return Rollback() if isinstance(settlement, Commit) and settlement.result is not None else settlement
 

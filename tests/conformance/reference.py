@@ -11,7 +11,8 @@ from urllib.parse import SplitResult
 import attrs
 from kessel_conformance import Harness
 
-from kessel_core.adapter import (
+from kessel_core import Clock, EnqueueRejected, LeaseLost, UnknownJob
+from kessel_core.contract import (
     AdapterContext,
     AdapterSpec,
     Attempts,
@@ -33,8 +34,6 @@ from kessel_core.adapter import (
     TieBreak,
     url_options,
 )
-from kessel_core.clock import Clock
-from kessel_core.errors import EnqueueRejected, LeaseLost, UnknownJob
 
 LEASE = 10.0
 LIMIT = 65_536

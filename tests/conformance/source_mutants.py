@@ -196,7 +196,7 @@ MUTANTS: Final = (
     SourceMutant(
         "memory.core_expiry_check_turned",
         "S5",
-        "kessel_core/executor.py",
+        "kessel_core/runtime/executor.py",
         "and self._clock.now() >= request.expiration",
         "and self._clock.now() <= request.expiration",
         "a comparison the wrong way round",

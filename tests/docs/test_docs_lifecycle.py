@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from kessel_core.lifecycle import TRANSITIONS, Ending, State
+from kessel_core.model.lifecycle import TRANSITIONS, Ending, State
 
 ROOT = Path(__file__).parents[2]
 

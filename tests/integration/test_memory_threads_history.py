@@ -13,9 +13,8 @@ import pytest
 from kessel_memory.adapter import MemoryAdapter
 from kessel_memory.options import MemoryOptions
 
-from kessel_core.adapter import COMMIT, AdapterContext, Bury, Message, Reservation, Rollback
-from kessel_core.clock import SystemClock
-from kessel_core.errors import LeaseLost
+from kessel_core import LeaseLost, SystemClock
+from kessel_core.contract import COMMIT, AdapterContext, Bury, Message, Reservation, Rollback
 
 PRODUCERS = 8
 CONSUMERS = 8

@@ -19,9 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from kessel_core import JobManager
-from kessel_core.adapter import JobState
-from kessel_core.clock import SystemClock
+from kessel_core import JobManager, SystemClock
+from kessel_core.contract import JobState
 
 LONG = 60.0
 LEASE = 3.0
@@ -32,9 +31,9 @@ import os, signal, sys, time
 from datetime import timedelta
 from pathlib import Path
 from kessel_core import Config, JobManager, JobsConfig, WorkerConfig, hookimpl
-from kessel_core.clock import SystemClock
-from kessel_core.plugins import build_plugins
-from kessel_core.supervisor import on_signals
+from kessel_core import SystemClock
+from kessel_core.plugins.registry import build_plugins
+from kessel_core.runtime.supervisor import on_signals
 from kessel_sqlite.consumer import SqliteConsumer
 
 url, point = sys.argv[1:]

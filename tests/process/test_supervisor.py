@@ -18,7 +18,7 @@ LONG = 60.0
 # Writes its pid to a file of its own; ends on SIGTERM, on a second signal at once, or with its parent.
 CHILD = """
 import os, pathlib, signal, sys, threading
-from kessel_core.supervisor import on_signals, stop_with_parent
+from kessel_core.runtime.supervisor import on_signals, stop_with_parent
 mode, folder = sys.argv[1], pathlib.Path(sys.argv[2])
 over = threading.Event()
 def note(text):
@@ -44,9 +44,9 @@ note("end")
 PARENT = """
 import logging, sys
 from datetime import timedelta
-from kessel_core.logs import configure
-from kessel_core.supervisor import Supervisor
-import kessel_core.supervisor as module
+from kessel_core.cli.logs import configure
+from kessel_core.runtime.supervisor import Supervisor
+import kessel_core.runtime.supervisor as module
 module.SLACK = timedelta(seconds=float(sys.argv[4]))
 configure("info")
 command = [sys.executable, "-c", sys.argv[3], *sys.argv[1:3]]

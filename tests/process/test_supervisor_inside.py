@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from kessel_core import supervisor as module
-from kessel_core.supervisor import Supervisor
+from kessel_core.runtime import supervisor as module
+from kessel_core.runtime.supervisor import Supervisor
 
 LONG = timedelta(seconds=60)
 

@@ -9,7 +9,7 @@ import kessel_memory.plugin
 import pytest
 
 from kessel_core import JobManager
-from kessel_core.plugins import build_plugins
+from kessel_core.plugins.registry import build_plugins
 
 
 @pytest.fixture

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kessel_core.config import Config, JobsConfig, PluginsConfig, WorkerConfig
-from kessel_core.durations import duration_text, parse_duration
-from kessel_core.errors import InvalidConfig
+from kessel_core import Config, InvalidConfig, JobsConfig, PluginsConfig, WorkerConfig
+from kessel_core.values.durations import duration_text, parse_duration
 
 
 def test_defaults_are_a_usable_configuration() -> None:
@@ -51,7 +50,7 @@ def test_configuration_is_frozen() -> None:
 
 def test_classes_need_none_of_the_commands_libraries() -> None:
     code = (
-        "import sys, kessel_core.config, kessel_core.logs\n"
+        "import sys, kessel_core.config.options, kessel_core.cli.logs\n"
         "print({'click', 'rich', 'typed_settings'} & set(sys.modules))"
     )
     done = subprocess.run(

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from kessel_core.configfile import load
+from kessel_core.config.layers import load
 
 DOCS = Path(__file__).parents[2] / "docs"
 

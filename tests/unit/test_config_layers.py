@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from kessel_core.config import Config, OnExpired
-from kessel_core.configfile import Argument, load, shown
-from kessel_core.errors import InvalidConfig
+from kessel_core import Config, InvalidConfig
+from kessel_core.config.layers import load
+from kessel_core.config.origin import Argument
+from kessel_core.config.showing import shown
+from kessel_core.model.policies import OnExpired
 
 
 def written(directory: Path, text: str, name: str = "kessel.toml") -> Path:

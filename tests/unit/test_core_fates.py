@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kessel_core import Reason, RetryPolicy, Status
-from kessel_core.adapter import COMMIT, Bury, Rollback
-from kessel_core.lifecycle import (
+from kessel_core.contract import COMMIT, Bury, Rollback
+from kessel_core.model.lifecycle import (
     FATES,
     TRANSITIONS,
     Ending,

@@ -29,12 +29,13 @@ from kessel_core import (
     RetryPolicy,
     Transient,
 )
-from kessel_core.adapter import Message, queue_name_problem
-from kessel_core.jobs import json_problems, prepared
-from kessel_core.plugins import build_plugins
+from kessel_core.contract import Message, queue_name_problem
+from kessel_core.model.job import prepared
+from kessel_core.model.json import json_problems
+from kessel_core.plugins.registry import build_plugins
 from kessel_core.testing import VirtualClock, run_until_idle
 from kessel_core.testing.strategies import json_values, texts
-from kessel_core.wire import decode, encode
+from kessel_core.wire.requests import decode, encode
 
 Open = Callable[..., JobManager]
 NAN, INFINITY = float("nan"), float("inf")
@@ -334,7 +335,7 @@ def test_f55_a_type_is_looked_up_and_never_imported(opened: Open, name: str) -> 
 
 
 def test_f54_s12_an_unknown_type_is_tried_again_up_to_a_limit_and_then_buried(opened: Open) -> None:
-    from kessel_core.config import UnknownType
+    from kessel_core.model.policies import UnknownType
 
     manager = opened({"a": len}, unknown_type=UnknownType.RETRY, max_attempts=3)
     manager.request("later")

@@ -28,7 +28,7 @@ from kessel_core import (
     KesselError,
     hookimpl,
 )
-from kessel_core.adapter import Capabilities, Consumer, Message, QueueAdapter, QueueStats, Reach
+from kessel_core.contract import Capabilities, Consumer, Message, QueueAdapter, QueueStats, Reach
 from kessel_core.errors import UnusablePlugin
 from kessel_core.testing import VirtualClock, run_until_idle
 

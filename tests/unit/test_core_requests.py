@@ -10,7 +10,9 @@ import attrs
 import pytest
 
 from kessel_core import InvalidRequest, JobRequest
-from kessel_core.jobs import DEFAULT_PRIORITY, LOWEST_PRIORITY, MAX_DEPTH, json_problems, new_id, prepared
+from kessel_core.model.ids import new_id
+from kessel_core.model.job import DEFAULT_PRIORITY, LOWEST_PRIORITY, prepared
+from kessel_core.model.json import MAX_DEPTH, json_problems
 from kessel_core.testing import VirtualClock
 
 CLOCK = VirtualClock()

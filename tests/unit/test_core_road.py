@@ -34,19 +34,10 @@ from kessel_core import (
     handler,
     hookimpl,
 )
-from kessel_core.adapter import (
-    COMMIT,
-    NO_PAUSE,
-    Bury,
-    Consumer,
-    Message,
-    Reservation,
-    Rollback,
-    Settlement,
-)
-from kessel_core.config import DefaultError, OnExpired, UnknownType
-from kessel_core.executor import SETTLE_PAUSES, Case
-from kessel_core.plugins import build_plugins
+from kessel_core.contract import COMMIT, NO_PAUSE, Bury, Consumer, Message, Reservation, Rollback, Settlement
+from kessel_core.model.policies import DefaultError, OnExpired, UnknownType
+from kessel_core.plugins.registry import build_plugins
+from kessel_core.runtime.executor import SETTLE_PAUSES, Case
 from kessel_core.testing import VirtualClock, run_until_idle
 
 Open = Callable[..., JobManager]

@@ -12,11 +12,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from kessel_core.errors import DecodeError
-from kessel_core.jobs import JobRequest, prepared
+from kessel_core import DecodeError, JobRequest
+from kessel_core.model.job import prepared
 from kessel_core.testing import VirtualClock
 from kessel_core.testing.strategies import job_requests, json_values
-from kessel_core.wire import WIRE_VERSION, decode, encode
+from kessel_core.wire.requests import WIRE_VERSION, decode, encode
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "reference" / "job.schema.json").read_text("utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)

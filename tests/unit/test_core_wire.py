@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 
 from kessel_core import DecodeError, InvalidRequest, JobRequest, JobResult, Reason, Status
-from kessel_core.jobs import prepared
+from kessel_core.client.producer import message_of
+from kessel_core.model.job import prepared
 from kessel_core.testing import VirtualClock
 from kessel_core.testing.strategies import job_requests
-from kessel_core.wire import decode, encode, encode_result, message_of, result_fields
+from kessel_core.wire.requests import decode, encode
+from kessel_core.wire.results import encode_result, result_fields
 
 CLOCK = VirtualClock()
 

@@ -24,11 +24,12 @@ from kessel_core import (
     JsonValue,
     LeaseLost,
     Problem,
+    Worker,
     WorkerConfig,
     handler,
     hookimpl,
 )
-from kessel_core.adapter import (
+from kessel_core.contract import (
     Capabilities,
     Consumer,
     Message,
@@ -39,9 +40,8 @@ from kessel_core.adapter import (
     Rollback,
     Settlement,
 )
-from kessel_core.executor import Case
+from kessel_core.runtime.executor import Case
 from kessel_core.testing import VirtualClock
-from kessel_core.worker import Worker
 
 Open = Callable[..., JobManager]
 BOUND = 20.0

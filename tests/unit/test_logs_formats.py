@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import kessel_core
-from kessel_core.logs import TRACE, HumanFormatter, JsonFormatter, configure
+from kessel_core.cli.logs import TRACE, HumanFormatter, JsonFormatter, configure
 
 
 def record(message: str, *args: object, level: int = logging.INFO, **extra: object) -> logging.LogRecord:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kessel_core import InvalidConfig, JobRequest, JobResult, Reason, Status, hookimpl
-from kessel_core.plugins import Plugins, build_plugins
+from kessel_core.plugins.registry import Plugins, build_plugins
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -13,9 +13,10 @@ import attrs
 import pytest
 
 from kessel_core import PluginError, hookimpl
-from kessel_core.plugins import Load, Plugins, PluginStatus, build_plugins
+from kessel_core.plugins.discovery import Load, PluginStatus
+from kessel_core.plugins.registry import Plugins, build_plugins
 
-IMPL = "from kessel_core.hookspecs import hookimpl\n"
+IMPL = "from kessel_core.hooks import hookimpl\n"
 GOOD = IMPL + "@hookimpl\ndef kessel_job_finished(result): pass\n"
 
 
@@ -251,7 +252,7 @@ def test_equal_plugin_objects_are_both_used() -> None:
 
 def test_loader_imports_costly_libraries_only_when_used() -> None:
     """D5."""
-    code = "import sys, kessel_core.plugins; print([m for m in sys.argv[1:] if m in sys.modules])"
+    code = "import sys, kessel_core.plugins.registry; print([m for m in sys.argv[1:] if m in sys.modules])"
     late = ["importlib.metadata", "cattrs", "difflib", "click", "rich", "typed_settings"]
     done = subprocess.run([sys.executable, "-c", code, *late], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr

@@ -18,8 +18,8 @@ from kessel_core import (
     SystemClock,
     hookimpl,
 )
-from kessel_core.adapter import AdapterContext, AdapterSpec
-from kessel_core.plugins import Plugins, build_plugins
+from kessel_core.contract import AdapterContext, AdapterSpec
+from kessel_core.plugins.registry import Plugins, build_plugins
 
 
 @attrs.frozen

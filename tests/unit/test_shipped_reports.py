@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from kessel_core.discovery import Load, PluginStatus
-from kessel_core.shipped import FILE_NAME, Shipped, shipped_report
+from kessel_core.plugins.discovery import Load, PluginStatus
+from kessel_core.plugins.shipped import FILE_NAME, Shipped, shipped_report
 
 REPORT: dict[str, Any] = {
     "schema": 1,

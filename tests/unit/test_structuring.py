@@ -14,7 +14,8 @@ import attrs
 import pytest
 
 from kessel_core import InvalidConfig
-from kessel_core.structuring import StructureProblems, structure_options, structurer
+from kessel_core.values.converter import StructureProblems, structurer
+from kessel_core.values.options import structure_options
 
 
 class Color(enum.Enum):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kessel_core.clock import Clock, SystemClock
+from kessel_core import Clock, SystemClock
 from kessel_core.testing.clock import VirtualClock
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
-from kessel_core.adapter import queue_name_problem
-from kessel_core.jobs import JobRequest, JsonValue, json_problems, prepared
+from kessel_core import JobRequest, JsonValue
+from kessel_core.contract import queue_name_problem
+from kessel_core.model.job import prepared
+from kessel_core.model.json import json_problems
 from kessel_core.testing.clock import VirtualClock
 from kessel_core.testing.strategies import (
     headers,
@@ -19,7 +21,7 @@ from kessel_core.testing.strategies import (
     queue_names,
     texts,
 )
-from kessel_core.wire import decode, encode
+from kessel_core.wire.requests import decode, encode
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

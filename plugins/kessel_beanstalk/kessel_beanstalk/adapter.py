@@ -14,17 +14,20 @@ from kessel_beanstalk.operations import Operations
 from kessel_beanstalk.options import MAX_NUMBER, BeanstalkOptions
 from kessel_beanstalk.producer import Producer
 from kessel_beanstalk.records import Records, body_id
-from kessel_core.adapter import (
+from kessel_core.contract import (
     AdapterContext,
+    AdapterError,
     Attempts,
     Capabilities,
     Consumer,
     DoctorContext,
     Durability,
     Finding,
+    InvalidConfig,
     JobState,
     LeaseReturn,
     Message,
+    Problem,
     QueueAdapter,
     QueueStats,
     Reach,
@@ -32,7 +35,6 @@ from kessel_core.adapter import (
     TieBreak,
     queue_name_problem,
 )
-from kessel_core.errors import AdapterError, InvalidConfig, Problem
 
 __all__ = ["BeanstalkAdapter"]
 

@@ -22,7 +22,7 @@ import greenstalk
 
 from kessel_beanstalk.options import BeanstalkOptions
 from kessel_beanstalk.protocol import FramedSocket, MalformedReply, parse_stats, reply_values
-from kessel_core.errors import AdapterError, AdapterUnavailable, CapabilityMissing, ProtocolError
+from kessel_core.contract import AdapterError, AdapterUnavailable, CapabilityMissing, ProtocolError
 
 __all__ = ["ADAPTER_NAME", "CLEAN", "Connection", "Server", "ServerFacts"]
 

@@ -20,8 +20,19 @@ from kessel_beanstalk.attempts import FirstDeliveries, head_of
 from kessel_beanstalk.connection import CLEAN, Connection
 from kessel_beanstalk.options import MAX_NUMBER, whole_seconds
 from kessel_beanstalk.records import Record, fingerprint
-from kessel_core.adapter import COMMIT, Bury, Commit, Consumer, Reservation, Rollback, Settlement
-from kessel_core.errors import AdapterError, AdapterUnavailable, CapabilityMissing, LeaseLost
+from kessel_core.contract import (
+    COMMIT,
+    AdapterError,
+    AdapterUnavailable,
+    Bury,
+    CapabilityMissing,
+    Commit,
+    Consumer,
+    LeaseLost,
+    Reservation,
+    Rollback,
+    Settlement,
+)
 
 if TYPE_CHECKING:
     from kessel_beanstalk.adapter import BeanstalkAdapter

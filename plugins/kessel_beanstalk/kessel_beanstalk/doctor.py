@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from kessel_beanstalk.connection import ServerFacts
-from kessel_core.adapter import DoctorContext, Finding, JobState, Level, StoredJob
-from kessel_core.errors import AdapterError, DecodeError, KesselError
-from kessel_core.jobs import JobRequest
-from kessel_core.wire import decode
+from kessel_core import DecodeError, JobRequest, KesselError
+from kessel_core.contract import AdapterError, DoctorContext, Finding, JobState, Level, StoredJob
+from kessel_core.wire.requests import decode
 
 if TYPE_CHECKING:
     from kessel_beanstalk.adapter import BeanstalkAdapter

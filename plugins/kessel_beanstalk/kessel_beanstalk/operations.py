@@ -18,8 +18,7 @@ import greenstalk
 from kessel_beanstalk.connection import CLEAN, Connection
 from kessel_beanstalk.options import MAX_NUMBER, whole_seconds
 from kessel_beanstalk.records import SIDE_PREFIX, Record, body_id, fingerprint, side_tube
-from kessel_core.adapter import JobState, QueueStats, StoredJob
-from kessel_core.errors import AdapterError, AdapterUnavailable, UnknownJob
+from kessel_core.contract import AdapterError, AdapterUnavailable, JobState, QueueStats, StoredJob, UnknownJob
 
 if TYPE_CHECKING:
     from kessel_beanstalk.adapter import BeanstalkAdapter

@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from kessel_core.errors import InvalidConfig, Problem
+from kessel_core.contract import InvalidConfig, Problem
 
 __all__ = ["MAX_NUMBER", "BeanstalkOptions", "number_problem", "whole_seconds"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from kessel_beanstalk.options import BeanstalkOptions
-from kessel_core.adapter import AdapterContext, AdapterSpec
-from kessel_core.hookspecs import hookimpl
+from kessel_core.contract import AdapterContext, AdapterSpec
+from kessel_core.hooks import hookimpl
 
 if TYPE_CHECKING:
     from kessel_beanstalk.adapter import BeanstalkAdapter

@@ -16,14 +16,15 @@ import greenstalk
 
 from kessel_beanstalk.connection import CLEAN, Connection, Server
 from kessel_beanstalk.options import MAX_NUMBER, number_problem, whole_seconds
-from kessel_core.adapter import Message, queue_name_problem
-from kessel_core.clock import Clock
-from kessel_core.errors import (
+from kessel_core import Clock
+from kessel_core.contract import (
     AdapterError,
     AdapterUnavailable,
     EnqueueRejected,
     EnqueueUnknown,
+    Message,
     ProtocolError,
+    queue_name_problem,
 )
 
 __all__ = ["Producer"]

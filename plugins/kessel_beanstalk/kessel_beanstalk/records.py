@@ -30,7 +30,7 @@ import attrs
 import greenstalk
 
 from kessel_beanstalk.connection import CLEAN, Connection, Server
-from kessel_core.errors import AdapterError
+from kessel_core.contract import AdapterError
 
 __all__ = ["SIDE_PREFIX", "Record", "Records", "body_id", "fingerprint", "side_tube"]
 

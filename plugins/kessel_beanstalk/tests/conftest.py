@@ -12,8 +12,8 @@ from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.options import BeanstalkOptions
 from kessel_beanstalk.testing import Beanstalkd, FaultProxy
 
-from kessel_core.adapter import AdapterContext
-from kessel_core.clock import SystemClock
+from kessel_core import SystemClock
+from kessel_core.contract import AdapterContext
 
 
 @pytest.fixture

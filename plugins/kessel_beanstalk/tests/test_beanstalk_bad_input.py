@@ -15,7 +15,7 @@ import pytest
 from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.testing import Beanstalkd, free_port
 
-from kessel_core.manager import JobManager
+from kessel_core import JobManager
 
 Opened = Callable[..., BeanstalkAdapter]
 

@@ -19,17 +19,16 @@ from pathlib import Path
 from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.testing import Beanstalkd
 
-from kessel_core.errors import EnqueueIncomplete, KesselError
-from kessel_core.jobs import JobRequest, new_id
-from kessel_core.manager import JobManager
+from kessel_core import EnqueueIncomplete, JobManager, JobRequest, KesselError
+from kessel_core.model.ids import new_id
 
 _WORKER = """
 import os, random, signal, sys, time
-from kessel_core.errors import AdapterError
-from kessel_core.handlers import handler
-from kessel_core.hookspecs import hookimpl
-from kessel_core.manager import JobManager
-from kessel_core.plugins import build_plugins
+from kessel_core import AdapterError
+from kessel_core import handler
+from kessel_core import hookimpl
+from kessel_core import JobManager
+from kessel_core.plugins.registry import build_plugins
 
 history = os.open(sys.argv[2], os.O_CREAT | os.O_APPEND | os.O_WRONLY)
 

@@ -14,8 +14,8 @@ from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.doctor import clock_findings
 from kessel_beanstalk.testing import Beanstalkd
 
-from kessel_core.adapter import Bury, DoctorContext, Finding, JobState, Level, Message, StoredJob
-from kessel_core.jobs import JobRequest
+from kessel_core import JobRequest
+from kessel_core.contract import Bury, DoctorContext, Finding, JobState, Level, Message, StoredJob
 
 Opened = Callable[..., BeanstalkAdapter]
 CONTEXT = DoctorContext(queues=("q",), types=frozenset({"known"}), grace=timedelta(seconds=30))

@@ -16,8 +16,8 @@ import pytest
 from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.testing import Beanstalkd
 
-from kessel_core.adapter import COMMIT, NO_PAUSE, Bury, Message, Reservation, Rollback, Settlement
-from kessel_core.errors import AdapterError, AdapterUnavailable, EnqueueRejected
+from kessel_core import AdapterError, AdapterUnavailable, EnqueueRejected
+from kessel_core.contract import COMMIT, NO_PAUSE, Bury, Message, Reservation, Rollback, Settlement
 
 Opened = Callable[..., BeanstalkAdapter]
 SECOND = timedelta(seconds=1)

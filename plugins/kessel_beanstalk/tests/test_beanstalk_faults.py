@@ -16,8 +16,7 @@ import pytest
 from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.testing import Beanstalkd, FaultProxy, free_port
 
-from kessel_core.adapter import COMMIT, NO_PAUSE, Bury, JobState, Message
-from kessel_core.errors import (
+from kessel_core import (
     AdapterError,
     AdapterUnavailable,
     EnqueueRejected,
@@ -26,6 +25,7 @@ from kessel_core.errors import (
     ProtocolError,
     UnknownJob,
 )
+from kessel_core.contract import COMMIT, NO_PAUSE, Bury, JobState, Message
 
 Opened = Callable[..., BeanstalkAdapter]
 SECOND = timedelta(seconds=1)

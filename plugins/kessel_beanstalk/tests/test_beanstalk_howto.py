@@ -15,10 +15,8 @@ import greenstalk
 import pytest
 from kessel_beanstalk.testing import Beanstalkd
 
-from kessel_core.adapter import JobState
-from kessel_core.config import Config, PluginsConfig
-from kessel_core.handlers import handler
-from kessel_core.manager import JobManager
+from kessel_core import Config, JobManager, PluginsConfig, handler
+from kessel_core.contract import JobState
 
 PAGE = Path(__file__).parents[3] / "docs" / "howto" / "beanstalkd.md"
 Example = Callable[[str, str], str]

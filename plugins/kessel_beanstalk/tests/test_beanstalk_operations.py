@@ -9,7 +9,7 @@ from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.operations import Operations
 from kessel_beanstalk.testing import Beanstalkd
 
-from kessel_core.adapter import JobState, Message
+from kessel_core.contract import JobState, Message
 
 
 def test_a_job_that_was_shown_is_acted_on_without_another_look_at_every_job(

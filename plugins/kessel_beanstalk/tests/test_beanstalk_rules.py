@@ -19,8 +19,7 @@ from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.options import BeanstalkOptions, number_problem, whole_seconds
 from kessel_beanstalk.testing import Beanstalkd, FaultProxy
 
-from kessel_core.adapter import COMMIT, NO_PAUSE, Bury, JobState, Message, Rollback
-from kessel_core.errors import (
+from kessel_core import (
     AdapterError,
     AdapterUnavailable,
     CapabilityMissing,
@@ -29,6 +28,7 @@ from kessel_core.errors import (
     InvalidConfig,
     LeaseLost,
 )
+from kessel_core.contract import COMMIT, NO_PAUSE, Bury, JobState, Message, Rollback
 
 Opened = Callable[..., BeanstalkAdapter]
 SECOND = timedelta(seconds=1)

@@ -21,9 +21,7 @@ import pytest
 from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.testing import Beanstalkd, FaultProxy
 
-from kessel_core.errors import EnqueueRejected, EnqueueUnknown, KesselError
-from kessel_core.handlers import JobContext, handler
-from kessel_core.manager import JobManager
+from kessel_core import EnqueueRejected, EnqueueUnknown, JobContext, JobManager, KesselError, handler
 
 Opened = Callable[..., BeanstalkAdapter]
 Managers = Callable[..., JobManager]
@@ -270,8 +268,8 @@ def test_f25_twenty_cuts_lose_nothing_double_only_with_a_cause_and_leave_no_conn
 
 _POISONED = """
 import os, signal, sys
-from kessel_core.handlers import handler
-from kessel_core.manager import JobManager
+from kessel_core import handler
+from kessel_core import JobManager
 
 log = os.open(sys.argv[2], os.O_CREAT | os.O_APPEND | os.O_WRONLY)
 
@@ -335,8 +333,8 @@ def test_f46_a_job_that_kills_its_worker_every_time_is_buried_and_the_others_are
 
 _SLOW = """
 import os, signal, sys, time
-from kessel_core.handlers import handler
-from kessel_core.manager import JobManager
+from kessel_core import handler
+from kessel_core import JobManager
 
 log = os.open(sys.argv[2], os.O_CREAT | os.O_APPEND | os.O_WRONLY)
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
 from kessel_conformance.harness import Harness
 from kessel_conformance.history import History, Violation, deed, shown
 from kessel_conformance.stepclock import StepClock
-from kessel_core.adapter import (
+from kessel_core import AdapterError, Clock, JobRequest, KesselError, LeaseLost, SystemClock
+from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
     Capabilities,
@@ -29,14 +30,10 @@ from kessel_core.adapter import (
     Settlement,
     StoredJob,
 )
-from kessel_core.clock import Clock, SystemClock
-from kessel_core.errors import AdapterError, KesselError, LeaseLost
-from kessel_core.jobs import JobRequest
 
 if TYPE_CHECKING:
     from kessel_conformance.runner import Settings
-    from kessel_core.jobs import JsonValue
-    from kessel_core.manager import JobManager
+    from kessel_core import JobManager, JsonValue
 
 __all__ = ["Bench", "move"]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from kessel_core.adapter import Capabilities, Reach
+from kessel_core.contract import Capabilities, Reach
 
 if TYPE_CHECKING:
     from kessel_conformance.bench import Bench

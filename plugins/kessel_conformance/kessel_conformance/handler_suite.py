@@ -10,8 +10,9 @@ import attrs
 
 from kessel_conformance.inprocess import manager_of
 from kessel_conformance.suite import SealedSuite
-from kessel_core.jobs import JobRequest, JobResult, JsonValue, Reason, Status, json_problems
-from kessel_core.wire import decode, encode
+from kessel_core import JobRequest, JobResult, JsonValue, Reason, Status
+from kessel_core.model.json import json_problems
+from kessel_core.wire.requests import decode, encode
 
 __all__ = ["HandlerConformance", "HandlerExample"]
 

@@ -14,9 +14,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from kessel_conformance.stepclock import StepClock
-from kessel_core.adapter import AdapterContext, AdapterSpec, Capabilities, QueueAdapter, redacted
-from kessel_core.clock import Clock, SystemClock
-from kessel_core.errors import InvalidConfig, Problem
+from kessel_core import Clock, InvalidConfig, Problem, SystemClock
+from kessel_core.contract import AdapterContext, AdapterSpec, Capabilities, QueueAdapter
+from kessel_core.values.secrets import redacted
 
 __all__ = ["Harness", "ServerMissing", "filled"]
 
@@ -138,11 +138,11 @@ class Harness:
             raise InvalidConfig([Problem("adapter", f"{', '.join(unknown)} is not known; known: {known}")])
         context = AdapterContext(clock=clock)
         if self.spec is None:
-            from kessel_core.plugins import build_plugins
+            from kessel_core.plugins.registry import build_plugins
 
             assert url is not None
             return build_plugins().adapter_for(url, options, context=context)
-        from kessel_core.structuring import structure_options
+        from kessel_core.values.options import structure_options
 
         given = dict(self.spec.from_url(urlsplit(url))) if url is not None else {}
         origin = redacted(url) if url is not None else "options"

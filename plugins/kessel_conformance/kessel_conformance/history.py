@@ -6,8 +6,8 @@ import threading
 from datetime import timedelta
 from typing import Final, assert_never
 
-from kessel_core.adapter import Bury, Commit, QueueStats, Rollback, Settlement
-from kessel_core.clock import Clock
+from kessel_core import Clock
+from kessel_core.contract import Bury, Commit, QueueStats, Rollback, Settlement
 
 __all__ = ["History", "Violation", "deed", "seconds", "shown"]
 

@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
 from kessel_conformance.stepclock import StepClock
-from kessel_core.adapter import Capabilities, Consumer, Message, QueueAdapter, QueueStats, Reach
-from kessel_core.errors import CapabilityMissing
-from kessel_core.hookspecs import hookimpl
-from kessel_core.manager import JobManager
-from kessel_core.plugins import build_plugins
+from kessel_core import CapabilityMissing, JobManager, hookimpl
+from kessel_core.contract import Capabilities, Consumer, Message, QueueAdapter, QueueStats, Reach
+from kessel_core.plugins.registry import build_plugins
 
 __all__ = ["NoQueue", "manager_of"]
 

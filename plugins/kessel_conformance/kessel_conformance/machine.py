@@ -18,7 +18,7 @@ from kessel_conformance.harness import Harness
 from kessel_conformance.history import Violation, seconds
 from kessel_conformance.stepclock import StepClock
 from kessel_conformance.world import PRIORITIES, TAILS, World
-from kessel_core.adapter import JobState, QueueAdapter
+from kessel_core.contract import JobState, QueueAdapter
 
 __all__ = ["AdapterMachine", "run_machine"]
 

@@ -6,10 +6,7 @@ from typing import Any, ClassVar
 
 from kessel_conformance.inprocess import manager_of
 from kessel_conformance.suite import SealedSuite
-from kessel_core.errors import Fatal, Transient
-from kessel_core.handlers import JobContext
-from kessel_core.hookspecs import hookimpl
-from kessel_core.jobs import JobResult, Status
+from kessel_core import Fatal, JobContext, JobResult, Status, Transient, hookimpl
 
 __all__ = ["MiddlewareConformance"]
 

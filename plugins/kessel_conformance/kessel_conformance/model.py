@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from kessel_core.adapter import Capabilities, JobState, LeaseReturn, Message, QueueStats, TieBreak
+from kessel_core.contract import Capabilities, JobState, LeaseReturn, Message, QueueStats, TieBreak
 
 __all__ = ["Broken", "Job", "Model", "Place", "Span"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from kessel_conformance.world import PRIORITIES, TAILS, Plan, Step
-from kessel_core.adapter import JobState
+from kessel_core.contract import JobState
 
 __all__ = ["random_plan"]
 

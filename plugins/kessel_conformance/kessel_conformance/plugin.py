@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kessel_core.hookspecs import hookimpl
+from kessel_core import hookimpl
 
 if TYPE_CHECKING:
     import click

@@ -23,8 +23,8 @@ import attrs
 from kessel_conformance.catalogue import SUITE_VERSION, cases
 from kessel_conformance.page import badge, markdown
 from kessel_conformance.runner import FAILING, Outcome, Run, Verdict
-from kessel_core.adapter import redacted
-from kessel_core.hookspecs import GROUP
+from kessel_core.hooks import GROUP
+from kessel_core.values.secrets import redacted
 
 __all__ = ["SCHEMA", "checked_path", "merged", "report", "write_reports"]
 

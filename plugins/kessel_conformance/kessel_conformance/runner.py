@@ -16,7 +16,7 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import Case, cases, known_version, missing_need, ordered
 from kessel_conformance.harness import Harness, ServerMissing
 from kessel_conformance.history import Violation
-from kessel_core.nearest import did_you_mean
+from kessel_core.values.nearest import did_you_mean
 
 __all__ = ["BUDGETS", "FAILING", "Budget", "Outcome", "Run", "Settings", "Verdict", "run_case", "run_suite"]
 

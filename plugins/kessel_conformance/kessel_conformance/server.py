@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from kessel_conformance.harness import Harness, ServerMissing, filled
-from kessel_core.adapter import AdapterSpec
+from kessel_core.contract import AdapterSpec
 
 __all__ = ["ServerHarness"]
 

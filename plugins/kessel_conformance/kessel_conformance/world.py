@@ -16,7 +16,8 @@ import attrs
 
 from kessel_conformance.history import History, Violation, deed, seconds, shown
 from kessel_conformance.model import Broken, Job, Model, Place, Span
-from kessel_core.adapter import (
+from kessel_core import Clock, JobManager, JobRequest, LeaseLost, UnknownJob, handler
+from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
     Bury,
@@ -30,14 +31,9 @@ from kessel_core.adapter import (
     Settlement,
     StoredJob,
 )
-from kessel_core.clock import Clock
-from kessel_core.errors import LeaseLost, UnknownJob
-from kessel_core.executor import Case as Delivery
-from kessel_core.handlers import handler
-from kessel_core.jobs import JobRequest
-from kessel_core.manager import JobManager
-from kessel_core.plugins import build_plugins
-from kessel_core.wire import encode
+from kessel_core.plugins.registry import build_plugins
+from kessel_core.runtime.executor import Case as Delivery
+from kessel_core.wire.requests import encode
 
 __all__ = ["PRIORITIES", "TAILS", "Plan", "Step", "World"]
 

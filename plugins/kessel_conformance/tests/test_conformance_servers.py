@@ -15,7 +15,7 @@ from kessel_conformance.catalogue import Case, Level
 from kessel_conformance.inprocess import NoQueue
 from kessel_conformance.runner import Run, Settings, Verdict, run_case
 
-from kessel_core.adapter import AdapterSpec
+from kessel_core.contract import AdapterSpec
 
 ECHO = """
 import socket

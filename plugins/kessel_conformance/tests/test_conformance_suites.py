@@ -21,10 +21,8 @@ from kessel_conformance.catalogue import Case, Level, known_version
 from kessel_conformance.inprocess import NoQueue
 from kessel_conformance.runner import Settings, Verdict, run_case
 
-from kessel_core.errors import Fatal, InvalidConfig
-from kessel_core.hookspecs import hookimpl
-from kessel_core.jobs import JobResult, Reason, Status
-from kessel_core.middleware.expiry import ExpiryMiddleware
+from kessel_core import Fatal, InvalidConfig, JobResult, Reason, Status, hookimpl
+from kessel_core.features.expiry import ExpiryMiddleware
 
 
 class NoQueueHarness(Harness):

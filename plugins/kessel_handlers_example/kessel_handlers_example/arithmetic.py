@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 import attrs
 
-from kessel_core.errors import Fatal
-from kessel_core.handlers import handler
+from kessel_core import Fatal, handler
 
 __all__ = ["Operands", "addition", "multiplication"]
 

@@ -10,9 +10,7 @@ from itertools import combinations
 
 import attrs
 
-from kessel_core.errors import Fatal
-from kessel_core.handlers import handler
-from kessel_core.jobs import JsonValue
+from kessel_core import Fatal, JsonValue, handler
 from kessel_handlers_example.tables import shipped
 
 __all__ = ["MedicationOrder", "check_medication"]

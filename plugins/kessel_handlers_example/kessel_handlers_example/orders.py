@@ -13,9 +13,7 @@ from typing import Final
 
 import attrs
 
-from kessel_core.errors import Fatal, Transient
-from kessel_core.handlers import JobContext, handler
-from kessel_core.jobs import JsonValue
+from kessel_core import Fatal, JobContext, JsonValue, Transient, handler
 
 __all__ = ["Item", "Order", "Payment", "process_order"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kessel_core.hookspecs import hookimpl
+from kessel_core import hookimpl
 
 __all__ = ["kessel_handlers"]
 

@@ -16,9 +16,7 @@ from enum import StrEnum
 
 import attrs
 
-from kessel_core.errors import Fatal
-from kessel_core.handlers import handler
-from kessel_core.jobs import JsonValue
+from kessel_core import Fatal, JsonValue, handler
 from kessel_handlers_example.tables import shipped
 
 __all__ = ["Period", "ReportOrder", "derive_report"]

@@ -8,15 +8,20 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import ClassVar, Final
 
-from kessel_core.adapter import (
+from kessel_core.contract import (
     AdapterContext,
+    AdapterError,
+    AdapterUnavailable,
     Attempts,
     Capabilities,
     Consumer,
     Durability,
+    EnqueueRejected,
+    InvalidConfig,
     JobState,
     LeaseReturn,
     Message,
+    Problem,
     QueueAdapter,
     QueueStats,
     Reach,
@@ -24,7 +29,6 @@ from kessel_core.adapter import (
     Settlement,
     StoredJob,
 )
-from kessel_core.errors import AdapterError, AdapterUnavailable, EnqueueRejected, InvalidConfig, Problem
 from kessel_memory.options import MemoryOptions
 from kessel_memory.store import Job, Store, Waiter, first_entries
 

@@ -8,8 +8,7 @@ from urllib.parse import SplitResult
 
 import attrs
 
-from kessel_core.adapter import TieBreak, url_options
-from kessel_core.errors import InvalidConfig, Problem
+from kessel_core.contract import InvalidConfig, Problem, TieBreak, url_options
 
 __all__ = ["MemoryOptions", "memory_url_options"]
 

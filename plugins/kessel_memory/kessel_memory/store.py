@@ -22,9 +22,20 @@ from datetime import UTC, datetime, timedelta
 from heapq import heapify, heappop, heappush
 from typing import Final, TypeAlias
 
-from kessel_core.adapter import Bury, Commit, JobState, Message, Reservation, Rollback, Settlement, TieBreak
-from kessel_core.clock import Clock
-from kessel_core.errors import EnqueueRejected, LeaseLost, UnknownJob
+from kessel_core import Clock
+from kessel_core.contract import (
+    Bury,
+    Commit,
+    EnqueueRejected,
+    JobState,
+    LeaseLost,
+    Message,
+    Reservation,
+    Rollback,
+    Settlement,
+    TieBreak,
+    UnknownJob,
+)
 from kessel_memory.options import MemoryOptions
 
 __all__ = ["Burial", "Job", "Store", "StoreQueue", "Waiter", "first_entries"]

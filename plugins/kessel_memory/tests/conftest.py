@@ -11,8 +11,8 @@ import pytest
 from kessel_memory.adapter import MemoryAdapter
 from kessel_memory.options import MemoryOptions
 
-from kessel_core.adapter import AdapterContext, Message
-from kessel_core.clock import Clock
+from kessel_core import Clock
+from kessel_core.contract import AdapterContext, Message
 from kessel_core.testing.clock import VirtualClock
 
 

@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 from kessel_memory.adapter import MemoryAdapter, MemoryConsumer
 
-from kessel_core.adapter import (
+from kessel_core import AdapterUnavailable, EnqueueRejected, LeaseLost
+from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
     Bury,
@@ -19,7 +20,6 @@ from kessel_core.adapter import (
     Rollback,
     TieBreak,
 )
-from kessel_core.errors import AdapterUnavailable, EnqueueRejected, LeaseLost
 from kessel_core.testing.clock import VirtualClock
 
 Make = Callable[..., Message]

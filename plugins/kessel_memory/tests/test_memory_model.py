@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from kessel_memory.adapter import MemoryAdapter
 from kessel_memory.options import MemoryOptions
 
-from kessel_core.adapter import (
+from kessel_core import LeaseLost, UnknownJob
+from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
     AdapterContext,
@@ -25,7 +26,6 @@ from kessel_core.adapter import (
     Settlement,
     TieBreak,
 )
-from kessel_core.errors import LeaseLost, UnknownJob
 from kessel_core.testing.clock import VirtualClock
 
 LEASE = timedelta(seconds=10)

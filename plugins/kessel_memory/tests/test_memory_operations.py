@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from kessel_memory.adapter import MemoryAdapter
 
-from kessel_core.adapter import COMMIT, NO_PAUSE, Bury, JobState, Message, QueueStats, StoredJob
-from kessel_core.errors import UnknownJob
+from kessel_core import UnknownJob
+from kessel_core.contract import COMMIT, NO_PAUSE, Bury, JobState, Message, QueueStats, StoredJob
 from kessel_core.testing.clock import VirtualClock
 
 Make = Callable[..., Message]

@@ -11,8 +11,8 @@ import pytest
 from kessel_memory.adapter import MemoryAdapter
 from kessel_memory.options import MemoryOptions, memory_url_options
 
-from kessel_core.adapter import NO_PAUSE, AdapterContext, Attempts, Durability, LeaseReturn, Message, Reach
-from kessel_core.errors import InvalidConfig
+from kessel_core import InvalidConfig
+from kessel_core.contract import NO_PAUSE, AdapterContext, Attempts, Durability, LeaseReturn, Message, Reach
 from kessel_core.testing.clock import VirtualClock
 
 Make = Callable[..., Message]

@@ -7,7 +7,7 @@ from datetime import timedelta
 from kessel_memory.adapter import MemoryAdapter
 from kessel_memory.options import MemoryOptions
 
-from kessel_core.adapter import AdapterContext, Message, Rollback
+from kessel_core.contract import AdapterContext, Message, Rollback
 from kessel_core.testing import VirtualClock
 
 NOW = timedelta(0)

@@ -13,10 +13,10 @@ from kessel_memory.adapter import MemoryAdapter
 from kessel_memory.options import MemoryOptions
 from kessel_memory.plugin import SPEC, kessel_adapters
 
-from kessel_core.adapter import AdapterContext, Message, TieBreak
-from kessel_core.errors import InvalidConfig
-from kessel_core.structuring import structure_options
+from kessel_core import InvalidConfig
+from kessel_core.contract import AdapterContext, Message, TieBreak
 from kessel_core.testing.clock import VirtualClock
+from kessel_core.values.options import structure_options
 
 
 def options_of(url: str) -> Any:

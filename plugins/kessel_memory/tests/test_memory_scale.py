@@ -12,7 +12,7 @@ from typing import Any
 from kessel_memory.adapter import MemoryAdapter
 from kessel_memory.store import first_entries
 
-from kessel_core.adapter import COMMIT, NO_PAUSE, Bury, JobState, Message
+from kessel_core.contract import COMMIT, NO_PAUSE, Bury, JobState, Message
 from kessel_core.testing.clock import VirtualClock
 
 Make = Callable[..., Message]

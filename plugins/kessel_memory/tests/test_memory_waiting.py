@@ -11,8 +11,8 @@ from datetime import timedelta
 import pytest
 from kessel_memory.adapter import MemoryAdapter, MemoryConsumer
 
-from kessel_core.adapter import COMMIT, NO_PAUSE, Bury, Message, Reservation
-from kessel_core.clock import SystemClock
+from kessel_core import SystemClock
+from kessel_core.contract import COMMIT, NO_PAUSE, Bury, Message, Reservation
 from kessel_core.testing.clock import VirtualClock
 
 Make = Callable[..., Message]

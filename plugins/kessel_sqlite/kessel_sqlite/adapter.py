@@ -10,14 +10,21 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import ClassVar, Final, TypeVar, cast
 
-from kessel_core.adapter import (
+from kessel_core import SystemClock
+from kessel_core.contract import (
     NO_PAUSE,
     AdapterContext,
+    AdapterError,
+    AdapterUnavailable,
     Attempts,
     Capabilities,
+    CapabilityMissing,
     Consumer,
     DoctorContext,
     Durability,
+    EnqueueError,
+    EnqueueRejected,
+    EnqueueUnknown,
     Finding,
     JobState,
     LeaseReturn,
@@ -27,15 +34,6 @@ from kessel_core.adapter import (
     Reach,
     StoredJob,
     TieBreak,
-)
-from kessel_core.clock import SystemClock
-from kessel_core.errors import (
-    AdapterError,
-    AdapterUnavailable,
-    CapabilityMissing,
-    EnqueueError,
-    EnqueueRejected,
-    EnqueueUnknown,
     UnknownJob,
 )
 from kessel_sqlite import doctor, operations, schema

@@ -13,8 +13,8 @@ import click
 from kessel_core.cli.app import App, as_json, configured, pass_app, sigterm_as_ctrl_c
 
 if TYPE_CHECKING:
-    from kessel_core.adapter import QueueAdapter
-    from kessel_core.opening import ChosenAdapter
+    from kessel_core.contract import QueueAdapter
+    from kessel_core.plugins.opening import ChosenAdapter
 
 __all__ = ["move", "result"]
 
@@ -30,7 +30,7 @@ def result(app: App, job_id: str, as_json: bool) -> None:
     Only adapters that keep results have any; sqlite keeps them with the option keep_results.
     """
     from kessel_core.cli.output import emit
-    from kessel_core.errors import CapabilityMissing
+    from kessel_core.contract import CapabilityMissing
 
     with app.adapter() as adapter:
         look_up = getattr(adapter, "result", None)
@@ -73,9 +73,9 @@ def move(app: App, source: str, target: str, queues: tuple[str, ...], as_json: b
     """
     from contextlib import closing
 
-    from kessel_core.adapter import AdapterContext
+    from kessel_core import SystemClock
     from kessel_core.cli.output import emit
-    from kessel_core.clock import SystemClock
+    from kessel_core.contract import AdapterContext
     from kessel_sqlite.moving import Moved, move_jobs
 
     context = AdapterContext(clock=SystemClock())
@@ -103,8 +103,7 @@ def _chosen(
     app: App, source: str, target: str, queues: tuple[str, ...]
 ) -> tuple[ChosenAdapter, ChosenAdapter]:
     """Find both adapters before either is opened; what is wrong is told together."""
-    from kessel_core.adapter import queue_name_problem
-    from kessel_core.errors import InvalidConfig, Problem
+    from kessel_core.contract import InvalidConfig, Problem, queue_name_problem
     from kessel_sqlite.options import SqliteOptions
 
     found: dict[str, ChosenAdapter] = {}
@@ -125,8 +124,7 @@ def _chosen(
 
 
 def _check_reach(target: QueueAdapter) -> None:
-    from kessel_core.adapter import Reach
-    from kessel_core.errors import InvalidConfig, Problem
+    from kessel_core.contract import InvalidConfig, Problem, Reach
 
     if target.capabilities.reach is Reach.PROCESS:
         why = f"the jobs of {target.name!r} live in one process only, and this one ends now"

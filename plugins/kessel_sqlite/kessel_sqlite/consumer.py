@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING, assert_never
 
 import attrs
 
-from kessel_core.adapter import NO_PAUSE, Bury, Commit, Consumer, Reservation, Rollback, Settlement
-from kessel_core.errors import AdapterError, LeaseLost
+from kessel_core.contract import (
+    NO_PAUSE,
+    AdapterError,
+    Bury,
+    Commit,
+    Consumer,
+    LeaseLost,
+    Reservation,
+    Rollback,
+    Settlement,
+)
 from kessel_sqlite import schema
 from kessel_sqlite.file import Slot
 from kessel_sqlite.hostclock import span_microseconds

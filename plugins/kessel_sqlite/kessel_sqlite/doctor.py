@@ -9,8 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from kessel_core.adapter import DoctorContext, Finding, Level
-from kessel_core.errors import AdapterError
+from kessel_core.contract import AdapterError, DoctorContext, Finding, Level
 from kessel_sqlite.edge import RECOVER
 
 if TYPE_CHECKING:

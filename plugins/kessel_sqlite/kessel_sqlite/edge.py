@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from kessel_core.errors import (
+from kessel_core.contract import (
     AdapterError,
     AdapterUnavailable,
     EnqueueRejected,

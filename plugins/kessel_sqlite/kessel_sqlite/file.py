@@ -19,7 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
-from kessel_core.errors import AdapterError, AdapterUnavailable, ProtocolError
+from kessel_core.contract import AdapterError, AdapterUnavailable, ProtocolError
 from kessel_sqlite import schema
 from kessel_sqlite.edge import is_busy, leaves_connection_sound, translated
 from kessel_sqlite.wake import Shared, shared

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from kessel_core.clock import Clock, SystemClock
+from kessel_core import Clock, SystemClock
 
 __all__ = ["HostClock", "microseconds", "moment", "span_microseconds"]
 

@@ -12,18 +12,21 @@ from typing import Final
 
 import attrs
 
-from kessel_core.adapter import NO_PAUSE, JobState, Message, QueueAdapter, StoredJob
-from kessel_core.clock import SystemClock
-from kessel_core.errors import (
+from kessel_core import ConfigError, DecodeError, SystemClock
+from kessel_core.contract import (
+    NO_PAUSE,
     AdapterError,
     CapabilityMissing,
-    ConfigError,
-    DecodeError,
     EnqueueUnknown,
+    JobState,
+    Message,
+    QueueAdapter,
+    StoredJob,
     UnknownJob,
 )
-from kessel_core.jobs import DEFAULT_PRIORITY, new_id
-from kessel_core.wire import decode
+from kessel_core.model.ids import new_id
+from kessel_core.model.job import DEFAULT_PRIORITY
+from kessel_core.wire.requests import decode
 
 __all__ = ["Moved", "move_jobs"]
 

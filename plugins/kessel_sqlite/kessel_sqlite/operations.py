@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any, Final
 
-from kessel_core.adapter import JobState, QueueStats, StoredJob
+from kessel_core.contract import JobState, QueueStats, StoredJob
 from kessel_sqlite.hostclock import moment
 
 __all__ = [

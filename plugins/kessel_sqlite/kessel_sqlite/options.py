@@ -11,8 +11,7 @@ from urllib.parse import SplitResult
 
 import attrs
 
-from kessel_core.adapter import url_options
-from kessel_core.errors import InvalidConfig, Problem
+from kessel_core.contract import InvalidConfig, Problem, url_options
 
 __all__ = ["Survives", "SqliteOptions", "sqlite_url_options"]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from kessel_core.adapter import AdapterContext, AdapterSpec
-from kessel_core.errors import AdapterUnavailable
-from kessel_core.hookspecs import hookimpl
+from kessel_core.contract import AdapterContext, AdapterSpec, AdapterUnavailable
+from kessel_core.hooks import hookimpl
 from kessel_sqlite.options import SqliteOptions, sqlite_url_options
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-from kessel_core.errors import ProtocolError
+from kessel_core.contract import ProtocolError
 
 __all__ = [
     "BURIED",

@@ -11,8 +11,8 @@ import pytest
 from kessel_sqlite.adapter import SqliteAdapter
 from kessel_sqlite.options import SqliteOptions
 
-from kessel_core.adapter import AdapterContext
-from kessel_core.clock import Clock, SystemClock
+from kessel_core import Clock, SystemClock
+from kessel_core.contract import AdapterContext
 from kessel_core.testing.clock import VirtualClock
 
 

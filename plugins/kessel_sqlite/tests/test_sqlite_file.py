@@ -24,9 +24,8 @@ from kessel_sqlite.hostclock import HostClock
 from kessel_sqlite.options import SqliteOptions
 from kessel_sqlite.plugin import SPEC
 
-from kessel_core.adapter import COMMIT, NO_PAUSE, AdapterContext, DoctorContext, JobState, Level, Message
-from kessel_core.clock import SystemClock
-from kessel_core.errors import AdapterUnavailable, EnqueueRejected, LeaseLost, ProtocolError
+from kessel_core import AdapterUnavailable, EnqueueRejected, LeaseLost, ProtocolError, SystemClock
+from kessel_core.contract import COMMIT, NO_PAUSE, AdapterContext, DoctorContext, JobState, Level, Message
 
 Opener = Callable[..., SqliteAdapter]
 SHORT = timedelta(milliseconds=300)
@@ -270,9 +269,9 @@ def test_F31_a_read_only_file_can_be_looked_at_and_refuses_jobs_by_name(path: Pa
     adapter.enqueue(message("a"))
     code = """
 import os, sys
-from kessel_core.adapter import AdapterContext, Message
-from kessel_core.clock import SystemClock
-from kessel_core.errors import AdapterUnavailable, EnqueueRejected
+from kessel_core.contract import AdapterContext, Message
+from kessel_core import SystemClock
+from kessel_core import AdapterUnavailable, EnqueueRejected
 from kessel_sqlite.adapter import SqliteAdapter
 from kessel_sqlite.options import SqliteOptions
 from datetime import timedelta
@@ -436,8 +435,8 @@ def test_a_waiting_consumer_notices_the_applications_commit(path: Path, opened: 
 def test_F17_a_process_killed_between_leaves_both_or_none(path: Path, opened: Opener, point: str) -> None:
     code = """
 import os, signal, sqlite3, sys
-from kessel_core.adapter import AdapterContext, Message
-from kessel_core.clock import SystemClock
+from kessel_core.contract import AdapterContext, Message
+from kessel_core import SystemClock
 from kessel_sqlite.adapter import SqliteAdapter
 from kessel_sqlite.options import SqliteOptions
 path, point = sys.argv[1:]
@@ -644,8 +643,8 @@ def test_a_migration_that_fails_changes_nothing(
 def test_many_processes_make_the_file_at_once(path: Path, opened: Opener) -> None:
     code = """
 import sys
-from kessel_core.adapter import AdapterContext, Message
-from kessel_core.clock import SystemClock
+from kessel_core.contract import AdapterContext, Message
+from kessel_core import SystemClock
 from kessel_sqlite.adapter import SqliteAdapter
 from kessel_sqlite.options import SqliteOptions
 sys.stdin.readline()

@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 from kessel_sqlite.adapter import SqliteAdapter
 
-from kessel_core.adapter import COMMIT, NO_PAUSE, Bury, Commit, JobState, Message, Rollback
-from kessel_core.errors import CapabilityMissing, EnqueueRejected, LeaseLost, UnknownJob
+from kessel_core import CapabilityMissing, EnqueueRejected, LeaseLost, UnknownJob
+from kessel_core.contract import COMMIT, NO_PAUSE, Bury, Commit, JobState, Message, Rollback
 from kessel_core.testing.clock import VirtualClock
 
 SECOND = timedelta(seconds=1)

@@ -13,9 +13,9 @@ import pytest
 from kessel_sqlite.adapter import SqliteAdapter
 from kessel_sqlite.moving import Moved, move_jobs
 
-from kessel_core.adapter import COMMIT, NO_PAUSE, Commit, JobState, Message
+from kessel_core import CapabilityMissing, ConfigError, EnqueueRejected, EnqueueUnknown
 from kessel_core.cli.root import run
-from kessel_core.errors import CapabilityMissing, ConfigError, EnqueueRejected, EnqueueUnknown
+from kessel_core.contract import COMMIT, NO_PAUSE, Commit, JobState, Message
 from kessel_core.testing.clock import VirtualClock
 
 Opener = Callable[..., SqliteAdapter]

@@ -10,10 +10,9 @@ import pytest
 from kessel_sqlite.options import SqliteOptions, Survives, sqlite_url_options
 from kessel_sqlite.plugin import SPEC, kessel_adapters
 
-from kessel_core.adapter import AdapterContext
-from kessel_core.clock import SystemClock
-from kessel_core.errors import InvalidConfig
-from kessel_core.structuring import structure_options
+from kessel_core import InvalidConfig, SystemClock
+from kessel_core.contract import AdapterContext
+from kessel_core.values.options import structure_options
 
 
 def options(url: str) -> SqliteOptions:

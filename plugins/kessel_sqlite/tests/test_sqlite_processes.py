@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 from kessel_sqlite.adapter import SqliteAdapter
 
-from kessel_core.adapter import COMMIT, NO_PAUSE, Message
+from kessel_core.contract import COMMIT, NO_PAUSE, Message
 
 IS_LARGE = os.environ.get("KESSEL_CHAOS") == "1"
 JOBS = 20_000 if IS_LARGE else 1_500
@@ -31,8 +31,8 @@ KILLS = 60 if IS_LARGE else 12
 _COMMON = """
 import os, sys
 from datetime import timedelta
-from kessel_core.adapter import AdapterContext, Commit, COMMIT, Message, Rollback
-from kessel_core.clock import SystemClock
+from kessel_core.contract import AdapterContext, Commit, COMMIT, Message, Rollback
+from kessel_core import SystemClock
 from kessel_sqlite.adapter import SqliteAdapter
 from kessel_sqlite.options import SqliteOptions
 options = SqliteOptions(path=sys.argv[1], lease=timedelta(seconds=1), durability=sys.argv[3])
@@ -257,7 +257,7 @@ def test_F37_a_worker_stopped_past_its_lease_commits_nothing_when_it_goes_on(
     code = (
         _COMMON
         + """
-from kessel_core.errors import LeaseLost
+from kessel_core import LeaseLost
 consumer = adapter.consumer(["q"])
 taken = consumer.reserve(timedelta(0))
 say("held")

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_core.errors import EnqueueRejected
+from kessel_core import EnqueueRejected
 
 NEEDS = ("delay_granularity",)
 

@@ -10,8 +10,8 @@ from datetime import timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_core.adapter import NO_PAUSE
-from kessel_core.errors import EnqueueRejected
+from kessel_core import EnqueueRejected
+from kessel_core.contract import NO_PAUSE
 
 #: How long a reserve waits, and how soon it must come back when it is woken.
 _LONG = timedelta(seconds=4)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from kessel_conformance.bench import MICRO, Bench
 from kessel_conformance.catalogue import case
-from kessel_core.adapter import COMMIT, Bury, Rollback
+from kessel_core.contract import COMMIT, Bury, Rollback
 
 NEEDS = ("lease",)
 

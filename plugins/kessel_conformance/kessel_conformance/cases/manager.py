@@ -11,14 +11,10 @@ from typing import Any
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.history import History
-from kessel_core.adapter import Consumer
-from kessel_core.errors import Transient
-from kessel_core.executor import Case as Delivery
-from kessel_core.handlers import handler
-from kessel_core.hookspecs import hookimpl
-from kessel_core.jobs import JobResult, Reason
-from kessel_core.manager import JobManager
-from kessel_core.plugins import build_plugins
+from kessel_core import JobManager, JobResult, Reason, Transient, handler, hookimpl
+from kessel_core.contract import Consumer
+from kessel_core.plugins.registry import build_plugins
+from kessel_core.runtime.executor import Case as Delivery
 
 
 class _Tells:

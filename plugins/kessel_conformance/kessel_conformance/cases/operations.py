@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_core.adapter import Bury, DoctorContext, JobState, Message
-from kessel_core.errors import UnknownJob
+from kessel_core import UnknownJob
+from kessel_core.contract import Bury, DoctorContext, JobState, Message
 
 
 @case("stats.count_states", "S9", needs=("counts",), why="Alarms are set on these numbers.")

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_core.adapter import Bury, TieBreak
+from kessel_core.contract import Bury, TieBreak
 
 
 @case(

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_core.adapter import JobState, Rollback
-from kessel_core.errors import CapabilityMissing, EnqueueRejected, InvalidConfig
+from kessel_core import CapabilityMissing, EnqueueRejected, InvalidConfig
+from kessel_core.contract import JobState, Rollback
 
 
 @case("capabilities.make_sense", "S17", why="The core plans by these values.")
@@ -39,7 +39,7 @@ def unknown_refused(bench: Bench) -> None:
     spec, url = harness.spec, harness.url
     if spec is None or url is None:
         return
-    from kessel_core.structuring import structure_options
+    from kessel_core.values.options import structure_options
 
     odd = urlsplit(url.replace("{", "").replace("}", "") + ("&" if "?" in url else "?") + "no_such_option=1")
     error = bench.refused(

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_core.adapter import COMMIT, Bury, Commit, Rollback
-from kessel_core.errors import UnknownJob
+from kessel_core import UnknownJob
+from kessel_core.contract import COMMIT, Bury, Commit, Rollback
 
 
 @case("settle.commit_removes", "S8", why="A committed job that comes back does its work twice.")

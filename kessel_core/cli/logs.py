@@ -1,0 +1,124 @@
+"""How log records look: text for people, or JSON lines. Used by the command only.
+
+The library itself logs to `logging.getLogger("kessel....")`, with fields as `extra`, and leaves
+the set-up to the application. Levels: error = the process will stop; warning = a subsystem
+failed; info = start-up items and one line per job; debug = significant events of a job;
+`TRACE` = the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+from typing import Any, Final, TextIO
+
+__all__ = ["HumanFormatter", "JsonFormatter", "TRACE", "configure", "one_line"]
+
+
+#: Below `logging.DEBUG`.
+TRACE: Final = 5
+
+
+logging.addLevelName(TRACE, "TRACE")
+
+
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+_COLOURS: Final = {"TRACE": "2", "DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "31"}
+
+
+def _extras(record: logging.LogRecord) -> dict[str, Any]:
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception as exc:  # a wrong format string in somebody's handler must not cost the line
+        return f"{record.msg!r} (cannot be formatted: {exc})"
+
+
+def one_line(text: str) -> str:
+    """Keep whatever a job carries from starting a line of its own, or from moving the cursor."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+class HumanFormatter(logging.Formatter):
+    """`12:30:01.250 INFO    kessel.worker: text key=value ...`, local time."""
+
+    def __init__(self, *, colour: bool = False) -> None:
+        super().__init__()
+        self._colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line, and the traceback below it if there is one."""
+        when = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]
+        level = f"{record.levelname:<7}"
+        if self._colour and (code := _COLOURS.get(record.levelname)) is not None:
+            level = f"\x1b[{code}m{level}\x1b[0m"
+        message = one_line(_message(record))
+        parts = [f"{when} {level} {record.name}: {message}"]
+        said = {word.strip(",:;()") for word in message.split() if len(word) > 2}
+        for key, value in _extras(record).items():
+            text = str(value)
+            if value is None or text in said:
+                continue  # people have just read it
+            plain = text.isprintable() and text and not set(text) & {" ", "=", '"'}
+            parts.append(f"{key}={text if plain else one_line(repr(text))}")
+        line = " ".join(parts)
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        if record.stack_info:
+            line += "\n" + self.formatStack(record.stack_info)
+        return line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (UTC), level, logger, message, the extras, exception."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; a value that JSON does not know is written as its text."""
+        import json
+
+        fields: dict[str, Any] = _extras(record)
+        when = datetime.fromtimestamp(record.created, UTC)
+        # The record's own fields last: an extra must not pass for the level or the time.
+        fields = {
+            "time": when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": _message(record),
+        } | {f"{key}_" if key in ("time", "level", "logger") else key: v for key, v in fields.items()}
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            fields["stack"] = self.formatStack(record.stack_info)
+        return json.dumps(fields, default=str, ensure_ascii=True)
+
+
+def configure(level: str = "info", json: bool = False, *, stream: TextIO | None = None) -> None:
+    """Print log records on `stream` (standard error); a second call replaces the first.
+
+    Args:
+        level: Least level of kessel's own records, one of `kessel_core.config.LOG_LEVELS`. Other
+            libraries are printed from the same level on, but not below info.
+        json: JSON lines instead of text.
+        stream: Where to; a terminal gets colours unless `NO_COLOR` is set.
+    """
+    target = sys.stderr if stream is None else stream
+    handler = logging.StreamHandler(target)
+    handler.set_name("kessel")
+    colour = target.isatty() and not os.environ.get("NO_COLOR")
+    handler.setFormatter(JsonFormatter() if json else HumanFormatter(colour=colour))
+    root = logging.getLogger()
+    for old in [h for h in root.handlers if h.get_name() == "kessel"]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    number = logging.getLevelName(level.upper())
+    root.setLevel(max(number, logging.INFO))
+    logging.getLogger("kessel").setLevel(number)

@@ -1,0 +1,1 @@
+"""What can be configured, where each value comes from, and how it may be shown."""

@@ -1,0 +1,64 @@
+"""Finds and reads the configuration file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from kessel_core.errors import InvalidConfig, Problem
+from kessel_core.values.nearest import did_you_mean
+
+__all__ = ["CONFIG_VARIABLE", "find_file"]
+
+
+CONFIG_VARIABLE: Final = "KESSEL_CONFIG"
+
+
+def find_file(given: str | None, environ: Mapping[str, str], directory: Path) -> Path | None:
+    """Return the configuration file: `--config`, `KESSEL_CONFIG`, or the one in the directory.
+
+    In the directory `kessel.toml` goes before a `pyproject.toml` with a `[tool.kessel]` table.
+
+    Raises:
+        InvalidConfig: A file that was named does not exist.
+    """
+    for name, origin in ((given, "--config"), (environ.get(CONFIG_VARIABLE), CONFIG_VARIABLE)):
+        if name is None:
+            continue
+        if not name.strip():
+            raise InvalidConfig([Problem(origin, "names no file")])
+        path = directory / name
+        if not path.exists():
+            raise InvalidConfig([Problem(origin, f"there is no file {name!r}{_similar_file(path)}")])
+        return Path(name)
+    if (directory / "kessel.toml").exists():
+        return Path("kessel.toml")
+    project = directory / "pyproject.toml"
+    if project.exists() and "kessel" in _table(_parsed(project).get("tool")):
+        return Path("pyproject.toml")
+    return None
+
+
+def _similar_file(path: Path) -> str:
+    try:
+        beside = [entry.name for entry in path.parent.iterdir() if entry.suffix == ".toml"]
+    except OSError:
+        return ""
+    return did_you_mean(path.name, beside)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except OSError as exc:
+        raise InvalidConfig([Problem(str(path), f"cannot be read: {exc.strerror or exc}")]) from exc
+    except UnicodeDecodeError as exc:
+        raise InvalidConfig([Problem(str(path), f"is not UTF-8 text (byte {exc.start})")]) from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise InvalidConfig([Problem(str(path), f"is not TOML: {exc}")]) from exc
+
+
+def _table(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,48 @@
+"""Configured values as they may be printed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final
+from urllib.parse import urlsplit
+
+from kessel_core.values.durations import duration_text
+from kessel_core.values.secrets import redacted
+
+__all__ = ["is_secret", "shown"]
+
+
+HIDDEN: Final = "***"
+
+
+# What looks like this is never printed; `key` alone would hide harmless options.
+_SECRET_NAME: Final = re.compile(r"(?i)password|passwd|secret|token|credential|(^|_)(api_?)?key$")
+
+
+def is_secret(name: str) -> bool:
+    """Say whether the value of an option of this name must not be printed."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def shown(name: str, value: object) -> object:
+    """Return a value as JSON may show it: without secrets, durations as text."""
+    if is_secret(name.rpartition(".")[2]) and value not in (None, ""):
+        return HIDDEN
+    if isinstance(value, Mapping):
+        return {str(key): shown(str(key), inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [shown(name, inner) for inner in value]
+    if isinstance(value, timedelta):
+        return duration_text(value)
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, str) and "://" in value:
+        try:
+            return redacted(urlsplit(value))
+        except ValueError:
+            # A URL that cannot be split may hold a password anywhere.
+            return f"{value.partition('://')[0]}://{HIDDEN}" if "@" in value else value
+    return value

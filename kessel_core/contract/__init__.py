@@ -1,0 +1,90 @@
+"""The contract between kessel and a queue, written for whoever publishes `kessel-adapter-x`.
+
+The core encodes and decodes; an adapter carries bytes plus id, queue, priority, delay and
+expiration. It declares what it can do as `Capabilities` *with values*; each value is a claim
+that the conformance suite proves, and what is not declared is refused by name (S17).
+
+Rules for every method below:
+
+1.  Adapters raise only the `AdapterError` tree and `CapabilityMissing`, translated at one edge,
+    `from exc`. Any surprise on a connection discards that connection.
+2.  Times are aware datetimes, spans are timedeltas, both from the clock in `AdapterContext`;
+    an adapter that declares `virtual_clock` never reads another clock and never sleeps for real.
+3.  Producer calls and operations are safe for any thread. A `Consumer` belongs to one slot, that
+    is to one thread; only `extend` and `cancel` may be called by another one meanwhile.
+4.  A duration is rounded *up* to the declared granularity: late is allowed, early never (S4).
+"""
+
+from __future__ import annotations
+
+from kessel_core.contract.adapter import QueueAdapter
+from kessel_core.contract.consumer import Consumer
+from kessel_core.contract.doctor import DoctorContext, Finding, Level
+from kessel_core.contract.messages import Message, Reservation
+from kessel_core.contract.operations import QueueStats, StoredJob
+from kessel_core.contract.promises import Attempts, Capabilities, Durability, LeaseReturn, Reach, TieBreak
+from kessel_core.contract.spec import AdapterContext, AdapterSpec
+from kessel_core.contract.url import url_options
+from kessel_core.errors import (
+    AdapterError,
+    AdapterUnavailable,
+    CapabilityMissing,
+    EnqueueError,
+    EnqueueRejected,
+    EnqueueUnknown,
+    InvalidConfig,
+    LeaseLost,
+    Problem,
+    ProtocolError,
+    UnknownJob,
+)
+from kessel_core.model.names import queue_name_problem
+from kessel_core.model.settlement import COMMIT, NO_PAUSE, Bury, Commit, Rollback, Settlement
+from kessel_core.model.states import JobState
+
+__all__ = [
+    # an open queue
+    "QueueAdapter",
+    "Consumer",
+    # what it promises
+    "Capabilities",
+    "Reach",
+    "Durability",
+    "TieBreak",
+    "LeaseReturn",
+    "Attempts",
+    # what travels
+    "Message",
+    "Reservation",
+    # how a delivery ends
+    "Settlement",
+    "Commit",
+    "Rollback",
+    "Bury",
+    "COMMIT",
+    "NO_PAUSE",
+    # what operators see
+    "JobState",
+    "StoredJob",
+    "QueueStats",
+    "DoctorContext",
+    "Finding",
+    "Level",
+    # how an adapter is found and opened
+    "AdapterSpec",
+    "AdapterContext",
+    "url_options",
+    "queue_name_problem",
+    # errors that adapters raise
+    "AdapterError",
+    "AdapterUnavailable",
+    "ProtocolError",
+    "EnqueueError",
+    "EnqueueRejected",
+    "EnqueueUnknown",
+    "LeaseLost",
+    "UnknownJob",
+    "CapabilityMissing",
+    "InvalidConfig",
+    "Problem",
+]

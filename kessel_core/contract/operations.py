@@ -1,0 +1,62 @@
+"""What an operator sees of a queue."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import attrs
+
+from kessel_core.model.states import JobState
+
+__all__ = ["QueueStats", "StoredJob"]
+
+
+@attrs.frozen(kw_only=True)
+class StoredJob:
+    """A job as an operator sees it; None means that the adapter does not know."""
+
+    #: What `kick` and `delete` take: the job's own id wherever the adapter knows it.
+    id: str
+    #: The queue that it is in.
+    queue: str
+    #: Where it is now.
+    state: JobState
+    #: The stored body, as it was enqueued.
+    body: bytes
+    #: 0 (most urgent) to 4294967295.
+    priority: int | None = None
+    #: Deliveries so far.
+    attempt: int | None = None
+    #: When it was enqueued.
+    enqueued_at: datetime | None = None
+    #: When a delayed job becomes ready, or a reserved job's lease ends.
+    due: datetime | None = None
+    #: Why it was buried, as `JobResult.reason`.
+    reason: str | None = None
+    #: The failure's text.
+    message: str | None = None
+    #: When it was buried.
+    buried_at: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class QueueStats:
+    """How many jobs a queue holds, by state."""
+
+    #: Its name.
+    queue: str
+    #: Jobs that wait for a worker.
+    ready: int = 0
+    #: Jobs whose delay or pause is not over.
+    delayed: int = 0
+    #: Jobs that a worker holds.
+    reserved: int = 0
+    #: Jobs that were set aside.
+    buried: int = 0
+    #: Rest of a pause; None: not paused.
+    paused: timedelta | None = None
+
+    @property
+    def total(self) -> int:
+        """All jobs that the queue holds."""
+        return self.ready + self.delayed + self.reserved + self.buried

@@ -1,0 +1,114 @@
+"""What an adapter promises, with values that the conformance suite proves."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+
+import attrs
+
+__all__ = ["Attempts", "Capabilities", "Durability", "LeaseReturn", "Reach", "TieBreak"]
+
+
+class Reach(StrEnum):
+    """Who can see the jobs of an adapter."""
+
+    #: Only the process that opened it.
+    PROCESS = "process"
+    #: Every process of one machine.
+    HOST = "host"
+    #: Every machine that reaches the server.
+    NETWORK = "network"
+
+
+class Durability(StrEnum):
+    """What an acknowledged job survives."""
+
+    #: Not even the end of this process.
+    NONE = "none"
+    #: The death of any process, the backend's included.
+    PROCESS_CRASH = "process-crash"
+    #: Loss of power.
+    POWER = "power"
+
+
+class TieBreak(StrEnum):
+    """The order of ready jobs of equal priority (S6)."""
+
+    #: In the order of enqueueing for ever: a job that was delayed, rolled back or kicked takes
+    #: its old place, ahead of younger ones.
+    ENQUEUED = "enqueued"
+    #: In the order of becoming ready: such a job goes behind those that were ready before it.
+    READY = "ready"
+
+
+class LeaseReturn(StrEnum):
+    """When the jobs of a dead worker come back."""
+
+    #: As soon as the backend sees that the worker is gone.
+    AT_ONCE = "at-once"
+    #: When the lease is over.
+    LEASE_END = "lease-end"
+
+
+class Attempts(StrEnum):
+    """What keeps the number of deliveries of a job (S10)."""
+
+    #: Lost when the backend's process ends.
+    SERVER = "server"
+    #: As durable as the job.
+    DURABLE = "durable"
+
+
+@attrs.frozen(kw_only=True)
+class Capabilities:
+    """What an adapter declares. A value of None, False or 'none' means: not declared."""
+
+    #: Who can see the jobs.
+    reach: Reach
+    #: What an acknowledged enqueue survives (S9).
+    durability: Durability = Durability.NONE
+    #: Delays are kept, rounded up to this; None: no delays at all (S4).
+    delay_granularity: timedelta | None = None
+    #: Longest delay; None: no limit of its own.
+    longest_delay: timedelta | None = None
+    #: Lowest and highest priority number that is kept apart; None: priorities are not kept (S3, S6).
+    priorities: tuple[int, int] | None = None
+    #: Order among equals; None: no order is promised (S6).
+    tie_break: TieBreak | None = None
+    #: Longest body in bytes; None: no limit of its own (S2).
+    max_body_bytes: int | None = None
+    #: Length of a lease; None: a reservation never runs out while the process lives (S7).
+    lease: timedelta | None = None
+    #: When a dead worker's jobs come back; None: with the process, they are gone (S9).
+    lease_return: LeaseReturn | None = None
+    #: A settle with an old reservation is refused by the backend itself, not only locally (S7).
+    fencing: bool = False
+    #: What keeps the number of deliveries; None: nothing (S10).
+    attempts: Attempts | None = None
+    #: Enqueueing an id again while its job is still held stores nothing and returns normally.
+    dedupe: bool = False
+    #: Buried jobs can be listed with their reasons, kicked and deleted (S8).
+    buried: bool = False
+    #: `stats` counts exactly.
+    counts: bool = False
+    #: `peek` shows jobs by state without reserving them.
+    peek: bool = False
+    #: A waiting job can be deleted by its id.
+    delete: bool = False
+    #: A queue can be paused.
+    pause: bool = False
+    #: Takes all time from the given clock, and offers `next_change` (S18).
+    virtual_clock: bool = False
+    #: `reserve` with a timeout is woken by a job that becomes ready, it does not poll.
+    blocking_reserve: bool = False
+    #: Keeps the results of finished jobs, given as `Commit.result`.
+    results: bool = False
+
+    def declared(self) -> tuple[str, ...]:
+        """Return the names of what is declared, in the order of the fields."""
+        return tuple(
+            field.name
+            for field in attrs.fields(type(self))
+            if getattr(self, field.name) not in (None, False, Durability.NONE)
+        )

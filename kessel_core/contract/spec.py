@@ -1,0 +1,52 @@
+"""How an adapter is found and opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import SplitResult
+
+import attrs
+
+from kessel_core.clock import Clock
+from kessel_core.contract.adapter import QueueAdapter
+from kessel_core.contract.url import url_options
+
+__all__ = ["AdapterContext", "AdapterSpec"]
+
+
+@attrs.frozen(kw_only=True)
+class AdapterContext:
+    """What the application gives to an adapter when it opens."""
+
+    #: The application's clock (S18).
+    clock: Clock
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class AdapterSpec:
+    """What a plugin's `kessel_adapters` hook returns; cheap to make, it loads no client library.
+
+    Example:
+        >>> @attrs.frozen
+        ... class Options:
+        ...     host: str = "localhost"
+        >>> def open_foo(options, context):
+        ...     from kessel_adapter_foo.adapter import FooAdapter  # loads here, not at discovery
+        ...
+        ...     return FooAdapter(options, context)
+        >>> spec = AdapterSpec(name="foo", schemes=("foo",), options=Options, open=open_foo)
+    """
+
+    #: Name in configurations and errors.
+    name: str
+    #: URL schemes that it opens, without `://`.
+    schemes: tuple[str, ...]
+    #: attrs class of the options; unknown names and wrong types are refused together.
+    options: type
+    #: Makes the adapter; may connect, and then raises `AdapterUnavailable` or `ProtocolError`.
+    open: Callable[[Any, AdapterContext], QueueAdapter]
+    #: Turns a split URL into option values (texts are converted by the type of the option).
+    from_url: Callable[[SplitResult], Mapping[str, Any]] = attrs.field(factory=lambda: url_options)
+    #: One line for `kessel adapters`.
+    summary: str = ""

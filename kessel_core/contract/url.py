@@ -1,0 +1,52 @@
+"""Options of an adapter, read from its URL."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, unquote
+
+from kessel_core.errors import (
+    InvalidConfig,
+    Problem,
+)
+from kessel_core.values.secrets import redacted
+
+__all__ = ["url_options"]
+
+
+def url_options(url: SplitResult) -> dict[str, Any]:
+    """Read options from a URL: host, port, username, password, path and the query.
+
+    Only parts that are present appear. `path` is unquoted and keeps its leading slash.
+
+    Raises:
+        InvalidConfig: The port is no number from 1 to 65535, a query key is there twice, or the URL goes
+            on with a `#`, which would be cut off.
+    """
+    problems: list[Problem] = []
+    found: dict[str, Any] = {}
+    for part in ("hostname", "username", "password"):
+        value = getattr(url, part)
+        if value is not None:
+            found["host" if part == "hostname" else part] = unquote(value)
+    try:
+        port = url.port
+        if port == 0:
+            raise ValueError
+    except ValueError:
+        shown = url.netloc.rsplit("@")[-1].rsplit(":")[-1]
+        problems.append(Problem("port", f"expected a number from 1 to 65535, got {shown!r}"))
+    else:
+        if port is not None:
+            found["port"] = port
+    if url.path not in ("", "/"):
+        found["path"] = unquote(url.path)
+    for key, text in parse_qsl(url.query, keep_blank_values=True):
+        if key in found:
+            problems.append(Problem(key, "is given twice"))
+        found[key] = text
+    if url.fragment:
+        problems.append(Problem("#", "has no meaning here; write %23 where a name has one"))
+    if problems:
+        raise InvalidConfig(problems, f"invalid adapter URL {redacted(url)!r}")
+    return found

@@ -1,0 +1,70 @@
+"""Tells the requester how a job ended: once, after its last settlement (S15).
+
+Never decides anything: a callback that fails is logged and changes nothing about the job.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+
+from kessel_core.model.job import JobResult
+
+__all__ = ["Callbacks"]
+
+
+log = logging.getLogger("kessel.callbacks")
+
+
+class Callbacks:
+    """The callbacks of one application; safe for any thread.
+
+    Functions are kept by job id from the request until the job's last settlement, in this process
+    only. Texts `scheme:target` go to the callback that a plugin registered for the scheme.
+    """
+
+    def __init__(self, schemes: Mapping[str, Callable[[JobResult, str], object]]) -> None:
+        self._schemes = dict(schemes)
+        self._functions: dict[str, Callable[[JobResult], object]] = {}
+
+    def expect(self, job_id: str, function: Callable[[JobResult], object]) -> None:
+        """Remember a function for a job that is about to be enqueued."""
+        self._functions[job_id] = function
+
+    def forget(self, job_id: str) -> None:
+        """Forget the function of a job that was surely not stored."""
+        self._functions.pop(job_id, None)
+
+    def wanted(self, job_id: str, callback: object) -> bool:
+        """Whether somebody will be told about this job."""
+        return callback is not None or job_id in self._functions
+
+    def tell(self, result: JobResult) -> None:
+        """Call whoever waits for this job; what they raise is logged."""
+        function = self._functions.pop(result.id, None)
+        try:
+            if function is not None:
+                function(result)
+            text = result.request.callback if result.request is not None else None
+            if isinstance(text, str):
+                self._tell_scheme(text, result)
+        except BaseException as exc:  # sys.exit() in a callback must not end the slot
+            if isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                raise
+            log.exception("callback of job %s failed", result.id, extra={"job_id": result.id})
+
+    def _tell_scheme(self, text: str, result: JobResult) -> None:
+        scheme, _, target = text.partition(":")
+        told = self._schemes.get(scheme)
+        if told is None:
+            known = ", ".join(sorted(self._schemes)) or "none"
+            log.warning(
+                "job %s: no callback is registered for %r (known: %s)",
+                result.id,
+                scheme,
+                known,
+                extra={"job_id": result.id},
+            )
+            return
+        told(result, target)

@@ -1,0 +1,76 @@
+"""One line per job on `kessel.jobs`, with its facts as fields (`extra`)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, Final, Literal
+
+import attrs
+
+from kessel_core.handlers.context import JobContext
+from kessel_core.hooks.specs import hookimpl
+from kessel_core.model.job import JobResult
+
+__all__ = ["LoggingMiddleware"]
+
+log = logging.getLogger("kessel.jobs")
+
+_LEVELS: Final = {"trace": 5, "debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+
+
+@attrs.frozen(kw_only=True)
+class LoggingOptions:
+    """Options of the middleware `logging`."""
+
+    #: Level of the line of each job.
+    level: Literal["trace", "debug", "info", "warning"] = "info"
+
+
+class LoggingMiddleware:
+    """Logs how each attempt ended, and how many milliseconds it took."""
+
+    def __init__(self, options: LoggingOptions | None = None) -> None:
+        self._level = _LEVELS[options.level] if options is not None else logging.INFO
+
+    @hookimpl(wrapper=True)
+    def kessel_execute_job(self, job: JobContext) -> Generator[None, JobResult, JobResult]:
+        """Time what is inside; costs next to nothing while the level is off."""
+        if not log.isEnabledFor(self._level):
+            return (yield)
+        start = job.clock.monotonic()
+        result = yield
+        milliseconds = (job.clock.monotonic() - start) * 1000
+        log.log(
+            self._level,
+            "job %s %s %s in %.1f ms%s",
+            job.id,
+            job.type,
+            result.status,
+            milliseconds,
+            f": {result.message}" if result.message else "",
+            extra={
+                "job_id": job.id,
+                "job_type": job.type,
+                "status": str(result.status),
+                "reason": str(result.reason) if result.reason else None,
+                "ms": round(milliseconds, 3),
+                "attempt": job.attempt,
+                "queue": job.queue,
+            },
+        )
+        return result
+
+
+def _made(options: Mapping[str, Any]) -> object:
+    if not options:
+        return LoggingMiddleware()
+    from kessel_core.values.options import structure_options  # cattrs loads only where there are options
+
+    return LoggingMiddleware(structure_options(LoggingOptions, options, "middleware_options.logging"))
+
+
+@hookimpl
+def kessel_middleware() -> Mapping[str, Callable[[Mapping[str, Any]], object]]:
+    """Offer the middleware `logging`; its option is `level`."""
+    return {"logging": _made}

@@ -1,0 +1,201 @@
+"""Handlers: what runs a job, how one is declared, and the registry that finds it by type.
+
+A type is a key of the registry and nothing else: no import path ever comes from a queue.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import attrs
+
+from kessel_core.errors import InvalidConfig, Problem
+from kessel_core.handlers.declare import _Errors, marks_of
+from kessel_core.model.json import JsonValue
+
+__all__ = ["Handler", "HandlerRegistry"]
+
+
+@attrs.frozen(eq=False)
+class Handler:
+    """A handler as the registry keeps it, ready to be called."""
+
+    type: str
+    #: Called with the payload, and with the context if `wants_job`.
+    function: Callable[..., Any]
+    is_async: bool
+    wants_job: bool
+    #: Turns the JSON payload into the annotated type; None: as it is. May raise `StructureProblems`.
+    structure: Callable[[JsonValue], Any] | None
+    transient: _Errors
+    max_attempts: int | None
+    timeout: timedelta | None
+    #: Where it comes from, for errors and listings.
+    source: str
+
+
+class HandlerRegistry:
+    """Maps job types to handlers. Filled at start by one thread; reading is safe for all."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, Handler] = {}
+
+    def __len__(self) -> int:
+        return len(self._handlers)
+
+    def __iter__(self) -> Iterator[Handler]:
+        return iter(self._handlers.values())
+
+    def get(self, type: str) -> Handler | None:  # noqa: A002  # the word of the model
+        """Return the handler of a type, or None."""
+        return self._handlers.get(type)
+
+    def types(self) -> tuple[str, ...]:
+        """Return the known types, sorted."""
+        return tuple(sorted(self._handlers))
+
+    def add(self, type: str | None, target: object, source: str) -> Handler:  # noqa: A002  # the word of the model
+        """Register a handler.
+
+        Args:
+            type: The job type; None: as `@handler` on the target says.
+            target: A function, an object with `handle`, a class with `handle` (called without
+                arguments to make one), or the text `"module:attribute"` of one of these.
+            source: Where the mapping comes from, named in errors.
+
+        Raises:
+            InvalidConfig: The type is blank or mapped already (both sources are named), or the
+                target is no handler.
+        """
+        found = _build(type, target, source)
+        known = self._handlers.get(found.type)
+        if known is not None:
+            raise InvalidConfig(
+                [Problem(f"type {found.type!r}", f"is mapped by {known.source} and again by {source}")],
+                "doubly mapped job type",
+            )
+        self._handlers[found.type] = found
+        return found
+
+    def add_all(self, items: object, source: str) -> None:
+        """Register a mapping type -> target, or an iterable of decorated targets; all problems at once."""
+        problems: list[Problem] = []
+        pairs: Iterable[tuple[str | None, object]]
+        if isinstance(items, Mapping):
+            pairs = items.items()
+        elif isinstance(items, Iterable) and not isinstance(items, str):
+            pairs = [(None, item) for item in items]
+        else:
+            pairs = [(None, items)]
+        for kind, target in pairs:
+            try:
+                self.add(kind, target, source)
+            except InvalidConfig as exc:
+                problems.extend(exc.problems)
+        if problems:
+            raise InvalidConfig(problems, "invalid handlers")
+
+
+def _build(kind: str | None, target: object, source: str) -> Handler:
+    def refused(why: str) -> InvalidConfig:
+        return InvalidConfig(
+            [Problem(f"handler for {kind!r}" if kind else "handler", f"{why} (from {source})")],
+            "invalid handler",
+        )
+
+    if isinstance(target, str):
+        target = _imported(target, refused)
+    marks = marks_of(target)
+    if kind is None:
+        if marks is None:
+            raise refused(f"{target!r:.80} has no type: decorate it with @handler(type), or map a type to it")
+        kind = marks.type
+    if not isinstance(kind, str) or not kind.strip():
+        raise refused("the type must be text that is not blank")
+    if inspect.isclass(target):
+        made: type[Any] = target
+        try:
+            target = made()
+        except Exception as exc:
+            raise refused(f"{made.__name__}() cannot be made: {exc}") from exc
+    function = target if inspect.isroutine(target) else getattr(target, "handle", target)
+    if not callable(function):
+        raise refused(f"{target!r:.80} is neither a function nor an object with a method `handle`")
+    call = getattr(function, "__call__", None)  # noqa: B004  # a callable object may be async
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+    wants_job, annotation = _signature(function, refused)
+    return Handler(
+        type=kind.strip(),
+        function=function,
+        is_async=is_async,
+        wants_job=wants_job,
+        structure=_structure(annotation, refused),
+        transient=marks.transient if marks else (),
+        max_attempts=marks.max_attempts if marks else None,
+        timeout=marks.timeout if marks else None,
+        source=source,
+    )
+
+
+def _imported(path: str, refused: Callable[[str], InvalidConfig]) -> object:
+    import importlib  # needed only by configurations that name handlers by text
+
+    module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        raise refused(f"expected 'module:attribute', got {path!r}")
+    try:
+        found: object = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # SystemExit, too: a script named by mistake must not end the program
+        raise refused(f"{path!r} cannot be imported: {type(exc).__name__}: {exc}") from exc
+    return found
+
+
+def _signature(function: Callable[..., Any], refused: Callable[[str], InvalidConfig]) -> tuple[bool, Any]:
+    """Return whether the function wants the context, and the annotation of its payload."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return False, Any  # a builtin without a signature takes the payload
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    spread = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    needed = [p for p in positional if p.default is p.empty]
+    keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if len(needed) > 2 or keywords or not (positional or spread):
+        raise refused(f"{getattr(function, '__qualname__', function)} must take (payload) or (payload, job)")
+    wants_job = len(needed) >= 2 or (len(positional) >= 2 and positional[1].name == "job")
+    if not positional or positional[0].annotation is inspect.Parameter.empty:
+        return wants_job, Any
+    annotation = positional[0].annotation
+    if isinstance(annotation, str):
+        annotation = _resolved(function, positional[0].name, refused)
+    return wants_job, annotation
+
+
+def _resolved(function: Callable[..., Any], name: str, refused: Callable[[str], InvalidConfig]) -> Any:
+    import typing
+
+    bare = inspect.unwrap(getattr(function, "__func__", function))
+    if not inspect.isroutine(bare):
+        bare = type(bare).__call__  # a callable object
+    try:
+        return typing.get_type_hints(bare, include_extras=True)[name]
+    except Exception as exc:
+        raise refused(f"the annotation of {name!r} cannot be resolved: {exc}") from exc
+
+
+def _structure(annotation: Any, refused: Callable[[str], InvalidConfig]) -> Callable[[JsonValue], Any] | None:
+    if annotation in (Any, object, inspect.Parameter.empty) or annotation is JsonValue:
+        return None
+    from kessel_core.values.converter import structurer  # cattrs loads only where payloads are structured
+
+    try:
+        return structurer(annotation)
+    except Exception as exc:
+        raise refused(f"payloads cannot be structured into {annotation!r}: {exc}") from exc

@@ -1,0 +1,36 @@
+"""Ids of jobs: UUIDv7 (RFC 9562), drawn by the process itself."""
+
+from __future__ import annotations
+
+import os
+import random
+from datetime import datetime
+from typing import Final
+
+__all__ = ["new_id"]
+
+
+# Our own generator, seeded by the system: 74 bits of it cost a tenth of a system call, and the
+# application may seed the shared one as it likes. A forked child must not repeat its parent.
+_random: Final = random.Random()  # noqa: S311  # ids are unique, not secret
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.seed)
+
+
+def new_id(now: datetime) -> str:
+    """Return a UUIDv7 as text: 48 bits of milliseconds, then 74 random bits (RFC 9562, 5.7).
+
+    Ids of different milliseconds sort by time; within one they are random. They are unique, not
+    secret: who knows some can guess others.
+
+    Args:
+        now: The aware time to put in, of the years 1970 to 9999.
+    """
+    # By hand because the standard library has uuid7 only from 3.14, and uuid.UUID objects cost
+    # more than the rest of a request.
+    draw = _random.getrandbits
+    number = int(now.timestamp() * 1000) << 80 | 0x7 << 76 | draw(12) << 64 | 0x2 << 62 | draw(62)
+    text = f"{number:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,0 +1,28 @@
+"""Names of queues: one rule for every adapter."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = ["queue_name_problem"]
+
+
+# One rule for all adapters: what beanstalkd accepts (protocol text, "tube names"), so that a
+# name that works on one adapter works on the next. What begins with `kessel.` is kept for what an
+# adapter holds beside the jobs, such as the reasons of burials.
+_RESERVED: Final = "kessel."
+
+
+_QUEUE_NAME: Final = re.compile(r"(?!kessel\.)[A-Za-z0-9+/;.$_()][A-Za-z0-9\-+/;.$_()]{0,199}")
+
+
+def queue_name_problem(name: object) -> str | None:
+    """Return what is wrong with a queue name, or None if it is usable on every adapter."""
+    if not isinstance(name, str):
+        return f"expected text, got {type(name).__name__}"
+    if _QUEUE_NAME.fullmatch(name) is not None:
+        return None
+    if name.startswith(_RESERVED):
+        return f"{name[:60]!r} must not start with {_RESERVED!r}, which is kept for adapters"
+    return f"{name[:60]!r} must be 1 to 200 of A-Z a-z 0-9 - + / ; . $ _ ( ) and not start with '-'"

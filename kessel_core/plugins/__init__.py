@@ -1,0 +1,1 @@
+"""Finding plugins, loading each alone, and what they offer to one application."""

@@ -1,0 +1,1 @@
+"""Working on jobs: the pipeline of one delivery, slots, leases, worker processes."""

@@ -1,0 +1,131 @@
+"""Runs the handler of a job, and judges what it returns or raises."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from kessel_core.errors import (
+    Fatal,
+    Problem,
+    Transient,
+)
+from kessel_core.handlers.context import JobContext
+from kessel_core.hooks.specs import hookimpl
+from kessel_core.model.job import JobResult, Reason, Status
+from kessel_core.model.json import json_problems
+from kessel_core.model.policies import DefaultError
+
+if TYPE_CHECKING:
+    pass
+from kessel_core.runtime.async_loop import AsyncLoop, TimedOut, _Stopped
+
+#: Failure texts are cut here: they are for people, and are stored beside the job.
+MESSAGE_LIMIT: Final = 2000
+
+
+class _HandlerRunner:
+    """The core's own `kessel_execute_job`: the innermost, never None."""
+
+    def __init__(self, loop: AsyncLoop, default_error: DefaultError) -> None:
+        self._loop = loop
+        self._default_error = default_error
+
+    @hookimpl(trylast=True)
+    def kessel_execute_job(self, job: JobContext) -> JobResult:
+        """Run the handler; what it returns or raises becomes the result."""
+        handler = job.handler
+        assert handler is not None
+        try:
+            payload: Any = job.request.payload
+            if handler.structure is not None:
+                try:
+                    payload = handler.structure(payload)
+                except Exception as exc:
+                    return _bad_payload(job, exc)
+            value = handler.function(payload, job) if handler.wants_job else handler.function(payload)
+            if handler.is_async or type(value) is CoroutineType:
+                value = self._loop.run(value, handler.timeout)
+        except BaseException as exc:
+            return failure(job, exc, self._default_error)
+        if value is not None:
+            if isinstance(value, JobResult):
+                return attrs.evolve(
+                    value,
+                    id=job.id,
+                    request=job.request,
+                    attempt=job.attempt,
+                    started_at=job.started_at,
+                    finished_at=job.clock.now(),
+                )
+            problems = json_problems(value)
+            if problems:
+                shown = "; ".join(map(str, problems[:5]))
+                return failed(job, Reason.ERROR, f"the handler returned what is not a JSON value: {shown}")
+        return JobResult(
+            id=job.request.id,
+            request=job.request,
+            status=Status.SUCCESS,
+            value=value,
+            attempt=job.attempt,
+            started_at=job.started_at,
+            finished_at=job.clock.now(),
+        )
+
+
+def _bad_payload(job: JobContext, exc: Exception) -> JobResult:
+    problems: tuple[Problem, ...] = getattr(exc, "problems", ())
+    return failed(job, Reason.BAD_PAYLOAD, "; ".join(map(str, problems)) or text_of(exc))
+
+
+def failed(job: JobContext, reason: Reason, message: str, status: Status = Status.FAILED) -> JobResult:
+    """Make the result of an attempt that did not succeed."""
+    return JobResult(
+        id=job.id,
+        request=job.request,
+        status=status,
+        message=message[:MESSAGE_LIMIT],
+        reason=reason,
+        attempt=job.attempt,
+        started_at=job.started_at,
+        finished_at=job.clock.now(),
+    )
+
+
+def failure(job: JobContext, exc: BaseException, default_error: DefaultError) -> JobResult:
+    """Classify what a handler or a middleware raised (design §4); the traceback goes to the log.
+
+    Raises:
+        KeyboardInterrupt: The user's own, in the main thread.
+    """
+    if isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        raise exc
+    if isinstance(exc, Transient):
+        job.retry_after = exc.after
+        return failed(job, Reason.ERROR, text_of(exc), Status.TRANSIENT)
+    if isinstance(exc, Fatal):
+        return failed(job, Reason.ERROR, text_of(exc))
+    if isinstance(exc, _Stopped):  # its job was rolled back already; a traceback would only alarm
+        return failed(job, Reason.ERROR, text_of(exc), Status.TRANSIENT)
+    transient: tuple[type[BaseException], ...] = job.handler.transient if job.handler is not None else ()
+    passes = isinstance(exc, (ConnectionError, TimeoutError, *transient)) or (
+        default_error is DefaultError.TRANSIENT and isinstance(exc, Exception)
+    )
+    job.logger.log(
+        logging.INFO if passes else logging.WARNING, "handler raised %s", type(exc).__name__, exc_info=exc
+    )
+    reason = Reason.TIMED_OUT if isinstance(exc, TimedOut) else Reason.ERROR
+    message = f"{type(exc).__name__}: {text_of(exc)}".removesuffix(": ")
+    return failed(job, reason, message, Status.TRANSIENT if passes else Status.FAILED)
+
+
+def text_of(exc: BaseException) -> str:
+    """Return the text of an exception, cut; some raise even when asked for it."""
+    try:
+        return str(exc)[:MESSAGE_LIMIT]
+    except Exception:
+        return f"{type(exc).__name__} without a readable text"

@@ -1,0 +1,292 @@
+"""The one cattrs converter: JSON payloads and options into annotated types, with exact paths.
+
+Strict, unlike cattrs by default: text is no number, a bool is no number, nothing is cut or
+rounded. Only options that come as text (from URLs and the environment) are read by their type.
+Loaded late: applications without annotated payloads never import cattrs.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import operator
+import typing
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, timedelta
+from enum import Enum
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import attrs
+import cattrs
+from cattrs import transform_error
+from cattrs.errors import IterableValidationError, IterableValidationNote
+
+from kessel_core.errors import Problem
+from kessel_core.model.json import JsonValue
+from kessel_core.values.durations import parse_duration
+
+__all__ = ["StructureProblems", "structurer"]
+
+
+class StructureProblems(ValueError):
+    """A value does not fit its annotated type; `problems` holds every mistake with its path."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(map(str, problems)))
+
+
+def _exactly(kind: type) -> Callable[[Any, Any], Any]:
+    def check(value: Any, wanted: Any) -> Any:
+        if wanted is not kind and issubclass(wanted, Enum):
+            return _member(value, wanted)  # cattrs finds this check for StrEnum and IntEnum, too
+        if type(value) is not kind:
+            raise TypeError(f"expected {_NAMES[kind]}, got {_named(value)}")
+        return value
+
+    return check
+
+
+def _member(value: Any, choices: type[Enum]) -> Enum:
+    # Python finds the 1 of an enum for True; nobody means that.
+    if not isinstance(value, bool) or any(member.value is value for member in choices):
+        try:
+            return choices(value)
+        except ValueError:
+            pass
+    known = ", ".join(str(member.value) for member in choices)
+    raise ValueError(f"expected one of {known}; got {value!r:.60}")
+
+
+def _literal(value: Any, kind: Any) -> Any:
+    for choice in typing.get_args(kind):
+        plain = choice.value if isinstance(choice, Enum) else choice
+        if type(plain) is type(value) and plain == value:
+            return choice
+    raise ValueError(f"expected one of {', '.join(map(repr, typing.get_args(kind)))}; got {value!r:.60}")
+
+
+_NAMES: Final = {
+    str: "text",
+    int: "a whole number",
+    bool: "true or false",
+    bytes: "bytes",
+    dict: "an object",
+    list: "a list",
+}
+
+
+def _named(value: object) -> str:
+    return f"{type(value).__name__} {value!r:.60}"
+
+
+def _number(value: Any, _: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"expected a number, got {_named(value)}")
+    return float(value)
+
+
+def _time(value: Any, _: Any) -> datetime:
+    if not isinstance(value, (str, datetime)):
+        raise TypeError(f"expected an ISO-8601 time, got {_named(value)}")
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    if moment.utcoffset() is None:
+        # As S2 has it for requests: which moment it is would depend on the machine that reads it.
+        raise ValueError(f"expected a time with its zone, as 2026-01-31T12:00:00Z, got {value!s:.60}")
+    return moment
+
+
+def _day(value: Any, _: Any) -> date:
+    if not isinstance(value, str):
+        raise TypeError(f"expected an ISO-8601 date, got {_named(value)}")
+    return date.fromisoformat(value)
+
+
+def _uuid(value: Any, _: Any) -> UUID:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a UUID as text, got {_named(value)}")
+    return UUID(value)
+
+
+def _span(value: Any, _: Any) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise TypeError(f"expected a duration such as '90s', got {_named(value)}")
+    return parse_duration(value) if isinstance(value, str) else timedelta(seconds=value)
+
+
+def _path(value: Any, _: Any) -> Path:
+    if not isinstance(value, (str, Path)):
+        raise TypeError(f"expected a path, got {_named(value)}")
+    return Path(value)
+
+
+def _unsupported(kind: Any) -> Any:
+    # Raised when the hook is asked for: cattrs 24 would wait for the first payload.
+    raise cattrs.StructureHandlerNotFoundError(f"Unsupported type: {kind!r}", kind)
+
+
+@cache
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(
+        detailed_validation=True, forbid_extra_keys=False, structure_fallback_factory=_unsupported
+    )
+    for kind in (str, int, bool, bytes):
+        converter.register_structure_hook(kind, _exactly(kind))
+    converter.register_structure_hook_func(partial(operator.is_, object), lambda value, _: value)
+    converter.register_structure_hook(float, _number)
+    converter.register_structure_hook(datetime, _time)
+    converter.register_structure_hook(timedelta, _span)
+    converter.register_structure_hook(date, _day)
+    converter.register_structure_hook(UUID, _uuid)
+    converter.register_structure_hook(Path, _path)
+    converter.register_structure_hook_func(_is_enum, _member)
+    converter.register_structure_hook_func(_is_literal, _literal)
+    converter.register_structure_hook_factory(_is_array, partial(_array, converter))
+    converter.register_structure_hook_factory(_is_class, partial(_object, converter))
+    # Last, so that it is asked first: what comes from JSON is a JSON value already.
+    converter.register_structure_hook_func(_is_json, lambda value, _: value)
+    return converter
+
+
+def _is_json(kind: Any) -> bool:
+    """Say whether an annotation is `JsonValue`, in any of the shapes that resolving leaves it in."""
+    if isinstance(kind, typing.ForwardRef):
+        return kind.__forward_arg__ == "JsonValue"
+    shapes = {typing.get_origin(part) or part for part in typing.get_args(kind)}
+    return shapes == {type(None), bool, int, float, str, list, dict}
+
+
+def _is_enum(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Enum)
+
+
+def _is_literal(kind: Any) -> bool:
+    return typing.get_origin(kind) is typing.Literal
+
+
+def _is_class(kind: Any) -> bool:
+    bare = typing.get_origin(kind) or kind
+    return isinstance(bare, type) and (
+        attrs.has(bare) or dataclasses.is_dataclass(bare) or typing.is_typeddict(bare)
+    )
+
+
+def _object(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
+    # cattrs looks into whatever it is given, so that [] would do for a class whose fields all have defaults.
+    made_of = typing.get_origin(kind) or kind
+    generate: Callable[[Any], Callable[[Any, Any], Any]] = (
+        converter.gen_structure_typeddict
+        if typing.is_typeddict(made_of)
+        else converter.gen_structure_attrs_fromdict
+    )
+    structure = generate(kind)
+
+    def checked(value: Any, _: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"expected an object, got {_named(value)}")
+        return structure(value, kind)
+
+    return checked
+
+
+#: What an array of JSON may become; the abstract ones become what cattrs makes of them.
+_ARRAYS: Final[Mapping[Any, Callable[[list[Any]], Any]]] = {
+    list: list,
+    tuple: tuple,
+    set: set,
+    frozenset: frozenset,
+    collections.abc.Sequence: tuple,
+    collections.abc.MutableSequence: list,
+    collections.abc.Iterable: list,
+    collections.abc.Collection: list,
+    collections.abc.Set: frozenset,
+    collections.abc.MutableSet: set,
+}
+
+
+def _is_array(kind: Any) -> bool:
+    bare = typing.get_origin(kind) or kind
+    return isinstance(bare, type) and bare in _ARRAYS
+
+
+def _array(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
+    # cattrs takes any iterable for a list, so that "ab" would become ["a", "b"].
+    bare = typing.get_origin(kind) or kind
+    make, kinds = _ARRAYS[bare], typing.get_args(kind) or (Any, ...)
+    fixed = bare is tuple and kinds[-1] is not Ellipsis
+    hooks = [(converter.get_structure_hook(item), item) for item in kinds if item is not Ellipsis]
+
+    def structure(value: Any, _: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            raise TypeError(f"expected a list, got {_named(value)}")
+        if fixed and len(value) != len(hooks):
+            raise ValueError(f"expected a list of {len(hooks)}, got one of {len(value)}")
+        made: list[Any] = []
+        errors: list[Exception] = []
+        for index, item in enumerate(value):
+            hook, wanted = hooks[index if fixed else 0]
+            try:
+                made.append(hook(item, wanted))
+            except Exception as exc:
+                # The note is how cattrs tells the path of an item.
+                exc.add_note(IterableValidationNote(f"Structuring {kind} @ index {index}", index, wanted))
+                errors.append(exc)
+        if errors:
+            raise IterableValidationError(f"While structuring {kind}", errors, kind)
+        return make(made)
+
+    return structure
+
+
+def structurer(annotation: Any) -> Callable[[JsonValue], Any] | None:
+    """Return what turns a JSON value into `annotation`; None if values are passed as they are.
+
+    The returned function raises `StructureProblems` with paths such as `$.operands[1]`.
+    """
+    if annotation in (Any, object, None):
+        return None
+    if annotation in (dict, list, str, int, bool):
+        return _plain(annotation)
+    convert = _converter().get_structure_hook(annotation)  # fails early for what cannot be structured
+
+    def structure(value: JsonValue) -> Any:
+        try:
+            return convert(value, annotation)
+        except Exception as exc:
+            raise StructureProblems(_problems(exc)) from exc
+
+    return structure
+
+
+def _plain(kind: type) -> Callable[[JsonValue], Any]:
+    def structure(value: JsonValue) -> Any:
+        if type(value) is not kind:
+            raise StructureProblems((Problem("$", f"expected {_NAMES[kind]}, got {_named(value)}"),))
+        return value
+
+    return structure
+
+
+def _problems(exc: BaseException) -> tuple[Problem, ...]:
+    found = []
+    for line in transform_error(exc, format_exception=_worded):
+        message, _, path = line.rpartition(" @ ")
+        found.append(Problem(path or "$", message or line))
+    return tuple(found)
+
+
+def _worded(exc: BaseException, kind: type | None) -> str:
+    if isinstance(exc, KeyError):
+        return f"required field {exc.args[0]!r} is missing"
+    if isinstance(exc, cattrs.ForbiddenExtraKeysError):
+        return f"unknown fields {', '.join(sorted(exc.extra_fields))}"
+    if isinstance(exc, AttributeError):
+        return "expected an object"
+    # The validators of attrs put the field and more behind the text.
+    text = exc.args[0] if exc.args and isinstance(exc.args[0], str) else str(exc)
+    return text or type(exc).__name__

@@ -1,0 +1,48 @@
+"""Spans of time as people write them: `500ms`, `90s`, `5m`, `3h`, `7d`."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Final
+
+__all__ = ["duration_text", "parse_duration"]
+
+
+_UNITS: Final = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
+
+
+_DURATION: Final = re.compile(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*(ms|s|m|h|d)?\s*", re.ASCII)
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read a span; a number without a unit is seconds.
+
+    Raises:
+        ValueError: The text is no span, or one beyond what Python can express.
+    """
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError(f"expected a duration such as 500ms, 90s, 5m, 3h or 7d, got {text!r:.60}")
+    try:
+        return float(found[1]) * _UNITS[found[2] or "s"]
+    except OverflowError:
+        raise ValueError(f"{text!r:.60} is too long a duration") from None
+
+
+def duration_text(value: timedelta) -> str:
+    """Write a span so that `parse_duration` reads it, in the largest unit that fits."""
+    milliseconds = round(value / _UNITS["ms"], 3)
+    if not milliseconds:
+        return "0s"
+    for unit in ("d", "h", "m", "s"):
+        length = _UNITS[unit] / _UNITS["ms"]
+        if milliseconds % length == 0:
+            return f"{milliseconds / length:.0f}{unit}"
+    return f"{milliseconds:.3f}".rstrip("0").rstrip(".") + "ms"

@@ -1,0 +1,40 @@
+"""A result as JSON: what adapters that keep results store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from kessel_core.errors import DecodeError, Problem
+from kessel_core.model.job import (
+    JobResult,
+)
+from kessel_core.model.json import JsonValue
+from kessel_core.wire.requests import _dump, _iso
+
+__all__ = ["encode_result"]
+
+
+def encode_result(result: JobResult) -> bytes:
+    """Write a result as JSON: what adapters that keep results store."""
+    fields: dict[str, JsonValue] = {
+        "id": result.id,
+        "type": result.request.type if result.request else None,
+        "ref": result.request.ref if result.request else None,
+        "status": str(result.status),
+        "value": result.value,
+        "message": result.message,
+        "reason": str(result.reason) if result.reason else None,
+        "attempt": result.attempt,
+        "started_at": _iso(result.started_at, "started_at") if result.started_at else None,
+        "finished_at": _iso(result.finished_at, "finished_at") if result.finished_at else None,
+    }
+    return _dump(fields).encode()
+
+
+def result_fields(body: bytes) -> Mapping[str, JsonValue]:
+    """Read what `encode_result` wrote."""
+    fields = json.loads(body)
+    if not isinstance(fields, dict):
+        raise DecodeError(body, [Problem("$", "expected an object")])
+    return fields
