@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import NamedTuple
+
+import attrs
 
 __all__ = [
     "AdapterError",
@@ -36,24 +37,46 @@ __all__ = [
 ]
 
 
-class Problem(NamedTuple):
-    """One mistake: where it is, and what is wrong with it.
+def _parts(where: str | tuple[str | int, ...]) -> tuple[str | int, ...]:
+    return (where,) if isinstance(where, str) else where
 
-    `path` is written from the root `$`, as in `$.payload.operands[1]`, or names an option,
-    as in `kessel.toml: worker.slots`.
-    """
 
-    path: str
+@attrs.frozen
+class Problem:
+    """One mistake: where it is, and what is wrong with it."""
+
+    #: The way to the place, part by part: from the root `$` of a request, as in
+    #: `("$", "payload", "operands", 1)`, or through sections to an option, as in `("worker", "slots")`.
+    where: tuple[str | int, ...] = attrs.field(converter=_parts)
+    #: What is wrong there, for people.
     message: str
+    #: What the value was given by, as a file, a variable or an argument; empty where that is plain.
+    origin: str = ""
+
+    @property
+    def path(self) -> str:
+        """The place as people write it: `$.payload.operands[1]`, `worker.slots`."""
+        return path_text(self.where)
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}"
+        return ": ".join(filter(None, (self.origin, self.path, self.message)))
+
+
+def path_text(where: Sequence[str | int]) -> str:
+    """Write the way to a place: names with dots, numbers and odd names in brackets."""
+    text = ""
+    for part in where:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif not text:
+            text = part
+        else:
+            text += f".{part}" if part.isidentifier() else f"[{part!r}]"
+    return text
 
 
 class UnusablePlugin(Problem):
     """A mistake of the configuration: it names what no usable plugin offers (D4)."""
-
-    __slots__ = ()
 
 
 def _listed(headline: str, problems: Sequence[Problem]) -> str:

@@ -597,7 +597,7 @@ def _registry(
         try:
             registry.add(kind, found, "the configuration")
         except InvalidConfig as exc:
-            problems.extend(problem._replace(path=f"handlers.{kind}") for problem in exc.problems)
+            problems.extend(attrs.evolve(problem, where=("handlers", kind)) for problem in exc.problems)
     if problems:
         raise InvalidConfig(problems, "invalid handlers")
     return registry

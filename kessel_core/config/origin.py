@@ -53,7 +53,7 @@ class LoadedConfig:
 
     def located(self, error: InvalidConfig) -> InvalidConfig:
         """Return the error with the origin before each problem that begins with an option's path."""
-        return InvalidConfig([p._replace(path=self._place(p.path)) for p in error.problems])
+        return InvalidConfig([attrs.evolve(p, where=self._place(p.path)) for p in error.problems])
 
     def _place(self, path: str) -> str:
         head, colon, rest = path.partition(": ")

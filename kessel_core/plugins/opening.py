@@ -96,7 +96,7 @@ def _from_url(spec: AdapterSpec, url: SplitResult) -> Mapping[str, Any]:
     try:
         return spec.from_url(url)
     except InvalidConfig as exc:
-        problems = [p._replace(path=f"adapter: {redacted(url)}: {p.path}") for p in exc.problems]
+        problems = [attrs.evolve(p, where=f"adapter: {redacted(url)}: {p.path}") for p in exc.problems]
         raise InvalidConfig(problems, "invalid adapter URL") from exc
     except KesselError:
         raise

@@ -56,7 +56,7 @@ def structure_options(cls: type, given: Mapping[str, Any], origin: str | Callabl
         try:
             return cls(**values)
         except InvalidConfig as exc:
-            problems.extend(p._replace(path=place(p.path)) for p in exc.problems)
+            problems.extend(attrs.evolve(p, where=place(p.path)) for p in exc.problems)
         except (ValueError, TypeError) as exc:
             problems.append(Problem(place(""), _worded(exc, None)))
     raise InvalidConfig(problems, "invalid adapter options")

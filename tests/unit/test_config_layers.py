@@ -21,7 +21,7 @@ def written(directory: Path, text: str, name: str = "kessel.toml") -> Path:
 
 
 def problems(error: pytest.ExceptionInfo[InvalidConfig]) -> dict[str, str]:
-    return dict(error.value.problems)
+    return {problem.path: problem.message for problem in error.value.problems}
 
 
 def test_without_any_layer_everything_is_the_default(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import attrs
 import click
 
 from kessel_core.cli.app import App, as_json, configured, pass_app, sigterm_as_ctrl_c
@@ -112,7 +113,7 @@ def _chosen(
         try:
             found[name] = app.plugins.chosen_adapter(url)
         except InvalidConfig as exc:
-            problems.extend(p._replace(path=p.path.replace("adapter", name, 1)) for p in exc.problems)
+            problems.extend(attrs.evolve(p, where=p.path.replace("adapter", name, 1)) for p in exc.problems)
     # Opening it would make it.
     options = found["FROM"].options if "FROM" in found else None
     if isinstance(options, SqliteOptions) and not options.path.exists():
