@@ -31,6 +31,7 @@ __all__ = [
     "Problem",
     "ProtocolError",
     "RequestError",
+    "Snooze",
     "Transient",
     "UnknownJob",
     "UnusablePlugin",
@@ -136,7 +137,7 @@ class PluginError(ConfigError):
 class CapabilityMissing(ConfigError):
     """The adapter does not declare what was asked for (S17); nothing was approximated.
 
-    `capability` is the name of a field of `Capabilities`, `adapter` the adapter's name.
+    `capability` is the name of a field of `Capabilities` or of a facet, `adapter` the adapter's name.
     """
 
     def __init__(self, capability: str, adapter: str, why: str = "") -> None:
@@ -268,6 +269,26 @@ class Transient(HandlerSignal):
         if after is not None and not isinstance(after, timedelta):
             raise TypeError(f"after: expected a timedelta, got {after!r:.40}")
         if after is not None and after < timedelta(0):
+            raise ValueError("after must not be negative")
+        self.after = after
+        super().__init__(message)
+
+
+class Snooze(HandlerSignal):
+    """Ask for the job again later; this delivery does not count as an attempt (S21).
+
+    For what is not a failure: a shop that is closed, a quota that is used up. A snooze that would end at
+    or after the job's expiration ends it as expired now.
+
+    Args:
+        after: Pause before the next delivery, zero or more.
+        message: Why, for the log and the result.
+    """
+
+    def __init__(self, after: timedelta, message: str = "snoozed") -> None:
+        if not isinstance(after, timedelta):
+            raise TypeError(f"after: expected a timedelta, got {after!r:.40}")
+        if after < timedelta(0):
             raise ValueError("after must not be negative")
         self.after = after
         super().__init__(message)

@@ -12,6 +12,8 @@ import click
 from kessel_core.cli.app import App, as_json, configured, pass_app, queue_option
 from kessel_core.cli.output import body_value, emit, preview, table, when
 from kessel_core.cli.queues import confirm, job_fields
+from kessel_core.contract.adapter import need
+from kessel_core.contract.facets import Buried, Delete
 from kessel_core.errors import DecodeError, KesselError, UnknownJob
 from kessel_core.model.states import JobState
 
@@ -77,7 +79,7 @@ def list_(app: App, limit: int, kind: str | None, reason: str | None, as_json: b
         jobs = [
             job
             for queue in app.config.queues
-            for job in islice(filter(choice.takes, adapter.buried(queue, most)), limit)
+            for job in islice(filter(choice.takes, need(adapter, Buried).buried(queue, most)), limit)
         ]
     if as_json:
         emit([job_fields(job) for job in jobs])
@@ -153,7 +155,7 @@ def kick(
     """
     choice = _chosen(job_ids, every, kind, reason)
     with app.adapter() as adapter:
-        _apply(adapter, app.config.queues, choice, adapter.kick, "kicked", as_json)
+        _apply(adapter, app.config.queues, choice, need(adapter, Buried).kick, "kicked", as_json)
 
 
 @buried.command()
@@ -183,7 +185,7 @@ def delete(
         if not choice.ids:
             of = f" of {choice}" if str(choice) else ""
             confirm(yes, lambda: f"Remove all buried jobs{of} in {', '.join(app.config.queues)} for good?")
-        _apply(adapter, app.config.queues, choice, adapter.delete, "deleted", as_json)
+        _apply(adapter, app.config.queues, choice, need(adapter, Delete).delete, "deleted", as_json)
 
 
 def _chosen(job_ids: tuple[str, ...], every: bool, kind: str | None, reason: str | None) -> Choice:
@@ -206,7 +208,7 @@ def _apply(
     missing: list[str] = []
     for queue in queues:
         # Only buried jobs: `delete` of an adapter would also take a waiting one.
-        for job in filter(choice.takes, adapter.buried(queue, ALL)):
+        for job in filter(choice.takes, need(adapter, Buried).buried(queue, ALL)):
             try:
                 operation(queue, job.id)
             except UnknownJob:  # somebody else was faster
@@ -226,7 +228,7 @@ def _apply(
 
 def _found(adapter: QueueAdapter, queues: tuple[str, ...], job_id: str) -> StoredJob:
     for queue in queues:
-        for job in adapter.buried(queue, ALL):
+        for job in need(adapter, Buried).buried(queue, ALL):
             if job.id == job_id:
                 return job
     raise KesselError(_missing(job_id, queues))

@@ -12,6 +12,8 @@ import click
 
 from kessel_core.cli.app import App, as_json, configured, pass_app
 from kessel_core.cli.output import body_value, emit, iso, preview, table
+from kessel_core.contract.adapter import need
+from kessel_core.contract.facets import Browse
 from kessel_core.errors import DecodeError
 from kessel_core.model.names import queue_name_problem
 from kessel_core.model.states import JobState
@@ -99,7 +101,7 @@ def peek(app: App, queue: str | None, state: str, limit: int, as_json: bool) -> 
     """
     name = queue or app.config.queues[0]
     with app.adapter() as adapter:
-        jobs = adapter.peek(name, JobState(state), limit)
+        jobs = need(adapter, Browse).peek(name, JobState(state), limit)
     if as_json:
         emit([job_fields(job) for job in jobs])
     elif not jobs:

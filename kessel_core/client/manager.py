@@ -15,6 +15,7 @@ from kessel_core.clock import Clock, SystemClock
 from kessel_core.config.options import Config
 from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.consumer import Consumer
+from kessel_core.contract.facets import Results
 from kessel_core.contract.messages import Message, Reservation
 from kessel_core.contract.promises import Reach
 from kessel_core.contract.spec import AdapterContext
@@ -171,7 +172,7 @@ class JobManager:
             callbacks=callbacks,
             clock=self.clock,
             rules=self.config.jobs,
-            keeps_results=adapter.capabilities.results,
+            keeps_results=adapter.facet(Results) is not None,
         )
         return _Open(
             adapter=adapter,

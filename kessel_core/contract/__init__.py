@@ -17,14 +17,17 @@ Rules for every method below:
 
 from __future__ import annotations
 
-from kessel_core.contract.adapter import QueueAdapter
+from kessel_core.contract.adapter import QueueAdapter, checked_queues, facets_of, need
+from kessel_core.contract.base import BaseAdapter, BaseConsumer, rounded_up
 from kessel_core.contract.consumer import Consumer
 from kessel_core.contract.doctor import DoctorContext, Finding, Level
+from kessel_core.contract.facets import Browse, Buried, Delete, Facet, Pause, Results, VirtualTime
 from kessel_core.contract.messages import Message, Reservation
 from kessel_core.contract.operations import QueueStats, StoredJob
 from kessel_core.contract.promises import Attempts, Capabilities, Durability, LeaseReturn, Reach, TieBreak
 from kessel_core.contract.spec import AdapterContext, AdapterSpec
 from kessel_core.contract.url import url_options
+from kessel_core.contract.waiting import Waiter, WaitingLine
 from kessel_core.errors import (
     AdapterError,
     AdapterUnavailable,
@@ -39,13 +42,17 @@ from kessel_core.errors import (
     UnknownJob,
 )
 from kessel_core.model.names import queue_name_problem
-from kessel_core.model.settlement import COMMIT, NO_PAUSE, Bury, Commit, Rollback, Settlement
+from kessel_core.model.settlement import COMMIT, NO_PAUSE, Bury, Commit, Rollback, Settlement, Snooze
 from kessel_core.model.states import JobState
 
 __all__ = [
-    # an open queue
+    # an open queue: derive from BaseAdapter, which keeps the contract of the other two
+    "BaseAdapter",
     "QueueAdapter",
     "Consumer",
+    "BaseConsumer",
+    "Waiter",
+    "WaitingLine",
     # what it promises
     "Capabilities",
     "Reach",
@@ -53,6 +60,16 @@ __all__ = [
     "TieBreak",
     "LeaseReturn",
     "Attempts",
+    # what it may offer beyond the core contract
+    "Facet",
+    "Browse",
+    "Buried",
+    "Delete",
+    "Pause",
+    "Results",
+    "VirtualTime",
+    "need",
+    "facets_of",
     # what travels
     "Message",
     "Reservation",
@@ -60,6 +77,7 @@ __all__ = [
     "Settlement",
     "Commit",
     "Rollback",
+    "Snooze",
     "Bury",
     "COMMIT",
     "NO_PAUSE",
@@ -74,7 +92,10 @@ __all__ = [
     "AdapterSpec",
     "AdapterContext",
     "url_options",
+    # helpers
+    "checked_queues",
     "queue_name_problem",
+    "rounded_up",
     # errors that adapters raise
     "AdapterError",
     "AdapterUnavailable",

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, cast
 
 from kessel_core.contract.consumer import Consumer
 from kessel_core.contract.doctor import DoctorContext, Finding, Level
-from kessel_core.contract.messages import Message
-from kessel_core.contract.operations import QueueStats, StoredJob
+from kessel_core.contract.facets import F, Facet, FacetKind
+from kessel_core.contract.messages import Message, Reservation
+from kessel_core.contract.operations import QueueStats
 from kessel_core.contract.promises import Capabilities
 from kessel_core.errors import (
     AdapterError,
     AdapterUnavailable,
     CapabilityMissing,
     EnqueueError,
+    InvalidConfig,
+    Problem,
 )
-from kessel_core.model.states import JobState
+from kessel_core.model.names import queue_name_problem
 
-__all__ = ["QueueAdapter"]
+__all__ = ["QueueAdapter", "checked_queues", "facets_of", "need"]
 
 
 class QueueAdapter(ABC):
-    """A queue: producer side, consumers, operations.
+    """A queue: producer side, consumers, operations. Safe for any thread.
 
-    Subclasses set `name` and give `capabilities`; methods whose capability is not declared need
-    no code, the defaults refuse by name (S17).
+    The core contract is here; what some backends can do beyond it is a facet. `BaseAdapter` writes
+    most of this class once, and is the shorter way for an author.
     """
 
     #: As in `AdapterSpec.name`; used in every error.
@@ -36,7 +38,14 @@ class QueueAdapter(ABC):
     @property
     @abstractmethod
     def capabilities(self) -> Capabilities:
-        """What this open adapter can do; constant while it is open."""
+        """What this open adapter promises; constant while it is open."""
+
+    def facet(self, kind: FacetKind[F]) -> F | None:
+        """Return this adapter as a facet, or None where it has not got it; constant while it is open.
+
+        The default goes by the base classes. Override it for what depends on an option.
+        """
+        return cast("F", self) if isinstance(self, cast("type[F]", kind)) else None
 
     # producer side
 
@@ -78,11 +87,32 @@ class QueueAdapter(ABC):
 
     # consuming side
 
-    @abstractmethod
     def consumer(self, queues: Sequence[str]) -> Consumer:
-        """Make the consuming side for one slot, over these queues (at least one).
+        """Make the consuming side for one slot, over these queues; doubles count once.
 
         Connects late: an unreachable backend shows at the first `reserve`.
+
+        Raises:
+            InvalidConfig: No queue, or a name that no adapter takes; every one is told.
+            AdapterUnavailable: The adapter is closed.
+        """
+        return self.make_consumer(checked_queues(queues))
+
+    @abstractmethod
+    def make_consumer(self, queues: tuple[str, ...]) -> Consumer:
+        """Do what `consumer` promises; the names are right, at least one, each once."""
+
+    @abstractmethod
+    def give_back(self, reservation: Reservation) -> None:
+        """Settle by `Snooze()` on behalf of a slot whose thread is still in its handler (S21).
+
+        The one settlement that another thread may ask for: the worker does at the end of its grace
+        period. Afterwards the slot's own settle and extend are refused with `LeaseLost`.
+
+        Raises:
+            LeaseLost: The reservation holds nothing any more.
+            AdapterUnavailable: The backend cannot be asked now; the job comes back with its lease.
+            AdapterError: The backend refused.
         """
 
     # operations
@@ -95,43 +125,9 @@ class QueueAdapter(ABC):
     def stats(self, queue: str) -> QueueStats:
         """Count the jobs of a queue by state; a queue that does not exist counts zero."""
 
-    def peek(self, queue: str, state: JobState, limit: int = 1) -> list[StoredJob]:
-        """Show up to `limit` jobs in that state, next one first, without reserving them."""
-        raise CapabilityMissing("peek", self.name)
-
-    def buried(self, queue: str, limit: int = 100) -> list[StoredJob]:
-        """List up to `limit` buried jobs with their reasons, oldest burial first."""
-        raise CapabilityMissing("buried", self.name)
-
-    def kick(self, queue: str, job_id: str) -> None:
-        """Make one *buried* job ready again, with its own priority; delayed jobs are not touched.
-
-        Its attempts start anew, so that it gets its full number of tries.
-
-        Raises:
-            UnknownJob: No buried job of that id.
-        """
-        raise CapabilityMissing("buried", self.name)
-
-    def delete(self, queue: str, job_id: str) -> None:
-        """Remove a job that is ready, delayed or buried; a reserved one is its worker's.
-
-        Raises:
-            UnknownJob: No such job, or it is reserved.
-        """
-        raise CapabilityMissing("delete", self.name)
-
     @abstractmethod
     def purge(self, queue: str) -> int:
         """Remove every job that is ready, delayed or buried; return how many were removed."""
-
-    def pause(self, queue: str, duration: timedelta) -> None:
-        """Deliver nothing from the queue for `duration` (rounded up); zero resumes at once."""
-        raise CapabilityMissing("pause", self.name)
-
-    def next_change(self, queues: Sequence[str]) -> datetime | None:
-        """Return when time alone next makes a job ready (delay, pause or lease over), or None."""
-        raise CapabilityMissing("virtual_clock", self.name)
 
     def doctor(self, context: DoctorContext) -> list[Finding]:
         """Look at the backend and say what is wrong with it, and what to do.
@@ -147,3 +143,42 @@ class QueueAdapter(ABC):
     @abstractmethod
     def close(self) -> None:
         """Give up all connections and threads. Idempotent; consumers are closed by their slots."""
+
+
+def checked_queues(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of queues, each once, in their order.
+
+    Raises:
+        InvalidConfig: No name, or some that no adapter takes; every one is told.
+    """
+    if isinstance(names, str):
+        # A text would be taken for the names that its letters are.
+        raise InvalidConfig([Problem(("queues",), f"expected a list of names, got {names!r:.60}")])
+    problems = [
+        Problem(("queues", index), text)
+        for index, name in enumerate(names)
+        if (text := queue_name_problem(name)) is not None
+    ]
+    if not names:
+        problems.append(Problem(("queues",), "expected at least one name"))
+    if problems:
+        raise InvalidConfig(problems, "invalid queues")
+    return tuple(dict.fromkeys(names))
+
+
+def need(adapter: QueueAdapter, kind: FacetKind[F], why: str = "") -> F:
+    """Return a facet of an adapter.
+
+    Raises:
+        CapabilityMissing: It has not got it (S17); `why` says what cannot be done.
+    """
+    found = adapter.facet(kind)
+    if found is None:
+        raise CapabilityMissing(cast("type[F]", kind).facet_name, adapter.name, why)
+    return found
+
+
+def facets_of(adapter: QueueAdapter) -> Iterator[type[Facet]]:
+    """Yield the kinds of facets that an adapter has, those of third parties too, sorted by name."""
+    kinds = {kind.facet_name: kind for kind in Facet.__subclasses__()}
+    yield from (kinds[name] for name in sorted(kinds) if adapter.facet(kinds[name]) is not None)

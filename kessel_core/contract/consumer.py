@@ -41,9 +41,10 @@ class Consumer(ABC):
 
     @abstractmethod
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:
-        """End the reservation: commit, rollback or bury (S8).
+        """End the reservation: commit, rollback, snooze or bury (S8, S21).
 
-        The job's own priority is kept by rollback and bury.
+        The job keeps its own priority, whatever it comes back from. A snooze takes this delivery out
+        of the count of attempts, and counts it as a snooze.
 
         Raises:
             LeaseLost: The lease ran out, or the connection that held it was lost. Nothing was
@@ -85,7 +86,7 @@ class Consumer(ABC):
         """
 
     def attempt(self, reservation: Reservation) -> int:
-        """Return the exact number of deliveries, this one included; may ask the backend (S10).
+        """Return the exact number of deliveries that count, this one included; may ask the backend (S10).
 
         Called only when the job did not end well. The default trusts `reservation.attempt`.
 

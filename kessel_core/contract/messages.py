@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import attrs
 
@@ -40,8 +40,13 @@ class Reservation:
     queue: str
     #: The body as it was enqueued.
     body: bytes
-    #: Deliveries so far, this one included, as far as known without asking the backend (S10).
+    #: Deliveries so far that count, this one included, as far as known without asking the backend (S10).
     attempt: int
     #: End of the lease on the clock's monotonic scale, counted from *before* the reserve was
     #: sent and moved on by `extend`; None: no end.
     deadline: float | None = None
+    #: Length of this job's lease: what one `extend` gives; None: it has no end. It is the job's own and
+    #: not the adapter's, because other clients may have put the job with another one.
+    lease: timedelta | None = None
+    #: Deliveries before this one that were snoozed, and so do not count (S21), as far as known.
+    snoozes: int = 0

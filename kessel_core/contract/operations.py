@@ -25,8 +25,10 @@ class StoredJob:
     body: bytes
     #: 0 (most urgent) to 4294967295.
     priority: int | None = None
-    #: Deliveries so far.
+    #: Deliveries so far that count (S10).
     attempt: int | None = None
+    #: Deliveries so far that were snoozed (S21).
+    snoozes: int | None = None
     #: When it was enqueued.
     enqueued_at: datetime | None = None
     #: When a delayed job becomes ready, or a reserved job's lease ends.

@@ -62,7 +62,10 @@ class Attempts(StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Capabilities:
-    """What an adapter declares. A value of None, False or 'none' means: not declared."""
+    """What an adapter promises beside its operations. None, False or 'none' means: not declared.
+
+    What can be done beyond the core contract is not in here: that is a facet, see `QueueAdapter.facet`.
+    """
 
     #: Who can see the jobs.
     reach: Reach
@@ -88,22 +91,10 @@ class Capabilities:
     attempts: Attempts | None = None
     #: Enqueueing an id again while its job is still held stores nothing and returns normally.
     dedupe: bool = False
-    #: Buried jobs can be listed with their reasons, kicked and deleted (S8).
-    buried: bool = False
     #: `stats` counts exactly.
     counts: bool = False
-    #: `peek` shows jobs by state without reserving them.
-    peek: bool = False
-    #: A waiting job can be deleted by its id.
-    delete: bool = False
-    #: A queue can be paused.
-    pause: bool = False
-    #: Takes all time from the given clock, and offers `next_change` (S18).
-    virtual_clock: bool = False
     #: `reserve` with a timeout is woken by a job that becomes ready, it does not poll.
     blocking_reserve: bool = False
-    #: Keeps the results of finished jobs, given as `Commit.result`.
-    results: bool = False
 
     def declared(self) -> tuple[str, ...]:
         """Return the names of what is declared, in the order of the fields."""

@@ -1,14 +1,13 @@
-"""How a reservation ends (S8): the values that a settle takes."""
+"""How a reservation ends (S8, S21): the four values that a settle takes. Nothing else ends one."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 
-__all__ = ["Bury", "COMMIT", "Commit", "NO_PAUSE", "Rollback", "Settlement"]
-
+__all__ = ["COMMIT", "NO_PAUSE", "Bury", "Commit", "Rollback", "Settlement", "Snooze"]
 
 NO_PAUSE: Final = timedelta(0)
 
@@ -17,13 +16,21 @@ NO_PAUSE: Final = timedelta(0)
 class Commit:
     """Remove the job (S8)."""
 
-    #: The encoded result, given only to adapters that declare `results`.
+    #: The encoded result, given only to adapters with the facet `Results`.
     result: bytes | None = None
 
 
 @attrs.frozen
 class Rollback:
-    """Make the job ready again after a pause, with its own priority (S8)."""
+    """Make the job ready again after a pause, with its own priority; the delivery counts (S8, S10)."""
+
+    #: Zero or more; rounded up to the adapter's granularity.
+    pause: timedelta = NO_PAUSE
+
+
+@attrs.frozen
+class Snooze:
+    """Make the job ready again after a pause, with its own priority; the delivery does not count (S21)."""
 
     #: Zero or more; rounded up to the adapter's granularity.
     pause: timedelta = NO_PAUSE
@@ -37,10 +44,11 @@ class Bury:
     reason: str
     #: For people; at most some thousand characters.
     message: str = ""
+    #: The encoded result, given only to adapters with the facet `Results`.
+    result: bytes | None = None
 
 
-Settlement = Commit | Rollback | Bury
-
+Settlement: TypeAlias = Commit | Rollback | Snooze | Bury
 
 #: The settlement of the ordinary job, made once.
 COMMIT: Final = Commit()

@@ -31,7 +31,7 @@ from kessel_core.handlers.registry import Handler, HandlerRegistry
 from kessel_core.model.job import JobRequest, JobResult, Reason, Status
 from kessel_core.model.lifecycle import Ending, Limits, decide, settlement_of
 from kessel_core.model.policies import OnExpired, UnknownType
-from kessel_core.model.settlement import COMMIT, NO_PAUSE, Bury, Commit, Rollback, Settlement
+from kessel_core.model.settlement import COMMIT, NO_PAUSE, Bury, Commit, Rollback, Settlement, Snooze
 from kessel_core.wire.requests import decode
 from kessel_core.wire.results import encode_result
 
@@ -439,6 +439,8 @@ def _shown(settlement: Settlement) -> str:
     match settlement:
         case Commit():
             return "commit"
+        case Snooze(pause):
+            return f"snooze of {pause.total_seconds():g} s"
         case Rollback(pause):
             return f"rollback, to be tried again in {pause.total_seconds():g} s"
         case Bury(reason):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from kessel_core.client.manager import JobManager
-from kessel_core.contract.adapter import QueueAdapter
-from kessel_core.errors import CapabilityMissing
+from kessel_core.contract.adapter import need
+from kessel_core.contract.facets import VirtualTime
 from kessel_core.model.job import JobResult
 from kessel_core.model.settlement import NO_PAUSE
 from kessel_core.runtime.executor import Case
@@ -50,7 +50,7 @@ def run_until_idle(
         tried again is there as `failed-transient`, followed sooner or later by its next attempt.
 
     Raises:
-        CapabilityMissing: The adapter does not declare `virtual_clock` (S17).
+        CapabilityMissing: The adapter has not the facet `VirtualTime` (S17).
         TypeError: The manager's clock is no `VirtualClock`.
         NeverIdle: Jobs are left at the limit; `NeverIdle.results` tells what was run.
         KesselError: The manager is not connected.
@@ -61,10 +61,7 @@ def run_until_idle(
         ...     results = run_until_idle(manager)
     """
     adapter, clock = manager.adapter, manager.clock
-    if not adapter.capabilities.virtual_clock:
-        raise CapabilityMissing(
-            "virtual_clock", adapter.name, "run_until_idle needs a queue that lives on the given clock"
-        )
+    time = need(adapter, VirtualTime, "run_until_idle needs a queue that lives on the given clock")
     if not isinstance(clock, VirtualClock):
         raise TypeError(
             f"run_until_idle needs JobManager(..., clock=VirtualClock()), got {type(clock).__name__}"
@@ -75,16 +72,12 @@ def run_until_idle(
         names = list(queues) if queues is not None else adapter.queues()
         if names and _run_ready(manager, names, results, max_jobs):
             continue  # a handler may have requested jobs in further queues
-        change = _next_change(adapter, names)
+        change = time.next_change(names) if names else None
         if change is None:
             return results
         if change > end:
             raise NeverIdle(f"{limit}, the next job is due at {change.isoformat()}", results)
         clock.advance_to(change)
-
-
-def _next_change(adapter: QueueAdapter, names: Sequence[str]) -> datetime | None:
-    return adapter.next_change(names) if names else None
 
 
 def _run_ready(manager: JobManager, names: Sequence[str], results: list[JobResult], max_jobs: int) -> bool:

@@ -1,0 +1,259 @@
+"""What every adapter would write alike, written once: queue checks, waiting, cancel, close, settlements.
+
+An author derives from `BaseAdapter` and writes a few calls of the backend, each safe for any thread;
+the consumers are made here. An adapter whose slots need connections of their own writes its consumers
+itself, on `BaseConsumer` or on `Consumer`, and overrides `make_consumer`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Final, assert_never
+
+from kessel_core.contract.adapter import QueueAdapter
+from kessel_core.contract.consumer import Consumer
+from kessel_core.contract.facets import VirtualTime
+from kessel_core.contract.messages import Message, Reservation
+from kessel_core.contract.spec import AdapterContext
+from kessel_core.contract.waiting import Waiter, WaitingLine
+from kessel_core.errors import AdapterError, AdapterUnavailable, LeaseLost
+from kessel_core.model.settlement import NO_PAUSE, Bury, Commit, Rollback, Settlement, Snooze
+
+__all__ = ["BaseAdapter", "BaseConsumer", "rounded_up"]
+
+#: How long a waiting consumer sleeps at most before it looks by itself, unless the adapter says otherwise.
+POLL: Final = timedelta(milliseconds=100)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def rounded_up(span: timedelta, granularity: timedelta | None) -> timedelta:
+    """Return the span as a whole number of granules, never shorter: late is allowed, early never (S4)."""
+    if granularity is None or granularity <= _MICROSECOND or span <= NO_PAUSE:
+        return max(span, NO_PAUSE)
+    return math.ceil(span / granularity) * granularity
+
+
+class BaseAdapter(QueueAdapter):
+    """A queue of which an author writes the calls of the backend, and nothing else.
+
+    To be written: `capabilities`, `put`, `take`, `commit`, `release`, `bury`, `renew`, `queues`, `stats`,
+    `purge`, and `shut` where there is something to close. Any thread calls them, also several at once.
+
+    Args:
+        context: What the application gives; its clock is the adapter's only source of time.
+    """
+
+    def __init__(self, context: AdapterContext) -> None:
+        self.context = context
+        self.clock = context.clock
+        #: The consumers of this process that wait for a job.
+        self.line = WaitingLine()
+        self._consumers: list[BaseConsumer] = []
+        self._is_closed = False
+
+    # what an author writes
+
+    @abstractmethod
+    def put(self, message: Message) -> None:
+        """Store one job; as `enqueue`, with what it raises."""
+
+    @abstractmethod
+    def take(self, queues: tuple[str, ...]) -> Reservation | None:
+        """Hold the next ready job of these queues for one lease, without waiting; None: none is ready.
+
+        Raises:
+            AdapterUnavailable: The connection is gone; calling again reconnects.
+        """
+
+    @abstractmethod
+    def commit(self, reservation: Reservation, result: bytes | None) -> None:
+        """Remove the job; keep the result where the adapter has `Results`.
+
+        Raises:
+            LeaseLost: The backend says that the reservation holds nothing any more; here and in the
+                three methods below.
+        """
+
+    @abstractmethod
+    def release(self, reservation: Reservation, pause: timedelta, *, counts: bool) -> None:
+        """Make the job ready again after a pause, with its own priority.
+
+        Args:
+            reservation: What holds the job.
+            pause: Zero or more, in whole granules.
+            counts: Whether this delivery counts as an attempt (S10); if not, it counts as a snooze (S21).
+        """
+
+    @abstractmethod
+    def bury(self, reservation: Reservation, reason: str, message: str, result: bytes | None) -> None:
+        """Set the job aside."""
+
+    @abstractmethod
+    def renew(self, reservation: Reservation) -> None:
+        """Give the job its full lease again, from now; without a lease there is nothing to do."""
+
+    def shut(self) -> None:
+        """Close what is open; called once."""
+
+    def looks_again(self, queues: tuple[str, ...]) -> timedelta | None:
+        """Return how long a waiting consumer may sleep before it looks by itself; None: until it is told.
+
+        The default is a tenth of a second, because other processes tell nobody; with `VirtualTime` it is
+        the time to the next change, if that is sooner.
+        """
+        time = self.facet(VirtualTime)
+        change = time.next_change(queues) if time is not None else None
+        return POLL if change is None else min(POLL, max(_MICROSECOND, change - self.clock.now()))
+
+    # the contract, once for all
+
+    def enqueue(self, message: Message) -> None:
+        """As `QueueAdapter.enqueue`; a consumer of this process that waits is told at once."""
+        self.refuse_if_closed()
+        self.put(message)
+        self.line.announce(message.queue)
+
+    def make_consumer(self, queues: tuple[str, ...]) -> Consumer:
+        """Make a consumer that works by the calls above."""
+        self.refuse_if_closed()
+        consumer = BaseConsumer(self, queues)
+        self._consumers = [known for known in self._consumers if not known.is_closed]
+        self._consumers.append(consumer)
+        return consumer
+
+    def give_back(self, reservation: Reservation) -> None:
+        """As `QueueAdapter.give_back`."""
+        self.settle(reservation, Snooze())
+
+    def settle(self, reservation: Reservation, settlement: Settlement) -> None:
+        """Hand a settlement to the one call that does it, and tell those who wait for the job."""
+        match settlement:
+            case Commit(result):
+                self.commit(reservation, result)
+            case Rollback(pause) | Snooze(pause):
+                whole = rounded_up(pause, self.capabilities.delay_granularity)
+                self.release(reservation, whole, counts=isinstance(settlement, Rollback))
+                self.line.announce(reservation.queue)
+            case Bury(reason, message, result):
+                self.bury(reservation, reason, message, result)
+            case _:
+                assert_never(settlement)
+
+    def refuse_if_closed(self) -> None:
+        """Raise AdapterUnavailable once the adapter is closed."""
+        if self._is_closed:
+            raise AdapterUnavailable(f"the adapter {self.name!r} is closed")
+
+    def close(self) -> None:
+        """As `QueueAdapter.close`; consumers that wait are cancelled."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for consumer in self._consumers:
+            consumer.cancel()
+        self.shut()
+
+
+class BaseConsumer(Consumer):
+    """The consuming side for one slot, over the calls of a `BaseAdapter`."""
+
+    def __init__(self, adapter: BaseAdapter, queues: Sequence[str]) -> None:
+        self._adapter = adapter
+        self._clock = adapter.clock
+        self._queues = tuple(queues)
+        self._held: Reservation | None = None
+        self._waiter: Waiter | None = None
+        self._is_cancelled = False
+        self.is_closed = False
+
+    def reserve(self, timeout: timedelta) -> Reservation | None:
+        """As `Consumer.reserve`; woken by the jobs of this process, looks by itself for others."""
+        if self._is_stopped():
+            return None
+        self._held = found = self._adapter.take(self._queues)
+        if found is not None or timeout <= NO_PAUSE:
+            return found
+        line, clock = self._adapter.line, self._clock
+        end = clock.monotonic() + timeout.total_seconds()
+        # In the line first and then looking once more: what comes after that look finds us waiting.
+        waiter = self._waiter = line.join(frozenset(self._queues))
+        try:
+            while not self._is_stopped():
+                with line.lock:
+                    waiter.woken = False
+                self._held = found = self._adapter.take(self._queues)
+                left = end - clock.monotonic()
+                if found is not None or left <= 0:
+                    return found
+                pause = self._adapter.looks_again(self._queues)
+                with line.lock:
+                    if not waiter.woken and not self._is_stopped():
+                        clock.wait(
+                            waiter.condition, left if pause is None else min(left, pause.total_seconds())
+                        )
+            return None
+        finally:
+            self._waiter = None
+            line.leave(waiter)
+
+    def _is_stopped(self) -> bool:
+        return self._is_cancelled or self.is_closed
+
+    def settle(self, reservation: Reservation, settlement: Settlement) -> None:
+        """As `Consumer.settle`."""
+        self._refuse_if_lost(reservation)
+        try:
+            self._adapter.settle(reservation, settlement)
+        except AdapterUnavailable:
+            raise  # it still holds, and can be tried again
+        except AdapterError:
+            self._held = None
+            raise
+        self._held = None
+
+    def settle_and_reserve(self, reservation: Reservation, settlement: Settlement) -> Reservation | None:
+        """As `Consumer.settle_and_reserve`; a cancelled consumer takes nothing more."""
+        self.settle(reservation, settlement)
+        if self._is_stopped():
+            return None
+        try:
+            self._held = self._adapter.take(self._queues)
+        except AdapterError:
+            return None
+        return self._held
+
+    def extend(self, reservation: Reservation) -> None:
+        """As `Consumer.extend`."""
+        begun = self._clock.monotonic()
+        if reservation.deadline is not None and begun >= reservation.deadline:
+            raise LeaseLost(reservation.id, "its lease is over")
+        self._adapter.renew(reservation)
+        if reservation.lease is not None:
+            reservation.deadline = begun + reservation.lease.total_seconds()
+
+    def _refuse_if_lost(self, reservation: Reservation) -> None:
+        if reservation is not self._held:
+            raise LeaseLost(reservation.id, "this slot does not hold it (any more)")
+        if reservation.deadline is not None and self._clock.monotonic() >= reservation.deadline:
+            self._held = None
+            raise LeaseLost(reservation.id, "its lease is over")
+
+    def cancel(self) -> None:
+        """As `Consumer.cancel`."""
+        self._is_cancelled = True
+        if (waiter := self._waiter) is not None:
+            self._adapter.line.wake([waiter])
+
+    def close(self) -> None:
+        """As `Consumer.close`; a job that is still held goes back at once, and its delivery counts."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        held, self._held = self._held, None
+        if held is not None:
+            with suppress(AdapterError):  # then the end of its lease brings it back
+                self._adapter.settle(held, Rollback())

@@ -1,0 +1,97 @@
+"""The line of consumers of one process that wait for a job: each is woken for a job of its queues, once.
+
+Rules that keep wake-ups from being lost:
+
+1.  A consumer joins the line first and looks for a job then: what comes after its look finds it waiting.
+2.  Whoever leaves without having taken what it was told of hands the news on to the next in line.
+3.  One job wakes one consumer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+__all__ = ["Waiter", "WaitingLine"]
+
+
+class Waiter:
+    """A consumer that waits for a job of its queues; made by `WaitingLine.join`."""
+
+    __slots__ = ("condition", "planned", "queues", "woken")
+
+    def __init__(self, queues: frozenset[str], lock: threading.Lock) -> None:
+        #: The names of its queues.
+        self.queues = queues
+        #: One each, over the line's lock, so that one job wakes one consumer.
+        self.condition = threading.Condition(lock)
+        #: Whether it was told to look again; cleared by itself, before it looks.
+        self.woken = False
+        #: When it will look again by itself, on whatever scale the adapter uses; None: not by itself.
+        self.planned: float | None = None
+
+
+class WaitingLine:
+    """Consumers in the order in which they began to wait. Safe for any thread."""
+
+    def __init__(self) -> None:
+        #: Held for moments only; waiters wait on conditions over it.
+        self.lock = threading.Lock()
+        self._waiters: list[Waiter] = []
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody waits."""
+        return not self._waiters
+
+    def join(self, queues: frozenset[str]) -> Waiter:
+        """Enter the line."""
+        waiter = Waiter(queues, self.lock)
+        with self.lock:
+            self._waiters.append(waiter)
+        return waiter
+
+    def leave(self, waiter: Waiter) -> None:
+        """Leave the line; what this waiter was told of, another one will look at (rule 2)."""
+        with self.lock:
+            self._waiters.remove(waiter)
+            for other in self._waiters:
+                if not other.woken and not waiter.queues.isdisjoint(other.queues):
+                    _wake(other)
+                    return
+
+    def announce(self, queue: str, count: int = 1, due: float | None = None) -> None:
+        """Tell of `count` ready jobs of a queue, or (count 0) of one that becomes ready at `due`."""
+        if not self._waiters:
+            return
+        with self.lock:
+            for waiter in self._waiters:
+                if waiter.woken or queue not in waiter.queues:
+                    continue
+                if count > 0:
+                    count -= 1
+                elif due is None or (waiter.planned is not None and waiter.planned <= due):
+                    continue
+                _wake(waiter)
+                if count <= 0:
+                    return
+
+    def wake(self, waiters: Iterable[Waiter] | None = None) -> None:
+        """Let waiters look again: these, or all."""
+        with self.lock:
+            for waiter in self._waiters if waiters is None else waiters:
+                _wake(waiter)
+
+    def wanted_queues(self) -> list[str]:
+        """Return the queues that somebody waits for and was not told of yet, sorted."""
+        with self.lock:
+            wanted: set[str] = set()
+            for waiter in self._waiters:
+                if not waiter.woken:
+                    wanted |= waiter.queues
+        return sorted(wanted)
+
+
+def _wake(waiter: Waiter) -> None:
+    waiter.woken = True
+    waiter.condition.notify_all()
