@@ -1,4 +1,4 @@
-"""The wire: a request as one flat JSON object in UTF-8, and back.
+"""The wire: a job as one flat JSON object in UTF-8, and back.
 
 The one place that knows the keys. A body without `v` and with any key absent but `type` is valid:
 that is what other languages write. Unknown keys are kept. Nothing is ever imported or
@@ -9,223 +9,197 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NoReturn
+from collections.abc import Callable
+from datetime import UTC, datetime
+from json.encoder import encode_basestring
+from typing import Any, Final
 
 from kessel_core.errors import DecodeError, InvalidRequest, Problem
-from kessel_core.model.job import (
-    DEFAULT_PRIORITY,
-    DEFAULT_QUEUE,
-    NO_HEADERS,
-    JobRequest,
-    clamped,
-    request_problems,
-)
+from kessel_core.model.checks import clamped, job_problems
+from kessel_core.model.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job
+from kessel_core.wire.strict import read_strict
 
-__all__ = ["WIRE_VERSION", "decode", "encode"]
-
+__all__ = ["WIRE_VERSION", "decode", "dump", "encode", "iso"]
 
 WIRE_VERSION: Final = 1
 
-
-_dump = json.JSONEncoder(
+dump = json.JSONEncoder(
     ensure_ascii=False,
     allow_nan=False,
     separators=(",", ":"),
-    check_circular=False,  # `request_problems` has looked
+    check_circular=False,  # the checks of the model have looked
 ).encode
 
 
-def encode(request: JobRequest) -> bytes:
-    """Write a prepared request (see `jobs.prepared`) as its body.
-
-    `priority` comes before `payload`, so that a reader who only looks for it finds the right one.
-    A callback that is a function stays in its process and is not written.
+def encode(job: Job) -> bytes:
+    """Write a job (see `model.checks.make_job`) as its body.
 
     Raises:
-        InvalidRequest: A time is still a span, or the request was never checked and does not fit.
+        InvalidRequest: The job was made by hand, was never checked, and does not fit.
     """
     try:
-        return _written(request).encode()
+        return _written(job).encode()
     except (ValueError, TypeError, RecursionError) as exc:
-        raise InvalidRequest(request_problems(request) or [Problem("$", str(exc))]) from exc
+        raise InvalidRequest(job_problems(job) or [Problem(("$",), str(exc))]) from exc
 
 
-def _written(request: JobRequest) -> str:
+def _written(job: Job) -> str:
     # Key by key, as the encoder of the standard library is slow to start and quick only for
     # single texts: most of a small body's time would be its start.
+    quoted = encode_basestring
     text = (
-        f'{{"v":{WIRE_VERSION},"id":{_dump(request.id)},"type":{_dump(request.type)},'
-        f'"priority":{request.priority:d}'
+        f'{{"v":{WIRE_VERSION},"id":{quoted(job.id)},"type":{quoted(job.type)},"priority":{job.priority:d}'
     )
-    if request.delay is not None:
-        text += f',"delay":"{_iso(request.delay, "delay")}"'
-    if request.expiration is not None:
-        text += f',"expiration":"{_iso(request.expiration, "expiration")}"'
-    if request.requested_at is not None:
-        text += f',"requested_at":"{_iso(request.requested_at, "requested_at")}"'
-    if request.ref is not None:
-        text += f',"ref":{_dump(request.ref)}'
-    if isinstance(request.callback, str):
-        text += f',"callback":{_dump(request.callback)}'
-    if request.queue != DEFAULT_QUEUE:
-        text += f',"queue":{_dump(request.queue)}'
-    if request.headers:
-        text += f',"headers":{_dump(dict(request.headers))}'
-    text += ',"payload":null' if request.payload is None else f',"payload":{_dump(request.payload)}'
-    if request.extra:
-        text += f",{_dump(dict(request.extra))[1:-1]}"
+    if job.not_before is not None:
+        text += f',"delay":"{iso(job.not_before)}"'
+    if job.expires_at is not None:
+        text += f',"expiration":"{iso(job.expires_at)}"'
+    if job.requested_at is not None:
+        text += f',"requested_at":"{iso(job.requested_at)}"'
+    if job.ref is not None:
+        text += f',"ref":{quoted(job.ref)}'
+    if job.callback is not None:
+        text += f',"callback":{quoted(job.callback)}'
+    if job.queue != DEFAULT_QUEUE:
+        text += f',"queue":{quoted(job.queue)}'
+    if job.headers:
+        text += f',"headers":{dump(job.headers)}'
+    text += ',"payload":null' if job.payload is None else f',"payload":{dump(job.payload)}'
+    if job.extra:
+        text += f",{dump(job.extra)[1:-1]}"
     return text + "}"
 
 
-def _iso(time: datetime | timedelta, key: str) -> str:
-    if isinstance(time, timedelta):
-        raise InvalidRequest([Problem(f"$.{key}", "is a span; prepare the request first")])
+def iso(time: datetime) -> str:
+    """Write an aware time in UTC, with a Z."""
     text = time.isoformat() if time.tzinfo is UTC else time.astimezone(UTC).isoformat()
     return text[:-6] + "Z"  # isoformat in UTC always ends in +00:00
 
 
-class _Refused(ValueError):
-    """A body that is JSON for some readers and not, or not the same, for others."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _Refused("an object has the same key twice")
-    return found
-
-
-def _constant(text: str) -> NoReturn:
-    raise _Refused(f"{text} is not a JSON number")
-
-
-def _float(text: str) -> float:
-    number = float(text)
-    if number - number != 0.0:
-        raise _Refused(f"{text:.20} is beyond the range of numbers")
-    return number
-
-
-_decoder: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
-
+# --- reading -----------------------------------------------------------------------------------
 
 # An escaped half of a surrogate pair; only then must the texts be looked at one by one.
 _MAYBE_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+#: Fewer brackets than this cannot nest too deeply.
+_FEW_BRACKETS: Final = 50
+#: No id up to this length is too long.
+_LONGEST_PLAIN_ID: Final = 200
 
 
-def decode(body: bytes) -> JobRequest:
+def decode(body: bytes) -> Job:
     """Read a body; the inverse of `encode`.
 
     Raises:
-        DecodeError: The body is not a request; it holds the bytes and every problem with its path.
+        DecodeError: The body is not a request; it holds the bytes and every problem with its place.
     """
     try:
         text = body.decode()
-        fields = _read(text)
+        fields = read_strict(text)
     except UnicodeDecodeError as exc:
-        raise DecodeError(body, [Problem("$", f"not UTF-8 at byte {exc.start}")]) from exc
+        raise DecodeError(body, [Problem(("$",), f"not UTF-8 at byte {exc.start}")]) from exc
     except RecursionError as exc:
-        raise DecodeError(body, [Problem("$", "nested too deeply")]) from exc
+        raise DecodeError(body, [Problem(("$",), "nested too deeply")]) from exc
     except ValueError as exc:
-        raise DecodeError(body, [Problem("$", f"not JSON: {exc}" if body else "empty body")]) from exc
+        raise DecodeError(body, [Problem(("$",), f"not JSON: {exc}" if body else "empty body")]) from exc
     if type(fields) is not dict:
-        raise DecodeError(body, [Problem("$", f"expected an object, got {type(fields).__name__}")])
-    return _request(body, text, fields)
+        raise DecodeError(body, [Problem(("$",), f"expected an object, got {type(fields).__name__}")])
+    return _job(body, text, fields)
 
 
-def _read(text: str) -> Any:
-    if text.startswith("{"):
-        fields, end = _decoder.raw_decode(text)
-        if end == len(text):
-            return fields
-    return _decoder.decode(text)  # blanks around it, or something to be refused
+class _Misfit(Exception):
+    """A value that its key cannot have; the text says what was expected."""
 
 
-def _request(body: bytes, text: str, fields: dict[str, Any]) -> JobRequest:
-    problems: list[Problem] = []
-    take = fields.pop
-    version = take("v", WIRE_VERSION)
-    if version is not WIRE_VERSION and (type(version) is not int or version != WIRE_VERSION):
-        problems.append(
-            Problem(
-                "$.v", f"expected {WIRE_VERSION}, got {version!r:.40}; a newer kessel may have written it"
-            )
-        )
-    kind = take("type", None)
-    if type(kind) is not str or not kind.strip():
-        problems.append(
-            Problem("$.type", "is missing" if kind is None else "expected text that is not blank")
-        )
-        kind = "?"
-    priority = take("priority", DEFAULT_PRIORITY)
-    if priority is None:
-        priority = DEFAULT_PRIORITY
-    elif type(priority) is not int:
-        problems.append(Problem("$.priority", f"expected a whole number, got {priority!r:.40}"))
-        priority = DEFAULT_PRIORITY
-    # Each is looked at only where it is there: most bodies have few of them.
-    if (delay := take("delay", None)) is not None:
-        delay = _time(delay, "delay", problems)
-    if (expiration := take("expiration", None)) is not None:
-        expiration = _time(expiration, "expiration", problems)
-    if (requested_at := take("requested_at", None)) is not None:
-        requested_at = _time(requested_at, "requested_at", problems)
-    if type(job_id := take("id", None)) is not str:
-        job_id = _text(job_id, "id", problems) or ""
-    if (ref := take("ref", None)) is not None:
-        ref = _text(ref, "ref", problems)
-    if (callback := take("callback", None)) is not None:
-        callback = _text(callback, "callback", problems)
-    if (queue := take("queue", None)) is not None:
-        queue = _text(queue, "queue", problems)
-    headers = take("headers", None)
-    payload = take("payload", None)
-    request = JobRequest(
-        type=kind.strip(),
-        payload=payload,
-        id=job_id,
-        ref=ref,
-        priority=clamped(priority),
-        delay=delay,
-        expiration=expiration,
-        callback=callback,
-        queue=queue or DEFAULT_QUEUE,
-        headers=headers if headers is not None else NO_HEADERS,
-        requested_at=requested_at,
-        extra=fields,
-    )
-    # The reader has already refused what is not JSON; only what it lets through is looked at.
-    if (
-        headers is not None
-        or fields
-        or queue
-        or callback is not None
-        or len(job_id) > 200
-        or _MAYBE_SURROGATE.search(text) is not None
-        or text.count("[") + text.count("{") > 50
-    ):
-        problems.extend(p for p in request_problems(request) if p.path not in {q.path for q in problems})
-    if problems:
-        raise DecodeError(body, problems)
-    return request
+def _version(value: object) -> None:
+    if type(value) is not int or value != WIRE_VERSION:
+        raise _Misfit(f"expected {WIRE_VERSION}, got {value!r:.40}; a newer kessel may have written it")
 
 
-def _time(value: object, key: str, problems: list[Problem]) -> datetime | None:
+def _type(value: object) -> str:
+    if type(value) is not str or not (trimmed := value.strip()):
+        raise _Misfit("expected text that is not blank")
+    return trimmed
+
+
+def _text(value: object) -> str:
+    if type(value) is not str:
+        raise _Misfit(f"expected text, got {value!r:.40}")
+    return value
+
+
+def _priority(value: object) -> int:
+    if type(value) is not int:
+        raise _Misfit(f"expected a whole number, got {value!r:.40}")
+    return clamped(value)
+
+
+def _time(value: object) -> datetime:
     try:
-        if not isinstance(value, str):
-            raise ValueError
-        time = datetime.fromisoformat(value)
+        time = datetime.fromisoformat(value)  # type: ignore[arg-type]  # a TypeError says so
         if time.tzinfo is None:
             raise ValueError
         return time.astimezone(UTC)
-    except (ValueError, OverflowError):
-        problems.append(Problem(f"$.{key}", f"expected an ISO-8601 time with a zone, got {value!r:.60}"))
-        return None
+    except (TypeError, ValueError, OverflowError):
+        raise _Misfit(f"expected an ISO-8601 time with a zone, got {value!r:.60}") from None
 
 
-def _text(value: object, key: str, problems: list[Problem]) -> str | None:
-    if value is None or type(value) is str:
-        return value
-    problems.append(Problem(f"$.{key}", f"expected text, got {value!r:.40}"))
-    return None
+def _any(value: object) -> object:
+    return value
+
+
+#: Key -> field of `Job`, what reads its value, and whether the checks of the model must look at it again.
+#: A null is as good as an absent key.
+_KEYS: Final[dict[str, tuple[str, Callable[[Any], Any], bool]]] = {
+    "v": ("", _version, False),
+    "id": ("id", _text, False),
+    "type": ("type", _type, False),
+    "priority": ("priority", _priority, False),
+    "delay": ("not_before", _time, False),
+    "expiration": ("expires_at", _time, False),
+    "requested_at": ("requested_at", _time, False),
+    "ref": ("ref", _text, False),
+    "callback": ("callback", _text, True),
+    "queue": ("queue", _text, True),
+    "headers": ("headers", _any, True),
+    "payload": ("payload", _any, False),
+}
+
+
+def _job(body: bytes, text: str, fields: dict[str, Any]) -> Job:
+    values: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    problems: list[Problem] = []
+    must_look = False
+    for key, value in fields.items():
+        known = _KEYS.get(key)
+        if known is None:
+            extra[key] = value
+        elif value is not None:
+            name, read, looks = known
+            must_look |= looks
+            try:
+                values[name] = read(value)
+            except _Misfit as exc:
+                problems.append(Problem(("$", key), str(exc)))
+    values.pop("", None)
+    if fields.get("type") is None:
+        problems.append(Problem(("$", "type"), "is missing"))
+    if problems:
+        values.setdefault("type", "?")
+    if extra:
+        values["extra"] = extra
+    job = Job(**values)
+    # The reader has already refused what is not JSON; only what it lets through is looked at.
+    if (
+        must_look
+        or extra
+        or problems
+        or len(job.id) > _LONGEST_PLAIN_ID
+        or text.count("[") + text.count("{") > _FEW_BRACKETS
+        or _MAYBE_SURROGATE.search(text) is not None
+    ):
+        told = {problem.where for problem in problems}
+        problems += [problem for problem in job_problems(job) if problem.where not in told]
+        if problems:
+            raise DecodeError(body, problems)
+    return job

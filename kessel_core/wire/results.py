@@ -6,11 +6,9 @@ import json
 from collections.abc import Mapping
 
 from kessel_core.errors import DecodeError, Problem
-from kessel_core.model.job import (
-    JobResult,
-)
 from kessel_core.model.json import JsonValue
-from kessel_core.wire.requests import _dump, _iso
+from kessel_core.model.result import JobResult
+from kessel_core.wire.requests import dump, iso
 
 __all__ = ["encode_result"]
 
@@ -26,15 +24,15 @@ def encode_result(result: JobResult) -> bytes:
         "message": result.message,
         "reason": str(result.reason) if result.reason else None,
         "attempt": result.attempt,
-        "started_at": _iso(result.started_at, "started_at") if result.started_at else None,
-        "finished_at": _iso(result.finished_at, "finished_at") if result.finished_at else None,
+        "started_at": iso(result.started_at) if result.started_at else None,
+        "finished_at": iso(result.finished_at) if result.finished_at else None,
     }
-    return _dump(fields).encode()
+    return dump(fields).encode()
 
 
 def result_fields(body: bytes) -> Mapping[str, JsonValue]:
     """Read what `encode_result` wrote."""
     fields = json.loads(body)
     if not isinstance(fields, dict):
-        raise DecodeError(body, [Problem("$", "expected an object")])
+        raise DecodeError(body, [Problem(("$",), "expected an object")])
     return fields
