@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import attrs
 
@@ -19,16 +19,13 @@ from kessel_core.hooks.specs import hookimpl
 from kessel_core.model.job import JobResult, Reason, Status
 from kessel_core.model.json import json_problems
 from kessel_core.model.policies import DefaultError
-
-if TYPE_CHECKING:
-    pass
 from kessel_core.runtime.async_loop import AsyncLoop, TimedOut, _Stopped
 
 #: Failure texts are cut here: they are for people, and are stored beside the job.
 MESSAGE_LIMIT: Final = 2000
 
 
-class _HandlerRunner:
+class HandlerRunner:
     """The core's own `kessel_execute_job`: the innermost, never None."""
 
     def __init__(self, loop: AsyncLoop, default_error: DefaultError) -> None:
