@@ -9,5 +9,4 @@ __all__ = ["BUILTIN"]
 #: Plugins of the core: name -> module; registered before the plugins of other distributions.
 BUILTIN: Final = {
     "logging": "kessel_core.features.logging",
-    "expiry": "kessel_core.features.expiry",
 }

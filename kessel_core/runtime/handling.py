@@ -37,6 +37,10 @@ class HandlerRunner:
         """Run the handler; what it returns or raises becomes the result."""
         handler = job.handler
         assert handler is not None
+        expiration = job.request.not_after
+        if expiration is not None and job.clock.now() >= expiration:
+            # Here, because whatever goes around the job may have taken its time (S5).
+            return failed(job, Reason.EXPIRED, f"expired at {expiration}")
         try:
             payload: Any = job.request.payload
             if handler.structure is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import kessel_memory.plugin
 import pytest
 
-from kessel_core import InvalidConfig, JobManager, JobRequest, JobResult, Reason, Status, hookimpl
+from kessel_core import InvalidConfig, JobManager, JobResult, Status, hookimpl
 from kessel_core.features.retry import RetryPause
 from kessel_core.model.retry import RetryPolicy
 from kessel_core.plugins.chain import Chain, build_chain
@@ -75,13 +75,13 @@ def chain_of(*order: str, options: Any = None, **offer: Any) -> tuple[Chain, Run
 def test_first_name_is_outermost_wherever_it_comes_from() -> None:
     seen: list[str] = []
     offer: dict[str, Any] = {n: lambda options, n=n: Around(n, seen) for n in "abc"}
-    chain, _ = chain_of("b", "expiry", "c", "a", **offer)
+    chain, _ = chain_of("b", "logging", "c", "a", **offer)
     chain.execute(job=job())
     links = chain.links
     assert seen == ["+b", "+c", "+a", "-a", "-c", "-b"]
-    assert [link.name for link in links] == ["b", "expiry", "c", "a"]
+    assert [link.name for link in links] == ["b", "logging", "c", "a"]
     assert links[0].origin == "mine (the application)"
-    assert links[1].origin == "expiry (kessel-core)"
+    assert links[1].origin == "logging (kessel-core)"
 
 
 def test_two_applications_on_one_set_of_plugins_have_each_their_own_chain() -> None:
@@ -152,15 +152,14 @@ def test_factory_gets_its_own_options() -> None:
 
 
 def test_every_unknown_or_wrong_option_is_refused_also_of_the_built_in_ones() -> None:
-    options = {"logging": {"level": "loud", "levle": "info"}, "expiry": {"a": 1}, "expiri": {"a": 1}}
+    options = {"logging": {"level": "loud", "levle": "info"}, "loging": {"a": 1}}
     with pytest.raises(InvalidConfig) as caught:
-        chain_of("logging", "expiry", options=options)
+        chain_of("logging", options=options)
     text = str(caught.value)
-    assert len(caught.value.problems) == 4
+    assert len(caught.value.problems) == 3
     assert "middleware_options.logging: levle: unknown option" in text
     assert "middleware_options.logging: level: " in text
-    assert "middleware_options.expiry: a: unknown option" in text
-    assert "middleware_options.expiri: no such middleware; did you mean 'expiry'" in text
+    assert "middleware_options.loging: no such middleware; did you mean 'logging'" in text
 
 
 def test_level_of_the_logged_line_is_an_option(caplog: pytest.LogCaptureFixture) -> None:
@@ -178,7 +177,7 @@ def test_all_mistakes_in_the_chain_are_one_error() -> None:
         raise ValueError("needs a level")
 
     with pytest.raises(InvalidConfig) as caught:
-        chain_of("loging", "picky", "expiry", "expiry", picky=refuses)
+        chain_of("loging", "picky", "logging", "logging", picky=refuses)
     text = str(caught.value)
     assert len(caught.value.problems) == 3
     assert "did you mean 'logging'" in text
@@ -204,43 +203,6 @@ def test_plain_implementation_stops_the_job_and_outer_wrappers_see_its_result() 
     )
     assert chain.execute(job=job()).message == "stopped"
     assert (runner.ran, seen) == (0, ["+a", "-a"])
-
-
-# --- expiry (S5) -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("not_after", "runs"),
-    [(None, True), (NOW + timedelta(microseconds=1), True), (NOW, False), (NOW - timedelta(days=1), False)],
-)
-def test_expiry_stops_a_job_from_its_expiration_on(not_after: datetime | None, runs: bool) -> None:
-    """S5: just before the handler."""
-    chain, runner = chain_of("expiry")
-    request = JobRequest(type="t", id="j1", expiration=not_after)
-    given = job()
-    given.request = request
-    got = chain.execute(job=given)
-    assert runner.ran == runs
-    if not runs:
-        assert (got.status, got.reason, got.attempt) == (Status.FAILED, Reason.EXPIRED, 3)
-        assert got.request is request
-
-
-def test_expiry_looks_after_every_wrapper_was_entered() -> None:
-    """S5: a wrapper inside of it may take long, too."""
-    moment = [NOW - timedelta(seconds=1)]
-
-    class Slow:
-        @hookimpl(wrapper=True)
-        def kessel_execute_job(self, job: Any) -> Generator[None, JobResult, JobResult]:
-            moment[0] += timedelta(seconds=1)
-            return (yield)
-
-    chain, runner = chain_of("expiry", "slow", slow=lambda options: Slow())
-    given = job(not_after=NOW)
-    given.clock.now = lambda: moment[0]
-    assert chain.execute(job=given).reason is Reason.EXPIRED
-    assert runner.ran == 0
 
 
 # --- logging -----------------------------------------------------------------------------------------
@@ -305,6 +267,6 @@ def test_retries_are_set_in_one_section_only() -> None:
 
 
 def test_built_in_plugin_that_is_disabled_stays_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    plugins = build_plugins(disabled=["expiry"], distributions=[])
+    plugins = build_plugins(disabled=["logging"], distributions=[])
     assert ["is built in" in warning for s in plugins.report for warning in s.warnings] == [True]
-    assert "'expiry' is built in" in caplog.text
+    assert "'logging' is built in" in caplog.text
