@@ -98,7 +98,7 @@ def failed(job: JobContext, reason: Reason, message: str, status: Status = Statu
 
 
 def failure(job: JobContext, exc: BaseException, default_error: DefaultError) -> JobResult:
-    """Classify what a handler or a middleware raised (design §4); the traceback goes to the log.
+    """Classify what a handler or a middleware raised; the traceback goes to the log.
 
     Raises:
         KeyboardInterrupt: The user's own, in the main thread.
