@@ -3,7 +3,7 @@
 Usage: python benchmarks/bench_core.py [--quick] [--json]
 
 Rounds take turns (floor, kessel, floor, kessel, ...), figures are medians over the rounds. The set-up
-is the one of the targets: middleware `logging` (level warning) and `expiry`, one slot, a handler that
+is the one of the targets: middleware `logging` (level warning), one slot, a handler that
 does nothing.
 """
 
@@ -95,7 +95,7 @@ class Counter:
 def application() -> Iterator[tuple[JobManager, Counter]]:
     """Open a manager on a fresh in-memory queue."""
     counter = Counter()
-    with JobManager("memory://", handlers={"noop": counter}, middleware=("logging", "expiry")) as manager:
+    with JobManager("memory://", handlers={"noop": counter}, middleware=("logging",)) as manager:
         yield manager, counter
 
 

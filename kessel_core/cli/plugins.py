@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import click
 
 from kessel_core.cli.app import App, as_json, configured, pass_app
@@ -100,6 +101,7 @@ def _remark(status: PluginStatus) -> str:
 def _check(app: App, found: Plugins, names: tuple[str, ...]) -> None:
     """Try all that is named, by argument or by the configuration; one line for each mistake."""
     from kessel_core.cli.root import code_of
+    from kessel_core.plugins.chain import build_chain
 
     config = app.config
     attempts: list[Callable[[], object]] = [
@@ -108,7 +110,7 @@ def _check(app: App, found: Plugins, names: tuple[str, ...]) -> None:
     if not names:
         attempts += [
             partial(found.chosen_adapter, config.adapter, config.adapter_options),
-            partial(found.middleware, config.middleware, config.middleware_options),
+            partial(build_chain, found, config.middleware, config.middleware_options),
         ]
     code = 0
     for attempt in attempts:
@@ -173,13 +175,15 @@ def middleware(app: App, as_json: bool) -> None:
 
     Outermost first.
     """
+    from kessel_core.plugins.chain import build_chain
+
     found = app.any_plugins
     app.warn_of_plugins(found)
     origin = app.loaded.origins["middleware"]
     with app.located():
-        chain = found.middleware(app.config.middleware, app.config.middleware_options)
+        chain = build_chain(found, app.config.middleware, app.config.middleware_options).links
     if as_json:
-        emit({"origin": str(origin), "middleware": [link._asdict() for link in chain]})
+        emit({"origin": str(origin), "middleware": [attrs.asdict(link) for link in chain]})
         return
     click.echo(f"order from: {origin}")
     table(

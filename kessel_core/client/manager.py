@@ -34,6 +34,7 @@ from kessel_core.errors import (
     UnusablePlugin,
 )
 from kessel_core.features.callbacks import Callbacks
+from kessel_core.features.retry import RetryPause
 from kessel_core.handlers.registry import HandlerRegistry
 from kessel_core.model.ids import new_id
 from kessel_core.model.job import (
@@ -47,12 +48,16 @@ from kessel_core.model.job import (
 )
 from kessel_core.model.json import JsonInput
 from kessel_core.model.names import queue_name_problem
+from kessel_core.model.retry import RetryPolicy
 from kessel_core.model.settlement import Settlement
+from kessel_core.runtime.async_loop import AsyncLoop
 from kessel_core.runtime.executor import Case, Executor
+from kessel_core.runtime.handling import HandlerRunner
 from kessel_core.runtime.worker import Worker
 from kessel_core.wire.requests import encode
 
 if TYPE_CHECKING:
+    from kessel_core.plugins.chain import Chain
     from kessel_core.plugins.opening import ChosenAdapter
     from kessel_core.plugins.registry import Plugins
 
@@ -140,7 +145,7 @@ class JobManager:
         with self._lock:
             opened, self._open = self._open, None
         if opened is not None:
-            opened.executor.close()
+            opened.loop.close()
             if not isinstance(self._given, QueueAdapter):
                 opened.adapter.close()
 
@@ -159,7 +164,8 @@ class JobManager:
 
             settings = self.config.plugins
             plugins = build_plugins(disabled=settings.disabled, required=settings.required)
-        registry, choice = self._judged(plugins)
+        loop = AsyncLoop()
+        registry, chain, choice = self._judged(plugins, HandlerRunner(loop, self.config.jobs.default_error))
         if isinstance(self._given, QueueAdapter):
             adapter = self._given
         else:
@@ -169,6 +175,7 @@ class JobManager:
         executor = Executor(
             plugins=plugins,
             registry=registry,
+            chain=chain,
             callbacks=callbacks,
             clock=self.clock,
             rules=self.config.jobs,
@@ -180,38 +187,42 @@ class JobManager:
             registry=registry,
             callbacks=callbacks,
             executor=executor,
+            loop=loop,
             prepare=plugins.preparers(),
             enqueued=plugins.watchers("kessel_job_enqueued"),
         )
 
-    def _judged(self, plugins: Plugins) -> tuple[HandlerRegistry, ChosenAdapter | None]:
+    def _judged(
+        self, plugins: Plugins, runner: HandlerRunner
+    ) -> tuple[HandlerRegistry, Chain, ChosenAdapter | None]:
         """Check adapter, handlers and middleware; everything that is wrong is one error."""
+        from kessel_core.plugins.chain import build_chain  # finding plugins costs more than requesting
+
         registry, choice = HandlerRegistry(), None
+        jobs = self.config.jobs
+        inner = (RetryPause(RetryPolicy(base=jobs.retry_base, cap=jobs.retry_cap)), runner)
         found: list[ConfigError] = []
         if not isinstance(self._given, QueueAdapter):
             try:
                 choice = plugins.chosen_adapter(self._given, self._adapter_options)
             except ConfigError as exc:
                 found.append(exc)
-        if not self._only_requests:
+        if self._only_requests:
+            chain = build_chain(plugins)  # what runs no job needs nothing that goes around jobs
+        else:
             try:
                 registry = _registry(plugins, self._handlers, self.config.handlers)
             except InvalidConfig as exc:
                 found.append(exc)
-        try:
-            plugins.middleware(self._middleware, self._middleware_options())
-        except InvalidConfig as exc:
-            found.append(exc)
+            try:
+                chain = build_chain(plugins, self._middleware, self.config.middleware_options, inner=inner)
+            except InvalidConfig as exc:
+                found.append(exc)
         if len(found) == 1:
             raise found[0]
         if found:
             raise InvalidConfig([problem for exc in found for problem in _problems(exc)])
-        return registry, choice
-
-    def _middleware_options(self) -> dict[str, Mapping[str, Any]]:
-        jobs = self.config.jobs
-        # The retry policy is a plugin like any other; its pauses are options of `jobs`.
-        return {"retry": {"base": jobs.retry_base, "cap": jobs.retry_cap}, **self.config.middleware_options}
+        return registry, chain, choice
 
     def _need(self) -> _Open:
         if self._open is None:
@@ -524,6 +535,8 @@ class _Open:
     registry: HandlerRegistry
     callbacks: Callbacks
     executor: Executor
+    #: Runs async handlers; its thread starts with the first of them.
+    loop: AsyncLoop
     prepare: tuple[Callable[..., JobRequest | None], ...]
     enqueued: tuple[Callable[..., None], ...]
     #: Read once: the capabilities of an open adapter do not change.

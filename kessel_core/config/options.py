@@ -246,7 +246,7 @@ class Config:
         default=("default",), metadata=_by(_names(queue_name_problem, at_least_one=True))
     )
     #: Middleware around every job, outermost first.
-    middleware: tuple[str, ...] = attrs.field(default=("logging", "expiry"), metadata=_by(_names()))
+    middleware: tuple[str, ...] = attrs.field(default=("logging",), metadata=_by(_names()))
     #: Options of single middlewares: one table each, by the middleware's name.
     middleware_options: Mapping[str, Mapping[str, Any]] = attrs.field(
         factory=dict, converter=_copied, metadata=_by(_table_of_tables)

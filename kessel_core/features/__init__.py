@@ -1,4 +1,4 @@
-"""The built-in middleware and the retry policy, written as plugins like anybody's (D2)."""
+"""What the core does itself, written against hooks as anybody's plugin (D2)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from typing import Final
 
 __all__ = ["BUILTIN"]
 
-#: Plugin name -> module; registered before the plugins of other distributions.
+#: Plugins of the core: name -> module; registered before the plugins of other distributions.
 BUILTIN: Final = {
     "logging": "kessel_core.features.logging",
-    "expiry": "kessel_core.features.expiry",
-    "retry": "kessel_core.features.retry",
 }

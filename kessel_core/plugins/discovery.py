@@ -173,10 +173,9 @@ def load(plugin: Found, manager: pluggy.PluginManager) -> PluginStatus:
 
 def register(plugin: object, status: PluginStatus, manager: pluggy.PluginManager) -> None:
     """Check the hooks of a plugin and register it; writes into `status`."""
-    try:
-        why = _faults(plugin, status)
-    except Exception as exc:  # an object that does not even let itself be looked at
-        why = f"{type(exc).__name__} when its hooks were looked for: {_text(exc)}"
+    found = hook_faults(plugin)
+    status.warnings.extend(found.warnings)
+    status.hooks, why = found.hooks, found.why
     if not why:
         try:
             manager.register(plugin, name=status.name)
@@ -190,12 +189,33 @@ def register(plugin: object, status: PluginStatus, manager: pluggy.PluginManager
         status.status, status.why, status.hooks = Load.FAILED, why, ()
 
 
-def _faults(plugin: object, status: PluginStatus) -> str:
-    """Return why a plugin cannot be registered; note its hooks and what is odd about it (D6)."""
+@attrs.frozen
+class HookFaults:
+    """What was found when the hooks of an object were looked at."""
+
+    #: Names of the hooks that it implements.
+    hooks: tuple[str, ...] = ()
+    #: Why it cannot be used; empty if it can.
+    why: str = ""
+    #: What is odd about it.
+    warnings: tuple[str, ...] = ()
+
+
+def hook_faults(plugin: object) -> HookFaults:
+    """Look at the hooks of an object (D6): which it has, and what is wrong with them."""
     if inspect.isclass(plugin):
-        return f"{plugin.__name__} is a class: give a module or an instance of it"
+        return HookFaults(why=f"{plugin.__name__} is a class: give a module or an instance of it")
+    try:
+        return _looked_at(plugin)
+    except Exception as exc:  # an object that does not even let itself be looked at
+        return HookFaults(why=f"{type(exc).__name__} when its hooks were looked for: {_text(exc)}")
+
+
+def _looked_at(plugin: object) -> HookFaults:
     faults: list[str] = []
     hooks: list[str] = []
+    unknown: list[str] = []
+    unmarked: list[str] = []
     for name in dir(plugin):
         # Static, because pluggy 1.6 runs properties when it looks for hooks.
         function = inspect.getattr_static(plugin, name, None)
@@ -208,18 +228,17 @@ def _faults(plugin: object, status: PluginStatus) -> str:
             faults.extend(_signature_faults(name, function))
             faults.extend(_wrapper_faults(name, vars(function)["kessel_impl"]))
         elif marked:
-            status.warnings.append(f"there is no hook {name!r}{did_you_mean(name, HOOKS)}")
+            unknown.append(f"there is no hook {name!r}{did_you_mean(name, HOOKS)}")
         elif name in HOOKS and getattr(function, "__module__", None) == getattr(plugin, "__name__", None):
-            status.warnings.append(f"{name} is not marked with @hookimpl, so it is not called")
-    unknown = [w for w in status.warnings if w.startswith("there is no hook")]
-    if unknown and not faults:
-        # pluggy ignores unknown names in silence; the plugin is used for what is right about it.
-        if not hooks:
-            faults.append("; ".join(unknown))
-    elif not hooks and not faults:
-        status.warnings.append("it implements no hook")
-    status.hooks = tuple(sorted(hooks))
-    return "; ".join(faults)
+            unmarked.append(f"{name} is not marked with @hookimpl, so it is not called")
+    warnings = [*unknown, *unmarked]
+    if not hooks and not faults:
+        if unknown:
+            # pluggy ignores unknown names in silence; a plugin is used for what is right about it.
+            faults = unknown
+        else:
+            warnings.append("it implements no hook")
+    return HookFaults(hooks=tuple(sorted(hooks)), why="; ".join(faults), warnings=tuple(warnings))
 
 
 def _signature_faults(name: str, function: Any) -> Iterator[str]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.spec import AdapterContext, AdapterSpec
-from kessel_core.errors import InvalidConfig, PluginError, Problem, UnusablePlugin
+from kessel_core.errors import InvalidConfig, PluginError, UnusablePlugin
 from kessel_core.features import BUILTIN
 from kessel_core.hooks import specs
 from kessel_core.plugins.discovery import Load, PluginStatus, discover, load, register
@@ -28,18 +28,10 @@ if TYPE_CHECKING:
     from kessel_core.model.job import JobRequest, JobResult
 from kessel_core.plugins.watchers import _fitted, _isolated
 
-__all__ = ["Link", "Plugins", "build_plugins"]
+__all__ = ["Plugins", "build_plugins"]
 
 
 log = logging.getLogger("kessel.plugins")
-
-
-class Link(NamedTuple):
-    """One middleware of the resolved chain."""
-
-    name: str
-    #: Plugin and distribution that it comes from.
-    origin: str
 
 
 def build_plugins(
@@ -94,7 +86,7 @@ def build_plugins(
 
 
 class Plugins:
-    """The loaded plugins of one application; made by `build_plugins`, used by one `JobManager`."""
+    """The loaded plugins of one application; made by `build_plugins`, never changed by those who use it."""
 
     def __init__(self, manager: pluggy.PluginManager, report: list[PluginStatus]) -> None:
         #: The pluggy manager, with every active plugin registered under its name.
@@ -102,7 +94,7 @@ class Plugins:
         #: Every plugin that was found, built-in ones first, then sorted by name.
         self.report = report
         #: What two plugins claim -> the text that says so.
-        self._clashes: dict[str, str] = {}
+        self.clashes: dict[str, str] = {}
 
     def require(self, name: str) -> None:
         """Check that a plugin that the configuration names is active.
@@ -138,7 +130,7 @@ class Plugins:
             else:
                 yield status, offer
 
-    def _named(self, hook: str, what: str) -> dict[str, tuple[PluginStatus, Any]]:
+    def named(self, hook: str, what: str) -> dict[str, tuple[PluginStatus, Any]]:
         """Collect a mapping of names; what two plugins claim is nobody's, and both are warned about."""
         found: dict[str, tuple[PluginStatus, Any]] = {}
         clashed: set[str] = set()
@@ -157,7 +149,7 @@ class Plugins:
         new = [status.warn(text) for status in claimants]
         if any(new):
             log.warning("%s", text)
-        self._clashes[what] = text
+        self.clashes[what] = text
 
     def owned_adapters(self) -> dict[str, tuple[PluginStatus, AdapterSpec]]:
         """Return the adapters by name, each with its plugin; as `adapters` otherwise."""
@@ -197,7 +189,7 @@ class Plugins:
         if found is not None:
             return found
         key = key_of(url_or_name)
-        if (clash := self._clashes.get(f"adapter {key!r}")) is not None:
+        if (clash := self.clashes.get(f"adapter {key!r}")) is not None:
             raise InvalidConfig([UnusablePlugin("adapter", clash)], "unknown adapter")
         name, is_url, _ = key.partition("://")
         distribution = KNOWN_DISTRIBUTIONS.get(name)
@@ -210,7 +202,7 @@ class Plugins:
             known = {word for spec in specs.values() for word in (spec.schemes if is_url else (spec.name,))}
             is_path = not is_url and not set(name).isdisjoint("/.:")
             hint = "; write a URL, as sqlite:///jobs.db" if is_path else nearest_or_all(name, known)
-        text = self._blame(f"no plugin opens {key!r}{hint}")
+        text = self.blamed(f"no plugin opens {key!r}{hint}")
         raise InvalidConfig([UnusablePlugin("adapter", text)], "unknown adapter")
 
     def adapter_for(
@@ -225,7 +217,7 @@ class Plugins:
         """
         return self.chosen_adapter(url_or_name, options).open(context)
 
-    def _blame(self, text: str) -> str:
+    def blamed(self, text: str) -> str:
         """Add which plugins are not usable: the one that is looked for may be among them."""
         broken = [f"{s.owner}: {s.why}" for s in self.report if s.is_broken]
         return f"{text} (not usable now: {'; '.join(broken)})" if broken else text
@@ -236,69 +228,7 @@ class Plugins:
 
     def callbacks(self) -> dict[str, Callable[[JobResult, str], object]]:
         """Return the callbacks by scheme."""
-        return {name: thing for name, (_, thing) in self._named("kessel_callbacks", "callback").items()}
-
-    # --- middleware -----------------------------------------------------------------------------
-
-    def middleware(
-        self, order: Sequence[str], options: Mapping[str, Mapping[str, Any]] | None = None
-    ) -> list[Link]:
-        """Make and register the chain, and the retry policy; return the chain, outermost first.
-
-        Raises:
-            InvalidConfig: Unknown names, or a factory that refuses its options; all at once.
-        """
-        chain = self._made(order, options or {})
-        # Of an earlier call: the last order holds.
-        for name, _ in self.manager.list_name_plugin():
-            if name.startswith("middleware-"):
-                self.manager.unregister(name=name)
-        problems: list[Problem] = []
-        # pluggy calls what was registered last first, so the innermost is registered first (D2).
-        for name, thing, owner in reversed(chain):
-            status = PluginStatus(name=f"middleware-{name}", distribution=owner.distribution)
-            register(thing, status, self.manager)
-            problems.extend(
-                UnusablePlugin("middleware", f"{name!r} from {owner.owner}: {text}")
-                for text in (status.why, *status.warnings)
-                if text
-            )
-        if problems:
-            raise InvalidConfig(problems, "invalid middleware")
-        return [Link(name, owner.owner) for name, _, owner in chain if name in order]
-
-    def _made(
-        self, order: Sequence[str], options: Mapping[str, Mapping[str, Any]]
-    ) -> list[tuple[str, object, PluginStatus]]:
-        """Make the middleware of a chain: name, object, and the plugin that it comes from."""
-        offered = self._named("kessel_middleware", "middleware")
-        problems = [
-            Problem("middleware", f"{name!r} is named twice")
-            for name in dict.fromkeys(order)
-            if order.count(name) > 1
-        ]
-        chain: list[tuple[str, object, PluginStatus]] = []
-        for name in dict.fromkeys((*order, "retry")):
-            if name not in offered:
-                unknown = f"{name!r} is not known{nearest_or_all(name, offered)}"
-                text = self._clashes.get(f"middleware {name!r}") or self._blame(unknown)
-                problems.append(UnusablePlugin("middleware", text))
-                continue
-            status, factory = offered[name]
-            try:
-                chain.append((name, factory(options.get(name, {})), status))
-            except InvalidConfig as exc:
-                problems.extend(exc.problems)
-            except Exception as exc:
-                problems.append(Problem(f"middleware_options.{name}", f"{type(exc).__name__}: {exc}"))
-        problems.extend(
-            Problem(f"middleware_options.{name}", f"no such middleware{nearest_or_all(name, offered)}")
-            for name in options
-            if name not in offered
-        )
-        if problems:
-            raise InvalidConfig(problems, "invalid middleware")
-        return chain
+        return {name: thing for name, (_, thing) in self.named("kessel_callbacks", "callback").items()}
 
     # --- called while jobs pass ---------------------------------------------------------------------
 

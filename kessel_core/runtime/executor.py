@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -31,14 +30,14 @@ from kessel_core.handlers.registry import Handler, HandlerRegistry
 from kessel_core.model.job import JobRequest, JobResult, Reason, Status
 from kessel_core.model.lifecycle import Ending, Limits, decide, settlement_of
 from kessel_core.model.policies import OnExpired, UnknownType
-from kessel_core.model.settlement import COMMIT, NO_PAUSE, Bury, Commit, Rollback, Settlement, Snooze
+from kessel_core.model.settlement import COMMIT, NO_PAUSE, Bury, Commit, Rollback, Settlement
+from kessel_core.runtime.handling import MESSAGE_LIMIT, failed, failure
 from kessel_core.wire.requests import decode
 from kessel_core.wire.results import encode_result
 
 if TYPE_CHECKING:
+    from kessel_core.plugins.chain import Chain
     from kessel_core.plugins.registry import Plugins
-from kessel_core.runtime.async_loop import AsyncLoop
-from kessel_core.runtime.handling import MESSAGE_LIMIT, _HandlerRunner, failed, failure
 
 __all__ = ["Case", "Executor"]
 
@@ -137,6 +136,7 @@ class Executor:
         *,
         plugins: Plugins,
         registry: HandlerRegistry,
+        chain: Chain,
         callbacks: Callbacks,
         clock: Clock,
         rules: JobsConfig,
@@ -147,12 +147,8 @@ class Executor:
         self._clock = clock
         self._rules = rules
         self._keeps_results = keeps_results
-        self.loop = AsyncLoop()
-        self._manager = plugins.manager
-        self._runner = _HandlerRunner(self.loop, rules.default_error)
-        plugins.manager.register(self._runner, "kessel-handler-runner")
-        self._execute: Callable[..., JobResult] = plugins.manager.hook.kessel_execute_job
-        self._retry_pause: Callable[..., timedelta | None] = plugins.manager.hook.kessel_retry_pause
+        self._execute = chain.execute
+        self._retry_pause = chain.retry_pause
         self._started = plugins.watchers("kessel_job_started")
         self._finished = plugins.watchers("kessel_job_finished")
         self._settled_hooks = plugins.watchers("kessel_job_settled")
@@ -428,19 +424,11 @@ class Executor:
                 },
             )
 
-    def close(self) -> None:
-        """End the event loop's thread, if there is one, and leave the plugins to another. Idempotent."""
-        self.loop.close()
-        if self._manager.is_registered(self._runner):
-            self._manager.unregister(self._runner)
-
 
 def _shown(settlement: Settlement) -> str:
     match settlement:
         case Commit():
             return "commit"
-        case Snooze(pause):
-            return f"snooze of {pause.total_seconds():g} s"
         case Rollback(pause):
             return f"rollback, to be tried again in {pause.total_seconds():g} s"
         case Bury(reason):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import attrs
 
@@ -19,16 +19,13 @@ from kessel_core.hooks.specs import hookimpl
 from kessel_core.model.job import JobResult, Reason, Status
 from kessel_core.model.json import json_problems
 from kessel_core.model.policies import DefaultError
-
-if TYPE_CHECKING:
-    pass
 from kessel_core.runtime.async_loop import AsyncLoop, TimedOut, _Stopped
 
 #: Failure texts are cut here: they are for people, and are stored beside the job.
 MESSAGE_LIMIT: Final = 2000
 
 
-class _HandlerRunner:
+class HandlerRunner:
     """The core's own `kessel_execute_job`: the innermost, never None."""
 
     def __init__(self, loop: AsyncLoop, default_error: DefaultError) -> None:
@@ -40,6 +37,10 @@ class _HandlerRunner:
         """Run the handler; what it returns or raises becomes the result."""
         handler = job.handler
         assert handler is not None
+        expiration = job.request.not_after
+        if expiration is not None and job.clock.now() >= expiration:
+            # Here, because whatever goes around the job may have taken its time (S5).
+            return failed(job, Reason.EXPIRED, f"expired at {expiration}")
         try:
             payload: Any = job.request.payload
             if handler.structure is not None:
@@ -97,7 +98,7 @@ def failed(job: JobContext, reason: Reason, message: str, status: Status = Statu
 
 
 def failure(job: JobContext, exc: BaseException, default_error: DefaultError) -> JobResult:
-    """Classify what a handler or a middleware raised (design §4); the traceback goes to the log.
+    """Classify what a handler or a middleware raised; the traceback goes to the log.
 
     Raises:
         KeyboardInterrupt: The user's own, in the main thread.

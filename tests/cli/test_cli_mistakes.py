@@ -69,7 +69,7 @@ def test_an_option_of_the_adapter_is_told_by_every_command_that_opens_it(kessel:
         ('adapter = "carrier-pigeon://loft"', 3),
         ("[kessel.middleware_options.logging]\nlvl = 1", 2),
         ("[kessel.adapter_options]\nbogus = 1", 2),
-        ('middleware = ["logging", "expiry"]', 0),
+        ('middleware = ["logging"]', 0),
     ],
 )
 def test_the_same_mistake_has_the_same_exit_code_at_check_and_at_work(

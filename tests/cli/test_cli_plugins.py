@@ -174,8 +174,8 @@ def test_middleware_shows_the_chain_and_where_it_comes_from(kessel: Any) -> None
     """D2: outermost first."""
     shown = kessel.ok("middleware", "--json").json
     assert shown["origin"] == "default"
-    assert [link["name"] for link in shown["middleware"]] == ["logging", "expiry"]
-    kessel.write("kessel.toml", '[kessel]\nmiddleware = ["expiry"]\n')
+    assert [link["name"] for link in shown["middleware"]] == ["logging"]
+    kessel.write("kessel.toml", '[kessel]\nmiddleware = ["logging"]\n')
     assert "order from: kessel.toml" in kessel.ok("middleware").out
 
 

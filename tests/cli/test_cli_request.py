@@ -138,7 +138,7 @@ def test_one_bad_line_stops_all_and_every_bad_line_is_named(kessel: Any) -> None
 
 
 def test_key_that_looks_like_a_misspelt_field_is_warned_of(kessel: Any) -> None:
-    """Unknown keys are kept (design §4), but a misspelt priority must not pass without a word."""
+    """Unknown keys are kept (F53), but a misspelt priority must not pass without a word."""
     kessel.write("jobs.jsonl", '{"type": "x", "trace": 1}\n{"type": "x", "prioritty": 1}\n')
     done = kessel("request", "--from", "jobs.jsonl")
     assert done.code == 0

@@ -52,7 +52,7 @@ def test_every_kind_of_option_is_read_from_a_file(tmp_path: Path) -> None:
         adapter = "memory://"
         adapter_options = {path = "x", n = 3}
         queues = ["a", "b"]
-        middleware = ["expiry"]
+        middleware = ["timing"]
         [kessel.middleware_options.logging]
         level = "debug"
         [kessel.handlers]

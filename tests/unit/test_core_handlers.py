@@ -1,4 +1,4 @@
-"""Handlers: how they are declared, registered, found and given their payload (design §4)."""
+"""Handlers: how they are declared, registered, found and given their payload (S16, E5)."""
 
 from __future__ import annotations
 

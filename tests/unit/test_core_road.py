@@ -269,7 +269,7 @@ def test_d9_an_async_job_cut_by_the_end_of_its_worker_alarms_nobody(
     slot = threading.Thread(target=lambda: results.append(manager.process_single_job("a")))
     slot.start()
     assert running.wait(10)
-    manager.executor.close()  # what a worker does after its grace period
+    manager.close()  # as after the grace period of its worker
     slot.join(10)
     (result,) = results
     assert (result.status, result.message) == (Status.TRANSIENT, "cancelled, because its worker stopped")

@@ -1,4 +1,4 @@
-"""D2: middleware goes around each job in the configured order; logging, expiry and retry are plugins."""
+"""D2: middleware goes around each job in the configured order; each application has a chain of its own."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+import kessel_memory.plugin
 import pytest
 
-from kessel_core import InvalidConfig, JobRequest, JobResult, Reason, Status, hookimpl
-from kessel_core.plugins.registry import Plugins, build_plugins
+from kessel_core import InvalidConfig, JobManager, JobResult, Status, hookimpl
+from kessel_core.features.retry import RetryPause
+from kessel_core.model.retry import RetryPolicy
+from kessel_core.plugins.chain import Chain, build_chain
+from kessel_core.plugins.registry import build_plugins
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -61,31 +65,79 @@ class Offer:
         return self.offer
 
 
-def built(**offer: Any) -> tuple[Plugins, Runner]:
+def chain_of(*order: str, options: Any = None, **offer: Any) -> tuple[Chain, Runner]:
+    """Build a chain of these names out of what is offered, around a runner that counts."""
     plugins = build_plugins(extra={"mine": Offer(offer)}, distributions=[])
     runner = Runner()
-    plugins.manager.register(runner)
-    return plugins, runner
+    return build_chain(plugins, order, options, inner=[runner]), runner
 
 
 def test_first_name_is_outermost_wherever_it_comes_from() -> None:
     seen: list[str] = []
-    plugins, _ = built(**{n: lambda options, n=n: Around(n, seen) for n in "abc"})
-    links = plugins.middleware(["b", "expiry", "c", "a"])
-    plugins.manager.hook.kessel_execute_job(job=job())
+    offer: dict[str, Any] = {n: lambda options, n=n: Around(n, seen) for n in "abc"}
+    chain, _ = chain_of("b", "logging", "c", "a", **offer)
+    chain.execute(job=job())
+    links = chain.links
     assert seen == ["+b", "+c", "+a", "-a", "-c", "-b"]
-    assert [link.name for link in links] == ["b", "expiry", "c", "a"]
+    assert [link.name for link in links] == ["b", "logging", "c", "a"]
     assert links[0].origin == "mine (the application)"
-    assert links[1].origin == "expiry (kessel-core)"
+    assert links[1].origin == "logging (kessel-core)"
 
 
-def test_last_order_holds_when_the_chain_is_made_again() -> None:
+def test_two_applications_on_one_set_of_plugins_have_each_their_own_chain() -> None:
+    """What one application puts around its jobs is nothing to the other."""
     seen: list[str] = []
-    plugins, _ = built(**{n: lambda options, n=n: Around(n, seen) for n in "ab"})
-    plugins.middleware(["a", "b"])
-    plugins.middleware(["b"])
-    plugins.manager.hook.kessel_execute_job(job=job())
+    offer: dict[str, Any] = {n: lambda options, n=n: Around(n, seen) for n in "ab"}
+    plugins = build_plugins(extra={"mine": Offer(offer)}, distributions=[])
+    before = plugins.manager.list_name_plugin()
+    first = build_chain(plugins, ["a", "b"], inner=[Runner()])
+    second = build_chain(plugins, ["b"], inner=[Runner()])
+    second.execute(job=job())
     assert seen == ["+b", "-b"]
+    seen.clear()
+    first.execute(job=job())
+    assert seen == ["+a", "+b", "-b", "-a"]
+    assert plugins.manager.list_name_plugin() == before
+
+
+def test_what_plugins_always_do_is_inside_of_the_configured_middleware() -> None:
+    """D2: whatever they and the middleware are called."""
+    seen: list[str] = []
+    always = Around("always", seen)
+    plugins = build_plugins(
+        extra={"x": always, "mine": Offer({"x": lambda options: Around("x", seen)})}, distributions=[]
+    )
+    chain = build_chain(plugins, ["x"], inner=[Runner()])
+    assert chain.execute(job=job()).ok
+    assert seen == ["+x", "+always", "-always", "-x"]
+    assert [link.name for link in chain.links] == ["x"]
+
+
+def test_plugin_called_like_a_middleware_stays_registered_and_is_called() -> None:
+    """Review X2: no name of a plugin means anything to the chain."""
+    ended: list[str] = []
+
+    class Audit:
+        @hookimpl
+        def kessel_job_finished(self, result: JobResult) -> None:
+            ended.append(result.id)
+
+    plugins = build_plugins(
+        extra={"memory": kessel_memory.plugin, "middleware-audit": Audit()}, distributions=[]
+    )
+    with JobManager("memory://", handlers={"t": lambda payload: payload}, plugins=plugins) as manager:
+        done = manager.process_single_job("t")
+    assert ended == [done.id]
+    assert plugins.manager.has_plugin("middleware-audit")
+
+
+def test_hook_of_a_middleware_that_no_chain_calls_is_refused() -> None:
+    class Watching(Around):
+        @hookimpl
+        def kessel_job_finished(self, result: JobResult) -> None: ...
+
+    with pytest.raises(InvalidConfig, match="let the plugin itself implement it"):
+        chain_of("odd", odd=lambda options: Watching("w", []))
 
 
 def test_factory_gets_its_own_options() -> None:
@@ -95,33 +147,28 @@ def test_factory_gets_its_own_options() -> None:
         got.append(options)
         return Around("x", [])
 
-    plugins, _ = built(x=made, other=made)
-    plugins.middleware(["x"], {"x": {"a": 1}, "other": {"b": 2}})
+    chain_of("x", options={"x": {"a": 1}, "other": {"b": 2}}, x=made, other=made)
     assert got == [{"a": 1}]
 
 
 def test_every_unknown_or_wrong_option_is_refused_also_of_the_built_in_ones() -> None:
-    plugins, _ = built()
-    options = {"logging": {"level": "loud", "levle": "info"}, "expiry": {"a": 1}, "expiri": {"a": 1}}
+    options = {"logging": {"level": "loud", "levle": "info"}, "loging": {"a": 1}}
     with pytest.raises(InvalidConfig) as caught:
-        plugins.middleware(["logging", "expiry"], options)
+        chain_of("logging", options=options)
     text = str(caught.value)
-    assert len(caught.value.problems) == 4
+    assert len(caught.value.problems) == 3
     assert "middleware_options.logging: levle: unknown option" in text
     assert "middleware_options.logging: level: " in text
-    assert "middleware_options.expiry: a: unknown option" in text
-    assert "middleware_options.expiri: no such middleware; did you mean 'expiry'" in text
+    assert "middleware_options.loging: no such middleware; did you mean 'logging'" in text
 
 
 def test_level_of_the_logged_line_is_an_option(caplog: pytest.LogCaptureFixture) -> None:
-    plugins, _ = built()
-    plugins.middleware(["logging"], {"logging": {"level": "debug"}})
-    plugins.manager.register(Runner())
+    chain, _ = chain_of("logging", options={"logging": {"level": "debug"}})
     with caplog.at_level(logging.INFO, "kessel.jobs"):
-        plugins.manager.hook.kessel_execute_job(job=job())
+        chain.execute(job=job())
     assert not caplog.records
     with caplog.at_level(logging.DEBUG, "kessel.jobs"):
-        plugins.manager.hook.kessel_execute_job(job=job())
+        chain.execute(job=job())
     assert [record.levelname for record in caplog.records] == ["DEBUG"]
 
 
@@ -129,9 +176,8 @@ def test_all_mistakes_in_the_chain_are_one_error() -> None:
     def refuses(options: Any) -> Any:
         raise ValueError("needs a level")
 
-    plugins, _ = built(picky=refuses)
     with pytest.raises(InvalidConfig) as caught:
-        plugins.middleware(["loging", "picky", "expiry", "expiry"])
+        chain_of("loging", "picky", "logging", "logging", picky=refuses)
     text = str(caught.value)
     assert len(caught.value.problems) == 3
     assert "did you mean 'logging'" in text
@@ -141,9 +187,8 @@ def test_all_mistakes_in_the_chain_are_one_error() -> None:
 
 @pytest.mark.parametrize(("thing", "said"), [(Around, "instance"), (object(), "implements no hook")])
 def test_what_is_no_middleware_is_refused_with_its_owner(thing: object, said: str) -> None:
-    plugins, _ = built(odd=lambda options: thing)
     with pytest.raises(InvalidConfig, match=rf"'odd' from mine \(the application\).*{said}"):
-        plugins.middleware(["odd"])
+        chain_of("odd", odd=lambda options: thing)
 
 
 def test_plain_implementation_stops_the_job_and_outer_wrappers_see_its_result() -> None:
@@ -153,59 +198,20 @@ def test_plain_implementation_stops_the_job_and_outer_wrappers_see_its_result() 
             return result(message="stopped")
 
     seen: list[str] = []
-    plugins, runner = built(stop=lambda options: Stop(), around=lambda options: Around("a", seen))
-    plugins.middleware(["around", "stop"])
-    assert plugins.manager.hook.kessel_execute_job(job=job()).message == "stopped"
+    chain, runner = chain_of(
+        "around", "stop", stop=lambda options: Stop(), around=lambda options: Around("a", seen)
+    )
+    assert chain.execute(job=job()).message == "stopped"
     assert (runner.ran, seen) == (0, ["+a", "-a"])
-
-
-# --- expiry (S5) -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("not_after", "runs"),
-    [(None, True), (NOW + timedelta(microseconds=1), True), (NOW, False), (NOW - timedelta(days=1), False)],
-)
-def test_expiry_stops_a_job_from_its_expiration_on(not_after: datetime | None, runs: bool) -> None:
-    """S5: just before the handler."""
-    plugins, runner = built()
-    plugins.middleware(["expiry"])
-    request = JobRequest(type="t", id="j1", expiration=not_after)
-    given = job()
-    given.request = request
-    got = plugins.manager.hook.kessel_execute_job(job=given)
-    assert runner.ran == runs
-    if not runs:
-        assert (got.status, got.reason, got.attempt) == (Status.FAILED, Reason.EXPIRED, 3)
-        assert got.request is request
-
-
-def test_expiry_looks_after_every_wrapper_was_entered() -> None:
-    """S5: a wrapper inside of it may take long, too."""
-    moment = [NOW - timedelta(seconds=1)]
-
-    class Slow:
-        @hookimpl(wrapper=True)
-        def kessel_execute_job(self, job: Any) -> Generator[None, JobResult, JobResult]:
-            moment[0] += timedelta(seconds=1)
-            return (yield)
-
-    plugins, runner = built(slow=lambda options: Slow())
-    plugins.middleware(["expiry", "slow"])
-    given = job(not_after=NOW)
-    given.clock.now = lambda: moment[0]
-    assert plugins.manager.hook.kessel_execute_job(job=given).reason is Reason.EXPIRED
-    assert runner.ran == 0
 
 
 # --- logging -----------------------------------------------------------------------------------------
 
 
 def test_logging_writes_one_line_with_its_fields(caplog: pytest.LogCaptureFixture) -> None:
-    plugins, _ = built()
-    plugins.middleware(["logging"])
+    chain, _ = chain_of("logging")
     with caplog.at_level(logging.INFO, "kessel.jobs"):
-        plugins.manager.hook.kessel_execute_job(job=job())
+        chain.execute(job=job())
     (record,) = caplog.records
     fields = {
         name: getattr(record, name) for name in ("job_id", "job_type", "status", "attempt", "queue", "ms")
@@ -222,12 +228,11 @@ def test_logging_writes_one_line_with_its_fields(caplog: pytest.LogCaptureFixtur
 
 
 def test_logging_that_is_off_does_not_even_read_the_clock(caplog: pytest.LogCaptureFixture) -> None:
-    plugins, runner = built()
-    plugins.middleware(["logging"])
+    chain, runner = chain_of("logging")
     given = job()
     del given.clock
     with caplog.at_level(logging.WARNING, "kessel.jobs"):
-        assert plugins.manager.hook.kessel_execute_job(job=given).ok
+        assert chain.execute(job=given).ok
     assert runner.ran == 1
     assert caplog.records == []
 
@@ -244,21 +249,24 @@ def test_retry_policy_answers_after_every_other_plugin() -> None:
             return timedelta(seconds=7) if job.attempt == 1 else None
 
     plugins = build_plugins(extra={"fixed": Fixed()}, distributions=[])
-    plugins.middleware([], {"retry": {"base": timedelta(seconds=2), "cap": timedelta(seconds=2)}})
+    policy = RetryPolicy(base=timedelta(seconds=2), cap=timedelta(seconds=2))
+    pause = build_chain(plugins, inner=[RetryPause(policy)]).retry_pause
     first, third = job(), job()
     first.attempt = 1
-    pause = plugins.manager.hook.kessel_retry_pause
     assert pause(job=first, result=None) == timedelta(seconds=7)
     assert timedelta(0) <= pause(job=third, result=None) <= timedelta(seconds=2)
 
 
-def test_wrong_retry_options_are_a_configuration_error() -> None:
-    plugins, _ = built()
-    with pytest.raises(InvalidConfig, match=r"middleware_options\.retry"):
-        plugins.middleware([], {"retry": {"base": timedelta(seconds=9), "cap": timedelta(seconds=1)}})
+def test_retries_are_set_in_one_section_only() -> None:
+    """S11: the numbers of `jobs` are checked with the configuration; there is no second way past it."""
+    with pytest.raises(InvalidConfig, match=r"middleware_options\.retry: .*jobs\.retry_base") as caught:
+        chain_of(options={"retry": {"base": "5s"}})
+    assert [problem.where for problem in caught.value.problems] == [("middleware_options", "retry")]
+    with pytest.raises(InvalidConfig, match=r"'retry' is no middleware; .*jobs\.retry_base"):
+        chain_of("retry")
 
 
 def test_built_in_plugin_that_is_disabled_stays_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    plugins = build_plugins(disabled=["expiry"], distributions=[])
+    plugins = build_plugins(disabled=["logging"], distributions=[])
     assert ["is built in" in warning for s in plugins.report for warning in s.warnings] == [True]
-    assert "'expiry' is built in" in caplog.text
+    assert "'logging' is built in" in caplog.text

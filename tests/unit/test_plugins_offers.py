@@ -19,6 +19,7 @@ from kessel_core import (
     hookimpl,
 )
 from kessel_core.contract import AdapterContext, AdapterSpec
+from kessel_core.plugins.chain import build_chain
 from kessel_core.plugins.registry import Plugins, build_plugins
 
 
@@ -192,7 +193,7 @@ def test_callback_and_middleware_claimed_twice_are_nobodys() -> None:
     with pytest.raises(
         InvalidConfig, match=r"claimed by .*one .* and by .*two|claimed by .*two .* and by .*one"
     ):
-        plugins.middleware(["x"])
+        build_chain(plugins, ["x"])
 
 
 def test_handlers_come_with_their_source() -> None:

@@ -1,4 +1,4 @@
-"""Payloads become their annotated types strictly, and every mistake has its path (design §4)."""
+"""Payloads become their annotated types strictly, and every mistake has its path (E5)."""
 
 from __future__ import annotations
 

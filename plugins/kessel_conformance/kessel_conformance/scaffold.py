@@ -30,7 +30,7 @@ KINDS: Final[Mapping[str, str]] = {
 # `_`), the URL scheme, the job type and the entry point.
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _LONGEST: Final = 50
-_BUILT_IN: Final = frozenset({"expiry", "logging", "retry"})
+_BUILT_IN: Final = frozenset({"logging", "retry"})
 #: Names that kessel's own plugins use; a second plugin of that name could not be active.
 _TAKEN: Final[Mapping[str, frozenset[str]]] = {
     "adapter": _BUILT_IN | {"beanstalk", "conformance", "handlers-example", "memory", "sqlite"},

@@ -22,7 +22,6 @@ from kessel_conformance.inprocess import NoQueue
 from kessel_conformance.runner import Settings, Verdict, run_case
 
 from kessel_core import Fatal, InvalidConfig, JobResult, Reason, Status, hookimpl
-from kessel_core.features.expiry import ExpiryMiddleware
 
 
 class NoQueueHarness(Harness):
@@ -178,11 +177,6 @@ class TestHandlers(HandlerConformance):
         HandlerExample(type="double", payload=21, value=42),
         HandlerExample(type="picky", status=Status.FAILED, reason=Reason.ERROR),
     ]
-
-
-class TestBuiltInExpiry(MiddlewareConformance):
-    def make(self) -> object:
-        return ExpiryMiddleware()
 
 
 class Cheerful:
