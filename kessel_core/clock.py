@@ -54,3 +54,10 @@ class SystemClock:
         """Wait for real, by `threading.Condition.wait`."""
         # One day at most, because longer timeouts overflow on some platforms; callers loop.
         return condition.wait(None if timeout is None else min(timeout, 86_400.0))
+
+
+def sleep(clock: Clock, seconds: float) -> None:
+    """Let `seconds` of a clock pass."""
+    nobody = threading.Condition()
+    with nobody:
+        clock.wait(nobody, seconds)

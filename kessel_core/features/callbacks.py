@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 
-from kessel_core.model.job import JobResult
+from kessel_core.model.result import JobResult
 
 __all__ = ["Callbacks"]
 
@@ -36,9 +36,11 @@ class Callbacks:
         """Forget the function of a job that was surely not stored."""
         self._functions.pop(job_id, None)
 
-    def wanted(self, job_id: str, callback: object) -> bool:
-        """Whether somebody will be told about this job."""
-        return callback is not None or job_id in self._functions
+    def wanted(self, result: JobResult) -> bool:
+        """Whether somebody would be told of this result."""
+        if result.request is not None and result.request.callback is not None:
+            return True
+        return result.id in self._functions
 
     def tell(self, result: JobResult) -> None:
         """Call whoever waits for this job; what they raise is logged."""

@@ -1,15 +1,19 @@
-"""The running job, as handlers and middleware see it."""
+"""The running job, as handlers and middleware see it: a value, but for what it can ask of its lease."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, MutableMapping
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import attrs
 
 from kessel_core.clock import Clock
-from kessel_core.handlers.registry import Handler
-from kessel_core.model.job import JobRequest
+from kessel_core.model.job import Job
+
+if TYPE_CHECKING:
+    from kessel_core.handlers.declare import Handler
 
 __all__ = ["JobContext"]
 
@@ -24,46 +28,29 @@ class _JobLogger(logging.LoggerAdapter[logging.Logger]):
         return msg, kwargs
 
 
+def _nothing() -> None:
+    """Extend the lease of a job that has none."""
+
+
+@attrs.frozen(eq=False)
 class JobContext:
-    """The running job, as handlers and middleware see it. Belongs to one attempt and one thread."""
+    """The running job, as handlers and middleware see it. Belongs to one attempt; safe for any thread."""
 
-    __slots__ = (
-        "_extend",
-        "_logger",
-        "attempt",
-        "clock",
-        "handler",
-        "queue",
-        "request",
-        "retry_after",
-        "started_at",
-    )
-
-    def __init__(
-        self,
-        request: JobRequest,
-        attempt: int,
-        clock: Clock,
-        extend: Callable[[], None] | None = None,
-        handler: Handler | None = None,
-        queue: str | None = None,
-    ) -> None:
-        #: The request as it was stored.
-        self.request = request
-        #: Which delivery this is, from 1.
-        self.attempt = attempt
-        #: The application's clock.
-        self.clock = clock
-        #: What will run the job.
-        self.handler = handler
-        #: The queue it came from.
-        self.queue = queue or request.queue
-        #: When the handler was started; None before.
-        self.started_at: datetime | None = None
-        #: The pause that `Transient(after=...)` asked for; overrides the retry policy (S11).
-        self.retry_after: timedelta | None = None
-        self._extend = extend
-        self._logger: _JobLogger | None = None
+    #: The job as it was stored.
+    request: Job
+    #: Which delivery this is, from 1, of those that count (S10).
+    attempt: int
+    #: The application's clock.
+    clock: Clock
+    #: When the attempt began; aware; None where none did.
+    started_at: datetime | None = None
+    #: What will run the job.
+    handler: Handler | None = None
+    #: The queue it came from.
+    queue: str = attrs.field(default=attrs.Factory(lambda self: self.request.queue, takes_self=True))
+    #: Earlier deliveries that were snoozed, as far as the queue knows (S21).
+    snoozes: int = 0
+    _extend: Callable[[], None] = _nothing
 
     @property
     def id(self) -> str:
@@ -77,18 +64,16 @@ class JobContext:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The request's headers."""
+        """The request's headers; read-only."""
         return self.request.headers
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
         """A logger (`kessel.handlers.TYPE`) that adds id, type and attempt to every record."""
-        if self._logger is None:
-            self._logger = _JobLogger(
-                logging.getLogger(f"kessel.handlers.{self.type}"),
-                {"job_id": self.id, "job_type": self.type, "attempt": self.attempt},
-            )
-        return self._logger
+        return _JobLogger(
+            logging.getLogger(f"kessel.handlers.{self.type}"),
+            {"job_id": self.id, "job_type": self.type, "attempt": self.attempt},
+        )
 
     def extend(self) -> None:
         """Renew the lease now. The worker does so by itself; long steps in C may want it.
@@ -97,5 +82,4 @@ class JobContext:
             LeaseLost: The job is not ours any longer; stop working on it.
             AdapterUnavailable: The queue cannot be asked now.
         """
-        if self._extend is not None:
-            self._extend()
+        self._extend()

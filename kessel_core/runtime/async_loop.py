@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     import asyncio
 
 
-__all__ = ["AsyncLoop"]
+__all__ = ["AsyncLoop", "Stopped", "TimedOut"]
 
 
 class TimedOut(TimeoutError):
     """An async handler ran longer than its `timeout`."""
 
 
-class _Stopped(Exception):
+class Stopped(Exception):
     """An async handler still ran when the worker's grace period was over."""
 
 
@@ -44,7 +44,7 @@ class AsyncLoop:
         except CancelledError as exc:
             if self._loop is loop:
                 raise  # the handler's own doing
-            raise _Stopped("cancelled, because its worker stopped") from exc
+            raise Stopped("cancelled, because its worker stopped") from exc
 
     def _running(self) -> asyncio.AbstractEventLoop:
         import asyncio

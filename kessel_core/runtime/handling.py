@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
+from datetime import timedelta
 from types import CoroutineType
 from typing import Any, Final
 
 import attrs
 
-from kessel_core.errors import (
-    Fatal,
-    Problem,
-    Transient,
-)
+from kessel_core.errors import Fatal, Problem, Snooze, Transient
 from kessel_core.handlers.context import JobContext
 from kessel_core.hooks.specs import hookimpl
-from kessel_core.model.job import JobResult, Reason, Status
 from kessel_core.model.json import json_problems
 from kessel_core.model.policies import DefaultError
-from kessel_core.runtime.async_loop import AsyncLoop, TimedOut, _Stopped
+from kessel_core.model.result import JobResult, Reason, Status
+from kessel_core.runtime.async_loop import AsyncLoop, Stopped, TimedOut
 
 #: Failure texts are cut here: they are for people, and are stored beside the job.
 MESSAGE_LIMIT: Final = 2000
@@ -37,7 +34,7 @@ class HandlerRunner:
         """Run the handler; what it returns or raises becomes the result."""
         handler = job.handler
         assert handler is not None
-        expiration = job.request.not_after
+        expiration = job.request.expires_at
         if expiration is not None and job.clock.now() >= expiration:
             # Here, because whatever goes around the job may have taken its time (S5).
             return failed(job, Reason.EXPIRED, f"expired at {expiration}")
@@ -83,8 +80,14 @@ def _bad_payload(job: JobContext, exc: Exception) -> JobResult:
     return failed(job, Reason.BAD_PAYLOAD, "; ".join(map(str, problems)) or text_of(exc))
 
 
-def failed(job: JobContext, reason: Reason, message: str, status: Status = Status.FAILED) -> JobResult:
-    """Make the result of an attempt that did not succeed."""
+def failed(
+    job: JobContext,
+    reason: Reason | None,
+    message: str,
+    status: Status = Status.FAILED,
+    after: timedelta | None = None,
+) -> JobResult:
+    """Make the outcome of an attempt that did not succeed."""
     return JobResult(
         id=job.id,
         request=job.request,
@@ -92,6 +95,7 @@ def failed(job: JobContext, reason: Reason, message: str, status: Status = Statu
         message=message[:MESSAGE_LIMIT],
         reason=reason,
         attempt=job.attempt,
+        after=after,
         started_at=job.started_at,
         finished_at=job.clock.now(),
     )
@@ -106,11 +110,12 @@ def failure(job: JobContext, exc: BaseException, default_error: DefaultError) ->
     if isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
         raise exc
     if isinstance(exc, Transient):
-        job.retry_after = exc.after
-        return failed(job, Reason.ERROR, text_of(exc), Status.TRANSIENT)
+        return failed(job, Reason.ERROR, text_of(exc), Status.TRANSIENT, exc.after)
+    if isinstance(exc, Snooze):
+        return failed(job, None, text_of(exc), Status.SNOOZED, exc.after)
     if isinstance(exc, Fatal):
         return failed(job, Reason.ERROR, text_of(exc))
-    if isinstance(exc, _Stopped):  # its job was rolled back already; a traceback would only alarm
+    if isinstance(exc, Stopped):  # its job was given back already; a traceback would only alarm
         return failed(job, Reason.ERROR, text_of(exc), Status.TRANSIENT)
     transient: tuple[type[BaseException], ...] = job.handler.transient if job.handler is not None else ()
     passes = isinstance(exc, (ConnectionError, TimeoutError, *transient)) or (

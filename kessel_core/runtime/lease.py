@@ -1,0 +1,223 @@
+"""One held job: who extends its lease, who ends it, who gives it back; all under one lock.
+
+The slot's thread asks for the exact attempt and settles. The heartbeat extends. A stopping worker gives
+back. Whoever claims first ends the lease, and no other does; the consumer itself is only ever used by the
+slot's thread, but for `extend` (rule 3 of the contract).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import timedelta
+from typing import Final, Protocol
+
+import attrs
+
+from kessel_core.clock import Clock, sleep
+from kessel_core.contract.adapter import QueueAdapter
+from kessel_core.contract.consumer import Consumer
+from kessel_core.contract.messages import Reservation
+from kessel_core.errors import AdapterError, AdapterUnavailable, LeaseLost
+from kessel_core.model.retry import RetryPolicy
+from kessel_core.model.settlement import Settlement
+
+__all__ = ["Ended", "HeldJob", "Lease"]
+
+log = logging.getLogger("kessel.worker")
+
+#: Pauses between tries to settle while the backend is away and the lease still holds.
+_AGAIN: Final = RetryPolicy(base=timedelta(milliseconds=50), cap=timedelta(seconds=1))
+_TRIES: Final = 6
+
+
+@attrs.frozen
+class Ended:
+    """What became of a try to settle."""
+
+    #: Whether the queue took the settlement.
+    is_settled: bool
+    #: The reservation that came with it.
+    following: Reservation | None = None
+
+
+class HeldJob(Protocol):
+    """What the pipeline needs of a job that it works on; a job without a queue has another one."""
+
+    @property
+    def reservation(self) -> Reservation:
+        """The delivery."""
+        ...
+
+    def begin(self, longest: timedelta | None) -> None:
+        """Note that the handler starts, and how long it may run."""
+        ...
+
+    def extend(self) -> None:
+        """Renew the lease."""
+        ...
+
+    def attempt(self) -> int:
+        """Return the exact number of this delivery."""
+        ...
+
+    def settle(self, settlement: Settlement, *, take_next: bool) -> Ended:
+        """End the lease."""
+        ...
+
+
+class Lease:
+    """A job that a slot holds. Made by the slot's thread for one delivery."""
+
+    def __init__(
+        self, adapter: QueueAdapter, consumer: Consumer, reservation: Reservation, clock: Clock
+    ) -> None:
+        self._adapter = adapter
+        self._consumer = consumer
+        self._reservation = reservation
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._is_claimed = False
+        #: The queue said that it is lost; there is nothing to extend.
+        self._is_lost = False
+        self._is_overdue = False
+        #: When the handler will have run for too long, on the monotonic clock; None: never.
+        self._overdue_at: float | None = None
+        #: When the slot took the job, on the monotonic clock.
+        self.since = clock.monotonic()
+
+    @property
+    def reservation(self) -> Reservation:
+        """The delivery."""
+        return self._reservation
+
+    # --- the slot's thread -------------------------------------------------------------------
+
+    def begin(self, longest: timedelta | None) -> None:
+        """Note that the handler starts; after `longest` its lease is not extended any more."""
+        if longest is not None:
+            self._overdue_at = self._clock.monotonic() + longest.total_seconds()
+
+    def attempt(self) -> int:
+        """Return the exact number of this delivery, or the best that is known (S10)."""
+        try:
+            return self._consumer.attempt(self._reservation)
+        except AdapterError as exc:
+            log.debug("job %s: number of attempts not known: %s", self._reservation.id, exc)
+            return self._reservation.attempt
+
+    def settle(self, settlement: Settlement, *, take_next: bool) -> Ended:
+        """End the lease, once; tries on while the backend is away and the lease still holds.
+
+        Raises nothing: what cannot be settled is logged, and comes back when its lease ends.
+        """
+        if not self._claim():
+            return Ended(False)  # a stopping worker has given it back
+        for tried in range(1, _TRIES + 1):
+            try:
+                if take_next:
+                    return Ended(True, self._consumer.settle_and_reserve(self._reservation, settlement))
+                self._consumer.settle(self._reservation, settlement)
+                return Ended(True)
+            except LeaseLost as exc:
+                log.warning("%s; the job will be delivered again", exc, extra={"job_id": self._reservation.id})
+                return Ended(False)
+            except AdapterUnavailable as exc:
+                error: Exception = exc
+                pause = _AGAIN.ceiling(tried).total_seconds()
+                if tried == _TRIES or not self._holds_for(pause):
+                    break
+                sleep(self._clock, pause)
+            except Exception as exc:
+                error = exc
+                break
+        self._report_unsettled(settlement, error)
+        return Ended(False)
+
+    def _holds_for(self, seconds: float) -> bool:
+        deadline = self._reservation.deadline
+        return deadline is None or self._clock.monotonic() + seconds < deadline
+
+    def _report_unsettled(self, settlement: Settlement, error: Exception) -> None:
+        log.error(
+            "job %s in queue %s could not be settled (%s): %s; it comes back when its lease ends",
+            self._reservation.id,
+            self._reservation.queue,
+            type(settlement).__name__.lower(),
+            error,
+            extra={"job_id": self._reservation.id, "queue": self._reservation.queue},
+        )
+
+    # --- any thread --------------------------------------------------------------------------
+
+    def _claim(self) -> bool:
+        """Return True to the first caller only: it ends the lease."""
+        with self._lock:
+            first, self._is_claimed = not self._is_claimed, True
+            return first
+
+    def extend(self) -> None:
+        """Renew the lease; what a handler asks for.
+
+        Raises:
+            LeaseLost: The job is not ours any longer.
+            AdapterUnavailable: The queue cannot be asked now.
+        """
+        self._consumer.extend(self._reservation)
+
+    def give_back(self) -> None:
+        """Give the job back for a slot that did not end in time; its delivery does not count (S21)."""
+        if not self._claim():
+            return
+        job_id = self._reservation.id
+        try:
+            self._adapter.give_back(self._reservation)
+        except Exception as exc:
+            # Anything: the jobs of the other slots must be given back, too.
+            log.warning(
+                "job %s did not end in time and could not be given back: %s", job_id, exc, extra={"job_id": job_id}
+            )
+        else:
+            log.warning("job %s did not end in time; given back", job_id, extra={"job_id": job_id})
+
+    # --- the heartbeat -----------------------------------------------------------------------
+
+    def beat(self, now: float, every: float) -> None:
+        """Extend the lease if a third of it is gone (S7).
+
+        Args:
+            now: The monotonic clock.
+            every: Seconds to the next beat.
+        """
+        reservation = self._reservation
+        deadline, length = reservation.deadline, reservation.lease
+        if self._is_lost or self._is_claimed or deadline is None or length is None:
+            return
+        if deadline - now > length.total_seconds() - every / 2:
+            return  # it has just begun, or was just extended
+        if self._overdue_at is not None and now > self._overdue_at:
+            self._report_overdue()
+            if now < deadline:
+                return
+            # Too late on purpose: the adapter sees that the lease is over, and drops what the
+            # backend may still hold for it. beanstalkd forgets most ends of leases by itself.
+        try:
+            self._consumer.extend(reservation)
+        except LeaseLost as exc:
+            self._is_lost = True  # said once: a handler may run on for hours
+            log.warning("%s while its handler runs", exc, extra={"job_id": reservation.id})
+        except Exception as exc:
+            # Anything: the heartbeat of the other slots must go on.
+            log.warning(
+                "job %s: lease not extended: %s", reservation.id, exc, extra={"job_id": reservation.id}
+            )
+
+    def _report_overdue(self) -> None:
+        if self._is_overdue:
+            return
+        self._is_overdue = True
+        log.error(
+            "job %s runs longer than its timeout; its lease is not extended any more",
+            self._reservation.id,
+            extra={"job_id": self._reservation.id},
+        )

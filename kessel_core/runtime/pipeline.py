@@ -1,0 +1,328 @@
+"""The way of one reserved job through a worker, from its bytes to its report (D7).
+
+`Pipeline.run` reads top to bottom: a delivery is read, its outcome found (by a check that refuses it, or
+by its handler), the decision looked up, the lease settled, the end reported. Each step takes a value and
+gives the next. No rule about what becomes of a job is in here (see `model.lifecycle`), and the one settle
+is in `runtime.lease`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+import attrs
+
+from kessel_core.clock import Clock
+from kessel_core.config.options import JobsConfig
+from kessel_core.contract.messages import Reservation
+from kessel_core.errors import DecodeError
+from kessel_core.features.callbacks import Callbacks
+from kessel_core.handlers.context import JobContext
+from kessel_core.handlers.registry import Handler, HandlerRegistry
+from kessel_core.model.lifecycle import rules_for
+from kessel_core.model.policies import UnknownType
+from kessel_core.model.result import JobResult, Reason, Status
+from kessel_core.model.settlement import NO_PAUSE, Bury, Commit, Rollback, Settlement, Snooze
+from kessel_core.plugins.chain import Chain
+from kessel_core.runtime.delivery import Decision, Delivery, decide
+from kessel_core.runtime.handling import MESSAGE_LIMIT, failure, text_of
+from kessel_core.runtime.lease import HeldJob
+from kessel_core.wire.requests import decode
+from kessel_core.wire.results import encode_result
+
+__all__ = ["Pipeline", "Report", "Watchers"]
+
+log = logging.getLogger("kessel.pipeline")
+
+#: The pause where a retry policy failed, or an error nobody foresaw kept a job from its end.
+_A_SECOND: Final = timedelta(seconds=1)
+
+
+@attrs.frozen(kw_only=True)
+class Watchers:
+    """Who is told of a job's way; each isolated, so that none can change it (D3)."""
+
+    started: tuple[Callable[..., None], ...] = ()
+    settled: tuple[Callable[..., None], ...] = ()
+    finished: tuple[Callable[..., None], ...] = ()
+
+
+@attrs.frozen
+class Report:
+    """What one run of the pipeline did."""
+
+    #: How the attempt ended.
+    result: JobResult
+    #: Whether the queue took the settlement; if not, the job comes again.
+    is_settled: bool
+    #: The next job, if it came together with the settlement.
+    following: Reservation | None = None
+
+
+class Pipeline:
+    """Works on reserved jobs; one for an application, safe for all its slots."""
+
+    def __init__(
+        self,
+        *,
+        registry: HandlerRegistry,
+        chain: Chain,
+        callbacks: Callbacks,
+        clock: Clock,
+        rules: JobsConfig,
+        watchers: Watchers,
+        keeps_results: bool = False,
+    ) -> None:
+        self._registry = registry
+        self._chain = chain
+        self._callbacks = callbacks
+        self._clock = clock
+        self._config = rules
+        self._table = rules_for(rules.on_expired)
+        self._watchers = watchers
+        self._keeps_results = keeps_results
+        #: No handler allows more deliveries than this.
+        self._most_attempts = max(
+            [rules.max_attempts, *(handler.max_attempts or 0 for handler in registry)]
+        )
+
+    def run(self, held: HeldJob, *, take_next: bool = False) -> Report:
+        """Take one delivery to its end.
+
+        Args:
+            held: The job, and who holds it.
+            take_next: Whether the next job may be taken together with the settle.
+
+        Raises nothing that a job, a handler, a plugin or the queue may do wrong; what cannot be
+        settled is logged, and comes back when its lease ends.
+        """
+        try:
+            delivery, refusal = self._read(held)
+            outcome = refusal or self._refused(delivery, held) or self._handled(delivery, held)
+            decision = self._decided(delivery, outcome, held)
+        except Exception as exc:  # nobody foresaw it; so that it cannot go on for ever, it is an attempt
+            delivery, outcome, decision = self._unforeseen(held, exc)
+        # One trip instead of two. Not while somebody will be told: a slow callback must not sit on
+        # the next job's lease.
+        is_awaited = self._callbacks.wanted(decision.result)
+        ended = held.settle(decision.settlement, take_next=take_next and not is_awaited)
+        if ended.is_settled:
+            self._report(delivery, decision, outcome)
+        return Report(decision.result, ended.is_settled, ended.following)
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def _read(self, held: HeldJob) -> tuple[Delivery, JobResult | None]:
+        """Return the delivery, and its outcome if it cannot be worked on at all.
+
+        Attempts come first: what kills a worker may do so while it is read. The body of a job whose
+        attempts are used up is read all the same, because its requester wants to be told; but if even
+        that did not end, it is not read again.
+        """
+        reservation = held.reservation
+        attempt = reservation.attempt
+        if attempt > self._most_attempts:
+            attempt = held.attempt()
+        if attempt > self._most_attempts + 1:
+            delivery = Delivery(reservation, attempt)
+            return delivery, self._without_end(delivery)
+        try:
+            job = decode(reservation.body)
+            if not job.id:  # written by other software
+                job = attrs.evolve(job, id=reservation.id or "")
+            delivery = Delivery(reservation, attempt, job, self._registry.get(job.type))
+        except Exception as exc:
+            if not isinstance(exc, DecodeError):
+                log.exception("job %s: its body cannot be read", reservation.id)
+            delivery = Delivery(reservation, attempt)
+            message = str(exc)[:MESSAGE_LIMIT] or type(exc).__name__
+            return delivery, delivery.ended(
+                Status.FAILED, Reason.UNDECODABLE, message, self._clock.now()
+            )
+        if log.isEnabledFor(logging.DEBUG):
+            _follow(delivery, f"reserved from {reservation.queue}, delivery {attempt}")
+        return delivery, None
+
+    def _without_end(self, delivery: Delivery) -> JobResult:
+        message = (
+            f"delivered {delivery.attempt - 1} times without coming to an end, "
+            f"at most {self._allowed(delivery.handler)} are allowed; its handler may kill its worker"
+        )
+        return delivery.ended(Status.FAILED, Reason.WORKER_LOST, message, self._clock.now())
+
+    def _allowed(self, handler: Handler | None) -> int:
+        """Return how many deliveries a job may have (S10)."""
+        own = handler.max_attempts if handler is not None else None
+        return own or self._config.max_attempts
+
+    # --- checks before the handler -----------------------------------------------------------
+
+    def _refused(self, delivery: Delivery, held: HeldJob) -> JobResult | None:
+        """Return the outcome of a job whose handler must not be started; None: go on."""
+        job, now = delivery.job, None
+        assert job is not None
+        allowed = self._allowed(delivery.handler)
+        if delivery.attempt > allowed and held.attempt() > allowed:
+            return self._without_end(delivery)
+        if job.not_before is not None:
+            now = self._clock.now()
+            early = job.not_before - now
+            if early > NO_PAUSE:
+                message = "delivered before its delay"
+                return delivery.ended(Status.SNOOZED, Reason.TOO_EARLY, message, now, after=early)
+        if job.expires_at is not None:
+            now = now or self._clock.now()
+            if now >= job.expires_at:
+                message = f"expired at {job.expires_at}"
+                return delivery.ended(Status.FAILED, Reason.EXPIRED, message, now)
+        if delivery.handler is None:
+            known = ", ".join(self._registry.types()) or "none"
+            message = f"no handler for type {job.type!r}; known types: {known}"[:MESSAGE_LIMIT]
+            retry = self._config.unknown_type is UnknownType.RETRY
+            status = Status.SNOOZED if retry else Status.FAILED
+            return delivery.ended(status, Reason.NO_HANDLER, message, self._clock.now())
+        return None
+
+    # --- the handler -------------------------------------------------------------------------
+
+    def _handled(self, delivery: Delivery, held: HeldJob) -> JobResult:
+        """Run the handler, with the middleware around it."""
+        job = self._context(delivery, held)
+        assert delivery.handler is not None
+        if not delivery.handler.is_async:  # an async one is cancelled by its loop
+            held.begin(delivery.handler.timeout)
+        for watcher in self._watchers.started:
+            watcher(job=job)
+        try:
+            outcome: object = self._chain.execute(job=job)
+        except BaseException as exc:
+            # A failing middleware is a failing handler.
+            return failure(job, exc, self._config.default_error)
+        if isinstance(outcome, JobResult):
+            return outcome
+        message = f"kessel_execute_job returned {type(outcome).__name__}, not a JobResult"
+        return delivery.ended(Status.FAILED, Reason.ERROR, message, self._clock.now())
+
+    def _context(self, delivery: Delivery, held: HeldJob) -> JobContext:
+        job, reservation = delivery.job, delivery.reservation
+        assert job is not None
+        return JobContext(
+            job,
+            delivery.attempt,
+            self._clock,
+            self._clock.now(),
+            delivery.handler,
+            reservation.queue,
+            reservation.snoozes,
+            held.extend,
+        )
+
+    # --- the decision ------------------------------------------------------------------------
+
+    def _decided(self, delivery: Delivery, outcome: JobResult, held: HeldJob) -> Decision:
+        """Look up what becomes of the job; what the table needs to know is asked first."""
+        if outcome.status is Status.SUCCESS:
+            return self._with_result(decide(self._table, outcome))
+        attempt = held.attempt()
+        if attempt != outcome.attempt:
+            delivery = attrs.evolve(delivery, attempt=attempt)
+            outcome = attrs.evolve(outcome, attempt=attempt)
+        decision = decide(
+            self._table,
+            outcome,
+            attempts_left=attempt < self._allowed(delivery.handler),
+            pause=self._pause(delivery, outcome, held),
+            now=self._clock.now(),
+        )
+        return self._with_result(decision)
+
+    def _pause(self, delivery: Delivery, outcome: JobResult, held: HeldJob) -> timedelta:
+        """Return the pause before the next delivery: as asked for, or by the retry policy (S11)."""
+        if outcome.after is not None:
+            return max(outcome.after, NO_PAUSE)
+        if outcome.status not in (Status.TRANSIENT, Status.SNOOZED) or delivery.job is None:
+            return NO_PAUSE
+        if outcome.status is Status.SNOOZED:
+            # No attempt, but the pauses grow with the snoozes all the same.
+            delivery = attrs.evolve(delivery, attempt=delivery.reservation.snoozes + 1)
+        try:
+            pause = self._chain.retry_pause(job=self._context(delivery, held), result=outcome)
+        except Exception:
+            log.exception(
+                "job %s: a retry policy failed; retrying after a second",
+                delivery.id,
+                extra={"job_id": delivery.id},
+            )
+            return _A_SECOND
+        return pause if isinstance(pause, timedelta) and pause >= NO_PAUSE else NO_PAUSE
+
+    def _with_result(self, decision: Decision) -> Decision:
+        """Let the queue keep the result of a job that came to its end, if it keeps results."""
+        if not self._keeps_results or not isinstance(decision.settlement, (Commit, Bury)):
+            return decision
+        body = encode_result(decision.result)
+        return attrs.evolve(decision, settlement=attrs.evolve(decision.settlement, result=body))
+
+    def _unforeseen(self, held: HeldJob, exc: Exception) -> tuple[Delivery, JobResult, Decision]:
+        """Take an error in kessel, or in what it asked, for a failure that may pass (S10)."""
+        reservation = held.reservation
+        log.exception("job %s: unexpected error", reservation.id, extra={"job_id": reservation.id})
+        delivery = Delivery(reservation, reservation.attempt)
+        now = self._clock.now()
+        message = f"unexpected error: {type(exc).__name__}: {text_of(exc)}"
+        outcome = delivery.ended(Status.TRANSIENT, Reason.ERROR, message, now, after=_A_SECOND)
+        left = delivery.attempt < self._config.max_attempts
+        return delivery, outcome, decide(self._table, outcome, attempts_left=left, pause=_A_SECOND, now=now)
+
+    # --- the report --------------------------------------------------------------------------
+
+    def _report(self, delivery: Delivery, decision: Decision, outcome: JobResult) -> None:
+        """Tell watchers and the callback; they can change nothing any more."""
+        result = decision.result
+        if log.isEnabledFor(logging.DEBUG):
+            _follow(delivery, f"settled by {_described(decision.settlement)}")
+        for watcher in self._watchers.settled:
+            watcher(result=result, settlement=decision.settlement)
+        if result.status in (Status.TRANSIENT, Status.SNOOZED):
+            return
+        for watcher in self._watchers.finished:
+            watcher(result=result)
+        self._callbacks.tell(result)
+        if outcome.started_at is None or result.status is not outcome.status:
+            # Middleware saw nothing, or a failure that would be tried again: this end is news.
+            log.info(
+                "job %s %s: %s (%s)",
+                result.id,
+                result.status,
+                result.reason,
+                result.message,
+                extra={
+                    "job_id": result.id,
+                    "job_type": result.request.type if result.request is not None else None,
+                    "status": str(result.status),
+                    "reason": result.reason,
+                    "attempt": result.attempt,
+                    "queue": delivery.reservation.queue,
+                },
+            )
+
+
+def _follow(delivery: Delivery, what: str) -> None:
+    log.debug(
+        "job %s: %s", delivery.id, what, extra={"job_id": delivery.id, "attempt": delivery.attempt}
+    )
+
+
+def _described(settlement: Settlement) -> str:
+    match settlement:
+        case Commit():
+            return "commit"
+        case Snooze(pause):
+            return f"snooze of {pause.total_seconds():g} s"
+        case Rollback(pause):
+            return f"rollback, to be tried again in {pause.total_seconds():g} s"
+        case Bury(reason):
+            return f"burial ({reason})"

@@ -1,0 +1,174 @@
+"""One slot: a thread with its own consumer, that reserves jobs and hands them to the pipeline (D8)."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Final
+
+import attrs
+
+from kessel_core.clock import Clock
+from kessel_core.contract.adapter import QueueAdapter
+from kessel_core.contract.consumer import Consumer
+from kessel_core.contract.messages import Reservation
+from kessel_core.errors import AdapterError
+from kessel_core.model.retry import RetryPolicy
+from kessel_core.model.settlement import NO_PAUSE, Snooze
+from kessel_core.runtime.lease import Lease
+from kessel_core.runtime.pipeline import Pipeline
+from kessel_core.runtime.stopping import StopSwitch
+
+__all__ = ["Slot", "SlotPlan"]
+
+log = logging.getLogger("kessel.worker")
+
+#: Longest single wait for a job; `cancel` ends it sooner.
+RESERVE_WAIT: Final = timedelta(seconds=30)
+#: Pauses after a lost connection.
+_BACKOFF: Final = RetryPolicy(base=timedelta(milliseconds=200), cap=timedelta(seconds=15))
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class SlotPlan:
+    """What all slots of a worker share."""
+
+    adapter: QueueAdapter
+    pipeline: Pipeline
+    clock: Clock
+    queues: Sequence[str]
+    stop: StopSwitch
+    #: Seconds that a slot goes on trying while the queue is not usable, and then gives up; it also ends
+    #: when nothing is ready. None: it is there to stay.
+    drains_for: float | None
+    #: Told when a slot loses the queue or has it again; returns whether that is news.
+    on_connection: Callable[[Slot, bool], bool]
+    #: Told when a slot has ended.
+    on_end: Callable[[Slot], None]
+
+
+class Slot:
+    """Works on one job at a time until its worker stops. Another thread may read what is not private."""
+
+    def __init__(self, number: int, plan: SlotPlan) -> None:
+        self.number = number
+        self._plan = plan
+        self._consumer: Consumer | None = None
+        #: The job that it works on now.
+        self.lease: Lease | None = None
+        #: Whether the queue was usable when it was asked last; written by `SlotPlan.on_connection`.
+        self.connected = True
+        #: Attempts by how they ended: a status, or `lost`.
+        self.counts: Counter[str] = Counter()
+        #: Why it ended although nobody asked it to: the queue was not usable for too long.
+        self.gave_up: BaseException | None = None
+        # Daemon, because a handler that never ends must not keep a stopped process alive.
+        self.thread = threading.Thread(target=self._run, name=f"kessel-slot-{number}", daemon=True)
+
+    def connect(self) -> None:
+        """Make the consumer; called before the thread starts.
+
+        Raises:
+            ConfigError: The adapter refuses the queues.
+            AdapterError: It cannot be made now; the slot tries again.
+        """
+        self._consumer = self._plan.adapter.consumer(self._plan.queues)
+
+    def cancel(self) -> None:
+        """End a waiting reserve."""
+        consumer = self._consumer
+        if consumer is None:
+            return
+        try:
+            consumer.cancel()
+        except Exception as exc:
+            log.warning("slot %d: waiting could not be cut short: %s", self.number, exc)
+
+    def close(self) -> None:
+        """Close the consumer; a job that it still holds comes back."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is None:
+            return
+        try:
+            consumer.close()
+        except Exception as exc:
+            log.debug("slot %d: close failed: %s", self.number, exc)
+
+    # --- in its thread -----------------------------------------------------------------------
+
+    def _run(self) -> None:
+        plan, failures, lost_at = self._plan, 0, 0.0
+        try:
+            while not plan.stop.is_on:
+                try:
+                    if self._consumer is None:
+                        self.connect()
+                    self._serve()
+                    return
+                except BaseException as exc:  # SystemExit too: a slot that ends unseen is deaf
+                    self.lease = None
+                    if self.connected:
+                        failures, lost_at = 0, plan.clock.monotonic()
+                    failures += 1
+                    self._report_lost(exc)
+                    if not isinstance(exc, AdapterError):
+                        self.close()  # it may still hold a job; closing gives it back
+                    pause = _BACKOFF.next_pause(failures, random.random).total_seconds()
+                    if plan.drains_for is not None:
+                        left = lost_at + plan.drains_for - plan.clock.monotonic()
+                        if left <= 0:
+                            self.gave_up = exc
+                            return
+                        pause = min(pause, left)
+                    plan.stop.sleep(pause)
+        finally:
+            self.close()
+            plan.on_end(self)
+
+    def _serve(self) -> None:
+        """Reserve and work until the worker stops or, when draining, nothing is ready."""
+        plan, consumer = self._plan, self._consumer
+        assert consumer is not None
+        run, stop, drains = plan.pipeline.run, plan.stop, plan.drains_for is not None
+        wait = NO_PAUSE if drains else RESERVE_WAIT
+        reservation: Reservation | None = None
+        while True:
+            if reservation is None:
+                if stop.is_on:
+                    return
+                # Without waiting after a lost connection, so that an empty queue is soon known to be back.
+                reservation = consumer.reserve(wait if self.connected else NO_PAUSE)
+                if not self.connected:
+                    self._report_back()
+                if reservation is None:
+                    if drains:
+                        return
+                    continue
+            if stop.is_on:  # it came together with the last settle
+                consumer.settle(reservation, Snooze())
+                return
+            self.lease = lease = Lease(plan.adapter, consumer, reservation, plan.clock)
+            report = run(lease, take_next=True)
+            self.lease = None
+            self.counts[report.result.status if report.is_settled else "lost"] += 1
+            reservation = report.following
+
+    def _report_lost(self, exc: BaseException) -> None:
+        if not self.connected:
+            log.debug("slot %d: still not usable: %s", self.number, exc)
+            return
+        is_news = self._plan.on_connection(self, False)
+        if isinstance(exc, AdapterError):
+            level = logging.WARNING if is_news else logging.DEBUG
+            log.log(level, "slot %d: queue not usable, trying again: %s", self.number, exc)
+        else:
+            # Not the adapter's tree: a bug somewhere; said with its traceback, and tried again.
+            log.error("slot %d: unexpected error, trying again", self.number, exc_info=exc)
+
+    def _report_back(self) -> None:
+        is_news = self._plan.on_connection(self, True)
+        log.log(logging.INFO if is_news else logging.DEBUG, "slot %d: queue usable again", self.number)
