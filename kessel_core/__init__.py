@@ -43,7 +43,7 @@ from kessel_core.model.retry import RetryPolicy
 if TYPE_CHECKING:
     from kessel_core.client.manager import JobManager
     from kessel_core.config.options import Config, JobsConfig, LoggingConfig, PluginsConfig, WorkerConfig
-    from kessel_core.runtime.health import Health
+    from kessel_core.model.worker import Health
     from kessel_core.runtime.worker import Worker
 
 __all__ = [
@@ -100,7 +100,7 @@ __all__ = [
 # plugins import this package too, and should stay cheap (D5).
 _LATE: Final = {
     "Config": "config.options",
-    "Health": "runtime.health",
+    "Health": "model.worker",
     "JobManager": "client.manager",
     "JobsConfig": "config.options",
     "LoggingConfig": "config.options",

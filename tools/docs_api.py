@@ -19,6 +19,7 @@ import attrs
 import kessel_core
 import kessel_core.config.layers
 import kessel_core.contract
+import kessel_core.hooks
 import kessel_core.testing
 import kessel_core.testing.strategies
 from kessel_core.values.durations import duration_text
@@ -60,6 +61,7 @@ VALUES = {
     "as `dict[str, int]` and `list[str]` do. What a type cannot say is checked at run time (S2).",
     "JsonValue": "None, bool, int, float, text, or lists and dicts with text keys of these.",
     "hookimpl": "Marks an implementation of a hook; see [Hooks](hooks.md).",
+    "GROUP": "The entry-point group of plugins; the major version of their API is in its name.",
     "COMMIT": "A `Commit` that keeps no result.",
     "NO_PAUSE": "A span of zero.",
     "Settlement": "`Commit | Rollback | Bury`.",
@@ -78,6 +80,13 @@ def pages() -> dict[Path, str]:
         if module is not kessel_core.config.layers:
             api.append(_markdown(inspect.getdoc(module) or ""))
         api += [_entry(name, getattr(module, name)) for name in names]
+    api.append(f"## {kessel_core.hooks.__name__}")
+    api.append(_markdown(inspect.getdoc(kessel_core.hooks) or ""))
+    api += [
+        _entry(name, getattr(kessel_core.hooks, name))
+        for name in kessel_core.hooks.__all__
+        if name not in kessel_core.__all__
+    ]
     contract = [CONTRACT, _markdown(inspect.getdoc(kessel_core.contract) or "")]
     contract += [
         _entry(name, getattr(kessel_core.contract, name), level=2)

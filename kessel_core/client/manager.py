@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from kessel_core.plugins.chain import Chain
     from kessel_core.plugins.opening import ChosenAdapter
     from kessel_core.plugins.registry import Plugins
+    from kessel_core.plugins.watchers import Watchers
 
 __all__ = ["JobManager"]
 
@@ -157,6 +158,8 @@ class JobManager:
         self.close()
 
     def _opened(self) -> _Open:
+        from kessel_core.plugins.watchers import preparers_of, watchers_of  # loads with the plugins
+
         plugins = self._plugins
         if plugins is None:
             from kessel_core.plugins.registry import build_plugins
@@ -171,8 +174,9 @@ class JobManager:
             assert choice is not None
             adapter = choice.open(AdapterContext(clock=self.clock))
         callbacks = Callbacks(plugins.callbacks())
+        watchers = watchers_of(plugins)
         executor = Executor(
-            plugins=plugins,
+            watchers=watchers,
             registry=registry,
             chain=chain,
             callbacks=callbacks,
@@ -187,8 +191,8 @@ class JobManager:
             callbacks=callbacks,
             executor=executor,
             loop=loop,
-            prepare=plugins.preparers(),
-            enqueued=plugins.watchers("kessel_job_enqueued"),
+            prepare=preparers_of(plugins),
+            watchers=watchers,
         )
 
     def _judged(
@@ -318,7 +322,7 @@ class JobManager:
                 raise
         else:
             opened.adapter.enqueue(message)
-        for watcher in opened.enqueued:
+        for watcher in opened.watchers.enqueued:
             watcher(request=request)
         return request
 
@@ -359,7 +363,7 @@ class JobManager:
         for request, outcome in zip(ready, outcomes, strict=True):
             if outcome is None:
                 stored.append(request)
-                for watcher in opened.enqueued:
+                for watcher in opened.watchers.enqueued:
                     watcher(request=request)
             elif isinstance(outcome, EnqueueUnknown):
                 unknown[request.id] = outcome
@@ -484,7 +488,7 @@ class JobManager:
         return Worker(
             adapter=opened.adapter,
             executor=opened.executor,
-            plugins=opened.plugins,
+            watchers=opened.watchers,
             clock=self.clock,
             queues=wanted,
             slots=slots,
@@ -537,7 +541,7 @@ class _Open:
     #: Runs async handlers; its thread starts with the first of them.
     loop: AsyncLoop
     prepare: tuple[Callable[..., JobRequest | None], ...]
-    enqueued: tuple[Callable[..., None], ...]
+    watchers: Watchers
     #: Read once: the capabilities of an open adapter do not change.
     can: Any = attrs.field(init=False)
 

@@ -129,7 +129,7 @@ def _made(
     plugins: Plugins, order: Sequence[str], options: Mapping[str, Mapping[str, Any]]
 ) -> list[tuple[str, object, PluginStatus]]:
     """Make the middleware of a chain: name, object, and the plugin that it comes from."""
-    offered = plugins.named("kessel_middleware", "middleware")
+    offered = plugins.named(specs.kessel_middleware, "middleware")
     problems = [
         Problem("middleware", f"{name!r} is named twice")
         for name in dict.fromkeys(order)

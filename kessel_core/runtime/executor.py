@@ -37,7 +37,7 @@ from kessel_core.wire.results import encode_result
 
 if TYPE_CHECKING:
     from kessel_core.plugins.chain import Chain
-    from kessel_core.plugins.registry import Plugins
+    from kessel_core.plugins.watchers import Watchers
 
 __all__ = ["Case", "Executor"]
 
@@ -134,7 +134,7 @@ class Executor:
     def __init__(
         self,
         *,
-        plugins: Plugins,
+        watchers: Watchers,
         registry: HandlerRegistry,
         chain: Chain,
         callbacks: Callbacks,
@@ -149,9 +149,7 @@ class Executor:
         self._keeps_results = keeps_results
         self._execute = chain.execute
         self._retry_pause = chain.retry_pause
-        self._started = plugins.watchers("kessel_job_started")
-        self._finished = plugins.watchers("kessel_job_finished")
-        self._settled_hooks = plugins.watchers("kessel_job_settled")
+        self._watchers = watchers
 
     def run(self, case: Case) -> Case:
         """Take one delivery down the road.
@@ -257,7 +255,7 @@ class Executor:
         )
         case.job = job
         job.started_at = self._clock.now()
-        for watcher in self._started:
+        for watcher in self._watchers.started:
             watcher(job=job)
         try:
             result: object = self._execute(job=job)
@@ -398,11 +396,11 @@ class Executor:
         result = case.result
         if case.lost or result is None:
             return
-        for watcher in self._settled_hooks:
+        for watcher in self._watchers.settled:
             watcher(result=result, settlement=case.settlement)
         if result.status is Status.TRANSIENT:
             return
-        for watcher in self._finished:
+        for watcher in self._watchers.finished:
             watcher(result=result)
         if case.told:
             self._callbacks.tell(result)

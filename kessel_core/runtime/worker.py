@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import socket
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -20,11 +21,11 @@ from kessel_core.contract.consumer import Consumer
 from kessel_core.contract.messages import Reservation
 from kessel_core.errors import AdapterError, AdapterUnavailable, ConfigError, LeaseLost
 from kessel_core.model.settlement import NO_PAUSE, Rollback
+from kessel_core.model.worker import Health, WorkerInfo
 from kessel_core.runtime.executor import Case, Executor
 
 if TYPE_CHECKING:
-    from kessel_core.plugins.registry import Plugins
-from kessel_core.runtime.health import Health
+    from kessel_core.plugins.watchers import Watchers
 
 __all__ = ["Worker"]
 
@@ -153,7 +154,7 @@ class Worker:
         *,
         adapter: QueueAdapter,
         executor: Executor,
-        plugins: Plugins,
+        watchers: Watchers,
         clock: Clock,
         queues: Sequence[str],
         slots: int,
@@ -172,7 +173,7 @@ class Worker:
         self.patience = patience.total_seconds()
         #: Why a drain gave up.
         self.gave_up: BaseException | None = None
-        self._plugins = plugins
+        self._watchers = watchers
         self._pid = os.getpid()
         self._changed = threading.Condition()
         self._slots = [_Slot(self, number) for number in range(1, slots + 1)]
@@ -201,8 +202,9 @@ class Worker:
         self._make_consumers()
         count = len(self._slots)
         log.info("worker: %d slot%s on %s", count, "s" * (count > 1), ", ".join(self.queues))
-        for watcher in self._plugins.watchers("kessel_worker_started"):
-            watcher(worker=self)
+        info = self._info(self.grace)
+        for watcher in self._watchers.worker_started:
+            watcher(worker=info)
         self._alive = len(self._slots)
         for slot in self._slots:
             slot.thread.start()
@@ -243,8 +245,9 @@ class Worker:
             self._changed.notify_all()
         if first:
             log.info("worker: stopping, at most %g s for running jobs", seconds)
-            for watcher in self._plugins.watchers("kessel_worker_stopping"):
-                watcher(worker=self)
+            info = self._info(timedelta(seconds=seconds))
+            for watcher in self._watchers.worker_stopping:
+                watcher(worker=info)
         for slot in self._slots:
             consumer = slot.consumer
             if consumer is not None:
@@ -320,6 +323,16 @@ class Worker:
             dead=dead,
             longest=max((now - case.since for case in cases), default=0.0),
             counts=self.counts,
+        )
+
+    def _info(self, grace: timedelta) -> WorkerInfo:
+        return WorkerInfo(
+            queues=self.queues,
+            slots=len(self._slots),
+            grace=grace,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            health=self.health,
         )
 
     # --- for the slots -------------------------------------------------------------------------
