@@ -48,7 +48,7 @@ def kessel_adapters() -> Iterable[AdapterSpec]:
     import attrs
 
     from kessel_core import JobResult, Status, hookimpl
-    from kessel_core.contract.spec import AdapterSpec
+    from kessel_core.contract import AdapterSpec
 
 
     @attrs.frozen
