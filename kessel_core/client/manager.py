@@ -608,17 +608,19 @@ def _registry(
         found: object = target if ":" in target else offered.get(target)
         if found is None:
             problems.append(
-                Problem(f"handlers.{kind}", f"no plugin offers a handler {target!r}; use 'module:attribute'")
+                Problem(("handlers", kind), f"no plugin offers a handler {target!r}; use 'module:attribute'")
             )
             continue
         try:
             registry.add(kind, found, "the configuration")
         except InvalidConfig as exc:
-            problems.extend(attrs.evolve(problem, where=("handlers", kind)) for problem in exc.problems)
+            # The configuration says where it is written; so its place says more than the word.
+            place = ("handlers", kind)
+            problems.extend(attrs.evolve(problem, where=place, origin="") for problem in exc.problems)
     if problems:
         raise InvalidConfig(problems, "invalid handlers")
     return registry
 
 
 def _problems(exc: ConfigError) -> Sequence[Problem]:
-    return exc.problems if isinstance(exc, InvalidConfig) else [UnusablePlugin("adapter", str(exc))]
+    return exc.problems if isinstance(exc, InvalidConfig) else [UnusablePlugin(("adapter",), str(exc))]

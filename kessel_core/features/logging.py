@@ -67,7 +67,9 @@ def _made(options: Mapping[str, Any]) -> object:
         return LoggingMiddleware()
     from kessel_core.values.options import structure_options  # cattrs loads only where there are options
 
-    return LoggingMiddleware(structure_options(LoggingOptions, options, "middleware_options.logging"))
+    return LoggingMiddleware(
+        structure_options(LoggingOptions, options, where=("middleware_options", "logging"))
+    )
 
 
 @hookimpl

@@ -90,7 +90,7 @@ def build_chain(
     problems: list[Problem] = []
     for name, thing, owner in reversed(made):
         problems.extend(
-            UnusablePlugin("middleware", f"{name!r} from {owner.owner}: {text}")
+            UnusablePlugin(("middleware",), f"{name!r} from {owner.owner}: {text}")
             for text in _register(manager, f"middleware {name}", thing)
         )
     if problems:
@@ -131,14 +131,14 @@ def _made(
     """Make the middleware of a chain: name, object, and the plugin that it comes from."""
     offered = plugins.named(specs.kessel_middleware, "middleware")
     problems = [
-        Problem("middleware", f"{name!r} is named twice")
+        Problem(("middleware",), f"{name!r} is named twice")
         for name in dict.fromkeys(order)
         if order.count(name) > 1
     ]
     chain: list[tuple[str, object, PluginStatus]] = []
     for name in dict.fromkeys(order):
         if name not in offered:
-            problems.append(UnusablePlugin("middleware", _why_not(plugins, name, offered)))
+            problems.append(UnusablePlugin(("middleware",), _why_not(plugins, name, offered)))
             continue
         status, factory = offered[name]
         try:

@@ -199,7 +199,7 @@ class Plugins:
             return found
         key = key_of(url_or_name)
         if (clash := self.clashes.get(f"adapter {key!r}")) is not None:
-            raise InvalidConfig([UnusablePlugin("adapter", clash)], "unknown adapter")
+            raise InvalidConfig([UnusablePlugin(("adapter",), clash)], "unknown adapter")
         name, is_url, _ = key.partition("://")
         distribution = KNOWN_DISTRIBUTIONS.get(name)
         owned = [status for status in self.report if status.distribution == distribution]
@@ -212,7 +212,7 @@ class Plugins:
             is_path = not is_url and not set(name).isdisjoint("/.:")
             hint = "; write a URL, as sqlite:///jobs.db" if is_path else nearest_or_all(name, known)
         text = self.blamed(f"no plugin opens {key!r}{hint}")
-        raise InvalidConfig([UnusablePlugin("adapter", text)], "unknown adapter")
+        raise InvalidConfig([UnusablePlugin(("adapter",), text)], "unknown adapter")
 
     def adapter_for(
         self, url_or_name: str, options: Mapping[str, Any] | None = None, *, context: AdapterContext

@@ -11,7 +11,6 @@ import attrs
 
 from kessel_core.errors import (
     Fatal,
-    Problem,
     Transient,
 )
 from kessel_core.handlers.context import JobContext
@@ -79,8 +78,7 @@ class HandlerRunner:
 
 
 def _bad_payload(job: JobContext, exc: Exception) -> JobResult:
-    problems: tuple[Problem, ...] = getattr(exc, "problems", ())
-    return failed(job, Reason.BAD_PAYLOAD, "; ".join(map(str, problems)) or text_of(exc))
+    return failed(job, Reason.BAD_PAYLOAD, text_of(exc))
 
 
 def failed(job: JobContext, reason: Reason, message: str, status: Status = Status.FAILED) -> JobResult:

@@ -310,7 +310,7 @@ def test_queues_that_the_adapter_refuses_are_an_error_of_the_caller_and_nothing_
     class Picky(Stage):
         def consumer(self, queues: Sequence[str]) -> Consumer:
             if not self.consumers:
-                raise InvalidConfig([Problem("queues[0]", "is not for you")])
+                raise InvalidConfig([Problem(("queues", 0), "is not for you")])
             return super().consumer(queues)
 
     first = Scripted()

@@ -134,11 +134,11 @@ def test_an_adapter_that_opens_something_else_is_refused() -> None:
     [
         (RuntimeError("a bug"), PluginError),
         (ConfigError("as it is"), ConfigError),
-        (InvalidConfig([Problem("host", "is wrong")]), InvalidConfig),
+        (InvalidConfig([Problem(("host",), "is wrong")]), InvalidConfig),
     ],
 )
 def test_an_adapter_that_cannot_read_its_url_is_named(error: Exception, told: type[Exception]) -> None:
-    with pytest.raises(told, match=r"a bug|as it is|adapter: moon://h: host: is wrong") as caught:
+    with pytest.raises(told, match=r"a bug|as it is|moon://h: adapter\.host: is wrong") as caught:
         odd(from_url=raising(error)).chosen_adapter("moon://h")
     assert type(caught.value) is told
 
