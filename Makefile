@@ -31,6 +31,7 @@ check: $(STAMP) ## Lint, types, import rules.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(addprefix -p ,kessel_core $(notdir $(wildcard plugins/*)))
 	$(BIN)/lint-imports
+	$(BIN)/python tools/check_imports.py
 
 wheels: $(STAMP) ## Build wheels, install them in a clean environment, test there.
 	tools/test_wheels.sh $(BIN)/python

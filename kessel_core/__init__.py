@@ -29,6 +29,7 @@ from kessel_core.errors import (
     Problem,
     ProtocolError,
     RequestError,
+    Snooze,
     Transient,
     UnknownJob,
 )
@@ -36,20 +37,22 @@ from kessel_core.handlers.context import JobContext
 from kessel_core.handlers.declare import handler
 from kessel_core.handlers.registry import HandlerRegistry
 from kessel_core.hooks.specs import hookimpl
-from kessel_core.model.job import JobRequest, JobResult, Reason, Status
+from kessel_core.model.job import Job, JobRequest
 from kessel_core.model.json import JsonInput, JsonValue
+from kessel_core.model.result import JobResult, Reason, Status
 from kessel_core.model.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from kessel_core.client.manager import JobManager
     from kessel_core.config.options import Config, JobsConfig, LoggingConfig, PluginsConfig, WorkerConfig
-    from kessel_core.runtime.health import Health
+    from kessel_core.model.worker import Health
     from kessel_core.runtime.worker import Worker
 
 __all__ = [
     # requesting and working
     "JobManager",
     "JobRequest",
+    "Job",
     "JobResult",
     "JsonValue",
     "JsonInput",
@@ -62,6 +65,7 @@ __all__ = [
     "HandlerRegistry",
     "JobContext",
     "Transient",
+    "Snooze",
     "Fatal",
     "HandlerSignal",
     "RetryPolicy",
@@ -100,7 +104,7 @@ __all__ = [
 # plugins import this package too, and should stay cheap (D5).
 _LATE: Final = {
     "Config": "config.options",
-    "Health": "runtime.health",
+    "Health": "model.worker",
     "JobManager": "client.manager",
     "JobsConfig": "config.options",
     "LoggingConfig": "config.options",

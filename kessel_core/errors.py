@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import ClassVar, Self
 
 import attrs
 
@@ -32,6 +33,7 @@ __all__ = [
     "ProtocolError",
     "RequestError",
     "Snooze",
+    "StructureProblems",
     "Transient",
     "UnknownJob",
     "UnusablePlugin",
@@ -48,16 +50,32 @@ class Problem:
 
     #: The way to the place, part by part: from the root `$` of a request, as in
     #: `("$", "payload", "operands", 1)`, or through sections to an option, as in `("worker", "slots")`.
+    #: Empty where `origin` says it all, as a variable does that stands for one option.
     where: tuple[str | int, ...] = attrs.field(converter=_parts)
     #: What is wrong there, for people.
     message: str
-    #: What the value was given by, as a file, a variable or an argument; empty where that is plain.
+    #: What the value was given by: a file, a variable, an argument, a URL; empty where that is plain.
     origin: str = ""
 
     @property
     def path(self) -> str:
         """The place as people write it: `$.payload.operands[1]`, `worker.slots`."""
         return path_text(self.where)
+
+    def under(self, *where: str | int) -> Self:
+        """Return the same problem further inside: these parts go before its place."""
+        return attrs.evolve(self, where=(*where, *self.where))
+
+    def given_by(self, origin: str, parts: int = 0) -> Self:
+        """Return the same problem with what the value was given by.
+
+        Args:
+            origin: A file, a variable, an argument; goes before an origin that is known already, as
+                that of a URL which a file holds.
+            parts: How many parts at the front of the place the origin stands for; they are left out.
+        """
+        both = ": ".join(filter(None, (origin, self.origin)))
+        return attrs.evolve(self, where=self.where[parts:], origin=both)
 
     def __str__(self) -> str:
         return ": ".join(filter(None, (self.origin, self.path, self.message)))
@@ -167,12 +185,18 @@ class ProtocolError(AdapterError):
 
 
 class EnqueueError(AdapterError):
-    """An enqueue did not return; the leaves say what is known of the job (S14)."""
+    """An enqueue did not return; the leaves say what is known of the job (S14).
+
+    `why` is the reason alone; the text of the error says before it what is known.
+    """
+
+    #: What is known of the job, for the text.
+    _known: ClassVar[str] = "not enqueued"
 
     def __init__(self, job_id: str, why: str) -> None:
         self.job_id = job_id
         self.why = why
-        super().__init__(f"job {job_id}: {why}")
+        super().__init__(f"job {job_id}: {self._known}, {why}")
 
 
 class EnqueueRejected(EnqueueError):
@@ -181,9 +205,11 @@ class EnqueueRejected(EnqueueError):
     `reason` is for machines: `too-large`, `draining`, `full`, `read-only`, `out-of-range`, `refused`.
     """
 
+    _known = "not stored"
+
     def __init__(self, job_id: str, why: str, reason: str = "refused") -> None:
         self.reason = reason
-        super().__init__(job_id, f"not stored, {why}")
+        super().__init__(job_id, why)
 
 
 class EnqueueUnknown(EnqueueError):
@@ -193,8 +219,7 @@ class EnqueueUnknown(EnqueueError):
     where the adapter does not declare `dedupe`.
     """
 
-    def __init__(self, job_id: str, why: str) -> None:
-        super().__init__(job_id, f"may or may not be stored, {why}")
+    _known = "may or may not be stored"
 
 
 class EnqueueIncomplete(AdapterError):
@@ -248,6 +273,14 @@ class DecodeError(KesselError):
         self.body = body
         self.problems = tuple(problems)
         super().__init__(_listed("the body is not a job request", self.problems))
+
+
+class StructureProblems(KesselError, ValueError):
+    """A value does not fit its annotated type; `problems` holds every mistake with its path."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(map(str, self.problems)))
 
 
 # --- raised by handlers on purpose -------------------------------------------------------

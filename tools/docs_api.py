@@ -1,4 +1,7 @@
-"""Write docs/reference/api.md and contract.md from the docstrings and `#:` comments of kessel_core.
+"""Write docs/reference/api.md, contract.md and hooks.md from the docstrings and `#:` comments of kessel_core.
+
+Every name of a public list gets a heading on the page of its list; a name that an earlier page
+describes is a link to there.
 
 Usage: python tools/docs_api.py
 """
@@ -19,8 +22,11 @@ import attrs
 import kessel_core
 import kessel_core.config.layers
 import kessel_core.contract
+import kessel_core.hooks
 import kessel_core.testing
 import kessel_core.testing.strategies
+from kessel_core.hooks import specs
+from kessel_core.plugins.discovery import HOOKS
 from kessel_core.values.durations import duration_text
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
@@ -39,6 +45,13 @@ CONTRACT = """\
 
 Written by `tools/docs_api.py` from the source of `kessel_core.contract`.
 [Publish an adapter](../tutorial/publish-an-adapter.md) shows how to keep it, step by step."""
+
+HOOKS_PAGE = """\
+# Hooks
+
+{intro}
+
+Written by `tools/docs_api.py` from the source of `kessel_core.hooks`."""
 
 #: What has a page of its own is not repeated.
 ELSEWHERE = {
@@ -60,6 +73,7 @@ VALUES = {
     "as `dict[str, int]` and `list[str]` do. What a type cannot say is checked at run time (S2).",
     "JsonValue": "None, bool, int, float, text, or lists and dicts with text keys of these.",
     "hookimpl": "Marks an implementation of a hook; see [Hooks](hooks.md).",
+    "GROUP": "The entry-point group of plugins; the major version of their API is in its name.",
     "COMMIT": "A `Commit` that keeps no result.",
     "NO_PAUSE": "A span of zero.",
     "Settlement": "`Commit | Rollback | Bury`.",
@@ -79,15 +93,34 @@ def pages() -> dict[Path, str]:
             api.append(_markdown(inspect.getdoc(module) or ""))
         api += [_entry(name, getattr(module, name)) for name in names]
     contract = [CONTRACT, _markdown(inspect.getdoc(kessel_core.contract) or "")]
-    contract += [
-        _entry(name, getattr(kessel_core.contract, name), level=2)
-        for name in kessel_core.contract.__all__
-        if name not in kessel_core.__all__
-    ]
+    contract += [_listed(kessel_core.contract, name) for name in kessel_core.contract.__all__]
     return {
         REFERENCE / "api.md": "\n\n".join(api) + "\n",
         REFERENCE / "contract.md": "\n\n".join(contract) + "\n",
+        REFERENCE / "hooks.md": "\n\n".join(_hooks()) + "\n",
     }
+
+
+def _listed(module: ModuleType, name: str) -> str:
+    """Return the entry of a name of a list, or where it is described."""
+    for page, described in (("api", kessel_core), ("contract", kessel_core.contract)):
+        if described is not module and name in described.__all__:
+            return f"## {name}\n\nSee [`{name}`]({page}.md#{name.lower()})."
+    return _entry(name, getattr(module, name), level=2)
+
+
+def _hooks() -> Iterator[str]:
+    yield HOOKS_PAGE.format(intro=(inspect.getdoc(specs) or "").partition("\n")[2].strip())
+    for name in sorted(HOOKS, key=lambda hook: getattr(specs, hook).__code__.co_firstlineno):
+        spec = getattr(specs, name)
+        arguments = ", ".join(inspect.signature(spec).parameters)
+        returns = spec.__annotations__.get("return", "None")
+        first = "; the first answer that is not None counts" if spec.kessel_spec["firstresult"] else ""
+        yield f"## {name}({arguments})"
+        yield f"Returns `{returns}`{first}."
+        yield inspect.getdoc(spec) or ""
+    for name in kessel_core.hooks.__all__:
+        yield _listed(kessel_core.hooks, name)
 
 
 def _subjects(module: ModuleType) -> Iterator[tuple[str, list[str]]]:

@@ -118,7 +118,7 @@ class App:
         """Make the error that an option does not serve, with its origin."""
         from kessel_core.errors import InvalidConfig, Problem
 
-        return self.loaded.located(InvalidConfig([Problem(option, why)]))
+        return self.loaded.located(InvalidConfig([Problem((option,), why)]))
 
     @contextmanager
     def located(self) -> Iterator[None]:

@@ -108,7 +108,8 @@ def _one(app: App, kind: str, payload: str | None, fields: dict[str, Any], as_js
 
 def _read(kind: str, payload: str | None, fields: dict[str, Any], clock: Any) -> JobRequest:
     """Make a request of texts; what cannot be read is reported with what the model refuses."""
-    from kessel_core.model.job import JobRequest, prepared
+    from kessel_core.model.checks import job_from
+    from kessel_core.model.job import JobRequest
 
     problems: list[Problem] = []
 
@@ -119,7 +120,7 @@ def _read(kind: str, payload: str | None, fields: dict[str, Any], clock: Any) ->
         try:
             return convert(text)
         except ValueError as exc:
-            problems.append(Problem(f"--{name}", str(exc)))
+            problems.append(Problem((), str(exc), f"--{name}"))
             return None
 
     value: JsonValue = None
@@ -127,9 +128,9 @@ def _read(kind: str, payload: str | None, fields: dict[str, Any], clock: Any) ->
         try:
             value = _json(sys.stdin.read() if payload == "-" else payload)
         except ValueError as exc:
-            problems.append(Problem("PAYLOAD", f"is not JSON: {exc}"))
+            problems.append(Problem((), f"is not JSON: {exc}", "PAYLOAD"))
         except RecursionError:
-            problems.append(Problem("PAYLOAD", "is nested too deeply"))
+            problems.append(Problem((), "is nested too deeply", "PAYLOAD"))
     priority = read("priority", _number)
     known: dict[str, Any] = {
         name: fields[name] for name in ("queue", "ref", "callback") if fields[name] is not None
@@ -145,9 +146,9 @@ def _read(kind: str, payload: str | None, fields: dict[str, Any], clock: Any) ->
         **known,
     )
     try:
-        prepared(wish, clock)
+        job_from(wish, clock.now())
     except InvalidRequest as exc:
-        problems.extend(Problem(_argument(problem.path), problem.message) for problem in exc.problems)
+        problems.extend(Problem((), p.message, _argument(p.path)) for p in exc.problems)
     if problems:
         raise InvalidRequest(problems)
     return wish
@@ -212,7 +213,7 @@ def time_or_span(text: str) -> datetime | timedelta:
 def _header(text: str, problems: list[Problem]) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        problems.append(Problem("--header", f"expected KEY=VALUE, got {text!r:.60}"))
+        problems.append(Problem((), f"expected KEY=VALUE, got {text!r:.60}", "--header"))
     return key.strip(), value
 
 
@@ -252,7 +253,7 @@ def _many(app: App, source: str, as_json: bool) -> None:
 
 def _read_lines(source: str, name: str) -> list[JobRequest]:
     from kessel_core.clock import SystemClock
-    from kessel_core.model.job import prepared
+    from kessel_core.model.checks import job_from
     from kessel_core.wire.requests import decode
 
     clock = SystemClock()
@@ -264,17 +265,17 @@ def _read_lines(source: str, name: str) -> list[JobRequest]:
             continue
         try:
             # A request of this command is a new one: it gets its own time of request.
-            wish = attrs.evolve(decode(line.strip()), requested_at=None)
-            prepared(wish, clock)
-            requests.append(wish)
-            for key in wish.extra:
+            request = decode(line.strip()).as_request()
+            job_from(request, clock.now())
+            requests.append(request)
+            for key in request.extra:
                 odd.setdefault(key, number)
         except (DecodeError, InvalidRequest) as exc:
-            problems.extend(Problem(f"{name}:{number}", str(problem)) for problem in exc.problems)
+            problems.extend(problem.given_by(f"{name}:{number}") for problem in exc.problems)
     if problems:
         hidden = len(problems) - SHOWN_PROBLEMS
         if hidden > 0:
-            problems = [*problems[:SHOWN_PROBLEMS], Problem(name, f"... and {hidden:,} more")]
+            problems = [*problems[:SHOWN_PROBLEMS], Problem((), f"... and {hidden:,} more", name)]
         raise InvalidRequest(problems, "nothing was stored")
     _warn_of_misspelt(odd, name)
     return requests
@@ -298,7 +299,7 @@ def _lines(source: str, name: str) -> Sequence[bytes]:
         content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as exc:
         raise InvalidRequest(
-            [Problem(name, f"cannot be read: {exc.strerror or exc}")], "nothing was stored"
+            [Problem((), f"cannot be read: {exc.strerror or exc}", name)], "nothing was stored"
         ) from exc
     # A byte order mark is what some programs put before the first line.
     return content.removeprefix(b"\xef\xbb\xbf").split(b"\n")

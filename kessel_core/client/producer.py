@@ -1,15 +1,205 @@
-"""The start of a job's way: from a request to what an adapter carries."""
+"""The start of a job's way: a request is checked, written and stored. Runs no job."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import attrs
+
+from kessel_core.clock import Clock
+from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.messages import Message
-from kessel_core.model.job import (
-    JobRequest,
+from kessel_core.contract.promises import Reach
+from kessel_core.errors import (
+    AdapterError,
+    AdapterUnavailable,
+    CapabilityMissing,
+    EnqueueIncomplete,
+    EnqueueRejected,
+    EnqueueUnknown,
+    InvalidRequest,
+    Problem,
 )
+from kessel_core.features.callbacks import Callbacks
+from kessel_core.model.checks import job_from, make_job
+from kessel_core.model.job import DEFAULT_PRIORITY, Job, JobRequest
+from kessel_core.model.json import JsonInput
+from kessel_core.wire.requests import encode
 
-__all__ = ["message_of"]
+__all__ = ["Producer"]
 
 
-def message_of(request: JobRequest, body: bytes) -> Message:
-    """Return what an adapter carries for a prepared request."""
-    return Message(request.id, request.queue, body, request.priority, request.not_before, request.not_after)
+class Producer:
+    """Stores the jobs that an application requests; one for an application, safe for any thread.
+
+    Args:
+        adapter: Open.
+        clock: The application's.
+        callbacks: Where functions wait for the results of their jobs.
+        preparers: Implementations of `kessel_prepare_request`, in order.
+        enqueued: Watchers of `kessel_job_enqueued`.
+    """
+
+    def __init__(
+        self,
+        adapter: QueueAdapter,
+        clock: Clock,
+        callbacks: Callbacks,
+        preparers: Sequence[Callable[..., JobRequest | None]],
+        enqueued: Sequence[Callable[..., None]],
+    ) -> None:
+        self._adapter = adapter
+        self._clock = clock
+        self._callbacks = callbacks
+        self._preparers = tuple(preparers)
+        self._enqueued = tuple(enqueued)
+        #: Read once: the capabilities of an open adapter do not change.
+        self._promised = adapter.capabilities
+
+    def request(self, request: JobRequest) -> Job:
+        """Store one job; see `JobManager.request`."""
+        prepared = self._prepared(request)
+        return self._stored(job_from(prepared, self._clock.now()), prepared.callback)
+
+    def request_fields(
+        self,
+        type: str,  # noqa: A002  # the word of the model
+        payload: JsonInput,
+        priority: int,
+        delay: datetime | timedelta | None,
+        expiration: datetime | timedelta | None,
+        queue: str,
+        ref: str | None,
+        callback: str | Callable[[Any], object] | None,
+        headers: Mapping[str, str],
+    ) -> Job:
+        """Store one job of these fields; without a `JobRequest`, which is only made for plugins."""
+        if self._preparers:
+            return self.request(
+                JobRequest(
+                    type=type,
+                    payload=payload,
+                    priority=priority,
+                    delay=delay,
+                    expiration=expiration,
+                    queue=queue,
+                    ref=ref,
+                    callback=callback,
+                    headers=headers,
+                )
+            )
+        job = make_job(
+            self._clock.now(),
+            type=type,
+            payload=payload,
+            priority=priority,
+            delay=delay,
+            expiration=expiration,
+            queue=queue,
+            ref=ref,
+            callback=callback,
+            headers=headers,
+        )
+        return self._stored(job, callback)
+
+    def _prepared(self, request: JobRequest) -> JobRequest:
+        for prepare in self._preparers:
+            request = prepare(request=request) or request
+        return request
+
+    def _stored(self, job: Job, callback: str | Callable[[Any], object] | None) -> Job:
+        body = encode(job)
+        self._refuse_what_it_cannot(job, body, callback)
+        message = Message(job.id, job.queue, body, job.priority, job.not_before, job.expires_at)
+        if callback is None or isinstance(callback, str):
+            self._adapter.enqueue(message)
+        else:
+            self._callbacks.expect(job.id, callback)
+            try:
+                self._adapter.enqueue(message)
+            except (EnqueueRejected, AdapterUnavailable):
+                self._callbacks.forget(job.id)
+                raise
+        for watcher in self._enqueued:
+            watcher(request=job)
+        return job
+
+    def request_many(self, requests: Iterable[JobRequest | tuple[str, JsonInput] | str]) -> list[Job]:
+        """Store many jobs, in order; see `JobManager.request_many`."""
+        jobs: list[Job] = []
+        messages: list[Message] = []
+        functions: dict[str, Callable[[Any], object]] = {}
+        problems: list[Problem] = []
+        for index, item in enumerate(requests):
+            try:
+                prepared = self._prepared(_request_of(item))
+                job = job_from(prepared, self._clock.now())
+                body = encode(job)
+                self._refuse_what_it_cannot(job, body, prepared.callback)
+            except InvalidRequest as exc:
+                problems += [attrs.evolve(p, where=("$", index, *p.where[1:])) for p in exc.problems]
+                continue
+            jobs.append(job)
+            messages.append(Message(job.id, job.queue, body, job.priority, job.not_before, job.expires_at))
+            if prepared.callback is not None and not isinstance(prepared.callback, str):
+                functions[job.id] = prepared.callback
+        if problems:
+            raise InvalidRequest(problems, "invalid requests, nothing was stored")
+        for job_id, function in functions.items():
+            self._callbacks.expect(job_id, function)
+        outcomes = self._adapter.enqueue_many(messages) if messages else []
+        return self._all_stored(jobs, outcomes)
+
+    def _all_stored(self, jobs: list[Job], outcomes: list[AdapterError | None]) -> list[Job]:
+        stored: list[Job] = []
+        rejected: dict[str, AdapterError] = {}
+        unknown: dict[str, AdapterError] = {}
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if outcome is None:
+                stored.append(job)
+                for watcher in self._enqueued:
+                    watcher(request=job)
+            elif isinstance(outcome, EnqueueUnknown):
+                unknown[job.id] = outcome  # it may run, so its callback waits on
+            else:
+                rejected[job.id] = outcome
+                self._callbacks.forget(job.id)
+        if rejected or unknown:
+            raise EnqueueIncomplete([job.id for job in stored], rejected, unknown)
+        return stored
+
+    def _refuse_what_it_cannot(self, job: Job, body: bytes, callback: object) -> None:
+        """Refuse by name what the adapter does not promise (S17)."""
+        promised, name = self._promised, self._adapter.name
+        if job.not_before is not None:
+            if promised.delay_granularity is None:
+                raise CapabilityMissing("delay_granularity", name, "jobs cannot be delayed")
+            limit = promised.longest_delay
+            if limit is not None and job.not_before - self._clock.now() > limit:
+                raise InvalidRequest([Problem(("$", "delay"), f"longer than {name!r} can hold ({limit})")])
+        if job.priority != DEFAULT_PRIORITY and promised.priorities is None:
+            raise CapabilityMissing("priorities", name, "priorities are not kept")
+        if promised.max_body_bytes is not None and len(body) > promised.max_body_bytes:
+            most = f"adapter {name!r} takes at most {promised.max_body_bytes}"
+            raise InvalidRequest([Problem(("$",), f"the request takes {len(body)} bytes, {most}")])
+        if callback is not None and callable(callback) and promised.reach is not Reach.PROCESS:
+            why = (
+                f"a function can only be called in this process, but {name!r} "
+                "hands jobs to others; use a registered callback, 'scheme:target'"
+            )
+            raise InvalidRequest([Problem(("$", "callback"), why)])
+
+
+def _request_of(item: object) -> JobRequest:
+    """Read one of many requests; a text would unpack into letters, so it is looked at first."""
+    if isinstance(item, JobRequest):
+        return item
+    if isinstance(item, str):
+        return JobRequest(type=item)
+    if isinstance(item, (tuple, list)) and len(item) == 2:
+        return JobRequest(type=item[0], payload=item[1])
+    raise InvalidRequest(
+        [Problem(("$",), f"expected a JobRequest, or a pair of type and payload, got {item!r:.60}")]
+    )

@@ -28,10 +28,10 @@ def find_file(given: str | None, environ: Mapping[str, str], directory: Path) ->
         if name is None:
             continue
         if not name.strip():
-            raise InvalidConfig([Problem(origin, "names no file")])
+            raise InvalidConfig([Problem((), "names no file", origin)])
         path = directory / name
         if not path.exists():
-            raise InvalidConfig([Problem(origin, f"there is no file {name!r}{_similar_file(path)}")])
+            raise InvalidConfig([Problem((), f"there is no file {name!r}{_similar_file(path)}", origin)])
         return Path(name)
     if (directory / "kessel.toml").exists():
         return Path("kessel.toml")
@@ -53,11 +53,11 @@ def _parsed(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_bytes().decode())
     except OSError as exc:
-        raise InvalidConfig([Problem(str(path), f"cannot be read: {exc.strerror or exc}")]) from exc
+        raise InvalidConfig([Problem((), f"cannot be read: {exc.strerror or exc}", str(path))]) from exc
     except UnicodeDecodeError as exc:
-        raise InvalidConfig([Problem(str(path), f"is not UTF-8 text (byte {exc.start})")]) from exc
+        raise InvalidConfig([Problem((), f"is not UTF-8 text (byte {exc.start})", str(path))]) from exc
     except tomllib.TOMLDecodeError as exc:
-        raise InvalidConfig([Problem(str(path), f"is not TOML: {exc}")]) from exc
+        raise InvalidConfig([Problem((), f"is not TOML: {exc}", str(path))]) from exc
 
 
 def _table(value: object) -> dict[str, Any]:

@@ -59,36 +59,40 @@ _CHECKS: Final[Mapping[str, Check]] = {
 def _file_settings(path: Path, name: str, problems: list[Problem]) -> dict[str, Any]:
     """Return the `kessel` table of a file, without what kessel does not know."""
     document = _parsed(path)
+    where: tuple[str, ...]
     if path.name == "pyproject.toml":
-        where, table = "tool.kessel", _table(document.get("tool")).get("kessel", {})
+        where, table = ("tool", "kessel"), _table(document.get("tool")).get("kessel", {})
     else:
-        where, table = "kessel", document.get("kessel", {})
+        where, table = ("kessel",), document.get("kessel", {})
         for key in document:
             if key != "kessel":
                 hint = "; options belong under [kessel]" if _is_known(key) else did_you_mean(key, ["kessel"])
-                problems.append(Problem(f"{name}: {key}", f"unknown table{hint}"))
+                problems.append(Problem((key,), f"unknown table{hint}", name))
     if not isinstance(table, dict):
-        problems.append(Problem(f"{name}: {where}", f"expected a table, got {type(table).__name__}"))
+        problems.append(Problem(where, f"expected a table, got {type(table).__name__}", name))
         return {}
-    return _known_only(table, "", f"{name}: ", problems)
+    return _known_only(table, (), name, problems)
 
 
 def _is_known(key: str) -> bool:
     return key in _BY_PATH or key in _SECTIONS
 
 
-def _known_only(table: dict[str, Any], prefix: str, origin: str, problems: list[Problem]) -> dict[str, Any]:
+def _known_only(
+    table: dict[str, Any], above: tuple[str, ...], origin: str, problems: list[Problem]
+) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for key, value in table.items():
-        path = prefix + key
+        where = (*above, key)
+        path = ".".join(where)
         if path in _BY_PATH:
             kept[key] = value
         elif path in _SECTIONS and isinstance(value, dict):
-            kept[key] = _known_only(value, f"{path}.", origin, problems)
+            kept[key] = _known_only(value, where, origin, problems)
         elif path in _SECTIONS:
-            problems.append(Problem(f"{origin}{path}", f"expected a table, got {type(value).__name__}"))
+            problems.append(Problem(where, f"expected a table, got {type(value).__name__}", origin))
         else:
-            problems.append(Problem(f"{origin}{path}", f"unknown option{_nearest_path(path)}"))
+            problems.append(Problem(where, f"unknown option{_nearest_path(path)}", origin))
     return kept
 
 
@@ -112,7 +116,7 @@ def _environment_problems(environ: Mapping[str, str]) -> Iterator[Problem]:
         if not name.startswith(PREFIX) or name in known:
             continue
         if nearest(name, known, 0.85) or name.startswith(sections):
-            yield Problem(name, f"unknown variable{did_you_mean(name, known)}")
+            yield Problem((), f"unknown variable{did_you_mean(name, known)}", name)
 
 
 class _WrongError(Exception):
@@ -248,7 +252,8 @@ def _merged(
         for path, (value, _) in merge_settings(_OPTIONS, [loaded]).items():
             converted, problem = _value_problem(_BY_PATH[path], value, origin)
             if problem is not None:
-                problems.append(Problem(origin.at(path), problem))
+                where = tuple(path.split("."))
+                problems.append(origin.of(Problem(where, problem), len(where)))
                 values.pop(path, None)
             else:
                 if path == "adapter" and _kind(converted) != _kind(values.get(path, DEFAULT_ADAPTER)):
@@ -277,8 +282,8 @@ def _relation_problems(values: Mapping[str, Any], origins: Mapping[str, Origin])
     """Yield contradictions between values, named by the origin of the option that is at fault."""
     inside = _by_section(values)
     for name, section in _SECTIONS.items():
-        for problem in relations_broken(section(**inside[name]), f"{name}."):
-            yield Problem(origins[problem.path].at(problem.path), problem.message)
+        for problem in relations_broken(section(**inside[name]), (name,)):
+            yield origins[problem.path].of(problem, len(problem.where))
 
 
 def _built(values: Mapping[str, object]) -> Config:

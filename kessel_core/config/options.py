@@ -267,28 +267,28 @@ class Config:
             raise InvalidConfig(problems)
 
 
-def problems_of(section: attrs.AttrsInstance, prefix: str = "") -> Iterator[Problem]:
+def problems_of(section: attrs.AttrsInstance, above: tuple[str, ...] = ()) -> Iterator[Problem]:
     """Yield everything that is wrong with a section and the sections inside it."""
     for field in attrs.fields(type(section)):
         value = getattr(section, field.name)
-        path = f"{prefix}{field.name}"
+        where = (*above, field.name)
         check: Check | None = field.metadata.get("check")
         if check is None:
-            yield from problems_of(value, f"{path}.")
+            yield from problems_of(value, where)
         elif (problem := check(value)) is not None:
-            yield Problem(path, problem)
-    yield from relations_broken(section, prefix)
+            yield Problem(where, problem)
+    yield from relations_broken(section, above)
 
 
-def relations_broken(section: object, prefix: str = "") -> Iterator[Problem]:
+def relations_broken(section: object, above: tuple[str, ...] = ()) -> Iterator[Problem]:
     """Yield what is wrong between options that are each right alone."""
     if isinstance(section, JobsConfig):
         base, cap = section.retry_base, section.retry_cap
         if isinstance(base, timedelta) and isinstance(cap, timedelta) and cap < base:
             yield Problem(
-                f"{prefix}retry_cap",
+                (*above, "retry_cap"),
                 f"must not be below retry_base ({base.total_seconds():g} s), got {cap.total_seconds():g} s",
             )
     elif isinstance(section, PluginsConfig):
         for name in sorted({*section.disabled} & {*section.required}):
-            yield Problem(f"{prefix}required", f"{name!r} is also in {prefix}disabled")
+            yield Problem((*above, "required"), f"{name!r} is also in plugins.disabled")

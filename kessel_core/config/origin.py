@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 
 from kessel_core.config.options import Config
-from kessel_core.errors import InvalidConfig
+from kessel_core.errors import InvalidConfig, Problem, path_text
 
 __all__ = ["Argument", "LoadedConfig", "Origin"]
 
@@ -25,9 +25,16 @@ class Origin:
     def __str__(self) -> str:
         return self.name or self.layer
 
-    def at(self, path: str) -> str:
-        """Name one option of this origin, for a problem."""
-        return f"{self.name}: {path}" if self.layer == "file" else str(self)
+    def of(self, problem: Problem, parts: int) -> Problem:
+        """Return a problem with this origin.
+
+        Args:
+            problem: Its place begins with the option.
+            parts: How many parts the option has; a variable or an argument stands for all of them.
+        """
+        if not self.name:
+            return problem
+        return problem.given_by(self.name, 0 if self.layer == "file" else parts)
 
 
 @attrs.frozen
@@ -52,21 +59,12 @@ class LoadedConfig:
     file: Path | None
 
     def located(self, error: InvalidConfig) -> InvalidConfig:
-        """Return the error with the origin before each problem that begins with an option's path."""
-        return InvalidConfig([attrs.evolve(p, where=self._place(p.path)) for p in error.problems])
+        """Return the error with the origin of each problem whose place begins with an option."""
+        return InvalidConfig([self._located(problem) for problem in error.problems])
 
-    def _place(self, path: str) -> str:
-        head, colon, rest = path.partition(": ")
-        option = head
-        while option and option not in self.origins:
-            option = option.rpartition(".")[0]
-        origin = self.origins.get(option)
-        if origin is None or not origin.name:
-            return path
-        below = head.removeprefix(option).removeprefix(".")
-        at = (
-            f"{origin.name}: {head}"
-            if origin.layer == "file"
-            else ": ".join(filter(None, (str(origin), below)))
-        )
-        return f"{at}{colon}{rest}"
+    def _located(self, problem: Problem) -> Problem:
+        for parts in range(len(problem.where), 0, -1):
+            origin = self.origins.get(path_text(problem.where[:parts]))
+            if origin is not None:
+                return origin.of(problem, parts)
+        return problem

@@ -35,7 +35,7 @@ def url_options(url: SplitResult) -> dict[str, Any]:
             raise ValueError
     except ValueError:
         shown = url.netloc.rsplit("@")[-1].rsplit(":")[-1]
-        problems.append(Problem("port", f"expected a number from 1 to 65535, got {shown!r}"))
+        problems.append(Problem(("port",), f"expected a number from 1 to 65535, got {shown!r}"))
     else:
         if port is not None:
             found["port"] = port
@@ -43,10 +43,10 @@ def url_options(url: SplitResult) -> dict[str, Any]:
         found["path"] = unquote(url.path)
     for key, text in parse_qsl(url.query, keep_blank_values=True):
         if key in found:
-            problems.append(Problem(key, "is given twice"))
+            problems.append(Problem((key,), "is given twice"))
         found[key] = text
     if url.fragment:
-        problems.append(Problem("#", "has no meaning here; write %23 where a name has one"))
+        problems.append(Problem(("#",), "has no meaning here; write %23 where a name has one"))
     if problems:
         raise InvalidConfig(problems, f"invalid adapter URL {redacted(url)!r}")
     return found

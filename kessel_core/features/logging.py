@@ -10,7 +10,7 @@ import attrs
 
 from kessel_core.handlers.context import JobContext
 from kessel_core.hooks.specs import hookimpl
-from kessel_core.model.job import JobResult
+from kessel_core.model.result import JobResult
 
 __all__ = ["LoggingMiddleware"]
 
@@ -67,7 +67,9 @@ def _made(options: Mapping[str, Any]) -> object:
         return LoggingMiddleware()
     from kessel_core.values.options import structure_options  # cattrs loads only where there are options
 
-    return LoggingMiddleware(structure_options(LoggingOptions, options, "middleware_options.logging"))
+    return LoggingMiddleware(
+        structure_options(LoggingOptions, options, where=("middleware_options", "logging"))
+    )
 
 
 @hookimpl

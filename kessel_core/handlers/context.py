@@ -13,7 +13,7 @@ from kessel_core.clock import Clock
 from kessel_core.model.job import Job
 
 if TYPE_CHECKING:
-    from kessel_core.handlers.declare import Handler
+    from kessel_core.handlers.registry import Handler
 
 __all__ = ["JobContext"]
 

@@ -66,18 +66,18 @@ def handler(
     errors: tuple[Any, ...] = transient if isinstance(transient, tuple) else (transient,)
     problems = []
     if not isinstance(type, str) or not type.strip():
-        problems.append(Problem("type", "must be text that is not blank"))
+        problems.append(Problem(("type",), "must be text that is not blank"))
     for error in errors:
         if not (inspect.isclass(error) and issubclass(error, BaseException)):
-            problems.append(Problem("transient", f"expected exception classes, got {error!r}"))
+            problems.append(Problem(("transient",), f"expected exception classes, got {error!r}"))
     if max_attempts is not None and (
         isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or max_attempts < 1
     ):
         problems.append(
-            Problem("max_attempts", f"expected a whole number of at least 1, got {max_attempts!r}")
+            Problem(("max_attempts",), f"expected a whole number of at least 1, got {max_attempts!r}")
         )
     if timeout is not None and (not isinstance(timeout, timedelta) or timeout <= timedelta(0)):
-        problems.append(Problem("timeout", f"expected a timedelta of more than zero, got {timeout!r}"))
+        problems.append(Problem(("timeout",), f"expected a timedelta of more than zero, got {timeout!r}"))
     if problems:
         raise InvalidConfig(problems, "invalid @handler")
     marks = Marks(type.strip(), errors, max_attempts, timeout)

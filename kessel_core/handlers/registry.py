@@ -74,7 +74,7 @@ class HandlerRegistry:
         known = self._handlers.get(found.type)
         if known is not None:
             raise InvalidConfig(
-                [Problem(f"type {found.type!r}", f"is mapped by {known.source} and again by {source}")],
+                [Problem(("handlers", found.type), f"is mapped by {known.source} and again by {source}")],
                 "doubly mapped job type",
             )
         self._handlers[found.type] = found
@@ -101,10 +101,8 @@ class HandlerRegistry:
 
 def _build(kind: str | None, target: object, source: str) -> Handler:
     def refused(why: str) -> InvalidConfig:
-        return InvalidConfig(
-            [Problem(f"handler for {kind!r}" if kind else "handler", f"{why} (from {source})")],
-            "invalid handler",
-        )
+        where = ("handlers", kind) if isinstance(kind, str) else ("handlers",)
+        return InvalidConfig([Problem(where, why, source)], "invalid handler")
 
     if isinstance(target, str):
         target = _imported(target, refused)
@@ -150,9 +148,7 @@ def _imported(path: str, refused: Callable[[str], InvalidConfig]) -> object:
         found: object = importlib.import_module(module_name)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as exc:  # SystemExit, too: a script named by mistake must not end the program
+    except (Exception, SystemExit) as exc:  # a script named by mistake must not end the program
         raise refused(f"{path!r} cannot be imported: {type(exc).__name__}: {exc}") from exc
     return found
 

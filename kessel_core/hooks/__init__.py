@@ -1,7 +1,12 @@
-"""The hooks of kessel, for authors of plugins: what a plugin can offer, go around, and watch (D1)."""
+"""What authors of plugins need beside `kessel_core`: the mark for hooks, and what hooks hand out.
+
+A plugin is a module named by an entry point of the group `GROUP`; the hooks themselves, with an
+example of each, are in `kessel_core.hooks.specs` and on the page of the hooks.
+"""
 
 from __future__ import annotations
 
-from kessel_core.hooks.specs import GROUP, hookimpl, hookspec
+from kessel_core.hooks.specs import GROUP, hookimpl
+from kessel_core.model.worker import WorkerInfo
 
-__all__ = ["GROUP", "hookimpl", "hookspec"]
+__all__ = ["GROUP", "WorkerInfo", "hookimpl"]

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from kessel_core.contract.spec import AdapterSpec
     from kessel_core.handlers.context import JobContext
-    from kessel_core.model.job import JobRequest, JobResult
+    from kessel_core.model.job import JobRequest
+    from kessel_core.model.result import JobResult
     from kessel_core.model.settlement import Settlement
-    from kessel_core.runtime.worker import Worker
+    from kessel_core.model.worker import WorkerInfo
 
 __all__ = ["GROUP", "hookimpl", "hookspec"]
 
@@ -48,7 +49,7 @@ def kessel_adapters() -> Iterable[AdapterSpec]:
     import attrs
 
     from kessel_core import JobResult, Status, hookimpl
-    from kessel_core.contract.spec import AdapterSpec
+    from kessel_core.contract import AdapterSpec
 
 
     @attrs.frozen
@@ -252,7 +253,7 @@ def kessel_job_finished(result: JobResult) -> None:
 def kessel_job_settled(result: JobResult, settlement: Settlement) -> None:
     """An attempt was settled; also those that will be tried again. Called in the slot's thread.
 
-    `settlement` is a `Commit`, `Rollback` or `Bury` of `kessel_core.adapter`.
+    `settlement` is a `Commit`, `Rollback` or `Bury` of `kessel_core.contract`.
 
     ```python
     @hookimpl
@@ -263,24 +264,26 @@ def kessel_job_settled(result: JobResult, settlement: Settlement) -> None:
 
 
 @hookspec
-def kessel_worker_started(worker: Worker) -> None:
+def kessel_worker_started(worker: WorkerInfo) -> None:
     """A worker starts its slots.
 
-    Called in the thread that starts the worker, before any slot reserves.
+    Called in the thread that starts the worker, before any slot reserves. `worker` says who it is, and
+    `worker.health()` at any time how it is.
 
     ```python
     @hookimpl
     def kessel_worker_started(worker):
-        print("working on", worker.queues)
+        print(worker.host, worker.pid, "works on", worker.queues, "with", worker.slots, "slots")
     ```
     """
 
 
 @hookspec
-def kessel_worker_stopping(worker: Worker) -> None:
+def kessel_worker_stopping(worker: WorkerInfo) -> None:
     """A worker was told to stop; its running jobs still have the grace period.
 
-    Called once, in the thread that asked for the stop; it must not wait.
+    Called once, in the thread that asked for the stop; it must not wait. `worker.grace` is what the
+    running jobs get.
 
     ```python
     @hookimpl

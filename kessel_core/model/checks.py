@@ -64,9 +64,8 @@ def make_job(
     The type is trimmed (S1), the priority brought into range (S3), spans counted from now. A callback
     that is a function is left out: it stays in its process.
 
-    Args:
-        now: The moment of the request; aware, UTC.
-        type: This and the others as in `JobRequest`; not an object of it, which would be made for nothing.
+    The fields are those of `JobRequest`, without an object that would be made for nothing; `now` is the
+    moment of the request, aware, UTC.
 
     Raises:
         InvalidRequest: With every mistake at once (S1, S2, S5).
@@ -136,7 +135,9 @@ def _in_range(priority: int) -> int:
     """Return a number in range as a plain int; what is no number is left for the checks."""
     if type(priority) is int:
         return clamped(priority)
-    return clamped(int(priority)) if isinstance(priority, int) and not isinstance(priority, bool) else priority
+    return (
+        clamped(int(priority)) if isinstance(priority, int) and not isinstance(priority, bool) else priority
+    )
 
 
 # --- times -------------------------------------------------------------------------------------
@@ -152,9 +153,7 @@ def _moment(value: object, now: datetime, key: str, found: list[Problem]) -> dat
             return now + value
         if isinstance(value, datetime):
             if value.utcoffset() is None:
-                _note(
-                    found, key, "is a naive datetime: give it a time zone, for example datetime.now(UTC)"
-                )
+                _note(found, key, "is a naive datetime: give it a time zone, for example datetime.now(UTC)")
                 return None
             return value.astimezone(UTC)
     except OverflowError:
@@ -204,7 +203,9 @@ def _header_problems(headers: object) -> Iterator[Problem]:
         if (problem := text_problem(key)) is not None:
             yield Problem(("$", "headers"), f"key: {problem}")
         if (problem := text_problem(value)) is not None:
-            yield Problem(("$", "headers", str(key) if text_problem(key) is None else "?"), f"value: {problem}")
+            yield Problem(
+                ("$", "headers", str(key) if text_problem(key) is None else "?"), f"value: {problem}"
+            )
 
 
 def _extra_problems(extra: Any) -> Iterator[Problem]:
@@ -212,12 +213,13 @@ def _extra_problems(extra: Any) -> Iterator[Problem]:
         yield Problem(("$", "extra"), f"expected a mapping, got {type(extra).__name__}")
         return
     yield from json_problems(dict(extra))
-    yield from (Problem(("$", key), "is a key of the model, it cannot be extra") for key in extra if key in _KEYS)
+    yield from (
+        Problem(("$", key), "is a key of the model, it cannot be extra") for key in extra if key in _KEYS
+    )
 
 
-#: The keys of a body; `wire` writes and reads them.
-_KEYS: Final = frozenset(field.name for field in attrs.fields(Job)) - {"extra", "not_before", "expires_at"} | {
-    "v",
-    "delay",
-    "expiration",
-}
+#: The keys of a body, which `wire` writes and reads.
+_KEYS: Final = frozenset(
+    {*(field.name for field in attrs.fields(Job)), "v", "delay", "expiration"}
+    - {"extra", "not_before", "expires_at"}
+)

@@ -9,7 +9,16 @@ from typing import Any, Final, TypeAlias, Union
 
 from kessel_core.errors import Problem
 
-__all__ = ["MAX_DEPTH", "JsonInput", "JsonValue", "Place", "is_utf8", "json_problems", "shown", "text_problem"]
+__all__ = [
+    "MAX_DEPTH",
+    "JsonInput",
+    "JsonValue",
+    "Place",
+    "is_utf8",
+    "json_problems",
+    "shown",
+    "text_problem",
+]
 
 # A Union, because `|` between classes leaves the names in quotes as plain texts.
 JsonValue: TypeAlias = Union[None, bool, int, float, str, list["JsonValue"], dict[str, "JsonValue"]]  # noqa: UP007, RUF036
@@ -45,9 +54,9 @@ def _is_plain(value: Any, depth: int) -> bool:
     """
     kind = type(value)
     if kind is str:
-        return value.isascii() is True
+        return bool(value.isascii())
     if kind is int:
-        return -(2**63) < value < 2**63
+        return bool(-(2**63) < value < 2**63)
     if kind in _ATOMS:
         return True
     if kind is float:

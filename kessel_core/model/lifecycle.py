@@ -70,6 +70,8 @@ class Rule(NamedTuple):
     clause: str
 
 
+#: Reasons with a clause of their own.
+_SET_ASIDE: Final = {Reason.NO_HANDLER: "S12", Reason.UNDECODABLE: "S13", Reason.WORKER_LOST: "S10"}
 _EXPIRED: Final = Rule(Commit, Status.FAILED, Reason.EXPIRED, "S5")
 _Row: TypeAlias = tuple[Situation, Rule]
 _BOTH: Final = (True, False)
@@ -106,7 +108,11 @@ def _all_rows() -> Iterator[_Row]:
         yield from _rows(Status.SNOOZED, reason, Rule(Snooze, Status.SNOOZED, None, "S21"), in_time=(True,))
         yield from _rows(Status.SNOOZED, reason, _EXPIRED._replace(clause="S21"), in_time=(False,))
     yield from _rows(Status.FAILED, Reason.EXPIRED, _EXPIRED)
-    for reason, clause in ((Reason.NO_HANDLER, "S12"), (Reason.UNDECODABLE, "S13"), (Reason.WORKER_LOST, "S10")):
+    for reason, clause in (
+        (Reason.NO_HANDLER, "S12"),
+        (Reason.UNDECODABLE, "S13"),
+        (Reason.WORKER_LOST, "S10"),
+    ):
         yield from _rows(Status.FAILED, reason, Rule(Bury, Status.FAILED, reason, clause))
 
 

@@ -16,7 +16,7 @@ import pluggy
 
 from kessel_core.errors import InvalidConfig, Problem, UnusablePlugin
 from kessel_core.hooks import specs
-from kessel_core.model.job import JobResult
+from kessel_core.model.result import JobResult
 from kessel_core.plugins.discovery import PluginStatus, hook_faults
 from kessel_core.plugins.registry import Plugins
 from kessel_core.values.nearest import nearest_or_all
@@ -90,7 +90,7 @@ def build_chain(
     problems: list[Problem] = []
     for name, thing, owner in reversed(made):
         problems.extend(
-            UnusablePlugin("middleware", f"{name!r} from {owner.owner}: {text}")
+            UnusablePlugin(("middleware",), f"{name!r} from {owner.owner}: {text}")
             for text in _register(manager, f"middleware {name}", thing)
         )
     if problems:
@@ -129,16 +129,16 @@ def _made(
     plugins: Plugins, order: Sequence[str], options: Mapping[str, Mapping[str, Any]]
 ) -> list[tuple[str, object, PluginStatus]]:
     """Make the middleware of a chain: name, object, and the plugin that it comes from."""
-    offered = plugins.named("kessel_middleware", "middleware")
+    offered = plugins.named(specs.kessel_middleware, "middleware")
     problems = [
-        Problem("middleware", f"{name!r} is named twice")
+        Problem(("middleware",), f"{name!r} is named twice")
         for name in dict.fromkeys(order)
         if order.count(name) > 1
     ]
     chain: list[tuple[str, object, PluginStatus]] = []
     for name in dict.fromkeys(order):
         if name not in offered:
-            problems.append(UnusablePlugin("middleware", _why_not(plugins, name, offered)))
+            problems.append(UnusablePlugin(("middleware",), _why_not(plugins, name, offered)))
             continue
         status, factory = offered[name]
         try:

@@ -85,7 +85,7 @@ def chosen(
     try:
         url = urlsplit(url_or_name)
     except ValueError as exc:
-        raise InvalidConfig([Problem("adapter", f"{exc}")], "invalid adapter URL") from exc
+        raise InvalidConfig([Problem(("adapter",), f"{exc}")], "invalid adapter URL") from exc
     spec = next((spec for spec in specs if url.scheme in spec.schemes), None)
     if spec is None:
         return None
@@ -96,7 +96,7 @@ def _from_url(spec: AdapterSpec, url: SplitResult) -> Mapping[str, Any]:
     try:
         return spec.from_url(url)
     except InvalidConfig as exc:
-        problems = [attrs.evolve(p, where=f"adapter: {redacted(url)}: {p.path}") for p in exc.problems]
+        problems = [p.under("adapter").given_by(redacted(url)) for p in exc.problems]
         raise InvalidConfig(problems, "invalid adapter URL") from exc
     except KesselError:
         raise
@@ -110,16 +110,17 @@ def _structured(
 ) -> ChosenAdapter:
     from kessel_core.values.options import structure_options  # cattrs loads only where options are read
 
-    def place(name: str) -> str:
+    def placed(problem: Problem) -> Problem:
+        name = problem.where[0] if problem.where else ""
         if name in further and name not in of_url:
-            return f"adapter_options.{name}"
-        return f"adapter: {shown}: {name}" if name else f"adapter: {shown}"
+            return problem.under("adapter_options")
+        return problem.under("adapter").given_by(shown)
 
-    twice = [Problem(f"adapter_options.{name}", "is also in the URL") for name in further if name in of_url]
+    twice = [Problem(("adapter_options", name), "is also in the URL") for name in further if name in of_url]
     try:
-        options = structure_options(spec.options, {**further, **of_url}, place)
+        options = structure_options(spec.options, {**further, **of_url})
     except InvalidConfig as exc:
-        raise InvalidConfig([*twice, *exc.problems], "invalid adapter options") from exc
+        raise InvalidConfig([*twice, *map(placed, exc.problems)], "invalid adapter options") from exc
     if twice:
         raise InvalidConfig(twice, "invalid adapter options")
     return ChosenAdapter(spec=spec, options=options)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pluggy
 
 from kessel_core.contract.adapter import QueueAdapter
@@ -25,9 +26,7 @@ from kessel_core.values.nearest import nearest_or_all
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
 
-    from kessel_core.model.job import JobRequest, JobResult
-from kessel_core.plugins.watchers import _fitted, _isolated
-
+    from kessel_core.model.result import JobResult
 __all__ = ["Plugins", "build_plugins"]
 
 
@@ -85,6 +84,17 @@ def build_plugins(
     return plugins
 
 
+@attrs.frozen(kw_only=True, eq=False)
+class Implementation:
+    """One plugin's implementation of a hook."""
+
+    hook: str
+    owner: PluginStatus
+    function: Callable[..., Any]
+    #: Names of the arguments of the hook that it wants, in its order.
+    arguments: tuple[str, ...]
+
+
 class Plugins:
     """The loaded plugins of one application; made by `build_plugins`, never changed by those who use it."""
 
@@ -113,24 +123,23 @@ class Plugins:
 
     # --- what plugins offer ---------------------------------------------------------------------
 
-    def _offers(self, hook: str) -> Iterator[tuple[PluginStatus, Any]]:
+    def _offers(self, hook: Callable[..., object]) -> Iterator[tuple[PluginStatus, Any]]:
         """Ask every plugin alone; one that fails is warned about and left out."""
-        by_name = {status.name: status for status in self.report}
-        for impl in getattr(self.manager.hook, hook).get_hookimpls():
-            status = by_name.get(impl.plugin_name) or PluginStatus(name=impl.plugin_name)
+        for impl in reversed(self.implementations(hook)):
+            status = impl.owner
             try:
                 offer = impl.function()
                 offer = offer if isinstance(offer, Mapping) else list(offer)
             except KeyboardInterrupt:
                 raise
             except BaseException as exc:  # SystemExit, too, as at import
-                text = f"{hook} failed: {type(exc).__name__}: {exc}"
+                text = f"{impl.hook} failed: {type(exc).__name__}: {exc}"
                 if status.warn(text):
                     log.warning("plugin %s: %s", status.owner, text, extra={"plugin": status.name})
             else:
                 yield status, offer
 
-    def named(self, hook: str, what: str) -> dict[str, tuple[PluginStatus, Any]]:
+    def named(self, hook: Callable[..., object], what: str) -> dict[str, tuple[PluginStatus, Any]]:
         """Collect a mapping of names; what two plugins claim is nobody's, and both are warned about."""
         found: dict[str, tuple[PluginStatus, Any]] = {}
         clashed: set[str] = set()
@@ -154,7 +163,7 @@ class Plugins:
     def owned_adapters(self) -> dict[str, tuple[PluginStatus, AdapterSpec]]:
         """Return the adapters by name, each with its plugin; as `adapters` otherwise."""
         claims: dict[str, list[tuple[PluginStatus, AdapterSpec]]] = {}
-        for status, offer in self._offers("kessel_adapters"):
+        for status, offer in self._offers(specs.kessel_adapters):
             for spec in offer:
                 if not isinstance(spec, AdapterSpec):
                     status.warn(f"kessel_adapters gave {type(spec).__name__}, not an AdapterSpec")
@@ -190,7 +199,7 @@ class Plugins:
             return found
         key = key_of(url_or_name)
         if (clash := self.clashes.get(f"adapter {key!r}")) is not None:
-            raise InvalidConfig([UnusablePlugin("adapter", clash)], "unknown adapter")
+            raise InvalidConfig([UnusablePlugin(("adapter",), clash)], "unknown adapter")
         name, is_url, _ = key.partition("://")
         distribution = KNOWN_DISTRIBUTIONS.get(name)
         owned = [status for status in self.report if status.distribution == distribution]
@@ -203,7 +212,7 @@ class Plugins:
             is_path = not is_url and not set(name).isdisjoint("/.:")
             hint = "; write a URL, as sqlite:///jobs.db" if is_path else nearest_or_all(name, known)
         text = self.blamed(f"no plugin opens {key!r}{hint}")
-        raise InvalidConfig([UnusablePlugin("adapter", text)], "unknown adapter")
+        raise InvalidConfig([UnusablePlugin(("adapter",), text)], "unknown adapter")
 
     def adapter_for(
         self, url_or_name: str, options: Mapping[str, Any] | None = None, *, context: AdapterContext
@@ -224,23 +233,26 @@ class Plugins:
 
     def handlers(self) -> list[tuple[str, object]]:
         """Return what plugins offer as handlers, each with its source."""
-        return [(f"plugin {status.owner}", offer) for status, offer in self._offers("kessel_handlers")]
+        return [(f"plugin {status.owner}", offer) for status, offer in self._offers(specs.kessel_handlers)]
 
     def callbacks(self) -> dict[str, Callable[[JobResult, str], object]]:
         """Return the callbacks by scheme."""
-        return {name: thing for name, (_, thing) in self.named("kessel_callbacks", "callback").items()}
+        return {name: thing for name, (_, thing) in self.named(specs.kessel_callbacks, "callback").items()}
 
-    # --- called while jobs pass ---------------------------------------------------------------------
+    def implementations(self, hook: Callable[..., object]) -> tuple[Implementation, ...]:
+        """Return who implements a hook, in the order in which they are called.
 
-    def preparers(self) -> tuple[Callable[..., JobRequest | None], ...]:
-        """Return the implementations of `kessel_prepare_request`, in order; they may raise."""
-        impls = self.manager.hook.kessel_prepare_request.get_hookimpls()
-        return tuple(_fitted(impl) for impl in reversed(impls))
-
-    def watchers(self, hook: str) -> tuple[Callable[..., None], ...]:
-        """Return the implementations of a watching hook, each isolated (D3); empty costs nothing a job."""
-        impls = getattr(self.manager.hook, hook).get_hookimpls()
-        owners = {status.name: status.owner for status in self.report}
+        Args:
+            hook: Its function in `kessel_core.hooks.specs`.
+        """
+        name = hook.__name__
+        by_name = {status.name: status for status in self.report}
         return tuple(
-            _isolated(hook, impl, owners.get(impl.plugin_name, impl.plugin_name)) for impl in reversed(impls)
+            Implementation(
+                hook=name,
+                owner=by_name.get(impl.plugin_name) or PluginStatus(name=impl.plugin_name),
+                function=impl.function,
+                arguments=tuple(impl.argnames),
+            )
+            for impl in reversed(getattr(self.manager.hook, name).get_hookimpls())
         )

@@ -15,8 +15,9 @@ from typing import Any, Final
 
 import attrs
 
+from kessel_core.errors import StructureProblems
 from kessel_core.plugins.discovery import PluginStatus
-from kessel_core.values.converter import StructureProblems, structurer
+from kessel_core.values.converter import structurer
 
 __all__ = ["ConformanceReport", "FILE_NAME", "Shipped", "shipped_report"]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import assert_never
 
 import attrs
 
@@ -102,13 +101,9 @@ def _settlement(rule: Rule, result: JobResult, pause: timedelta) -> Settlement:
     kind = rule.settle
     if kind is Commit:
         return COMMIT
-    if kind is Rollback:
-        return Rollback(pause)
-    if kind is Snooze:
-        return Snooze(pause)
-    if kind is Bury:
-        return Bury(str(result.reason or Reason.ERROR), result.message)
-    assert_never(kind)
+    if kind is Rollback or kind is Snooze:
+        return kind(pause)
+    return Bury(str(result.reason or Reason.ERROR), result.message)
 
 
 def _later(now: datetime, pause: timedelta) -> datetime:

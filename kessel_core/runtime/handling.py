@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import attrs
 
-from kessel_core.errors import Fatal, Problem, Snooze, Transient
+from kessel_core.errors import Fatal, Snooze, Transient
 from kessel_core.handlers.context import JobContext
 from kessel_core.hooks.specs import hookimpl
 from kessel_core.model.json import json_problems
@@ -76,8 +76,7 @@ class HandlerRunner:
 
 
 def _bad_payload(job: JobContext, exc: Exception) -> JobResult:
-    problems: tuple[Problem, ...] = getattr(exc, "problems", ())
-    return failed(job, Reason.BAD_PAYLOAD, "; ".join(map(str, problems)) or text_of(exc))
+    return failed(job, Reason.BAD_PAYLOAD, text_of(exc))
 
 
 def failed(

@@ -120,7 +120,9 @@ class Lease:
                 self._consumer.settle(self._reservation, settlement)
                 return Ended(True)
             except LeaseLost as exc:
-                log.warning("%s; the job will be delivered again", exc, extra={"job_id": self._reservation.id})
+                log.warning(
+                    "%s; the job will be delivered again", exc, extra={"job_id": self._reservation.id}
+                )
                 return Ended(False)
             except AdapterUnavailable as exc:
                 error: Exception = exc
@@ -175,7 +177,10 @@ class Lease:
         except Exception as exc:
             # Anything: the jobs of the other slots must be given back, too.
             log.warning(
-                "job %s did not end in time and could not be given back: %s", job_id, exc, extra={"job_id": job_id}
+                "job %s did not end in time and could not be given back: %s",
+                job_id,
+                exc,
+                extra={"job_id": job_id},
             )
         else:
             log.warning("job %s did not end in time; given back", job_id, extra={"job_id": job_id})

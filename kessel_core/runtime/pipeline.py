@@ -9,7 +9,6 @@ is in `runtime.lease`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
@@ -27,27 +26,19 @@ from kessel_core.model.policies import UnknownType
 from kessel_core.model.result import JobResult, Reason, Status
 from kessel_core.model.settlement import NO_PAUSE, Bury, Commit, Rollback, Settlement, Snooze
 from kessel_core.plugins.chain import Chain
+from kessel_core.plugins.watchers import Watchers
 from kessel_core.runtime.delivery import Decision, Delivery, decide
 from kessel_core.runtime.handling import MESSAGE_LIMIT, failure, text_of
 from kessel_core.runtime.lease import HeldJob
 from kessel_core.wire.requests import decode
 from kessel_core.wire.results import encode_result
 
-__all__ = ["Pipeline", "Report", "Watchers"]
+__all__ = ["Pipeline", "Report"]
 
 log = logging.getLogger("kessel.pipeline")
 
 #: The pause where a retry policy failed, or an error nobody foresaw kept a job from its end.
 _A_SECOND: Final = timedelta(seconds=1)
-
-
-@attrs.frozen(kw_only=True)
-class Watchers:
-    """Who is told of a job's way; each isolated, so that none can change it (D3)."""
-
-    started: tuple[Callable[..., None], ...] = ()
-    settled: tuple[Callable[..., None], ...] = ()
-    finished: tuple[Callable[..., None], ...] = ()
 
 
 @attrs.frozen
@@ -85,9 +76,7 @@ class Pipeline:
         self._watchers = watchers
         self._keeps_results = keeps_results
         #: No handler allows more deliveries than this.
-        self._most_attempts = max(
-            [rules.max_attempts, *(handler.max_attempts or 0 for handler in registry)]
-        )
+        self._most_attempts = max([rules.max_attempts, *(handler.max_attempts or 0 for handler in registry)])
 
     def run(self, held: HeldJob, *, take_next: bool = False) -> Report:
         """Take one delivery to its end.
@@ -139,9 +128,7 @@ class Pipeline:
                 log.exception("job %s: its body cannot be read", reservation.id)
             delivery = Delivery(reservation, attempt)
             message = str(exc)[:MESSAGE_LIMIT] or type(exc).__name__
-            return delivery, delivery.ended(
-                Status.FAILED, Reason.UNDECODABLE, message, self._clock.now()
-            )
+            return delivery, delivery.ended(Status.FAILED, Reason.UNDECODABLE, message, self._clock.now())
         if log.isEnabledFor(logging.DEBUG):
             _follow(delivery, f"reserved from {reservation.queue}, delivery {attempt}")
         return delivery, None
@@ -311,9 +298,7 @@ class Pipeline:
 
 
 def _follow(delivery: Delivery, what: str) -> None:
-    log.debug(
-        "job %s: %s", delivery.id, what, extra={"job_id": delivery.id, "attempt": delivery.attempt}
-    )
+    log.debug("job %s: %s", delivery.id, what, extra={"job_id": delivery.id, "attempt": delivery.attempt})
 
 
 def _described(settlement: Settlement) -> str:

@@ -19,6 +19,7 @@ from kessel_core.contract.messages import Reservation
 from kessel_core.errors import AdapterError
 from kessel_core.model.retry import RetryPolicy
 from kessel_core.model.settlement import NO_PAUSE, Snooze
+from kessel_core.runtime.heartbeat import Heartbeat
 from kessel_core.runtime.lease import Lease
 from kessel_core.runtime.pipeline import Pipeline
 from kessel_core.runtime.stopping import StopSwitch
@@ -42,6 +43,7 @@ class SlotPlan:
     clock: Clock
     queues: Sequence[str]
     stop: StopSwitch
+    heartbeat: Heartbeat
     #: Seconds that a slot goes on trying while the queue is not usable, and then gives up; it also ends
     #: when nothing is ready. None: it is there to stay.
     drains_for: float | None
@@ -133,6 +135,7 @@ class Slot:
         """Reserve and work until the worker stops or, when draining, nothing is ready."""
         plan, consumer = self._plan, self._consumer
         assert consumer is not None
+        notice = plan.heartbeat.notice
         run, stop, drains = plan.pipeline.run, plan.stop, plan.drains_for is not None
         wait = NO_PAUSE if drains else RESERVE_WAIT
         reservation: Reservation | None = None
@@ -151,6 +154,8 @@ class Slot:
             if stop.is_on:  # it came together with the last settle
                 consumer.settle(reservation, Snooze())
                 return
+            if reservation.lease is not None:
+                notice(reservation.lease)
             self.lease = lease = Lease(plan.adapter, consumer, reservation, plan.clock)
             report = run(lease, take_next=True)
             self.lease = None

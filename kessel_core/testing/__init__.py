@@ -7,6 +7,7 @@ Nothing else in kessel imports this package.
 from __future__ import annotations
 
 from kessel_core.testing.clock import VirtualClock
+from kessel_core.testing.delivery import run_delivery
 from kessel_core.testing.idle import NeverIdle, run_until_idle
 
-__all__ = ["NeverIdle", "VirtualClock", "run_until_idle"]
+__all__ = ["NeverIdle", "VirtualClock", "run_delivery", "run_until_idle"]

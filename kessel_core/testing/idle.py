@@ -8,10 +8,10 @@ from datetime import timedelta
 from kessel_core.client.manager import JobManager
 from kessel_core.contract.adapter import need
 from kessel_core.contract.facets import VirtualTime
-from kessel_core.model.job import JobResult
+from kessel_core.model.result import JobResult, Reason
 from kessel_core.model.settlement import NO_PAUSE
-from kessel_core.runtime.executor import Case
 from kessel_core.testing.clock import VirtualClock
+from kessel_core.testing.delivery import run_delivery
 
 __all__ = ["NeverIdle", "run_until_idle"]
 
@@ -89,10 +89,10 @@ def _run_ready(manager: JobManager, names: Sequence[str], results: list[JobResul
             if len(results) >= max_jobs:
                 raise NeverIdle(f"{max_jobs} jobs", results)
             ran = True
-            case = manager.executor.run(Case(reservation, consumer, since=manager.clock.monotonic()))
-            # What was lost comes back when its lease ends; what was given back early was not run.
-            if case.result is not None and not case.lost:
-                results.append(case.result)
+            result = run_delivery(manager, reservation, consumer)
+            # What was lost comes back when its lease ends; what was delivered too early was not run.
+            if result is not None and result.reason is not Reason.TOO_EARLY:
+                results.append(result)
         return ran
     finally:
         consumer.close()

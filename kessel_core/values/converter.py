@@ -11,7 +11,7 @@ import collections.abc
 import dataclasses
 import operator
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from enum import Enum
 from functools import cache, partial
@@ -21,22 +21,18 @@ from uuid import UUID
 
 import attrs
 import cattrs
-from cattrs import transform_error
-from cattrs.errors import IterableValidationError, IterableValidationNote
+from cattrs.errors import (
+    AttributeValidationNote,
+    ClassValidationError,
+    IterableValidationError,
+    IterableValidationNote,
+)
 
-from kessel_core.errors import Problem
+from kessel_core.errors import Problem, StructureProblems
 from kessel_core.model.json import JsonValue
 from kessel_core.values.durations import parse_duration
 
-__all__ = ["StructureProblems", "structurer"]
-
-
-class StructureProblems(ValueError):
-    """A value does not fit its annotated type; `problems` holds every mistake with its path."""
-
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
-        self.problems = problems
-        super().__init__("; ".join(map(str, problems)))
+__all__ = ["structurer"]
 
 
 def _exactly(kind: type) -> Callable[[Any, Any], Any]:
@@ -258,7 +254,7 @@ def structurer(annotation: Any) -> Callable[[JsonValue], Any] | None:
         try:
             return convert(value, annotation)
         except Exception as exc:
-            raise StructureProblems(_problems(exc)) from exc
+            raise StructureProblems(tuple(_problems(exc, ("$",)))) from exc
 
     return structure
 
@@ -266,21 +262,27 @@ def structurer(annotation: Any) -> Callable[[JsonValue], Any] | None:
 def _plain(kind: type) -> Callable[[JsonValue], Any]:
     def structure(value: JsonValue) -> Any:
         if type(value) is not kind:
-            raise StructureProblems((Problem("$", f"expected {_NAMES[kind]}, got {_named(value)}"),))
+            raise StructureProblems((Problem(("$",), f"expected {_NAMES[kind]}, got {_named(value)}"),))
         return value
 
     return structure
 
 
-def _problems(exc: BaseException) -> tuple[Problem, ...]:
-    found = []
-    for line in transform_error(exc, format_exception=_worded):
-        message, _, path = line.rpartition(" @ ")
-        found.append(Problem(path or "$", message or line))
-    return tuple(found)
+def _problems(exc: BaseException, where: tuple[str | int, ...]) -> Iterator[Problem]:
+    """Yield what is wrong; cattrs notes the field or the index at each error inside another."""
+    if not isinstance(exc, (ClassValidationError, IterableValidationError)):
+        yield Problem(where, worded(exc))
+        return
+    noted, others = exc.group_exceptions()
+    for inner, note in noted:
+        part = note.name if isinstance(note, AttributeValidationNote) else note.index
+        yield from _problems(inner, (*where, part if isinstance(part, (str, int)) else str(part)))
+    for inner in others:
+        yield from _problems(inner, where)
 
 
-def _worded(exc: BaseException, kind: type | None) -> str:
+def worded(exc: BaseException) -> str:
+    """Say what an error says, for people: without class names and what validators put behind it."""
     if isinstance(exc, KeyError):
         return f"required field {exc.args[0]!r} is missing"
     if isinstance(exc, cattrs.ForbiddenExtraKeysError):

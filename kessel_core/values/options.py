@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any, Final
 
 import attrs
 
 from kessel_core.errors import InvalidConfig, Problem
-from kessel_core.values.converter import _converter, _member, _problems, _worded
+from kessel_core.values.converter import _converter, _member, _problems, worded
 from kessel_core.values.nearest import nearest_or_all
 
 __all__ = ["structure_options"]
 
 
-def structure_options(cls: type, given: Mapping[str, Any], origin: str | Callable[[str], str]) -> Any:
+def structure_options(
+    cls: type, given: Mapping[str, Any], origin: str = "", *, where: tuple[str, ...] = ()
+) -> Any:
     """Make an options object; text is read by the option's type.
 
     Args:
         cls: An attrs class.
         given: Option names and values.
-        origin: Where they come from, named in every problem; or a function that names the place
-            of one option, and for the empty name that of all together.
+        origin: What they come from, as a URL or a file; named in every problem.
+        where: What the names are below of, in every problem; its last part is an option's name.
 
     Raises:
         InvalidConfig: Unknown options (with the nearest name) and wrong values, all at once.
     """
+    try:
+        return _made(cls, given)
+    except InvalidConfig as exc:
+        placed = [problem.under(*where).given_by(origin) for problem in exc.problems]
+        raise InvalidConfig(placed, "invalid options") from exc
 
-    def place(name: str) -> str:
-        if callable(origin):
-            return origin(name)
-        return f"{origin}: {name}" if name else origin
 
+def _made(cls: type, given: Mapping[str, Any]) -> Any:
     attrs.resolve_types(cls)
     fields = {field.alias or field.name: field for field in attrs.fields(cls)}
     problems: list[Problem] = []
@@ -41,25 +45,25 @@ def structure_options(cls: type, given: Mapping[str, Any], origin: str | Callabl
     for name, value in given.items():
         field = fields.get(name)
         if field is None:
-            problems.append(Problem(place(name), f"unknown option{nearest_or_all(name, fields)}"))
+            problems.append(Problem((name,), f"unknown option{nearest_or_all(name, fields)}"))
             continue
         try:
             values[name] = _option(value, field.type)
         except Exception as exc:
-            problems.extend(Problem(place(name), p.message) for p in _problems(exc))
+            problems.extend(_problems(exc, (name,)))
         else:
-            problems.extend(Problem(place(name), text) for text in _judged_alone(field, values[name]))
+            problems.extend(Problem((name,), text) for text in _judged_alone(field, values[name]))
     for name, field in fields.items():
         if field.default is attrs.NOTHING and name not in given and field.init:
-            problems.append(Problem(place(name), "is required"))
+            problems.append(Problem((name,), "is required"))
     if not problems:
         try:
             return cls(**values)
         except InvalidConfig as exc:
-            problems.extend(attrs.evolve(p, where=place(p.path)) for p in exc.problems)
+            problems.extend(exc.problems)
         except (ValueError, TypeError) as exc:
-            problems.append(Problem(place(""), _worded(exc, None)))
-    raise InvalidConfig(problems, "invalid adapter options")
+            problems.append(Problem((), worded(exc)))
+    raise InvalidConfig(problems)
 
 
 def _judged_alone(field: attrs.Attribute[Any], value: Any) -> Iterator[str]:
@@ -69,7 +73,7 @@ def _judged_alone(field: attrs.Attribute[Any], value: Any) -> Iterator[str]:
     try:
         field.validator(None, field, value)
     except (ValueError, TypeError) as exc:
-        yield _worded(exc, None)
+        yield worded(exc)
     except Exception:  # noqa: S110  # it wants to see the other options, too: the class will ask it again
         pass
 

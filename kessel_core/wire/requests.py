@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from kessel_core.errors import DecodeError, InvalidRequest, Problem
 from kessel_core.model.checks import clamped, job_problems
-from kessel_core.model.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job
+from kessel_core.model.job import DEFAULT_QUEUE, Job
 from kessel_core.wire.strict import read_strict
 
 __all__ = ["WIRE_VERSION", "decode", "dump", "encode", "iso"]
@@ -47,9 +47,7 @@ def _written(job: Job) -> str:
     # Key by key, as the encoder of the standard library is slow to start and quick only for
     # single texts: most of a small body's time would be its start.
     quoted = encode_basestring
-    text = (
-        f'{{"v":{WIRE_VERSION},"id":{quoted(job.id)},"type":{quoted(job.type)},"priority":{job.priority:d}'
-    )
+    text = f'{{"v":{WIRE_VERSION},"id":{quoted(job.id)},"type":{quoted(job.type)},"priority":{job.priority:d}'
     if job.not_before is not None:
         text += f',"delay":"{iso(job.not_before)}"'
     if job.expires_at is not None:

@@ -38,7 +38,7 @@ def test_options_handlers_and_middleware_are_told_together_each_with_its_place(
         ["kessel.toml", "adapter_options.lease"],
         ["kessel.toml", "handlers.gone"],
         ["kessel.toml", "middleware"],
-        ["kessel.toml", "middleware_options.logging"],
+        ["kessel.toml", "middleware_options.logging.lvl"],
     ]
     assert not (kessel.directory / "kessel.db").exists(), "nothing is opened before all is right"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kessel_core import Config, InvalidConfig
+from kessel_core import Config, InvalidConfig, Problem
 from kessel_core.config.layers import load
 from kessel_core.config.origin import Argument
 from kessel_core.config.showing import shown
@@ -21,7 +21,11 @@ def written(directory: Path, text: str, name: str = "kessel.toml") -> Path:
 
 
 def problems(error: pytest.ExceptionInfo[InvalidConfig]) -> dict[str, str]:
-    return {problem.path: problem.message for problem in error.value.problems}
+    return {place(problem): problem.message for problem in error.value.problems}
+
+
+def place(problem: Problem) -> str:
+    return ": ".join(filter(None, (problem.origin, problem.path)))
 
 
 def test_without_any_layer_everything_is_the_default(tmp_path: Path) -> None:
@@ -158,7 +162,7 @@ def test_all_problems_of_all_layers_are_listed_with_their_origins(tmp_path: Path
         ("[kessel.workers]\nslots = 2", "kessel.toml: workers", "'worker'"),
         ("[kessel.worker]\nslot = 2", "kessel.toml: worker.slot", "'worker.slots'"),
         ("[kessel]\nslots = 2", "kessel.toml: slots", "'worker.slots'"),
-        ("[kessel.worker]\nmax-attempts = 2", "kessel.toml: worker.max-attempts", "'jobs.max_attempts'"),
+        ("[kessel.worker]\nmax-attempts = 2", "kessel.toml: worker['max-attempts']", "'jobs.max_attempts'"),
         ("[kesel]\nqueues = ['a']", "kessel.toml: kesel", "'kessel'"),
         ("[worker]\nslots = 2", "kessel.toml: worker", "under [kessel]"),
     ],

@@ -291,7 +291,7 @@ def test_every_wrong_option_is_listed_with_its_origin() -> None:
     wrong = {"prot": "7", "fast": "perhaps", "ratio": "x", "port": "x", "wait": "soon", "colour": "blue"}
     with pytest.raises(InvalidConfig) as caught:
         structure_options(Options, wrong, "here")
-    assert [p.path for p in caught.value.problems] == [f"here: {name}" for name in wrong]
+    assert [(p.origin, p.where) for p in caught.value.problems] == [("here", (name,)) for name in wrong]
     assert "did you mean 'port'" in caught.value.problems[0].message
 
 

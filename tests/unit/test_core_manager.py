@@ -99,9 +99,13 @@ def test_wrong_adapter_options_handlers_and_middleware_are_one_error(opened: Ope
             middleware=["loging"],
             config=Config(handlers={"b": "no_such_module:g"}),
         )
-    paths = [p.path for p in caught.value.problems]
-    url = "adapter: memory://?bogus=1: bogus"
-    assert paths == ["adapter_options.lease", url, "handler for 'a'", "handlers.b", "middleware"]
+    assert [(p.origin, p.where) for p in caught.value.problems] == [
+        ("", ("adapter_options", "lease")),
+        ("memory://?bogus=1", ("adapter", "bogus")),
+        ("JobManager(handlers=...)", ("handlers", "a")),
+        ("", ("handlers", "b")),
+        ("", ("middleware",)),
+    ]
 
 
 def test_an_unknown_adapter_is_told_with_the_rest(opened: Open) -> None:

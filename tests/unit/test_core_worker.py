@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +42,7 @@ from kessel_core.contract import (
     Rollback,
     Settlement,
 )
+from kessel_core.hooks import WorkerInfo
 from kessel_core.runtime.executor import Case
 from kessel_core.testing import VirtualClock
 
@@ -256,21 +259,41 @@ def test_a_job_that_came_with_the_last_settle_is_given_back_by_a_stopping_worker
     assert worker.counts == {"success": 1}
 
 
-def test_d3_watchers_of_the_worker_are_told(opened: Open) -> None:
+def test_d3_watchers_of_the_worker_get_who_it_is(opened: Open) -> None:
     class Watching:
         @hookimpl
-        def kessel_worker_started(self, worker: Worker) -> None:
-            seen.append(("started", worker.queues))
+        def kessel_worker_started(self, worker: WorkerInfo) -> None:
+            seen.append(worker)
 
         @hookimpl
-        def kessel_worker_stopping(self, worker: Worker) -> None:
-            seen.append(("stopping", worker.queues))
+        def kessel_worker_stopping(self, worker: WorkerInfo) -> None:
+            seen.append(worker)
 
-    seen: list[tuple[str, tuple[str, ...]]] = []
+    seen: list[WorkerInfo] = []
     manager = opened(plugin=Watching())
-    manager.start(queues=["q"])
-    manager.stop()
-    assert seen == [("started", ("q",)), ("stopping", ("q",))]
+    worker = manager.start(queues=["q"], slots=2)
+    manager.stop(timedelta(seconds=7))
+    started, stopping = seen
+    assert (started.queues, started.slots, started.grace) == (("q",), 2, worker.grace)
+    assert (started.pid, started.host) == (os.getpid(), socket.gethostname())
+    assert attrs.evolve(started, grace=timedelta(seconds=7)) == stopping
+
+
+def test_hooks_hand_out_values_and_never_the_worker_itself(opened: Open) -> None:
+    """What a plugin does with it changes nothing; its health can still be asked."""
+
+    class Watching:
+        @hookimpl
+        def kessel_worker_started(self, worker: WorkerInfo) -> None:
+            seen.append(worker)
+
+    seen: list[WorkerInfo] = []
+    worker = opened(plugin=Watching()).start(slots=1)
+    (info,) = seen
+    assert not isinstance(info, Worker)
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        info.slots = 9  # type: ignore[misc]  # that is the point
+    assert info.health() == worker.health()
 
 
 def test_health_before_start_and_while_draining_is_good(opened: Open) -> None:
@@ -287,7 +310,7 @@ def test_queues_that_the_adapter_refuses_are_an_error_of_the_caller_and_nothing_
     class Picky(Stage):
         def consumer(self, queues: Sequence[str]) -> Consumer:
             if not self.consumers:
-                raise InvalidConfig([Problem("queues[0]", "is not for you")])
+                raise InvalidConfig([Problem(("queues", 0), "is not for you")])
             return super().consumer(queues)
 
     first = Scripted()

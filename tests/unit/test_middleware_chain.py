@@ -157,8 +157,8 @@ def test_every_unknown_or_wrong_option_is_refused_also_of_the_built_in_ones() ->
         chain_of("logging", options=options)
     text = str(caught.value)
     assert len(caught.value.problems) == 3
-    assert "middleware_options.logging: levle: unknown option" in text
-    assert "middleware_options.logging: level: " in text
+    assert "middleware_options.logging.levle: unknown option" in text
+    assert "middleware_options.logging.level: " in text
     assert "middleware_options.loging: no such middleware; did you mean 'logging'" in text
 
 

@@ -16,6 +16,7 @@ from kessel_core import PluginError, hookimpl
 from kessel_core.plugins.chain import build_chain
 from kessel_core.plugins.discovery import Load, PluginStatus
 from kessel_core.plugins.registry import Plugins, build_plugins
+from kessel_core.plugins.watchers import watchers_of
 
 IMPL = "from kessel_core.hooks import hookimpl\n"
 GOOD = IMPL + "@hookimpl\ndef kessel_job_finished(result): pass\n"
@@ -105,14 +106,14 @@ def test_wrong_plugin_fails_alone_and_says_why(site: Site, source: str, attr: st
     assert said in bad.why
     assert bad.distribution == "bad-dist"
     assert not plugins.manager.has_plugin("bad"), "not even half of it (pluggy 1.6)"
-    assert len(plugins.watchers("kessel_job_finished")) == 1
+    assert len(watchers_of(plugins).finished) == 1
 
 
 def test_half_registration_is_rolled_back(site: Site) -> None:
     """D4: pluggy 1.6 keeps what it took before the fault."""
     site.add("bad", GOOD + "@hookimpl\ndef kessel_job_started(nonsense): pass\n")
     plugins = site.build()
-    assert plugins.watchers("kessel_job_finished") == ()
+    assert watchers_of(plugins).finished == ()
 
 
 def test_keyboard_interrupt_at_import_is_the_users(site: Site) -> None:
@@ -248,7 +249,7 @@ def test_equal_plugin_objects_are_both_used() -> None:
         def kessel_job_finished(self, result: object) -> None: ...
 
     plugins = build_plugins(extra={"a": Watch(), "b": Watch()}, distributions=[])
-    assert len(plugins.watchers("kessel_job_finished")) == 2
+    assert len(watchers_of(plugins).finished) == 2
 
 
 def test_loader_imports_costly_libraries_only_when_used() -> None:

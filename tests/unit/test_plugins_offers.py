@@ -21,6 +21,7 @@ from kessel_core import (
 from kessel_core.contract import AdapterContext, AdapterSpec
 from kessel_core.plugins.chain import build_chain
 from kessel_core.plugins.registry import Plugins, build_plugins
+from kessel_core.plugins.watchers import watchers_of
 
 
 @attrs.frozen
@@ -133,11 +134,11 @@ def test_an_adapter_that_opens_something_else_is_refused() -> None:
     [
         (RuntimeError("a bug"), PluginError),
         (ConfigError("as it is"), ConfigError),
-        (InvalidConfig([Problem("host", "is wrong")]), InvalidConfig),
+        (InvalidConfig([Problem(("host",), "is wrong")]), InvalidConfig),
     ],
 )
 def test_an_adapter_that_cannot_read_its_url_is_named(error: Exception, told: type[Exception]) -> None:
-    with pytest.raises(told, match=r"a bug|as it is|adapter: moon://h: host: is wrong") as caught:
+    with pytest.raises(told, match=r"a bug|as it is|moon://h: adapter\.host: is wrong") as caught:
         odd(from_url=raising(error)).chosen_adapter("moon://h")
     assert type(caught.value) is told
 
@@ -218,7 +219,7 @@ def watcher(act: Callable[[Any], object]) -> object:
 
 
 def test_no_watcher_is_an_empty_tuple() -> None:
-    assert built().watchers("kessel_job_settled") == ()
+    assert watchers_of(built()).settled == ()
 
 
 def test_watchers_get_only_what_they_want_and_each_is_called() -> None:
@@ -234,7 +235,7 @@ def test_watchers_get_only_what_they_want_and_each_is_called() -> None:
         def kessel_job_settled(self, settlement: Any, result: Any) -> None:
             seen.append((settlement, result))
 
-    for watch in built(a=Nothing(), b=watcher(seen.append), c=Both()).watchers("kessel_job_settled"):
+    for watch in watchers_of(built(a=Nothing(), b=watcher(seen.append), c=Both())).settled:
         watch(result=1, settlement=2)
     assert sorted(map(str, seen)) == ["(2, 1)", "1", "nothing"]
 
@@ -251,7 +252,7 @@ def test_watcher_that_raises_is_logged_by_name_and_stops_nobody(
     seen: list[Any] = []
     plugins = built(a=watcher(seen.append), guilty=watcher(bad), z=watcher(seen.append))
     with caplog.at_level(logging.ERROR, "kessel.plugins"):
-        for watch in plugins.watchers("kessel_job_settled"):
+        for watch in watchers_of(plugins).settled:
             watch(result="r", settlement=None)
     assert seen == ["r", "r"]
     (record,) = caplog.records
@@ -264,6 +265,6 @@ def test_keyboard_interrupt_in_a_watcher_is_the_users() -> None:
     def interrupted(_: Any) -> None:
         raise KeyboardInterrupt
 
-    (watch,) = built(a=watcher(interrupted)).watchers("kessel_job_settled")
+    (watch,) = watchers_of(built(a=watcher(interrupted))).settled
     with pytest.raises(KeyboardInterrupt):
         watch(result=None, settlement=None)

@@ -144,12 +144,12 @@ class BeanstalkAdapter(QueueAdapter):
             InvalidConfig: No queues, or names that beanstalkd refuses.
         """
         problems = [
-            Problem(f"queues[{number}]", problem)
+            Problem(("queues", number), problem)
             for number, queue in enumerate(queues)
             if (problem := queue_name_problem(queue)) is not None
         ]
         if not queues:
-            problems.append(Problem("queues", "at least one is needed"))
+            problems.append(Problem(("queues",), "at least one is needed"))
         if problems:
             raise InvalidConfig(problems)
         return BeanstalkConsumer(self, queues)

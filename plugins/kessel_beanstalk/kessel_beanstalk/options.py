@@ -65,17 +65,17 @@ class BeanstalkOptions:
         """Check everything together."""
         problems: list[Problem] = []
         if not self.host.strip():
-            problems.append(Problem("host", "must not be blank"))
+            problems.append(Problem(("host",), "must not be blank"))
         if not 1 <= self.port <= 65535:
-            problems.append(Problem("port", f"expected 1 to 65535, got {self.port}"))
+            problems.append(Problem(("port",), f"expected 1 to 65535, got {self.port}"))
         if not timedelta(seconds=2) <= self.ttr <= timedelta(seconds=MAX_NUMBER):
-            problems.append(Problem("ttr", f"expected 2 s to {MAX_NUMBER} s, got {self.ttr}"))
+            problems.append(Problem(("ttr",), f"expected 2 s to {MAX_NUMBER} s, got {self.ttr}"))
         for name in ("connect_timeout", "timeout"):
             span: timedelta = getattr(self, name)
             if not timedelta(milliseconds=10) <= span <= timedelta(hours=1):
-                problems.append(Problem(name, f"expected 10 ms to 1 h, got {span}"))
+                problems.append(Problem((name,), f"expected 10 ms to 1 h, got {span}"))
         if self.max_body_bytes is not None and self.max_body_bytes < 1:
-            problems.append(Problem("max_body_bytes", f"expected 1 or more, got {self.max_body_bytes}"))
+            problems.append(Problem(("max_body_bytes",), f"expected 1 or more, got {self.max_body_bytes}"))
         if problems:
             raise InvalidConfig(problems, "invalid options of the adapter 'beanstalk'")
 

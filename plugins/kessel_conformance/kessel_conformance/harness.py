@@ -135,7 +135,7 @@ class Harness:
         unknown = sorted(set(_BRACES.findall(url or "")))
         if unknown:
             known = ", ".join("{" + name + "}" for name in sorted(values))
-            raise InvalidConfig([Problem("adapter", f"{', '.join(unknown)} is not known; known: {known}")])
+            raise InvalidConfig([Problem(("adapter",), f"{', '.join(unknown)} is not known; known: {known}")])
         context = AdapterContext(clock=clock)
         if self.spec is None:
             from kessel_core.plugins.registry import build_plugins

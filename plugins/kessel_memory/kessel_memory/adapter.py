@@ -323,7 +323,7 @@ def _opened(options: MemoryOptions, context: AdapterContext) -> Store:
                 _shared[options.name] = store
         elif store.options != options or store.clock is not context.clock:
             what = "another clock" if store.options == options else f"other options: {store.options}"
-            problem = Problem("name", f"memory://{options.name} is already open in this process with {what}")
-            raise InvalidConfig([problem], "invalid options of the adapter 'memory'")
+            why = f"memory://{options.name} is already open in this process with {what}"
+            raise InvalidConfig([Problem(("name",), why)], "invalid options of the adapter 'memory'")
         store.handles += 1
         return store

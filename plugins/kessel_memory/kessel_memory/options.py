@@ -42,13 +42,13 @@ class MemoryOptions:
         """Check everything together."""
         problems: list[Problem] = []
         if not _SHORTEST_LEASE <= self.lease <= _LONGEST_LEASE:
-            problems.append(Problem("lease", f"expected 1 ms to 366 days, got {self.lease}"))
+            problems.append(Problem(("lease",), f"expected 1 ms to 366 days, got {self.lease}"))
         for name in ("max_body_bytes", "capacity"):
             limit: int | None = getattr(self, name)
             if limit is not None and limit < 1:
-                problems.append(Problem(name, f"expected 1 or more, got {limit}"))
+                problems.append(Problem((name,), f"expected 1 or more, got {limit}"))
         if self.keep_results < 0:
-            problems.append(Problem("keep_results", f"expected 0 or more, got {self.keep_results}"))
+            problems.append(Problem(("keep_results",), f"expected 0 or more, got {self.keep_results}"))
         if problems:
             raise InvalidConfig(problems, "invalid options of the adapter 'memory'")
 

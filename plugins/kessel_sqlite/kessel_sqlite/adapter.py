@@ -409,8 +409,8 @@ def _row(message: Message, now: int) -> _Row:
 def _same_for(job_id: str, exc: EnqueueError) -> EnqueueError:
     # The error of a transaction names its first job; each job gets its own.
     if isinstance(exc, EnqueueRejected):
-        copy: EnqueueError = EnqueueRejected(job_id, exc.why.removeprefix("not stored, "), exc.reason)
+        copy: EnqueueError = EnqueueRejected(job_id, exc.why, exc.reason)
     else:
-        copy = EnqueueUnknown(job_id, exc.why.removeprefix("may or may not be stored, "))
+        copy = EnqueueUnknown(job_id, exc.why)
     copy.__cause__ = exc.__cause__
     return copy

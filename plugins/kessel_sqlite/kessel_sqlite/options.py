@@ -80,7 +80,7 @@ def sqlite_url_options(url: SplitResult) -> Mapping[str, Any]:
     """
     if url.netloc:
         why = "a file has none: write sqlite:///jobs.db (relative) or sqlite:////var/lib/jobs.db (absolute)"
-        raise InvalidConfig([Problem("host", why)], "invalid adapter URL")
+        raise InvalidConfig([Problem(("host",), why)], "invalid adapter URL")
     found = url_options(url)
     path = found.get("path")
     # The first slash ends the (empty) host; what follows is the path as a shell would read it.

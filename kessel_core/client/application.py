@@ -1,0 +1,180 @@
+"""The wiring of an application: from a configuration to open parts. Nothing here requests or runs a job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from kessel_core.client.producer import Producer
+from kessel_core.clock import Clock
+from kessel_core.config.options import Config
+from kessel_core.contract.adapter import QueueAdapter
+from kessel_core.contract.facets import Results
+from kessel_core.contract.spec import AdapterContext
+from kessel_core.errors import ConfigError, InvalidConfig, Problem, UnusablePlugin
+from kessel_core.features.callbacks import Callbacks
+from kessel_core.features.retry import RetryPause
+from kessel_core.handlers.registry import HandlerRegistry
+from kessel_core.model.retry import RetryPolicy
+from kessel_core.plugins.chain import Chain, build_chain
+from kessel_core.plugins.opening import ChosenAdapter
+from kessel_core.plugins.registry import Plugins, build_plugins
+from kessel_core.plugins.watchers import Watchers, preparers_of, watchers_of
+from kessel_core.runtime.async_loop import AsyncLoop
+from kessel_core.runtime.handling import HandlerRunner
+from kessel_core.runtime.pipeline import Pipeline
+
+__all__ = ["Application", "Wanted", "open_application"]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Wanted:
+    """What a manager was asked for; as in `JobManager`."""
+
+    config: Config
+    clock: Clock
+    adapter: str | QueueAdapter
+    adapter_options: Mapping[str, Any]
+    handlers: Mapping[str, object] | Iterable[object] | None
+    middleware: tuple[str, ...]
+    plugins: Plugins | None
+    only_requests: bool
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Application:
+    """The open parts of an application; replaced as a whole, so that threads see all of it or nothing."""
+
+    adapter: QueueAdapter
+    plugins: Plugins
+    registry: HandlerRegistry
+    callbacks: Callbacks
+    producer: Producer
+    pipeline: Pipeline
+    watchers: Watchers
+    #: Runs async handlers; its thread starts with the first of them.
+    loop: AsyncLoop
+    #: Whether the adapter was opened here, and is closed here.
+    owns_adapter: bool
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self.loop.close()
+        if self.owns_adapter:
+            self.adapter.close()
+
+
+def open_application(wanted: Wanted) -> Application:
+    """Load plugins, check everything, open the adapter.
+
+    Raises:
+        InvalidConfig: Handlers, middleware or adapter options are wrong; every one is listed.
+        PluginError: A plugin that the configuration requires is not usable.
+        AdapterUnavailable: The adapter cannot be opened now.
+    """
+    config = wanted.config
+    plugins = wanted.plugins
+    if plugins is None:
+        plugins = build_plugins(disabled=config.plugins.disabled, required=config.plugins.required)
+    loop = AsyncLoop()
+    registry, chain, choice = _checked(plugins, wanted, HandlerRunner(loop, config.jobs.default_error))
+    if choice is None:
+        assert isinstance(wanted.adapter, QueueAdapter)
+        adapter = wanted.adapter
+    else:
+        adapter = choice.open(AdapterContext(clock=wanted.clock))
+    callbacks = Callbacks(plugins.callbacks())
+    watchers = watchers_of(plugins)
+    return Application(
+        adapter=adapter,
+        plugins=plugins,
+        registry=registry,
+        callbacks=callbacks,
+        producer=Producer(adapter, wanted.clock, callbacks, preparers_of(plugins), watchers.enqueued),
+        pipeline=Pipeline(
+            registry=registry,
+            chain=chain,
+            callbacks=callbacks,
+            clock=wanted.clock,
+            rules=config.jobs,
+            watchers=watchers,
+            keeps_results=adapter.facet(Results) is not None,
+        ),
+        watchers=watchers,
+        loop=loop,
+        owns_adapter=choice is not None,
+    )
+
+
+def _checked(
+    plugins: Plugins, wanted: Wanted, runner: HandlerRunner
+) -> tuple[HandlerRegistry, Chain, ChosenAdapter | None]:
+    """Check adapter, handlers and middleware; everything that is wrong is one error."""
+    registry, chain, choice = HandlerRegistry(), None, None
+    jobs = wanted.config.jobs
+    found: list[ConfigError] = []
+    if not isinstance(wanted.adapter, QueueAdapter):
+        try:
+            choice = plugins.chosen_adapter(wanted.adapter, wanted.adapter_options)
+        except ConfigError as exc:
+            found.append(exc)
+    if wanted.only_requests:
+        chain = build_chain(plugins)  # what runs no job needs nothing that goes around jobs
+    else:
+        try:
+            registry = _registry(plugins, wanted.handlers, wanted.config.handlers)
+        except InvalidConfig as exc:
+            found.append(exc)
+        inner = (RetryPause(RetryPolicy(base=jobs.retry_base, cap=jobs.retry_cap)), runner)
+        try:
+            chain = build_chain(plugins, wanted.middleware, wanted.config.middleware_options, inner=inner)
+        except InvalidConfig as exc:
+            found.append(exc)
+    if len(found) == 1:
+        raise found[0]
+    if found:
+        raise InvalidConfig([problem for exc in found for problem in _problems(exc)])
+    assert chain is not None
+    return registry, chain, choice
+
+
+def _registry(
+    plugins: Plugins, given: Mapping[str, object] | Iterable[object] | None, configured: Mapping[str, str]
+) -> HandlerRegistry:
+    """Collect handlers of plugins, of the configuration and of the caller; all problems at once."""
+    registry = HandlerRegistry()
+    problems: list[Problem] = []
+    offered: dict[str, object] = {}
+    items: list[tuple[str, object]] = [*plugins.handlers()]
+    if given is not None:
+        items.append(("JobManager(handlers=...)", given))
+    for source, item in items:
+        try:
+            registry.add_all(item, source)
+        except InvalidConfig as exc:
+            problems.extend(exc.problems)
+    for known in list(registry):
+        offered[known.type] = known.function
+    for kind, target in configured.items():
+        # Without a colon it is the name of a handler that a plugin offers, mapped to a further type.
+        found: object = target if ":" in target else offered.get(target)
+        if found is None:
+            problems.append(
+                Problem(("handlers", kind), f"no plugin offers a handler {target!r}; use 'module:attribute'")
+            )
+            continue
+        try:
+            registry.add(kind, found, "the configuration")
+        except InvalidConfig as exc:
+            # The configuration says where it is written; so its place says more than the word.
+            place = ("handlers", kind)
+            problems.extend(attrs.evolve(problem, where=place, origin="") for problem in exc.problems)
+    if problems:
+        raise InvalidConfig(problems, "invalid handlers")
+    return registry
+
+
+def _problems(exc: ConfigError) -> Sequence[Problem]:
+    return exc.problems if isinstance(exc, InvalidConfig) else [UnusablePlugin(("adapter",), str(exc))]
