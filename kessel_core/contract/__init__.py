@@ -18,10 +18,10 @@ Rules for every method below:
 from __future__ import annotations
 
 from kessel_core.contract.adapter import QueueAdapter, checked_queues, facets_of, need
-from kessel_core.contract.base import BaseAdapter, BaseConsumer, rounded_up
+from kessel_core.contract.base import BaseAdapter, BaseConsumer, WaitingAdapter, rounded_up
 from kessel_core.contract.consumer import Consumer
 from kessel_core.contract.doctor import DoctorContext, Finding, Level
-from kessel_core.contract.facets import Browse, Buried, Delete, Facet, Pause, Results, VirtualTime
+from kessel_core.contract.facets import Browse, Buried, Delete, Facet, FacetKind, Pause, Results, VirtualTime
 from kessel_core.contract.messages import Message, Reservation
 from kessel_core.contract.operations import QueueStats, StoredJob
 from kessel_core.contract.promises import Attempts, Capabilities, Durability, LeaseReturn, Reach, TieBreak
@@ -51,6 +51,7 @@ __all__ = [
     "QueueAdapter",
     "Consumer",
     "BaseConsumer",
+    "WaitingAdapter",
     "Waiter",
     "WaitingLine",
     # what it promises
@@ -62,6 +63,7 @@ __all__ = [
     "Attempts",
     # what it may offer beyond the core contract
     "Facet",
+    "FacetKind",
     "Browse",
     "Buried",
     "Delete",
