@@ -9,7 +9,7 @@ Rules for every method below:
 1.  Adapters raise only the `AdapterError` tree and `CapabilityMissing`, translated at one edge,
     `from exc`. Any surprise on a connection discards that connection.
 2.  Times are aware datetimes, spans are timedeltas, both from the clock in `AdapterContext`;
-    an adapter that declares `virtual_clock` never reads another clock and never sleeps for real.
+    an adapter with the facet `VirtualTime` never reads another clock and never sleeps for real.
 3.  Producer calls and operations are safe for any thread. A `Consumer` belongs to one slot, that
     is to one thread; only `extend` and `cancel` may be called by another one meanwhile.
 4.  A duration is rounded *up* to the declared granularity: late is allowed, early never (S4).
