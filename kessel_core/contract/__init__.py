@@ -9,7 +9,7 @@ Rules for every method below:
 1.  Adapters raise only the `AdapterError` tree and `CapabilityMissing`, translated at one edge,
     `from exc`. Any surprise on a connection discards that connection.
 2.  Times are aware datetimes, spans are timedeltas, both from the clock in `AdapterContext`;
-    an adapter that declares `virtual_clock` never reads another clock and never sleeps for real.
+    an adapter with the facet `VirtualTime` never reads another clock and never sleeps for real.
 3.  Producer calls and operations are safe for any thread. A `Consumer` belongs to one slot, that
     is to one thread; only `extend` and `cancel` may be called by another one meanwhile.
 4.  A duration is rounded *up* to the declared granularity: late is allowed, early never (S4).
@@ -18,10 +18,10 @@ Rules for every method below:
 from __future__ import annotations
 
 from kessel_core.contract.adapter import QueueAdapter, checked_queues, facets_of, need
-from kessel_core.contract.base import BaseAdapter, BaseConsumer, rounded_up
+from kessel_core.contract.base import BaseAdapter, BaseConsumer, WaitingAdapter, rounded_up
 from kessel_core.contract.consumer import Consumer
 from kessel_core.contract.doctor import DoctorContext, Finding, Level
-from kessel_core.contract.facets import Browse, Buried, Delete, Facet, Pause, Results, VirtualTime
+from kessel_core.contract.facets import Browse, Buried, Delete, Facet, FacetKind, Pause, Results, VirtualTime
 from kessel_core.contract.messages import Message, Reservation
 from kessel_core.contract.operations import QueueStats, StoredJob
 from kessel_core.contract.promises import Attempts, Capabilities, Durability, LeaseReturn, Reach, TieBreak
@@ -51,6 +51,7 @@ __all__ = [
     "QueueAdapter",
     "Consumer",
     "BaseConsumer",
+    "WaitingAdapter",
     "Waiter",
     "WaitingLine",
     # what it promises
@@ -62,6 +63,7 @@ __all__ = [
     "Attempts",
     # what it may offer beyond the core contract
     "Facet",
+    "FacetKind",
     "Browse",
     "Buried",
     "Delete",

@@ -1,17 +1,18 @@
 """What every adapter would write alike, written once: queue checks, waiting, cancel, close, settlements.
 
 An author derives from `BaseAdapter` and writes a few calls of the backend, each safe for any thread;
-the consumers are made here. An adapter whose slots need connections of their own writes its consumers
-itself, on `BaseConsumer` or on `Consumer`, and overrides `make_consumer`.
+the consumers are made here. Below it `WaitingAdapter` leaves settlements open, for backends that settle and
+take in one step. An adapter whose slots wait in the backend writes its consumers itself, on `BaseConsumer` or
+on `Consumer`, and overrides `make_consumer`.
 """
 
 from __future__ import annotations
 
 import math
+import weakref
 from abc import abstractmethod
-from collections.abc import Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from kessel_core.contract.adapter import QueueAdapter
@@ -23,7 +24,7 @@ from kessel_core.contract.waiting import Waiter, WaitingLine
 from kessel_core.errors import AdapterError, AdapterUnavailable, LeaseLost
 from kessel_core.model.settlement import NO_PAUSE, Bury, Commit, Rollback, Settlement, Snooze
 
-__all__ = ["BaseAdapter", "BaseConsumer", "rounded_up"]
+__all__ = ["BaseAdapter", "BaseConsumer", "WaitingAdapter", "rounded_up"]
 
 #: How long a waiting consumer sleeps at most before it looks by itself, unless the adapter says otherwise.
 POLL: Final = timedelta(milliseconds=100)
@@ -37,11 +38,13 @@ def rounded_up(span: timedelta, granularity: timedelta | None) -> timedelta:
     return math.ceil(span / granularity) * granularity
 
 
-class BaseAdapter(QueueAdapter):
-    """A queue of which an author writes the calls of the backend, and nothing else.
+class WaitingAdapter(QueueAdapter):
+    """A queue whose consumers wait in one line; how jobs are stored, taken and settled is left open.
 
-    To be written: `capabilities`, `put`, `take`, `commit`, `release`, `bury`, `renew`, `queues`, `stats`,
-    `purge`, and `shut` where there is something to close. Any thread calls them, also several at once.
+    For a backend that settles and takes in one step, or that has one operation for all settlements;
+    `BaseAdapter` is the shorter way. To be written: `capabilities`, `put`, `take`, `end`, `renew`,
+    `queues`, `stats`, `purge`, and `shut` where there is something to close. Any thread calls them, also
+    several at once.
 
     Args:
         context: What the application gives; its clock is the adapter's only source of time.
@@ -52,7 +55,7 @@ class BaseAdapter(QueueAdapter):
         self.clock = context.clock
         #: The consumers of this process that wait for a job.
         self.line = WaitingLine()
-        self._consumers: list[BaseConsumer] = []
+        self._consumers: weakref.WeakSet[BaseConsumer] = weakref.WeakSet()
         self._is_closed = False
 
     # what an author writes
@@ -70,12 +73,114 @@ class BaseAdapter(QueueAdapter):
         """
 
     @abstractmethod
+    def end(self, reservation: Reservation, settlement: Settlement) -> None:
+        """Settle; as `Consumer.settle`, with what it raises. Nobody needs to be told here."""
+
+    @abstractmethod
+    def renew(self, reservation: Reservation) -> None:
+        """Give the job its full lease again, from now; without a lease there is nothing to do.
+
+        Raises:
+            LeaseLost: The backend says that the reservation holds nothing any more.
+        """
+
+    def shut(self) -> None:
+        """Close what is open; called once."""
+
+    def looks_again(self, queues: tuple[str, ...]) -> datetime | None:
+        """Return when a waiting consumer looks by itself; None: not until it is told.
+
+        The default is in a tenth of a second, because other processes tell nobody; with `VirtualTime` it
+        is the time of the next change, if that is sooner.
+        """
+        time = self.facet(VirtualTime)
+        change = time.next_change(queues) if time is not None else None
+        poll = self.clock.now() + POLL
+        return poll if change is None else min(poll, change)
+
+    def settle_and_take(
+        self, reservation: Reservation, settlement: Settlement, queues: tuple[str, ...]
+    ) -> Reservation | None:
+        """Settle, and take the next job if one is ready; as `Consumer.settle_and_reserve`.
+
+        The default does one after the other; a backend that can do both in one step does it here.
+        """
+        self.settle(reservation, settlement)
+        try:
+            return self.take(queues)
+        except AdapterError:
+            return None
+
+    # the contract, once for all
+
+    def enqueue(self, message: Message) -> None:
+        """As `QueueAdapter.enqueue`; a consumer of this process that waits is told at once."""
+        self.refuse_if_closed()
+        self.put(message)
+        self.announce(message.queue, message.delay)
+
+    def make_consumer(self, queues: tuple[str, ...]) -> Consumer:
+        """Make a consumer that works by the calls above."""
+        self.refuse_if_closed()
+        consumer = BaseConsumer(self, queues)
+        self._consumers.add(consumer)
+        return consumer
+
+    def give_back(self, reservation: Reservation) -> None:
+        """As `QueueAdapter.give_back`."""
+        if reservation.deadline is not None and self.clock.monotonic() >= reservation.deadline:
+            raise LeaseLost(reservation.id, "its lease is over")
+        self.settle(reservation, Snooze())
+
+    def settle(self, reservation: Reservation, settlement: Settlement) -> None:
+        """Settle, and tell those who wait for the job."""
+        self.end(reservation, settlement)
+        self.announce_return(reservation.queue, settlement)
+
+    def announce_return(self, queue: str, settlement: Settlement) -> None:
+        """Tell those who wait of the job that a settlement brings back, if it does."""
+        if isinstance(settlement, (Rollback, Snooze)) and not self.line.is_empty:
+            pause = settlement.pause
+            self.announce(queue, None if pause <= NO_PAUSE else self.clock.now() + pause)
+
+    def announce(self, queue: str, due: datetime | None = None) -> None:
+        """Tell those who wait of one job, which is ready now or will be at `due`."""
+        if self.line.is_empty:
+            return
+        if due is None or due <= self.clock.now():
+            self.line.announce(queue)
+        else:
+            self.line.announce(queue, 0, due)
+
+    def refuse_if_closed(self) -> None:
+        """Raise AdapterUnavailable once the adapter is closed."""
+        if self._is_closed:
+            raise AdapterUnavailable(f"the adapter {self.name!r} is closed")
+
+    def close(self) -> None:
+        """As `QueueAdapter.close`; consumers that wait are cancelled."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for consumer in list(self._consumers):
+            consumer.cancel()
+        self.shut()
+
+
+class BaseAdapter(WaitingAdapter):
+    """A queue of which an author writes the calls of the backend, and nothing else.
+
+    To be written: `capabilities`, `put`, `take`, `commit`, `release`, `bury`, `renew`, `queues`, `stats`,
+    `purge`, and `shut` where there is something to close. Any thread calls them, also several at once.
+    """
+
+    @abstractmethod
     def commit(self, reservation: Reservation, result: bytes | None) -> None:
         """Remove the job; keep the result where the adapter has `Results`.
 
         Raises:
             LeaseLost: The backend says that the reservation holds nothing any more; here and in the
-                three methods below.
+                two methods below.
         """
 
     @abstractmethod
@@ -92,79 +197,27 @@ class BaseAdapter(QueueAdapter):
     def bury(self, reservation: Reservation, reason: str, message: str, result: bytes | None) -> None:
         """Set the job aside."""
 
-    @abstractmethod
-    def renew(self, reservation: Reservation) -> None:
-        """Give the job its full lease again, from now; without a lease there is nothing to do."""
-
-    def shut(self) -> None:
-        """Close what is open; called once."""
-
-    def looks_again(self, queues: tuple[str, ...]) -> timedelta | None:
-        """Return how long a waiting consumer may sleep before it looks by itself; None: until it is told.
-
-        The default is a tenth of a second, because other processes tell nobody; with `VirtualTime` it is
-        the time to the next change, if that is sooner.
-        """
-        time = self.facet(VirtualTime)
-        change = time.next_change(queues) if time is not None else None
-        return POLL if change is None else min(POLL, max(_MICROSECOND, change - self.clock.now()))
-
-    # the contract, once for all
-
-    def enqueue(self, message: Message) -> None:
-        """As `QueueAdapter.enqueue`; a consumer of this process that waits is told at once."""
-        self.refuse_if_closed()
-        self.put(message)
-        self.line.announce(message.queue)
-
-    def make_consumer(self, queues: tuple[str, ...]) -> Consumer:
-        """Make a consumer that works by the calls above."""
-        self.refuse_if_closed()
-        consumer = BaseConsumer(self, queues)
-        self._consumers = [known for known in self._consumers if not known.is_closed]
-        self._consumers.append(consumer)
-        return consumer
-
-    def give_back(self, reservation: Reservation) -> None:
-        """As `QueueAdapter.give_back`."""
-        self.settle(reservation, Snooze())
-
-    def settle(self, reservation: Reservation, settlement: Settlement) -> None:
-        """Hand a settlement to the one call that does it, and tell those who wait for the job."""
+    def end(self, reservation: Reservation, settlement: Settlement) -> None:
+        """Hand a settlement to the one call that does it."""
         match settlement:
             case Commit(result):
                 self.commit(reservation, result)
             case Rollback(pause) | Snooze(pause):
                 whole = rounded_up(pause, self.capabilities.delay_granularity)
                 self.release(reservation, whole, counts=isinstance(settlement, Rollback))
-                self.line.announce(reservation.queue)
             case Bury(reason, message, result):
                 self.bury(reservation, reason, message, result)
             case _:
                 assert_never(settlement)
 
-    def refuse_if_closed(self) -> None:
-        """Raise AdapterUnavailable once the adapter is closed."""
-        if self._is_closed:
-            raise AdapterUnavailable(f"the adapter {self.name!r} is closed")
-
-    def close(self) -> None:
-        """As `QueueAdapter.close`; consumers that wait are cancelled."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        for consumer in self._consumers:
-            consumer.cancel()
-        self.shut()
-
 
 class BaseConsumer(Consumer):
-    """The consuming side for one slot, over the calls of a `BaseAdapter`."""
+    """The consuming side for one slot, over the calls of a `WaitingAdapter`."""
 
-    def __init__(self, adapter: BaseAdapter, queues: Sequence[str]) -> None:
+    def __init__(self, adapter: WaitingAdapter, queues: tuple[str, ...]) -> None:
         self._adapter = adapter
         self._clock = adapter.clock
-        self._queues = tuple(queues)
+        self._queues = queues
         self._held: Reservation | None = None
         self._waiter: Waiter | None = None
         self._is_cancelled = False
@@ -184,17 +237,18 @@ class BaseConsumer(Consumer):
         try:
             while not self._is_stopped():
                 with line.lock:
-                    waiter.woken = False
+                    waiter.woken, waiter.planned = False, None
                 self._held = found = self._adapter.take(self._queues)
                 left = end - clock.monotonic()
                 if found is not None or left <= 0:
                     return found
-                pause = self._adapter.looks_again(self._queues)
+                planned = self._adapter.looks_again(self._queues)
+                if planned is not None:
+                    left = min(left, max(0.0, (planned - clock.now()).total_seconds()))
                 with line.lock:
+                    waiter.planned = planned
                     if not waiter.woken and not self._is_stopped():
-                        clock.wait(
-                            waiter.condition, left if pause is None else min(left, pause.total_seconds())
-                        )
+                        clock.wait(waiter.condition, left)
             return None
         finally:
             self._waiter = None
@@ -217,13 +271,17 @@ class BaseConsumer(Consumer):
 
     def settle_and_reserve(self, reservation: Reservation, settlement: Settlement) -> Reservation | None:
         """As `Consumer.settle_and_reserve`; a cancelled consumer takes nothing more."""
-        self.settle(reservation, settlement)
         if self._is_stopped():
+            self.settle(reservation, settlement)
             return None
+        self._refuse_if_lost(reservation)
         try:
-            self._held = self._adapter.take(self._queues)
+            self._held = self._adapter.settle_and_take(reservation, settlement, self._queues)
+        except AdapterUnavailable:
+            raise  # it still holds, and can be tried again
         except AdapterError:
-            return None
+            self._held = None
+            raise
         return self._held
 
     def extend(self, reservation: Reservation) -> None:

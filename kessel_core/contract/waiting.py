@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from datetime import datetime
 
 __all__ = ["Waiter", "WaitingLine"]
 
@@ -27,14 +28,19 @@ class Waiter:
         self.condition = threading.Condition(lock)
         #: Whether it was told to look again; cleared by itself, before it looks.
         self.woken = False
-        #: When it will look again by itself, on whatever scale the adapter uses; None: not by itself.
-        self.planned: float | None = None
+        #: When it will look again by itself; None: not by itself. A job that becomes ready later than that
+        #: is no news for it.
+        self.planned: datetime | None = None
 
 
 class WaitingLine:
     """Consumers in the order in which they began to wait. Safe for any thread."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everybody: at the beginning, and in a forked child, where the other threads are gone."""
         #: Held for moments only; waiters wait on conditions over it.
         self.lock = threading.Lock()
         self._waiters: list[Waiter] = []
@@ -54,14 +60,19 @@ class WaitingLine:
     def leave(self, waiter: Waiter) -> None:
         """Leave the line; what this waiter was told of, another one will look at (rule 2)."""
         with self.lock:
+            if waiter not in self._waiters:
+                return  # a fork has emptied the line
             self._waiters.remove(waiter)
             for other in self._waiters:
                 if not other.woken and not waiter.queues.isdisjoint(other.queues):
                     _wake(other)
                     return
 
-    def announce(self, queue: str, count: int = 1, due: float | None = None) -> None:
-        """Tell of `count` ready jobs of a queue, or (count 0) of one that becomes ready at `due`."""
+    def announce(self, queue: str, count: int = 1, due: datetime | None = None) -> None:
+        """Tell of `count` ready jobs of a queue, or (count 0) of one that becomes ready at `due`.
+
+        Only for what can be seen by now: whoever is woken looks at once, and plans by what it sees.
+        """
         if not self._waiters:
             return
         with self.lock:

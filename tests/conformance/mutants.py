@@ -15,7 +15,18 @@ import attrs
 from reference import LEASE, LIMIT, Held, Reference, ReferenceHarness, Slot
 
 from kessel_core import AdapterError
-from kessel_core.contract import JobState, QueueStats, TieBreak
+from kessel_core.contract import (
+    Browse,
+    Buried,
+    Delete,
+    Facet,
+    JobState,
+    Pause,
+    QueueStats,
+    Results,
+    TieBreak,
+    VirtualTime,
+)
 
 __all__ = ["MUTANTS", "Reference", "ReferenceHarness"]
 
@@ -28,15 +39,15 @@ def mutant(name: str, what: str, base: type[Reference] = Reference, **methods: A
 
 def slot_mutant(name: str, what: str, **methods: Callable[..., Any]) -> None:
     kind = type(f"{name}_slot", (Slot,), dict(methods))
-    mutant(name, what, consumer=lambda self, queues: kind(self, tuple(queues)))
+    mutant(name, what, make_consumer=lambda self, queues: kind(self, queues))
 
 
 def declares(**changes: Any) -> property:
     return property(lambda self: attrs.evolve(Reference.capabilities.fget(self), **changes))  # type: ignore[attr-defined]
 
 
-def undeclared(field: str, value: Any = None) -> type[Reference]:
-    return type("Less", (Reference,), {"capabilities": declares(**{field: value})})
+def without(missing: type[Facet]) -> Any:
+    return lambda self, kind: None if kind is missing else Reference.facet(self, kind)
 
 
 # --- time (S4) ---
@@ -68,7 +79,7 @@ mutant(
     "takes along what is due within 400 ms of the first",
     is_ready=lambda s, r: (
         r.ready_at <= s.now() + 0.4
-        and any(other.ready_at <= s.now() for other in s.of(r.message.queue, "waiting"))
+        and any(other.ready_at <= s.now() for other in s.of(r.message.queue, JobState.READY))
     ),
 )
 mutant(
@@ -121,12 +132,12 @@ mutant(
     "late_commit",
     "accepts a commit after the lease",
     is_late=lambda s, h: False,
-    is_stale=lambda s, h: h.record is None or h.record.state == "gone",
+    is_stale=lambda s, h: h.record is None or h.record.state is None,
 )
 mutant(
     "not_fenced",
     "declares fencing but checks only locally",
-    is_stale=lambda s, h: h.record is None or h.record.state != "reserved",
+    is_stale=lambda s, h: h.record is None or h.record.state is not JobState.RESERVED,
 )
 mutant(
     "deadline_lies",
@@ -267,25 +278,25 @@ slot_mutant("races", "takes a job in two steps, without its lock", reserve=lambd
 mutant(
     "buried_empty",
     "has no listing, and says that nothing is buried",
-    undeclared("buried", False),
+    facet=without(Buried),
     buried=lambda s, q, limit=100: [],
 )
 mutant(
     "peek_empty",
     "cannot peek, and shows nothing",
-    undeclared("peek", False),
+    facet=without(Browse),
     peek=lambda s, q, st, limit=1: [],
 )
 mutant(
     "pause_undeclared",
     "cannot pause, and says nothing",
-    undeclared("pause", False),
+    facet=without(Pause),
     pause=lambda s, q, d: None,
 )
 mutant(
     "delete_undeclared",
     "cannot delete, and says nothing",
-    undeclared("delete", False),
+    facet=without(Delete),
     delete=lambda s, q, i: None,
 )
 mutant(
@@ -297,7 +308,8 @@ mutant(
 mutant(
     "clock_undeclared",
     "has no virtual clock, and foresees nothing",
-    capabilities=declares(virtual_clock=False, lease=None, lease_return=None),
+    capabilities=declares(lease=None, lease_return=None),
+    facet=without(VirtualTime),
     next_change=lambda s, q: None,
 )
 mutant(
@@ -308,25 +320,36 @@ mutant(
 mutant(
     "restart_loses", "loses its jobs when its server is restarted", restarted=lambda s: s.disk.records.clear()
 )
+mutant(
+    "facet_is_nothing",
+    "returns for a facet what has none of its methods",
+    facet=lambda s, kind: object() if kind is Browse else Reference.facet(s, kind),
+)
+mutant(
+    "result_undeclared",
+    "keeps no results, and tells that there are none yet",
+    facet=without(Results),
+    result=lambda s, job_id: None,
+)
 mutant("odd_capabilities", "declares an empty range of priorities", capabilities=declares(priorities=(5, 5)))
 
 
 def _reset_lease(s: Reference) -> None:
     for record in s.disk.records:
-        if record.state == "reserved" and s.is_over(record):
+        if record.state is JobState.RESERVED and s.is_over(record):
             record.priority = 65536
     Reference.tick(s)
 
 
 def _all_back(s: Reference) -> None:
     for record in s.disk.records:
-        if record.state == "reserved":
+        if record.state is JobState.RESERVED:
             record.ready_at = s.now()
-            record.state = "waiting"
+            record.state = JobState.READY
 
 
 def _lost(s: Reference, record: Any) -> None:
-    record.state = "gone"
+    record.state = None
     s.disk.records.remove(record)
 
 
@@ -337,7 +360,7 @@ def _close_loses(slot: Slot) -> None:
 
 
 def _drop_buried(s: Reference) -> None:
-    s.disk.records[:] = [r for r in s.disk.records if r.state != "buried"]
+    s.disk.records[:] = [r for r in s.disk.records if r.state is not JobState.BURIED]
 
 
 def _no_bury(settlement: Any) -> Any:
@@ -367,7 +390,7 @@ def _purge_all(s: Reference, queue: str) -> int:
     gone = [r for r in s.disk.records if r.message.queue == queue]
     s.disk.records[:] = [r for r in s.disk.records if r.message.queue != queue]
     for record in gone:
-        record.state = "gone"
+        record.state = None
     return len(gone)
 
 
@@ -429,13 +452,13 @@ def _races(slot: Slot) -> Any:
     ready = [
         r
         for r in list(a.disk.records)
-        if r.message.queue in slot.queues and r.state == "waiting" and a.is_ready(r)
+        if r.message.queue in slot.queues and r.state is JobState.READY and a.is_ready(r)
     ]
     if not ready or slot.cancelled:
         return None
     record = min(ready, key=a.order)
     time.sleep(0.001)  # another slot looks meanwhile
-    record.state, record.ready_at = "reserved", a.lease_ends()
+    record.state, record.ready_at = JobState.RESERVED, a.lease_ends()
     record.token, record.attempts = record.token + 1, record.attempts + 1
     slot.held = Held(
         record.message.id,
@@ -443,7 +466,7 @@ def _races(slot: Slot) -> Any:
         record.body,
         record.attempts,
         a.local_deadline(),
-        record.token,
-        record,
+        token=record.token,
+        record=record,
     )
     return slot.held

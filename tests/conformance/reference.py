@@ -11,27 +11,34 @@ from urllib.parse import SplitResult
 import attrs
 from kessel_conformance import Harness
 
-from kessel_core import Clock, EnqueueRejected, LeaseLost, UnknownJob
+from kessel_core import AdapterUnavailable, Clock, EnqueueRejected, LeaseLost, UnknownJob
 from kessel_core.contract import (
     AdapterContext,
     AdapterSpec,
     Attempts,
+    Browse,
+    Buried,
     Bury,
     Capabilities,
     Commit,
     Consumer,
+    Delete,
     Durability,
     JobState,
     LeaseReturn,
     Message,
+    Pause,
     QueueAdapter,
     QueueStats,
     Reach,
     Reservation,
+    Results,
     Rollback,
     Settlement,
+    Snooze,
     StoredJob,
     TieBreak,
+    VirtualTime,
     url_options,
 )
 
@@ -48,9 +55,11 @@ class Record:
     ready_at: float
     body: bytes
     priority: int
-    state: str = "waiting"
+    #: READY until its time has come, too; None: gone.
+    state: JobState | None = JobState.READY
     token: int = 0
     attempts: int = 0
+    snoozes: int = 0
     reason: str = ""
     text: str = ""
     buried_number: int = 0
@@ -59,6 +68,7 @@ class Record:
 @attrs.define(eq=False)
 class Disk:
     records: list[Record] = attrs.field(factory=list)
+    results: dict[str, bytes] = attrs.field(factory=dict)
     counter: int = 0
     paused: dict[str, float] = attrs.field(factory=dict)
 
@@ -69,12 +79,14 @@ class Held(Reservation):
     record: Record | None = None
 
 
-class Reference(QueueAdapter):
+class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapter):
+    # Not on `BaseAdapter`: its own checks would stand before the rules that mutants change.
     name = "reference"
 
     def __init__(self, namespace: str, context: AdapterContext) -> None:
         self.clock = context.clock
         self.lock = threading.RLock()
+        self.closed = False
         self.disk = DISKS.setdefault(namespace, Disk())
 
     @property
@@ -92,14 +104,8 @@ class Reference(QueueAdapter):
             fencing=True,
             attempts=Attempts.DURABLE,
             dedupe=True,
-            buried=True,
             counts=True,
-            peek=True,
-            delete=True,
-            pause=True,
-            virtual_clock=True,
             blocking_reserve=True,
-            results=True,
         )
 
     # --- one rule a method: what mutants change ------------------------------------------------
@@ -112,6 +118,12 @@ class Reference(QueueAdapter):
 
     def pause_ends(self, pause: timedelta) -> float:
         return self.now() + pause.total_seconds()
+
+    def snooze_ends(self, pause: timedelta) -> float:
+        return self.pause_ends(pause)
+
+    def snoozes_told(self, record: Record) -> int:
+        return record.snoozes
 
     def stored_body(self, body: bytes) -> bytes:
         return body
@@ -134,6 +146,9 @@ class Reference(QueueAdapter):
     def lease_ends(self) -> float:
         return self.now() + LEASE
 
+    def deadline_extended(self, held: Reservation) -> float | None:
+        return self.local_deadline()
+
     def local_deadline(self) -> float | None:
         return self.clock.monotonic() + LEASE
 
@@ -145,7 +160,7 @@ class Reference(QueueAdapter):
 
     def is_stale(self, held: Held) -> bool:
         record = held.record
-        return record is None or record.state != "reserved" or record.token != held.token
+        return record is None or record.state is not JobState.RESERVED or record.token != held.token
 
     def is_too_large(self, message: Message) -> bool:
         return len(message.body) > LIMIT
@@ -159,20 +174,30 @@ class Reference(QueueAdapter):
     def attempts_after(self, record: Record) -> int:
         return record.attempts + 1
 
+    def attempts_snoozed(self, record: Record) -> int:
+        return record.attempts - 1
+
+    def snoozes_after(self, record: Record) -> int:
+        return record.snoozes + 1
+
+    def kept_result(self, record: Record, result: bytes | None) -> None:
+        if result is not None:
+            self.disk.results[record.message.id] = result
+
     def attempts_kicked(self, record: Record) -> int:
         return 0
 
     def can_kick(self, record: Record) -> bool:
-        return record.state == "buried"
+        return record.state is JobState.BURIED
 
     def can_delete(self, record: Record) -> bool:
-        return record.state != "reserved"
+        return record.state is not JobState.RESERVED
 
     def removes(self, record: Record) -> None:
         self.disk.records.remove(record)
 
     def released(self, record: Record) -> None:
-        record.state = "waiting"
+        record.state = JobState.READY
 
     def reason_of(self, settlement: Bury) -> str:
         return settlement.reason
@@ -184,7 +209,7 @@ class Reference(QueueAdapter):
         return queue in queues
 
     def given_up(self, record: Record) -> None:
-        record.state, record.ready_at = "waiting", self.now()
+        record.state, record.ready_at = JobState.READY, self.now()
 
     def reopened(self) -> None:
         """What is lost when the adapter closes: nothing."""
@@ -200,11 +225,12 @@ class Reference(QueueAdapter):
 
     def tick(self) -> None:
         for record in self.disk.records:
-            if record.state == "reserved" and self.is_over(record):
-                record.state, record.token = "waiting", record.token + 1
+            if record.state is JobState.RESERVED and self.is_over(record):
+                record.state, record.token = JobState.READY, record.token + 1
 
     def enqueue(self, message: Message) -> None:
         with self.lock:
+            self.refuse_if_closed()
             if self.is_too_large(message):
                 raise EnqueueRejected(message.id, "too large", "too-large")
             if self.is_too_far(message):
@@ -223,8 +249,51 @@ class Reference(QueueAdapter):
                 )
             )
 
-    def consumer(self, queues: Sequence[str]) -> Consumer:
-        return Slot(self, tuple(queues))
+    def make_consumer(self, queues: tuple[str, ...]) -> Consumer:
+        self.refuse_if_closed()
+        return Slot(self, queues)
+
+    def give_back(self, reservation: Reservation) -> None:
+        self.settle(reservation, Snooze())
+
+    def settle(self, reservation: Reservation, settlement: Settlement) -> None:
+        with self.lock:
+            record = self.record_of(reservation)
+            match settlement:
+                case Commit(result):
+                    self.kept_result(record, result)
+                    self.removes(record)
+                    record.state = None
+                case Rollback(pause):
+                    self.released(record)
+                    record.ready_at = self.pause_ends(pause)
+                    record.priority = self.priority_after(record, "rollback")
+                case Snooze(pause):
+                    self.released(record)
+                    record.ready_at = self.snooze_ends(pause)
+                    record.priority = self.priority_after(record, "snooze")
+                    record.attempts, record.snoozes = (
+                        self.attempts_snoozed(record),
+                        self.snoozes_after(record),
+                    )
+                case Bury(message=text, result=result):
+                    self.disk.counter += 1
+                    self.kept_result(record, result)
+                    record.state, record.buried_number = JobState.BURIED, self.disk.counter
+                    record.reason, record.text = self.reason_of(settlement), text
+                    record.priority = self.priority_after(record, "bury")
+
+    def renew(self, reservation: Reservation) -> None:
+        with self.lock:
+            self.record_of(reservation).ready_at = self.lease_ends()
+            reservation.deadline = self.deadline_extended(reservation)
+
+    def record_of(self, reservation: Reservation) -> Record:
+        assert isinstance(reservation, Held)
+        self.tick()
+        if self.is_late(reservation) or self.is_stale(reservation) or reservation.record is None:
+            raise LeaseLost(reservation.id, "it ended")
+        return reservation.record
 
     def take(self, queues: Sequence[str]) -> Held | None:
         with self.lock:
@@ -233,14 +302,14 @@ class Reference(QueueAdapter):
                 r
                 for r in self.disk.records
                 if self.watched(r.message.queue, queues)
-                and r.state == "waiting"
+                and r.state is JobState.READY
                 and self.is_ready(r)
                 and not self.is_paused(r.message.queue)
             ]
             if not ready:
                 return None
             record = min(ready, key=self.order)
-            record.state, record.ready_at = "reserved", self.lease_ends()
+            record.state, record.ready_at = JobState.RESERVED, self.lease_ends()
             record.token, record.attempts = record.token + 1, self.attempts_after(record)
             return Held(
                 record.message.id,
@@ -248,11 +317,13 @@ class Reference(QueueAdapter):
                 record.body,
                 record.attempts,
                 self.local_deadline(),
-                record.token,
-                record,
+                timedelta(seconds=LEASE),
+                self.snoozes_told(record),
+                token=record.token,
+                record=record,
             )
 
-    def of(self, queue: str, *states: str) -> list[Record]:
+    def of(self, queue: str, *states: JobState) -> list[Record]:
         self.tick()
         return [r for r in self.disk.records if r.message.queue == queue and r.state in states]
 
@@ -262,15 +333,15 @@ class Reference(QueueAdapter):
 
     def stats(self, queue: str) -> QueueStats:
         with self.lock:
-            waiting = self.of(queue, "waiting")
+            waiting = self.of(queue, JobState.READY)
             ready = sum(r.ready_at <= self.now() for r in waiting)
             rest = self.disk.paused.get(queue, 0.0) - self.now()
             return QueueStats(
                 queue=queue,
                 ready=ready,
                 delayed=len(waiting) - ready,
-                reserved=len(self.of(queue, "reserved")),
-                buried=len(self.of(queue, "buried")),
+                reserved=len(self.of(queue, JobState.RESERVED)),
+                buried=len(self.of(queue, JobState.BURIED)),
                 paused=timedelta(seconds=rest) if rest > 0 else None,
             )
 
@@ -280,6 +351,8 @@ class Reference(QueueAdapter):
             queue=record.message.queue,
             state=state,
             body=record.body,
+            attempt=record.attempts,
+            snoozes=record.snoozes,
             reason=record.reason or None,
             message=record.text or None,
         )
@@ -289,25 +362,25 @@ class Reference(QueueAdapter):
             if state is JobState.BURIED:
                 return self.buried(queue, limit)
             if state is JobState.RESERVED:
-                found = self.of(queue, "reserved")
+                found = self.of(queue, JobState.RESERVED)
             else:
                 found = [
                     r
-                    for r in self.of(queue, "waiting")
+                    for r in self.of(queue, JobState.READY)
                     if (r.ready_at <= self.now()) == (state is JobState.READY)
                 ]
             return [self.stored(r, state) for r in sorted(found, key=self.shown_order(state))[:limit]]
 
     def buried(self, queue: str, limit: int = 100) -> list[StoredJob]:
         with self.lock:
-            found = sorted(self.of(queue, "buried"), key=lambda r: r.buried_number)
+            found = sorted(self.of(queue, JobState.BURIED), key=lambda r: r.buried_number)
             return [self.stored(r, JobState.BURIED) for r in found[:limit]]
 
     def kick(self, queue: str, job_id: str) -> None:
         with self.lock:
-            for record in self.of(queue, "buried", "waiting"):
+            for record in self.of(queue, JobState.BURIED, JobState.READY):
                 if record.message.id == job_id and self.can_kick(record):
-                    record.state, record.ready_at = "waiting", self.now()
+                    record.state, record.ready_at = JobState.READY, self.now()
                     record.attempts, record.priority = (
                         self.attempts_kicked(record),
                         self.priority_after(record, "kick"),
@@ -317,7 +390,7 @@ class Reference(QueueAdapter):
 
     def delete(self, queue: str, job_id: str) -> None:
         with self.lock:
-            for record in self.of(queue, "buried", "waiting", "reserved"):
+            for record in self.of(queue, JobState.BURIED, JobState.READY, JobState.RESERVED):
                 if record.message.id == job_id and self.can_delete(record):
                     self.disk.records.remove(record)
                     return
@@ -325,7 +398,7 @@ class Reference(QueueAdapter):
 
     def purge(self, queue: str) -> int:
         with self.lock:
-            gone = self.of(queue, "buried", "waiting")
+            gone = self.of(queue, JobState.BURIED, JobState.READY)
             for record in gone:
                 self.disk.records.remove(record)
             return len(gone)
@@ -339,7 +412,7 @@ class Reference(QueueAdapter):
             times = [
                 r.ready_at
                 for r in self.disk.records
-                if r.message.queue in queues and r.ready_at > self.now() and r.state != "buried"
+                if r.message.queue in queues and r.ready_at > self.now() and r.state is not JobState.BURIED
             ]
             now = self.clock.now()
             return (
@@ -348,8 +421,18 @@ class Reference(QueueAdapter):
                 else None
             )
 
+    def result(self, job_id: str) -> bytes | None:
+        with self.lock:
+            return self.disk.results.get(job_id)
+
+    def refuse_if_closed(self) -> None:
+        if self.closed:
+            raise AdapterUnavailable("the adapter is closed")
+
     def close(self) -> None:
-        self.reopened()
+        if not self.closed:
+            self.closed = True
+            self.reopened()
 
 
 class Slot(Consumer):
@@ -372,41 +455,11 @@ class Slot(Consumer):
         return None
 
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:
-        assert isinstance(reservation, Held)
-        a, record = self.adapter, reservation.record
-        with a.lock:
-            a.tick()
-            if a.is_late(reservation) or a.is_stale(reservation) or record is None:
-                raise LeaseLost(reservation.id, "it ended")
-            self.held = None
-            match settlement:
-                case Commit():
-                    a.removes(record)
-                    record.state = "gone"
-                case Rollback(pause=pause):
-                    a.released(record)
-                    record.ready_at, record.priority = (
-                        a.pause_ends(pause),
-                        a.priority_after(record, "rollback"),
-                    )
-                case Bury(message=text):
-                    a.disk.counter += 1
-                    record.state, record.buried_number = "buried", a.disk.counter
-                    record.reason, record.text, record.priority = (
-                        a.reason_of(settlement),
-                        text,
-                        a.priority_after(record, "bury"),
-                    )
+        self.adapter.settle(reservation, settlement)
+        self.held = None
 
     def extend(self, reservation: Reservation) -> None:
-        assert isinstance(reservation, Held)
-        a = self.adapter
-        with a.lock:
-            a.tick()
-            if a.is_late(reservation) or a.is_stale(reservation) or reservation.record is None:
-                raise LeaseLost(reservation.id, "it ended")
-            reservation.record.ready_at = a.lease_ends()
-            reservation.deadline = a.local_deadline()
+        self.adapter.renew(reservation)
 
     def cancel(self) -> None:
         self.cancelled = True

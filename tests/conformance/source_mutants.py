@@ -130,8 +130,8 @@ MUTANTS: Final = (
         "memory.retry_pause_cut",
         "S4",
         "kessel_memory/store.py",
-        "due = self.clock.now() + settlement.pause",
-        "due = self.clock.now() + timedelta(seconds=settlement.pause.seconds)",
+        "due = self.clock.now() + pause",
+        "due = self.clock.now() + timedelta(seconds=pause.seconds)",
         "`timedelta.seconds` is taken for the whole span",
     ),
     SourceMutant(

@@ -52,7 +52,10 @@ def page() -> str:
             lines += ["Checked by the core's own tests.", ""]
             continue
         lines += ["| case | level | needs | why |", "|---|---|---|---|"]
-        lines += [f"| `{c.id}` | {c.level} | {', '.join(c.needs) or 'nothing'} | {c.why} |" for c in checking]
+        lines += [
+            f"| `{c.id}` | {c.level} | {', '.join(need.name for need in c.needs) or 'nothing'} | {c.why} |"
+            for c in checking
+        ]
         lines.append("")
     return "\n".join(lines)
 

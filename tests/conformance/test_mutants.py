@@ -16,6 +16,8 @@ import pytest
 from kessel_conformance.catalogue import Level, cases
 from kessel_conformance.runner import Run, Settings, Verdict
 
+from kessel_core.contract import VirtualTime
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "conformance-matrix.md"
 PLANS = "model.any_plan"
@@ -38,7 +40,7 @@ def killers(mutants: ModuleType, kind: type) -> list[str]:
     """The ids of the cases that fail on a mutant."""
     harness = mutants.ReferenceHarness(kind)
     # A mutant without a virtual clock would spend real seconds on cases that others cover.
-    real = not kind.capabilities.fget(kind.__new__(kind)).virtual_clock  # type: ignore[attr-defined]
+    real = kind.facet(kind.__new__(kind), VirtualTime) is None
     wanted = [c.id for c in cases().values() if c.level is Level.NEGATIVE] if real else None
     run = Run(harness, Settings(shrink=False), wanted)
     run.up()

@@ -20,8 +20,14 @@ from kessel_core import AdapterError, Clock, JobRequest, KesselError, LeaseLost,
 from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
+    Browse,
+    Buried,
     Capabilities,
     Consumer,
+    Delete,
+    Facet,
+    FacetKind,
+    JobState,
     Message,
     QueueAdapter,
     QueueStats,
@@ -29,6 +35,7 @@ from kessel_core.contract import (
     Rollback,
     Settlement,
     StoredJob,
+    need,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +46,7 @@ __all__ = ["Bench", "move"]
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
+F = TypeVar("F", bound=Facet)
 
 MICRO = timedelta(microseconds=1)
 _ID: Final = re.compile(rb'"id":"([^"]+)"')
@@ -151,6 +159,14 @@ class Bench:
     def now(self) -> datetime:
         """Return the time of the adapter's clock."""
         return self.clock.now()
+
+    def has(self, kind: FacetKind[Facet]) -> bool:
+        """Whether the adapter has a facet."""
+        return kind in self.harness.facets
+
+    def facet(self, kind: FacetKind[F]) -> F:
+        """Return the adapter as a facet that the case needs."""
+        return need(self.adapter, kind)
 
     # --- verdicts ----------------------------------------------------------------------------
 
@@ -398,15 +414,21 @@ class Bench:
 
     def buried(self, limit: int = 100) -> list[StoredJob]:
         """List the buried jobs of the case's queue."""
-        return self.call("list the buried", lambda: self.adapter.buried(self.queue, limit))
+        return self.call("list the buried", lambda: self.facet(Buried).buried(self.queue, limit))
+
+    def peek(self, state: JobState, limit: int = 1) -> list[StoredJob]:
+        """Look at jobs of the case's queue."""
+        return self.call(f"peek {state}", lambda: self.facet(Browse).peek(self.queue, state, limit))
 
     def kick(self, job_id: str) -> None:
         """Kick a job of the case's queue."""
-        self.call(f"kick {self._ids.get(job_id, job_id)}", lambda: self.adapter.kick(self.queue, job_id))
+        what = f"kick {self._ids.get(job_id, job_id)}"
+        self.call(what, lambda: self.facet(Buried).kick(self.queue, job_id))
 
     def delete(self, job_id: str) -> None:
         """Delete a job of the case's queue."""
-        self.call(f"delete {self._ids.get(job_id, job_id)}", lambda: self.adapter.delete(self.queue, job_id))
+        what = f"delete {self._ids.get(job_id, job_id)}"
+        self.call(what, lambda: self.facet(Delete).delete(self.queue, job_id))
 
     # --- time --------------------------------------------------------------------------------
 

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from kessel_core.contract import Capabilities, Reach
+from kessel_conformance.requirements import Absent, Need, Requirement, requirement
 
 if TYPE_CHECKING:
     from kessel_conformance.bench import Bench
+    from kessel_conformance.harness import Harness
 
-__all__ = ["SUITE_VERSION", "Case", "Level", "case", "cases", "known_version", "missing_need"]
+__all__ = ["SUITE_VERSION", "Case", "Level", "case", "cases", "known_version"]
 
 #: Version of the catalogue; a case says since which one it counts.
 SUITE_VERSION: Final = "1.0"
@@ -46,9 +47,9 @@ class Level(StrEnum):
 
     #: Every adapter.
     CORE = "core"
-    #: Who declares the capabilities that it needs.
+    #: Who declares the capabilities and has the facets that it needs.
     CAPABILITY = "capability"
-    #: Who does *not* declare them: they must be refused (S17).
+    #: Who has *not* got them: they must be refused (S17).
     NEGATIVE = "negative"
 
 
@@ -61,9 +62,8 @@ class Case:
     #: The clauses that it checks, as in `S4`.
     clauses: tuple[str, ...]
     level: Level
-    #: Capabilities by name. `harness.restart` and `clock.virtual` name what the harness must have;
-    #: `reach.host` is a reach beyond this process.
-    needs: tuple[str, ...] = ()
+    #: What must be there, or must not.
+    needs: tuple[Requirement, ...] = ()
     #: First suite version in which a failure counts.
     since: str = "1.0"
     #: What goes wrong in practice without it.
@@ -71,6 +71,10 @@ class Case:
     run: Callable[[Bench], None]
     #: On a real clock it mostly waits, so such cases run side by side.
     waits: bool = False
+
+    def skip_reason(self, harness: Harness) -> str | None:
+        """Return why the case does not apply to a harness that is up, or None if it does."""
+        return next(filter(None, (need.missing(harness) for need in self.needs)), None)
 
 
 _cases: dict[str, Case] = {}
@@ -80,8 +84,7 @@ def case(
     case_id: str,
     *clauses: str,
     why: str,
-    needs: Iterable[str] = (),
-    refuses: str | None = None,
+    needs: Iterable[Need] = (),
     since: str = "1.0",
     waits: bool = False,
 ) -> Callable[[Callable[[Bench], None]], Callable[[Bench], None]]:
@@ -91,14 +94,14 @@ def case(
         case_id: Subject and promise, as in `delay.never_early`.
         clauses: The clauses that it checks.
         why: What goes wrong in practice without it.
-        needs: Capabilities that must be declared, else the case is skipped by name.
-        refuses: A capability that must *not* be declared: the case checks that it is refused.
+        needs: Facets and requirements that must be met, else the case is skipped by name; with
+            `absent(...)` among them it checks that something is refused.
         since: First suite version in which a failure counts.
         waits: On a real clock the case mostly waits.
     """
-    wanted = tuple(needs)
-    if refuses is not None:
-        level, wanted = Level.NEGATIVE, (*wanted, f"no {refuses}")
+    wanted = tuple(requirement(need) for need in needs)
+    if any(isinstance(need, Absent) for need in wanted):
+        level = Level.NEGATIVE
     else:
         level = Level.CAPABILITY if wanted else Level.CORE
 
@@ -149,36 +152,3 @@ def known_version(text: str) -> tuple[int, ...]:
 def ordered(version: str) -> tuple[int, ...]:
     """Turn a version into what compares by number."""
     return tuple(map(int, version.split(".")))
-
-
-def missing_need(wanted: Case, declared: Capabilities, *, virtual: bool, can_restart: bool) -> str | None:
-    """Return why a case does not apply, or None if it does."""
-    names = set(declared.declared())
-    for need in wanted.needs:
-        if need == "harness.restart":
-            if not can_restart:
-                return "the harness has no restart()"
-        elif need == "clock.virtual":
-            if not virtual:
-                return "needs a virtual clock"
-        elif need.startswith("no "):
-            if need[3:] in names:
-                return f"{need[3:]} is declared"
-        elif need == "reach.host":
-            if declared.reach is Reach.PROCESS:
-                return "reach is this process only"
-        elif need == "durability" and declared.durability == "none":
-            return "durability is not declared"
-        elif need not in names:
-            return f"{need} is not declared"
-    if "max_body_bytes" in wanted.needs and (declared.max_body_bytes or 0) > _LARGEST_BODY:
-        return f"a limit of {declared.max_body_bytes} bytes is too large to try; give {_LARGEST_BODY} at most"
-    if "lease" in wanted.needs and not virtual and declared.lease is not None:
-        seconds = declared.lease.total_seconds()
-        if wanted.waits and seconds > _LONGEST_REAL_LEASE:
-            return f"a lease of {seconds:g} s is too long for a real clock; give {_LONGEST_REAL_LEASE:g} s at most"  # noqa: E501  # one line of text
-    return None
-
-
-_LONGEST_REAL_LEASE: Final = 10.0
-_LARGEST_BODY: Final = 16 * 1024 * 1024

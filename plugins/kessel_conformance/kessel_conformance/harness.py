@@ -8,14 +8,23 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 from kessel_conformance.stepclock import StepClock
 from kessel_core import Clock, InvalidConfig, Problem, SystemClock
-from kessel_core.contract import AdapterContext, AdapterSpec, Capabilities, QueueAdapter
+from kessel_core.contract import (
+    AdapterContext,
+    AdapterSpec,
+    Capabilities,
+    Facet,
+    FacetKind,
+    QueueAdapter,
+    VirtualTime,
+    facets_of,
+)
 from kessel_core.values.secrets import redacted
 
 __all__ = ["Harness", "ServerMissing", "filled"]
@@ -49,6 +58,9 @@ class Harness:
             stands still while the case lets time pass: for a server that is wrong by chance at the
             very moment when something is due. It needs `another`.
         plans_url: Address for generated plans on a real clock, if other options suit them better.
+        capabilities: What the adapter must declare, exactly; None takes what it declares.
+        facets: What the adapter must have, exactly; None takes what it has. With it a facet that is
+            lost by mistake is a failure, and not a number of skipped cases.
 
     Example:
         >>> from kessel_conformance import Harness
@@ -71,6 +83,8 @@ class Harness:
         disabled: Mapping[str, str] | None = None,
         still: Mapping[str, str] | None = None,
         plans_url: str | None = None,
+        capabilities: Capabilities | None = None,
+        facets: Iterable[FacetKind[Facet]] | None = None,
     ) -> None:
         if spec is None and url is None and type(self).open is Harness.open:
             raise TypeError("a harness needs a spec, a URL, or its own open(clock, namespace)")
@@ -84,11 +98,14 @@ class Harness:
         self.disabled = dict(disabled or {})
         self.still = dict(still or {})
         self.plans_url = plans_url
+        self.expected_capabilities = capabilities
+        self.expected_facets = None if facets is None else frozenset(cast("Iterable[type[Facet]]", facets))
         #: What braces in the URL and the options stand for; `start` may add to it.
         self.values: dict[str, str] = {}
         self._numbers = itertools.count(1)
         self._tmp: str | None = None
         self._capabilities: Capabilities | None = None
+        self._facets: frozenset[type[Facet]] = frozenset()
         self._name: str | None = None
         #: Where the adapter's class is; known once the harness is up.
         self.module: str | None = None
@@ -187,7 +204,7 @@ class Harness:
                 self._learn(adapter)
             finally:
                 adapter.close()
-            if self.capabilities.virtual_clock:
+            if VirtualTime in self._facets:
                 return
         adapter = self.open(SystemClock(), self.namespace())
         try:
@@ -196,11 +213,8 @@ class Harness:
             adapter.close()
 
     def _learn(self, adapter: QueueAdapter) -> None:
-        self._capabilities, self._name, self.module = (
-            adapter.capabilities,
-            adapter.name,
-            type(adapter).__module__,
-        )
+        self._capabilities, self._facets = adapter.capabilities, frozenset(facets_of(adapter))
+        self._name, self.module = adapter.name, type(adapter).__module__
 
     @property
     def capabilities(self) -> Capabilities:
@@ -209,14 +223,19 @@ class Harness:
         return self._capabilities
 
     @property
+    def facets(self) -> frozenset[type[Facet]]:
+        """The facets that the adapter has; known once the harness is up."""
+        return self._facets
+
+    @property
     def adapter_name(self) -> str:
         """The adapter's name; known once the harness is up."""
         return self._name or "?"
 
     @property
     def virtual(self) -> bool:
-        """Whether cases run on a virtual clock."""
-        return self.capabilities.virtual_clock and not self.real_clock
+        """Whether cases run on a virtual clock: the adapter takes one, and the harness lets it."""
+        return VirtualTime in self._facets and not self.real_clock
 
     @property
     def can_restart(self) -> bool:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Final, assert_never
 
 from kessel_core import Clock
-from kessel_core.contract import Bury, Commit, QueueStats, Rollback, Settlement
+from kessel_core.contract import Bury, Commit, QueueStats, Rollback, Settlement, Snooze
 
 __all__ = ["History", "Violation", "deed", "seconds", "shown"]
 
@@ -66,6 +66,8 @@ def deed(settlement: Settlement, job: str) -> str:
             return f"commits {job}"
         case Rollback(pause):
             return f"rolls {job} back" + (f" for {shown(pause)}" if pause else "")
+        case Snooze(pause):
+            return f"snoozes {job}" + (f" for {shown(pause)}" if pause else "")
         case Bury(reason):
             return f"buries {job} ({reason})"
         case _:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, NoReturn
 
 from kessel_conformance.stepclock import StepClock
 from kessel_core import CapabilityMissing, JobManager, hookimpl
-from kessel_core.contract import Capabilities, Consumer, Message, QueueAdapter, QueueStats, Reach
+from kessel_core.contract import Capabilities, Consumer, Message, QueueAdapter, QueueStats, Reach, Reservation
 from kessel_core.plugins.registry import build_plugins
 
 __all__ = ["NoQueue", "manager_of"]
@@ -30,7 +30,11 @@ class NoQueue(QueueAdapter):
         """Refuse."""
         self._none()
 
-    def consumer(self, queues: Sequence[str]) -> Consumer:
+    def make_consumer(self, queues: tuple[str, ...]) -> Consumer:
+        """Refuse."""
+        self._none()
+
+    def give_back(self, reservation: Reservation) -> None:
         """Refuse."""
         self._none()
 

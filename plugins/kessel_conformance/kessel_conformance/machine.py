@@ -18,7 +18,7 @@ from kessel_conformance.harness import Harness
 from kessel_conformance.history import Violation, seconds
 from kessel_conformance.stepclock import StepClock
 from kessel_conformance.world import PRIORITIES, TAILS, World
-from kessel_core.contract import JobState, QueueAdapter
+from kessel_core.contract import Browse, Buried, Delete, JobState, Pause, QueueAdapter
 
 __all__ = ["AdapterMachine", "run_machine"]
 
@@ -128,19 +128,19 @@ class AdapterMachine(RuleBasedStateMachine):
         """Close and open the adapter."""
         self._do("reopen")
 
-    @precondition(lambda self: self.world.declared.buried and self.world.model.buried_jobs())
+    @precondition(lambda self: self.world.has(Buried) and self.world.model.buried_jobs())
     @rule(which=st.integers(0, 3))
     def kick(self, which: int) -> None:
         """Kick."""
         self._do("kick", which=which)
 
-    @precondition(lambda self: self.world.declared.delete and self.world.model.jobs)
+    @precondition(lambda self: self.world.has(Delete) and self.world.model.jobs)
     @rule(which=st.integers(0, 7))
     def delete(self, which: int) -> None:
         """Delete."""
         self._do("delete", which=which)
 
-    @precondition(lambda self: self.world.declared.pause)
+    @precondition(lambda self: self.world.has(Pause))
     @rule(span=st.sampled_from((0.0, 0.0, 1.5)))
     def pause(self, span: float) -> None:
         """Pause or resume."""
@@ -151,7 +151,7 @@ class AdapterMachine(RuleBasedStateMachine):
         """Compare counts."""
         self._do("look")
 
-    @precondition(lambda self: self.world.declared.peek)
+    @precondition(lambda self: self.world.has(Browse))
     @rule(state=st.sampled_from(JobState))
     def peek(self, state: JobState) -> None:
         """Compare what is shown."""

@@ -34,6 +34,7 @@ def markdown(found: dict[str, Any]) -> str:
     lines += [f"| {name} | {_cell(text)} |" for name, text in about.items() if text]
     lines += ["", "## Declared", "", "| capability | value |", "|---|---|"]
     lines += [f"| `{name}` | {_declared(name, value)} |" for name, value in found["capabilities"].items()]
+    lines += ["", f"Facets: {', '.join(f'`{name}`' for name in found['facets']) or 'none'}."]
     columns = "| case | clauses | level | status | why | seconds |"
     lines += ["", "## Cases", "", columns, "|---|---|---|---|---|---:|"]
     for entry in found["cases"]:

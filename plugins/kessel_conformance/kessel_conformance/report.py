@@ -51,6 +51,7 @@ def report(run: Run) -> dict[str, Any]:
         "server": harness.version,
         "url": _anywhere(redacted(harness.url)) if harness.url is not None else None,
         "capabilities": {name: _plain(value) for name, value in declared.items()},
+        "facets": sorted(kind.facet_name for kind in harness.facets),
         "clock": "virtual" if harness.virtual else "real",
         "budget": run.settings.budget,
         "seed": run.settings.seed,

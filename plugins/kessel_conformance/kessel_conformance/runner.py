@@ -13,9 +13,10 @@ from typing import Final
 import attrs
 
 from kessel_conformance.bench import Bench
-from kessel_conformance.catalogue import Case, cases, known_version, missing_need, ordered
+from kessel_conformance.catalogue import Case, cases, known_version, ordered
 from kessel_conformance.harness import Harness, ServerMissing
 from kessel_conformance.history import Violation
+from kessel_conformance.requirements import RESTART
 from kessel_core.values.nearest import did_you_mean
 
 __all__ = ["BUDGETS", "FAILING", "Budget", "Outcome", "Run", "Settings", "Verdict", "run_case", "run_suite"]
@@ -105,9 +106,7 @@ class Outcome:
 def run_case(harness: Harness, wanted: Case, settings: Settings) -> Outcome:
     """Run one case on a harness that is up."""
     start = time.perf_counter()
-    why_not = missing_need(
-        wanted, harness.capabilities, virtual=harness.virtual, can_restart=harness.can_restart
-    )
+    why_not = wanted.skip_reason(harness)
     expected = harness.expected_failures.get(wanted.id)
     if why_not is not None and expected is not None:
         why_not = f"does not apply ({why_not}), so take it off the expected failures ({expected})"
@@ -209,7 +208,7 @@ class Run:
                 self._waiting[wanted.id] = self._pool.submit(run, harness, wanted, self.settings)
 
     def _needs_own_server(self, wanted: Case) -> bool:
-        return "harness.restart" in wanted.needs or wanted.id in self.harness.still
+        return RESTART in wanted.needs or wanted.id in self.harness.still
 
     def down(self) -> None:
         """Stop the harness."""

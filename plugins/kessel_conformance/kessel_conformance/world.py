@@ -20,11 +20,17 @@ from kessel_core import Clock, JobManager, JobRequest, LeaseLost, UnknownJob, ha
 from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
+    Browse,
+    Buried,
     Bury,
     Capabilities,
     Consumer,
+    Delete,
+    Facet,
+    FacetKind,
     JobState,
     Message,
+    Pause,
     QueueAdapter,
     Reservation,
     Rollback,
@@ -108,6 +114,10 @@ class World:
     @cached_property
     def _core(self) -> _Core:
         return _Core(self.adapter, self.clock)
+
+    def has(self, kind: FacetKind[Facet]) -> bool:
+        """Whether the adapter has a facet."""
+        return self.adapter.facet(kind) is not None
 
     # --- doing and noting ---------------------------------------------------------------------
 
@@ -366,9 +376,9 @@ class World:
 
     def kick(self, which: int = 0) -> None:
         """Kick a buried job; its reason must have been kept."""
-        if not self.declared.buried:
+        if (facet := self.adapter.facet(Buried)) is None:
             return
-        listed, at = self._timed(lambda: self.adapter.buried(self.queue))
+        listed, at = self._timed(lambda: facet.buried(self.queue))
         self._shown("list the buried", JobState.BURIED, listed, at)
         by_body = {stored.body: stored for stored in listed}
         expected = self.model.buried_jobs()
@@ -379,18 +389,19 @@ class World:
         if not expected:
             return
         job = expected[which % len(expected)]
-        _, at = self._timed(lambda: self.adapter.kick(self.queue, by_body[job.message.body].id))
+        _, at = self._timed(lambda: facet.kick(self.queue, by_body[job.message.body].id))
         self.history.add(f"kick {job.label}")
         self.model.kicked(job, at)
 
     def delete(self, which: int = 0) -> None:
         """Delete a job by its id."""
-        if not self.declared.delete or not self.model.jobs:
+        facet = self.adapter.facet(Delete)
+        if facet is None or not self.model.jobs:
             return
         job = self.model.jobs[which % len(self.model.jobs)]
         before = self._now()
         try:
-            self.adapter.delete(self.queue, job.message.id)
+            facet.delete(self.queue, job.message.id)
         except UnknownJob:
             self.history.add(f"delete {job.label} -> UnknownJob")
             at = Span(before, self._now())
@@ -407,9 +418,9 @@ class World:
 
     def pause(self, span: float = 0.0) -> None:
         """Pause the queue; zero resumes."""
-        if not self.declared.pause:
+        if (facet := self.adapter.facet(Pause)) is None:
             return
-        _, at = self._timed(lambda: self.adapter.pause(self.queue, timedelta(seconds=span)))
+        _, at = self._timed(lambda: facet.pause(self.queue, timedelta(seconds=span)))
         self.history.add(f"pause the queue for {seconds(span)}" if span else "resume the queue")
         self.model.pause_set(span, at)
 
@@ -422,9 +433,9 @@ class World:
 
     def peek(self, state: JobState) -> None:
         """Compare what is shown of one state: a job is shown exactly while it is in it."""
-        if not self.declared.peek or (state is JobState.BURIED and not self.declared.buried):
+        if (facet := self.adapter.facet(Browse)) is None:
             return
-        stored, at = self._timed(lambda: self.adapter.peek(self.queue, state, 1000))
+        stored, at = self._timed(lambda: facet.peek(self.queue, state, 1000))
         self._shown(f"peek {state}", state, stored, at)
 
     def _shown(self, asked: str, state: JobState, stored: Sequence[StoredJob], at: Span) -> None:
@@ -439,7 +450,7 @@ class World:
         """Roll back what is held, kick what is buried, resume; return the seconds until all is ready."""
         for slot in range(len(self.slots)):
             self.step(("settle", {"slot": slot, "how": "rollback"}))
-        while self.model.buried_jobs() and self.declared.buried:
+        while self.model.buried_jobs() and self.has(Buried):
             self.step(("kick", {}))
         if self.model.paused.hi > self._now():
             self.step(("pause", {}))

@@ -19,6 +19,7 @@ from kessel_conformance import (
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import Case, Level, known_version
 from kessel_conformance.inprocess import NoQueue
+from kessel_conformance.requirements import LEASE, Requirement
 from kessel_conformance.runner import Settings, Verdict, run_case
 
 from kessel_core import Fatal, InvalidConfig, JobResult, Reason, Status, hookimpl
@@ -35,7 +36,7 @@ def up(**options) -> NoQueueHarness:
     return harness
 
 
-def entered(run, *, since: str = "1.0", needs: tuple[str, ...] = ()) -> Case:
+def entered(run, *, since: str = "1.0", needs: tuple[Requirement, ...] = ()) -> Case:
     return Case(id="x.y", clauses=("S9",), level=Level.CORE, since=since, why="a test", run=run, needs=needs)
 
 
@@ -114,7 +115,7 @@ def test_expected_failure_that_fails_is_none_and_one_that_passes_is() -> None:
 def test_expected_failure_that_does_not_apply_is_told() -> None:
     """S17: a list of known failures must not outlive the capability that they are about."""
     harness = up(expected_failures={"x.y": "known, see issue 1"})
-    outcome = run_case(harness, entered(fails, needs=("lease",)), Settings())
+    outcome = run_case(harness, entered(fails, needs=(LEASE,)), Settings())
     assert outcome.verdict is Verdict.FAIL
     assert "lease is not declared" in outcome.reason
 
@@ -143,7 +144,7 @@ def test_unknown_suite_version_is_refused(text: str) -> None:
 
 
 def test_undeclared_capability_is_a_named_skip() -> None:
-    outcome = run_case(up(), entered(fails, needs=("lease",)), Settings())
+    outcome = run_case(up(), entered(fails, needs=(LEASE,)), Settings())
     assert (outcome.verdict, outcome.reason) == (Verdict.SKIP, "lease is not declared")
 
 

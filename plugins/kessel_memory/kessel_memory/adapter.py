@@ -6,33 +6,45 @@ import threading
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
 from kessel_core.contract import (
     AdapterContext,
     AdapterError,
     AdapterUnavailable,
     Attempts,
+    Browse,
+    Buried,
     Capabilities,
+    CapabilityMissing,
     Consumer,
+    Delete,
     Durability,
     EnqueueRejected,
+    Facet,
+    FacetKind,
     InvalidConfig,
     JobState,
     LeaseReturn,
     Message,
+    Pause,
     Problem,
     QueueAdapter,
     QueueStats,
     Reach,
     Reservation,
+    Results,
     Settlement,
+    Snooze,
     StoredJob,
+    VirtualTime,
 )
 from kessel_memory.options import MemoryOptions
 from kessel_memory.store import Job, Store, Waiter, first_entries
 
 __all__ = ["MemoryAdapter", "MemoryConsumer"]
+
+F = TypeVar("F", bound=Facet)
 
 #: Named stores of this process, for as long as somebody has them open.
 _shared: Final[dict[str, Store]] = {}
@@ -50,8 +62,7 @@ class MemoryConsumer(Consumer):
         self._reservation: Reservation | None = None
         self._closed = False
         with self._lock:
-            # Each queue once: a waiter stands in a queue's line once.
-            self._queues = tuple(store.queue(name) for name in dict.fromkeys(queues))
+            self._queues = tuple(store.queue(name) for name in queues)
             for queue in self._queues:
                 queue.consumers += 1
             self._waiter = Waiter(self._queues, self._lock)
@@ -102,11 +113,11 @@ class MemoryConsumer(Consumer):
             for queue in self._queues:
                 queue.consumers -= 1
             if self._reservation is not None:
-                self._store.give_back(self._reservation)
+                self._store.drop(self._reservation)
                 self._reservation = None
 
 
-class MemoryAdapter(QueueAdapter):
+class MemoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapter):
     """Jobs in the memory of this process; they are gone with it, or when the last adapter closes.
 
     Args:
@@ -138,20 +149,20 @@ class MemoryAdapter(QueueAdapter):
             fencing=True,
             attempts=Attempts.SERVER,
             dedupe=True,
-            buried=True,
             counts=True,
-            peek=True,
-            delete=True,
-            pause=True,
-            virtual_clock=True,
             blocking_reserve=True,
-            results=options.keep_results > 0,
         )
 
     @property
     def capabilities(self) -> Capabilities:
         """Everything, within one process."""
         return self._capabilities
+
+    def facet(self, kind: FacetKind[F]) -> F | None:
+        """As `QueueAdapter.facet`; results are there only if some are kept."""
+        if kind is Results and not self._options.keep_results:
+            return None
+        return super().facet(kind)
 
     # producer side
 
@@ -180,8 +191,8 @@ class MemoryAdapter(QueueAdapter):
 
     # consuming side
 
-    def consumer(self, queues: Sequence[str]) -> MemoryConsumer:
-        """As `QueueAdapter.consumer`."""
+    def make_consumer(self, queues: tuple[str, ...]) -> MemoryConsumer:
+        """As `QueueAdapter.make_consumer`."""
         with self._lock:
             if self._closed:
                 raise AdapterUnavailable("the memory adapter is closed")
@@ -189,6 +200,11 @@ class MemoryAdapter(QueueAdapter):
             self._consumers = [known for known in self._consumers if not known._closed]
             self._consumers.append(consumer)
             return consumer
+
+    def give_back(self, reservation: Reservation) -> None:
+        """As `QueueAdapter.give_back`."""
+        with self._lock:
+            self._store.settle(reservation, Snooze())
 
     # operations
 
@@ -256,6 +272,7 @@ class MemoryAdapter(QueueAdapter):
             body=job.message.body,
             priority=job.message.priority,
             attempt=job.attempt,
+            snoozes=job.snoozes,
             enqueued_at=job.enqueued_at,
             due=due,
             reason=reason,
@@ -293,10 +310,13 @@ class MemoryAdapter(QueueAdapter):
             return self._store.next_change(queues)
 
     def result(self, job_id: str) -> bytes | None:
-        """Return the encoded result of a finished job; None if it is not, or no longer, kept.
+        """As `Results.result`; only the latest `keep_results` are kept.
 
-        Only the latest `keep_results` are. `kessel_core.wire.result_fields` reads it.
+        Raises:
+            CapabilityMissing: None are.
         """
+        if not self._options.keep_results:
+            raise CapabilityMissing(Results.facet_name, self.name, "set keep_results")
         with self._lock:
             return self._store.results.get(job_id)
 

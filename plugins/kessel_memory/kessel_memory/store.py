@@ -31,8 +31,8 @@ from kessel_core.contract import (
     LeaseLost,
     Message,
     Reservation,
-    Rollback,
     Settlement,
+    Snooze,
     TieBreak,
     UnknownJob,
 )
@@ -69,7 +69,18 @@ class Burial:
 class Job:
     """One job that the store holds. Plain slots, because a million of them may wait."""
 
-    __slots__ = ("attempt", "burial", "deadline", "due", "enqueued_at", "message", "number", "queue", "state")
+    __slots__ = (
+        "attempt",
+        "burial",
+        "deadline",
+        "due",
+        "enqueued_at",
+        "message",
+        "number",
+        "queue",
+        "snoozes",
+        "state",
+    )
 
     #: None: gone, so that what is left of it in a heap does not count.
     state: JobState | None
@@ -87,6 +98,7 @@ class Job:
         self.number = number
         self.enqueued_at = enqueued_at
         self.attempt = 0
+        self.snoozes = 0
         self.state = _READY
 
 
@@ -203,6 +215,7 @@ class Store:
         self._number = 0
         self._prune_at = _FEW
         self._lease = options.lease.total_seconds()
+        self._lease_span = options.lease
         self._renumbers = options.tie_break is TieBreak.READY
         self._capacity = _NEVER if options.capacity is None else options.capacity
         self._max_body = _NEVER if options.max_body_bytes is None else options.max_body_bytes
@@ -263,7 +276,9 @@ class Store:
         job.attempt = attempt = job.attempt + 1
         job.deadline = deadline = mono + self._lease
         message = job.message
-        reservation = Reservation(message.id, queue.name, message.body, attempt, deadline)
+        reservation = Reservation(
+            message.id, queue.name, message.body, attempt, deadline, self._lease_span, job.snoozes
+        )
         queue.reserved[reservation] = job
         if deadline < self.next_mono:
             self._bound(deadline)
@@ -285,8 +300,13 @@ class Store:
             job.state = _BURIED
             job.burial = Burial(settlement.reason, settlement.message, self.clock.now())
             job.queue.buried[job.message.id] = job
+            if settlement.result is not None:
+                self._keep(job, settlement.result)
         else:
-            self._roll_back(job, settlement)
+            if isinstance(settlement, Snooze):
+                job.attempt -= 1
+                job.snoozes += 1
+            self._roll_back(job, settlement.pause)
 
     def extend(self, reservation: Reservation) -> None:
         """Renew a lease to its full length.
@@ -300,7 +320,7 @@ class Store:
         del reserved[reservation]
         reserved[reservation] = job
 
-    def give_back(self, reservation: Reservation) -> None:
+    def drop(self, reservation: Reservation) -> None:
         """Make a job ready again whose consumer gave up; nothing happens if it holds none."""
         try:
             job = self._held(reservation)
@@ -330,13 +350,13 @@ class Store:
             if len(self.results) > limit:
                 self.results.popitem(last=False)
 
-    def _roll_back(self, job: Job, settlement: Rollback) -> None:
-        if settlement.pause <= timedelta(0):
+    def _roll_back(self, job: Job, pause: timedelta) -> None:
+        if pause <= timedelta(0):
             self.catch_up()  # what time made ready before this has its place before it (S6)
             self._make_ready(job)
             return
         try:
-            due = self.clock.now() + settlement.pause
+            due = self.clock.now() + pause
         except OverflowError:
             due = _FAR
         self._delay(job, due)

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from kessel_memory.adapter import MemoryAdapter, MemoryConsumer
 
-from kessel_core import AdapterUnavailable, EnqueueRejected, LeaseLost
+from kessel_core import AdapterUnavailable, CapabilityMissing, EnqueueRejected, LeaseLost
 from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
@@ -17,6 +17,7 @@ from kessel_core.contract import (
     JobState,
     Message,
     Reservation,
+    Results,
     Rollback,
     TieBreak,
 )
@@ -300,7 +301,7 @@ def test_after_cancel_a_held_job_can_be_settled_but_no_other_is_taken(
 
 def test_results_are_kept_as_many_as_asked_for(opened: Open, message: Make) -> None:
     adapter = opened(keep_results=2)
-    assert adapter.capabilities.results
+    assert adapter.facet(Results) is adapter
     consumer = adapter.consumer(["default"])
     for job_id in ("a", "b", "c"):
         adapter.enqueue(message(job_id))
@@ -316,8 +317,9 @@ def test_results_are_not_kept_unless_asked_for(adapter: MemoryAdapter, message: 
     reservation = consumer.reserve(NO_PAUSE)
     assert reservation is not None
     consumer.settle(reservation, Commit(b"result"))
-    assert adapter.result("a") is None
-    assert not adapter.capabilities.results
+    assert adapter.facet(Results) is None
+    with pytest.raises(CapabilityMissing, match="results"):
+        adapter.result("a")
 
 
 def test_a_closed_adapter_stores_nothing(adapter: MemoryAdapter, message: Make) -> None:

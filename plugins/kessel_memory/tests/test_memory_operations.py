@@ -50,7 +50,7 @@ def test_peek_shows_what_is_known_of_a_job_in_each_state(
         return job
 
     now = clock.now()
-    known: dict[str, Any] = {"queue": "default", "body": b"{}", "enqueued_at": now}
+    known: dict[str, Any] = {"queue": "default", "body": b"{}", "snoozes": 0, "enqueued_at": now}
     ready, delayed, reserved, buried = (peeked(state) for state in JobState)
     assert ready == StoredJob(id="ready", state=JobState.READY, priority=7, attempt=0, **known)
     assert delayed == StoredJob(

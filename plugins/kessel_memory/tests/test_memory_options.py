@@ -12,7 +12,22 @@ from kessel_memory.adapter import MemoryAdapter
 from kessel_memory.options import MemoryOptions, memory_url_options
 
 from kessel_core import InvalidConfig
-from kessel_core.contract import NO_PAUSE, AdapterContext, Attempts, Durability, LeaseReturn, Message, Reach
+from kessel_core.contract import (
+    NO_PAUSE,
+    AdapterContext,
+    Attempts,
+    Browse,
+    Buried,
+    Delete,
+    Durability,
+    LeaseReturn,
+    Message,
+    Pause,
+    Reach,
+    Results,
+    VirtualTime,
+    facets_of,
+)
 from kessel_core.testing.clock import VirtualClock
 
 Make = Callable[..., Message]
@@ -52,8 +67,10 @@ def test_all_values_out_of_range_are_refused_together() -> None:
 
 def test_it_declares_every_capability(opened: Open) -> None:
     """S17: the values are those of the options."""
-    capabilities = opened(lease=timedelta(seconds=5), max_body_bytes=100, keep_results=1).capabilities
-    assert len(capabilities.declared()) == 18, "all but durability and longest_delay"
+    adapter = opened(lease=timedelta(seconds=5), max_body_bytes=100, keep_results=1)
+    capabilities = adapter.capabilities
+    assert len(capabilities.declared()) == 12, "all but durability and longest_delay"
+    assert set(facets_of(adapter)) == {Browse, Buried, Delete, Pause, Results, VirtualTime}
     assert "durability" not in capabilities.declared()
     assert capabilities.reach is Reach.PROCESS
     assert capabilities.durability is Durability.NONE

@@ -7,9 +7,10 @@ from datetime import timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
+from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, PRIORITIES
 from kessel_core import EnqueueRejected
 
-NEEDS = ("delay_granularity",)
+NEEDS = (DELAYS,)
 
 
 @case(
@@ -70,7 +71,7 @@ def past_is_now(bench: Bench) -> None:
     "delay.urgent_waits",
     "S4",
     "S6",
-    needs=(*NEEDS, "priorities"),
+    needs=(*NEEDS, PRIORITIES),
     waits=True,
     why="An urgent job that still waits must not hold up others, nor start early.",
 )
@@ -124,7 +125,7 @@ def expired_still_comes(bench: Bench) -> None:
 @case(
     "reserve.wakes_for_delay",
     "S4",
-    needs=(*NEEDS, "blocking_reserve"),
+    needs=(*NEEDS, BLOCKING_RESERVE),
     waits=True,
     why="A waiting worker sleeps through a job that becomes due.",
 )

@@ -10,6 +10,14 @@ from datetime import timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
+from kessel_conformance.requirements import (
+    ATTEMPTS,
+    BLOCKING_RESERVE,
+    DEDUPE,
+    MAX_BODY_BYTES,
+    PRIORITIES,
+    SHARED_REACH,
+)
 from kessel_core import EnqueueRejected
 from kessel_core.contract import NO_PAUSE
 
@@ -142,7 +150,7 @@ def timeout_ends(bench: Bench) -> None:
 @case(
     "delivery.attempts_count",
     "S10",
-    needs=("attempts",),
+    needs=(ATTEMPTS,),
     waits=True,
     why="A count that is off gives a job too many tries, or too few.",
 )
@@ -164,7 +172,7 @@ def attempts_count(bench: Bench) -> None:
     "enqueue.many_like_one",
     "S6",
     "S4",
-    needs=("priorities",),
+    needs=(PRIORITIES,),
     waits=True,
     why="The second way into the queue is written with less care: it forgets priorities and delays.",
 )
@@ -216,7 +224,7 @@ def equal_bodies(bench: Bench) -> None:
 @case(
     "enqueue.dedupe_holds",
     "S14",
-    needs=("dedupe",),
+    needs=(DEDUPE,),
     why="A producer that repeats an unknown enqueue relies on it.",
 )
 def dedupe_holds(bench: Bench) -> None:
@@ -233,7 +241,7 @@ def dedupe_holds(bench: Bench) -> None:
     "enqueue.size_limit",
     "S2",
     "S14",
-    needs=("max_body_bytes",),
+    needs=(MAX_BODY_BYTES,),
     why="A limit that lies turns into errors far from the producer.",
 )
 def size_limit(bench: Bench) -> None:
@@ -290,7 +298,7 @@ def cancel_wakes(bench: Bench) -> None:
 @case(
     "reserve.wakes_for_job",
     "S9",
-    needs=("blocking_reserve",),
+    needs=(BLOCKING_RESERVE,),
     why="A worker that looks only now and then starts urgent jobs late.",
 )
 def wakes_for_job(bench: Bench) -> None:
@@ -310,7 +318,7 @@ def wakes_for_job(bench: Bench) -> None:
     "reach.is_shared",
     "S9",
     "S7",
-    needs=("reach.host",),
+    needs=(SHARED_REACH,),
     why="Producers and workers are processes of their own, each with an adapter of its own.",
 )
 def reach_is_shared(bench: Bench) -> None:

@@ -7,9 +7,10 @@ from datetime import timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_core.contract import Attempts, Bury
+from kessel_conformance.requirements import DURABILITY, RESTART
+from kessel_core.contract import Attempts, Buried, Bury
 
-NEEDS = ("durability",)
+NEEDS = (DURABILITY,)
 
 
 @case(
@@ -43,7 +44,7 @@ def reopened(bench: Bench) -> None:
         got, expected = sorted(got), sorted(expected)
     if tried is None or bench.capabilities.priorities is not None:
         bench.equal(got, expected, "jobs after reopening")
-    if bench.capabilities.buried:
+    if bench.has(Buried):
         found = bench.buried()
         bench.equal([job.reason for job in found], ["error"], "reasons of buried jobs after reopening")
 
@@ -51,7 +52,7 @@ def reopened(bench: Bench) -> None:
 @case(
     "durable.server_restart",
     "S9",
-    needs=(*NEEDS, "harness.restart"),
+    needs=(*NEEDS, RESTART),
     waits=True,
     why="Servers are restarted while producers and workers live on.",
 )

@@ -7,9 +7,10 @@ from datetime import timedelta
 
 from kessel_conformance.bench import MICRO, Bench
 from kessel_conformance.catalogue import case
+from kessel_conformance.requirements import FENCING, LEASE, PRIORITIES
 from kessel_core.contract import COMMIT, Bury, Rollback
 
-NEEDS = ("lease",)
+NEEDS = (LEASE,)
 
 
 @case(
@@ -70,7 +71,7 @@ def late_settle_refused(bench: Bench) -> None:
 @case(
     "lease.fenced",
     "S7",
-    needs=(*NEEDS, "fencing"),
+    needs=(*NEEDS, FENCING),
     waits=True,
     why="A process that was stopped for a while trusts its own, wrong idea of time.",
 )
@@ -110,7 +111,7 @@ def extended(bench: Bench) -> None:
     "lease.keeps_priority",
     "S8",
     "S7",
-    needs=(*NEEDS, "priorities"),
+    needs=(*NEEDS, PRIORITIES),
     waits=True,
     why="A job that comes back by its lease has its priority, too.",
 )

@@ -11,8 +11,9 @@ from typing import Any
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.history import History
+from kessel_conformance.requirements import ATTEMPTS, DELAYS
 from kessel_core import JobManager, JobResult, Reason, Transient, handler, hookimpl
-from kessel_core.contract import Consumer
+from kessel_core.contract import Buried, Consumer
 from kessel_core.plugins.registry import build_plugins
 from kessel_core.runtime.executor import Case as Delivery
 
@@ -142,7 +143,7 @@ def expired_not_run(bench: Bench) -> None:
 @case(
     "manager.poison_set_aside",
     "S13",
-    needs=("buried",),
+    needs=(Buried,),
     why="A body that nobody can read must neither loop, nor vanish, nor stop the worker.",
 )
 def poison_set_aside(bench: Bench) -> None:
@@ -162,7 +163,7 @@ def poison_set_aside(bench: Bench) -> None:
 @case(
     "manager.no_handler_set_aside",
     "S12",
-    needs=("buried",),
+    needs=(Buried,),
     why="A job that nobody can run waits for an operator, with its reason.",
 )
 def no_handler_set_aside(bench: Bench) -> None:
@@ -176,7 +177,7 @@ def no_handler_set_aside(bench: Bench) -> None:
 @case(
     "manager.tries_run_out",
     "S10",
-    needs=("buried", "attempts"),
+    needs=(Buried, ATTEMPTS),
     waits=True,
     why="A job that always fails must end; and not before its last try.",
 )
@@ -199,7 +200,7 @@ def tries_run_out(bench: Bench) -> None:
 @case(
     "manager.retry_waits",
     "S11",
-    needs=("delay_granularity",),
+    needs=(DELAYS,),
     waits=True,
     why="A retry that comes at once hammers what has just failed.",
 )

@@ -7,11 +7,22 @@ from datetime import timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
+from kessel_conformance.requirements import COUNTS, VIRTUAL_CLOCK
 from kessel_core import UnknownJob
-from kessel_core.contract import Bury, DoctorContext, JobState, Message
+from kessel_core.contract import (
+    Browse,
+    Buried,
+    Bury,
+    Delete,
+    DoctorContext,
+    JobState,
+    Message,
+    Pause,
+    VirtualTime,
+)
 
 
-@case("stats.count_states", "S9", needs=("counts",), why="Alarms are set on these numbers.")
+@case("stats.count_states", "S9", needs=(COUNTS,), why="Alarms are set on these numbers.")
 def count_states(bench: Bench) -> None:
     consumer, other = bench.consumer(), bench.consumer()
     bench.put()
@@ -73,19 +84,21 @@ def spares_reserved(bench: Bench) -> None:
         bench.equal(found.total, 0, "jobs left")
 
 
-@case("peek.shows_next", "S9", needs=("peek",), why="A look must not change what it looks at.")
+@case("peek.shows_next", "S9", needs=(Browse,), why="A look must not change what it looks at.")
 def peek_shows_next(bench: Bench) -> None:
     bench.put(priority=9)
     second = bench.put(priority=8)
     first = second if bench.capabilities.priorities is not None else None
     for _ in range(2):
-        seen = bench.call("peek ready", lambda: bench.adapter.peek(bench.queue, JobState.READY))
+        seen = bench.peek(JobState.READY)
         bench.equal(len(seen), 1, "jobs shown")
         if first is not None:
             bench.equal(seen[0].body, first.body, "the next job")
         bench.equal(seen[0].state, JobState.READY, "its state")
     bench.equal(
-        bench.call("peek buried", lambda: bench.adapter.peek(bench.queue, JobState.BURIED)), [], "buried jobs"
+        bench.peek(JobState.BURIED),
+        [],
+        "buried jobs",
     )
     bench.equal(len(bench.drain(bench.consumer())), 2, "jobs delivered after looking")
 
@@ -93,14 +106,14 @@ def peek_shows_next(bench: Bench) -> None:
 @case(
     "peek.shows_each_state",
     "S9",
-    needs=("peek",),
+    needs=(Browse,),
     why="Who looks for a job must find it where it is, and must not find what is gone.",
 )
 def shows_each_state(bench: Bench) -> None:
     declared = bench.capabilities
     expected: dict[JobState, list[Message]] = {state: [] for state in JobState}
     consumer, other = bench.consumer(), bench.consumer()
-    if declared.buried:
+    if bench.has(Buried):
         expected[JobState.BURIED].append(bench.put())
         bench.settle(consumer, bench.taken(consumer), Bury("error"))
     expected[JobState.RESERVED].append(bench.put())
@@ -112,27 +125,29 @@ def shows_each_state(bench: Bench) -> None:
         expected[JobState.DELAYED] += [bench.put(delay=timedelta(hours=1), priority=2), late]
     for _ in range(3):
         expected[JobState.READY].append(bench.put())
-    if declared.delete:
+    if bench.has(Delete):
         bench.delete(expected[JobState.READY].pop(1).id)
     for state in JobState:
-        if state is JobState.BURIED and not declared.buried:
+        if state is JobState.BURIED and not bench.has(Buried):
             continue
-        seen = bench.call(f"peek {state}", lambda state=state: bench.adapter.peek(bench.queue, state, 10))  # type: ignore[misc]
+        seen = bench.peek(state, 10)
         told, wanted = [job.body for job in seen], [message.body for message in expected[state]]
         if state is JobState.READY and declared.tie_break is None:
             told, wanted = sorted(told), sorted(wanted)
         bench.equal(bench.labels(told), bench.labels(wanted), f"{state} jobs")
 
 
-@case("delete.only_waiting", "S9", needs=("delete",), why="A running job is its worker's.")
+@case("delete.only_waiting", "S9", needs=(Delete,), why="A running job is its worker's.")
 def only_waiting(bench: Bench) -> None:
     kept = bench.put()
     consumer = bench.consumer()
     held = bench.gets(consumer, kept, "the job")
     gone = bench.put()
-    bench.refused(UnknownJob, "delete a reserved job", lambda: bench.adapter.delete(bench.queue, kept.id))
     bench.refused(
-        UnknownJob, "delete an unknown job", lambda: bench.adapter.delete(bench.queue, "no-such-id")
+        UnknownJob, "delete a reserved job", lambda: bench.facet(Delete).delete(bench.queue, kept.id)
+    )
+    bench.refused(
+        UnknownJob, "delete an unknown job", lambda: bench.facet(Delete).delete(bench.queue, "no-such-id")
     )
     bench.delete(gone.id)
     bench.settle(consumer, held)
@@ -142,7 +157,7 @@ def only_waiting(bench: Bench) -> None:
 @case(
     "pause.stops_delivery",
     "S9",
-    needs=("pause",),
+    needs=(Pause,),
     waits=True,
     why="A pause that ends early sends work to what is being mended.",
 )
@@ -151,15 +166,15 @@ def stops_delivery(bench: Bench) -> None:
     consumer = bench.consumer()
     span = timedelta(seconds=1)
     due = bench.now() + span
-    bench.call("pause for 1 s", lambda: bench.adapter.pause(bench.queue, span))
+    bench.call("pause for 1 s", lambda: bench.facet(Pause).pause(bench.queue, span))
     found = bench.stats()
     bench.check(found.paused is not None, "stats does not tell that the queue is paused")
     held = bench.comes_no_earlier(consumer, message, due, "from a paused queue", "S9")
     bench.settle(consumer, held)
-    bench.call("pause for an hour", lambda: bench.adapter.pause(bench.queue, timedelta(hours=1)))
+    bench.call("pause for an hour", lambda: bench.facet(Pause).pause(bench.queue, timedelta(hours=1)))
     another = bench.put()
     bench.nothing(consumer, "the queue is paused")
-    bench.call("resume", lambda: bench.adapter.pause(bench.queue, timedelta(0)))
+    bench.call("resume", lambda: bench.facet(Pause).pause(bench.queue, timedelta(0)))
     bench.let_pass(bench.slack - bench.grain)
     bench.gets(consumer, another, "the job after the pause was ended")
 
@@ -167,11 +182,11 @@ def stops_delivery(bench: Bench) -> None:
 @case(
     "time.next_change",
     "S18",
-    needs=("virtual_clock", "clock.virtual"),
+    needs=(VirtualTime, VIRTUAL_CLOCK),
     why="A test on a virtual clock moves the time to this moment.",
 )
 def next_change(bench: Bench) -> None:
-    ask = lambda: bench.adapter.next_change([bench.queue])  # noqa: E731
+    ask = lambda: bench.facet(VirtualTime).next_change([bench.queue])  # noqa: E731
     bench.equal(bench.call("next_change", ask), None, "next_change of an empty queue")
     message = bench.put(delay=timedelta(seconds=5))
     moment = bench.call("next_change", ask)

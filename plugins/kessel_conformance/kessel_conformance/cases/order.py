@@ -7,14 +7,15 @@ from datetime import timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_core.contract import Bury, TieBreak
+from kessel_conformance.requirements import DELAYS, PRIORITIES, TIE_BREAK
+from kessel_core.contract import Buried, Bury, TieBreak
 
 
 @case(
     "priority.lowest_first",
     "S6",
     "S3",
-    needs=("priorities",),
+    needs=(PRIORITIES,),
     why="Priorities get reversed, compared as text, or cut to a small range.",
 )
 def lowest_first(bench: Bench) -> None:
@@ -32,7 +33,7 @@ def lowest_first(bench: Bench) -> None:
 @case(
     "priority.across_queues",
     "S6",
-    needs=("priorities",),
+    needs=(PRIORITIES,),
     why="A worker of two queues takes the most urgent job of both.",
 )
 def across_queues(bench: Bench) -> None:
@@ -44,7 +45,7 @@ def across_queues(bench: Bench) -> None:
     bench.equal(got, ["job-2", "job-1", "job-3"], "order over two queues")
 
 
-@case("order.first_come", "S6", needs=("tie_break",), why="Jobs that depend on each other are sent in order.")
+@case("order.first_come", "S6", needs=(TIE_BREAK,), why="Jobs that depend on each other are sent in order.")
 def first_come(bench: Bench) -> None:
     sent = [bench.put().body for _ in range(20)]
     bench.equal(bench.labels(bench.drain(bench.consumer())), bench.labels(sent), "equal jobs")
@@ -54,7 +55,7 @@ def first_come(bench: Bench) -> None:
     "order.tie_after_rollback",
     "S6",
     "S8",
-    needs=("tie_break",),
+    needs=(TIE_BREAK,),
     waits=True,
     why="Who relies on the declared place of a retried job must get it.",
 )
@@ -70,7 +71,7 @@ def tie_after_rollback(bench: Bench) -> None:
     )
 
 
-@case("order.tie_after_kick", "S6", "S8", needs=("tie_break", "buried"), why="As for a rollback.")
+@case("order.tie_after_kick", "S6", "S8", needs=(TIE_BREAK, Buried), why="As for a rollback.")
 def tie_after_kick(bench: Bench) -> None:
     for _ in range(3):
         bench.put()
@@ -89,7 +90,7 @@ def tie_after_kick(bench: Bench) -> None:
     "order.tie_after_delay",
     "S6",
     "S4",
-    needs=("tie_break", "delay_granularity"),
+    needs=(TIE_BREAK, DELAYS),
     waits=True,
     why="As for a rollback.",
 )

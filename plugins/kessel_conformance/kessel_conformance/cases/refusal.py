@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
+from collections.abc import Callable, Iterable
 from datetime import timedelta
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
+from kessel_conformance.history import shown
+from kessel_conformance.requirements import DELAYS, absent
 from kessel_core import CapabilityMissing, EnqueueRejected, InvalidConfig
-from kessel_core.contract import JobState, Rollback
+from kessel_core.contract import (
+    Browse,
+    Buried,
+    Delete,
+    Facet,
+    FacetKind,
+    JobState,
+    Pause,
+    Results,
+    Rollback,
+    VirtualTime,
+    facets_of,
+    need,
+)
 
 
 @case("capabilities.make_sense", "S17", why="The core plans by these values.")
@@ -29,8 +46,26 @@ def make_sense(bench: Bench) -> None:
         declared.longest_delay is None or declared.delay_granularity is not None,
         "longest_delay without delays",
     )
+    expected = bench.harness.expected_capabilities
+    bench.equal(declared, expected or declared, "capabilities, which the harness gives")
     if bench.harness.spec is not None:
         bench.equal(bench.adapter.name, bench.harness.spec.name, "the adapter's name")
+
+
+@case("facets.make_sense", "S17", why="The core asks once, and then calls what it was given.")
+def facets_make_sense(bench: Bench) -> None:
+    found, before = frozenset(facets_of(bench.adapter)), bench.harness.facets
+    bench.equal(_names(found), _names(before), "facets of another adapter with the same options")
+    for kind in found:
+        facet = bench.adapter.facet(kind)
+        bench.check(isinstance(facet, kind), f"what facet() returns for {kind.facet_name} is none")
+    expected = bench.harness.expected_facets
+    if expected is not None:
+        bench.equal(_names(found), _names(expected), "facets, which the harness gives")
+
+
+def _names(kinds: Iterable[type[Facet]]) -> list[str]:
+    return sorted(kind.facet_name for kind in kinds)
 
 
 @case("options.unknown_refused", "S17", why="A misspelt option that is taken silently is not in force.")
@@ -50,56 +85,71 @@ def unknown_refused(bench: Bench) -> None:
     bench.check("no_such_option" in str(error), "the error does not name the option")
 
 
-def _named(bench: Bench, error: CapabilityMissing, name: str) -> None:
-    bench.equal(error.capability, name, "the capability that the refusal names")
+def _is_refused(bench: Bench, kind: FacetKind[Facet], call: Callable[[Any], object]) -> None:
+    """Check that who needs the facet is told its name, and that no method works behind its back."""
+    name = cast("type[Facet]", kind).facet_name
+    error = bench.refused(CapabilityMissing, f"need the facet {name}", lambda: need(bench.adapter, kind))
+    bench.equal(error.capability, name, "the facet that the refusal names")
+    try:
+        answer = call(bench.adapter)
+    except (AttributeError, NotImplementedError, CapabilityMissing):
+        return
+    bench.broken(f"the facet {name} is not there, but its method answers {shown(answer)}")
 
 
 @case(
-    "refused.buried", "S17", refuses="buried", why="A listing that is always empty says that nothing failed."
+    "refused.buried",
+    "S17",
+    needs=(absent(Buried),),
+    why="A listing that is always empty says that nothing failed.",
 )
 def refused_buried(bench: Bench) -> None:
-    adapter, queue = bench.adapter, bench.queue
-    _named(bench, bench.refused(CapabilityMissing, "buried", lambda: adapter.buried(queue)), "buried")
-    _named(bench, bench.refused(CapabilityMissing, "kick", lambda: adapter.kick(queue, "x")), "buried")
+    _is_refused(bench, Buried, lambda adapter: adapter.buried(bench.queue))
+    _is_refused(bench, Buried, lambda adapter: adapter.kick(bench.queue, "x"))
 
 
-@case("refused.peek", "S17", refuses="peek", why="As for the buried listing.")
+@case("refused.peek", "S17", needs=(absent(Browse),), why="As for the buried listing.")
 def refused_peek(bench: Bench) -> None:
     bench.put()
-    error = bench.refused(CapabilityMissing, "peek", lambda: bench.adapter.peek(bench.queue, JobState.READY))
-    _named(bench, error, "peek")
+    _is_refused(bench, Browse, lambda adapter: adapter.peek(bench.queue, JobState.READY))
 
 
 @case(
     "refused.pause",
     "S17",
-    refuses="pause",
+    needs=(absent(Pause),),
     why="A pause that is ignored lets work go on against what is being mended.",
 )
 def refused_pause(bench: Bench) -> None:
-    error = bench.refused(
-        CapabilityMissing, "pause", lambda: bench.adapter.pause(bench.queue, timedelta(hours=1))
-    )
-    _named(bench, error, "pause")
+    _is_refused(bench, Pause, lambda adapter: adapter.pause(bench.queue, timedelta(hours=1)))
 
 
 @case(
     "refused.delete",
     "S17",
-    refuses="delete",
+    needs=(absent(Delete),),
     why="A delete that does nothing leaves a job that somebody believes gone.",
 )
 def refused_delete(bench: Bench) -> None:
     message = bench.put()
-    error = bench.refused(CapabilityMissing, "delete", lambda: bench.adapter.delete(bench.queue, message.id))
-    _named(bench, error, "delete")
+    _is_refused(bench, Delete, lambda adapter: adapter.delete(bench.queue, message.id))
+
+
+@case(
+    "refused.results",
+    "S17",
+    needs=(absent(Results),),
+    why="A result that is never there looks like a job that is never done.",
+)
+def refused_results(bench: Bench) -> None:
+    _is_refused(bench, Results, lambda adapter: adapter.result("x"))
 
 
 @case(
     "refused.delay",
     "S17",
     "S4",
-    refuses="delay_granularity",
+    needs=(absent(DELAYS),),
     why="A delay that is ignored starts the job early.",
 )
 def refused_delay(bench: Bench) -> None:
@@ -121,9 +171,8 @@ def refused_delay(bench: Bench) -> None:
     "refused.virtual_clock",
     "S17",
     "S18",
-    refuses="virtual_clock",
+    needs=(absent(VirtualTime),),
     why="A test would wait for a change that it cannot foresee.",
 )
 def refused_virtual_clock(bench: Bench) -> None:
-    error = bench.refused(CapabilityMissing, "next_change", lambda: bench.adapter.next_change([bench.queue]))
-    _named(bench, error, "virtual_clock")
+    _is_refused(bench, VirtualTime, lambda adapter: adapter.next_change([bench.queue]))

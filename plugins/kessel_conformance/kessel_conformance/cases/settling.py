@@ -4,11 +4,13 @@ from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
 from datetime import timedelta
+from functools import partial
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
+from kessel_conformance.requirements import DELAYS, PRIORITIES
 from kessel_core import UnknownJob
-from kessel_core.contract import COMMIT, Bury, Commit, Rollback
+from kessel_core.contract import COMMIT, Buried, Bury, Commit, Delete, Results, Rollback
 
 
 @case("settle.commit_removes", "S8", why="A committed job that comes back does its work twice.")
@@ -25,7 +27,7 @@ def commit_removes(bench: Bench) -> None:
 @case(
     "settle.commit_with_result",
     "S8",
-    needs=("results",),
+    needs=(Results,),
     why="Who keeps results takes another path for these commits, and has to remove the job there, too.",
 )
 def commit_with_result(bench: Bench) -> None:
@@ -58,7 +60,7 @@ def rollback_returns(bench: Bench) -> None:
     "settle.rollback_pauses",
     "S8",
     "S11",
-    needs=("delay_granularity",),
+    needs=(DELAYS,),
     waits=True,
     why="A pause that is cut short hammers what just failed.",
 )
@@ -74,7 +76,7 @@ def rollback_pauses(bench: Bench) -> None:
 @case(
     "settle.rollback_keeps_priority",
     "S8",
-    needs=("priorities",),
+    needs=(PRIORITIES,),
     waits=True,
     why="Client libraries reset the priority on release when none is given.",
 )
@@ -149,7 +151,7 @@ def settle_and_reserve(bench: Bench) -> None:
 @case(
     "buried.listed",
     "S8",
-    needs=("buried",),
+    needs=(Buried,),
     why="An operator needs to see what failed, why, and which one failed first.",
 )
 def buried_listed(bench: Bench) -> None:
@@ -180,7 +182,7 @@ def buried_listed(bench: Bench) -> None:
     "buried.kick_returns",
     "S8",
     "S10",
-    needs=("buried",),
+    needs=(Buried,),
     waits=True,
     why="A kicked job gets its full number of tries, and runs.",
 )
@@ -201,7 +203,7 @@ def kick_returns(bench: Bench) -> None:
 @case(
     "buried.kick_keeps_priority",
     "S8",
-    needs=("buried", "priorities"),
+    needs=(Buried, PRIORITIES),
     why="Bury takes a priority in some protocols and resets it.",
 )
 def kick_keeps_priority(bench: Bench) -> None:
@@ -219,26 +221,22 @@ def kick_keeps_priority(bench: Bench) -> None:
     "buried.kick_only_buried",
     "S8",
     "S4",
-    needs=("buried", "delay_granularity"),
+    needs=(Buried, DELAYS),
     why="Some servers kick delayed jobs when none is buried.",
 )
 def kick_only_buried(bench: Bench) -> None:
     waiting = bench.put(delay=timedelta(hours=1))
     ready = bench.put()
+    kick = bench.facet(Buried).kick
     for message in (waiting, ready):
-        job_id = message.id
-
-        def kick(job_id: str = job_id) -> None:
-            bench.adapter.kick(bench.queue, job_id)
-
-        bench.refused(UnknownJob, "kick a job that is not buried", kick)
-    bench.refused(UnknownJob, "kick an unknown job", lambda: bench.adapter.kick(bench.queue, "no-such-id"))
+        bench.refused(UnknownJob, "kick a job that is not buried", partial(kick, bench.queue, message.id))
+    bench.refused(UnknownJob, "kick an unknown job", partial(kick, bench.queue, "no-such-id"))
     consumer = bench.consumer()
     bench.settle(consumer, bench.gets(consumer, ready, "the ready job"))
     bench.nothing(consumer, "the other job is delayed by an hour")
 
 
-@case("buried.delete_removes", "S8", needs=("buried",), why="What cannot be mended has to go.")
+@case("buried.delete_removes", "S8", needs=(Buried, Delete), why="What cannot be mended has to go.")
 def delete_removes(bench: Bench) -> None:
     consumer = bench.consumer()
     for _ in range(2):
@@ -248,4 +246,4 @@ def delete_removes(bench: Bench) -> None:
     bench.delete(first.id)
     left = bench.buried()
     bench.equal([job.id for job in left], [second.id], "buried jobs after one was deleted")
-    bench.refused(UnknownJob, "delete it again", lambda: bench.adapter.delete(bench.queue, first.id))
+    bench.refused(UnknownJob, "delete it again", lambda: bench.facet(Delete).delete(bench.queue, first.id))
