@@ -6,6 +6,7 @@ shortens it, and the same plan runs on any adapter.
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -16,7 +17,7 @@ import attrs
 
 from kessel_conformance.history import History, Violation, deed, seconds, shown
 from kessel_conformance.model import Broken, Job, Model, Place, Span
-from kessel_core import Clock, JobManager, JobRequest, LeaseLost, UnknownJob, handler
+from kessel_core import Clock, JobManager, LeaseLost, UnknownJob, handler
 from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
@@ -38,8 +39,7 @@ from kessel_core.contract import (
     StoredJob,
 )
 from kessel_core.plugins.registry import build_plugins
-from kessel_core.runtime.executor import Case as Delivery
-from kessel_core.wire.requests import encode
+from kessel_core.testing import run_delivery
 
 __all__ = ["PRIORITIES", "TAILS", "Plan", "Step", "World"]
 
@@ -69,7 +69,7 @@ class _Core:
     def run(self, reservation: Reservation, consumer: Consumer) -> str:
         """Run it and settle it; return how it ended."""
         with self._manager as manager:
-            result = manager.executor.run(Delivery(reservation, consumer)).result
+            result = run_delivery(manager, reservation, consumer)
         return "nothing" if result is None else str(result.reason or result.status)
 
 
@@ -197,8 +197,8 @@ class World:
             body += tail
         else:
             told += f", expires in {shown(expiration - now)}"
-            request = JobRequest(id=job_id, type="t", queue=self.queue, expiration=expiration)
-            body = encode(request)
+            fields = {"id": job_id, "type": "t", "queue": self.queue, "expiration": expiration.isoformat()}
+            body = json.dumps(fields).encode()
         message = Message(job_id, self.queue, body, priority, due, expiration)
         _, at = self._timed(lambda: self.adapter.enqueue(message))
         self.history.add(told)

@@ -15,7 +15,7 @@ from kessel_conformance.requirements import ATTEMPTS, DELAYS
 from kessel_core import JobManager, JobResult, Reason, Transient, handler, hookimpl
 from kessel_core.contract import Buried, Consumer
 from kessel_core.plugins.registry import build_plugins
-from kessel_core.runtime.executor import Case as Delivery
+from kessel_core.testing import run_delivery
 
 
 class _Tells:
@@ -47,7 +47,7 @@ def _run_ready(bench: Bench, manager: JobManager, consumer: Consumer | None = No
     results = []
     consumer = consumer or bench.consumer()
     while (reservation := bench.reserve(consumer)) is not None:
-        result = manager.executor.run(Delivery(reservation, consumer)).result
+        result = run_delivery(manager, reservation, consumer)
         if result is not None:
             bench.history.add(f"result {result.reason or result.status}, attempt {result.attempt}")
             results.append(result)
