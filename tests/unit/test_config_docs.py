@@ -15,7 +15,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 @pytest.fixture(scope="module")
 def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_configuration", DOCS / "make_configuration.py")
+    spec = importlib.util.spec_from_file_location(
+        "docs_configuration", DOCS.parent / "tools" / "docs_configuration.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -24,7 +26,7 @@ def generator() -> ModuleType:
 
 
 def test_reference_page_is_up_to_date(generator: ModuleType) -> None:
-    """Otherwise run `python docs/make_configuration.py`."""
+    """Otherwise run `python tools/docs_configuration.py`."""
     page = (DOCS / "reference" / "configuration.md").read_text(encoding="utf-8")
     assert page == generator.page()
 

@@ -1,6 +1,6 @@
-"""Writes docs/reference/configuration.md from the classes in kessel_core/config.py.
+"""Write docs/reference/configuration.md from the classes in kessel_core/config/options.py.
 
-Run it after changing an option: `python docs/make_configuration.py`. A test compares the page
+Run it after changing an option: `python tools/docs_configuration.py`. A test compares the page
 with what this would write.
 """
 
@@ -19,12 +19,12 @@ import attrs
 from kessel_core import Config
 from kessel_core.values.durations import duration_text
 
-PAGE = Path(__file__).parent / "reference" / "configuration.md"
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "configuration.md"
 
 HEAD = """\
 # Configuration
 
-Written by `docs/make_configuration.py` from `kessel_core/config.py`; do not edit it by hand.
+Written by `tools/docs_configuration.py` from `kessel_core/config/options.py`; do not edit it by hand.
 
 Each value comes from the last of these layers that gives one:
 
