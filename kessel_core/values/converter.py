@@ -1,8 +1,8 @@
 """The one cattrs converter: JSON payloads and options into annotated types, with exact paths.
 
-Strict, unlike cattrs by default: text is no number, a bool is no number, nothing is cut or
-rounded. Only options that come as text (from URLs and the environment) are read by their type.
-Loaded late: applications without annotated payloads never import cattrs.
+Strict, unlike cattrs by default: text is no number, a bool is no number, nothing is cut or rounded.
+What options give as text is read before, by `reading`. Loaded late: applications without annotated
+payloads never import cattrs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cattrs.errors import (
 
 from kessel_core.errors import Problem, StructureProblems
 from kessel_core.model.json import JsonValue
-from kessel_core.values.durations import parse_duration
+from kessel_core.values.reading import EXPECTED, choice, named, read
 
 __all__ = ["structurer"]
 
@@ -38,56 +38,31 @@ __all__ = ["structurer"]
 def _exactly(kind: type) -> Callable[[Any, Any], Any]:
     def check(value: Any, wanted: Any) -> Any:
         if wanted is not kind and issubclass(wanted, Enum):
-            return _member(value, wanted)  # cattrs finds this check for StrEnum and IntEnum, too
+            return choice(value, wanted)  # cattrs finds this check for StrEnum and IntEnum, too
         if type(value) is not kind:
-            raise TypeError(f"expected {_NAMES[kind]}, got {_named(value)}")
+            raise TypeError(f"expected {EXPECTED[kind]}, got {named(value)}")
         return value
 
     return check
 
 
-def _member(value: Any, choices: type[Enum]) -> Enum:
-    # Python finds the 1 of an enum for True; nobody means that.
-    if not isinstance(value, bool) or any(member.value is value for member in choices):
-        try:
-            return choices(value)
-        except ValueError:
-            pass
-    known = ", ".join(str(member.value) for member in choices)
-    raise ValueError(f"expected one of {known}; got {value!r:.60}")
-
-
 def _literal(value: Any, kind: Any) -> Any:
-    for choice in typing.get_args(kind):
-        plain = choice.value if isinstance(choice, Enum) else choice
+    for one in typing.get_args(kind):
+        plain = one.value if isinstance(one, Enum) else one
         if type(plain) is type(value) and plain == value:
-            return choice
+            return one
     raise ValueError(f"expected one of {', '.join(map(repr, typing.get_args(kind)))}; got {value!r:.60}")
-
-
-_NAMES: Final = {
-    str: "text",
-    int: "a whole number",
-    bool: "true or false",
-    bytes: "bytes",
-    dict: "an object",
-    list: "a list",
-}
-
-
-def _named(value: object) -> str:
-    return f"{type(value).__name__} {value!r:.60}"
 
 
 def _number(value: Any, _: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"expected a number, got {_named(value)}")
+        raise TypeError(f"expected a number, got {named(value)}")
     return float(value)
 
 
 def _time(value: Any, _: Any) -> datetime:
     if not isinstance(value, (str, datetime)):
-        raise TypeError(f"expected an ISO-8601 time, got {_named(value)}")
+        raise TypeError(f"expected an ISO-8601 time, got {named(value)}")
     moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     if moment.utcoffset() is None:
         # As S2 has it for requests: which moment it is would depend on the machine that reads it.
@@ -97,27 +72,19 @@ def _time(value: Any, _: Any) -> datetime:
 
 def _day(value: Any, _: Any) -> date:
     if not isinstance(value, str):
-        raise TypeError(f"expected an ISO-8601 date, got {_named(value)}")
+        raise TypeError(f"expected an ISO-8601 date, got {named(value)}")
     return date.fromisoformat(value)
 
 
 def _uuid(value: Any, _: Any) -> UUID:
     if not isinstance(value, str):
-        raise TypeError(f"expected a UUID as text, got {_named(value)}")
+        raise TypeError(f"expected a UUID as text, got {named(value)}")
     return UUID(value)
-
-
-def _span(value: Any, _: Any) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise TypeError(f"expected a duration such as '90s', got {_named(value)}")
-    return parse_duration(value) if isinstance(value, str) else timedelta(seconds=value)
 
 
 def _path(value: Any, _: Any) -> Path:
     if not isinstance(value, (str, Path)):
-        raise TypeError(f"expected a path, got {_named(value)}")
+        raise TypeError(f"expected a path, got {named(value)}")
     return Path(value)
 
 
@@ -136,11 +103,11 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook_func(partial(operator.is_, object), lambda value, _: value)
     converter.register_structure_hook(float, _number)
     converter.register_structure_hook(datetime, _time)
-    converter.register_structure_hook(timedelta, _span)
+    converter.register_structure_hook(timedelta, read)
     converter.register_structure_hook(date, _day)
     converter.register_structure_hook(UUID, _uuid)
     converter.register_structure_hook(Path, _path)
-    converter.register_structure_hook_func(_is_enum, _member)
+    converter.register_structure_hook_func(_is_enum, choice)
     converter.register_structure_hook_func(_is_literal, _literal)
     converter.register_structure_hook_factory(_is_array, partial(_array, converter))
     converter.register_structure_hook_factory(_is_class, partial(_object, converter))
@@ -184,7 +151,7 @@ def _object(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]
 
     def checked(value: Any, _: Any) -> Any:
         if not isinstance(value, Mapping):
-            raise TypeError(f"expected an object, got {_named(value)}")
+            raise TypeError(f"expected an object, got {named(value)}")
         return structure(value, kind)
 
     return checked
@@ -219,7 +186,7 @@ def _array(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
 
     def structure(value: Any, _: Any) -> Any:
         if not isinstance(value, (list, tuple)):
-            raise TypeError(f"expected a list, got {_named(value)}")
+            raise TypeError(f"expected a list, got {named(value)}")
         if fixed and len(value) != len(hooks):
             raise ValueError(f"expected a list of {len(hooks)}, got one of {len(value)}")
         made: list[Any] = []
@@ -262,7 +229,7 @@ def structurer(annotation: Any) -> Callable[[JsonValue], Any] | None:
 def _plain(kind: type) -> Callable[[JsonValue], Any]:
     def structure(value: JsonValue) -> Any:
         if type(value) is not kind:
-            raise StructureProblems((Problem(("$",), f"expected {_NAMES[kind]}, got {_named(value)}"),))
+            raise StructureProblems((Problem(("$",), f"expected {EXPECTED[kind]}, got {named(value)}"),))
         return value
 
     return structure

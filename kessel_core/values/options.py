@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Iterator, Mapping
-from enum import Enum
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
 from kessel_core.errors import InvalidConfig, Problem
-from kessel_core.values.converter import _converter, _member, _problems, worded
+from kessel_core.values.converter import _converter, _problems, worded
 from kessel_core.values.nearest import nearest_or_all
+from kessel_core.values.reading import from_text
 
 __all__ = ["structure_options"]
 
@@ -78,37 +77,7 @@ def _judged_alone(field: attrs.Attribute[Any], value: Any) -> Iterator[str]:
         pass
 
 
-_WORDS: Final = {
-    "true": True,
-    "yes": True,
-    "on": True,
-    "1": True,
-    "false": False,
-    "no": False,
-    "off": False,
-    "0": False,
-}
-
-
 def _option(value: Any, kind: Any) -> Any:
-    inner = [part for part in typing.get_args(kind) if part is not type(None)]
-    optional = len(inner) < len(typing.get_args(kind)) and typing.get_origin(kind) is not tuple
-    if optional:
-        if value is None:
-            return None
-        kind = inner[0] if len(inner) == 1 else kind
     if isinstance(value, str):
-        if kind is bool:
-            if value.lower() not in _WORDS:
-                raise ValueError(f"expected true or false, got {value!r:.60}")
-            return _WORDS[value.lower()]
-        if kind in (int, float):
-            try:
-                return kind(value)
-            except ValueError:
-                raise ValueError(
-                    f"expected {'a whole number' if kind is int else 'a number'}, got {value!r:.60}"
-                ) from None
-        if isinstance(kind, type) and issubclass(kind, Enum):
-            return _member(value, kind)
+        value = from_text(value, kind)
     return _converter().structure(value, kind)

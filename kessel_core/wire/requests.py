@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from kessel_core.errors import DecodeError, InvalidRequest, Problem
 from kessel_core.model.job import (
@@ -21,6 +21,7 @@ from kessel_core.model.job import (
     clamped,
     request_problems,
 )
+from kessel_core.values.strict_json import read_json
 
 __all__ = ["WIRE_VERSION", "decode", "encode"]
 
@@ -85,31 +86,6 @@ def _iso(time: datetime | timedelta, key: str) -> str:
     return text[:-6] + "Z"  # isoformat in UTC always ends in +00:00
 
 
-class _Refused(ValueError):
-    """A body that is JSON for some readers and not, or not the same, for others."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _Refused("an object has the same key twice")
-    return found
-
-
-def _constant(text: str) -> NoReturn:
-    raise _Refused(f"{text} is not a JSON number")
-
-
-def _float(text: str) -> float:
-    number = float(text)
-    if number - number != 0.0:
-        raise _Refused(f"{text:.20} is beyond the range of numbers")
-    return number
-
-
-_decoder: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
-
-
 # An escaped half of a surrogate pair; only then must the texts be looked at one by one.
 _MAYBE_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -122,7 +98,7 @@ def decode(body: bytes) -> JobRequest:
     """
     try:
         text = body.decode()
-        fields = _read(text)
+        fields = read_json(text)
     except UnicodeDecodeError as exc:
         raise DecodeError(body, [Problem("$", f"not UTF-8 at byte {exc.start}")]) from exc
     except RecursionError as exc:
@@ -132,14 +108,6 @@ def decode(body: bytes) -> JobRequest:
     if type(fields) is not dict:
         raise DecodeError(body, [Problem("$", f"expected an object, got {type(fields).__name__}")])
     return _request(body, text, fields)
-
-
-def _read(text: str) -> Any:
-    if text.startswith("{"):
-        fields, end = _decoder.raw_decode(text)
-        if end == len(text):
-            return fields
-    return _decoder.decode(text)  # blanks around it, or something to be refused
 
 
 def _request(body: bytes, text: str, fields: dict[str, Any]) -> JobRequest:
