@@ -42,8 +42,11 @@ from kessel_core.model.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from kessel_core.client.manager import JobManager
+    from kessel_core.config.layers import load_config
     from kessel_core.config.options import Config, JobsConfig, LoggingConfig, PluginsConfig, WorkerConfig
+    from kessel_core.config.origin import LoadedConfig
     from kessel_core.model.worker import Health
+    from kessel_core.plugins.registry import build_plugins
     from kessel_core.runtime.worker import Worker
 
 __all__ = [
@@ -67,12 +70,15 @@ __all__ = [
     "RetryPolicy",
     # plugins
     "hookimpl",
+    "build_plugins",
     # configuration and time
     "Config",
     "WorkerConfig",
     "JobsConfig",
     "PluginsConfig",
     "LoggingConfig",
+    "load_config",
+    "LoadedConfig",
     "Clock",
     "SystemClock",
     # errors
@@ -102,11 +108,14 @@ _LATE: Final = {
     "Config": "config.options",
     "Health": "model.worker",
     "JobManager": "client.manager",
+    "LoadedConfig": "config.origin",
     "JobsConfig": "config.options",
     "LoggingConfig": "config.options",
     "PluginsConfig": "config.options",
     "Worker": "runtime.worker",
     "WorkerConfig": "config.options",
+    "build_plugins": "plugins.registry",
+    "load_config": "config.layers",
 }
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import attrs
 
 from kessel_core import Config
+from kessel_core.config.options import options
 from kessel_core.values.durations import duration_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "configuration.md"
@@ -112,11 +113,11 @@ def _section(section: type, prefix: str) -> list[str]:
     rows: list[str] = []
     below: list[str] = []
     for field in attrs.fields(section):
-        if "check" not in field.metadata:
-            inner = field.default.factory  # sections are made by a factory
-            below += _section(inner, f"{prefix}{field.name}.")
-            continue
         path = f"{prefix}{field.name}"
+        if path not in options():
+            inner = field.default.factory  # sections are made by a factory
+            below += _section(inner, f"{path}.")
+            continue
         variable = "KESSEL_" + path.upper().replace(".", "_")
         rows.append(
             f"| `{path}` | {_kind(section.__annotations__[field.name])} | {_default(field)} | `{variable}` | {comments[field.name]} |"

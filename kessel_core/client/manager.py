@@ -91,7 +91,7 @@ class JobManager:
         middleware: Names of middleware, outermost first. None: as configured.
         clock: The application's clock (S18); None: the machine's.
         config: The configuration; None: the defaults. Files and environment are read by
-            `kessel_core.configfile.load`, never here.
+            `load_config`, never here.
         plugins: Built plugins; None: found through entry points at `connect`.
         only_requests: This process runs no job, so handlers are neither looked for nor imported:
             a producer need not have the workers' code.

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from kessel_core.config.layers import load
+from kessel_core import load_config
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -33,11 +33,11 @@ def test_reference_page_is_up_to_date(generator: ModuleType) -> None:
 
 def test_every_option_is_documented(generator: ModuleType, tmp_path: Path) -> None:
     page = generator.page()
-    for path in load(environ={}, directory=tmp_path).origins:
+    for path in load_config(environ={}, directory=tmp_path).origins:
         assert f"| `{path}` |" in page
 
 
 def test_example_of_the_page_is_a_valid_file(generator: ModuleType, tmp_path: Path) -> None:
     example = generator.HEAD.partition("```toml\n")[2].partition("```")[0]
     (tmp_path / "kessel.toml").write_text(example)
-    assert load(environ={}, directory=tmp_path).config.worker.slots == 4
+    assert load_config(environ={}, directory=tmp_path).config.worker.slots == 4
