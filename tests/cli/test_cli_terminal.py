@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from kessel_core import SystemClock
+from kessel_core import SystemClock, build_plugins
 from kessel_core.cli import demo
 from kessel_core.contract import AdapterContext, Message
-from kessel_core.plugins.registry import build_plugins
 
 
 class Terminal(io.StringIO):

@@ -16,7 +16,7 @@ import attrs
 
 from kessel_conformance.history import History, Violation, deed, seconds, shown
 from kessel_conformance.model import Broken, Job, Model, Place, Span
-from kessel_core import Clock, JobManager, JobRequest, LeaseLost, UnknownJob, handler
+from kessel_core import Clock, JobManager, JobRequest, LeaseLost, UnknownJob, build_plugins, handler
 from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
@@ -31,7 +31,6 @@ from kessel_core.contract import (
     Settlement,
     StoredJob,
 )
-from kessel_core.plugins.registry import build_plugins
 from kessel_core.runtime.executor import Case as Delivery
 from kessel_core.wire.requests import encode
 

@@ -11,9 +11,8 @@ from typing import Any
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.history import History
-from kessel_core import JobManager, JobResult, Reason, Transient, handler, hookimpl
+from kessel_core import JobManager, JobResult, Reason, Transient, build_plugins, handler, hookimpl
 from kessel_core.contract import Consumer
-from kessel_core.plugins.registry import build_plugins
 from kessel_core.runtime.executor import Case as Delivery
 
 
