@@ -41,6 +41,7 @@ from kessel_core.model.json import JsonInput, JsonValue
 from kessel_core.model.retry import RetryPolicy
 
 if TYPE_CHECKING:
+    from kessel_core.cli.logs import JsonFormatter
     from kessel_core.client.manager import JobManager
     from kessel_core.config.layers import load_config
     from kessel_core.config.options import Config, JobsConfig, LoggingConfig, PluginsConfig, WorkerConfig
@@ -81,6 +82,8 @@ __all__ = [
     "LoadedConfig",
     "Clock",
     "SystemClock",
+    # logging
+    "JsonFormatter",
     # errors
     "KesselError",
     "RequestError",
@@ -108,8 +111,9 @@ _LATE: Final = {
     "Config": "config.options",
     "Health": "model.worker",
     "JobManager": "client.manager",
-    "LoadedConfig": "config.origin",
     "JobsConfig": "config.options",
+    "JsonFormatter": "cli.logs",
+    "LoadedConfig": "config.origin",
     "LoggingConfig": "config.options",
     "PluginsConfig": "config.options",
     "Worker": "runtime.worker",

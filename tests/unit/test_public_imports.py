@@ -32,7 +32,6 @@ KNOWN: dict[str, set[str]] = {
         "kessel_core.wire.requests",
     },
     "docs/howto/test-your-application.md": {"kessel_core.wire.requests"},
-    "docs/howto/use-in-an-application.md": {"kessel_core.cli.logs"},
     "plugins/kessel_beanstalk/kessel_beanstalk/doctor.py": {"kessel_core.wire.requests"},
     "plugins/kessel_conformance/kessel_conformance/cases/manager.py": {
         "kessel_core.runtime.executor",
