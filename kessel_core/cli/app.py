@@ -142,7 +142,7 @@ class App:
 
         with self.located():
             chosen = self.plugins.chosen_adapter(self.config.adapter, self.config.adapter_options)
-        adapter = chosen.open(AdapterContext(clock=SystemClock()))
+            adapter = chosen.open(AdapterContext(clock=SystemClock()))
         try:
             yield adapter
         finally:

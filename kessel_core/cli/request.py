@@ -13,6 +13,7 @@ import attrs
 import click
 
 from kessel_core.cli.app import App, as_json, configured, logs_options, pass_app
+from kessel_core.cli.progress import progress
 from kessel_core.contract.promises import Reach
 from kessel_core.errors import DecodeError, InvalidRequest, Problem
 from kessel_core.values.nearest import did_you_mean
@@ -192,11 +193,11 @@ def _many(app: App, source: str, as_json: bool) -> None:
     name = "standard input" if source == "-" else source
     requests = _read_lines(source, name)
     stored: list[str] = []
-    with _visible(app) as manager, progress(len(requests), "requesting", quiet=as_json) as advance:
+    with _visible(app) as manager, progress("requesting", len(requests), quiet=as_json) as show:
         for start in range(0, len(requests), BATCH):
             batch = requests[start : start + BATCH]
             stored.extend(done.id for done in manager.request_many(batch))
-            advance(len(batch))
+            show(len(stored), "")
     if as_json:
         from kessel_core.cli.output import emit
 
@@ -257,19 +258,3 @@ def _lines(source: str, name: str) -> Sequence[bytes]:
         ) from exc
     # A byte order mark is what some programs put before the first line.
     return content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-
-
-@contextmanager
-def progress(total: int, what: str, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on standard error if that is a terminal; yields the way to move it on."""
-    from kessel_core.cli.output import console
-
-    target = console(stderr=True)
-    if quiet or not target.is_terminal:
-        yield lambda count: None
-        return
-    from rich.progress import Progress
-
-    with Progress(console=target, transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda count: bar.advance(task, count)
