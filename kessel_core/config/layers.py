@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from kessel_core.config.files import CONFIG_VARIABLE, _parsed, _table, find_file
+from kessel_core.config.files import CONFIG_VARIABLE, as_table, find_file, read_toml
 from kessel_core.config.options import Config, contradictions, options
 from kessel_core.config.origin import Argument, LoadedConfig, Origin
 from kessel_core.errors import InvalidConfig, Problem
@@ -116,10 +116,10 @@ def _built(values: Mapping[str, object]) -> Config:
 
 def _file_values(path: Path, name: str, problems: list[Problem]) -> dict[str, object]:
     """Return path -> value of the `kessel` table of a file, without what kessel does not know."""
-    document = _parsed(path)
+    document = read_toml(path)
     where: tuple[str, ...]
     if path.name == "pyproject.toml":
-        where, table = ("tool", "kessel"), _table(document.get("tool")).get("kessel", {})
+        where, table = ("tool", "kessel"), as_table(document.get("tool")).get("kessel", {})
     else:
         where, table = ("kessel",), document.get("kessel", {})
         for key in document:

@@ -32,7 +32,12 @@ from kessel_core.errors import Problem, StructureProblems
 from kessel_core.model.json import JsonValue
 from kessel_core.values.reading import EXPECTED, choice, named, read
 
-__all__ = ["structurer"]
+__all__ = ["MOST_MISTAKES", "converter", "problems_in", "structurer", "worded"]
+
+
+#: Of one list so many mistakes are named; what comes after them is not looked at, so that a long list of
+#: wrong items costs no more than a long list of right ones.
+MOST_MISTAKES: Final = 1000
 
 
 def _exactly(kind: type) -> Callable[[Any, Any], Any]:
@@ -94,26 +99,27 @@ def _unsupported(kind: Any) -> Any:
 
 
 @cache
-def _converter() -> cattrs.Converter:
-    converter = cattrs.Converter(
+def converter() -> cattrs.Converter:
+    """Return the one converter. Safe for any thread."""
+    made = cattrs.Converter(
         detailed_validation=True, forbid_extra_keys=False, structure_fallback_factory=_unsupported
     )
     for kind in (str, int, bool, bytes):
-        converter.register_structure_hook(kind, _exactly(kind))
-    converter.register_structure_hook_func(partial(operator.is_, object), lambda value, _: value)
-    converter.register_structure_hook(float, _number)
-    converter.register_structure_hook(datetime, _time)
-    converter.register_structure_hook(timedelta, read)
-    converter.register_structure_hook(date, _day)
-    converter.register_structure_hook(UUID, _uuid)
-    converter.register_structure_hook(Path, _path)
-    converter.register_structure_hook_func(_is_enum, choice)
-    converter.register_structure_hook_func(_is_literal, _literal)
-    converter.register_structure_hook_factory(_is_array, partial(_array, converter))
-    converter.register_structure_hook_factory(_is_class, partial(_object, converter))
+        made.register_structure_hook(kind, _exactly(kind))
+    made.register_structure_hook_func(partial(operator.is_, object), lambda value, _: value)
+    made.register_structure_hook(float, _number)
+    made.register_structure_hook(datetime, _time)
+    made.register_structure_hook(timedelta, read)
+    made.register_structure_hook(date, _day)
+    made.register_structure_hook(UUID, _uuid)
+    made.register_structure_hook(Path, _path)
+    made.register_structure_hook_func(_is_enum, choice)
+    made.register_structure_hook_func(_is_literal, _literal)
+    made.register_structure_hook_factory(_is_array, partial(_array, made))
+    made.register_structure_hook_factory(_is_class, partial(_object, made))
     # Last, so that it is asked first: what comes from JSON is a JSON value already.
-    converter.register_structure_hook_func(_is_json, lambda value, _: value)
-    return converter
+    made.register_structure_hook_func(_is_json, lambda value, _: value)
+    return made
 
 
 def _is_json(kind: Any) -> bool:
@@ -139,13 +145,11 @@ def _is_class(kind: Any) -> bool:
     )
 
 
-def _object(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
+def _object(cattr: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
     # cattrs looks into whatever it is given, so that [] would do for a class whose fields all have defaults.
     made_of = typing.get_origin(kind) or kind
     generate: Callable[[Any], Callable[[Any, Any], Any]] = (
-        converter.gen_structure_typeddict
-        if typing.is_typeddict(made_of)
-        else converter.gen_structure_attrs_fromdict
+        cattr.gen_structure_typeddict if typing.is_typeddict(made_of) else cattr.gen_structure_attrs_fromdict
     )
     structure = generate(kind)
 
@@ -177,12 +181,12 @@ def _is_array(kind: Any) -> bool:
     return isinstance(bare, type) and bare in _ARRAYS
 
 
-def _array(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
+def _array(cattr: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
     # cattrs takes any iterable for a list, so that "ab" would become ["a", "b"].
     bare = typing.get_origin(kind) or kind
     make, kinds = _ARRAYS[bare], typing.get_args(kind) or (Any, ...)
-    fixed = bare is tuple and kinds[-1] is not Ellipsis
-    hooks = [(converter.get_structure_hook(item), item) for item in kinds if item is not Ellipsis]
+    fixed, is_hashed = bare is tuple and kinds[-1] is not Ellipsis, make in (set, frozenset)
+    hooks = [(cattr.get_structure_hook(item), item) for item in kinds if item is not Ellipsis]
 
     def structure(value: Any, _: Any) -> Any:
         if not isinstance(value, (list, tuple)):
@@ -192,11 +196,17 @@ def _array(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
         made: list[Any] = []
         errors: list[Exception] = []
         for index, item in enumerate(value):
+            if len(errors) == MOST_MISTAKES:
+                errors.append(ValueError(f"{len(value) - index} more items were not looked at"))
+                break
             hook, wanted = hooks[index if fixed else 0]
             try:
-                made.append(hook(item, wanted))
+                one = hook(item, wanted)
+                if is_hashed:
+                    hash(one)  # here, where it is known which item cannot be
+                made.append(one)
             except Exception as exc:
-                # The note is how cattrs tells the path of an item.
+                # The note is how cattrs names the path of an item.
                 exc.add_note(IterableValidationNote(f"Structuring {kind} @ index {index}", index, wanted))
                 errors.append(exc)
         if errors:
@@ -215,13 +225,13 @@ def structurer(annotation: Any) -> Callable[[JsonValue], Any] | None:
         return None
     if annotation in (dict, list, str, int, bool):
         return _plain(annotation)
-    convert = _converter().get_structure_hook(annotation)  # fails early for what cannot be structured
+    convert = converter().get_structure_hook(annotation)  # fails early for what cannot be structured
 
     def structure(value: JsonValue) -> Any:
         try:
             return convert(value, annotation)
         except Exception as exc:
-            raise StructureProblems(tuple(_problems(exc, ("$",)))) from exc
+            raise StructureProblems(tuple(problems_in(exc, ("$",)))) from exc
 
     return structure
 
@@ -235,7 +245,7 @@ def _plain(kind: type) -> Callable[[JsonValue], Any]:
     return structure
 
 
-def _problems(exc: BaseException, where: tuple[str | int, ...]) -> Iterator[Problem]:
+def problems_in(exc: BaseException, where: tuple[str | int, ...]) -> Iterator[Problem]:
     """Yield what is wrong; cattrs notes the field or the index at each error inside another."""
     if not isinstance(exc, (ClassValidationError, IterableValidationError)):
         yield Problem(where, worded(exc))
@@ -243,9 +253,9 @@ def _problems(exc: BaseException, where: tuple[str | int, ...]) -> Iterator[Prob
     noted, others = exc.group_exceptions()
     for inner, note in noted:
         part = note.name if isinstance(note, AttributeValidationNote) else note.index
-        yield from _problems(inner, (*where, part if isinstance(part, (str, int)) else str(part)))
+        yield from problems_in(inner, (*where, part if isinstance(part, (str, int)) else str(part)))
     for inner in others:
-        yield from _problems(inner, where)
+        yield from problems_in(inner, where)
 
 
 def worded(exc: BaseException) -> str:

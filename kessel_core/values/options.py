@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from kessel_core.errors import InvalidConfig, Problem
-from kessel_core.values.converter import _converter, _problems, worded
+from kessel_core.values.converter import converter, problems_in, worded
 from kessel_core.values.nearest import nearest_or_all
 from kessel_core.values.reading import from_text
 
@@ -49,9 +49,9 @@ def _made(cls: type, given: Mapping[str, Any]) -> Any:
         try:
             values[name] = _option(value, field.type)
         except Exception as exc:
-            problems.extend(_problems(exc, (name,)))
+            problems.extend(problems_in(exc, (name,)))
         else:
-            problems.extend(Problem((name,), text) for text in _judged_alone(field, values[name]))
+            problems.extend(Problem((name,), text) for text in _refused_alone(field, values[name]))
     for name, field in fields.items():
         if field.default is attrs.NOTHING and name not in given and field.init:
             problems.append(Problem((name,), "is required"))
@@ -65,7 +65,7 @@ def _made(cls: type, given: Mapping[str, Any]) -> Any:
     raise InvalidConfig(problems)
 
 
-def _judged_alone(field: attrs.Attribute[Any], value: Any) -> Iterator[str]:
+def _refused_alone(field: attrs.Attribute[Any], value: Any) -> Iterator[str]:
     """Ask the validator of one option, because the class as a whole stops at the first mistake."""
     if field.validator is None or field.converter is not None:
         return
@@ -80,4 +80,4 @@ def _judged_alone(field: attrs.Attribute[Any], value: Any) -> Iterator[str]:
 def _option(value: Any, kind: Any) -> Any:
     if isinstance(value, str):
         value = from_text(value, kind)
-    return _converter().structure(value, kind)
+    return converter().structure(value, kind)
