@@ -43,9 +43,13 @@ from kessel_core.model.result import JobResult, Reason, Status
 from kessel_core.model.retry import RetryPolicy
 
 if TYPE_CHECKING:
+    from kessel_core.cli.logs import JsonFormatter
     from kessel_core.client.manager import JobManager
+    from kessel_core.config.layers import load_config
     from kessel_core.config.options import Config, JobsConfig, LoggingConfig, PluginsConfig, WorkerConfig
+    from kessel_core.config.origin import LoadedConfig
     from kessel_core.model.worker import Health
+    from kessel_core.plugins.registry import build_plugins
     from kessel_core.runtime.worker import Worker
 
 __all__ = [
@@ -71,14 +75,19 @@ __all__ = [
     "RetryPolicy",
     # plugins
     "hookimpl",
+    "build_plugins",
     # configuration and time
     "Config",
     "WorkerConfig",
     "JobsConfig",
     "PluginsConfig",
     "LoggingConfig",
+    "load_config",
+    "LoadedConfig",
     "Clock",
     "SystemClock",
+    # logging
+    "JsonFormatter",
     # errors
     "KesselError",
     "RequestError",
@@ -107,10 +116,14 @@ _LATE: Final = {
     "Health": "model.worker",
     "JobManager": "client.manager",
     "JobsConfig": "config.options",
+    "JsonFormatter": "cli.logs",
+    "LoadedConfig": "config.origin",
     "LoggingConfig": "config.options",
     "PluginsConfig": "config.options",
     "Worker": "runtime.worker",
     "WorkerConfig": "config.options",
+    "build_plugins": "plugins.registry",
+    "load_config": "config.layers",
 }
 
 

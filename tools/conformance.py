@@ -30,9 +30,9 @@ WIRINGS = {path.parents[1].name: path for path in sorted(ROOT.glob("plugins/*/te
 ABOUT = """\
 # Conformance of the adapters of this repository
 
-Each adapter runs the whole suite by `make conformance`; its report is here, and in its wheel, where `kessel adapters` finds it.
-A case that is *skipped* is about a capability that the adapter does not declare; what is not declared must be refused, which other cases check.
-*Expected* failures and *disabled* cases have a reason, which the page of the adapter tells.
+`make conformance` runs the whole suite on each adapter; its report is here, and in its wheel, where `kessel adapters` finds it.
+A *skipped* case is about a capability that the adapter does not declare; other cases check that what is not declared is refused.
+*Expected* failures and *disabled* cases have a reason, which the page of the adapter gives.
 [The clauses](clauses.md) say what each case checks, [the matrix](conformance-matrix.md) what each catches.
 
 """
@@ -40,7 +40,7 @@ FORM = """
 ## The form of a report
 
 `NAME.json` is one object, or a list of them if several adapters were checked together.
-`schema` is the version of the form, now 1; fields may be added to it, and readers leave alone what they do not know.
+`schema` is the version of the form, now 1; fields may be added to it, and readers ignore what they do not know.
 
 | field | meaning |
 |---|---|

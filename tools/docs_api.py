@@ -20,7 +20,6 @@ from types import FunctionType, ModuleType
 import attrs
 
 import kessel_core
-import kessel_core.config.layers
 import kessel_core.contract
 import kessel_core.hooks
 import kessel_core.testing
@@ -86,12 +85,10 @@ def pages() -> dict[Path, str]:
     for subject, names in _subjects(kessel_core):
         api.append(f"## {subject[0].upper()}{subject[1:]}")
         api += [_entry(name, getattr(kessel_core, name)) for name in names]
-    for module in (kessel_core.config.layers, kessel_core.testing, kessel_core.testing.strategies):
+    for module in (kessel_core.testing, kessel_core.testing.strategies):
         api.append(f"## {module.__name__}")
-        names = ["load"] if module is kessel_core.config.layers else sorted(module.__all__)
-        if module is not kessel_core.config.layers:
-            api.append(_markdown(inspect.getdoc(module) or ""))
-        api += [_entry(name, getattr(module, name)) for name in names]
+        api.append(_markdown(inspect.getdoc(module) or ""))
+        api += [_entry(name, getattr(module, name)) for name in sorted(module.__all__)]
     contract = [CONTRACT, _markdown(inspect.getdoc(kessel_core.contract) or "")]
     contract += [_listed(kessel_core.contract, name) for name in kessel_core.contract.__all__]
     return {

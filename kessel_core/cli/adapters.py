@@ -87,7 +87,8 @@ def _fields(spec: AdapterSpec, owner: PluginStatus, shipped: Shipped) -> dict[st
 
 def _options(options: type) -> Iterator[tuple[str, str, str | None]]:
     """Yield name, type and default of each option, as text; one without default must be given."""
-    from kessel_core.config.showing import is_secret, shown
+    from kessel_core.config.showing import shown
+    from kessel_core.values.secrets import is_secret
 
     if not attrs.has(options):
         return

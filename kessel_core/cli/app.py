@@ -61,9 +61,9 @@ class App:
         Raises:
             InvalidConfig: With every problem of every layer.
         """
-        from kessel_core.config.layers import load
+        from kessel_core.config.layers import load_config
 
-        return load(self.file, environ=os.environ, arguments=self._arguments)
+        return load_config(self.file, environ=os.environ, arguments=self._arguments)
 
     @property
     def config(self) -> Config:
@@ -142,7 +142,7 @@ class App:
 
         with self.located():
             chosen = self.plugins.chosen_adapter(self.config.adapter, self.config.adapter_options)
-        adapter = chosen.open(AdapterContext(clock=SystemClock()))
+            adapter = chosen.open(AdapterContext(clock=SystemClock()))
         try:
             yield adapter
         finally:

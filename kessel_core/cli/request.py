@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import click
 
 from kessel_core.cli.app import App, as_json, configured, logs_options, pass_app
+from kessel_core.cli.progress import progress
 from kessel_core.contract.promises import Reach
 from kessel_core.errors import DecodeError, InvalidRequest, Problem
 from kessel_core.values.nearest import did_you_mean
+from kessel_core.values.reading import from_text, moment_or_span
+from kessel_core.values.strict_json import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,12 +128,12 @@ def _read(kind: str, payload: str | None, fields: dict[str, Any], clock: Any) ->
     value: JsonValue = None
     if payload is not None:
         try:
-            value = _json(sys.stdin.read() if payload == "-" else payload)
+            value = read_json(sys.stdin.read() if payload == "-" else payload)
         except ValueError as exc:
             problems.append(Problem((), f"is not JSON: {exc}", "PAYLOAD"))
         except RecursionError:
             problems.append(Problem((), "is nested too deeply", "PAYLOAD"))
-    priority = read("priority", _number)
+    priority = read("priority", partial(from_text, kind=int))
     known: dict[str, Any] = {
         name: fields[name] for name in ("queue", "ref", "callback") if fields[name] is not None
     }
@@ -140,8 +142,8 @@ def _read(kind: str, payload: str | None, fields: dict[str, Any], clock: Any) ->
     wish = JobRequest(
         type=kind,
         payload=value,
-        delay=read("delay", time_or_span),
-        expiration=read("expiration", time_or_span),
+        delay=read("delay", moment_or_span),
+        expiration=read("expiration", moment_or_span),
         headers=dict(_header(text, problems) for text in fields["headers"]),
         **known,
     )
@@ -162,52 +164,6 @@ def _argument(path: str) -> str:
     if field.startswith("headers"):
         return "--header"
     return path if field.startswith("payload") else f"--{field}"
-
-
-def _json(text: str) -> JsonValue:
-    """Read JSON as the wire does: no NaN, no key twice."""
-
-    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len({key for key, _ in found}) != len(found):
-            raise ValueError("an object has the same key twice")
-        return dict(found)
-
-    def constant(word: str) -> NoReturn:
-        raise ValueError(f"{word} is not a JSON number")
-
-    value: JsonValue = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
-    return value
-
-
-def _number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"expected a whole number, got {text!r:.60}") from None
-
-
-def time_or_span(text: str) -> datetime | timedelta:
-    """Read a span from now (`90s`, `5m`) or an ISO time with zone.
-
-    Raises:
-        ValueError: It is neither, or has no zone.
-    """
-    from kessel_core.values.durations import parse_duration
-
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        pass
-    else:
-        if moment.tzinfo is None:  # the model would refuse it, with advice for programs
-            raise ValueError(f"is a naive time: give it a zone, as in {moment.isoformat()}+01:00")
-        return moment
-    try:
-        return parse_duration(text)
-    except ValueError:
-        raise ValueError(
-            f"expected a span such as 90s, 5m, 3h, 7d, or an ISO time with zone, got {text!r:.60}"
-        ) from None
 
 
 def _header(text: str, problems: list[Problem]) -> tuple[str, str]:
@@ -238,11 +194,11 @@ def _many(app: App, source: str, as_json: bool) -> None:
     name = "standard input" if source == "-" else source
     requests = _read_lines(source, name)
     stored: list[str] = []
-    with _visible(app) as manager, progress(len(requests), "requesting", quiet=as_json) as advance:
+    with _visible(app) as manager, progress("requesting", len(requests), quiet=as_json) as show:
         for start in range(0, len(requests), BATCH):
             batch = requests[start : start + BATCH]
             stored.extend(done.id for done in manager.request_many(batch))
-            advance(len(batch))
+            show(len(stored), "")
     if as_json:
         from kessel_core.cli.output import emit
 
@@ -303,19 +259,3 @@ def _lines(source: str, name: str) -> Sequence[bytes]:
         ) from exc
     # A byte order mark is what some programs put before the first line.
     return content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-
-
-@contextmanager
-def progress(total: int, what: str, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on standard error if that is a terminal; yields the way to move it on."""
-    from kessel_core.cli.output import console
-
-    target = console(stderr=True)
-    if quiet or not target.is_terminal:
-        yield lambda count: None
-        return
-    from rich.progress import Progress
-
-    with Progress(console=target, transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda count: bar.advance(task, count)

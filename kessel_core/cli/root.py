@@ -30,7 +30,7 @@ __all__ = ["COMMANDS", "KesselGroup", "code_of", "kessel", "run"]
 #: Name -> (module, attribute, what `kessel --help` says), in the order of the help. The line is
 #: repeated from the command, so that the help imports no command; a test compares them.
 COMMANDS: Final = {
-    "demo": ("demo", "demo", "Run a few hundred jobs of every kind, and watch."),
+    "demo": ("demo.command", "demo", "Run a few hundred jobs of every kind, and watch."),
     "request": ("request", "request", "Request one job, or many from a file."),
     "worker": ("worker", "worker", "Work on jobs until told to stop."),
     "drain": ("worker", "drain", "Work until the queues are empty, then end."),

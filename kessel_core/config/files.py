@@ -10,7 +10,7 @@ from typing import Any, Final
 from kessel_core.errors import InvalidConfig, Problem
 from kessel_core.values.nearest import did_you_mean
 
-__all__ = ["CONFIG_VARIABLE", "find_file"]
+__all__ = ["CONFIG_VARIABLE", "as_table", "find_file", "read_toml"]
 
 
 CONFIG_VARIABLE: Final = "KESSEL_CONFIG"
@@ -36,7 +36,7 @@ def find_file(given: str | None, environ: Mapping[str, str], directory: Path) ->
     if (directory / "kessel.toml").exists():
         return Path("kessel.toml")
     project = directory / "pyproject.toml"
-    if project.exists() and "kessel" in _table(_parsed(project).get("tool")):
+    if project.exists() and "kessel" in as_table(read_toml(project).get("tool")):
         return Path("pyproject.toml")
     return None
 
@@ -49,7 +49,12 @@ def _similar_file(path: Path) -> str:
     return did_you_mean(path.name, beside)
 
 
-def _parsed(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a file says.
+
+    Raises:
+        InvalidConfig: It cannot be read, or is not TOML.
+    """
     try:
         return tomllib.loads(path.read_bytes().decode())
     except OSError as exc:
@@ -60,5 +65,6 @@ def _parsed(path: Path) -> dict[str, Any]:
         raise InvalidConfig([Problem((), f"is not TOML: {exc}", str(path))]) from exc
 
 
-def _table(value: object) -> dict[str, Any]:
+def as_table(value: object) -> dict[str, Any]:
+    """Return a table, or an empty one for what is none."""
     return value if isinstance(value, dict) else {}

@@ -1,9 +1,8 @@
 """What can be configured, with its defaults: frozen classes, validated whole.
 
-`Config()` is a usable configuration. Reading files, environment and arguments is
-`kessel_core.configfile`'s matter, so that applications which build a `Config` by hand import
-neither click nor typed-settings. Each field carries its own check, and the loader uses the same
-ones; a check returns what is wrong, or None.
+`Config()` is a usable configuration. Reading files, environment and arguments is the matter of `layers`, so
+applications that build a `Config` by hand import nothing for it. What holds for one option is its annotation
+and a rule of `rules` in its metadata; what must hold between two stands in `_BETWEEN`.
 """
 
 from __future__ import annotations
@@ -11,23 +10,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from enum import StrEnum
+from functools import cache
 from typing import Any, Final
 
 import attrs
 
+from kessel_core.config.rules import (
+    Option,
+    handlers_rule,
+    names_rule,
+    not_blank_rule,
+    options_of,
+    queues_rule,
+    rule,
+    tables_rule,
+    within,
+)
 from kessel_core.errors import InvalidConfig, Problem
-from kessel_core.model.names import queue_name_problem
 from kessel_core.model.policies import DefaultError, OnExpired, UnknownType
+from kessel_core.values.durations import duration_text
 
 __all__ = [
     "Config",
     "DEFAULT_ADAPTER",
     "JobsConfig",
-    "LOG_LEVELS",
+    "LogLevel",
     "LoggingConfig",
     "PluginsConfig",
     "WorkerConfig",
-    "problems_of",
+    "contradictions",
+    "options",
 ]
 
 
@@ -35,104 +47,14 @@ __all__ = [
 DEFAULT_ADAPTER: Final = "sqlite:///kessel.db"
 
 
-LOG_LEVELS: Final = ("trace", "debug", "info", "warning", "error")
+class LogLevel(StrEnum):
+    """Least level of the records that are printed."""
 
-
-Check = Callable[[object], str | None]
-
-
-def _whole(lowest: int, highest: int) -> Check:
-    def check(value: object) -> str | None:
-        if isinstance(value, bool) or not isinstance(value, int):
-            return f"expected a whole number, got {value!r:.60}"
-        if not lowest <= value <= highest:
-            return f"expected a number from {lowest} to {highest}, got {value}"
-        return None
-
-    return check
-
-
-def _duration(lowest: timedelta) -> Check:
-    bound = "zero or more" if not lowest else f"{lowest.total_seconds():g} s or more"
-
-    def check(value: object) -> str | None:
-        if not isinstance(value, timedelta):
-            return f"expected a duration, got {value!r:.60}"
-        return None if value >= lowest else f"expected {bound}, got {value.total_seconds():g} s"
-
-    return check
-
-
-def _optional(check: Check) -> Check:
-    return lambda value: None if value is None else check(value)
-
-
-def _text(value: object) -> str | None:
-    if not isinstance(value, str):
-        return f"expected text, got {type(value).__name__}"
-    return None if value.strip() else "must not be blank"
-
-
-def _boolean(value: object) -> str | None:
-    return None if isinstance(value, bool) else f"expected true or false, got {value!r:.60}"
-
-
-def _one_of(*choices: str) -> Check:
-    def check(value: object) -> str | None:
-        return None if value in choices else f"expected one of {', '.join(choices)}; got {value!r:.60}"
-
-    return check
-
-
-def _names(check_one: Check = _text, *, at_least_one: bool = False) -> Check:
-    def check(value: object) -> str | None:
-        if not isinstance(value, tuple):
-            return f"expected a list of names, got {value!r:.60}"
-        if at_least_one and not value:
-            return "expected at least one name"
-        for name in value:
-            if (problem := check_one(name)) is not None:
-                return problem
-        doubles = sorted({name for name in value if value.count(name) > 1})
-        return f"{', '.join(map(repr, doubles))} given more than once" if doubles else None
-
-    return check
-
-
-def _table(value: object) -> str | None:
-    if not isinstance(value, Mapping):
-        return f"expected a table, got {type(value).__name__}"
-    return None if all(isinstance(key, str) for key in value) else "expected names as keys"
-
-
-def _table_of_tables(value: object) -> str | None:
-    if (problem := _table(value)) is not None:
-        return problem
-    assert isinstance(value, Mapping)
-    for key, inner in value.items():
-        if (problem := _table(inner)) is not None:
-            return f"{key}: {problem}"
-    return None
-
-
-def _handler_table(value: object) -> str | None:
-    if (problem := _table(value)) is not None:
-        return problem
-    assert isinstance(value, Mapping)
-    seen: dict[str, str] = {}
-    for key, target in value.items():
-        if not key.strip():
-            return "a job type must not be blank"
-        if key.strip() in seen:
-            return f"{seen[key.strip()]!r} and {key!r} are the same type, blanks around it do not count"
-        seen[key.strip()] = key
-        if not isinstance(target, str) or not target.strip():
-            return f"{key}: expected 'module:attribute' or the name of a plugin's handler"
-    return None
-
-
-def _by(check: Check) -> dict[str, Check]:
-    return {"check": check}
+    TRACE = "trace"
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
 
 
 def _copied(given: Any) -> Any:
@@ -140,21 +62,25 @@ def _copied(given: Any) -> Any:
     return dict(given) if isinstance(given, Mapping) else given
 
 
-# Text is taken for the member, so that `is` and `match` work; the check judges the rest.
-def _member(choices: type[StrEnum], given: str) -> Any:
+def _as_member(choices: type[StrEnum], given: str) -> Any:
+    # Text is taken for the member, so that `is` and `match` work; the kind is checked with the rest.
     return next((member for member in choices if member == given), given)
 
 
 def _default_error(given: str) -> Any:
-    return _member(DefaultError, given)
+    return _as_member(DefaultError, given)
 
 
 def _on_expired(given: str) -> Any:
-    return _member(OnExpired, given)
+    return _as_member(OnExpired, given)
 
 
 def _unknown_type(given: str) -> Any:
-    return _member(UnknownType, given)
+    return _as_member(UnknownType, given)
+
+
+def _log_level(given: str) -> Any:
+    return _as_member(LogLevel, given)
 
 
 @attrs.frozen(kw_only=True)
@@ -162,17 +88,15 @@ class WorkerConfig:
     """How jobs are worked on: `[kessel.worker]`."""
 
     #: Jobs that one process runs at the same time.
-    slots: int = attrs.field(default=1, metadata=_by(_whole(1, 10_000)))
+    slots: int = attrs.field(default=1, metadata=within(1, 10_000))
     #: Worker processes; more than one run under a supervisor that replaces a dead one.
-    processes: int = attrs.field(default=1, metadata=_by(_whole(1, 1_000)))
+    processes: int = attrs.field(default=1, metadata=within(1, 1_000))
     #: How long a stopping worker waits for its running jobs before it rolls them back.
-    grace: timedelta = attrs.field(default=timedelta(seconds=30), metadata=_by(_duration(timedelta(0))))
+    grace: timedelta = attrs.field(default=timedelta(seconds=30), metadata=within(timedelta(0)))
     #: How often the lease of a running job is extended; unset: every third of the lease.
-    heartbeat: timedelta | None = attrs.field(
-        default=None, metadata=_by(_optional(_duration(timedelta(milliseconds=10))))
-    )
+    heartbeat: timedelta | None = attrs.field(default=None, metadata=within(timedelta(milliseconds=10)))
     #: How long `drain` goes on trying while the queue cannot be used; `worker` never gives up.
-    patience: timedelta = attrs.field(default=timedelta(seconds=30), metadata=_by(_duration(timedelta(0))))
+    patience: timedelta = attrs.field(default=timedelta(seconds=30), metadata=within(timedelta(0)))
 
 
 @attrs.frozen(kw_only=True)
@@ -180,33 +104,21 @@ class JobsConfig:
     """How the fate of a job is decided: `[kessel.jobs]`."""
 
     #: Deliveries after which a job that still fails is buried; crashes count too.
-    max_attempts: int = attrs.field(default=10, metadata=_by(_whole(1, 1_000_000)))
+    max_attempts: int = attrs.field(default=10, metadata=within(1, 1_000_000))
     #: Longest pause before the first retry; it doubles with every further one.
     retry_base: timedelta = attrs.field(
-        default=timedelta(seconds=2), metadata=_by(_duration(timedelta(milliseconds=1)))
+        default=timedelta(seconds=2), metadata=within(timedelta(milliseconds=1))
     )
     #: Longest pause before any retry.
     retry_cap: timedelta = attrs.field(
-        default=timedelta(minutes=15), metadata=_by(_duration(timedelta(milliseconds=1)))
+        default=timedelta(minutes=15), metadata=within(timedelta(milliseconds=1))
     )
     #: What an undeclared exception means: `fatal` (bury) or `transient` (try again).
-    default_error: DefaultError = attrs.field(
-        converter=_default_error,
-        default=DefaultError.FATAL,
-        metadata=_by(_one_of(*DefaultError)),
-    )
+    default_error: DefaultError = attrs.field(default=DefaultError.FATAL, converter=_default_error)
     #: What happens to a job that expired before it started: `commit` or `bury`.
-    on_expired: OnExpired = attrs.field(
-        converter=_on_expired,
-        default=OnExpired.COMMIT,
-        metadata=_by(_one_of(*OnExpired)),
-    )
+    on_expired: OnExpired = attrs.field(default=OnExpired.COMMIT, converter=_on_expired)
     #: What happens to a job that has no handler: `bury`, or `retry` while a new version rolls out.
-    unknown_type: UnknownType = attrs.field(
-        converter=_unknown_type,
-        default=UnknownType.BURY,
-        metadata=_by(_one_of(*UnknownType)),
-    )
+    unknown_type: UnknownType = attrs.field(default=UnknownType.BURY, converter=_unknown_type)
 
 
 @attrs.frozen(kw_only=True)
@@ -214,9 +126,9 @@ class PluginsConfig:
     """Which plugins take part: `[kessel.plugins]`."""
 
     #: Plugins that are installed but must not be imported.
-    disabled: tuple[str, ...] = attrs.field(default=(), metadata=_by(_names()))
+    disabled: tuple[str, ...] = attrs.field(default=(), metadata=rule(names_rule))
     #: Plugins without which the application must not start (exit code 3).
-    required: tuple[str, ...] = attrs.field(default=(), metadata=_by(_names()))
+    required: tuple[str, ...] = attrs.field(default=(), metadata=rule(names_rule))
 
 
 @attrs.frozen(kw_only=True)
@@ -224,9 +136,9 @@ class LoggingConfig:
     """What the command logs: `[kessel.logging]`."""
 
     #: Least level that is printed: `trace`, `debug`, `info`, `warning` or `error`.
-    level: str = attrs.field(default="info", metadata=_by(_one_of(*LOG_LEVELS)))
+    level: LogLevel = attrs.field(default=LogLevel.INFO, converter=_log_level)
     #: One JSON object a line instead of text for people.
-    json: bool = attrs.field(default=False, metadata=_by(_boolean))
+    json: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -238,21 +150,19 @@ class Config:
     """
 
     #: Where jobs are kept: a URL, or the name of an adapter that needs no URL.
-    adapter: str = attrs.field(default=DEFAULT_ADAPTER, metadata=_by(_text))
+    adapter: str = attrs.field(default=DEFAULT_ADAPTER, metadata=rule(not_blank_rule))
     #: Further options of the adapter, beside those in its URL.
-    adapter_options: Mapping[str, Any] = attrs.field(factory=dict, converter=_copied, metadata=_by(_table))
+    adapter_options: Mapping[str, Any] = attrs.field(factory=dict, converter=_copied)
     #: Queues that a worker serves, and that commands look at.
-    queues: tuple[str, ...] = attrs.field(
-        default=("default",), metadata=_by(_names(queue_name_problem, at_least_one=True))
-    )
+    queues: tuple[str, ...] = attrs.field(default=("default",), metadata=rule(queues_rule))
     #: Middleware around every job, outermost first.
-    middleware: tuple[str, ...] = attrs.field(default=("logging",), metadata=_by(_names()))
+    middleware: tuple[str, ...] = attrs.field(default=("logging",), metadata=rule(names_rule))
     #: Options of single middlewares: one table each, by the middleware's name.
     middleware_options: Mapping[str, Mapping[str, Any]] = attrs.field(
-        factory=dict, converter=_copied, metadata=_by(_table_of_tables)
+        factory=dict, converter=_copied, metadata=rule(tables_rule)
     )
     #: Job type -> `module:attribute`, or the name of a handler that a plugin offers.
-    handlers: Mapping[str, str] = attrs.field(factory=dict, converter=_copied, metadata=_by(_handler_table))
+    handlers: Mapping[str, str] = attrs.field(factory=dict, converter=_copied, metadata=rule(handlers_rule))
     #: How jobs are worked on.
     worker: WorkerConfig = attrs.field(factory=WorkerConfig)
     #: How the fate of a job is decided.
@@ -263,32 +173,55 @@ class Config:
     logging: LoggingConfig = attrs.field(factory=LoggingConfig)
 
     def __attrs_post_init__(self) -> None:
-        if problems := list(problems_of(self)):
+        right: dict[str, object] = {}
+        problems: list[Problem] = []
+        for path, option in options().items():
+            value = option.of(self)
+            if wrong := list(option.problems(value)):
+                problems += wrong
+            else:
+                right[path] = value
+        problems += contradictions(right)
+        if problems:
             raise InvalidConfig(problems)
 
 
-def problems_of(section: attrs.AttrsInstance, above: tuple[str, ...] = ()) -> Iterator[Problem]:
-    """Yield everything that is wrong with a section and the sections inside it."""
-    for field in attrs.fields(type(section)):
-        value = getattr(section, field.name)
-        where = (*above, field.name)
-        check: Check | None = field.metadata.get("check")
-        if check is None:
-            yield from problems_of(value, where)
-        elif (problem := check(value)) is not None:
-            yield Problem(where, problem)
-    yield from relations_broken(section, above)
+# --- every option, by its path -------------------------------------------------------------------
 
 
-def relations_broken(section: object, above: tuple[str, ...] = ()) -> Iterator[Problem]:
-    """Yield what is wrong between options that are each right alone."""
-    if isinstance(section, JobsConfig):
-        base, cap = section.retry_base, section.retry_cap
-        if isinstance(base, timedelta) and isinstance(cap, timedelta) and cap < base:
-            yield Problem(
-                (*above, "retry_cap"),
-                f"must not be below retry_base ({base.total_seconds():g} s), got {cap.total_seconds():g} s",
-            )
-    elif isinstance(section, PluginsConfig):
-        for name in sorted({*section.disabled} & {*section.required}):
-            yield Problem((*above, "required"), f"{name!r} is also in plugins.disabled")
+@cache
+def options() -> Mapping[str, Option]:
+    """Return every option by its path, in the order of the classes."""
+    return {option.path: option for option in options_of(Config)}
+
+
+# --- what must hold between options ----------------------------------------------------------------
+
+
+def _cap_below_base(cap: timedelta, base: timedelta) -> Iterator[str]:
+    if cap < base:
+        yield f"must not be below retry_base ({duration_text(base)}), got {duration_text(cap)}"
+
+
+def _required_and_disabled(required: tuple[str, ...], disabled: tuple[str, ...]) -> Iterator[str]:
+    for name in sorted({*required} & {*disabled}):
+        yield f"{name!r} is also in plugins.disabled"
+
+
+#: The option that is at fault, the other one, and what says whether they contradict each other.
+_BETWEEN: Final[tuple[tuple[str, str, Callable[..., Iterator[str]]], ...]] = (
+    ("jobs.retry_cap", "jobs.retry_base", _cap_below_base),
+    ("plugins.required", "plugins.disabled", _required_and_disabled),
+)
+
+
+def contradictions(right: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what is wrong between options that are each right alone.
+
+    Args:
+        right: Path -> value of the options that are; of the others nothing can be said.
+    """
+    for at, other, broken in _BETWEEN:
+        if at in right and other in right:
+            for text in broken(right[at], right[other]):
+                yield Problem(options()[at].where, text)

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
-from typing import Final
 from urllib.parse import urlsplit
 
 from kessel_core.values.durations import duration_text
-from kessel_core.values.secrets import redacted
+from kessel_core.values.secrets import HIDDEN, is_secret, redacted
 
-__all__ = ["is_secret", "shown"]
-
-
-HIDDEN: Final = "***"
-
-
-# What looks like this is never printed; `key` alone would hide harmless options.
-_SECRET_NAME: Final = re.compile(r"(?i)password|passwd|secret|token|credential|(^|_)(api_?)?key$")
-
-
-def is_secret(name: str) -> bool:
-    """Say whether the value of an option of this name must not be printed."""
-    return _SECRET_NAME.search(name) is not None
+__all__ = ["shown"]
 
 
 def shown(name: str, value: object) -> object:

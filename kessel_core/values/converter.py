@@ -1,8 +1,8 @@
 """The one cattrs converter: JSON payloads and options into annotated types, with exact paths.
 
-Strict, unlike cattrs by default: text is no number, a bool is no number, nothing is cut or
-rounded. Only options that come as text (from URLs and the environment) are read by their type.
-Loaded late: applications without annotated payloads never import cattrs.
+Strict, unlike cattrs by default: text is no number, a bool is no number, nothing is cut or rounded.
+What options give as text is read before, by `reading`. Loaded late: applications without annotated
+payloads never import cattrs.
 """
 
 from __future__ import annotations
@@ -30,64 +30,44 @@ from cattrs.errors import (
 
 from kessel_core.errors import Problem, StructureProblems
 from kessel_core.model.json import JsonValue
-from kessel_core.values.durations import parse_duration
+from kessel_core.values.reading import EXPECTED, choice, named, read
 
-__all__ = ["structurer"]
+__all__ = ["MOST_MISTAKES", "converter", "problems_in", "structurer", "worded"]
+
+
+#: Of one list so many mistakes are named; what comes after them is not looked at, so that a long list of
+#: wrong items costs no more than a long list of right ones.
+MOST_MISTAKES: Final = 1000
 
 
 def _exactly(kind: type) -> Callable[[Any, Any], Any]:
     def check(value: Any, wanted: Any) -> Any:
         if wanted is not kind and issubclass(wanted, Enum):
-            return _member(value, wanted)  # cattrs finds this check for StrEnum and IntEnum, too
+            return choice(value, wanted)  # cattrs finds this check for StrEnum and IntEnum, too
         if type(value) is not kind:
-            raise TypeError(f"expected {_NAMES[kind]}, got {_named(value)}")
+            raise TypeError(f"expected {EXPECTED[kind]}, got {named(value)}")
         return value
 
     return check
 
 
-def _member(value: Any, choices: type[Enum]) -> Enum:
-    # Python finds the 1 of an enum for True; nobody means that.
-    if not isinstance(value, bool) or any(member.value is value for member in choices):
-        try:
-            return choices(value)
-        except ValueError:
-            pass
-    known = ", ".join(str(member.value) for member in choices)
-    raise ValueError(f"expected one of {known}; got {value!r:.60}")
-
-
 def _literal(value: Any, kind: Any) -> Any:
-    for choice in typing.get_args(kind):
-        plain = choice.value if isinstance(choice, Enum) else choice
+    for one in typing.get_args(kind):
+        plain = one.value if isinstance(one, Enum) else one
         if type(plain) is type(value) and plain == value:
-            return choice
+            return one
     raise ValueError(f"expected one of {', '.join(map(repr, typing.get_args(kind)))}; got {value!r:.60}")
-
-
-_NAMES: Final = {
-    str: "text",
-    int: "a whole number",
-    bool: "true or false",
-    bytes: "bytes",
-    dict: "an object",
-    list: "a list",
-}
-
-
-def _named(value: object) -> str:
-    return f"{type(value).__name__} {value!r:.60}"
 
 
 def _number(value: Any, _: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"expected a number, got {_named(value)}")
+        raise TypeError(f"expected a number, got {named(value)}")
     return float(value)
 
 
 def _time(value: Any, _: Any) -> datetime:
     if not isinstance(value, (str, datetime)):
-        raise TypeError(f"expected an ISO-8601 time, got {_named(value)}")
+        raise TypeError(f"expected an ISO-8601 time, got {named(value)}")
     moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     if moment.utcoffset() is None:
         # As S2 has it for requests: which moment it is would depend on the machine that reads it.
@@ -97,27 +77,19 @@ def _time(value: Any, _: Any) -> datetime:
 
 def _day(value: Any, _: Any) -> date:
     if not isinstance(value, str):
-        raise TypeError(f"expected an ISO-8601 date, got {_named(value)}")
+        raise TypeError(f"expected an ISO-8601 date, got {named(value)}")
     return date.fromisoformat(value)
 
 
 def _uuid(value: Any, _: Any) -> UUID:
     if not isinstance(value, str):
-        raise TypeError(f"expected a UUID as text, got {_named(value)}")
+        raise TypeError(f"expected a UUID as text, got {named(value)}")
     return UUID(value)
-
-
-def _span(value: Any, _: Any) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise TypeError(f"expected a duration such as '90s', got {_named(value)}")
-    return parse_duration(value) if isinstance(value, str) else timedelta(seconds=value)
 
 
 def _path(value: Any, _: Any) -> Path:
     if not isinstance(value, (str, Path)):
-        raise TypeError(f"expected a path, got {_named(value)}")
+        raise TypeError(f"expected a path, got {named(value)}")
     return Path(value)
 
 
@@ -127,26 +99,27 @@ def _unsupported(kind: Any) -> Any:
 
 
 @cache
-def _converter() -> cattrs.Converter:
-    converter = cattrs.Converter(
+def converter() -> cattrs.Converter:
+    """Return the one converter. Safe for any thread."""
+    made = cattrs.Converter(
         detailed_validation=True, forbid_extra_keys=False, structure_fallback_factory=_unsupported
     )
     for kind in (str, int, bool, bytes):
-        converter.register_structure_hook(kind, _exactly(kind))
-    converter.register_structure_hook_func(partial(operator.is_, object), lambda value, _: value)
-    converter.register_structure_hook(float, _number)
-    converter.register_structure_hook(datetime, _time)
-    converter.register_structure_hook(timedelta, _span)
-    converter.register_structure_hook(date, _day)
-    converter.register_structure_hook(UUID, _uuid)
-    converter.register_structure_hook(Path, _path)
-    converter.register_structure_hook_func(_is_enum, _member)
-    converter.register_structure_hook_func(_is_literal, _literal)
-    converter.register_structure_hook_factory(_is_array, partial(_array, converter))
-    converter.register_structure_hook_factory(_is_class, partial(_object, converter))
+        made.register_structure_hook(kind, _exactly(kind))
+    made.register_structure_hook_func(partial(operator.is_, object), lambda value, _: value)
+    made.register_structure_hook(float, _number)
+    made.register_structure_hook(datetime, _time)
+    made.register_structure_hook(timedelta, read)
+    made.register_structure_hook(date, _day)
+    made.register_structure_hook(UUID, _uuid)
+    made.register_structure_hook(Path, _path)
+    made.register_structure_hook_func(_is_enum, choice)
+    made.register_structure_hook_func(_is_literal, _literal)
+    made.register_structure_hook_factory(_is_array, partial(_array, made))
+    made.register_structure_hook_factory(_is_class, partial(_object, made))
     # Last, so that it is asked first: what comes from JSON is a JSON value already.
-    converter.register_structure_hook_func(_is_json, lambda value, _: value)
-    return converter
+    made.register_structure_hook_func(_is_json, lambda value, _: value)
+    return made
 
 
 def _is_json(kind: Any) -> bool:
@@ -172,19 +145,17 @@ def _is_class(kind: Any) -> bool:
     )
 
 
-def _object(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
+def _object(cattr: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
     # cattrs looks into whatever it is given, so that [] would do for a class whose fields all have defaults.
     made_of = typing.get_origin(kind) or kind
     generate: Callable[[Any], Callable[[Any, Any], Any]] = (
-        converter.gen_structure_typeddict
-        if typing.is_typeddict(made_of)
-        else converter.gen_structure_attrs_fromdict
+        cattr.gen_structure_typeddict if typing.is_typeddict(made_of) else cattr.gen_structure_attrs_fromdict
     )
     structure = generate(kind)
 
     def checked(value: Any, _: Any) -> Any:
         if not isinstance(value, Mapping):
-            raise TypeError(f"expected an object, got {_named(value)}")
+            raise TypeError(f"expected an object, got {named(value)}")
         return structure(value, kind)
 
     return checked
@@ -210,26 +181,32 @@ def _is_array(kind: Any) -> bool:
     return isinstance(bare, type) and bare in _ARRAYS
 
 
-def _array(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
+def _array(cattr: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
     # cattrs takes any iterable for a list, so that "ab" would become ["a", "b"].
     bare = typing.get_origin(kind) or kind
     make, kinds = _ARRAYS[bare], typing.get_args(kind) or (Any, ...)
-    fixed = bare is tuple and kinds[-1] is not Ellipsis
-    hooks = [(converter.get_structure_hook(item), item) for item in kinds if item is not Ellipsis]
+    fixed, is_hashed = bare is tuple and kinds[-1] is not Ellipsis, make in (set, frozenset)
+    hooks = [(cattr.get_structure_hook(item), item) for item in kinds if item is not Ellipsis]
 
     def structure(value: Any, _: Any) -> Any:
         if not isinstance(value, (list, tuple)):
-            raise TypeError(f"expected a list, got {_named(value)}")
+            raise TypeError(f"expected a list, got {named(value)}")
         if fixed and len(value) != len(hooks):
             raise ValueError(f"expected a list of {len(hooks)}, got one of {len(value)}")
         made: list[Any] = []
         errors: list[Exception] = []
         for index, item in enumerate(value):
+            if len(errors) == MOST_MISTAKES:
+                errors.append(ValueError(f"{len(value) - index} more items were not looked at"))
+                break
             hook, wanted = hooks[index if fixed else 0]
             try:
-                made.append(hook(item, wanted))
+                one = hook(item, wanted)
+                if is_hashed:
+                    hash(one)  # here, where it is known which item cannot be
+                made.append(one)
             except Exception as exc:
-                # The note is how cattrs tells the path of an item.
+                # The note is how cattrs names the path of an item.
                 exc.add_note(IterableValidationNote(f"Structuring {kind} @ index {index}", index, wanted))
                 errors.append(exc)
         if errors:
@@ -248,13 +225,13 @@ def structurer(annotation: Any) -> Callable[[JsonValue], Any] | None:
         return None
     if annotation in (dict, list, str, int, bool):
         return _plain(annotation)
-    convert = _converter().get_structure_hook(annotation)  # fails early for what cannot be structured
+    convert = converter().get_structure_hook(annotation)  # fails early for what cannot be structured
 
     def structure(value: JsonValue) -> Any:
         try:
             return convert(value, annotation)
         except Exception as exc:
-            raise StructureProblems(tuple(_problems(exc, ("$",)))) from exc
+            raise StructureProblems(tuple(problems_in(exc, ("$",)))) from exc
 
     return structure
 
@@ -262,13 +239,13 @@ def structurer(annotation: Any) -> Callable[[JsonValue], Any] | None:
 def _plain(kind: type) -> Callable[[JsonValue], Any]:
     def structure(value: JsonValue) -> Any:
         if type(value) is not kind:
-            raise StructureProblems((Problem(("$",), f"expected {_NAMES[kind]}, got {_named(value)}"),))
+            raise StructureProblems((Problem(("$",), f"expected {EXPECTED[kind]}, got {named(value)}"),))
         return value
 
     return structure
 
 
-def _problems(exc: BaseException, where: tuple[str | int, ...]) -> Iterator[Problem]:
+def problems_in(exc: BaseException, where: tuple[str | int, ...]) -> Iterator[Problem]:
     """Yield what is wrong; cattrs notes the field or the index at each error inside another."""
     if not isinstance(exc, (ClassValidationError, IterableValidationError)):
         yield Problem(where, worded(exc))
@@ -276,9 +253,9 @@ def _problems(exc: BaseException, where: tuple[str | int, ...]) -> Iterator[Prob
     noted, others = exc.group_exceptions()
     for inner, note in noted:
         part = note.name if isinstance(note, AttributeValidationNote) else note.index
-        yield from _problems(inner, (*where, part if isinstance(part, (str, int)) else str(part)))
+        yield from problems_in(inner, (*where, part if isinstance(part, (str, int)) else str(part)))
     for inner in others:
-        yield from _problems(inner, where)
+        yield from problems_in(inner, where)
 
 
 def worded(exc: BaseException) -> str:

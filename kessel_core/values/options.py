@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Iterator, Mapping
-from enum import Enum
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
 from kessel_core.errors import InvalidConfig, Problem
-from kessel_core.values.converter import _converter, _member, _problems, worded
+from kessel_core.values.converter import converter, problems_in, worded
 from kessel_core.values.nearest import nearest_or_all
+from kessel_core.values.reading import from_text
 
 __all__ = ["structure_options"]
 
@@ -50,9 +49,9 @@ def _made(cls: type, given: Mapping[str, Any]) -> Any:
         try:
             values[name] = _option(value, field.type)
         except Exception as exc:
-            problems.extend(_problems(exc, (name,)))
+            problems.extend(problems_in(exc, (name,)))
         else:
-            problems.extend(Problem((name,), text) for text in _judged_alone(field, values[name]))
+            problems.extend(Problem((name,), text) for text in _refused_alone(field, values[name]))
     for name, field in fields.items():
         if field.default is attrs.NOTHING and name not in given and field.init:
             problems.append(Problem((name,), "is required"))
@@ -66,7 +65,7 @@ def _made(cls: type, given: Mapping[str, Any]) -> Any:
     raise InvalidConfig(problems)
 
 
-def _judged_alone(field: attrs.Attribute[Any], value: Any) -> Iterator[str]:
+def _refused_alone(field: attrs.Attribute[Any], value: Any) -> Iterator[str]:
     """Ask the validator of one option, because the class as a whole stops at the first mistake."""
     if field.validator is None or field.converter is not None:
         return
@@ -78,37 +77,7 @@ def _judged_alone(field: attrs.Attribute[Any], value: Any) -> Iterator[str]:
         pass
 
 
-_WORDS: Final = {
-    "true": True,
-    "yes": True,
-    "on": True,
-    "1": True,
-    "false": False,
-    "no": False,
-    "off": False,
-    "0": False,
-}
-
-
 def _option(value: Any, kind: Any) -> Any:
-    inner = [part for part in typing.get_args(kind) if part is not type(None)]
-    optional = len(inner) < len(typing.get_args(kind)) and typing.get_origin(kind) is not tuple
-    if optional:
-        if value is None:
-            return None
-        kind = inner[0] if len(inner) == 1 else kind
     if isinstance(value, str):
-        if kind is bool:
-            if value.lower() not in _WORDS:
-                raise ValueError(f"expected true or false, got {value!r:.60}")
-            return _WORDS[value.lower()]
-        if kind in (int, float):
-            try:
-                return kind(value)
-            except ValueError:
-                raise ValueError(
-                    f"expected {'a whole number' if kind is int else 'a number'}, got {value!r:.60}"
-                ) from None
-        if isinstance(kind, type) and issubclass(kind, Enum):
-            return _member(value, kind)
-    return _converter().structure(value, kind)
+        value = from_text(value, kind)
+    return converter().structure(value, kind)

@@ -17,7 +17,7 @@ from typing import Any, Final
 from kessel_core.errors import DecodeError, InvalidRequest, Problem
 from kessel_core.model.checks import clamped, job_problems
 from kessel_core.model.job import DEFAULT_QUEUE, Job
-from kessel_core.wire.strict import read_strict
+from kessel_core.values.strict_json import read_json
 
 __all__ = ["WIRE_VERSION", "decode", "dump", "encode", "iso"]
 
@@ -92,7 +92,7 @@ def decode(body: bytes) -> Job:
     """
     try:
         text = body.decode()
-        fields = read_strict(text)
+        fields = read_json(text)
     except UnicodeDecodeError as exc:
         raise DecodeError(body, [Problem(("$",), f"not UTF-8 at byte {exc.start}")]) from exc
     except RecursionError as exc:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kessel_core.config.layers import load
+from kessel_core import load_config
 
 EVERYTHING_WRONG = """
 [kessel]
@@ -115,7 +115,7 @@ def test_an_empty_name_in_a_list_is_an_error(kessel: Any, monkeypatch: pytest.Mo
 
 
 def test_an_empty_list_of_names_is_none(kessel: Any) -> None:
-    assert load(environ={"KESSEL_MIDDLEWARE": " "}, directory=kessel.directory).config.middleware == ()
+    assert load_config(environ={"KESSEL_MIDDLEWARE": " "}, directory=kessel.directory).config.middleware == ()
 
 
 def test_an_unknown_buried_job_is_said_to_be_none(kessel: Any) -> None:

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from kessel_core import SystemClock
-from kessel_core.cli import demo
+from kessel_core import SystemClock, build_plugins
+from kessel_core.cli.demo import command
 from kessel_core.contract import AdapterContext, Message
-from kessel_core.plugins.registry import build_plugins
 
 
 class Terminal(io.StringIO):
@@ -82,7 +81,7 @@ def test_interrupted_demo_says_what_is_left(
         if len(pauses) > 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "_pause", interrupted)
+    monkeypatch.setattr(command, "_pause", interrupted)
     done = kessel("demo", "--adapter", adapter)
     assert done.code == 130
     assert expected in done.err

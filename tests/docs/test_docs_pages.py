@@ -13,9 +13,8 @@ import kessel_core
 import kessel_core.contract
 import kessel_core.hooks
 import kessel_core.testing
-from kessel_core import JobRequest, JobResult, errors
+from kessel_core import JobRequest, JobResult, build_plugins, errors
 from kessel_core.plugins.discovery import HOOKS
-from kessel_core.plugins.registry import build_plugins
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *DOCS.parent.glob("*.md"), *DOCS.parent.glob("plugins/*/README.md")])

@@ -32,7 +32,6 @@ from datetime import timedelta
 from pathlib import Path
 from kessel_core import Config, JobManager, JobsConfig, WorkerConfig, hookimpl
 from kessel_core import SystemClock
-from kessel_core.plugins.registry import build_plugins
 from kessel_core.runtime.supervisor import on_signals
 from kessel_sqlite.consumer import SqliteConsumer
 

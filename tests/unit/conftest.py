@@ -8,8 +8,7 @@ from typing import Any
 import kessel_memory.plugin
 import pytest
 
-from kessel_core import JobManager
-from kessel_core.plugins.registry import build_plugins
+from kessel_core import JobManager, build_plugins
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import timedelta
+from typing import Any
 
 import attrs
 import pytest
@@ -36,6 +37,41 @@ def test_all_problems_of_all_sections_are_listed_together() -> None:
     ]
 
 
+def test_a_list_that_cannot_be_hashed_hides_nothing() -> None:
+    odd: Any = ([], {})
+    with pytest.raises(InvalidConfig) as error:
+        Config(worker=WorkerConfig(slots=0), plugins=PluginsConfig(disabled=odd, required=odd))
+    assert [problem.path for problem in error.value.problems] == [
+        "worker.slots",
+        "plugins.disabled[0]",
+        "plugins.disabled[1]",
+        "plugins.required[0]",
+        "plugins.required[1]",
+    ]
+
+
+def test_a_long_list_of_names_is_checked_in_one_pass() -> None:
+    """With a search for each name this would take hours."""
+    names = [f"q{number}" for number in range(100_000)]
+    assert len(Config(queues=tuple(names)).queues) == len(names)
+    with pytest.raises(InvalidConfig, match="'q7' given more than once"):
+        Config(queues=(*names, "q7"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        WorkerConfig(slots=True),
+        WorkerConfig(slots=1.0),  # type: ignore[arg-type]
+        WorkerConfig(grace="30s"),  # type: ignore[arg-type]
+        WorkerConfig(heartbeat=5),  # type: ignore[arg-type]
+    ],
+)
+def test_values_given_by_hand_are_taken_as_they_are(wrong: WorkerConfig) -> None:
+    with pytest.raises(InvalidConfig):
+        Config(worker=wrong)
+
+
 def test_configuration_does_not_change_with_the_callers_table() -> None:
     handlers = {"a": "m:f"}
     config = Config(handlers=handlers)
@@ -51,7 +87,7 @@ def test_configuration_is_frozen() -> None:
 def test_classes_need_none_of_the_commands_libraries() -> None:
     code = (
         "import sys, kessel_core.config.options, kessel_core.cli.logs\n"
-        "print({'click', 'rich', 'typed_settings'} & set(sys.modules))"
+        "print({'click', 'rich', 'cattrs'} & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True

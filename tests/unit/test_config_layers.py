@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kessel_core import Config, InvalidConfig, Problem
-from kessel_core.config.layers import load
+from kessel_core import Config, InvalidConfig, Problem, load_config
 from kessel_core.config.origin import Argument
 from kessel_core.config.showing import shown
 from kessel_core.model.policies import OnExpired
@@ -29,7 +28,7 @@ def place(problem: Problem) -> str:
 
 
 def test_without_any_layer_everything_is_the_default(tmp_path: Path) -> None:
-    loaded = load(environ={}, directory=tmp_path)
+    loaded = load_config(environ={}, directory=tmp_path)
     assert loaded.config == Config()
     assert loaded.file is None
     assert {str(origin) for origin in loaded.origins.values()} == {"default"}
@@ -37,7 +36,7 @@ def test_without_any_layer_everything_is_the_default(tmp_path: Path) -> None:
 
 def test_file_overrides_default_environment_the_file_and_argument_the_environment(tmp_path: Path) -> None:
     written(tmp_path, "[kessel.worker]\nslots = 2\nprocesses = 2\ngrace = '2m'\n")
-    loaded = load(
+    loaded = load_config(
         environ={"KESSEL_WORKER_SLOTS": "3", "KESSEL_WORKER_PROCESSES": "3"},
         arguments={"worker.slots": Argument("4", "--slots")},
         directory=tmp_path,
@@ -71,7 +70,7 @@ def test_every_kind_of_option_is_read_from_a_file(tmp_path: Path) -> None:
         json = true
         """,
     )
-    config = load(environ={}, directory=tmp_path).config
+    config = load_config(environ={}, directory=tmp_path).config
     assert config.adapter_options == {"path": "x", "n": 3}
     assert config.queues == ("a", "b")
     assert config.middleware_options == {"logging": {"level": "debug"}}
@@ -91,7 +90,7 @@ def test_every_kind_of_option_is_read_from_the_environment(tmp_path: Path) -> No
         "KESSEL_WORKER_HEARTBEAT": "500ms",
         "KESSEL_JOBS_MAX_ATTEMPTS": "7",
     }
-    config = load(environ=environ, directory=tmp_path).config
+    config = load_config(environ=environ, directory=tmp_path).config
     assert config.adapter_options == {"n": 3}
     assert config.queues == ("a", "b")
     assert config.logging.json is True
@@ -102,23 +101,23 @@ def test_every_kind_of_option_is_read_from_the_environment(tmp_path: Path) -> No
 
 def test_pyproject_table_is_used_when_there_is_no_kessel_toml(tmp_path: Path) -> None:
     written(tmp_path, "[tool.kessel.worker]\nslots = 5\n", "pyproject.toml")
-    loaded = load(environ={}, directory=tmp_path)
+    loaded = load_config(environ={}, directory=tmp_path)
     assert (loaded.config.worker.slots, str(loaded.file)) == (5, "pyproject.toml")
     written(tmp_path, "[kessel.worker]\nslots = 6\n")
-    assert load(environ={}, directory=tmp_path).config.worker.slots == 6
+    assert load_config(environ={}, directory=tmp_path).config.worker.slots == 6
 
 
 def test_pyproject_of_another_tool_is_left_alone(tmp_path: Path) -> None:
     written(tmp_path, "[tool.black]\nline-length = 110\n", "pyproject.toml")
-    assert load(environ={}, directory=tmp_path).file is None
+    assert load_config(environ={}, directory=tmp_path).file is None
 
 
 def test_file_is_named_by_argument_or_else_by_environment(tmp_path: Path) -> None:
     written(tmp_path, "[kessel.worker]\nslots = 2\n", "one.toml")
     written(tmp_path, "[kessel.worker]\nslots = 3\n", "two.toml")
     environ = {"KESSEL_CONFIG": "two.toml"}
-    assert load(environ=environ, directory=tmp_path).config.worker.slots == 3
-    assert load("one.toml", environ=environ, directory=tmp_path).config.worker.slots == 2
+    assert load_config(environ=environ, directory=tmp_path).config.worker.slots == 3
+    assert load_config("one.toml", environ=environ, directory=tmp_path).config.worker.slots == 2
 
 
 def test_all_problems_of_all_layers_are_listed_with_their_origins(tmp_path: Path) -> None:
@@ -136,7 +135,7 @@ def test_all_problems_of_all_layers_are_listed_with_their_origins(tmp_path: Path
         """,
     )
     with pytest.raises(InvalidConfig) as error:
-        load(
+        load_config(
             environ={"KESSEL_WORKER_PROCESSES": "many", "KESSEL_WORKER_SLOT": "2"},
             arguments={"worker.grace": Argument("-3s", "--grace")},
             directory=tmp_path,
@@ -170,7 +169,7 @@ def test_all_problems_of_all_layers_are_listed_with_their_origins(tmp_path: Path
 def test_misspelt_option_gets_the_nearest_name(tmp_path: Path, text: str, where: str, hint: str) -> None:
     written(tmp_path, text)
     with pytest.raises(InvalidConfig) as error:
-        load(environ={}, directory=tmp_path)
+        load_config(environ={}, directory=tmp_path)
     assert hint in problems(error)[where]
 
 
@@ -186,15 +185,16 @@ def test_misspelt_option_gets_the_nearest_name(tmp_path: Path, text: str, where:
         ("[kessel.worker]\ngrace = []", "kessel.toml: worker.grace"),
         ("[kessel]\nqueues = 'a'", "kessel.toml: queues"),
         ("[kessel]\nqueues = ['a', 'a']", "kessel.toml: queues"),
-        ("[kessel]\nqueues = ['a b']", "kessel.toml: queues"),
-        ("[kessel]\nqueues = [3]", "kessel.toml: queues"),
+        ("[kessel]\nqueues = ['a', 'a b']", "kessel.toml: queues[1]"),
+        ("[kessel]\nqueues = [3]", "kessel.toml: queues[0]"),
+        ("[kessel]\nqueues = [[]]", "kessel.toml: queues[0]"),
         ("[kessel]\nadapter = ' '", "kessel.toml: adapter"),
         ("[kessel]\nadapter = 3", "kessel.toml: adapter"),
         ("[kessel]\nhandlers = 'x:y'", "kessel.toml: handlers"),
-        ("[kessel.handlers]\na = 3", "kessel.toml: handlers"),
+        ("[kessel.handlers]\na = 3", "kessel.toml: handlers.a"),
         ("[kessel.handlers]\n' ' = 'x:y'", "kessel.toml: handlers"),
         ("[kessel.handlers]\n'a' = 'x:y'\n'a ' = 'x:z'", "kessel.toml: handlers"),
-        ("[kessel.middleware_options]\nlogging = 3", "kessel.toml: middleware_options"),
+        ("[kessel.middleware_options]\nlogging = 3", "kessel.toml: middleware_options.logging"),
         ("[kessel.logging]\njson = 'true'", "kessel.toml: logging.json"),
         ("[kessel.logging]\nlevel = 'loud'", "kessel.toml: logging.level"),
         ("[kessel.jobs]\nretry_base = '1h'\nretry_cap = '1m'", "kessel.toml: jobs.retry_cap"),
@@ -204,7 +204,7 @@ def test_misspelt_option_gets_the_nearest_name(tmp_path: Path, text: str, where:
 def test_wrong_value_is_refused_with_file_and_key(tmp_path: Path, text: str, where: str) -> None:
     written(tmp_path, text)
     with pytest.raises(InvalidConfig) as error:
-        load(environ={}, directory=tmp_path)
+        load_config(environ={}, directory=tmp_path)
     assert where in problems(error)
 
 
@@ -216,19 +216,21 @@ def test_wrong_value_is_refused_with_file_and_key(tmp_path: Path, text: str, whe
         ("KESSEL_WORKER_SLOTS", "1.5"),
         ("KESSEL_ADAPTER_OPTIONS", "path=x"),
         ("KESSEL_ADAPTER_OPTIONS", "[1]"),
+        ("KESSEL_ADAPTER_OPTIONS", '{"a": 1, "a": 2}'),
+        ("KESSEL_ADAPTER_OPTIONS", "[" * 100_000),
         ("KESSEL_QUEUES", ""),
         ("KESSEL_WORKER_GRACE", "2 fortnights"),
     ],
 )
 def test_wrong_variable_is_refused_by_its_name(tmp_path: Path, name: str, value: str) -> None:
     with pytest.raises(InvalidConfig) as error:
-        load(environ={name: value}, directory=tmp_path)
+        load_config(environ={name: value}, directory=tmp_path)
     assert set(problems(error)) == {name}
 
 
 def test_wrong_table_in_a_variable_is_refused_without_its_text(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig) as error:
-        load(environ={"KESSEL_ADAPTER_OPTIONS": "password=hunter2"}, directory=tmp_path)
+        load_config(environ={"KESSEL_ADAPTER_OPTIONS": "password=hunter2"}, directory=tmp_path)
     assert "hunter2" not in str(error.value)
 
 
@@ -238,7 +240,7 @@ def test_options_of_another_kind_of_adapter_do_not_count(tmp_path: Path) -> None
 
     def options(adapter: str, **environ: str) -> object:
         arguments = {"adapter": Argument(adapter, "--adapter")}
-        loaded = load(environ=environ, arguments=arguments, directory=tmp_path)
+        loaded = load_config(environ=environ, arguments=arguments, directory=tmp_path)
         return loaded.config.adapter_options, loaded.origins["adapter_options"].layer
 
     assert options("beanstalk://other:1") == ({"ttr": "60s"}, "file")
@@ -248,27 +250,48 @@ def test_options_of_another_kind_of_adapter_do_not_count(tmp_path: Path) -> None
 
 
 def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
-    load(environ={"KESSEL_BILLING_ENDPOINT_ADDRESS": "x", "PATH": "y"}, directory=tmp_path)
+    load_config(environ={"KESSEL_BILLING_ENDPOINT_ADDRESS": "x", "PATH": "y"}, directory=tmp_path)
 
 
 def test_relation_across_layers_is_named_by_the_origin_of_the_option(tmp_path: Path) -> None:
     written(tmp_path, "[kessel.jobs]\nretry_cap = '1s'\n")
     with pytest.raises(InvalidConfig) as error:
-        load(environ={"KESSEL_JOBS_RETRY_BASE": "5s"}, directory=tmp_path)
+        load_config(environ={"KESSEL_JOBS_RETRY_BASE": "5s"}, directory=tmp_path)
     assert set(problems(error)) == {"kessel.toml: jobs.retry_cap"}
+
+
+def test_a_wrong_option_neither_hides_nor_makes_a_contradiction(tmp_path: Path) -> None:
+    """What an option contradicts is said only where both are right; the others are said all the same."""
+    written(tmp_path, "[kessel.jobs]\nretry_cap = '1s'\nretry_base = 'soon'\n")
+    with pytest.raises(InvalidConfig) as error:
+        load_config(
+            environ={"KESSEL_PLUGINS_DISABLED": "x", "KESSEL_PLUGINS_REQUIRED": "x"}, directory=tmp_path
+        )
+    assert set(problems(error)) == {"kessel.toml: jobs.retry_base", "KESSEL_PLUGINS_REQUIRED"}
+
+
+def test_the_place_of_a_problem_is_data(tmp_path: Path) -> None:
+    written(tmp_path, "[kessel.worker]\nslots = 0\n[kessel.handlers]\n'order.process' = 3\n")
+    with pytest.raises(InvalidConfig) as error:
+        load_config(environ={"KESSEL_QUEUES": "a,a b"}, directory=tmp_path)
+    assert [(p.origin, p.where) for p in error.value.problems] == [
+        ("kessel.toml", ("worker", "slots")),
+        ("kessel.toml", ("handlers", "order.process")),
+        ("KESSEL_QUEUES", (1,)),
+    ]
 
 
 @pytest.mark.parametrize("name", ["missing.toml", ""])
 def test_named_file_that_does_not_exist_is_one_clear_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidConfig) as error:
-        load(name, environ={}, directory=tmp_path)
+        load_config(name, environ={}, directory=tmp_path)
     assert set(problems(error)) == {"--config"}
 
 
 def test_misspelt_file_gets_the_nearest_name(tmp_path: Path) -> None:
     written(tmp_path, "", "production.toml")
     with pytest.raises(InvalidConfig) as error:
-        load("prodution.toml", environ={}, directory=tmp_path)
+        load_config("prodution.toml", environ={}, directory=tmp_path)
     assert "did you mean 'production.toml'?" in problems(error)["--config"]
 
 
@@ -287,13 +310,13 @@ def test_unreadable_file_is_one_clear_error(tmp_path: Path, content: bytes | Non
     else:
         path.write_bytes(content)
     with pytest.raises(InvalidConfig) as error:
-        load(environ={}, directory=tmp_path)
+        load_config(environ={}, directory=tmp_path)
     assert any(expected in message for message in problems(error).values())
 
 
 def test_wrong_file_does_not_hide_what_is_wrong_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig) as error:
-        load("missing.toml", environ={"KESSEL_WORKER_SLOTS": "x"}, directory=tmp_path)
+        load_config("missing.toml", environ={"KESSEL_WORKER_SLOTS": "x"}, directory=tmp_path)
     assert set(problems(error)) == {"--config", "KESSEL_WORKER_SLOTS"}
 
 
@@ -302,6 +325,7 @@ def test_wrong_file_does_not_hide_what_is_wrong_elsewhere(tmp_path: Path) -> Non
     [
         ("adapter", "beanstalk://me:hunter2@host:11300/", "beanstalk://me:***@host:11300/"),
         ("adapter", "x://host?api_token=hunter2&ttr=3", "x://host?api_token=***&ttr=3"),
+        ("adapter", "x://host?%74oken=hunter2&apikey=hunter2", "x://host?%74oken=***&apikey=***"),
         ("adapter", "x://u:hunter2@[host", "x://***"),
         ("adapter_options", {"password": "hunter2", "n": 1}, {"password": "***", "n": 1}),
         ("adapter_options", {"a": {"client_secret": "hunter2"}}, {"a": {"client_secret": "***"}}),

@@ -28,11 +28,11 @@ from kessel_core import (
     JsonValue,
     RetryPolicy,
     Transient,
+    build_plugins,
 )
 from kessel_core.contract import Message, queue_name_problem
 from kessel_core.model.job import prepared
 from kessel_core.model.json import json_problems
-from kessel_core.plugins.registry import build_plugins
 from kessel_core.testing import VirtualClock, run_until_idle
 from kessel_core.testing.strategies import json_values, texts
 from kessel_core.wire.requests import decode, encode

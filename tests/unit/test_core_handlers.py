@@ -19,9 +19,10 @@ from kessel_core import (
     Transient,
     handler,
 )
+from kessel_core.errors import StructureProblems
 from kessel_core.handlers.declare import marks_of
 from kessel_core.testing import VirtualClock
-from kessel_core.values.converter import StructureProblems, structurer
+from kessel_core.values.converter import structurer
 from kessel_core.values.options import structure_options
 
 

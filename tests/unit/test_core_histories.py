@@ -26,11 +26,11 @@ from kessel_core import (
     Reason,
     Status,
     Transient,
+    build_plugins,
     hookimpl,
 )
 from kessel_core.contract import Bury, Commit, Rollback, Settlement
 from kessel_core.model.policies import OnExpired
-from kessel_core.plugins.registry import build_plugins
 from kessel_core.testing import VirtualClock, run_until_idle
 
 SECONDS = st.integers(0, 100).map(lambda n: timedelta(seconds=n))

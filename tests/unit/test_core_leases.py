@@ -7,11 +7,10 @@ from typing import Any
 
 import kessel_memory.plugin
 import pytest
-
-from kessel_core import AdapterUnavailable, JobManager, LeaseLost, Worker, handler
-from kessel_core.contract import NO_PAUSE, Consumer, Reservation
-from kessel_core.plugins.registry import build_plugins
 from kessel_core.runtime.executor import Case
+
+from kessel_core import AdapterUnavailable, JobManager, LeaseLost, Worker, build_plugins, handler
+from kessel_core.contract import NO_PAUSE, Consumer, Reservation
 from kessel_core.testing import VirtualClock
 
 LEASE = timedelta(seconds=30)

@@ -15,6 +15,7 @@ from typing import Any
 
 import attrs
 import pytest
+from kessel_core.runtime.executor import SETTLE_PAUSES, Case
 
 from kessel_core import (
     AdapterError,
@@ -31,13 +32,12 @@ from kessel_core import (
     Reason,
     Status,
     Transient,
+    build_plugins,
     handler,
     hookimpl,
 )
 from kessel_core.contract import COMMIT, NO_PAUSE, Bury, Consumer, Message, Reservation, Rollback, Settlement
 from kessel_core.model.policies import DefaultError, OnExpired, UnknownType
-from kessel_core.plugins.registry import build_plugins
-from kessel_core.runtime.executor import SETTLE_PAUSES, Case
 from kessel_core.testing import VirtualClock, run_until_idle
 
 Open = Callable[..., JobManager]

@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 import pytest
+from kessel_core.runtime.executor import Case
 
 from kessel_core import (
     AdapterUnavailable,
@@ -43,7 +44,6 @@ from kessel_core.contract import (
     Settlement,
 )
 from kessel_core.hooks import WorkerInfo
-from kessel_core.runtime.executor import Case
 from kessel_core.testing import VirtualClock
 
 Open = Callable[..., JobManager]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import kessel_memory.plugin
 
-from kessel_core import JobManager
-from kessel_core.plugins.registry import build_plugins
+from kessel_core import JobManager, build_plugins
 
 
 def test_manager_connects_again_after_close_with_the_same_plugins() -> None:

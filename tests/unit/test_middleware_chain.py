@@ -11,11 +11,10 @@ from typing import Any
 import kessel_memory.plugin
 import pytest
 
-from kessel_core import InvalidConfig, JobManager, JobResult, Status, hookimpl
+from kessel_core import InvalidConfig, JobManager, JobResult, Status, build_plugins, hookimpl
 from kessel_core.features.retry import RetryPause
 from kessel_core.model.retry import RetryPolicy
 from kessel_core.plugins.chain import Chain, build_chain
-from kessel_core.plugins.registry import build_plugins
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -14,7 +14,8 @@ import attrs
 import pytest
 
 from kessel_core import InvalidConfig
-from kessel_core.values.converter import StructureProblems, structurer
+from kessel_core.errors import StructureProblems
+from kessel_core.values.converter import MOST_MISTAKES, structurer
 from kessel_core.values.options import structure_options
 
 
@@ -148,6 +149,20 @@ def test_misfit_says_every_path(kind: Any, value: Any, paths: list[str]) -> None
     with pytest.raises(StructureProblems) as caught:
         structured(kind, value)
     assert [problem.path for problem in caught.value.problems] == paths
+
+
+def test_what_cannot_be_hashed_is_named_by_its_index() -> None:
+    with pytest.raises(StructureProblems) as caught:
+        structured(set[Any], [1, [], 2, {}])
+    assert [problem.where for problem in caught.value.problems] == [("$", 1), ("$", 3)]
+
+
+def test_a_list_of_nothing_but_mistakes_names_the_first_and_counts_the_rest() -> None:
+    with pytest.raises(StructureProblems) as caught:
+        structured(list[int], ["x"] * 200_000)
+    *named, rest = caught.value.problems
+    assert [problem.where for problem in named] == [("$", index) for index in range(MOST_MISTAKES)]
+    assert str(rest) == "$: 199000 more items were not looked at"
 
 
 def test_broken_validator_is_said_in_its_own_words_only() -> None:

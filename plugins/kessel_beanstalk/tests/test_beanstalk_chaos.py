@@ -28,7 +28,6 @@ from kessel_core import AdapterError
 from kessel_core import handler
 from kessel_core import hookimpl
 from kessel_core import JobManager
-from kessel_core.plugins.registry import build_plugins
 
 history = os.open(sys.argv[2], os.O_CREAT | os.O_APPEND | os.O_WRONLY)
 

@@ -155,7 +155,7 @@ class Harness:
             raise InvalidConfig([Problem(("adapter",), f"{', '.join(unknown)} is not known; known: {known}")])
         context = AdapterContext(clock=clock)
         if self.spec is None:
-            from kessel_core.plugins.registry import build_plugins
+            from kessel_core import build_plugins
 
             assert url is not None
             return build_plugins().adapter_for(url, options, context=context)

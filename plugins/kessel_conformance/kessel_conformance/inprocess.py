@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NoReturn
 
 from kessel_conformance.stepclock import StepClock
-from kessel_core import CapabilityMissing, JobManager, hookimpl
+from kessel_core import CapabilityMissing, JobManager, build_plugins, hookimpl
 from kessel_core.contract import Capabilities, Consumer, Message, QueueAdapter, QueueStats, Reach, Reservation
-from kessel_core.plugins.registry import build_plugins
 
 __all__ = ["NoQueue", "manager_of"]
 

@@ -17,7 +17,7 @@ import attrs
 
 from kessel_conformance.history import History, Violation, deed, seconds, shown
 from kessel_conformance.model import Broken, Job, Model, Place, Span
-from kessel_core import Clock, JobManager, LeaseLost, UnknownJob, handler
+from kessel_core import Clock, JobManager, LeaseLost, UnknownJob, build_plugins, handler
 from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
@@ -38,7 +38,6 @@ from kessel_core.contract import (
     Settlement,
     StoredJob,
 )
-from kessel_core.plugins.registry import build_plugins
 from kessel_core.testing import run_delivery
 
 __all__ = ["PRIORITIES", "TAILS", "Plan", "Step", "World"]

@@ -11,8 +11,7 @@ import pytest
 from kessel_handlers_example import plugin
 from kessel_handlers_example.tables import shipped
 
-from kessel_core import JobManager, JobResult, Reason, Status
-from kessel_core.plugins.registry import build_plugins
+from kessel_core import JobManager, JobResult, Reason, Status, build_plugins
 from kessel_core.testing import VirtualClock, run_until_idle
 
 

@@ -12,9 +12,8 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.history import History
 from kessel_conformance.requirements import ATTEMPTS, DELAYS
-from kessel_core import JobManager, JobResult, Reason, Transient, handler, hookimpl
+from kessel_core import JobManager, JobResult, Reason, Transient, build_plugins, handler, hookimpl
 from kessel_core.contract import Buried, Consumer
-from kessel_core.plugins.registry import build_plugins
 from kessel_core.testing import run_delivery
 
 

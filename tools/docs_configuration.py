@@ -1,6 +1,6 @@
-"""Writes docs/reference/configuration.md from the classes in kessel_core/config.py.
+"""Write docs/reference/configuration.md from the classes in kessel_core/config/options.py.
 
-Run it after changing an option: `python docs/make_configuration.py`. A test compares the page
+Run it after changing an option: `python tools/docs_configuration.py`. A test compares the page
 with what this would write.
 """
 
@@ -17,14 +17,15 @@ from pathlib import Path
 import attrs
 
 from kessel_core import Config
+from kessel_core.config.options import options
 from kessel_core.values.durations import duration_text
 
-PAGE = Path(__file__).parent / "reference" / "configuration.md"
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "configuration.md"
 
 HEAD = """\
 # Configuration
 
-Written by `docs/make_configuration.py` from `kessel_core/config.py`; do not edit it by hand.
+Written by `tools/docs_configuration.py` from `kessel_core/config/options.py`; do not edit it by hand.
 
 Each value comes from the last of these layers that gives one:
 
@@ -112,11 +113,11 @@ def _section(section: type, prefix: str) -> list[str]:
     rows: list[str] = []
     below: list[str] = []
     for field in attrs.fields(section):
-        if "check" not in field.metadata:
-            inner = field.default.factory  # sections are made by a factory
-            below += _section(inner, f"{prefix}{field.name}.")
-            continue
         path = f"{prefix}{field.name}"
+        if path not in options():
+            inner = field.default.factory  # sections are made by a factory
+            below += _section(inner, f"{path}.")
+            continue
         variable = "KESSEL_" + path.upper().replace(".", "_")
         rows.append(
             f"| `{path}` | {_kind(section.__annotations__[field.name])} | {_default(field)} | `{variable}` | {comments[field.name]} |"

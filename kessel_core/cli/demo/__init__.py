@@ -1,0 +1,1 @@
+"""`kessel demo`: its command, its jobs, the plugin that watches them, and its report."""

@@ -1,0 +1,106 @@
+"""What `kessel demo` prints at its end: counts by type, what was buried and why, and what to type next."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kessel_core.cli.output import emit, preview, table
+from kessel_core.model.json import JsonValue
+
+if TYPE_CHECKING:
+    from kessel_core.cli.demo.plugin import Watch
+
+__all__ = ["report"]
+
+
+def report(watch: Watch, adapter: str, queue: str, as_json: bool) -> None:
+    """Print what became of the jobs; for people also what to type next."""
+    kinds = sorted({*watch.done, *watch.retried, *watch.expired, *(kind for _, kind, _, _ in watch.buried)})
+    buried = Counter(kind for _, kind, _, _ in watch.buried)
+    if as_json:
+        emit(
+            {
+                "types": {
+                    kind: {
+                        "done": watch.done[kind],
+                        "retries": watch.retried[kind],
+                        "expired": watch.expired[kind],
+                        "buried": buried[kind],
+                    }
+                    for kind in kinds
+                },
+                "buried": [
+                    {"id": id_, "type": kind, "reason": reason, "message": message}
+                    for id_, kind, reason, message in watch.buried
+                ],
+                "reports": watch.reports,
+            }
+        )
+        return
+    rows: list[tuple[object, ...]] = [
+        (kind, watch.done[kind], watch.retried[kind], watch.expired[kind], buried[kind]) for kind in kinds
+    ]
+    totals = (watch.done.total(), watch.retried.total(), watch.expired.total(), buried.total())
+    table(["type", "#done", "#retries", "#expired", "#buried"], [*rows, ("all", *totals)], title="Jobs")
+    if watch.buried:
+        click.echo()
+        table(
+            ["type", "reason", "message"],
+            [(kind, reason, preview(message, 100)) for _, kind, reason, message in watch.buried],
+            title="Buried, until somebody kicks or deletes them",
+        )
+    for value in watch.reports:
+        if isinstance(value, dict) and value.get("metric") == "temp_max":
+            click.echo()
+            _derived(value)
+    if "memory" not in adapter.partition("://")[0]:
+        _next_commands(adapter, queue)
+
+
+def _derived(report: JsonValue) -> None:
+    """Print a report of `report.derive`: a table if it has rows of equal fields, else as it is."""
+    import json
+
+    rows = report.get("rows") if isinstance(report, dict) else None
+    if not (isinstance(report, dict) and isinstance(rows, list) and rows and isinstance(rows[0], dict)):
+        click.echo("Derived report")
+        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        return
+    columns = list(rows[0])
+    numbers = {name for name, value in rows[0].items() if isinstance(value, (int, float))}
+    table(
+        [f"#{name}" if name in numbers else name for name in columns],
+        [[row.get(name) for name in columns] for row in rows if isinstance(row, dict)],
+        title=f"Derived report: {report.get('metric')} from {report.get('observations'):,} observations",
+    )
+
+
+def _next_commands(adapter: str, queue: str) -> None:
+    click.echo()
+    click.echo("Next:")
+    program = _typed()
+    proposed = (
+        (f"{program} buried list -a {adapter} -q {queue}", "why they are buried"),
+        (f"{program} stats -a {adapter}", "what the queues hold"),
+        (f"{program} request addition '{{\"operands\": [1, 2]}}'", "your first job, in kessel.db"),
+        (f"{program} worker", "work on it; Ctrl-C stops"),
+        (f"{program} --help", "everything else"),
+    )
+    width = max(len(command) for command, _ in proposed)
+    for command, why in proposed:
+        click.echo(f"  {command:<{width}}  {why}")
+
+
+def _typed() -> str:
+    """Return what to type for this command: `make demo` runs one that is not on the PATH."""
+    import shutil
+
+    started = sys.argv[0]
+    if Path(started).name != "kessel" or shutil.which("kessel") is not None:
+        return "kessel"
+    return started

@@ -1,0 +1,159 @@
+"""What makes one option right: its kind, which `values.reading` checks, and a rule.
+
+A rule sees only values of the right kind, and yields every mistake with its place inside of the option, in as
+many steps as the value is long. What is configured at all is the matter of `options`.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import attrs
+
+from kessel_core.errors import Problem
+from kessel_core.model.names import queue_name_problem
+from kessel_core.values.durations import duration_text
+from kessel_core.values.reading import fit, named
+
+__all__ = [
+    "Option",
+    "Rule",
+    "handlers_rule",
+    "names_rule",
+    "not_blank_rule",
+    "options_of",
+    "queues_rule",
+    "rule",
+    "tables_rule",
+    "within",
+]
+
+
+#: Yields what is wrong with a value that is of the option's kind already.
+Rule = Callable[[Any], Iterator[Problem]]
+
+
+def rule(check: Rule) -> dict[str, Rule]:
+    """Return the metadata of a field that has this rule."""
+    return {"rule": check}
+
+
+def within(least: Any, most: Any = None) -> dict[str, Rule]:
+    """Return the metadata of a number or a span with bounds; None is fine where the kind allows it."""
+
+    def check(value: Any) -> Iterator[Problem]:
+        if value is None or (least <= value and (most is None or value <= most)):
+            return
+        bounds = f"{_shown(least)} or more" if most is None else f"{_shown(least)} to {_shown(most)}"
+        yield Problem((), f"expected {bounds}, got {_shown(value)}")
+
+    return rule(check)
+
+
+def _shown(value: Any) -> str:
+    return duration_text(value) if isinstance(value, timedelta) else str(value)
+
+
+def not_blank_rule(value: str) -> Iterator[Problem]:
+    """Refuse a text of blanks."""
+    if not value.strip():
+        yield Problem((), "must not be blank")
+
+
+def names_rule(names: tuple[object, ...]) -> Iterator[Problem]:
+    """Look at each name alone, then for doubles: in as many steps as there are names."""
+    found = False
+    for index, name in enumerate(names):
+        if not isinstance(name, str):
+            found = True
+            yield Problem((index,), f"expected text, got {named(name)}")
+        elif not name.strip():
+            found = True
+            yield Problem((index,), "must not be blank")
+    if not found:
+        for name, count in Counter(names).items():
+            if count > 1:
+                yield Problem((), f"{name!r} given more than once")
+
+
+def queues_rule(names: tuple[object, ...]) -> Iterator[Problem]:
+    """Refuse no name at all, and what `names_rule` and adapters refuse."""
+    if not names:
+        yield Problem((), "expected at least one name")
+    problems = list(names_rule(names))
+    yield from problems
+    if not problems:
+        for index, name in enumerate(names):
+            if (problem := queue_name_problem(name)) is not None:
+                yield Problem((index,), problem)
+
+
+def tables_rule(tables: Mapping[str, object]) -> Iterator[Problem]:
+    """Refuse what is no table of tables."""
+    for name, table in tables.items():
+        if not isinstance(table, Mapping) or not all(isinstance(key, str) for key in table):
+            yield Problem((name,), f"expected a table, got {type(table).__name__}")
+
+
+def handlers_rule(handlers: Mapping[str, object]) -> Iterator[Problem]:
+    """Refuse blank and doubled job types, and targets that are no text."""
+    seen: dict[str, str] = {}
+    for key, target in handlers.items():
+        kind = key.strip()
+        if not kind:
+            yield Problem((), "a job type must not be blank")
+        elif kind in seen:
+            both = f"{seen[kind]!r} and {key!r} are the same type"
+            yield Problem((), f"{both}, blanks around it do not count")
+        seen[kind] = key
+        if not isinstance(target, str) or not target.strip():
+            yield Problem((key,), "expected 'module:attribute' or the name of a plugin's handler")
+
+
+@attrs.frozen(kw_only=True)
+class Option:
+    """One option of the configuration."""
+
+    #: The way to it through sections, as `("worker", "slots")`.
+    where: tuple[str, ...]
+    #: Its annotation.
+    kind: Any
+    #: What holds for it beside its kind.
+    rule: Rule | None
+
+    @property
+    def path(self) -> str:
+        """The way to it as people write it, as `worker.slots`."""
+        return ".".join(self.where)
+
+    def of(self, config: object) -> object:
+        """Return its value in a configuration."""
+        value = config
+        for name in self.where:
+            value = getattr(value, name)
+        return value
+
+    def problems(self, value: object) -> Iterator[Problem]:
+        """Yield what is wrong with a value."""
+        try:
+            fit(value, self.kind)
+        except (TypeError, ValueError) as exc:
+            yield Problem(self.where, str(exc))
+        else:
+            for problem in self.rule(value) if self.rule is not None else ():
+                yield problem.under(*self.where)
+
+
+def options_of(section: type[attrs.AttrsInstance], above: tuple[str, ...] = ()) -> Iterator[Option]:
+    """Yield the options of a class and of the sections inside it."""
+    kinds = typing.get_type_hints(section)
+    for field in attrs.fields(section):
+        kind, where = kinds[field.name], (*above, field.name)
+        if attrs.has(kind):
+            yield from options_of(kind, where)
+        else:
+            yield Option(where=where, kind=kind, rule=field.metadata.get("rule"))
