@@ -62,7 +62,8 @@ VALUES = {
     "hookimpl": "Marks an implementation of a hook; see [Hooks](hooks.md).",
     "COMMIT": "A `Commit` that keeps no result.",
     "NO_PAUSE": "A span of zero.",
-    "Settlement": "`Commit | Rollback | Bury`.",
+    "Settlement": "`Commit | Rollback | Snooze | Bury`.",
+    "FacetKind": "A class of facets, as `Browse`.",
 }
 
 

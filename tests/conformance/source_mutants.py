@@ -74,7 +74,9 @@ class Failure:
     text: str
 
 
-_LEASE_OVER = '            self._held = None\n            raise LeaseLost(reservation.id, "its lease is over")'
+_LEASE_OVER = (
+    '            self._held = None\n            raise LeaseLost(reservation.id, "its lease is over")'
+)
 
 MUTANTS: Final = (
     # --- memory ---------------------------------------------------------------------------------
