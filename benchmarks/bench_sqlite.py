@@ -25,10 +25,10 @@ from functools import partial
 from pathlib import Path
 
 from kessel_sqlite.adapter import SqliteAdapter
-from kessel_sqlite.options import SqliteOptions, Survives
+from kessel_sqlite.options import SqliteOptions
 
 from kessel_core import SystemClock
-from kessel_core.contract import COMMIT, NO_PAUSE, AdapterContext, Message
+from kessel_core.contract import COMMIT, NO_PAUSE, AdapterContext, Durability, Message
 
 BODY = b'{"v":1,"type":"addition","payload":{"operands":[1,2]}}' + b" " * 100
 ROUNDS = 7
@@ -72,7 +72,7 @@ class Bare:
 class Kessel:
     """The adapter, with one slot."""
 
-    def __init__(self, path: Path, durability: Survives) -> None:
+    def __init__(self, path: Path, durability: Durability) -> None:
         options = SqliteOptions(path=path, durability=durability)
         self.adapter = SqliteAdapter(options, AdapterContext(clock=SystemClock()))
         self.consumer = self.adapter.consumer(["q"])
@@ -117,9 +117,9 @@ def seconds(work: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def loops(folder: Path, durability: Survives, count: int, ratios: Ratios) -> None:
+def loops(folder: Path, durability: Durability, count: int, ratios: Ratios) -> None:
     """Compare the loops."""
-    bare = Bare(folder / f"bare-{durability}.db", "FULL" if durability is Survives.POWER else "NORMAL")
+    bare = Bare(folder / f"bare-{durability}.db", "FULL" if durability is Durability.POWER else "NORMAL")
     ours = Kessel(folder / f"kessel-{durability}.db", durability)
     times: dict[str, list[float]] = {"bare insert": [], "insert": [], "bare drain": [], "drain": []}
     for number in range(ROUNDS):
@@ -145,7 +145,7 @@ def loops(folder: Path, durability: Survives, count: int, ratios: Ratios) -> Non
 
 
 def many(folder: Path, ratios: Ratios) -> None:
-    ours = Kessel(folder / "many.db", Survives.POWER)
+    ours = Kessel(folder / "many.db", Durability.POWER)
     singles, bulks = [], []
     for _ in range(ROUNDS):
         few, messages = ours.messages(300), ours.messages(10_000)
@@ -175,8 +175,8 @@ def fills(folder: Path, sizes: list[int], ratios: Ratios) -> None:
 
 
 def filled(path: Path, size: int) -> Kessel:
-    ours = Kessel(path, Survives.POWER)
-    connection = ours.adapter.slot().connection
+    ours = Kessel(path, Durability.POWER)
+    connection = ours.adapter.engine.link().connection
     assert connection is not None
     far = int((time.time() + 86_400) * 1e6)
     connection.execute("BEGIN IMMEDIATE")
@@ -208,7 +208,7 @@ for n in range(int(sys.argv[2])):
 def wakes(folder: Path, ratios: Ratios) -> None:
     """Latency of a job from another process to a waiting slot, and what idle slots cost."""
     path = folder / "wake.db"
-    options = SqliteOptions(path=path, durability=Survives.PROCESS_CRASH)
+    options = SqliteOptions(path=path, durability=Durability.PROCESS_CRASH)
     adapter = SqliteAdapter(options, AdapterContext(clock=SystemClock()))
     consumer = adapter.consumer(["q"])
     count = 300
@@ -259,8 +259,8 @@ def main() -> int:
     print(f"{datetime.now(UTC):%Y-%m-%d}, SQLite {sqlite3.sqlite_version}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
-        loops(folder, Survives.POWER, 300, ratios)
-        loops(folder, Survives.PROCESS_CRASH, 2000, ratios)
+        loops(folder, Durability.POWER, 300, ratios)
+        loops(folder, Durability.PROCESS_CRASH, 2000, ratios)
         many(folder, ratios)
         fills(folder, [10, 10_000, *([1_000_000] if arguments.million else [])], ratios)
         wakes(folder, ratios)

@@ -75,7 +75,8 @@ VALUES = {
     "GROUP": "The entry-point group of plugins; the major version of their API is in its name.",
     "COMMIT": "A `Commit` that keeps no result.",
     "NO_PAUSE": "A span of zero.",
-    "Settlement": "`Commit | Rollback | Bury`.",
+    "Settlement": "`Commit | Rollback | Snooze | Bury`.",
+    "FacetKind": "A class of facets, as `Browse`.",
 }
 
 

@@ -34,10 +34,12 @@ COMMANDS: Final = {
     "request": ("request", "request", "Request one job, or many from a file."),
     "worker": ("worker", "worker", "Work on jobs until told to stop."),
     "drain": ("worker", "drain", "Work until the queues are empty, then end."),
+    "result": ("result", "result", "Show the result of a finished job."),
     "stats": ("queues", "stats", "Count the jobs of each queue by state."),
     "peek": ("queues", "peek", "Show jobs without reserving them."),
     "buried": ("buried", "buried", "List, show, kick or delete buried jobs."),
     "purge": ("queues", "purge", "Remove all jobs of a queue that no worker holds."),
+    "move": ("move", "move", "Move waiting jobs from one adapter to another."),
     "plugins": ("plugins", "plugins", "List the plugins and what is wrong with them."),
     "adapters": ("adapters", "adapters", "List the queue adapters, their conformance and their options."),
     "hooks": ("plugins", "hooks", "List the hooks and who implements them."),
@@ -49,9 +51,7 @@ COMMANDS: Final = {
 #: Commands of the plugins of this repository, for those who have not installed them.
 _ELSEWHERE: Final = {
     "conformance": "kessel-conformance",
-    "move": "kessel-sqlite",
     "new": "kessel-conformance",
-    "result": "kessel-sqlite",
 }
 
 EXIT_FAILED: Final = 1

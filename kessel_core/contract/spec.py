@@ -23,6 +23,11 @@ class AdapterContext:
     clock: Clock
 
 
+def _unknown(options: Any) -> str | None:
+    """Say nothing about what options name."""
+    return None
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class AdapterSpec:
     """What a plugin's `kessel_adapters` hook returns; cheap to make, it loads no client library.
@@ -48,5 +53,8 @@ class AdapterSpec:
     open: Callable[[Any, AdapterContext], QueueAdapter]
     #: Turns a split URL into option values (texts are converted by the type of the option).
     from_url: Callable[[SplitResult], Mapping[str, Any]] = attrs.field(factory=lambda: url_options)
+    #: Says of options, without opening, that what they name is not there and opening would make it, as
+    #: "there is no file jobs.db"; None: it is there, or nobody can tell. `kessel move` asks it of its source.
+    absent: Callable[[Any], str | None] = attrs.field(factory=lambda: _unknown)
     #: One line for `kessel adapters`.
     summary: str = ""

@@ -74,7 +74,9 @@ class Failure:
     text: str
 
 
-_LEASE_OVER = '            self._held = None\n            raise LeaseLost(reservation.id, f"its {self._lease_seconds:g} s are over")'
+_LEASE_OVER = (
+    '            self._held = None\n            raise LeaseLost(reservation.id, "its lease is over")'
+)
 
 MUTANTS: Final = (
     # --- memory ---------------------------------------------------------------------------------
@@ -205,7 +207,7 @@ MUTANTS: Final = (
     SourceMutant(
         "sqlite.priority_reversed",
         "S6",
-        "kessel_sqlite/schema.py",
+        "kessel_sqlite/sql.py",
         '" ORDER BY priority, seq LIMIT 1"',
         '" ORDER BY priority DESC, seq LIMIT 1"',
         "in other queues the largest number goes first",
@@ -213,7 +215,7 @@ MUTANTS: Final = (
     SourceMutant(
         "sqlite.lifo",
         "S6",
-        "kessel_sqlite/schema.py",
+        "kessel_sqlite/sql.py",
         '" ORDER BY priority, seq LIMIT 1"',
         '" ORDER BY priority, seq DESC LIMIT 1"',
         "the order of equals is turned round",
@@ -221,7 +223,7 @@ MUTANTS: Final = (
     SourceMutant(
         "sqlite.equals_by_id",
         "S6",
-        "kessel_sqlite/schema.py",
+        "kessel_sqlite/sql.py",
         '" ORDER BY priority, seq LIMIT 1"',
         '" ORDER BY priority, id LIMIT 1"',
         "ids look as if they were in the order of time",
@@ -229,7 +231,7 @@ MUTANTS: Final = (
     SourceMutant(
         "sqlite.priority_ignored_across_queues",
         "S6",
-        "kessel_sqlite/schema.py",
+        "kessel_sqlite/sql.py",
         '" ORDER BY j.priority, j.seq LIMIT 1"',
         '" ORDER BY j.seq LIMIT 1"',
         "the best of each queue, but not the best of those",
@@ -246,22 +248,22 @@ MUTANTS: Final = (
         "sqlite.due_early",
         "S4",
         "kessel_sqlite/consumer.py",
-        "due = (self._parameter, now)",
-        "due = (self._parameter, now + 400_000)",
+        "due = (claim.name, now)",
+        "due = (claim.name, now + 400_000)",
         "what is due soon is taken along",
     ),
     SourceMutant(
         "sqlite.retry_pause_cut",
         "S4",
         "kessel_sqlite/consumer.py",
-        "due = self._host.now() + span_microseconds(pause)",
-        "due = self._host.now() + pause.seconds * 1_000_000",
+        "return DELAYED, self._host.now() + span_microseconds(pause)",
+        "return DELAYED, self._host.now() + pause.seconds * 1_000_000",
         "`timedelta.seconds` is taken for the whole span",
     ),
     SourceMutant(
         "sqlite.lease_check_dropped",
         "S7",
-        "kessel_sqlite/consumer.py",
+        "kessel_core/contract/base.py",
         "        if reservation.deadline is not None and self._clock.monotonic() >= reservation.deadline:\n"
         + _LEASE_OVER,
         "",
@@ -270,48 +272,56 @@ MUTANTS: Final = (
     SourceMutant(
         "sqlite.not_fenced",
         "S7",
-        "kessel_sqlite/schema.py",
-        '"DELETE FROM kessel_jobs WHERE seq = ? AND token = ?"',
-        '"DELETE FROM kessel_jobs WHERE seq = ? AND ? <> 0"',
+        "kessel_sqlite/sql.py",
+        'COMMIT_JOB: Final = f"DELETE FROM kessel_jobs {_HELD}"',
+        'COMMIT_JOB: Final = "DELETE FROM kessel_jobs WHERE seq = ? AND ? <> 0"',
         "a commit removes the job under its next holder",
     ),
     SourceMutant(
         "sqlite.lease_long",
         "S7",
         "kessel_sqlite/consumer.py",
-        "now + self._lease, token, *",
-        "now + 2 * self._lease, token, *",
+        "now + self._lease_microseconds, token, *",
+        "now + 2 * self._lease_microseconds, token, *",
         "the row's lease is longer than the one declared",
     ),
     SourceMutant(
         "sqlite.extend_only_local",
         "S7",
-        "kessel_sqlite/schema.py",
-        '"UPDATE kessel_jobs SET due = ? WHERE seq = ? AND token = ?"',
-        '"UPDATE kessel_jobs SET due = max(due, 0 * ?) WHERE seq = ? AND token = ?"',
+        "kessel_sqlite/sql.py",
+        'f"UPDATE kessel_jobs SET due = ? {_HELD}"',
+        'f"UPDATE kessel_jobs SET due = max(due, 0 * ?) {_HELD}"',
         "the holder believes in a longer lease than the file",
     ),
     SourceMutant(
         "sqlite.attempts_stuck",
         "S10",
-        "kessel_sqlite/schema.py",
+        "kessel_sqlite/sql.py",
         "attempts = attempts + 1",
         "attempts = 1",
         "a job that kills its worker loops for ever",
     ),
     SourceMutant(
+        "sqlite.snooze_counts",
+        "S21",
+        "kessel_sqlite/sql.py",
+        "attempts = attempts - 1, snoozes",
+        "attempts = attempts, snoozes",
+        "a snooze is a rollback that is counted twice",
+    ),
+    SourceMutant(
         "sqlite.kick_delayed",
         "S8",
-        "kessel_sqlite/adapter.py",
-        '" WHERE id = ? AND queue = ? AND state = 3"',
-        '" WHERE id = ? AND queue = ? AND state IN (1, 3)"',
+        "kessel_sqlite/sql.py",
+        'f" WHERE id = ? AND queue = ? AND state = {BURIED}"',
+        'f" WHERE id = ? AND queue = ? AND state IN ({DELAYED}, {BURIED})"',
         "kick means two things in some backends",
     ),
     SourceMutant(
         "sqlite.delete_reserved",
         "S9",
-        "kessel_sqlite/adapter.py",
-        '"DELETE FROM kessel_jobs WHERE id = ? AND queue = ? AND (state <> 2 OR due <= ?)"',
+        "kessel_sqlite/sql.py",
+        'f"DELETE FROM kessel_jobs WHERE id = ? AND queue = ? AND (state <> {RESERVED} OR due <= ?)"',
         '"DELETE FROM kessel_jobs WHERE id = ? AND queue = ? AND ? > 0"',
         "a delete does not look who holds the job",
     ),
@@ -319,9 +329,9 @@ MUTANTS: Final = (
         "sqlite.expired_dropped",
         "S5",
         "kessel_sqlite/adapter.py",
-        "        row = _row(message, self.host.now())\n",
+        "        self.put(message)\n",
         "        if message.expiration is not None and message.expiration <= self.context.clock.now() + timedelta(seconds=1):\n"
-        "            return\n        row = _row(message, self.host.now())\n",
+        "            return\n        self.put(message)\n",
         "what expires soon is not worth storing, thinks the adapter",
     ),
     # --- beanstalkd: the server decides, so what the adapter sends is changed -------------------

@@ -33,10 +33,10 @@ from pathlib import Path
 from kessel_core import Config, JobManager, JobsConfig, WorkerConfig, hookimpl
 from kessel_core import SystemClock
 from kessel_core.runtime.supervisor import on_signals
-from kessel_sqlite.consumer import SqliteConsumer
+from kessel_core.contract import BaseConsumer
 
 url, point = sys.argv[1:]
-true_now, true_reserve = SystemClock.now, SqliteConsumer.reserve
+true_now, true_reserve = SystemClock.now, BaseConsumer.reserve
 journal = os.open("journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 def say(*words):
@@ -55,7 +55,7 @@ def reserve(self, timeout):
         reached("after reserve")
     return found
 
-SystemClock.now, SqliteConsumer.reserve = now, reserve
+SystemClock.now, BaseConsumer.reserve = now, reserve
 
 class Points:
     @hookimpl(wrapper=True)

@@ -12,8 +12,8 @@ from kessel_core.errors import Transient
 from kessel_core.handlers.context import JobContext
 from kessel_core.handlers.declare import handler
 from kessel_core.hooks.specs import hookimpl
-from kessel_core.model.job import JobResult, Reason
 from kessel_core.model.json import JsonValue
+from kessel_core.model.result import JobResult, Reason
 from kessel_core.model.settlement import Bury, Rollback
 
 if TYPE_CHECKING:

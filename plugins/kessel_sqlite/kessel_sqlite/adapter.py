@@ -1,16 +1,13 @@
-"""The adapter: producer side, operations, and what all consumers of it share."""
+"""The adapter: what it promises, and its producer side; the rest it gets from the rooms below it."""
 
 from __future__ import annotations
 
 import sqlite3
-import threading
-import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import ClassVar, Final, TypeVar, cast
+from typing import ClassVar, Final, TypeVar
 
-from kessel_core import SystemClock
 from kessel_core.contract import (
     NO_PAUSE,
     AdapterContext,
@@ -19,34 +16,35 @@ from kessel_core.contract import (
     Attempts,
     Capabilities,
     CapabilityMissing,
-    Consumer,
     DoctorContext,
-    Durability,
     EnqueueError,
     EnqueueRejected,
     EnqueueUnknown,
+    Facet,
+    FacetKind,
     Finding,
-    JobState,
     LeaseReturn,
     Message,
-    QueueAdapter,
-    QueueStats,
     Reach,
-    StoredJob,
+    Reservation,
+    Results,
+    Settlement,
     TieBreak,
-    UnknownJob,
+    WaitingAdapter,
 )
-from kessel_sqlite import doctor, operations, schema
-from kessel_sqlite.consumer import SqliteConsumer
+from kessel_sqlite import doctor, sql
+from kessel_sqlite.consumer import Deliveries
 from kessel_sqlite.edge import translated
-from kessel_sqlite.file import DatabaseFile, Slot
-from kessel_sqlite.hostclock import HostClock, microseconds, moment, span_microseconds
-from kessel_sqlite.options import SqliteOptions, Survives
-from kessel_sqlite.wake import Source
+from kessel_sqlite.engine import Engine, next_change
+from kessel_sqlite.hostclock import microseconds, moment
+from kessel_sqlite.operations import SqliteOperations
+from kessel_sqlite.options import SqliteOptions
+from kessel_sqlite.results import KeptResults
+from kessel_sqlite.schema import DELAYED, READY
 
 __all__ = ["SqliteAdapter"]
 
-_T = TypeVar("_T")
+_F = TypeVar("_F", bound=Facet)
 
 #: Jobs and bytes that one transaction of `enqueue_many` stores at most.
 _CHUNK: Final = 10_000
@@ -55,7 +53,7 @@ _CHUNK_BYTES: Final = 16 * 1024 * 1024
 _Row = tuple[str, str, int, int, int | None, int, bytes]
 
 
-class SqliteAdapter(QueueAdapter):
+class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
     """A queue in one SQLite file.
 
     Safe for any thread; a forked child may go on using it.
@@ -68,27 +66,20 @@ class SqliteAdapter(QueueAdapter):
     name: ClassVar[str] = "sqlite"
 
     def __init__(self, options: SqliteOptions, context: AdapterContext) -> None:
+        super().__init__(context)
         self.options = options
-        self.context = context
-        self.is_real_time = type(context.clock) is SystemClock
-        self.keeps_results = options.keep_results is not None
-        self.host = HostClock(context.clock)
-        synchronous = "FULL" if options.durability is Survives.POWER else "NORMAL"
-        self.file = DatabaseFile(str(options.path.absolute()), synchronous, options.timeout)
-        self._local = threading.local()
-        self._is_closed = False
-        #: Of all threads; a thread that ends takes its own along.
-        self._slots: weakref.WeakSet[Slot] = weakref.WeakSet()
-        self._results_swept = 0
-        self.file.run(self.slot(), self.host.opened)
-        self.file.shared.open()
+        self.engine = Engine(options, context.clock)
+        self.line = self.engine.line
+        keep_for = options.keep_results
+        self._results = None if keep_for is None else KeptResults(self.engine, keep_for)
+        self._deliveries = Deliveries(self.engine, self._results)
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this file can do."""
+        """What this file promises."""
         return Capabilities(
             reach=Reach.HOST,
-            durability=Durability(self.options.durability.value),
+            durability=self.options.durability,
             delay_granularity=timedelta(milliseconds=1),
             priorities=(0, 2**32 - 1),
             tie_break=TieBreak.ENQUEUED,
@@ -98,26 +89,15 @@ class SqliteAdapter(QueueAdapter):
             fencing=True,
             attempts=Attempts.DURABLE,
             dedupe=True,
-            buried=True,
             counts=True,
-            peek=True,
-            delete=True,
-            pause=True,
-            virtual_clock=True,
             blocking_reserve=True,
-            results=self.keeps_results,
         )
 
-    def slot(self) -> Slot:
-        """Return the calling thread's own place for a connection."""
-        if self._is_closed:
-            raise AdapterUnavailable(f"{self.options.path}: the adapter is closed")
-        try:
-            return cast("Slot", self._local.slot)
-        except AttributeError:
-            slot = self._local.slot = Slot()
-            self._slots.add(slot)
-            return slot
+    def facet(self, kind: FacetKind[_F]) -> _F | None:
+        """Return this adapter as a facet; `Results` only with the option `keep_results`."""
+        if kind is Results and self._results is None:
+            return None
+        return super().facet(kind)
 
     # producer side
 
@@ -136,88 +116,76 @@ class SqliteAdapter(QueueAdapter):
             AdapterUnavailable: Surely not stored: the file is locked or cannot be opened.
             ValueError: `connection` has another file open.
         """
-        if len(message.body) > self.options.max_body_bytes:
-            raise self._too_large(message)
-        row = _row(message, self.host.now())
         if connection is not None:
-            self._enqueue_within(connection, row)
+            self._put_within(connection, self._row(message))
             return
-        self.file.run(self.slot(), lambda c: c.execute(schema.INSERT, row), job_id=message.id)
-        due = row[4]
-        self.file.shared.announce(message.queue, 1 if due is None else 0, due)
+        self.put(message)
+        if not self.line.is_empty:
+            self.announce(message.queue, message.delay)
 
-    def _enqueue_within(self, connection: sqlite3.Connection, row: _Row) -> None:
+    def put(self, message: Message) -> None:
+        """Store one job in a transaction of its own."""
+        row = self._row(message)
+        self.engine.file.run(self.engine.link(), lambda c: c.execute(sql.INSERT, row), job_id=message.id)
+
+    def _put_within(self, connection: sqlite3.Connection, row: _Row) -> None:
         try:
             found = connection.execute("PRAGMA database_list").fetchall()
             main = next((str(one[2]) for one in found if one[1] == "main"), "")
-            if not main or not Path(main).samefile(self.file.path):
+            if not main or not Path(main).samefile(self.engine.file.path):
                 raise ValueError(
                     f"the connection has {main or 'no file'!r} open, not {str(self.options.path)!r}"
                 )
-            connection.execute(schema.INSERT, row)
+            connection.execute(sql.INSERT, row)
         except sqlite3.Error as exc:
             raise translated(exc, str(self.options.path), NO_PAUSE, row[0]) from exc
+
+    def _row(self, message: Message) -> _Row:
+        if len(message.body) > self.options.max_body_bytes:
+            why = f"its body has {len(message.body)} bytes, the limit is {self.options.max_body_bytes}"
+            raise EnqueueRejected(message.id, why, "too-large")
+        now = self.engine.host.now()
+        if message.delay is None or (due := microseconds(message.delay)) <= now:
+            return message.id, message.queue, READY, message.priority, None, now, message.body
+        return message.id, message.queue, DELAYED, message.priority, due, now, message.body
 
     def enqueue_many(self, messages: Sequence[Message]) -> list[AdapterError | None]:
         """Store many jobs, ten thousand a transaction; each transaction is stored whole or not at all."""
         outcomes: list[AdapterError | None] = [None] * len(messages)
-        now = self.host.now()
-        down: AdapterError | None = None
-        chunk: list[int] = []
-        size = 0
-
-        def store() -> None:
-            nonlocal down, size
-            if chunk and down is None:
-                down = self._store_chunk(messages, chunk, now, outcomes)
-            elif chunk:
-                for index in chunk:
-                    outcomes[index] = down
-            chunk.clear()
-            size = 0
-
-        limit = self.options.max_body_bytes
+        rows: list[tuple[int, _Row]] = []
         for index, message in enumerate(messages):
-            length = len(message.body)
-            if length > limit:
-                outcomes[index] = self._too_large(message)
+            try:
+                rows.append((index, self._row(message)))
+            except EnqueueRejected as exc:
+                outcomes[index] = exc
+        down: AdapterError | None = None
+        for chunk in _chunks(rows):
+            error = down or self._store([row for _, row in chunk])
+            if error is None:
                 continue
-            chunk.append(index)
-            size += length
-            if len(chunk) >= _CHUNK or size >= _CHUNK_BYTES:
-                store()
-        store()
+            for index, row in chunk:
+                outcomes[index] = _same_for(row[0], error)
+            if isinstance(error, AdapterUnavailable):
+                down = error
         return outcomes
 
-    def _store_chunk(
-        self,
-        messages: Sequence[Message],
-        chunk: list[int],
-        now: int,
-        outcomes: list[AdapterError | None],
-    ) -> AdapterUnavailable | None:
-        rows = [_row(messages[index], now) for index in chunk]
+    def _store(self, rows: list[_Row]) -> AdapterError | None:
+        """Store jobs in one transaction; return why that failed."""
 
         def insert(connection: sqlite3.Connection) -> None:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(schema.INSERT, rows)
-            connection.execute("COMMIT")
+            connection.execute(sql.BEGIN)
+            connection.executemany(sql.INSERT, rows)
+            connection.execute(sql.END)
 
         try:
-            self.file.run(self.slot(), insert, job_id=messages[chunk[0]].id)
-        except EnqueueError as exc:
-            for index in chunk:
-                outcomes[index] = _same_for(messages[index].id, exc)
-            return None
-        except AdapterUnavailable as exc:
-            for index in chunk:
-                outcomes[index] = exc
+            self.engine.file.run(self.engine.link(), insert, job_id=rows[0][0])
+        except (EnqueueError, AdapterUnavailable) as exc:
             return exc
-        if self.file.shared.has_waiters:
-            self._announce(rows)
+        if not self.line.is_empty:
+            self._announce_all(rows)
         return None
 
-    def _announce(self, rows: Iterable[_Row]) -> None:
+    def _announce_all(self, rows: Iterable[_Row]) -> None:
         ready: dict[str, int] = {}
         first_due: dict[str, int] = {}
         for _, queue, _, _, due, _, _ in rows:
@@ -226,191 +194,84 @@ class SqliteAdapter(QueueAdapter):
             else:
                 first_due[queue] = min(due, first_due.get(queue, due))
         for queue, count in ready.items():
-            self.file.shared.announce(queue, count)
+            self.line.announce(queue, count)
         for queue, due in first_due.items():
-            self.file.shared.announce(queue, 0, due)
+            self.line.announce(queue, 0, moment(due))
 
-    def _too_large(self, message: Message) -> EnqueueRejected:
-        why = f"its body has {len(message.body)} bytes, the limit is {self.options.max_body_bytes}"
-        return EnqueueRejected(message.id, why, "too-large")
+    # consuming side: the calls of the contract's own consumers
 
-    # consuming side
+    def take(self, queues: tuple[str, ...]) -> Reservation | None:
+        """Take the next job if one is ready."""
+        return self._deliveries.take(queues)
 
-    def consumer(self, queues: Sequence[str]) -> Consumer:
-        """Make the consuming side for one slot, with a connection of its own."""
-        return SqliteConsumer(self, queues)
+    def end(self, reservation: Reservation, settlement: Settlement) -> None:
+        """Settle, whoever asks: the token fences."""
+        self._deliveries.settle(reservation, settlement)
 
-    def source(self) -> Source:
-        """Return where the watcher of this process looks for the work of others."""
-        return _FileSource(self)
+    def settle_and_take(
+        self, reservation: Reservation, settlement: Settlement, queues: tuple[str, ...]
+    ) -> Reservation | None:
+        """Settle and take the next job in one transaction."""
+        taken = self._deliveries.settle_and_take(reservation, settlement, queues)
+        self.announce_return(reservation.queue, settlement)
+        return taken
 
-    def keep_result(self, connection: sqlite3.Connection, job_id: str, queue: str, body: bytes) -> None:
-        """Store the result of a finished job in the open transaction, and now and then drop old ones."""
-        if self.options.keep_results is None:
-            return
-        now = self.host.now()
-        connection.execute(
-            "INSERT OR REPLACE INTO kessel_results VALUES (?, ?, ?, ?)", (job_id, queue, now, body)
-        )
-        if now - self._results_swept >= 1_000_000:
-            self._results_swept = now
-            oldest = now - span_microseconds(self.options.keep_results)
-            connection.execute(
-                "DELETE FROM kessel_results WHERE id IN"
-                " (SELECT id FROM kessel_results WHERE finished_at <= ? LIMIT 5000)",
-                (oldest,),
-            )
+    def renew(self, reservation: Reservation) -> None:
+        """Extend the lease, over the calling thread's own connection."""
+        self._deliveries.renew(reservation)
+
+    def looks_again(self, queues: tuple[str, ...]) -> datetime | None:
+        """Return when time brings the next job; what others do the watcher tells."""
+        now = self.engine.host.now()
+        rows = self.engine.outlook(sql.claim_of(queues).json, now)
+        # Became ready since the consumer looked.
+        if any(until is None and is_ready for until, is_ready, _ in rows):
+            return moment(now)
+        return moment(next_change(rows))
 
     def result(self, job_id: str) -> bytes | None:
-        """Return the encoded result of a finished job; None if there is none (any more).
+        """Return the latest encoded result of a job; None if there is none (any more).
 
         Raises:
             CapabilityMissing: The option `keep_results` is not set.
         """
-        if self.options.keep_results is None:
-            raise CapabilityMissing("results", self.name, "set keep_results, for example to 7d")
-        oldest = self.host.now() - span_microseconds(self.options.keep_results)
-        row = self._read(
-            lambda c: c.execute(
-                "SELECT body FROM kessel_results WHERE id = ? AND finished_at > ?", (job_id, oldest)
-            ).fetchone()
-        )
-        return None if row is None else bytes(row[0])
+        if self._results is None:
+            raise CapabilityMissing(Results.facet_name, self.name, "set keep_results, for example to 7d")
+        return self._results.get(job_id)
 
-    # operations
-
-    def queues(self) -> list[str]:
-        """Return the queues that hold a job or are paused, sorted."""
-        now = self.host.now()
-        return self._read(lambda c: operations.queue_names(c, now))
-
-    def stats(self, queue: str) -> QueueStats:
-        """Count the jobs of a queue by state."""
-        now = self.host.now()
-        return self._read(lambda c: operations.stats(c, queue, now))
-
-    def peek(self, queue: str, state: JobState, limit: int = 1) -> list[StoredJob]:
-        """Show up to `limit` jobs in that state, next one first."""
-        now = self.host.now()
-        return self._read(lambda c: operations.list_jobs(c, queue, state, limit, now))
-
-    def buried(self, queue: str, limit: int = 100) -> list[StoredJob]:
-        """List up to `limit` buried jobs, oldest burial first."""
-        return self.peek(queue, JobState.BURIED, limit)
-
-    def kick(self, queue: str, job_id: str) -> None:
-        """Make one buried job ready again; its attempts start anew."""
-        changed = self._write(
-            "UPDATE kessel_jobs SET state = 0, attempts = 0, reason = NULL, message = NULL, buried_at = NULL"
-            " WHERE id = ? AND queue = ? AND state = 3",
-            (job_id, queue),
-        )
-        if not changed:
-            raise UnknownJob(job_id, queue)
-        self.file.shared.announce(queue, 1)
-
-    def delete(self, queue: str, job_id: str) -> None:
-        """Remove a job that is ready, delayed or buried."""
-        changed = self._write(
-            "DELETE FROM kessel_jobs WHERE id = ? AND queue = ? AND (state <> 2 OR due <= ?)",
-            (job_id, queue, self.host.now()),
-        )
-        if not changed:
-            raise UnknownJob(job_id, queue)
-
-    def purge(self, queue: str) -> int:
-        """Remove every job that is not reserved, some thousand a transaction."""
-        total = 0
-        while True:
-            now = self.host.now()
-            removed = self.file.run(self.slot(), lambda c: operations.purge_some(c, queue, now))  # noqa: B023
-            if not removed:
-                return total
-            total += removed
-
-    def pause(self, queue: str, duration: timedelta) -> None:
-        """Deliver nothing from the queue for `duration`; zero resumes at once."""
-        if duration <= NO_PAUSE:
-            self._write("DELETE FROM kessel_pauses WHERE queue = ?", (queue,))
-        else:
-            until = self.host.now() + span_microseconds(duration)
-            self._write("INSERT OR REPLACE INTO kessel_pauses VALUES (?, ?)", (queue, until))
-        self.file.shared.wake()
-
-    def next_change(self, queues: Sequence[str]) -> datetime | None:
-        """Return when time alone next makes a job ready, or None."""
-        return moment(operations.next_change(row[1:] for row in self.outlook(self.slot(), queues)))
-
-    def outlook(self, slot: Slot, queues: Sequence[str]) -> list[tuple[str, int | None, int, int | None]]:
-        """Return of each queue: name, end of its pause, whether a job is ready, next one by time alone."""
-        values = {"queues": schema.json_names(queues), "now": self.host.now()}
-        rows = self.file.run(slot, lambda c: c.execute(schema.OUTLOOK, values).fetchall(), writes=False)
-        return [(queue, *row) for queue, row in zip(queues, rows, strict=True)]
-
-    def oldest_ready(self, queue: str) -> int | None:
-        """Return since when the next ready job of a queue is there, in microseconds, or None."""
-        first = self.peek(queue, JobState.READY)
-        enqueued_at = first[0].enqueued_at if first else None
-        return None if enqueued_at is None else microseconds(enqueued_at)
+    # the file
 
     def doctor(self, context: DoctorContext) -> list[Finding]:
         """Look at the file: integrity, durability, room on the disk, jobs that are stuck."""
         return doctor.examine(self, context)
 
-    def close(self) -> None:
-        """Close all connections but those of consumers; the threads' next calls are refused."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        self.file.shared.close()
-        for slot in list(self._slots):
-            slot.close()
-
-    def _read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        return self.file.run(self.slot(), work, writes=False)
-
-    def _write(self, statement: str, values: tuple[object, ...]) -> int:
-        return self.file.run(self.slot(), lambda c: c.execute(statement, values).rowcount)
+    def shut(self) -> None:
+        """Close all connections; the threads' next calls are refused."""
+        self.engine.close()
 
 
-class _FileSource(Source):
-    def __init__(self, adapter: SqliteAdapter) -> None:
-        self._adapter = adapter
-        self._slot = Slot()
-        self._seen: tuple[sqlite3.Connection, int] | None = None
-
-    def has_changed(self) -> bool:
-        # Tells of commits by other connections only, also those of this process: they cost one look.
-        seen = self._adapter.file.run(self._slot, self._version, writes=False)
-        if self._seen is not None and seen[0] is self._seen[0] and seen[1] == self._seen[1]:
-            return False
-        self._seen = seen
-        return True
-
-    @staticmethod
-    def _version(connection: sqlite3.Connection) -> tuple[sqlite3.Connection, int]:
-        return connection, connection.execute("PRAGMA data_version").fetchone()[0]
-
-    def outlook(self, queues: Sequence[str]) -> Iterable[tuple[str, bool, int | None]]:
-        for queue, until, is_ready, due in self._adapter.outlook(self._slot, queues):
-            soonest = operations.next_change([(until, is_ready, due)])
-            yield queue, until is None and bool(is_ready), soonest
-
-    def close(self) -> None:
-        self._slot.close()
+def _chunks(rows: Sequence[tuple[int, _Row]]) -> Iterator[list[tuple[int, _Row]]]:
+    """Cut jobs into what one transaction stores."""
+    chunk: list[tuple[int, _Row]] = []
+    size = 0
+    for one in rows:
+        chunk.append(one)
+        size += len(one[1][-1])
+        if len(chunk) >= _CHUNK or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
-def _row(message: Message, now: int) -> _Row:
-    if message.delay is None or (due := microseconds(message.delay)) <= now:
-        return message.id, message.queue, schema.READY, message.priority, None, now, message.body
-    return message.id, message.queue, schema.DELAYED, message.priority, due, now, message.body
-
-
-def _same_for(job_id: str, exc: EnqueueError) -> EnqueueError:
+def _same_for(job_id: str, exc: AdapterError) -> AdapterError:
     # The error of a transaction names its first job; each job gets its own.
-    if isinstance(exc, EnqueueRejected):
-        copy: EnqueueError = EnqueueRejected(job_id, exc.why, exc.reason)
-    else:
-        copy = EnqueueUnknown(job_id, exc.why)
+    match exc:
+        case EnqueueRejected():
+            copy: AdapterError = EnqueueRejected(job_id, exc.why, exc.reason)
+        case EnqueueUnknown():
+            copy = EnqueueUnknown(job_id, exc.why)
+        case _:
+            return exc
     copy.__cause__ = exc.__cause__
     return copy

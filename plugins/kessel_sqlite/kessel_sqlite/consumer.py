@@ -1,12 +1,12 @@
-"""The consuming side of one slot: claim, settle, extend, and waiting in between."""
+"""The consuming side: how a job is taken, settled and extended. Waiting and cancelling are the contract's."""
 
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
-from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, assert_never
+from typing import Final, assert_never
 
 import attrs
 
@@ -15,24 +15,26 @@ from kessel_core.contract import (
     AdapterError,
     Bury,
     Commit,
-    Consumer,
     LeaseLost,
     Reservation,
     Rollback,
     Settlement,
+    Snooze,
 )
-from kessel_sqlite import schema
-from kessel_sqlite.file import Slot
+from kessel_sqlite import sql
+from kessel_sqlite.engine import Engine
 from kessel_sqlite.hostclock import span_microseconds
-from kessel_sqlite.operations import next_change
+from kessel_sqlite.results import KeptResults
+from kessel_sqlite.schema import DELAYED, READY
 
-if TYPE_CHECKING:
-    from kessel_sqlite.adapter import SqliteAdapter
-    from kessel_sqlite.wake import Waiter
+__all__ = ["Deliveries", "SqliteReservation"]
 
-__all__ = ["SqliteConsumer", "SqliteReservation"]
+_LONGEST_MESSAGE: Final = 100_000
 
-_LONGEST_MESSAGE = 100_000
+#: Draws tokens. Seeded by the system, and anew in a forked child, so that no two processes draw alike.
+_tokens: Final = random.Random()  # noqa: S311 - fences against accidents, and is no secret
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_tokens.seed)
 
 
 @attrs.define(eq=False)
@@ -45,119 +47,54 @@ class SqliteReservation(Reservation):
     token: int = 0
 
 
-class SqliteConsumer(Consumer):
-    """One slot's connection and its place in the line of those that wait."""
+class Deliveries:
+    """Takes jobs of one file and ends their deliveries. Safe for any thread.
 
-    def __init__(self, adapter: SqliteAdapter, queues: Sequence[str]) -> None:
-        if not queues:
-            raise ValueError("a consumer needs at least one queue")
-        self._adapter = adapter
-        self._file = adapter.file
-        self._clock = adapter.context.clock
-        self._host = adapter.host
-        self._slot = Slot()
-        self._queues = tuple(dict.fromkeys(queues))
-        self._queue_set = frozenset(self._queues)
-        self._queues_json = schema.json_names(self._queues)
-        self._lease = span_microseconds(adapter.options.lease)
-        self._lease_seconds = adapter.options.lease.total_seconds()
-        if len(self._queues) == 1:
-            self._parameter = self._queues[0]
-            self._of_claim: tuple[str, ...] = (self._parameter, self._parameter)
-            self._claim, self._overdue, self._promote = (
-                schema.CLAIM_ONE,
-                schema.OVERDUE_ONE,
-                schema.PROMOTE_ONE,
-            )
-        else:
-            self._parameter = self._queues_json
-            self._of_claim = (self._parameter,)
-            self._claim, self._overdue, self._promote = (
-                schema.CLAIM_MANY,
-                schema.OVERDUE_MANY,
-                schema.PROMOTE_MANY,
-            )
-        self._held: SqliteReservation | None = None
-        self._waiter: Waiter | None = None
-        self._is_cancelled = False
-        self._is_closed = False
+    Args:
+        engine: The open file.
+        results: Where results are kept; None: nowhere.
+    """
 
-    # reserve
+    def __init__(self, engine: Engine, results: KeptResults | None) -> None:
+        self._engine = engine
+        self._host = engine.host
+        self._clock = engine.clock
+        self._results = results
+        self._lease = engine.options.lease
+        self._lease_seconds = self._lease.total_seconds()
+        self._lease_microseconds = span_microseconds(self._lease)
 
-    def reserve(self, timeout: timedelta) -> Reservation | None:
-        """Take the next ready job, waiting for one at most `timeout`."""
-        if self._is_stopped():
-            return None
-        end = self._clock.monotonic() + timeout.total_seconds()
-        reservation, planned = self._look()
-        if reservation is not None or timeout <= NO_PAUSE:
-            return reservation
-        shared = self._file.shared
-        if self._adapter.is_real_time:
-            shared.watch(self._adapter.source)
-        # In the line first and then looking once more: what comes after that look finds us waiting.
-        waiter = self._waiter = shared.join(self._queue_set)
-        try:
-            while not self._is_stopped():
-                with shared.lock:
-                    waiter.woken = False
-                reservation, planned = self._look()
-                if reservation is not None:
-                    return reservation
-                left = end - self._clock.monotonic()
-                if left <= 0:
-                    return None
-                if planned is not None:
-                    # A microsecond more, so that the look after the wait finds the job due.
-                    left = min(left, max(0.000_001, (planned - self._host.now() + 1) / 1_000_000))
-                with shared.lock:
-                    waiter.planned = planned
-                    if not waiter.woken and not self._is_stopped():
-                        self._clock.wait(waiter.condition, left)
-            return None
-        finally:
-            self._waiter = None
-            shared.leave(waiter)
+    # take
 
-    def _is_stopped(self) -> bool:
-        return self._is_cancelled or self._is_closed
-
-    def _look(self) -> tuple[Reservation | None, int | None]:
-        """Take a job if one is ready; else say when time alone brings the next one.
+    def take(self, queues: tuple[str, ...]) -> SqliteReservation | None:
+        """Take the next job if one is ready.
 
         Looks before it asks for the lock, so that a hundred idle slots do not line up to write.
         """
-        self._follow_clock()
-        now = self._host.now()
-        rows = self._outlook(now)
+        if self._jumped():
+            self._engine.write(self._host.follow)
+        claim = sql.claim_of(queues)
+        rows = self._engine.outlook(claim.json, self._host.now())
         if any(until is None and is_ready for until, is_ready, _ in rows):
-            reservation = self._file.run(self._slot, self._take)
-            if reservation is not None:
-                self._held = reservation
-                return reservation, None
-            # Another consumer was faster.
-            rows = self._outlook(self._host.now())
-            if any(until is None and is_ready for until, is_ready, _ in rows):
-                return None, now
-        return None, next_change(rows)
+            return self._engine.write(lambda c: self._take(c, claim))
+        return None
 
-    def _outlook(self, now: int) -> list[tuple[int | None, int, int | None]]:
-        values = {"queues": self._queues_json, "now": now}
-        return self._file.run(
-            self._slot, lambda c: c.execute(schema.OUTLOOK, values).fetchall(), writes=False
-        )
+    def _jumped(self) -> bool:
+        return self._host.jumped(self._host.now(), self._clock.monotonic())
 
-    def _take(self, connection: sqlite3.Connection) -> SqliteReservation | None:
+    def _take(self, connection: sqlite3.Connection, claim: sql.Claim) -> SqliteReservation | None:
         while True:
-            connection.execute("BEGIN IMMEDIATE")
-            taken, is_complete = self._claim_within(connection)
-            connection.execute("COMMIT")
+            connection.execute(sql.BEGIN)
+            taken, is_complete = self._claim_within(connection, claim)
+            connection.execute(sql.END)
             if is_complete:
                 return taken
-            if self._host.jumped(self._host.now(), self._clock.monotonic()):
+            if self._jumped():
                 self._host.follow(connection)
 
-    def _claim_within(self, connection: sqlite3.Connection) -> tuple[SqliteReservation | None, bool]:
+    def _claim_within(
+        self, connection: sqlite3.Connection, claim: sql.Claim
+    ) -> tuple[SqliteReservation | None, bool]:
         """Claim in the open transaction; False if it must be done again.
 
         That is where more jobs became due than one transaction takes, and where the clock was set while
@@ -168,166 +105,147 @@ class SqliteConsumer(Consumer):
         now = self._host.now()
         if self._host.jumped(now, monotonic):
             return None, False
-        deadline = monotonic + self._lease_seconds
-        due = (self._parameter, now)
-        if connection.execute(self._overdue, due).fetchone() is not None:
-            promoted = connection.execute(self._promote, due).rowcount
-            if promoted >= schema.PROMOTED_AT_ONCE:
+        due = (claim.name, now)
+        if connection.execute(claim.overdue, due).fetchone() is not None:
+            promoted = connection.execute(claim.promote, due).rowcount
+            if promoted >= sql.PROMOTED_AT_ONCE:
                 return None, False
-        token = int.from_bytes(os.urandom(8), "big") >> 1
-        values = (now + self._lease, token, *self._of_claim, now)
-        rows = connection.execute(self._claim, values).fetchall()
+        token = _tokens.getrandbits(63)
+        values = (now + self._lease_microseconds, token, *claim.names, now)
+        rows = connection.execute(claim.take, values).fetchall()
         if not rows:
             return None, True
-        seq, job_id, queue, body, attempts = rows[0]
-        return SqliteReservation(job_id, queue, body, attempts, deadline, seq, token), True
-
-    def _follow_clock(self) -> None:
-        if self._host.jumped(self._host.now(), self._clock.monotonic()):
-            self._file.run(self._slot, self._host.follow)
+        seq, job_id, queue, body, attempts, snoozes = rows[0]
+        deadline = monotonic + self._lease_seconds
+        taken = SqliteReservation(job_id, queue, body, attempts, deadline, self._lease, snoozes, seq, token)
+        return taken, True
 
     # settle
 
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:
-        """End the reservation; the row changes only while it carries this delivery's token."""
-        held = self._checked(reservation)
-        statement, values = self._change(held, settlement)
-        if isinstance(settlement, Commit) and settlement.result is not None and self._adapter.keeps_results:
-            done = self._file.run(self._slot, lambda c: self._settle_only(c, held, settlement))
-        else:
+        """End the delivery; the row changes only while it carries this delivery's token.
+
+        Raises:
+            LeaseLost: It does not any more.
+        """
+        held = _own(reservation)
+        if self._result_of(settlement) is None:
             # One statement is a transaction by itself.
-            done = self._file.run(self._slot, lambda c: c.execute(statement, values).rowcount)
-        self._settled(held, done)
-        self._announce(held, settlement)
+            done = self._engine.change(*self._ending(held, settlement))
+        else:
+            done = self._engine.write(lambda c: self._settle(c, held, settlement))
+        _refuse_if_lost(held, done)
 
-    def settle_and_reserve(self, reservation: Reservation, settlement: Settlement) -> Reservation | None:
-        """Settle and take the next job in one transaction."""
-        held = self._checked(reservation)
-        if self._is_cancelled:
-            self.settle(reservation, settlement)
-            return None
-        done, taken, is_complete = self._file.run(
-            self._slot, lambda c: self._settle_and_take(c, held, settlement)
+    def settle_and_take(
+        self, reservation: Reservation, settlement: Settlement, queues: tuple[str, ...]
+    ) -> SqliteReservation | None:
+        """Settle and take the next job in one transaction.
+
+        Raises:
+            LeaseLost: As `settle`; then nothing was taken.
+        """
+        held = _own(reservation)
+        claim = sql.claim_of(queues)
+        done, taken, is_complete = self._engine.write(
+            lambda c: self._settle_and_take(c, held, settlement, claim)
         )
-        self._settled(held, done)
-        if taken is None and not is_complete:
-            try:
-                taken = self._file.run(self._slot, self._take)
-            except AdapterError:
-                taken = None
-        self._held = taken
-        self._announce(held, settlement)
-        return taken
+        _refuse_if_lost(held, done)
+        if is_complete:
+            return taken
+        try:
+            return self._engine.write(lambda c: self._take(c, claim))
+        except AdapterError:
+            return None
 
-    def _settle_only(
-        self, connection: sqlite3.Connection, held: SqliteReservation, settlement: Settlement
-    ) -> int:
-        connection.execute("BEGIN IMMEDIATE")
+    def _settle(self, connection: sqlite3.Connection, held: SqliteReservation, settlement: Settlement) -> int:
+        connection.execute(sql.BEGIN)
         done = self._settle_within(connection, held, settlement)
-        connection.execute("COMMIT")
+        connection.execute(sql.END)
         return done
 
     def _settle_and_take(
-        self, connection: sqlite3.Connection, held: SqliteReservation, settlement: Settlement
+        self,
+        connection: sqlite3.Connection,
+        held: SqliteReservation,
+        settlement: Settlement,
+        claim: sql.Claim,
     ) -> tuple[int, SqliteReservation | None, bool]:
-        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(sql.BEGIN)
         if not self._settle_within(connection, held, settlement):
-            connection.execute("ROLLBACK")
+            connection.execute(sql.UNDO)
             return 0, None, True
-        taken, is_complete = self._claim_within(connection)
-        connection.execute("COMMIT")
+        taken, is_complete = self._claim_within(connection, claim)
+        connection.execute(sql.END)
         return 1, taken, is_complete
 
     def _settle_within(
         self, connection: sqlite3.Connection, held: SqliteReservation, settlement: Settlement
     ) -> int:
-        statement, values = self._change(held, settlement)
-        done = connection.execute(statement, values).rowcount
-        if done and isinstance(settlement, Commit) and settlement.result is not None:
-            self._adapter.keep_result(connection, held.id or "", held.queue, settlement.result)
+        done = connection.execute(*self._ending(held, settlement)).rowcount
+        if done and self._results is not None and (body := self._result_of(settlement)) is not None:
+            self._results.keep(connection, held.id or "", held.queue, body)
         return done
 
-    def _change(self, held: SqliteReservation, settlement: Settlement) -> tuple[str, tuple[object, ...]]:
+    def _result_of(self, settlement: Settlement) -> bytes | None:
+        """Return the result to keep, if there is one."""
+        if self._results is None or not isinstance(settlement, (Commit, Bury)):
+            return None
+        return settlement.result
+
+    def _ending(self, held: SqliteReservation, settlement: Settlement) -> tuple[str, tuple[object, ...]]:
+        """Return the statement of a settlement, with its values."""
         match settlement:
             case Commit():
-                return schema.COMMIT, (held.seq, held.token)
+                return sql.COMMIT_JOB, (held.seq, held.token)
             case Rollback(pause):
-                if pause <= NO_PAUSE:
-                    return schema.ROLLBACK, (schema.READY, None, held.seq, held.token)
-                due = self._host.now() + span_microseconds(pause)
-                return schema.ROLLBACK, (schema.DELAYED, due, held.seq, held.token)
+                return sql.ROLLBACK_JOB, (*self._ready_after(pause), held.seq, held.token)
+            case Snooze(pause):
+                return sql.SNOOZE_JOB, (*self._ready_after(pause), held.seq, held.token)
             case Bury(reason, message):
                 # Lone surrogates cannot be stored, and a failure's text must never stop its burial.
                 text = message[:_LONGEST_MESSAGE].encode("utf-8", "backslashreplace").decode("utf-8")
-                return schema.BURY, (reason, text, self._host.now(), held.seq, held.token)
+                return sql.BURY_JOB, (reason, text, self._host.now(), held.seq, held.token)
             case _:
                 assert_never(settlement)
 
-    def _checked(self, reservation: Reservation) -> SqliteReservation:
-        if reservation is not self._held or not isinstance(reservation, SqliteReservation):
-            raise LeaseLost(reservation.id, "this slot does not hold it (any more)")
-        if reservation.deadline is not None and self._clock.monotonic() >= reservation.deadline:
-            self._held = None
-            raise LeaseLost(reservation.id, f"its {self._lease_seconds:g} s are over")
-        return reservation
+    def _ready_after(self, pause: timedelta) -> tuple[int, int | None]:
+        """Return state and due time of a job that comes back."""
+        if pause <= NO_PAUSE:
+            return READY, None
+        return DELAYED, self._host.now() + span_microseconds(pause)
 
-    def _settled(self, held: SqliteReservation, done: int) -> None:
-        self._held = None
-        if not done:
-            raise LeaseLost(held.id, "the job was given to another slot, or its file was replaced")
+    # extend
 
-    def _announce(self, held: SqliteReservation, settlement: Settlement) -> None:
-        if isinstance(settlement, Rollback):
-            if settlement.pause <= NO_PAUSE:
-                self._file.shared.announce(held.queue, 1)
-            else:
-                due = self._host.now() + span_microseconds(settlement.pause)
-                self._file.shared.announce(held.queue, 0, due)
+    def renew(self, reservation: Reservation) -> None:
+        """Let the lease hold for its full length from now.
 
-    # from other threads
-
-    def extend(self, reservation: Reservation) -> None:
-        """Renew the lease, over the calling thread's own connection."""
-        if not isinstance(reservation, SqliteReservation):
-            raise LeaseLost(reservation.id, "it is not of this adapter")
-        monotonic = self._clock.monotonic()
-        if reservation.deadline is not None and monotonic >= reservation.deadline:
-            raise LeaseLost(reservation.id, f"its {self._lease_seconds:g} s are over")
-        if not self._file.run(self._adapter.slot(), lambda c: self._renew(c, reservation)):
-            raise LeaseLost(reservation.id, "it was settled, or given to another slot")
-        reservation.deadline = monotonic + self._lease_seconds
+        Raises:
+            LeaseLost: The job was settled, or given to another slot.
+        """
+        held = _own(reservation)
+        if not self._engine.write(lambda c: self._renew(c, held)):
+            raise LeaseLost(held.id, "it was settled, or given to another slot")
 
     def _renew(self, connection: sqlite3.Connection, held: SqliteReservation) -> int:
         while True:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(sql.BEGIN)
             # Under the lock, as at a claim: a time from before a jump would end the lease of a living worker.
             now = self._host.now()
             if not self._host.jumped(now, self._clock.monotonic()):
-                done = connection.execute(schema.EXTEND, (now + self._lease, held.seq, held.token)).rowcount
-                connection.execute("COMMIT")
+                values = (now + self._lease_microseconds, held.seq, held.token)
+                done = connection.execute(sql.EXTEND_JOB, values).rowcount
+                connection.execute(sql.END)
                 return done
-            connection.execute("ROLLBACK")
+            connection.execute(sql.UNDO)
             self._host.follow(connection)
 
-    def cancel(self) -> None:
-        """End a waiting `reserve`, and all later ones."""
-        self._is_cancelled = True
-        waiter = self._waiter
-        if waiter is not None:
-            self._file.shared.wake([waiter])
 
-    def close(self) -> None:
-        """Give back what is held, and close the connection."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        held, self._held = self._held, None
-        if held is not None:
-            values = (schema.READY, None, held.seq, held.token)
-            try:
-                self._file.run(self._slot, lambda c: c.execute(schema.ROLLBACK, values).rowcount)
-            except AdapterError:
-                pass  # the end of its lease brings it back
-            else:
-                self._file.shared.announce(held.queue, 1)
-        self._slot.close()
+def _own(reservation: Reservation) -> SqliteReservation:
+    if not isinstance(reservation, SqliteReservation):
+        raise LeaseLost(reservation.id, "it is not of this adapter")
+    return reservation
+
+
+def _refuse_if_lost(held: SqliteReservation, done: int) -> None:
+    if not done:
+        raise LeaseLost(held.id, "the job was given to another slot, or its file was replaced")

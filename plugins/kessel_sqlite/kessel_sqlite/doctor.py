@@ -7,13 +7,13 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from kessel_core.contract import AdapterError, DoctorContext, Finding, Level
+from kessel_core.contract import AdapterError, DoctorContext, Finding, JobState, Level
+from kessel_sqlite import sql
 from kessel_sqlite.edge import RECOVER
-
-if TYPE_CHECKING:
-    from kessel_sqlite.adapter import SqliteAdapter
+from kessel_sqlite.engine import Engine
+from kessel_sqlite.operations import SqliteOperations
 
 __all__ = ["examine"]
 
@@ -22,16 +22,17 @@ _LONG_LOG: Final = 256 * 1024 * 1024
 _STUCK: Final = timedelta(days=1)
 
 
-def examine(adapter: SqliteAdapter, context: DoctorContext) -> list[Finding]:
+def examine(operations: SqliteOperations, context: DoctorContext) -> list[Finding]:
     """Return what was found; never raises."""
+    engine = operations.engine
     try:
         return [
-            *_integrity(adapter),
-            *_rights(adapter),
-            *_durability(adapter),
-            *_room(adapter),
-            *_lease(adapter, context),
-            *_jobs(adapter, context),
+            *_integrity(engine),
+            *_rights(engine),
+            *_durability(engine),
+            *_room(engine),
+            *_lease(engine),
+            *_jobs(operations, context),
         ]
     except (AdapterError, OSError) as exc:
         return [Finding(Level.ERROR, "file", str(exc), _advice(exc))]
@@ -41,42 +42,42 @@ def _advice(exc: Exception) -> str:
     return "; ".join(getattr(exc, "__notes__", ())) or "check the path, its rights and what else uses it"
 
 
-def _integrity(adapter: SqliteAdapter) -> Iterator[Finding]:
+def _integrity(engine: Engine) -> Iterator[Finding]:
     def check(connection: sqlite3.Connection) -> tuple[str, str]:
         found = "; ".join(row[0] for row in connection.execute("PRAGMA quick_check(5)").fetchall())
         return found, connection.execute("PRAGMA journal_mode").fetchone()[0]
 
-    found, mode = adapter.file.run(adapter.slot(), check, writes=False)
+    found, mode = engine.read(check)
     if found == "ok":
-        yield Finding(Level.OK, "integrity", f"{adapter.options.path}: no damage found")
+        yield Finding(Level.OK, "integrity", f"{engine.options.path}: no damage found")
     else:
         yield Finding(
             Level.ERROR,
             "integrity",
-            f"{adapter.options.path}: {found}",
+            f"{engine.options.path}: {found}",
             RECOVER,
         )
     if mode != "wal":
         yield Finding(Level.ERROR, "journal", f"mode {mode}, expected wal", "do not change the journal mode")
 
 
-def _rights(adapter: SqliteAdapter) -> Iterator[Finding]:
+def _rights(engine: Engine) -> Iterator[Finding]:
     def check(connection: sqlite3.Connection) -> None:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
+        connection.execute(sql.BEGIN)
+        connection.execute(sql.UNDO)
 
     try:
-        adapter.file.run(adapter.slot(), check)
+        engine.write(check)
     except AdapterError as exc:
         yield Finding(Level.ERROR, "writing", str(exc), _advice(exc))
 
 
-def _durability(adapter: SqliteAdapter) -> Iterator[Finding]:
-    yield Finding(Level.OK, "durability", f"an acknowledged job survives: {adapter.options.durability}")
+def _durability(engine: Engine) -> Iterator[Finding]:
+    yield Finding(Level.OK, "durability", f"an acknowledged job survives: {engine.options.durability}")
 
 
-def _room(adapter: SqliteAdapter) -> Iterator[Finding]:
-    path = adapter.options.path
+def _room(engine: Engine) -> Iterator[Finding]:
+    path = engine.options.path
     free = shutil.disk_usage(path.absolute().parent).free
     size = path.stat().st_size
     text = f"file {size / 1e6:.1f} MB, free on its disk {free / 1e6:.0f} MB"
@@ -97,33 +98,39 @@ def _room(adapter: SqliteAdapter) -> Iterator[Finding]:
         )
 
 
-def _lease(adapter: SqliteAdapter, context: DoctorContext) -> Iterator[Finding]:
-    if adapter.options.lease < timedelta(seconds=5):
+def _lease(engine: Engine) -> Iterator[Finding]:
+    if engine.options.lease < timedelta(seconds=5):
         yield Finding(
             Level.WARNING,
             "lease",
-            f"only {adapter.options.lease.total_seconds():g} s: a worker that stalls so long loses its jobs",
+            f"only {engine.options.lease.total_seconds():g} s: a worker that stalls so long loses its jobs",
             "choose a lease of some ten seconds",
         )
 
 
-def _jobs(adapter: SqliteAdapter, context: DoctorContext) -> Iterator[Finding]:
-    now = adapter.host.now()
+def _jobs(operations: SqliteOperations, context: DoctorContext) -> Iterator[Finding]:
     for queue in context.queues:
-        stats = adapter.stats(queue)
+        stats = operations.stats(queue)
         text = (
             f"{queue}: {stats.ready} ready, {stats.delayed} delayed, {stats.reserved} reserved,"
             f" {stats.buried} buried"
         )
-        oldest = adapter.oldest_ready(queue)
+        age = _age_of_next(operations, queue)
         if stats.buried:
             yield Finding(Level.WARNING, "jobs", text, f"look at them: kessel buried list --queue {queue}")
-        elif oldest is not None and timedelta(microseconds=now - oldest) > _STUCK:
+        elif age > _STUCK:
             yield Finding(
                 Level.WARNING,
                 "jobs",
-                f"{text}; the oldest waits since {timedelta(microseconds=now - oldest).days} days",
+                f"{text}; the oldest waits since {age.days} days",
                 "does a worker serve this queue?",
             )
         else:
             yield Finding(Level.OK, "jobs", text)
+
+
+def _age_of_next(operations: SqliteOperations, queue: str) -> timedelta:
+    """Return how long ago the next ready job of a queue was enqueued; zero if there is none."""
+    first = operations.peek(queue, JobState.READY)
+    enqueued_at = first[0].enqueued_at if first else None
+    return timedelta(0) if enqueued_at is None else operations.engine.clock.now() - enqueued_at

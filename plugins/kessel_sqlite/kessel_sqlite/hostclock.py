@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from kessel_core import Clock, SystemClock
+from kessel_sqlite import sql
 
 __all__ = ["HostClock", "microseconds", "moment", "span_microseconds"]
 
@@ -82,29 +83,26 @@ class HostClock:
         """Move the lease ends of all reserved jobs as far as the wall clock was moved."""
         difference = self._measured(self.now(), self.clock.monotonic())
         jump = difference - self._difference
-        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(sql.BEGIN)
         known = self._in_file(connection) if self._is_shared else None
         if known is None or abs(known - difference) >= _JUMP // 2:
             _logger.warning("the wall clock was set by %+.1f s; leases are kept", jump / 1_000_000)
-            connection.execute(
-                "UPDATE kessel_jobs SET due = due + ? WHERE state = 2 AND due IS NOT NULL", (jump,)
-            )
+            connection.execute(sql.MOVE_LEASES, (jump,))
         if self._is_shared:
             self._write(connection, difference)
-        connection.execute("COMMIT")
+        connection.execute(sql.END)
         # Only now: had the commit failed, the next look must see the jump again.
         self._difference = difference
 
     def _in_file(self, connection: sqlite3.Connection) -> int | None:
-        row = connection.execute("SELECT value FROM kessel_meta WHERE key = 'clock'").fetchone()
+        row = connection.execute(sql.CLOCK).fetchone()
         if row is None:
             return None
         host, _, difference = str(row[0]).rpartition(" ")
         return int(difference) if host == self._host else None
 
     def _write(self, connection: sqlite3.Connection, difference: int) -> None:
-        value = f"{self._host} {difference}"
-        connection.execute("INSERT OR REPLACE INTO kessel_meta VALUES ('clock', ?)", (value,))
+        connection.execute(sql.SET_CLOCK, (f"{self._host} {difference}",))
 
     @staticmethod
     def _measured(now: int, monotonic: float) -> int:

@@ -4,29 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult
 
 import attrs
 
-from kessel_core.contract import InvalidConfig, Problem, url_options
+from kessel_core.contract import Durability, InvalidConfig, Problem, url_options
 
-__all__ = ["Survives", "SqliteOptions", "sqlite_url_options"]
+__all__ = ["SqliteOptions", "absent_file", "sqlite_url_options"]
 
 _ZERO = timedelta(0)
 #: SQLite's own limit of a value is 1,000,000,000 bytes; the rest of a row needs a little.
 _LARGEST_BODY = 999_000_000
-
-
-class Survives(StrEnum):
-    """What an acknowledged job survives; each costs what the benchmark says."""
-
-    #: Loss of power: every commit waits for the disk.
-    POWER = "power"
-    #: The death of any process; the last moments before a loss of power may be lost.
-    PROCESS_CRASH = "process-crash"
 
 
 def _positive(_: object, attribute: attrs.Attribute[Any], value: timedelta | int | None) -> None:
@@ -49,6 +39,11 @@ def _file(_: object, attribute: attrs.Attribute[Any], value: Path) -> None:
         raise ValueError(f"{attribute.name} must not hold a NUL")
 
 
+def _durability(_: object, attribute: attrs.Attribute[Any], value: Durability) -> None:
+    if value is Durability.NONE:
+        raise ValueError(f"{attribute.name} must be 'power' or 'process-crash': a file survives processes")
+
+
 def _lease(_: object, attribute: attrs.Attribute[Any], value: timedelta) -> None:
     if value < timedelta(milliseconds=10):
         raise ValueError(f"{attribute.name} must be at least 10ms")
@@ -60,8 +55,11 @@ class SqliteOptions:
 
     #: The file; made if it is not there, its directory is not.
     path: Path = attrs.field(default=Path("kessel.db"), converter=Path, validator=_file)
-    #: What an acknowledged job survives.
-    durability: Survives = attrs.field(default=Survives.POWER, converter=Survives)
+    #: What an acknowledged job survives: `power`, for which every commit waits for the disk, or
+    #: `process-crash`, where the last moments before a loss of power may be lost.
+    durability: Durability = attrs.field(
+        default=Durability.POWER, converter=Durability, validator=_durability
+    )
     #: How long a reservation holds unless it is extended.
     lease: timedelta = attrs.field(default=timedelta(seconds=60), validator=_lease)
     #: Longest wait for another process's lock on the file.
@@ -87,3 +85,8 @@ def sqlite_url_options(url: SplitResult) -> Mapping[str, Any]:
     if path is not None and url.path not in ("", "/"):
         found["path"] = path[1:]
     return found
+
+
+def absent_file(options: SqliteOptions) -> str | None:
+    """Say that the file is not there, so that opening would make it; as `AdapterSpec.absent`."""
+    return None if options.path.exists() else f"there is no file {options.path}"

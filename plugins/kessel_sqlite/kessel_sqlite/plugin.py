@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 from kessel_core.contract import AdapterContext, AdapterSpec, AdapterUnavailable
 from kessel_core.hooks import hookimpl
-from kessel_sqlite.options import SqliteOptions, sqlite_url_options
+from kessel_sqlite.options import SqliteOptions, absent_file, sqlite_url_options
 
 if TYPE_CHECKING:
-    import click
-
     from kessel_sqlite.adapter import SqliteAdapter
 
-__all__ = ["SPEC", "kessel_adapters", "kessel_cli"]
+__all__ = ["SPEC", "kessel_adapters"]
 
 
 def _open(options: SqliteOptions, context: AdapterContext) -> SqliteAdapter:
@@ -34,6 +32,7 @@ SPEC = AdapterSpec(
     options=SqliteOptions,
     open=_open,
     from_url=sqlite_url_options,
+    absent=absent_file,
     summary="in one file of this machine: durable, for several processes, without a server",
 )
 
@@ -42,12 +41,3 @@ SPEC = AdapterSpec(
 def kessel_adapters() -> Iterable[AdapterSpec]:
     """Offer the adapter `sqlite`: `sqlite:///jobs.db` is relative, `sqlite:////var/jobs.db` absolute."""
     return [SPEC]
-
-
-@hookimpl
-def kessel_cli(group: click.Group) -> None:
-    """Add `kessel result` and `kessel move`."""
-    from kessel_sqlite.commands import move, result
-
-    group.add_command(result)
-    group.add_command(move)

@@ -1,7 +1,8 @@
-"""How waiting consumers learn of jobs: at once from their own process, within moments from another one.
+"""How waiting consumers learn of jobs of other processes, within moments; of their own they hear at once.
 
-Per process and file there is one `Shared`: the line of the writers, the waiting consumers, and, only while
-somebody waits, one thread that asks `PRAGMA data_version` whether another connection has committed anything.
+Per process and file there is one `FileLine`: the line of those that wait, the lock of those that write, and,
+only while somebody waits, one thread that asks `PRAGMA data_version` whether another connection has committed
+anything.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from datetime import datetime
+from typing import Final, Protocol
 
-__all__ = ["Shared", "Waiter", "shared"]
+from kessel_core.contract import Waiter, WaitingLine
+
+__all__ = ["FileLine", "Source", "line_of"]
 
 _logger = logging.getLogger("kessel.sqlite")
 
@@ -22,130 +26,78 @@ POLL_SECONDS: Final = 0.015
 #: A watcher that found nobody waiting for so long ends; the next wait starts another.
 _LINGER_SECONDS: Final = 5.0
 
-_registry: dict[str, Shared] = {}
+_registry: dict[str, FileLine] = {}
 _registry_lock = threading.Lock()
 
 
-class Waiter:
-    """A consumer that waits for a job of its queues."""
+class Source(Protocol):
+    """Where the watcher looks; made and used in its thread."""
 
-    __slots__ = ("condition", "planned", "queues", "woken")
+    def has_changed(self) -> bool:
+        """Return whether anybody else has committed since the last call."""
 
-    def __init__(self, queues: frozenset[str], lock: threading.Lock) -> None:
-        self.queues = queues
-        #: One each, over one lock, so that one job wakes one consumer.
-        self.condition = threading.Condition(lock)
-        self.woken = False
-        #: When it will look again by itself, in microseconds; None: not by itself.
-        self.planned: int | None = None
+    def outlook(self, queues: Sequence[str]) -> Iterable[tuple[str, bool, datetime | None]]:
+        """Return of each queue its name, whether a job is ready, and when time makes the next one so."""
+
+    def close(self) -> None:
+        """Give up the connection."""
 
 
-class Shared:
-    """What all adapters and consumers of one file share in this process."""
+class FileLine(WaitingLine):
+    """What all adapters and consumers of one file share in this process. Safe for any thread."""
 
     def __init__(self) -> None:
         self._users = 0
-        self.reset()
+        self._connect: Callable[[], Source] | None = None
+        super().__init__()
 
     def reset(self) -> None:
-        """Forget everything; also after a fork, where the other threads are gone."""
+        """Forget everybody; also in a forked child, where the other threads are gone."""
+        super().reset()
         #: Held by the one thread that writes.
         self.writer = threading.Lock()
-        self.lock = threading.Lock()
-        self._waiters: list[Waiter] = []
         self._wanted = threading.Condition(self.lock)
         self._watcher: threading.Thread | None = None
 
-    # waiting
+    def open(self, connect: Callable[[], Source] | None) -> None:
+        """Count one more adapter that has the file open.
 
-    @property
-    def has_waiters(self) -> bool:
-        """Whether anybody waits at all."""
-        return bool(self._waiters)
-
-    def join(self, queues: frozenset[str]) -> Waiter:
-        """Enter the line of those that wait."""
-        waiter = Waiter(queues, self.lock)
-        with self.lock:
-            self._waiters.append(waiter)
-            self._wanted.notify()
-        return waiter
-
-    def leave(self, waiter: Waiter) -> None:
-        """Leave the line; what this waiter was told of, another one will look at."""
-        with self.lock:
-            self._waiters.remove(waiter)
-            for other in self._waiters:
-                if not other.woken and not waiter.queues.isdisjoint(other.queues):
-                    _wake(other)
-                    return
-
-    def announce(self, queue: str, count: int, due: int | None = None) -> None:
-        """Tell of `count` ready jobs, or of one that becomes ready at `due`, in a queue."""
-        if not self._waiters:
-            return
-        with self.lock:
-            for waiter in self._waiters:
-                if waiter.woken or queue not in waiter.queues:
-                    continue
-                if count > 0:
-                    count -= 1
-                elif due is None or (waiter.planned is not None and waiter.planned <= due):
-                    continue
-                _wake(waiter)
-                if count <= 0:
-                    return
-
-    def wake(self, waiters: Iterable[Waiter] | None = None) -> None:
-        """Let waiters look again: these, or all."""
-        with self.lock:
-            for waiter in self._waiters if waiters is None else waiters:
-                _wake(waiter)
-
-    def _wanted_queues(self) -> list[str]:
-        wanted: set[str] = set()
-        for waiter in self._waiters:
-            if not waiter.woken:
-                wanted |= waiter.queues
-        return sorted(wanted)
-
-    # the watcher
-
-    def open(self) -> None:
-        """Count one more adapter that has the file open."""
+        Args:
+            connect: Makes what the watcher looks at; None: this adapter wants no watcher, because its time
+                is not the machine's.
+        """
         with self.lock:
             self._users += 1
+            self._connect = connect or self._connect
 
     def close(self) -> None:
         """Count one less; the last one ends the watcher."""
         with self.lock:
             self._users -= 1
-            watcher = self._watcher if self._users <= 0 else None
+            is_last = self._users <= 0
+            watcher = self._watcher if is_last else None
+            if is_last:
+                self._connect = None
             self._wanted.notify()
         if watcher is not None and watcher is not threading.current_thread():
             watcher.join(timeout=2)
 
-    def watch(self, connect: Callable[[], Source]) -> None:
-        """Have a thread that looks for the work of other processes while somebody waits."""
-        if self._watcher is not None:
-            return
+    def join(self, queues: frozenset[str]) -> Waiter:
+        """Enter the line, and see to it that the watcher looks."""
+        waiter = super().join(queues)
         with self.lock:
-            if self._watcher is None:
+            if self._watcher is None and self._connect is not None:
                 self._watcher = threading.Thread(
-                    target=self._watch, args=(connect,), name="kessel-sqlite-watcher", daemon=True
+                    target=self._watch, args=(self._connect,), name="kessel-sqlite-watcher", daemon=True
                 )
                 self._watcher.start()
+            self._wanted.notify()
+        return waiter
 
     def _watch(self, connect: Callable[[], Source]) -> None:
         source = None
         try:
-            while True:
-                with self.lock:
-                    if not self._waiters and self._users > 0:
-                        self._wanted.wait(_LINGER_SECONDS)
-                    if not self._waiters or self._users <= 0:
-                        self._watcher = None
-                        return
+            while self._is_wanted():
                 if source is None:
                     source = connect()
                 self._look(source)
@@ -154,14 +106,22 @@ class Shared:
             if source is not None:
                 source.close()
 
+    def _is_wanted(self) -> bool:
+        """Return whether somebody waits, or will within moments; if not, this watcher is none any more."""
+        with self.lock:
+            if self.is_empty and self._users > 0:
+                self._wanted.wait(_LINGER_SECONDS)
+            if self.is_empty or self._users <= 0:
+                self._watcher = None
+                return False
+            return True
+
     def _look(self, source: Source) -> None:
         try:
             if not source.has_changed():
                 return
             # Only now, or a consumer that joined meanwhile would be left out of this change.
-            with self.lock:
-                queues = self._wanted_queues()
-            for queue, is_ready, due in source.outlook(queues):
+            for queue, is_ready, due in source.outlook(self.wanted_queues()):
                 # One consumer a queue: it wakes the next one when it has taken a job.
                 self.announce(queue, 1 if is_ready else 0, due)
         except Exception:
@@ -171,38 +131,17 @@ class Shared:
             time.sleep(0.2)
 
 
-class Source:
-    """Where the watcher looks; made in its thread."""
-
-    def has_changed(self) -> bool:
-        """Return whether anybody else has committed since the last call."""
-        raise NotImplementedError
-
-    def outlook(self, queues: Sequence[str]) -> Iterable[tuple[str, bool, int | None]]:
-        """Return of each queue its name, whether a job is ready, and when time makes the next one so."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Give up the connection."""
-        raise NotImplementedError
-
-
-def _wake(waiter: Waiter) -> None:
-    waiter.woken = True
-    waiter.condition.notify_all()
-
-
-def shared(path: str) -> Shared:
-    """Return the one `Shared` of this process for a real path."""
+def line_of(path: str) -> FileLine:
+    """Return the one line of this process for a real path."""
     with _registry_lock:
-        return _registry.setdefault(path, Shared())
+        return _registry.setdefault(path, FileLine())
 
 
 def _after_fork_in_child() -> None:
     global _registry_lock
     _registry_lock = threading.Lock()
-    for one in _registry.values():
-        one.reset()
+    for line in _registry.values():
+        line.reset()
 
 
 if hasattr(os, "register_at_fork"):

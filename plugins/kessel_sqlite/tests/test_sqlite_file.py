@@ -19,8 +19,8 @@ import pytest
 from kessel_sqlite import schema
 from kessel_sqlite.adapter import SqliteAdapter
 from kessel_sqlite.edge import translated
-from kessel_sqlite.file import Slot
 from kessel_sqlite.hostclock import HostClock
+from kessel_sqlite.link import Link
 from kessel_sqlite.options import SqliteOptions
 from kessel_sqlite.plugin import SPEC
 
@@ -133,10 +133,10 @@ def test_S9_the_connection_syncs_as_the_durability_says(
     assert adapter.capabilities.durability == durability
     with closing(adapter.consumer(["q"])) as consumer:
         consumer.reserve(NO_PAUSE)
-        for slot in (adapter.slot(), consumer._slot):  # type: ignore[attr-defined]
-            assert slot.connection is not None
-            assert slot.connection.execute("PRAGMA synchronous").fetchone() == (expected,)
-            assert slot.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        connection = adapter.engine.link().connection
+        assert connection is not None
+        assert connection.execute("PRAGMA synchronous").fetchone() == (expected,)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_F31_a_file_locked_by_another_process_is_awaited_for_the_timeout(path: Path, opened: Opener) -> None:
@@ -200,7 +200,7 @@ def test_F10_a_full_disk_refuses_whole_jobs_and_recovers(tmp_path: Path, opened:
     """The disk is a limit of the file's size, which SQLite reports in the same way."""
     adapter = opened()
     adapter.enqueue(message("a"))
-    connection = adapter.slot().connection
+    connection = adapter.engine.link().connection
     assert connection is not None
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages + 2}")
@@ -537,15 +537,15 @@ class Setting:
         monkeypatch.setattr(SystemClock, "now", lambda _: datetime.now(UTC) + timedelta(hours=self._hours))
 
     def while_waiting(self, adapter: SqliteAdapter, then: Callable[[], object] = lambda: None) -> None:
-        run = adapter.file.run
+        run = adapter.engine.file.run
 
-        def waiting(slot: Slot, work: Any, *, writes: bool = True, job_id: str | None = None) -> Any:
+        def waiting(link: Link, work: Any, *, writes: bool = True, job_id: str | None = None) -> Any:
             if writes and not self._hours:
                 self._hours = 1
                 then()
-            return run(slot, work, writes=writes, job_id=job_id)
+            return run(link, work, writes=writes, job_id=job_id)
 
-        self._patch.setattr(adapter.file, "run", waiting)
+        self._patch.setattr(adapter.engine.file, "run", waiting)
 
 
 @pytest.mark.parametrize("way", ["reserve", "settle_and_reserve"])
@@ -609,6 +609,32 @@ def test_F34_a_jump_whose_move_could_not_be_stored_is_seen_again(
 # --- versions --------------------------------------------------------------------------------
 
 
+def test_a_file_of_version_1_is_migrated_and_its_jobs_run(
+    path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        with monkeypatch.context() as patch:
+            patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
+            patch.setattr(schema, "VERSION", 1)
+            schema.prepare(connection, str(path))
+        connection.executemany(
+            "INSERT INTO kessel_jobs (id, queue, state, priority, attempts, enqueued_at, body)"
+            " VALUES (?, 'q', ?, 5, 3, 0, x'78')",
+            [("ready", 0), ("buried", 3)],
+        )
+    adapter = opened()
+    adapter.kick("q", "buried")
+    with closing(adapter.consumer(["q"])) as consumer:
+        for name, attempt in (("ready", 4), ("buried", 1)):
+            taken = consumer.reserve(NO_PAUSE)
+            assert taken is not None
+            assert (taken.id, taken.attempt, taken.snoozes) == (name, attempt, 0)
+            consumer.settle(taken, COMMIT)
+    assert adapter.stats("q").total == 0
+    with closing(sqlite3.connect(path)) as connection:
+        assert schema.version_of(connection) == schema.VERSION == 2
+
+
 def test_a_file_of_an_older_release_is_migrated_and_keeps_its_jobs(
     opened: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -619,7 +645,7 @@ def test_a_file_of_an_older_release_is_migrated_and_keeps_its_jobs(
     for _ in range(2):
         adapter = opened()
         assert adapter.stats("q").ready == 1
-    connection = adapter.slot().connection
+    connection = adapter.engine.link().connection
     assert connection is not None
     assert schema.version_of(connection) == schema.VERSION
     assert connection.execute("SELECT count(*) FROM kessel_added").fetchone() == (1,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
@@ -9,8 +10,28 @@ from datetime import timedelta
 import pytest
 from kessel_sqlite.adapter import SqliteAdapter
 
-from kessel_core import CapabilityMissing, EnqueueRejected, LeaseLost, UnknownJob
-from kessel_core.contract import COMMIT, NO_PAUSE, Bury, Commit, JobState, Message, Rollback
+from kessel_core import CapabilityMissing, EnqueueRejected, InvalidConfig, LeaseLost, UnknownJob
+from kessel_core.contract import (
+    COMMIT,
+    NO_PAUSE,
+    Browse,
+    Buried,
+    Bury,
+    Commit,
+    Consumer,
+    Delete,
+    JobState,
+    Message,
+    Pause,
+    Reservation,
+    Results,
+    Rollback,
+    Settlement,
+    Snooze,
+    VirtualTime,
+    facets_of,
+    need,
+)
 from kessel_core.testing.clock import VirtualClock
 
 SECOND = timedelta(seconds=1)
@@ -75,6 +96,101 @@ def test_a_reserve_in_vain_takes_its_timeout(adapter: SqliteAdapter, clock: Virt
     with closing(adapter.consumer(["q"])) as consumer:
         assert consumer.reserve(SECOND) is None
     assert clock.now() == before + SECOND
+
+
+def taken_by(consumer: Consumer) -> Reservation:
+    taken = consumer.reserve(NO_PAUSE)
+    assert taken is not None
+    return taken
+
+
+def test_S21_a_snooze_does_not_count_as_an_attempt_and_is_counted_apart(
+    adapter: SqliteAdapter, clock: VirtualClock
+) -> None:
+    adapter.enqueue(message("a", priority=7))
+    with closing(adapter.consumer(["q"])) as consumer:
+        for settlement in (Snooze(), Rollback(), Snooze(SECOND)):
+            consumer.settle(taken_by(consumer), settlement)
+        (delayed,) = adapter.peek("q", JobState.DELAYED)
+        assert (delayed.attempt, delayed.snoozes, delayed.priority) == (1, 2, 7)
+        assert delayed.due == clock.now() + SECOND
+        assert consumer.reserve(NO_PAUSE) is None
+        clock.advance(SECOND)
+        again = taken_by(consumer)
+        assert (again.attempt, again.snoozes) == (2, 2)
+        again = consumer.settle_and_reserve(again, Snooze())
+        assert again is not None
+        assert (again.attempt, again.snoozes) == (2, 3)
+
+
+def test_S21_give_back_from_another_thread_fences_the_holder(adapter: SqliteAdapter) -> None:
+    adapter.enqueue(message("a"))
+    with closing(adapter.consumer(["q"])) as consumer:
+        for settlement in (COMMIT, Rollback(), Bury("error")):
+            held = taken_by(consumer)
+            thread = threading.Thread(target=adapter.give_back, args=(held,))
+            thread.start()
+            thread.join()
+            (ready,) = adapter.peek("q", JobState.READY)
+            with pytest.raises(LeaseLost):
+                consumer.extend(held)
+            with pytest.raises(LeaseLost):
+                consumer.settle(held, settlement)
+            assert adapter.peek("q", JobState.READY) == [ready]
+            assert ready.attempt == 0
+        assert taken_by(consumer).snoozes == 3
+
+
+def test_S21_nothing_is_given_back_that_is_not_held_any_more(
+    adapter: SqliteAdapter, clock: VirtualClock
+) -> None:
+    adapter.enqueue_many([message("a"), message("b")])
+    with closing(adapter.consumer(["q"])) as consumer:
+        done = taken_by(consumer)
+        consumer.settle(done, COMMIT)
+        late = taken_by(consumer)
+        clock.advance(timedelta(minutes=1))
+        for reservation in (done, late, Reservation("x", "q", b"", 1)):
+            with pytest.raises(LeaseLost):
+                adapter.give_back(reservation)
+    assert adapter.peek("q", JobState.READY)[0].attempt == 1
+
+
+def test_a_job_that_is_given_back_wakes_a_consumer_that_waits(opened: Callable[..., SqliteAdapter]) -> None:
+    adapter = opened()
+    adapter.enqueue(message("a"))
+    with closing(adapter.consumer(["q"])) as holder, closing(adapter.consumer(["q"])) as other:
+        timer = threading.Timer(0.05, adapter.give_back, [taken_by(holder)])
+        timer.start()
+        assert other.reserve(timedelta(seconds=60)) is not None
+        timer.join()
+
+
+def test_a_reservation_says_the_lease_that_extend_renews(
+    opened: Callable[..., SqliteAdapter], clock: VirtualClock
+) -> None:
+    adapter = opened(clock, lease=SECOND)
+    adapter.enqueue(message("a"))
+    with closing(adapter.consumer(["q"])) as consumer:
+        taken = taken_by(consumer)
+        assert taken.lease == SECOND
+        clock.advance(SECOND / 2)
+        consumer.extend(taken)
+        assert taken.deadline == clock.monotonic() + 1
+        assert adapter.peek("q", JobState.RESERVED)[0].due == clock.now() + SECOND
+
+
+@pytest.mark.parametrize("queues", [[], ["a b"], ["q", ""], "q"])
+def test_a_consumer_of_no_queue_or_a_bad_name_is_refused(adapter: SqliteAdapter, queues: list[str]) -> None:
+    with pytest.raises(InvalidConfig):
+        adapter.consumer(queues)
+
+
+def test_facets_are_what_the_file_can_do(
+    adapter: SqliteAdapter, opened: Callable[..., SqliteAdapter], clock: VirtualClock
+) -> None:
+    assert set(facets_of(adapter)) == {Browse, Buried, Delete, Pause, VirtualTime}
+    assert Results in facets_of(opened(clock, keep_results=SECOND))
 
 
 def test_S8_rollback_makes_ready_after_its_pause_and_keeps_the_priority(
@@ -300,7 +416,7 @@ def test_results_are_kept_for_as_long_as_asked(
     opened: Callable[..., SqliteAdapter], clock: VirtualClock
 ) -> None:
     adapter = opened(clock, keep_results=timedelta(days=7))
-    assert adapter.capabilities.results
+    assert adapter.facet(Results) is adapter
     adapter.enqueue_many([message("a"), message("b")])
     with closing(adapter.consumer(["q"])) as consumer:
         taken = consumer.reserve(NO_PAUSE)
@@ -313,9 +429,32 @@ def test_results_are_kept_for_as_long_as_asked(
     assert adapter.result("a") is None
 
 
+@pytest.mark.parametrize("way", ["settle", "settle_and_reserve"])
+def test_X7_results_of_failures_are_kept_and_the_latest_counts(
+    opened: Callable[..., SqliteAdapter], clock: VirtualClock, way: str
+) -> None:
+    adapter = opened(clock, keep_results=timedelta(days=7))
+    adapter.enqueue(message("a"))
+
+    def settled(settlement: Settlement) -> None:
+        with closing(adapter.consumer(["q"])) as consumer:
+            getattr(consumer, way)(taken_by(consumer), settlement)
+
+    settled(Bury("fatal", "no", b"failed"))
+    assert adapter.result("a") == b"failed"
+    adapter.kick("q", "a")
+    settled(Bury("fatal", "no result"))
+    assert adapter.result("a") == b"failed"
+    adapter.kick("q", "a")
+    settled(Commit(b"done"))
+    assert adapter.result("a") == b"done"
+
+
 def test_S17_results_without_the_option_are_refused_by_name(adapter: SqliteAdapter) -> None:
-    assert not adapter.capabilities.results
-    with pytest.raises(CapabilityMissing):
+    assert adapter.facet(Results) is None
+    with pytest.raises(CapabilityMissing, match="results"):
+        need(adapter, Results)
+    with pytest.raises(CapabilityMissing, match="keep_results"):
         adapter.result("a")
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from kessel_sqlite.options import SqliteOptions, Survives, sqlite_url_options
+from kessel_sqlite.options import SqliteOptions, sqlite_url_options
 from kessel_sqlite.plugin import SPEC, kessel_adapters
 
 from kessel_core import InvalidConfig, SystemClock
-from kessel_core.contract import AdapterContext
+from kessel_core.contract import AdapterContext, Durability
 from kessel_core.values.options import structure_options
 
 
@@ -46,7 +46,7 @@ def test_every_option_is_read_from_a_url() -> None:
     )
     assert found == SqliteOptions(
         path=Path("j.db"),
-        durability=Survives.PROCESS_CRASH,
+        durability=Durability.PROCESS_CRASH,
         lease=timedelta(seconds=5),
         timeout=timedelta(milliseconds=500),
         keep_results=timedelta(days=7),

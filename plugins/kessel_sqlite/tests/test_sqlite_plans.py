@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from kessel_sqlite import operations, schema
+from kessel_sqlite import schema, sql
 
 JOBS = 3_000
 
@@ -32,22 +32,27 @@ def filled() -> Iterator[sqlite3.Connection]:
 NAMES = '["q1", "q2"]'
 VALUES = {"queue": "q1", "now": 5, "limit": 1}
 
+ONE, MANY = sql.claim_of(("q1",)), sql.claim_of(("q1", "q2"))
+
 STATEMENTS: dict[str, tuple[str, Any]] = {
-    "claim of one queue": (schema.CLAIM_ONE, (9, 1, "q1", "q1", 5)),
-    "claim of many queues": (schema.CLAIM_MANY, (9, 1, NAMES, 5)),
-    "overdue in one queue": (schema.OVERDUE_ONE, ("q1", 5)),
-    "overdue in many queues": (schema.OVERDUE_MANY, (NAMES, 5)),
-    "promote in one queue": (schema.PROMOTE_ONE, ("q1", 5)),
-    "promote in many queues": (schema.PROMOTE_MANY, (NAMES, 5)),
-    "outlook": (schema.OUTLOOK, {"queues": NAMES, "now": 5}),
-    "commit": (schema.COMMIT, (1, 1)),
-    "rollback": (schema.ROLLBACK, (0, None, 1, 1)),
-    "bury": (schema.BURY, ("r", "m", 1, 1, 1)),
-    "extend": (schema.EXTEND, (1, 1, 1)),
-    "stats": (operations._STATS, VALUES),
-    "names": (operations._ALL_NAMES, VALUES),
-    **{f"list of {state}": (text, VALUES) for state, text in operations._LISTS.items()},
-    **{f"purge {n}": (text, VALUES) for n, text in enumerate(operations._PURGES)},
+    "claim of one queue": (ONE.take, (9, 1, *ONE.names, 5)),
+    "claim of many queues": (MANY.take, (9, 1, *MANY.names, 5)),
+    "overdue in one queue": (ONE.overdue, (ONE.name, 5)),
+    "overdue in many queues": (MANY.overdue, (MANY.name, 5)),
+    "promote in one queue": (ONE.promote, (ONE.name, 5)),
+    "promote in many queues": (MANY.promote, (MANY.name, 5)),
+    "outlook": (sql.OUTLOOK, {"queues": NAMES, "now": 5}),
+    "commit": (sql.COMMIT_JOB, (1, 1)),
+    "rollback": (sql.ROLLBACK_JOB, (0, None, 1, 1)),
+    "snooze": (sql.SNOOZE_JOB, (0, None, 1, 1)),
+    "bury": (sql.BURY_JOB, ("r", "m", 1, 1, 1)),
+    "extend": (sql.EXTEND_JOB, (1, 1, 1)),
+    "kick": (sql.KICK, ("1", "q1")),
+    "delete": (sql.DELETE, ("1", "q1", 5)),
+    "stats": (sql.STATS, VALUES),
+    "names": (sql.QUEUES, VALUES),
+    **{f"list of {state}": (text, VALUES) for state, text in sql.LISTS.items()},
+    **{f"purge {n}": (text, VALUES) for n, text in enumerate(sql.PURGES)},
 }
 
 

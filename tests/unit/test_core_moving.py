@@ -1,29 +1,53 @@
-"""Moving jobs, and the commands that the plugin adds."""
+"""Moving waiting jobs from one adapter to another, here from one SQLite file to another."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 from kessel_sqlite.adapter import SqliteAdapter
-from kessel_sqlite.moving import Moved, move_jobs
+from kessel_sqlite.options import SqliteOptions
 
 from kessel_core import CapabilityMissing, ConfigError, EnqueueRejected, EnqueueUnknown
-from kessel_core.cli.root import run
-from kessel_core.contract import COMMIT, NO_PAUSE, Commit, JobState, Message
+from kessel_core.client.moving import Moved, move_jobs
+from kessel_core.contract import COMMIT, NO_PAUSE, AdapterContext, Browse, Delete, Facet, JobState, Message
 from kessel_core.testing.clock import VirtualClock
 
 Opener = Callable[..., SqliteAdapter]
 
 
 @pytest.fixture
-def target(opened: Opener, clock: VirtualClock, tmp_path: Path) -> SqliteAdapter:
-    return opened(clock, path=tmp_path / "target.db", max_body_bytes=100)
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+@pytest.fixture
+def opened(clock: VirtualClock, tmp_path: Path) -> Iterator[Opener]:
+    with ExitStack() as stack:
+
+        def open_file(name: str, **options: Any) -> SqliteAdapter:
+            adapter = SqliteAdapter(
+                SqliteOptions(path=tmp_path / name, **options), AdapterContext(clock=clock)
+            )
+            stack.callback(adapter.close)
+            return adapter
+
+        yield open_file
+
+
+@pytest.fixture
+def adapter(opened: Opener) -> SqliteAdapter:
+    return opened("source.db")
+
+
+@pytest.fixture
+def target(opened: Opener) -> SqliteAdapter:
+    return opened("target.db", max_body_bytes=100)
 
 
 def fill(adapter: SqliteAdapter, clock: VirtualClock) -> None:
@@ -109,14 +133,13 @@ def test_an_interruption_loses_nothing_and_names_what_may_be_double(
 
 
 def test_a_move_onto_itself_is_refused_and_loses_nothing(
-    adapter: SqliteAdapter, opened: Opener, clock: VirtualClock, path: Path
+    adapter: SqliteAdapter, opened: Opener, clock: VirtualClock, tmp_path: Path
 ) -> None:
     """Every job would be removed as its own copy; the path may also be another one to the same file."""
     fill(adapter, clock)
     before = adapter.stats("q")
-    link = path.with_name("link.db")
-    link.symlink_to(path)
-    for same in (adapter, opened(clock), opened(clock, path=link)):
+    (tmp_path / "link.db").symlink_to(tmp_path / "source.db")
+    for same in (adapter, opened("source.db"), opened("link.db")):
         with pytest.raises(ConfigError, match="the same"):
             move_jobs(adapter, same, ["q"], Moved())
     assert adapter.stats("q") == before
@@ -147,61 +170,13 @@ def test_jobs_that_their_source_named_get_ids_that_are_not_in_the_target(
     assert bodies == {b"of another server", b'{"type":"first"}', b"\xff"}
 
 
-def test_S17_a_source_that_cannot_show_its_jobs_is_refused(
-    adapter: SqliteAdapter, target: SqliteAdapter, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lacking", [Browse, Delete])
+def test_S17_a_source_that_cannot_show_or_remove_its_jobs_is_refused(
+    adapter: SqliteAdapter, target: SqliteAdapter, monkeypatch: pytest.MonkeyPatch, lacking: type[Facet]
 ) -> None:
-    lacking = attrs.evolve(adapter.capabilities, peek=False)
-    monkeypatch.setattr(SqliteAdapter, "capabilities", lacking)
-    with pytest.raises(CapabilityMissing):
+    facet = SqliteAdapter.facet
+    monkeypatch.setattr(
+        SqliteAdapter, "facet", lambda self, kind: None if kind is lacking else facet(self, kind)
+    )
+    with pytest.raises(CapabilityMissing, match=lacking.facet_name):
         move_jobs(adapter, target, ["q"], Moved())
-
-
-def test_commands_move_and_result(
-    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    old = opened(path=tmp_path / "old.db")
-    old.enqueue(Message("a", "q", b'{"type":"t","id":"a"}', 5))
-    assert run(["move", "sqlite:///old.db", "sqlite:///new.db?keep_results=7d", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"moved": 1, "double": []}
-    address = "sqlite:///new.db?keep_results=7d"
-    assert run(["result", "a", "--adapter", address]) == 1
-    new = opened(path=tmp_path / "new.db", keep_results=timedelta(days=7))
-    with closing(new.consumer(["q"])) as consumer:
-        taken = consumer.reserve(NO_PAUSE)
-        assert taken is not None
-        consumer.settle(taken, Commit(b'{"id":"a","status":"success","value":3}'))
-    capsys.readouterr()
-    assert run(["result", "a", "--adapter", address, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["value"] == 3
-    assert run(["result", "a", "--adapter", "sqlite:///new.db"]) == 2
-
-
-def test_wrong_addresses_of_a_move_are_told_together_and_nothing_is_made(
-    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    opened(path=tmp_path / "old.db").enqueue(Message("a", "q", b'{"type":"t","id":"a"}', 5))
-
-    def told(*arguments: str) -> tuple[int, str]:
-        code = run(["move", *arguments])
-        return code, capsys.readouterr().err
-
-    code, text = told("sqlite:///none.db", "sqlite:///new.db?colour=red", "--queue", "a b")
-    assert code == 2
-    assert [line.split(": ")[0] for line in text.splitlines()[1:]] == ["  - TO", "  - FROM", "  - --queue"]
-    code, text = told("old.db", "new.db")
-    assert code == 3
-    assert "FROM: no plugin opens 'old.db'; write a URL, as sqlite:///jobs.db" in text
-    assert "TO: " in text
-    code, text = told("sqlite:///old.db", "memory://")
-    assert code == 2
-    assert "TO: the jobs of 'memory' live in one process only" in text
-    code, text = told("sqlite:///old.db", "sqlite:///old.db")
-    assert code == 2
-    assert "the same" in text
-    code, text = told("sqlite:///old.db", "sqlite:///new.db", "--queue", "nosuch")
-    assert code == 0
-    assert "FROM has no queue 'nosuch'" in text
-    assert opened(path=tmp_path / "old.db").stats("q").ready == 1
-    assert not (tmp_path / "none.db").exists()

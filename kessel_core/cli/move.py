@@ -1,0 +1,89 @@
+"""`kessel move`: waiting jobs from one adapter to another."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import attrs
+import click
+
+from kessel_core.cli.app import App, as_json, configured, pass_app, sigterm_as_ctrl_c
+from kessel_core.cli.output import emit
+from kessel_core.client.moving import Moved, move_jobs
+from kessel_core.clock import SystemClock
+from kessel_core.contract import (
+    AdapterContext,
+    InvalidConfig,
+    Problem,
+    QueueAdapter,
+    Reach,
+    queue_name_problem,
+)
+from kessel_core.plugins.opening import ChosenAdapter
+
+__all__ = ["move"]
+
+
+@click.command()
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@click.option(
+    "-q", "--queue", "queues", multiple=True, metavar="NAME", help="Only this queue; may be repeated."
+)
+@as_json
+@configured
+@pass_app
+def move(app: App, source: str, target: str, queues: tuple[str, ...], as_json: bool) -> None:
+    """Move waiting jobs from one adapter to another.
+
+    FROM and TO are URLs, as sqlite:///jobs.db and beanstalk://localhost. Ready and delayed jobs go,
+    with their ids, priorities, delays and expirations; reserved and buried ones stay. An interrupted
+    move loses nothing, and says which job may be in both.
+    """
+    context = AdapterContext(clock=SystemClock())
+    moved = Moved()
+    here, there = _chosen(app, source, target, queues)
+    with sigterm_as_ctrl_c(), closing(here.open(context)) as old, closing(there.open(context)) as new:
+        _check_reach(new)
+        there_are = old.queues()
+        for queue in queues:
+            if queue not in there_are:
+                click.echo(f"warning: FROM has no queue {queue!r}", err=True)
+        try:
+            move_jobs(old, new, queues or tuple(there_are), moved)
+        finally:
+            double = [*moved.double, *([moved.current] if moved.current is not None else [])]
+            if as_json:
+                emit({"moved": moved.count, "double": double})
+            else:
+                click.echo(f"moved {moved.count:,} jobs")
+            if double:
+                click.echo(f"these may be in both, and run twice: {', '.join(double)}", err=True)
+
+
+def _chosen(
+    app: App, source: str, target: str, queues: tuple[str, ...]
+) -> tuple[ChosenAdapter, ChosenAdapter]:
+    """Find both adapters before either is opened; what is wrong is told together."""
+    found: dict[str, ChosenAdapter] = {}
+    problems: list[Problem] = []
+    for name, url in (("FROM", source), ("TO", target)):
+        try:
+            found[name] = app.plugins.chosen_adapter(url)
+        except InvalidConfig as exc:
+            problems.extend(attrs.evolve(p, where=p.path.replace("adapter", name, 1)) for p in exc.problems)
+    if "FROM" in found:
+        old = found["FROM"]
+        # Opening it would make it.
+        if (why := old.spec.absent(old.options)) is not None:
+            problems.append(Problem("FROM", why))
+    problems.extend(Problem("--queue", text) for name in queues if (text := queue_name_problem(name)))
+    if problems:
+        raise InvalidConfig(problems, "nothing was moved")
+    return found["FROM"], found["TO"]
+
+
+def _check_reach(target: QueueAdapter) -> None:
+    if target.capabilities.reach is Reach.PROCESS:
+        why = f"the jobs of {target.name!r} live in one process only, and this one ends now"
+        raise InvalidConfig([Problem("TO", why)], "nothing was moved")

@@ -1,0 +1,40 @@
+"""`kessel result`: the kept result of one job."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from kessel_core.cli.app import App, as_json, configured, pass_app
+from kessel_core.cli.output import emit
+from kessel_core.contract import Results, need
+
+__all__ = ["result"]
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@as_json
+@configured
+@pass_app
+def result(app: App, job_id: str, as_json: bool) -> None:
+    """Show the result of a finished job.
+
+    Only adapters that keep results have any; sqlite keeps them with the option keep_results.
+    """
+    with app.adapter() as adapter:
+        body = need(adapter, Results, "it keeps none as it is configured now").result(job_id)
+    if body is None:
+        click.echo(
+            f"no result of job {job_id}: it is not finished, is not known, or is no longer kept", err=True
+        )
+        raise click.exceptions.Exit(1)
+    fields = json.loads(body)
+    if as_json:
+        emit(fields)
+        return
+    for name, value in fields.items():
+        if value not in (None, ""):
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            click.echo(f"{name}: {text}")

@@ -1,0 +1,101 @@
+"""A place for one connection: opened by `DatabaseFile`, discarded when it surprised us, safe over a fork."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from contextlib import suppress
+
+from kessel_sqlite.edge import leaves_connection_sound
+
+__all__ = ["Link"]
+
+_links: weakref.WeakSet[Link] = weakref.WeakSet()
+#: Connections of a parent process that were in use while it forked: never touched again.
+_abandoned: list[sqlite3.Connection] = []
+_held_for_fork: list[Link] = []
+
+
+class Link:
+    """A place for one connection; used by one thread at a time."""
+
+    __slots__ = ("__weakref__", "connection", "identity", "lock")
+
+    def __init__(self) -> None:
+        self.connection: sqlite3.Connection | None = None
+        #: Device and inode of the file that the connection has open.
+        self.identity = (0, 0)
+        #: Held while the connection is in use; a fork waits for it.
+        self.lock = threading.Lock()
+        _links.add(self)
+
+    def discard(self) -> None:
+        """Close the connection, whatever it was doing; an open transaction is rolled back."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def recover(self, exc: sqlite3.Error) -> None:
+        """Roll back after an error, or throw the connection away where the error says so."""
+        connection = self.connection
+        if connection is None:
+            return
+        if leaves_connection_sound(exc):
+            try:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                return
+            except sqlite3.Error:
+                pass
+        self.discard()
+
+    def close(self) -> None:
+        """Close the connection once nobody uses it."""
+        with self.lock:
+            self.discard()
+
+    def __del__(self) -> None:
+        self.discard()
+
+
+# --- forks -----------------------------------------------------------------------------------
+#
+# SQLite keeps its locks per process, and believes in the child that it still has the parent's. So a fork
+# waits until no connection is in use, and the child closes what it inherited before anything opens: that
+# clears SQLite's memory, and cannot touch the parent's locks, which are not the child's.
+
+
+def _before_fork() -> None:
+    end = time.monotonic() + 1
+    for link in list(_links):
+        if link.lock.acquire(timeout=max(0.0, end - time.monotonic())):
+            _held_for_fork.append(link)
+
+
+def _after_fork_in_parent() -> None:
+    for link in _held_for_fork:
+        link.lock.release()
+    _held_for_fork.clear()
+
+
+def _after_fork_in_child() -> None:
+    for link in list(_links):
+        if link in _held_for_fork:
+            link.discard()
+        elif link.connection is not None:
+            _abandoned.append(link.connection)
+            link.connection = None
+        link.lock = threading.Lock()
+    _held_for_fork.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

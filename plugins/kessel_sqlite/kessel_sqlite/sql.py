@@ -1,0 +1,236 @@
+"""Every statement on the tables, put together from constants only; nothing here runs one.
+
+Each finds its rows by an index, whatever else waits in the table; a test looks at the plans. Parameters of
+the statements that every job goes through are plain: named ones cost a look-up each, and numbered ones count
+as named from Python 3.14 on.
+"""
+
+# ruff: noqa: S608 - statements are put together from the constants of this package only
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+
+from kessel_core.contract import JobState
+from kessel_sqlite.schema import BURIED, DELAYED, READY, RESERVED
+
+__all__ = ["Claim", "claim_of", "json_names"]
+
+BEGIN: Final = "BEGIN IMMEDIATE"
+END: Final = "COMMIT"
+UNDO: Final = "ROLLBACK"
+
+# --- enqueue ---------------------------------------------------------------------------------
+
+#: Id, queue, state, priority, due, enqueued at, body.
+INSERT: Final = (
+    "INSERT INTO kessel_jobs (id, queue, state, priority, due, enqueued_at, body)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+)
+
+# --- reserve ---------------------------------------------------------------------------------
+
+#: Jobs that one transaction makes ready at most, so that the lock is never held for long.
+PROMOTED_AT_ONCE: Final = 500
+
+_CLAIM: Final = (
+    f"UPDATE kessel_jobs SET state = {RESERVED}, due = ?, token = ?, attempts = attempts + 1"
+    " WHERE seq = ({next}) RETURNING seq, id, queue, body, attempts, snoozes"
+)
+_NEXT_OF_ONE: Final = (
+    f"SELECT seq FROM kessel_jobs WHERE state = {READY} AND queue = ?"
+    " AND NOT EXISTS (SELECT 1 FROM kessel_pauses WHERE queue = ? AND until > ?)"
+    " ORDER BY priority, seq LIMIT 1"
+)
+# The best of each queue by its index, then the best of those; CROSS JOIN fixes that order of loops.
+_NEXT_OF_MANY: Final = (
+    "SELECT j.seq FROM json_each(?) AS q CROSS JOIN kessel_jobs AS j ON j.seq ="
+    f" (SELECT seq FROM kessel_jobs WHERE state = {READY} AND queue = q.value ORDER BY priority, seq LIMIT 1)"
+    " WHERE NOT EXISTS (SELECT 1 FROM kessel_pauses WHERE queue = q.value AND until > ?)"
+    " ORDER BY j.priority, j.seq LIMIT 1"
+)
+_DUE_OF_ONE: Final = "FROM kessel_jobs WHERE queue = ? AND due <= ?"
+_DUE_OF_MANY: Final = (
+    "FROM json_each(?) AS q CROSS JOIN kessel_jobs AS j WHERE j.queue = q.value AND j.due <= ?"
+)
+_PROMOTE: Final = (
+    f"UPDATE kessel_jobs SET state = {READY}, due = NULL, token = NULL"
+    f" WHERE seq IN (SELECT seq {{due}} LIMIT {PROMOTED_AT_ONCE})"
+)
+
+
+@attrs.frozen
+class Claim:
+    """The statements that take the next job of some queues, with the parameters that name the queues."""
+
+    #: Is there a job that became due and still waits among the timed ones? `name`, now.
+    overdue: str
+    #: Make such jobs ready, `PROMOTED_AT_ONCE` of them. `name`, now.
+    promote: str
+    #: Take the best job: lease end, token, each of `names`, now.
+    take: str
+    #: The name of the one queue, or all names as `json_names` writes them.
+    name: str
+    #: The same as often as `take` needs it.
+    names: tuple[str, ...]
+    #: All names as `OUTLOOK` takes them.
+    json: str
+
+
+@functools.lru_cache(maxsize=64)
+def claim_of(queues: tuple[str, ...]) -> Claim:
+    """Return how jobs of these queues are taken; one queue has cheaper statements than several."""
+    names = json_names(queues)
+    if len(queues) == 1:
+        return Claim(
+            f"SELECT 1 {_DUE_OF_ONE} LIMIT 1",
+            _PROMOTE.format(due=_DUE_OF_ONE),
+            _CLAIM.format(next=_NEXT_OF_ONE),
+            queues[0],
+            queues * 2,
+            names,
+        )
+    return Claim(
+        f"SELECT 1 {_DUE_OF_MANY} LIMIT 1",
+        _PROMOTE.format(due=_DUE_OF_MANY),
+        _CLAIM.format(next=_NEXT_OF_MANY),
+        names,
+        (names,),
+        names,
+    )
+
+
+def json_names(queues: Sequence[str]) -> str:
+    """Return names of queues as the statements over several queues take them."""
+    return json.dumps(list(queues))
+
+
+#: Of each queue: end of its pause, has it a ready job, when is the next one due by time alone.
+OUTLOOK: Final = (
+    "SELECT (SELECT until FROM kessel_pauses WHERE queue = q.value AND until > :now),"
+    f" EXISTS (SELECT 1 FROM kessel_jobs WHERE state = {READY} AND queue = q.value)"
+    " OR EXISTS (SELECT 1 FROM kessel_jobs WHERE queue = q.value AND due <= :now),"
+    " (SELECT min(due) FROM kessel_jobs WHERE queue = q.value AND due > :now)"
+    " FROM json_each(:queues) AS q"
+)
+
+# --- settle ----------------------------------------------------------------------------------
+
+# The token alone fences: it is drawn at random for every delivery, and gone once the lease was ended.
+_HELD: Final = "WHERE seq = ? AND token = ?"
+
+COMMIT_JOB: Final = f"DELETE FROM kessel_jobs {_HELD}"
+#: State, due.
+ROLLBACK_JOB: Final = f"UPDATE kessel_jobs SET state = ?, due = ?, token = NULL {_HELD}"
+#: State, due. The delivery is taken out of the attempts again (S21).
+SNOOZE_JOB: Final = (
+    "UPDATE kessel_jobs SET state = ?, due = ?, token = NULL, attempts = attempts - 1, snoozes = snoozes + 1"
+    f" {_HELD}"
+)
+#: Reason, message, buried at.
+BURY_JOB: Final = (
+    f"UPDATE kessel_jobs SET state = {BURIED}, due = NULL, token = NULL, reason = ?, message = ?,"
+    f" buried_at = ? {_HELD}"
+)
+#: Due.
+EXTEND_JOB: Final = f"UPDATE kessel_jobs SET due = ? {_HELD}"
+
+#: Id, queue, finished at, body.
+KEEP_RESULT: Final = "INSERT OR REPLACE INTO kessel_results VALUES (?, ?, ?, ?)"
+#: Of those that finished at this time or before.
+SWEEP_RESULTS: Final = (
+    "DELETE FROM kessel_results WHERE id IN (SELECT id FROM kessel_results WHERE finished_at <= ? LIMIT 5000)"
+)
+#: Id, finished after.
+RESULT: Final = "SELECT body FROM kessel_results WHERE id = ? AND finished_at > ?"
+
+# --- operations ------------------------------------------------------------------------------
+
+#: Rows that each statement of a purge removes at most.
+PURGED_AT_ONCE: Final = 5_000
+
+_COLUMNS: Final = "id, queue, priority, due, attempts, snoozes, enqueued_at, reason, message, buried_at, body"
+
+#: In each state, up to `limit` jobs of a queue, next one first. A delayed job that is due, and a reserved one
+#: whose lease is over, are ready although no claim has come by to say so in the row. Two branches, because
+#: each has its index.
+LISTS: Final = {
+    JobState.READY: (
+        f"SELECT {_COLUMNS} FROM (SELECT * FROM (SELECT seq, {_COLUMNS} FROM kessel_jobs"
+        f" WHERE state = {READY} AND queue = :queue ORDER BY priority, seq LIMIT :limit) UNION ALL"
+        f" SELECT seq, {_COLUMNS} FROM kessel_jobs WHERE queue = :queue AND due <= :now)"
+        " ORDER BY priority, seq LIMIT :limit"
+    ),
+    JobState.DELAYED: (
+        f"SELECT {_COLUMNS} FROM kessel_jobs WHERE queue = :queue AND due > :now AND state = {DELAYED}"
+        " ORDER BY due, seq LIMIT :limit"
+    ),
+    JobState.RESERVED: (
+        f"SELECT {_COLUMNS} FROM kessel_jobs WHERE queue = :queue AND due > :now AND state = {RESERVED}"
+        " ORDER BY due, seq LIMIT :limit"
+    ),
+    JobState.BURIED: (
+        f"SELECT {_COLUMNS} FROM kessel_jobs WHERE queue = :queue AND state = {BURIED}"
+        " ORDER BY buried_at, seq LIMIT :limit"
+    ),
+}
+
+#: Ready, delayed, reserved, buried, end of the pause.
+STATS: Final = (
+    f"SELECT (SELECT count(*) FROM kessel_jobs WHERE queue = :queue AND state = {READY})"
+    " + (SELECT count(*) FROM kessel_jobs WHERE queue = :queue AND due <= :now),"
+    f" (SELECT count(*) FROM kessel_jobs WHERE queue = :queue AND due > :now AND state = {DELAYED}),"
+    f" (SELECT count(*) FROM kessel_jobs WHERE queue = :queue AND due > :now AND state = {RESERVED}),"
+    f" (SELECT count(*) FROM kessel_jobs WHERE queue = :queue AND state = {BURIED}),"
+    " (SELECT until FROM kessel_pauses WHERE queue = :queue AND until > :now)"
+)
+
+#: Together they remove `limit` jobs of each state but reserved; queue, now, limit.
+PURGES: Final = tuple(
+    f"DELETE FROM kessel_jobs WHERE seq IN (SELECT seq FROM kessel_jobs WHERE queue = :queue AND {which}"
+    " LIMIT :limit)"
+    for which in (
+        f"state = {READY}",
+        f"due IS NOT NULL AND (state = {DELAYED} OR due <= :now)",
+        f"state = {BURIED}",
+    )
+)
+
+# Jumps from name to name in an index instead of reading it all.
+_NAMES: Final = (
+    "WITH RECURSIVE names (name) AS (SELECT min(queue) FROM kessel_jobs WHERE {which} UNION ALL"
+    " SELECT (SELECT min(queue) FROM kessel_jobs WHERE {which} AND queue > name) FROM names"
+    " WHERE name IS NOT NULL) SELECT name FROM names WHERE name IS NOT NULL"
+)
+#: The queues that hold a job or are paused; now.
+QUEUES: Final = (
+    " UNION ".join(
+        f"SELECT * FROM ({_NAMES.format(which=which)})"
+        for which in (f"state = {READY}", "due IS NOT NULL", f"state = {BURIED}")
+    )
+    + " UNION SELECT queue FROM kessel_pauses WHERE until > :now ORDER BY 1"
+)
+
+#: Id, queue.
+KICK: Final = (
+    f"UPDATE kessel_jobs SET state = {READY}, attempts = 0, reason = NULL, message = NULL, buried_at = NULL"
+    f" WHERE id = ? AND queue = ? AND state = {BURIED}"
+)
+#: Id, queue, now.
+DELETE: Final = f"DELETE FROM kessel_jobs WHERE id = ? AND queue = ? AND (state <> {RESERVED} OR due <= ?)"
+#: Queue, until.
+PAUSE: Final = "INSERT OR REPLACE INTO kessel_pauses VALUES (?, ?)"
+#: Queue.
+RESUME: Final = "DELETE FROM kessel_pauses WHERE queue = ?"
+
+# --- the clock -------------------------------------------------------------------------------
+
+CLOCK: Final = "SELECT value FROM kessel_meta WHERE key = 'clock'"
+SET_CLOCK: Final = "INSERT OR REPLACE INTO kessel_meta VALUES ('clock', ?)"
+#: By how much.
+MOVE_LEASES: Final = f"UPDATE kessel_jobs SET due = due + ? WHERE state = {RESERVED} AND due IS NOT NULL"
