@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kessel_core.model.lifecycle import FATES, TRANSITIONS, Ending, Fate, State
+from kessel_core.model.lifecycle import RULES, TRANSITIONS, Rule, Situation
+from kessel_core.model.result import Reason, Status
 
 PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "lifecycle.md"
 
@@ -25,33 +26,31 @@ A job is in one state at any time.
 From an acknowledged enqueue on it is delayed, ready, reserved or buried until it is settled for good (S9).
 Only the holder of a reservation settles; after the end of its lease it no longer holds the job (S7).
 
-## Fates
+## Decisions
 
 How an attempt ended, and what is left, decides what happens.
 The decision is made first, by this table.
 Then the job is settled with one call, and at last watchers and the callback are told.
 
-| the attempt ended | attempts left | retry before expiration | settled by | status | reason | clause |
-|---|---|---|---|---|---|---|
+| the attempt ended | because of | attempts left | in time | settled by | status | reason | clause |
+|---|---|---|---|---|---|---|---|
 """
 
 OUTRO = """
+*In time* is whether another delivery could begin before the expiration.
 A dash means that it makes no difference; *as given* keeps the reason of the attempt.
 With `jobs.on_expired = "bury"` a job that expired is buried instead of committed (S5).
 
-| ending | meaning |
+| status | meaning |
 |---|---|
 """
 
 MEANINGS = {
-    Ending.SUCCESS: "the handler returned",
-    Ending.FATAL: "the handler failed in a way that a retry cannot help",
-    Ending.TRANSIENT: "the handler failed in a way that will pass",
-    Ending.EXPIRED: "its expiration came before the handler was started",
-    Ending.NO_HANDLER: "no handler for its type",
-    Ending.NO_HANDLER_HERE: 'the same with `jobs.unknown_type = "retry"`: other workers may have one',
-    Ending.UNDECODABLE: "the body is not a request",
-    Ending.LOST: "earlier deliveries used up all attempts, and the last one never reported",
+    Status.SUCCESS: "the handler returned",
+    Status.FAILED: "it failed in a way that a retry cannot help, or no handler could be started",
+    Status.TRANSIENT: "the handler failed in a way that will pass",
+    Status.SNOOZED: "the job is for later: a handler or middleware asked for it, it was delivered before its "
+    'delay, or no handler is here and `jobs.unknown_type = "retry"`',
 }
 
 
@@ -59,39 +58,52 @@ def diagram() -> str:
     """Return the state diagram in the language of mermaid."""
     lines = ["```mermaid", "stateDiagram-v2"]
     for source, event, target, clause in TRANSITIONS:
-        start = "[*]" if source is None else str(source)
-        end = "[*]" if target is State.GONE else str(target)
-        lines.append(f"    {start} --> {end}: {event} ({clause})")
+        lines.append(f"    {source or '[*]'} --> {target or '[*]'}: {event} ({clause})")
     return "\n".join([*lines, "```"]) + "\n"
 
 
 def rows() -> list[str]:
-    """Return the lines of the table of fates; what makes no difference is written as a dash."""
+    """Return the lines of the table; what makes no difference is written as a dash."""
     lines = []
-    for ending in Ending:
-        seen: dict[tuple[str, str], Fate] = {}
-        for left in (True, False):
-            in_time, late = FATES[ending, left, True], FATES[ending, left, False]
-            word = "yes" if left else "no"
-            if in_time == late:
-                seen[word, "-"] = in_time
-            else:
-                seen[word, "yes"], seen[word, "no"] = in_time, late
-        if len(set(seen.values())) == 1:
-            seen = {("-", "-"): next(iter(seen.values()))}
-        for (left_word, time_word), fate in seen.items():
-            reason = "" if str(fate.status) == "success" else str(fate.reason or "*as given*")
-            cells = (ending, left_word, time_word, fate.settle, fate.status, reason, fate.clause)
-            lines.append(f"| {' | '.join(cells)} |")
+    for status in Status:
+        ordinary = _cells(status, Reason.ERROR)
+        special = {reason: cells for reason in Reason if (cells := _cells(status, reason)) != ordinary}
+        lines += [_line(status, "-" if not special else "anything else", *row) for row in ordinary]
+        for reason, cells in special.items():
+            lines += [_line(status, str(reason), *row) for row in cells]
     return lines
+
+
+def _cells(status: Status, reason: Reason) -> list[tuple[str, str, Rule]]:
+    """Return the rules of a status and a reason: attempts left, in time, rule."""
+    found: list[tuple[str, str, Rule]] = []
+    for left in (True, False):
+        in_time = RULES[Situation(status, reason, left, True)]
+        late = RULES[Situation(status, reason, left, False)]
+        word = "yes" if left else "no"
+        if in_time == late:
+            found.append((word, "-", in_time))
+        else:
+            found += [(word, "yes", in_time), (word, "no", late)]
+    half = len(found) // 2
+    if [row[1:] for row in found[:half]] == [row[1:] for row in found[half:]]:
+        found = [("-", *row[1:]) for row in found[:half]]
+    return found
+
+
+def _line(status: Status, because: str, left: str, in_time: str, rule: Rule) -> str:
+    reason = "" if rule.status is Status.SUCCESS else str(rule.reason or "*as given*")
+    settle = rule.settle.__name__.lower()
+    cells = (str(status), because, left, in_time, settle, str(rule.status), reason, rule.clause)
+    return f"| {' | '.join(cells)} |"
 
 
 def page() -> str:
     """Return the text of the page."""
-    meanings = [f"| {ending} | {MEANINGS[ending]} |" for ending in Ending]
+    meanings = [f"| {status} | {MEANINGS[status]} |" for status in Status]
     return "".join(
         [INTRO, "\n", diagram(), STATES, "\n".join(rows()), "\n", OUTRO, "\n".join(meanings), "\n"]
-    ).replace("-", "-")
+    )
 
 
 if __name__ == "__main__":

@@ -125,7 +125,9 @@ class Pipeline:
             delivery = Delivery(reservation, attempt, job, self._registry.get(job.type))
         except Exception as exc:
             if not isinstance(exc, DecodeError):
-                log.exception("job %s: its body cannot be read", reservation.id)
+                log.exception(
+                    "job %s: its body cannot be read", reservation.id, extra={"job_id": reservation.id}
+                )
             delivery = Delivery(reservation, attempt)
             message = str(exc)[:MESSAGE_LIMIT] or type(exc).__name__
             return delivery, delivery.ended(Status.FAILED, Reason.UNDECODABLE, message, self._clock.now())

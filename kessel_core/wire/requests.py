@@ -125,6 +125,10 @@ def _text(value: object) -> str:
     return value
 
 
+def _queue(value: object) -> str:
+    return _text(value) or DEFAULT_QUEUE
+
+
 def _priority(value: object) -> int:
     if type(value) is not int:
         raise _Misfit(f"expected a whole number, got {value!r:.40}")
@@ -157,7 +161,7 @@ _KEYS: Final[dict[str, tuple[str, Callable[[Any], Any], bool]]] = {
     "requested_at": ("requested_at", _time, False),
     "ref": ("ref", _text, False),
     "callback": ("callback", _text, True),
-    "queue": ("queue", _text, True),
+    "queue": ("queue", _queue, True),
     "headers": ("headers", _any, True),
     "payload": ("payload", _any, False),
 }

@@ -6,7 +6,9 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from kessel_core.model.lifecycle import TRANSITIONS, Ending, State
+from kessel_core.model.lifecycle import TRANSITIONS
+from kessel_core.model.result import Status
+from kessel_core.model.states import JobState
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,8 +26,8 @@ def test_the_page_is_current() -> None:
     assert written == tool().page(), "run: python tools/docs_lifecycle.py"
 
 
-def test_every_transition_and_every_ending_is_on_the_page() -> None:
+def test_every_transition_and_every_status_is_on_the_page() -> None:
     page = tool().page()
     assert page.count(" --> ") == len(TRANSITIONS)
-    assert all(f"| {ending} |" in page for ending in Ending)
-    assert all(str(state) in page for state in State if state is not State.GONE)
+    assert all(f"| {status} |" in page for status in Status)
+    assert all(str(state) in page for state in JobState)

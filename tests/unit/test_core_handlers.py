@@ -13,8 +13,8 @@ import pytest
 from kessel_core import (
     HandlerRegistry,
     InvalidConfig,
+    Job,
     JobContext,
-    JobRequest,
     JsonValue,
     Transient,
     handler,
@@ -165,8 +165,8 @@ def test_every_mistake_in_the_decorator_is_listed() -> None:
 
 def test_a_context_shows_its_request_and_extends_its_lease() -> None:
     extended: list[bool] = []
-    request = JobRequest(type="a", id="i", headers={"trace": "t"})
-    job = JobContext(request, 2, VirtualClock(), lambda: extended.append(True))
+    request = Job(type="a", id="i", headers={"trace": "t"})
+    job = JobContext(request, 2, VirtualClock(), extend=lambda: extended.append(True))
     job.extend()
     assert (job.id, job.type, job.headers, job.queue, extended) == (
         "i",
@@ -179,12 +179,11 @@ def test_a_context_shows_its_request_and_extends_its_lease() -> None:
 
 
 def test_the_logger_of_a_job_adds_its_fields(caplog: pytest.LogCaptureFixture) -> None:
-    job = JobContext(JobRequest(type="a", id="i"), 2, VirtualClock())
+    job = JobContext(Job(type="a", id="i"), 2, VirtualClock())
     with caplog.at_level("INFO", logger="kessel.handlers.a"):
         job.logger.info("hello", extra={"own": 1})
     (record,) = caplog.records
     assert (record.job_id, record.job_type, record.attempt, record.own) == ("i", "a", 2, 1)  # type: ignore[attr-defined]  # extra
-    assert job.logger is job.logger
 
 
 # --- structuring ----------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -26,9 +26,10 @@ from kessel_core import (
     JobResult,
     JsonValue,
     KesselError,
+    Status,
     hookimpl,
 )
-from kessel_core.contract import Capabilities, Consumer, Message, QueueAdapter, QueueStats, Reach
+from kessel_core.contract import Capabilities, Consumer, Message, QueueAdapter, QueueStats, Reach, Reservation
 from kessel_core.errors import UnusablePlugin
 from kessel_core.testing import VirtualClock, run_until_idle
 
@@ -56,7 +57,10 @@ class Shelf(QueueAdapter):
             raise outcome
         self.messages.append(message)
 
-    def consumer(self, queues: Sequence[str]) -> Consumer:
+    def make_consumer(self, queues: tuple[str, ...]) -> Consumer:
+        raise AdapterUnavailable("nobody there")
+
+    def give_back(self, reservation: Reservation) -> None:
         raise AdapterUnavailable("nobody there")
 
     def queues(self) -> list[str]:
@@ -125,7 +129,7 @@ def test_who_only_requests_needs_no_handler_to_be_importable(opened: Open) -> No
         manager.worker,
         manager.start,
         lambda: manager.process_single_job("b"),
-        lambda: manager.executor,
+        lambda: manager.pipeline,
     ]
     for run in runs:
         with pytest.raises(KesselError, match="only requests"):
@@ -200,7 +204,7 @@ def test_s14_a_callback_of_a_request_that_was_not_stored_is_forgotten(
     manager = opened(Shelf(WIDE, error))
     with pytest.raises(type(error)):
         manager.request(JobRequest(type="a", id="i", callback=print))
-    assert not manager.executor._callbacks.wanted("i", None)
+    assert not manager.pipeline._callbacks.wanted(JobResult(id="i", request=None, status=Status.SUCCESS))
 
 
 @pytest.mark.parametrize(
@@ -356,7 +360,7 @@ def test_draining_leaves_delayed_jobs(opened: Open) -> None:
     assert manager.adapter.stats("default").delayed == 1
 
 
-def test_d9_a_job_that_does_not_end_in_time_is_rolled_back(
+def test_d9_s21_a_job_that_does_not_end_in_time_is_given_back(
     opened: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     running, go_on = threading.Event(), threading.Event()
@@ -372,7 +376,7 @@ def test_d9_a_job_that_does_not_end_in_time_is_rolled_back(
     assert worker.health().busy == 1
     manager.stop(timedelta(0))
     assert manager.adapter.stats("default").ready == 1
-    assert "rolled back" in caplog.text
+    assert "given back" in caplog.text
     go_on.set()
 
 
@@ -380,7 +384,7 @@ def test_d9_a_lost_queue_is_said_once_and_tried_again(opened: Open, caplog: pyte
     class Coming(Shelf):
         asked = 0
 
-        def consumer(self, queues: Sequence[str]) -> Consumer:
+        def make_consumer(self, queues: tuple[str, ...]) -> Consumer:
             self.asked += 1
             if self.asked > 4:
                 found.set()

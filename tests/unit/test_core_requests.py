@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -9,9 +11,10 @@ from typing import Any
 import attrs
 import pytest
 
-from kessel_core import InvalidRequest, JobRequest
+from kessel_core import InvalidRequest, Job, JobRequest
+from kessel_core.model.checks import job_from
 from kessel_core.model.ids import new_id
-from kessel_core.model.job import DEFAULT_PRIORITY, LOWEST_PRIORITY, prepared
+from kessel_core.model.job import DEFAULT_PRIORITY, LOWEST_PRIORITY
 from kessel_core.model.json import MAX_DEPTH, json_problems
 from kessel_core.testing import VirtualClock
 
@@ -21,7 +24,7 @@ NOW = CLOCK.now()
 
 def problems_of(**fields: Any) -> dict[str, str]:
     with pytest.raises(InvalidRequest) as caught:
-        prepared(JobRequest(**{"type": "a", **fields}), CLOCK)
+        job_from(JobRequest(**{"type": "a", **fields}), NOW)
     return {problem.path: problem.message for problem in caught.value.problems}
 
 
@@ -33,7 +36,7 @@ def nested(depth: int) -> Any:
 
 
 def test_s1_blanks_around_a_type_do_not_count() -> None:
-    assert prepared(JobRequest(type="  mail.send\n"), CLOCK).type == "mail.send"
+    assert job_from(JobRequest(type="  mail.send\n"), NOW).type == "mail.send"
 
 
 @pytest.mark.parametrize("kind", ["", "  ", 3, None, "\ud800"])
@@ -107,7 +110,7 @@ def test_s2_the_same_value_twice_is_no_cycle() -> None:
 def test_s2_naive_times_are_refused() -> None:
     naive = NOW.replace(tzinfo=None)
     assert "naive" in problems_of(delay=naive)["$.delay"]
-    assert "naive" in problems_of(requested_at=naive)["$.requested_at"]
+    assert "naive" in problems_of(expiration=naive)["$.expiration"]
 
 
 @pytest.mark.parametrize(
@@ -115,11 +118,11 @@ def test_s2_naive_times_are_refused() -> None:
     [(-5, 0), (0, 0), (7, 7), (LOWEST_PRIORITY, LOWEST_PRIORITY), (LOWEST_PRIORITY + 1, LOWEST_PRIORITY)],
 )
 def test_s3_a_priority_is_brought_into_its_range(given: int, stored: int) -> None:
-    assert prepared(JobRequest(type="a", priority=given), CLOCK).priority == stored
+    assert job_from(JobRequest(type="a", priority=given), NOW).priority == stored
 
 
 def test_s3_the_default_priority_is_65536() -> None:
-    assert prepared(JobRequest(type="a"), CLOCK).priority == DEFAULT_PRIORITY == 65536
+    assert job_from(JobRequest(type="a"), NOW).priority == DEFAULT_PRIORITY == 65536
 
 
 @pytest.mark.parametrize("priority", [1.5, "7", None])
@@ -129,10 +132,10 @@ def test_s3_a_priority_is_a_whole_number(priority: Any) -> None:
 
 def test_spans_become_times_from_now_in_utc() -> None:
     elsewhere = NOW.astimezone(timezone(timedelta(hours=5))) + timedelta(hours=2)
-    stored = prepared(JobRequest(type="a", delay=timedelta(hours=1), expiration=elsewhere), CLOCK)
-    assert (stored.not_before, stored.not_after) == (NOW + timedelta(hours=1), NOW + timedelta(hours=2))
-    assert stored.not_after is not None
-    assert stored.not_after.tzinfo is UTC
+    stored = job_from(JobRequest(type="a", delay=timedelta(hours=1), expiration=elsewhere), NOW)
+    assert (stored.not_before, stored.expires_at) == (NOW + timedelta(hours=1), NOW + timedelta(hours=2))
+    assert stored.expires_at is not None
+    assert stored.expires_at.tzinfo is UTC
     assert stored.requested_at == NOW
 
 
@@ -159,12 +162,12 @@ def test_headers_are_a_mapping_of_texts(headers: Any) -> None:
 @pytest.mark.parametrize("callback", [3, ":x", "\ud800:x"])
 def test_a_callback_is_a_scheme_and_target_or_a_function(callback: Any) -> None:
     assert "$.callback" in problems_of(callback=callback)
-    assert prepared(JobRequest(type="a", callback=print), CLOCK).callback is print
+    assert job_from(JobRequest(type="a", callback=print), NOW).callback is None
 
 
 def test_a_given_id_is_kept_and_another_one_made() -> None:
-    assert prepared(JobRequest(type="a", id="mine"), CLOCK).id == "mine"
-    made = uuid.UUID(prepared(JobRequest(type="a"), CLOCK).id)
+    assert job_from(JobRequest(type="a", id="mine"), NOW).id == "mine"
+    made = uuid.UUID(job_from(JobRequest(type="a"), NOW).id)
     assert (made.version, made.variant) == (7, uuid.RFC_4122)
 
 
@@ -175,6 +178,34 @@ def test_ids_carry_their_millisecond_and_differ() -> None:
 
 
 def test_a_request_is_frozen() -> None:
-    request = JobRequest(type="a")
-    with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        request.type = "b"  # type: ignore[misc]  # that it is refused is the promise
+    for noun in (JobRequest(type="a"), Job(type="a")):
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            noun.type = "b"  # type: ignore[misc]  # that it is refused is the promise
+
+
+@pytest.mark.parametrize("noun", [JobRequest, Job])
+@pytest.mark.parametrize("headers", [None, {}, {"tenant": "south"}])
+def test_x1_headers_are_read_only_and_a_copy_of_what_was_given(noun: Any, headers: Any) -> None:
+    given = dict(headers or {})
+    made = noun(type="a") if headers is None else noun(type="a", headers=given)
+    for change in (
+        lambda: made.headers.__setitem__("tenant", "north"),
+        lambda: made.headers.update(tenant="north"),
+        lambda: made.headers.setdefault("x", "y"),
+        lambda: made.headers.pop("tenant", None),
+        lambda: made.headers.clear(),
+        lambda: made.headers.__ior__({"x": "y"}),
+        lambda: made.headers.__delitem__("tenant"),
+        lambda: made.headers.popitem(),
+    ):
+        with pytest.raises(TypeError, match="cannot be changed"):
+            change()
+    given["late"] = "x"
+    assert "late" not in made.headers
+    assert noun(type="a").headers == {}
+
+
+def test_a_job_can_be_copied_pickled_and_asked_for_again() -> None:
+    job = job_from(JobRequest(type="a", headers={"a": "b"}, delay=timedelta(5), extra={"k": 1}), NOW)
+    assert pickle.loads(pickle.dumps(job)) == copy.deepcopy(job) == job
+    assert job_from(job.as_request(), NOW) == job

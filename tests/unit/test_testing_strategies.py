@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from kessel_core import JobRequest, JsonValue
 from kessel_core.contract import queue_name_problem
-from kessel_core.model.job import prepared
+from kessel_core.model.checks import job_from
 from kessel_core.model.json import json_problems
-from kessel_core.testing.clock import VirtualClock
 from kessel_core.testing.strategies import (
     headers,
     job_requests,
@@ -59,14 +58,14 @@ def test_moments_are_aware_and_within_their_bounds(moment: datetime) -> None:
 @given(job_requests(now=NOW, queues=queue_names()))
 def test_requests_are_accepted_and_come_back_from_the_wire(request: JobRequest) -> None:
     """S1-S5, S16."""
-    stored = prepared(request, VirtualClock(NOW))
+    stored = job_from(request, NOW)
     assert decode(encode(stored)) == stored
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(job_requests())
 def test_without_a_now_requests_are_good_at_any_time(request: JobRequest) -> None:
-    prepared(request, VirtualClock(datetime(2050, 1, 1, tzinfo=UTC)))
+    job_from(request, datetime(2050, 1, 1, tzinfo=UTC))
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
