@@ -239,10 +239,8 @@ def _missing(job_id: str, queues: tuple[str, ...]) -> str:
 
 
 def _type(job: StoredJob) -> str:
-    from kessel_core.wire.requests import decode
-
     assert job.state is JobState.BURIED
     try:
-        return decode(job.body).type
+        return job.job().type
     except DecodeError:
         return "(undecodable)"

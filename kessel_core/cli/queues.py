@@ -122,10 +122,8 @@ def job_rows(jobs: Sequence[StoredJob]) -> list[tuple[object, ...]]:
 def _decoded(job: StoredJob) -> tuple[str, str]:
     import json
 
-    from kessel_core.wire.requests import decode
-
     try:
-        request = decode(job.body)
+        request = job.job()
     except DecodeError:
         return "(undecodable)", preview(job.body, 80)
     return preview(request.type, 60), preview(json.dumps(request.payload, ensure_ascii=False), 80)

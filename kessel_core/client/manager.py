@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 from kessel_core.clock import Clock, SystemClock
 from kessel_core.config.options import Config
 from kessel_core.contract.adapter import QueueAdapter
+from kessel_core.contract.messages import Message
 from kessel_core.errors import ConfigError, InvalidConfig, KesselError, Problem
 from kessel_core.model.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, JobRequest
 from kessel_core.model.json import JsonInput
@@ -225,6 +226,18 @@ class JobManager:
             EnqueueIncomplete: Not all were stored; it names each under its outcome (S14).
         """
         return self._need().producer.request_many(requests)
+
+    def message(self, request: JobRequest) -> Message:
+        """Check a request and return what an adapter stores, without storing it.
+
+        For an adapter that stores it in the application's own transaction. A callback that is a
+        function is not remembered, and watchers are not told.
+
+        Raises:
+            InvalidRequest: With every mistake at once (S1).
+            CapabilityMissing: The adapter cannot do what was asked for (S17).
+        """
+        return self._need().producer.message(request)
 
     async def request_async(
         self,

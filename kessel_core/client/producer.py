@@ -58,6 +58,14 @@ class Producer:
         #: Read once: the capabilities of an open adapter do not change.
         self._promised = adapter.capabilities
 
+    def message(self, request: JobRequest) -> Message:
+        """Return what `request` would hand to the adapter; see `JobManager.message`."""
+        prepared = self._prepared(request)
+        job = job_from(prepared, self._clock.now())
+        body = encode(job)
+        self._refuse_what_it_cannot(job, body, prepared.callback)
+        return Message(job.id, job.queue, body, job.priority, job.not_before, job.expires_at)
+
     def request(self, request: JobRequest) -> Job:
         """Store one job; see `JobManager.request`."""
         prepared = self._prepared(request)

@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 
 import attrs
 
+from kessel_core.model.job import Job
 from kessel_core.model.states import JobState
+from kessel_core.wire.requests import decode
 
 __all__ = ["QueueStats", "StoredJob"]
 
@@ -39,6 +41,14 @@ class StoredJob:
     message: str | None = None
     #: When it was buried.
     buried_at: datetime | None = None
+
+    def job(self) -> Job:
+        """Read the body.
+
+        Raises:
+            DecodeError: It is not a request; it holds every problem.
+        """
+        return decode(self.body)
 
 
 @attrs.frozen(kw_only=True)

@@ -39,7 +39,8 @@ class Pit(QueueAdapter):
     name = "pit"
     capabilities = Capabilities(reach=Reach.PROCESS)
     def enqueue(self, message): raise RuntimeError("it fell in")
-    def consumer(self, queues): raise RuntimeError("it fell in")
+    def make_consumer(self, queues): raise RuntimeError("it fell in")
+    def give_back(self, reservation): raise RuntimeError("it fell in")
     def queues(self): return []
     def stats(self, queue): return QueueStats(queue=queue)
     def purge(self, queue): return 0

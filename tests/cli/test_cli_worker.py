@@ -31,7 +31,8 @@ class Deaf(QueueAdapter):
     name = "deaf"
     capabilities = Capabilities(reach=Reach.HOST)
     def enqueue(self, message): raise AdapterUnavailable("nobody answers")
-    def consumer(self, queues): raise AdapterUnavailable("nobody answers")
+    def make_consumer(self, queues): raise AdapterUnavailable("nobody answers")
+    def give_back(self, reservation): raise AdapterUnavailable("nobody answers")
     def queues(self): return []
     def stats(self, queue): return QueueStats(queue=queue)
     def purge(self, queue): return 0
