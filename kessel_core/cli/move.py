@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing
 
-import attrs
 import click
 
 from kessel_core.cli.app import App, as_json, configured, pass_app, sigterm_as_ctrl_c
@@ -71,13 +70,14 @@ def _chosen(
         try:
             found[name] = app.plugins.chosen_adapter(url)
         except InvalidConfig as exc:
-            problems.extend(attrs.evolve(p, where=p.path.replace("adapter", name, 1)) for p in exc.problems)
+            # The argument is what the option `adapter` is elsewhere.
+            problems.extend(problem.given_by(name, parts=1) for problem in exc.problems)
     if "FROM" in found:
         old = found["FROM"]
         # Opening it would make it.
         if (why := old.spec.absent(old.options)) is not None:
-            problems.append(Problem("FROM", why))
-    problems.extend(Problem("--queue", text) for name in queues if (text := queue_name_problem(name)))
+            problems.append(Problem((), why, "FROM"))
+    problems.extend(Problem((), text, "--queue") for name in queues if (text := queue_name_problem(name)))
     if problems:
         raise InvalidConfig(problems, "nothing was moved")
     return found["FROM"], found["TO"]
@@ -86,4 +86,4 @@ def _chosen(
 def _check_reach(target: QueueAdapter) -> None:
     if target.capabilities.reach is Reach.PROCESS:
         why = f"the jobs of {target.name!r} live in one process only, and this one ends now"
-        raise InvalidConfig([Problem("TO", why)], "nothing was moved")
+        raise InvalidConfig([Problem((), why, "TO")], "nothing was moved")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -46,3 +48,19 @@ def opened(path: Path) -> Iterator[Callable[..., SqliteAdapter]]:
 def adapter(opened: Callable[..., SqliteAdapter], clock: VirtualClock) -> SqliteAdapter:
     """An adapter under virtual time, with a lease of 60 s."""
     return opened(clock)
+
+
+@pytest.fixture
+def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a program in a process of its own, bounded."""
+
+    def run(code: str, *arguments: object, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*before, sys.executable, "-c", code, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,91 @@
+"""Jobs enqueued within the application's own transaction: both or none."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kessel_sqlite.adapter import SqliteAdapter
+
+from kessel_core.contract import COMMIT, NO_PAUSE, Message
+
+Opener = Callable[..., SqliteAdapter]
+
+
+def message(name: str, body: bytes = b"x") -> Message:
+    return Message(name, "q", body, 5)
+
+
+def test_a_job_is_there_exactly_if_the_applications_transaction_commits(path: Path, opened: Opener) -> None:
+    adapter = opened()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE orders (id)")
+        for name, is_committed in (("kept", True), ("dropped", False)):
+            connection.execute("INSERT INTO orders VALUES (?)", (name,))
+            adapter.enqueue(message(name), connection=connection)
+            assert adapter.stats("q").total == (0 if is_committed else 1)
+            (connection.commit if is_committed else connection.rollback)()
+        assert connection.execute("SELECT id FROM orders").fetchall() == [("kept",)]
+    with closing(adapter.consumer(["q"])) as consumer:
+        taken = consumer.reserve(NO_PAUSE)
+        assert taken is not None
+        assert taken.id == "kept"
+        assert consumer.settle_and_reserve(taken, COMMIT) is None
+
+
+def test_a_waiting_consumer_notices_the_applications_commit(path: Path, opened: Opener) -> None:
+    adapter = opened()
+
+    def commit() -> None:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            adapter.enqueue(message("a"), connection=connection)
+
+    timer = threading.Timer(0.1, commit)
+    timer.start()
+    with closing(adapter.consumer(["q"])) as consumer:
+        assert consumer.reserve(timedelta(seconds=30)) is not None
+    timer.join()
+
+
+@pytest.mark.parametrize("point", ["before", "between", "after"])
+def test_F17_a_process_killed_between_leaves_both_or_none(
+    path: Path, opened: Opener, point: str, run_python: Callable[..., Any]
+) -> None:
+    code = """
+import os, signal, sqlite3, sys
+from kessel_core.contract import AdapterContext, Message
+from kessel_core import SystemClock
+from kessel_sqlite.adapter import SqliteAdapter
+from kessel_sqlite.options import SqliteOptions
+path, point = sys.argv[1:]
+adapter = SqliteAdapter(SqliteOptions(path=path), AdapterContext(clock=SystemClock()))
+connection = sqlite3.connect(path)
+connection.execute("INSERT INTO orders VALUES ('a')")
+if point == "before":
+    os.kill(os.getpid(), signal.SIGKILL)
+adapter.enqueue(Message("a", "q", b"", 5), connection=connection)
+if point == "between":
+    os.kill(os.getpid(), signal.SIGKILL)
+connection.commit()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    adapter = opened()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE orders (id)")
+        done = run_python(code, path, point)
+        assert done.returncode == -9, done.stderr
+        orders = connection.execute("SELECT count(*) FROM orders").fetchone()[0]
+    assert orders == adapter.stats("q").ready == (1 if point == "after" else 0)
+
+
+def test_a_connection_to_another_file_is_refused(tmp_path: Path, opened: Opener) -> None:
+    adapter = opened()
+    for other in (":memory:", str(tmp_path / "other.db")):
+        with closing(sqlite3.connect(other)) as connection, pytest.raises(ValueError, match="not"):
+            adapter.enqueue(message("a"), connection=connection)
