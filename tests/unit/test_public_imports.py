@@ -35,16 +35,6 @@ KNOWN: dict[str, set[str]] = {
     },
     "plugins/kessel_conformance/kessel_conformance/report.py": {"kessel_core.values.secrets"},
     "plugins/kessel_conformance/kessel_conformance/runner.py": {"kessel_core.values.nearest"},
-    "plugins/kessel_sqlite/kessel_sqlite/commands.py": {
-        "kessel_core.cli.app",
-        "kessel_core.cli.output",
-        "kessel_core.plugins.opening",
-    },
-    "plugins/kessel_sqlite/kessel_sqlite/moving.py": {
-        "kessel_core.model.ids",
-        "kessel_core.model.job",
-        "kessel_core.wire.requests",
-    },
 }
 
 
