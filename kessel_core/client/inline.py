@@ -13,7 +13,7 @@ from kessel_core.model.checks import job_from
 from kessel_core.model.job import JobRequest
 from kessel_core.model.result import JobResult, Status
 from kessel_core.model.settlement import Settlement
-from kessel_core.runtime.lease import Ended
+from kessel_core.runtime.lease import SETTLED, Ended
 from kessel_core.runtime.pipeline import Pipeline
 from kessel_core.wire.requests import encode
 
@@ -36,7 +36,7 @@ class _NoLease:
         return self.reservation.attempt
 
     def settle(self, settlement: Settlement, *, take_next: bool) -> Ended:
-        return Ended(True)
+        return SETTLED
 
 
 def run_inline(pipeline: Pipeline, callbacks: Callbacks, request: JobRequest, clock: Clock) -> JobResult:
@@ -50,7 +50,7 @@ def run_inline(pipeline: Pipeline, callbacks: Callbacks, request: JobRequest, cl
     if callback is not None and not isinstance(callback, str):
         callbacks.expect(job.id, callback)
     try:
-        result = pipeline.run(_NoLease(Reservation(job.id, job.queue, encode(job), 1))).result
+        result, _ = pipeline.run(_NoLease(Reservation(job.id, job.queue, encode(job), 1)))
     except BaseException:  # the user's own Ctrl-C
         callbacks.forget(job.id)
         raise

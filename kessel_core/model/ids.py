@@ -30,7 +30,12 @@ def new_id(now: datetime) -> str:
     """
     # By hand because the standard library has uuid7 only from 3.14, and uuid.UUID objects cost
     # more than the rest of a request.
-    draw = _random.getrandbits
-    number = int(now.timestamp() * 1000) << 80 | 0x7 << 76 | draw(12) << 64 | 0x2 << 62 | draw(62)
-    text = f"{number:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    milliseconds = int(now.timestamp() * 1000)
+    drawn = _random.getrandbits(74)
+    return "%08x-%04x-7%03x-%04x-%012x" % (  # noqa: UP031  # quicker than the other ways of writing
+        milliseconds >> 16,
+        milliseconds & 0xFFFF,
+        drawn >> 62,
+        0x8000 | drawn >> 48 & 0x3FFF,
+        drawn & 0xFFFF_FFFF_FFFF,
+    )

@@ -87,22 +87,22 @@ def decide(
         pause: Before the next delivery, if there is one.
         now: The present moment; None where no next delivery is thinkable, as after a success.
     """
-    expires_at = outcome.request.expires_at if outcome.request is not None else None
-    in_time = expires_at is None or now is None or _later(now, pause) < expires_at
-    rule = rules[Situation(outcome.status, outcome.reason, attempts_left, in_time)]
-    result = outcome
-    reason = rule.reason or outcome.reason
+    in_time = True
+    if now is not None and outcome.request is not None and outcome.request.expires_at is not None:
+        in_time = _later(now, pause) < outcome.request.expires_at
+    # A plain tuple finds what a `Situation` is the key of, and costs half.
+    rule = rules[outcome.status, outcome.reason, attempts_left, in_time]  # type: ignore[index]  # as above
+    result, reason = outcome, rule.reason or outcome.reason
     if rule.status is not outcome.status or reason is not outcome.reason:
         result = attrs.evolve(outcome, status=rule.status, reason=reason)
-    return Decision(_settlement(rule, result, pause), result)
+    return Decision(COMMIT if rule.settle is Commit else _settlement(rule, result, pause), result)
 
 
 def _settlement(rule: Rule, result: JobResult, pause: timedelta) -> Settlement:
-    kind = rule.settle
-    if kind is Commit:
-        return COMMIT
-    if kind is Rollback or kind is Snooze:
-        return kind(pause)
+    if rule.settle is Rollback:
+        return Rollback(pause)
+    if rule.settle is Snooze:
+        return Snooze(pause)
     return Bury(str(result.reason or Reason.ERROR), result.message)
 
 

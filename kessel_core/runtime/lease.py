@@ -22,7 +22,7 @@ from kessel_core.errors import AdapterError, AdapterUnavailable, LeaseLost
 from kessel_core.model.retry import RetryPolicy
 from kessel_core.model.settlement import Settlement
 
-__all__ = ["Ended", "HeldJob", "Lease"]
+__all__ = ["LOST", "SETTLED", "Ended", "HeldJob", "Lease"]
 
 log = logging.getLogger("kessel.worker")
 
@@ -39,6 +39,10 @@ class Ended:
     is_settled: bool
     #: The reservation that came with it.
     following: Reservation | None = None
+
+
+SETTLED: Final = Ended(True)
+LOST: Final = Ended(False)
 
 
 class HeldJob(Protocol):
@@ -112,18 +116,18 @@ class Lease:
         Raises nothing: what cannot be settled is logged, and comes back when its lease ends.
         """
         if not self._claim():
-            return Ended(False)  # a stopping worker has given it back
+            return LOST  # a stopping worker has given it back
         for tried in range(1, _TRIES + 1):
             try:
                 if take_next:
                     return Ended(True, self._consumer.settle_and_reserve(self._reservation, settlement))
                 self._consumer.settle(self._reservation, settlement)
-                return Ended(True)
+                return SETTLED
             except LeaseLost as exc:
                 log.warning(
                     "%s; the job will be delivered again", exc, extra={"job_id": self._reservation.id}
                 )
-                return Ended(False)
+                return LOST
             except AdapterUnavailable as exc:
                 error: Exception = exc
                 pause = _AGAIN.ceiling(tried).total_seconds()
@@ -134,7 +138,7 @@ class Lease:
                 error = exc
                 break
         self._report_unsettled(settlement, error)
-        return Ended(False)
+        return LOST
 
     def _holds_for(self, seconds: float) -> bool:
         deadline = self._reservation.deadline

@@ -16,7 +16,6 @@ import attrs
 
 from kessel_core.clock import Clock
 from kessel_core.config.options import JobsConfig
-from kessel_core.contract.messages import Reservation
 from kessel_core.errors import DecodeError
 from kessel_core.features.callbacks import Callbacks
 from kessel_core.handlers.context import JobContext
@@ -29,28 +28,18 @@ from kessel_core.plugins.chain import Chain
 from kessel_core.plugins.watchers import Watchers
 from kessel_core.runtime.delivery import Decision, Delivery, decide
 from kessel_core.runtime.handling import MESSAGE_LIMIT, failure, text_of
-from kessel_core.runtime.lease import HeldJob
+from kessel_core.runtime.lease import Ended, HeldJob
 from kessel_core.wire.requests import decode
 from kessel_core.wire.results import encode_result
 
-__all__ = ["Pipeline", "Report"]
+__all__ = ["Pipeline"]
 
 log = logging.getLogger("kessel.pipeline")
 
 #: The pause where a retry policy failed, or an error nobody foresaw kept a job from its end.
 _A_SECOND: Final = timedelta(seconds=1)
-
-
-@attrs.frozen
-class Report:
-    """What one run of the pipeline did."""
-
-    #: How the attempt ended.
-    result: JobResult
-    #: Whether the queue took the settlement; if not, the job comes again.
-    is_settled: bool
-    #: The next job, if it came together with the settlement.
-    following: Reservation | None = None
+#: How a job ends; after the others it comes again.
+_FINAL: Final = frozenset({Status.SUCCESS, Status.FAILED})
 
 
 class Pipeline:
@@ -78,12 +67,16 @@ class Pipeline:
         #: No handler allows more deliveries than this.
         self._most_attempts = max([rules.max_attempts, *(handler.max_attempts or 0 for handler in registry)])
 
-    def run(self, held: HeldJob, *, take_next: bool = False) -> Report:
+    def run(self, held: HeldJob, *, take_next: bool = False) -> tuple[JobResult, Ended]:
         """Take one delivery to its end.
 
         Args:
             held: The job, and who holds it.
             take_next: Whether the next job may be taken together with the settle.
+
+        Returns:
+            How the attempt ended; and whether the queue took the settlement (if not, the job comes
+            again), with the next job if it came together with it.
 
         Raises nothing that a job, a handler, a plugin or the queue may do wrong; what cannot be
         settled is logged, and comes back when its lease ends.
@@ -100,7 +93,9 @@ class Pipeline:
         ended = held.settle(decision.settlement, take_next=take_next and not is_awaited)
         if ended.is_settled:
             self._report(delivery, decision, outcome)
-        return Report(decision.result, ended.is_settled, ended.following)
+            if is_awaited and decision.result.status in _FINAL:
+                self._callbacks.tell(decision.result)
+        return decision.result, ended
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -214,7 +209,8 @@ class Pipeline:
     def _decided(self, delivery: Delivery, outcome: JobResult, held: HeldJob) -> Decision:
         """Look up what becomes of the job; what the table needs to know is asked first."""
         if outcome.status is Status.SUCCESS:
-            return self._with_result(decide(self._table, outcome))
+            decision = decide(self._table, outcome)
+            return self._with_result(decision) if self._keeps_results else decision
         attempt = held.attempt()
         if attempt != outcome.attempt:
             delivery = attrs.evolve(delivery, attempt=attempt)
@@ -226,7 +222,7 @@ class Pipeline:
             pause=self._pause(delivery, outcome, held),
             now=self._clock.now(),
         )
-        return self._with_result(decision)
+        return self._with_result(decision) if self._keeps_results else decision
 
     def _pause(self, delivery: Delivery, outcome: JobResult, held: HeldJob) -> timedelta:
         """Return the pause before the next delivery: as asked for, or by the retry policy (S11)."""
@@ -249,8 +245,8 @@ class Pipeline:
         return pause if isinstance(pause, timedelta) and pause >= NO_PAUSE else NO_PAUSE
 
     def _with_result(self, decision: Decision) -> Decision:
-        """Let the queue keep the result of a job that came to its end, if it keeps results."""
-        if not self._keeps_results or not isinstance(decision.settlement, (Commit, Bury)):
+        """Let the queue keep the result of a job that came to its end."""
+        if not isinstance(decision.settlement, (Commit, Bury)):
             return decision
         body = encode_result(decision.result)
         return attrs.evolve(decision, settlement=attrs.evolve(decision.settlement, result=body))
@@ -269,17 +265,16 @@ class Pipeline:
     # --- the report --------------------------------------------------------------------------
 
     def _report(self, delivery: Delivery, decision: Decision, outcome: JobResult) -> None:
-        """Tell watchers and the callback; they can change nothing any more."""
+        """Tell the log and the watchers; they can change nothing any more."""
         result = decision.result
         if log.isEnabledFor(logging.DEBUG):
             _follow(delivery, f"settled by {_described(decision.settlement)}")
         for watcher in self._watchers.settled:
             watcher(result=result, settlement=decision.settlement)
-        if result.status in (Status.TRANSIENT, Status.SNOOZED):
+        if result.status not in _FINAL:
             return
         for watcher in self._watchers.finished:
             watcher(result=result)
-        self._callbacks.tell(result)
         if outcome.started_at is None or result.status is not outcome.status:
             # Middleware saw nothing, or a failure that would be tried again: this end is news.
             log.info(

@@ -139,6 +139,7 @@ class Slot:
         run, stop, drains = plan.pipeline.run, plan.stop, plan.drains_for is not None
         wait = NO_PAUSE if drains else RESERVE_WAIT
         reservation: Reservation | None = None
+        noticed: timedelta | None = None  # nearly always the same object, which costs no look
         while True:
             if reservation is None:
                 if stop.is_on:
@@ -154,13 +155,14 @@ class Slot:
             if stop.is_on:  # it came together with the last settle
                 consumer.settle(reservation, Snooze())
                 return
-            if reservation.lease is not None:
-                notice(reservation.lease)
+            if reservation.lease is not noticed and reservation.lease is not None:
+                noticed = reservation.lease
+                notice(noticed)
             self.lease = lease = Lease(plan.adapter, consumer, reservation, plan.clock)
-            report = run(lease, take_next=True)
+            result, ended = run(lease, take_next=True)
             self.lease = None
-            self.counts[report.result.status if report.is_settled else "lost"] += 1
-            reservation = report.following
+            self.counts[result.status if ended.is_settled else "lost"] += 1
+            reservation = ended.following
 
     def _report_lost(self, exc: BaseException) -> None:
         if not self.connected:

@@ -23,5 +23,5 @@ def run_delivery(manager: JobManager, reservation: Reservation, consumer: Consum
         How the attempt ended; None: the queue did not take the settlement, so the job comes again.
     """
     lease = Lease(manager.adapter, consumer, reservation, manager.clock)
-    report = manager.pipeline.run(lease)
-    return report.result if report.is_settled else None
+    result, ended = manager.pipeline.run(lease)
+    return result if ended.is_settled else None
