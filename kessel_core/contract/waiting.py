@@ -5,11 +5,16 @@ Rules that keep wake-ups from being lost:
 1.  A consumer joins the line first and looks for a job then: what comes after its look finds it waiting.
 2.  Whoever leaves without having taken what it was told of hands the news on to the next in line.
 3.  One job wakes one consumer.
+
+A forked child has none of the threads that wait, and perhaps a lock that one of them held: there all lines
+begin anew.
 """
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -33,10 +38,14 @@ class Waiter:
         self.planned: datetime | None = None
 
 
+_lines: weakref.WeakSet[WaitingLine] = weakref.WeakSet()
+
+
 class WaitingLine:
     """Consumers in the order in which they began to wait. Safe for any thread."""
 
     def __init__(self) -> None:
+        _lines.add(self)
         self.reset()
 
     def reset(self) -> None:
@@ -61,7 +70,7 @@ class WaitingLine:
         """Leave the line; what this waiter was told of, another one will look at (rule 2)."""
         with self.lock:
             if waiter not in self._waiters:
-                return  # a fork has emptied the line
+                return  # left behind in the parent of a fork
             self._waiters.remove(waiter)
             for other in self._waiters:
                 if not other.woken and not waiter.queues.isdisjoint(other.queues):
@@ -91,7 +100,8 @@ class WaitingLine:
         """Let waiters look again: these, or all."""
         with self.lock:
             for waiter in self._waiters if waiters is None else waiters:
-                _wake(waiter)
+                if waiter in self._waiters:  # not one left behind in the parent of a fork
+                    _wake(waiter)
 
     def wanted_queues(self) -> list[str]:
         """Return the queues that somebody waits for and was not told of yet, sorted."""
@@ -106,3 +116,12 @@ class WaitingLine:
 def _wake(waiter: Waiter) -> None:
     waiter.woken = True
     waiter.condition.notify_all()
+
+
+def _after_fork_in_child() -> None:
+    for line in list(_lines):
+        line.reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

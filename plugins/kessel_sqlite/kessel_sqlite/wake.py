@@ -140,8 +140,6 @@ def line_of(path: str) -> FileLine:
 def _after_fork_in_child() -> None:
     global _registry_lock
     _registry_lock = threading.Lock()
-    for line in _registry.values():
-        line.reset()
 
 
 if hasattr(os, "register_at_fork"):
