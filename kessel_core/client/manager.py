@@ -162,7 +162,7 @@ class JobManager:
 
         plugins = self._plugins
         if plugins is None:
-            from kessel_core.plugins.registry import build_plugins
+            from kessel_core.plugins.loading import build_plugins
 
             settings = self.config.plugins
             plugins = build_plugins(disabled=settings.disabled, required=settings.required)
@@ -173,7 +173,7 @@ class JobManager:
         else:
             assert choice is not None
             adapter = choice.open(AdapterContext(clock=self.clock))
-        callbacks = Callbacks(plugins.callbacks())
+        callbacks = Callbacks(plugins.callbacks().usable())
         watchers = watchers_of(plugins)
         executor = Executor(
             watchers=watchers,
@@ -199,7 +199,9 @@ class JobManager:
         self, plugins: Plugins, runner: HandlerRunner
     ) -> tuple[HandlerRegistry, Chain, ChosenAdapter | None]:
         """Check adapter, handlers and middleware; everything that is wrong is one error."""
-        from kessel_core.plugins.chain import build_chain  # finding plugins costs more than requesting
+        # Finding plugins costs more than requesting.
+        from kessel_core.plugins.chain import build_chain
+        from kessel_core.plugins.handlers import collect_handlers
 
         registry, choice = HandlerRegistry(), None
         jobs = self.config.jobs
@@ -214,7 +216,7 @@ class JobManager:
             chain = build_chain(plugins)  # what runs no job needs nothing that goes around jobs
         else:
             try:
-                registry = _registry(plugins, self._handlers, self.config.handlers)
+                registry = collect_handlers(plugins, self.config.handlers, self._handlers)
             except InvalidConfig as exc:
                 found.append(exc)
             try:
@@ -584,42 +586,6 @@ def _wish(item: object) -> JobRequest:
     raise InvalidRequest(
         [Problem("$", f"expected a JobRequest, or a pair of type and payload, got {item!r:.60}")]
     )
-
-
-def _registry(
-    plugins: Plugins, given: Mapping[str, object] | Iterable[object] | None, configured: Mapping[str, str]
-) -> HandlerRegistry:
-    """Collect handlers of plugins, of the configuration and of the caller; all problems at once."""
-    registry = HandlerRegistry()
-    problems: list[Problem] = []
-    offered: dict[str, object] = {}
-    items: list[tuple[str, object]] = [*plugins.handlers()]
-    if given is not None:
-        items.append(("JobManager(handlers=...)", given))
-    for source, item in items:
-        try:
-            registry.add_all(item, source)
-        except InvalidConfig as exc:
-            problems.extend(exc.problems)
-    for known in list(registry):
-        offered[known.type] = known.function
-    for kind, target in configured.items():
-        # Without a colon it is the name of a handler that a plugin offers, mapped to a further type.
-        found: object = target if ":" in target else offered.get(target)
-        if found is None:
-            problems.append(
-                Problem(("handlers", kind), f"no plugin offers a handler {target!r}; use 'module:attribute'")
-            )
-            continue
-        try:
-            registry.add(kind, found, "the configuration")
-        except InvalidConfig as exc:
-            # The configuration says where it is written; so its place says more than the word.
-            place = ("handlers", kind)
-            problems.extend(attrs.evolve(problem, where=place, origin="") for problem in exc.problems)
-    if problems:
-        raise InvalidConfig(problems, "invalid handlers")
-    return registry
 
 
 def _problems(exc: ConfigError) -> Sequence[Problem]:
