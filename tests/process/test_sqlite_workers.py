@@ -30,7 +30,7 @@ PROGRAM = """
 import os, signal, sys, time
 from datetime import timedelta
 from pathlib import Path
-from kessel_core import Config, JobManager, JobsConfig, WorkerConfig, hookimpl
+from kessel_core import Config, JobManager, JobsConfig, WorkerConfig, build_plugins, hookimpl
 from kessel_core import SystemClock
 from kessel_core.runtime.supervisor import on_signals
 from kessel_sqlite.consumer import SqliteConsumer
