@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from kessel_core.config.options import Config, JobsConfig, LoggingConfig, PluginsConfig, WorkerConfig
     from kessel_core.config.origin import LoadedConfig
     from kessel_core.model.worker import Health
-    from kessel_core.plugins.registry import build_plugins
+    from kessel_core.plugins.loading import build_plugins
     from kessel_core.runtime.worker import Worker
 
 __all__ = [
@@ -122,7 +122,7 @@ _LATE: Final = {
     "PluginsConfig": "config.options",
     "Worker": "runtime.worker",
     "WorkerConfig": "config.options",
-    "build_plugins": "plugins.registry",
+    "build_plugins": "plugins.loading",
     "load_config": "config.layers",
 }
 

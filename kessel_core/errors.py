@@ -28,6 +28,7 @@ __all__ = [
     "InvalidRequest",
     "KesselError",
     "LeaseLost",
+    "PluginClash",
     "PluginError",
     "Problem",
     "ProtocolError",
@@ -96,6 +97,19 @@ def path_text(where: Sequence[str | int]) -> str:
 
 class UnusablePlugin(Problem):
     """A mistake of the configuration: it names what no usable plugin offers (D4)."""
+
+
+@attrs.frozen
+class PluginClash(UnusablePlugin):
+    """A mistake of the configuration: it names, or leaves open, what several plugins offer."""
+
+    #: Plugin and distribution of each.
+    owners: tuple[str, ...] = ()
+    #: What to write to settle it, for people.
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return "; ".join(filter(None, (super().__str__(), self.advice)))
 
 
 def _listed(headline: str, problems: Sequence[Problem]) -> str:

@@ -25,7 +25,7 @@ import kessel_core.hooks
 import kessel_core.testing
 import kessel_core.testing.strategies
 from kessel_core.hooks import specs
-from kessel_core.plugins.discovery import HOOKS
+from kessel_core.hooks.specs import HOOKS
 from kessel_core.values.durations import duration_text
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"

@@ -13,11 +13,12 @@ import click
 
 from kessel_core.cli.app import App, as_json, configured, pass_app
 from kessel_core.cli.output import emit, iso, preview, table
+from kessel_core.plugins.known import ADAPTERS
 
 if TYPE_CHECKING:
     from kessel_core.contract.spec import AdapterSpec
-    from kessel_core.plugins.discovery import PluginStatus
     from kessel_core.plugins.shipped import ConformanceReport, Shipped
+    from kessel_core.plugins.status import PluginStatus
 
 __all__ = ["adapters"]
 
@@ -32,14 +33,18 @@ def adapters(app: App, as_json: bool) -> None:
 
     found = app.any_plugins
     app.warn_of_plugins(found)
+    offered = found.adapters()
     rows = [
-        (spec, owner, shipped_report(spec.name, owner)) for owner, spec in found.owned_adapters().values()
+        (offer.thing, offer.owner, shipped_report(name, offer.owner))
+        for name in offered.names
+        if not name.endswith("://")
+        for offer in offered.of(name)
     ]
     if as_json:
         emit([_fields(*row) for row in rows])
         return
     if not rows:
-        click.echo("no adapter is installed; run: pip install kessel-sqlite")
+        click.echo(f"no adapter is installed; run: pip install {ADAPTERS['sqlite']}")
         return
     columns = ["adapter", "distribution", "version", "report of", "suite"]
     counts = ["#passed", "#failed", "#expected", "#skipped"]

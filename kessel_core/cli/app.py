@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kessel_core.config.origin import Argument, LoadedConfig
     from kessel_core.contract.adapter import QueueAdapter
     from kessel_core.errors import InvalidConfig
-    from kessel_core.plugins.registry import Plugins
+    from kessel_core.plugins.registry import Implementation, Plugins
 
 __all__ = [
     "App",
@@ -81,7 +81,7 @@ class App:
 
     def plugins_with(self, **extra: object) -> Plugins:
         """Load the plugins anew, with more of the command's own by name."""
-        from kessel_core.plugins.registry import build_plugins
+        from kessel_core.plugins.loading import build_plugins
 
         settings = self.config.plugins
         return build_plugins(disabled=settings.disabled, required=settings.required, extra=extra)
@@ -90,7 +90,7 @@ class App:
     def any_plugins(self) -> Plugins:
         """The plugins, however many of them are broken, and even if the configuration is."""
         from kessel_core.errors import ConfigError
-        from kessel_core.plugins.registry import build_plugins
+        from kessel_core.plugins.loading import build_plugins
 
         try:
             disabled = self.config.plugins.disabled
@@ -112,7 +112,7 @@ class App:
         for status in plugins.report:
             if status.is_broken:
                 owner = f" (from {status.distribution})" if status.distribution else ""
-                click.echo(f"warning: plugin {status.name!r}{owner}: {status.status}: {status.why}", err=True)
+                click.echo(f"warning: plugin {status.name!r}{owner}: {status.state}: {status.why}", err=True)
 
     def wrong(self, option: str, why: str) -> InvalidConfig:
         """Make the error that an option does not serve, with its origin."""
@@ -157,16 +157,19 @@ class App:
         """
         from kessel_core.client.manager import JobManager
 
-        # `[kessel.handlers]` names modules of the application, which usually lie where the command is
-        # started. At the end of the path, so that they hide no installed module.
-        if (here := str(Path.cwd())) not in sys.path:
-            sys.path.append(here)
+        self.import_from_here()
         settings: dict[str, Any] = {"config": self.config, "plugins": self.plugins}
         manager = JobManager(**(settings | overrides))
         with self.located():
             manager.connect()
         with manager:
             yield manager
+
+    def import_from_here(self) -> None:
+        """Let `[kessel.handlers]` name modules of the application, which lie where the command is started."""
+        # At the end of the path, so that they hide no installed module.
+        if (here := str(Path.cwd())) not in sys.path:
+            sys.path.append(here)
 
     def plugin_commands(self, taken: frozenset[str]) -> dict[str, click.Command]:
         """Ask the plugins' `kessel_cli` hook for commands, each plugin alone; warn of what fails."""
@@ -178,26 +181,23 @@ class App:
 
 
 def _added_commands(plugins: Plugins, taken: frozenset[str]) -> dict[str, click.Command]:
+    from kessel_core.hooks import specs
+
+    def commands(implementation: Implementation) -> dict[str, click.Command]:
+        group = click.Group("kessel")
+        implementation(group=group)
+        return dict(group.commands)
+
     added: dict[str, click.Command] = {}
     owners: dict[str, str] = {}
-    for hook in plugins.manager.hook.kessel_cli.get_hookimpls():
-        group = click.Group("kessel")
-        try:
-            hook.function(group)
-        # SystemExit too: a plugin must not end `kessel --help`.
-        except (Exception, SystemExit) as exc:
-            click.echo(
-                f"warning: plugin {hook.plugin_name!r} cannot add its commands: {type(exc).__name__}: {exc}",
-                err=True,
-            )
-            continue
-        for name, command in group.commands.items():
+    for plugin, offered in plugins.ask(specs.kessel_cli, commands):
+        for name, command in offered.items():
             if name in taken or name in added:
                 owner = f"plugin {owners[name]!r}" if name in added else "kessel itself"
-                text = f"plugin {hook.plugin_name!r} adds a command {name!r} that {owner} has; left out"
+                text = f"plugin {plugin.name!r} adds a command {name!r} that {owner} has; left out"
                 click.echo(f"warning: {text}", err=True)
                 continue
-            added[name], owners[name] = command, hook.plugin_name
+            added[name], owners[name] = command, plugin.name
     return added
 
 

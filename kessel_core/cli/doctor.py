@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import attrs
 import click
 
 from kessel_core.cli.app import App, as_json, configured, pass_app
 from kessel_core.cli.output import emit, table
 from kessel_core.contract.doctor import DoctorContext, Finding, Level
 from kessel_core.contract.promises import Reach
-from kessel_core.errors import ConfigError, InvalidConfig, KesselError, ProtocolError, UnusablePlugin
-from kessel_core.plugins.discovery import Load
+from kessel_core.errors import (
+    ConfigError,
+    InvalidConfig,
+    KesselError,
+    PluginClash,
+    Problem,
+    ProtocolError,
+    UnusablePlugin,
+)
+from kessel_core.plugins.status import PluginState
 
 if TYPE_CHECKING:
     from kessel_core.client.manager import JobManager
@@ -59,6 +68,7 @@ def _findings(app: App) -> Iterator[Finding]:
         Level.OK, "configuration", f"read from {loaded.file}" if loaded.file else "no file, defaults"
     )
     yield from _plugin_findings(app)
+    told: set[str] = set()
     # A failure is a finding, never a traceback.
     try:
         with app.manager() as manager:
@@ -66,10 +76,8 @@ def _findings(app: App) -> Iterator[Finding]:
             yield from _adapter_findings(app, manager)
     except InvalidConfig as exc:
         for problem in exc.problems:
-            advice = (
-                "install a plugin that has it" if isinstance(problem, UnusablePlugin) else "mend it there"
-            )
-            yield Finding(Level.ERROR, "application", str(problem), advice)
+            told.add(problem.message)
+            yield Finding(Level.ERROR, "application", *_told(problem))
     except ConfigError as exc:
         yield Finding(Level.ERROR, "application", str(exc), "`kessel plugins` tells more")
     except KesselError as exc:
@@ -79,6 +87,18 @@ def _findings(app: App) -> Iterator[Finding]:
         yield Finding(
             Level.ERROR, "application", f"{type(exc).__name__}: {exc}", "`kessel plugins` tells more"
         )
+    # What stops nobody today, because neither of them is used.
+    for clash in app.any_plugins.clashes(app.config.handlers):
+        if clash.message not in told:
+            yield Finding(Level.WARNING, "plugins", *_told(clash))
+
+
+def _told(problem: Problem) -> tuple[str, str]:
+    """Return what is wrong, and what to do about it."""
+    if isinstance(problem, PluginClash):
+        return str(attrs.evolve(problem, advice="")), problem.advice
+    advice = "install a plugin that has it" if isinstance(problem, UnusablePlugin) else "mend it there"
+    return str(problem), advice
 
 
 def _advice(error: KesselError) -> str:
@@ -94,7 +114,7 @@ def _plugin_findings(app: App) -> Iterator[Finding]:
     required = app.config.plugins.required
     active = 0
     for status in app.any_plugins.report:
-        if status.status is Load.ACTIVE:
+        if status.state is PluginState.ACTIVE:
             active += 1
             for warning in status.warnings:
                 yield Finding(Level.WARNING, f"plugin {status.name}", warning, "tell its author")
@@ -102,9 +122,11 @@ def _plugin_findings(app: App) -> Iterator[Finding]:
             level = Level.ERROR if status.name in required else Level.WARNING
             owner = f"{status.distribution}: " if status.distribution else ""
             yield Finding(
-                level, f"plugin {status.name}", f"{owner}{status.status}, {status.why}",
+                level, f"plugin {status.name}", f"{owner}{status.state}, {status.why}",
                 "mend or uninstall it, or name it in plugins.disabled",
             )  # fmt: skip
+    for problem in app.loaded.located(InvalidConfig(app.any_plugins.warnings)).problems:
+        yield Finding(Level.WARNING, "configuration", str(problem), "mend it there")
     yield Finding(Level.OK, "plugins", f"{active} active")
 
 

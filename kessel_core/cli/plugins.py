@@ -15,11 +15,11 @@ import click
 
 from kessel_core.cli.app import App, as_json, configured, pass_app
 from kessel_core.cli.output import emit, preview, table
-from kessel_core.errors import ConfigError, InvalidConfig
+from kessel_core.errors import ConfigError, InvalidConfig, PluginClash
 
 if TYPE_CHECKING:
-    from kessel_core.plugins.discovery import PluginStatus
     from kessel_core.plugins.registry import Plugins
+    from kessel_core.plugins.status import PluginStatus
 
 __all__ = ["hooks", "middleware", "plugins"]
 
@@ -30,7 +30,9 @@ __all__ = ["hooks", "middleware", "plugins"]
 @click.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option(
-    "--check", is_flag=True, help="Exit with 3 if a NAME, or what the configuration names, is not usable."
+    "--check",
+    is_flag=True,
+    help="Exit with 3 if a NAME, or what the configuration names, is not usable, or claimed by two plugins.",
 )
 @click.option("--requirements", is_flag=True, help="Print the distributions as lines for pip.")
 @as_json
@@ -39,11 +41,12 @@ __all__ = ["hooks", "middleware", "plugins"]
 def plugins(app: App, names: tuple[str, ...], check: bool, requirements: bool, as_json: bool) -> None:
     """List the plugins and what is wrong with them."""
     found = app.any_plugins
+    clashes = _clashes(app, found)
     report = [status for status in found.report if not names or status.name in names]
     if requirements:
         _print_requirements(report)
     elif as_json:
-        emit([_fields(status) for status in report])
+        emit([_fields(status, clashes) for status in report])
     else:
         table(
             ["plugin", "distribution", "version", "status", "hooks", "remark"],
@@ -52,9 +55,9 @@ def plugins(app: App, names: tuple[str, ...], check: bool, requirements: bool, a
                     s.name,
                     s.distribution,
                     _version(s),
-                    s.status,
+                    s.state,
                     ", ".join(_short(h) for h in s.hooks),
-                    _remark(s),
+                    _remark(s, clashes),
                 )
                 for s in report
             ],
@@ -77,15 +80,16 @@ def _version(status: PluginStatus) -> str | None:
     return status.version
 
 
-def _fields(status: PluginStatus) -> dict[str, object]:
+def _fields(status: PluginStatus, clashes: list[PluginClash]) -> dict[str, object]:
     return {
         "name": status.name,
         "distribution": status.distribution,
         "version": _version(status),
         "module": status.module,
-        "status": str(status.status),
+        "status": str(status.state),
         "why": status.why,
         "hooks": list(status.hooks),
+        "conflicts": _conflicts(status, clashes),
         "warnings": list(status.warnings),
     }
 
@@ -94,16 +98,32 @@ def _short(hook: str) -> str:
     return hook.removeprefix("kessel_")
 
 
-def _remark(status: PluginStatus) -> str:
-    return "; ".join(preview(text, 500) for text in (status.why, *status.warnings) if text)
+def _clashes(app: App, found: Plugins) -> list[PluginClash]:
+    """Look for what two plugins offer, and the configuration does not settle."""
+    try:
+        settled = tuple(app.config.handlers)
+    except ConfigError:
+        settled = ()  # it was said that it is wrong, and not used
+    return found.clashes(settled)
+
+
+def _conflicts(status: PluginStatus, clashes: list[PluginClash]) -> list[str]:
+    return [str(clash) for clash in clashes if status.owner in clash.owners]
+
+
+def _remark(status: PluginStatus, clashes: list[PluginClash]) -> str:
+    conflicts = (f"conflict: {text}" for text in _conflicts(status, clashes))
+    return "; ".join(preview(text, 500) for text in (status.why, *conflicts, *status.warnings) if text)
 
 
 def _check(app: App, found: Plugins, names: tuple[str, ...]) -> None:
     """Try all that is named, by argument or by the configuration; one line for each mistake."""
     from kessel_core.cli.root import code_of
     from kessel_core.plugins.chain import build_chain
+    from kessel_core.plugins.handlers import collect_handlers
 
     config = app.config
+    app.import_from_here()
     attempts: list[Callable[[], object]] = [
         partial(found.require, name) for name in dict.fromkeys((*names, *config.plugins.required))
     ]
@@ -111,6 +131,7 @@ def _check(app: App, found: Plugins, names: tuple[str, ...]) -> None:
         attempts += [
             partial(found.chosen_adapter, config.adapter, config.adapter_options),
             partial(build_chain, found, config.middleware, config.middleware_options),
+            partial(collect_handlers, found, config.handlers),
         ]
     code = 0
     for attempt in attempts:
@@ -141,14 +162,12 @@ def hooks(app: App, as_json: bool) -> None:
     rows: list[dict[str, Any]] = []
     for name, spec in vars(specs).items():
         if name.startswith("kessel_") and callable(spec):
-            caller = getattr(found.manager.hook, name)
             rows.append(
                 {
                     "hook": name,
                     "arguments": list(inspect.signature(spec).parameters),
                     "summary": (inspect.getdoc(spec) or "").partition("\n")[0],
-                    # pluggy lists them in the order of registration; they are called last first.
-                    "plugins": [impl.plugin_name for impl in reversed(caller.get_hookimpls())],
+                    "plugins": [implementation.owner.name for implementation in found.implementations(spec)],
                 }
             )
     if as_json:

@@ -23,6 +23,7 @@ from kessel_core.errors import (
     RequestError,
     UnusablePlugin,
 )
+from kessel_core.plugins import known
 from kessel_core.values.nearest import nearest
 
 __all__ = ["COMMANDS", "KesselGroup", "code_of", "kessel", "run"]
@@ -46,12 +47,6 @@ COMMANDS: Final = {
     "middleware": ("plugins", "middleware", "Show what goes around every job, and where it comes from."),
     "config": ("config", "config", "Show every option, its value, and where it comes from."),
     "doctor": ("doctor", "doctor", "Look for what is wrong, and say what to do."),
-}
-
-#: Commands of the plugins of this repository, for those who have not installed them.
-_ELSEWHERE: Final = {
-    "conformance": "kessel-conformance",
-    "new": "kessel-conformance",
 }
 
 EXIT_FAILED: Final = 1
@@ -84,8 +79,8 @@ class KesselGroup(click.Group):
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             near = nearest(name, self.list_commands(ctx), 0.5)
             hint = f" Did you mean {near!r}?" if near is not None else ""
-            if name in _ELSEWHERE:
-                hint = f" A plugin adds it; run: pip install {_ELSEWHERE[name]}"
+            if name in known.COMMANDS:
+                hint = f" A plugin adds it; run: pip install {known.COMMANDS[name]}"
             raise click.UsageError(f"There is no command {name!r}.{hint}", ctx)
         return super().resolve_command(ctx, args)
 

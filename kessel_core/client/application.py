@@ -19,8 +19,10 @@ from kessel_core.features.retry import RetryPause
 from kessel_core.handlers.registry import HandlerRegistry
 from kessel_core.model.retry import RetryPolicy
 from kessel_core.plugins.chain import Chain, build_chain
+from kessel_core.plugins.handlers import collect_handlers
+from kessel_core.plugins.loading import build_plugins
 from kessel_core.plugins.opening import ChosenAdapter
-from kessel_core.plugins.registry import Plugins, build_plugins
+from kessel_core.plugins.registry import Plugins
 from kessel_core.plugins.watchers import Watchers, preparers_of, watchers_of
 from kessel_core.runtime.async_loop import AsyncLoop
 from kessel_core.runtime.handling import HandlerRunner
@@ -85,7 +87,7 @@ def open_application(wanted: Wanted) -> Application:
         adapter = wanted.adapter
     else:
         adapter = choice.open(AdapterContext(clock=wanted.clock))
-    callbacks = Callbacks(plugins.callbacks())
+    callbacks = Callbacks(plugins.callbacks().usable())
     watchers = watchers_of(plugins)
     return Application(
         adapter=adapter,
@@ -124,7 +126,7 @@ def _checked(
         chain = build_chain(plugins)  # what runs no job needs nothing that goes around jobs
     else:
         try:
-            registry = _registry(plugins, wanted.handlers, wanted.config.handlers)
+            registry = collect_handlers(plugins, wanted.config.handlers, wanted.handlers)
         except InvalidConfig as exc:
             found.append(exc)
         inner = (RetryPause(RetryPolicy(base=jobs.retry_base, cap=jobs.retry_cap)), runner)
@@ -138,42 +140,6 @@ def _checked(
         raise InvalidConfig([problem for exc in found for problem in _problems(exc)])
     assert chain is not None
     return registry, chain, choice
-
-
-def _registry(
-    plugins: Plugins, given: Mapping[str, object] | Iterable[object] | None, configured: Mapping[str, str]
-) -> HandlerRegistry:
-    """Collect handlers of plugins, of the configuration and of the caller; all problems at once."""
-    registry = HandlerRegistry()
-    problems: list[Problem] = []
-    offered: dict[str, object] = {}
-    items: list[tuple[str, object]] = [*plugins.handlers()]
-    if given is not None:
-        items.append(("JobManager(handlers=...)", given))
-    for source, item in items:
-        try:
-            registry.add_all(item, source)
-        except InvalidConfig as exc:
-            problems.extend(exc.problems)
-    for known in list(registry):
-        offered[known.type] = known.function
-    for kind, target in configured.items():
-        # Without a colon it is the name of a handler that a plugin offers, mapped to a further type.
-        found: object = target if ":" in target else offered.get(target)
-        if found is None:
-            problems.append(
-                Problem(("handlers", kind), f"no plugin offers a handler {target!r}; use 'module:attribute'")
-            )
-            continue
-        try:
-            registry.add(kind, found, "the configuration")
-        except InvalidConfig as exc:
-            # The configuration says where it is written; so its place says more than the word.
-            place = ("handlers", kind)
-            problems.extend(attrs.evolve(problem, where=place, origin="") for problem in exc.problems)
-    if problems:
-        raise InvalidConfig(problems, "invalid handlers")
-    return registry
 
 
 def _problems(exc: ConfigError) -> Sequence[Problem]:

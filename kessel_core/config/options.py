@@ -155,13 +155,13 @@ class Config:
     adapter_options: Mapping[str, Any] = attrs.field(factory=dict, converter=_copied)
     #: Queues that a worker serves, and that commands look at.
     queues: tuple[str, ...] = attrs.field(default=("default",), metadata=rule(queues_rule))
-    #: Middleware around every job, outermost first.
+    #: Middleware around every job, outermost first; `plugin/name` where two plugins offer the name.
     middleware: tuple[str, ...] = attrs.field(default=("logging",), metadata=rule(names_rule))
-    #: Options of single middlewares: one table each, by the middleware's name.
+    #: Options of single middlewares: one table each, by the name that `middleware` uses.
     middleware_options: Mapping[str, Mapping[str, Any]] = attrs.field(
         factory=dict, converter=_copied, metadata=rule(tables_rule)
     )
-    #: Job type -> `module:attribute`, or the name of a handler that a plugin offers.
+    #: Job type -> `module:attribute`, or what a plugin offers: its type, or `plugin/type`.
     handlers: Mapping[str, str] = attrs.field(factory=dict, converter=_copied, metadata=rule(handlers_rule))
     #: How jobs are worked on.
     worker: WorkerConfig = attrs.field(factory=WorkerConfig)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Mapping
-from typing import Any, Final, Literal
+from collections.abc import Generator, Iterable
+from typing import Final, Literal
 
 import attrs
 
 from kessel_core.handlers.context import JobContext
+from kessel_core.hooks.middleware import Middleware
 from kessel_core.hooks.specs import hookimpl
 from kessel_core.model.result import JobResult
 
@@ -30,8 +31,8 @@ class LoggingOptions:
 class LoggingMiddleware:
     """Logs how each attempt ended, and how many milliseconds it took."""
 
-    def __init__(self, options: LoggingOptions | None = None) -> None:
-        self._level = _LEVELS[options.level] if options is not None else logging.INFO
+    def __init__(self, options: LoggingOptions) -> None:
+        self._level = _LEVELS[options.level]
 
     @hookimpl(wrapper=True)
     def kessel_execute_job(self, job: JobContext) -> Generator[None, JobResult, JobResult]:
@@ -62,17 +63,7 @@ class LoggingMiddleware:
         return result
 
 
-def _made(options: Mapping[str, Any]) -> object:
-    if not options:
-        return LoggingMiddleware()
-    from kessel_core.values.options import structure_options  # cattrs loads only where there are options
-
-    return LoggingMiddleware(
-        structure_options(LoggingOptions, options, where=("middleware_options", "logging"))
-    )
-
-
 @hookimpl
-def kessel_middleware() -> Mapping[str, Callable[[Mapping[str, Any]], object]]:
+def kessel_middleware() -> Iterable[Middleware]:
     """Offer the middleware `logging`; its option is `level`."""
-    return {"logging": _made}
+    return [Middleware(name="logging", factory=LoggingMiddleware, options=LoggingOptions)]

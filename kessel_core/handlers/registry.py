@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
+from types import MethodType
 from typing import Any
 
 import attrs
@@ -35,6 +36,8 @@ class Handler:
     timeout: timedelta | None
     #: Where it comes from, for errors and listings.
     source: str
+    #: What was registered: the function, the object or the class itself.
+    target: object = attrs.field(default=None, repr=False)
 
 
 class HandlerRegistry:
@@ -67,11 +70,13 @@ class HandlerRegistry:
             source: Where the mapping comes from, named in errors.
 
         Raises:
-            InvalidConfig: The type is blank or mapped already (both sources are named), or the
-                target is no handler.
+            InvalidConfig: The type is blank or mapped already to something else (both sources are named),
+                or the target is no handler.
         """
         found = _build(type, target, source)
         known = self._handlers.get(found.type)
+        if known is not None and _is_same(known.target, found.target):
+            return known
         if known is not None:
             raise InvalidConfig(
                 [Problem(("handlers", found.type), f"is mapped by {known.source} and again by {source}")],
@@ -99,6 +104,11 @@ class HandlerRegistry:
             raise InvalidConfig(problems, "invalid handlers")
 
 
+def _is_same(one: object, other: object) -> bool:
+    """Whether the very same thing is mapped twice; a method is made anew at each look."""
+    return one is other or (isinstance(one, MethodType) and isinstance(other, MethodType) and one == other)
+
+
 def _build(kind: str | None, target: object, source: str) -> Handler:
     def refused(why: str) -> InvalidConfig:
         where = ("handlers", kind) if isinstance(kind, str) else ("handlers",)
@@ -113,6 +123,7 @@ def _build(kind: str | None, target: object, source: str) -> Handler:
         kind = marks.type
     if not isinstance(kind, str) or not kind.strip():
         raise refused("the type must be text that is not blank")
+    registered = target
     if inspect.isclass(target):
         made: type[Any] = target
         try:
@@ -135,6 +146,7 @@ def _build(kind: str | None, target: object, source: str) -> Handler:
         max_attempts=marks.max_attempts if marks else None,
         timeout=marks.timeout if marks else None,
         source=source,
+        target=registered,
     )
 
 

@@ -6,7 +6,8 @@ example of each, are in `kessel_core.hooks.specs` and on the page of the hooks.
 
 from __future__ import annotations
 
+from kessel_core.hooks.middleware import Middleware
 from kessel_core.hooks.specs import GROUP, hookimpl
 from kessel_core.model.worker import WorkerInfo
 
-__all__ = ["GROUP", "WorkerInfo", "hookimpl"]
+__all__ = ["GROUP", "Middleware", "WorkerInfo", "hookimpl"]

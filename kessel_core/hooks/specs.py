@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pluggy
 
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
     from kessel_core.contract.spec import AdapterSpec
     from kessel_core.handlers.context import JobContext
-    from kessel_core.model.job import JobRequest
+    from kessel_core.hooks.middleware import Middleware
+    from kessel_core.model.job import Job, JobRequest
     from kessel_core.model.result import JobResult
     from kessel_core.model.settlement import Settlement
     from kessel_core.model.worker import WorkerInfo
 
-__all__ = ["GROUP", "hookimpl", "hookspec"]
+__all__ = ["GROUP", "HOOKS", "WRAPPABLE", "hookimpl", "hookspec"]
 
 
 #: Entry-point group; the major version of this API is in its name.
@@ -75,7 +76,8 @@ def kessel_adapters() -> Iterable[AdapterSpec]:
 def kessel_handlers() -> Mapping[str, object] | Iterable[object]:
     """Offer handlers: a mapping type -> handler, or an iterable of handlers decorated with `@handler`.
 
-    A type that two sources offer is an error that names both.
+    A type that two plugins offer is an error that names both, until `[kessel.handlers]` says which is
+    meant: `type = "plugin/type"`. What the application maps itself goes before what plugins offer.
 
     ```python
     @hookimpl
@@ -87,28 +89,37 @@ def kessel_handlers() -> Mapping[str, object] | Iterable[object]:
 
 
 @hookspec
-def kessel_middleware() -> Mapping[str, Callable[[Mapping[str, Any]], object]]:
-    """Offer middleware: name -> factory.
+def kessel_middleware() -> Iterable[Middleware]:
+    """Offer middleware.
 
-    The factory gets the table `middleware_options.NAME` of the configuration and returns an
-    object with a `kessel_execute_job`. What is used, and in which order, is for the configuration.
-
-    A factory that refuses its options raises ValueError with the reason.
+    What is used, and in which order, is for the configuration (`middleware`). An options class is
+    structured from the table `middleware_options.NAME`; every mistake in it is told before anything runs.
 
     ```python
+    import attrs
+
+    from kessel_core.hooks import Middleware
+
+
+    @attrs.frozen
+    class QuietOptions:
+        #: Job types whose messages are not wanted.
+        types: tuple[str, ...] = ()
+
+
     class Quiet:
         def __init__(self, options):
-            self.types = set(options.get("types", ()))
+            self.options = options
 
         @hookimpl(wrapper=True)
         def kessel_execute_job(self, job):
             result = yield
-            return attrs.evolve(result, message="") if job.type in self.types else result
+            return attrs.evolve(result, message="") if job.type in self.options.types else result
 
 
     @hookimpl
     def kessel_middleware():
-        return {"quiet": Quiet}
+        return [Middleware(name="quiet", factory=Quiet, options=QuietOptions)]
     ```
     """
     raise NotImplementedError
@@ -212,7 +223,7 @@ def kessel_prepare_request(request: JobRequest) -> JobRequest | None:
 
 
 @hookspec
-def kessel_job_enqueued(request: JobRequest) -> None:
+def kessel_job_enqueued(request: Job) -> None:
     """A request was stored. Called in the producer's thread.
 
     ```python
@@ -291,3 +302,10 @@ def kessel_worker_stopping(worker: WorkerInfo) -> None:
         print("stopping, grace", worker.grace)
     ```
     """
+
+
+#: Names of all hooks.
+HOOKS: Final = frozenset(name for name in globals() if name.startswith("kessel_"))
+
+#: Those that have an inside, so that a wrapper can go around.
+WRAPPABLE: Final = frozenset({kessel_execute_job.__name__, kessel_retry_pause.__name__})

@@ -16,15 +16,18 @@ import pluggy
 
 from kessel_core.errors import InvalidConfig, Problem, UnusablePlugin
 from kessel_core.hooks import specs
+from kessel_core.hooks.middleware import Middleware
 from kessel_core.model.result import JobResult
-from kessel_core.plugins.discovery import PluginStatus, hook_faults
+from kessel_core.plugins.inspection import inspected
+from kessel_core.plugins.offers import Offer, Offers
 from kessel_core.plugins.registry import Plugins
+from kessel_core.plugins.status import PluginStatus, blamed
 from kessel_core.values.nearest import nearest_or_all
 
 __all__ = ["Chain", "ChainMember", "build_chain"]
 
 #: The hooks that a chain calls; each is answered by the first that has an answer.
-_HOOKS: Final = ("kessel_execute_job", "kessel_retry_pause")
+_HOOKS: Final = tuple(sorted(specs.WRAPPABLE))
 
 #: What would be middleware by its name, but is set elsewhere.
 _ELSEWHERE: Final = {"retry": "retries are set in the section `jobs`: jobs.retry_base, jobs.retry_cap"}
@@ -73,8 +76,8 @@ def build_chain(
 
     Args:
         plugins: What is offered.
-        order: Names of middleware, outermost first.
-        options: Options by name of the middleware.
+        order: Names of middleware, outermost first: `name`, or `plugin/name` or `distribution/name`.
+        options: Options by name of the middleware, spelled as in `order`.
         inner: The core's own implementations, which answer last: the retry policy, the handler's runner.
 
     Raises:
@@ -85,7 +88,7 @@ def build_chain(
     manager.add_hookspecs(_Around)
     # pluggy calls what was registered last first, so the innermost comes first; but of those that
     # want to be last (`trylast`) it calls the latest last.
-    for name, plugin in plugins.manager.list_name_plugin():
+    for name, plugin in plugins.objects():
         _register(manager, f"plugin {name}", plugin)
     problems: list[Problem] = []
     for name, thing, owner in reversed(made):
@@ -106,7 +109,7 @@ def build_chain(
 
 def _register(manager: pluggy.PluginManager, name: str, thing: object) -> list[str]:
     """Register what a thing has of the two hooks; return what is wrong with it as middleware."""
-    found = hook_faults(thing)
+    found = inspected(thing)
     if found.why or not found.hooks:
         return [text for text in (found.why, *found.warnings) if text]
     hooks = {hook: getattr(thing, hook) for hook in _HOOKS if hook in found.hooks}
@@ -128,40 +131,69 @@ def _register(manager: pluggy.PluginManager, name: str, thing: object) -> list[s
 def _made(
     plugins: Plugins, order: Sequence[str], options: Mapping[str, Mapping[str, Any]]
 ) -> list[tuple[str, object, PluginStatus]]:
-    """Make the middleware of a chain: name, object, and the plugin that it comes from."""
-    offered = plugins.named(specs.kessel_middleware, "middleware")
-    problems = [
-        Problem(("middleware",), f"{name!r} is named twice")
-        for name in dict.fromkeys(order)
-        if order.count(name) > 1
-    ]
+    """Make the middleware of a chain: its name as it is written, the object, and its plugin."""
+    offered = plugins.middleware()
+    problems: list[Problem] = []
+    chosen: dict[str, Offer] = {}
+    for name in order:
+        found = offered.of(name)
+        if len(found) > 1:
+            problems.append(offered.clash(name, ("middleware",)))
+        elif not found:
+            problems.append(UnusablePlugin(("middleware",), _unknown(plugins, name)))
+        elif found[0] in chosen.values():
+            problems.append(Problem(("middleware",), f"{name!r} is named twice"))
+        else:
+            chosen[name] = found[0]
     chain: list[tuple[str, object, PluginStatus]] = []
-    for name in dict.fromkeys(order):
-        if name not in offered:
-            problems.append(UnusablePlugin(("middleware",), _why_not(plugins, name, offered)))
-            continue
-        status, factory = offered[name]
+    for name, offer in chosen.items():
         try:
-            chain.append((name, factory(options.get(name, {})), status))
+            chain.append((name, _object(name, offer.thing, options.get(name, {})), offer.owner))
         except InvalidConfig as exc:
-            problems.extend(exc.problems)
+            problems += exc.problems
         except Exception as exc:
-            problems.append(Problem(("middleware_options", name), f"{type(exc).__name__}: {exc}"))
-    problems.extend(
-        Problem(
-            ("middleware_options", name),
-            _ELSEWHERE.get(name) or f"no such middleware{nearest_or_all(name, offered)}",
-        )
-        for name in options
-        if name not in offered
-    )
+            where = ("middleware_options", name) if name in options else ("middleware",)
+            problems.append(Problem(where, f"{name!r} cannot be made: {type(exc).__name__}: {exc}"))
+    problems += _useless(offered, chosen, options)
     if problems:
         raise InvalidConfig(problems, "invalid middleware")
     return chain
 
 
-def _why_not(plugins: Plugins, name: str, offered: Iterable[str]) -> str:
+def _object(name: str, middleware: Middleware, given: Mapping[str, Any]) -> object:
+    """Make one middleware; its options are structured and checked."""
+    where = ("middleware_options", name)
+    kind = middleware.options
+    if kind is None:
+        if given:
+            text = f"unknown option; {middleware.name!r} has none"
+            raise InvalidConfig([Problem((*where, option), text) for option in given])
+        return middleware.factory()
+    if given or any(field.default is attrs.NOTHING and field.init for field in attrs.fields(kind)):
+        from kessel_core.values.options import structure_options  # cattrs loads only where there are options
+
+        return middleware.factory(structure_options(kind, given, where=where))
+    return middleware.factory(kind())
+
+
+def _useless(
+    offered: Offers, chosen: Mapping[str, Offer], options: Mapping[str, Mapping[str, Any]]
+) -> Iterable[Problem]:
+    """Yield the tables of options that nothing would read."""
+    for name in options:
+        where = ("middleware_options", name)
+        written = [text for text, offer in chosen.items() if offer in offered.of(name)]
+        if name in chosen:
+            continue
+        if written:
+            yield Problem(where, f"`middleware` calls it {written[0]!r}: write it so here, too")
+        elif not offered.of(name):
+            yield Problem(
+                where, _ELSEWHERE.get(name) or f"no such middleware{nearest_or_all(name, offered.names)}"
+            )
+
+
+def _unknown(plugins: Plugins, name: str) -> str:
     if name in _ELSEWHERE:
         return f"{name!r} is no middleware; {_ELSEWHERE[name]}"
-    unknown = f"{name!r} is not known{nearest_or_all(name, offered)}"
-    return plugins.clashes.get(f"middleware {name!r}") or plugins.blamed(unknown)
+    return blamed(f"{name!r} is not known{nearest_or_all(name, plugins.middleware().names)}", plugins.report)

@@ -5,26 +5,22 @@ Two steps, so that whatever is wrong is found, and told with everything else, be
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
 from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.spec import AdapterContext, AdapterSpec
-from kessel_core.errors import ConfigError, InvalidConfig, KesselError, PluginError, Problem
+from kessel_core.errors import ConfigError, InvalidConfig, KesselError, PluginError, Problem, UnusablePlugin
+from kessel_core.plugins.known import ADAPTERS
+from kessel_core.plugins.offers import Offers
+from kessel_core.plugins.status import PluginState, PluginStatus, blamed, unusable
+from kessel_core.values.nearest import nearest_or_all
 from kessel_core.values.secrets import redacted
 
-__all__ = ["ChosenAdapter", "KNOWN_DISTRIBUTIONS", "chosen", "key_of"]
-
-
-#: Distributions of this project that open a scheme or a name, for the advice what to install.
-KNOWN_DISTRIBUTIONS: Final = {
-    "sqlite": "kessel-sqlite",
-    "memory": "kessel-memory",
-    "beanstalk": "kessel-beanstalk",
-}
+__all__ = ["ChosenAdapter", "chosen"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -57,39 +53,57 @@ class ChosenAdapter:
         return opened
 
 
-def key_of(url_or_name: str) -> str:
-    """Return what finds the adapter: `sqlite://` of a URL, or the name itself."""
-    name, is_url, _ = url_or_name.partition("://")
-    return f"{name.lower()}{is_url}" if is_url else name
-
-
 def chosen(
-    specs: Iterable[AdapterSpec], url_or_name: str, options: Mapping[str, Any] | None = None
-) -> ChosenAdapter | None:
-    """Find the adapter and structure its options; None if no spec fits.
+    offered: Offers, report: Sequence[PluginStatus], url_or_name: str, options: Mapping[str, Any]
+) -> ChosenAdapter:
+    """Find the adapter and structure its options.
 
     Args:
-        specs: The adapters that are there.
+        offered: The adapters that are there, by name and by `scheme://`.
+        report: What became of the plugins, for the advice where the adapter is not there.
         url_or_name: A URL, whose scheme finds the adapter, or an adapter's name.
         options: Further options; one that is also in the URL is an error.
 
     Raises:
-        InvalidConfig: The URL or the options are wrong; all at once, each under `adapter` or
-            `adapter_options`.
-        PluginError: The adapter's own code failed.
+        InvalidConfig: The adapter is not there, or the URL or the options are wrong; all at once, each
+            under `adapter` or `adapter_options`.
+        PluginError: The plugin that would open it is not usable, or its code failed.
     """
     name, is_url, _ = url_or_name.partition("://")
+    key = f"{name.lower()}{is_url}" if is_url else name
+    if key not in offered.names:
+        raise _unknown(offered, report, key)
+    found = offered.of(key)
+    if len(found) > 1:
+        raise InvalidConfig([offered.clash(key, ("adapter",))], "adapter that is offered twice")
+    spec: AdapterSpec = found[0].thing
     if not is_url:
-        spec = next((spec for spec in specs if spec.name == name), None)
-        return None if spec is None else _structured(spec, {}, options or {}, name)
+        return _structured(spec, {}, options, name)
     try:
         url = urlsplit(url_or_name)
     except ValueError as exc:
         raise InvalidConfig([Problem(("adapter",), f"{exc}")], "invalid adapter URL") from exc
-    spec = next((spec for spec in specs if url.scheme in spec.schemes), None)
-    if spec is None:
-        return None
-    return _structured(spec, _from_url(spec, url), options or {}, redacted(url))
+    return _structured(spec, _from_url(spec, url), options, redacted(url))
+
+
+def _unknown(offered: Offers, report: Sequence[PluginStatus], key: str) -> ConfigError:
+    """Say why no plugin opens it, and what to do."""
+    name, is_url, _ = key.partition("://")
+    distribution = ADAPTERS.get(name)
+    owned = [status for status in report if status.distribution == distribution]
+    for status in owned:
+        if status.state is not PluginState.ACTIVE:
+            return unusable(status)
+    if distribution is not None and not owned:
+        hint = f"; run: pip install {distribution}"
+    elif not is_url and not set(name).isdisjoint("/.:"):
+        hint = "; write a URL, as sqlite:///jobs.db"
+    else:
+        ending = "://" if is_url else ""
+        known = [text.removesuffix(ending) for text in offered.names if text.endswith("://") == bool(is_url)]
+        hint = nearest_or_all(name, known)
+    problem = UnusablePlugin(("adapter",), blamed(f"no plugin opens {key!r}{hint}", report))
+    return InvalidConfig([problem], "unknown adapter")
 
 
 def _from_url(spec: AdapterSpec, url: SplitResult) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import attrs
 
 from kessel_core.errors import StructureProblems
-from kessel_core.plugins.discovery import PluginStatus
+from kessel_core.plugins.status import PluginStatus
 from kessel_core.values.converter import structurer
 
 __all__ = ["ConformanceReport", "FILE_NAME", "Shipped", "shipped_report"]

@@ -59,33 +59,21 @@ def watchers_of(plugins: Plugins) -> Watchers:
 
 def preparers_of(plugins: Plugins) -> tuple[Callable[..., Any], ...]:
     """Return the implementations of `kessel_prepare_request`, in order; they may raise."""
-    return tuple(_fitted(impl) for impl in plugins.implementations(specs.kessel_prepare_request))
+    return plugins.implementations(specs.kessel_prepare_request)
 
 
-def _fitted(impl: Implementation) -> Callable[..., Any]:
-    """Call an implementation with only the arguments that it wants."""
-    function, wanted = impl.function, impl.arguments
-
-    def call(**arguments: Any) -> Any:
-        return function(*[arguments[name] for name in wanted])
-
-    return call
-
-
-def _isolated(impl: Implementation) -> Callable[..., None]:
-    call = _fitted(impl)
-
+def _isolated(implementation: Implementation) -> Callable[..., None]:
     def watch(**arguments: Any) -> None:
         try:
-            call(**arguments)
+            implementation(**arguments)
         except KeyboardInterrupt:
             raise
         except BaseException:  # SystemExit would end the slot's thread in silence
             log.exception(
                 "plugin %s: %s failed; the job goes on",
-                impl.owner.owner,
-                impl.hook,
-                extra={"plugin": impl.owner.name},
+                implementation.owner.owner,
+                implementation.hook,
+                extra={"plugin": implementation.owner.name},
             )
 
     return watch

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kessel_core.plugins import opening
+from kessel_core.plugins import known
 
 BROKEN = {
     "import": "import no_such_library\n",
@@ -118,7 +118,7 @@ def test_adapter_that_is_not_installed_says_what_to_install(
     kessel: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kessel.write("kessel.toml", '[kessel]\nadapter = "cellar://x"\n[kessel.plugins]\ndisabled = ["sqlite"]\n')
-    monkeypatch.setitem(opening.KNOWN_DISTRIBUTIONS, "cellar", "kessel-cellar")
+    monkeypatch.setitem(known.ADAPTERS, "cellar", "kessel-cellar")
     done = kessel("stats")
     assert done.code == 3
     assert "kessel.toml: adapter: no plugin opens 'cellar://'; run: pip install kessel-cellar" in done.err
@@ -139,14 +139,16 @@ def test_command_of_a_plugin_is_listed_and_runs(kessel: Any, site: Any) -> None:
     assert kessel.ok("greet").out == "hello\n"
 
 
-def test_plugin_that_fails_to_add_its_commands_is_warned_of(kessel: Any, site: Any) -> None:
+def test_plugin_that_fails_to_add_its_commands_is_warned_of(
+    kessel: Any, site: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     site.install(
         "bad",
         "from kessel_core.hooks import hookimpl\n@hookimpl\ndef kessel_cli(group): raise SystemExit(9)\n",
     )
     site.install("greeter", COMMAND)
     done = kessel.ok("--help")
-    assert "'bad' cannot add its commands" in done.err
+    assert "plugin bad (bad-dist 1.0): kessel_cli failed: SystemExit: 9" in caplog.text
     assert "Say hello." in done.out
 
 
@@ -232,3 +234,110 @@ def noted():
     done = kessel("doctor", "--adapter", "moon://", "--json")
     assert done.code == 1
     assert advice in done.json[-1]["advice"]
+
+
+# --- what two teams offer --------------------------------------------------------------------
+
+TEAM = """
+from kessel_core import hookimpl
+from kessel_core.hooks import Middleware
+
+def charge(payload):
+    return __name__
+
+class Audit:
+    @hookimpl
+    def kessel_execute_job(self, job):
+        return None
+
+@hookimpl
+def kessel_handlers():
+    return {"charge": charge}
+
+@hookimpl
+def kessel_middleware():
+    return [Middleware(name="audit", factory=Audit)]
+"""
+
+CLASH = (
+    "handler 'charge' is offered by acme (acme-dist 1.0) and by zeta (zeta-dist 1.0); "
+    'write in [kessel.handlers] charge = "acme/charge" or charge = "zeta/charge"'
+)
+
+
+@pytest.fixture
+def teams(site: Any) -> None:
+    site.install("acme", TEAM)
+    site.install("zeta", TEAM)
+
+
+def test_plugins_shows_a_clash_as_a_conflict_with_both_owners_and_how_to_settle_it(
+    kessel: Any, teams: None
+) -> None:
+    report = {status["name"]: status for status in kessel.ok("plugins", "--json").json}
+    assert report["acme"]["conflicts"] == report["zeta"]["conflicts"]
+    assert report["acme"]["conflicts"][0] == CLASH
+    assert "audit" in report["acme"]["conflicts"][1]
+    assert report["sqlite"]["conflicts"] == []
+    assert "conflict: handler 'charge'" in " ".join(kessel.ok("plugins").out.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", 3),
+        ('[kessel.handlers]\ncharge = "acme/charge"\n', 0),
+        ('[kessel.handlers]\ncharge = "zeta-dist/charge"\n', 0),
+        ('[kessel.handlers]\ncharge = "plugin_acme:charge"\n', 0),
+        ('[kessel.handlers]\ncharge = "plugin_acme:chrage"\n', 2),
+        ('[kessel]\nmiddleware = ["audit"]\n[kessel.handlers]\ncharge = "acme/charge"\n', 3),
+        ('[kessel]\nmiddleware = ["zeta/audit"]\n[kessel.handlers]\ncharge = "acme/charge"\n', 0),
+        ('[kessel.plugins]\ndisabled = ["zeta"]\n', 0),
+    ],
+)
+def test_check_exits_as_the_worker_would_with_the_same_configuration(
+    kessel: Any, teams: None, text: str, code: int
+) -> None:
+    kessel.write("kessel.toml", text)
+    checked, worked = kessel("plugins", "--check"), kessel("drain")
+    assert (checked.code, worked.code) == (code, code), (checked.err, worked.err)
+    if code:
+        assert checked.err.startswith("error: ")
+
+
+def test_settled_clash_is_not_shown_any_more(kessel: Any, teams: None) -> None:
+    kessel.write("kessel.toml", '[kessel.handlers]\ncharge = "acme/charge"\n')
+    report = {status["name"]: status for status in kessel.ok("plugins", "--json").json}
+    assert not any("charge" in text for text in report["acme"]["conflicts"])
+
+
+def test_doctor_says_what_to_write_to_settle_a_clash(kessel: Any, teams: None) -> None:
+    done = kessel("doctor", "--json")
+    assert done.code == 1
+    findings = [finding for finding in done.json if "charge" in finding["detail"]]
+    assert [(finding["level"], finding["advice"]) for finding in findings] == [
+        ("error", 'write in [kessel.handlers] charge = "acme/charge" or charge = "zeta/charge"')
+    ]
+    (unused,) = [finding for finding in done.json if "audit" in finding["detail"]]
+    assert (unused["level"], unused["advice"]) == (
+        "warning",
+        'write in `middleware` "acme/audit" or "zeta/audit"',
+    )
+
+
+def test_unknown_name_of_a_disabled_plugin_is_warned_about_with_the_nearest(
+    kessel: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    kessel.write("kessel.toml", '[kessel.plugins]\ndisabled = ["sqlit"]\n')
+    kessel.ok("plugins")
+    assert "plugins.disabled: no plugin is called 'sqlit'; did you mean 'sqlite'?" in caplog.text
+    (finding,) = [finding for finding in kessel.ok("doctor", "--json").json if "sqlit'" in finding["detail"]]
+    assert (finding["level"], finding["advice"]) == ("warning", "mend it there")
+    assert finding["detail"].startswith("kessel.toml: plugins.disabled: ")
+
+
+def test_request_needs_no_middleware_of_the_workers(kessel: Any) -> None:
+    """It is checked where jobs are run."""
+    kessel.write("kessel.toml", '[kessel]\nmiddleware = ["of-the-workers"]\n')
+    kessel.ok("request", "charge")
+    assert kessel("drain").code == 3

@@ -23,7 +23,7 @@ class Terminal(io.StringIO):
 def foreign_body(kessel: Any) -> None:
     """A body in the default queue that is no request."""
     context = AdapterContext(clock=SystemClock())
-    adapter = build_plugins().adapter_for("sqlite:///kessel.db", context=context)
+    adapter = build_plugins().chosen_adapter("sqlite:///kessel.db").open(context)
     adapter.enqueue(Message(id="foreign", queue="default", body=b"\xff{not json", priority=1))
     adapter.close()
 
@@ -120,7 +120,7 @@ def test_adapters_says_what_to_install_when_there_is_none(kessel: Any) -> None:
 def test_stats_shows_a_pause(kessel: Any) -> None:
     from datetime import timedelta
 
-    adapter = build_plugins().adapter_for("sqlite:///kessel.db", context=AdapterContext(clock=SystemClock()))
+    adapter = build_plugins().chosen_adapter("sqlite:///kessel.db").open(AdapterContext(clock=SystemClock()))
     adapter.pause("default", timedelta(hours=1))
     adapter.close()
     assert kessel.ok("stats", "--json").json[0]["paused"] > 3000

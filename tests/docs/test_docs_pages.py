@@ -14,7 +14,7 @@ import kessel_core.contract
 import kessel_core.hooks
 import kessel_core.testing
 from kessel_core import JobRequest, JobResult, build_plugins, errors
-from kessel_core.plugins.discovery import HOOKS
+from kessel_core.hooks.specs import HOOKS
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *DOCS.parent.glob("*.md"), *DOCS.parent.glob("plugins/*/README.md")])

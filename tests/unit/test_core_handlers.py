@@ -133,7 +133,24 @@ def test_a_doubly_mapped_type_names_both_sources() -> None:
     registry = HandlerRegistry()
     registry.add("a", take, "first")
     with pytest.raises(InvalidConfig, match=r"first and again by second"):
-        registry.add(" a ", take, "second")
+        registry.add(" a ", lambda payload: None, "second")
+
+
+class Desk:
+    def handle(self, payload: object) -> object:
+        return payload
+
+
+DESK = Desk()
+
+
+@pytest.mark.parametrize("target", [take, Marked, DESK, f"{__name__}:take"])
+def test_mapping_the_very_same_thing_twice_is_no_conflict(target: object) -> None:
+    """Whether it comes from a plugin and from the application, or twice from one."""
+    registry = HandlerRegistry()
+    first = registry.add("a", target, "first")
+    assert registry.add("a", target, "second") is first
+    assert first.source == "first"
 
 
 def test_all_problems_of_many_handlers_come_at_once() -> None:

@@ -30,6 +30,7 @@ from kessel_core import (
     hookimpl,
 )
 from kessel_core.contract import Bury, Commit, Rollback, Settlement
+from kessel_core.hooks import Middleware
 from kessel_core.model.policies import OnExpired
 from kessel_core.testing import VirtualClock, run_until_idle
 
@@ -161,7 +162,7 @@ class Slow:
 class OffersSlow:
     @hookimpl
     def kessel_middleware(self) -> Any:
-        return {"slow": lambda options: Slow()}
+        return [Middleware(name="slow", factory=Slow)]
 
 
 def test_s5_a_job_that_expires_while_middleware_takes_its_time_is_not_run() -> None:

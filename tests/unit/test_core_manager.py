@@ -106,8 +106,8 @@ def test_wrong_adapter_options_handlers_and_middleware_are_one_error(opened: Ope
     assert [(p.origin, p.where) for p in caught.value.problems] == [
         ("", ("adapter_options", "lease")),
         ("memory://?bogus=1", ("adapter", "bogus")),
-        ("JobManager(handlers=...)", ("handlers", "a")),
         ("", ("handlers", "b")),
+        ("JobManager(handlers=...)", ("handlers", "a")),
         ("", ("middleware",)),
     ]
 

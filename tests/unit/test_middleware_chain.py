@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import kessel_memory.plugin
 import pytest
 
 from kessel_core import InvalidConfig, JobManager, JobResult, Status, build_plugins, hookimpl
 from kessel_core.features.retry import RetryPause
+from kessel_core.hooks import Middleware
 from kessel_core.model.retry import RetryPolicy
 from kessel_core.plugins.chain import Chain, build_chain
 
@@ -60,8 +62,11 @@ class Offer:
         self.offer = offer
 
     @hookimpl
-    def kessel_middleware(self) -> dict[str, Any]:
-        return self.offer
+    def kessel_middleware(self) -> Iterable[Middleware]:
+        return [
+            factory if isinstance(factory, Middleware) else Middleware(name=name, factory=factory)
+            for name, factory in self.offer.items()
+        ]
 
 
 def chain_of(*order: str, options: Any = None, **offer: Any) -> tuple[Chain, Runner]:
@@ -73,7 +78,7 @@ def chain_of(*order: str, options: Any = None, **offer: Any) -> tuple[Chain, Run
 
 def test_first_name_is_outermost_wherever_it_comes_from() -> None:
     seen: list[str] = []
-    offer: dict[str, Any] = {n: lambda options, n=n: Around(n, seen) for n in "abc"}
+    offer: dict[str, Any] = {n: lambda n=n: Around(n, seen) for n in "abc"}
     chain, _ = chain_of("b", "logging", "c", "a", **offer)
     chain.execute(job=job())
     links = chain.links
@@ -86,9 +91,9 @@ def test_first_name_is_outermost_wherever_it_comes_from() -> None:
 def test_two_applications_on_one_set_of_plugins_have_each_their_own_chain() -> None:
     """What one application puts around its jobs is nothing to the other."""
     seen: list[str] = []
-    offer: dict[str, Any] = {n: lambda options, n=n: Around(n, seen) for n in "ab"}
+    offer: dict[str, Any] = {n: lambda n=n: Around(n, seen) for n in "ab"}
     plugins = build_plugins(extra={"mine": Offer(offer)}, distributions=[])
-    before = plugins.manager.list_name_plugin()
+    before = plugins.objects()
     first = build_chain(plugins, ["a", "b"], inner=[Runner()])
     second = build_chain(plugins, ["b"], inner=[Runner()])
     second.execute(job=job())
@@ -96,7 +101,7 @@ def test_two_applications_on_one_set_of_plugins_have_each_their_own_chain() -> N
     seen.clear()
     first.execute(job=job())
     assert seen == ["+a", "+b", "-b", "-a"]
-    assert plugins.manager.list_name_plugin() == before
+    assert plugins.objects() == before
 
 
 def test_what_plugins_always_do_is_inside_of_the_configured_middleware() -> None:
@@ -104,7 +109,7 @@ def test_what_plugins_always_do_is_inside_of_the_configured_middleware() -> None
     seen: list[str] = []
     always = Around("always", seen)
     plugins = build_plugins(
-        extra={"x": always, "mine": Offer({"x": lambda options: Around("x", seen)})}, distributions=[]
+        extra={"x": always, "mine": Offer({"x": lambda: Around("x", seen)})}, distributions=[]
     )
     chain = build_chain(plugins, ["x"], inner=[Runner()])
     assert chain.execute(job=job()).ok
@@ -127,7 +132,7 @@ def test_plugin_called_like_a_middleware_stays_registered_and_is_called() -> Non
     with JobManager("memory://", handlers={"t": lambda payload: payload}, plugins=plugins) as manager:
         done = manager.process_single_job("t")
     assert ended == [done.id]
-    assert plugins.manager.has_plugin("middleware-audit")
+    assert "middleware-audit" in dict(plugins.objects())
 
 
 def test_hook_of_a_middleware_that_no_chain_calls_is_refused() -> None:
@@ -136,18 +141,45 @@ def test_hook_of_a_middleware_that_no_chain_calls_is_refused() -> None:
         def kessel_job_finished(self, result: JobResult) -> None: ...
 
     with pytest.raises(InvalidConfig, match="let the plugin itself implement it"):
-        chain_of("odd", odd=lambda options: Watching("w", []))
+        chain_of("odd", odd=lambda: Watching("w", []))
 
 
-def test_factory_gets_its_own_options() -> None:
+@attrs.frozen
+class PickyOptions:
+    #: Most that is let through.
+    most: int
+    types: tuple[str, ...] = ()
+
+
+def test_factory_gets_its_own_options_structured() -> None:
+    """Text of a file or variable is read by the option's type, as an adapter's options are."""
     got: list[Any] = []
 
-    def made(options: Any) -> Any:
+    def made(options: Any = None) -> Any:
         got.append(options)
         return Around("x", [])
 
-    chain_of("x", options={"x": {"a": 1}, "other": {"b": 2}}, x=made, other=made)
-    assert got == [{"a": 1}]
+    x = Middleware(name="x", factory=made, options=PickyOptions)
+    other = Middleware(name="other", factory=made, options=PickyOptions)
+    options = {"x": {"most": "3", "types": ["a"]}, "other": {"most": 9}}
+    chain_of("x", "plain", options=options, x=x, other=other, plain=made)
+    assert got == [PickyOptions(3, ("a",)), None]
+
+
+def test_mistakes_in_options_are_told_with_their_place_as_data() -> None:
+    """Of every middleware alike, also of one that has no options."""
+    picky = Middleware(name="picky", factory=print, options=PickyOptions)
+    options = {"picky": {"most": "many", "moost": 1}, "plain": {"a": 1}, "logging": {"level": "loud"}}
+    with pytest.raises(InvalidConfig) as caught:
+        chain_of("picky", "plain", "logging", options=options, picky=picky, plain=lambda: Around("p", []))
+    assert {problem.where for problem in caught.value.problems} == {
+        ("middleware_options", "picky", "most"),
+        ("middleware_options", "picky", "moost"),
+        ("middleware_options", "plain", "a"),
+        ("middleware_options", "logging", "level"),
+    }
+    with pytest.raises(InvalidConfig, match=r"middleware_options\.picky\.most: is required"):
+        chain_of("picky", picky=picky)
 
 
 def test_every_unknown_or_wrong_option_is_refused_also_of_the_built_in_ones() -> None:
@@ -172,7 +204,7 @@ def test_level_of_the_logged_line_is_an_option(caplog: pytest.LogCaptureFixture)
 
 
 def test_all_mistakes_in_the_chain_are_one_error() -> None:
-    def refuses(options: Any) -> Any:
+    def refuses() -> Any:
         raise ValueError("needs a level")
 
     with pytest.raises(InvalidConfig) as caught:
@@ -187,7 +219,7 @@ def test_all_mistakes_in_the_chain_are_one_error() -> None:
 @pytest.mark.parametrize(("thing", "said"), [(Around, "instance"), (object(), "implements no hook")])
 def test_what_is_no_middleware_is_refused_with_its_owner(thing: object, said: str) -> None:
     with pytest.raises(InvalidConfig, match=rf"'odd' from mine \(the application\).*{said}"):
-        chain_of("odd", odd=lambda options: thing)
+        chain_of("odd", odd=lambda: thing)
 
 
 def test_plain_implementation_stops_the_job_and_outer_wrappers_see_its_result() -> None:
@@ -197,9 +229,7 @@ def test_plain_implementation_stops_the_job_and_outer_wrappers_see_its_result() 
             return result(message="stopped")
 
     seen: list[str] = []
-    chain, runner = chain_of(
-        "around", "stop", stop=lambda options: Stop(), around=lambda options: Around("a", seen)
-    )
+    chain, runner = chain_of("around", "stop", stop=lambda: Stop(), around=lambda: Around("a", seen))
     assert chain.execute(job=job()).message == "stopped"
     assert (runner.ran, seen) == (0, ["+a", "-a"])
 
@@ -267,5 +297,5 @@ def test_retries_are_set_in_one_section_only() -> None:
 
 def test_built_in_plugin_that_is_disabled_stays_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     plugins = build_plugins(disabled=["logging"], distributions=[])
-    assert ["is built in" in warning for s in plugins.report for warning in s.warnings] == [True]
+    assert ["is built in" in warning.message for warning in plugins.warnings] == [True]
     assert "'logging' is built in" in caplog.text

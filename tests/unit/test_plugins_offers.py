@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -16,11 +17,12 @@ from kessel_core import (
     PluginError,
     Problem,
     SystemClock,
+    build_plugins,
     hookimpl,
 )
 from kessel_core.contract import AdapterContext, AdapterSpec
-from kessel_core.plugins.chain import build_chain
-from kessel_core.plugins.registry import Plugins, build_plugins
+from kessel_core.errors import PluginClash
+from kessel_core.plugins.registry import Plugins
 from kessel_core.plugins.watchers import watchers_of
 
 
@@ -46,48 +48,25 @@ class Adapters:
         return self.specs
 
 
-class Named:
-    """Offers callbacks and middleware under one name."""
-
-    def __init__(self, name: str, thing: Any) -> None:
-        self.offer = {name: thing}
-
-    @hookimpl
-    def kessel_callbacks(self) -> Any:
-        return self.offer
-
-    @hookimpl
-    def kessel_middleware(self) -> Any:
-        return self.offer
-
-
 def built(**extra: object) -> Plugins:
     return build_plugins(extra=extra, distributions=[])
 
 
 def opened(plugins: Plugins, url: str, options: dict[str, Any] | None = None) -> Any:
-    return plugins.adapter_for(url, options, context=AdapterContext(clock=SystemClock()))
-
-
-@pytest.mark.parametrize(("first", "second"), [(spec("x"), spec("x")), (spec("x", "s"), spec("y", "s"))])
-def test_adapter_claimed_twice_is_nobodys_and_both_are_named(first: AdapterSpec, second: AdapterSpec) -> None:
-    """D4."""
-    plugins = built(one=Adapters(first), two=Adapters(second), good=Adapters(spec("z", "z")))
-    assert list(plugins.adapters()) == ["z"]
-    assert list(plugins.adapters()) == ["z"], "asking again changes nothing"
-    warned = {s.name: s.warnings for s in plugins.report if s.warnings}
-    assert set(warned) == {"one", "two"}
-    for texts in warned.values():
-        assert len(texts) == 1
-        assert "one (" in texts[0]
-        assert "two (" in texts[0]
+    return plugins.chosen_adapter(url, options).open(AdapterContext(clock=SystemClock()))
 
 
 @pytest.mark.parametrize("url", ["x", "s://host"])
-def test_opening_what_is_claimed_twice_says_so(url: str) -> None:
-    plugins = built(one=Adapters(spec("x", "s")), two=Adapters(spec("x", "s")))
-    with pytest.raises(InvalidConfig, match=r"claimed by one .* and by two"):
+def test_adapter_that_two_plugins_offer_is_nobodys_and_both_are_named(url: str) -> None:
+    """D4; what only one of them offers stays usable."""
+    first, second = spec("x", "s", "a"), spec("x", "s", "b")
+    plugins = built(one=Adapters(first), two=Adapters(second), good=Adapters(spec("z", "z")))
+    assert {"a://", "b://", "z", "z://"} <= set(plugins.adapters().usable())
+    with pytest.raises(InvalidConfig, match=r"offered by one \(.* and by two \(.*; disable one") as caught:
         opened(plugins, url)
+    (clash,) = caught.value.problems
+    assert isinstance(clash, PluginClash)
+    assert (clash.where, clash.owners) == (("adapter",), ("one (the application)", "two (the application)"))
 
 
 @pytest.mark.parametrize("url", ["mon", "mon://host"])
@@ -177,7 +156,7 @@ def test_registration_hook_that_fails_is_left_out(error: BaseException) -> None:
             raise error
 
     plugins = built(bad=Bad(), good=Adapters(spec("z")))
-    assert list(plugins.adapters()) == ["z"]
+    assert plugins.adapters().names == ("z",)
     assert "kessel_adapters failed" in plugins.report[-2].warnings[0]
 
 
@@ -185,25 +164,65 @@ def test_what_is_no_adapter_spec_is_a_warning_once() -> None:
     plugins = built(odd=Adapters("text"))
     plugins.adapters()
     plugins.adapters()
-    assert plugins.report[-1].warnings == ["kessel_adapters gave str, not an AdapterSpec"]
+    assert plugins.report[-1].warnings == ("kessel_adapters gave str, not an AdapterSpec",)
 
 
-def test_callback_and_middleware_claimed_twice_are_nobodys() -> None:
-    plugins = built(one=Named("x", print), two=Named("x", print))
-    assert plugins.callbacks() == {}
-    with pytest.raises(
-        InvalidConfig, match=r"claimed by .*one .* and by .*two|claimed by .*two .* and by .*one"
-    ):
-        build_chain(plugins, ["x"])
+class Callbacks:
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    @hookimpl
+    def kessel_callbacks(self) -> Any:
+        return {"x": self.function}
 
 
-def test_handlers_come_with_their_source() -> None:
-    class Handlers:
+def test_callback_that_two_plugins_offer_is_settled_by_naming_the_owner(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plugins = built(one=Callbacks(print), two=Callbacks(repr))
+    assert plugins.callbacks().usable() == {"one/x": print, "two/x": repr}
+    assert "callback 'x' is offered by one (the application) and by two" in caplog.text
+    assert 'ask for "one/x" or "two/x"' in caplog.text
+
+
+def test_what_two_plugins_offer_is_no_clash_if_it_is_the_very_same_thing() -> None:
+    plugins = built(one=Callbacks(print), two=Callbacks(print))
+    assert plugins.callbacks().usable() == {"x": print}
+    assert plugins.clashes() == []
+
+
+def test_each_plugin_is_asked_once_however_many_applications_there_are() -> None:
+    class Counting:
+        asked = 0
+
         @hookimpl
         def kessel_handlers(self) -> Any:
+            self.asked += 1
             return {"t": print}
 
-    assert built(mine=Handlers()).handlers() == [("plugin mine (the application)", {"t": print})]
+    counting = Counting()
+    plugins = built(one=counting)
+    assert plugins.handlers() is plugins.handlers()
+    assert counting.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("hook", "offer", "said"),
+    [
+        ("kessel_middleware", {"x": print}, "kessel_middleware gave str, not a Middleware"),
+        ("kessel_callbacks", [print], "not a mapping scheme -> function"),
+        ("kessel_callbacks", {"x": 3}, "not a scheme and a function"),
+        ("kessel_handlers", {3: print}, "expected text that is not blank"),
+        ("kessel_handlers", [print], "has no type: decorate it"),
+        ("kessel_handlers", 3, "kessel_handlers failed: TypeError"),
+    ],
+)
+def test_what_a_hook_does_not_ask_for_is_told_with_its_plugin(hook: str, offer: Any, said: str) -> None:
+    odd = SimpleNamespace(**{hook: hookimpl(lambda: offer)})
+    plugins = built(odd=odd)
+    plugins.clashes()
+    (warning,) = plugins.report[-1].warnings
+    assert said in warning
 
 
 # --- watchers ------------------------------------------------------------------------------------

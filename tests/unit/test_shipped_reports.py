@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from kessel_core.plugins.discovery import Load, PluginStatus
 from kessel_core.plugins.shipped import FILE_NAME, Shipped, shipped_report
+from kessel_core.plugins.status import PluginState, PluginStatus
 
 REPORT: dict[str, Any] = {
     "schema": 1,
@@ -57,7 +57,7 @@ def status(module: str, version: str = "0.1.0") -> PluginStatus:
         distribution="kessel-adapter-shelf",
         version=version,
         module=module,
-        status=Load.ACTIVE,
+        state=PluginState.ACTIVE,
     )
 
 

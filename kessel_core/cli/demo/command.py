@@ -21,6 +21,7 @@ from kessel_core.cli.demo.plugin import Watch
 from kessel_core.cli.demo.report import report
 from kessel_core.cli.progress import progress
 from kessel_core.contract.promises import Reach
+from kessel_core.plugins.known import EXAMPLES
 
 if TYPE_CHECKING:
     from kessel_core.client.manager import JobManager
@@ -32,7 +33,6 @@ __all__ = ["demo"]
 
 QUEUE: Final = "kessel-demo"
 DEFAULT_FILE: Final = "sqlite:///kessel-demo.db"
-EXAMPLES: Final = "kessel-handlers-example"
 SLOTS: Final = 4
 BATCH: Final = 50
 #: How often the queue is looked at while jobs are worked on.
@@ -73,7 +73,7 @@ def demo(app: App, as_json: bool) -> None:
 
 def _config(app: App) -> Config:
     if not app.given("adapter"):
-        schemes = {scheme for spec in app.any_plugins.adapters().values() for scheme in spec.schemes}
+        schemes = {name.removesuffix("://") for name in app.any_plugins.adapters().names}
         # Never the configured adapter: nobody wants these jobs among those of an application.
         app.argument("adapter", DEFAULT_FILE if "sqlite" in schemes else "memory://", "kessel demo")
     config = app.config

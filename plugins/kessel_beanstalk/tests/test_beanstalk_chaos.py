@@ -27,7 +27,7 @@ import os, random, signal, sys, time
 from kessel_core import AdapterError
 from kessel_core import handler
 from kessel_core import hookimpl
-from kessel_core import JobManager
+from kessel_core import JobManager, build_plugins
 
 history = os.open(sys.argv[2], os.O_CREAT | os.O_APPEND | os.O_WRONLY)
 

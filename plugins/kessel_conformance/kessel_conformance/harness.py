@@ -158,7 +158,7 @@ class Harness:
             from kessel_core import build_plugins
 
             assert url is not None
-            return build_plugins().adapter_for(url, options, context=context)
+            return build_plugins().chosen_adapter(url, options).open(context)
         from kessel_core.values.options import structure_options
 
         given = dict(self.spec.from_url(urlsplit(url))) if url is not None else {}

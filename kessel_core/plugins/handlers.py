@@ -1,0 +1,88 @@
+"""Which handler runs which job type: what the application says wins over what plugins offer.
+
+Two plugins that offer the same type are an error, until the configuration says which is meant.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from kessel_core.errors import InvalidConfig, Problem
+from kessel_core.handlers.registry import HandlerRegistry
+from kessel_core.plugins.offers import Offers
+from kessel_core.plugins.registry import Plugins
+from kessel_core.values.nearest import did_you_mean
+
+__all__ = ["collect_handlers"]
+
+log = logging.getLogger("kessel.plugins")
+
+
+def collect_handlers(
+    plugins: Plugins,
+    configured: Mapping[str, str],
+    given: Mapping[str, object] | Iterable[object] | None = None,
+) -> HandlerRegistry:
+    """Collect the handlers of an application.
+
+    Args:
+        plugins: What is offered; used for types that neither of the others maps.
+        configured: `[kessel.handlers]`: type -> `module:attribute`, or what a plugin offers: its type, or
+            `plugin/type`, or `distribution/type`.
+        given: What the application gives in its code.
+
+    Raises:
+        InvalidConfig: Every mistake, each under `handlers` or `handlers.TYPE`.
+    """
+    offered = plugins.handlers()
+    registry = HandlerRegistry()
+    problems = [Problem(("handlers",), text, f"plugin {owner.owner}") for owner, text in offered.misfits]
+    for kind, target in configured.items():
+        try:
+            registry.add(kind, _target(kind, target, offered), "the configuration")
+        except InvalidConfig as exc:
+            # The configuration says where it is written; so its place says more than the word.
+            problems += [attrs.evolve(found, where=("handlers", kind), origin="") for found in exc.problems]
+    if given is not None:
+        try:
+            registry.add_all(given, "JobManager(handlers=...)")
+        except InvalidConfig as exc:
+            problems += exc.problems
+    for name in offered.names:
+        first, *more = offered.of(name)
+        known = registry.get(name)
+        if known is not None:
+            for offer in (first, *more):
+                log.debug("handler %r: %s goes before plugin %s", name, known.source, offer.owner.owner)
+        elif name in configured:
+            continue  # it is wrong there, which was said
+        elif more:
+            problems.append(offered.clash(name, ("handlers", name)))
+        else:
+            try:
+                registry.add(name, first.thing, f"plugin {first.owner.owner}")
+            except InvalidConfig as exc:
+                problems += exc.problems
+    if problems:
+        raise InvalidConfig(problems, "invalid handlers")
+    return registry
+
+
+def _target(kind: str, text: str, offered: Offers) -> object:
+    """Return what a text of the configuration means: `module:attribute`, or what a plugin offers."""
+    if ":" in text.partition("/")[0]:
+        return text
+    found = offered.of(text)
+    if len(found) == 1:
+        return found[0].thing
+    if found:
+        written = " or ".join(repr(offer.qualified[0]) for offer in found)
+        raise InvalidConfig([attrs.evolve(offered.clash(text), advice=f"write {written} there")])
+    hint = did_you_mean(text, offered.table)
+    problem = Problem(
+        ("handlers", kind), f"no plugin offers a handler {text!r}{hint}; use 'module:attribute'"
+    )
+    raise InvalidConfig([problem])

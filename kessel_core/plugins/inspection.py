@@ -1,0 +1,100 @@
+"""Looks at the hooks of an object before pluggy gets it (D6): which it has, and what is wrong with them.
+
+pluggy ignores much in silence; what it would ignore is said here. Nothing is registered or changed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from kessel_core.hooks.specs import HOOKS, WRAPPABLE
+from kessel_core.values.nearest import did_you_mean
+
+__all__ = ["Inspection", "inspected", "text_of"]
+
+
+@attrs.frozen(kw_only=True)
+class Inspection:
+    """What was found."""
+
+    #: Names of the hooks that the object implements.
+    hooks: tuple[str, ...] = ()
+    #: Why it cannot be used; empty if it can.
+    why: str = ""
+    #: What is odd about it although it can be used.
+    warnings: tuple[str, ...] = ()
+
+
+def inspected(plugin: object) -> Inspection:
+    """Look at an object, whatever it is; never raises an `Exception`."""
+    if inspect.isclass(plugin):
+        return Inspection(why=f"{plugin.__name__} is a class: give a module or an instance of it")
+    try:
+        return _inspected(plugin)
+    except Exception as exc:  # an object that does not even let itself be looked at
+        return Inspection(why=f"{type(exc).__name__} when its hooks were looked for: {text_of(exc)}")
+
+
+def _inspected(plugin: object) -> Inspection:
+    faults: list[str] = []
+    hooks: list[str] = []
+    unknown: list[str] = []
+    unmarked: list[str] = []
+    for name in dir(plugin):
+        # Static, because pluggy 1.6 runs properties when it looks for hooks.
+        function = inspect.getattr_static(plugin, name, None)
+        function = getattr(function, "__func__", function)
+        if not inspect.isroutine(function):
+            continue
+        marked = hasattr(function, "kessel_impl")
+        if name in HOOKS and marked:
+            hooks.append(name)
+            faults.extend(_signature_faults(name, function))
+            faults.extend(_wrapper_faults(name, vars(function)["kessel_impl"]))
+        elif marked:
+            unknown.append(f"there is no hook {name!r}{did_you_mean(name, HOOKS)}")
+        elif name in HOOKS and getattr(function, "__module__", None) == getattr(plugin, "__name__", None):
+            unmarked.append(f"{name} is not marked with @hookimpl, so it is not called")
+    warnings = [*unknown, *unmarked]
+    if not hooks and not faults:
+        if unknown:
+            # A misspelt hook beside a right one is a warning; alone it leaves nothing to use.
+            faults = unknown
+        else:
+            warnings.append("it implements no hook")
+    return Inspection(hooks=tuple(sorted(hooks)), why="; ".join(faults), warnings=tuple(warnings))
+
+
+def _signature_faults(name: str, function: Any) -> Iterator[str]:
+    bare = inspect.unwrap(function)
+    if inspect.iscoroutinefunction(bare) or inspect.isasyncgenfunction(bare):
+        yield f"{name} is async; hooks are called synchronously, so make it a plain `def`"
+    parameters = inspect.signature(bare).parameters.values()
+    unnamed = [str(p) for p in parameters if p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if unnamed:
+        # pluggy never fills these, and says nothing.
+        yield f"{name}: the arguments {', '.join(unnamed)} would never be given; name those that are wanted"
+    defaults = [p.name for p in parameters if p.default is not p.empty]
+    if defaults:
+        # pluggy 1.6 passes the default, 1.7 the value (pluggy#442): never what was meant.
+        yield f"{name}: the arguments {', '.join(defaults)} must not have defaults"
+
+
+def _wrapper_faults(name: str, marks: Mapping[str, Any]) -> Iterator[str]:
+    if marks.get("hookwrapper"):
+        # One that raises keeps the others from cleaning up (pluggy#463).
+        yield f"{name} is an old-style wrapper; use wrapper=True"
+    elif marks.get("wrapper") and name not in WRAPPABLE:
+        yield f"{name} must not be a wrapper; only {' and '.join(sorted(WRAPPABLE))} have an inside"
+
+
+def text_of(exc: BaseException) -> str:
+    """Return the text of an exception; some raise even when asked for it."""
+    try:
+        return str(exc)
+    except Exception:
+        return "(its text cannot be read)"

@@ -1,0 +1,109 @@
+"""Loads the plugins of a process: the core's own, the application's, and those that are installed (D4).
+
+Each alone, so that one that is broken leaves the others working. There is no global set of plugins:
+`build_plugins` returns a new one each time, and importing this module loads nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import attrs
+import pluggy
+
+from kessel_core.errors import Problem
+from kessel_core.features import BUILTIN
+from kessel_core.hooks import specs
+from kessel_core.plugins.discovery import discover, imported
+from kessel_core.plugins.inspection import inspected, text_of
+from kessel_core.plugins.registry import Plugins
+from kessel_core.plugins.status import PluginState, PluginStatus
+from kessel_core.values.nearest import did_you_mean
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
+
+__all__ = ["build_plugins"]
+
+log = logging.getLogger("kessel.plugins")
+
+
+def build_plugins(
+    *,
+    disabled: Sequence[str] = (),
+    required: Sequence[str] = (),
+    extra: Mapping[str, object] | None = None,
+    distributions: Iterable[Distribution] | None = None,
+) -> Plugins:
+    """Find and load the plugins.
+
+    Args:
+        disabled: Names of plugins that are not even imported; one that is not there is warned about.
+        required: Names of plugins that must be active.
+        extra: Further plugins by name: modules or objects with hooks, for tests and applications.
+        distributions: Where to look; None: all installed distributions.
+
+    Raises:
+        PluginError: A required plugin is not active; every other failure is in the report.
+    """
+    manager = pluggy.PluginManager("kessel")
+    manager.add_hookspecs(specs)
+    report: list[PluginStatus] = []
+    for name, module in BUILTIN.items():
+        status = PluginStatus(name=name, distribution="kessel-core", module=module)
+        report.append(_registered(manager, import_module(module), status))
+    for name, plugin in (extra or {}).items():
+        report.append(_registered(manager, plugin, PluginStatus(name=name, module=repr(plugin)[:80])))
+    for found, unusable in discover(distributions):
+        name = found.entry.name
+        if name in disabled:
+            report.append(found.status(PluginState.DISABLED, "disabled by the configuration"))
+        elif unusable is not None:
+            report.append(unusable)
+        elif manager.has_plugin(name):
+            owner = next(status.distribution for status in report if status.name == name)
+            why = f"the name {name!r} is taken by {owner} itself"
+            report.append(found.status(PluginState.CONFLICT, why))
+        else:
+            plugin, status = imported(found)
+            report.append(_registered(manager, plugin, status))
+    warnings = tuple(_useless(disabled, report))
+    for problem in warnings:
+        log.warning("%s", problem)
+    plugins = Plugins(manager, report, warnings)
+    for name in required:
+        plugins.require(name)
+    return plugins
+
+
+def _registered(manager: pluggy.PluginManager, plugin: object, status: PluginStatus) -> PluginStatus:
+    """Look at a plugin's hooks and register it, if it can be used; return what became of it."""
+    if status.state is not PluginState.ACTIVE:
+        return status
+    found = inspected(plugin)
+    why = found.why
+    if not why:
+        try:
+            manager.register(plugin, name=status.name)
+        except Exception as exc:
+            why = f"{type(exc).__name__}: {text_of(exc)}"
+            # pluggy 1.6 leaves a refused plugin half registered (pluggy#733). The name may also
+            # be that of another plugin, which stays.
+            if manager.get_plugin(status.name) is plugin:
+                manager.unregister(name=status.name)
+    if why:
+        return attrs.evolve(status, state=PluginState.FAILED, why=why, warnings=found.warnings)
+    return attrs.evolve(status, hooks=found.hooks, warnings=found.warnings)
+
+
+def _useless(disabled: Sequence[str], report: Sequence[PluginStatus]) -> Iterable[Problem]:
+    known = [status.name for status in report if status.name not in BUILTIN]
+    for name in dict.fromkeys(disabled):
+        if name in BUILTIN:
+            text = f"{name!r} is built in and stays: leave it out of `middleware` instead"
+            yield Problem(("plugins", "disabled"), text)
+        elif name not in known:
+            yield Problem(("plugins", "disabled"), f"no plugin is called {name!r}{did_you_mean(name, known)}")

@@ -1,0 +1,205 @@
+"""What plugins offer under names, and who offers it: one table for each kind. Asks nobody, decides nothing.
+
+A name that two plugins offer is a clash, until it is written with its owner: `plugin/name` or
+`distribution/name`. The very same thing from two sources is no clash.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MethodType
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from kessel_core.contract.spec import AdapterSpec
+from kessel_core.errors import PluginClash
+from kessel_core.handlers.declare import marks_of
+from kessel_core.hooks.middleware import Middleware
+from kessel_core.plugins.discovery import normal_name
+from kessel_core.plugins.status import APPLICATION, PluginStatus
+
+__all__ = ["Offer", "Offers", "same_thing"]
+
+#: What each plugin gave, when it was asked.
+Given: TypeAlias = Iterable[tuple[PluginStatus, Mapping[Any, Any] | list[Any]]]
+
+_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Offer:
+    """One thing that a plugin offers under a name."""
+
+    name: str
+    thing: Any
+    owner: PluginStatus
+
+    @property
+    def qualified(self) -> tuple[str, ...]:
+        """How it is written with its owner; the first is the shortest that only it has in its plugin."""
+        owners = [self.owner.name]
+        if self.owner.distribution != APPLICATION:
+            owners += [self.owner.distribution, normal_name(self.owner.distribution)]
+        return tuple(dict.fromkeys(f"{owner}/{self.name}" for owner in owners))
+
+
+def _in_handlers(name: str, written: Sequence[str]) -> str:
+    key = name if _BARE_KEY.fullmatch(name) else json.dumps(name)
+    return f"write in [kessel.handlers] {' or '.join(f'{key} = {text}' for text in written)}"
+
+
+#: What settles a clash, by kind: of the name, and of how each is written with its owner.
+_ADVICE: Final[Mapping[str, Callable[[str, Sequence[str]], str]]] = {
+    "handler": _in_handlers,
+    "middleware": lambda name, written: f"write in `middleware` {' or '.join(written)}",
+    "callback": lambda name, written: f"ask for {' or '.join(written)}, followed by `:target`",
+    "adapter": lambda name, written: "disable one of them in [kessel.plugins]",
+}
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Offers:
+    """Everything of one kind that plugins offer."""
+
+    #: `adapter`, `handler`, `middleware` or `callback`.
+    kind: str
+    #: Spelling -> who offers it: each plain name, then each name with its owner.
+    table: Mapping[str, tuple[Offer, ...]]
+    #: Plain names, sorted.
+    names: tuple[str, ...]
+    #: What is not what the hook asks for: its plugin, and a text about it.
+    misfits: tuple[tuple[PluginStatus, str], ...] = ()
+
+    def of(self, spelling: str) -> tuple[Offer, ...]:
+        """Return who offers it: nobody, one, or several that clash.
+
+        Args:
+            spelling: A name, or `plugin/name`, or `distribution/name`.
+        """
+        return self.table.get(spelling, ())
+
+    def usable(self) -> dict[str, Any]:
+        """Return what each spelling means: a plain name where one offers it, else each with its owner."""
+        found: dict[str, Any] = {}
+        for name in self.names:
+            first, *more = self.of(name)
+            if not more:
+                found[name] = first.thing
+                continue
+            for text in (text for offer in (first, *more) for text in offer.qualified):
+                if len(self.of(text)) == 1:
+                    found[text] = self.of(text)[0].thing
+        return found
+
+    def clash(self, name: str, where: tuple[str, ...] = ()) -> PluginClash:
+        """Describe the clash of a name, and what settles it."""
+        offers = self.of(name)
+        owners = tuple(dict.fromkeys(offer.owner.owner for offer in offers))
+        by = " and by ".join(owners) if len(owners) > 1 else f"{owners[0]} more than once"
+        written = [json.dumps(text) for text in dict.fromkeys(offer.qualified[0] for offer in offers)]
+        if self.kind == "handler" and len(owners) == 1:
+            written = ['"module:attribute"']
+        return PluginClash(
+            where,
+            f"{self.kind} {name!r} is offered by {by}",
+            owners=owners,
+            advice=_ADVICE[self.kind](name, written),
+        )
+
+    def clashes(self) -> list[PluginClash]:
+        """Return the clash of each plain name that is offered by several, sorted."""
+        return [self.clash(name) for name in self.names if len(self.of(name)) > 1]
+
+
+def gathered(kind: str, given: Given) -> Offers:
+    """Put what plugins gave into a table."""
+    plain: dict[str, list[Offer]] = {}
+    qualified: dict[str, list[Offer]] = {}
+    misfits: list[tuple[PluginStatus, str]] = []
+    for owner, things in given:
+        for name, thing in _READ[kind](things):
+            if name is None:
+                misfits.append((owner, f"{thing}"))
+                continue
+            offer = Offer(name=name, thing=thing, owner=owner)
+            _add(plain.setdefault(name, []), offer)
+            for text in offer.qualified:
+                _add(qualified.setdefault(text, []), offer)
+    return Offers(
+        kind=kind,
+        table={text: tuple(offers) for text, offers in (qualified | plain).items()},
+        names=tuple(sorted(plain)),
+        misfits=tuple(misfits),
+    )
+
+
+def _add(offers: list[Offer], offer: Offer) -> None:
+    if not any(same_thing(offer.thing, known.thing) for known in offers):
+        offers.append(offer)
+
+
+def same_thing(one: object, other: object) -> bool:
+    """Whether two sources give the very same thing; a method is made anew at each look."""
+    values = (MethodType, str, Middleware)
+    return one is other or (type(one) is type(other) and isinstance(one, values) and one == other)
+
+
+# --- one kind each: pairs of name and thing; without a name the thing is a text that says what is wrong ----
+
+_Read: TypeAlias = Iterator[tuple[str | None, Any]]
+
+
+def _adapters(things: Iterable[Any]) -> _Read:
+    for spec in things:
+        if not isinstance(spec, AdapterSpec):
+            yield None, f"kessel_adapters gave {type(spec).__name__}, not an AdapterSpec"
+            continue
+        for key in dict.fromkeys((spec.name, *(f"{scheme}://" for scheme in spec.schemes))):
+            yield key, spec
+
+
+def _handlers(things: Mapping[Any, Any] | list[Any]) -> _Read:
+    if isinstance(things, Mapping):
+        for name, target in things.items():
+            if isinstance(name, str) and name.strip():
+                yield name.strip(), target
+            else:
+                yield None, f"kessel_handlers gave the type {name!r:.80}; expected text that is not blank"
+        return
+    for target in things:
+        marks = marks_of(target)
+        if marks is not None:
+            yield marks.type, target
+        else:
+            why = "which has no type: decorate it with @handler(type), or offer a mapping"
+            yield None, f"kessel_handlers gave {target!r:.80}, {why}"
+
+
+def _middleware(things: Iterable[Any]) -> _Read:
+    for thing in things:
+        if isinstance(thing, Middleware):
+            yield thing.name, thing
+        else:
+            yield None, f"kessel_middleware gave {type(thing).__name__}, not a Middleware"
+
+
+def _callbacks(things: Mapping[Any, Any] | list[Any]) -> _Read:
+    if not isinstance(things, Mapping):
+        yield None, f"kessel_callbacks gave a {type(things).__name__}, not a mapping scheme -> function"
+        return
+    for scheme, function in things.items():
+        if isinstance(scheme, str) and callable(function):
+            yield scheme, function
+        else:
+            yield None, f"kessel_callbacks gave {scheme!r:.80}: {function!r:.80}, not a scheme and a function"
+
+
+_READ: Final[Mapping[str, Callable[[Any], _Read]]] = {
+    "adapter": _adapters,
+    "handler": _handlers,
+    "middleware": _middleware,
+    "callback": _callbacks,
+}
