@@ -160,7 +160,7 @@ def _time(value: object) -> datetime:
 
 
 #: Key -> field of `Job`, what reads its value (None: any is fine), and whether the checks of the model must
-#: look at it again. A null is as good as an absent key.
+#: look at it again. A null is as good as an absent key, but for the version.
 _KEYS: Final[dict[str, tuple[str, Callable[[Any], Any] | None, bool]]] = {
     "v": ("", _version, False),
     "id": ("id", _text, False),
@@ -186,7 +186,7 @@ def _job(body: bytes, text: str, fields: dict[str, Any]) -> Job:
         known = _KEYS.get(key)
         if known is None:
             extra[key] = value
-        elif value is not None:
+        elif value is not None or key == "v":
             name, read, looks = known
             must_look |= looks
             try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, ClassVar, NoReturn
 
 from kessel_conformance.stepclock import StepClock
 from kessel_core import CapabilityMissing, JobManager, build_plugins, hookimpl
 from kessel_core.contract import Capabilities, Consumer, Message, QueueAdapter, QueueStats, Reach, Reservation
+from kessel_core.hooks import Middleware
 
 __all__ = ["NoQueue", "manager_of"]
 
@@ -58,8 +60,14 @@ class _Offers:
         self._middleware = middleware
 
     @hookimpl
-    def kessel_middleware(self) -> Mapping[str, Any]:
-        return {name: (lambda options, thing=thing: thing) for name, thing in self._middleware.items()}
+    def kessel_middleware(self) -> Iterable[Middleware]:
+        return [
+            Middleware(name=name, factory=partial(_same, thing)) for name, thing in self._middleware.items()
+        ]
+
+
+def _same(thing: object) -> object:
+    return thing
 
 
 def manager_of(handlers: Any, middleware: Mapping[str, object] | None = None) -> JobManager:
