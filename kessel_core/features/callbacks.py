@@ -37,7 +37,7 @@ class Callbacks:
         self._functions.pop(job_id, None)
 
     def wanted(self, job_id: str, callback: object) -> bool:
-        """Whether somebody will be told about this job."""
+        """Whether somebody waits for the result of this job."""
         return callback is not None or job_id in self._functions
 
     def tell(self, result: JobResult) -> None:
@@ -56,8 +56,8 @@ class Callbacks:
 
     def _tell_scheme(self, text: str, result: JobResult) -> None:
         scheme, _, target = text.partition(":")
-        told = self._schemes.get(scheme)
-        if told is None:
+        function = self._schemes.get(scheme)
+        if function is None:
             known = ", ".join(sorted(self._schemes)) or "none"
             log.warning(
                 "job %s: no callback is registered for %r (known: %s)",
@@ -67,4 +67,4 @@ class Callbacks:
                 extra={"job_id": result.id},
             )
             return
-        told(result, target)
+        function(result, target)
