@@ -77,7 +77,10 @@ class App:
         Raises:
             PluginError: A required one is not usable.
         """
-        return self.plugins_with()
+        required = self.config.plugins.required
+        for name in required:
+            self.any_plugins.require(name)
+        return self.any_plugins
 
     def plugins_with(self, **extra: object) -> Plugins:
         """Load the plugins anew, with more of the command's own by name."""

@@ -61,14 +61,14 @@ def _findings(app: App) -> Iterator[Finding]:
     except InvalidConfig as exc:
         for problem in exc.problems:
             yield Finding(
-                Level.ERROR, "configuration", str(problem), "mend it; `kessel config` shows all options"
+                Level.ERROR, "configuration", str(problem), "correct it; `kessel config` shows all options"
             )
         return
     yield Finding(
         Level.OK, "configuration", f"read from {loaded.file}" if loaded.file else "no file, defaults"
     )
     yield from _plugin_findings(app)
-    told: set[str] = set()
+    reported: set[str] = set()
     # A failure is a finding, never a traceback.
     try:
         with app.manager() as manager:
@@ -76,8 +76,8 @@ def _findings(app: App) -> Iterator[Finding]:
             yield from _adapter_findings(app, manager)
     except InvalidConfig as exc:
         for problem in exc.problems:
-            told.add(problem.message)
-            yield Finding(Level.ERROR, "application", *_told(problem))
+            reported.add(problem.message)
+            yield Finding(Level.ERROR, "application", *_described(problem))
     except ConfigError as exc:
         yield Finding(Level.ERROR, "application", str(exc), "`kessel plugins` tells more")
     except KesselError as exc:
@@ -89,15 +89,15 @@ def _findings(app: App) -> Iterator[Finding]:
         )
     # What stops nobody today, because neither of them is used.
     for clash in app.any_plugins.clashes(app.config.handlers):
-        if clash.message not in told:
-            yield Finding(Level.WARNING, "plugins", *_told(clash))
+        if clash.message not in reported:
+            yield Finding(Level.WARNING, "plugins", *_described(clash))
 
 
-def _told(problem: Problem) -> tuple[str, str]:
+def _described(problem: Problem) -> tuple[str, str]:
     """Return what is wrong, and what to do about it."""
     if isinstance(problem, PluginClash):
         return str(attrs.evolve(problem, advice="")), problem.advice
-    advice = "install a plugin that has it" if isinstance(problem, UnusablePlugin) else "mend it there"
+    advice = "install a plugin that has it" if isinstance(problem, UnusablePlugin) else "correct it there"
     return str(problem), advice
 
 
@@ -126,7 +126,7 @@ def _plugin_findings(app: App) -> Iterator[Finding]:
                 "mend or uninstall it, or name it in plugins.disabled",
             )  # fmt: skip
     for problem in app.loaded.located(InvalidConfig(app.any_plugins.warnings)).problems:
-        yield Finding(Level.WARNING, "configuration", str(problem), "mend it there")
+        yield Finding(Level.WARNING, "configuration", str(problem), "correct it there")
     yield Finding(Level.OK, "plugins", f"{active} active")
 
 

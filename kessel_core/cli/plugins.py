@@ -139,8 +139,8 @@ def _check(app: App, found: Plugins, names: tuple[str, ...]) -> None:
             attempt()
         except ConfigError as exc:
             code = max(code, code_of(exc))
-            told = app.loaded.located(exc).problems if isinstance(exc, InvalidConfig) else [exc]
-            for problem in told:
+            problems = app.loaded.located(exc).problems if isinstance(exc, InvalidConfig) else [exc]
+            for problem in problems:
                 click.echo(f"error: {problem}", err=True)
     if code:
         raise SystemExit(code)

@@ -93,7 +93,7 @@ def kessel_middleware() -> Iterable[Middleware]:
     """Offer middleware.
 
     What is used, and in which order, is for the configuration (`middleware`). An options class is
-    structured from the table `middleware_options.NAME`; every mistake in it is told before anything runs.
+    structured from the table `middleware_options.NAME`; every mistake in it is reported before anything runs.
 
     ```python
     import attrs
@@ -291,7 +291,7 @@ def kessel_worker_started(worker: WorkerInfo) -> None:
 
 @hookspec
 def kessel_worker_stopping(worker: WorkerInfo) -> None:
-    """A worker was told to stop; its running jobs still have the grace period.
+    """A worker is stopping; its running jobs still have the grace period.
 
     Called once, in the thread that asked for the stop; it must not wait. `worker.grace` is what the
     running jobs get.

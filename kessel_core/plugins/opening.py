@@ -1,6 +1,6 @@
 """Which adapter is meant by a URL or a name, and whether its options are right; then opening it.
 
-Two steps, so that whatever is wrong is found, and told with everything else, before anything connects.
+Two steps, so that everything that is wrong is found at once, before anything connects.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Watchers:
     finished: Calls = ()
     #: A worker starts its slots: `watch(worker=...)`, a `WorkerInfo`.
     worker_started: Calls = ()
-    #: A worker was told to stop: `watch(worker=...)`, a `WorkerInfo`.
+    #: A worker is stopping: `watch(worker=...)`, a `WorkerInfo`.
     worker_stopping: Calls = ()
 
 

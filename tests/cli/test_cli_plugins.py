@@ -332,7 +332,7 @@ def test_unknown_name_of_a_disabled_plugin_is_warned_about_with_the_nearest(
     kessel.ok("plugins")
     assert "plugins.disabled: no plugin is called 'sqlit'; did you mean 'sqlite'?" in caplog.text
     (finding,) = [finding for finding in kessel.ok("doctor", "--json").json if "sqlit'" in finding["detail"]]
-    assert (finding["level"], finding["advice"]) == ("warning", "mend it there")
+    assert (finding["level"], finding["advice"]) == ("warning", "correct it there")
     assert finding["detail"].startswith("kessel.toml: plugins.disabled: ")
 
 
