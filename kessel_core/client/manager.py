@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from kessel_core.clock import Clock, SystemClock
 from kessel_core.config.options import Config
-from kessel_core.contract.adapter import QueueAdapter
-from kessel_core.contract.messages import Message
 from kessel_core.errors import ConfigError, InvalidConfig, KesselError, Problem
-from kessel_core.model.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, JobRequest
+from kessel_core.model.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, JobRequest
 from kessel_core.model.json import JsonInput
 from kessel_core.model.names import queue_name_problem
 from kessel_core.model.readonly import EMPTY
-from kessel_core.model.result import JobResult
 
 if TYPE_CHECKING:
     from kessel_core.client.application import Application
+    from kessel_core.contract.adapter import QueueAdapter
+    from kessel_core.contract.messages import Message
     from kessel_core.handlers.registry import HandlerRegistry
+    from kessel_core.model.job import Job
+    from kessel_core.model.result import JobResult
     from kessel_core.plugins.registry import Plugins
     from kessel_core.runtime.pipeline import Pipeline
     from kessel_core.runtime.worker import Worker

@@ -208,7 +208,7 @@ def _job(body: bytes, text: str, fields: dict[str, Any]) -> Job:
         or problems
         or len(job.id) > _LONGEST_PLAIN_ID
         or text.count("[") + text.count("{") > _FEW_BRACKETS
-        or _MAYBE_SURROGATE.search(text) is not None
+        or ("\\u" in text and _MAYBE_SURROGATE.search(text) is not None)
     ):
         told = {problem.where for problem in problems}
         problems += [problem for problem in job_problems(job) if problem.where not in told]
