@@ -24,6 +24,7 @@ from kessel_core.errors import (
 )
 from kessel_core.features.callbacks import Callbacks
 from kessel_core.model.checks import job_from, make_job
+from kessel_core.model.ids import new_id
 from kessel_core.model.job import DEFAULT_PRIORITY, Job, JobRequest
 from kessel_core.model.json import JsonInput
 from kessel_core.wire.requests import encode
@@ -57,6 +58,8 @@ class Producer:
         self._enqueued = tuple(enqueued)
         #: Read once: the capabilities of an open adapter do not change.
         self._promised = adapter.capabilities
+        #: Whether an ordinary job may be refused; if not, most jobs need not be looked at.
+        self._is_choosy = self._promised.max_body_bytes is not None
 
     def message(self, request: JobRequest) -> Message:
         """Return what `request` would hand to the adapter; see `JobManager.message`."""
@@ -98,8 +101,10 @@ class Producer:
                     headers=headers,
                 )
             )
+        now = self._clock.now()
         job = make_job(
-            self._clock.now(),
+            now,
+            id=new_id(now),
             type=type,
             payload=payload,
             priority=priority,
@@ -119,7 +124,8 @@ class Producer:
 
     def _stored(self, job: Job, callback: str | Callable[[Any], object] | None) -> Job:
         body = encode(job)
-        self._refuse_what_it_cannot(job, body, callback)
+        if job.not_before is not None or job.priority != DEFAULT_PRIORITY or self._is_choosy or callback:
+            self._refuse_what_it_cannot(job, body, callback)
         message = Message(job.id, job.queue, body, job.priority, job.not_before, job.expires_at)
         if callback is None or isinstance(callback, str):
             self._adapter.enqueue(message)

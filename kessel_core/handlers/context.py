@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, MutableMapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from kessel_core.clock import Clock
 from kessel_core.model.job import Job
 
@@ -30,69 +32,25 @@ def _nothing() -> None:
     """Extend the lease of a job that has none."""
 
 
+@attrs.frozen(eq=False)
 class JobContext:
-    """The running job, as handlers and middleware see it. Belongs to one attempt; safe for any thread.
+    """The running job, as handlers and middleware see it. Belongs to one attempt; safe for any thread."""
 
-    Read-only. Not made by attrs, because one is made for every job and its frozen classes cost three times
-    as much.
-    """
-
-    __slots__ = ("_attempt", "_clock", "_extend", "_handler", "_queue", "_request", "_snoozes", "_started_at")
-
-    def __init__(
-        self,
-        request: Job,
-        attempt: int,
-        clock: Clock,
-        started_at: datetime | None = None,
-        handler: Handler | None = None,
-        queue: str | None = None,
-        snoozes: int = 0,
-        extend: Callable[[], None] = _nothing,
-    ) -> None:
-        self._request = request
-        self._attempt = attempt
-        self._clock = clock
-        self._started_at = started_at
-        self._handler = handler
-        self._queue = queue
-        self._snoozes = snoozes
-        self._extend = extend
-
-    @property
-    def request(self) -> Job:
-        """The job as it was stored."""
-        return self._request
-
-    @property
-    def attempt(self) -> int:
-        """Which delivery this is, from 1, of those that count (S10)."""
-        return self._attempt
-
-    @property
-    def clock(self) -> Clock:
-        """The application's clock."""
-        return self._clock
-
-    @property
-    def started_at(self) -> datetime | None:
-        """When the attempt began; aware; None where none did."""
-        return self._started_at
-
-    @property
-    def handler(self) -> Handler | None:
-        """What will run the job."""
-        return self._handler
-
-    @property
-    def queue(self) -> str:
-        """The queue it came from."""
-        return self._queue or self._request.queue
-
-    @property
-    def snoozes(self) -> int:
-        """Earlier deliveries that were snoozed, as far as the queue knows (S21)."""
-        return self._snoozes
+    #: The job as it was stored.
+    request: Job
+    #: Which delivery this is, from 1, of those that count (S10).
+    attempt: int
+    #: The application's clock.
+    clock: Clock
+    #: When the attempt began; aware; None where none did.
+    started_at: datetime | None = None
+    #: What will run the job.
+    handler: Handler | None = None
+    #: The queue it came from.
+    queue: str = attrs.field(default=attrs.Factory(lambda self: self.request.queue, takes_self=True))
+    #: Earlier deliveries that were snoozed, as far as the queue knows (S21).
+    snoozes: int = 0
+    _extend: Callable[[], None] = _nothing
 
     @property
     def id(self) -> str:

@@ -32,7 +32,7 @@ def job_from(request: JobRequest, now: datetime) -> Job:
         now,
         type=request.type,
         payload=request.payload,
-        id=request.id,
+        id=request.id or new_id(now),
         ref=request.ref,
         priority=request.priority,
         delay=request.delay,
@@ -47,9 +47,9 @@ def job_from(request: JobRequest, now: datetime) -> Job:
 def make_job(
     now: datetime,
     *,
-    type: str,  # noqa: A002  # the words of the model, here and below
+    id: str,  # noqa: A002  # the words of the model, here and below
+    type: str,  # noqa: A002
     payload: JsonInput,
-    id: str = "",  # noqa: A002
     ref: str | None,
     priority: int,
     delay: datetime | timedelta | None,
@@ -81,7 +81,7 @@ def make_job(
     job = Job(
         type=type.strip() if isinstance(type, str) else type,
         payload=payload,  # type: ignore[arg-type]  # checked next: what passes is a JsonValue
-        id=id or new_id(now),
+        id=id,
         ref=ref,
         priority=_in_range(priority),
         not_before=not_before,

@@ -1,0 +1,117 @@
+"""Follow one request and one job through the running code: which files are entered, in which order.
+
+Usage: python tools/trace_job.py [URL]   (memory:// without one)
+
+Every call of a Python function counts. Calls in one file in a row are one stay; a return is a stay in a
+file that was left before. Each way is taken once before, so that what loads at the first use does not count.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import attrs
+
+from kessel_core import Fatal, JobManager, Transient
+from kessel_core.contract import NO_PAUSE
+from kessel_core.runtime.lease import Lease
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@attrs.frozen(kw_only=True)
+class Trace:
+    """One way through the code."""
+
+    #: The files in the order in which they were entered, a stay each; below the core or a plugin.
+    stays: tuple[str, ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Each file once, in the order of its first stay."""
+        return tuple(dict.fromkeys(self.stays))
+
+    @property
+    def rooms(self) -> tuple[str, ...]:
+        """Each folder once, in the order of its first stay."""
+        return tuple(dict.fromkeys(file.rpartition("/")[0] for file in self.stays))
+
+    @property
+    def returns(self) -> int:
+        """How often a file was entered again."""
+        return len(self.stays) - len(self.files)
+
+
+def traced(act: Callable[[], object]) -> Trace:
+    """Call `act`, and note the files of kessel that its calls are in."""
+    stays: list[str] = []
+
+    def note(frame: object, event: str, _: object) -> None:
+        if event != "call":
+            return
+        path = Path(frame.f_code.co_filename)  # type: ignore[attr-defined]  # a frame
+        if not path.is_relative_to(ROOT) or ".venv" in path.parts or path == Path(__file__):
+            return
+        name = path.relative_to(ROOT).as_posix()
+        name = name.split("/", 2)[2] if name.startswith("plugins/") else name
+        if not stays or stays[-1] != name:
+            stays.append(name)
+
+    sys.setprofile(note)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+    return Trace(stays=tuple(stays))
+
+
+def ways(url: str) -> dict[str, Trace]:
+    """Trace a request, and a job at work: success, retry, burial."""
+
+    def handle(how: str) -> str:
+        if how == "retry":
+            raise Transient("later", after=timedelta(days=1))
+        if how == "burial":
+            raise Fatal("no")
+        return how
+
+    found: dict[str, Trace] = {}
+    with JobManager(url, handlers={"t": handle}) as manager:
+        adapter, pipeline, clock = manager.adapter, manager.pipeline, manager.clock
+        consumer = adapter.consumer(["default"])
+
+        def work() -> None:
+            # What a slot does, in its words.
+            reservation = consumer.reserve(NO_PAUSE)
+            assert reservation is not None
+            pipeline.run(Lease(adapter, consumer, reservation, clock), take_next=True)
+
+        for _ in range(2):
+            for how in ("success", "retry", "burial"):
+                found["request"] = traced(lambda how=how: manager.request("t", how))  # type: ignore[misc]  # bound
+                found[how] = traced(work)
+        consumer.close()
+    return found
+
+
+def main() -> None:
+    """Print the ways over one adapter."""
+    logging.getLogger("kessel").setLevel(logging.CRITICAL)
+    threading.excepthook = lambda _: None
+    url = sys.argv[1] if len(sys.argv) > 1 else "memory://"
+    for name, trace in ways(url).items():
+        print(
+            f"{name}: {len(trace.stays)} stays, {len(trace.files)} files, {len(trace.rooms)} rooms, "
+            f"{trace.returns} returns"
+        )
+        for file in trace.files:
+            print(f"    {file}")
+
+
+if __name__ == "__main__":
+    main()
