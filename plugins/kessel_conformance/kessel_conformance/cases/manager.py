@@ -89,10 +89,9 @@ def payload_equal(bench: Bench) -> None:
 def any_payload(bench: Bench) -> None:
     import hypothesis
 
-    from kessel_conformance.runner import Settings
     from kessel_core.testing.strategies import json_values
 
-    chosen = bench.settings or Settings()
+    settings = bench.settings
     limit = bench.capabilities.max_body_bytes
     seen: list[object] = []
     consumer = bench.consumer()
@@ -111,15 +110,15 @@ def any_payload(bench: Bench) -> None:
             )
 
         bounded = hypothesis.settings(
-            max_examples=chosen.amounts.examples,
+            max_examples=settings.amounts.examples,
             deadline=None,
             database=None,
-            phases=[hypothesis.Phase.generate, *([hypothesis.Phase.shrink] if chosen.shrink else [])],
+            phases=[hypothesis.Phase.generate, *([hypothesis.Phase.shrink] if settings.shrink else [])],
             report_multiple_bugs=False,
             verbosity=hypothesis.Verbosity.quiet,
             suppress_health_check=[hypothesis.HealthCheck.too_slow],
         )
-        hypothesis.seed(bench.seed)(bounded(hypothesis.given(json_values())(comes_back)))()
+        hypothesis.seed(settings.seed)(bounded(hypothesis.given(json_values())(comes_back)))()
 
 
 @case(
