@@ -14,16 +14,21 @@ sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 import attrs
 from reference import LEASE, LIMIT, Held, Reference, ReferenceHarness, Slot
 
-from kessel_core import AdapterError
+from kessel_core import AdapterError, LeaseLost
 from kessel_core.contract import (
+    COMMIT,
     Browse,
     Buried,
+    Bury,
+    Commit,
     Delete,
     Facet,
     JobState,
     Pause,
     QueueStats,
     Results,
+    Rollback,
+    Snooze,
     TieBreak,
     VirtualTime,
 )
@@ -39,7 +44,7 @@ def mutant(name: str, what: str, base: type[Reference] = Reference, **methods: A
 
 def slot_mutant(name: str, what: str, **methods: Callable[..., Any]) -> None:
     kind = type(f"{name}_slot", (Slot,), dict(methods))
-    mutant(name, what, make_consumer=lambda self, queues: kind(self, queues))
+    mutant(name, what, make_consumer=lambda self, queues: (self.refuse_if_closed(), kind(self, queues))[1])
 
 
 def declares(**changes: Any) -> property:
@@ -227,6 +232,119 @@ mutant(
 # --- attempts (S10) ---
 mutant("attempts_stuck", "always tells attempt 1", attempts_after=lambda s, r: 1)
 mutant("attempts_off", "counts from zero", take=lambda s, q: _less(Reference.take(s, q)))
+# --- giving back without counting (S21) ---
+mutant(
+    "snooze_commits",
+    "takes a snooze for a commit",
+    settle=lambda s, r, st: Reference.settle(s, r, COMMIT if isinstance(st, Snooze) else st),
+)
+mutant("snooze_pause_ignored", "snoozes without the pause", snooze_ends=lambda s, p: s.now())
+mutant(
+    "snooze_pause_cut",
+    "cuts the pause of a snooze to whole seconds",
+    snooze_ends=lambda s, p: s.now() + int(p.total_seconds()),
+)
+mutant("snooze_counts", "counts a snoozed delivery as an attempt", attempts_snoozed=lambda s, r: r.attempts)
+mutant("snooze_starts_anew", "forgets earlier attempts with a snooze", attempts_snoozed=lambda s, r: 0)
+mutant("snoozes_not_counted", "counts no snoozes, and shows none", snoozes_after=lambda s, r: 0)
+mutant("snoozes_off", "counts this delivery as a snooze", snoozes_told=lambda s, r: r.snoozes + 1)
+mutant(
+    "snooze_resets_priority",
+    "resets the priority on a snooze",
+    priority_after=lambda s, r, what: 65536 if what == "snooze" else r.priority,
+)
+mutant(
+    "snooze_goes_last",
+    "puts a snoozed job behind its equals, whatever tie_break says",
+    attempts_snoozed=lambda s, r: _goes_last(s, r),
+)
+slot_mutant(
+    "snooze_and_reserve_counts",
+    "rolls back instead of snoozing when it reserves with it",
+    settle_and_reserve=lambda self, r, st: Slot.settle_and_reserve(
+        self, r, Rollback(st.pause) if isinstance(st, Snooze) else st
+    ),
+)
+mutant(
+    "snooze_late_accepted",
+    "says nothing when what is snoozed is held no more",
+    settle=lambda s, r, st: _settles_quietly(s, r, st),
+)
+mutant("give_back_ignored", "gives nothing back", give_back=lambda s, r: None)
+mutant(
+    "give_back_counts",
+    "counts what is given back as an attempt",
+    give_back=lambda s, r: s.settle(r, Rollback()),
+)
+mutant(
+    "give_back_keeps_hold",
+    "takes the settle of one whose job was given back and waits",
+    is_stale=lambda s, h: h.record is None or h.record.state is None or h.record.token != h.token,
+)
+mutant(
+    "give_back_quiet",
+    "says nothing when there is nothing to give back",
+    give_back=lambda s, r: _settles_quietly(s, r, Snooze()),
+)
+# --- results ---
+mutant(
+    "result_stripped",
+    "strips blanks from results",
+    kept_result=lambda s, r, b: Reference.kept_result(s, r, b and b.strip()),
+)
+mutant(
+    "result_of_burial_dropped",
+    "keeps results of successes only",
+    settle=lambda s, r, st: Reference.settle(
+        s, r, attrs.evolve(st, result=None) if isinstance(st, Bury) else st
+    ),
+)
+mutant(
+    "result_first_kept",
+    "keeps the first result of a job, not the latest",
+    kept_result=lambda s, r, b: s.disk.results.setdefault(r.message.id, b) if b is not None else None,
+)
+slot_mutant(
+    "result_lost_with_reserve",
+    "forgets the result when it reserves with the settle",
+    settle_and_reserve=lambda self, r, st: Slot.settle_and_reserve(
+        self, r, attrs.evolve(st, result=None) if isinstance(st, (Commit, Bury)) else st
+    ),
+)
+mutant(
+    "result_unknown_empty",
+    "tells an empty result of what it does not know",
+    result=lambda s, i: s.disk.results.get(i, b""),
+)
+# --- consumers ---
+mutant(
+    "consumer_unchecked",
+    "takes any name for a queue's, and no name at all",
+    consumer=lambda s, queues: s.make_consumer(tuple(queues)),
+)
+mutant(
+    "consumer_doubles",
+    "cannot do with a queue that is named twice",
+    consumer=lambda s, queues: (
+        Reference.consumer(s, queues) if len({*queues}) == len(queues) else _raise(AdapterError("twice"))
+    ),
+)
+slot_mutant(
+    "cancelled_takes",
+    "takes a job with the settle of a cancelled consumer",
+    settle_and_reserve=lambda self, r, st: (self.settle(r, st), self.adapter.take(self.queues))[1],
+)
+mutant("closed_accepts", "goes on after it was closed", refuse_if_closed=lambda s: None)
+mutant(
+    "extend_adds_up",
+    "adds a lease to the rest of the last one",
+    deadline_extended=lambda s, h: h.deadline + LEASE,
+)
+mutant(
+    "lease_untold",
+    "does not tell the lease of a reservation",
+    take=lambda s, q: _no_lease(Reference.take(s, q)),
+)
 # --- operations ---
 mutant("stats_off_by_one", "counts one ready job too many", stats=lambda s, q: _more(Reference.stats(s, q)))
 mutant(
@@ -334,6 +452,33 @@ mutant(
 mutant("odd_capabilities", "declares an empty range of priorities", capabilities=declares(priorities=(5, 5)))
 
 
+def _goes_last(s: Reference, record: Any) -> int:
+    s.disk.counter += 1
+    record.number = s.disk.counter
+    attempts: int = record.attempts - 1
+    return attempts
+
+
+def _settles_quietly(s: Reference, held: Any, settlement: Any) -> None:
+    try:
+        Reference.settle(s, held, settlement)
+    except LeaseLost:
+        if not isinstance(settlement, Snooze):
+            raise
+
+
+def _no_doubles(s: Reference, queues: Any) -> Any:
+    if len(set(queues)) < len(queues):
+        raise AdapterError("a queue is named twice")
+    return Reference.consumer(s, queues)
+
+
+def _no_lease(held: Held | None) -> Held | None:
+    if held is not None:
+        held.lease = None
+    return held
+
+
 def _reset_lease(s: Reference) -> None:
     for record in s.disk.records:
         if record.state is JobState.RESERVED and s.is_over(record):
@@ -364,14 +509,10 @@ def _drop_buried(s: Reference) -> None:
 
 
 def _no_bury(settlement: Any) -> Any:
-    from kessel_core.contract import Bury, Rollback
-
     return Rollback() if isinstance(settlement, Bury) else settlement
 
 
 def _no_result(settlement: Any) -> Any:
-    from kessel_core.contract import Commit, Rollback
-
     return Rollback() if isinstance(settlement, Commit) and settlement.result is not None else settlement
 
 

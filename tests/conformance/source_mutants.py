@@ -198,9 +198,9 @@ MUTANTS: Final = (
     SourceMutant(
         "memory.core_expiry_check_turned",
         "S5",
-        "kessel_core/runtime/executor.py",
-        "and self._clock.now() >= request.expiration",
-        "and self._clock.now() <= request.expiration",
+        "kessel_core/runtime/pipeline.py",
+        "if now >= job.expires_at:",
+        "if now <= job.expires_at:",
         "a comparison the wrong way round",
     ),
     # --- sqlite ---------------------------------------------------------------------------------

@@ -30,7 +30,8 @@ CLAUSES = {
     "S15": "The callback is told once for each job, after its last settlement. A callback that fails is logged and changes nothing about the job.",
     "S16": "A payload comes back equal as JSON, and every attempt gets a fresh copy.",
     "S17": "What an adapter does not declare is refused by name with `CapabilityMissing`, at start where possible, and never approximated in silence.",
-    "S18": "An application has one clock: aware time, monotonic time, wait. On a virtual clock nothing in the core and no adapter that declares `virtual_clock` sleeps for real.",
+    "S18": "An application has one clock: aware time, monotonic time, wait. On a virtual clock nothing in the core and no adapter with the facet `virtual_time` sleeps for real.",
+    "S21": 'A snoozed job becomes ready again after its pause, with its own priority, and the delivery does not count as an attempt. (a) A handler or a middleware asks for it with `Snooze(after)`; a worker that stops and whose grace period is over, a job that was delivered too early, and `unknown_type = "retry"` use it, too. (b) A snooze that would end at or after the expiration ends the job as expired now. (c) Snoozes are counted apart from attempts, and shown.',
 }
 
 

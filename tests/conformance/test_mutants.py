@@ -14,7 +14,8 @@ from types import ModuleType
 
 import pytest
 from kessel_conformance.catalogue import Level, cases
-from kessel_conformance.runner import Run, Settings, Verdict
+from kessel_conformance.runner import Run, Verdict
+from kessel_conformance.settings import Settings
 
 from kessel_core.contract import VirtualTime
 

@@ -51,6 +51,6 @@ def test_plans_of_a_correct_adapter_end_with_everything_settled() -> None:
     harness = ReferenceHarness(Reference)
     harness.up()
     plans = [random_plan(random.Random(number), rounds=12, unit=UNIT) for number in range(20)]
-    for world in play(harness, plans, UNIT):
-        assert not isinstance(world, Violation), world
-        assert not world.model.left()
+    for end in play(harness, plans, UNIT):
+        assert not isinstance(end, Violation), end
+        assert not end.model.left()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+import attrs
 import pytest
 from kessel_beanstalk.plugin import SPEC as BEANSTALK
 from kessel_conformance import Harness, ServerHarness
+from kessel_conformance.comparison import Comparison, Step
 from kessel_conformance.lockstep import play
-from kessel_conformance.plans import random_plan
-from kessel_conformance.world import Plan, World
+from kessel_conformance.operator_steps import PauseQueue, Remove
+from kessel_conformance.plans import Plan, random_plan
+from kessel_conformance.steps import Drop, GiveBack, Put, Settle
 from kessel_memory.plugin import SPEC as MEMORY
 from kessel_sqlite.plugin import SPEC as SQLITE
 
@@ -51,14 +54,15 @@ def orders(harness: Harness, plans: Sequence[Plan], unit: float) -> list[list[st
     assert str(harness.capabilities.tie_break) == "enqueued"
     ends = play(harness, plans, unit)
     for end in ends:
-        if not isinstance(end, World):
+        if not isinstance(end, Comparison):
             raise end
-    return [end.settled for end in ends if isinstance(end, World)]
+    return [end.settled for end in ends if isinstance(end, Comparison)]
 
 
 def without_looks_at_time(plan: Plan) -> Plan:
     """Leave out what ends differently for a reason: closing returns a job at once or by its lease."""
-    return [[step for step in steps if step[0] not in ("close_worker", "pause", "delete")] for steps in plan]
+    left_out = (Drop, GiveBack, PauseQueue, Remove)
+    return [[step for step in steps if not isinstance(step, left_out)] for steps in plan]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -80,13 +84,15 @@ def test_same_plan_settles_the_same_jobs_in_the_same_order(seed: int) -> None:
 
 def for_seconds(plan: Plan) -> Plan:
     """Give every delay and pause a span of `SPANS`; a rollback without a pause may be late by a second."""
-    for steps in plan:
-        for name, arguments in steps:
-            if name == "put":
-                arguments["delay"] = SPANS[arguments["delay"]]
-            if name == "settle" and arguments["how"] == "rollback":
-                arguments["pause"] = SPANS[arguments["pause"] or 0.4]
-    return plan
+
+    def changed(step: Step) -> Step:
+        if isinstance(step, Put):
+            return attrs.evolve(step, delay=SPANS[step.delay])
+        if isinstance(step, Settle) and step.how in ("rollback", "snooze"):
+            return attrs.evolve(step, pause=SPANS[step.pause or 0.4])
+        return step
+
+    return [[changed(step) for step in steps] for steps in plan]
 
 
 def test_same_plan_with_delays_on_a_real_server_settles_the_same_jobs_in_the_same_order() -> None:
@@ -105,7 +111,7 @@ def test_same_plan_with_delays_on_a_real_server_settles_the_same_jobs_in_the_sam
                 found[-1] = orders(harness, plans, UNIT)
         finally:
             harness.down()
-    delayed = [s for plan in plans for steps in plan for s in steps if s[0] == "put" and s[1]["delay"]]
+    delayed = [s for plan in plans for steps in plan for s in steps if isinstance(s, Put) and s.delay]
     assert len(delayed) > 40, "hardly a job is delayed"
     assert sum(map(len, found[0])) > 100, "the plans settle hardly anything"
     assert found[1] == found[0]

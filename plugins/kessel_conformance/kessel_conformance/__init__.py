@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from kessel_conformance.harness import Harness, ServerMissing
     from kessel_conformance.history import Violation
     from kessel_conformance.middleware_suite import MiddlewareConformance
-    from kessel_conformance.runner import Settings, run_suite
+    from kessel_conformance.runner import run_suite
     from kessel_conformance.server import ServerHarness
+    from kessel_conformance.settings import Settings
     from kessel_conformance.suite import AdapterConformance
 
 __all__ = [
@@ -55,7 +56,7 @@ _HOMES = {
     "MiddlewareConformance": "middleware_suite",
     "ServerHarness": "server",
     "ServerMissing": "harness",
-    "Settings": "runner",
+    "Settings": "settings",
     "Violation": "history",
     "case": "catalogue",
     "run_suite": "runner",

@@ -28,8 +28,12 @@ SUITE_VERSION: Final = "1.0"
 _FIRST_VERSION: Final = "1.0"
 
 _MODULES: Final = (
+    "enqueueing",
     "delivery",
+    "consumers",
     "settling",
+    "snoozing",
+    "results",
     "order",
     "delay",
     "lease",

@@ -50,7 +50,8 @@ def conformance(
     from kessel_conformance.catalogue import known_version
     from kessel_conformance.harness import Harness
     from kessel_conformance.page import summary
-    from kessel_conformance.runner import Outcome, Settings, Verdict, run_suite
+    from kessel_conformance.runner import Outcome, Verdict, run_suite
+    from kessel_conformance.settings import Settings
 
     path = _checked("--report", report, reports.checked_path)
     _checked("--suite", suite, known_version)

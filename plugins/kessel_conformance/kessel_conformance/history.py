@@ -9,7 +9,7 @@ from typing import Final, assert_never
 from kessel_core import Clock
 from kessel_core.contract import Bury, Commit, QueueStats, Rollback, Settlement, Snooze
 
-__all__ = ["History", "Violation", "deed", "seconds", "shown"]
+__all__ = ["History", "Violation", "seconds", "settlement_text", "shown"]
 
 _LONGEST: Final = 120
 
@@ -59,7 +59,7 @@ def seconds(number: float) -> str:
     return f"{number:.6f}".rstrip("0").rstrip(".") + " s"
 
 
-def deed(settlement: Settlement, job: str) -> str:
+def settlement_text(settlement: Settlement, job: str) -> str:
     """Say what a worker does with a job."""
     match settlement:
         case Commit():

@@ -8,11 +8,11 @@ from datetime import timedelta
 from itertools import zip_longest
 from typing import Final, TypeVar
 
-from kessel_conformance.bench import move
+from kessel_conformance.comparison import Comparison
 from kessel_conformance.harness import Harness
 from kessel_conformance.history import Violation
-from kessel_conformance.plans import random_plan
-from kessel_conformance.world import Plan, World
+from kessel_conformance.opened import move
+from kessel_conformance.plans import Plan, deliver_rest, random_plan, return_all
 
 __all__ = ["play", "run_lockstep", "shortened"]
 
@@ -54,15 +54,15 @@ def _generator(seed: int, number: int) -> random.Random:
     return random.Random(f"{seed}/{number}")  # noqa: S311  # to be repeated, not to be secret
 
 
-def _failures(ends: Sequence[World | Violation]) -> dict[int, Violation]:
+def _failures(ends: Sequence[Comparison | Violation]) -> dict[int, Violation]:
     return {number: end for number, end in enumerate(ends) if isinstance(end, Violation)}
 
 
-def play(harness: Harness, plans: Sequence[Plan], unit: float) -> list[World | Violation]:
+def play(harness: Harness, plans: Sequence[Plan], unit: float) -> list[Comparison | Violation]:
     """Run plans together, each on a queue of its own, with `unit` seconds between rounds.
 
     Returns:
-        Of each plan the world at its end, where everything is settled, or how it failed.
+        Of each plan the comparison at its end, where everything is settled, or how it failed.
     """
     clock, namespace = harness.clock(), harness.namespace()
     if harness.plans_url is not None and not harness.virtual:
@@ -70,38 +70,37 @@ def play(harness: Harness, plans: Sequence[Plan], unit: float) -> list[World | V
     else:
         adapter = harness.open(clock, namespace)
     noise = 2e-6 if harness.virtual else harness.tolerance.total_seconds()
-    worlds: list[World] = []
-    failed: dict[World, Violation] = {}
+    compared: list[Comparison] = []
+    failed: dict[Comparison, Violation] = {}
 
     def each(act: Callable[..., T], *columns: Sequence[object]) -> list[T]:
-        """Do something to every world that has not failed, with its arguments from the columns."""
+        """Do something to every comparison that has not failed, with its arguments from the columns."""
         answers = []
-        for world, *arguments in zip(worlds, *columns, strict=True):
-            if world not in failed:
+        for one, *arguments in zip(compared, *columns, strict=True):
+            if one not in failed:
                 try:
-                    answers.append(act(world, *arguments))
+                    answers.append(act(one, *arguments))
                 except Violation as exc:
-                    failed[world] = exc
+                    failed[one] = exc
         return answers
 
     try:
-        worlds += [
-            World(adapter, clock, f"{namespace}.{number}", adapter.capabilities, noise)
-            for number in range(len(plans))
+        compared += [
+            Comparison(adapter, clock, f"{namespace}.{number}", noise) for number in range(len(plans))
         ]
         start = clock.monotonic()
         for number, steps in enumerate(zip_longest(*plans, fillvalue=()), start=1):
-            each(World.round, steps)
+            each(Comparison.round, steps)
             # Until the time by the plan, so that what the rounds take does not add up.
             move(harness, clock, timedelta(seconds=start + number * unit - clock.monotonic()))
-        move(harness, clock, timedelta(seconds=max(each(World.give_back), default=0.0)))
-        each(World.deliver_rest)
+        move(harness, clock, timedelta(seconds=max(each(return_all), default=0.0)))
+        each(deliver_rest)
     finally:
-        for world in worlds:
-            world.close()
+        for one in compared:
+            one.close()
         adapter.close()
         harness.purge(namespace)
-    return [failed.get(world, world) for world in worlds]
+    return [failed.get(one, one) for one in compared]
 
 
 def shortened(harness: Harness, plan: Plan, clause: str, unit: float) -> Violation | None:

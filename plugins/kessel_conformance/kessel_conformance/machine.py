@@ -14,20 +14,36 @@ from hypothesis import strategies as st
 from hypothesis.errors import NonInteractiveExampleWarning
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
+from kessel_conformance.comparison import Comparison, Step
 from kessel_conformance.harness import Harness
 from kessel_conformance.history import Violation, seconds
+from kessel_conformance.operator_steps import Count, Kick, PauseQueue, Peek, Remove
+from kessel_conformance.plans import deliver_rest, return_all
 from kessel_conformance.stepclock import StepClock
-from kessel_conformance.world import PRIORITIES, TAILS, World
+from kessel_conformance.steps import (
+    HOWS,
+    PRIORITIES,
+    TAILS,
+    Drop,
+    Extend,
+    GiveBack,
+    Put,
+    Reopen,
+    Reserve,
+    Run,
+    Settle,
+    SettleOld,
+)
 from kessel_core.contract import Browse, Buried, Delete, JobState, Pause, QueueAdapter
 
 __all__ = ["AdapterMachine", "run_machine"]
 
-SLOTS = st.sampled_from((0, 0, 1))
+WORKERS = st.sampled_from((0, 0, 1))
 PAUSES = st.sampled_from((0.0, 0.0, 0.4, 1.6, 5.0))
 
 
 class AdapterMachine(RuleBasedStateMachine):
-    """Rules over a `World`; derive from it for rules of your own and give it to `run_machine`."""
+    """Rules over a `Comparison`; derive from it for rules of your own and give it to `run_machine`."""
 
     def __init__(self, harness: Harness) -> None:
         super().__init__()
@@ -37,17 +53,15 @@ class AdapterMachine(RuleBasedStateMachine):
         adapter = self._opened()
         lease = adapter.capabilities.lease
         self.lease = lease.total_seconds() if lease is not None else 60.0
-        self.world = World(
-            adapter, self.clock, f"{self.namespace}.model", adapter.capabilities, 2e-6, self._opened
-        )
+        self.both = Comparison(adapter, self.clock, f"{self.namespace}.model", 2e-6, self._opened)
         self._failed = False
 
     def _opened(self) -> QueueAdapter:
         return self.harness.open(self.clock, self.namespace)
 
-    def _do(self, name: str, **arguments: object) -> None:
+    def _do(self, step: Step) -> None:
         try:
-            self.world.step((name, arguments))
+            self.both.step(step)
         except Violation:
             self._failed = True
             raise
@@ -60,102 +74,106 @@ class AdapterMachine(RuleBasedStateMachine):
     )
     def put(self, priority: int, delay: float | None, tail: bytes, expires: float | None) -> None:
         """Enqueue."""
-        self._do("put", priority=priority, delay=delay, tail=tail, expires=expires)
+        self._do(Put(priority, delay, tail, expires))
 
     @rule(priorities=st.lists(st.sampled_from((65536, 65536, 9, 10)), min_size=2, max_size=4))
     def put_some(self, priorities: list[int]) -> None:
         """Enqueue several that are ready at once: order shows only among many."""
         for priority in priorities:
-            self._do("put", priority=priority)
+            self._do(Put(priority))
 
     @rule()
     def put_again(self) -> None:
         """Enqueue an id that is still held."""
-        if self.world.declared.dedupe and any(job.place.value != "gone" for job in self.world.model.jobs):
-            self._do("put", again=True)
+        if self.both.declared.dedupe and any(job.state is not None for job in self.both.model.jobs):
+            self._do(Put(again=True))
 
-    @rule(slot=SLOTS)
-    def reserve(self, slot: int) -> None:
+    @rule(worker=WORKERS)
+    def reserve(self, worker: int) -> None:
         """Reserve."""
-        self._do("reserve", slot=slot)
+        self._do(Reserve(worker))
 
-    @rule(slot=SLOTS)
-    def reserve_more(self, slot: int) -> None:
+    @rule(worker=WORKERS)
+    def reserve_more(self, worker: int) -> None:
         """Reserve, again: half of all steps should deliver something."""
-        self._do("reserve", slot=slot)
+        self._do(Reserve(worker))
 
-    @precondition(lambda self: any(slot.held for slot in self.world.slots))
-    @rule(
-        slot=SLOTS, how=st.sampled_from(("commit", "rollback", "bury")), pause=PAUSES, reserve=st.booleans()
-    )
-    def settle(self, slot: int, how: str, pause: float, reserve: bool) -> None:
+    @precondition(lambda self: any(worker.held for worker in self.both.workers))
+    @rule(worker=WORKERS, how=st.sampled_from(HOWS), pause=PAUSES, reserve=st.booleans())
+    def settle(self, worker: int, how: str, pause: float, reserve: bool) -> None:
         """Settle."""
-        self._do("settle", slot=slot, how=how, pause=pause, reserve=reserve)
+        self._do(Settle(worker, how, pause, reserve))
 
-    @rule(slot=SLOTS, times=st.integers(2, 3))
-    def retry(self, slot: int, times: int) -> None:
-        """Reserve and roll back, again and again: some faults need more than one delivery."""
+    @rule(worker=WORKERS, times=st.integers(2, 3), how=st.sampled_from(("rollback", "snooze")))
+    def retry(self, worker: int, times: int, how: str) -> None:
+        """Reserve and roll back or snooze, again and again: some faults need more than one delivery."""
         for _ in range(times):
-            self._do("reserve", slot=slot)
-            self._do("settle", slot=slot, how="rollback")
+            self._do(Reserve(worker))
+            self._do(Settle(worker, how))
 
-    @precondition(lambda self: any(slot.held for slot in self.world.slots))
-    @rule(slot=SLOTS)
-    def extend(self, slot: int) -> None:
+    @precondition(lambda self: any(worker.held for worker in self.both.workers))
+    @rule(worker=WORKERS)
+    def extend(self, worker: int) -> None:
         """Extend."""
-        self._do("extend", slot=slot)
+        self._do(Extend(worker))
 
-    @precondition(lambda self: any(slot.held for slot in self.world.slots))
-    @rule(slot=SLOTS)
-    def run(self, slot: int) -> None:
+    @precondition(lambda self: any(worker.held for worker in self.both.workers))
+    @rule(worker=WORKERS)
+    def give_back(self, worker: int) -> None:
+        """Give back, as another thread does it."""
+        self._do(GiveBack(worker))
+
+    @precondition(lambda self: any(worker.held for worker in self.both.workers))
+    @rule(worker=WORKERS)
+    def run(self, worker: int) -> None:
         """Let the core run what is held."""
-        self._do("run", slot=slot)
+        self._do(Run(worker))
 
-    @precondition(lambda self: any(slot.old for slot in self.world.slots))
-    @rule(slot=SLOTS, how=st.sampled_from(("commit", "rollback")))
-    def settle_old(self, slot: int, how: str) -> None:
+    @precondition(lambda self: any(worker.old for worker in self.both.workers))
+    @rule(worker=WORKERS, how=st.sampled_from(("commit", "rollback", "snooze")))
+    def settle_old(self, worker: int, how: str) -> None:
         """Settle with an old reservation."""
-        self._do("settle_old", slot=slot, how=how)
+        self._do(SettleOld(worker, how))
 
-    @rule(slot=SLOTS)
-    def close_worker(self, slot: int) -> None:
+    @rule(worker=WORKERS)
+    def close_worker(self, worker: int) -> None:
         """Close a consumer."""
-        self._do("close_worker", slot=slot)
+        self._do(Drop(worker))
 
-    @precondition(lambda self: self.world.declared.durability != "none")
+    @precondition(lambda self: self.both.declared.durability != "none")
     @rule()
     def reopen(self) -> None:
         """Close and open the adapter."""
-        self._do("reopen")
+        self._do(Reopen())
 
-    @precondition(lambda self: self.world.has(Buried) and self.world.model.buried_jobs())
+    @precondition(lambda self: self.both.has(Buried) and self.both.model.buried_jobs())
     @rule(which=st.integers(0, 3))
     def kick(self, which: int) -> None:
         """Kick."""
-        self._do("kick", which=which)
+        self._do(Kick(which))
 
-    @precondition(lambda self: self.world.has(Delete) and self.world.model.jobs)
+    @precondition(lambda self: self.both.has(Delete) and self.both.model.jobs)
     @rule(which=st.integers(0, 7))
     def delete(self, which: int) -> None:
         """Delete."""
-        self._do("delete", which=which)
+        self._do(Remove(which))
 
-    @precondition(lambda self: self.world.has(Pause))
+    @precondition(lambda self: self.both.has(Pause))
     @rule(span=st.sampled_from((0.0, 0.0, 1.5)))
     def pause(self, span: float) -> None:
         """Pause or resume."""
-        self._do("pause", span=span)
+        self._do(PauseQueue(span))
 
     @rule()
     def look(self) -> None:
         """Compare counts."""
-        self._do("look")
+        self._do(Count())
 
-    @precondition(lambda self: self.world.has(Browse))
+    @precondition(lambda self: self.both.has(Browse))
     @rule(state=st.sampled_from(JobState))
     def peek(self, state: JobState) -> None:
         """Compare what is shown."""
-        self._do("peek", state=state)
+        self._do(Peek(state))
 
     @rule(part=st.sampled_from((0.3, 0.5, 0.999, 1.001)))
     def let_lease_pass(self, part: float) -> None:
@@ -168,20 +186,20 @@ class AdapterMachine(RuleBasedStateMachine):
         self._advance(span)
 
     def _advance(self, span: float) -> None:
-        self.world.history.add(f"{seconds(span)} pass")
+        self.both.history.add(f"{seconds(span)} pass")
         self.clock.advance(timedelta(seconds=span))
 
     def teardown(self) -> None:
         """Deliver what is left, and close."""
         try:
             if not self._failed:
-                self._advance(self.world.give_back())
-                self.world.deliver_rest()
+                self._advance(return_all(self.both))
+                deliver_rest(self.both)
                 for state in JobState:
-                    self.world.step(("peek", {"state": state}))
+                    self.both.step(Peek(state))
         finally:
-            self.world.close()
-            self.world.adapter.close()
+            self.both.close()
+            self.both.adapter.close()
             self.harness.purge(self.namespace)
 
 

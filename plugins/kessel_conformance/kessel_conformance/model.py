@@ -8,7 +8,6 @@ the adapter. On a virtual clock both readings are equal, and nearly everything i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from enum import Enum
 from itertools import pairwise
 from typing import Final
 
@@ -16,7 +15,7 @@ import attrs
 
 from kessel_core.contract import Capabilities, JobState, LeaseReturn, Message, QueueStats, TieBreak
 
-__all__ = ["Broken", "Job", "Model", "Place", "Span"]
+__all__ = ["Broken", "Job", "Model", "Span"]
 
 
 class Broken(Exception):
@@ -40,15 +39,6 @@ class Span:
     hi: float
 
 
-class Place(Enum):
-    """Where a job is; delayed and ready are one, told apart by the time."""
-
-    WAITING = "waiting"
-    RESERVED = "reserved"
-    BURIED = "buried"
-    GONE = "gone"
-
-
 @attrs.define(eq=False)
 class Job:
     """One job as the model sees it."""
@@ -61,11 +51,13 @@ class Job:
     rank: int
     #: When it becomes ready; while reserved, when its lease ends; while buried, since when it is.
     ready: Span
-    place: Place = Place.WAITING
+    #: READY also while its time has not come: `ready` tells whether it is delayed. None: it is gone.
+    state: JobState | None = JobState.READY
     #: Counts what made jobs ready; None if time did, or will.
     turn: int | None = None
     holder: str | None = None
     attempts: int = 0
+    snoozes: int = 0
     reason: str | None = None
 
 
@@ -100,13 +92,13 @@ class Model:
         self.jobs.append(job)
         return job
 
-    def committed(self, job: Job) -> None:
-        """The job is done."""
-        job.place, job.holder = Place.GONE, None
+    def removed(self, job: Job) -> None:
+        """The job is gone: it was committed, or deleted."""
+        job.state, job.holder = None, None
 
     def rolled_back(self, job: Job, pause: float, at: Span) -> None:
         """The job waits again."""
-        job.place, job.holder = Place.WAITING, None
+        job.state, job.holder = JobState.READY, None
         if pause:
             job.turn, job.ready = None, Span(at.lo + pause, at.hi + pause + self.grain + self.noise)
             return
@@ -115,15 +107,21 @@ class Model:
             # A coarse backend may round nothing up to its granularity, too: that is late, not early.
             job.turn, job.ready = None, Span(at.lo, at.hi + self.grain + self.noise)
 
+    def snoozed(self, job: Job, pause: float, at: Span) -> None:
+        """The job waits again, and this delivery does not count as an attempt."""
+        job.attempts -= 1
+        job.snoozes += 1
+        self.rolled_back(job, pause, at)
+
     def buried(self, job: Job, reason: str, at: Span) -> None:
         """The job is set aside; the latest burial is the last of the list."""
-        job.place, job.holder, job.reason, job.ready = Place.BURIED, None, reason, at
+        job.state, job.holder, job.reason, job.ready = JobState.BURIED, None, reason, at
         self._turns += 1
         job.turn = self._turns
 
     def kicked(self, job: Job, at: Span) -> None:
         """The buried job is ready again, with its attempts counted anew."""
-        job.place, job.attempts, job.reason = Place.WAITING, 0, None
+        job.state, job.attempts, job.reason = JobState.READY, 0, None
         self._waits_for(job, None, at)
 
     def extended(self, job: Job, at: Span) -> None:
@@ -133,12 +131,12 @@ class Model:
     def holder_closed(self, job: Job, at: Span) -> None:
         """The consumer that held it was closed: at once at the earliest, by its lease at the latest."""
         if job.ready.hi <= at.lo:
-            job.place, job.holder, job.turn = Place.WAITING, None, None
+            job.state, job.holder, job.turn = JobState.READY, None, None
             return  # its lease had ended before: the closing changes nothing
         latest = (
             at.hi if self.declared.lease_return is not LeaseReturn.LEASE_END else max(job.ready.hi, at.hi)
         )
-        job.place, job.holder, job.turn = Place.WAITING, None, None
+        job.state, job.holder, job.turn = JobState.READY, None, None
         job.ready = Span(min(at.lo, job.ready.lo), latest + self.noise)
 
     def pause_set(self, span: float, at: Span) -> None:
@@ -168,14 +166,14 @@ class Model:
         if self.paused.hi > at.lo:
             return
         for job in self.jobs:
-            if job.place in (Place.WAITING, Place.RESERVED) and job.ready.hi <= at.lo:
+            if job.state in (JobState.READY, JobState.RESERVED) and job.ready.hi <= at.lo:
                 yield job
 
     def nothing_came(self, at: Span) -> None:
         """Check an empty reserve."""
         for job in self._may_come(at):
             since = at.lo - job.ready.hi
-            what = "its lease ended" if job.place is Place.RESERVED else "it was ready"
+            what = "its lease ended" if job.state is JobState.RESERVED else "it was ready"
             raise Broken("S9", f"{job.label} was not delivered, although {what} at least {since:.3f} s ago")
 
     def came(self, body: bytes, holder: str, at: Span) -> Job:
@@ -185,21 +183,21 @@ class Model:
             raise Broken("S16", f"a body was delivered that nobody enqueued: {body!r:.80}")
         self._may_be_delivered(job, at)
         self._goes_first(job, at)
-        job.place, job.holder, job.turn = Place.RESERVED, holder, None
+        job.state, job.holder, job.turn = JobState.RESERVED, holder, None
         job.ready = self._leased(at)
         job.attempts += 1
         return job
 
     def _may_be_delivered(self, job: Job, at: Span) -> None:
         early = job.ready.lo - at.hi - RESOLUTION
-        match job.place:
-            case Place.GONE:
+        match job.state:
+            case None:
                 raise Broken("S8", f"{job.label} was delivered after it was settled for good")
-            case Place.BURIED:
+            case JobState.BURIED:
                 raise Broken("S8", f"{job.label} was delivered although it is buried")
-            case Place.RESERVED if early > 0:
+            case JobState.RESERVED if early > 0:
                 raise Broken("S7", f"{job.label} was delivered while {job.holder} holds it")
-            case Place.WAITING if early > 0:
+            case _ if early > 0:
                 raise Broken("S4", f"{job.label} was delivered {early + RESOLUTION:.6f} s early")
         if self.paused.lo > at.hi:
             raise Broken("S9", f"{job.label} was delivered although the queue is paused")
@@ -234,7 +232,7 @@ class Model:
 
     def holds(self, job: Job, holder: str, at: Span) -> bool | None:
         """Whether the holder's lease surely holds, surely ended, or neither (None)."""
-        if job.place is not Place.RESERVED or job.holder != holder:
+        if job.state is not JobState.RESERVED or job.holder != holder:
             return False
         if at.hi < job.ready.lo:
             return True
@@ -242,15 +240,17 @@ class Model:
 
     def left(self) -> list[Job]:
         """Return the jobs that must still be delivered."""
-        return [job for job in self.jobs if job.place in (Place.WAITING, Place.RESERVED)]
+        return [job for job in self.jobs if job.state in (JobState.READY, JobState.RESERVED)]
 
     def buried_jobs(self) -> list[Job]:
         """Return buried jobs, oldest burial first."""
-        return sorted((job for job in self.jobs if job.place is Place.BURIED), key=lambda job: job.turn or 0)
+        return sorted(
+            (job for job in self.jobs if job.state is JobState.BURIED), key=lambda job: job.turn or 0
+        )
 
     def counted(self, seen: QueueStats, at: Span) -> None:
         """Check counts: each must lie between what surely is and what may be in that state."""
-        least = dict.fromkeys(("ready", "delayed", "reserved", "buried"), 0)
+        least = dict.fromkeys(JobState, 0)
         most = dict(least)
         for job in self.jobs:
             states = self._states(job, at)
@@ -258,11 +258,11 @@ class Model:
                 most[state] += 1
                 least[state] += len(states) == 1
         for state, low in least.items():
-            number = getattr(seen, state)
+            number = getattr(seen, state.value)
             if not low <= number <= most[state]:
                 expected = str(low) if low == most[state] else f"{low} to {most[state]}"
                 raise Broken("S9", f"stats counts {number} {state} jobs, expected {expected}")
-        total = sum(job.place is not Place.GONE for job in self.jobs)
+        total = sum(job.state is not None for job in self.jobs)
         if seen.total != total:
             raise Broken("S9", f"stats counts {seen.total} jobs in all, expected {total}")
 
@@ -300,23 +300,23 @@ class Model:
             case JobState.RESERVED:
                 return False
 
-    def _states(self, job: Job, at: Span) -> Sequence[str]:
-        match job.place:
-            case Place.GONE:
+    def _states(self, job: Job, at: Span) -> Sequence[JobState]:
+        match job.state:
+            case None:
                 return ()
-            case Place.BURIED:
-                return ("buried",)
-            case Place.RESERVED:
+            case JobState.BURIED:
+                return (JobState.BURIED,)
+            case JobState.RESERVED:
                 if job.ready.lo - RESOLUTION > at.hi:
-                    return ("reserved",)
-                return ("ready",) if job.ready.hi <= at.lo else ("reserved", "ready")
-            case Place.WAITING:
+                    return (JobState.RESERVED,)
+                return (JobState.READY,) if job.ready.hi <= at.lo else (JobState.RESERVED, JobState.READY)
+            case _:
                 if job.ready.lo - RESOLUTION > at.hi:
-                    return ("delayed",) if job.holder is None else ("reserved",)
+                    return (JobState.DELAYED,) if job.holder is None else (JobState.RESERVED,)
                 if job.ready.hi <= at.lo:
-                    return ("ready",)
+                    return (JobState.READY,)
                 # A closed consumer's job may be kept as reserved until its lease ends.
-                return ("ready", "delayed", "reserved")
+                return (JobState.READY, JobState.DELAYED, JobState.RESERVED)
 
 
 def _is_before(one: Job, other: Job) -> bool:

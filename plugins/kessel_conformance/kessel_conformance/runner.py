@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from enum import StrEnum
 from typing import Final
@@ -17,48 +17,10 @@ from kessel_conformance.catalogue import Case, cases, known_version, ordered
 from kessel_conformance.harness import Harness, ServerMissing
 from kessel_conformance.history import Violation
 from kessel_conformance.requirements import RESTART
+from kessel_conformance.settings import Settings
 from kessel_core.values.nearest import did_you_mean
 
-__all__ = ["BUDGETS", "FAILING", "Budget", "Outcome", "Run", "Settings", "Verdict", "run_case", "run_suite"]
-
-
-@attrs.frozen(kw_only=True)
-class Budget:
-    """How much is generated."""
-
-    #: Examples and steps of the state machine on a virtual clock.
-    examples: int
-    steps: int
-    #: Plans that run in lock-step on a real clock, rounds a plan, and how often that is repeated.
-    queues: int
-    rounds: int
-    batches: int
-
-
-BUDGETS: Final[Mapping[str, Budget]] = {
-    "quick": Budget(examples=80, steps=30, queues=48, rounds=12, batches=1),
-    "ci": Budget(examples=400, steps=40, queues=64, rounds=16, batches=4),
-    "thorough": Budget(examples=2500, steps=60, queues=96, rounds=24, batches=12),
-}
-
-
-@attrs.frozen(kw_only=True)
-class Settings:
-    """What the person who runs the suite chooses."""
-
-    budget: str = "quick"
-    #: Pins the catalogue: newer cases cannot fail the build.
-    suite: str | None = None
-    seed: int = 0
-    #: Let Hypothesis shorten a failing plan; on a virtual clock.
-    shrink: bool = True
-    #: Shorten a failing plan on a real clock, which takes a minute or more.
-    shrink_real: bool = False
-
-    @property
-    def amounts(self) -> Budget:
-        """The budget's numbers."""
-        return BUDGETS[self.budget]
+__all__ = ["FAILING", "Outcome", "Run", "Verdict", "run_case", "run_suite"]
 
 
 class Verdict(StrEnum):
@@ -119,8 +81,7 @@ def run_case(harness: Harness, wanted: Case, settings: Settings) -> Outcome:
     verdict, example = Verdict.PASS, ""
     reason = "" if why_still is None else f"on a server that stands still between calls: {why_still}"
     try:
-        with Bench(harness, wanted.clauses, settings.seed) as bench:
-            bench.settings = settings
+        with Bench(harness, wanted.clauses, settings) as bench:
             wanted.run(bench)
     except Violation as exc:
         verdict, reason, example = Verdict.FAIL, exc.reason, exc.example

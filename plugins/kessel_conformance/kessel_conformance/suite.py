@@ -14,7 +14,8 @@ import pytest
 
 from kessel_conformance.catalogue import cases
 from kessel_conformance.harness import Harness, ServerMissing
-from kessel_conformance.runner import Run, Settings, Verdict, check_listed, under_ci
+from kessel_conformance.runner import Run, Verdict, check_listed, under_ci
+from kessel_conformance.settings import Settings
 from kessel_core import KesselError
 
 __all__ = ["AdapterConformance", "SealedSuite"]

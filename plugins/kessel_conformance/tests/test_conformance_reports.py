@@ -15,7 +15,8 @@ from kessel_conformance.catalogue import SUITE_VERSION, Case, cases
 from kessel_conformance.inprocess import NoQueue
 from kessel_conformance.page import badge, markdown
 from kessel_conformance.report import checked_path, merged, report, write_reports
-from kessel_conformance.runner import Run, Settings, Verdict, run_case
+from kessel_conformance.runner import Run, Verdict, run_case
+from kessel_conformance.settings import Settings
 
 WIRING = """
 from kessel_conformance import AdapterConformance, Harness

@@ -13,7 +13,8 @@ from kessel_conformance import Harness, ServerHarness, ServerMissing, server
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import Case, Level
 from kessel_conformance.inprocess import NoQueue
-from kessel_conformance.runner import Run, Settings, Verdict, run_case
+from kessel_conformance.runner import Run, Verdict, run_case
+from kessel_conformance.settings import Settings
 
 from kessel_core.contract import AdapterSpec
 

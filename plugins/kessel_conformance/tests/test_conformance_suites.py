@@ -20,7 +20,8 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import Case, Level, known_version
 from kessel_conformance.inprocess import NoQueue
 from kessel_conformance.requirements import LEASE, Requirement
-from kessel_conformance.runner import Settings, Verdict, run_case
+from kessel_conformance.runner import Verdict, run_case
+from kessel_conformance.settings import Settings
 
 from kessel_core import Fatal, InvalidConfig, JobResult, Reason, Status, hookimpl
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 # ruff: noqa: D103  # what a case is for stands in its `why`
 from datetime import timedelta
 
-from kessel_conformance.bench import MICRO, Bench
+from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
+from kessel_conformance.opened import MICRO
 from kessel_conformance.requirements import FENCING, LEASE, PRIORITIES
 from kessel_core.contract import COMMIT, Bury, Rollback
 
@@ -105,6 +106,26 @@ def extended(bench: Bench) -> None:
     )
     bench.settle(first, held)
     bench.nothing(second, "the job was committed")
+
+
+@case(
+    "lease.extended_from_now",
+    "S7",
+    needs=NEEDS,
+    waits=True,
+    why="Leases that add up keep the job of a dead worker for hours.",
+)
+def extended_from_now(bench: Bench) -> None:
+    message = bench.put()
+    first, second = bench.consumer(), bench.consumer()
+    held = bench.gets(first, message, "the job")
+    bench.equal(held.lease, bench.lease, "the lease of the reservation")
+    for _ in range(3):
+        bench.extend(first, held)
+    latest = bench.clock.monotonic() + bench.lease.total_seconds()
+    bench.check(held.deadline is not None and held.deadline <= latest + 1e-6, "the extensions add up")
+    bench.let_pass(bench.lease + bench.slack + MICRO)
+    bench.gets(second, message, "the job whose lease was extended three times at once, and has ended")
 
 
 @case(

@@ -12,9 +12,12 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.history import History
 from kessel_conformance.requirements import ATTEMPTS, DELAYS
-from kessel_core import JobManager, JobResult, Reason, Transient, build_plugins, handler, hookimpl
+from kessel_core import JobManager, JobResult, Reason, Snooze, Transient, build_plugins, handler, hookimpl
 from kessel_core.contract import Buried, Consumer
 from kessel_core.testing import run_delivery
+
+#: More than any case here needs; a queue that goes on after them never ends.
+_MOST_DELIVERIES = 100
 
 
 class _Tells:
@@ -43,15 +46,17 @@ def _run_all(bench: Bench, manager: JobManager, attempts: int) -> None:
 
 
 def _run_ready(bench: Bench, manager: JobManager, consumer: Consumer | None = None) -> list[JobResult]:
-    results = []
+    results: list[JobResult] = []
     consumer = consumer or bench.consumer()
-    while (reservation := bench.reserve(consumer)) is not None:
+    for _ in range(_MOST_DELIVERIES):
+        reservation = bench.reserve(consumer)
+        if reservation is None:
+            return results
         result = run_delivery(manager, reservation, consumer)
         if result is not None:
             bench.history.add(f"result {result.reason or result.status}, attempt {result.attempt}")
             results.append(result)
-        bench.check(len(results) < 100, "the queue never becomes empty")
-    return results
+    bench.broken("the queue never becomes empty")
 
 
 @case(
@@ -89,10 +94,9 @@ def payload_equal(bench: Bench) -> None:
 def any_payload(bench: Bench) -> None:
     import hypothesis
 
-    from kessel_conformance.runner import Settings
     from kessel_core.testing.strategies import json_values
 
-    chosen = bench.settings or Settings()
+    settings = bench.settings
     limit = bench.capabilities.max_body_bytes
     seen: list[object] = []
     consumer = bench.consumer()
@@ -111,15 +115,15 @@ def any_payload(bench: Bench) -> None:
             )
 
         bounded = hypothesis.settings(
-            max_examples=chosen.amounts.examples,
+            max_examples=settings.amounts.examples,
             deadline=None,
             database=None,
-            phases=[hypothesis.Phase.generate, *([hypothesis.Phase.shrink] if chosen.shrink else [])],
+            phases=[hypothesis.Phase.generate, *([hypothesis.Phase.shrink] if settings.shrink else [])],
             report_multiple_bugs=False,
             verbosity=hypothesis.Verbosity.quiet,
             suppress_health_check=[hypothesis.HealthCheck.too_slow],
         )
-        hypothesis.seed(bench.seed)(bounded(hypothesis.given(json_values())(comes_back)))()
+        hypothesis.seed(settings.seed)(bounded(hypothesis.given(json_values())(comes_back)))()
 
 
 @case(
@@ -221,6 +225,80 @@ def retry_waits(bench: Bench) -> None:
         bench.until(due + bench.slack)
         _run_ready(bench, manager)
     bench.equal(len(ran), 2, "attempts after the pause")
+
+
+@case(
+    "manager.snooze_is_no_attempt",
+    "S21",
+    "S10",
+    needs=(ATTEMPTS,),
+    waits=True,
+    why="A handler that puts its job off must not run out of tries by that.",
+)
+def snooze_is_no_attempt(bench: Bench) -> None:
+    attempts: list[int] = []
+
+    @handler("t", max_attempts=2)
+    def waits_for_it(payload: object, job: Any) -> None:
+        attempts.append(job.attempt)
+        if len(attempts) < 4:
+            raise Snooze(timedelta(0))
+        raise Transient(after=timedelta(0))
+
+    with _manager(bench, {"t": waits_for_it}) as manager:
+        bench.request(manager)
+        _run_all(bench, manager, 6)
+    bench.equal(attempts, [1, 1, 1, 1, 2], "attempts of three snoozes and two failures")
+
+
+@case(
+    "manager.snooze_waits",
+    "S21",
+    needs=(DELAYS,),
+    waits=True,
+    why="What is not there yet is not there a moment later.",
+)
+def snooze_waits(bench: Bench) -> None:
+    ran: list[object] = []
+
+    def first_snoozes(payload: object) -> None:
+        ran.append(payload)
+        if len(ran) == 1:
+            raise Snooze(timedelta(milliseconds=1500))
+
+    with _manager(bench, {"t": first_snoozes}) as manager:
+        bench.request(manager)
+        _run_ready(bench, manager)
+        due = bench.now() + timedelta(milliseconds=1500)
+        bench.let_pass(timedelta(milliseconds=600))
+        _run_ready(bench, manager)
+        bench.equal(len(ran), 1, "deliveries before the snooze is over")
+        bench.until(due + bench.slack)
+        _run_ready(bench, manager)
+    bench.equal(len(ran), 2, "deliveries after the snooze")
+
+
+@case(
+    "manager.snooze_past_expiration",
+    "S21",
+    "S5",
+    waits=True,
+    why="A job that can only come back when it is too late must end now, and its requester hear of it.",
+)
+def snooze_past_expiration(bench: Bench) -> None:
+    ran: list[object] = []
+
+    def snoozes(payload: object) -> None:
+        ran.append(payload)
+        raise Snooze(timedelta(hours=1))
+
+    with _manager(bench, {"t": snoozes}) as manager:
+        bench.request(manager, expiration=timedelta(minutes=1))
+        results = _run_ready(bench, manager)
+        bench.equal([result.reason for result in results], [Reason.EXPIRED], "how it ended")
+        bench.let_pass(bench.slack)
+        _run_ready(bench, manager)
+    bench.equal(len(ran), 1, "deliveries")
 
 
 @case("manager.callback_once", "S15", waits=True, why="A requester that is told twice acts twice.")

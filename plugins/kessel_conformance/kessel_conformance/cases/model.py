@@ -13,9 +13,7 @@ CLAUSES = ("S9", "S4", "S5", "S6", "S7", "S8", "S10", "S16")
     "model.any_plan", *CLAUSES, waits=True, why="Single cases miss what only a sequence of calls brings out."
 )
 def any_plan(bench: Bench) -> None:
-    from kessel_conformance.runner import Settings
-
-    settings = bench.settings or Settings()
+    settings = bench.settings
     amounts = settings.amounts
     if bench.harness.virtual:
         from kessel_conformance.machine import run_machine

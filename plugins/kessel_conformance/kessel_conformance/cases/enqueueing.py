@@ -1,0 +1,109 @@
+"""What a producer may rely on: one job or many, stored once, in order, or refused (S14)."""
+
+from __future__ import annotations
+
+# ruff: noqa: D103  # what a case is for stands in its `why`
+from datetime import timedelta
+
+from kessel_conformance.bench import Bench
+from kessel_conformance.catalogue import case
+from kessel_conformance.requirements import (
+    DEDUPE,
+    MAX_BODY_BYTES,
+    PRIORITIES,
+)
+from kessel_core import EnqueueRejected
+
+
+@case(
+    "enqueue.many_like_one",
+    "S6",
+    "S4",
+    needs=(PRIORITIES,),
+    waits=True,
+    why="The second way into the queue is written with less care: it forgets priorities and delays.",
+)
+def many_like_one(bench: Bench) -> None:
+    messages = [bench.message(priority=30), bench.message(priority=10)]
+    due = bench.now() + timedelta(seconds=1)
+    if bench.capabilities.delay_granularity is not None:
+        messages.append(bench.message(priority=5, delay=timedelta(seconds=1)))
+    bench.call(
+        "enqueue_many: job-1, priority 30, job-2, priority 10, and job-3, priority 5, delay 1 s",
+        lambda: bench.adapter.enqueue_many(messages),
+    )
+    consumer = bench.consumer()
+    first = bench.gets(consumer, messages[1], "the most urgent ready job")
+    bench.settle(consumer, first)
+    bench.settle(consumer, bench.gets(consumer, messages[0], "the next one"))
+    for delayed in messages[2:]:
+        bench.comes_no_earlier(consumer, delayed, due, "delayed by 1 s in a batch")
+
+
+@case(
+    "enqueue.many_in_order",
+    "S14",
+    "S6",
+    why="A batch that is stored in another order, or in part, breaks its producer.",
+)
+def many_in_order(bench: Bench) -> None:
+    messages = [bench.message() for _ in range(12)]
+    outcomes = bench.call("enqueue_many of 12", lambda: bench.adapter.enqueue_many(messages))
+    bench.equal(outcomes, [None] * 12, "outcomes")
+    bodies = bench.drain(bench.consumer())
+    expected = [message.body for message in messages]
+    if bench.capabilities.tie_break is None:
+        bodies, expected = sorted(bodies), sorted(expected)
+    bench.equal(bench.labels(bodies), bench.labels(expected), "the jobs of the batch")
+
+
+@case(
+    "enqueue.equal_bodies",
+    "S9",
+    why="Two requests may well be equal but for their ids; both have to be done.",
+)
+def equal_bodies(bench: Bench) -> None:
+    bench.put(b"same")
+    bench.put(b"same")
+    bench.equal(len(bench.drain(bench.consumer())), 2, "jobs delivered of two with equal bodies")
+
+
+@case(
+    "enqueue.dedupe_holds",
+    "S14",
+    needs=(DEDUPE,),
+    why="A producer that repeats an unknown enqueue relies on it.",
+)
+def dedupe_holds(bench: Bench) -> None:
+    message = bench.put()
+    bench.send(message, " again")
+    consumer = bench.consumer()
+    held = bench.gets(consumer, message, "the job")
+    bench.send(message, " while it is held")
+    bench.settle(consumer, held)
+    bench.nothing(consumer, "the same id was enqueued three times and is settled")
+
+
+@case(
+    "enqueue.size_limit",
+    "S2",
+    "S14",
+    needs=(MAX_BODY_BYTES,),
+    why="A limit that lies turns into errors far from the producer.",
+)
+def size_limit(bench: Bench) -> None:
+    limit = bench.capabilities.max_body_bytes
+    assert limit is not None
+    consumer = bench.consumer()
+    largest = bench.put(b"z" * limit)
+    bench.settle(consumer, bench.gets(consumer, largest, "a body of exactly the limit"))
+    over = bench.message(b"z" * (limit + 1))
+    error = bench.refused(EnqueueRejected, "enqueue one byte too many", lambda: bench.adapter.enqueue(over))
+    bench.equal((error.reason, error.job_id), ("too-large", over.id), "reason and id of the refusal")
+    around = [bench.message(), over, bench.message()]
+    outcomes = bench.call("enqueue_many with one too large", lambda: bench.adapter.enqueue_many(around))
+    bench.equal(
+        [outcome is None for outcome in outcomes], [True, False, True], "which of the batch was stored"
+    )
+    bench.check(isinstance(outcomes[1], EnqueueRejected), "the refused one must be EnqueueRejected")
+    bench.equal(len(bench.drain(consumer)), 2, "jobs stored around a refused one")

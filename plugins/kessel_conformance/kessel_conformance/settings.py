@@ -1,0 +1,49 @@
+"""What the person who runs the suite chooses, and how much is generated for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+__all__ = ["BUDGETS", "Budget", "Settings"]
+
+
+@attrs.frozen(kw_only=True)
+class Budget:
+    """How much is generated."""
+
+    #: Examples and steps of the state machine on a virtual clock.
+    examples: int
+    steps: int
+    #: Plans that run in lock-step on a real clock, rounds a plan, and how often that is repeated.
+    queues: int
+    rounds: int
+    batches: int
+
+
+BUDGETS: Final[Mapping[str, Budget]] = {
+    "quick": Budget(examples=80, steps=30, queues=48, rounds=12, batches=1),
+    "ci": Budget(examples=400, steps=40, queues=64, rounds=16, batches=4),
+    "thorough": Budget(examples=2500, steps=60, queues=96, rounds=24, batches=12),
+}
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What the person who runs the suite chooses."""
+
+    budget: str = "quick"
+    #: Pins the catalogue: newer cases cannot fail the build.
+    suite: str | None = None
+    seed: int = 0
+    #: Let Hypothesis shorten a failing plan; on a virtual clock.
+    shrink: bool = True
+    #: Shorten a failing plan on a real clock, which takes a minute or more.
+    shrink_real: bool = False
+
+    @property
+    def amounts(self) -> Budget:
+        """The budget's numbers."""
+        return BUDGETS[self.budget]
