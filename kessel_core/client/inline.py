@@ -26,7 +26,7 @@ class _NoLease:
     def __init__(self, reservation: Reservation) -> None:
         self.reservation = reservation
 
-    def begin(self, longest: timedelta | None) -> None:
+    def begin(self, longest: timedelta) -> None:
         return None
 
     def extend(self) -> None:

@@ -53,7 +53,7 @@ class HeldJob(Protocol):
         """The delivery."""
         ...
 
-    def begin(self, longest: timedelta | None) -> None:
+    def begin(self, longest: timedelta) -> None:
         """Note that the handler starts, and how long it may run."""
         ...
 
@@ -78,11 +78,12 @@ class Lease:
     ) -> None:
         self._adapter = adapter
         self._consumer = consumer
-        self._reservation = reservation
+        #: The delivery.
+        self.reservation: Final = reservation
         self._clock = clock
-        self._lock = threading.Lock()
-        self._is_claimed = False
-        #: The queue said that it is lost; there is nothing to extend.
+        #: Taken once and never let go: whoever gets it ends the lease.
+        self._claimed = threading.Lock()
+        #: The queue said that it is lost, or it was given back; there is nothing to extend.
         self._is_lost = False
         self._is_overdue = False
         #: When the handler will have run for too long, on the monotonic clock; None: never.
@@ -90,25 +91,19 @@ class Lease:
         #: When the slot took the job, on the monotonic clock.
         self.since = clock.monotonic()
 
-    @property
-    def reservation(self) -> Reservation:
-        """The delivery."""
-        return self._reservation
-
     # --- the slot's thread -------------------------------------------------------------------
 
-    def begin(self, longest: timedelta | None) -> None:
+    def begin(self, longest: timedelta) -> None:
         """Note that the handler starts; after `longest` its lease is not extended any more."""
-        if longest is not None:
-            self._overdue_at = self._clock.monotonic() + longest.total_seconds()
+        self._overdue_at = self._clock.monotonic() + longest.total_seconds()
 
     def attempt(self) -> int:
         """Return the exact number of this delivery, or the best that is known (S10)."""
         try:
-            return self._consumer.attempt(self._reservation)
+            return self._consumer.attempt(self.reservation)
         except AdapterError as exc:
-            log.debug("job %s: number of attempts not known: %s", self._reservation.id, exc)
-            return self._reservation.attempt
+            log.debug("job %s: number of attempts not known: %s", self.reservation.id, exc)
+            return self.reservation.attempt
 
     def settle(self, settlement: Settlement, *, take_next: bool) -> Ended:
         """End the lease, once; tries on while the backend is away and the lease still holds.
@@ -117,50 +112,50 @@ class Lease:
         """
         if not self._claim():
             return LOST  # a stopping worker has given it back
-        for tried in range(1, _TRIES + 1):
-            try:
-                if take_next:
-                    return Ended(True, self._consumer.settle_and_reserve(self._reservation, settlement))
-                self._consumer.settle(self._reservation, settlement)
-                return SETTLED
-            except LeaseLost as exc:
-                log.warning(
-                    "%s; the job will be delivered again", exc, extra={"job_id": self._reservation.id}
-                )
-                return LOST
-            except AdapterUnavailable as exc:
-                error: Exception = exc
-                pause = _AGAIN.ceiling(tried).total_seconds()
-                if tried == _TRIES or not self._holds_for(pause):
-                    break
-                sleep(self._clock, pause)
-            except Exception as exc:
-                error = exc
-                break
-        self._report_unsettled(settlement, error)
+        try:
+            return self._settle(settlement, take_next)
+        except LeaseLost as exc:
+            job_id = self.reservation.id
+            log.warning("%s; the job will be delivered again", exc, extra={"job_id": job_id})
+        except Exception as exc:
+            self._report_unsettled(settlement, exc)
         return LOST
 
+    def _settle(self, settlement: Settlement, take_next: bool) -> Ended:
+        tried = 0
+        while True:
+            try:
+                if take_next:
+                    following = self._consumer.settle_and_reserve(self.reservation, settlement)
+                    return SETTLED if following is None else Ended(True, following)
+                self._consumer.settle(self.reservation, settlement)
+                return SETTLED
+            except AdapterUnavailable:
+                tried += 1
+                pause = _AGAIN.ceiling(tried).total_seconds()
+                if tried == _TRIES or not self._holds_for(pause):
+                    raise
+                sleep(self._clock, pause)
+
     def _holds_for(self, seconds: float) -> bool:
-        deadline = self._reservation.deadline
+        deadline = self.reservation.deadline
         return deadline is None or self._clock.monotonic() + seconds < deadline
 
     def _report_unsettled(self, settlement: Settlement, error: Exception) -> None:
         log.error(
             "job %s in queue %s could not be settled (%s): %s; it comes back when its lease ends",
-            self._reservation.id,
-            self._reservation.queue,
+            self.reservation.id,
+            self.reservation.queue,
             type(settlement).__name__.lower(),
             error,
-            extra={"job_id": self._reservation.id, "queue": self._reservation.queue},
+            extra={"job_id": self.reservation.id, "queue": self.reservation.queue},
         )
 
     # --- any thread --------------------------------------------------------------------------
 
     def _claim(self) -> bool:
         """Return True to the first caller only: it ends the lease."""
-        with self._lock:
-            first, self._is_claimed = not self._is_claimed, True
-            return first
+        return self._claimed.acquire(blocking=False)
 
     def extend(self) -> None:
         """Renew the lease; what a handler asks for.
@@ -169,15 +164,16 @@ class Lease:
             LeaseLost: The job is not ours any longer.
             AdapterUnavailable: The queue cannot be asked now.
         """
-        self._consumer.extend(self._reservation)
+        self._consumer.extend(self.reservation)
 
     def give_back(self) -> None:
         """Give the job back for a slot that did not end in time; its delivery does not count (S21)."""
         if not self._claim():
             return
-        job_id = self._reservation.id
+        self._is_lost = True
+        job_id = self.reservation.id
         try:
-            self._adapter.give_back(self._reservation)
+            self._adapter.give_back(self.reservation)
         except Exception as exc:
             # Anything: the jobs of the other slots must be given back, too.
             log.warning(
@@ -198,9 +194,9 @@ class Lease:
             now: The monotonic clock.
             every: Seconds to the next beat.
         """
-        reservation = self._reservation
+        reservation = self.reservation
         deadline, length = reservation.deadline, reservation.lease
-        if self._is_lost or self._is_claimed or deadline is None or length is None:
+        if self._is_lost or deadline is None or length is None:
             return
         if deadline - now > length.total_seconds() - every / 2:
             return  # it has just begun, or was just extended
@@ -227,6 +223,6 @@ class Lease:
         self._is_overdue = True
         log.error(
             "job %s runs longer than its timeout; its lease is not extended any more",
-            self._reservation.id,
-            extra={"job_id": self._reservation.id},
+            self.reservation.id,
+            extra={"job_id": self.reservation.id},
         )

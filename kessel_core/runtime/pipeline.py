@@ -81,8 +81,11 @@ class Pipeline:
         Raises nothing that a job, a handler, a plugin or the queue may do wrong; what cannot be
         settled is logged, and comes back when its lease ends.
         """
+        followed = log.isEnabledFor(logging.DEBUG)  # asked once: each question costs
         try:
             delivery, refusal = self._read(held)
+            if followed:
+                _follow(delivery, f"reserved from {held.reservation.queue}, delivery {delivery.attempt}")
             outcome = refusal or self._refused(delivery, held) or self._handled(delivery, held)
             decision = self._decided(delivery, outcome, held)
         except Exception as exc:  # nobody foresaw it; so that it cannot go on for ever, it is an attempt
@@ -92,6 +95,8 @@ class Pipeline:
         is_awaited = self._callbacks.wanted(decision.result)
         ended = held.settle(decision.settlement, take_next=take_next and not is_awaited)
         if ended.is_settled:
+            if followed:
+                _follow(delivery, f"settled by {_described(decision.settlement)}")
             self._report(delivery, decision, outcome)
             if is_awaited and decision.result.status in _FINAL:
                 self._callbacks.tell(decision.result)
@@ -126,8 +131,6 @@ class Pipeline:
             delivery = Delivery(reservation, attempt)
             message = str(exc)[:MESSAGE_LIMIT] or type(exc).__name__
             return delivery, delivery.ended(Status.FAILED, Reason.UNDECODABLE, message, self._clock.now())
-        if log.isEnabledFor(logging.DEBUG):
-            _follow(delivery, f"reserved from {reservation.queue}, delivery {attempt}")
         return delivery, None
 
     def _without_end(self, delivery: Delivery) -> JobResult:
@@ -148,9 +151,10 @@ class Pipeline:
         """Return the outcome of a job whose handler must not be started; None: go on."""
         job, now = delivery.job, None
         assert job is not None
-        allowed = self._allowed(delivery.handler)
-        if delivery.attempt > allowed and held.attempt() > allowed:
-            return self._without_end(delivery)
+        if delivery.attempt > 1:
+            allowed = self._allowed(delivery.handler)
+            if delivery.attempt > allowed and held.attempt() > allowed:
+                return self._without_end(delivery)
         if job.not_before is not None:
             now = self._clock.now()
             early = job.not_before - now
@@ -176,8 +180,8 @@ class Pipeline:
         """Run the handler, with the middleware around it."""
         job = self._context(delivery, held)
         assert delivery.handler is not None
-        if not delivery.handler.is_async:  # an async one is cancelled by its loop
-            held.begin(delivery.handler.timeout)
+        if delivery.handler.timeout is not None and not delivery.handler.is_async:
+            held.begin(delivery.handler.timeout)  # an async one is cancelled by its loop
         for watcher in self._watchers.started:
             watcher(job=job)
         try:
@@ -267,8 +271,6 @@ class Pipeline:
     def _report(self, delivery: Delivery, decision: Decision, outcome: JobResult) -> None:
         """Tell the log and the watchers; they can change nothing any more."""
         result = decision.result
-        if log.isEnabledFor(logging.DEBUG):
-            _follow(delivery, f"settled by {_described(decision.settlement)}")
         for watcher in self._watchers.settled:
             watcher(result=result, settlement=decision.settlement)
         if result.status not in _FINAL:

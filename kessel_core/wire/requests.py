@@ -120,11 +120,6 @@ class _Misfit(Exception):
     """A value that its key cannot have; the text says what was expected."""
 
 
-def _version(value: object) -> None:
-    if type(value) is not int or value != WIRE_VERSION:
-        raise _Misfit(f"expected {WIRE_VERSION}, got {value!r:.40}; a newer kessel may have written it")
-
-
 def _type(value: object) -> str:
     if type(value) is not str or not (trimmed := value.strip()):
         raise _Misfit("expected text that is not blank")
@@ -159,21 +154,20 @@ def _time(value: object) -> datetime:
         raise _Misfit(f"expected an ISO-8601 time with a zone, got {value!r:.60}") from None
 
 
-#: Key -> field of `Job`, what reads its value (None: any is fine), and whether the checks of the model must
-#: look at it again. A null is as good as an absent key, but for the version.
-_KEYS: Final[dict[str, tuple[str, Callable[[Any], Any] | None, bool]]] = {
-    "v": ("", _version, False),
-    "id": ("id", _text, False),
-    "type": ("type", _type, False),
-    "priority": ("priority", _priority, False),
-    "delay": ("not_before", _time, False),
-    "expiration": ("expires_at", _time, False),
-    "requested_at": ("requested_at", _time, False),
-    "ref": ("ref", _text, False),
-    "callback": ("callback", _text, True),
-    "queue": ("queue", _queue, True),
-    "headers": ("headers", None, True),
-    "payload": ("payload", None, False),
+#: Key -> field of `Job`, and what reads its value; None: any will do, or the checks of the model look at it.
+#: A null is as good as an absent key.
+_KEYS: Final[dict[str, tuple[str, Callable[[Any], Any] | None]]] = {
+    "id": ("id", _text),
+    "type": ("type", _type),
+    "priority": ("priority", _priority),
+    "delay": ("not_before", _time),
+    "expiration": ("expires_at", _time),
+    "requested_at": ("requested_at", _time),
+    "ref": ("ref", _text),
+    "callback": ("callback", _text),
+    "queue": ("queue", _queue),
+    "headers": ("headers", None),
+    "payload": ("payload", None),
 }
 
 
@@ -181,37 +175,42 @@ def _job(body: bytes, text: str, fields: dict[str, Any]) -> Job:
     values: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     problems: list[Problem] = []
-    must_look = False
+    version = fields.pop("v", WIRE_VERSION)
+    if version != WIRE_VERSION or type(version) is not int:
+        message = f"expected {WIRE_VERSION}, got {version!r:.40}; a newer kessel may have written it"
+        problems.append(Problem(("$", "v"), message))
     for key, value in fields.items():
         known = _KEYS.get(key)
         if known is None:
             extra[key] = value
-        elif value is not None or key == "v":
-            name, read, looks = known
-            must_look |= looks
+        elif value is not None:
+            name, read = known
             try:
                 values[name] = value if read is None else read(value)
             except _Misfit as exc:
                 problems.append(Problem(("$", key), str(exc)))
-    values.pop("", None)
-    if fields.get("type") is None:
-        problems.append(Problem(("$", "type"), "is missing"))
-    if problems:
-        values.setdefault("type", "?")
+    if "type" not in values:
+        if fields.get("type") is None:
+            problems.append(Problem(("$", "type"), "is missing"))
+        values["type"] = "?"
     if extra:
         values["extra"] = extra
     job = Job(**values)
-    # The reader has already refused what is not JSON; only what it lets through is looked at.
-    if (
-        must_look
-        or extra
-        or problems
-        or len(job.id) > _LONGEST_PLAIN_ID
-        or text.count("[") + text.count("{") > _FEW_BRACKETS
-        or ("\\u" in text and _MAYBE_SURROGATE.search(text) is not None)
-    ):
+    if problems or extra or _must_look(job, values, text):
         told = {problem.where for problem in problems}
         problems += [problem for problem in job_problems(job) if problem.where not in told]
         if problems:
             raise DecodeError(body, problems)
     return job
+
+
+def _must_look(job: Job, values: dict[str, Any], text: str) -> bool:
+    """Whether the checks of the model must look at a job; what is not JSON the reader has refused."""
+    return (
+        "headers" in values
+        or "queue" in values
+        or "callback" in values
+        or len(job.id) > _LONGEST_PLAIN_ID
+        or (len(text) > _FEW_BRACKETS and text.count("[") + text.count("{") > _FEW_BRACKETS)
+        or ("\\u" in text and _MAYBE_SURROGATE.search(text) is not None)
+    )
