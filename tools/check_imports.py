@@ -18,12 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 #: Imports that still close a circle, as (importer, imported). Entries may only be removed.
 KNOWN = {
-    ("kessel_beanstalk.consumer", "kessel_beanstalk.adapter"),
-    ("kessel_beanstalk.doctor", "kessel_beanstalk.adapter"),
-    ("kessel_beanstalk.operations", "kessel_beanstalk.adapter"),
     ("kessel_conformance.bench", "kessel_conformance.runner"),
-    ("kessel_sqlite.consumer", "kessel_sqlite.adapter"),
-    ("kessel_sqlite.doctor", "kessel_sqlite.adapter"),
 }
 
 Graph = dict[str, set[str]]
