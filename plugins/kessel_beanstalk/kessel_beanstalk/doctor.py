@@ -15,8 +15,7 @@ from kessel_beanstalk.commands import ServerFacts
 from kessel_beanstalk.operations import Operations
 from kessel_beanstalk.shared import Shared
 from kessel_core import DecodeError, Job, KesselError
-from kessel_core.contract import AdapterError, DoctorContext, Finding, JobState, Level, StoredJob
-from kessel_core.wire.requests import decode
+from kessel_core.contract import AdapterError, DoctorContext, Finding, JobState, Level, StoredJob, decode
 
 __all__ = ["clock_findings", "examine"]
 
