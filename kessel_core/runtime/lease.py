@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from datetime import timedelta
+from math import inf
 from typing import Final, Protocol
 
 import attrs
@@ -29,6 +30,8 @@ log = logging.getLogger("kessel.worker")
 #: Pauses between tries to settle while the backend is away and the lease still holds.
 _AGAIN: Final = RetryPolicy(base=timedelta(milliseconds=50), cap=timedelta(seconds=1))
 _TRIES: Final = 6
+#: Bytes of a body that the log gets: the job comes back when its lease ends, but nothing else names it.
+_BODY_LIMIT: Final = 2000
 
 
 @attrs.frozen
@@ -62,7 +65,7 @@ class HeldJob(Protocol):
         ...
 
     def attempt(self) -> int:
-        """Return the exact number of this delivery."""
+        """Return the exact number of this delivery, or the best that is known; raises nothing."""
         ...
 
     def settle(self, settlement: Settlement, *, take_next: bool) -> Ended:
@@ -103,11 +106,20 @@ class Lease:
             self._overdue_at = self._clock.monotonic() + longest.total_seconds()
 
     def attempt(self) -> int:
-        """Return the exact number of this delivery, or the best that is known (S10)."""
+        """Return the exact number of this delivery, or the best that is known (S10); raises nothing."""
         try:
             return self._consumer.attempt(self._reservation)
-        except AdapterError as exc:
-            log.debug("job %s: number of attempts not known: %s", self._reservation.id, exc)
+        except Exception as exc:
+            # Anything, but only the adapter's own errors are no news.
+            level, trace = (logging.DEBUG, None) if isinstance(exc, AdapterError) else (logging.ERROR, exc)
+            log.log(
+                level,
+                "job %s: number of attempts not known: %s",
+                self._reservation.id,
+                exc,
+                exc_info=trace,
+                extra={"job_id": self._reservation.id},
+            )
             return self._reservation.attempt
 
     def settle(self, settlement: Settlement, *, take_next: bool) -> Ended:
@@ -146,11 +158,12 @@ class Lease:
 
     def _report_unsettled(self, settlement: Settlement, error: Exception) -> None:
         log.error(
-            "job %s in queue %s could not be settled (%s): %s; it comes back when its lease ends",
+            "job %s in queue %s could not be settled (%s): %s; body %r",
             self._reservation.id,
             self._reservation.queue,
             type(settlement).__name__.lower(),
             error,
+            self._reservation.body[:_BODY_LIMIT],
             extra={"job_id": self._reservation.id, "queue": self._reservation.queue},
         )
 
@@ -191,18 +204,20 @@ class Lease:
 
     # --- the heartbeat -----------------------------------------------------------------------
 
-    def beat(self, now: float, every: float) -> None:
-        """Extend the lease if a third of it is gone (S7).
+    def beat(self, now: float, every: float, sooner: float = inf) -> None:
+        """Extend the lease if a third of it is gone (S7), or nearly: the next beat must not be too late.
 
         Args:
             now: The monotonic clock.
-            every: Seconds to the next beat.
+            every: Seconds to the next beat; it may come sooner than this lease needs, for another one.
+            sooner: Seconds after which the lease is extended if they are less than its third.
         """
         reservation = self._reservation
         deadline, length = reservation.deadline, reservation.lease
         if self._is_lost or self._is_claimed or deadline is None or length is None:
             return
-        if deadline - now > length.total_seconds() - every / 2:
+        whole = length.total_seconds()
+        if whole - (deadline - now) < min(whole / 3, sooner) - every / 2:
             return  # it has just begun, or was just extended
         if self._overdue_at is not None and now > self._overdue_at:
             self._report_overdue()
