@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 import attrs
@@ -67,6 +69,19 @@ class QueueStats:
     buried: int = 0
     #: Rest of a pause; None: not paused.
     paused: timedelta | None = None
+
+    @classmethod
+    def counted(cls, queue: str, states: Iterable[JobState], paused: timedelta | None = None) -> QueueStats:
+        """Count jobs that were listed one by one, each by the state that it is in now."""
+        counts = Counter(states)
+        return cls(
+            queue=queue,
+            ready=counts[JobState.READY],
+            delayed=counts[JobState.DELAYED],
+            reserved=counts[JobState.RESERVED],
+            buried=counts[JobState.BURIED],
+            paused=paused,
+        )
 
     @property
     def total(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from math import inf
 
 from kessel_core.clock import Clock
 from kessel_core.runtime.lease import Lease
@@ -36,9 +37,9 @@ class Heartbeat:
         self._stop = stop
         self._is_over = is_over
         self._clock = clock
-        self._is_fixed = every is not None
-        self._every = every.total_seconds() if every is not None else float("inf")
-        #: A third of this is `_every`; spans compare quicker than they are divided.
+        self._configured = every.total_seconds() if every is not None else inf
+        self._every = self._configured
+        #: A third of this is `_every` unless configured; spans compare quicker than they are divided.
         self._shortest = timedelta.max
         self._thread: threading.Thread | None = None
 
@@ -50,7 +51,7 @@ class Heartbeat:
             self._shortest = lease
             third = lease.total_seconds() / 3
             # A configured pause is for ordinary leases; no lease may end between two beats.
-            self._every = min(self._every, third) if not self._is_fixed else min(self._every, 2 * third)
+            self._every = min(self._every, third if self._configured == inf else 2 * third)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="kessel-heartbeat", daemon=True)
                 self._thread.start()
@@ -62,10 +63,10 @@ class Heartbeat:
             with changed:
                 if self._is_over():
                     return
-                every = self._every
-                self._clock.wait(changed, every)
+                self._clock.wait(changed, self._every)
                 if self._is_over() or self._stop.is_overdue:
                     return
+                every = self._every  # until the next beat; a shorter lease may have come meanwhile
             now = self._clock.monotonic()
             for lease in self._leases():
-                lease.beat(now, every)
+                lease.beat(now, every, self._configured)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from datetime import timedelta
+from math import inf
 from typing import Final, Protocol
 
 import attrs
@@ -29,6 +30,8 @@ log = logging.getLogger("kessel.worker")
 #: Pauses between tries to settle while the backend is away and the lease still holds.
 _AGAIN: Final = RetryPolicy(base=timedelta(milliseconds=50), cap=timedelta(seconds=1))
 _TRIES: Final = 6
+#: Bytes of a body that the log gets: the job comes back when its lease ends, but nothing else names it.
+_BODY_LIMIT: Final = 2000
 
 
 @attrs.frozen
@@ -62,7 +65,7 @@ class HeldJob(Protocol):
         ...
 
     def attempt(self) -> int:
-        """Return the exact number of this delivery."""
+        """Return the exact number of this delivery, or the best that is known; raises nothing."""
         ...
 
     def settle(self, settlement: Settlement, *, take_next: bool) -> Ended:
@@ -83,7 +86,7 @@ class Lease:
         self._clock = clock
         #: Taken once and never let go: whoever gets it ends the lease.
         self._claimed = threading.Lock()
-        #: The queue said that it is lost, or it was given back; there is nothing to extend.
+        #: The queue said that it is lost; there is nothing to extend.
         self._is_lost = False
         self._is_overdue = False
         #: When the handler will have run for too long, on the monotonic clock; None: never.
@@ -98,11 +101,20 @@ class Lease:
         self._overdue_at = self._clock.monotonic() + longest.total_seconds()
 
     def attempt(self) -> int:
-        """Return the exact number of this delivery, or the best that is known (S10)."""
+        """Return the exact number of this delivery, or the best that is known (S10); raises nothing."""
         try:
             return self._consumer.attempt(self.reservation)
-        except AdapterError as exc:
-            log.debug("job %s: number of attempts not known: %s", self.reservation.id, exc)
+        except Exception as exc:
+            # Anything, but only the adapter's own errors are no news.
+            level, trace = (logging.DEBUG, None) if isinstance(exc, AdapterError) else (logging.ERROR, exc)
+            log.log(
+                level,
+                "job %s: number of attempts not known: %s",
+                self.reservation.id,
+                exc,
+                exc_info=trace,
+                extra={"job_id": self.reservation.id},
+            )
             return self.reservation.attempt
 
     def settle(self, settlement: Settlement, *, take_next: bool) -> Ended:
@@ -143,11 +155,12 @@ class Lease:
 
     def _report_unsettled(self, settlement: Settlement, error: Exception) -> None:
         log.error(
-            "job %s in queue %s could not be settled (%s): %s; it comes back when its lease ends",
+            "job %s in queue %s could not be settled (%s): %s; body %r",
             self.reservation.id,
             self.reservation.queue,
             type(settlement).__name__.lower(),
             error,
+            self.reservation.body[:_BODY_LIMIT],
             extra={"job_id": self.reservation.id, "queue": self.reservation.queue},
         )
 
@@ -170,7 +183,6 @@ class Lease:
         """Give the job back for a slot that did not end in time; its delivery does not count (S21)."""
         if not self._claim():
             return
-        self._is_lost = True
         job_id = self.reservation.id
         try:
             self._adapter.give_back(self.reservation)
@@ -187,18 +199,20 @@ class Lease:
 
     # --- the heartbeat -----------------------------------------------------------------------
 
-    def beat(self, now: float, every: float) -> None:
-        """Extend the lease if a third of it is gone (S7).
+    def beat(self, now: float, every: float, sooner: float = inf) -> None:
+        """Extend the lease if a third of it is gone (S7), or nearly: the next beat must not be too late.
 
         Args:
             now: The monotonic clock.
-            every: Seconds to the next beat.
+            every: Seconds to the next beat; it may come sooner than this lease needs, for another one.
+            sooner: Seconds after which the lease is extended if they are less than its third.
         """
         reservation = self.reservation
         deadline, length = reservation.deadline, reservation.lease
-        if self._is_lost or deadline is None or length is None:
+        if self._is_lost or self._claimed.locked() or deadline is None or length is None:
             return
-        if deadline - now > length.total_seconds() - every / 2:
+        whole = length.total_seconds()
+        if whole - (deadline - now) < min(whole / 3, sooner) - every / 2:
             return  # it has just begun, or was just extended
         if self._overdue_at is not None and now > self._overdue_at:
             self._report_overdue()

@@ -82,14 +82,15 @@ class Pipeline:
         settled is logged, and comes back when its lease ends.
         """
         followed = log.isEnabledFor(logging.DEBUG)  # asked once: each question costs
+        delivery: Delivery | None = None
         try:
             delivery, refusal = self._read(held)
             if followed:
                 _follow(delivery, f"reserved from {held.reservation.queue}, delivery {delivery.attempt}")
-            outcome = refusal or self._refused(delivery, held) or self._handled(delivery, held)
+            outcome = refusal or self._refused(delivery) or self._handled(delivery, held)
             decision = self._decided(delivery, outcome, held)
         except Exception as exc:  # nobody foresaw it; so that it cannot go on for ever, it is an attempt
-            delivery, outcome, decision = self._unforeseen(held, exc)
+            delivery, outcome, decision = self._unforeseen(delivery, held, exc)
         # One trip instead of two. Not while somebody will be told: a slow callback must not sit on
         # the next job's lease.
         is_awaited = self._callbacks.wanted(decision.result)
@@ -117,26 +118,29 @@ class Pipeline:
             attempt = held.attempt()
         if attempt > self._most_attempts + 1:
             delivery = Delivery(reservation, attempt)
-            return delivery, self._without_end(delivery)
+            return delivery, self._without_end(delivery, self._most_attempts)
         try:
             job = decode(reservation.body)
-            if not job.id:  # written by other software
-                job = attrs.evolve(job, id=reservation.id or "")
-            delivery = Delivery(reservation, attempt, job, self._registry.get(job.type))
         except Exception as exc:
             if not isinstance(exc, DecodeError):
                 log.exception(
                     "job %s: its body cannot be read", reservation.id, extra={"job_id": reservation.id}
                 )
             delivery = Delivery(reservation, attempt)
-            message = str(exc)[:MESSAGE_LIMIT] or type(exc).__name__
+            message = text_of(exc) or type(exc).__name__
             return delivery, delivery.ended(Status.FAILED, Reason.UNDECODABLE, message, self._clock.now())
+        if not job.id:  # written by other software
+            job = attrs.evolve(job, id=reservation.id or "")
+        handler = self._registry.get(job.type)
+        if attempt > 1 and attempt > self._allowed(handler):
+            attempt = held.attempt()
+        delivery = Delivery(reservation, attempt, job, handler)
         return delivery, None
 
-    def _without_end(self, delivery: Delivery) -> JobResult:
+    def _without_end(self, delivery: Delivery, allowed: int) -> JobResult:
         message = (
             f"delivered {delivery.attempt - 1} times without coming to an end, "
-            f"at most {self._allowed(delivery.handler)} are allowed; its handler may kill its worker"
+            f"at most {allowed} are allowed; its handler may kill its worker"
         )
         return delivery.ended(Status.FAILED, Reason.WORKER_LOST, message, self._clock.now())
 
@@ -147,14 +151,12 @@ class Pipeline:
 
     # --- checks before the handler -----------------------------------------------------------
 
-    def _refused(self, delivery: Delivery, held: HeldJob) -> JobResult | None:
+    def _refused(self, delivery: Delivery) -> JobResult | None:
         """Return the outcome of a job whose handler must not be started; None: go on."""
         job, now = delivery.job, None
         assert job is not None
-        if delivery.attempt > 1:
-            allowed = self._allowed(delivery.handler)
-            if delivery.attempt > allowed and held.attempt() > allowed:
-                return self._without_end(delivery)
+        if delivery.attempt > 1 and delivery.attempt > (allowed := self._allowed(delivery.handler)):
+            return self._without_end(delivery, allowed)
         if job.not_before is not None:
             now = self._clock.now()
             early = job.not_before - now
@@ -255,15 +257,20 @@ class Pipeline:
         body = encode_result(decision.result)
         return attrs.evolve(decision, settlement=attrs.evolve(decision.settlement, result=body))
 
-    def _unforeseen(self, held: HeldJob, exc: Exception) -> tuple[Delivery, JobResult, Decision]:
-        """Take an error in kessel, or in what it asked, for a failure that may pass (S10)."""
-        reservation = held.reservation
-        log.exception("job %s: unexpected error", reservation.id, extra={"job_id": reservation.id})
-        delivery = Delivery(reservation, reservation.attempt)
+    def _unforeseen(
+        self, read: Delivery | None, held: HeldJob, exc: Exception
+    ) -> tuple[Delivery, JobResult, Decision]:
+        """Take an error in kessel, or in what it asked, for a failure that may pass (S10).
+
+        Asks no plugin and reads nothing: that may be what failed.
+        """
+        attempt = held.attempt()  # some adapters know the exact number only when they are asked
+        delivery = attrs.evolve(read or Delivery(held.reservation, attempt), attempt=attempt)
+        log.exception("job %s: unexpected error", delivery.id, extra={"job_id": delivery.id})
         now = self._clock.now()
         message = f"unexpected error: {type(exc).__name__}: {text_of(exc)}"
         outcome = delivery.ended(Status.TRANSIENT, Reason.ERROR, message, now, after=_A_SECOND)
-        left = delivery.attempt < self._config.max_attempts
+        left = attempt < self._allowed(delivery.handler)
         return delivery, outcome, decide(self._table, outcome, attempts_left=left, pause=_A_SECOND, now=now)
 
     # --- the report --------------------------------------------------------------------------

@@ -19,9 +19,11 @@ from kessel_core import (
     JobResult,
     KesselError,
     Reason,
+    Snooze,
     Status,
     Transient,
 )
+from kessel_core.contract import VirtualTime
 from kessel_core.testing import NeverIdle, VirtualClock, run_until_idle
 from kessel_core.testing.strategies import job_requests
 
@@ -95,6 +97,25 @@ def test_a_retry_takes_its_pause_and_every_attempt_is_there(opened: Open, clock:
     ]
     assert told == results[2:]
     assert clock.now() == start + timedelta(minutes=20)
+
+
+def test_s21_a_snooze_takes_its_pause_and_no_attempt(opened: Open, clock: VirtualClock) -> None:
+    start = clock.now()
+
+    def closed(payload: object, job: JobContext) -> str:
+        if clock.now() < start + timedelta(hours=2):
+            raise Snooze(timedelta(hours=1), "the shop is closed")
+        return f"{job.snoozes} snoozes"
+
+    manager = opened(closed=closed)
+    manager.request("closed")
+    results = run_until_idle(manager)
+    assert [(str(result.status), result.attempt) for result in results] == [
+        ("snoozed", 1),
+        ("snoozed", 1),
+        ("success", 1),
+    ]
+    assert (results[-1].value, clock.now()) == ("2 snoozes", start + timedelta(hours=2))
 
 
 def test_what_expires_before_its_turn_is_not_handled(opened: Open, clock: VirtualClock) -> None:
@@ -177,13 +198,10 @@ def test_an_adapter_that_lives_on_another_clock_is_refused(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S17."""
-    import attrs
-
     manager = opened()
-    monkeypatch.setattr(
-        manager.adapter, "_capabilities", attrs.evolve(manager.adapter.capabilities, virtual_clock=False)
-    )
-    with pytest.raises(CapabilityMissing, match="virtual_clock"):
+    real = manager.adapter.facet
+    monkeypatch.setattr(manager.adapter, "facet", lambda kind: None if kind is VirtualTime else real(kind))
+    with pytest.raises(CapabilityMissing, match=VirtualTime.facet_name):
         run_until_idle(manager)
 
 
@@ -217,6 +235,6 @@ def test_whatever_is_requested_ends_in_time_and_comes_back_equal(requests: list[
                 assert result.value == request.payload
                 assert result.started_at is not None
                 assert request.not_before is None or result.started_at >= request.not_before
-                assert request.not_after is None or result.started_at < request.not_after
+                assert request.expires_at is None or result.started_at < request.expires_at
             else:
                 assert result.reason is Reason.EXPIRED

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
+import attrs
 import kessel_memory.plugin
 import pytest
 
-from kessel_core import JobManager, build_plugins
+from kessel_core import Config, JobManager, JobResult, JobsConfig, LeaseLost, build_plugins
+from kessel_core.contract import Consumer, Reservation, Settlement
+from kessel_core.testing import VirtualClock, run_delivery
 
 
 @pytest.fixture
@@ -24,3 +28,81 @@ def opened() -> Iterator[Callable[..., JobManager]]:
     yield open_
     for manager in managers:
         manager.close()
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+@pytest.fixture
+def app(opened: Callable[..., JobManager], clock: VirtualClock) -> Callable[..., JobManager]:
+    """Connects managers to a private memory queue on the virtual clock; `jobs` are the rules."""
+
+    def open_(handlers: Any = None, *, jobs: JobsConfig | None = None, **more: Any) -> JobManager:
+        config = Config(jobs=jobs if jobs is not None else JobsConfig())
+        return opened(**{"clock": clock, "config": config, "handlers": handlers, **more})
+
+    return open_
+
+
+class _Settled(Consumer):
+    """Notes how it is settled, and may fail first; `exact` is what it answers for the attempt."""
+
+    def __init__(self, failures: tuple[Exception, ...], exact: int | Exception | None) -> None:
+        self.failures = list(failures)
+        self.settlements: list[Settlement] = []
+        self.exact = exact
+
+    def reserve(self, timeout: timedelta) -> Reservation | None:
+        return None
+
+    def settle(self, reservation: Reservation, settlement: Settlement) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.settlements.append(settlement)
+
+    def extend(self, reservation: Reservation) -> None:
+        raise LeaseLost(reservation.id, "too late")
+
+    def attempt(self, reservation: Reservation) -> int:
+        if isinstance(self.exact, Exception):
+            raise self.exact
+        return reservation.attempt if self.exact is None else self.exact
+
+    def cancel(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@attrs.frozen
+class Delivered:
+    """What became of one delivery."""
+
+    #: None: the queue did not take the settlement.
+    result: JobResult | None
+    settlements: list[Settlement]
+
+    @property
+    def ending(self) -> tuple[str, str | None]:
+        """How it ended and why, as texts."""
+        assert self.result is not None
+        return str(self.result.status), self.result.reason and str(self.result.reason)
+
+
+@pytest.fixture
+def deliver() -> Callable[..., Delivered]:
+    """Takes one delivery through the pipeline of a manager; its consumer notes how it is settled."""
+
+    def run(
+        manager: JobManager,
+        raw: bytes,
+        *failures: Exception,
+        exact: int | Exception | None = None,
+        **fields: Any,
+    ) -> Delivered:
+        consumer = _Settled(failures, exact)
+        reservation = Reservation(**{"id": "i", "queue": "default", "body": raw, "attempt": 1, **fields})
+        return Delivered(run_delivery(manager, reservation, consumer), consumer.settlements)
+
+    return run

@@ -1,4 +1,4 @@
-"""Random lives of many jobs on a virtual clock, held against what is promised: S4, S5, S9 to S11, S15."""
+"""Random lives of many jobs on a virtual clock, against what is promised: S4, S5, S9 to S11, S15, S21."""
 
 from __future__ import annotations
 
@@ -24,18 +24,21 @@ from kessel_core import (
     JobsConfig,
     JsonValue,
     Reason,
+    Snooze,
     Status,
     Transient,
     build_plugins,
     hookimpl,
 )
 from kessel_core.contract import Bury, Commit, Rollback, Settlement
+from kessel_core.contract import Snooze as Snoozed
 from kessel_core.hooks import Middleware
 from kessel_core.model.policies import OnExpired
 from kessel_core.testing import VirtualClock, run_until_idle
 
 SECONDS = st.integers(0, 100).map(lambda n: timedelta(seconds=n))
 MOST = 4
+ENDINGS = ["pass", "pass at once", "fatal", "slow", "snooze"]
 
 
 @attrs.frozen
@@ -56,7 +59,7 @@ PLANS = st.builds(
     Plan,
     delay=st.none() | SECONDS,
     life=st.none() | SECONDS,
-    endings=st.lists(st.sampled_from(["pass", "pass at once", "fatal", "slow"]), max_size=6).map(tuple),
+    endings=st.lists(st.sampled_from(ENDINGS), max_size=8).map(tuple),
     priority=st.integers(0, 3),
 )
 
@@ -79,17 +82,20 @@ class Watching:
 @given(st.lists(PLANS, min_size=1, max_size=12), st.sampled_from(OnExpired))
 def test_every_job_keeps_its_times_and_comes_to_exactly_one_end(plans: list[Plan], rule: OnExpired) -> None:
     clock, watching = VirtualClock(), Watching()
-    starts: dict[str, list[tuple[int, datetime]]] = {}
+    starts: dict[str, list[tuple[int, int, datetime]]] = {}
     told: Counter[str] = Counter()
 
     def handle(payload: JsonValue, job: JobContext) -> None:
-        starts.setdefault(job.id, []).append((job.attempt, clock.now()))
+        runs = starts.setdefault(job.id, [])
         assert isinstance(payload, list)
-        ending = payload[job.attempt - 1] if job.attempt <= len(payload) else "success"
+        ending = payload[len(runs)] if len(runs) < len(payload) else "success"
+        runs.append((job.attempt, job.snoozes, clock.now()))
         if ending == "slow":
             clock.advance(timedelta(seconds=5))
         elif ending == "fatal":
             raise Fatal
+        elif ending == "snooze":
+            raise Snooze(timedelta(seconds=7))
         elif ending != "success":
             raise Transient(after=timedelta(0) if ending == "pass at once" else None)
 
@@ -117,15 +123,16 @@ def test_every_job_keeps_its_times_and_comes_to_exactly_one_end(plans: list[Plan
     assert (stats.ready, stats.delayed, stats.reserved) == (0, 0, 0)
     last = {result.id: result for result in results}
     for job in jobs:
-        for _, moment in starts.get(job.id, []):
+        runs = starts.get(job.id, [])
+        for _, _, moment in runs:
             assert job.not_before is None or moment >= job.not_before  # S4
-            assert job.not_after is None or moment < job.not_after  # S5
-        assert [attempt for attempt, _ in starts.get(job.id, [])] == list(
-            range(1, len(starts.get(job.id, [])) + 1)
-        )
-        assert len(starts.get(job.id, [])) <= MOST  # S10
+            assert job.expires_at is None or moment < job.expires_at  # S5
         *before, end = watching.settled[job.id]
-        assert all(isinstance(settlement, Rollback) for settlement in before)  # S11
+        kinds = [type(settlement) for settlement in before]
+        assert set(kinds) <= {Rollback, Snoozed}  # S11, S21
+        counted = [(1 + kinds[:n].count(Rollback), kinds[:n].count(Snoozed)) for n in range(len(runs))]
+        assert [(attempt, snoozes) for attempt, snoozes, _ in runs] == counted  # S10, S21
+        assert all(attempt <= MOST for attempt, _, _ in runs)
         assert isinstance(end, (Commit, Bury))  # S9: one end
         assert (told[job.id], watching.finished[job.id]) == (1, 1)  # S15
         assert isinstance(end, Bury) == (job.id in {stored.id for stored in buried})

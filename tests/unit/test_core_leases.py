@@ -1,76 +1,124 @@
-"""The heartbeat of a worker: leases are extended while handlers run, and only then (D8, S7)."""
+"""One held job: who extends its lease, who ends it, who gives it back (S7, S21, D8)."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from datetime import timedelta
+from math import inf
 from typing import Any
 
 import kessel_memory.plugin
 import pytest
-from kessel_core.runtime.executor import Case
 
-from kessel_core import AdapterUnavailable, JobManager, LeaseLost, Worker, build_plugins, handler
-from kessel_core.contract import NO_PAUSE, Consumer, Reservation
+from kessel_core import (
+    AdapterUnavailable,
+    JobManager,
+    JobResult,
+    KesselError,
+    LeaseLost,
+    build_plugins,
+    handler,
+    hookimpl,
+)
+from kessel_core.contract import COMMIT, NO_PAUSE, Consumer, Reservation, Rollback, Settlement
+from kessel_core.runtime.lease import Lease
 from kessel_core.testing import VirtualClock
 
-LEASE = timedelta(seconds=30)
+SECONDS = 30.0
+#: Between two beats, as for a lease of that length.
+EVERY = SECONDS / 3
 
 
 class Held:
-    """A job in the middle of its handler, with a worker whose heartbeat the test makes."""
+    """A job in the middle of its handler; the test makes the heartbeats."""
 
-    def __init__(self, target: object) -> None:
+    def __init__(self, target: object = print, plugin: object = None) -> None:
         self.clock = VirtualClock(auto_advance=False)
-        plugins = build_plugins(extra={"memory": kessel_memory.plugin}, distributions=[])
-        url = f"memory://?lease={LEASE.total_seconds():g}"
+        extra = {"memory": kessel_memory.plugin, "own": plugin or object()}
+        plugins = build_plugins(extra=extra, distributions=[])
+        url = f"memory://?lease={SECONDS:g}"
         self.manager = JobManager(url, clock=self.clock, handlers={"a": target}, plugins=plugins)
         self.manager.connect()
         self.manager.request("a")
-        self.worker: Worker = self.manager.worker(slots=1)
         self.consumer: Consumer = self.manager.adapter.consumer(["default"])
         reservation = self.consumer.reserve(NO_PAUSE)
         assert reservation is not None
         self.reservation: Reservation = reservation
-        self.case = Case(reservation, self.consumer, since=self.clock.monotonic())
-        self.case.handler = self.manager.registry.get("a")
+        self.lease = Lease(self.manager.adapter, self.consumer, reservation, self.clock)
+
+    def begin(self, timeout: float | None = None) -> Held:
+        self.lease.begin(None if timeout is None else timedelta(seconds=timeout))
+        return self
 
     def after(self, seconds: float) -> float:
         """Let time pass, make one beat, and return the rest of the lease in seconds."""
         self.clock.advance(timedelta(seconds=seconds))
-        self.worker._extend(self.case)
+        self.lease.beat(self.clock.monotonic(), EVERY)
         assert self.reservation.deadline is not None
         return self.reservation.deadline - self.clock.monotonic()
 
 
+# --- extending ------------------------------------------------------------------------------------------
+
+
 def test_s7_the_lease_of_a_running_job_is_renewed_to_its_full_length() -> None:
-    assert Held(print).after(10) == pytest.approx(LEASE.total_seconds())
+    assert Held().after(10) == pytest.approx(SECONDS)
 
 
 def test_a_lease_that_has_just_begun_is_left_alone() -> None:
-    assert Held(print).after(1) == pytest.approx(LEASE.total_seconds() - 1)
+    assert Held().after(1) == pytest.approx(SECONDS - 1)
+
+
+@pytest.mark.parametrize(
+    ("gone", "every", "sooner", "extended"),
+    [
+        (4.9, 10, inf, False),  # the next beat comes at 14.9: in time
+        (5.1, 10, inf, True),  # and else at 15.1, with half of it gone
+        (8.4, 3, inf, False),  # often, for the shorter lease of another job
+        (8.6, 3, inf, True),
+        (2.4, 5, 5, False),  # as configured
+        (2.6, 5, 5, True),
+        (0.1, 20, 25, True),  # configured as never before the lease is nearly over: each beat counts
+    ],
+)
+def test_a_lease_is_extended_at_its_third_or_sooner_as_configured(
+    gone: float, every: float, sooner: float, extended: bool
+) -> None:
+    held = Held()
+    held.clock.advance(timedelta(seconds=gone))
+    held.lease.beat(held.clock.monotonic(), every, sooner)
+    left = (held.reservation.deadline or 0) - held.clock.monotonic()
+    assert left == pytest.approx(SECONDS if extended else SECONDS - gone)
+
+
+@pytest.mark.parametrize("field", ["deadline", "lease"])
+def test_a_lease_without_an_end_is_never_extended(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Held()
+    setattr(held.reservation, field, None)
+    monkeypatch.setattr(held.consumer, "extend", lambda reservation: pytest.fail("extended"))
+    held.lease.beat(held.clock.monotonic() + SECONDS / 2, EVERY)
 
 
 def test_a_plain_handler_past_its_timeout_loses_its_lease_and_is_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    @handler("a", timeout=timedelta(seconds=5))
-    def slow(payload: Any) -> None: ...
-
-    held = Held(slow)
-    assert held.after(10) == pytest.approx(LEASE.total_seconds() - 10)
-    assert held.after(1) == pytest.approx(LEASE.total_seconds() - 11)
+    held = Held().begin(timeout=5)
+    assert held.after(10) == pytest.approx(SECONDS - 10)
+    assert held.after(1) == pytest.approx(SECONDS - 11)
     assert caplog.text.count("runs longer than its timeout") == 1
-    held.after(LEASE.total_seconds())
+    held.after(SECONDS)
     held.after(1)
     # Told to the adapter once, because some backends forget the end of a lease.
     assert caplog.text.count("lease lost") == 1
 
 
-def test_an_async_handler_past_its_timeout_is_cut_elsewhere_and_keeps_its_lease() -> None:
-    @handler("a", timeout=timedelta(seconds=5))
-    async def slow(payload: Any) -> None: ...
+def test_a_handler_at_its_timeout_is_still_in_time() -> None:
+    assert Held().begin(timeout=10).after(10) == pytest.approx(SECONDS)
 
-    assert Held(slow).after(10) == pytest.approx(LEASE.total_seconds())
+
+def test_a_handler_without_a_timeout_keeps_its_lease() -> None:
+    assert Held().after(10) == pytest.approx(SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +127,7 @@ def test_an_async_handler_past_its_timeout_is_cut_elsewhere_and_keeps_its_lease(
 def test_a_lease_that_cannot_be_extended_is_said_and_stops_nobody(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    held = Held(print)
+    held = Held()
 
     def failing(reservation: Reservation) -> None:
         raise error
@@ -89,11 +137,148 @@ def test_a_lease_that_cannot_be_extended_is_said_and_stops_nobody(
     assert str(error) in caplog.text
 
 
+def test_after_a_queue_that_was_away_the_lease_is_extended_by_the_next_beat(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = Held()
+    errors = [AdapterUnavailable("away")]
+    real = held.consumer.extend
+
+    def once(reservation: Reservation) -> None:
+        if errors:
+            raise errors.pop()
+        real(reservation)
+
+    monkeypatch.setattr(held.consumer, "extend", once)
+    assert held.after(10) == pytest.approx(SECONDS - 10)
+    assert held.after(10) == pytest.approx(SECONDS)
+
+
 def test_s7_a_lost_lease_is_said_once_however_long_the_handler_runs_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    held = Held(print)
-    held.clock.advance(LEASE)
+    held = Held()
+    held.clock.advance(timedelta(seconds=SECONDS))
     for _ in range(3):
         held.after(10)
     assert caplog.text.count("lease lost") == 1
+
+
+# --- who ends it ----------------------------------------------------------------------------------------
+
+
+class Reporting:
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    @hookimpl
+    def kessel_job_settled(self, result: JobResult, settlement: Settlement) -> None:
+        self.told.append("settled")
+
+    @hookimpl
+    def kessel_job_finished(self, result: JobResult) -> None:
+        self.told.append("finished")
+
+
+def test_s21_what_a_stopping_worker_gave_back_is_settled_and_reported_by_nobody_else() -> None:
+    """It is delivered again, and counts as no attempt."""
+    reporting = Reporting()
+    held = Held(lambda payload: held.lease.give_back(), reporting)
+    held.manager.pipeline.run(held.lease)
+    assert reporting.told == []
+    again = held.consumer.reserve(NO_PAUSE)
+    assert again is not None
+    assert (again.id, again.attempt, again.snoozes) == (held.reservation.id, 1, 1)
+
+
+def test_what_was_settled_is_given_back_by_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    held = Held()
+    assert held.lease.settle(COMMIT, take_next=False).is_settled
+    held.lease.give_back()
+    assert held.manager.adapter.stats("default").total == 0
+    assert caplog.text == ""
+
+
+def test_a_lease_ends_once() -> None:
+    held = Held()
+    assert held.lease.settle(Rollback(), take_next=False).is_settled
+    assert not held.lease.settle(COMMIT, take_next=False).is_settled
+    assert held.manager.adapter.stats("default").ready == 1
+
+
+def test_of_many_threads_one_ends_a_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the others do not even ask the queue, whoever comes first."""
+    held = Held()
+    ended: list[str] = []
+    monkeypatch.setattr(held.consumer, "settle", lambda *args: ended.append("settled"))
+    monkeypatch.setattr(held.manager.adapter, "give_back", lambda *args: ended.append("given back"))
+    together = threading.Barrier(8)
+
+    def compete(end: Callable[[], object]) -> None:
+        together.wait(10)
+        end()
+
+    ways: list[Callable[[], object]] = [lambda: held.lease.settle(COMMIT, take_next=False)]
+    ways += [held.lease.give_back] * 7
+    threads = [threading.Thread(target=compete, args=(end,)) for end in ways]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(ended) == 1
+
+
+@pytest.mark.parametrize("end", ["settle", "give_back"])
+def test_a_lease_that_is_about_to_end_is_extended_no_more(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the heartbeat would report a lost lease of a job that has just been settled."""
+    held = Held()
+    monkeypatch.setattr(held.consumer, "extend", lambda reservation: pytest.fail("extended"))
+    if end == "settle":
+        held.lease.settle(COMMIT, take_next=False)
+    else:
+        held.lease.give_back()
+    held.after(10)
+
+
+@pytest.mark.parametrize(
+    "error", [LeaseLost("i", "too late"), AdapterUnavailable("away"), RuntimeError("a bug")]
+)
+def test_d9_a_job_that_cannot_be_given_back_is_said_and_stops_nobody(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    held = Held()
+
+    def failing(reservation: Reservation) -> None:
+        raise error
+
+    monkeypatch.setattr(held.manager.adapter, "give_back", failing)
+    held.lease.give_back()
+    assert f"did not end in time and could not be given back: {error}" in caplog.text
+
+
+def test_s7_a_handler_that_extends_is_told_of_what_it_lost() -> None:
+    held = Held()
+    held.clock.advance(timedelta(seconds=SECONDS))
+    with pytest.raises(LeaseLost):
+        held.lease.extend()
+    assert issubclass(LeaseLost, KesselError)
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("plain", False), ("async", True)])
+def test_an_async_handler_past_its_timeout_is_cut_elsewhere_and_keeps_its_lease(
+    kind: str, kept: bool
+) -> None:
+    """The beat that matters comes in the middle of the handler."""
+    limit = handler("a", timeout=timedelta(seconds=5))
+    rest: list[float] = []
+
+    def plain(payload: Any) -> None:
+        rest.append(held.after(10))
+
+    async def slow(payload: Any) -> None:
+        rest.append(held.after(10))
+
+    held = Held(limit(plain) if kind == "plain" else limit(slow))
+    held.manager.pipeline.run(held.lease)
+    held.manager.close()
+    assert rest == [pytest.approx(SECONDS if kept else SECONDS - 10)]

@@ -1,4 +1,4 @@
-"""The worker: slots, heartbeat and stop, on scripted consumers and on memory; S7, S15, D8, D9."""
+"""The worker: slots, heartbeat and stop, on scripted consumers and on memory; S7, S15, S21, D8, D9."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import attrs
 import pytest
-from kessel_core.runtime.executor import Case
 
 from kessel_core import (
     AdapterUnavailable,
@@ -33,6 +32,7 @@ from kessel_core import (
     hookimpl,
 )
 from kessel_core.contract import (
+    COMMIT,
     Capabilities,
     Consumer,
     Message,
@@ -40,8 +40,8 @@ from kessel_core.contract import (
     QueueStats,
     Reach,
     Reservation,
-    Rollback,
     Settlement,
+    Snooze,
 )
 from kessel_core.hooks import WorkerInfo
 from kessel_core.testing import VirtualClock
@@ -63,13 +63,22 @@ def job(kind: str = "a", job_id: str = "i") -> Reservation:
     return Reservation(job_id, "default", json.dumps({"type": kind, "id": job_id}).encode(), 1)
 
 
+def leased(lease: timedelta, clock: VirtualClock, job_id: str = "i") -> Reservation:
+    reservation = job(job_id=job_id)
+    reservation.lease = lease
+    reservation.deadline = clock.monotonic() + lease.total_seconds()
+    return reservation
+
+
 class Scripted(Consumer):
     """Does one step after the other when asked for a job; then it waits for its end."""
 
-    def __init__(self, *steps: Reservation | BaseException | None) -> None:
+    def __init__(self, *steps: Reservation | BaseException | None, clock: VirtualClock | None = None) -> None:
         self.steps = list(steps)
+        self.clock = clock
         self.settled: list[Settlement] = []
-        self.extended = 0
+        #: For each extend, how many seconds of the lease were over.
+        self.extended: list[float] = []
         self.closed = 0
         self.ended = threading.Event()
         self.fail: dict[str, Exception] = {}
@@ -93,8 +102,13 @@ class Scripted(Consumer):
         self.settled.append(settlement)
 
     def extend(self, reservation: Reservation) -> None:
-        self.extended += 1
         self._failing("extend")
+        assert self.clock is not None
+        assert reservation.deadline is not None
+        assert reservation.lease is not None
+        end = self.clock.monotonic() + reservation.lease.total_seconds()
+        self.extended.append(end - reservation.deadline)
+        reservation.deadline = end
 
     def cancel(self) -> None:
         self.ended.set()
@@ -106,13 +120,16 @@ class Scripted(Consumer):
 
 
 class Stage(QueueAdapter):
-    """Hands out scripted consumers in order."""
+    """Hands out scripted consumers in order, and notes what is given back for a slot."""
 
     name = "stage"
 
     def __init__(self, *consumers: Consumer, lease: timedelta | None = None) -> None:
         self.consumers = list(consumers)
         self.capabilities_ = Capabilities(reach=Reach.PROCESS, lease=lease)
+        self.given_back: list[str | None] = []
+        #: What giving a job back raises, by its id.
+        self.fail: dict[str | None, Exception] = {}
 
     @property
     def capabilities(self) -> Capabilities:
@@ -120,8 +137,13 @@ class Stage(QueueAdapter):
 
     def enqueue(self, message: Message) -> None: ...
 
-    def consumer(self, queues: Sequence[str]) -> Consumer:
+    def make_consumer(self, queues: tuple[str, ...]) -> Consumer:
         return self.consumers.pop(0)
+
+    def give_back(self, reservation: Reservation) -> None:
+        if reservation.id in self.fail:
+            raise self.fail[reservation.id]
+        self.given_back.append(reservation.id)
 
     def queues(self) -> list[str]:
         return []
@@ -245,7 +267,7 @@ def test_f68_a_consumer_that_cannot_be_cancelled_or_closed_does_not_hold_up_the_
     assert "could not be cut short" in caplog.text
 
 
-def test_a_job_that_came_with_the_last_settle_is_given_back_by_a_stopping_worker(
+def test_s21_a_job_that_came_with_the_last_settle_is_snoozed_by_a_stopping_worker(
     opened: Open, stuck: Stuck
 ) -> None:
     consumer = Scripted(job(), job("a", "second"))
@@ -255,7 +277,7 @@ def test_a_job_that_came_with_the_last_settle_is_given_back_by_a_stopping_worker
     worker.stop(timedelta(seconds=BOUND))
     stuck.go_on.set()
     worker.join()
-    assert consumer.settled[-1] == Rollback()
+    assert consumer.settled == [COMMIT, Snooze()]
     assert worker.counts == {"success": 1}
 
 
@@ -308,10 +330,10 @@ def test_queues_that_the_adapter_refuses_are_an_error_of_the_caller_and_nothing_
     """A slot would be refused again and again, with nobody there to see it."""
 
     class Picky(Stage):
-        def consumer(self, queues: Sequence[str]) -> Consumer:
+        def make_consumer(self, queues: tuple[str, ...]) -> Consumer:
             if not self.consumers:
                 raise InvalidConfig([Problem(("queues", 0), "is not for you")])
-            return super().consumer(queues)
+            return super().make_consumer(queues)
 
     first = Scripted()
     manager = opened(Picky(first), handlers={"a": lambda _: None})
@@ -371,26 +393,30 @@ def test_d9_a_second_stop_can_only_shorten_the_grace_period(opened: Open, stuck:
     assert manager.adapter.stats("default").ready == 1
 
 
-def test_d9_every_job_is_given_back_even_if_one_cannot_be(
+def test_d9_s21_every_job_is_given_back_even_if_one_cannot_be(
     opened: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first, second, third = (Scripted(job(job_id=str(n))) for n in range(3))
-    first.fail = {"settle": RuntimeError("a bug")}
-    second.fail = {"settle": AdapterUnavailable("away")}
+    """By the adapter, not by the consumers, which belong to the threads that are still in their handlers."""
+    consumers = [Scripted(job(job_id=str(n))) for n in range(3)]
+    stage = Stage(*consumers)
+    stage.fail = {"0": RuntimeError("a bug"), "1": AdapterUnavailable("away")}
     barrier, go_on = threading.Barrier(4), threading.Event()
 
     def wait(payload: JsonValue) -> None:
         barrier.wait(BOUND)
         go_on.wait(BOUND)
 
-    manager = opened(Stage(first, second, third), handlers={"a": wait})
+    manager = opened(stage, handlers={"a": wait})
     worker = manager.start(slots=3)
     barrier.wait(BOUND)
     assert worker.health().busy == 3
     manager.stop(timedelta(0))
+    assert stage.given_back == ["2"]
+    assert caplog.text.count("could not be given back") == 2
     go_on.set()
-    assert third.settled == [Rollback()]
-    assert caplog.text.count("could not be rolled back") == 2
+    until(lambda: all(consumer.closed for consumer in consumers))
+    assert [consumer.settled for consumer in consumers] == [[], [], []]
+    assert worker.counts == {"lost": 3}
 
 
 # --- leases -------------------------------------------------------------------------------------------
@@ -402,9 +428,13 @@ class Beating(VirtualClock):
     def __init__(self) -> None:
         super().__init__(auto_advance=False)
         self.waits = 0
+        #: How long the heartbeat wanted to wait, in seconds.
+        self.asked: list[float | None] = []
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
         self.waits += 1
+        if threading.current_thread().name == "kessel-heartbeat":
+            self.asked.append(timeout)
         return super().wait(condition, timeout)
 
     def beat(self, span: timedelta) -> None:
@@ -468,6 +498,86 @@ def test_s15_an_overdue_job_that_still_ends_within_its_lease_is_reported(opened:
     assert [result.value for result in told] == ["done"]
 
 
+def test_s7_a_lease_is_extended_when_a_third_of_it_is_gone(opened: Open, stuck: Stuck) -> None:
+    clock = Beating()
+    consumer = Scripted(leased(MINUTE, clock), clock=clock)
+    manager = opened(Stage(consumer, lease=MINUTE), handlers={"a": stuck}, clock=clock)
+    manager.start(slots=1)
+    assert stuck.running.wait(BOUND)
+    clock.beat(MINUTE / 3)
+    assert consumer.extended == [20.0]
+    assert clock.asked == [20.0, 20.0]
+
+
+def test_s7_b3_the_lease_that_counts_is_the_one_of_the_job_and_not_of_the_adapter(
+    opened: Open, stuck: Stuck
+) -> None:
+    """Other clients may put jobs with a shorter one; it would end before the first beat for the other."""
+    clock = Beating()
+    reservation = leased(timedelta(seconds=9), clock)
+    consumer = Scripted(reservation, clock=clock)
+    manager = opened(Stage(consumer, lease=MINUTE), handlers={"a": stuck}, clock=clock)
+    begun = clock.monotonic()
+    manager.start(slots=1)
+    assert stuck.running.wait(BOUND)
+    for _ in range(5):
+        clock.beat(timedelta(seconds=3))
+    assert consumer.extended == [3.0] * 5  # seconds since the lease began anew
+    assert reservation.deadline == begun + 15 + 9
+
+
+def test_s7_b3_a_shorter_lease_is_noticed_while_a_longer_one_runs(opened: Open) -> None:
+    """The heartbeat of a worker is for all its slots; it is in the middle of a long wait then.
+
+    Each lease is extended at a third of its own length: beats for another one are not for all.
+    """
+    clock, gate, going = Beating(), threading.Event(), [Stuck(), Stuck()]
+
+    class Late(Scripted):
+        def reserve(self, timeout: timedelta) -> Reservation | None:
+            gate.wait(BOUND)
+            return super().reserve(timeout)
+
+    first = Scripted(leased(MINUTE, clock, "long"), clock=clock)
+    second = Late(leased(timedelta(seconds=9), clock, "short"), clock=clock)
+    handlers = {"a": lambda payload, job: going[job.id == "short"].handle(payload)}
+    manager = opened(Stage(first, second, lease=MINUTE), handlers=handlers, clock=clock)
+    manager.start(slots=2)
+    assert going[0].running.wait(BOUND)
+    until(lambda: clock.asked == [20.0])
+    gate.set()
+    assert going[1].running.wait(BOUND)
+    until(lambda: clock.asked[-1] == 3.0)
+    for _ in range(14):
+        clock.beat(timedelta(seconds=3))
+    for stuck in going:
+        stuck.go_on.set()
+    assert second.extended == [3.0] * 14
+    assert first.extended == [21.0, 21.0]  # the beat that is nearest to 20 and does not come before 18.5
+
+
+@pytest.mark.parametrize(
+    ("configured", "lease", "every"),
+    [(None, 60, 20.0), (5, 60, 5.0), (50, 60, 40.0), (None, None, None), (5, None, None)],
+)
+def test_the_heartbeat_comes_three_times_a_lease_or_as_configured_but_never_too_late(
+    opened: Open, stuck: Stuck, configured: int | None, lease: int | None, every: float | None
+) -> None:
+    """However it is configured, no lease ends between two beats; without leases there is no heartbeat."""
+    clock = Beating()
+    reservation = leased(timedelta(seconds=lease), clock) if lease else job()
+    heartbeat = timedelta(seconds=configured) if configured else None
+    config = Config(worker=WorkerConfig(heartbeat=heartbeat))
+    manager = opened(Stage(Scripted(reservation)), handlers={"a": stuck}, clock=clock, config=config)
+    manager.start(slots=1)
+    assert stuck.running.wait(BOUND)
+    if every is not None:
+        until(lambda: clock.asked)
+    assert clock.asked == ([every] if every is not None else [])
+    if every is None:
+        until(lambda: not any(thread.name == "kessel-heartbeat" for thread in threading.enumerate()))
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -476,35 +586,49 @@ def test_s15_an_overdue_job_that_still_ends_within_its_lease_is_reported(opened:
         (RuntimeError("a bug"), "lease not extended: a bug"),
     ],
 )
-def test_s7_an_extend_that_fails_is_said_and_the_heartbeat_goes_on(
-    opened: Open, error: Exception, said: str, caplog: pytest.LogCaptureFixture
+def test_s7_an_extend_that_fails_is_said_and_the_heartbeat_of_the_others_goes_on(
+    opened: Open, stuck: Stuck, error: Exception, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    consumer = Scripted()
-    consumer.fail = {"extend": error}
-    worker = opened(Stage(lease=MINUTE)).worker()
-    reservation = job()
-    reservation.deadline = worker.clock.monotonic() + 1.0
-    worker._extend(Case(reservation, consumer))
+    clock, together = Beating(), threading.Barrier(3)
+
+    def handle(payload: JsonValue) -> None:
+        together.wait(BOUND)
+        stuck.handle(payload)
+
+    first, second = (Scripted(leased(MINUTE, clock), clock=clock) for _ in range(2))
+    first.fail = {"extend": error}
+    opened(Stage(first, second), handlers={"a": handle}, clock=clock).start(slots=2)
+    together.wait(BOUND)
+    for _ in range(2):
+        clock.beat(MINUTE / 3)
     assert said in caplog.text
+    assert second.extended == [20.0] * 2
 
 
-@pytest.mark.parametrize(("left", "extended"), [(None, 0), (59.9, 0), (30.0, 1)])
-def test_s7_only_a_lease_that_has_begun_to_run_out_is_extended(
-    opened: Open, left: float | None, extended: int
-) -> None:
-    consumer, reservation = Scripted(), job()
-    worker = opened(Stage(lease=MINUTE)).worker()
-    reservation.deadline = None if left is None else worker.clock.monotonic() + left
-    worker._extend(Case(reservation, consumer))
-    assert consumer.extended == extended
+def test_s7_the_heartbeat_goes_on_until_the_last_job_has_ended(opened: Open, stuck: Stuck) -> None:
+    """Also while the worker is stopping: the grace period may be longer than a lease."""
+    clock = Beating()
+    manager = opened("memory://?lease=60s", handlers={"a": stuck}, clock=clock)
+    manager.request("a")
+    worker = manager.start(slots=1)
+    assert stuck.running.wait(BOUND)
+    worker.stop(timedelta(hours=1))
+    for _ in range(12):
+        clock.beat(MINUTE / 3)
+    stuck.go_on.set()
+    worker.join()
+    assert worker.counts == {"success": 1}
 
 
-def test_the_heartbeat_comes_three_times_a_lease_or_as_configured(opened: Open) -> None:
-    manager = opened(Stage(lease=MINUTE))
-    assert manager.worker()._beat == 20
-    settings = attrs.evolve(manager.config.worker, heartbeat=timedelta(seconds=5))
-    manager.config = attrs.evolve(manager.config, worker=settings)
-    assert manager.worker()._beat == 5
+def test_s7_a_job_that_has_ended_is_not_extended(opened: Open) -> None:
+    clock = Beating()
+    consumer = Scripted(leased(MINUTE, clock), clock=clock)
+    manager = opened(Stage(consumer), handlers={"a": lambda payload: 1}, clock=clock)
+    worker = manager.start(slots=1)
+    until(lambda: worker.counts)
+    until(lambda: not worker.health().busy)
+    clock.beat(MINUTE / 3)
+    assert consumer.extended == []
 
 
 def test_f43_an_async_handler_that_blocks_its_loop_keeps_its_lease(opened: Open, stuck: Stuck) -> None:

@@ -1,5 +1,8 @@
 """`kessel new KIND NAME`: writes a complete distribution for a plugin, ready to be tested.
 
+Adapters, handlers and middleware: all of it lies here, because what it writes is tested by the suites of this
+distribution, which is what whoever writes a plugin installs.
+
 The files are templates in the folder beside this module; everything is rendered and checked
 before the first file is written.
 """

@@ -1,0 +1,213 @@
+"""How the end of a handler, and of the middleware around it, becomes a result: S5, S16, D9."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Generator
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import pytest
+
+from kessel_core import (
+    Fatal,
+    JobContext,
+    JobManager,
+    JobResult,
+    JobsConfig,
+    JsonValue,
+    Reason,
+    Status,
+    Transient,
+    handler,
+    hookimpl,
+)
+from kessel_core.model.policies import DefaultError
+from kessel_core.testing import run_until_idle
+
+App = Callable[..., JobManager]
+
+
+def fail(error: BaseException) -> Callable[[JsonValue], None]:
+    def failing(payload: JsonValue) -> None:
+        raise error
+
+    return failing
+
+
+class Unreadable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@attrs.frozen
+class Order:
+    count: int
+
+
+def count_of(order: Order) -> int:
+    return order.count
+
+
+# --- how a handler's end becomes a result -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Transient("later"), Status.TRANSIENT),
+        (Fatal("never"), Status.FAILED),
+        (ConnectionError("gone"), Status.TRANSIENT),
+        (TimeoutError("slow"), Status.TRANSIENT),
+        (ValueError("wrong"), Status.FAILED),
+        (SystemExit(3), Status.FAILED),
+        (Unreadable(), Status.FAILED),
+        (asyncio.CancelledError(), Status.FAILED),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_handler_raises_says_whether_a_retry_can_help(
+    app: App, error: BaseException, status: Status
+) -> None:
+    result = app({"a": fail(error)}).process_single_job("a")
+    assert (result.status, result.reason) == (status, Reason.ERROR)
+
+
+def test_errors_that_the_handler_names_as_transient_are(app: App) -> None:
+    @handler("a", transient=KeyError)
+    def failing(payload: JsonValue) -> None:
+        raise KeyError("x")
+
+    assert app([failing]).process_single_job("a").status is Status.TRANSIENT
+
+
+def test_default_error_transient_turns_unknown_errors_round(app: App) -> None:
+    rules = JobsConfig(default_error=DefaultError.TRANSIENT)
+    manager = app({"a": fail(ValueError("x")), "b": fail(Fatal("x")), "c": fail(SystemExit())}, jobs=rules)
+    statuses = [manager.process_single_job(kind).status for kind in "abc"]
+    assert statuses == [Status.TRANSIENT, Status.FAILED, Status.FAILED]
+
+
+def test_a_value_is_the_result_of_a_success(app: App) -> None:
+    result = app({"a": lambda payload: [payload]}).process_single_job("a", {"x": 1})
+    assert (result.ok, result.value, result.attempt) == (True, [{"x": 1}], 1)
+    assert result.started_at is not None
+    assert result.finished_at is not None
+
+
+def test_a_value_that_is_no_json_is_a_failure_with_its_path(app: App) -> None:
+    result = app({"a": lambda payload: {"x": {1}}}).process_single_job("a")
+    assert (result.status, result.reason) == (Status.FAILED, Reason.ERROR)
+    assert "$.x" in result.message
+
+
+def test_a_job_result_is_taken_as_it_is_but_for_its_identity(app: App) -> None:
+    given = JobResult(id="other", request=None, status=Status.FAILED, message="mine", reason=Reason.ERROR)
+    result = app({"a": lambda payload: given}).process_single_job("a")
+    assert (result.message, result.request is not None, result.id != "other") == ("mine", True, True)
+
+
+def test_a_payload_that_does_not_fit_is_fatal_and_says_where(app: App) -> None:
+    manager = app({"a": count_of})
+    assert manager.process_single_job("a", {"count": 3}).value == 3
+    result = manager.process_single_job("a", {"count": "3"})
+    assert (result.status, result.reason) == (Status.FAILED, Reason.BAD_PAYLOAD)
+    assert "$.count" in result.message
+
+
+def test_s16_every_attempt_gets_a_fresh_copy_of_its_payload(app: App) -> None:
+    seen: list[Any] = []
+
+    def spoil(payload: Any) -> None:
+        seen.append(dict(payload))
+        payload["x"] = 2
+        raise Transient
+
+    manager = app({"a": spoil}, jobs=JobsConfig(max_attempts=3))
+    manager.request("a", {"x": 1})
+    run_until_idle(manager)
+    assert seen == [{"x": 1}] * 3
+
+
+# --- async handlers ---------------------------------------------------------------------------------
+
+
+def test_async_handlers_run_beside_plain_ones(app: App) -> None:
+    async def slow(payload: JsonValue, job: JobContext) -> str:
+        await asyncio.sleep(0)
+        return job.type
+
+    async def answer() -> int:
+        return 42
+
+    # A plain function that returns a coroutine is awaited, too.
+    manager = app({"slow": slow, "plain": lambda payload: payload, "between": lambda payload: answer()})
+    values = [manager.process_single_job(kind, 1).value for kind in ("slow", "plain", "between")]
+    assert values == ["slow", 1, 42]
+
+
+def test_an_async_handler_that_runs_too_long_is_cut_and_tried_again(app: App) -> None:
+    @handler("a", timeout=timedelta(milliseconds=1))
+    async def endless(payload: JsonValue) -> None:
+        await asyncio.Event().wait()
+
+    result = app([endless]).process_single_job("a")
+    assert (result.status, result.reason) == (Status.TRANSIENT, Reason.TIMED_OUT)
+
+
+def test_a_timeout_of_the_handlers_own_is_not_taken_for_its_limit(app: App) -> None:
+    @handler("a", timeout=timedelta(minutes=1))
+    async def failing(payload: JsonValue) -> None:
+        raise TimeoutError("of a socket")
+
+    result = app([failing]).process_single_job("a")
+    assert (result.status, result.reason) == (Status.TRANSIENT, Reason.ERROR)
+
+
+def test_d9_an_async_job_cut_by_the_end_of_its_worker_alarms_nobody(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its job was given back and will be run elsewhere: no traceback, no failure for good."""
+    running = threading.Event()
+
+    async def endless(payload: JsonValue) -> None:
+        running.set()
+        await asyncio.Event().wait()
+
+    manager = app({"a": endless})
+    results: list[JobResult] = []
+    slot = threading.Thread(target=lambda: results.append(manager.process_single_job("a")))
+    slot.start()
+    assert running.wait(10)
+    manager.close()  # as after the grace period of its worker
+    slot.join(10)
+    (result,) = results
+    assert (result.status, result.message) == (Status.TRANSIENT, "cancelled, because its worker stopped")
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+# --- around the handler -------------------------------------------------------------------------------
+
+
+def test_a_failing_middleware_is_a_failing_handler(app: App) -> None:
+    class Broken:
+        @hookimpl(wrapper=True)
+        def kessel_execute_job(self, job: JobContext) -> Generator[None, JobResult, JobResult]:
+            yield
+            raise ConnectionError("middleware")
+
+    result = app({"a": print}, plugin=Broken()).process_single_job("a")
+    assert (result.status, result.reason) == (Status.TRANSIENT, Reason.ERROR)
+
+
+def test_a_middleware_that_returns_something_else_is_a_failure(app: App) -> None:
+    class Wrong:
+        @hookimpl
+        def kessel_execute_job(self, job: JobContext) -> Any:
+            return "done"
+
+    result = app({"a": print}, plugin=Wrong()).process_single_job("a")
+    assert (result.status, result.reason) == (Status.FAILED, Reason.ERROR)
+    assert "returned str" in result.message

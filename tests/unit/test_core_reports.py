@@ -1,0 +1,220 @@
+"""Who is told of a job's end, and what the log says of it: S10, S15, S21, D3."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from kessel_core import (
+    Fatal,
+    JobContext,
+    JobManager,
+    JobResult,
+    JobsConfig,
+    JsonValue,
+    Reason,
+    Snooze,
+    Status,
+    Transient,
+    hookimpl,
+)
+from kessel_core.contract import Settlement
+from kessel_core.testing import VirtualClock, run_until_idle
+
+App = Callable[..., JobManager]
+MINUTE = timedelta(minutes=1)
+
+
+def fail(*errors: BaseException) -> Callable[[JsonValue], None]:
+    """A handler that raises one error after the other, and the last one for ever."""
+    left = list(errors)
+
+    def failing(payload: JsonValue) -> None:
+        raise left.pop(0) if len(left) > 1 else left[0]
+
+    return failing
+
+
+# --- watchers -----------------------------------------------------------------------------------------
+
+
+def test_d3_a_watcher_that_raises_changes_nothing_and_is_named(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        @hookimpl
+        def kessel_job_started(self) -> None:
+            raise RuntimeError("started")
+
+        @hookimpl
+        def kessel_job_settled(self, settlement: Settlement) -> None:
+            raise RuntimeError("settled")
+
+        @hookimpl
+        def kessel_job_finished(self, result: JobResult) -> None:
+            raise RuntimeError("finished")
+
+    assert app({"a": print}, plugin=Broken()).process_single_job("a").ok
+    named = [r.getMessage() for r in caplog.records if r.name == "kessel.plugins"]
+    assert len(named) == 3
+    assert all("plugin own" in text for text in named)
+
+
+def test_s15_s21_finished_is_told_of_ends_only_and_settled_of_every_delivery(app: App) -> None:
+    settled: list[str] = []
+    finished: list[str] = []
+
+    class Watching:
+        @hookimpl
+        def kessel_job_settled(self, result: JobResult, settlement: Settlement) -> None:
+            settled.append(f"{result.status} {type(settlement).__name__}")
+
+        @hookimpl
+        def kessel_job_finished(self, result: JobResult) -> None:
+            finished.append(str(result.status))
+
+    manager = app({"a": fail(Snooze(MINUTE), Transient(), Fatal())}, plugin=Watching())
+    manager.request("a")
+    run_until_idle(manager)
+    assert settled == ["snoozed Snooze", "failed-transient Rollback", "failed Bury"]
+    assert finished == ["failed"]
+
+
+# --- callbacks ----------------------------------------------------------------------------------------
+
+
+def test_s15_a_callback_is_told_once_after_the_last_settlement(app: App) -> None:
+    told: list[JobResult] = []
+    manager = app({"a": fail(Transient())}, jobs=JobsConfig(max_attempts=3))
+    manager.request("a", callback=told.append)
+    run_until_idle(manager)
+    assert [(r.status, r.reason, r.attempt) for r in told] == [(Status.FAILED, Reason.RETRIES_EXHAUSTED, 3)]
+
+
+def test_s15_s21_a_snooze_tells_no_callback(app: App) -> None:
+    told: list[JobResult] = []
+    manager = app({"a": fail(Snooze(MINUTE), Snooze(MINUTE), Fatal("in the end"))})
+    manager.request("a", callback=told.append)
+    run_until_idle(manager)
+    assert [(r.message, r.attempt) for r in told] == [("in the end", 1)]
+
+
+def test_s15_an_expired_job_tells_its_callback(app: App, clock: VirtualClock) -> None:
+    told: list[JobResult] = []
+    manager = app({"a": print})
+    manager.request("a", expiration=timedelta(hours=1), callback=told.append)
+    clock.advance(timedelta(hours=1))
+    run_until_idle(manager)
+    assert [r.reason for r in told] == [Reason.EXPIRED]
+
+
+def test_s15_a_callback_that_fails_is_logged_and_changes_nothing(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(result: JobResult) -> None:
+        raise RuntimeError("callback")
+
+    manager = app({"a": print})
+    manager.request("a", callback=failing)
+    assert [r.ok for r in run_until_idle(manager)] == [True]
+    assert "callback of job" in caplog.text
+
+
+def test_s15_a_scheme_finds_the_callback_of_a_plugin(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    told: list[tuple[bool, str]] = []
+
+    class Telling:
+        @hookimpl
+        def kessel_callbacks(self) -> Any:
+            return {"tell": lambda result, target: told.append((result.ok, target))}
+
+    manager = app({"a": print}, plugin=Telling())
+    manager.request("a", callback="tell:me:now")
+    manager.request("a", callback="shout:me")
+    run_until_idle(manager)
+    assert told == [(True, "me:now")]
+    assert "no callback is registered for 'shout' (known: tell)" in caplog.text
+
+
+# --- the log ------------------------------------------------------------------------------------------
+
+
+def test_a_job_that_no_middleware_saw_is_logged_by_the_pipeline(
+    app: App, deliver: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="kessel"):
+        deliver(app(), json.dumps({"type": "unknown", "id": "i"}).encode())
+    assert any(r.name == "kessel.pipeline" and "no-handler" in r.getMessage() for r in caplog.records)
+
+
+def test_s10_a_burial_that_middleware_could_not_foresee_is_logged(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = app({"a": fail(Transient("no luck"))}, jobs=JobsConfig(max_attempts=2))
+    with caplog.at_level(logging.INFO, logger="kessel"):
+        manager.request("a")
+        run_until_idle(manager)
+    (said,) = [record for record in caplog.records if record.name == "kessel.pipeline"]
+    assert "failed: retries-exhausted (no luck)" in said.getMessage()
+    assert (vars(said)["job_type"], vars(said)["attempt"]) == ("a", 2)
+
+
+@pytest.mark.parametrize(
+    ("errors", "statuses"),
+    [
+        ([Fatal("no")], ["failed"]),
+        ([Transient("no luck")], ["failed-transient", "failed-transient", "failed"]),
+        ([Snooze(MINUTE), Fatal("no")], ["snoozed", "failed"]),
+        ([Snooze(timedelta(days=9))], ["snoozed", "failed"]),
+    ],
+    ids=["fatal", "exhausted", "snoozed", "snoozed beyond its expiration"],
+)
+def test_the_log_says_once_for_all_how_a_job_ended(
+    app: App, caplog: pytest.LogCaptureFixture, errors: list[BaseException], statuses: list[str]
+) -> None:
+    """One line an attempt, and only one of them of all with a final status."""
+    manager = app({"a": fail(*errors)}, jobs=JobsConfig(max_attempts=2))
+    with caplog.at_level(logging.INFO, logger="kessel"):
+        job = manager.request("a", expiration=timedelta(days=1))
+        run_until_idle(manager)
+    lines = [record for record in caplog.records if vars(record).get("job_id") == job.id]
+    assert [vars(line)["status"] for line in lines] == statuses
+
+
+def test_debug_lines_follow_a_job_to_its_settlements(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    tries = [Transient("no luck", after=timedelta(seconds=90)), Snooze(timedelta(seconds=5))]
+
+    def once(payload: JsonValue) -> None:
+        if tries:
+            raise tries.pop()
+
+    manager = app({"a": once})
+    with caplog.at_level(logging.DEBUG, logger="kessel.pipeline"):
+        job_id = manager.request("a").id
+        run_until_idle(manager)
+    said = [r.getMessage() for r in caplog.records if r.levelno == logging.DEBUG]
+    assert said == [
+        f"job {job_id}: reserved from default, delivery 1",
+        f"job {job_id}: settled by snooze of 5 s",
+        f"job {job_id}: reserved from default, delivery 1",
+        f"job {job_id}: settled by rollback, to be tried again in 90 s",
+        f"job {job_id}: reserved from default, delivery 2",
+        f"job {job_id}: settled by commit",
+    ]
+
+
+def test_a_started_watcher_sees_the_job_before_its_handler(app: App) -> None:
+    seen: list[str] = []
+
+    class Watching:
+        @hookimpl
+        def kessel_job_started(self, job: JobContext) -> None:
+            seen.append(f"started {job.type}")
+
+    app({"a": lambda payload: seen.append("handled")}, plugin=Watching()).process_single_job("a")
+    assert seen == ["started a", "handled"]
