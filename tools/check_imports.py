@@ -16,16 +16,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-#: Imports that still close a circle, as (importer, imported). Entries may only be removed.
-KNOWN = {
-    ("kessel_beanstalk.consumer", "kessel_beanstalk.adapter"),
-    ("kessel_beanstalk.doctor", "kessel_beanstalk.adapter"),
-    ("kessel_beanstalk.operations", "kessel_beanstalk.adapter"),
-    ("kessel_conformance.bench", "kessel_conformance.runner"),
-    ("kessel_sqlite.consumer", "kessel_sqlite.adapter"),
-    ("kessel_sqlite.doctor", "kessel_sqlite.adapter"),
-}
-
 Graph = dict[str, set[str]]
 
 
@@ -91,16 +81,9 @@ def _way(graph: Graph, start: str, end: str) -> list[str]:
 
 
 def problems(packages: list[Path]) -> Iterator[str]:
-    """Yield a line for each circle, and for each exception that is no longer needed."""
+    """Yield a line for each circle."""
     for package in packages:
-        graph = graph_of(package)
-        here = {edge for edge in KNOWN if edge[0].partition(".")[0] == package.name}
-        for importer, other in sorted(here):
-            if other not in graph.get(importer, ()) or not _way(graph, other, importer):
-                yield f"{importer} -> {other} closes no circle any more: remove it from KNOWN"
-        for importer, other in here:
-            graph.get(importer, set()).discard(other)
-        yield from (" -> ".join(circle) for circle in circles(graph))
+        yield from (" -> ".join(circle) for circle in circles(graph_of(package)))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ from kessel_core.errors import (
 from kessel_core.model.names import queue_name_problem
 from kessel_core.model.settlement import COMMIT, NO_PAUSE, Bury, Commit, Rollback, Settlement, Snooze
 from kessel_core.model.states import JobState
+from kessel_core.wire.head import Head, head_of
+from kessel_core.wire.requests import decode
 
 __all__ = [
     # an open queue: derive from BaseAdapter, which keeps the contract of the other two
@@ -75,6 +77,9 @@ __all__ = [
     # what travels
     "Message",
     "Reservation",
+    "Head",
+    "head_of",
+    "decode",
     # how a delivery ends
     "Settlement",
     "Commit",

@@ -46,7 +46,8 @@ class Reservation:
     #: sent and moved on by `extend`; None: no end.
     deadline: float | None = None
     #: Length of this job's lease: what one `extend` gives; None: it has no end. It is the job's own and
-    #: not the adapter's, because other clients may have put the job with another one.
+    #: not the adapter's, because other clients may have put the job with another one. Never longer than it
+    #: is; an adapter that would have to ask for it may give a shorter one until the first `extend`.
     lease: timedelta | None = None
     #: Deliveries before this one that were snoozed, and so do not count (S21), as far as known.
     snoozes: int = 0

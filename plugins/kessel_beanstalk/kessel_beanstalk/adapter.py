@@ -6,31 +6,38 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import ClassVar
 
-from kessel_beanstalk.attempts import Suspects
-from kessel_beanstalk.connection import ADAPTER_NAME, Server
+from kessel_beanstalk.commands import ServerFacts
 from kessel_beanstalk.consumer import BeanstalkConsumer
+from kessel_beanstalk.delivery import BeanstalkReservation
 from kessel_beanstalk.doctor import examine
 from kessel_beanstalk.operations import Operations
 from kessel_beanstalk.options import MAX_NUMBER, BeanstalkOptions
 from kessel_beanstalk.producer import Producer
-from kessel_beanstalk.records import Records, body_id
+from kessel_beanstalk.server import ADAPTER_NAME
+from kessel_beanstalk.shared import Shared
 from kessel_core.contract import (
     AdapterContext,
     AdapterError,
+    AdapterUnavailable,
     Attempts,
+    Browse,
+    Buried,
     Capabilities,
     Consumer,
+    Delete,
     DoctorContext,
     Durability,
     Finding,
-    InvalidConfig,
     JobState,
+    LeaseLost,
     LeaseReturn,
     Message,
-    Problem,
+    Pause,
     QueueAdapter,
     QueueStats,
     Reach,
+    Reservation,
+    Snooze,
     StoredJob,
     TieBreak,
     queue_name_problem,
@@ -38,96 +45,35 @@ from kessel_core.contract import (
 
 __all__ = ["BeanstalkAdapter"]
 
-_MOST_KNOWN: int = 10_000
+_SECOND = timedelta(seconds=1)
 
 
-class BeanstalkAdapter(QueueAdapter):
-    """beanstalkd through greenstalk. Connects when it is made, to read the server's limits."""
+class BeanstalkAdapter(QueueAdapter, Browse, Buried, Delete, Pause):
+    """beanstalkd. Connects when it is made, to read the server's limits.
+
+    Its own `QueueAdapter` and not a `BaseAdapter`: each slot has a connection of its own, on which the server
+    itself waits for jobs, so there is no line of waiting slots and no call that any thread may make.
+
+    Raises:
+        AdapterUnavailable: Nobody answers there.
+        ProtocolError: Another protocol answers.
+        CapabilityMissing: `require_durable`, and the server has no binlog.
+    """
 
     name: ClassVar[str] = ADAPTER_NAME
 
     def __init__(self, options: BeanstalkOptions, context: AdapterContext) -> None:
-        self.options = options
-        self.clock = context.clock
-        self.server = Server(options)
-        self.suspects = Suspects()
-        self.records = Records(self.server)
-        # Ids of what this process put lately, so that operations need not search for them.
-        self._known: dict[str, int] = {}
-        self.server.connect().close()
-        self.server.on_restart = self._forget
-        facts = self.server.facts
-        limit = self.largest_body
-        if not facts.binlog:
-            durability = Durability.NONE
-        elif options.fsync_each:
-            durability = Durability.POWER
-        else:
-            durability = Durability.PROCESS_CRASH
-        second = timedelta(seconds=1)
-        self._capabilities = Capabilities(
-            reach=Reach.NETWORK,
-            durability=durability,
-            delay_granularity=second,
-            longest_delay=timedelta(seconds=MAX_NUMBER),
-            priorities=(0, MAX_NUMBER),
-            tie_break=TieBreak.ENQUEUED,
-            max_body_bytes=limit,
-            lease=timedelta(seconds=options.ttr_seconds),
-            lease_return=LeaseReturn.AT_ONCE,
-            attempts=Attempts.SERVER,
-            buried=True,
-            counts=True,
-            peek=True,
-            delete=True,
-            pause=True,
-            blocking_reserve=True,
-        )
-        self._producer = Producer(self.server, self.clock, limit, self.remember)
-        self._operations = Operations(self)
+        self.shared = Shared.of(options, context.clock)
+        self.shared.server.connect().close()
+        self._capabilities = _capabilities(options, self.shared.server.facts, self.shared.largest_body)
+        self._producer = Producer(self.shared)
+        self._operations = Operations(self.shared)
+        self._is_closed = False
 
     @property
     def capabilities(self) -> Capabilities:
         """What the server could do when the adapter opened."""
         return self._capabilities
-
-    # what parts of the adapter ask of each other
-
-    def _forget(self) -> None:
-        self.suspects.clear()
-        self.records.clear()
-        self._known = {}
-
-    def remember(self, job_id: str, server_id: int) -> None:
-        """Note where a job is, for whoever acts on it next; it is checked then."""
-        known = self._known
-        if len(known) >= _MOST_KNOWN:
-            known.clear()
-        known[job_id] = server_id
-
-    def server_id_of(self, job_id: str) -> int | None:
-        """Return the server's id of a job that this process put or was shown lately."""
-        return self._known.get(job_id)
-
-    def id_of(self, server_id: int, body: bytes) -> str:
-        """Return how a job is named: by its own id wherever that is known, else by the server's."""
-        own = body_id(body)
-        if own is None:  # its body has none, but this process may have put it
-            own = next((known for known, number in list(self._known.items()) if number == server_id), None)
-        return own or f"@{server_id}"
-
-    def sample(self, queues: Sequence[str], most_ids: int) -> list[StoredJob]:
-        """Return some jobs of these and all other queues, for the doctor."""
-        return self._operations.sample(queues, most_ids)
-
-    @property
-    def largest_body(self) -> int:
-        """The largest body that is put and survives a restart, by what the server said last."""
-        limit = self.server.facts.max_job_size - 2
-        most = self.options.max_body_bytes
-        return limit if most is None else min(limit, most)
-
-    # the contract
 
     def enqueue(self, message: Message) -> None:
         """Put one job."""
@@ -137,25 +83,20 @@ class BeanstalkAdapter(QueueAdapter):
         """Put many jobs, pipelined."""
         return self._producer.put_many(messages)
 
-    def consumer(self, queues: Sequence[str]) -> Consumer:
-        """Make the consuming side for one slot.
+    def make_consumer(self, queues: tuple[str, ...]) -> Consumer:
+        """Make the consuming side for one slot, with a connection of its own."""
+        if self._is_closed:
+            raise AdapterUnavailable(f"{self.shared.server.address}: this adapter is closed")
+        return BeanstalkConsumer(self.shared, queues)
 
-        Raises:
-            InvalidConfig: No queues, or names that beanstalkd refuses.
-        """
-        problems = [
-            Problem(("queues", number), problem)
-            for number, queue in enumerate(queues)
-            if (problem := queue_name_problem(queue)) is not None
-        ]
-        if not queues:
-            problems.append(Problem(("queues",), "at least one is needed"))
-        if problems:
-            raise InvalidConfig(problems)
-        return BeanstalkConsumer(self, queues)
+    def give_back(self, reservation: Reservation) -> None:
+        """Snooze a job for the slot that holds it, over the slot's connection: no other may release it."""
+        if not isinstance(reservation, BeanstalkReservation):
+            raise LeaseLost(reservation.id, "it is none of this adapter's")
+        reservation.settled_by(reservation, Snooze())
 
     def queues(self) -> list[str]:
-        """Return the tubes, without those that hold records."""
+        """Return the tubes that can be queues, without those that hold records."""
         return self._operations.queues()
 
     def stats(self, queue: str) -> QueueStats:
@@ -188,12 +129,36 @@ class BeanstalkAdapter(QueueAdapter):
 
     def doctor(self, context: DoctorContext) -> list[Finding]:
         """Look at the server."""
-        return examine(self, context)
+        return examine(self.shared, self._operations, context)
 
     def close(self) -> None:
         """Close what this adapter opened itself."""
+        self._is_closed = True
         self._producer.close()
         self._operations.close()
+
+
+def _capabilities(options: BeanstalkOptions, facts: ServerFacts, max_body_bytes: int) -> Capabilities:
+    if not facts.binlog:
+        durability = Durability.NONE
+    elif options.fsync_each:
+        durability = Durability.POWER
+    else:
+        durability = Durability.PROCESS_CRASH
+    return Capabilities(
+        reach=Reach.NETWORK,
+        durability=durability,
+        delay_granularity=_SECOND,
+        longest_delay=MAX_NUMBER * _SECOND,
+        priorities=(0, MAX_NUMBER),
+        tie_break=TieBreak.ENQUEUED,
+        max_body_bytes=max_body_bytes,
+        lease=options.ttr_seconds * _SECOND,
+        lease_return=LeaseReturn.AT_ONCE,
+        attempts=Attempts.SERVER,
+        counts=True,
+        blocking_reserve=True,
+    )
 
 
 def _checked(queue: str) -> str:

@@ -7,47 +7,16 @@ each priority after every connect, is asked about (`stats-job`, `reserves`). A w
 comes back with nothing seen, so it asks about the very job that killed it.
 
 The guess is only a guess: a job that came back may be larger than all that *this* slot has seen.
-It is then taken for a first delivery, at most once by each slot that lives. Failures always ask.
+It is then taken for a first delivery, at most once by each slot that lives. Failures always ask, and
+nothing that must be right follows from the guess, not even the lease.
 """
 
 from __future__ import annotations
 
-import re
 import threading
-from typing import Final, NamedTuple
+from typing import Final
 
-__all__ = ["BodyHead", "FirstDeliveries", "Suspects", "head_of"]
-
-_TEXT: Final = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
-# The head of a body as kessel writes it, from its first byte, so that nothing inside a payload
-# can be taken for it. Other bodies, also of other versions of kessel, are simply asked about.
-_HEAD: Final = re.compile(
-    rb'\{"v":1,"id":"([^"\\]*)","type":' + _TEXT + rb',"priority":(\d+),'
-    rb'(?:"delay":"[^"]*",)?(?:"expiration":"[^"]*",)?(?:"requested_at":"[^"]*",)?'
-    rb'(?:"ref":' + _TEXT + rb",)?"
-    rb'(?:"callback":' + _TEXT + rb",)?"
-    rb'(?:"queue":"([^"\\]*)",)?"(?:headers|payload)":'
-)
-
-
-class BodyHead(NamedTuple):
-    """What can be read of a body without decoding it."""
-
-    id: str
-    priority: bytes
-    queue: str
-
-
-def head_of(body: bytes) -> BodyHead | None:
-    """Read the head of a body that kessel wrote; None for any other."""
-    found = _HEAD.match(body)
-    if found is None:
-        return None
-    job_id, priority, queue = found.groups()
-    try:
-        return BodyHead(job_id.decode(), priority, queue.decode() if queue else "default")
-    except UnicodeDecodeError:
-        return None
+__all__ = ["FirstDeliveries", "Suspects"]
 
 
 class Suspects:
@@ -56,7 +25,8 @@ class Suspects:
     _MOST: Final = 10_000
 
     def __init__(self) -> None:
-        self._ids: set[int] = set()
+        #: The server's numbers of them; for `in`.
+        self.ids: set[int] = set()
         self._lock = threading.Lock()
         #: Grows when suspects had to be forgotten: then every slot forgets what it has seen.
         self.epoch = 0
@@ -64,23 +34,20 @@ class Suspects:
     def add(self, server_id: int) -> None:
         """Remember a job that came back."""
         with self._lock:
-            if len(self._ids) >= self._MOST:
-                self._ids = set()
+            if len(self.ids) >= self._MOST:
+                self.ids = set()
                 self.epoch += 1
-            self._ids.add(server_id)
+            self.ids.add(server_id)
 
     def discard(self, server_id: int) -> None:
         """Forget a job that is gone."""
-        self._ids.discard(server_id)
+        self.ids.discard(server_id)
 
     def clear(self) -> None:
         """Forget all; the server was restarted, and its ids may start anew."""
         with self._lock:
-            self._ids = set()
+            self.ids = set()
             self.epoch += 1
-
-    def __contains__(self, server_id: int) -> bool:
-        return server_id in self._ids
 
 
 class FirstDeliveries:
@@ -90,10 +57,10 @@ class FirstDeliveries:
 
     def __init__(self, suspects: Suspects) -> None:
         self._suspects = suspects
-        self._seen: dict[bytes, int] = {}
+        self._seen: dict[int, int] = {}
         self._epoch = suspects.epoch
 
-    def is_surely_first(self, server_id: int, priority: bytes) -> bool:
+    def is_surely_first(self, server_id: int, priority: int) -> bool:
         """Return True for what is taken for a first delivery; False: ask the server."""
         if self._epoch != self._suspects.epoch:
             self._epoch = self._suspects.epoch
@@ -101,10 +68,10 @@ class FirstDeliveries:
         seen = self._seen.get(priority)
         if seen is not None and server_id > seen:
             self._seen[priority] = server_id
-            return server_id not in self._suspects
+            return server_id not in self._suspects.ids
         return False
 
-    def asked(self, server_id: int, priority: bytes) -> None:
+    def asked(self, server_id: int, priority: int) -> None:
         """Note a job whose number of deliveries the server has told."""
         if len(self._seen) >= self._MOST:
             self._seen.clear()

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
 
-from kessel_beanstalk.connection import ServerFacts
-from kessel_core import DecodeError, JobRequest, KesselError
-from kessel_core.contract import AdapterError, DoctorContext, Finding, JobState, Level, StoredJob
-from kessel_core.wire.requests import decode
-
-if TYPE_CHECKING:
-    from kessel_beanstalk.adapter import BeanstalkAdapter
+from kessel_beanstalk.commands import ServerFacts
+from kessel_beanstalk.operations import Operations
+from kessel_beanstalk.shared import Shared
+from kessel_core import DecodeError, Job, KesselError
+from kessel_core.contract import AdapterError, DoctorContext, Finding, JobState, Level, StoredJob, decode
 
 __all__ = ["clock_findings", "examine"]
 
@@ -35,36 +33,36 @@ class _Seen:
     """A job that was looked at, and its request if the body is one."""
 
     job: StoredJob
-    request: JobRequest | None
+    request: Job | None
 
 
-def examine(adapter: BeanstalkAdapter, context: DoctorContext) -> list[Finding]:
+def examine(shared: Shared, operations: Operations, context: DoctorContext) -> list[Finding]:
     """Return the findings; raises nothing."""
     try:
-        adapter.server.connect().close()
+        shared.server.connect().close()
     except KesselError as exc:
         return [Finding(Level.ERROR, "reachable", str(exc), "check host and port, and that beanstalkd runs")]
-    facts = adapter.server.facts
+    facts = shared.server.facts
     findings = [
-        Finding(Level.OK, "reachable", f"{adapter.server.address}, beanstalkd {facts.version}"),
+        Finding(Level.OK, "reachable", f"{shared.server.address}, beanstalkd {facts.version}"),
         *_server(facts),
-        _ttr(adapter.options.ttr, context.grace),
+        _ttr(shared.options.ttr, context.grace),
     ]
     try:
-        seen = [_Seen(job, _request(job.body)) for job in adapter.sample(context.queues, _MOST_IDS)]
+        seen = [_Seen(job, _job_in(job.body)) for job in operations.sample(context.queues, _MOST_IDS)]
         for queue in context.queues:
-            findings.append(_queue(adapter, queue))
+            findings.append(_queue(operations, queue))
             findings += _types(queue, context.types, seen)
         findings += _elsewhere(context.queues, seen)
-        findings += _leases(seen, adapter.clock.now() - _LATE_RETURN)
-        findings.append(_sizes(adapter.largest_body, seen))
+        findings += _leases(seen, shared.clock.now() - _LATE_RETURN)
+        findings.append(_sizes(shared.largest_body, seen))
         findings += clock_findings([(one.job, one.request) for one in seen if one.request is not None])
     except AdapterError as exc:
         findings.append(Finding(Level.ERROR, "jobs", str(exc), "look at the server's log"))
     return findings
 
 
-def _request(body: bytes) -> JobRequest | None:
+def _job_in(body: bytes) -> Job | None:
     try:
         return decode(body)
     except DecodeError:
@@ -97,8 +95,8 @@ def _ttr(ttr: timedelta, grace: timedelta) -> Finding:
     return Finding(Level.OK, "ttr", f"{ttr}, grace {grace}")
 
 
-def _queue(adapter: BeanstalkAdapter, queue: str) -> Finding:
-    stats = adapter.stats(queue)
+def _queue(operations: Operations, queue: str) -> Finding:
+    stats = operations.stats(queue)
     detail = f"{stats.ready} ready, {stats.delayed} delayed, {stats.reserved} reserved, {stats.buried} buried"
     if not stats.buried:
         return Finding(Level.OK, f"queue {queue}", detail)
@@ -160,7 +158,7 @@ def _sizes(limit: int, seen: Sequence[_Seen]) -> Finding:
     return Finding(Level.OK, "job size", f"limit {limit} bytes, largest seen {largest}")
 
 
-def clock_findings(seen: Sequence[tuple[StoredJob, JobRequest]]) -> list[Finding]:
+def clock_findings(seen: Sequence[tuple[StoredJob, Job]]) -> list[Finding]:
     """Compare producers' clocks with ours: when a job says it was requested, and how old it is.
 
     The server tells no time of day, and needs none: its delays and ages are spans. Delay and
@@ -201,7 +199,7 @@ def clock_findings(seen: Sequence[tuple[StoredJob, JobRequest]]) -> list[Finding
     return found
 
 
-def _producer(job: StoredJob, request: JobRequest) -> str:
+def _producer(job: StoredJob, request: Job) -> str:
     return f"the producer of job {job.id} (type {request.type!r}, queue {job.queue})"
 
 

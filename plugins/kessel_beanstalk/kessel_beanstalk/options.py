@@ -20,7 +20,7 @@ _SECOND: Final = timedelta(seconds=1)
 
 
 def whole_seconds(span: timedelta) -> int:
-    """Return the span in seconds, rounded up; beanstalkd's client cuts, which would be early."""
+    """Return the span in seconds, rounded up; a client that cuts would be early."""
     return -(-span // _SECOND)
 
 
@@ -46,8 +46,7 @@ class BeanstalkOptions:
     #: Its port.
     port: int = 11300
     #: Length of a lease: beanstalkd's time-to-run of every job put here. At least 2 s, because
-    #: the last second is beanstalkd's safety margin; 5 s and more is advised. Every process of
-    #: an application should use the same.
+    #: the last second is beanstalkd's safety margin; 5 s and more is advised.
     ttr: timedelta = timedelta(seconds=60)
     #: Longest wait for a connection, and for each answer while it is being set up.
     connect_timeout: timedelta = timedelta(seconds=5)

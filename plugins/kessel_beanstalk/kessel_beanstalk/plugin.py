@@ -1,4 +1,4 @@
-"""The plugin: offers the adapter; loads greenstalk only when an adapter opens."""
+"""The plugin: offers the adapter; loads its parts only when an adapter opens."""
 
 from __future__ import annotations
 

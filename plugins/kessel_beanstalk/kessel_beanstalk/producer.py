@@ -6,17 +6,19 @@ sent whole and no reply came. Nothing is ever put a second time from here.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-import greenstalk
-
-from kessel_beanstalk.connection import CLEAN, Connection, Server
+from kessel_beanstalk import commands
+from kessel_beanstalk.commands import Command, Refused
+from kessel_beanstalk.connection import Connection
+from kessel_beanstalk.framing import NotSent
 from kessel_beanstalk.options import MAX_NUMBER, number_problem, whole_seconds
-from kessel_core import Clock
+from kessel_beanstalk.shared import Shared
 from kessel_core.contract import (
     AdapterError,
     AdapterUnavailable,
@@ -34,23 +36,18 @@ __all__ = ["Producer"]
 _BATCH: Final = 256
 _BATCH_BYTES: Final = 256 * 1024
 
+log = logging.getLogger("kessel.beanstalk")
+
 
 class Producer:
     """Puts messages. For any thread."""
 
-    def __init__(
-        self,
-        server: Server,
-        clock: Clock,
-        max_body_bytes: int,
-        stored: Callable[[str, int], None],
-    ) -> None:
-        self._server = server
-        self._clock = clock
-        self._max_body_bytes = max_body_bytes
-        self._ttr = server.options.ttr_seconds
-        #: Told the job's own id and the server's id of each stored message.
-        self._stored = stored
+    def __init__(self, shared: Shared) -> None:
+        self._server = shared.server
+        self._clock = shared.clock
+        self._names = shared.names
+        self._max_body_bytes = shared.largest_body
+        self._ttr = shared.options.ttr_seconds
         self._mine = threading.local()
         self._is_closed = False
 
@@ -72,34 +69,31 @@ class Producer:
     # --- one -----------------------------------------------------------------------------------
 
     def put(self, message: Message) -> None:
-        """Store one message; see `QueueAdapter.enqueue`."""
+        """Store one message; see `QueueAdapter.enqueue`.
+
+        Raises:
+            EnqueueRejected: Surely not stored.
+            EnqueueUnknown: Something ended the conversation after bytes of the job may have left.
+            AdapterUnavailable: Surely not stored: it was not sent whole.
+            ProtocolError: What answers is no beanstalkd.
+        """
         delay = self._checked(message, self._clock.now() if message.delay is not None else None)
         connection = self._connection()
+        connection.use(message.queue)
         try:
-            connection.use(message.queue)
-        except CLEAN as exc:
-            raise EnqueueRejected(message.id, f"the server refused the tube ({type(exc).__name__})") from exc
-        sent = connection.socket.sent_whole
-        try:
-            server_id = connection.call(self._put, connection, self._command(message, delay))
-        except CLEAN as exc:
-            raise self._refusal(connection, message, exc) from exc
+            answer = connection.ask(self._command(message, delay))
         except ProtocolError:
             raise
         except AdapterError as exc:
-            if connection.socket.sent_whole == sent:
+            if isinstance(exc.__cause__, NotSent):
                 raise AdapterUnavailable(f"{exc}; the job was not sent whole, so it is not stored") from exc
             raise EnqueueUnknown(message.id, str(exc)) from exc
-        self._stored(message.id, server_id)
+        if isinstance(answer, Refused):
+            raise self._taken_back(connection, message, answer)
+        self._names.was_put(message.id, answer)
 
-    @staticmethod
-    def _put(connection: Connection, command: bytes) -> int:
-        connection.send(command)
-        return int(connection.values(b"INSERTED")[0])
-
-    def _command(self, message: Message, delay: int) -> bytes:
-        body = message.body
-        return b"put %d %d %d %d\r\n%b\r\n" % (message.priority, delay, self._ttr, len(body), body)
+    def _command(self, message: Message, delay: int) -> Command[int | Refused]:
+        return commands.put(message.body, message.priority, delay, self._ttr)
 
     def _checked(self, message: Message, now: datetime | None) -> int:
         """Check everything that the protocol would cut, wrap or misread; return the delay in seconds."""
@@ -124,25 +118,15 @@ class Producer:
             )
         return seconds
 
-    def _refusal(self, connection: Connection, message: Message, exc: Exception) -> AdapterError:
-        match exc:
-            case greenstalk.JobTooBigError():
-                return EnqueueRejected(
-                    message.id, f"its {len(message.body)} bytes are more than the server takes", "too-large"
-                )
-            case greenstalk.DrainingError():
-                return EnqueueRejected(message.id, "the server is draining: it takes no new jobs", "draining")
-            case greenstalk.OutOfMemoryError():
-                return EnqueueRejected(message.id, "the server is out of memory or disk space", "full")
-            case greenstalk.BuriedError(id=int() as server_id):
-                # Stored, but buried for want of memory. Take it out, so that the answer is clear.
-                try:
-                    connection.call(connection.client.delete, server_id)
-                except (AdapterError, *CLEAN):
-                    return EnqueueUnknown(message.id, "the server ran out of memory and buried it")
-                return EnqueueRejected(message.id, "the server is out of memory", "full")
-            case _:
-                return EnqueueRejected(message.id, f"the server refused it ({type(exc).__name__})")
+    def _taken_back(self, connection: Connection, message: Message, answer: Refused) -> AdapterError:
+        """Return the error of a refusal; what was stored and buried for want of memory is taken out first."""
+        if answer.status == "BURIED":
+            try:
+                if connection.ask(commands.delete(answer.server_id)):
+                    return EnqueueRejected(message.id, "the server is out of memory", "full")
+            except AdapterError:
+                log.debug("job %s was not taken back", message.id, exc_info=True)
+        return _refusal(message, answer)
 
     # --- many ----------------------------------------------------------------------------------
 
@@ -150,24 +134,16 @@ class Producer:
         """Store many, pipelined; see `QueueAdapter.enqueue_many`."""
         outcomes: list[AdapterError | None] = [None] * len(messages)
         tried = 0
-        in_flight: deque[int] = deque()  # positions sent, or perhaps sent, and not answered
-
-        def fly(connection: Connection) -> None:
-            # One batch is written while the server answers the one before.
-            nonlocal tried
-            while tried < len(messages):
-                commands, tried, fresh = self._batch(connection, messages, tried, outcomes, in_flight)
-                if commands:
-                    connection.send(commands)
-                self._read(connection, messages, outcomes, in_flight, len(in_flight) - fresh)
-            self._read(connection, messages, outcomes, in_flight, len(in_flight))
-
+        in_flight: deque[tuple[int, Command[int | Refused]]] = deque()  # sent, or perhaps, and not answered
         try:
             connection = self._connection()
-            # The tube is changed between batches only, so each batch is of one queue.
-            connection.pipeline(fly, connection)
+            # One batch is written while the server answers the one before.
+            while tried < len(messages):
+                tried, fresh = self._batch(connection, messages, tried, outcomes, in_flight)
+                self._read(connection, messages, outcomes, in_flight, len(in_flight) - fresh)
+            self._read(connection, messages, outcomes, in_flight, len(in_flight))
         except AdapterError as exc:
-            for position in in_flight:
+            for position, _ in in_flight:
                 outcomes[position] = EnqueueUnknown(messages[position].id, str(exc))
             down = exc if isinstance(exc, AdapterUnavailable) else AdapterUnavailable(str(exc))
             for position in range(tried, len(messages)):
@@ -180,52 +156,63 @@ class Producer:
         messages: Sequence[Message],
         start: int,
         outcomes: list[AdapterError | None],
-        in_flight: deque[int],
-    ) -> tuple[bytes, int, int]:
-        """Write the next commands of one queue; return them, the next start, and their number."""
-        commands: list[bytes] = []
+        in_flight: deque[tuple[int, Command[int | Refused]]],
+    ) -> tuple[int, int]:
+        """Send the next puts of one queue; return the next start, and how many were sent."""
+        fresh: list[tuple[int, Command[int | Refused]]] = []
         size = 0
         queue = messages[start].queue
         now = self._clock.now()
         position = start
-        while position < len(messages) and len(commands) < _BATCH and size < _BATCH_BYTES:
+        while position < len(messages) and len(fresh) < _BATCH and size < _BATCH_BYTES:
             message = messages[position]
-            if message.queue != queue:
+            if message.queue != queue:  # the tube is changed between batches only
                 break
             try:
                 delay = self._checked(message, now)
             except EnqueueRejected as exc:
                 outcomes[position] = exc
             else:
-                commands.append(self._command(message, delay))
+                fresh.append((position, self._command(message, delay)))
                 size += len(message.body)
-                in_flight.append(position)
             position += 1
-        if commands and connection.using != queue:
-            # One conversation at a time: the puts before are answered first.
-            self._read(connection, messages, outcomes, in_flight, len(in_flight) - len(commands))
-            connection.client.use(queue)
-            connection.using = queue
-        return b"".join(commands), position, len(commands)
+        if fresh:
+            if connection.using != queue:
+                # One conversation at a time: the puts before are answered first.
+                self._read(connection, messages, outcomes, in_flight, len(in_flight))
+                connection.use(queue)
+            in_flight.extend(fresh)
+            connection.send(*(command for _, command in fresh))
+        return position, len(fresh)
 
     def _read(
         self,
         connection: Connection,
         messages: Sequence[Message],
         outcomes: list[AdapterError | None],
-        in_flight: deque[int],
+        in_flight: deque[tuple[int, Command[int | Refused]]],
         count: int,
     ) -> None:
-        """Read the replies of the oldest `count` puts in flight, or of as many as there are."""
-        for _ in range(min(count, len(in_flight))):
-            position = in_flight[0]
+        """Read the replies of the oldest `count` puts in flight."""
+        for _ in range(count):
+            position, command = in_flight[0]
+            answer = connection.reply(command)
             message = messages[position]
-            try:
-                (number,) = connection.values(b"INSERTED")
-            except (greenstalk.JobTooBigError, greenstalk.DrainingError, greenstalk.OutOfMemoryError) as exc:
-                outcomes[position] = self._refusal(connection, message, exc)
-            except greenstalk.BuriedError:
-                outcomes[position] = EnqueueUnknown(message.id, "the server ran out of memory and buried it")
+            if isinstance(answer, Refused):
+                outcomes[position] = _refusal(message, answer)
             else:
-                self._stored(message.id, int(number))
+                self._names.was_put(message.id, answer)
             in_flight.popleft()
+
+
+_REFUSALS: Final[dict[str, tuple[str, str]]] = {
+    "JOB_TOO_BIG": ("its body is larger than the server takes", "too-large"),
+    "DRAINING": ("the server is draining: it takes no new jobs", "draining"),
+    "OUT_OF_MEMORY": ("the server is out of memory or disk space", "full"),
+}
+
+
+def _refusal(message: Message, answer: Refused) -> AdapterError:
+    if answer.status == "BURIED":
+        return EnqueueUnknown(message.id, "the server ran out of memory and buried it")
+    return EnqueueRejected(message.id, *_REFUSALS[answer.status])

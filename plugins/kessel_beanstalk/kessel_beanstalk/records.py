@@ -1,92 +1,135 @@
-"""Why a job was buried: beanstalkd stores no reason, so a record beside the job does.
+"""What beanstalkd cannot put on a job: why it was buried, and which deliveries do not count.
 
-For every job that is buried, a small job goes into a side tube, `kessel.buried.<queue>`, first.
-Consumers never watch side tubes, and `queues()` hides them. A record is durable exactly as its
-job is: with a binlog both survive a restart under their ids, without one both are gone.
-
-A list is read by reserving the whole side tube on a connection of its own and closing that:
-the server then puts all back in their old order, and writes nothing to its binlog. Meanwhile
-records whose job is gone, or was never buried after all, are removed.
-
-The record also notes the deliveries so far. `kick-job` does not reset the server's counter, so
-this is the base from which the attempts of a kicked job start anew (S10). For that the record of
-a kicked job stays until the job is gone.
+A record is a small job in a side tube of its queue. It is durable exactly as its job is: with a binlog
+both survive a restart under their numbers, without one both are gone. The value is in here; how it is
+written and read in `sidetubes`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import random
-import threading
-import time
 import zlib
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
 import attrs
-import greenstalk
 
-from kessel_beanstalk.connection import CLEAN, Connection, Server
-from kessel_core.contract import AdapterError
+from kessel_beanstalk.commands import JobStats
 
-__all__ = ["SIDE_PREFIX", "Record", "Records", "body_id", "fingerprint", "side_tube"]
+__all__ = ["BURIED_PREFIX", "NOTHING", "SNOOZED_PREFIX", "Base", "Record", "fingerprint", "side_tube"]
 
 #: No queue begins so: `queue_name_problem` refuses it.
-SIDE_PREFIX: Final = "kessel.buried."
+BURIED_PREFIX: Final = "kessel.buried."
+SNOOZED_PREFIX: Final = "kessel.snoozed."
 _LONGEST_TUBE: Final = 200
-#: Leaves room for a whole walk; the records come back at once when it ends, not after this.
-_RECORD_TTR: Final = 300
-_BATCH: Final = 256
 _LONGEST_MESSAGE: Final = 4_000
 
-_log = logging.getLogger("kessel.beanstalk")
 
-
-def side_tube(queue: str) -> str:
-    """Return the tube that holds the records of a queue."""
-    tube = SIDE_PREFIX + queue
+def side_tube(prefix: str, queue: str) -> str:
+    """Return the tube that holds the records of one kind of a queue."""
+    tube = prefix + queue
     if len(tube) <= _LONGEST_TUBE:
         return tube
-    return SIDE_PREFIX + hashlib.sha256(queue.encode()).hexdigest()
+    return prefix + hashlib.sha256(queue.encode()).hexdigest()
 
 
 def fingerprint(body: bytes) -> str:
-    """Return what tells bodies apart, because ids are reused after some restarts."""
+    """Return what tells bodies apart, because numbers are used again after some restarts."""
     return f"{len(body)}-{zlib.crc32(body):08x}"
 
 
-def body_id(body: bytes) -> str | None:
-    """Return the id that a body gives itself, or None; any bytes are welcome."""
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    found = fields.get("id") if isinstance(fields, dict) else None
-    return found if isinstance(found, str) and found else None
+@attrs.frozen(kw_only=True)
+class Base:
+    """From where the attempts of a job are counted."""
+
+    #: Of the server's number of deliveries, how many do not count: snoozed, or before the last kick.
+    uncounted: int = 0
+    #: Deliveries that were snoozed.
+    snoozes: int = 0
+    #: The server's number of releases at the record that says so.
+    releases: int = 0
+    #: The number of that record; 0: there is none.
+    record_id: int = 0
+
+    def attempt(self, reserves: int) -> int:
+        """Return the number of deliveries that count."""
+        return max(1, reserves - self.uncounted)
+
+
+#: The base of a job that was never snoozed and never kicked.
+NOTHING: Final = Base()
 
 
 @attrs.frozen(kw_only=True)
 class Record:
-    """What is noted when a job is buried; also the base of the attempts after a kick."""
+    """What is noted just before a job is buried or snoozed."""
 
-    #: The server's id of the buried job.
+    #: The server's number of the job.
     server_id: int
     #: See `fingerprint`.
     body: str
-    #: The server's number of deliveries at the burial.
+    #: What the server had counted by then.
     reserves: int
-    #: The server's number of kicks at the burial; tells which record a kick belongs to.
+    releases: int
     kicks: int
-    #: Deliveries since the last kick.
+    #: From then on, how many of the server's deliveries do not count.
+    uncounted: int
+    #: Deliveries that were snoozed, then included.
+    snoozes: int
+    #: Deliveries that count, by then.
     attempt: int
-    #: The job's own id, if it has one.
+    #: How the job is called.
     id: str | None = None
+    #: Why it was buried, as `JobResult.reason`; None for a snooze, or if somebody else buried it.
     reason: str | None = None
+    #: The failure's text.
     message: str | None = None
+    #: When it was buried; aware.
     at: datetime | None = None
+
+    @classmethod
+    def of_burial(
+        cls,
+        stats: JobStats,
+        body: bytes,
+        base: Base,
+        *,
+        id: str | None,  # noqa: A002 - the field's name
+        reason: str | None = None,
+        message: str | None = None,
+        at: datetime | None = None,
+    ) -> Record:
+        """Make the record of a burial: after a kick the attempts are counted anew."""
+        return cls(
+            server_id=stats.server_id,
+            body=fingerprint(body),
+            reserves=stats.reserves,
+            releases=stats.releases,
+            kicks=stats.kicks,
+            uncounted=stats.reserves,
+            snoozes=base.snoozes,
+            attempt=base.attempt(stats.reserves),
+            id=id,
+            reason=reason,
+            message=message,
+            at=at,
+        )
+
+    @classmethod
+    def of_snooze(cls, stats: JobStats, body: bytes, base: Base, name: str | None) -> Record:
+        """Make the record of a snooze: from then on this delivery does not count."""
+        return attrs.evolve(
+            cls.of_burial(stats, body, base, id=name),
+            uncounted=base.uncounted + 1,
+            snoozes=base.snoozes + 1,
+        )
+
+    def base(self, record_id: int) -> Base:
+        """Return the base of the deliveries that follow."""
+        return Base(
+            uncounted=self.uncounted, snoozes=self.snoozes, releases=self.releases, record_id=record_id
+        )
 
     def encoded(self, longest: int) -> bytes:
         """Write it as JSON in at most `longest` bytes, for which the message is cut."""
@@ -102,160 +145,21 @@ class Record:
 
     @classmethod
     def decoded(cls, body: bytes) -> Record | None:
-        """Read one; None for what is none."""
+        """Read one; None for what is none, or a damaged one. Any bytes are welcome."""
         try:
             fields: dict[str, Any] = json.loads(body)
             at = fields.pop("at")
-            return cls(**fields, at=datetime.fromisoformat(at) if at is not None else None)
-        except (ValueError, TypeError, KeyError, AttributeError):
+            record = cls(**fields, at=datetime.fromisoformat(at) if at is not None else None)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
+        return record if record._is_sound() else None
 
-
-class Records:
-    """Writes and reads the side tubes. For any thread."""
-
-    _MOST_BASES: Final = 10_000
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._bases: dict[tuple[int, int, str], int] = {}
-        # One walk at a time in this process: two would each see a part.
-        self._walking = threading.Lock()
-
-    def clear(self) -> None:
-        """Forget what was read; the server was restarted."""
-        self._bases.clear()
-
-    def write(self, connection: Connection, queue: str, record: Record) -> bool:
-        """Store a record over the connection of the caller.
-
-        Returns:
-            False if the server takes none now (draining, full): the job is then listed without
-            its reason, which is logged instead.
-        """
-        body = record.encoded(self._server.facts.max_job_size - 2)
-        connection.use(side_tube(queue))
-        try:
-            connection.call(connection.client.put, body, 1, 0, _RECORD_TTR)
-        except CLEAN as exc:
-            _log.warning(
-                "the server keeps no record (%s) of job %s: %s %s",
-                type(exc).__name__,
-                record.id or f"@{record.server_id}",
-                record.reason,
-                record.message,
-            )
-            return False
-        return True
-
-    def base(self, connection: Connection, server_id: int, body: bytes, stats: greenstalk.StatsJob) -> int:
-        """Return the deliveries that do not count any more, because the job was kicked since.
-
-        A job that somebody else kicked has no record; then this delivery is its first, and a
-        record is written so that it stays so.
-        """
-        kicks = stats["kicks"]
-        if kicks == 0:
-            return 0
-        key = (server_id, kicks, fingerprint(body))
-        base = self._bases.get(key)
-        if base is not None:
-            return base
-        queue = stats["tube"]
-        known = [
-            record.reserves
-            for record in self.walk(queue)
-            if (record.server_id, record.kicks + 1, record.body) == key
-        ]
-        if known:
-            base = max(known)
-        else:
-            base = max(stats["reserves"] - 1, 0)
-            self.write(connection, queue, self.plain(server_id, body, base, kicks - 1))
-        if len(self._bases) >= self._MOST_BASES:
-            self._bases.clear()
-        self._bases[key] = base
-        return base
-
-    @staticmethod
-    def plain(server_id: int, body: bytes, reserves: int, kicks: int) -> Record:
-        """Return a record without a reason, for a job that kessel did not bury."""
-        return Record(
-            server_id=server_id,
-            body=fingerprint(body),
-            reserves=reserves,
-            kicks=kicks,
-            attempt=reserves,
-            id=body_id(body),
+    def _is_sound(self) -> bool:
+        numbers = (self.reserves, self.releases, self.kicks, self.uncounted, self.snoozes, self.attempt)
+        texts = (self.id, self.reason, self.message)
+        return (
+            all(type(number) is int and 0 <= number < 2**64 for number in (self.server_id, *numbers))
+            and isinstance(self.body, str)
+            and all(text is None or isinstance(text, str) for text in texts)
+            and (self.at is None or self.at.tzinfo is not None)
         )
-
-    def walk(self, queue: str) -> list[Record]:
-        """Return all records of a queue, oldest first; removes those that serve no more.
-
-        Raises:
-            AdapterError: The server cannot be asked.
-        """
-        with self._walking:
-            for _ in range(40):
-                connection = self._server.connect(watch=[side_tube(queue)])
-                try:
-                    held = connection.pipeline(self._reserve_all, connection)
-                    if not self._is_shared(connection, queue, len(held)):
-                        return connection.pipeline(self._pruned, connection, held)
-                finally:
-                    connection.close()  # gives all back, in their old order
-                time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - only to fall out of step
-            raise AdapterError(
-                f"{self._server.address}: the buried jobs of {queue!r} are being listed by others"
-            )
-
-    @staticmethod
-    def _is_shared(connection: Connection, queue: str, held: int) -> bool:
-        try:
-            stats = connection.call(connection.client.stats_tube, side_tube(queue))
-        except greenstalk.NotFoundError:
-            return False
-        return stats["current-jobs-reserved"] != held
-
-    @staticmethod
-    def _reserve_all(connection: Connection) -> list[tuple[int, bytes]]:
-        held: list[tuple[int, bytes]] = []
-        while True:
-            connection.send(b"reserve-with-timeout 0\r\n" * _BATCH)
-            at_end = False
-            for _ in range(_BATCH):
-                try:
-                    held.append(connection.job(b"RESERVED"))
-                except (greenstalk.TimedOutError, greenstalk.DeadlineSoonError):
-                    at_end = True
-            if at_end:
-                return held
-
-    @staticmethod
-    def _pruned(connection: Connection, held: Sequence[tuple[int, bytes]]) -> list[Record]:
-        kept: dict[tuple[int, int], Record] = {}
-        useless: list[int] = []
-        for start in range(0, len(held), _BATCH):
-            batch = held[start : start + _BATCH]
-            records = [Record.decoded(body) for _, body in batch]
-            ids = [record.server_id if record else 0 for record in records]
-            states = connection.jobs_stats(ids)
-            for (own_id, _), record, stats in zip(batch, records, states, strict=True):
-                # A reserved job may be on its way to its burial, whose record is written first.
-                if (
-                    record is None
-                    or stats is None
-                    or (stats["state"] in ("ready", "delayed") and stats["kicks"] == "0")
-                ):
-                    useless.append(own_id)
-                else:
-                    kept[record.server_id, record.kicks] = record
-        for start in range(0, len(useless), _BATCH):
-            batch_ids = useless[start : start + _BATCH]
-            connection.send(b"".join(b"delete %d\r\n" % own_id for own_id in batch_ids))
-            for _ in batch_ids:
-                try:
-                    connection.values(b"DELETED")
-                except greenstalk.NotFoundError:
-                    continue
-        return list(kept.values())

@@ -12,9 +12,10 @@ import greenstalk
 import pytest
 from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.doctor import clock_findings
+from kessel_beanstalk.operations import Operations
 from kessel_beanstalk.testing import Beanstalkd
 
-from kessel_core import JobRequest
+from kessel_core import Job
 from kessel_core.contract import Bury, DoctorContext, Finding, JobState, Level, Message, StoredJob
 
 Opened = Callable[..., BeanstalkAdapter]
@@ -129,7 +130,7 @@ def test_jobs_whose_lease_the_server_has_forgotten_are_named(
     adapter: BeanstalkAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It forgets most, not all: which job it will be is not for a test to choose."""
-    now = adapter.clock.now()
+    now = datetime.now(UTC)
     jobs = [
         StoredJob(
             id=f"job-{late}",
@@ -140,7 +141,7 @@ def test_jobs_whose_lease_the_server_has_forgotten_are_named(
         )
         for late in (-9, 0, 30)
     ]
-    monkeypatch.setattr(adapter, "sample", lambda *_: jobs)
+    monkeypatch.setattr(Operations, "sample", lambda *_: jobs)
     [finding] = found(adapter, "leases")
     assert finding.level is Level.WARNING and finding.detail.endswith(": job-30")
 
@@ -163,7 +164,7 @@ def test_clocks_are_compared_by_when_a_job_was_requested_and_its_age(
 
 def test_a_job_that_has_waited_long_says_nothing_against_its_producers_clock() -> None:
     now = datetime.now(UTC)
-    request = JobRequest(type="known", requested_at=now - timedelta(days=3))
+    request = Job(type="known", requested_at=now - timedelta(days=3))
     job = StoredJob(
         id="old", queue="q", state=JobState.READY, body=b"", enqueued_at=now - timedelta(days=3, seconds=1)
     )

@@ -16,7 +16,7 @@ import pytest
 from kessel_beanstalk.testing import Beanstalkd
 
 from kessel_core import Config, JobManager, PluginsConfig, handler
-from kessel_core.contract import JobState
+from kessel_core.contract import Browse, Buried, JobState, need
 
 PAGE = Path(__file__).parents[3] / "docs" / "howto" / "beanstalkd.md"
 Example = Callable[[str, str], str]
@@ -99,7 +99,7 @@ def test_a_consumer_without_kessel_runs_deletes_releases_and_buries_its_jobs(
 
     manager.request("unknown", queue="sums", priority=7)
     exec(consumer, {})
-    [job] = manager.adapter.peek("sums", JobState.DELAYED)
+    [job] = need(manager.adapter, Browse).peek("sums", JobState.DELAYED)
     assert job.priority == 7
 
 
@@ -111,7 +111,7 @@ def test_a_job_that_such_a_consumer_buried_is_listed_without_a_reason_and_kicked
         for _ in range(4):
             client.release(client.reserve(0), 7, 0)
     exec(example("py", "client.reserve"), {})
-    [job] = manager.adapter.buried("sums")
+    [job] = need(manager.adapter, Buried).buried("sums")
     assert (job.id, job.priority, job.reason, job.attempt) == (request.id, 7, None, 5)
-    manager.adapter.kick("sums", request.id)
+    need(manager.adapter, Buried).kick("sums", request.id)
     assert manager.adapter.stats("sums").ready == 1

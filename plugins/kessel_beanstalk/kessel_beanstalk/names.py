@@ -1,0 +1,85 @@
+"""How jobs are called: by their own ids wherever those are known, else by the server's numbers.
+
+beanstalkd knows jobs by numbers of its own. Which number a job has is remembered for those that this
+process put, was shown or read of lately, so that whoever acts on one next need not search for it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Generic, TypeVar
+
+from kessel_core.contract import head_of
+
+__all__ = ["Names", "number_named"]
+
+K = TypeVar("K")
+V = TypeVar("V")
+_MOST_PUT: Final = 10_000
+#: More, because people act on the lists that they are shown.
+_MOST_SHOWN: Final = 200_000
+_NUMBER_NAME: Final = re.compile(r"@[0-9]{1,20}")
+
+
+def number_named(name: str) -> int | None:
+    """Return the server's number that a name such as `@17` stands for, or None."""
+    if _NUMBER_NAME.fullmatch(name) is None:
+        return None
+    number = int(name[1:])
+    return number if number < 2**64 else None
+
+
+class _Recent(Generic[K, V]):
+    """A mapping that forgets the older half when it is full."""
+
+    def __init__(self, most: int) -> None:
+        self._half = most // 2
+        self._young: dict[K, V] = {}
+        self._old: dict[K, V] = {}
+
+    def set(self, key: K, value: V) -> None:
+        if len(self._young) >= self._half:
+            self._old, self._young = self._young, {}
+        self._young[key] = value
+
+    def get(self, key: K) -> V | None:
+        found = self._young.get(key)
+        return found if found is not None else self._old.get(key)
+
+
+class Names:
+    """Names and numbers of jobs seen lately; guesses, which whoever uses them checks. For any thread."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all; the server was restarted, and its numbers may start anew."""
+        self._put_numbers = _Recent[str, int](_MOST_PUT)
+        self._put_names = _Recent[int, str](_MOST_PUT)
+        self._shown = _Recent[str, int](_MOST_SHOWN)
+
+    def was_put(self, name: str, server_id: int) -> None:
+        """Remember a job that this process has put."""
+        self._put_numbers.set(name, server_id)
+        self._put_names.set(server_id, name)
+
+    def was_shown(self, name: str, server_id: int) -> None:
+        """Remember a job that somebody looked at."""
+        self._shown.set(name, server_id)
+
+    def numbers(self, name: str) -> list[int]:
+        """Return the numbers that a job may have, as far as they are remembered."""
+        found = (self._put_numbers.get(name), self._shown.get(name))
+        return [number for number in found if number is not None]
+
+    def name(self, server_id: int, body: bytes) -> str:
+        """Return what a job is called: by the id in its body, else as it was put, else `@<number>`."""
+        head = head_of(body)
+        return self.name_by(server_id, head.id if head is not None else "")
+
+    def name_by(self, server_id: int, own: str) -> str:
+        """Return what a job is called whose body gives the id `own`; "" for none."""
+        if own and (own[0] != "@" or number_named(own) is None):  # else it would stand for another job
+            return own
+        return self._put_names.get(server_id) or f"@{server_id}"

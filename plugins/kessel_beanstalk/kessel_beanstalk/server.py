@@ -1,0 +1,139 @@
+"""The server behind an address, as all connections of one adapter see it.
+
+Makes connections, notices restarts, and logs one line a change of state however many connections broke
+(rule 11). Connections themselves are in `connection`.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from kessel_beanstalk import commands
+from kessel_beanstalk.commands import Command, ServerFacts
+from kessel_beanstalk.connection import DEFAULT_TUBE, Connection
+from kessel_beanstalk.edge import described
+from kessel_beanstalk.framing import FramedSocket
+from kessel_beanstalk.options import BeanstalkOptions
+from kessel_core.contract import AdapterError, AdapterUnavailable, CapabilityMissing
+
+__all__ = ["ADAPTER_NAME", "Server"]
+
+ADAPTER_NAME: Final = "beanstalk"
+
+log = logging.getLogger("kessel.beanstalk")
+
+
+class Server:
+    """The server behind an address, as all connections of one adapter see it. For any thread."""
+
+    def __init__(self, options: BeanstalkOptions) -> None:
+        self.options = options
+        self.address = options.address
+        #: Called after a restart of the server was seen: what is known of its jobs is void.
+        self.on_restart: Callable[[], None] = lambda: None
+        self._lock = threading.Lock()
+        self._facts: ServerFacts | None = None
+        self._generation = 0
+        self._is_up = False
+        # Losses of connections older than this say nothing about the server of now.
+        self._up_since = 0
+
+    @property
+    def facts(self) -> ServerFacts:
+        """What the server said at the last connect."""
+        if self._facts is None:
+            raise AdapterUnavailable(f"{self.address}: never connected")
+        return self._facts
+
+    def connect(self, *, watch: Sequence[str] = ()) -> Connection:
+        """Make a connection; `watch` are checked tube names, without `default` unless named.
+
+        Raises:
+            AdapterUnavailable: Nobody there, or no answer in time.
+            ProtocolError: Another protocol answers.
+            CapabilityMissing: `require_durable`, and the server has no binlog (first connect only).
+        """
+        try:
+            connection, facts = self._dialled(watch)
+        except AdapterError as exc:
+            self._went_down(exc)
+            raise
+        try:
+            self._came_up(connection, facts)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _dialled(self, watched: Sequence[str]) -> tuple[Connection, ServerFacts]:
+        options = self.options
+        patience = options.connect_timeout.total_seconds()
+        try:
+            plain = socket.create_connection((options.host, options.port), timeout=patience)
+        except (OSError, UnicodeError) as exc:  # UnicodeError: a host name that IDNA refuses
+            raise AdapterUnavailable(f"{self.address}: cannot connect: {described(exc)}") from exc
+        own = FramedSocket(plain, options.timeout.total_seconds())
+        with self._lock:
+            self._generation += 1
+            generation = self._generation
+        own.set_read_timeout(patience)
+        connection = Connection(own, self.address, generation, self.lost)
+        watching: list[Command[None]] = [commands.watch(tube) for tube in watched]
+        if watched and DEFAULT_TUBE not in watched:
+            watching.append(commands.ignore(DEFAULT_TUBE))
+        connection.send(commands.stats, *watching)
+        facts = connection.reply(commands.stats)
+        for command in watching:
+            connection.reply(command)
+        own.set_read_timeout(options.timeout.total_seconds())
+        return connection, facts
+
+    def _came_up(self, connection: Connection, facts: ServerFacts) -> None:
+        with self._lock:
+            before, was_up = self._facts, self._is_up
+            if self.options.require_durable and not facts.binlog:
+                why = (
+                    f"{self.address} runs without a binlog (start it with -b DIR), and require_durable is set"
+                )
+                if before is None:
+                    raise CapabilityMissing("durability", ADAPTER_NAME, why)
+                raise AdapterUnavailable(why)
+            self._facts = facts
+            if not was_up:
+                self._is_up = True
+                self._up_since = connection.generation
+        restarted = before is not None and before.server_id != facts.server_id
+        if restarted:
+            self.on_restart()
+        if not was_up or restarted:
+            if before is None:
+                log.info("connected to %s: %s", self.address, facts)
+            elif not restarted:
+                log.info("connected again to %s, the same server process", self.address)
+            elif facts.binlog:
+                log.info("connected again to %s, which was restarted: %s", self.address, facts)
+            else:
+                log.warning(
+                    "connected again to %s, which was restarted without a binlog: its jobs are gone: %s",
+                    self.address,
+                    facts,
+                )
+
+    def lost(self, connection: Connection, why: BaseException) -> None:
+        """Note that a connection broke; one line a change of state, however many broke."""
+        with self._lock:
+            news = self._is_up and connection.generation >= self._up_since
+        if news:
+            self._went_down(why)
+
+    def _went_down(self, why: BaseException) -> None:
+        with self._lock:
+            was_up, self._is_up = self._is_up, False
+        if was_up:
+            log.warning("lost the connection to %s: %s", self.address, described(why))
+        else:
+            log.debug("no connection to %s: %s", self.address, described(why))

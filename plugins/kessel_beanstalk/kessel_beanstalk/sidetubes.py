@@ -1,0 +1,337 @@
+"""Writes and reads records of jobs, and says from where the attempts of a job are counted.
+
+Consumers never watch side tubes, and `queues()` hides them. One is read by reserving all of it on a
+connection of its own and closing that: the server then puts all back in their old order, and writes
+nothing to its binlog. Meanwhile records that serve no more are removed: of jobs that are gone, of
+snoozes and burials that did not come about, and older ones of the same job.
+
+What was read is remembered by the counts of kicks and releases that it holds for: each event that changes
+the base of a job changes one of them, so it can be out of date without harm.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import Final, TypeVar
+
+import attrs
+
+from kessel_beanstalk import commands
+from kessel_beanstalk.commands import Command, JobStats, Refused, StoredBody
+from kessel_beanstalk.connection import Connection
+from kessel_beanstalk.names import Names
+from kessel_beanstalk.records import (
+    BURIED_PREFIX,
+    NOTHING,
+    SNOOZED_PREFIX,
+    Base,
+    Record,
+    fingerprint,
+    side_tube,
+)
+from kessel_beanstalk.server import Server
+from kessel_core.contract import AdapterUnavailable, JobState
+
+__all__ = ["SideTubes"]
+
+#: Leaves room for a whole reading; the records come back at once when it ends, not after this.
+_RECORD_TTR: Final = 300
+_RECORD_PRI: Final = 1
+_BATCH: Final = 256
+_MOST_KNOWN: Final = 50_000
+#: A record is written before its job is released, for a second at least: what is read now holds all
+#: records of jobs that are delivered within that second.
+_FRESH_SECONDS: Final = 0.9
+_RESERVE_NOW: Final = commands.reserve(0)
+
+T = TypeVar("T")
+log = logging.getLogger("kessel.beanstalk")
+
+
+@attrs.frozen
+class _Known:
+    """A base, and the counts of the job that it holds for."""
+
+    body: str
+    kicks: int
+    releases: int
+    base: Base
+
+    def fits(self, body: str, stats: JobStats) -> bool:
+        return (self.body, self.kicks, self.releases) == (body, stats.kicks, stats.releases)
+
+
+class SideTubes:
+    """The side tubes of one server. For any thread."""
+
+    def __init__(self, server: Server, names: Names) -> None:
+        self._server = server
+        #: Told the jobs that records name.
+        self._names = names
+        self._known: dict[int, _Known] = {}
+        self._most_known = _MOST_KNOWN
+        #: When a side tube was last read, on the process's monotonic clock.
+        self._read_at: dict[str, float] = {}
+        # One reading at a time in this process: two would each see a part.
+        self._reading = threading.Lock()
+        #: What is in side tubes and was named in the log already.
+        self._strange: set[int] = set()
+
+    def clear(self) -> None:
+        """Forget what was read; the server was restarted."""
+        self._known = {}
+        self._read_at = {}
+
+    # --- the base of a job's attempts ------------------------------------------------------------
+
+    def base(self, connection: Connection, body: bytes, stats: JobStats) -> Base:
+        """Return from where the attempts of a job are counted.
+
+        A job that somebody else kicked has no record; then, if a worker holds it, this delivery is its
+        first, and a record is written so that it stays so.
+
+        Raises:
+            AdapterError: The server cannot be asked.
+        """
+        if not stats.kicks and not stats.releases:
+            return NOTHING
+        mark = fingerprint(body)
+        known = self._known.get(stats.server_id)
+        if known is None or not known.fits(mark, stats):
+            kicked = self._base_of_kick(connection, body, stats) if stats.kicks else NOTHING
+            snoozed = kicked
+            if stats.releases > kicked.releases:
+                snoozed = self._base_of_snooze(connection, mark, stats)
+            base = snoozed if snoozed.uncounted > kicked.uncounted else kicked
+            known = self._note(stats.server_id, _Known(mark, stats.kicks, stats.releases, base))
+        return known.base
+
+    def _base_of_kick(self, connection: Connection, body: bytes, stats: JobStats) -> Base:
+        job = (stats.server_id, fingerprint(body), stats.kicks)
+        found = [
+            record.base(record_id)
+            for record_id, record in self.burials(stats.tube).items()
+            if (record.server_id, record.body, record.kicks + 1) == job
+        ]
+        if found:
+            return max(found, key=lambda base: base.uncounted)
+        if stats.state is not JobState.RESERVED:
+            return NOTHING
+        plain = Record.of_burial(stats, body, NOTHING, id=self._names.name(stats.server_id, body))
+        plain = attrs.evolve(plain, kicks=stats.kicks - 1, uncounted=max(stats.reserves - 1, 0))
+        return plain.base(self.write(connection, BURIED_PREFIX, stats.tube, plain) or 0)
+
+    def _base_of_snooze(self, connection: Connection, mark: str, stats: JobStats) -> Base:
+        tube = side_tube(SNOOZED_PREFIX, stats.tube)
+        known = self._known  # as complete as the last reading, whatever is forgotten meanwhile
+        if stats.kicks or time.monotonic() - self._read_at.get(tube, -1e9) > _FRESH_SECONDS:
+            started = time.monotonic()
+            told = connection.ask(commands.stats_tube(tube))
+            if told is None or not told.ready + told.reserved:  # nothing is snoozed, as mostly
+                self._read_at[tube] = started
+            else:
+                self._read(tube)
+                known = self._known
+        found = known.get(stats.server_id)
+        if (
+            found is None
+            or (found.body, found.kicks) != (mark, stats.kicks)
+            or found.releases > stats.releases
+        ):
+            return NOTHING
+        return found.base
+
+    def _note(self, server_id: int, known: _Known) -> _Known:
+        if len(self._known) >= self._most_known:
+            self._read_at = {}  # first: what was read is not complete any more
+            self._known = dict(list(self._known.items())[self._most_known // 2 :])
+        self._known[server_id] = known
+        return known
+
+    def was_released(self, body: bytes, stats: JobStats, base: Base) -> None:
+        """Note the base of a job that this process has just given back."""
+        self._note(stats.server_id, _Known(fingerprint(body), stats.kicks, stats.releases + 1, base))
+
+    def is_gone(self, server_id: int) -> None:
+        """Forget a job."""
+        self._known.pop(server_id, None)
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    def write(self, connection: Connection, prefix: str, queue: str, record: Record) -> int | None:
+        """Store a record.
+
+        Returns:
+            Its number; None if the server takes none now (draining, full), which is logged.
+
+        Raises:
+            AdapterError: As `Connection.ask`.
+        """
+        connection.use(side_tube(prefix, queue))
+        return self._kept(record, connection.ask(self._put(record)))
+
+    def write_and(
+        self, connection: Connection, prefix: str, queue: str, record: Record, then: Command[T]
+    ) -> tuple[T, int | None]:
+        """Store a record, and send what it is about right behind it, in one write.
+
+        Returns:
+            The answer to `then`, and the record's number; None if the server takes none now: a burial is
+            then listed without its reason, a snooze counts as an attempt, and that is logged instead.
+
+        Raises:
+            AdapterError: As `Connection.ask`.
+        """
+        tube = side_tube(prefix, queue)
+        choose, put = commands.use(tube), self._put(record)
+        connection.using = tube
+        connection.send(choose, put, then)
+        connection.reply(choose)
+        kept = connection.reply(put)
+        answer = connection.reply(then)
+        return answer, self._kept(record, kept)
+
+    def _put(self, record: Record) -> Command[int | Refused]:
+        return commands.put(record.encoded(self._server.facts.max_job_size - 2), _RECORD_PRI, 0, _RECORD_TTR)
+
+    @staticmethod
+    def _kept(record: Record, answer: int | Refused) -> int | None:
+        if not isinstance(answer, Refused):
+            return answer
+        log.warning(
+            "the server keeps no record (%s) of job %s: %s %s",
+            answer.status,
+            record.id or f"@{record.server_id}",
+            record.reason or "snoozed",
+            record.message or "",
+        )
+        return None
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def burials(self, queue: str) -> dict[int, Record]:
+        """Return the records of burials of a queue by their numbers, oldest first.
+
+        Raises:
+            AdapterError: The server cannot be asked.
+        """
+        return self._read(side_tube(BURIED_PREFIX, queue))
+
+    def prune(self, queue: str) -> None:
+        """Remove the records of a queue that serve no more.
+
+        Raises:
+            AdapterError: The server cannot be asked.
+        """
+        for prefix in (BURIED_PREFIX, SNOOZED_PREFIX):
+            self._read(side_tube(prefix, queue))
+
+    def knows_burial(self, stats: JobStats, body: bytes) -> bool:
+        """Whether the record that a kick of this buried job needs was read or written lately."""
+        known = self._known.get(stats.server_id)
+        return (
+            known is not None
+            and (known.body, known.kicks) == (fingerprint(body), stats.kicks + 1)
+            and known.base.record_id != 0
+        )
+
+    def was_buried(self, record: Record, record_id: int) -> None:
+        """Note the base of a job that was buried, for after its kick."""
+        self._remember(record_id, record, is_burial=True)
+
+    def _remember(self, record_id: int, record: Record, *, is_burial: bool) -> None:
+        kicks, releases = record.kicks + is_burial, record.releases + (not is_burial)
+        known = self._known.get(record.server_id)
+        if known is None or known.body != record.body or (known.kicks, known.releases) <= (kicks, releases):
+            self._note(record.server_id, _Known(record.body, kicks, releases, record.base(record_id)))
+        if record.id is not None:
+            self._names.was_shown(record.id, record.server_id)
+
+    def _read(self, tube: str) -> dict[int, Record]:
+        is_burial = tube.startswith(BURIED_PREFIX)
+        with self._reading:
+            for _ in range(40):
+                started = time.monotonic()
+                connection = self._server.connect(watch=[tube])
+                try:
+                    held = self._reserve_all(connection)
+                    told = connection.ask(commands.stats_tube(tube))
+                    if told is None or told.reserved == len(held):
+                        kept = self._pruned(connection, held, is_burial=is_burial)
+                        break
+                finally:
+                    connection.close()  # gives all back, in their old order
+                time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - only to fall out of step
+            else:
+                raise AdapterUnavailable(
+                    f"{self._server.address}: the records in {tube!r} are being read by others"
+                )
+            self._read_at[tube] = started
+            return kept
+
+    @staticmethod
+    def _reserve_all(connection: Connection) -> list[StoredBody]:
+        held: list[StoredBody] = []
+        while True:
+            found = connection.ask_each([_RESERVE_NOW] * _BATCH)
+            held += [one for one in found if one is not None]
+            if None in found:
+                return held
+
+    def _pruned(
+        self, connection: Connection, held: Sequence[StoredBody], *, is_burial: bool
+    ) -> dict[int, Record]:
+        records: dict[int, Record] = {}
+        for one in held:
+            record = Record.decoded(one.body)
+            if record is not None:
+                records[one.server_id] = record
+            elif one.server_id not in self._strange:  # it is not ours to remove
+                self._strange.add(one.server_id)
+                log.warning("job @%d in a side tube is not a record; it is passed over", one.server_id)
+        states = connection.ask_each([commands.stats_job(record.server_id) for record in records.values()])
+        serving: dict[int, int] = {}
+        useless: list[int] = []
+        for (record_id, record), stats in zip(records.items(), states, strict=True):
+            use = _Use.NONE if stats is None else _use(record, stats, is_burial=is_burial)
+            if use is _Use.NONE:
+                useless.append(record_id)
+            elif use is _Use.NOW:  # the newest says it all
+                if record.server_id in serving:
+                    useless.append(serving[record.server_id])
+                serving[record.server_id] = record_id
+        connection.ask_each([commands.delete(record_id) for record_id in useless])
+        for record_id in useless:
+            del records[record_id]
+        self._most_known = max(_MOST_KNOWN, len(self._known) + 2 * len(serving))
+        for record_id in serving.values():
+            self._remember(record_id, records[record_id], is_burial=is_burial)
+        return records
+
+
+class _Use(Enum):
+    """What a record is good for."""
+
+    NONE = auto()
+    #: The job is held by a worker, which may be about to do what the record is of.
+    SOON = auto()
+    NOW = auto()
+
+
+def _use(record: Record, stats: JobStats, *, is_burial: bool) -> _Use:
+    if is_burial:
+        if record.kicks + 1 == stats.kicks or (
+            record.kicks == stats.kicks and stats.state is JobState.BURIED
+        ):
+            return _Use.NOW
+        has_come_about = record.kicks < stats.kicks
+    else:
+        if record.releases < stats.releases:
+            return _Use.NOW
+        has_come_about = False
+    return _Use.SOON if stats.state is JobState.RESERVED and not has_come_about else _Use.NONE

@@ -1,0 +1,179 @@
+"""Replies that are legal and do not belong there, or are no replies: the contract's errors (rule 3)."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from typing import TypeAlias
+
+import pytest
+from kessel_beanstalk.adapter import BeanstalkAdapter
+from kessel_beanstalk.testing import Beanstalkd
+
+from kessel_core import AdapterError, AdapterUnavailable, EnqueueUnknown, LeaseLost
+from kessel_core.contract import (
+    COMMIT,
+    NO_PAUSE,
+    Bury,
+    Consumer,
+    JobState,
+    Message,
+    Reservation,
+    Rollback,
+    Settlement,
+    Snooze,
+)
+
+Opened = Callable[..., BeanstalkAdapter]
+Call: TypeAlias = Callable[[BeanstalkAdapter, Consumer, Reservation], object]
+SHORT = timedelta(milliseconds=500)
+MESSAGE = Message("job-1", "q", b'{"v":1,"id":"job-1","type":"t","priority":9,"payload":null}', 9)
+
+
+class OddServer:
+    """Passes everything to a real server, but answers the next command that begins so by itself."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.odd: dict[bytes, bytes] = {}
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with (
+            suppress(OSError, IndexError),  # a side that is gone
+            socket.create_connection(("127.0.0.1", self.target)) as server,
+            client,
+        ):
+            commands, replies = client.makefile("rb"), server.makefile("rb")
+            while line := commands.readline():
+                command = line.split()[0]
+                body = commands.read(int(line.split()[4]) + 2) if command == b"put" else b""
+                reply = self.odd.get(command)
+                if reply is None:
+                    server.sendall(line + body)
+                    reply = replies.readline()
+                    if reply.split()[0] in (b"OK", b"RESERVED", b"FOUND"):
+                        reply += replies.read(int(reply.split()[-1]) + 2)
+                client.sendall(reply)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.fixture
+def odd(server: Beanstalkd) -> Iterator[OddServer]:
+    """An odd server before a real one."""
+    proxy = OddServer(server.port)
+    yield proxy
+    proxy.close()
+
+
+STATUSES = [
+    b"OUT_OF_MEMORY", b"INTERNAL_ERROR", b"DRAINING", b"BURIED", b"BURIED 5", b"NOT_FOUND", b"NOT_IGNORED",
+    b"DEADLINE_SOON", b"TIMED_OUT", b"JOB_TOO_BIG", b"BAD_FORMAT", b"UNKNOWN_COMMAND", b"EXPECTED_CRLF",
+    b"INSERTED", b"INSERTED x", b"RESERVED", b"RESERVED 1", b"RESERVED x 5", b"FOUND 1 -5", b"OK", b"OK x",
+    b"OK 0\r\n", b"OK 4\r\n---\n", b"OK 7\r\n---\na: ", b"OK 3\r\n\xff\xff\xff", b"DELETED", b"HELLO", b"",
+]  # fmt: skip
+
+
+def held_by(adapter: BeanstalkAdapter) -> tuple[Consumer, Reservation]:
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(NO_PAUSE)
+    assert held is not None
+    return consumer, held
+
+
+def settles(settlement: Settlement) -> Call:
+    return lambda adapter, consumer, held: consumer.settle(held, settlement)
+
+
+CALLS: dict[str, list[Call]] = {
+    "put": [
+        lambda adapter, *_: adapter.enqueue(MESSAGE),
+        lambda adapter, *_: adapter.enqueue_many([MESSAGE, MESSAGE]),
+        settles(Snooze()),
+        settles(Bury("error")),
+    ],
+    "use": [lambda adapter, *_: adapter.enqueue(MESSAGE), settles(Snooze())],
+    "reserve-with-timeout": [
+        lambda adapter, *_: adapter.consumer(["q"]).reserve(NO_PAUSE),
+        lambda adapter, consumer, held: consumer.settle_and_reserve(held, COMMIT),
+    ],
+    "delete": [settles(COMMIT), lambda adapter, *_: adapter.delete("q", "job-2")],
+    "release": [settles(Rollback()), settles(Snooze())],
+    "bury": [settles(Bury("error"))],
+    "touch": [lambda adapter, consumer, held: consumer.extend(held)],
+    "stats-job": [
+        lambda adapter, consumer, held: consumer.attempt(held),
+        lambda adapter, *_: adapter.consumer(["q"]).reserve(NO_PAUSE),
+        lambda adapter, *_: adapter.peek("q", JobState.READY),
+        lambda adapter, *_: adapter.kick("q", "job-1"),
+        settles(Rollback()),
+    ],
+    "stats-tube": [lambda adapter, *_: adapter.stats("q"), lambda adapter, *_: adapter.buried("q")],
+    "list-tubes": [lambda adapter, *_: adapter.queues()],
+    "peek": [
+        lambda adapter, *_: adapter.peek("q", JobState.READY),
+        lambda adapter, *_: adapter.delete("q", "job-2"),
+    ],
+    "kick-job": [lambda adapter, *_: adapter.kick("q", "job-0")],
+    "peek-ready": [lambda adapter, *_: adapter.purge("q")],
+    "watch": [
+        lambda adapter, *_: adapter.consumer(["q"]).reserve(NO_PAUSE),
+        lambda adapter, *_: adapter.pause("q", timedelta(0)),
+    ],
+    "pause-tube": [lambda adapter, *_: adapter.pause("q", timedelta(0))],
+}
+
+
+@pytest.mark.parametrize("command", CALLS)
+def test_whatever_is_answered_to_whatever_command_is_an_error_of_the_contract(
+    opened: Opened, odd: OddServer, server: Beanstalkd, command: str
+) -> None:
+    direct = opened(server.port)
+    adapter = opened(odd.port, timeout=SHORT, connect_timeout=SHORT)
+    for status in STATUSES:
+        for call in CALLS[command]:
+            direct.enqueue_many([MESSAGE, MESSAGE])
+            consumer, held = held_by(adapter)
+            odd.odd = {command.encode(): status + b"\r\n"}
+            with suppress(AdapterError):
+                call(adapter, consumer, held)
+            odd.odd = {}
+            consumer.close()
+            # Nothing of it stays.
+            with suppress(AdapterUnavailable, EnqueueUnknown):
+                adapter.stats("q")
+                adapter.enqueue(MESSAGE)
+            adapter.stats("q")
+            adapter.enqueue(MESSAGE)
+            consumer, held = held_by(adapter)
+            consumer.settle(held, COMMIT)
+            consumer.close()
+            direct.purge("q")
+
+
+def test_a_release_that_buries_for_want_of_memory_is_logged_whole(
+    opened: Opened, odd: OddServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapter = opened(odd.port)
+    adapter.enqueue(MESSAGE)
+    consumer, held = held_by(adapter)
+    odd.odd = {b"release": b"BURIED\r\n"}
+    with pytest.raises(AdapterError) as caught:
+        consumer.settle(held, Rollback())
+    assert not isinstance(caught.value, LeaseLost)
+    assert repr(MESSAGE.body) in caplog.text
