@@ -1,6 +1,6 @@
 """Mutants of the real adapters: a promise broken by hand in a copy of their source.
 
-Each line changes one place of a file. The changed copy of the package goes in front on `sys.path`, the
+Each line changes a few characters of one function, wherever that stands. The changed copy of the package goes in front on `sys.path`, the
 adapter's own conformance test runs in the quick budget, and it must fail, tell the clause, and show a history.
 
 `python tests/conformance/source_mutants.py [NAME ...]` runs all of them, or those whose name begins so, and
@@ -10,12 +10,14 @@ prints what a reader would see. The adapters of the checkout are never touched.
 from __future__ import annotations
 
 # ruff: noqa: E501  # source text, as it stands in the adapters
+import ast
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -35,8 +37,9 @@ class SourceMutant:
     name: str
     #: The clause that a failing case must name.
     clause: str
-    #: Package and file, as in `kessel_memory/store.py`.
-    file: str
+    #: Package and symbol, as in `kessel_memory:Store.put`: a function, a method or a constant.
+    place: str
+    #: What to change, once in that symbol, and into what.
     old: str
     new: str
     #: How such a mistake comes about.
@@ -48,22 +51,46 @@ class SourceMutant:
 
     @property
     def package(self) -> Path:
-        folder = self.file.partition("/")[0]
+        folder = self.place.partition(":")[0]
         home = ROOT if folder == "kessel_core" else ROOT / "plugins" / folder
         return home / folder
 
-    def changed(self) -> str:
-        """Return the changed source.
+    def changed(self) -> tuple[Path, str]:
+        """Return the file that holds the symbol, within the package, and its changed source.
 
         Raises:
-            ValueError: The text to change is not there exactly once: the table must follow the code.
+            ValueError: The symbol, or the text in it, is not there exactly once: the table must follow the code.
         """
-        source = (self.package.parent / self.file).read_text(encoding="utf-8")
-        if (found := source.count(self.old)) != 1:
+        symbol = self.place.partition(":")[2]
+        found = []
+        for file in sorted(self.package.rglob("*.py")):
+            source = file.read_text(encoding="utf-8")
+            found += [(file, source, *lines) for name, lines in symbols(ast.parse(source)) if name == symbol]
+        if len(found) != 1:
             raise ValueError(
-                f"{self.name}: its text is {found} times in {self.file}, expected once: {self.old!r}"
+                f"{self.name}: {symbol} is {len(found)} times in {self.package.name}, expected once"
             )
-        return source.replace(self.old, self.new)
+        file, source, first, last = found[0]
+        lines = source.splitlines(keepends=True)
+        text = "".join(lines[first:last])
+        if (count := text.count(self.old)) != 1:
+            raise ValueError(
+                f"{self.name}: its text is {count} times in {self.place}, expected once: {self.old!r}"
+            )
+        changed = [*lines[:first], text.replace(self.old, self.new), *lines[last:]]
+        return file.relative_to(self.package), "".join(changed)
+
+
+def symbols(node: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield the functions, methods and constants of a module, each with its first line and the one after it."""
+    for part in node.body:
+        match part:
+            case ast.ClassDef():
+                yield from symbols(part, f"{prefix}{part.name}.")
+            case ast.FunctionDef():
+                yield prefix + part.name, (part.lineno - 1, part.end_lineno or 0)
+            case ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]):
+                yield prefix + name, (part.lineno - 1, part.end_lineno or 0)
 
 
 @attrs.frozen
@@ -83,7 +110,7 @@ MUTANTS: Final = (
     SourceMutant(
         "memory.priority_reversed",
         "S6",
-        "kessel_memory/store.py",
+        "kessel_memory:Store.put",
         "heappush(queue.ready, (message.priority, number, job))",
         "heappush(queue.ready, (-message.priority, number, job))",
         "the heap of another library gives the largest first",
@@ -91,7 +118,7 @@ MUTANTS: Final = (
     SourceMutant(
         "memory.priority_ignored_across_queues",
         "S6",
-        "kessel_memory/store.py",
+        "kessel_memory:Store.take",
         "if ready and queue.paused_until is None and (best is None or ready[0] < best):",
         "if ready and queue.paused_until is None and best is None:",
         "the first queue that has a job is taken",
@@ -99,7 +126,7 @@ MUTANTS: Final = (
     SourceMutant(
         "memory.lifo",
         "S6",
-        "kessel_memory/store.py",
+        "kessel_memory:Store.put",
         "heappush(queue.ready, (message.priority, number, job))",
         "heappush(queue.ready, (message.priority, -number, job))",
         "the list of equals is used as a stack",
@@ -107,7 +134,7 @@ MUTANTS: Final = (
     SourceMutant(
         "memory.priority_lost_on_rollback",
         "S6",
-        "kessel_memory/store.py",
+        "kessel_memory:Timers.make_ready",
         "heappush(queue.ready, (job.message.priority, job.number, job))",
         "heappush(queue.ready, (65536, job.number, job))",
         "what comes back is put like something new, with the default",
@@ -115,15 +142,15 @@ MUTANTS: Final = (
     SourceMutant(
         "memory.delay_cut",
         "S4",
-        "kessel_memory/store.py",
-        "self._delay(job, delay)",
-        "self._delay(job, delay.replace(microsecond=0))",
+        "kessel_memory:Store.put",
+        "self.delay(job, delay)",
+        "self.delay(job, delay.replace(microsecond=0))",
         "a delay is cut to whole seconds",
     ),
     SourceMutant(
         "memory.due_early",
         "S4",
-        "kessel_memory/store.py",
+        "kessel_memory:Timers.tick",
         "entry[0] <= now:",
         "entry[0] <= now + timedelta(milliseconds=400):",
         "what is due soon is taken along",
@@ -131,15 +158,23 @@ MUTANTS: Final = (
     SourceMutant(
         "memory.retry_pause_cut",
         "S4",
-        "kessel_memory/store.py",
+        "kessel_memory:Store._roll_back",
         "due = self.clock.now() + pause",
         "due = self.clock.now() + timedelta(seconds=pause.seconds)",
         "`timedelta.seconds` is taken for the whole span",
     ),
     SourceMutant(
+        "memory.snooze_counts",
+        "S21",
+        "kessel_memory:Store.settle",
+        "job.attempt -= 1",
+        "job.attempt -= 0",
+        "a snooze is a rollback by another name",
+    ),
+    SourceMutant(
         "memory.lease_check_dropped",
         "S7",
-        "kessel_memory/store.py",
+        "kessel_memory:Store._held",
         "        if self.clock.monotonic() >= self.next_mono:\n            self.tick()\n        queue = self.queues.get(reservation.queue)",
         "        queue = self.queues.get(reservation.queue)",
         "a settle does not look at the time",
@@ -147,7 +182,7 @@ MUTANTS: Final = (
     SourceMutant(
         "memory.lease_endless",
         "S7",
-        "kessel_memory/store.py",
+        "kessel_memory:Timers.tick",
         "if job.deadline > over:",
         "if job.deadline > over - 1e9:",
         "leases never end, so the jobs of dead workers are lost",
@@ -155,7 +190,7 @@ MUTANTS: Final = (
     SourceMutant(
         "memory.lease_short",
         "S7",
-        "kessel_memory/store.py",
+        "kessel_memory:Store.take",
         "job.deadline = deadline = mono + self._lease",
         "job.deadline = deadline = mono + self._lease / 2",
         "leases end at half of what is declared",
@@ -163,7 +198,7 @@ MUTANTS: Final = (
     SourceMutant(
         "memory.extend_only_local",
         "S7",
-        "kessel_memory/store.py",
+        "kessel_memory:Store.extend",
         "job.deadline = reservation.deadline = self.clock.monotonic() + self._lease",
         "reservation.deadline = self.clock.monotonic() + self._lease",
         "the holder believes in a longer lease than the queue",
@@ -171,7 +206,7 @@ MUTANTS: Final = (
     SourceMutant(
         "memory.expired_dropped",
         "S5",
-        "kessel_memory/store.py",
+        "kessel_memory:Store.take",
         "        job = best[2]\n        queue = job.queue\n        heappop(queue.ready)\n",
         "        job = best[2]\n        queue = job.queue\n        heappop(queue.ready)\n"
         "        if job.message.expiration is not None and job.message.expiration <= self.clock.now():\n"
@@ -181,7 +216,7 @@ MUTANTS: Final = (
     SourceMutant(
         "memory.pause_ignored",
         "S9",
-        "kessel_memory/store.py",
+        "kessel_memory:Store.take",
         "if ready and queue.paused_until is None and (best is None or ready[0] < best):",
         "if ready and (best is None or ready[0] < best):",
         "a paused queue goes on",
@@ -189,7 +224,7 @@ MUTANTS: Final = (
     SourceMutant(
         "memory.peek_shows_settled",
         "S9",
-        "kessel_memory/store.py",
+        "kessel_memory:first_entries",
         "        if entry[2].state is not None:\n            limit -= 1\n            yield entry[2]",
         "        limit -= 1\n        yield entry[2]",
         "a listing shows what is left of removed jobs",
@@ -198,7 +233,7 @@ MUTANTS: Final = (
     SourceMutant(
         "memory.core_expiry_check_turned",
         "S5",
-        "kessel_core/runtime/pipeline.py",
+        "kessel_core:Pipeline._refused",
         "if now >= job.expires_at:",
         "if now <= job.expires_at:",
         "a comparison the wrong way round",
@@ -207,7 +242,7 @@ MUTANTS: Final = (
     SourceMutant(
         "sqlite.priority_reversed",
         "S6",
-        "kessel_sqlite/sql.py",
+        "kessel_sqlite:_NEXT_OF_ONE",
         '" ORDER BY priority, seq LIMIT 1"',
         '" ORDER BY priority DESC, seq LIMIT 1"',
         "in other queues the largest number goes first",
@@ -215,7 +250,7 @@ MUTANTS: Final = (
     SourceMutant(
         "sqlite.lifo",
         "S6",
-        "kessel_sqlite/sql.py",
+        "kessel_sqlite:_NEXT_OF_ONE",
         '" ORDER BY priority, seq LIMIT 1"',
         '" ORDER BY priority, seq DESC LIMIT 1"',
         "the order of equals is turned round",
@@ -223,7 +258,7 @@ MUTANTS: Final = (
     SourceMutant(
         "sqlite.equals_by_id",
         "S6",
-        "kessel_sqlite/sql.py",
+        "kessel_sqlite:_NEXT_OF_ONE",
         '" ORDER BY priority, seq LIMIT 1"',
         '" ORDER BY priority, id LIMIT 1"',
         "ids look as if they were in the order of time",
@@ -231,7 +266,7 @@ MUTANTS: Final = (
     SourceMutant(
         "sqlite.priority_ignored_across_queues",
         "S6",
-        "kessel_sqlite/sql.py",
+        "kessel_sqlite:_NEXT_OF_MANY",
         '" ORDER BY j.priority, j.seq LIMIT 1"',
         '" ORDER BY j.seq LIMIT 1"',
         "the best of each queue, but not the best of those",
@@ -239,7 +274,7 @@ MUTANTS: Final = (
     SourceMutant(
         "sqlite.delay_cut",
         "S4",
-        "kessel_sqlite/adapter.py",
+        "kessel_sqlite:SqliteAdapter._row",
         "(due := microseconds(message.delay)) <= now",
         "(due := microseconds(message.delay) // 1_000_000 * 1_000_000) <= now",
         "a delay is cut to whole seconds",
@@ -247,7 +282,7 @@ MUTANTS: Final = (
     SourceMutant(
         "sqlite.due_early",
         "S4",
-        "kessel_sqlite/consumer.py",
+        "kessel_sqlite:Deliveries._claim_within",
         "due = (claim.name, now)",
         "due = (claim.name, now + 400_000)",
         "what is due soon is taken along",
@@ -255,7 +290,7 @@ MUTANTS: Final = (
     SourceMutant(
         "sqlite.retry_pause_cut",
         "S4",
-        "kessel_sqlite/consumer.py",
+        "kessel_sqlite:Deliveries._ready_after",
         "return DELAYED, self._host.now() + span_microseconds(pause)",
         "return DELAYED, self._host.now() + pause.seconds * 1_000_000",
         "`timedelta.seconds` is taken for the whole span",
@@ -263,7 +298,7 @@ MUTANTS: Final = (
     SourceMutant(
         "sqlite.lease_check_dropped",
         "S7",
-        "kessel_core/contract/base.py",
+        "kessel_core:BaseConsumer._refuse_if_lost",
         "        if reservation.deadline is not None and self._clock.monotonic() >= reservation.deadline:\n"
         + _LEASE_OVER,
         "",
@@ -272,7 +307,7 @@ MUTANTS: Final = (
     SourceMutant(
         "sqlite.not_fenced",
         "S7",
-        "kessel_sqlite/sql.py",
+        "kessel_sqlite:COMMIT_JOB",
         'COMMIT_JOB: Final = f"DELETE FROM kessel_jobs {_HELD}"',
         'COMMIT_JOB: Final = "DELETE FROM kessel_jobs WHERE seq = ? AND ? <> 0"',
         "a commit removes the job under its next holder",
@@ -280,7 +315,7 @@ MUTANTS: Final = (
     SourceMutant(
         "sqlite.lease_long",
         "S7",
-        "kessel_sqlite/consumer.py",
+        "kessel_sqlite:Deliveries._claim_within",
         "now + self._lease_microseconds, token, *",
         "now + 2 * self._lease_microseconds, token, *",
         "the row's lease is longer than the one declared",
@@ -288,7 +323,7 @@ MUTANTS: Final = (
     SourceMutant(
         "sqlite.extend_only_local",
         "S7",
-        "kessel_sqlite/sql.py",
+        "kessel_sqlite:EXTEND_JOB",
         'f"UPDATE kessel_jobs SET due = ? {_HELD}"',
         'f"UPDATE kessel_jobs SET due = max(due, 0 * ?) {_HELD}"',
         "the holder believes in a longer lease than the file",
@@ -296,7 +331,7 @@ MUTANTS: Final = (
     SourceMutant(
         "sqlite.attempts_stuck",
         "S10",
-        "kessel_sqlite/sql.py",
+        "kessel_sqlite:_CLAIM",
         "attempts = attempts + 1",
         "attempts = 1",
         "a job that kills its worker loops for ever",
@@ -304,7 +339,7 @@ MUTANTS: Final = (
     SourceMutant(
         "sqlite.snooze_counts",
         "S21",
-        "kessel_sqlite/sql.py",
+        "kessel_sqlite:SNOOZE_JOB",
         "attempts = attempts - 1, snoozes",
         "attempts = attempts, snoozes",
         "a snooze is a rollback that is counted twice",
@@ -312,7 +347,7 @@ MUTANTS: Final = (
     SourceMutant(
         "sqlite.kick_delayed",
         "S8",
-        "kessel_sqlite/sql.py",
+        "kessel_sqlite:KICK",
         'f" WHERE id = ? AND queue = ? AND state = {BURIED}"',
         'f" WHERE id = ? AND queue = ? AND state IN ({DELAYED}, {BURIED})"',
         "kick means two things in some backends",
@@ -320,7 +355,7 @@ MUTANTS: Final = (
     SourceMutant(
         "sqlite.delete_reserved",
         "S9",
-        "kessel_sqlite/sql.py",
+        "kessel_sqlite:DELETE",
         'f"DELETE FROM kessel_jobs WHERE id = ? AND queue = ? AND (state <> {RESERVED} OR due <= ?)"',
         '"DELETE FROM kessel_jobs WHERE id = ? AND queue = ? AND ? > 0"',
         "a delete does not look who holds the job",
@@ -328,7 +363,7 @@ MUTANTS: Final = (
     SourceMutant(
         "sqlite.expired_dropped",
         "S5",
-        "kessel_sqlite/adapter.py",
+        "kessel_sqlite:SqliteAdapter.enqueue",
         "        self.put(message)\n",
         "        if message.expiration is not None and message.expiration <= self.context.clock.now() + timedelta(seconds=1):\n"
         "            return\n        self.put(message)\n",
@@ -338,7 +373,7 @@ MUTANTS: Final = (
     SourceMutant(
         "beanstalk.priority_not_sent",
         "S6",
-        "kessel_beanstalk/producer.py",
+        "kessel_beanstalk:Producer._command",
         "commands.put(message.body, message.priority, delay, self._ttr)",
         "commands.put(message.body, 65536, delay, self._ttr)",
         "the priority that most clients have by default",
@@ -346,7 +381,7 @@ MUTANTS: Final = (
     SourceMutant(
         "beanstalk.priority_reversed",
         "S6",
-        "kessel_beanstalk/producer.py",
+        "kessel_beanstalk:Producer._command",
         "commands.put(message.body, message.priority, delay, self._ttr)",
         "commands.put(message.body, MAX_NUMBER - message.priority, delay, self._ttr)",
         "a larger number is thought to be more urgent",
@@ -354,7 +389,7 @@ MUTANTS: Final = (
     SourceMutant(
         "beanstalk.delay_cut",
         "S4",
-        "kessel_beanstalk/producer.py",
+        "kessel_beanstalk:Producer._checked",
         "seconds = max(0, whole_seconds(message.delay - now))",
         "seconds = max(0, int((message.delay - now).total_seconds()))",
         "a delay is cut to whole seconds, as most clients do",
@@ -362,7 +397,7 @@ MUTANTS: Final = (
     SourceMutant(
         "beanstalk.rollback_other_priority",
         "S6",
-        "kessel_beanstalk/settling.py",
+        "kessel_beanstalk:Settling.roll_back",
         "answer = connection.ask(commands.release(held.server_id, stats.pri, _delay(pause)))",
         "answer = connection.ask(commands.release(held.server_id, 65536, _delay(pause)))",
         "the priority that most clients have by default",
@@ -370,7 +405,7 @@ MUTANTS: Final = (
     SourceMutant(
         "beanstalk.bury_other_priority",
         "S8",
-        "kessel_beanstalk/settling.py",
+        "kessel_beanstalk:Settling.bury",
         "commands.bury(held.server_id, stats.pri)",
         "commands.bury(held.server_id, 65536)",
         "the priority that most clients have by default",
@@ -378,7 +413,7 @@ MUTANTS: Final = (
     SourceMutant(
         "beanstalk.retry_pause_cut",
         "S4",
-        "kessel_beanstalk/settling.py",
+        "kessel_beanstalk:_delay",
         "return min(max(1, whole_seconds(pause)), MAX_NUMBER)",
         "return min(max(1, int(pause.total_seconds())), MAX_NUMBER)",
         "a pause is cut to whole seconds",
@@ -386,7 +421,7 @@ MUTANTS: Final = (
     SourceMutant(
         "beanstalk.rollback_puts_anew",
         "S6",
-        "kessel_beanstalk/settling.py",
+        "kessel_beanstalk:Settling.roll_back",
         "        answer = connection.ask(commands.release(held.server_id, stats.pri, _delay(pause)))\n",
         "        connection.use(stats.tube)\n        connection.ask(commands.put(held.body, stats.pri, _delay(pause), stats.ttr))\n        connection.ask(commands.delete(held.server_id))\n        answer = None\n",
         "a retry that is a new job goes behind its equals",
@@ -394,7 +429,7 @@ MUTANTS: Final = (
     SourceMutant(
         "beanstalk.snooze_without_record",
         "S21",
-        "kessel_beanstalk/settling.py",
+        "kessel_beanstalk:Settling.snooze",
         "            self._remove(connection, held.base.record_id)\n        self._side_tubes.was_released(held.body, stats, base)\n",
         "            base = held.base\n            self._remove(connection, record_id)\n        self._side_tubes.was_released(held.body, stats, base)\n",
         "the server counts a snooze as any delivery",
@@ -402,7 +437,7 @@ MUTANTS: Final = (
     SourceMutant(
         "beanstalk.snooze_forgets_attempts",
         "S21",
-        "kessel_beanstalk/records.py",
+        "kessel_beanstalk:Record.of_snooze",
         "uncounted=base.uncounted + 1",
         "uncounted=stats.reserves",
         "a snooze forgets the attempts before it",
@@ -410,7 +445,7 @@ MUTANTS: Final = (
     SourceMutant(
         "beanstalk.give_back_counts",
         "S21",
-        "kessel_beanstalk/adapter.py",
+        "kessel_beanstalk:BeanstalkAdapter.give_back",
         "reservation.settled_by(reservation, Snooze())",
         "reservation.settled_by(reservation, __import__('kessel_core.contract', fromlist=['_']).Rollback())",
         "a stop that outlasts its grace eats an attempt",
@@ -418,7 +453,7 @@ MUTANTS: Final = (
     SourceMutant(
         "beanstalk.holder_check_dropped",
         "S7",
-        "kessel_beanstalk/consumer.py",
+        "kessel_beanstalk:BeanstalkConsumer._owned",
         "if held is None or held is not reservation:",
         "if held is None:",
         "an old reservation settles what the slot holds now",
@@ -426,7 +461,7 @@ MUTANTS: Final = (
     SourceMutant(
         "beanstalk.lease_check_dropped",
         "S7",
-        "kessel_beanstalk/consumer.py",
+        "kessel_beanstalk:BeanstalkConsumer._owned",
         "if held.deadline is not None and self._clock.monotonic() >= held.deadline:",
         "if held.deadline is None:",
         "the server is trusted to end leases in time",
@@ -434,7 +469,7 @@ MUTANTS: Final = (
     SourceMutant(
         "beanstalk.deadline_beyond_lease",
         "S7",
-        "kessel_beanstalk/delivery.py",
+        "kessel_beanstalk:BeanstalkReservation.learn",
         "self.deadline = self.started + stats.ttr",
         "self.deadline = self.started + 2 * stats.ttr",
         "the holder believes in a longer lease than the server",
@@ -442,7 +477,7 @@ MUTANTS: Final = (
     SourceMutant(
         "beanstalk.ttr_not_sent",
         "S7",
-        "kessel_beanstalk/producer.py",
+        "kessel_beanstalk:Producer.__init__",
         "self._ttr = shared.options.ttr_seconds",
         "self._ttr = 60",
         "the lease that most clients have by default",
@@ -450,7 +485,7 @@ MUTANTS: Final = (
     SourceMutant(
         "beanstalk.extend_only_local",
         "S7",
-        "kessel_beanstalk/consumer.py",
+        "kessel_beanstalk:BeanstalkConsumer.extend",
         "is_held = connection.ask(commands.touch(held.server_id))",
         "is_held = True",
         "the holder believes in a longer lease than the server",
@@ -458,7 +493,7 @@ MUTANTS: Final = (
     SourceMutant(
         "beanstalk.attempts_guessed",
         "S10",
-        "kessel_beanstalk/records.py",
+        "kessel_beanstalk:Base.attempt",
         "return max(1, reserves - self.uncounted)",
         "return 1",
         "the count of deliveries is not asked for",
@@ -466,7 +501,7 @@ MUTANTS: Final = (
     SourceMutant(
         "beanstalk.kick_delayed",
         "S8",
-        "kessel_beanstalk/operations.py",
+        "kessel_beanstalk:Operations.kick",
         "queue, job_id, (JobState.BURIED,))",
         "queue, job_id, (JobState.BURIED, JobState.DELAYED))",
         "kick means two things for beanstalkd",
@@ -474,7 +509,7 @@ MUTANTS: Final = (
     SourceMutant(
         "beanstalk.close_keeps",
         "S9",
-        "kessel_beanstalk/consumer.py",
+        "kessel_beanstalk:BeanstalkConsumer.close",
         "                self._shared.suspects.add(held.server_id)\n            if connection is not None:\n                connection.close()\n",
         "                self._shared.suspects.add(held.server_id)\n            if connection is not None:\n                self._shared.suspects.leak = connection\n",
         "a connection that is not closed keeps its job reserved",
@@ -482,7 +517,7 @@ MUTANTS: Final = (
     SourceMutant(
         "beanstalk.expired_dropped",
         "S5",
-        "kessel_beanstalk/producer.py",
+        "kessel_beanstalk:Producer.put",
         "        delay = self._checked(message, self._clock.now() if message.delay is not None else None)\n        connection = self._connection()\n",
         "        delay = self._checked(message, self._clock.now() if message.delay is not None else None)\n        connection = self._connection()\n        if message.expiration is not None and (message.expiration - self._clock.now()).total_seconds() < 1:\n            return\n",
         "what expires soon is not worth sending, thinks the adapter",
@@ -492,12 +527,12 @@ MUTANTS: Final = (
 
 def run(mutant: SourceMutant, *arguments: str, timeout: float = 170.0) -> list[Failure]:
     """Run the adapter's own conformance test on a changed copy; return what failed."""
-    changed = mutant.changed()
+    file, changed = mutant.changed()
     with tempfile.TemporaryDirectory(prefix="kessel-mutant-") as name:
         folder = Path(name)
         copy = folder / mutant.package.name
         shutil.copytree(mutant.package, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / mutant.file).write_text(changed, encoding="utf-8")
+        (copy / file).write_text(changed, encoding="utf-8")
         report = folder / "report.json"
         test = (
             ROOT / "plugins" / f"kessel_{mutant.adapter}" / "tests" / f"test_{mutant.adapter}_conformance.py"

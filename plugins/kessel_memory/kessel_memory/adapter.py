@@ -1,11 +1,14 @@
-"""The memory adapter: the contract of `kessel_core.adapter`, over one `Store`."""
+"""The memory adapter: the contract of kessel, over one `Store`.
+
+On `QueueAdapter` and not on `BaseAdapter`: one lock for everything, and no call more than it takes, because
+what this adapter costs is the floor under the speed of kessel.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import ClassVar, Final, TypeVar
 
 from kessel_core.contract import (
@@ -17,7 +20,6 @@ from kessel_core.contract import (
     Buried,
     Capabilities,
     CapabilityMissing,
-    Consumer,
     Delete,
     Durability,
     EnqueueRejected,
@@ -34,15 +36,16 @@ from kessel_core.contract import (
     Reach,
     Reservation,
     Results,
-    Settlement,
     Snooze,
     StoredJob,
     VirtualTime,
 )
+from kessel_memory import operations
+from kessel_memory.consumer import MemoryConsumer
 from kessel_memory.options import MemoryOptions
-from kessel_memory.store import Job, Store, Waiter, first_entries
+from kessel_memory.store import Store
 
-__all__ = ["MemoryAdapter", "MemoryConsumer"]
+__all__ = ["MemoryAdapter"]
 
 F = TypeVar("F", bound=Facet)
 
@@ -51,70 +54,6 @@ _shared: Final[dict[str, Store]] = {}
 _shared_lock: Final = threading.Lock()
 # Many messages are stored in portions, so that workers get their turn in between.
 _PORTION: Final = 1000
-
-
-class MemoryConsumer(Consumer):
-    """The consuming side for one slot."""
-
-    def __init__(self, store: Store, queues: Sequence[str]) -> None:
-        self._store = store
-        self._lock = store.lock
-        self._reservation: Reservation | None = None
-        self._closed = False
-        with self._lock:
-            self._queues = tuple(store.queue(name) for name in queues)
-            for queue in self._queues:
-                queue.consumers += 1
-            self._waiter = Waiter(self._queues, self._lock)
-
-    def reserve(self, timeout: timedelta) -> Reservation | None:
-        """As `Consumer.reserve`; woken by the job itself, never polls."""
-        with self._lock:
-            if self._waiter.cancelled:
-                return None
-            self._reservation = reservation = self._store.take(self._queues)
-            if reservation is None and timeout:
-                self._reservation = reservation = self._store.wait_and_take(
-                    self._waiter, timeout.total_seconds()
-                )
-            return reservation
-
-    def settle(self, reservation: Reservation, settlement: Settlement) -> None:
-        """As `Consumer.settle`."""
-        with self._lock:
-            self._store.settle(reservation, settlement)
-
-    def settle_and_reserve(self, reservation: Reservation, settlement: Settlement) -> Reservation | None:
-        """As `Consumer.settle_and_reserve`; both under one lock."""
-        with self._lock:
-            self._store.settle(reservation, settlement)
-            if self._waiter.cancelled:
-                return None
-            self._reservation = reservation = self._store.take(self._queues)  # type: ignore[assignment]
-            return reservation
-
-    def extend(self, reservation: Reservation) -> None:
-        """As `Consumer.extend`."""
-        with self._lock:
-            self._store.extend(reservation)
-
-    def cancel(self) -> None:
-        """As `Consumer.cancel`; also safe inside a signal handler."""
-        with self._lock:
-            self._store.cancel(self._waiter)
-
-    def close(self) -> None:
-        """As `Consumer.close`; a reservation that is still held goes back at once."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            self._store.cancel(self._waiter)
-            for queue in self._queues:
-                queue.consumers -= 1
-            if self._reservation is not None:
-                self._store.drop(self._reservation)
-                self._reservation = None
 
 
 class MemoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapter):
@@ -197,7 +136,7 @@ class MemoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAd
             if self._closed:
                 raise AdapterUnavailable("the memory adapter is closed")
             consumer = MemoryConsumer(self._store, queues)
-            self._consumers = [known for known in self._consumers if not known._closed]
+            self._consumers = [known for known in self._consumers if not known.is_closed]
             self._consumers.append(consumer)
             return consumer
 
@@ -211,101 +150,44 @@ class MemoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAd
     def queues(self) -> list[str]:
         """Return the names of the queues that hold jobs, are consumed or are paused, sorted."""
         with self._lock:
-            self._store.catch_up()
-            return sorted(queue.name for queue in self._store.queues.values() if not queue.is_idle)
+            return operations.names(self._store)
 
     def stats(self, queue: str) -> QueueStats:
         """As `QueueAdapter.stats`; exact, and as quick for a million jobs as for one."""
         with self._lock:
-            self._store.catch_up()
-            found = self._store.queues.get(queue)
-            if found is None:
-                return QueueStats(queue=queue)
-            rest = None
-            if found.paused_until is not None:
-                rest = timedelta(seconds=found.paused_until - self._store.clock.monotonic())
-            return QueueStats(
-                queue=queue,
-                ready=found.ready_count,
-                delayed=found.delayed_count,
-                reserved=len(found.reserved),
-                buried=len(found.buried),
-                paused=rest,
-            )
+            return operations.counts(self._store, queue)
 
     def peek(self, queue: str, state: JobState, limit: int = 1) -> list[StoredJob]:
-        """As `QueueAdapter.peek`; reserved jobs are shown by the end of their lease."""
+        """As `Browse.peek`; reserved jobs are shown by the end of their lease."""
         with self._lock:
-            self._store.catch_up()
-            found = self._store.queues.get(queue)
-            if found is None:
-                return []
-            jobs: Iterable[Job]
-            match state:
-                case JobState.READY:
-                    jobs = first_entries(found.ready, limit)
-                case JobState.DELAYED:
-                    jobs = first_entries(found.delayed, limit)
-                case JobState.RESERVED:
-                    jobs = found.reserved.values()
-                case JobState.BURIED:
-                    jobs = found.buried.values()
-            return [self._stored(job, state) for job in islice(jobs, max(0, limit))]
+            return operations.listing(self._store, queue, state, limit)
 
     def buried(self, queue: str, limit: int = 100) -> list[StoredJob]:
-        """As `QueueAdapter.buried`."""
+        """As `Buried.buried`."""
         return self.peek(queue, JobState.BURIED, limit)
 
-    def _stored(self, job: Job, state: JobState) -> StoredJob:
-        due = reason = message = buried_at = None
-        if state is JobState.DELAYED:
-            due = job.due
-        elif state is JobState.RESERVED:
-            clock = self._store.clock
-            due = clock.now() + timedelta(seconds=job.deadline - clock.monotonic())
-        elif state is JobState.BURIED:
-            reason, message, buried_at = job.burial.reason, job.burial.message, job.burial.at
-        return StoredJob(
-            id=job.message.id,
-            queue=job.queue.name,
-            state=state,
-            body=job.message.body,
-            priority=job.message.priority,
-            attempt=job.attempt,
-            snoozes=job.snoozes,
-            enqueued_at=job.enqueued_at,
-            due=due,
-            reason=reason,
-            message=message,
-            buried_at=buried_at,
-        )
-
     def kick(self, queue: str, job_id: str) -> None:
-        """As `QueueAdapter.kick`."""
+        """As `Buried.kick`."""
         with self._lock:
-            self._store.catch_up()
-            self._store.kick(queue, job_id)
+            operations.kick(self._store, queue, job_id)
 
     def delete(self, queue: str, job_id: str) -> None:
-        """As `QueueAdapter.delete`."""
+        """As `Delete.delete`."""
         with self._lock:
-            self._store.catch_up()
-            self._store.delete(queue, job_id)
+            operations.delete(self._store, queue, job_id)
 
     def purge(self, queue: str) -> int:
         """As `QueueAdapter.purge`."""
         with self._lock:
-            self._store.catch_up()
-            return self._store.purge(queue)
+            return operations.purge(self._store, queue)
 
     def pause(self, queue: str, duration: timedelta) -> None:
-        """As `QueueAdapter.pause`."""
+        """As `Pause.pause`."""
         with self._lock:
-            self._store.catch_up()
-            self._store.pause(queue, duration)
+            operations.pause(self._store, queue, duration)
 
     def next_change(self, queues: Sequence[str]) -> datetime | None:
-        """As `QueueAdapter.next_change`."""
+        """As `VirtualTime.next_change`."""
         with self._lock:
             return self._store.next_change(queues)
 

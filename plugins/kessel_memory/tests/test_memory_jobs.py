@@ -6,7 +6,8 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from kessel_memory.adapter import MemoryAdapter, MemoryConsumer
+from kessel_memory.adapter import MemoryAdapter
+from kessel_memory.consumer import MemoryConsumer
 
 from kessel_core import AdapterUnavailable, CapabilityMissing, EnqueueRejected, LeaseLost
 from kessel_core.contract import (

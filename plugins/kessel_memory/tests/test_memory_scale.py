@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from kessel_memory.adapter import MemoryAdapter
-from kessel_memory.store import first_entries
+from kessel_memory.queue import first_entries
 
 from kessel_core.contract import COMMIT, NO_PAUSE, Bury, JobState, Message
 from kessel_core.testing.clock import VirtualClock

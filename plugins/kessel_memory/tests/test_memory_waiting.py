@@ -9,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from kessel_memory.adapter import MemoryAdapter, MemoryConsumer
+from kessel_memory.adapter import MemoryAdapter
+from kessel_memory.consumer import MemoryConsumer
 
 from kessel_core import SystemClock
 from kessel_core.contract import COMMIT, NO_PAUSE, Bury, Message, Reservation
