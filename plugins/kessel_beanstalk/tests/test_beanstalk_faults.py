@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import subprocess
 import sys
@@ -266,6 +267,32 @@ def test_many_with_the_connection_cut_tells_what_is_unknown(
     assert unknown > 0
     time.sleep(0.2)
     assert 1 + stored <= adapter.stats("q").ready <= 1 + stored + unknown
+
+
+@pytest.mark.parametrize("kind", [ValueError, TimeoutError])
+def test_an_enqueue_that_a_signal_handler_interrupts_is_unknown_once_its_bytes_may_have_left(
+    opened: Opened, proxied: FaultProxy, adapter: BeanstalkAdapter, kind: type[Exception]
+) -> None:
+    """S14; the job is stored, and its reply is what was being waited for."""
+
+    def interrupt(*_: object) -> None:
+        raise kind("enough")
+
+    behind = opened(proxied.port)
+    behind.enqueue(message(1))
+    proxied.drop_down = True
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    timer = threading.Timer(0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGUSR1))
+    timer.start()
+    try:
+        with pytest.raises(EnqueueUnknown):
+            behind.enqueue(message(2))
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+    proxied.drop_down = False
+    assert adapter.stats("q").ready == 2
+    behind.enqueue(message(3))
 
 
 def test_cancel_wakes_a_waiting_reserve(adapter: BeanstalkAdapter) -> None:

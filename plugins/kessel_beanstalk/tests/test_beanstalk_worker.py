@@ -378,3 +378,28 @@ def test_f37_a_worker_that_was_stopped_past_its_lease_commits_nothing_of_it(
     once = ["start 1", "end 1"]
     assert log.read_text().splitlines() == [*once, *once, "start 2", "end 2"]
     assert "lease lost" in said
+
+
+def test_b3_a_job_that_a_bare_client_put_with_a_short_ttr_is_held_through_a_longer_handler(
+    server: Beanstalkd,
+) -> None:
+    """S7: touched at a third of its own lease, which was not known when it was taken."""
+    starts: Counter[str] = Counter()
+
+    @handler("slow")
+    def slow(payload: object, job: JobContext) -> None:
+        starts[job.id] += 1
+        if job.id == "short":
+            time.sleep(3.5)  # real: it is the server's own time that ends leases
+
+    def body(name: str) -> bytes:
+        return b'{"v":1,"id":"%b","type":"slow","priority":9,"payload":null}' % name.encode()
+
+    with JobManager(f"beanstalk://127.0.0.1:{server.port}?ttr=60s", handlers=[slow]) as manager:
+        with greenstalk.Client(("127.0.0.1", server.port), encoding=None) as client:
+            client.put(body("first"), 9, 0, 60)
+            client.put(body("short"), 9, 0, 2)
+        worker = manager.start(slots=2)
+        wait_for(lambda: manager.adapter.stats("default").total == 0)
+        assert worker.health().ok
+    assert starts == {"first": 1, "short": 1}
