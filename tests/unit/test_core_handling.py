@@ -24,6 +24,7 @@ from kessel_core import (
     handler,
     hookimpl,
 )
+from kessel_core.contract import JobState
 from kessel_core.model.policies import DefaultError
 from kessel_core.testing import run_until_idle
 
@@ -129,6 +130,39 @@ def test_s16_every_attempt_gets_a_fresh_copy_of_its_payload(app: App) -> None:
     manager.request("a", {"x": 1})
     run_until_idle(manager)
     assert seen == [{"x": 1}] * 3
+
+
+def test_x1_a_handler_cannot_write_into_headers_and_nothing_reaches_another_job_or_request(
+    app: App,
+) -> None:
+    """Review X1: what one job wrote was seen by all later ones, and stored with the next request."""
+    seen: list[dict[str, str]] = []
+
+    def write(payload: JsonValue, job: JobContext) -> None:
+        seen.append(dict(job.headers))
+        for headers in (job.headers, job.request.headers):
+            for attempt in (
+                "headers['tenant'] = 'north'",
+                "headers.clear()",
+                "headers.update(tenant='north')",
+            ):
+                with pytest.raises((TypeError, AttributeError)):
+                    exec(attempt, {"headers": headers})
+        with pytest.raises(TypeError):
+            job.headers["tenant"] = "north"  # type: ignore[index]
+        job.request.extra["tenant"] = "north"  # type: ignore[index]
+
+    manager = app({"a": write})
+    manager.request("a")
+    manager.request("a", headers={"trace": "1"})
+    first, second = run_until_idle(manager)
+    assert "this mapping cannot be changed" in first.message
+    assert seen == [{}, {"trace": "1"}]
+    stored = manager.request("a")
+    assert (dict(stored.headers), dict(stored.extra)) == ({}, {})
+    (waiting,) = manager.adapter.peek("default", JobState.READY)
+    assert b"tenant" not in waiting.body
+    assert dict(second.request.headers) == {"trace": "1"}
 
 
 # --- async handlers ---------------------------------------------------------------------------------

@@ -172,7 +172,7 @@ class OffersSlow:
         return [Middleware(name="slow", factory=Slow)]
 
 
-def test_s5_a_job_that_expires_while_middleware_takes_its_time_is_not_run() -> None:
+def test_x4_s5_a_job_that_expires_while_middleware_takes_its_time_is_not_run() -> None:
     """Review X4: whatever the configuration says, the last look is right before the handler."""
     ran: list[object] = []
     extra = {"memory": kessel_memory.plugin, "mine": OffersSlow()}
