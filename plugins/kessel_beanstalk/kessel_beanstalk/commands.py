@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 import attrs
 
@@ -37,19 +37,23 @@ class Kind(Generic[T_co]):
         self.answers = answers
 
 
-class Command(NamedTuple, Generic[T_co]):  # not attrs: made for every command, and three times as fast
+@attrs.define(eq=False)  # not frozen: one is made for every command, and that costs three times as much
+class Command(Generic[T_co]):
     """One command, ready to be sent."""
 
+    #: How it is answered.
     kind: Kind[T_co]
     #: As it goes out, with its line end.
     line: bytes
 
 
-class StoredBody(NamedTuple):
+@attrs.define(eq=False)  # as above
+class StoredBody:
     """A job as the server hands it out."""
 
     #: The server's own number of it.
     server_id: int
+    #: As it was put.
     body: bytes
 
 
@@ -235,15 +239,8 @@ def _buried_at_once(reader: ReplyReader, words: list[bytes]) -> Refused:
 # --- what belongs to what ------------------------------------------------------------------------
 
 _BODY_OR_NONE: Final[Mapping[bytes, Read[StoredBody | None]]] = {b"FOUND": _body, b"NOT_FOUND": _none}
-_PUT: Final = Kind[int | Refused](
-    "put",
-    {
-        b"INSERTED": _number,
-        # Stored, but buried for want of memory.
-        b"BURIED": _buried_at_once,
-        **_refusals(b"JOB_TOO_BIG", b"DRAINING", b"OUT_OF_MEMORY"),
-    },
-)
+_REFUSED_PUT: Final = _refusals(b"JOB_TOO_BIG", b"DRAINING", b"OUT_OF_MEMORY")
+_PUT: Final = Kind[int | Refused]("put", {b"INSERTED": _number, b"BURIED": _buried_at_once, **_REFUSED_PUT})
 _USE: Final = Kind[None]("use", {b"USING": _none})
 _WATCH: Final = Kind[None]("watch", {b"WATCHING": _none})
 _IGNORE: Final = Kind[None]("ignore", {b"WATCHING": _none})

@@ -133,9 +133,8 @@ class Connection:
         """
         try:
             self._due += len(asked)
-            self.socket.send_whole(
-                asked[0].line if len(asked) == 1 else b"".join([command.line for command in asked])
-            )
+            lines = asked[0].line if len(asked) == 1 else b"".join([command.line for command in asked])
+            self.socket.send_whole(lines)
         except Exception as exc:
             self.broken(exc)
             raise translated(exc, self.address) from exc

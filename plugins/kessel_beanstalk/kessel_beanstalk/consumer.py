@@ -142,7 +142,7 @@ class BeanstalkConsumer(Consumer):
             return not self._is_cancelled
 
     def _taken(self, connection: Connection, taken: StoredBody, started: float) -> BeanstalkReservation:
-        server_id, body = taken
+        server_id, body = taken.server_id, taken.body
         head = head_of(body)
         queue = self._only_queue
         if head is not None and queue is None and head.queue in self._queues:
