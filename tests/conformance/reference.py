@@ -444,14 +444,15 @@ class Slot(Consumer):
 
     def reserve(self, timeout: timedelta) -> Reservation | None:
         end = self.adapter.now() + timeout.total_seconds()
-        condition = threading.Condition()
+        condition, pause = threading.Condition(), 0.01
         while not self.cancelled:
             self.held = self.adapter.take(self.queues)
             left = end - self.adapter.now()
             if self.held is not None or left <= 0:
                 return self.held
             with condition:
-                self.adapter.clock.wait(condition, min(left, 0.01))
+                self.adapter.clock.wait(condition, min(left, pause))
+            pause = min(2 * pause, 0.25)
         return None
 
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:

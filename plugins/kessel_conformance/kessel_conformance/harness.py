@@ -13,7 +13,6 @@ from datetime import timedelta
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
-from kessel_conformance.stepclock import StepClock
 from kessel_core import Clock, InvalidConfig, Problem, SystemClock
 from kessel_core.contract import (
     AdapterContext,
@@ -25,6 +24,7 @@ from kessel_core.contract import (
     VirtualTime,
     facets_of,
 )
+from kessel_core.testing import VirtualClock
 from kessel_core.values.secrets import redacted
 
 __all__ = ["Harness", "ServerMissing", "filled"]
@@ -199,7 +199,7 @@ class Harness:
         # An adapter may take a virtual clock only when it is given one, so that is tried first;
         # nothing but its declaration is read.
         if not self.real_clock:
-            adapter = self.open(StepClock(), self.namespace())
+            adapter = self.open(VirtualClock(), self.namespace())
             try:
                 self._learn(adapter)
             finally:
@@ -244,7 +244,7 @@ class Harness:
 
     def clock(self) -> Clock:
         """Return a clock for one case."""
-        return StepClock() if self.virtual else SystemClock()
+        return VirtualClock() if self.virtual else SystemClock()
 
     def namespace(self) -> str:
         """Return a name that was not used before, also not by another process or an earlier run."""

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, ClassVar, NoReturn
 
-from kessel_conformance.stepclock import StepClock
 from kessel_core import CapabilityMissing, JobManager, build_plugins, hookimpl
 from kessel_core.contract import Capabilities, Consumer, Message, QueueAdapter, QueueStats, Reach, Reservation
 from kessel_core.hooks import Middleware
+from kessel_core.testing import VirtualClock
 
 __all__ = ["NoQueue", "manager_of"]
 
@@ -75,5 +75,5 @@ def manager_of(handlers: Any, middleware: Mapping[str, object] | None = None) ->
     offered = dict(middleware or {})
     plugins = build_plugins(distributions=(), extra={"conformance-middleware": _Offers(offered)})
     return JobManager(
-        NoQueue(), handlers=handlers, middleware=list(offered), clock=StepClock(), plugins=plugins
+        NoQueue(), handlers=handlers, middleware=list(offered), clock=VirtualClock(), plugins=plugins
     )

@@ -19,7 +19,6 @@ from kessel_conformance.harness import Harness
 from kessel_conformance.history import Violation, seconds
 from kessel_conformance.operator_steps import Count, Kick, PauseQueue, Peek, Remove
 from kessel_conformance.plans import deliver_rest, return_all
-from kessel_conformance.stepclock import StepClock
 from kessel_conformance.steps import (
     HOWS,
     PRIORITIES,
@@ -35,6 +34,7 @@ from kessel_conformance.steps import (
     SettleOld,
 )
 from kessel_core.contract import Browse, Buried, Delete, JobState, Pause, QueueAdapter
+from kessel_core.testing import VirtualClock
 
 __all__ = ["AdapterMachine", "run_machine"]
 
@@ -47,7 +47,7 @@ class AdapterMachine(RuleBasedStateMachine):
 
     def __init__(self, harness: Harness) -> None:
         super().__init__()
-        self.clock = StepClock()
+        self.clock = VirtualClock()
         self.harness = harness
         self.namespace = harness.namespace()
         adapter = self._opened()

@@ -14,9 +14,9 @@ from kessel_conformance.checks import Checks
 from kessel_conformance.harness import Harness
 from kessel_conformance.history import shown
 from kessel_conformance.settings import Settings
-from kessel_conformance.stepclock import StepClock
 from kessel_core import AdapterError, Clock, SystemClock
 from kessel_core.contract import NO_PAUSE, Capabilities, Consumer, Facet, FacetKind, QueueAdapter, need
+from kessel_core.testing import VirtualClock
 
 __all__ = ["MICRO", "OpenAdapter", "move"]
 
@@ -28,8 +28,8 @@ MICRO: Final = timedelta(microseconds=1)
 
 def move(harness: Harness, clock: Clock, span: timedelta) -> None:
     """Let time pass on a virtual or a real clock."""
-    if isinstance(clock, StepClock):
-        clock.advance(span)
+    if isinstance(clock, VirtualClock):
+        clock.advance(max(span, NO_PAUSE))
     else:
         harness.sleep(span.total_seconds())
 
@@ -115,7 +115,7 @@ class OpenAdapter(Checks):
     @property
     def slack(self) -> timedelta:
         """How much later than promised something may be seen: granularity and scheduling noise."""
-        return self.grain + (MICRO * 2 if isinstance(self.clock, StepClock) else self.harness.tolerance)
+        return self.grain + (MICRO * 2 if isinstance(self.clock, VirtualClock) else self.harness.tolerance)
 
     def queue_named(self, suffix: str) -> str:
         """Return the name of another queue of this case."""
