@@ -247,7 +247,7 @@ mutant(
 mutant("snooze_counts", "counts a snoozed delivery as an attempt", attempts_snoozed=lambda s, r: r.attempts)
 mutant("snooze_starts_anew", "forgets earlier attempts with a snooze", attempts_snoozed=lambda s, r: 0)
 mutant("snoozes_not_counted", "counts no snoozes, and shows none", snoozes_after=lambda s, r: 0)
-mutant("snoozes_off", "counts this delivery as a snooze", snoozes_told=lambda s, r: r.snoozes + 1)
+mutant("snoozes_off", "counts this delivery as a snooze", snoozes_shown=lambda s, r: r.snoozes + 1)
 mutant(
     "snooze_resets_priority",
     "resets the priority on a snooze",
@@ -341,7 +341,7 @@ mutant(
     deadline_extended=lambda s, h: h.deadline + LEASE,
 )
 mutant(
-    "lease_untold",
+    "lease_missing",
     "does not tell the lease of a reservation",
     take=lambda s, q: _no_lease(Reference.take(s, q)),
 )

@@ -122,7 +122,7 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
     def snooze_ends(self, pause: timedelta) -> float:
         return self.pause_ends(pause)
 
-    def snoozes_told(self, record: Record) -> int:
+    def snoozes_shown(self, record: Record) -> int:
         return record.snoozes
 
     def stored_body(self, body: bytes) -> bytes:
@@ -318,7 +318,7 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
                 record.attempts,
                 self.local_deadline(),
                 timedelta(seconds=LEASE),
-                self.snoozes_told(record),
+                self.snoozes_shown(record),
                 token=record.token,
                 record=record,
             )

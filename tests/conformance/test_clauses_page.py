@@ -13,11 +13,11 @@ from kessel_conformance.catalogue import SUITE_VERSION, cases
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "clauses.md"
 
 CLAUSES = {
-    "S1": "A type is text with at least one character that is not blank; blanks around it do not count. Whatever is wrong with a request is told at once and together, before anything is sent.",
+    "S1": "A type is text with at least one character that is not blank; blanks around it do not count. Whatever is wrong with a request is reported at once and together, before anything is sent.",
     "S2": "What cannot come back equal as JSON is refused with its path: naive datetimes, `bool` for numbers, NaN and infinities, keys that are not text, bytes, sets, lone surrogates, cycles, too deep nesting. The size is compared with the adapter's limit before sending.",
     "S3": "Priority 0 is the most urgent. Numbers below 0 become 0, numbers above 4294967295 become that; a request without one has 65536.",
     "S4": "Never early: no handler starts before the delay. A coarse backend rounds up; a job is late by at most the declared granularity and the noise of scheduling.",
-    "S5": "Never after the expiration: it is checked at reserve and once more just before the handler. An expired job is settled, its result is `failed` with reason `expired`, its callback is told. A running handler is not cut off. A request that could never run is refused.",
+    "S5": "Never after the expiration: it is checked at reserve and once more just before the handler. An expired job is settled, its result is `failed` with reason `expired`, its callback is called. A running handler is not cut off. A request that could never run is refused.",
     "S6": "Of the jobs that are ready for a consumer the lowest priority number goes first, equal numbers in the order of enqueueing. A job that was delayed, rolled back or kicked keeps its priority; its place among equals is the declared `tie_break`.",
     "S7": "From reserve to settle a job has one holder, for the length of a lease, which the worker extends while the handler runs. Once the lease has run out or the connection is lost, a settle is refused with `LeaseLost`. Nobody settles another's delivery with an old reservation.",
     "S8": "Commit removes a job. Rollback makes it ready again after a pause, with its own priority. Bury sets it aside with a reason until it is kicked or deleted.",
@@ -27,7 +27,7 @@ CLAUSES = {
     "S12": 'A job whose type has no handler is buried as `no-handler`, and the known types are named; `unknown_type = "retry"` is for rolling deployments.',
     "S13": "A body that is not a request is buried as `undecodable`, its bytes untouched, and the worker goes on.",
     "S14": "An enqueue ends in one of three ways: it returns (stored), `EnqueueRejected` (not stored), `EnqueueUnknown` (may be stored: the connection was lost after sending).",
-    "S15": "The callback is told once for each job, after its last settlement. A callback that fails is logged and changes nothing about the job.",
+    "S15": "The callback is called once for each job, after its last settlement. A callback that fails is logged and changes nothing about the job.",
     "S16": "A payload comes back equal as JSON, and every attempt gets a fresh copy.",
     "S17": "What an adapter does not declare is refused by name with `CapabilityMissing`, at start where possible, and never approximated in silence.",
     "S18": "An application has one clock: aware time, monotonic time, wait. On a virtual clock nothing in the core and no adapter with the facet `virtual_time` sleeps for real.",

@@ -35,13 +35,13 @@ def test_plan_is_shortened_to_the_steps_that_matter(name: str, lines: int) -> No
     assert len(found.history.splitlines()) <= lines
 
 
-def test_plan_that_fails_is_told_with_its_number_and_shortened_only_if_asked() -> None:
-    told = []
+def test_plan_that_fails_is_shown_with_its_number_and_shortened_only_if_asked() -> None:
+    violations = []
     for shrink in (False, True):
         with pytest.raises(Violation, match="of seed 0") as caught:
             run_lockstep(failing("priority_ignored"), queues=4, rounds=12, seed=0, shrink=shrink)
-        told.append(caught.value)
-    plain, short = told
+        violations.append(caught.value)
+    plain, short = violations
     assert "failed again when replayed alone" in plain.why
     assert "shortened" in short.why
     assert len(short.history) < len(plain.history)

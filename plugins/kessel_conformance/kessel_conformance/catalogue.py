@@ -1,6 +1,6 @@
 """The catalogue: every case with its clause, what it needs, and why it is there.
 
-A case is a function of a `Bench`. It is chosen by what the adapter declares, never by its name.
+A case is a function of a `Bench`. It is selected by what the adapter can do, never by its name.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class Checks:
             self.history.add(f"{what} -> {type(exc).__name__}: {exc}")
             raise Violation(
                 self.clause,
-                f"{what} raised {type(exc).__name__}, which is no error of kessel (contract, rule 1): {exc}",
+                f"{what} raised {type(exc).__name__}, not an error of kessel (contract, rule 1): {exc}",
                 self.history.text(),
             ) from exc
         text = nothing if answer is None else self.text_of(answer)

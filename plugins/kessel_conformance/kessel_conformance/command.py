@@ -56,7 +56,7 @@ def conformance(
     path = _checked("--report", report, reports.checked_path)
     _checked("--suite", suite, known_version)
 
-    def told(outcome: Outcome) -> None:
+    def show(outcome: Outcome) -> None:
         if as_json:
             return
         colour = {Verdict.PASS: "green", Verdict.SKIP: "cyan"}.get(
@@ -65,10 +65,10 @@ def conformance(
         line = click.style(f"{outcome.verdict:>16}", fg=colour) + f"  {outcome.case.id}"
         aside = outcome.verdict in (Verdict.SKIP, Verdict.XFAIL, Verdict.DISABLED)
         click.echo(f"{line}  ({outcome.reason})" if aside else line)
-        if not aside and outcome.told:
-            click.echo(outcome.told)
+        if not aside and outcome.text:
+            click.echo(outcome.text)
 
-    run = run_suite(Harness(url=url), Settings(budget=budget, suite=suite, seed=seed), told=told)
+    run = run_suite(Harness(url=url), Settings(budget=budget, suite=suite, seed=seed), report=show)
     found = reports.report(run)
     if as_json:
         click.echo(json.dumps(found, indent=2))

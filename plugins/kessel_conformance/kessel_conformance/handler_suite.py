@@ -78,7 +78,7 @@ class HandlerConformance(SealedSuite):
                 seen, expected = _ending(result), _ending(example)
                 assert seen == expected, f"{example.type}: expected {expected}, got {seen}: {result.message}"
                 problems = json_problems(result.value)
-                assert not problems, f"{example.type}: the value is no JSON value: {problems}"
+                assert not problems, f"{example.type}: the value is not a JSON value: {problems}"
                 if example.value is not ...:
                     assert result.value == example.value, f"{example.type}: the value"
 

@@ -38,15 +38,15 @@ def run_lockstep(harness: Harness, *, queues: int, rounds: int, seed: int, shrin
     number, shown = min(failed.items(), key=lambda item: len(item[1].history))
     again = _failures(play(harness, [plans[number]], unit))
     if not again:
-        told = "it passed when replayed alone, so it is a matter of timing or of load"
+        again_text = "it passed when replayed alone, so it is a matter of timing or of load"
     else:
-        shown, told = again[0], "it failed again when replayed alone"
+        shown, again_text = again[0], "it failed again when replayed alone"
         shorter = shortened(harness, plans[number], shown.clause, unit) if shrink else None
         if shorter is not None:
-            shown, told = shorter, "shortened"
+            shown, again_text = shorter, "shortened"
     others = f", as {len(failed) - 1} others" if len(failed) > 1 else ""
     raise Violation(
-        shown.clause, f"{shown.why} (plan {number} of seed {seed}{others}; {told})", shown.history
+        shown.clause, f"{shown.why} (plan {number} of seed {seed}{others}; {again_text})", shown.history
     )
 
 

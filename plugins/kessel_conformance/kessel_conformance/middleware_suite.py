@@ -1,4 +1,4 @@
-"""The suite for middleware: it goes around every job, and changes no fate that it does not mean to."""
+"""The suite for middleware: it goes around every job, and changes no outcome that it does not mean to."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class MiddlewareConformance(SealedSuite):
         assert result.ok and result.value == {"value": 1}, f"the result changed to {result}"
 
     def test_failures_are_passed_on(self) -> None:
-        """A failing handler keeps its fate, and the next job finds the middleware clean."""
+        """A failing handler stays a failure, and the next job finds the middleware clean."""
         if self.stops_jobs:
             return
         for error, status in (

@@ -73,10 +73,10 @@ def badge(found: dict[str, Any]) -> dict[str, Any]:
 def summary(found: dict[str, Any]) -> str:
     """Return the numbers of a report, without those that are zero."""
     words = {"pass": "passed", "fail": "failed", "skip": "skipped"}
-    told = [f"{number} {words.get(status, status)}" for status, number in found["totals"].items() if number]
+    counts = [f"{number} {words.get(status, status)}" for status, number in found["totals"].items() if number]
     if found["not_run"]:
-        told.append(f"{len(found['not_run'])} not run")
-    return ", ".join(told) or "nothing ran"
+        counts.append(f"{len(found['not_run'])} not run")
+    return ", ".join(counts) or "nothing ran"
 
 
 def _result(found: dict[str, Any]) -> str:

@@ -31,7 +31,7 @@ __all__ = ["SCHEMA", "checked_path", "merged", "report", "write_reports"]
 #: Version of the report's form.
 SCHEMA: Final = 1
 
-#: What tells one harness of a test session from another.
+#: What distinguishes the harnesses of one test session.
 _IDENTITY: Final = ("adapter", "distribution", "url", "clock", "budget", "seed", "pinned")
 
 

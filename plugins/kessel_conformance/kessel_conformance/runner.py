@@ -45,7 +45,7 @@ FAILING: Final = frozenset({Verdict.FAIL, Verdict.ERROR})
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """How a case ended, and what is to be told of it."""
+    """How a case ended, and why."""
 
     case: Case
     verdict: Verdict
@@ -60,7 +60,7 @@ class Outcome:
         return self.verdict not in FAILING
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """The reason with the example, for people."""
         return "\n".join(filter(None, (self.reason, self.example)))
 
@@ -127,7 +127,7 @@ def check_listed(harness: Harness) -> None:
     for name in ("expected_failures", "disabled", "still"):
         for case_id, reason in getattr(harness, name).items():
             if case_id not in cases():
-                wrong.append(f"{name}: {case_id!r} is no case{did_you_mean(case_id, cases())}")
+                wrong.append(f"{name}: {case_id!r} is not a case{did_you_mean(case_id, cases())}")
             elif not str(reason).strip():
                 wrong.append(f"{name}: {case_id!r} needs a reason")
     if wrong:
@@ -198,7 +198,7 @@ def run_suite(
     harness: Harness,
     settings: Settings | None = None,
     *,
-    told: Callable[[Outcome], None] = lambda outcome: None,
+    report: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Run:
     """Run the whole catalogue and return the run with its outcomes.
 
@@ -209,7 +209,7 @@ def run_suite(
     run.up()
     try:
         for wanted in run.wanted:
-            told(run.outcome(wanted.id))
+            report(run.outcome(wanted.id))
     finally:
         run.down()
     return run

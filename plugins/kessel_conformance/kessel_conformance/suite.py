@@ -44,16 +44,16 @@ class SealedSuite:
 
 
 class _NotUp:
-    """Stands for a run whose harness does not come up: the first case tells why, for all of them."""
+    """Stands for a run whose harness does not come up: the first case says why, for all of them."""
 
     def __init__(self, error: Exception) -> None:
         self._error: Exception | None = error
 
-    def tell(self) -> NoReturn:
+    def fail(self) -> NoReturn:
         """Fail with the reason, once; a mistake in the wiring needs no traceback."""
         error, self._error = self._error, None
         if error is None:
-            pytest.skip("the harness did not come up; the first case tells why")
+            pytest.skip("the harness did not come up; the first case says why")
         if isinstance(error, (KesselError, ServerMissing)):
             pytest.fail(f"the harness does not come up: {error}", pytrace=False)
         raise error
@@ -107,16 +107,16 @@ class AdapterConformance(SealedSuite):
     def test_conformance(self, case_id: str, kessel_run: Run | _NotUp, record_property: Any) -> None:
         """Run one case of the catalogue."""
         if isinstance(kessel_run, _NotUp):
-            kessel_run.tell()
+            kessel_run.fail()
         outcome = kessel_run.outcome(case_id)
         record_property("kessel_case", case_id)
         record_property("kessel_clauses", " ".join(outcome.case.clauses))
         match outcome.verdict:
             case Verdict.FAIL | Verdict.ERROR:
-                chosen = kessel_run.settings
-                again = f"--kessel-budget {chosen.budget} --kessel-seed {chosen.seed}"
-                told = f"{case_id}\n{outcome.told}\nWhy it matters: {outcome.case.why}\nAgain: {again}"
-                pytest.fail(told, pytrace=False)
+                settings = kessel_run.settings
+                again = f"--kessel-budget {settings.budget} --kessel-seed {settings.seed}"
+                text = f"{case_id}\n{outcome.text}\nWhy it matters: {outcome.case.why}\nAgain: {again}"
+                pytest.fail(text, pytrace=False)
             case Verdict.SKIP:
                 pytest.skip(outcome.reason)
             case Verdict.DISABLED:

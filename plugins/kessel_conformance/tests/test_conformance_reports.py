@@ -200,7 +200,7 @@ def test_report_without_a_suite_says_that_there_is_none(tmp_path: Path) -> None:
         ("RuntimeError('a bug')", True),
     ],
 )
-def test_harness_that_does_not_come_up_is_told_once(error: str, has_traceback: bool, tmp_path: Path) -> None:
+def test_harness_that_does_not_come_up_fails_once(error: str, has_traceback: bool, tmp_path: Path) -> None:
     imports = "from kessel_conformance import ServerMissing\nfrom kessel_core.errors import InvalidConfig\n"
     source = imports + WIRING.replace("return NoQueue()", f"raise {error}")
     done = pytest_with(tmp_path, "--kessel-report", "report.json", source=source, CI="true")

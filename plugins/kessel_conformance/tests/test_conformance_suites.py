@@ -84,7 +84,7 @@ def test_class_without_harness_is_refused() -> None:
 @pytest.mark.parametrize(
     ("named", "why"),
     [
-        ({"delay.never_earlier": "why"}, "no case; did you mean 'delay.never_early'"),
+        ({"delay.never_earlier": "why"}, "not a case; did you mean 'delay.never_early'"),
         ({"delay.never_early": " "}, "needs a reason"),
     ],
 )
@@ -97,12 +97,12 @@ def test_what_a_harness_lists_needs_a_known_case_and_a_reason(
             harness = NoQueueHarness(**{listed: named})
 
 
-def test_failure_is_told_with_its_history() -> None:
+def test_failure_is_shown_with_its_history() -> None:
     outcome = run_case(up(), entered(fails), Settings())
     assert outcome.verdict is Verdict.FAIL
     assert "S9: it does not hold" in outcome.reason
     assert "something was done" in outcome.example
-    assert outcome.told.index(outcome.reason) < outcome.told.index(outcome.example)
+    assert outcome.text.index(outcome.reason) < outcome.text.index(outcome.example)
 
 
 def test_expected_failure_that_fails_is_none_and_one_that_passes_is() -> None:
@@ -113,7 +113,7 @@ def test_expected_failure_that_fails_is_none_and_one_that_passes_is() -> None:
     assert "passes now" in outcome.reason
 
 
-def test_expected_failure_that_does_not_apply_is_told() -> None:
+def test_expected_failure_that_does_not_apply_fails() -> None:
     """S17: a list of known failures must not outlive the capability that they are about."""
     harness = up(expected_failures={"x.y": "known, see issue 1"})
     outcome = run_case(harness, entered(fails, needs=(LEASE,)), Settings())
@@ -159,10 +159,10 @@ def test_pytest_plugin_loads_neither_hypothesis_nor_cases() -> None:
         "names = ('hypothesis', 'kessel_core', 'kessel_conformance.')\n"
         "print([m for m in sys.modules if m.startswith(names)])"
     )
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert told.stdout.strip() == "['kessel_conformance.pytest_plugin']"
+    assert done.stdout.strip() == "['kessel_conformance.pytest_plugin']"
 
 
 def double(payload: int) -> int:

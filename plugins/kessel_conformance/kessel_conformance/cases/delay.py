@@ -25,7 +25,7 @@ def never_early(bench: Bench) -> None:
     for milliseconds in (400, 1600):
         span = timedelta(milliseconds=milliseconds)
         due = bench.now() + span
-        # The message counts from a moment later than `due`: no mercy is needed on a real clock.
+        # The message counts from a moment later than `due`, so a real clock needs no tolerance.
         message = bench.put(delay=span)
         reservation = bench.comes_no_earlier(consumer, message, due, f"delayed by {milliseconds} ms")
         bench.settle(consumer, reservation)
@@ -42,7 +42,7 @@ def each_by_its_own(bench: Bench) -> None:
     step = max(bench.grain, timedelta(milliseconds=300))
     due = {}
     for number in (1, 2, 3):
-        # Counted from before it is enqueued: no mercy is needed on a real clock. The later, the more urgent.
+        # Counted from before it is enqueued, so a real clock needs no tolerance. The later, the more urgent.
         moment = bench.now() + step * number
         due[bench.put(delay=step * number, priority=30 - number).body] = moment
     consumer = bench.consumer()
@@ -114,7 +114,7 @@ def long_ones_kept(bench: Bench) -> None:
     "S5",
     "S9",
     waits=True,
-    why="The core tells the callback that a job expired; a job dropped by the adapter is never reported.",
+    why="The core reports an expired job to its callback; one that the adapter drops is never reported.",
 )
 def expired_still_comes(bench: Bench) -> None:
     message = bench.put(expiration=timedelta(milliseconds=100))

@@ -1,4 +1,4 @@
-"""A few roads through the whole of kessel, because a promise that adapter and core share needs both."""
+"""A few ways through the whole of kessel, because a promise that adapter and core share needs both."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from kessel_core.testing import run_delivery
 _MOST_DELIVERIES = 100
 
 
-class _Tells:
-    """A plugin with the callback `test:`."""
+class _Collector:
+    """A plugin whose callback `test:` keeps the results."""
 
-    def __init__(self, told: list[JobResult]) -> None:
-        self.told = told
+    def __init__(self, results: list[JobResult]) -> None:
+        self.results = results
 
     @hookimpl
     def kessel_callbacks(self) -> Mapping[str, Callable[[JobResult, str], object]]:
-        return {"test": lambda result, target: self.told.append(result)}
+        return {"test": lambda result, target: self.results.append(result)}
 
 
-def _manager(bench: Bench, handlers: Mapping[str, object], told: list[JobResult] | None = None) -> JobManager:
+def _manager(bench: Bench, handlers: Mapping[str, object], seen: list[JobResult] | None = None) -> JobManager:
     # No plugins but the built-in ones: what else is installed must not change the verdict.
-    extra = {} if told is None else {"conformance-callback": _Tells(told)}
+    extra = {} if seen is None else {"conformance-callback": _Collector(seen)}
     plugins = build_plugins(distributions=(), extra=extra)
     return JobManager(bench.adapter, handlers=handlers, clock=bench.clock, plugins=plugins)
 
@@ -301,9 +301,9 @@ def snooze_past_expiration(bench: Bench) -> None:
     bench.equal(len(ran), 1, "deliveries")
 
 
-@case("manager.callback_once", "S15", waits=True, why="A requester that is told twice acts twice.")
+@case("manager.callback_once", "S15", waits=True, why="A requester who is called twice acts twice.")
 def callback_once(bench: Bench) -> None:
-    told: list[JobResult] = []
+    seen: list[JobResult] = []
     tries: list[object] = []
 
     def first_fails(payload: object) -> str:
@@ -312,8 +312,8 @@ def callback_once(bench: Bench) -> None:
             raise Transient(after=timedelta(0))
         return "done"
 
-    with _manager(bench, {"t": first_fails}, told) as manager:
+    with _manager(bench, {"t": first_fails}, seen) as manager:
         bench.request(manager, callback="test:me")
         _run_all(bench, manager, 2)
-    bench.equal([result.value for result in told], ["done"], "results that the callback was told")
+    bench.equal([result.value for result in seen], ["done"], "values that the callback was called with")
     bench.equal(len(tries), 2, "attempts")

@@ -131,10 +131,10 @@ def shows_each_state(bench: Bench) -> None:
         if state is JobState.BURIED and not bench.has(Buried):
             continue
         seen = bench.peek(state, 10)
-        told, wanted = [job.body for job in seen], [message.body for message in expected[state]]
+        listed, wanted = [job.body for job in seen], [message.body for message in expected[state]]
         if state is JobState.READY and declared.tie_break is None:
-            told, wanted = sorted(told), sorted(wanted)
-        bench.equal(bench.labels(told), bench.labels(wanted), f"{state} jobs")
+            listed, wanted = sorted(listed), sorted(wanted)
+        bench.equal(bench.labels(listed), bench.labels(wanted), f"{state} jobs")
 
 
 @case("delete.only_waiting", "S9", needs=(Delete,), why="A running job is its worker's.")
@@ -168,7 +168,7 @@ def stops_delivery(bench: Bench) -> None:
     due = bench.now() + span
     bench.call("pause for 1 s", lambda: bench.facet(Pause).pause(bench.queue, span))
     found = bench.stats()
-    bench.check(found.paused is not None, "stats does not tell that the queue is paused")
+    bench.check(found.paused is not None, "stats does not show that the queue is paused")
     held = bench.comes_no_earlier(consumer, message, due, "from a paused queue", "S9")
     bench.settle(consumer, held)
     bench.call("pause for an hour", lambda: bench.facet(Pause).pause(bench.queue, timedelta(hours=1)))
@@ -196,11 +196,11 @@ def next_change(bench: Bench) -> None:
     )
     assert moment is not None
     bench.until(moment)
-    bench.gets(bench.consumer(), message, "the job at the time that next_change told")
+    bench.gets(bench.consumer(), message, "the job at the time that next_change returned")
 
 
 @case("doctor.raises_nothing", "S9", why="The doctor is called when things are broken.")
 def doctor_raises_nothing(bench: Bench) -> None:
     context = DoctorContext(queues=(bench.queue,), types=frozenset({"t"}), grace=timedelta(seconds=5))
     found = bench.call("doctor", lambda: bench.adapter.doctor(context))
-    bench.check(bool(found), "the doctor found nothing to say")
+    bench.check(bool(found), "the doctor returned no finding")

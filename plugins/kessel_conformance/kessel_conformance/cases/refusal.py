@@ -58,7 +58,7 @@ def facets_make_sense(bench: Bench) -> None:
     bench.equal(_names(found), _names(before), "facets of another adapter with the same options")
     for kind in found:
         facet = bench.adapter.facet(kind)
-        bench.check(isinstance(facet, kind), f"what facet() returns for {kind.facet_name} is none")
+        bench.check(isinstance(facet, kind), f"what facet() returns for {kind.facet_name} is not one")
     expected = bench.harness.expected_facets
     if expected is not None:
         bench.equal(_names(found), _names(expected), "facets, which the harness gives")
@@ -86,7 +86,7 @@ def unknown_refused(bench: Bench) -> None:
 
 
 def _is_refused(bench: Bench, kind: FacetKind[Facet], call: Callable[[Any], object]) -> None:
-    """Check that who needs the facet is told its name, and that no method works behind its back."""
+    """Check that `need` names the facet, and that its methods do not work without it."""
     name = cast("type[Facet]", kind).facet_name
     error = bench.refused(CapabilityMissing, f"need the facet {name}", lambda: need(bench.adapter, kind))
     bench.equal(error.capability, name, "the facet that the refusal names")

@@ -22,7 +22,7 @@ def _is_kept(bench: Bench, message: Message, expected: bytes | None, when: str) 
     "results.of_commit",
     "S8",
     needs=(Results,),
-    why="Who asks for a result waits for it, and for no other one.",
+    why="Whoever asks for a result wants this one, and no other.",
 )
 def of_commit(bench: Bench) -> None:
     consumer = bench.consumer()
@@ -73,7 +73,7 @@ def with_next_reserve(bench: Bench) -> None:
     "results.none_yet",
     "S8",
     needs=(Results,),
-    why="Who looks too early, or for something else, must not be told that all is well.",
+    why="Whoever asks too early, or for something else, must not get what looks like a result.",
 )
 def none_yet(bench: Bench) -> None:
     consumer, other = bench.consumer(), bench.consumer()
