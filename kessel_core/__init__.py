@@ -1,7 +1,7 @@
 """kessel: distributed, delayed job processing with a contract.
 
-What applications use is here; plugin authors also use `kessel_core.contract` and
-`kessel_core.hooks`, tests use `kessel_core.testing`.
+This package is the public interface for applications; plugin authors also use `kessel_core.contract`
+and `kessel_core.hooks`, tests use `kessel_core.testing`.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ __all__ = [
     "Problem",
 ]
 
-# What only an application needs is loaded at its first use: modules that define handlers or
-# plugins import this package too, and should stay cheap (D5).
+# What only an application needs is loaded on first use: modules that define handlers or plugins import
+# this package too, and should stay cheap to import (D5).
 _LATE: Final = {
     "Config": "config.options",
     "Health": "model.worker",

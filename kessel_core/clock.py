@@ -1,6 +1,6 @@
-"""The one clock of an application (S18): aware now, monotonic, wait.
+"""The only source of time in an application (S18): wall clock, monotonic clock and timed waits.
 
-Nothing in the core reads time or sleeps in any other way, so that a virtual clock
+Nothing in the core reads the time or sleeps in any other way, so a virtual clock
 (`kessel_core.testing.VirtualClock`) moves the whole application.
 """
 
@@ -16,14 +16,14 @@ __all__ = ["Clock", "SystemClock"]
 
 @runtime_checkable
 class Clock(Protocol):
-    """What an application uses for time; every method is safe for any thread."""
+    """What an application uses for time; every method is thread-safe."""
 
     def now(self) -> datetime:
         """Return the wall-clock time, aware, in UTC."""
         ...
 
     def monotonic(self) -> float:
-        """Return seconds that never go back; only differences mean something."""
+        """Return seconds that never go backwards; only differences between them are meaningful."""
         ...
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
@@ -40,7 +40,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The time of the machine."""
+    """The machine's own clock."""
 
     def now(self) -> datetime:
         """Return `datetime.now(UTC)`."""
@@ -51,13 +51,13 @@ class SystemClock:
         return time.monotonic()
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
-        """Wait for real, by `threading.Condition.wait`."""
+        """Wait in real time, with `threading.Condition.wait`."""
         # One day at most, because longer timeouts overflow on some platforms; callers loop.
         return condition.wait(None if timeout is None else min(timeout, 86_400.0))
 
 
 def sleep(clock: Clock, seconds: float) -> None:
-    """Let `seconds` of a clock pass."""
-    nobody = threading.Condition()
-    with nobody:
-        clock.wait(nobody, seconds)
+    """Sleep for this many seconds of the given clock, zero or more."""
+    never_notified = threading.Condition()
+    with never_notified:
+        clock.wait(never_notified, seconds)

@@ -1,7 +1,8 @@
 """Every error that kessel raises, in one tree; leaves are chosen by what the catcher will do.
 
 `KesselError` is what callers catch; `HandlerSignal` is what handlers raise on purpose.
-Each error keeps its data as attributes, so that no caller has to parse a text.
+Each error keeps its data as attributes, so that no caller has to parse a message.
+Longer than 350 lines, because whoever catches errors should see the whole tree at once.
 """
 
 from __future__ import annotations
@@ -49,31 +50,31 @@ def _parts(where: str | tuple[str | int, ...]) -> tuple[str | int, ...]:
 class Problem:
     """One mistake: where it is, and what is wrong with it."""
 
-    #: The way to the place, part by part: from the root `$` of a request, as in
+    #: The path to the value, part by part: from the root `$` of a request, as in
     #: `("$", "payload", "operands", 1)`, or through sections to an option, as in `("worker", "slots")`.
-    #: Empty where `origin` says it all, as a variable does that stands for one option.
+    #: Empty where `origin` alone identifies the value, such as a variable that sets one option.
     where: tuple[str | int, ...] = attrs.field(converter=_parts)
-    #: What is wrong there, for people.
+    #: What is wrong there, in a form meant for people.
     message: str
-    #: What the value was given by: a file, a variable, an argument, a URL; empty where that is plain.
+    #: Where the value came from: a file, a variable, an argument, a URL; empty where that is obvious.
     origin: str = ""
 
     @property
     def path(self) -> str:
-        """The place as people write it: `$.payload.operands[1]`, `worker.slots`."""
+        """The path as people write it: `$.payload.operands[1]`, `worker.slots`."""
         return path_text(self.where)
 
     def under(self, *where: str | int) -> Self:
-        """Return the same problem further inside: these parts go before its place."""
+        """Return the same problem with these parts put before its path."""
         return attrs.evolve(self, where=(*where, *self.where))
 
     def given_by(self, origin: str, parts: int = 0) -> Self:
-        """Return the same problem with what the value was given by.
+        """Return the same problem with the origin of its value added.
 
         Args:
-            origin: A file, a variable, an argument; goes before an origin that is known already, as
-                that of a URL which a file holds.
-            parts: How many parts at the front of the place the origin stands for; they are left out.
+            origin: A file, a variable, an argument; put before an origin that is already known, such as
+                a URL that stands in a file.
+            parts: How many leading parts of the path the origin replaces.
         """
         both = ": ".join(filter(None, (origin, self.origin)))
         return attrs.evolve(self, where=self.where[parts:], origin=both)
@@ -83,7 +84,7 @@ class Problem:
 
 
 def path_text(where: Sequence[str | int]) -> str:
-    """Write the way to a place: names with dots, numbers and odd names in brackets."""
+    """Format a path: names joined by dots; numbers, and names that need quotes, in brackets."""
     text = ""
     for part in where:
         if isinstance(part, int):
@@ -96,16 +97,16 @@ def path_text(where: Sequence[str | int]) -> str:
 
 
 class UnusablePlugin(Problem):
-    """A mistake of the configuration: it names what no usable plugin offers (D4)."""
+    """A configuration mistake: it names something that no usable plugin offers (D4)."""
 
 
 @attrs.frozen
 class PluginClash(UnusablePlugin):
-    """A mistake of the configuration: it names, or leaves open, what several plugins offer."""
+    """A configuration mistake: several plugins offer the same name, and nothing says which is meant."""
 
-    #: Plugin and distribution of each.
+    #: The plugins that offer it, each with its distribution.
     owners: tuple[str, ...] = ()
-    #: What to write to settle it, for people.
+    #: What to write to resolve it, in a form meant for people.
     advice: str = ""
 
     def __str__(self) -> str:
@@ -126,7 +127,7 @@ class KesselError(Exception):
 
 
 class RequestError(KesselError):
-    """A request cannot be taken; nothing was sent."""
+    """A request cannot be accepted; nothing was sent."""
 
 
 class InvalidRequest(RequestError):
@@ -145,7 +146,7 @@ class ConfigError(KesselError):
 
 
 class InvalidConfig(ConfigError):
-    """Options are wrong; `problems` holds every one with its origin."""
+    """Options are wrong; `problems` holds every mistake with its origin."""
 
     def __init__(self, problems: Sequence[Problem], headline: str = "invalid configuration") -> None:
         self.problems = tuple(problems)
@@ -155,7 +156,7 @@ class InvalidConfig(ConfigError):
 class PluginError(ConfigError):
     """A plugin that the configuration names is not usable.
 
-    `plugin` is the entry point's name, `distribution` the guilty distribution (or None).
+    `plugin` is the entry point's name, `distribution` the distribution at fault (or None).
     """
 
     def __init__(self, plugin: str, why: str, distribution: str | None = None) -> None:
@@ -190,21 +191,21 @@ class AdapterError(KesselError):
 class AdapterUnavailable(AdapterError):
     """The backend cannot be reached, or the connection was lost; calling again reconnects.
 
-    Raised by an enqueue only if nothing was sent, so the request is surely not stored.
+    Raised by an enqueue only if nothing was sent, so the request is definitely not stored.
     """
 
 
 class ProtocolError(AdapterError):
-    """What answers there is not the expected backend, or not in a version we understand."""
+    """The server that answers is not the expected backend, or its version is not supported."""
 
 
 class EnqueueError(AdapterError):
-    """An enqueue did not return; the leaves say what is known of the job (S14).
+    """An enqueue failed; the subclasses say what is known about the job (S14).
 
-    `why` is the reason alone; the text of the error says before it what is known.
+    `why` is the reason alone; the message puts what is known before it.
     """
 
-    #: What is known of the job, for the text.
+    #: What is known about the job, for the message.
     _known: ClassVar[str] = "not enqueued"
 
     def __init__(self, job_id: str, why: str) -> None:
@@ -214,7 +215,7 @@ class EnqueueError(AdapterError):
 
 
 class EnqueueRejected(EnqueueError):
-    """The job is surely not stored (S14).
+    """The job is definitely not stored (S14).
 
     `reason` is for machines: `too-large`, `draining`, `full`, `read-only`, `out-of-range`, `refused`.
     """
@@ -229,7 +230,7 @@ class EnqueueRejected(EnqueueError):
 class EnqueueUnknown(EnqueueError):
     """The job may be stored: the connection was lost after sending (S14).
 
-    Enqueueing the same request again keeps its id, and may lead to two deliveries
+    Enqueueing the same request again keeps its id; it may lead to two deliveries
     where the adapter does not declare `dedupe`.
     """
 
@@ -237,19 +238,16 @@ class EnqueueUnknown(EnqueueError):
 
 
 class EnqueueIncomplete(AdapterError):
-    """Of many requests not all were stored; each is named under exactly one outcome (S14).
+    """Some of many requests were not stored; each job is listed under exactly one outcome (S14).
 
     Attributes:
-        stored: Ids that were acknowledged.
-        rejected: Id -> `EnqueueRejected` or `AdapterUnavailable`: surely not stored.
+        stored: Ids of the jobs that were acknowledged.
+        rejected: Id -> `EnqueueRejected` or `AdapterUnavailable`: definitely not stored.
         unknown: Id -> `EnqueueUnknown`: may be stored.
     """
 
     def __init__(
-        self,
-        stored: Sequence[str],
-        rejected: dict[str, AdapterError],
-        unknown: dict[str, AdapterError],
+        self, stored: Sequence[str], rejected: dict[str, AdapterError], unknown: dict[str, AdapterError]
     ) -> None:
         self.stored = tuple(stored)
         self.rejected = rejected
@@ -263,7 +261,7 @@ class EnqueueIncomplete(AdapterError):
 
 
 class LeaseLost(AdapterError):
-    """The reservation no longer holds its job, so nothing was settled or extended (S7)."""
+    """The reservation no longer holds its job; nothing was settled or extended (S7)."""
 
     def __init__(self, job_id: str | None, why: str) -> None:
         self.job_id = job_id
@@ -272,7 +270,7 @@ class LeaseLost(AdapterError):
 
 
 class UnknownJob(AdapterError):
-    """No job of that id is in the queue in a state that the operation can act on."""
+    """The queue has no job with that id in a state that the operation can act on."""
 
     def __init__(self, job_id: str, queue: str) -> None:
         self.job_id = job_id
@@ -281,7 +279,7 @@ class UnknownJob(AdapterError):
 
 
 class DecodeError(KesselError):
-    """A stored body is not a request; `body` holds its bytes untouched. Never retried (S13)."""
+    """A stored body is not a request; `body` holds its bytes unchanged. Never retried (S13)."""
 
     def __init__(self, body: bytes, problems: Sequence[Problem]) -> None:
         self.body = body
@@ -301,43 +299,51 @@ class StructureProblems(KesselError, ValueError):
 
 
 class HandlerSignal(Exception):
-    """What a handler raises to say how its job ends."""
+    """What a handler raises to say how its attempt ends."""
+
+
+def _checked_pause(after: timedelta) -> timedelta:
+    if not isinstance(after, timedelta):
+        raise TypeError(f"after: expected a timedelta, got {after!r:.40}")
+    if after < timedelta(0):
+        raise ValueError("after must not be negative")
+    return after
 
 
 class Transient(HandlerSignal):
-    """Ask for a retry, because the failure will pass.
+    """Ask for a retry, because the failure is temporary.
 
     Args:
         message: What happened, for the log and the result.
         after: Pause before the retry, zero or more; overrides the retry policy (S11).
+
+    Raises:
+        TypeError: `after` is not a timedelta.
+        ValueError: `after` is negative.
     """
 
     def __init__(self, message: str = "transient failure", *, after: timedelta | None = None) -> None:
-        if after is not None and not isinstance(after, timedelta):
-            raise TypeError(f"after: expected a timedelta, got {after!r:.40}")
-        if after is not None and after < timedelta(0):
-            raise ValueError("after must not be negative")
-        self.after = after
+        self.after = None if after is None else _checked_pause(after)
         super().__init__(message)
 
 
 class Snooze(HandlerSignal):
     """Ask for the job again later; this delivery does not count as an attempt (S21).
 
-    For what is not a failure: a shop that is closed, a quota that is used up. A snooze that would end at
-    or after the job's expiration ends it as expired now.
+    For what is not a failure: a shop that is closed, a quota that is used up. If the pause would reach
+    the job's expiration, the job ends as expired at once.
 
     Args:
         after: Pause before the next delivery, zero or more.
         message: Why, for the log and the result.
+
+    Raises:
+        TypeError: `after` is not a timedelta.
+        ValueError: `after` is negative.
     """
 
     def __init__(self, after: timedelta, message: str = "snoozed") -> None:
-        if not isinstance(after, timedelta):
-            raise TypeError(f"after: expected a timedelta, got {after!r:.40}")
-        if after < timedelta(0):
-            raise ValueError("after must not be negative")
-        self.after = after
+        self.after = _checked_pause(after)
         super().__init__(message)
 
 

@@ -1,17 +1,17 @@
-"""The contract between kessel and a queue, written for whoever publishes `kessel-adapter-x`.
+"""The contract between kessel and a queue, written for authors of adapters.
 
 The core encodes and decodes; an adapter carries bytes plus id, queue, priority, delay and
 expiration. It declares what it can do as `Capabilities` *with values*; each value is a claim
-that the conformance suite proves, and what is not declared is refused by name (S17).
+that the conformance suite tests, and what is not declared is refused by name (S17).
 
-Rules for every method below:
+Rules for every method of the contract:
 
 1.  Adapters raise only the `AdapterError` tree and `CapabilityMissing`, translated at one edge,
-    `from exc`. Any surprise on a connection discards that connection.
+    `from exc`. Any unexpected reply on a connection discards that connection.
 2.  Times are aware datetimes, spans are timedeltas, both from the clock in `AdapterContext`;
-    an adapter with the facet `VirtualTime` never reads another clock and never sleeps for real.
-3.  Producer calls and operations are safe for any thread. A `Consumer` belongs to one slot, that
-    is to one thread; only `extend` and `cancel` may be called by another one meanwhile.
+    an adapter with the facet `VirtualTime` never reads another clock and never sleeps in real time.
+3.  Producer calls and operations are thread-safe. A `Consumer` belongs to one slot, that is to one
+    thread; only `extend` and `cancel` may be called from another thread at the same time.
 4.  A duration is rounded *up* to the declared granularity: late is allowed, early never (S4).
 """
 
@@ -48,7 +48,7 @@ from kessel_core.wire.head import Head, head_of
 from kessel_core.wire.requests import decode
 
 __all__ = [
-    # an open queue: derive from BaseAdapter, which keeps the contract of the other two
+    # an open queue: derive from BaseAdapter, which implements most of the contract
     "BaseAdapter",
     "QueueAdapter",
     "Consumer",

@@ -26,13 +26,13 @@ __all__ = ["QueueAdapter", "checked_queues", "facets_of", "need"]
 
 
 class QueueAdapter(ABC):
-    """A queue: producer side, consumers, operations. Safe for any thread.
+    """A queue: producer side, consumers, operations. Thread-safe.
 
-    The core contract is here; what some backends can do beyond it is a facet. `BaseAdapter` writes
-    most of this class once, and is the shorter way for an author.
+    The core contract is here; what some backends can do beyond it is a facet. `BaseAdapter` implements
+    most of this class, and is the shorter way for an author.
     """
 
-    #: As in `AdapterSpec.name`; used in every error.
+    #: The same as `AdapterSpec.name`; used in every error.
     name: ClassVar[str]
 
     @property
@@ -41,9 +41,9 @@ class QueueAdapter(ABC):
         """What this open adapter promises; constant while it is open."""
 
     def facet(self, kind: FacetKind[F]) -> F | None:
-        """Return this adapter as a facet, or None where it has not got it; constant while it is open.
+        """Return this adapter as a facet, or None if it does not have it; constant while it is open.
 
-        The default goes by the base classes. Override it for what depends on an option.
+        The default looks at the base classes. Override it where a facet depends on an option.
         """
         return cast("F", self) if isinstance(self, cast("type[F]", kind)) else None
 
@@ -54,19 +54,19 @@ class QueueAdapter(ABC):
         """Store one job; returning means stored, within the declared durability (S9, S14).
 
         Raises:
-            EnqueueRejected: Surely not stored: too large, draining, full, out of range.
+            EnqueueRejected: Definitely not stored: too large, draining, full, out of range.
             EnqueueUnknown: May be stored: the connection was lost after sending.
-            AdapterUnavailable: Surely not stored: nothing could be sent.
+            AdapterUnavailable: Definitely not stored: nothing could be sent.
         """
 
     def enqueue_many(self, messages: Sequence[Message]) -> list[AdapterError | None]:
-        """Store many jobs, in order; one outcome each, None for stored.
+        """Store many jobs, in order, each with its own outcome.
 
-        Real adapters do better than this loop: one transaction, or pipelined. Once the backend
-        cannot be reached the rest is not tried.
+        An adapter should do better than this loop: in one transaction, or pipelined. Once the backend
+        cannot be reached, the rest is not tried.
 
         Returns:
-            One entry a message: None, or the error that `enqueue` would have raised.
+            One entry per message: None if it was stored, else the error that `enqueue` would have raised.
         """
         outcomes: list[AdapterError | None] = []
         down: AdapterUnavailable | None = None
@@ -88,30 +88,30 @@ class QueueAdapter(ABC):
     # consuming side
 
     def consumer(self, queues: Sequence[str]) -> Consumer:
-        """Make the consuming side for one slot, over these queues; doubles count once.
+        """Create the consuming side for one slot, over these queues; duplicate names count once.
 
-        Connects late: an unreachable backend shows at the first `reserve`.
+        Connects lazily: an unreachable backend shows at the first `reserve`.
 
         Raises:
-            InvalidConfig: No queue, or a name that no adapter takes; every one is told.
+            InvalidConfig: No queue, or names that no adapter accepts; every one is listed.
             AdapterUnavailable: The adapter is closed.
         """
         return self.make_consumer(checked_queues(queues))
 
     @abstractmethod
     def make_consumer(self, queues: tuple[str, ...]) -> Consumer:
-        """Do what `consumer` promises; the names are right, at least one, each once."""
+        """Create what `consumer` returns; the names are checked: at least one, each once."""
 
     @abstractmethod
     def give_back(self, reservation: Reservation) -> None:
-        """Settle by `Snooze()` on behalf of a slot whose thread is still in its handler (S21).
+        """Settle with `Snooze()` on behalf of a slot whose thread is still in its handler (S21).
 
-        The one settlement that another thread may ask for: the worker does at the end of its grace
+        The only settlement that another thread may ask for; the worker does so at the end of its grace
         period. Afterwards the slot's own settle and extend are refused with `LeaseLost`.
 
         Raises:
-            LeaseLost: The reservation holds nothing any more.
-            AdapterUnavailable: The backend cannot be asked now; the job comes back with its lease.
+            LeaseLost: The reservation no longer holds its job.
+            AdapterUnavailable: The backend cannot be reached; the job comes back when its lease ends.
             AdapterError: The backend refused.
         """
 
@@ -130,9 +130,9 @@ class QueueAdapter(ABC):
         """Remove every job that is ready, delayed or buried; return how many were removed."""
 
     def doctor(self, context: DoctorContext) -> list[Finding]:
-        """Look at the backend and say what is wrong with it, and what to do.
+        """Check the backend; report what is wrong with it and what to do about it.
 
-        The default only checks that it answers. Raises nothing: what fails is a finding.
+        The default only checks that it responds. Raises nothing: a failure is a finding.
         """
         try:
             total = sum(self.stats(queue).total for queue in context.queues)
@@ -142,17 +142,17 @@ class QueueAdapter(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Give up all connections and threads. Idempotent; consumers are closed by their slots."""
+        """Close all connections and end all threads. Idempotent; consumers are closed by their slots."""
 
 
 def checked_queues(names: Sequence[str]) -> tuple[str, ...]:
-    """Return names of queues, each once, in their order.
+    """Return queue names without duplicates, in their order.
 
     Raises:
-        InvalidConfig: No name, or some that no adapter takes; every one is told.
+        InvalidConfig: No name, or names that no adapter accepts; every one is listed.
     """
     if isinstance(names, str):
-        # A text would be taken for the names that its letters are.
+        # A string would be taken for a sequence of one-letter names.
         raise InvalidConfig([Problem(("queues",), f"expected a list of names, got {names!r:.60}")])
     problems = [
         Problem(("queues", index), text)
@@ -170,7 +170,7 @@ def need(adapter: QueueAdapter, kind: FacetKind[F], why: str = "") -> F:
     """Return a facet of an adapter.
 
     Raises:
-        CapabilityMissing: It has not got it (S17); `why` says what cannot be done.
+        CapabilityMissing: The adapter does not have it (S17); `why` says what cannot be done.
     """
     found = adapter.facet(kind)
     if found is None:
@@ -179,6 +179,6 @@ def need(adapter: QueueAdapter, kind: FacetKind[F], why: str = "") -> F:
 
 
 def facets_of(adapter: QueueAdapter) -> Iterator[type[Facet]]:
-    """Yield the kinds of facets that an adapter has, those of third parties too, sorted by name."""
+    """Yield the facets that an adapter has, including those of third parties, sorted by name."""
     kinds = {kind.facet_name: kind for kind in Facet.__subclasses__()}
     yield from (kinds[name] for name in sorted(kinds) if adapter.facet(kinds[name]) is not None)

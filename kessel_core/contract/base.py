@@ -1,8 +1,8 @@
-"""What every adapter would write alike, written once: queue checks, waiting, cancel, close, settlements.
+"""What all adapters have in common: queue checks, waiting, cancel, close, dispatch of settlements.
 
-An author derives from `BaseAdapter` and writes a few calls of the backend, each safe for any thread;
-the consumers are made here. Below it `WaitingAdapter` leaves settlements open, for backends that settle and
-take in one step. An adapter whose slots wait in the backend writes its consumers itself, on `BaseConsumer` or
+An author derives from `BaseAdapter` and implements a few calls to the backend, each thread-safe; the
+consumers are provided here. Its base `WaitingAdapter` leaves settlements open, for backends that settle and
+take in one step. An adapter whose slots wait in the backend writes its own consumer, on `BaseConsumer` or
 on `Consumer`, and overrides `make_consumer`.
 """
 
@@ -26,13 +26,16 @@ from kessel_core.model.settlement import NO_PAUSE, Bury, Commit, Rollback, Settl
 
 __all__ = ["BaseAdapter", "BaseConsumer", "WaitingAdapter", "rounded_up"]
 
-#: How long a waiting consumer sleeps at most before it looks by itself, unless the adapter says otherwise.
+#: Longest sleep of a waiting consumer before it looks again, unless the adapter says otherwise.
 POLL: Final = timedelta(milliseconds=100)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def rounded_up(span: timedelta, granularity: timedelta | None) -> timedelta:
-    """Return the span as a whole number of granules, never shorter: late is allowed, early never (S4)."""
+    """Round a span up to a multiple of the granularity: late is allowed, early never (S4).
+
+    A negative span counts as zero; without a granularity nothing is rounded.
+    """
     if granularity is None or granularity <= _MICROSECOND or span <= NO_PAUSE:
         return max(span, NO_PAUSE)
     return math.ceil(span / granularity) * granularity
@@ -42,12 +45,12 @@ class WaitingAdapter(QueueAdapter):
     """A queue whose consumers wait in one line; how jobs are stored, taken and settled is left open.
 
     For a backend that settles and takes in one step, or that has one operation for all settlements;
-    `BaseAdapter` is the shorter way. To be written: `capabilities`, `put`, `take`, `end`, `renew`,
-    `queues`, `stats`, `purge`, and `shut` where there is something to close. Any thread calls them, also
-    several at once.
+    `BaseAdapter` is the shorter way. To implement: `capabilities`, `put`, `take`, `end`, `renew`,
+    `queues`, `stats`, `purge`, and `shut` if there is something to close. Any thread may call them, several
+    at the same time.
 
     Args:
-        context: What the application gives; its clock is the adapter's only source of time.
+        context: What the application provides; its clock is the adapter's only source of time.
     """
 
     def __init__(self, context: AdapterContext) -> None:
@@ -58,15 +61,15 @@ class WaitingAdapter(QueueAdapter):
         self._consumers: weakref.WeakSet[BaseConsumer] = weakref.WeakSet()
         self._is_closed = False
 
-    # what an author writes
+    # what an author implements
 
     @abstractmethod
     def put(self, message: Message) -> None:
-        """Store one job; as `enqueue`, with what it raises."""
+        """Store one job; raises what `enqueue` raises."""
 
     @abstractmethod
     def take(self, queues: tuple[str, ...]) -> Reservation | None:
-        """Hold the next ready job of these queues for one lease, without waiting; None: none is ready.
+        """Reserve the next ready job of these queues for one lease, without waiting; None if none is ready.
 
         Raises:
             AdapterUnavailable: The connection is gone; calling again reconnects.
@@ -74,24 +77,24 @@ class WaitingAdapter(QueueAdapter):
 
     @abstractmethod
     def end(self, reservation: Reservation, settlement: Settlement) -> None:
-        """Settle; as `Consumer.settle`, with what it raises. Nobody needs to be told here."""
+        """Settle; raises what `Consumer.settle` raises. Waiting consumers are notified by the caller."""
 
     @abstractmethod
     def renew(self, reservation: Reservation) -> None:
-        """Give the job its full lease again, from now; without a lease there is nothing to do.
+        """Renew the lease to its full length from now; does nothing if the job has no lease.
 
         Raises:
-            LeaseLost: The backend says that the reservation holds nothing any more.
+            LeaseLost: The backend says that the reservation no longer holds its job.
         """
 
     def shut(self) -> None:
-        """Close what is open; called once."""
+        """Release connections, files and threads; called once."""
 
     def looks_again(self, queues: tuple[str, ...]) -> datetime | None:
-        """Return when a waiting consumer looks by itself; None: not until it is told.
+        """Return when a waiting consumer should look again without being notified; None: never.
 
-        The default is in a tenth of a second, because other processes tell nobody; with `VirtualTime` it
-        is the time of the next change, if that is sooner.
+        The default is in a tenth of a second, because other processes cannot notify this one; with
+        `VirtualTime` it is the time of the next change, if that is sooner.
         """
         time = self.facet(VirtualTime)
         change = time.next_change(queues) if time is not None else None
@@ -101,9 +104,9 @@ class WaitingAdapter(QueueAdapter):
     def settle_and_take(
         self, reservation: Reservation, settlement: Settlement, queues: tuple[str, ...]
     ) -> Reservation | None:
-        """Settle, and take the next job if one is ready; as `Consumer.settle_and_reserve`.
+        """Settle, and take the next job if one is ready; see `Consumer.settle_and_reserve`.
 
-        The default does one after the other; a backend that can do both in one step does it here.
+        The default does one after the other; override it for a backend that can do both in one step.
         """
         self.settle(reservation, settlement)
         try:
@@ -111,40 +114,40 @@ class WaitingAdapter(QueueAdapter):
         except AdapterError:
             return None
 
-    # the contract, once for all
+    # the contract
 
     def enqueue(self, message: Message) -> None:
-        """As `QueueAdapter.enqueue`; a consumer of this process that waits is told at once."""
+        """See `QueueAdapter.enqueue`; a waiting consumer of this process is notified at once."""
         self.refuse_if_closed()
         self.put(message)
         self.announce(message.queue, message.delay)
 
     def make_consumer(self, queues: tuple[str, ...]) -> Consumer:
-        """Make a consumer that works by the calls above."""
+        """Create a consumer that uses the calls above."""
         self.refuse_if_closed()
         consumer = BaseConsumer(self, queues)
         self._consumers.add(consumer)
         return consumer
 
     def give_back(self, reservation: Reservation) -> None:
-        """As `QueueAdapter.give_back`."""
+        """See `QueueAdapter.give_back`."""
         if reservation.deadline is not None and self.clock.monotonic() >= reservation.deadline:
             raise LeaseLost(reservation.id, "its lease is over")
         self.settle(reservation, Snooze())
 
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:
-        """Settle, and tell those who wait for the job."""
+        """Settle, and notify consumers that wait for the job. Raises what `end` raises."""
         self.end(reservation, settlement)
         self.announce_return(reservation.queue, settlement)
 
     def announce_return(self, queue: str, settlement: Settlement) -> None:
-        """Tell those who wait of the job that a settlement brings back, if it does."""
+        """Notify waiting consumers if a settlement makes the job ready again."""
         if isinstance(settlement, (Rollback, Snooze)) and not self.line.is_empty:
             pause = settlement.pause
             self.announce(queue, None if pause <= NO_PAUSE else self.clock.now() + pause)
 
     def announce(self, queue: str, due: datetime | None = None) -> None:
-        """Tell those who wait of one job, which is ready now or will be at `due`."""
+        """Notify waiting consumers of one job that is ready now, or will be at `due`."""
         if self.line.is_empty:
             return
         if due is None or due <= self.clock.now():
@@ -158,7 +161,7 @@ class WaitingAdapter(QueueAdapter):
             raise AdapterUnavailable(f"the adapter {self.name!r} is closed")
 
     def close(self) -> None:
-        """As `QueueAdapter.close`; consumers that wait are cancelled."""
+        """See `QueueAdapter.close`; waiting consumers are cancelled."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -168,19 +171,18 @@ class WaitingAdapter(QueueAdapter):
 
 
 class BaseAdapter(WaitingAdapter):
-    """A queue of which an author writes the calls of the backend, and nothing else.
+    """A queue for which an author implements the calls to the backend, and nothing else.
 
-    To be written: `capabilities`, `put`, `take`, `commit`, `release`, `bury`, `renew`, `queues`, `stats`,
-    `purge`, and `shut` where there is something to close. Any thread calls them, also several at once.
+    To implement: `capabilities`, `put`, `take`, `commit`, `release`, `bury`, `renew`, `queues`, `stats`,
+    `purge`, and `shut` if there is something to close. Any thread may call them, several at the same time.
     """
 
     @abstractmethod
     def commit(self, reservation: Reservation, result: bytes | None) -> None:
-        """Remove the job; keep the result where the adapter has `Results`.
+        """Remove the job; keep the result if the adapter has `Results`.
 
         Raises:
-            LeaseLost: The backend says that the reservation holds nothing any more; here and in the
-                two methods below.
+            LeaseLost: The backend says that the reservation no longer holds its job.
         """
 
     @abstractmethod
@@ -188,17 +190,24 @@ class BaseAdapter(WaitingAdapter):
         """Make the job ready again after a pause, with its own priority.
 
         Args:
-            reservation: What holds the job.
-            pause: Zero or more, in whole granules.
+            reservation: The reservation that holds the job.
+            pause: Zero or more; a multiple of `delay_granularity`.
             counts: Whether this delivery counts as an attempt (S10); if not, it counts as a snooze (S21).
+
+        Raises:
+            LeaseLost: The backend says that the reservation no longer holds its job.
         """
 
     @abstractmethod
     def bury(self, reservation: Reservation, reason: str, message: str, result: bytes | None) -> None:
-        """Set the job aside."""
+        """Set the job aside with its reason; keep the result if the adapter has `Results`.
+
+        Raises:
+            LeaseLost: The backend says that the reservation no longer holds its job.
+        """
 
     def end(self, reservation: Reservation, settlement: Settlement) -> None:
-        """Hand a settlement to the one call that does it."""
+        """Call `commit`, `release` or `bury`; raises what they raise."""
         match settlement:
             case Commit(result):
                 self.commit(reservation, result)
@@ -212,7 +221,7 @@ class BaseAdapter(WaitingAdapter):
 
 
 class BaseConsumer(Consumer):
-    """The consuming side for one slot, over the calls of a `WaitingAdapter`."""
+    """The consuming side for one slot, built on the calls of a `WaitingAdapter`."""
 
     def __init__(self, adapter: WaitingAdapter, queues: tuple[str, ...]) -> None:
         self._adapter = adapter
@@ -224,7 +233,7 @@ class BaseConsumer(Consumer):
         self.is_closed = False
 
     def reserve(self, timeout: timedelta) -> Reservation | None:
-        """As `Consumer.reserve`; woken by the jobs of this process, looks by itself for others."""
+        """See `Consumer.reserve`; woken by jobs of this process, polls for those of others."""
         if self._is_stopped():
             return None
         self._held = found = self._adapter.take(self._queues)
@@ -232,7 +241,7 @@ class BaseConsumer(Consumer):
             return found
         line, clock = self._adapter.line, self._clock
         end = clock.monotonic() + timeout.total_seconds()
-        # In the line first and then looking once more: what comes after that look finds us waiting.
+        # Join the line first, then look again: a job that arrives after that look wakes this consumer.
         waiter = self._waiter = line.join(frozenset(self._queues))
         try:
             while not self._is_stopped():
@@ -258,19 +267,19 @@ class BaseConsumer(Consumer):
         return self._is_cancelled or self.is_closed
 
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:
-        """As `Consumer.settle`."""
+        """See `Consumer.settle`."""
         self._refuse_if_lost(reservation)
         try:
             self._adapter.settle(reservation, settlement)
         except AdapterUnavailable:
-            raise  # it still holds, and can be tried again
+            raise  # the lease still holds, so the caller may try again
         except AdapterError:
             self._held = None
             raise
         self._held = None
 
     def settle_and_reserve(self, reservation: Reservation, settlement: Settlement) -> Reservation | None:
-        """As `Consumer.settle_and_reserve`; a cancelled consumer takes nothing more."""
+        """See `Consumer.settle_and_reserve`; a cancelled consumer takes nothing more."""
         if self._is_stopped():
             self.settle(reservation, settlement)
             return None
@@ -278,14 +287,14 @@ class BaseConsumer(Consumer):
         try:
             self._held = self._adapter.settle_and_take(reservation, settlement, self._queues)
         except AdapterUnavailable:
-            raise  # it still holds, and can be tried again
+            raise  # the lease still holds, so the caller may try again
         except AdapterError:
             self._held = None
             raise
         return self._held
 
     def extend(self, reservation: Reservation) -> None:
-        """As `Consumer.extend`."""
+        """See `Consumer.extend`."""
         begun = self._clock.monotonic()
         if reservation.deadline is not None and begun >= reservation.deadline:
             raise LeaseLost(reservation.id, "its lease is over")
@@ -301,17 +310,17 @@ class BaseConsumer(Consumer):
             raise LeaseLost(reservation.id, "its lease is over")
 
     def cancel(self) -> None:
-        """As `Consumer.cancel`."""
+        """See `Consumer.cancel`."""
         self._is_cancelled = True
         if (waiter := self._waiter) is not None:
             self._adapter.line.wake([waiter])
 
     def close(self) -> None:
-        """As `Consumer.close`; a job that is still held goes back at once, and its delivery counts."""
+        """See `Consumer.close`; a job that is still held is rolled back at once."""
         if self.is_closed:
             return
         self.is_closed = True
         held, self._held = self._held, None
         if held is not None:
-            with suppress(AdapterError):  # then the end of its lease brings it back
+            with suppress(AdapterError):  # if this fails, the job comes back when its lease ends
                 self._adapter.settle(held, Rollback())

@@ -1,4 +1,4 @@
-"""What `kessel doctor` asks an adapter, and what it finds."""
+"""What `kessel doctor` passes to an adapter, and the findings that it gets back."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["DoctorContext", "Finding", "Level"]
 
 
 class Level(StrEnum):
-    """How bad a finding of `kessel doctor` is."""
+    """The severity of a finding of `kessel doctor`."""
 
-    #: As it should be.
+    #: All is well.
     OK = "ok"
     #: Works, but somebody should look.
     WARNING = "warning"
@@ -23,11 +23,11 @@ class Level(StrEnum):
 
 @attrs.frozen
 class Finding:
-    """One line of `kessel doctor`: what was looked at, what was found, what to do."""
+    """One line of `kessel doctor`: what was checked, what was found, what to do."""
 
-    #: How bad it is.
+    #: Its severity.
     level: Level
-    #: What was looked at, two or three words.
+    #: What was checked, in two or three words.
     subject: str
     #: What was found.
     detail: str
@@ -37,7 +37,7 @@ class Finding:
 
 @attrs.frozen(kw_only=True)
 class DoctorContext:
-    """What `QueueAdapter.doctor` may compare its findings with."""
+    """What `QueueAdapter.doctor` may compare the backend with."""
 
     #: Queues that the configuration names.
     queues: tuple[str, ...]

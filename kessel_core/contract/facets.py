@@ -1,8 +1,8 @@
-"""What an adapter may offer beside the core contract: one small class each, with its own promise.
+"""What an adapter may offer beyond the core contract: one small class each, with its own promise.
 
-An adapter has a facet by deriving from it, or by overriding `QueueAdapter.facet`; whoever needs one asks
-`adapter.facet(Browse)` and gets None where it is missing. A third party may add facets of its own: derive
-from `Facet`, and give it a name.
+An adapter gets a facet by deriving from it, or by overriding `QueueAdapter.facet`. A caller asks
+`adapter.facet(Browse)` and gets None if the adapter does not have it. A third party may define further
+facets: derive from `Facet`, and set `facet_name`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ __all__ = ["Browse", "Buried", "Delete", "Facet", "FacetKind", "Pause", "Results
 
 
 class Facet(ABC):
-    """The base of all facets; methods are safe for any thread, and raise only the `AdapterError` tree."""
+    """The base of all facets; methods are thread-safe, and raise only the `AdapterError` tree."""
 
-    #: How it is called in errors, reports and listings.
+    #: Its name in errors, reports and listings.
     facet_name: ClassVar[str]
 
 
 F = TypeVar("F", bound=Facet)
-#: A class of facets. Not `type[F]`, because type checkers refuse abstract classes there.
+#: The class of a facet. Not `type[F]`, because type checkers refuse abstract classes there.
 FacetKind: TypeAlias = Callable[..., F]
 
 
@@ -37,7 +37,7 @@ class Browse(Facet):
 
     @abstractmethod
     def peek(self, queue: str, state: JobState, limit: int = 1) -> list[StoredJob]:
-        """Return up to `limit` jobs in that state, next one first; none of a queue that does not exist."""
+        """Return up to `limit` jobs in that state, next one first; none if the queue does not exist."""
 
 
 class Buried(Facet):
@@ -51,12 +51,12 @@ class Buried(Facet):
 
     @abstractmethod
     def kick(self, queue: str, job_id: str) -> None:
-        """Make one *buried* job ready again, with its own priority; delayed jobs are not touched.
+        """Make one *buried* job ready again, with its own priority; delayed jobs are not affected.
 
-        Its attempts start anew, so that it gets its full number of tries.
+        Its attempts are counted from zero again.
 
         Raises:
-            UnknownJob: No buried job of that id is in the queue.
+            UnknownJob: The queue has no buried job with that id.
         """
 
 
@@ -67,38 +67,38 @@ class Delete(Facet):
 
     @abstractmethod
     def delete(self, queue: str, job_id: str) -> None:
-        """Remove a job that is ready, delayed or buried; a reserved one is its worker's.
+        """Remove a job that is ready, delayed or buried; a reserved one belongs to its worker.
 
         Raises:
-            UnknownJob: No such job is in the queue, or it is reserved.
+            UnknownJob: The queue has no such job, or it is reserved.
         """
 
 
 class Pause(Facet):
-    """Stops the delivery from a queue for a while."""
+    """Stops deliveries from a queue for a while."""
 
     facet_name = "pause"
 
     @abstractmethod
     def pause(self, queue: str, duration: timedelta) -> None:
-        """Deliver nothing from the queue for `duration` (rounded up); zero resumes at once."""
+        """Deliver nothing from the queue for `duration`, rounded up; zero resumes at once."""
 
 
 class VirtualTime(Facet):
-    """Takes all time from the given clock and never sleeps for real, so that tests move it (S18)."""
+    """Takes all time from the given clock and never sleeps in real time, so that tests can move it (S18)."""
 
     facet_name = "virtual_time"
 
     @abstractmethod
     def next_change(self, queues: Sequence[str]) -> datetime | None:
-        """Return when time alone next makes a job ready (delay, pause or lease over), or None."""
+        """Return when time alone makes the next job ready (a delay, pause or lease ends), or None."""
 
 
 class Results(Facet):
-    """Keeps the encoded result that a `Commit` or `Bury` carries, of failures as well."""
+    """Keeps the encoded result that a `Commit` or `Bury` carries, for failures as well."""
 
     facet_name = "results"
 
     @abstractmethod
     def result(self, job_id: str) -> bytes | None:
-        """Return the latest result of a job as it was given; None: none was kept, or no longer."""
+        """Return the latest encoded result of a job, or None if none is kept (any more)."""

@@ -11,7 +11,7 @@ __all__ = ["Message", "Reservation"]
 
 @attrs.frozen
 class Message:
-    """A job as an adapter carries it; everything but `body` is for the adapter's own use."""
+    """A job as an adapter carries it; all fields except `body` are for the adapter's own use."""
 
     #: The job's id, unique; text of at most 200 characters.
     id: str
@@ -21,33 +21,33 @@ class Message:
     body: bytes
     #: 0 (most urgent) to 4294967295.
     priority: int
-    #: Not to be delivered before; aware; None: at once.
+    #: Not delivered before this moment; aware; None: at once.
     delay: datetime | None = None
-    #: Not to be started after; aware; None: never expires. The core checks it, an adapter may.
+    #: Not started at or after this moment; aware; None: never expires. The core checks it, an adapter may.
     expiration: datetime | None = None
 
 
 @attrs.define(eq=False)
 class Reservation:
-    """One delivery of one job to one slot; made by the adapter, meaningless after its settle.
+    """One delivery of one job to one slot; created by the adapter, meaningless once settled.
 
-    Adapters may subclass it to keep what they need (`attrs.define(eq=False)` again).
+    Adapters may subclass it to keep what they need, again with `attrs.define(eq=False)`.
     """
 
-    #: How the adapter names the job, for logs: the job's own id wherever it knows it.
+    #: The adapter's name for the job, for logs: the job's own id if it is known.
     id: str | None
-    #: The queue that it came from.
+    #: The queue that the job came from.
     queue: str
     #: The body as it was enqueued.
     body: bytes
-    #: Deliveries so far that count, this one included, as far as known without asking the backend (S10).
+    #: Deliveries that count, including this one, as far as known without asking the backend (S10).
     attempt: int
-    #: End of the lease on the clock's monotonic scale, counted from *before* the reserve was
-    #: sent and moved on by `extend`; None: no end.
+    #: End of the lease on the monotonic clock, measured from *before* the reserve was sent, and moved on
+    #: by `extend`; None: no end.
     deadline: float | None = None
-    #: Length of this job's lease: what one `extend` gives; None: it has no end. It is the job's own and
-    #: not the adapter's, because other clients may have put the job with another one. Never longer than it
-    #: is; an adapter that would have to ask for it may give a shorter one until the first `extend`.
+    #: Length of this job's lease, to which `extend` renews it; None: it has no end. It belongs to the job
+    #: and not to the adapter, because other clients may have stored the job with another one. Never longer
+    #: than the real one; an adapter that would have to ask may assume a shorter one until the first `extend`.
     lease: timedelta | None = None
-    #: Deliveries before this one that were snoozed, and so do not count (S21), as far as known.
+    #: Earlier deliveries that were snoozed and do not count (S21), as far as known.
     snoozes: int = 0

@@ -1,4 +1,4 @@
-"""What an operator sees of a queue."""
+"""What operators see of a queue."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ __all__ = ["QueueStats", "StoredJob"]
 
 @attrs.frozen(kw_only=True)
 class StoredJob:
-    """A job as an operator sees it; None means that the adapter does not know."""
+    """A job as operators see it; None means that the adapter does not know."""
 
-    #: What `kick` and `delete` take: the job's own id wherever the adapter knows it.
+    #: The id that `kick` and `delete` take: the job's own if the adapter knows it.
     id: str
     #: The queue that it is in.
     queue: str
-    #: Where it is now.
+    #: Its state.
     state: JobState
     #: The stored body, as it was enqueued.
     body: bytes
     #: 0 (most urgent) to 4294967295.
     priority: int | None = None
-    #: Deliveries so far that count (S10).
+    #: Deliveries that count (S10).
     attempt: int | None = None
-    #: Deliveries so far that were snoozed (S21).
+    #: Deliveries that were snoozed (S21).
     snoozes: int | None = None
     #: When it was enqueued.
     enqueued_at: datetime | None = None
     #: When a delayed job becomes ready, or a reserved job's lease ends.
     due: datetime | None = None
-    #: Why it was buried, as `JobResult.reason`.
+    #: Why it was buried, as a code; see `JobResult.reason`.
     reason: str | None = None
-    #: The failure's text.
+    #: The message of the failure.
     message: str | None = None
     #: When it was buried.
     buried_at: datetime | None = None
 
     def job(self) -> Job:
-        """Read the body.
+        """Decode the body.
 
         Raises:
-            DecodeError: It is not a request; it holds every problem.
+            DecodeError: It is not a request; the error lists every problem.
         """
         return decode(self.body)
 
@@ -59,20 +59,20 @@ class QueueStats:
 
     #: Its name.
     queue: str
-    #: Jobs that wait for a worker.
+    #: Jobs that are waiting for a worker.
     ready: int = 0
-    #: Jobs whose delay or pause is not over.
+    #: Jobs whose delay or retry pause is not over.
     delayed: int = 0
     #: Jobs that a worker holds.
     reserved: int = 0
     #: Jobs that were set aside.
     buried: int = 0
-    #: Rest of a pause; None: not paused.
+    #: Time left of a pause of the queue; None: not paused.
     paused: timedelta | None = None
 
     @classmethod
     def counted(cls, queue: str, states: Iterable[JobState], paused: timedelta | None = None) -> QueueStats:
-        """Count jobs that were listed one by one, each by the state that it is in now."""
+        """Count jobs by their states."""
         counts = Counter(states)
         return cls(
             queue=queue,
@@ -85,5 +85,5 @@ class QueueStats:
 
     @property
     def total(self) -> int:
-        """All jobs that the queue holds."""
+        """The number of jobs in the queue, in any state."""
         return self.ready + self.delayed + self.reserved + self.buried

@@ -1,4 +1,4 @@
-"""What an adapter promises, with values that the conformance suite proves."""
+"""What an adapter promises, with values that the conformance suite tests."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Reach(StrEnum):
     PROCESS = "process"
     #: Every process of one machine.
     HOST = "host"
-    #: Every machine that reaches the server.
+    #: Every machine that can reach the server.
     NETWORK = "network"
 
 
 class Durability(StrEnum):
     """What an acknowledged job survives."""
 
-    #: Not even the end of this process.
+    #: Nothing: it is gone when this process ends.
     NONE = "none"
     #: The death of any process, the backend's included.
     PROCESS_CRASH = "process-crash"
@@ -35,10 +35,10 @@ class Durability(StrEnum):
 class TieBreak(StrEnum):
     """The order of ready jobs of equal priority (S6)."""
 
-    #: In the order of enqueueing for ever: a job that was delayed, rolled back or kicked takes
-    #: its old place, ahead of younger ones.
+    #: Always in the order of enqueueing: a job that was delayed, rolled back or kicked takes its old
+    #: place, ahead of younger ones.
     ENQUEUED = "enqueued"
-    #: In the order of becoming ready: such a job goes behind those that were ready before it.
+    #: In the order of becoming ready: such a job queues behind those that were ready before it.
     READY = "ready"
 
 
@@ -52,7 +52,7 @@ class LeaseReturn(StrEnum):
 
 
 class Attempts(StrEnum):
-    """What keeps the number of deliveries of a job (S10)."""
+    """How durable the count of deliveries is (S10)."""
 
     #: Lost when the backend's process ends.
     SERVER = "server"
@@ -62,38 +62,38 @@ class Attempts(StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Capabilities:
-    """What an adapter promises beside its operations. None, False or 'none' means: not declared.
+    """What an adapter promises about its operations. None, False or 'none' means: not declared.
 
-    What can be done beyond the core contract is not in here: that is a facet, see `QueueAdapter.facet`.
+    Operations beyond the core contract are facets; see `QueueAdapter.facet`.
     """
 
     #: Who can see the jobs.
     reach: Reach
     #: What an acknowledged enqueue survives (S9).
     durability: Durability = Durability.NONE
-    #: Delays are kept, rounded up to this; None: no delays at all (S4).
+    #: Delays are rounded up to a multiple of this; None: delays are not supported (S4).
     delay_granularity: timedelta | None = None
-    #: Longest delay; None: no limit of its own.
+    #: Longest delay; None: no limit.
     longest_delay: timedelta | None = None
-    #: Lowest and highest priority number that is kept apart; None: priorities are not kept (S3, S6).
+    #: Lowest and highest priority number that is distinguished; None: priorities are ignored (S3, S6).
     priorities: tuple[int, int] | None = None
-    #: Order among equals; None: no order is promised (S6).
+    #: Order of ready jobs of equal priority; None: no order is promised (S6).
     tie_break: TieBreak | None = None
-    #: Longest body in bytes; None: no limit of its own (S2).
+    #: Longest body in bytes; None: no limit (S2).
     max_body_bytes: int | None = None
     #: Length of a lease; None: a reservation never runs out while the process lives (S7).
     lease: timedelta | None = None
-    #: When a dead worker's jobs come back; None: with the process, they are gone (S9).
+    #: When a dead worker's jobs come back; None: never, they are gone with the process (S9).
     lease_return: LeaseReturn | None = None
-    #: A settle with an old reservation is refused by the backend itself, not only locally (S7).
+    #: The backend itself refuses to settle an outdated reservation, not only the client (S7).
     fencing: bool = False
-    #: What keeps the number of deliveries; None: nothing (S10).
+    #: How durable the count of deliveries is; None: deliveries are not counted (S10).
     attempts: Attempts | None = None
-    #: Enqueueing an id again while its job is still held stores nothing and returns normally.
+    #: Enqueueing an id whose job is still in the queue stores nothing, and returns normally.
     dedupe: bool = False
-    #: `stats` counts exactly.
+    #: `stats` is exact.
     counts: bool = False
-    #: `reserve` with a timeout is woken by a job that becomes ready, it does not poll.
+    #: A waiting `reserve` is woken by a job that becomes ready; it does not poll.
     blocking_reserve: bool = False
 
     def declared(self) -> tuple[str, ...]:

@@ -17,20 +17,20 @@ __all__ = ["AdapterContext", "AdapterSpec"]
 
 @attrs.frozen(kw_only=True)
 class AdapterContext:
-    """What the application gives to an adapter when it opens."""
+    """What the application passes to an adapter that it opens."""
 
     #: The application's clock (S18).
     clock: Clock
 
 
 def _unknown(options: Any) -> str | None:
-    """Say nothing about what options name."""
+    """Report nothing as absent."""
     return None
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class AdapterSpec:
-    """What a plugin's `kessel_adapters` hook returns; cheap to make, it loads no client library.
+    """What a plugin's `kessel_adapters` hook returns; cheap to create, it loads no client library.
 
     Example:
         >>> @attrs.frozen
@@ -43,18 +43,18 @@ class AdapterSpec:
         >>> spec = AdapterSpec(name="foo", schemes=("foo",), options=Options, open=open_foo)
     """
 
-    #: Name in configurations and errors.
+    #: Its name in configurations and errors.
     name: str
     #: URL schemes that it opens, without `://`.
     schemes: tuple[str, ...]
-    #: attrs class of the options; unknown names and wrong types are refused together.
+    #: attrs class of the options; unknown names and wrong types are reported together.
     options: type
-    #: Makes the adapter; may connect, and then raises `AdapterUnavailable` or `ProtocolError`.
+    #: Opens the adapter; may connect, and then raise `AdapterUnavailable` or `ProtocolError`.
     open: Callable[[Any, AdapterContext], QueueAdapter]
-    #: Turns a split URL into option values (texts are converted by the type of the option).
+    #: Turns a split URL into option values; strings are converted to the type of the option.
     from_url: Callable[[SplitResult], Mapping[str, Any]] = attrs.field(factory=lambda: url_options)
-    #: Says of options, without opening, that what they name is not there and opening would make it, as
-    #: "there is no file jobs.db"; None: it is there, or nobody can tell. `kessel move` asks it of its source.
+    #: Says without opening that the queue does not exist yet and would be created, for example "there is
+    #: no file jobs.db"; None: it exists, or that is not known. `kessel move` asks this of its source.
     absent: Callable[[Any], str | None] = attrs.field(factory=lambda: _unknown)
     #: One line for `kessel adapters`.
     summary: str = ""

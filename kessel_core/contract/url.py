@@ -1,14 +1,11 @@
-"""Options of an adapter, read from its URL."""
+"""Reads the options of an adapter from its URL."""
 
 from __future__ import annotations
 
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote
 
-from kessel_core.errors import (
-    InvalidConfig,
-    Problem,
-)
+from kessel_core.errors import InvalidConfig, Problem
 from kessel_core.values.secrets import redacted
 
 __all__ = ["url_options"]
@@ -17,11 +14,11 @@ __all__ = ["url_options"]
 def url_options(url: SplitResult) -> dict[str, Any]:
     """Read options from a URL: host, port, username, password, path and the query.
 
-    Only parts that are present appear. `path` is unquoted and keeps its leading slash.
+    Only parts that are present appear. `path` is percent-decoded and keeps its leading slash.
 
     Raises:
-        InvalidConfig: The port is no number from 1 to 65535, a query key is there twice, or the URL goes
-            on with a `#`, which would be cut off.
+        InvalidConfig: The port is not a number from 1 to 65535, a query key appears twice, or the URL has
+            a fragment (`#`), which would be lost.
     """
     problems: list[Problem] = []
     found: dict[str, Any] = {}

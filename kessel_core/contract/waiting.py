@@ -1,13 +1,13 @@
-"""The line of consumers of one process that wait for a job: each is woken for a job of its queues, once.
+"""The line of consumers in one process that wait for a job; each job wakes one consumer of its queue.
 
 Rules that keep wake-ups from being lost:
 
-1.  A consumer joins the line first and looks for a job then: what comes after its look finds it waiting.
-2.  Whoever leaves without having taken what it was told of hands the news on to the next in line.
+1.  A consumer joins the line before it looks for a job: a job that arrives after that look finds it waiting.
+2.  A consumer that leaves the line passes a wake-up that it has not used on to the next one.
 3.  One job wakes one consumer.
 
-A forked child has none of the threads that wait, and perhaps a lock that one of them held: there all lines
-begin anew.
+A forked child has none of the waiting threads, but perhaps a lock that one of them held: there all lines
+are reset.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ __all__ = ["Waiter", "WaitingLine"]
 
 
 class Waiter:
-    """A consumer that waits for a job of its queues; made by `WaitingLine.join`."""
+    """A consumer that waits for a job of its queues; created by `WaitingLine.join`."""
 
     __slots__ = ("condition", "planned", "queues", "woken")
 
     def __init__(self, queues: frozenset[str], lock: threading.Lock) -> None:
         #: The names of its queues.
         self.queues = queues
-        #: One each, over the line's lock, so that one job wakes one consumer.
+        #: A condition of its own on the line's lock, so that one job wakes one consumer.
         self.condition = threading.Condition(lock)
-        #: Whether it was told to look again; cleared by itself, before it looks.
+        #: Whether it was told to look again; cleared by the waiter, before it looks.
         self.woken = False
-        #: When it will look again by itself; None: not by itself. A job that becomes ready later than that
-        #: is no news for it.
+        #: When it will look again without being told; None: never. A job that becomes ready later than that
+        #: need not wake it.
         self.planned: datetime | None = None
 
 
@@ -42,15 +42,15 @@ _lines: weakref.WeakSet[WaitingLine] = weakref.WeakSet()
 
 
 class WaitingLine:
-    """Consumers in the order in which they began to wait. Safe for any thread."""
+    """Consumers in the order in which they began to wait. Thread-safe."""
 
     def __init__(self) -> None:
         _lines.add(self)
         self.reset()
 
     def reset(self) -> None:
-        """Forget everybody: at the beginning, and in a forked child, where the other threads are gone."""
-        #: Held for moments only; waiters wait on conditions over it.
+        """Start with an empty line; also in a forked child, where the other threads are gone."""
+        #: Held briefly; waiters wait on conditions that use it.
         self.lock = threading.Lock()
         self._waiters: list[Waiter] = []
 
@@ -67,7 +67,7 @@ class WaitingLine:
         return waiter
 
     def leave(self, waiter: Waiter) -> None:
-        """Leave the line; what this waiter was told of, another one will look at (rule 2)."""
+        """Leave the line; another waiter is woken in place of this one (rule 2)."""
         with self.lock:
             if waiter not in self._waiters:
                 return  # left behind in the parent of a fork
@@ -78,9 +78,9 @@ class WaitingLine:
                     return
 
     def announce(self, queue: str, count: int = 1, due: datetime | None = None) -> None:
-        """Tell of `count` ready jobs of a queue, or (count 0) of one that becomes ready at `due`.
+        """Announce `count` ready jobs of a queue or, with count 0, one that becomes ready at `due`.
 
-        Only for what can be seen by now: whoever is woken looks at once, and plans by what it sees.
+        Call it once the jobs are visible: a woken waiter looks at once, and plans by what it sees.
         """
         if not self._waiters:
             return
@@ -97,14 +97,14 @@ class WaitingLine:
                     return
 
     def wake(self, waiters: Iterable[Waiter] | None = None) -> None:
-        """Let waiters look again: these, or all."""
+        """Wake these waiters, or all of them."""
         with self.lock:
             for waiter in self._waiters if waiters is None else waiters:
                 if waiter in self._waiters:  # not one left behind in the parent of a fork
                     _wake(waiter)
 
     def wanted_queues(self) -> list[str]:
-        """Return the queues that somebody waits for and was not told of yet, sorted."""
+        """Return the queues of all waiters that have not been woken yet, sorted."""
         with self.lock:
             wanted: set[str] = set()
             for waiter in self._waiters:

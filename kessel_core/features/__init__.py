@@ -1,4 +1,4 @@
-"""What the core does itself, written against hooks as anybody's plugin (D2)."""
+"""Features of the core that are written against the public hooks, like any other plugin (D2)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 __all__ = ["BUILTIN"]
 
-#: Plugins of the core: name -> module; registered before the plugins of other distributions.
+#: Built-in plugins: name -> module; registered before the plugins of other distributions.
 BUILTIN: Final = {
     "logging": "kessel_core.features.logging",
 }

@@ -1,6 +1,6 @@
-"""Tells the requester how a job ended: once, after its last settlement (S15).
+"""Calls the callback of a job with its result: once, after its last settlement (S15).
 
-Never decides anything: a callback that fails is logged and changes nothing about the job.
+Decides nothing: a callback that fails is logged, and has no effect on the job.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ log = logging.getLogger("kessel.callbacks")
 
 
 class Callbacks:
-    """The callbacks of one application; safe for any thread.
+    """The callbacks of one application; thread-safe.
 
     Functions are kept by job id from the request until the job's last settlement, in this process
-    only. Texts `scheme:target` go to the callback that a plugin registered for the scheme.
+    only. For `scheme:target` the function is called that a plugin registered for the scheme.
     """
 
     def __init__(self, schemes: Mapping[str, Callable[[JobResult, str], object]]) -> None:
@@ -33,33 +33,33 @@ class Callbacks:
         self._functions[job_id] = function
 
     def forget(self, job_id: str) -> None:
-        """Forget the function of a job that was surely not stored."""
+        """Forget the function of a job that is definitely not stored."""
         self._functions.pop(job_id, None)
 
-    def wanted(self, result: JobResult) -> bool:
-        """Whether somebody would be told of this result."""
+    def is_awaited(self, result: JobResult) -> bool:
+        """Whether a callback waits for this result."""
         if result.request is not None and result.request.callback is not None:
             return True
         return result.id in self._functions
 
-    def tell(self, result: JobResult) -> None:
-        """Call whoever waits for this job; what they raise is logged."""
+    def call(self, result: JobResult) -> None:
+        """Call the callbacks of this job; exceptions are logged."""
         function = self._functions.pop(result.id, None)
         try:
             if function is not None:
                 function(result)
             text = result.request.callback if result.request is not None else None
             if isinstance(text, str):
-                self._tell_scheme(text, result)
+                self._call_registered(text, result)
         except BaseException as exc:  # sys.exit() in a callback must not end the slot
             if isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                 raise
             log.exception("callback of job %s failed", result.id, extra={"job_id": result.id})
 
-    def _tell_scheme(self, text: str, result: JobResult) -> None:
+    def _call_registered(self, text: str, result: JobResult) -> None:
         scheme, _, target = text.partition(":")
-        told = self._schemes.get(scheme)
-        if told is None:
+        function = self._schemes.get(scheme)
+        if function is None:
             known = ", ".join(sorted(self._schemes)) or "none"
             log.warning(
                 "job %s: no callback is registered for %r (known: %s)",
@@ -69,4 +69,4 @@ class Callbacks:
                 extra={"job_id": result.id},
             )
             return
-        told(result, target)
+        function(result, target)

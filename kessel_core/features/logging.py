@@ -1,4 +1,4 @@
-"""One line per job on `kessel.jobs`, with its facts as fields (`extra`)."""
+"""Logs one line per attempt to `kessel.jobs`, with its data as fields (`extra`)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LEVELS: Final = {"trace": 5, "debug": logging.DEBUG, "info": logging.INFO, "war
 class LoggingOptions:
     """Options of the middleware `logging`."""
 
-    #: Level of the line of each job.
+    #: Log level of the line.
     level: Literal["trace", "debug", "info", "warning"] = "info"
 
 
@@ -36,7 +36,7 @@ class LoggingMiddleware:
 
     @hookimpl(wrapper=True)
     def kessel_execute_job(self, job: JobContext) -> Generator[None, JobResult, JobResult]:
-        """Time what is inside; costs next to nothing while the level is off."""
+        """Measure the attempt and log it; costs almost nothing while the level is disabled."""
         if not log.isEnabledFor(self._level):
             return (yield)
         start = job.clock.monotonic()

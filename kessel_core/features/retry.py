@@ -1,6 +1,6 @@
 """The built-in retry policy: answers `kessel_retry_pause` after every plugin (S11).
 
-Its numbers come from the section `jobs`, so that there is one way to set them.
+It is set in the section `jobs`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["RetryPause"]
 
 
 class RetryPause:
-    """Pauses by a `RetryPolicy`; stands in every chain, after what plugins say."""
+    """Pauses according to a `RetryPolicy`; part of every chain, after the plugins. Thread-safe."""
 
     def __init__(self, policy: RetryPolicy, draw: Callable[[], float] = random.random) -> None:
         self._policy = policy
@@ -25,5 +25,5 @@ class RetryPause:
 
     @hookimpl(trylast=True)
     def kessel_retry_pause(self, job: JobContext) -> timedelta:
-        """Draw the pause after the attempt that failed."""
+        """Return a random pause after the attempt that failed."""
         return self._policy.next_pause(job.attempt, self._draw)

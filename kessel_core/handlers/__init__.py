@@ -1,1 +1,1 @@
-"""Handlers: how one is declared, what it sees, and the registry that finds it by type."""
+"""Handlers: declaring them, the context they see, and the registry that finds them by type."""

@@ -1,4 +1,4 @@
-"""The running job, as handlers and middleware see it: a value, but for what it can ask of its lease."""
+"""The running job, as handlers and middleware see it: a value that can also extend its lease."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["JobContext"]
 
 
 class _JobLogger(logging.LoggerAdapter[logging.Logger]):
-    """Binds id, type and attempt to every record, beside the caller's own `extra`."""
+    """Adds id, type and attempt to every record, along with the caller's own `extra`."""
 
     def process(
         self, msg: object, kwargs: MutableMapping[str, Any]
@@ -29,24 +29,24 @@ class _JobLogger(logging.LoggerAdapter[logging.Logger]):
 
 
 def _nothing() -> None:
-    """Extend the lease of a job that has none."""
+    """Stand in for `extend` where a job has no lease."""
 
 
 @attrs.frozen(eq=False)
 class JobContext:
-    """The running job, as handlers and middleware see it. Belongs to one attempt; safe for any thread."""
+    """The running job, as handlers and middleware see it. Belongs to one attempt; thread-safe."""
 
     #: The job as it was stored.
     request: Job
-    #: Which delivery this is, from 1, of those that count (S10).
+    #: The number of this attempt, from 1 (S10).
     attempt: int
     #: The application's clock.
     clock: Clock
-    #: When the attempt began; aware; None where none did.
+    #: When the attempt began; aware; None if it has not.
     started_at: datetime | None = None
-    #: What will run the job.
+    #: The handler of the job.
     handler: Handler | None = None
-    #: The queue it came from.
+    #: The queue that the job came from.
     queue: str = attrs.field(default=attrs.Factory(lambda self: self.request.queue, takes_self=True))
     #: Earlier deliveries that were snoozed, as far as the queue knows (S21).
     snoozes: int = 0
@@ -76,10 +76,10 @@ class JobContext:
         )
 
     def extend(self) -> None:
-        """Renew the lease now. The worker does so by itself; long steps in C may want it.
+        """Renew the lease now. The worker does so regularly; call it before a long step that holds the GIL.
 
         Raises:
-            LeaseLost: The job is not ours any longer; stop working on it.
-            AdapterUnavailable: The queue cannot be asked now.
+            LeaseLost: This worker no longer holds the job; stop working on it.
+            AdapterUnavailable: The queue cannot be reached.
         """
         self._extend()

@@ -1,4 +1,4 @@
-"""`@handler`: how a handler says what it is."""
+"""`@handler`: declares a function or a class as the handler of a job type."""
 
 from __future__ import annotations
 
@@ -11,26 +11,29 @@ import attrs
 
 from kessel_core.errors import InvalidConfig, Problem
 
-__all__ = ["Marks", "handler"]
+__all__ = ["HandlerOptions", "handler", "options_of"]
 
-
-_MARK: Final = "__kessel_handler__"
+_ATTRIBUTE: Final = "__kessel_handler__"
 
 
 _T = TypeVar("_T")
 
 
-# Classes below have a field `type`, behind which the builtin cannot be seen.
+# Named here, because the field `type` of the class below hides the builtin.
 _Errors: TypeAlias = tuple[type[BaseException], ...]
 
 
 @attrs.frozen
-class Marks:
-    """What `@handler` wrote on a function, a class or an object."""
+class HandlerOptions:
+    """The arguments of `@handler`, as it stores them on its target."""
 
+    #: The job type, stripped.
     type: str
+    #: Exceptions that count as transient failures.
     transient: _Errors = ()
+    #: Most deliveries of one job, at least 1; None: as configured.
     max_attempts: int | None = None
+    #: Longest run, more than zero; None: no limit.
     timeout: timedelta | None = None
 
 
@@ -44,16 +47,16 @@ def handler(
     """Mark a function, or a class with a method `handle`, as the handler of a job type.
 
     Args:
-        type: The job type; blanks around it do not count (S1).
-        transient: Exceptions that a retry can help; beside `Transient`, `ConnectionError`
-            and `TimeoutError`, which always are.
+        type: The job type; surrounding whitespace is stripped (S1).
+        transient: Exceptions that a retry may cure, in addition to `Transient`, `ConnectionError`
+            and `TimeoutError`, which always count as transient.
         max_attempts: Most deliveries of one job, at least 1 (S10); None: as configured.
-        timeout: Longest run. An async handler is cancelled then (`timed-out`, a transient
-            failure). A plain function cannot be stopped: its lease is not extended any longer, so that
+        timeout: Longest run, more than zero. An async handler is then cancelled (`timed-out`, a transient
+            failure). A plain function cannot be stopped; its lease is no longer extended, so that
             another worker gets the job.
 
     Returns:
-        A decorator that gives back what it decorates.
+        A decorator that returns its target.
 
     Raises:
         InvalidConfig: With every mistake in the arguments.
@@ -80,16 +83,16 @@ def handler(
         problems.append(Problem(("timeout",), f"expected a timedelta of more than zero, got {timeout!r}"))
     if problems:
         raise InvalidConfig(problems, "invalid @handler")
-    marks = Marks(type.strip(), errors, max_attempts, timeout)
+    options = HandlerOptions(type.strip(), errors, max_attempts, timeout)
 
-    def mark(target: _T) -> _T:
-        setattr(target, _MARK, marks)
+    def decorate(target: _T) -> _T:
+        setattr(target, _ATTRIBUTE, options)
         return target
 
-    return mark
+    return decorate
 
 
-def marks_of(target: object) -> Marks | None:
-    """Return what `@handler` wrote on a function, an object or its class, or None."""
-    found = getattr(target, _MARK, None)
-    return found if isinstance(found, Marks) else None
+def options_of(target: object) -> HandlerOptions | None:
+    """Return the options that `@handler` stored on a function, an object or its class, or None."""
+    found = getattr(target, _ATTRIBUTE, None)
+    return found if isinstance(found, HandlerOptions) else None

@@ -1,4 +1,4 @@
-"""Handlers: what runs a job, how one is declared, and the registry that finds it by type.
+"""Handlers as they are called, and the registry that finds them by job type.
 
 A type is a key of the registry and nothing else: no import path ever comes from a queue.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from kessel_core.errors import InvalidConfig, Problem
-from kessel_core.handlers.declare import _Errors, marks_of
+from kessel_core.handlers.declare import _Errors, options_of
 from kessel_core.model.json import JsonValue
 
 __all__ = ["Handler", "HandlerRegistry"]
@@ -24,24 +24,30 @@ __all__ = ["Handler", "HandlerRegistry"]
 class Handler:
     """A handler as the registry keeps it, ready to be called."""
 
+    #: The job type.
     type: str
     #: Called with the payload, and with the context if `wants_job`.
     function: Callable[..., Any]
+    #: Whether calling it gives a coroutine.
     is_async: bool
+    #: Whether it takes the context as its second argument.
     wants_job: bool
-    #: Turns the JSON payload into the annotated type; None: as it is. May raise `StructureProblems`.
+    #: Converts the JSON payload to the annotated type; None: no conversion. May raise `StructureProblems`.
     structure: Callable[[JsonValue], Any] | None
+    #: Exceptions that count as transient failures.
     transient: _Errors
+    #: Most deliveries of one job, at least 1; None: as configured.
     max_attempts: int | None
+    #: Longest run, more than zero; None: no limit.
     timeout: timedelta | None
-    #: Where it comes from, for errors and listings.
+    #: Where it was registered from, for errors and listings.
     source: str
     #: What was registered: the function, the object or the class itself.
     target: object = attrs.field(default=None, repr=False)
 
 
 class HandlerRegistry:
-    """Maps job types to handlers. Filled at start by one thread; reading is safe for all."""
+    """Maps job types to handlers. One thread fills it at start; reading is thread-safe."""
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
@@ -64,14 +70,14 @@ class HandlerRegistry:
         """Register a handler.
 
         Args:
-            type: The job type; None: as `@handler` on the target says.
+            type: The job type; None: the type in the `@handler` of the target.
             target: A function, an object with `handle`, a class with `handle` (called without
                 arguments to make one), or the text `"module:attribute"` of one of these.
             source: Where the mapping comes from, named in errors.
 
         Raises:
-            InvalidConfig: The type is blank or mapped already to something else (both sources are named),
-                or the target is no handler.
+            InvalidConfig: The type is blank or already mapped to something else (both sources are named),
+                or the target is not a handler.
         """
         found = _build(type, target, source)
         known = self._handlers.get(found.type)
@@ -86,7 +92,11 @@ class HandlerRegistry:
         return found
 
     def add_all(self, items: object, source: str) -> None:
-        """Register a mapping type -> target, or an iterable of decorated targets; all problems at once."""
+        """Register a mapping type -> target, or an iterable of decorated targets.
+
+        Raises:
+            InvalidConfig: With the problems of all of them.
+        """
         problems: list[Problem] = []
         pairs: Iterable[tuple[str | None, object]]
         if isinstance(items, Mapping):
@@ -95,9 +105,9 @@ class HandlerRegistry:
             pairs = [(None, item) for item in items]
         else:
             pairs = [(None, items)]
-        for kind, target in pairs:
+        for job_type, target in pairs:
             try:
-                self.add(kind, target, source)
+                self.add(job_type, target, source)
             except InvalidConfig as exc:
                 problems.extend(exc.problems)
         if problems:
@@ -105,31 +115,31 @@ class HandlerRegistry:
 
 
 def _is_same(one: object, other: object) -> bool:
-    """Whether the very same thing is mapped twice; a method is made anew at each look."""
+    """Whether both are the same object; bound methods are compared, as each access creates a new one."""
     return one is other or (isinstance(one, MethodType) and isinstance(other, MethodType) and one == other)
 
 
-def _build(kind: str | None, target: object, source: str) -> Handler:
+def _build(job_type: str | None, target: object, source: str) -> Handler:
     def refused(why: str) -> InvalidConfig:
-        where = ("handlers", kind) if isinstance(kind, str) else ("handlers",)
+        where = ("handlers", job_type) if isinstance(job_type, str) else ("handlers",)
         return InvalidConfig([Problem(where, why, source)], "invalid handler")
 
     if isinstance(target, str):
         target = _imported(target, refused)
-    marks = marks_of(target)
-    if kind is None:
-        if marks is None:
+    options = options_of(target)
+    if job_type is None:
+        if options is None:
             raise refused(f"{target!r:.80} has no type: decorate it with @handler(type), or map a type to it")
-        kind = marks.type
-    if not isinstance(kind, str) or not kind.strip():
+        job_type = options.type
+    if not isinstance(job_type, str) or not job_type.strip():
         raise refused("the type must be text that is not blank")
     registered = target
     if inspect.isclass(target):
-        made: type[Any] = target
+        handler_class: type[Any] = target
         try:
-            target = made()
+            target = handler_class()
         except Exception as exc:
-            raise refused(f"{made.__name__}() cannot be made: {exc}") from exc
+            raise refused(f"{handler_class.__name__}() cannot be made: {exc}") from exc
     function = target if inspect.isroutine(target) else getattr(target, "handle", target)
     if not callable(function):
         raise refused(f"{target!r:.80} is neither a function nor an object with a method `handle`")
@@ -137,21 +147,21 @@ def _build(kind: str | None, target: object, source: str) -> Handler:
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
     wants_job, annotation = _signature(function, refused)
     return Handler(
-        type=kind.strip(),
+        type=job_type.strip(),
         function=function,
         is_async=is_async,
         wants_job=wants_job,
         structure=_structure(annotation, refused),
-        transient=marks.transient if marks else (),
-        max_attempts=marks.max_attempts if marks else None,
-        timeout=marks.timeout if marks else None,
+        transient=options.transient if options else (),
+        max_attempts=options.max_attempts if options else None,
+        timeout=options.timeout if options else None,
         source=source,
         target=registered,
     )
 
 
 def _imported(path: str, refused: Callable[[str], InvalidConfig]) -> object:
-    import importlib  # needed only by configurations that name handlers by text
+    import importlib  # needed only where a configuration names handlers by path
 
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute:
@@ -170,7 +180,7 @@ def _signature(function: Callable[..., Any], refused: Callable[[str], InvalidCon
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
-        return False, Any  # a builtin without a signature takes the payload
+        return False, Any  # a builtin without a signature gets the payload alone
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     spread = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     needed = [p for p in positional if p.default is p.empty]

@@ -1,7 +1,7 @@
-"""What authors of plugins need beside `kessel_core`: the mark for hooks, and what hooks hand out.
+"""What authors of plugins need beyond `kessel_core`: `hookimpl`, and the values that hooks pass.
 
 A plugin is a module named by an entry point of the group `GROUP`; the hooks themselves, with an
-example of each, are in `kessel_core.hooks.specs` and on the page of the hooks.
+example of each, are in `kessel_core.hooks.specs` and on the reference page about hooks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a plugin offers as middleware: its name, what makes it, and what can be set. Makes nothing itself."""
+"""What a plugin offers as middleware: its name, its factory and its options. Nothing is created here."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Middleware:
         >>> slow = Middleware(name="slow", factory=print, options=SlowOptions)
     """
 
-    #: What `middleware` calls it; not blank.
+    #: Its name in the option `middleware`; not blank.
     name: str
-    #: Makes one for an application: called with an instance of `options`, or with nothing where there are
-    #: none. Returns an object with a `kessel_execute_job` or a `kessel_retry_pause`, which all slots share.
-    #: Refuses with a ValueError or an `InvalidConfig`.
+    #: Creates the middleware of an application: called with an instance of `options`, or without arguments
+    #: if it has none. Returns an object with a `kessel_execute_job` or a `kessel_retry_pause`, which all
+    #: slots share, so it must be thread-safe. May raise ValueError or `InvalidConfig`.
     factory: Callable[..., object]
-    #: An attrs class of what can be set in `middleware_options.NAME`; None: nothing.
+    #: attrs class of the options in `middleware_options.NAME`; None: it has none.
     options: type[Any] | None = None

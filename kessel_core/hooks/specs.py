@@ -1,8 +1,8 @@
-"""The hooks of kessel: what a plugin can offer, go around, and watch (D1).
+"""The hooks of kessel: what a plugin can offer, wrap, and watch (D1).
 
 A plugin is a module named by an entry point of the group `kessel.v1`; each function in it that is
-marked with `hookimpl` and named like one of the functions below takes part. An implementation may
-leave out arguments that it does not want; it must not give them defaults, and must not be `async`.
+marked with `hookimpl` and named like one of the functions below implements that hook. An implementation
+may leave out arguments that it does not need; it must not give them defaults, and must not be `async`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ GROUP: Final = "kessel.v1"
 hookspec = pluggy.HookspecMarker("kessel")
 
 
-#: Marks a function of a plugin as an implementation of the hook of its name.
+#: Marks a function of a plugin as an implementation of the hook of the same name.
 hookimpl = pluggy.HookimplMarker("kessel")
 
 
@@ -42,9 +42,9 @@ hookimpl = pluggy.HookimplMarker("kessel")
 def kessel_adapters() -> Iterable[AdapterSpec]:
     """Offer queue adapters.
 
-    Return cheap specs; client libraries load when one is opened (D5).
+    Return specs that are cheap to create; client libraries are loaded when an adapter is opened (D5).
 
-    Asked in the thread that connects; may be asked again, so it must not open anything.
+    Called in the thread that connects, possibly more than once, so it must not open anything.
 
     ```python
     import attrs
@@ -59,7 +59,7 @@ def kessel_adapters() -> Iterable[AdapterSpec]:
 
 
     def open_moon(options, context):
-        from kessel_adapter_moon.adapter import MoonAdapter  # loads when an adapter opens
+        from kessel_adapter_moon.adapter import MoonAdapter  # loaded when an adapter is opened
 
         return MoonAdapter(options, context)
 
@@ -76,8 +76,8 @@ def kessel_adapters() -> Iterable[AdapterSpec]:
 def kessel_handlers() -> Mapping[str, object] | Iterable[object]:
     """Offer handlers: a mapping type -> handler, or an iterable of handlers decorated with `@handler`.
 
-    A type that two plugins offer is an error that names both, until `[kessel.handlers]` says which is
-    meant: `type = "plugin/type"`. What the application maps itself goes before what plugins offer.
+    If two plugins offer the same type, that is an error that names both, until `[kessel.handlers]` says
+    which one is meant: `type = "plugin/type"`. Handlers of the application itself take precedence.
 
     ```python
     @hookimpl
@@ -92,8 +92,8 @@ def kessel_handlers() -> Mapping[str, object] | Iterable[object]:
 def kessel_middleware() -> Iterable[Middleware]:
     """Offer middleware.
 
-    What is used, and in which order, is for the configuration (`middleware`). An options class is
-    structured from the table `middleware_options.NAME`; every mistake in it is reported before anything runs.
+    The configuration decides which middleware is used, and in which order (`middleware`). The options come
+    from the table `middleware_options.NAME`; every mistake in it is reported before anything runs.
 
     ```python
     import attrs
@@ -129,17 +129,17 @@ def kessel_middleware() -> Iterable[Middleware]:
 def kessel_callbacks() -> Mapping[str, Callable[[JobResult, str], object]]:
     """Offer callbacks: scheme -> function of the result and the target.
 
-    A request with `callback="scheme:target"` is answered by a call of the function in the
-    worker, once, after the job's last settlement (S15). What it raises is logged.
+    For a request with `callback="scheme:target"` the worker calls the function of the scheme once,
+    after the job's last settlement (S15). Exceptions are logged.
 
     ```python
-    def tell(result, target):
+    def print_result(result, target):
         print(target, result.id, result.status)
 
 
     @hookimpl
     def kessel_callbacks():
-        return {"print": tell}
+        return {"print": print_result}
     ```
     """
     raise NotImplementedError
@@ -149,7 +149,7 @@ def kessel_callbacks() -> Mapping[str, Callable[[JobResult, str], object]]:
 def kessel_cli(group: click.Group) -> None:
     """Add commands to `kessel`: `group.add_command(...)`.
 
-    Each plugin is asked alone; one that raises adds nothing and is warned about.
+    Plugins are called one by one; if one raises, a warning is shown and the others still work.
 
     ```python
     import click
@@ -168,11 +168,11 @@ def kessel_cli(group: click.Group) -> None:
 
 @hookspec(firstresult=True)
 def kessel_execute_job(job: JobContext) -> JobResult | None:
-    """Run a job: the hook that middleware goes around (D2). Called in the slot's thread.
+    """Run a job: the hook that middleware wraps (D2). Called in the slot's thread.
 
-    With `@hookimpl(wrapper=True)` go around it: `result = yield`, then return a result. A plain
-    implementation that returns a `JobResult` stops the job there; outer wrappers still see the
-    result. Return None to let it go on. What a middleware raises counts as raised by the handler.
+    A wrapper (`@hookimpl(wrapper=True)`) runs the rest with `result = yield`, and returns a result. A
+    plain implementation that returns a `JobResult` ends the job there; outer wrappers still see the
+    result. Return None to continue. An exception in a middleware counts as raised by the handler.
 
     ```python
     class SwitchedOff:
@@ -187,10 +187,10 @@ def kessel_execute_job(job: JobContext) -> JobResult | None:
 
 @hookspec(firstresult=True)
 def kessel_retry_pause(job: JobContext, result: JobResult) -> timedelta | None:
-    """Say how long to wait before the next attempt at a job that failed for now (S11).
+    """Return the pause before the next attempt at a job that failed transiently (S11).
 
-    `job.attempt` is the attempt that failed, from 1. Return None to leave it to the next policy; the
-    built-in one answers last.
+    `job.attempt` is the attempt that failed, from 1. Return None to leave the decision to the next policy;
+    the built-in one comes last.
 
     Called in the slot's thread; a pause is zero or more.
 
@@ -209,8 +209,8 @@ def kessel_retry_pause(job: JobContext, result: JobResult) -> timedelta | None:
 def kessel_prepare_request(request: JobRequest) -> JobRequest | None:
     """Change a request before it is stored, in the producer's thread; None leaves it as it is.
 
-    Implementations are called one after the other, each with what the former returned. What it
-    raises goes to the caller, and nothing is stored.
+    Implementations are called one after the other, each with the result of the previous one. An
+    exception is passed to the caller, and nothing is stored.
 
     A request is frozen; change it with `attrs.evolve`.
 
@@ -236,7 +236,7 @@ def kessel_job_enqueued(request: Job) -> None:
 
 @hookspec
 def kessel_job_started(job: JobContext) -> None:
-    """A job is about to be run. Called in the slot's thread, before any middleware.
+    """A job is about to run. Called in the slot's thread, before any middleware.
 
     ```python
     @hookimpl
@@ -248,7 +248,7 @@ def kessel_job_started(job: JobContext) -> None:
 
 @hookspec
 def kessel_job_finished(result: JobResult) -> None:
-    """A job came to its end: it succeeded, or failed for good. Once per job, after its last settlement.
+    """A job has ended: it succeeded, or failed permanently. Once per job, after its last settlement.
 
     Called in the slot's thread.
 
@@ -262,9 +262,9 @@ def kessel_job_finished(result: JobResult) -> None:
 
 @hookspec
 def kessel_job_settled(result: JobResult, settlement: Settlement) -> None:
-    """An attempt was settled; also those that will be tried again. Called in the slot's thread.
+    """An attempt was settled, including attempts that will be retried. Called in the slot's thread.
 
-    `settlement` is a `Commit`, `Rollback` or `Bury` of `kessel_core.contract`.
+    `settlement` is a `Commit`, `Rollback`, `Snooze` or `Bury` of `kessel_core.contract`.
 
     ```python
     @hookimpl
@@ -276,10 +276,10 @@ def kessel_job_settled(result: JobResult, settlement: Settlement) -> None:
 
 @hookspec
 def kessel_worker_started(worker: WorkerInfo) -> None:
-    """A worker starts its slots.
+    """A worker is about to start its slots.
 
-    Called in the thread that starts the worker, before any slot reserves. `worker` says who it is, and
-    `worker.health()` at any time how it is.
+    Called in the thread that starts the worker, before any slot reserves. `worker` identifies it;
+    `worker.health()` may be called at any time, from any thread.
 
     ```python
     @hookimpl
@@ -293,8 +293,8 @@ def kessel_worker_started(worker: WorkerInfo) -> None:
 def kessel_worker_stopping(worker: WorkerInfo) -> None:
     """A worker is stopping; its running jobs still have the grace period.
 
-    Called once, in the thread that asked for the stop; it must not wait. `worker.grace` is what the
-    running jobs get.
+    Called once, in the thread that asked for the stop; it must not block. `worker.grace` is the grace
+    period.
 
     ```python
     @hookimpl
@@ -307,5 +307,5 @@ def kessel_worker_stopping(worker: WorkerInfo) -> None:
 #: Names of all hooks.
 HOOKS: Final = frozenset(name for name in globals() if name.startswith("kessel_"))
 
-#: Those that have an inside, so that a wrapper can go around.
+#: The hooks that an implementation may wrap.
 WRAPPABLE: Final = frozenset({kessel_execute_job.__name__, kessel_retry_pause.__name__})

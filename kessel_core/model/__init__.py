@@ -1,1 +1,1 @@
-"""The nouns of kessel and the rules that they keep: values only, no clock, no queue; a leaf."""
+"""The nouns of kessel and their rules: values only, without clock or queue; imports almost nothing."""

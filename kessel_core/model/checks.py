@@ -1,7 +1,7 @@
 """From a request to a job: every rule that can be checked without a queue (S1, S2, S3, S5).
 
-`make_job` is the one place where what a caller asks for becomes a job. Whatever is wrong is one error that
-names every mistake with its place.
+`make_job` is the one place where a request becomes a job. Everything that is wrong is reported in one error
+that names every mistake and its path.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ from kessel_core.model.readonly import EMPTY
 __all__ = ["clamped", "job_from", "job_problems", "make_job"]
 
 _NO_TIME: Final = timedelta(0)
-#: Longest id; what every backend of ours can index.
+#: Longest id that all supported backends can index, in characters.
 _LONGEST_ID: Final = 200
 
 
 def job_from(request: JobRequest, now: datetime) -> Job:
-    """Return the job that a request asks for; as `make_job`, with what it raises."""
+    """Return the job that a request asks for.
+
+    Raises:
+        InvalidRequest: With every mistake at once (S1, S2, S5).
+    """
     return make_job(
         now,
         type=request.type,
@@ -61,11 +65,11 @@ def make_job(
 ) -> Job:
     """Return the job that these fields of a request ask for: checked, with id and absolute times.
 
-    The type is trimmed (S1), the priority brought into range (S3), spans counted from now. A callback
-    that is a function is left out: it stays in its process.
+    The type is trimmed (S1), the priority clamped to its range (S3), spans are counted from `now`. A
+    callback that is a function is left out: it stays in its process.
 
-    The fields are those of `JobRequest`, without an object that would be made for nothing; `now` is the
-    moment of the request, aware, UTC.
+    The fields are those of `JobRequest`, passed one by one to save building one; `now` is the moment of
+    the request, aware, UTC.
 
     Raises:
         InvalidRequest: With every mistake at once (S1, S2, S5).
@@ -80,13 +84,13 @@ def make_job(
             _check_order(not_before, expires_at, now, found)
     job = Job(
         type=type.strip() if isinstance(type, str) else type,
-        payload=payload,  # type: ignore[arg-type]  # checked next: what passes is a JsonValue
+        payload=payload,  # type: ignore[arg-type]  # checked below: what passes is a JsonValue
         id=id,
         ref=ref,
         priority=_in_range(priority),
         not_before=not_before,
         expires_at=expires_at,
-        callback=None if callable(callback) else callback,  # type: ignore[arg-type]  # checked next
+        callback=None if callable(callback) else callback,  # type: ignore[arg-type]  # checked below
         queue=queue,
         headers=headers,
         requested_at=now,
@@ -99,9 +103,9 @@ def make_job(
 
 
 def job_problems(job: Job) -> list[Problem]:
-    """Return every mistake in the values of a job, with its place; times are not looked at (S1, S2)."""
+    """Return every mistake in the values of a job, with its path; times are not checked (S1, S2)."""
     found: list[Problem] = []
-    # Each check first asks the cheapest question that an ordinary job answers with "fine".
+    # Each check starts with the cheapest test that an ordinary job passes.
     if type(job.type) is not str or not job.type or not job.type.isascii():
         _note(found, "type", text_problem(job.type))
         if isinstance(job.type, str) and not job.type.strip():
@@ -125,14 +129,14 @@ def job_problems(job: Job) -> list[Problem]:
 
 
 def clamped(priority: int) -> int:
-    """Bring a priority number into its range (S3)."""
+    """Clamp a priority to its range, 0 to 4294967295 (S3)."""
     if 0 <= priority <= LOWEST_PRIORITY:
         return priority
     return 0 if priority < 0 else LOWEST_PRIORITY
 
 
 def _in_range(priority: int) -> int:
-    """Return a number in range as a plain int; what is no number is left for the checks."""
+    """Clamp an integer and make it a plain int; anything else is left for the checks."""
     if type(priority) is int:
         return clamped(priority)
     return (
@@ -144,7 +148,7 @@ def _in_range(priority: int) -> int:
 
 
 def _moment(value: object, now: datetime, key: str, found: list[Problem]) -> datetime | None:
-    """Return a time or a span from now as a moment in UTC; what is wrong goes into `found`."""
+    """Return a time, or a span from now, as a moment in UTC; mistakes are added to `found`."""
     try:
         if isinstance(value, timedelta):
             if value < _NO_TIME:
@@ -166,7 +170,7 @@ def _moment(value: object, now: datetime, key: str, found: list[Problem]) -> dat
 def _check_order(
     not_before: datetime | None, expires_at: datetime, now: datetime, found: list[Problem]
 ) -> None:
-    """Refuse what could never run (S5)."""
+    """Refuse a job that could never run (S5)."""
     if expires_at <= now:
         _note(found, "expiration", "is already past")
     elif not_before is not None and expires_at <= not_before:

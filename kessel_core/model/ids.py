@@ -1,4 +1,4 @@
-"""Ids of jobs: UUIDv7 (RFC 9562), drawn by the process itself."""
+"""Job ids: UUIDv7 (RFC 9562), generated in the process."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Final
 __all__ = ["new_id"]
 
 
-# Our own generator, seeded by the system: 74 bits of it cost a tenth of a system call, and the
-# application may seed the shared one as it likes. A forked child must not repeat its parent.
+# A generator of our own, seeded by the system: drawing from it costs a tenth of a system call, and the
+# application may reseed the shared one. A forked child must not repeat its parent's ids.
 _random: Final = random.Random()  # noqa: S311  # ids are unique, not secret
 
 
@@ -23,16 +23,16 @@ def new_id(now: datetime) -> str:
     """Return a UUIDv7 as text: 48 bits of milliseconds, then 74 random bits (RFC 9562, 5.7).
 
     Ids of different milliseconds sort by time; within one they are random. They are unique, not
-    secret: who knows some can guess others.
+    secret: anyone who knows some can guess others.
 
     Args:
-        now: The aware time to put in, of the years 1970 to 9999.
+        now: The time to encode; aware, from 1970 to 9999.
     """
     # By hand because the standard library has uuid7 only from 3.14, and uuid.UUID objects cost
     # more than the rest of a request.
     milliseconds = int(now.timestamp() * 1000)
     drawn = _random.getrandbits(74)
-    return "%08x-%04x-7%03x-%04x-%012x" % (  # noqa: UP031  # quicker than the other ways of writing
+    return "%08x-%04x-7%03x-%04x-%012x" % (  # noqa: UP031  # faster than an f-string
         milliseconds >> 16,
         milliseconds & 0xFFFF,
         drawn >> 62,

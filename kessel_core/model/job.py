@@ -1,4 +1,4 @@
-"""The two nouns: a request as it is asked for, and a job as it is stored. Frozen, safe for any thread.
+"""The two nouns: a request as it is asked for, and a job as it is stored. Frozen, so thread-safe.
 
 `model.checks` turns the first into the second; nothing else makes a job from what a caller wrote.
 """
@@ -25,34 +25,34 @@ LOWEST_PRIORITY: Final = 4294967295
 
 @attrs.frozen(kw_only=True)
 class JobRequest:
-    """A request that the handler of `type` be run with `payload`, as its caller writes it.
+    """A request to run the handler of `type` with `payload`, as its caller writes it.
 
-    Everything but `type` may be left out; times may be spans from the moment of the request, and the
-    callback may be a function. Nothing is checked before the manager takes it (S1).
+    Everything but `type` is optional; times may be spans from the moment of the request, and the
+    callback may be a function. Nothing is checked until the manager accepts it (S1).
     """
 
-    #: Key of the handler; blanks around it do not count (S1).
+    #: Key of the handler; surrounding whitespace is stripped (S1).
     type: str
     #: Any JSON value (S2).
     payload: JsonInput = None
-    #: Text of at most 200 characters, unique among the jobs that are held; "": the manager gives a UUIDv7.
+    #: At most 200 characters, unique among the jobs in the queue; "": the manager generates a UUIDv7.
     id: str = ""
-    #: The caller's own reference; kessel only carries it.
+    #: The caller's own reference; kessel passes it on unchanged.
     ref: str | None = None
-    #: 0 (most urgent) to 4294967295; values outside are brought to the nearest (S3).
+    #: 0 (most urgent) to 4294967295; values outside are clamped (S3).
     priority: int = DEFAULT_PRIORITY
     #: Not started before (S4): an aware datetime, or a span from the moment of the request.
     delay: datetime | timedelta | None = None
     #: Not started at or after (S5): an aware datetime, or a span from the moment of the request.
     expiration: datetime | timedelta | None = None
-    #: Whom to tell the result: `scheme:target` for a registered callback, or, where the job runs
+    #: What to call with the result: `scheme:target` for a registered callback or, where the job runs
     #: in this process, a function of the result (S15).
     callback: str | Callable[[Any], object] | None = None
     #: Name of the queue.
     queue: str = DEFAULT_QUEUE
-    #: Texts for middleware, such as trace ids; copied, and read-only from then on.
+    #: Strings for middleware, such as trace ids; copied, then read-only.
     headers: Mapping[str, str] = attrs.field(default=EMPTY, converter=read_only)
-    #: Further top-level keys of the stored body; copied, and read-only from then on.
+    #: Additional top-level keys of the stored body; copied, then read-only.
     extra: Mapping[str, JsonValue] = attrs.field(default=EMPTY, converter=read_only)
 
 
@@ -74,15 +74,15 @@ class Job:
     not_before: datetime | None = None
     #: Not started at or after; aware, UTC; None: never expires (S5). On the wire: `expiration`.
     expires_at: datetime | None = None
-    #: `scheme:target` of a registered callback; a function stays in the process of its requester.
+    #: `scheme:target` of a registered callback; a function stays in the requester's process.
     callback: str | None = None
     #: Name of the queue.
     queue: str = DEFAULT_QUEUE
-    #: Texts for middleware; read-only.
+    #: Strings for middleware; read-only.
     headers: Mapping[str, str] = attrs.field(default=EMPTY, converter=read_only)
-    #: When the manager took the request; aware; None if other software stored the job.
+    #: When the manager accepted the request; aware; None if other software stored the job.
     requested_at: datetime | None = None
-    #: Top-level keys of the stored body that kessel does not know, kept as they are; read-only.
+    #: Top-level keys of the stored body that kessel does not know, kept unchanged; read-only.
     extra: Mapping[str, JsonValue] = attrs.field(default=EMPTY, converter=read_only)
 
     def as_request(self) -> JobRequest:

@@ -1,4 +1,4 @@
-"""JSON values: what a payload may be, and every mistake in one with its place (S2)."""
+"""JSON values: what a payload may be, and every mistake in one with its path (S2)."""
 
 from __future__ import annotations
 
@@ -20,27 +20,26 @@ __all__ = [
     "text_problem",
 ]
 
-# A Union, because `|` between classes leaves the names in quotes as plain texts.
+# A Union, because `|` would leave the quoted names as plain strings.
 JsonValue: TypeAlias = Union[None, bool, int, float, str, list["JsonValue"], dict[str, "JsonValue"]]  # noqa: UP007, RUF036
 
-# What callers give. To a type checker a `dict[str, int]` is no `dict[str, JsonValue]`, because others might
-# put text into it; so this asks only for what can be read. To type checkers a
-# TypedDict is a mapping to any object. What passes it and is no JSON value all the same, such as a
-# tuple, is refused at run time (S2).
+# What callers pass. To a type checker a `dict[str, int]` is not a `dict[str, JsonValue]`, because dicts are
+# invariant; so this asks for read-only types. A TypedDict is a mapping to `object`. A value that passes the
+# type checker without being a JSON value, such as a tuple, is refused at run time (S2).
 JsonInput: TypeAlias = Union[None, bool, int, float, str, Sequence["JsonInput"], Mapping[str, object]]  # noqa: UP007, RUF036
 
-#: The way to a place in a request, from its root `$`.
+#: The path to a value in a request, from its root `$`.
 Place: TypeAlias = tuple[str | int, ...]
 
-#: Deepest nesting of lists and objects in a payload (S2); well below what any JSON reader refuses.
+#: Deepest nesting of lists and objects in a payload (S2); well below the limit of any JSON parser.
 MAX_DEPTH: Final = 100
-# Python refuses to read integers of more digits (sys.int_info.default_max_str_digits), so what
-# is accepted here could not be read back elsewhere.
-_MAX_INT_BITS: Final = 14_284  # the most that surely have no more than 4300 digits
+# Python refuses to parse integers of more digits (sys.int_info.default_max_str_digits), so they could
+# not be read back.
+_MAX_INT_BITS: Final = 14_284  # the most bits that never need more than 4300 digits
 
 
 def json_problems(value: object, place: Place = ("$",)) -> list[Problem]:
-    """Return everything that keeps a value from being a JSON value that comes back equal (S2)."""
+    """Return every reason why a value would not survive JSON and come back equal (S2)."""
     return [] if _is_plain(value, 0) else list(_walk(value, place, 0, set()))
 
 
@@ -48,27 +47,27 @@ _ATOMS: Final = frozenset({type(None), bool})
 
 
 def _is_plain(value: Any, depth: int) -> bool:
-    """Whether a value is surely fine: the quick pass that ordinary payloads take.
+    """Whether a value is certainly valid: the fast path that ordinary payloads take.
 
-    A False only means that the careful walk must look.
+    False only means that the full walk must decide.
     """
-    kind = type(value)
-    if kind is str:
+    cls = type(value)
+    if cls is str:
         return bool(value.isascii())
-    if kind is int:
+    if cls is int:
         return bool(-(2**63) < value < 2**63)
-    if kind in _ATOMS:
+    if cls in _ATOMS:
         return True
-    if kind is float:
+    if cls is float:
         return math.isfinite(value)
     if depth >= MAX_DEPTH:
         return False
-    if kind is dict:
+    if cls is dict:
         for key, item in value.items():
             if type(key) is not str or not key.isascii() or not _is_plain(item, depth + 1):
                 return False
         return True
-    if kind is list:
+    if cls is list:
         for item in value:  # noqa: SIM110  # a loop is twice as fast
             if not _is_plain(item, depth + 1):
                 return False
@@ -128,17 +127,17 @@ def _atom_problem(value: object) -> str | None:
         return "integers of more than 4300 digits cannot be read back" if too_long else None
     if isinstance(value, float):
         return None if math.isfinite(value) else f"{value} is not a JSON number"
-    hint = next((hint for kind, hint in _HINTS.items() if isinstance(value, kind)), "")
+    hint = next((hint for cls, hint in _HINTS.items() if isinstance(value, cls)), "")
     return f"{type(value).__name__} is not a JSON value" + (f": {hint}" if hint else "")
 
 
 def text_problem(value: object) -> str | None:
-    """Return what keeps a value from being text that can be stored, or None."""
+    """Return why a value is not text that can be stored, or None if it is."""
     return _atom_problem(value) if isinstance(value, str) else f"expected text, got {type(value).__name__}"
 
 
 def is_utf8(text: str) -> bool:
-    """Return whether text can be stored: it holds no half of a surrogate pair."""
+    """Return whether text can be stored: it has no lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -147,7 +146,7 @@ def is_utf8(text: str) -> bool:
 
 
 def shown(value: object) -> str:
-    """Return type and beginning of any value, for a message."""
+    """Return the type and the first characters of any value, for a message."""
     try:
         return f"{type(value).__name__} {value!r:.40}"
     except Exception:  # an integer too long to be shown, or an object with a bug

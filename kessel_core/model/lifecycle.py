@@ -1,8 +1,7 @@
-"""What becomes of a job, as a pure table (D7): how an attempt ended x what is left -> how it is settled.
+"""The decision about a job, as a pure table (D7): how an attempt ended x what is left -> how it is settled.
 
-Rules of this file: every transition of a job is in `TRANSITIONS`, every decision in `RULES`, and what
-is not in `RULES` does not happen; no clock, no adapter, no randomness. The state diagram in the docs is
-drawn from it.
+Rules of this file: every transition of a job is in `TRANSITIONS` and every decision in `RULES`; there are
+no others. No clock, no adapter, no randomness. The state diagram in the docs is generated from it.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ __all__ = ["RULES", "TRANSITIONS", "Rule", "Situation", "Transition", "rules_for
 
 
 class Transition(NamedTuple):
-    """One arrow of the state diagram; None as source or target: the job is not stored."""
+    """One arrow of the state diagram; None as source or target means that the job is not stored."""
 
     source: JobState | None
     event: str
@@ -45,11 +44,11 @@ TRANSITIONS: Final = (
 
 
 class Situation(NamedTuple):
-    """What a decision depends on."""
+    """Everything that a decision depends on."""
 
     #: How the attempt ended.
     status: Status
-    #: Why, as far as the attempt knows; None: it gave no reason.
+    #: Why it ended so; None: no reason was given.
     reason: Reason | None
     #: Whether one more delivery is allowed (S10).
     attempts_left: bool
@@ -58,15 +57,15 @@ class Situation(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """What happens then."""
+    """What happens in a situation."""
 
-    #: The kind of settlement.
+    #: The type of settlement.
     settle: type[Commit | Rollback | Snooze | Bury]
-    #: What is reported.
+    #: The status that is reported.
     status: Status
-    #: What is reported; None keeps the reason that the attempt gave.
+    #: The reason that is reported; None keeps the reason of the attempt.
     reason: Reason | None
-    #: Where it is promised.
+    #: The clause that promises it.
     clause: str
 
 
@@ -85,26 +84,26 @@ def _rows(
     attempts_left: tuple[bool, ...] = _BOTH,
     in_time: tuple[bool, ...] = _BOTH,
 ) -> Iterator[_Row]:
-    """Yield the rows of one rule; what is not given does not matter to it."""
+    """Yield the rows of one rule; it applies to both values of what is not given."""
     for left in attempts_left:
         for soon in in_time:
             yield Situation(status, reason, left, soon), rule
 
 
 def _all_rows() -> Iterator[_Row]:
-    """Yield every row; of two for one situation the later counts."""
+    """Yield every row; a later row for the same situation replaces an earlier one."""
     for reason in (None, *Reason):
         yield from _rows(Status.SUCCESS, reason, Rule(Commit, Status.SUCCESS, None, "S8"))
         yield from _rows(Status.FAILED, reason, Rule(Bury, Status.FAILED, None, "S8"))
-        # Attempts are asked first: a job that failed as often as it may is a failure to be looked at,
-        # even if its time is over, too.
+        # Attempts come before expiration: a job that has used them up is a failure that somebody should
+        # look at, even if it has expired as well.
         exhausted = Rule(Bury, Status.FAILED, Reason.RETRIES_EXHAUSTED, "S10")
         yield from _rows(Status.TRANSIENT, reason, exhausted, attempts_left=(False,))
         retried = Rule(Rollback, Status.TRANSIENT, None, "S11")
         yield from _rows(Status.TRANSIENT, reason, retried, attempts_left=(True,), in_time=(True,))
         too_late = _EXPIRED._replace(clause="S11")
         yield from _rows(Status.TRANSIENT, reason, too_late, attempts_left=(True,), in_time=(False,))
-        # A snooze is no attempt, so what is left of them does not matter.
+        # A snooze is not an attempt, so the attempts left do not matter.
         yield from _rows(Status.SNOOZED, reason, Rule(Snooze, Status.SNOOZED, None, "S21"), in_time=(True,))
         yield from _rows(Status.SNOOZED, reason, _EXPIRED._replace(clause="S21"), in_time=(False,))
     yield from _rows(Status.FAILED, Reason.EXPIRED, _EXPIRED)
@@ -116,12 +115,12 @@ def _all_rows() -> Iterator[_Row]:
         yield from _rows(Status.FAILED, reason, Rule(Bury, Status.FAILED, reason, clause))
 
 
-#: Every situation -> what happens. This is what decides: change a row, and jobs end otherwise.
+#: Every situation -> its rule. This table decides: change a row, and jobs end differently.
 RULES: Final[dict[Situation, Rule]] = dict(_all_rows())
 
 
 def rules_for(on_expired: OnExpired) -> Mapping[Situation, Rule]:
-    """Return the table under a policy: `RULES` itself, or with expired jobs buried (S5)."""
+    """Return the table for a policy: `RULES` itself, or a copy that buries expired jobs (S5)."""
     if on_expired is OnExpired.COMMIT:
         return RULES
     return {

@@ -1,4 +1,4 @@
-"""Names of queues: one rule for every adapter."""
+"""Queue names: one rule for every adapter."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final
 __all__ = ["queue_name_problem"]
 
 
-# One rule for all adapters: what beanstalkd accepts (protocol text, "tube names"), so that a
-# name that works on one adapter works on the next. What begins with `kessel.` is kept for what an
-# adapter holds beside the jobs, such as the reasons of burials.
+# The names that beanstalkd accepts (protocol text, "tube names"), so that a name that works on one
+# adapter works on every other. Names that begin with `kessel.` are reserved for what an adapter stores
+# beside the jobs, such as the reasons of burials.
 _RESERVED: Final = "kessel."
 
 

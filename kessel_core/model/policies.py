@@ -1,4 +1,4 @@
-"""The choices that the configuration has about the end of a job."""
+"""The policies that a configuration can choose for how jobs end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["DefaultError", "OnExpired", "UnknownType"]
 
 
 class DefaultError(StrEnum):
-    """What an exception means that neither the handler nor the core declares transient."""
+    """How to treat an exception that neither the handler nor the core declares transient."""
 
     FATAL = "fatal"
     TRANSIENT = "transient"
@@ -22,7 +22,7 @@ class OnExpired(StrEnum):
 
 
 class UnknownType(StrEnum):
-    """What happens to a job whose type no handler is mapped to (S12)."""
+    """What happens to a job whose type has no handler (S12)."""
 
     BURY = "bury"
     RETRY = "retry"

@@ -1,4 +1,4 @@
-"""A dict that nobody can change: what values hold where others would put a plain dict."""
+"""A dict that cannot be changed; frozen values hold it instead of a plain dict."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ V = TypeVar("V")
 
 
 class ReadOnlyDict(dict[K, V]):
-    """A dict whose content is fixed when it is made; copies and pickles as itself.
+    """A dict whose content is fixed when it is created; copies and pickles keep the type.
 
-    A subclass of dict, because JSON writers and `**` take nothing else.
+    A subclass of dict, because the JSON encoder accepts no other mapping.
     """
 
     __slots__ = ()
@@ -32,12 +32,12 @@ class ReadOnlyDict(dict[K, V]):
         return self
 
 
-#: Shared by all values that hold nothing; nobody can put anything into it.
+#: Shared by all values without entries; safe to share, because it cannot be changed.
 EMPTY: Final[ReadOnlyDict[str, Any]] = ReadOnlyDict()
 
 
 def read_only(given: Any) -> Any:
-    """Return a mapping as one that cannot be changed; what is no mapping is left for the checks."""
+    """Return a read-only copy of a mapping; anything else is returned as it is, for the checks to refuse."""
     if type(given) is ReadOnlyDict:
         return given
     return ReadOnlyDict(given) if isinstance(given, Mapping) else given

@@ -1,4 +1,4 @@
-"""How an attempt at a job ended: the outcome that middleware sees, and that a requester is told."""
+"""How an attempt at a job ended: the outcome that middleware sees, and the result that callbacks get."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ class Status(StrEnum):
 
     #: The handler returned.
     SUCCESS = "success"
-    #: Failed for good; the job is buried, or gone if it expired.
+    #: Failed permanently; the job is buried or, if it expired, removed.
     FAILED = "failed"
-    #: Failed, and will be tried again.
+    #: Failed for now; the job will be retried.
     TRANSIENT = "failed-transient"
-    #: Given back for later; the delivery does not count as an attempt (S21).
+    #: Put off until later; the delivery does not count as an attempt (S21).
     SNOOZED = "snoozed"
 
 
 class Reason(StrEnum):
-    """Why a job did not succeed, for machines."""
+    """Why a job did not succeed, as a code for programs."""
 
     #: Its expiration came before its handler could be started (S5, S11).
     EXPIRED = "expired"
     #: No handler is mapped to its type (S12).
     NO_HANDLER = "no-handler"
-    #: The payload does not fit the type that the handler's parameter is annotated with.
+    #: The payload does not match the annotation of the handler's parameter.
     BAD_PAYLOAD = "bad-payload"
     #: The stored bytes are not a request (S13).
     UNDECODABLE = "undecodable"
-    #: It failed transiently, as often as it may (S10).
+    #: Its last allowed attempt failed transiently (S10).
     RETRIES_EXHAUSTED = "retries-exhausted"
-    #: Its deliveries are used up, and the last one never reported: it may kill its worker (S10).
+    #: Its attempts are used up, and the last one never reported back: the job may kill its worker (S10).
     WORKER_LOST = "worker-lost"
     #: An async handler ran longer than its `timeout`.
     TIMED_OUT = "timed-out"
     #: The handler or a middleware failed, or a handler returned what is not a JSON value.
     ERROR = "error"
-    #: It was delivered before its delay, so it was given back (S4, S21).
+    #: It was delivered before its delay was over, so it was snoozed (S4, S21).
     TOO_EARLY = "too-early"
 
 
 @attrs.frozen(kw_only=True)
 class JobResult:
-    """How an attempt at a job ended. Safe for any thread."""
+    """How an attempt at a job ended. Thread-safe."""
 
     #: The job's id; "" if its body could not be read.
     id: str
@@ -61,18 +61,18 @@ class JobResult:
     status: Status
     #: What the handler returned; a JSON value.
     value: JsonValue = None
-    #: For people: what went wrong.
+    #: What went wrong, in words meant for people.
     message: str = ""
-    #: For machines: why it did not succeed; None for a success and for a snooze that was asked for.
+    #: Why it did not succeed, as a code; None for a success and for a snooze that the handler asked for.
     reason: Reason | None = None
-    #: Which delivery this was, from 1, of those that count (S10).
+    #: The number of this attempt, from 1: deliveries that count, this one included (S10).
     attempt: int = 1
-    #: The pause before the next delivery that was asked for, by `Transient(after=...)` or `Snooze`; None:
-    #: as the retry policy says. A middleware may change it.
+    #: The pause before the next delivery that `Transient(after=...)` or `Snooze` asked for; None:
+    #: the retry policy decides. A middleware may change it.
     after: timedelta | None = None
     #: When the handler was started; aware; None if it never was.
     started_at: datetime | None = None
-    #: When the handler ended, or else when the job's end was decided; aware.
+    #: When the handler ended or, if it never ran, when the outcome was known; aware.
     finished_at: datetime | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""The retry pause (S11): exponential with full jitter, capped. Pure; randomness is passed in."""
+"""The pause before a retry (S11): exponential with full jitter and a cap. Pure; randomness is passed in."""
 
 from __future__ import annotations
 
@@ -17,25 +17,32 @@ class RetryPolicy:
     The pause after attempt n is uniform in [0, min(cap, base * 2**(n-1))]: "full jitter", which
     spreads a burst of failures best (Brooker, "Exponential Backoff And Jitter", AWS
     Architecture Blog, 2015).
+
+    Raises:
+        ValueError: `base` is negative, or `cap` is below it.
     """
 
     #: Longest pause after the first attempt; zero or more.
     base: timedelta = timedelta(seconds=2)
-    #: Longest pause at all; not below `base`.
+    #: Upper limit of every pause; not below `base`.
     cap: timedelta = timedelta(minutes=15)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse a policy that cannot be meant."""
+        """Refuse a policy that makes no sense."""
         if self.base < timedelta(0):
             raise ValueError("retry base must not be negative")
         if self.cap < self.base:
             raise ValueError("retry cap must not be below the base")
 
     def ceiling(self, attempt: int) -> timedelta:
-        """Return the longest pause after that attempt (from 1)."""
+        """Return the longest pause after that attempt.
+
+        Raises:
+            ValueError: The attempt is below 1.
+        """
         if attempt < 1:
             raise ValueError(f"attempts count from 1, got {attempt}")
-        # 2**62 times a microsecond is beyond any cap; the bound keeps the arithmetic finite.
+        # 2**62 microseconds exceed any cap; the bound keeps the arithmetic finite.
         doublings = min(attempt - 1, 62)
         if self.base.total_seconds() * 2.0**doublings >= self.cap.total_seconds():
             return self.cap
@@ -46,6 +53,9 @@ class RetryPolicy:
 
         Args:
             attempt: The attempt that failed, from 1.
-            random: Gives numbers in [0, 1), as `random.random`.
+            random: Returns numbers in [0, 1), like `random.random`.
+
+        Raises:
+            ValueError: The attempt is below 1.
         """
         return self.ceiling(attempt) * random()

@@ -1,4 +1,4 @@
-"""How a reservation ends (S8, S21): the four values that a settle takes. Nothing else ends one."""
+"""The four ways to settle a reservation (S8, S21). Nothing else ends one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NO_PAUSE: Final = timedelta(0)
 class Commit:
     """Remove the job (S8)."""
 
-    #: The encoded result, given only to adapters with the facet `Results`.
+    #: The encoded result; passed only to adapters with the facet `Results`.
     result: bytes | None = None
 
 
@@ -40,15 +40,15 @@ class Snooze:
 class Bury:
     """Set the job aside until it is kicked or deleted (S8)."""
 
-    #: Machine-readable, as `JobResult.reason`.
+    #: A code for programs, as in `JobResult.reason`.
     reason: str
-    #: For people; at most some thousand characters.
+    #: The explanation for people; at most a few thousand characters.
     message: str = ""
-    #: The encoded result, given only to adapters with the facet `Results`.
+    #: The encoded result; passed only to adapters with the facet `Results`.
     result: bytes | None = None
 
 
 Settlement: TypeAlias = Commit | Rollback | Snooze | Bury
 
-#: The settlement of the ordinary job, made once.
+#: A commit without a result, shared by all ordinary jobs.
 COMMIT: Final = Commit()

@@ -1,4 +1,4 @@
-"""Where a stored job is."""
+"""The states of a stored job."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ __all__ = ["JobState"]
 
 
 class JobState(StrEnum):
-    """Where a stored job is."""
+    """The state of a stored job."""
 
-    #: Waits for a worker.
+    #: Waiting for a worker.
     READY = "ready"
-    #: Waits for its delay, or for the pause before a retry.
+    #: Waiting for the end of its delay, or of the pause before a retry.
     DELAYED = "delayed"
-    #: A worker holds it.
+    #: Held by a worker.
     RESERVED = "reserved"
     #: Set aside until it is kicked or deleted.
     BURIED = "buried"

@@ -1,4 +1,4 @@
-"""What is said of a worker: who it is, and how it is. Values; the worker itself stays in its room."""
+"""Values that describe a worker: its identity and its health. The worker itself is in `runtime`."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ __all__ = ["Health", "WorkerInfo"]
 
 @attrs.frozen(kw_only=True)
 class Health:
-    """What a worker is doing; `ok` is False when somebody should look."""
+    """The health of a worker; `ok` is False when somebody should look."""
 
     #: No slot is dead or disconnected.
     ok: bool
-    #: It was started and takes jobs; False before, and from a stop on.
+    #: It has started and takes jobs; False before that, and once a stop was asked for.
     running: bool
     #: How many jobs it can run at the same time.
     slots: int
-    #: Slots that run a job now.
+    #: Slots that are running a job.
     busy: int
-    #: Slots that cannot reach the queue now.
+    #: Slots that cannot reach the queue at the moment.
     disconnected: int
     #: Slots whose thread has ended although the worker runs.
     dead: int
-    #: Seconds that the longest running job has been running.
+    #: Running time of the longest running job, in seconds.
     longest: float
-    #: Attempts by how they ended: `success`, `failed`, `failed-transient`, `lost`.
+    #: Number of attempts by how they ended: `success`, `failed`, `failed-transient`, `snoozed`, `lost`.
     counts: dict[str, int]
 
 
 @attrs.frozen(kw_only=True)
 class WorkerInfo:
-    """A worker as plugins get to know it."""
+    """A worker as plugins see it."""
 
     #: Names of the queues that it serves.
     queues: tuple[str, ...]
     #: How many jobs it can run at the same time, one or more.
     slots: int
-    #: How long running jobs may take after a stop, zero or more; at a stop, what it was told.
+    #: How long running jobs may take after a stop, zero or more; at a stop, what was asked for then.
     grace: timedelta
-    #: Its process on its machine.
+    #: Its process id.
     pid: int
     #: The name of its machine.
     host: str
-    #: Asks the worker how it is; cheap, for any thread.
+    #: Returns the worker's health; cheap, thread-safe.
     health: Callable[[], Health] = attrs.field(eq=False, repr=False)

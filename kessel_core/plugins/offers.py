@@ -16,7 +16,7 @@ import attrs
 
 from kessel_core.contract.spec import AdapterSpec
 from kessel_core.errors import PluginClash
-from kessel_core.handlers.declare import marks_of
+from kessel_core.handlers.declare import options_of
 from kessel_core.hooks.middleware import Middleware
 from kessel_core.plugins.discovery import normal_name
 from kessel_core.plugins.status import APPLICATION, PluginStatus
@@ -170,9 +170,9 @@ def _handlers(things: Mapping[Any, Any] | list[Any]) -> _Read:
                 yield None, f"kessel_handlers gave the type {name!r:.80}; expected text that is not blank"
         return
     for target in things:
-        marks = marks_of(target)
-        if marks is not None:
-            yield marks.type, target
+        options = options_of(target)
+        if options is not None:
+            yield options.type, target
         else:
             why = "which has no type: decorate it with @handler(type), or offer a mapping"
             yield None, f"kessel_handlers gave {target!r:.80}, {why}"

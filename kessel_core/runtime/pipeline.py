@@ -93,14 +93,14 @@ class Pipeline:
             delivery, outcome, decision = self._unforeseen(delivery, held, exc)
         # One trip instead of two. Not while somebody will be told: a slow callback must not sit on
         # the next job's lease.
-        is_awaited = self._callbacks.wanted(decision.result)
+        is_awaited = self._callbacks.is_awaited(decision.result)
         ended = held.settle(decision.settlement, take_next=take_next and not is_awaited)
         if ended.is_settled:
             if followed:
                 _follow(delivery, f"settled by {_described(decision.settlement)}")
             self._report(delivery, decision, outcome)
             if is_awaited and decision.result.status in _FINAL:
-                self._callbacks.tell(decision.result)
+                self._callbacks.call(decision.result)
         return decision.result, ended
 
     # --- reading -----------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""A request and a result as bytes, and back: the one place that knows the keys."""
+"""Encodes requests and results as bytes and decodes them: the one place that knows the keys."""

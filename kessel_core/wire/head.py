@@ -1,7 +1,7 @@
 """The head of a body: what an adapter may read of a job without decoding it.
 
-It means what `decode` means, whatever the order of the keys, the blanks between them and the keys that
-nobody knows; it is not a check: a body with a head may still be refused by `decode`.
+It agrees with `decode` on every valid body, whatever the order of the keys, the whitespace between them and
+any unknown keys. It is not a check: `decode` may still refuse a body that has a head.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from kessel_core.model.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, LOWEST_PRIORI
 
 __all__ = ["Head", "head_of"]
 
-#: What JSON takes for blank.
-_BLANKS: Final = " \t\n\r"
+#: The whitespace of JSON.
+_WHITESPACE: Final = " \t\n\r"
 _read: Final = json.JSONDecoder().raw_decode
 
 
-class Head(NamedTuple):  # not attrs: made for every delivery, and three times as fast
+class Head(NamedTuple):  # not attrs: created for every delivery, and three times as fast
     """What can be read of a body without decoding it; immutable."""
 
     #: The job's id; empty where the body gives none.
     id: str
-    #: Its type.
+    #: The job type.
     type: str
     #: 0 (most urgent) to 4294967295.
     priority: int
@@ -32,24 +32,24 @@ class Head(NamedTuple):  # not attrs: made for every delivery, and three times a
 
 
 def head_of(body: bytes) -> Head | None:
-    """Read the head of a body; any bytes are welcome. For any thread.
+    """Read the head of a body; any bytes are accepted. Thread-safe.
 
-    The whole body is read, by the scanner of the standard library: a pattern that looks at its
-    beginning only is no faster for an ordinary body, and knows nothing of a key that follows.
+    The whole body is parsed, by the scanner of the standard library: a pattern that looks only at the
+    beginning is no faster for an ordinary body, and would miss a key that comes later.
 
     Returns:
-        The head, or None for what is not a JSON object with a type, or where id, priority or queue
-        are not what they should be. Raises nothing.
+        The head, or None if the body is not a JSON object with a type, or if id, priority or queue have
+        the wrong type. Raises nothing.
     """
     try:
         text = body.decode()
-        fields, end = _read(text if text[:1] == "{" else (text := text.strip(_BLANKS)))
+        fields, end = _read(text if text[:1] == "{" else (text := text.strip(_WHITESPACE)))
     except (ValueError, RecursionError):
         return None
-    if type(fields) is not dict or (end != len(text) and text[end:].strip(_BLANKS)):
+    if type(fields) is not dict or (end != len(text) and text[end:].strip(_WHITESPACE)):
         return None
     take = fields.get
-    if type(kind := take("type")) is not str or not (kind := kind.strip()):
+    if type(job_type := take("type")) is not str or not (job_type := job_type.strip()):
         return None
     if type(job_id := take("id")) is not str:
         if job_id is not None:
@@ -65,4 +65,4 @@ def head_of(body: bytes) -> Head | None:
         if queue is not None:
             return None
         queue = DEFAULT_QUEUE
-    return Head(job_id, kind, priority, queue or DEFAULT_QUEUE)
+    return Head(job_id, job_type, priority, queue or DEFAULT_QUEUE)

@@ -1,8 +1,7 @@
 """The wire: a job as one flat JSON object in UTF-8, and back.
 
-The one place that knows the keys. A body without `v` and with any key absent but `type` is valid:
-that is what other languages write. Unknown keys are kept. Nothing is ever imported or
-constructed by a name found in a body.
+The one place that knows the keys. Only `type` is required, so that other languages can write a body
+easily. Unknown keys are kept. Nothing is ever imported or constructed by a name found in a body.
 """
 
 from __future__ import annotations
@@ -27,27 +26,27 @@ _encoder: Final = json.JSONEncoder(
     ensure_ascii=False,
     allow_nan=False,
     separators=(",", ":"),
-    check_circular=False,  # the checks of the model have looked
+    check_circular=False,  # the checks of the model have done that
 )
 
 
 def _dumper() -> Callable[[Any], str]:
-    """Return what writes a value as `_encoder` does, made once: it makes its inner writer for each value."""
-    if c_make_encoder is None:  # an interpreter without that of CPython
+    """Return a function that does what `_encoder.encode` does, which builds its C encoder anew each time."""
+    if c_make_encoder is None:  # not CPython
         return _encoder.encode
     write = c_make_encoder(None, _encoder.default, encode_basestring, None, ":", ",", False, False, False)
     return lambda value: "".join(write(value, 0))
 
 
-#: Writes a JSON value.
+#: Encodes a JSON value as text.
 dump: Final = _dumper()
 
 
 def encode(job: Job) -> bytes:
-    """Write a job (see `model.checks.make_job`) as its body.
+    """Encode a job (see `model.checks.make_job`) as its body.
 
     Raises:
-        InvalidRequest: The job was made by hand, was never checked, and does not fit.
+        InvalidRequest: The job was built by hand without checks, and is not valid.
     """
     try:
         return _written(job).encode()
@@ -56,8 +55,8 @@ def encode(job: Job) -> bytes:
 
 
 def _written(job: Job) -> str:
-    # Key by key, as the encoder of the standard library is slow to start and quick only for
-    # single texts: most of a small body's time would be its start.
+    # Key by key, because the encoder of the standard library is slow to start: for a small body that
+    # would be most of the time.
     quoted = encode_basestring
     text = f'{{"v":{WIRE_VERSION},"id":{quoted(job.id)},"type":{quoted(job.type)},"priority":{job.priority:d}'
     if job.not_before is not None:
@@ -81,26 +80,26 @@ def _written(job: Job) -> str:
 
 
 def iso(time: datetime) -> str:
-    """Write an aware time in UTC, with a Z."""
+    """Format an aware time as ISO 8601 in UTC, with a Z."""
     text = time.isoformat() if time.tzinfo is UTC else time.astimezone(UTC).isoformat()
     return text[:-6] + "Z"  # isoformat in UTC always ends in +00:00
 
 
 # --- reading -----------------------------------------------------------------------------------
 
-# An escaped half of a surrogate pair; only then must the texts be looked at one by one.
+# An escaped surrogate; only then do the strings have to be checked one by one.
 _MAYBE_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
-#: Fewer brackets than this cannot nest too deeply.
+#: This many brackets cannot nest too deeply.
 _FEW_BRACKETS: Final = 50
-#: No id up to this length is too long.
+#: An id up to this length needs no check.
 _LONGEST_PLAIN_ID: Final = 200
 
 
 def decode(body: bytes) -> Job:
-    """Read a body; the inverse of `encode`.
+    """Decode a body; the inverse of `encode`.
 
     Raises:
-        DecodeError: The body is not a request; it holds the bytes and every problem with its place.
+        DecodeError: The body is not a request; the error holds the bytes and every problem with its path.
     """
     try:
         text = body.decode()
@@ -116,19 +115,19 @@ def decode(body: bytes) -> Job:
     return _job(body, text, fields)
 
 
-class _Misfit(Exception):
-    """A value that its key cannot have; the text says what was expected."""
+class _WrongValue(Exception):
+    """A value that its key cannot have; the message says what was expected."""
 
 
 def _type(value: object) -> str:
     if type(value) is not str or not (trimmed := value.strip()):
-        raise _Misfit("expected text that is not blank")
+        raise _WrongValue("expected text that is not blank")
     return trimmed
 
 
 def _text(value: object) -> str:
     if type(value) is not str:
-        raise _Misfit(f"expected text, got {value!r:.40}")
+        raise _WrongValue(f"expected text, got {value!r:.40}")
     return value
 
 
@@ -138,24 +137,24 @@ def _queue(value: object) -> str:
 
 def _priority(value: object) -> int:
     if type(value) is not int:
-        raise _Misfit(f"expected a whole number, got {value!r:.40}")
+        raise _WrongValue(f"expected a whole number, got {value!r:.40}")
     return clamped(value)
 
 
 def _time(value: object) -> datetime:
     try:
-        time = datetime.fromisoformat(value)  # type: ignore[arg-type]  # a TypeError says so
+        time = datetime.fromisoformat(value)  # type: ignore[arg-type]  # the TypeError is handled below
         if time.tzinfo is UTC:
             return time
         if time.tzinfo is None:
             raise ValueError
         return time.astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
-        raise _Misfit(f"expected an ISO-8601 time with a zone, got {value!r:.60}") from None
+        raise _WrongValue(f"expected an ISO-8601 time with a zone, got {value!r:.60}") from None
 
 
-#: Key -> field of `Job`, and what reads its value; None: any will do, or the checks of the model look at it.
-#: A null is as good as an absent key.
+#: Key -> field of `Job`, and the function that reads its value; None: any value, or left to the checks of
+#: the model. A null counts as an absent key.
 _KEYS: Final[dict[str, tuple[str, Callable[[Any], Any] | None]]] = {
     "id": ("id", _text),
     "type": ("type", _type),
@@ -187,7 +186,7 @@ def _job(body: bytes, text: str, fields: dict[str, Any]) -> Job:
             name, read = known
             try:
                 values[name] = value if read is None else read(value)
-            except _Misfit as exc:
+            except _WrongValue as exc:
                 problems.append(Problem(("$", key), str(exc)))
     if "type" not in values:
         if fields.get("type") is None:
@@ -196,16 +195,16 @@ def _job(body: bytes, text: str, fields: dict[str, Any]) -> Job:
     if extra:
         values["extra"] = extra
     job = Job(**values)
-    if problems or extra or _must_look(job, values, text):
-        told = {problem.where for problem in problems}
-        problems += [problem for problem in job_problems(job) if problem.where not in told]
+    if problems or extra or _needs_checks(job, values, text):
+        reported = {problem.where for problem in problems}
+        problems += [problem for problem in job_problems(job) if problem.where not in reported]
         if problems:
             raise DecodeError(body, problems)
     return job
 
 
-def _must_look(job: Job, values: dict[str, Any], text: str) -> bool:
-    """Whether the checks of the model must look at a job; what is not JSON the reader has refused."""
+def _needs_checks(job: Job, values: dict[str, Any], text: str) -> bool:
+    """Whether the checks of the model must run; that it is valid JSON is already known."""
     return (
         "headers" in values
         or "queue" in values

@@ -1,4 +1,4 @@
-"""A result as JSON: what adapters that keep results store."""
+"""Results as JSON: what adapters that keep results store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["encode_result"]
 
 
 def encode_result(result: JobResult) -> bytes:
-    """Write a result as JSON: what adapters that keep results store."""
+    """Encode a result, for adapters that keep results."""
     fields: dict[str, JsonValue] = {
         "id": result.id,
         "type": result.request.type if result.request else None,
@@ -31,7 +31,12 @@ def encode_result(result: JobResult) -> bytes:
 
 
 def result_fields(body: bytes) -> Mapping[str, JsonValue]:
-    """Read what `encode_result` wrote."""
+    """Decode what `encode_result` wrote, as its fields.
+
+    Raises:
+        DecodeError: The bytes are a JSON value, but not an object.
+        ValueError: They are not JSON.
+    """
     fields = json.loads(body)
     if not isinstance(fields, dict):
         raise DecodeError(body, [Problem(("$",), "expected an object")])

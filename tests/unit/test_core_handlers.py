@@ -20,7 +20,7 @@ from kessel_core import (
     handler,
 )
 from kessel_core.errors import StructureProblems
-from kessel_core.handlers.declare import marks_of
+from kessel_core.handlers.declare import options_of
 from kessel_core.testing import VirtualClock
 from kessel_core.values.converter import structurer
 from kessel_core.values.options import structure_options
@@ -70,11 +70,11 @@ def test_functions_and_objects_with_handle_are_handlers(target: object, wants_jo
     assert (found.wants_job, found.is_async) == (wants_job, False)
 
 
-def test_marks_of_a_class_are_kept() -> None:
+def test_options_of_a_class_are_kept() -> None:
     found = added(Marked, None)
     assert (found.type, found.max_attempts, found.transient) == ("marked", 2, (OSError,))
     assert (found.is_async, found.wants_job, found.timeout) == (True, True, timedelta(seconds=3))
-    assert marks_of(take) is None
+    assert options_of(take) is None
 
 
 def test_a_text_is_imported() -> None:

@@ -204,7 +204,7 @@ def test_s14_a_callback_of_a_request_that_was_not_stored_is_forgotten(
     manager = opened(Shelf(WIDE, error))
     with pytest.raises(type(error)):
         manager.request(JobRequest(type="a", id="i", callback=print))
-    assert not manager.pipeline._callbacks.wanted(JobResult(id="i", request=None, status=Status.SUCCESS))
+    assert not manager.pipeline._callbacks.is_awaited(JobResult(id="i", request=None, status=Status.SUCCESS))
 
 
 @pytest.mark.parametrize(
