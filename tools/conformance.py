@@ -31,7 +31,7 @@ ABOUT = """\
 # Conformance of the adapters of this repository
 
 `make conformance` runs the whole suite on each adapter; its report is here, and in its wheel, where `kessel adapters` finds it.
-A *skipped* case is about a capability that the adapter does not declare; other cases check that what is not declared is refused.
+A *skipped* case is about a capability that the adapter does not declare, or a facet that it has not got; other cases check that what is not there is refused.
 *Expected* failures and *disabled* cases have a reason, which the page of the adapter gives.
 [The clauses](clauses.md) say what each case checks, [the matrix](conformance-matrix.md) what each catches.
 
@@ -50,6 +50,7 @@ FORM = """
 | `core`, `conformance`, `server`, `python`, `platform` | versions of what it ran with |
 | `url` | address of the adapter, with its braces, without passwords |
 | `capabilities` | what the adapter declares; spans in seconds, null or false: not declared |
+| `facets` | names of the facets that the adapter has, sorted |
 | `clock`, `budget`, `seed`, `seconds` | how it was checked |
 | `passed` | every case of the suite ran, and none ended as `fail` or `error` |
 | `not_run` | cases that the run left out, as `pytest -k` does |
@@ -60,7 +61,7 @@ FORM = """
 |---|---|
 | `pass`, `fail` | the adapter keeps the clause, or breaks it; `example` holds the shortest plan found, with its times |
 | `expected failure` | listed by the author with a reason, and it did fail |
-| `skip` | it does not apply: `reason` names the capability that is not declared |
+| `skip` | it does not apply: `reason` names the capability or the facet that is not there |
 | `error` | the server or the harness failed, not the adapter |
 | `advisory` | it failed, but is newer than the pinned suite |
 | `disabled` | left out by the author, with a reason |
