@@ -41,10 +41,6 @@ __all__ = [
 ]
 
 
-def _parts(where: str | tuple[str | int, ...]) -> tuple[str | int, ...]:
-    return (where,) if isinstance(where, str) else where
-
-
 @attrs.frozen
 class Problem:
     """One mistake: where it is, and what is wrong with it."""
@@ -52,7 +48,7 @@ class Problem:
     #: The way to the place, part by part: from the root `$` of a request, as in
     #: `("$", "payload", "operands", 1)`, or through sections to an option, as in `("worker", "slots")`.
     #: Empty where `origin` says it all, as a variable does that stands for one option.
-    where: tuple[str | int, ...] = attrs.field(converter=_parts)
+    where: tuple[str | int, ...] = attrs.field(validator=attrs.validators.instance_of(tuple))
     #: What is wrong there, for people.
     message: str
     #: What the value was given by: a file, a variable, an argument, a URL; empty where that is plain.
