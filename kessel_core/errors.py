@@ -42,10 +42,6 @@ __all__ = [
 ]
 
 
-def _parts(where: str | tuple[str | int, ...]) -> tuple[str | int, ...]:
-    return (where,) if isinstance(where, str) else where
-
-
 @attrs.frozen
 class Problem:
     """One mistake: where it is, and what is wrong with it."""
@@ -53,7 +49,7 @@ class Problem:
     #: The path to the value, part by part: from the root `$` of a request, as in
     #: `("$", "payload", "operands", 1)`, or through sections to an option, as in `("worker", "slots")`.
     #: Empty where `origin` alone identifies the value, such as a variable that sets one option.
-    where: tuple[str | int, ...] = attrs.field(converter=_parts)
+    where: tuple[str | int, ...] = attrs.field(validator=attrs.validators.instance_of(tuple))
     #: What is wrong there, in a form meant for people.
     message: str
     #: Where the value came from: a file, a variable, an argument, a URL; empty where that is obvious.

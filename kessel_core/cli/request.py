@@ -97,9 +97,9 @@ def _one(app: App, kind: str, payload: str | None, fields: dict[str, Any], as_js
     from kessel_core.clock import SystemClock
     from kessel_core.wire.requests import encode
 
-    wish = _read(kind, payload, fields, SystemClock())
+    asked = _read(kind, payload, fields, SystemClock())
     with _visible(app) as manager:
-        stored = manager.request(wish)
+        stored = manager.request(asked)
     if as_json:
         click.echo(encode(stored))
     else:
@@ -139,7 +139,7 @@ def _read(kind: str, payload: str | None, fields: dict[str, Any], clock: Any) ->
     }
     if priority is not None:
         known["priority"] = priority
-    wish = JobRequest(
+    asked = JobRequest(
         type=kind,
         payload=value,
         delay=read("delay", moment_or_span),
@@ -148,22 +148,24 @@ def _read(kind: str, payload: str | None, fields: dict[str, Any], clock: Any) ->
         **known,
     )
     try:
-        job_from(wish, clock.now())
+        job_from(asked, clock.now())
     except InvalidRequest as exc:
-        problems.extend(Problem((), p.message, _argument(p.path)) for p in exc.problems)
+        problems.extend(map(_typed, exc.problems))
     if problems:
         raise InvalidRequest(problems)
-    return wish
+    return asked
 
 
-def _argument(path: str) -> str:
-    """Name what was typed instead of the field of the model."""
-    field = path.removeprefix("$.")
-    if field == "type":
-        return "TYPE"
-    if field.startswith("headers"):
-        return "--header"
-    return path if field.startswith("payload") else f"--{field}"
+#: What is typed for a field, where that is not `--FIELD`.
+_ARGUMENTS: Final = {"type": "TYPE", "payload": "PAYLOAD", "headers": "--header"}
+
+
+def _typed(problem: Problem) -> Problem:
+    """Name what was typed instead of the root and the field of the model."""
+    if len(problem.where) < 2:
+        return problem
+    field = str(problem.where[1])
+    return problem.given_by(_ARGUMENTS.get(field, f"--{field}"), parts=2)
 
 
 def _header(text: str, problems: list[Problem]) -> tuple[str, str]:

@@ -9,11 +9,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from kessel_core.clock import Clock, SystemClock
-from kessel_core.config.options import Config
+from kessel_core.config.options import Config, options
 from kessel_core.errors import ConfigError, InvalidConfig, KesselError, Problem
 from kessel_core.model.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, JobRequest
 from kessel_core.model.json import JsonInput
-from kessel_core.model.names import queue_name_problem
 from kessel_core.model.readonly import EMPTY
 
 if TYPE_CHECKING:
@@ -298,15 +297,13 @@ class JobManager:
         names = self.config.queues if queues is None else _names(queues)
         slots = settings.slots if slots is None else slots
         grace = settings.grace if grace is None else grace
-        problems = [
-            Problem(("queues",), text) for name in names if (text := queue_name_problem(name)) is not None
-        ]
-        if not names:
-            problems.append(Problem(("queues",), "expected at least one name"))
-        if isinstance(slots, bool) or not isinstance(slots, int) or slots < 1:
-            problems.append(Problem(("slots",), f"expected a whole number of at least 1, got {slots!r}"))
-        if grace < timedelta(0):
-            problems.append(Problem(("grace",), "must not be negative"))
+        given = {"queues": names, "worker.slots": slots, "worker.grace": grace}
+        problems: list[Problem] = []
+        for path, value in given.items():
+            # An argument has the bounds of the option that it stands for, whose last part is its name.
+            option = options()[path]
+            sections = len(option.where) - 1
+            problems += (problem.given_by("", sections) for problem in option.problems(value))
         if problems:
             raise InvalidConfig(problems, "invalid worker")
         return Worker(

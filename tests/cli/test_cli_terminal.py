@@ -81,7 +81,7 @@ def test_interrupted_demo_says_what_is_left(
         if len(pauses) > 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "_pause", interrupted)
+    monkeypatch.setattr(command, "sleep", interrupted)
     done = kessel("demo", "--adapter", adapter)
     assert done.code == 130
     assert expected in done.err

@@ -327,7 +327,7 @@ def test_a_transient_failure_without_a_queue_is_the_result(opened: Open) -> None
         ({"slots": 0}, "slots"),
         ({"slots": True}, "slots"),
         ({"queues": []}, "queues"),
-        ({"queues": ["-"]}, "queues"),
+        ({"queues": ["-"]}, "queues[0]"),
         ({"grace": timedelta(-1)}, "grace"),
     ],
 )

@@ -6,7 +6,6 @@ what was requested then is found and finished.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -20,12 +19,12 @@ from kessel_core.cli.demo.jobs import SHORT_LIFE, demo_requests
 from kessel_core.cli.demo.plugin import Watch
 from kessel_core.cli.demo.report import report
 from kessel_core.cli.progress import progress
+from kessel_core.clock import sleep
 from kessel_core.contract.promises import Reach
 from kessel_core.plugins.known import EXAMPLES
 
 if TYPE_CHECKING:
     from kessel_core.client.manager import JobManager
-    from kessel_core.clock import Clock
     from kessel_core.config.options import Config
     from kessel_core.contract.adapter import QueueAdapter
 
@@ -121,7 +120,7 @@ def _request_all(manager: JobManager) -> int:
         for start in range(0, len(requests), BATCH):
             manager.request_many(requests[start : start + BATCH])
             show(min(start + BATCH, len(requests)), "")
-        _pause(manager.clock, SHORT_LIFE.total_seconds())
+        sleep(manager.clock, SHORT_LIFE.total_seconds())
     return len(requests)
 
 
@@ -138,14 +137,8 @@ def _work(manager: JobManager, watch: Watch, total: int) -> None:
             show(total - living, f"{count.delayed} delayed, {retried} retries, {count.buried} buried")
             if not living:
                 break
-            _pause(manager.clock, LOOK_SECONDS)
+            sleep(manager.clock, LOOK_SECONDS)
     manager.stop(timedelta(seconds=5))
-
-
-def _pause(clock: Clock, seconds: float) -> None:
-    condition = threading.Condition()
-    with condition:
-        clock.wait(condition, seconds)
 
 
 def _bar(what: str, total: int) -> AbstractContextManager[Callable[[int, str], None]]:
