@@ -30,7 +30,7 @@ from kessel_core import (
     build_plugins,
     hookimpl,
 )
-from kessel_core.contract import Bury, Commit, Rollback, Settlement
+from kessel_core.contract import Bury, Commit, Results, Rollback, Settlement, need
 from kessel_core.contract import Snooze as Snoozed
 from kessel_core.hooks import Middleware
 from kessel_core.model.policies import OnExpired
@@ -219,3 +219,22 @@ def test_results_are_kept_where_the_adapter_declares_it() -> None:
         run_until_idle(manager)
         kept = manager.adapter.result(job.id)  # type: ignore[attr-defined]  # the memory adapter's own
     assert json.loads(kept)["value"] == 2
+
+
+def test_x7_only_the_end_of_a_job_leaves_a_result_and_a_failure_does_too() -> None:
+    """Review X7: those of failures were never kept; a retry and a snooze leave none behind."""
+    kept: list[object] = []
+    ways = [Snooze(timedelta(seconds=1)), Transient(after=timedelta(seconds=1)), Fatal("no")]
+
+    def handle(payload: JsonValue, job: JobContext) -> None:
+        kept.append(need(manager.adapter, Results).result(job.id))
+        raise ways.pop(0)
+
+    with manager_of({"a": handle}, "memory://?keep_results=5") as manager:
+        job = manager.request("a")
+        unknown = manager.request("unknown")
+        run_until_idle(manager)
+        results = [need(manager.adapter, Results).result(found.id) for found in (job, unknown)]
+    assert kept == [None] * 3
+    read = [json.loads(result or b"{}") for result in results]
+    assert [(one["status"], one["reason"]) for one in read] == [("failed", "error"), ("failed", "no-handler")]

@@ -23,6 +23,7 @@ from kessel_core import (
     Transient,
     hookimpl,
 )
+from kessel_core.clock import SystemClock
 from kessel_core.contract import Settlement
 from kessel_core.testing import VirtualClock, run_until_idle
 
@@ -94,6 +95,21 @@ def test_s15_a_callback_is_told_once_after_the_last_settlement(app: App) -> None
     manager.request("a", callback=told.append)
     run_until_idle(manager)
     assert [(r.status, r.reason, r.attempt) for r in told] == [(Status.FAILED, Reason.RETRIES_EXHAUSTED, 3)]
+
+
+def test_s15_while_a_callback_is_told_the_next_job_is_left_for_others(app: App) -> None:
+    """A slow one must not sit on the lease of a job that another slot could run."""
+    seen: list[tuple[int, int]] = []
+
+    def look(result: JobResult) -> None:
+        stats = manager.adapter.stats("default")
+        seen.append((stats.ready, stats.reserved))
+
+    manager = app({"a": lambda payload: None}, clock=SystemClock())
+    manager.request("a", callback=look)
+    manager.request("a")
+    assert manager.worker(slots=1).drain() == {"success": 2}
+    assert seen == [(1, 0)]
 
 
 def test_s15_s21_a_snooze_tells_no_callback(app: App) -> None:

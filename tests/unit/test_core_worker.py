@@ -228,6 +228,26 @@ def test_f42_a_slot_survives_whatever_its_consumer_raises_and_takes_a_new_one(
     assert caplog.text.count("unexpected error") == 1
 
 
+def test_f42_after_a_bug_in_the_middle_of_a_job_its_slot_holds_nothing_any_more(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing its consumer gives the job back; nobody extends it, and a stop does not give it back again."""
+    first, second = Scripted(job()), Scripted()
+    stage = Stage(first, second)
+    manager = opened(stage, handlers={"a": lambda payload: 1})
+
+    def failing(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(manager.pipeline, "run", failing)
+    worker = manager.start(slots=1)
+    until(lambda: first.closed and not stage.consumers)
+    until(lambda: worker.health().ok)
+    assert worker.health().busy == 0
+    manager.stop(timedelta(0))
+    assert stage.given_back == []
+
+
 def test_d9_after_a_lost_connection_the_same_consumer_goes_on(
     opened: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -554,6 +574,33 @@ def test_s7_b3_a_shorter_lease_is_noticed_while_a_longer_one_runs(opened: Open) 
         stuck.go_on.set()
     assert second.extended == [3.0] * 14
     assert first.extended == [21.0, 21.0]  # the beat that is nearest to 20 and does not come before 18.5
+
+
+def test_s7_a_configured_heartbeat_extends_as_often_as_it_says(opened: Open, stuck: Stuck) -> None:
+    clock = Beating()
+    consumer = Scripted(leased(MINUTE, clock), clock=clock)
+    config = Config(worker=WorkerConfig(heartbeat=timedelta(seconds=5)))
+    opened(Stage(consumer), handlers={"a": stuck}, clock=clock, config=config).start(slots=1)
+    assert stuck.running.wait(BOUND)
+    for _ in range(3):
+        clock.beat(timedelta(seconds=5))
+    assert consumer.extended == [5.0] * 3
+
+
+def test_s7_b3_the_lease_of_each_job_of_a_slot_is_noticed(opened: Open, stuck: Stuck) -> None:
+    clock = Beating()
+    jobs = [leased(timedelta(seconds=lease), clock, str(lease)) for lease in (60, 30, 9)]
+    consumer = Scripted(*jobs, clock=clock)
+
+    def handle(payload: JsonValue, job: JobContext) -> None:
+        if job.id == "9":
+            stuck.handle(payload)
+
+    opened(Stage(consumer), handlers={"a": handle}, clock=clock).start(slots=1)
+    assert stuck.running.wait(BOUND)
+    until(lambda: clock.asked and clock.asked[-1] == 3.0)
+    clock.beat(timedelta(seconds=3))
+    assert consumer.extended == [3.0]
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_what_plugins_always_do_is_inside_of_the_configured_middleware() -> None
     assert [link.name for link in chain.links] == ["x"]
 
 
-def test_plugin_called_like_a_middleware_stays_registered_and_is_called() -> None:
+def test_x2_a_plugin_called_like_a_middleware_stays_registered_and_is_called() -> None:
     """Review X2: no name of a plugin means anything to the chain."""
     ended: list[str] = []
 
