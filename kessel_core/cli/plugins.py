@@ -200,7 +200,7 @@ def middleware(app: App, as_json: bool) -> None:
     app.warn_of_plugins(found)
     origin = app.loaded.origins["middleware"]
     with app.located():
-        chain = build_chain(found, app.config.middleware, app.config.middleware_options).links
+        chain = build_chain(found, app.config.middleware, app.config.middleware_options).members
     if as_json:
         emit({"origin": str(origin), "middleware": [attrs.asdict(link) for link in chain]})
         return

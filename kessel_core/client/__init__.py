@@ -1,1 +1,1 @@
-"""What applications hold: the manager, and the start of a job's way."""
+"""The application's side: the job manager, and requesting, moving and running jobs through it."""

@@ -1,4 +1,4 @@
-"""The wiring of an application: from a configuration to open parts. Nothing here requests or runs a job."""
+"""Wires an application together from its configuration. Nothing here requests or runs a job."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from kessel_core.runtime.async_loop import AsyncLoop
 from kessel_core.runtime.handling import HandlerRunner
 from kessel_core.runtime.pipeline import Pipeline
 
-__all__ = ["Application", "Wanted", "open_application"]
+__all__ = ["Application", "ApplicationSettings", "open_application"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Wanted:
-    """What a manager was asked for; as in `JobManager`."""
+class ApplicationSettings:
+    """What a manager was created with; see `JobManager` for each field."""
 
     config: Config
     clock: Clock
@@ -47,7 +47,7 @@ class Wanted:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Application:
-    """The open parts of an application; replaced as a whole, so that threads see all of it or nothing."""
+    """The open parts of an application; replaced as a whole, so that threads see all of them or none."""
 
     adapter: QueueAdapter
     plugins: Plugins
@@ -58,35 +58,35 @@ class Application:
     watchers: Watchers
     #: Runs async handlers; its thread starts with the first of them.
     loop: AsyncLoop
-    #: Whether the adapter was opened here, and is closed here.
+    #: Whether the adapter was opened here, and is to be closed here.
     owns_adapter: bool
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Stop the event loop, and close the adapter if it was opened here."""
         self.loop.close()
         if self.owns_adapter:
             self.adapter.close()
 
 
-def open_application(wanted: Wanted) -> Application:
+def open_application(settings: ApplicationSettings) -> Application:
     """Load plugins, check everything, open the adapter.
 
     Raises:
         InvalidConfig: Handlers, middleware or adapter options are wrong; every one is listed.
         PluginError: A plugin that the configuration requires is not usable.
-        AdapterUnavailable: The adapter cannot be opened now.
+        AdapterUnavailable: The backend cannot be reached.
     """
-    config = wanted.config
-    plugins = wanted.plugins
+    config = settings.config
+    plugins = settings.plugins
     if plugins is None:
         plugins = build_plugins(disabled=config.plugins.disabled, required=config.plugins.required)
     loop = AsyncLoop()
-    registry, chain, choice = _checked(plugins, wanted, HandlerRunner(loop, config.jobs.default_error))
+    registry, chain, choice = _checked(plugins, settings, HandlerRunner(loop, config.jobs.default_error))
     if choice is None:
-        assert isinstance(wanted.adapter, QueueAdapter)
-        adapter = wanted.adapter
+        assert isinstance(settings.adapter, QueueAdapter)
+        adapter = settings.adapter
     else:
-        adapter = choice.open(AdapterContext(clock=wanted.clock))
+        adapter = choice.open(AdapterContext(clock=settings.clock))
     callbacks = Callbacks(plugins.callbacks().usable())
     watchers = watchers_of(plugins)
     return Application(
@@ -94,12 +94,12 @@ def open_application(wanted: Wanted) -> Application:
         plugins=plugins,
         registry=registry,
         callbacks=callbacks,
-        producer=Producer(adapter, wanted.clock, callbacks, preparers_of(plugins), watchers.enqueued),
+        producer=Producer(adapter, settings.clock, callbacks, preparers_of(plugins), watchers.enqueued),
         pipeline=Pipeline(
             registry=registry,
             chain=chain,
             callbacks=callbacks,
-            clock=wanted.clock,
+            clock=settings.clock,
             rules=config.jobs,
             watchers=watchers,
             keeps_results=adapter.facet(Results) is not None,
@@ -111,27 +111,27 @@ def open_application(wanted: Wanted) -> Application:
 
 
 def _checked(
-    plugins: Plugins, wanted: Wanted, runner: HandlerRunner
+    plugins: Plugins, settings: ApplicationSettings, runner: HandlerRunner
 ) -> tuple[HandlerRegistry, Chain, ChosenAdapter | None]:
-    """Check adapter, handlers and middleware; everything that is wrong is one error."""
+    """Check adapter, handlers and middleware; all mistakes are reported in one error."""
     registry, chain, choice = HandlerRegistry(), None, None
-    jobs = wanted.config.jobs
+    jobs = settings.config.jobs
     found: list[ConfigError] = []
-    if not isinstance(wanted.adapter, QueueAdapter):
+    if not isinstance(settings.adapter, QueueAdapter):
         try:
-            choice = plugins.chosen_adapter(wanted.adapter, wanted.adapter_options)
+            choice = plugins.chosen_adapter(settings.adapter, settings.adapter_options)
         except ConfigError as exc:
             found.append(exc)
-    if wanted.only_requests:
-        chain = build_chain(plugins)  # what runs no job needs nothing that goes around jobs
+    if settings.only_requests:
+        chain = build_chain(plugins)  # a process that runs no jobs needs no middleware
     else:
         try:
-            registry = collect_handlers(plugins, wanted.config.handlers, wanted.handlers)
+            registry = collect_handlers(plugins, settings.config.handlers, settings.handlers)
         except InvalidConfig as exc:
             found.append(exc)
         inner = (RetryPause(RetryPolicy(base=jobs.retry_base, cap=jobs.retry_cap)), runner)
         try:
-            chain = build_chain(plugins, wanted.middleware, wanted.config.middleware_options, inner=inner)
+            chain = build_chain(plugins, settings.middleware, settings.config.middleware_options, inner=inner)
         except InvalidConfig as exc:
             found.append(exc)
     if len(found) == 1:

@@ -1,4 +1,4 @@
-"""Running one request without a queue: everything but the queue takes part."""
+"""Runs one request without a queue; everything else is as in a worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kessel_core.model.checks import job_from
 from kessel_core.model.job import JobRequest
 from kessel_core.model.result import JobResult, Status
 from kessel_core.model.settlement import Settlement
-from kessel_core.runtime.lease import SETTLED, Ended
+from kessel_core.runtime.lease import SETTLED, SettleResult
 from kessel_core.runtime.pipeline import Pipeline
 from kessel_core.wire.requests import encode
 
@@ -21,7 +21,7 @@ __all__ = ["run_inline"]
 
 
 class _NoLease:
-    """A job that no queue holds: nothing to extend, nothing to settle."""
+    """Stands in for the lease of a job that is in no queue: nothing to extend, nothing to settle."""
 
     def __init__(self, reservation: Reservation) -> None:
         self.reservation = reservation
@@ -35,15 +35,15 @@ class _NoLease:
     def attempt(self) -> int:
         return self.reservation.attempt
 
-    def settle(self, settlement: Settlement, *, take_next: bool) -> Ended:
+    def settle(self, settlement: Settlement, *, take_next: bool) -> SettleResult:
         return SETTLED
 
 
 def run_inline(pipeline: Pipeline, callbacks: Callbacks, request: JobRequest, clock: Clock) -> JobResult:
-    """Run one request now, in this thread; its delay is not waited for.
+    """Run one request now, in this thread, ignoring its delay.
 
     Raises:
-        InvalidRequest: As at a request.
+        InvalidRequest: With every mistake at once (S1).
     """
     job = job_from(attrs.evolve(request, delay=None), clock.now())
     callback = request.callback
@@ -51,9 +51,9 @@ def run_inline(pipeline: Pipeline, callbacks: Callbacks, request: JobRequest, cl
         callbacks.expect(job.id, callback)
     try:
         result, _ = pipeline.run(_NoLease(Reservation(job.id, job.queue, encode(job), 1)))
-    except BaseException:  # the user's own Ctrl-C
+    except BaseException:  # Ctrl-C by the user
         callbacks.forget(job.id)
         raise
     if result.status in (Status.TRANSIENT, Status.SNOOZED):
-        callbacks.forget(job.id)  # nobody will run it again
+        callbacks.forget(job.id)  # it will not be run again
     return result

@@ -1,4 +1,7 @@
-"""`JobManager`: what applications hold. A facade: it opens the parts, and hands every call to one of them."""
+"""`JobManager`: the entry point of applications. A facade: it opens the parts and delegates to them.
+
+Longer than 350 lines for its docstrings: it is the page that applications read.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ __all__ = ["JobManager"]
 
 
 class RequestFields(TypedDict, total=False):
-    """What `JobManager.request` takes by name, for those who hand it on."""
+    """The keyword arguments of `JobManager.request`, for callers that pass them on."""
 
     priority: int
     delay: datetime | timedelta | None
@@ -42,24 +45,24 @@ class RequestFields(TypedDict, total=False):
 
 
 class JobManager:
-    """Requests jobs, and runs them where asked to.
+    """Requests jobs, and runs them if asked to.
 
-    Safe for any thread once it is connected. Use it as a context manager, or call `connect`
-    and `close`.
+    Thread-safe once it is connected. Use it as a context manager, or call `connect` and `close`. Whatever
+    needs the queue raises `KesselError` while it is not connected.
 
     Args:
         adapter: A URL such as `sqlite:///jobs.db`, the name of an adapter, or an open adapter
             (which the caller closes). None: as configured.
-        adapter_options: Further options beside those in the URL.
+        adapter_options: Options in addition to those in the URL.
         handlers: Mapping type -> handler, or an iterable of handlers decorated with `@handler`.
-            Handlers of plugins and those in the configuration come in addition.
+            They are added to those of plugins and of the configuration.
         middleware: Names of middleware, outermost first. None: as configured.
         clock: The application's clock (S18); None: the machine's.
         config: The configuration; None: the defaults. Files and environment are read by
             `kessel_core.load_config`, never here.
         plugins: Built plugins; None: found through entry points at `connect`.
-        only_requests: This process runs no job, so handlers are neither looked for nor imported:
-            a producer need not have the workers' code.
+        only_requests: This process runs no jobs, so handlers are not even imported: a producer does not
+            need the workers' code.
     """
 
     def __init__(
@@ -88,23 +91,24 @@ class JobManager:
         self._lock = threading.Lock()
         self._worker: Worker | None = None
 
-    # --- life -----------------------------------------------------------------------------
+    # --- opening and closing -----------------------------------------------------------------------------
 
     def connect(self) -> Self:
         """Load plugins, check adapter options, handlers and middleware, open the adapter. Idempotent.
 
         Raises:
-            InvalidConfig: Handlers, middleware or adapter options are wrong; every one is listed,
-                under the place of its option: `handlers.TYPE`, `middleware`, `adapter_options.NAME`.
+            InvalidConfig: Handlers, middleware or adapter options are wrong; every mistake is listed
+                under its option: `handlers.TYPE`, `middleware`, `adapter_options.NAME`.
             PluginError: A plugin that the configuration requires is not usable.
-            AdapterUnavailable: The adapter cannot be opened now.
+            AdapterUnavailable: The backend cannot be reached.
         """
-        from kessel_core.client.application import Wanted, open_application  # loads plugins and runtime
+        # Late, because it loads plugins and the runtime.
+        from kessel_core.client.application import ApplicationSettings, open_application
 
         with self._lock:
             if self._open is None:
                 self._open = open_application(
-                    Wanted(
+                    ApplicationSettings(
                         config=self.config,
                         clock=self.clock,
                         adapter=self._adapter,
@@ -129,7 +133,7 @@ class JobManager:
         return self.connect()
 
     def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+        self, cls: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
@@ -153,17 +157,17 @@ class JobManager:
 
     @property
     def plugins(self) -> Plugins:
-        """The plugins."""
+        """The loaded plugins."""
         return self._need().plugins
 
     @property
     def registry(self) -> HandlerRegistry:
-        """The handlers by type."""
+        """The handlers by job type."""
         return self._need().registry
 
     @property
     def pipeline(self) -> Pipeline:
-        """What works on one reserved job; for `kessel_core.testing`."""
+        """What processes a reserved job; for `kessel_core.testing`."""
         return self._need_handlers().pipeline
 
     # --- requesting -------------------------------------------------------------------------
@@ -181,28 +185,28 @@ class JobManager:
         callback: str | Callable[[JobResult], object] | None = None,
         headers: Mapping[str, str] = EMPTY,
     ) -> Job:
-        """Ask for a job; on return it is stored, within the adapter's declared durability (S9).
+        """Request a job; on return it is stored, with the adapter's declared durability (S9).
 
         Args:
-            type: The job type, or a whole `JobRequest` (then nothing else is given).
+            type: The job type, or a complete `JobRequest` (then other arguments are ignored).
             payload: Any JSON value (S2).
-            priority: 0, most urgent, to 4294967295; values outside are brought to the nearest (S3).
-            delay: Not started before: a time, or a span from now (S4).
-            expiration: Not started at or after: a time, or a span from now (S5).
+            priority: 0 (most urgent) to 4294967295; values outside are clamped (S3).
+            delay: Not started before: an aware time, or a span from now (S4).
+            expiration: Not started at or after: an aware time, or a span from now (S5).
             queue: Name of the queue.
-            ref: Your own reference, carried along.
-            callback: `scheme:target`, or a function of the result where jobs run in this process.
-            headers: Texts for middleware.
+            ref: Your own reference, passed on unchanged.
+            callback: `scheme:target` or, if jobs run in this process, a function of the result.
+            headers: Strings for middleware.
 
         Returns:
-            The job as it was stored, with id and absolute times.
+            The job as it is stored, with id and absolute times.
 
         Raises:
             InvalidRequest: With every mistake at once; nothing was sent (S1).
-            CapabilityMissing: The adapter cannot do what was asked for (S17).
-            EnqueueRejected: Surely not stored (S14).
-            EnqueueUnknown: May be stored (S14); to ask again, give a `JobRequest` the id of the error.
-            AdapterUnavailable: Surely not stored: the queue cannot be reached.
+            CapabilityMissing: The adapter does not declare what the request needs (S17).
+            EnqueueRejected: Definitely not stored (S14).
+            EnqueueUnknown: May be stored (S14); to retry, pass a `JobRequest` with the id in the error.
+            AdapterUnavailable: Definitely not stored: the queue cannot be reached.
         """
         producer = (self._open or self._need()).producer
         if isinstance(type, JobRequest):
@@ -212,18 +216,19 @@ class JobManager:
         )
 
     def request_many(self, requests: Iterable[JobRequest | tuple[str, JsonInput] | str]) -> list[Job]:
-        """Ask for many jobs, in order, as fast as the adapter can take them.
+        """Request many jobs, in order, as fast as the adapter can store them.
 
         Args:
             requests: Each a `JobRequest`, a pair of type and payload, or a type alone.
 
         Returns:
-            The jobs as they were stored.
+            The jobs as they are stored.
 
         Raises:
-            InvalidRequest: With every mistake of every request (places start with its index, as
+            InvalidRequest: With every mistake of every request (paths start with its index, as
                 in `$[3].payload`); nothing was sent.
-            EnqueueIncomplete: Not all were stored; it names each under its outcome (S14).
+            CapabilityMissing: The adapter does not declare what a request needs; nothing was sent (S17).
+            EnqueueIncomplete: Not all were stored; each is listed under its outcome (S14).
         """
         return self._need().producer.request_many(requests)
 
@@ -231,11 +236,11 @@ class JobManager:
         """Check a request and return what an adapter stores, without storing it.
 
         For an adapter that stores it in the application's own transaction. A callback that is a
-        function is not remembered, and watchers are not told.
+        function is not remembered, and watchers are not called.
 
         Raises:
             InvalidRequest: With every mistake at once (S1).
-            CapabilityMissing: The adapter cannot do what was asked for (S17).
+            CapabilityMissing: The adapter does not declare what the request needs (S17).
         """
         return self._need().producer.message(request)
 
@@ -245,12 +250,14 @@ class JobManager:
         payload: JsonInput = None,
         **fields: Unpack[RequestFields],
     ) -> Job:
-        """Do what `request` does, in a thread, so that an event loop is not held up (D10).
+        """Call `request` in a thread, so that it does not block the event loop (D10).
+
+        It raises the same errors.
 
         Args:
             type: As for `request`.
             payload: As for `request`.
-            fields: What `request` takes by name: `priority`, `delay`, `expiration`, `queue`, `ref`,
+            fields: The keyword arguments of `request`: `priority`, `delay`, `expiration`, `queue`, `ref`,
                 `callback`, `headers`.
         """
         import asyncio
@@ -266,11 +273,11 @@ class JobManager:
     ) -> JobResult:
         """Run one request now, in this thread and without a queue, and return its result.
 
-        Everything but the queue takes part: encoding, middleware, handler, the decision and the
-        callback. A delay is not waited for, and a transient failure or a snooze is not tried again.
+        Everything except the queue takes part: encoding, middleware, handler, decision and callback. A
+        delay is ignored, and a transient failure or a snooze is not retried.
 
         Raises:
-            InvalidRequest: As `request`.
+            InvalidRequest: With every mistake at once (S1).
         """
         from kessel_core.client.inline import run_inline
 
@@ -285,10 +292,15 @@ class JobManager:
         queues: Sequence[str] | None = None,
         grace: timedelta | None = None,
     ) -> Worker:
-        """Make a worker; what is not given is as configured.
+        """Create a worker that is not started; each argument overrides the configuration.
+
+        Args:
+            slots: Jobs at the same time, one or more.
+            queues: Names of queues, at least one.
+            grace: How long running jobs may take after a stop, zero or more.
 
         Raises:
-            InvalidConfig: Slots, queues or grace are out of range.
+            InvalidConfig: With every mistake in the arguments.
         """
         from kessel_core.runtime.worker import Worker
 
@@ -322,8 +334,8 @@ class JobManager:
         """Start a worker in threads of this process and return; `stop` ends it.
 
         Raises:
-            KesselError: One is running already.
-            ConfigError: The adapter refuses the queues.
+            KesselError: A worker is already running.
+            ConfigError: The arguments are wrong, or the adapter refuses the queues.
         """
         worker = self.worker(slots=slots, queues=queues)
         with self._lock:
@@ -338,10 +350,11 @@ class JobManager:
         return worker
 
     def stop(self, grace: timedelta | None = None) -> None:
-        """Stop the worker that `start` started, and wait for its end. Idempotent.
+        """Stop the worker that `start` started, and wait until it has ended. Idempotent.
 
         Args:
-            grace: How long running jobs may take; then they are given back. None: as configured.
+            grace: How long running jobs may take, zero or more; then they are snoozed (S21). None: as
+                configured.
         """
         with self._lock:
             worker, self._worker = self._worker, None
@@ -351,5 +364,5 @@ class JobManager:
 
 
 def _names(given: str | Iterable[str]) -> tuple[str, ...]:
-    """Return names as a tuple; a text is one name, not one for each of its letters."""
+    """Return names as a tuple; a string is one name, not a sequence of letters."""
     return (given,) if isinstance(given, str) else tuple(given)

@@ -1,6 +1,6 @@
-"""Moving waiting jobs from one adapter to another, so that an interruption loses none of them.
+"""Moves waiting jobs from one adapter to another; an interruption loses none of them.
 
-Each job is stored in the target first and removed from the source after it: in between it is in both.
+Each job is stored in the target before it is removed from the source, so in between it is in both.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from kessel_core.wire.requests import decode
 __all__ = ["Moved", "move_jobs"]
 
 _BATCH: Final = 200
-#: Seconds that the source delivers nothing, renewed for every batch; short, so that a mover that was killed
-#: does not stop it for long.
+#: How long the source is paused, in seconds; renewed for every batch, and short, so that a move that was
+#: killed does not stop the queue for long.
 _PAUSE: Final = (30.0, 60.0)
-#: By how much two looks at one pause may differ: the clock of a server, and its whole seconds.
+#: Largest difference between two readings of one pause: servers have their own clock, and whole seconds.
 _SAME_PAUSE: Final = timedelta(seconds=2)
 
 
 @attrs.define
 class Moved:
-    """What a move has done so far; right at any moment, also when it was interrupted."""
+    """What a move has done so far; correct at any moment, even if it is interrupted."""
 
-    #: How many are in the target, and not in the source any more.
+    #: How many jobs are in the target, and no longer in the source.
     count: int = 0
-    #: The job that is being moved: if the move was interrupted, it may be in both.
+    #: The job that is being moved; if the move is interrupted, it may be in both.
     current: str | None = None
-    #: Jobs that are, or may be, in both: a worker of the source was faster, or the target did not answer.
+    #: Jobs that may run twice: a worker of the source was faster, or the target did not reply.
     double: list[str] = attrs.field(factory=list)
 
 
@@ -61,32 +61,33 @@ def move_jobs(
     moved: Moved,
     progress: Callable[[Moved], None] = lambda _: None,
 ) -> None:
-    """Move the ready and the delayed jobs of some queues, with their ids, priorities, delays, expirations.
+    """Move the ready and delayed jobs of some queues, with their ids, priorities, delays and expirations.
 
-    Reserved and buried jobs stay, and attempts start anew. Where the source can be paused it delivers nothing
-    meanwhile. Stops at the first job that the target does not take: that one and the rest stay.
+    Reserved and buried jobs stay, and attempts are counted from zero again. If the source can be paused, it
+    delivers nothing during the move. The first job that the target refuses ends the move; it and the rest
+    stay.
 
     Args:
         source: Where the jobs are; must have the facets `Browse` and `Delete`.
         target: Where they go.
         queues: Names of queues; they keep their names.
-        moved: Is kept up to date.
+        moved: Updated during the move.
         progress: Called after each job.
 
     Raises:
         CapabilityMissing: One of the two cannot do what the move needs; nothing was moved.
-        ConfigError: The two are one: each job would be removed as its own copy. Found out where both can
-            be paused.
-        AdapterError: One of the two failed; `moved` says what was done.
+        ConfigError: Both are the same queue, so each job would be removed as its own copy. Detected if
+            both can be paused.
+        AdapterError: One of the two failed; `moved` says what was done before.
     """
-    shown = need(source, Browse, "jobs cannot be moved away from it")
+    browse = need(source, Browse, "jobs cannot be moved away from it")
     removal = need(source, Delete, "jobs cannot be moved away from it")
     if target.capabilities.delay_granularity is None and any(
-        shown.peek(queue, JobState.DELAYED) for queue in queues
+        browse.peek(queue, JobState.DELAYED) for queue in queues
     ):
         raise CapabilityMissing("delay_granularity", target.name, "delayed jobs cannot be moved to it")
-    move = _Move(source, target, shown, removal, moved, progress)
-    # Of a length that nobody else has just chosen, so that the target shows it only if it is the source.
+    move = _Move(source, target, browse, removal, moved, progress)
+    # A random length, so that the target shows the same pause only if it is the source itself.
     pause = timedelta(seconds=random.uniform(*_PAUSE))  # noqa: S311 - no secret
     for queue in queues:
         with _paused(source, queue, pause) as keep_paused:
@@ -98,7 +99,7 @@ def move_jobs(
 
 @contextmanager
 def _paused(source: QueueAdapter, queue: str, pause: timedelta) -> Iterator[Callable[[], None]]:
-    """Stop the delivery from a queue, where the source can; gives what renews the pause."""
+    """Pause a queue if the source can; yields a function that renews the pause."""
     facet = source.facet(Pause)
     if facet is None:
         yield lambda: None
@@ -112,7 +113,7 @@ def _paused(source: QueueAdapter, queue: str, pause: timedelta) -> Iterator[Call
 
 
 def _are_one(source: QueueAdapter, target: QueueAdapter, queue: str) -> bool:
-    """Say whether a pause of the source is seen in the target; only where both can be paused."""
+    """Whether the pause of the source shows in the target; False unless both can be paused."""
     if source.facet(Pause) is None or target.facet(Pause) is None:
         return False
     here, there = source.stats(queue).paused, target.stats(queue).paused
@@ -121,20 +122,20 @@ def _are_one(source: QueueAdapter, target: QueueAdapter, queue: str) -> bool:
 
 @attrs.frozen
 class _Move:
-    """Both sides of one move, with what it needs of them."""
+    """One move: both sides, the facets that it uses, and its progress."""
 
     source: QueueAdapter
     target: QueueAdapter
-    shown: Browse
+    browse: Browse
     removal: Delete
     moved: Moved
     progress: Callable[[Moved], None]
 
     def all_of(self, queue: str, state: JobState, keep_paused: Callable[[], None]) -> None:
-        """Move all jobs of a queue that are in one state."""
+        """Move all jobs of a queue that are in this state."""
         while True:
             keep_paused()
-            jobs = self.shown.peek(queue, state, _BATCH)
+            jobs = self.browse.peek(queue, state, _BATCH)
             if not jobs:
                 return
             for job in jobs:
@@ -162,13 +163,13 @@ class _Move:
 
 
 def _message(job: StoredJob, *, is_id_unique: bool) -> Message:
-    # What has no id of its own was named by its source, perhaps by a number that another server gives as
-    # well; the target would take the second for the first, and store nothing.
+    # The source has named a job without an id, perhaps by a number that another server uses as well; the
+    # target would take the second such job for a duplicate, and store nothing.
     own_id = job.id if is_id_unique else new_id(SystemClock().now())
     try:
         request = decode(job.body)
     except DecodeError:
-        # Nothing for a move to decide: it goes along as it is, and a worker will bury it (S13).
+        # Not for a move to decide: it is moved as it is, and a worker will bury it (S13).
         return Message(own_id, job.queue, job.body, _or_default(job.priority), job.due)
     priority = request.priority if job.priority is None else job.priority
     return Message(request.id or own_id, job.queue, job.body, priority, job.due, request.expires_at)

@@ -1,4 +1,4 @@
-"""The start of a job's way: a request is checked, written and stored. Runs no job."""
+"""Turns requests into stored jobs: checked, encoded, enqueued. Runs no job."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ __all__ = ["Producer"]
 
 
 class Producer:
-    """Stores the jobs that an application requests; one for an application, safe for any thread.
+    """Stores the jobs that an application requests; one per application, thread-safe.
 
     Args:
-        adapter: Open.
-        clock: The application's.
-        callbacks: Where functions wait for the results of their jobs.
+        adapter: An open adapter.
+        clock: The application's clock.
+        callbacks: Keeps functions until their jobs end.
         preparers: Implementations of `kessel_prepare_request`, in order.
         enqueued: Watchers of `kessel_job_enqueued`.
     """
@@ -57,16 +57,16 @@ class Producer:
         self._preparers = tuple(preparers)
         self._enqueued = tuple(enqueued)
         #: Read once: the capabilities of an open adapter do not change.
-        self._promised = adapter.capabilities
-        #: Whether an ordinary job may be refused; if not, most jobs need not be looked at.
-        self._is_choosy = self._promised.max_body_bytes is not None
+        self._capabilities = adapter.capabilities
+        #: If there is no size limit, most jobs need no check against the capabilities.
+        self._has_size_limit = self._capabilities.max_body_bytes is not None
 
     def message(self, request: JobRequest) -> Message:
-        """Return what `request` would hand to the adapter; see `JobManager.message`."""
+        """Return what `request` would pass to the adapter; see `JobManager.message`."""
         prepared = self._prepared(request)
         job = job_from(prepared, self._clock.now())
         body = encode(job)
-        self._refuse_what_it_cannot(job, body, prepared.callback)
+        self._check_capabilities(job, body, prepared.callback)
         return Message(job.id, job.queue, body, job.priority, job.not_before, job.expires_at)
 
     def request(self, request: JobRequest) -> Job:
@@ -86,7 +86,7 @@ class Producer:
         callback: str | Callable[[Any], object] | None,
         headers: Mapping[str, str],
     ) -> Job:
-        """Store one job of these fields; without a `JobRequest`, which is only made for plugins."""
+        """Store one job with these fields; a `JobRequest` is only built if a plugin needs it."""
         if self._preparers:
             return self.request(
                 JobRequest(
@@ -124,8 +124,8 @@ class Producer:
 
     def _stored(self, job: Job, callback: str | Callable[[Any], object] | None) -> Job:
         body = encode(job)
-        if job.not_before is not None or job.priority != DEFAULT_PRIORITY or self._is_choosy or callback:
-            self._refuse_what_it_cannot(job, body, callback)
+        if job.not_before is not None or job.priority != DEFAULT_PRIORITY or self._has_size_limit or callback:
+            self._check_capabilities(job, body, callback)
         message = Message(job.id, job.queue, body, job.priority, job.not_before, job.expires_at)
         if callback is None or isinstance(callback, str):
             self._adapter.enqueue(message)
@@ -151,7 +151,7 @@ class Producer:
                 prepared = self._prepared(_request_of(item))
                 job = job_from(prepared, self._clock.now())
                 body = encode(job)
-                self._refuse_what_it_cannot(job, body, prepared.callback)
+                self._check_capabilities(job, body, prepared.callback)
             except InvalidRequest as exc:
                 problems += [attrs.evolve(p, where=("$", index, *p.where[1:])) for p in exc.problems]
                 continue
@@ -176,7 +176,7 @@ class Producer:
                 for watcher in self._enqueued:
                     watcher(request=job)
             elif isinstance(outcome, EnqueueUnknown):
-                unknown[job.id] = outcome  # it may run, so its callback waits on
+                unknown[job.id] = outcome  # it may run, so its callback is kept
             else:
                 rejected[job.id] = outcome
                 self._callbacks.forget(job.id)
@@ -184,21 +184,21 @@ class Producer:
             raise EnqueueIncomplete([job.id for job in stored], rejected, unknown)
         return stored
 
-    def _refuse_what_it_cannot(self, job: Job, body: bytes, callback: object) -> None:
-        """Refuse by name what the adapter does not promise (S17)."""
-        promised, name = self._promised, self._adapter.name
+    def _check_capabilities(self, job: Job, body: bytes, callback: object) -> None:
+        """Refuse by name what the adapter does not declare (S17)."""
+        declared, name = self._capabilities, self._adapter.name
         if job.not_before is not None:
-            if promised.delay_granularity is None:
+            if declared.delay_granularity is None:
                 raise CapabilityMissing("delay_granularity", name, "jobs cannot be delayed")
-            limit = promised.longest_delay
+            limit = declared.longest_delay
             if limit is not None and job.not_before - self._clock.now() > limit:
                 raise InvalidRequest([Problem(("$", "delay"), f"longer than {name!r} can hold ({limit})")])
-        if job.priority != DEFAULT_PRIORITY and promised.priorities is None:
+        if job.priority != DEFAULT_PRIORITY and declared.priorities is None:
             raise CapabilityMissing("priorities", name, "priorities are not kept")
-        if promised.max_body_bytes is not None and len(body) > promised.max_body_bytes:
-            most = f"adapter {name!r} takes at most {promised.max_body_bytes}"
+        if declared.max_body_bytes is not None and len(body) > declared.max_body_bytes:
+            most = f"adapter {name!r} takes at most {declared.max_body_bytes}"
             raise InvalidRequest([Problem(("$",), f"the request takes {len(body)} bytes, {most}")])
-        if callback is not None and callable(callback) and promised.reach is not Reach.PROCESS:
+        if callback is not None and callable(callback) and declared.reach is not Reach.PROCESS:
             why = (
                 f"a function can only be called in this process, but {name!r} "
                 "hands jobs to others; use a registered callback, 'scheme:target'"
@@ -207,7 +207,7 @@ class Producer:
 
 
 def _request_of(item: object) -> JobRequest:
-    """Read one of many requests; a text would unpack into letters, so it is looked at first."""
+    """Convert one item of `request_many`; strings come before pairs, as they would unpack into letters."""
     if isinstance(item, JobRequest):
         return item
     if isinstance(item, str):

@@ -1,1 +1,1 @@
-"""Finding plugins, loading each alone, and what they offer to one application."""
+"""Finds plugins, loads each in isolation, and collects what they offer to an application."""

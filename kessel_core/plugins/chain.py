@@ -1,7 +1,7 @@
-"""What goes around the jobs of one application: a chain with a pluggy manager of its own (D2).
+"""The middleware chain of an application, in a pluggy manager of its own (D2).
 
-A chain is made for each application, so any number of them can stand on one set of plugins. It reads
-the plugins and never changes them.
+Each application has its own chain, so any number of applications can share one set of plugins. Building
+a chain reads the plugins and never changes them.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from kessel_core.model.result import JobResult
 from kessel_core.plugins.inspection import inspected
 from kessel_core.plugins.offers import Offer, Offers
 from kessel_core.plugins.registry import Plugins
-from kessel_core.plugins.status import PluginStatus, blamed
+from kessel_core.plugins.status import PluginStatus, with_unusable
 from kessel_core.values.nearest import nearest_or_all
 
 __all__ = ["Chain", "ChainMember", "build_chain"]
 
-#: The hooks that a chain calls; each is answered by the first that has an answer.
+#: The hooks that a chain calls; the first implementation with an answer decides.
 _HOOKS: Final = tuple(sorted(specs.WRAPPABLE))
 
-#: What would be middleware by its name, but is set elsewhere.
+#: Names that look like middleware, but are configured elsewhere.
 _ELSEWHERE: Final = {"retry": "retries are set in the section `jobs`: jobs.retry_base, jobs.retry_cap"}
 
 
-class _Around:
+class _ChainSpecs:
     """The specifications of these hooks, for pluggy."""
 
     kessel_execute_job = staticmethod(specs.kessel_execute_job)
@@ -44,22 +44,23 @@ class _Around:
 class ChainMember:
     """One middleware of a chain."""
 
+    #: Its name as configured.
     name: str
-    #: Plugin and distribution that it comes from.
+    #: The plugin and distribution that it comes from.
     origin: str
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Chain:
-    """What goes around every job of one application; safe for any thread."""
+    """What wraps every job of an application; thread-safe."""
 
-    #: Runs a job: `execute(job=...)`; raises what a middleware raises. Without a runner inside it may
-    #: return None.
+    #: Runs a job: `execute(job=...)`; raises what a middleware raises. Returns None if there is no handler
+    #: runner inside and nothing else answers.
     execute: Callable[..., JobResult]
-    #: Says how long to wait before the next attempt: `retry_pause(job=..., result=...)`; None: nobody says.
+    #: Returns the pause before the next attempt: `retry_pause(job=..., result=...)`; None: no policy answers.
     retry_pause: Callable[..., timedelta | None]
     #: The configured middleware, outermost first.
-    links: tuple[ChainMember, ...]
+    members: tuple[ChainMember, ...]
 
 
 def build_chain(
@@ -69,29 +70,29 @@ def build_chain(
     *,
     inner: Iterable[object] = (),
 ) -> Chain:
-    """Make the configured middleware, and put it around what plugins always do and the core's own.
+    """Create the configured middleware, and put it around the plugins' own hooks and those of the core.
 
-    From the outside in: the middleware in the order of its names, the implementations that plugins
-    have themselves, and `inner`.
+    From the outside in: the middleware in the given order, the implementations of the plugins themselves,
+    and `inner`.
 
     Args:
-        plugins: What is offered.
+        plugins: The plugins that offer middleware.
         order: Names of middleware, outermost first: `name`, or `plugin/name` or `distribution/name`.
-        options: Options by name of the middleware, spelled as in `order`.
-        inner: The core's own implementations, which answer last: the retry policy, the handler's runner.
+        options: Options by name of middleware, spelled as in `order`.
+        inner: The core's own implementations, which answer last: the retry policy, the handler runner.
 
     Raises:
-        InvalidConfig: Unknown names, wrong options, or what is no middleware; all at once.
+        InvalidConfig: Unknown names, wrong options, or objects that are not middleware; all at once.
     """
-    made = _made(plugins, order, options or {})
+    configured = _configured(plugins, order, options or {})
     manager = pluggy.PluginManager("kessel")
-    manager.add_hookspecs(_Around)
-    # pluggy calls what was registered last first, so the innermost comes first; but of those that
-    # want to be last (`trylast`) it calls the latest last.
+    manager.add_hookspecs(_ChainSpecs)
+    # pluggy calls the latest registration first, so the innermost is registered first; but among those
+    # with `trylast` it calls the latest last.
     for name, plugin in plugins.objects():
         _register(manager, f"plugin {name}", plugin)
     problems: list[Problem] = []
-    for name, thing, owner in reversed(made):
+    for name, thing, owner in reversed(configured):
         problems.extend(
             UnusablePlugin(("middleware",), f"{name!r} from {owner.owner}: {text}")
             for text in _register(manager, f"middleware {name}", thing)
@@ -103,12 +104,12 @@ def build_chain(
     return Chain(
         execute=manager.hook.kessel_execute_job,
         retry_pause=manager.hook.kessel_retry_pause,
-        links=tuple(ChainMember(name, owner.owner) for name, _, owner in made),
+        members=tuple(ChainMember(name, owner.owner) for name, _, owner in configured),
     )
 
 
 def _register(manager: pluggy.PluginManager, name: str, thing: object) -> list[str]:
-    """Register what a thing has of the two hooks; return what is wrong with it as middleware."""
+    """Register the chain hooks of an object; return what is wrong with it as middleware."""
     found = inspected(thing)
     if found.why or not found.hooks:
         return [text for text in (found.why, *found.warnings) if text]
@@ -128,62 +129,62 @@ def _register(manager: pluggy.PluginManager, name: str, thing: object) -> list[s
     ]
 
 
-def _made(
+def _configured(
     plugins: Plugins, order: Sequence[str], options: Mapping[str, Mapping[str, Any]]
 ) -> list[tuple[str, object, PluginStatus]]:
-    """Make the middleware of a chain: its name as it is written, the object, and its plugin."""
+    """Create the middleware of a chain: name as configured, object, and plugin of each."""
     offered = plugins.middleware()
     problems: list[Problem] = []
-    chosen: dict[str, Offer] = {}
+    offers: dict[str, Offer] = {}
     for name in order:
         found = offered.of(name)
         if len(found) > 1:
             problems.append(offered.clash(name, ("middleware",)))
         elif not found:
             problems.append(UnusablePlugin(("middleware",), _unknown(plugins, name)))
-        elif found[0] in chosen.values():
+        elif found[0] in offers.values():
             problems.append(Problem(("middleware",), f"{name!r} is named twice"))
         else:
-            chosen[name] = found[0]
+            offers[name] = found[0]
     chain: list[tuple[str, object, PluginStatus]] = []
-    for name, offer in chosen.items():
+    for name, offer in offers.items():
         try:
-            chain.append((name, _object(name, offer.thing, options.get(name, {})), offer.owner))
+            chain.append((name, _create(name, offer.thing, options.get(name, {})), offer.owner))
         except InvalidConfig as exc:
             problems += exc.problems
         except Exception as exc:
             where = ("middleware_options", name) if name in options else ("middleware",)
             problems.append(Problem(where, f"{name!r} cannot be made: {type(exc).__name__}: {exc}"))
-    problems += _useless(offered, chosen, options)
+    problems += _unread_options(offered, offers, options)
     if problems:
         raise InvalidConfig(problems, "invalid middleware")
     return chain
 
 
-def _object(name: str, middleware: Middleware, given: Mapping[str, Any]) -> object:
-    """Make one middleware; its options are structured and checked."""
+def _create(name: str, middleware: Middleware, given: Mapping[str, Any]) -> object:
+    """Create one middleware from its options."""
     where = ("middleware_options", name)
-    kind = middleware.options
-    if kind is None:
+    options_class = middleware.options
+    if options_class is None:
         if given:
             text = f"unknown option; {middleware.name!r} has none"
             raise InvalidConfig([Problem((*where, option), text) for option in given])
         return middleware.factory()
-    if given or any(field.default is attrs.NOTHING and field.init for field in attrs.fields(kind)):
+    if given or any(field.default is attrs.NOTHING and field.init for field in attrs.fields(options_class)):
         from kessel_core.values.options import structure_options  # cattrs loads only where there are options
 
-        return middleware.factory(structure_options(kind, given, where=where))
-    return middleware.factory(kind())
+        return middleware.factory(structure_options(options_class, given, where=where))
+    return middleware.factory(options_class())
 
 
-def _useless(
-    offered: Offers, chosen: Mapping[str, Offer], options: Mapping[str, Mapping[str, Any]]
+def _unread_options(
+    offered: Offers, used: Mapping[str, Offer], options: Mapping[str, Mapping[str, Any]]
 ) -> Iterable[Problem]:
-    """Yield the tables of options that nothing would read."""
+    """Yield a problem for each table of options that nothing would read."""
     for name in options:
         where = ("middleware_options", name)
-        written = [text for text, offer in chosen.items() if offer in offered.of(name)]
-        if name in chosen:
+        written = [text for text, offer in used.items() if offer in offered.of(name)]
+        if name in used:
             continue
         if written:
             yield Problem(where, f"`middleware` calls it {written[0]!r}: write it so here, too")
@@ -196,4 +197,6 @@ def _useless(
 def _unknown(plugins: Plugins, name: str) -> str:
     if name in _ELSEWHERE:
         return f"{name!r} is no middleware; {_ELSEWHERE[name]}"
-    return blamed(f"{name!r} is not known{nearest_or_all(name, plugins.middleware().names)}", plugins.report)
+    return with_unusable(
+        f"{name!r} is not known{nearest_or_all(name, plugins.middleware().names)}", plugins.report
+    )

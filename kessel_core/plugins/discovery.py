@@ -1,7 +1,7 @@
 """Finds plugins and imports each one alone (D4): sorted, filtered before import, isolated.
 
-Own loader over `importlib.metadata`, because pluggy's stops at the first plugin that fails, and
-takes clashes in silence. Nothing here knows what a hook is for.
+A loader of our own over `importlib.metadata`, because pluggy's stops at the first plugin that fails and
+accepts name clashes silently. Nothing here knows what a hook is for.
 """
 
 from __future__ import annotations
@@ -19,21 +19,24 @@ from kessel_core.plugins.status import PluginState, PluginStatus
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
 
-__all__ = ["Found", "discover", "imported", "normal_name"]
+__all__ = ["FoundPlugin", "discover", "import_plugin", "normalized_name"]
 
 _GROUP_FAMILY: Final = re.compile(r"kessel\.v(\d+)")
 
 
 @attrs.frozen
-class Found:
-    """An entry point with its distribution, before any import."""
+class FoundPlugin:
+    """The entry point of a plugin, with its distribution, before any import."""
 
+    #: The entry point; its name is the plugin's.
     entry: EntryPoint
+    #: Name of the distribution.
     distribution: str
+    #: Version of the distribution; empty if unknown.
     version: str
 
     def status(self, state: PluginState, why: str = "", error: BaseException | None = None) -> PluginStatus:
-        """Make its line of the report."""
+        """Create its entry in the report."""
         return PluginStatus(
             name=self.entry.name,
             distribution=self.distribution,
@@ -45,48 +48,52 @@ class Found:
         )
 
 
-def normal_name(distribution: str) -> str:
-    """Return the one spelling of a distribution's name, as indexes use it."""
+def normalized_name(distribution: str) -> str:
+    """Return the name of a distribution as package indexes spell it."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
-def discover(distributions: Iterable[Distribution] | None = None) -> list[tuple[Found, PluginStatus | None]]:
-    """Return all plugins of any API version, sorted; those that cannot be loaded with their status.
+def discover(
+    distributions: Iterable[Distribution] | None = None,
+) -> list[tuple[FoundPlugin, PluginStatus | None]]:
+    """Return all plugins of any API version, sorted; those that cannot be loaded come with their status.
 
-    A distribution that is on the path twice counts once: the first, which is the one that Python imports.
+    Of a distribution that is on the path twice the first counts, because Python imports that one.
     """
-    from importlib.metadata import distributions as installed  # costs more than the rest of the core
+    from importlib.metadata import distributions as installed  # slower to import than the rest of the core
 
     seen: set[str] = set()
-    found: list[tuple[int, Found]] = []
+    found: list[tuple[int, FoundPlugin]] = []
     for dist in installed() if distributions is None else distributions:
         try:
             entries = [(int(m[1]), e) for e in dist.entry_points if (m := _GROUP_FAMILY.fullmatch(e.group))]
             if not entries:
-                continue  # before its metadata is parsed, which costs more than the rest of the scan
+                continue  # before parsing its metadata, which takes longer than the rest of the scan
             name = str(dist.metadata["Name"] or "?")
             version = dist.version
-        except Exception:  # noqa: S112  # damaged metadata of some other package is not our matter
+        except Exception:  # noqa: S112  # another package with damaged metadata is none of our business
             continue
-        key = normal_name(name)
+        key = normalized_name(name)
         if key in seen:
             continue
         seen.add(key)
-        found.extend((major, Found(entry, name, version or "")) for major, entry in entries)
+        found.extend((major, FoundPlugin(entry, name, version or "")) for major, entry in entries)
     found.sort(key=lambda item: (item[1].entry.name, item[1].distribution, item[0]))
-    return list(_sorted_out(found))
+    return list(_with_conflicts(found))
 
 
-def _sorted_out(found: list[tuple[int, Found]]) -> Iterator[tuple[Found, PluginStatus | None]]:
+def _with_conflicts(
+    found: list[tuple[int, FoundPlugin]],
+) -> Iterator[tuple[FoundPlugin, PluginStatus | None]]:
     ours = int(GROUP.rpartition("v")[2])
-    claims: dict[str, list[Found]] = {}
+    claims: dict[str, list[FoundPlugin]] = {}
     for major, plugin in found:
         if major == ours:
             claims.setdefault(plugin.entry.name, []).append(plugin)
     usable = {plugin.distribution for major, plugin in found if major == ours}
     for major, plugin in found:
         if major != ours:
-            if plugin.distribution not in usable:  # else it serves several versions
+            if plugin.distribution not in usable:  # else it supports several API versions
                 why = f"written for plugin API v{major}, this is v{ours}"
                 yield plugin, plugin.status(PluginState.INCOMPATIBLE, why)
             continue
@@ -99,11 +106,11 @@ def _sorted_out(found: list[tuple[int, Found]]) -> Iterator[tuple[Found, PluginS
             yield plugin, None
 
 
-def imported(plugin: Found) -> tuple[object, PluginStatus]:
-    """Import one plugin; what goes wrong becomes its status.
+def import_plugin(plugin: FoundPlugin) -> tuple[object, PluginStatus]:
+    """Import one plugin; a failure becomes its status.
 
     Raises:
-        KeyboardInterrupt: The user's own.
+        KeyboardInterrupt: The user pressed Ctrl-C.
     """
     try:
         module: object = plugin.entry.load()

@@ -1,6 +1,6 @@
-"""Which handler runs which job type: what the application says wins over what plugins offer.
+"""Which handler runs which job type: the application takes precedence over plugins.
 
-Two plugins that offer the same type are an error, until the configuration says which is meant.
+If two plugins offer the same type, that is an error until the configuration says which is meant.
 """
 
 from __future__ import annotations
@@ -29,23 +29,24 @@ def collect_handlers(
     """Collect the handlers of an application.
 
     Args:
-        plugins: What is offered; used for types that neither of the others maps.
-        configured: `[kessel.handlers]`: type -> `module:attribute`, or what a plugin offers: its type, or
-            `plugin/type`, or `distribution/type`.
-        given: What the application gives in its code.
+        plugins: The plugins that offer handlers; used for types that neither of the other two maps.
+        configured: `[kessel.handlers]`: type -> `module:attribute`, or the handler of a plugin: its type,
+            `plugin/type` or `distribution/type`.
+        given: Handlers that the application passes in code.
 
     Raises:
-        InvalidConfig: Every mistake, each under `handlers` or `handlers.TYPE`.
+        InvalidConfig: With every mistake, each under `handlers` or `handlers.TYPE`.
     """
     offered = plugins.handlers()
     registry = HandlerRegistry()
-    problems = [Problem(("handlers",), text, f"plugin {owner.owner}") for owner, text in offered.misfits]
-    for kind, target in configured.items():
+    problems = [Problem(("handlers",), text, f"plugin {owner.owner}") for owner, text in offered.rejected]
+    for job_type, target in configured.items():
         try:
-            registry.add(kind, _target(kind, target, offered), "the configuration")
+            registry.add(job_type, _target(job_type, target, offered), "the configuration")
         except InvalidConfig as exc:
-            # The configuration says where it is written; so its place says more than the word.
-            problems += [attrs.evolve(found, where=("handlers", kind), origin="") for found in exc.problems]
+            # The option alone: whoever reports it adds the file and the variable that it comes from.
+            where = ("handlers", job_type)
+            problems += [attrs.evolve(found, where=where, origin="") for found in exc.problems]
     if given is not None:
         try:
             registry.add_all(given, "JobManager(handlers=...)")
@@ -58,7 +59,7 @@ def collect_handlers(
             for offer in (first, *more):
                 log.debug("handler %r: %s goes before plugin %s", name, known.source, offer.owner.owner)
         elif name in configured:
-            continue  # it is wrong there, which was said
+            continue  # its mistake is already in the list
         elif more:
             problems.append(offered.clash(name, ("handlers", name)))
         else:
@@ -71,8 +72,8 @@ def collect_handlers(
     return registry
 
 
-def _target(kind: str, text: str, offered: Offers) -> object:
-    """Return what a text of the configuration means: `module:attribute`, or what a plugin offers."""
+def _target(job_type: str, text: str, offered: Offers) -> object:
+    """Return what a value in the configuration stands for: a `module:attribute`, or a plugin's handler."""
     if ":" in text.partition("/")[0]:
         return text
     found = offered.of(text)
@@ -83,6 +84,6 @@ def _target(kind: str, text: str, offered: Offers) -> object:
         raise InvalidConfig([attrs.evolve(offered.clash(text), advice=f"write {written} there")])
     hint = did_you_mean(text, offered.table)
     problem = Problem(
-        ("handlers", kind), f"no plugin offers a handler {text!r}{hint}; use 'module:attribute'"
+        ("handlers", job_type), f"no plugin offers a handler {text!r}{hint}; use 'module:attribute'"
     )
     raise InvalidConfig([problem])

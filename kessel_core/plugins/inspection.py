@@ -1,6 +1,6 @@
-"""Looks at the hooks of an object before pluggy gets it (D6): which it has, and what is wrong with them.
+"""Inspects the hooks of an object before pluggy gets it (D6): which it has, and what is wrong with them.
 
-pluggy ignores much in silence; what it would ignore is said here. Nothing is registered or changed.
+pluggy silently ignores many mistakes; they are reported here. Nothing is registered or changed.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ __all__ = ["Inspection", "inspected", "text_of"]
 
 @attrs.frozen(kw_only=True)
 class Inspection:
-    """What was found."""
+    """What was found in an object."""
 
     #: Names of the hooks that the object implements.
     hooks: tuple[str, ...] = ()
     #: Why it cannot be used; empty if it can.
     why: str = ""
-    #: What is odd about it although it can be used.
+    #: What is wrong with it, although it can be used.
     warnings: tuple[str, ...] = ()
 
 
 def inspected(plugin: object) -> Inspection:
-    """Look at an object, whatever it is; never raises an `Exception`."""
+    """Inspect any object; never raises an `Exception`."""
     if inspect.isclass(plugin):
         return Inspection(why=f"{plugin.__name__} is a class: give a module or an instance of it")
     try:
         return _inspected(plugin)
-    except Exception as exc:  # an object that does not even let itself be looked at
+    except Exception as exc:  # the object fails when its attributes are listed
         return Inspection(why=f"{type(exc).__name__} when its hooks were looked for: {text_of(exc)}")
 
 
@@ -62,7 +62,7 @@ def _inspected(plugin: object) -> Inspection:
     warnings = [*unknown, *unmarked]
     if not hooks and not faults:
         if unknown:
-            # A misspelt hook beside a right one is a warning; alone it leaves nothing to use.
+            # A misspelt hook next to a correct one is a warning; on its own it leaves nothing to use.
             faults = unknown
         else:
             warnings.append("it implements no hook")
@@ -76,24 +76,24 @@ def _signature_faults(name: str, function: Any) -> Iterator[str]:
     parameters = inspect.signature(bare).parameters.values()
     unnamed = [str(p) for p in parameters if p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if unnamed:
-        # pluggy never fills these, and says nothing.
+        # pluggy never passes these, and does not complain.
         yield f"{name}: the arguments {', '.join(unnamed)} would never be given; name those that are wanted"
     defaults = [p.name for p in parameters if p.default is not p.empty]
     if defaults:
-        # pluggy 1.6 passes the default, 1.7 the value (pluggy#442): never what was meant.
+        # pluggy 1.6 passes the default, 1.7 the value (pluggy#442), so the author cannot rely on either.
         yield f"{name}: the arguments {', '.join(defaults)} must not have defaults"
 
 
-def _wrapper_faults(name: str, marks: Mapping[str, Any]) -> Iterator[str]:
-    if marks.get("hookwrapper"):
-        # One that raises keeps the others from cleaning up (pluggy#463).
+def _wrapper_faults(name: str, options: Mapping[str, Any]) -> Iterator[str]:
+    if options.get("hookwrapper"):
+        # If one raises, the others cannot clean up (pluggy#463).
         yield f"{name} is an old-style wrapper; use wrapper=True"
-    elif marks.get("wrapper") and name not in WRAPPABLE:
+    elif options.get("wrapper") and name not in WRAPPABLE:
         yield f"{name} must not be a wrapper; only {' and '.join(sorted(WRAPPABLE))} have an inside"
 
 
 def text_of(exc: BaseException) -> str:
-    """Return the text of an exception; some raise even when asked for it."""
+    """Return the message of an exception; some raise even in `__str__`."""
     try:
         return str(exc)
     except Exception:

@@ -1,7 +1,7 @@
-"""Which distributions of this project have what, for the advice what to install.
+"""What the distributions of this project contain, for advice on what to install.
 
-The one place of the core that knows names of plugins: who types `beanstalk://` without having the adapter
-is helped by its name, which no plugin can tell that is not there. Nothing is imported by these names.
+The one place in the core that knows plugins by name: a user who types `beanstalk://` without the adapter
+needs to be told what to install, and a missing plugin cannot say so. Nothing is imported by these names.
 """
 
 from __future__ import annotations

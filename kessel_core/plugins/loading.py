@@ -1,6 +1,6 @@
-"""Loads the plugins of a process: the core's own, the application's, and those that are installed (D4).
+"""Loads the plugins of a process: the core's own, the application's, and the installed ones (D4).
 
-Each alone, so that one that is broken leaves the others working. There is no global set of plugins:
+Each in isolation, so that a broken plugin does not affect the others. There is no global set of plugins:
 `build_plugins` returns a new one each time, and importing this module loads nothing.
 """
 
@@ -17,7 +17,7 @@ import pluggy
 from kessel_core.errors import Problem
 from kessel_core.features import BUILTIN
 from kessel_core.hooks import specs
-from kessel_core.plugins.discovery import discover, imported
+from kessel_core.plugins.discovery import discover, import_plugin
 from kessel_core.plugins.inspection import inspected, text_of
 from kessel_core.plugins.registry import Plugins
 from kessel_core.plugins.status import PluginState, PluginStatus
@@ -41,9 +41,9 @@ def build_plugins(
     """Find and load the plugins.
 
     Args:
-        disabled: Names of plugins that are not even imported; one that is not there is warned about.
+        disabled: Names of plugins that are not even imported; an unknown name is only a warning.
         required: Names of plugins that must be active.
-        extra: Further plugins by name: modules or objects with hooks, for tests and applications.
+        extra: Additional plugins by name: modules or objects with hooks, for tests and applications.
         distributions: Where to look; None: all installed distributions.
 
     Raises:
@@ -68,9 +68,9 @@ def build_plugins(
             why = f"the name {name!r} is taken by {owner} itself"
             report.append(found.status(PluginState.CONFLICT, why))
         else:
-            plugin, status = imported(found)
+            plugin, status = import_plugin(found)
             report.append(_registered(manager, plugin, status))
-    warnings = tuple(_useless(disabled, report))
+    warnings = tuple(_without_effect(disabled, report))
     for problem in warnings:
         log.warning("%s", problem)
     plugins = Plugins(manager, report, warnings)
@@ -80,7 +80,7 @@ def build_plugins(
 
 
 def _registered(manager: pluggy.PluginManager, plugin: object, status: PluginStatus) -> PluginStatus:
-    """Look at a plugin's hooks and register it, if it can be used; return what became of it."""
+    """Inspect the hooks of a plugin and register it if it is usable; return its status."""
     if status.state is not PluginState.ACTIVE:
         return status
     found = inspected(plugin)
@@ -91,7 +91,7 @@ def _registered(manager: pluggy.PluginManager, plugin: object, status: PluginSta
         except Exception as exc:
             why = f"{type(exc).__name__}: {text_of(exc)}"
             # pluggy 1.6 leaves a refused plugin half registered (pluggy#733). The name may also
-            # be that of another plugin, which stays.
+            # belong to another plugin, which stays.
             if manager.get_plugin(status.name) is plugin:
                 manager.unregister(name=status.name)
     if why:
@@ -99,7 +99,8 @@ def _registered(manager: pluggy.PluginManager, plugin: object, status: PluginSta
     return attrs.evolve(status, hooks=found.hooks, warnings=found.warnings)
 
 
-def _useless(disabled: Sequence[str], report: Sequence[PluginStatus]) -> Iterable[Problem]:
+def _without_effect(disabled: Sequence[str], report: Sequence[PluginStatus]) -> Iterable[Problem]:
+    """Yield a problem for each disabled name that disables nothing."""
     known = [status.name for status in report if status.name not in BUILTIN]
     for name in dict.fromkeys(disabled):
         if name in BUILTIN:

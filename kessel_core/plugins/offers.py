@@ -1,7 +1,7 @@
-"""What plugins offer under names, and who offers it: one table for each kind. Asks nobody, decides nothing.
+"""What plugins offer under which names: one table for each kind of offer. Calls no plugin, decides nothing.
 
-A name that two plugins offer is a clash, until it is written with its owner: `plugin/name` or
-`distribution/name`. The very same thing from two sources is no clash.
+A name that two plugins offer is a clash, unless it is written with its owner: `plugin/name` or
+`distribution/name`. The same object from two sources is not a clash.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from kessel_core.contract.spec import AdapterSpec
 from kessel_core.errors import PluginClash
 from kessel_core.handlers.declare import options_of
 from kessel_core.hooks.middleware import Middleware
-from kessel_core.plugins.discovery import normal_name
+from kessel_core.plugins.discovery import normalized_name
 from kessel_core.plugins.status import APPLICATION, PluginStatus
 
 __all__ = ["Offer", "Offers", "same_thing"]
 
-#: What each plugin gave, when it was asked.
+#: What the hook of each plugin returned.
 Given: TypeAlias = Iterable[tuple[PluginStatus, Mapping[Any, Any] | list[Any]]]
 
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -33,16 +33,19 @@ _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 class Offer:
     """One thing that a plugin offers under a name."""
 
+    #: The name, without its owner.
     name: str
+    #: What is offered.
     thing: Any
+    #: The plugin that offers it.
     owner: PluginStatus
 
     @property
     def qualified(self) -> tuple[str, ...]:
-        """How it is written with its owner; the first is the shortest that only it has in its plugin."""
+        """The ways to write the name with its owner; the first is the shortest."""
         owners = [self.owner.name]
         if self.owner.distribution != APPLICATION:
-            owners += [self.owner.distribution, normal_name(self.owner.distribution)]
+            owners += [self.owner.distribution, normalized_name(self.owner.distribution)]
         return tuple(dict.fromkeys(f"{owner}/{self.name}" for owner in owners))
 
 
@@ -51,7 +54,7 @@ def _in_handlers(name: str, written: Sequence[str]) -> str:
     return f"write in [kessel.handlers] {' or '.join(f'{key} = {text}' for text in written)}"
 
 
-#: What settles a clash, by kind: of the name, and of how each is written with its owner.
+#: Kind of offer -> advice on a clash, from the name and the ways to write it with each owner.
 _ADVICE: Final[Mapping[str, Callable[[str, Sequence[str]], str]]] = {
     "handler": _in_handlers,
     "middleware": lambda name, written: f"write in `middleware` {' or '.join(written)}",
@@ -62,19 +65,19 @@ _ADVICE: Final[Mapping[str, Callable[[str, Sequence[str]], str]]] = {
 
 @attrs.frozen(kw_only=True, eq=False)
 class Offers:
-    """Everything of one kind that plugins offer."""
+    """All offers of one kind; immutable, so thread-safe."""
 
     #: `adapter`, `handler`, `middleware` or `callback`.
     kind: str
-    #: Spelling -> who offers it: each plain name, then each name with its owner.
+    #: Spelling -> the offers that it means: each plain name, and each name with its owner.
     table: Mapping[str, tuple[Offer, ...]]
     #: Plain names, sorted.
     names: tuple[str, ...]
-    #: What is not what the hook asks for: its plugin, and a text about it.
-    misfits: tuple[tuple[PluginStatus, str], ...] = ()
+    #: Return values that the hook does not allow: the plugin, and what is wrong.
+    rejected: tuple[tuple[PluginStatus, str], ...] = ()
 
     def of(self, spelling: str) -> tuple[Offer, ...]:
-        """Return who offers it: nobody, one, or several that clash.
+        """Return the offers under a name: none, one, or several that clash.
 
         Args:
             spelling: A name, or `plugin/name`, or `distribution/name`.
@@ -82,7 +85,7 @@ class Offers:
         return self.table.get(spelling, ())
 
     def usable(self) -> dict[str, Any]:
-        """Return what each spelling means: a plain name where one offers it, else each with its owner."""
+        """Return what each spelling means: a plain name that is unique, else each name with its owner."""
         found: dict[str, Any] = {}
         for name in self.names:
             first, *more = self.of(name)
@@ -95,7 +98,7 @@ class Offers:
         return found
 
     def clash(self, name: str, where: tuple[str, ...] = ()) -> PluginClash:
-        """Describe the clash of a name, and what settles it."""
+        """Describe the clash of a name, and how to resolve it."""
         offers = self.of(name)
         owners = tuple(dict.fromkeys(offer.owner.owner for offer in offers))
         by = " and by ".join(owners) if len(owners) > 1 else f"{owners[0]} more than once"
@@ -110,19 +113,19 @@ class Offers:
         )
 
     def clashes(self) -> list[PluginClash]:
-        """Return the clash of each plain name that is offered by several, sorted."""
+        """Return a clash for each plain name with several offers, sorted."""
         return [self.clash(name) for name in self.names if len(self.of(name)) > 1]
 
 
 def gathered(kind: str, given: Given) -> Offers:
-    """Put what plugins gave into a table."""
+    """Build the table from what plugins returned."""
     plain: dict[str, list[Offer]] = {}
     qualified: dict[str, list[Offer]] = {}
-    misfits: list[tuple[PluginStatus, str]] = []
+    rejected: list[tuple[PluginStatus, str]] = []
     for owner, things in given:
         for name, thing in _READ[kind](things):
             if name is None:
-                misfits.append((owner, f"{thing}"))
+                rejected.append((owner, f"{thing}"))
                 continue
             offer = Offer(name=name, thing=thing, owner=owner)
             _add(plain.setdefault(name, []), offer)
@@ -132,7 +135,7 @@ def gathered(kind: str, given: Given) -> Offers:
         kind=kind,
         table={text: tuple(offers) for text, offers in (qualified | plain).items()},
         names=tuple(sorted(plain)),
-        misfits=tuple(misfits),
+        rejected=tuple(rejected),
     )
 
 
@@ -142,12 +145,12 @@ def _add(offers: list[Offer], offer: Offer) -> None:
 
 
 def same_thing(one: object, other: object) -> bool:
-    """Whether two sources give the very same thing; a method is made anew at each look."""
+    """Whether two sources offer the same object; bound methods are compared, as each access creates one."""
     values = (MethodType, str, Middleware)
     return one is other or (type(one) is type(other) and isinstance(one, values) and one == other)
 
 
-# --- one kind each: pairs of name and thing; without a name the thing is a text that says what is wrong ----
+# --- one reader per kind: pairs of name and thing; if the name is None, the thing says what is wrong -------
 
 _Read: TypeAlias = Iterator[tuple[str | None, Any]]
 

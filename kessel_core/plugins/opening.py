@@ -1,6 +1,6 @@
-"""Which adapter is meant by a URL or a name, and whether its options are right; then opening it.
+"""Finds the adapter for a URL or a name, checks its options, and opens it.
 
-Two steps, so that everything that is wrong is found at once, before anything connects.
+In two steps, so that all mistakes are found at once, before anything connects.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from kessel_core.contract.spec import AdapterContext, AdapterSpec
 from kessel_core.errors import ConfigError, InvalidConfig, KesselError, PluginError, Problem, UnusablePlugin
 from kessel_core.plugins.known import ADAPTERS
 from kessel_core.plugins.offers import Offers
-from kessel_core.plugins.status import PluginState, PluginStatus, blamed, unusable
+from kessel_core.plugins.status import PluginState, PluginStatus, unusable, with_unusable
 from kessel_core.values.nearest import nearest_or_all
 from kessel_core.values.secrets import redacted
 
-__all__ = ["ChosenAdapter", "chosen"]
+__all__ = ["ChosenAdapter", "choose_adapter"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class ChosenAdapter:
-    """An adapter that is not open yet, with options that are right."""
+    """An adapter that is not open yet, with its checked options."""
 
+    #: How to open it.
     spec: AdapterSpec
     #: An instance of the adapter's own options class.
     options: Any
@@ -35,7 +36,7 @@ class ChosenAdapter:
         """Open it.
 
         Raises:
-            AdapterError: The backend cannot be reached, or is not what it should be.
+            AdapterError: The backend cannot be reached, or is not the expected one.
             PluginError: The adapter's own code failed, for example because its client library is missing.
         """
         try:
@@ -53,19 +54,19 @@ class ChosenAdapter:
         return opened
 
 
-def chosen(
+def choose_adapter(
     offered: Offers, report: Sequence[PluginStatus], url_or_name: str, options: Mapping[str, Any]
 ) -> ChosenAdapter:
-    """Find the adapter and structure its options.
+    """Find the adapter and check its options.
 
     Args:
-        offered: The adapters that are there, by name and by `scheme://`.
-        report: What became of the plugins, for the advice where the adapter is not there.
+        offered: The available adapters, by name and by `scheme://`.
+        report: The plugins, for advice if there is no such adapter.
         url_or_name: A URL, whose scheme finds the adapter, or an adapter's name.
-        options: Further options; one that is also in the URL is an error.
+        options: Additional options; one that is also in the URL is an error.
 
     Raises:
-        InvalidConfig: The adapter is not there, or the URL or the options are wrong; all at once, each
+        InvalidConfig: There is no such adapter, or the URL or the options are wrong; all at once, each
             under `adapter` or `adapter_options`.
         PluginError: The plugin that would open it is not usable, or its code failed.
     """
@@ -87,7 +88,7 @@ def chosen(
 
 
 def _unknown(offered: Offers, report: Sequence[PluginStatus], key: str) -> ConfigError:
-    """Say why no plugin opens it, and what to do."""
+    """Return the error that no plugin opens this URL or name, with advice."""
     name, is_url, _ = key.partition("://")
     distribution = ADAPTERS.get(name)
     owned = [status for status in report if status.distribution == distribution]
@@ -102,7 +103,7 @@ def _unknown(offered: Offers, report: Sequence[PluginStatus], key: str) -> Confi
         ending = "://" if is_url else ""
         known = [text.removesuffix(ending) for text in offered.names if text.endswith("://") == bool(is_url)]
         hint = nearest_or_all(name, known)
-    problem = UnusablePlugin(("adapter",), blamed(f"no plugin opens {key!r}{hint}", report))
+    problem = UnusablePlugin(("adapter",), with_unusable(f"no plugin opens {key!r}{hint}", report))
     return InvalidConfig([problem], "unknown adapter")
 
 
@@ -120,19 +121,21 @@ def _from_url(spec: AdapterSpec, url: SplitResult) -> Mapping[str, Any]:
 
 
 def _structured(
-    spec: AdapterSpec, of_url: Mapping[str, Any], further: Mapping[str, Any], shown: str
+    spec: AdapterSpec, from_url: Mapping[str, Any], additional: Mapping[str, Any], shown: str
 ) -> ChosenAdapter:
     from kessel_core.values.options import structure_options  # cattrs loads only where options are read
 
     def placed(problem: Problem) -> Problem:
         name = problem.where[0] if problem.where else ""
-        if name in further and name not in of_url:
+        if name in additional and name not in from_url:
             return problem.under("adapter_options")
         return problem.under("adapter").given_by(shown)
 
-    twice = [Problem(("adapter_options", name), "is also in the URL") for name in further if name in of_url]
+    twice = [
+        Problem(("adapter_options", name), "is also in the URL") for name in additional if name in from_url
+    ]
     try:
-        options = structure_options(spec.options, {**further, **of_url})
+        options = structure_options(spec.options, {**additional, **from_url})
     except InvalidConfig as exc:
         raise InvalidConfig([*twice, *map(placed, exc.problems)], "invalid adapter options") from exc
     if twice:

@@ -1,6 +1,6 @@
-"""The loaded plugins of a process: what became of each, who implements a hook, and what is offered (D1-D4).
+"""The loaded plugins of a process: their status, who implements a hook, and what they offer (D1-D4).
 
-Any number of applications may stand on one `Plugins`: they read it and never change it.
+Any number of applications may share one `Plugins`: they read it and never change it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger("kessel.plugins")
 
 T = TypeVar("T")
 
-#: Kind of offer -> the hook that asks for it.
+#: Kind of offer -> the hook that collects it.
 _OFFERING: Mapping[str, Callable[..., object]] = {
     "adapter": specs.kessel_adapters,
     "handler": specs.kessel_handlers,
@@ -39,21 +39,24 @@ _OFFERING: Mapping[str, Callable[..., object]] = {
 class Implementation:
     """One plugin's implementation of a hook."""
 
+    #: Name of the hook.
     hook: str
+    #: The plugin.
     owner: PluginStatus
+    #: The implementation itself.
     function: Callable[..., Any]
-    #: Names of the arguments of the hook that it wants, in its order.
+    #: Names of the hook's arguments that it accepts, in its own order.
     wanted: tuple[str, ...]
 
     def __call__(self, **arguments: Any) -> Any:
-        """Call it with those of the hook's arguments that it wants."""
+        """Call it with those of the hook's arguments that it accepts; raises whatever it raises."""
         return self.function(*[arguments[name] for name in self.wanted])
 
 
 class Plugins:
-    """The loaded plugins of a process; made by `build_plugins`, safe for any thread.
+    """The loaded plugins of a process; created by `build_plugins`, thread-safe.
 
-    What plugins offer is asked for at first need, each plugin alone and once.
+    What plugins offer is collected when it is first needed, from each plugin once and in isolation.
     """
 
     def __init__(
@@ -62,12 +65,12 @@ class Plugins:
         report: Sequence[PluginStatus],
         warnings: Sequence[Problem] = (),
     ) -> None:
-        #: What is odd about the configuration of the plugins although it stops nobody.
+        #: What is wrong with the configuration of the plugins without stopping anything.
         self.warnings = tuple(warnings)
         self._manager = manager
         self._report = tuple(report)
         self._active = {status.name: status for status in report if status.state is PluginState.ACTIVE}
-        #: What was found odd when a plugin was asked; more of it with every question.
+        #: Plugin -> what was wrong when its hooks were called; grows with each call.
         self._remarks: dict[str, list[str]] = {}
         self._offers: dict[str, offers.Offers] = {}
         self._lock = threading.RLock()
@@ -83,10 +86,10 @@ class Plugins:
         ]
 
     def require(self, name: str) -> None:
-        """Check that a plugin that the configuration names is active.
+        """Check that a plugin is active.
 
         Raises:
-            PluginError: It is not; says why.
+            PluginError: It is not; the error says why.
         """
         if name in self._active:
             return
@@ -101,10 +104,10 @@ class Plugins:
         return [(name, plugin) for name, plugin in self._manager.list_name_plugin() if plugin is not None]
 
     def implementations(self, hook: Callable[..., object]) -> tuple[Implementation, ...]:
-        """Return who implements a hook, in the order in which they are called.
+        """Return the implementations of a hook, in the order in which they are called.
 
         Args:
-            hook: Its function in `kessel_core.hooks.specs`.
+            hook: The function of the hook in `kessel_core.hooks.specs`.
         """
         name = hook.__name__
         return tuple(
@@ -122,7 +125,7 @@ class Plugins:
     def ask(
         self, hook: Callable[..., object], question: Callable[[Implementation], T]
     ) -> list[tuple[PluginStatus, T]]:
-        """Ask every plugin alone, in the order of the report; one that fails is warned about and left out."""
+        """Call each plugin in isolation, in the order of the report; log and skip those that fail."""
         answers: list[tuple[PluginStatus, T]] = []
         for implementation in reversed(self.implementations(hook)):
             try:
@@ -149,10 +152,10 @@ class Plugins:
         return self._offered("callback")
 
     def clashes(self, settled: Iterable[str] = ()) -> list[PluginClash]:
-        """Return what two plugins claim, of every kind.
+        """Return all names that several plugins offer, of every kind.
 
         Args:
-            settled: Job types whose handler is chosen elsewhere.
+            settled: Job types whose handler the configuration chooses.
         """
         free = {*self.handlers().names} - {*settled}
         handlers = [self.handlers().clash(name) for name in sorted(free) if len(self.handlers().of(name)) > 1]
@@ -166,28 +169,28 @@ class Plugins:
 
         Args:
             url_or_name: A URL, whose scheme finds the adapter, or an adapter's name.
-            options: Further options; one that is also in the URL is an error.
+            options: Additional options; one that is also in the URL is an error.
 
         Raises:
             InvalidConfig: Unknown adapter or scheme, unknown options or wrong values; all at once.
-            PluginError: The plugin that would open it is there, but not usable (D4).
+            PluginError: The plugin that would open it is installed, but not usable (D4).
         """
-        return opening.chosen(self.adapters(), self._report, url_or_name, options or {})
+        return opening.choose_adapter(self.adapters(), self._report, url_or_name, options or {})
 
     def _offered(self, kind: str) -> offers.Offers:
         with self._lock:
             if kind not in self._offers:
                 found = offers.gathered(kind, self.ask(_OFFERING[kind], _things))
-                for owner, text in found.misfits:
+                for owner, text in found.rejected:
                     self._remark(owner, text)
-                if kind == "callback":  # nothing but a request names one, so nothing else would tell
+                if kind == "callback":  # only requests name one, so no check at start would report it
                     for clash in found.clashes():
                         log.warning("%s", clash)
                 self._offers[kind] = found
             return self._offers[kind]
 
     def _remark(self, owner: PluginStatus, text: str) -> None:
-        """Note and log what is odd about a plugin, once."""
+        """Note and log what is wrong with a plugin, once."""
         with self._lock:
             known = self._remarks.setdefault(owner.name, [])
             if text in known:

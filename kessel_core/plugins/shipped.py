@@ -1,7 +1,7 @@
-"""The conformance report that an adapter ships: `conformance.json` beside its plugin's module.
+"""The conformance report that an adapter ships: `conformance.json` next to its plugin's module.
 
-It is read as data, and only for plugins that are loaded; so looking imports nothing, and needs no
-suite to be installed. Whatever is wrong with a report becomes a remark: it is somebody else's file.
+It is read as data, and only for loaded plugins, so this imports nothing and does not need the suite.
+Whatever is wrong with a report becomes a remark, not an error: the file belongs to somebody else.
 """
 
 from __future__ import annotations
@@ -25,21 +25,25 @@ __all__ = ["ConformanceReport", "FILE_NAME", "Shipped", "shipped_report"]
 FILE_NAME: Final = "conformance.json"
 
 
-#: The form of reports that is read here.
+#: The schema version of reports that is read here.
 _SCHEMA: Final = 1
 
 
-#: A report of every case with its example is far below this many bytes.
+#: In bytes; far more than a report with an example for every case needs.
 _LONGEST: Final = 8 * 1024 * 1024
 
 
 @attrs.frozen(kw_only=True)
 class ConformanceReport:
-    """What is shown of a report."""
+    """The parts of a report that are shown."""
 
+    #: Name of the adapter.
     adapter: str
+    #: Version of the suite.
     suite: str
+    #: When it ran; aware.
     date: datetime
+    #: Whether no case failed.
     passed: bool
     #: Status -> number of cases.
     totals: Mapping[str, int]
@@ -51,16 +55,17 @@ class ConformanceReport:
     pinned: str | None = None
 
     def count(self, status: str) -> int:
-        """Return how many cases ended so."""
+        """Return how many cases have this status."""
         return self.totals.get(status, 0)
 
 
 @attrs.frozen(kw_only=True)
 class Shipped:
-    """What was found beside an adapter."""
+    """What was found next to an adapter."""
 
+    #: The report; None if there is none that can be used.
     report: ConformanceReport | None = None
-    #: What a reader has to know before trusting it.
+    #: What a reader should know before trusting it.
     remarks: tuple[str, ...] = ()
 
 
@@ -69,7 +74,7 @@ class _Damaged(Exception):
 
 
 def shipped_report(adapter: str, owner: PluginStatus) -> Shipped:
-    """Look for the report of an adapter.
+    """Look for the report of an adapter; raises nothing.
 
     Args:
         adapter: The adapter's name.
@@ -88,10 +93,12 @@ def shipped_report(adapter: str, owner: PluginStatus) -> Shipped:
 
 
 def _body(owner: PluginStatus) -> bytes | None:
-    """Read the file beside the plugin's module; None if there is none."""
+    """Read the file next to the plugin's module; None if there is none."""
     spec = getattr(sys.modules.get(owner.module.partition(":")[0]), "__spec__", None)
     if spec is None or not spec.parent:
-        return None  # a plugin of the application, or a module without a package: nothing lies beside it
+        return (
+            None  # a plugin of the application, or a module outside a package: there is no place for a file
+        )
     try:
         with files(spec.parent).joinpath(FILE_NAME).open("rb") as file:
             body: bytes = file.read(_LONGEST + 1)

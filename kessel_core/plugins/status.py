@@ -1,4 +1,4 @@
-"""What became of each plugin that was found: values for the report. Knows no loader and no hook."""
+"""The status of each plugin that was found: values for the report, without loader or hooks."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ import attrs
 
 from kessel_core.errors import PluginError
 
-__all__ = ["APPLICATION", "PluginState", "PluginStatus", "blamed", "unusable"]
+__all__ = ["APPLICATION", "PluginState", "PluginStatus", "unusable", "with_unusable"]
 
-#: Where a plugin comes from that the application itself gives.
+#: Stands for the distribution where the application itself provides the plugin.
 APPLICATION = "the application"
 
 
 class PluginState(StrEnum):
-    """What became of a plugin."""
+    """Whether a plugin is in use, and if not, why."""
 
+    #: Loaded and in use.
     ACTIVE = "active"
+    #: Disabled by the configuration.
     DISABLED = "disabled"
     #: Written for another major version of the plugin API.
     INCOMPATIBLE = "incompatible"
     #: Another distribution claims the same name.
     CONFLICT = "conflict"
+    #: Its import or its registration failed.
     FAILED = "failed"
 
 
@@ -31,40 +34,44 @@ class PluginState(StrEnum):
 class PluginStatus:
     """One plugin in the report of `kessel plugins`."""
 
+    #: Name of its entry point.
     name: str
-    #: What it comes from, or `the application` itself.
+    #: The distribution that it comes from, or `the application`.
     distribution: str = APPLICATION
+    #: Version of the distribution; empty if unknown.
     version: str = ""
+    #: Its module, as in the entry point.
     module: str = ""
+    #: Whether it is in use.
     state: PluginState = PluginState.ACTIVE
     #: Why it is not active; empty if it is.
     why: str = ""
     #: Names of the hooks that it implements.
     hooks: tuple[str, ...] = ()
-    #: What is odd about it although it is active.
+    #: What is wrong with it, although it is active.
     warnings: tuple[str, ...] = ()
-    #: What was raised at its import, for the traceback.
+    #: The exception at its import, for the traceback.
     error: BaseException | None = attrs.field(default=None, repr=False, eq=False)
 
     @property
     def is_broken(self) -> bool:
-        """Whether it is not usable, and nobody asked for that."""
+        """Whether it is not usable although it was not disabled."""
         return self.state not in (PluginState.ACTIVE, PluginState.DISABLED)
 
     @property
     def owner(self) -> str:
-        """Plugin and distribution, for errors."""
+        """Name and distribution, for messages."""
         return f"{self.name} ({f'{self.distribution} {self.version}'.rstrip()})"
 
 
-def blamed(text: str, report: Iterable[PluginStatus]) -> str:
-    """Add which plugins are not usable: the one that is looked for may be among them."""
+def with_unusable(text: str, report: Iterable[PluginStatus]) -> str:
+    """Append the plugins that are not usable, because the missing one may be among them."""
     broken = [f"{status.owner}: {status.why}" for status in report if status.is_broken]
     return f"{text} (not usable now: {'; '.join(broken)})" if broken else text
 
 
 def unusable(status: PluginStatus) -> PluginError:
-    """Return the error that a plugin which is wanted is not active, with its cause."""
+    """Return the error for a plugin that is needed but not active, with its cause."""
     error = PluginError(status.name, f"{status.state}: {status.why}", status.distribution)
     error.__cause__ = status.error
     return error

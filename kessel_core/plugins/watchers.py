@@ -1,6 +1,6 @@
-"""Hooks that are called while jobs pass: those that change a request, and those that only watch (D3).
+"""Hooks that are called for each job: those that change a request, and those that only watch (D3).
 
-A watcher is called alone: what it raises is logged with its plugin's name, and changes nothing.
+Each watcher is isolated: an exception is logged with the name of its plugin, and changes nothing.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ __all__ = ["Watchers", "preparers_of", "watchers_of"]
 
 log = logging.getLogger("kessel.plugins")
 
-#: The watchers of one moment, in order; each takes the arguments of the hook by name and raises nothing
-#: but `KeyboardInterrupt`. Empty costs nothing a job.
+#: The watchers of one hook, in order; each takes the arguments of the hook by name and raises nothing
+#: but `KeyboardInterrupt`. An empty tuple adds no cost to a job.
 Calls: TypeAlias = tuple[Callable[..., None], ...]
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Watchers:
-    """Who watches the jobs and workers of an application; safe for any thread."""
+    """The watchers of the jobs and workers of an application; thread-safe."""
 
     #: A request was stored: `watch(request=...)`.
     enqueued: Calls = ()
-    #: A job is about to be run: `watch(job=...)`.
+    #: A job is about to run: `watch(job=...)`.
     started: Calls = ()
     #: An attempt was settled: `watch(result=..., settlement=...)`.
     settled: Calls = ()
-    #: A job came to its end: `watch(result=...)`.
+    #: A job has ended: `watch(result=...)`.
     finished: Calls = ()
-    #: A worker starts its slots: `watch(worker=...)`, a `WorkerInfo`.
+    #: A worker is about to start its slots: `watch(worker=...)`, a `WorkerInfo`.
     worker_started: Calls = ()
     #: A worker is stopping: `watch(worker=...)`, a `WorkerInfo`.
     worker_stopping: Calls = ()
 
 
 def watchers_of(plugins: Plugins) -> Watchers:
-    """Return who watches."""
+    """Return the watchers among the plugins."""
 
     def calls(hook: Callable[..., object]) -> Calls:
         return tuple(_isolated(impl) for impl in plugins.implementations(hook))
@@ -68,7 +68,7 @@ def _isolated(implementation: Implementation) -> Callable[..., None]:
             implementation(**arguments)
         except KeyboardInterrupt:
             raise
-        except BaseException:  # SystemExit would end the slot's thread in silence
+        except BaseException:  # SystemExit would silently end the slot's thread
             log.exception(
                 "plugin %s: %s failed; the job goes on",
                 implementation.owner.owner,

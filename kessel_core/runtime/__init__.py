@@ -1,1 +1,1 @@
-"""Working on jobs: the pipeline of one delivery, slots, leases, worker processes."""
+"""Running jobs: the pipeline of one delivery, leases, slots, workers and worker processes."""

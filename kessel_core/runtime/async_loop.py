@@ -19,13 +19,13 @@ class TimedOut(TimeoutError):
 
 
 class Stopped(Exception):
-    """An async handler still ran when the worker's grace period was over."""
+    """An async handler was still running at the end of the worker's grace period."""
 
 
 class AsyncLoop:
-    """One event loop in one thread, for the async handlers of all slots; started when first needed.
+    """One event loop in one thread, for the async handlers of all slots. Thread-safe.
 
-    asyncio is imported then, too: it is a fifth of the import time of the core.
+    It starts, and imports asyncio, when it is first needed: that import takes a fifth of the core's time.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,13 @@ class AsyncLoop:
         self._thread: threading.Thread | None = None
 
     def run(self, work: Coroutine[Any, Any, Any], timeout: timedelta | None) -> Any:
-        """Run a coroutine to its end; the calling slot waits."""
+        """Run a coroutine to its end, and block the calling slot meanwhile.
+
+        Raises:
+            TimedOut: It ran longer than `timeout`, and was cancelled.
+            Stopped: The loop was closed.
+            BaseException: Whatever the coroutine raises.
+        """
         import asyncio
         from concurrent.futures import CancelledError
 
@@ -43,14 +49,14 @@ class AsyncLoop:
             return asyncio.run_coroutine_threadsafe(_limited(work, timeout), loop).result()
         except CancelledError as exc:
             if self._loop is loop:
-                raise  # the handler's own doing
+                raise  # cancelled by the handler itself
             raise Stopped("cancelled, because its worker stopped") from exc
 
     def _running(self) -> asyncio.AbstractEventLoop:
         import asyncio
 
         with self._lock:
-            # A forked child has its parent's loop, but no thread that runs it.
+            # A forked child inherits the loop of its parent, but not the thread that runs it.
             if self._loop is None or self._thread is None or not self._thread.is_alive():
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(
@@ -60,7 +66,7 @@ class AsyncLoop:
             return self._loop
 
     def close(self) -> None:
-        """Cancel what runs, stop the loop and end its thread. Idempotent."""
+        """Cancel all running handlers, stop the loop and end its thread. Idempotent."""
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
         if loop is None or thread is None or not thread.is_alive():

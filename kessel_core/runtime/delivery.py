@@ -1,7 +1,7 @@
-"""The values on a job's way through a worker: a delivery, its outcome (a `JobResult`), the decision.
+"""The values of the pipeline: a delivery, its outcome (a `JobResult`), the decision.
 
-Each step of the pipeline takes one and gives the next; nobody changes one. The decision is a look-up in
-`model.lifecycle.RULES`; nothing here acts, waits or asks anybody.
+Each step of the pipeline takes one and returns the next; they are immutable. The decision is a look-up in
+`model.lifecycle.RULES`; nothing here acts, waits or calls out.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ __all__ = ["Decision", "Delivery", "decide"]
 class Delivery:
     """One delivery of one job, as far as its bytes could be read."""
 
-    #: What the adapter handed over.
+    #: What the adapter returned.
     reservation: Reservation
-    #: Which delivery this is, of those that count (S10).
+    #: The number of this attempt, from 1 (S10).
     attempt: int
-    #: What the bytes say; None: nothing that can be read.
+    #: The decoded job; None: it cannot be decoded.
     job: Job | None = None
-    #: What runs jobs of its type; None: nothing here.
+    #: The handler of its type; None: there is none here.
     handler: Handler | None = None
 
     @property
     def id(self) -> str:
-        """The job's id, or how the adapter names it, for logs."""
+        """The job's id, or the adapter's name for it; for logs."""
         return (self.job.id if self.job is not None else None) or self.reservation.id or ""
 
-    def ended(
+    def outcome(
         self,
         status: Status,
         reason: Reason | None,
@@ -47,7 +47,7 @@ class Delivery:
         now: datetime,
         after: timedelta | None = None,
     ) -> JobResult:
-        """Make the outcome of a delivery that no handler has seen."""
+        """Return the outcome of a delivery whose handler was not run."""
         return JobResult(
             id=self.id,
             request=self.job,
@@ -62,11 +62,11 @@ class Delivery:
 
 @attrs.frozen
 class Decision:
-    """What becomes of the job."""
+    """What happens to the job, and what is reported."""
 
-    #: The one call that the queue gets.
+    #: What the queue is told.
     settlement: Settlement
-    #: What is told to watchers and callbacks: the outcome, with what the decision says of it.
+    #: What watchers and callbacks get: the outcome, with the status and reason of the decision.
     result: JobResult
 
 
@@ -78,19 +78,19 @@ def decide(
     pause: timedelta = NO_PAUSE,
     now: datetime | None = None,
 ) -> Decision:
-    """Look up what becomes of a job.
+    """Look up what happens to a job. Pure.
 
     Args:
-        rules: The table, as `model.lifecycle.rules_for` gives it.
+        rules: The table from `model.lifecycle.rules_for`.
         outcome: How the attempt ended.
         attempts_left: Whether one more delivery is allowed.
-        pause: Before the next delivery, if there is one.
-        now: The present moment; None where no next delivery is thinkable, as after a success.
+        pause: The pause before the next delivery, if there is one; zero or more.
+        now: The current time; None if there can be no next delivery, as after a success.
     """
     in_time = True
     if now is not None and outcome.request is not None and outcome.request.expires_at is not None:
         in_time = _later(now, pause) < outcome.request.expires_at
-    # A plain tuple finds what a `Situation` is the key of, and costs half.
+    # A plain tuple equals the `Situation` that is the key, and is twice as fast.
     rule = rules[outcome.status, outcome.reason, attempts_left, in_time]  # type: ignore[index]  # as above
     result, reason = outcome, rule.reason or outcome.reason
     if rule.status is not outcome.status or reason is not outcome.reason:

@@ -1,4 +1,4 @@
-"""Runs the handler of a job, and judges what it returns or raises."""
+"""Runs the handler of a job, and turns what it returns or raises into an outcome."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from kessel_core.model.policies import DefaultError
 from kessel_core.model.result import JobResult, Reason, Status
 from kessel_core.runtime.async_loop import AsyncLoop, Stopped, TimedOut
 
-#: Failure texts are cut here: they are for people, and are stored beside the job.
+#: Longest failure message, in characters: it is stored with the job.
 MESSAGE_LIMIT: Final = 2000
 
 
 class HandlerRunner:
-    """The core's own `kessel_execute_job`: the innermost, never None."""
+    """The core's own `kessel_execute_job`: the innermost; always returns a result. Thread-safe."""
 
     def __init__(self, loop: AsyncLoop, default_error: DefaultError) -> None:
         self._loop = loop
@@ -31,12 +31,12 @@ class HandlerRunner:
 
     @hookimpl(trylast=True)
     def kessel_execute_job(self, job: JobContext) -> JobResult:
-        """Run the handler; what it returns or raises becomes the result."""
+        """Run the handler; what it returns or raises becomes the outcome."""
         handler = job.handler
         assert handler is not None
         expiration = job.request.expires_at
         if expiration is not None and job.clock.now() >= expiration:
-            # Here, because whatever goes around the job may have taken its time (S5).
+            # Checked here, because middleware may have taken some time (S5).
             return failed(job, Reason.EXPIRED, f"expired at {expiration}")
         try:
             payload: Any = job.request.payload
@@ -49,7 +49,7 @@ class HandlerRunner:
             if handler.is_async or type(value) is CoroutineType:
                 value = self._loop.run(value, handler.timeout)
         except BaseException as exc:
-            return failure(job, exc, self._default_error)
+            return outcome_of_exception(job, exc, self._default_error)
         if value is not None:
             if isinstance(value, JobResult):
                 return attrs.evolve(
@@ -86,7 +86,7 @@ def failed(
     status: Status = Status.FAILED,
     after: timedelta | None = None,
 ) -> JobResult:
-    """Make the outcome of an attempt that did not succeed."""
+    """Return the outcome of an attempt that did not succeed."""
     return JobResult(
         id=job.id,
         request=job.request,
@@ -100,11 +100,11 @@ def failed(
     )
 
 
-def failure(job: JobContext, exc: BaseException, default_error: DefaultError) -> JobResult:
-    """Classify what a handler or a middleware raised; the traceback goes to the log.
+def outcome_of_exception(job: JobContext, exc: BaseException, default_error: DefaultError) -> JobResult:
+    """Turn what a handler or a middleware raised into an outcome; the traceback is logged.
 
     Raises:
-        KeyboardInterrupt: The user's own, in the main thread.
+        KeyboardInterrupt: The user pressed Ctrl-C; in the main thread only.
     """
     if isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
         raise exc
@@ -114,22 +114,25 @@ def failure(job: JobContext, exc: BaseException, default_error: DefaultError) ->
         return failed(job, None, text_of(exc), Status.SNOOZED, exc.after)
     if isinstance(exc, Fatal):
         return failed(job, Reason.ERROR, text_of(exc))
-    if isinstance(exc, Stopped):  # its job was given back already; a traceback would only alarm
+    if isinstance(exc, Stopped):  # its job has already been given back; a traceback would only confuse
         return failed(job, Reason.ERROR, text_of(exc), Status.TRANSIENT)
     transient: tuple[type[BaseException], ...] = job.handler.transient if job.handler is not None else ()
-    passes = isinstance(exc, (ConnectionError, TimeoutError, *transient)) or (
+    is_transient = isinstance(exc, (ConnectionError, TimeoutError, *transient)) or (
         default_error is DefaultError.TRANSIENT and isinstance(exc, Exception)
     )
     job.logger.log(
-        logging.INFO if passes else logging.WARNING, "handler raised %s", type(exc).__name__, exc_info=exc
+        logging.INFO if is_transient else logging.WARNING,
+        "handler raised %s",
+        type(exc).__name__,
+        exc_info=exc,
     )
     reason = Reason.TIMED_OUT if isinstance(exc, TimedOut) else Reason.ERROR
     message = f"{type(exc).__name__}: {text_of(exc)}".removesuffix(": ")
-    return failed(job, reason, message, Status.TRANSIENT if passes else Status.FAILED)
+    return failed(job, reason, message, Status.TRANSIENT if is_transient else Status.FAILED)
 
 
 def text_of(exc: BaseException) -> str:
-    """Return the text of an exception, cut; some raise even when asked for it."""
+    """Return the message of an exception, cut to the limit; some raise even in `__str__`."""
     try:
         return str(exc)[:MESSAGE_LIMIT]
     except Exception:

@@ -15,14 +15,14 @@ __all__ = ["Heartbeat"]
 
 
 class Heartbeat:
-    """One thread for a worker; it starts with the first lease that it is told of.
+    """One thread per worker; it starts with the first lease that it is told about.
 
     Args:
-        leases: Gives the leases of the jobs that run now.
-        stop: Ends it when the grace period is over.
-        is_over: Whether every slot has ended; asked with `stop.changed` held.
-        clock: The application's.
-        every: Between two beats, more than zero; None: a third of the shortest lease that was seen.
+        leases: Returns the leases of the running jobs.
+        stop: Ends the heartbeat when the grace period is over.
+        is_over: Whether every slot has ended; called with `stop.changed` held.
+        clock: The application's clock.
+        every: Time between two beats, more than zero; None: a third of the shortest lease so far.
     """
 
     def __init__(
@@ -39,18 +39,19 @@ class Heartbeat:
         self._clock = clock
         self._configured = every.total_seconds() if every is not None else inf
         self._every = self._configured
-        #: A third of this is `_every` unless configured; spans compare quicker than they are divided.
+        #: The shortest lease so far; a third of it is `_every` unless configured. Kept, because comparing
+        #: is faster than dividing.
         self._shortest = timedelta.max
         self._thread: threading.Thread | None = None
 
     def notice(self, lease: timedelta) -> None:
-        """Beat often enough for a lease of this length; a lease is the job's own, not the adapter's."""
+        """Beat often enough for a lease of this length; each job has its own. Thread-safe."""
         if lease >= self._shortest:
             return
         with self._stop.changed:
             self._shortest = lease
             third = lease.total_seconds() / 3
-            # A configured pause is for ordinary leases; no lease may end between two beats.
+            # The configured interval suits ordinary leases; no lease may end between two beats.
             self._every = min(self._every, third if self._configured == inf else 2 * third)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="kessel-heartbeat", daemon=True)
@@ -66,7 +67,7 @@ class Heartbeat:
                 self._clock.wait(changed, self._every)
                 if self._is_over() or self._stop.is_overdue:
                     return
-                every = self._every  # until the next beat; a shorter lease may have come meanwhile
+                every = self._every  # read now, because a shorter lease may have come during the wait
             now = self._clock.monotonic()
             for lease in self._leases():
                 lease.beat(now, every, self._configured)

@@ -1,8 +1,8 @@
-"""One held job: who extends its lease, who ends it, who gives it back; all under one lock.
+"""One held job: extending its lease, settling it, giving it back; all guarded by one lock.
 
-The slot's thread asks for the exact attempt and settles. The heartbeat extends. A stopping worker gives
-back. Whoever claims first ends the lease, and no other does; the consumer itself is only ever used by the
-slot's thread, but for `extend` (rule 3 of the contract).
+The slot's thread asks for the exact attempt and settles. The heartbeat extends. A stopping worker gives the
+job back. Only the first to claim the lease ends it; the consumer itself is used by the slot's thread alone,
+except for `extend` (rule 3 of the contract).
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from kessel_core.errors import AdapterError, AdapterUnavailable, LeaseLost
 from kessel_core.model.retry import RetryPolicy
 from kessel_core.model.settlement import Settlement
 
-__all__ = ["LOST", "SETTLED", "Ended", "HeldJob", "Lease"]
+__all__ = ["LOST", "SETTLED", "HeldJob", "Lease", "SettleResult"]
 
 log = logging.getLogger("kessel.worker")
 
-#: Pauses between tries to settle while the backend is away and the lease still holds.
-_AGAIN: Final = RetryPolicy(base=timedelta(milliseconds=50), cap=timedelta(seconds=1))
+#: Pauses between attempts to settle while the backend is unavailable and the lease still holds.
+_SETTLE_RETRY: Final = RetryPolicy(base=timedelta(milliseconds=50), cap=timedelta(seconds=1))
 _TRIES: Final = 6
-#: Bytes of a body that the log gets: the job comes back when its lease ends, but nothing else names it.
+#: How much of the body of an unsettled job is logged, in bytes: nothing else may identify the job.
 _BODY_LIMIT: Final = 2000
 
 
 @attrs.frozen
-class Ended:
-    """What became of a try to settle."""
+class SettleResult:
+    """The result of settling."""
 
-    #: Whether the queue took the settlement.
+    #: Whether the queue accepted the settlement.
     is_settled: bool
-    #: The reservation that came with it.
+    #: The next reservation, if it was taken in the same call.
     following: Reservation | None = None
 
 
-SETTLED: Final = Ended(True)
-LOST: Final = Ended(False)
+SETTLED: Final = SettleResult(True)
+LOST: Final = SettleResult(False)
 
 
 class HeldJob(Protocol):
-    """What the pipeline needs of a job that it works on; a job without a queue has another one."""
+    """What the pipeline needs to know of a held job; a `Lease`, or its stand-in for a job without a queue."""
 
     @property
     def reservation(self) -> Reservation:
@@ -57,7 +57,7 @@ class HeldJob(Protocol):
         ...
 
     def begin(self, longest: timedelta) -> None:
-        """Note that the handler starts, and how long it may run."""
+        """Record that the handler starts, and how long it may run."""
         ...
 
     def extend(self) -> None:
@@ -65,16 +65,16 @@ class HeldJob(Protocol):
         ...
 
     def attempt(self) -> int:
-        """Return the exact number of this delivery, or the best that is known; raises nothing."""
+        """Return the exact number of this attempt, or the best estimate; raises nothing."""
         ...
 
-    def settle(self, settlement: Settlement, *, take_next: bool) -> Ended:
-        """End the lease."""
+    def settle(self, settlement: Settlement, *, take_next: bool) -> SettleResult:
+        """Settle the job and end the lease; raises nothing."""
         ...
 
 
 class Lease:
-    """A job that a slot holds. Made by the slot's thread for one delivery."""
+    """A job that a slot holds. Created by the slot's thread for one delivery."""
 
     def __init__(
         self, adapter: QueueAdapter, consumer: Consumer, reservation: Reservation, clock: Clock
@@ -84,12 +84,12 @@ class Lease:
         #: The delivery.
         self.reservation: Final = reservation
         self._clock = clock
-        #: Taken once and never let go: whoever gets it ends the lease.
+        #: Acquired once and never released: whoever gets it ends the lease.
         self._claimed = threading.Lock()
-        #: The queue said that it is lost; there is nothing to extend.
+        #: Set once the queue says that the lease is lost; then it is not extended any more.
         self._is_lost = False
         self._is_overdue = False
-        #: When the handler will have run for too long, on the monotonic clock; None: never.
+        #: When the handler exceeds its timeout, on the monotonic clock; None: never.
         self._overdue_at: float | None = None
         #: When the slot took the job, on the monotonic clock.
         self.since = clock.monotonic()
@@ -97,15 +97,15 @@ class Lease:
     # --- the slot's thread -------------------------------------------------------------------
 
     def begin(self, longest: timedelta) -> None:
-        """Note that the handler starts; after `longest` its lease is not extended any more."""
+        """Record that the handler starts; after `longest` the lease is no longer extended."""
         self._overdue_at = self._clock.monotonic() + longest.total_seconds()
 
     def attempt(self) -> int:
-        """Return the exact number of this delivery, or the best that is known (S10); raises nothing."""
+        """Return the exact number of this attempt, or the best estimate (S10); raises nothing."""
         try:
             return self._consumer.attempt(self.reservation)
         except Exception as exc:
-            # Anything, but only the adapter's own errors are no news.
+            # Any exception; one that is not an AdapterError is a bug, so it is logged with its traceback.
             level, trace = (logging.DEBUG, None) if isinstance(exc, AdapterError) else (logging.ERROR, exc)
             log.log(
                 level,
@@ -117,10 +117,10 @@ class Lease:
             )
             return self.reservation.attempt
 
-    def settle(self, settlement: Settlement, *, take_next: bool) -> Ended:
-        """End the lease, once; tries on while the backend is away and the lease still holds.
+    def settle(self, settlement: Settlement, *, take_next: bool) -> SettleResult:
+        """End the lease, once; retries while the backend is unavailable and the lease still holds.
 
-        Raises nothing: what cannot be settled is logged, and comes back when its lease ends.
+        Raises nothing: a job that cannot be settled is logged, and comes back when its lease ends.
         """
         if not self._claim():
             return LOST  # a stopping worker has given it back
@@ -133,18 +133,18 @@ class Lease:
             self._report_unsettled(settlement, exc)
         return LOST
 
-    def _settle(self, settlement: Settlement, take_next: bool) -> Ended:
+    def _settle(self, settlement: Settlement, take_next: bool) -> SettleResult:
         tried = 0
         while True:
             try:
                 if take_next:
                     following = self._consumer.settle_and_reserve(self.reservation, settlement)
-                    return SETTLED if following is None else Ended(True, following)
+                    return SETTLED if following is None else SettleResult(True, following)
                 self._consumer.settle(self.reservation, settlement)
                 return SETTLED
             except AdapterUnavailable:
                 tried += 1
-                pause = _AGAIN.ceiling(tried).total_seconds()
+                pause = _SETTLE_RETRY.ceiling(tried).total_seconds()
                 if tried == _TRIES or not self._holds_for(pause):
                     raise
                 sleep(self._clock, pause)
@@ -167,27 +167,27 @@ class Lease:
     # --- any thread --------------------------------------------------------------------------
 
     def _claim(self) -> bool:
-        """Return True to the first caller only: it ends the lease."""
+        """Return True for the first caller only, which then ends the lease."""
         return self._claimed.acquire(blocking=False)
 
     def extend(self) -> None:
-        """Renew the lease; what a handler asks for.
+        """Renew the lease, on request of the handler.
 
         Raises:
-            LeaseLost: The job is not ours any longer.
-            AdapterUnavailable: The queue cannot be asked now.
+            LeaseLost: This worker no longer holds the job.
+            AdapterUnavailable: The queue cannot be reached.
         """
         self._consumer.extend(self.reservation)
 
     def give_back(self) -> None:
-        """Give the job back for a slot that did not end in time; its delivery does not count (S21)."""
+        """Give the job back because its slot did not end in time; the delivery does not count (S21)."""
         if not self._claim():
             return
         job_id = self.reservation.id
         try:
             self._adapter.give_back(self.reservation)
         except Exception as exc:
-            # Anything: the jobs of the other slots must be given back, too.
+            # Any exception, because the jobs of the other slots must be given back, too.
             log.warning(
                 "job %s did not end in time and could not be given back: %s",
                 job_id,
@@ -200,12 +200,12 @@ class Lease:
     # --- the heartbeat -----------------------------------------------------------------------
 
     def beat(self, now: float, every: float, sooner: float = inf) -> None:
-        """Extend the lease if a third of it is gone (S7), or nearly: the next beat must not be too late.
+        """Extend the lease if a third of it has passed (S7), or will have before the next beat is due.
 
         Args:
-            now: The monotonic clock.
-            every: Seconds to the next beat; it may come sooner than this lease needs, for another one.
-            sooner: Seconds after which the lease is extended if they are less than its third.
+            now: The monotonic clock, in seconds.
+            every: Seconds until the next beat, which may be due sooner than this lease needs.
+            sooner: Extend after this many seconds, if they are less than a third of the lease.
         """
         reservation = self.reservation
         deadline, length = reservation.deadline, reservation.lease
@@ -213,20 +213,20 @@ class Lease:
             return
         whole = length.total_seconds()
         if whole - (deadline - now) < min(whole / 3, sooner) - every / 2:
-            return  # it has just begun, or was just extended
+            return  # it began, or was extended, only recently
         if self._overdue_at is not None and now > self._overdue_at:
             self._report_overdue()
             if now < deadline:
                 return
-            # Too late on purpose: the adapter sees that the lease is over, and drops what the
-            # backend may still hold for it. beanstalkd forgets most ends of leases by itself.
+            # Extend too late on purpose: the adapter sees that the lease is over, and makes the backend
+            # release the job. beanstalkd often fails to notice the end of a lease by itself.
         try:
             self._consumer.extend(reservation)
         except LeaseLost as exc:
-            self._is_lost = True  # said once: a handler may run on for hours
+            self._is_lost = True  # logged once, because the handler may run on for hours
             log.warning("%s while its handler runs", exc, extra={"job_id": reservation.id})
         except Exception as exc:
-            # Anything: the heartbeat of the other slots must go on.
+            # Any exception, because the heartbeat of the other slots must go on.
             log.warning(
                 "job %s: lease not extended: %s", reservation.id, exc, extra={"job_id": reservation.id}
             )

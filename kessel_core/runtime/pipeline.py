@@ -1,9 +1,9 @@
-"""The way of one reserved job through a worker, from its bytes to its report (D7).
+"""Processes one delivery in a worker, from the stored bytes to the report (D7).
 
-`Pipeline.run` reads top to bottom: a delivery is read, its outcome found (by a check that refuses it, or
-by its handler), the decision looked up, the lease settled, the end reported. Each step takes a value and
-gives the next. No rule about what becomes of a job is in here (see `model.lifecycle`), and the one settle
-is in `runtime.lease`.
+`Pipeline.run` reads from top to bottom: the delivery is decoded, its outcome determined (by a check that
+refuses it, or by its handler), the decision looked up, the lease settled, the result reported. Each step
+takes a value and returns the next. The rules for what happens to a job are in `model.lifecycle`, and the
+settling itself is in `runtime.lease`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from kessel_core.model.settlement import NO_PAUSE, Bury, Commit, Rollback, Settl
 from kessel_core.plugins.chain import Chain
 from kessel_core.plugins.watchers import Watchers
 from kessel_core.runtime.delivery import Decision, Delivery, decide
-from kessel_core.runtime.handling import MESSAGE_LIMIT, failure, text_of
-from kessel_core.runtime.lease import Ended, HeldJob
+from kessel_core.runtime.handling import MESSAGE_LIMIT, outcome_of_exception, text_of
+from kessel_core.runtime.lease import HeldJob, SettleResult
 from kessel_core.wire.requests import decode
 from kessel_core.wire.results import encode_result
 
@@ -36,14 +36,14 @@ __all__ = ["Pipeline"]
 
 log = logging.getLogger("kessel.pipeline")
 
-#: The pause where a retry policy failed, or an error nobody foresaw kept a job from its end.
-_A_SECOND: Final = timedelta(seconds=1)
-#: How a job ends; after the others it comes again.
+#: The pause before a retry after a retry policy failed, or after an unexpected error.
+_FALLBACK_PAUSE: Final = timedelta(seconds=1)
+#: Statuses that end a job; after the others it is delivered again.
 _FINAL: Final = frozenset({Status.SUCCESS, Status.FAILED})
 
 
 class Pipeline:
-    """Works on reserved jobs; one for an application, safe for all its slots."""
+    """Processes reserved jobs; one per application, thread-safe."""
 
     def __init__(
         self,
@@ -64,53 +64,53 @@ class Pipeline:
         self._table = rules_for(rules.on_expired)
         self._watchers = watchers
         self._keeps_results = keeps_results
-        #: No handler allows more deliveries than this.
+        #: The most attempts that any handler allows.
         self._most_attempts = max([rules.max_attempts, *(handler.max_attempts or 0 for handler in registry)])
 
-    def run(self, held: HeldJob, *, take_next: bool = False) -> tuple[JobResult, Ended]:
-        """Take one delivery to its end.
+    def run(self, held: HeldJob, *, take_next: bool = False) -> tuple[JobResult, SettleResult]:
+        """Process one delivery to its end.
+
+        Errors of the job, its handler, a plugin or the queue are not raised; a job that cannot be settled
+        is logged, and comes back when its lease ends.
 
         Args:
-            held: The job, and who holds it.
-            take_next: Whether the next job may be taken together with the settle.
+            held: The held job.
+            take_next: Whether the next job may be reserved in the same call as the settle.
 
         Returns:
-            How the attempt ended; and whether the queue took the settlement (if not, the job comes
-            again), with the next job if it came together with it.
-
-        Raises nothing that a job, a handler, a plugin or the queue may do wrong; what cannot be
-        settled is logged, and comes back when its lease ends.
+            How the attempt ended; and whether the queue accepted the settlement (if not, the job is
+            delivered again), with the next reservation if there is one.
         """
-        followed = log.isEnabledFor(logging.DEBUG)  # asked once: each question costs
+        traced = log.isEnabledFor(logging.DEBUG)  # once, because each call costs time
         delivery: Delivery | None = None
         try:
             delivery, refusal = self._read(held)
-            if followed:
-                _follow(delivery, f"reserved from {held.reservation.queue}, delivery {delivery.attempt}")
+            if traced:
+                _trace(delivery, f"reserved from {held.reservation.queue}, delivery {delivery.attempt}")
             outcome = refusal or self._refused(delivery) or self._handled(delivery, held)
             decision = self._decided(delivery, outcome, held)
-        except Exception as exc:  # nobody foresaw it; so that it cannot go on for ever, it is an attempt
-            delivery, outcome, decision = self._unforeseen(delivery, held, exc)
-        # One trip instead of two. Not while somebody will be told: a slow callback must not sit on
-        # the next job's lease.
+        except Exception as exc:  # a bug; it counts as an attempt, so that the job cannot loop for ever
+            delivery, outcome, decision = self._unexpected(delivery, held, exc)
+        # One round trip instead of two; not before a callback, because a slow one would use up the next
+        # job's lease.
         is_awaited = self._callbacks.is_awaited(decision.result)
-        ended = held.settle(decision.settlement, take_next=take_next and not is_awaited)
-        if ended.is_settled:
-            if followed:
-                _follow(delivery, f"settled by {_described(decision.settlement)}")
+        settled = held.settle(decision.settlement, take_next=take_next and not is_awaited)
+        if settled.is_settled:
+            if traced:
+                _trace(delivery, f"settled by {_described(decision.settlement)}")
             self._report(delivery, decision, outcome)
             if is_awaited and decision.result.status in _FINAL:
                 self._callbacks.call(decision.result)
-        return decision.result, ended
+        return decision.result, settled
 
     # --- reading -----------------------------------------------------------------------------
 
     def _read(self, held: HeldJob) -> tuple[Delivery, JobResult | None]:
-        """Return the delivery, and its outcome if it cannot be worked on at all.
+        """Return the delivery, and its outcome if the job cannot be decoded.
 
-        Attempts come first: what kills a worker may do so while it is read. The body of a job whose
-        attempts are used up is read all the same, because its requester wants to be told; but if even
-        that did not end, it is not read again.
+        Attempts are checked first, because decoding may be what kills the worker. The body of a job whose
+        attempts are used up is still decoded once, for its callback; if that has killed a worker as well, it
+        is not decoded again.
         """
         reservation = held.reservation
         attempt = reservation.attempt
@@ -118,7 +118,7 @@ class Pipeline:
             attempt = held.attempt()
         if attempt > self._most_attempts + 1:
             delivery = Delivery(reservation, attempt)
-            return delivery, self._without_end(delivery, self._most_attempts)
+            return delivery, self._worker_lost(delivery, self._most_attempts)
         try:
             job = decode(reservation.body)
         except Exception as exc:
@@ -128,8 +128,8 @@ class Pipeline:
                 )
             delivery = Delivery(reservation, attempt)
             message = text_of(exc) or type(exc).__name__
-            return delivery, delivery.ended(Status.FAILED, Reason.UNDECODABLE, message, self._clock.now())
-        if not job.id:  # written by other software
+            return delivery, delivery.outcome(Status.FAILED, Reason.UNDECODABLE, message, self._clock.now())
+        if not job.id:  # stored by other software
             job = attrs.evolve(job, id=reservation.id or "")
         handler = self._registry.get(job.type)
         if attempt > 1 and attempt > self._allowed(handler):
@@ -137,43 +137,43 @@ class Pipeline:
         delivery = Delivery(reservation, attempt, job, handler)
         return delivery, None
 
-    def _without_end(self, delivery: Delivery, allowed: int) -> JobResult:
+    def _worker_lost(self, delivery: Delivery, allowed: int) -> JobResult:
         message = (
             f"delivered {delivery.attempt - 1} times without coming to an end, "
             f"at most {allowed} are allowed; its handler may kill its worker"
         )
-        return delivery.ended(Status.FAILED, Reason.WORKER_LOST, message, self._clock.now())
+        return delivery.outcome(Status.FAILED, Reason.WORKER_LOST, message, self._clock.now())
 
     def _allowed(self, handler: Handler | None) -> int:
-        """Return how many deliveries a job may have (S10)."""
+        """Return how many attempts a job may have (S10)."""
         own = handler.max_attempts if handler is not None else None
         return own or self._config.max_attempts
 
     # --- checks before the handler -----------------------------------------------------------
 
     def _refused(self, delivery: Delivery) -> JobResult | None:
-        """Return the outcome of a job whose handler must not be started; None: go on."""
+        """Return the outcome of a job whose handler must not be started, or None."""
         job, now = delivery.job, None
         assert job is not None
         if delivery.attempt > 1 and delivery.attempt > (allowed := self._allowed(delivery.handler)):
-            return self._without_end(delivery, allowed)
+            return self._worker_lost(delivery, allowed)
         if job.not_before is not None:
             now = self._clock.now()
             early = job.not_before - now
             if early > NO_PAUSE:
                 message = "delivered before its delay"
-                return delivery.ended(Status.SNOOZED, Reason.TOO_EARLY, message, now, after=early)
+                return delivery.outcome(Status.SNOOZED, Reason.TOO_EARLY, message, now, after=early)
         if job.expires_at is not None:
             now = now or self._clock.now()
             if now >= job.expires_at:
                 message = f"expired at {job.expires_at}"
-                return delivery.ended(Status.FAILED, Reason.EXPIRED, message, now)
+                return delivery.outcome(Status.FAILED, Reason.EXPIRED, message, now)
         if delivery.handler is None:
             known = ", ".join(self._registry.types()) or "none"
             message = f"no handler for type {job.type!r}; known types: {known}"[:MESSAGE_LIMIT]
             retry = self._config.unknown_type is UnknownType.RETRY
             status = Status.SNOOZED if retry else Status.FAILED
-            return delivery.ended(status, Reason.NO_HANDLER, message, self._clock.now())
+            return delivery.outcome(status, Reason.NO_HANDLER, message, self._clock.now())
         return None
 
     # --- the handler -------------------------------------------------------------------------
@@ -183,18 +183,18 @@ class Pipeline:
         job = self._context(delivery, held)
         assert delivery.handler is not None
         if delivery.handler.timeout is not None and not delivery.handler.is_async:
-            held.begin(delivery.handler.timeout)  # an async one is cancelled by its loop
+            held.begin(delivery.handler.timeout)  # the loop cancels an async one
         for watcher in self._watchers.started:
             watcher(job=job)
         try:
             outcome: object = self._chain.execute(job=job)
         except BaseException as exc:
-            # A failing middleware is a failing handler.
-            return failure(job, exc, self._config.default_error)
+            # A failing middleware counts as a failing handler.
+            return outcome_of_exception(job, exc, self._config.default_error)
         if isinstance(outcome, JobResult):
             return outcome
         message = f"kessel_execute_job returned {type(outcome).__name__}, not a JobResult"
-        return delivery.ended(Status.FAILED, Reason.ERROR, message, self._clock.now())
+        return delivery.outcome(Status.FAILED, Reason.ERROR, message, self._clock.now())
 
     def _context(self, delivery: Delivery, held: HeldJob) -> JobContext:
         job, reservation = delivery.job, delivery.reservation
@@ -213,7 +213,7 @@ class Pipeline:
     # --- the decision ------------------------------------------------------------------------
 
     def _decided(self, delivery: Delivery, outcome: JobResult, held: HeldJob) -> Decision:
-        """Look up what becomes of the job; what the table needs to know is asked first."""
+        """Look up what happens to the job, after collecting what the table needs to know."""
         if outcome.status is Status.SUCCESS:
             decision = decide(self._table, outcome)
             return self._with_result(decision) if self._keeps_results else decision
@@ -231,13 +231,13 @@ class Pipeline:
         return self._with_result(decision) if self._keeps_results else decision
 
     def _pause(self, delivery: Delivery, outcome: JobResult, held: HeldJob) -> timedelta:
-        """Return the pause before the next delivery: as asked for, or by the retry policy (S11)."""
+        """Return the pause before the next delivery: the requested one, or that of the retry policy (S11)."""
         if outcome.after is not None:
             return max(outcome.after, NO_PAUSE)
         if outcome.status not in (Status.TRANSIENT, Status.SNOOZED) or delivery.job is None:
             return NO_PAUSE
         if outcome.status is Status.SNOOZED:
-            # No attempt, but the pauses grow with the snoozes all the same.
+            # A snooze is not an attempt, but the pauses grow with the number of snoozes all the same.
             delivery = attrs.evolve(delivery, attempt=delivery.reservation.snoozes + 1)
         try:
             pause = self._chain.retry_pause(job=self._context(delivery, held), result=outcome)
@@ -247,36 +247,40 @@ class Pipeline:
                 delivery.id,
                 extra={"job_id": delivery.id},
             )
-            return _A_SECOND
+            return _FALLBACK_PAUSE
         return pause if isinstance(pause, timedelta) and pause >= NO_PAUSE else NO_PAUSE
 
     def _with_result(self, decision: Decision) -> Decision:
-        """Let the queue keep the result of a job that came to its end."""
+        """Add the encoded result to a settlement that ends the job."""
         if not isinstance(decision.settlement, (Commit, Bury)):
             return decision
         body = encode_result(decision.result)
         return attrs.evolve(decision, settlement=attrs.evolve(decision.settlement, result=body))
 
-    def _unforeseen(
+    def _unexpected(
         self, read: Delivery | None, held: HeldJob, exc: Exception
     ) -> tuple[Delivery, JobResult, Decision]:
-        """Take an error in kessel, or in what it asked, for a failure that may pass (S10).
+        """Treat an unexpected error as a transient failure (S10).
 
-        Asks no plugin and reads nothing: that may be what failed.
+        Calls no plugin and decodes nothing, because that may be what failed.
         """
-        attempt = held.attempt()  # some adapters know the exact number only when they are asked
+        attempt = held.attempt()  # some adapters must ask the backend for the exact number
         delivery = attrs.evolve(read or Delivery(held.reservation, attempt), attempt=attempt)
         log.exception("job %s: unexpected error", delivery.id, extra={"job_id": delivery.id})
         now = self._clock.now()
         message = f"unexpected error: {type(exc).__name__}: {text_of(exc)}"
-        outcome = delivery.ended(Status.TRANSIENT, Reason.ERROR, message, now, after=_A_SECOND)
+        outcome = delivery.outcome(Status.TRANSIENT, Reason.ERROR, message, now, after=_FALLBACK_PAUSE)
         left = attempt < self._allowed(delivery.handler)
-        return delivery, outcome, decide(self._table, outcome, attempts_left=left, pause=_A_SECOND, now=now)
+        return (
+            delivery,
+            outcome,
+            decide(self._table, outcome, attempts_left=left, pause=_FALLBACK_PAUSE, now=now),
+        )
 
     # --- the report --------------------------------------------------------------------------
 
     def _report(self, delivery: Delivery, decision: Decision, outcome: JobResult) -> None:
-        """Tell the log and the watchers; they can change nothing any more."""
+        """Call the watchers and log the end of the job; nothing can change the settlement any more."""
         result = decision.result
         for watcher in self._watchers.settled:
             watcher(result=result, settlement=decision.settlement)
@@ -285,7 +289,7 @@ class Pipeline:
         for watcher in self._watchers.finished:
             watcher(result=result)
         if outcome.started_at is None or result.status is not outcome.status:
-            # Middleware saw nothing, or a failure that would be tried again: this end is news.
+            # Middleware has not logged this end: it saw nothing, or a failure that was to be retried.
             log.info(
                 "job %s %s: %s (%s)",
                 result.id,
@@ -303,7 +307,7 @@ class Pipeline:
             )
 
 
-def _follow(delivery: Delivery, what: str) -> None:
+def _trace(delivery: Delivery, what: str) -> None:
     log.debug("job %s: %s", delivery.id, what, extra={"job_id": delivery.id, "attempt": delivery.attempt})
 
 

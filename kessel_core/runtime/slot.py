@@ -1,4 +1,4 @@
-"""One slot: a thread with its own consumer, that reserves jobs and hands them to the pipeline (D8)."""
+"""One slot: a thread with its own consumer, which reserves jobs and passes them to the pipeline (D8)."""
 
 from __future__ import annotations
 
@@ -38,50 +38,56 @@ _BACKOFF: Final = RetryPolicy(base=timedelta(milliseconds=200), cap=timedelta(se
 class SlotPlan:
     """What all slots of a worker share."""
 
+    #: The open adapter.
     adapter: QueueAdapter
+    #: Processes the reserved jobs.
     pipeline: Pipeline
+    #: The application's clock.
     clock: Clock
+    #: Names of the queues to serve.
     queues: Sequence[str]
+    #: Tells the slots to stop.
     stop: StopSwitch
+    #: Extends the leases.
     heartbeat: Heartbeat
-    #: Seconds that a slot goes on trying while the queue is not usable, and then gives up; it also ends
-    #: when nothing is ready. None: it is there to stay.
+    #: When draining: how long a slot keeps trying while the queue is not usable, in seconds; it ends when
+    #: nothing is ready. None: not draining, so it runs until the worker stops.
     drains_for: float | None
-    #: Told when a slot loses the queue or has it again; returns whether that is news.
+    #: Called when a slot loses the queue or has it back; returns whether that is worth a log line.
     on_connection: Callable[[Slot, bool], bool]
-    #: Told when a slot has ended.
+    #: Called when a slot has ended.
     on_end: Callable[[Slot], None]
 
 
 class Slot:
-    """Works on one job at a time until its worker stops. Another thread may read what is not private."""
+    """Runs one job at a time until its worker stops. Other threads may read the public attributes."""
 
     def __init__(self, number: int, plan: SlotPlan) -> None:
         self.number = number
         self._plan = plan
         self._consumer: Consumer | None = None
-        #: The job that it works on now.
+        #: The lease of the running job; None: it is idle.
         self.lease: Lease | None = None
-        #: Whether the queue was usable when it was asked last; written by `SlotPlan.on_connection`.
+        #: Whether the queue was usable at the last call; written by `SlotPlan.on_connection`.
         self.connected = True
-        #: Attempts by how they ended: a status, or `lost`.
+        #: Number of attempts by how they ended: a status, or `lost`.
         self.counts: Counter[str] = Counter()
-        #: Why it ended although nobody asked it to: the queue was not usable for too long.
+        #: Why it gave up: the error of a queue that was not usable for too long.
         self.gave_up: BaseException | None = None
         # Daemon, because a handler that never ends must not keep a stopped process alive.
         self.thread = threading.Thread(target=self._run, name=f"kessel-slot-{number}", daemon=True)
 
     def connect(self) -> None:
-        """Make the consumer; called before the thread starts.
+        """Create the consumer; called before the thread starts.
 
         Raises:
             ConfigError: The adapter refuses the queues.
-            AdapterError: It cannot be made now; the slot tries again.
+            AdapterError: It cannot be created now; the slot tries again.
         """
         self._consumer = self._plan.adapter.consumer(self._plan.queues)
 
     def cancel(self) -> None:
-        """End a waiting reserve."""
+        """End a waiting `reserve`; thread-safe, raises nothing."""
         consumer = self._consumer
         if consumer is None:
             return
@@ -91,7 +97,7 @@ class Slot:
             log.warning("slot %d: waiting could not be cut short: %s", self.number, exc)
 
     def close(self) -> None:
-        """Close the consumer; a job that it still holds comes back."""
+        """Close the consumer; a job that it still holds comes back. Raises nothing."""
         consumer, self._consumer = self._consumer, None
         if consumer is None:
             return
@@ -111,7 +117,7 @@ class Slot:
                         self.connect()
                     self._serve()
                     return
-                except BaseException as exc:  # SystemExit too: a slot that ends unseen is deaf
+                except BaseException as exc:  # SystemExit too: a slot must not end unnoticed
                     self.lease = None
                     if self.connected:
                         failures, lost_at = 0, plan.clock.monotonic()
@@ -132,19 +138,19 @@ class Slot:
             plan.on_end(self)
 
     def _serve(self) -> None:
-        """Reserve and work until the worker stops or, when draining, nothing is ready."""
+        """Reserve and run jobs until the worker stops or, when draining, nothing is ready."""
         plan, consumer = self._plan, self._consumer
         assert consumer is not None
         notice = plan.heartbeat.notice
         run, stop, drains = plan.pipeline.run, plan.stop, plan.drains_for is not None
         wait = NO_PAUSE if drains else RESERVE_WAIT
         reservation: Reservation | None = None
-        noticed: timedelta | None = None  # nearly always the same object, which costs no look
+        noticed: timedelta | None = None  # nearly always the same object, so comparing it is cheap
         while True:
             if reservation is None:
                 if stop.is_on:
                     return
-                # Without waiting after a lost connection, so that an empty queue is soon known to be back.
+                # Without waiting after a lost connection, so that even an empty queue shows that it is back.
                 reservation = consumer.reserve(wait if self.connected else NO_PAUSE)
                 if not self.connected:
                     self._report_back()
@@ -152,17 +158,17 @@ class Slot:
                     if drains:
                         return
                     continue
-            if stop.is_on:  # it came together with the last settle
+            if stop.is_on:  # it was reserved together with the last settle
                 consumer.settle(reservation, Snooze())
                 return
             if reservation.lease is not noticed and reservation.lease is not None:
                 noticed = reservation.lease
                 notice(noticed)
             self.lease = lease = Lease(plan.adapter, consumer, reservation, plan.clock)
-            result, ended = run(lease, take_next=True)
+            result, settled = run(lease, take_next=True)
             self.lease = None
-            self.counts[result.status if ended.is_settled else "lost"] += 1
-            reservation = ended.following
+            self.counts[result.status if settled.is_settled else "lost"] += 1
+            reservation = settled.following
 
     def _report_lost(self, exc: BaseException) -> None:
         if not self.connected:
@@ -173,7 +179,7 @@ class Slot:
             level = logging.WARNING if is_news else logging.DEBUG
             log.log(level, "slot %d: queue not usable, trying again: %s", self.number, exc)
         else:
-            # Not the adapter's tree: a bug somewhere; said with its traceback, and tried again.
+            # Not an AdapterError, so a bug somewhere: logged with its traceback, and tried again.
             log.error("slot %d: unexpected error, trying again", self.number, exc_info=exc)
 
     def _report_back(self) -> None:

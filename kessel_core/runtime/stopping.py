@@ -1,4 +1,4 @@
-"""How a worker is told to stop, and how its threads wait meanwhile."""
+"""Tells the threads of a worker to stop, and lets them wait until then."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ __all__ = ["StopSwitch"]
 
 
 class StopSwitch:
-    """One for a worker; safe for any thread."""
+    """One per worker; thread-safe."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        #: Notified at a stop, and by whoever has news for those that wait for one.
+        #: Notified at a stop, and when the state of a slot changes.
         self.changed = threading.Condition()
-        #: Whether the stop was asked for.
+        #: Whether a stop was requested.
         self.is_on = False
-        #: When the grace period ends, on the monotonic clock; None: no stop was asked for.
+        #: End of the grace period, on the monotonic clock; None: no stop was requested.
         self.deadline: float | None = None
 
     def turn_on(self, grace: float) -> bool:
-        """Ask for the stop.
+        """Request the stop.
 
         Args:
-            grace: Seconds for running jobs. A later call can only shorten them.
+            grace: Seconds for running jobs, zero or more. A later call can only shorten them.
 
         Returns:
             Whether this was the first call.
@@ -43,7 +43,7 @@ class StopSwitch:
         return self.deadline is not None and self._clock.monotonic() >= self.deadline
 
     def sleep(self, seconds: float) -> None:
-        """Wait, but not longer than until a stop."""
+        """Sleep, but at most until a stop."""
         with self.changed:
             if not self.is_on:
                 self._clock.wait(self.changed, seconds)

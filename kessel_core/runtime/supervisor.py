@@ -1,9 +1,9 @@
 """`--processes P`: keeps P worker processes running, and ends with them.
 
-It runs no job and opens no adapter. A worker that dies is replaced, after a pause that grows
-while workers die young. Signals are read from a pipe, so nothing polls and no handler runs in
-the middle of something else. A worker learns of the supervisor's death from the end of a pipe
-of which the supervisor alone holds the other end; that works however it died, on any Unix.
+It runs no job and opens no adapter. A worker that dies is replaced, after a pause that grows as long as
+workers die soon after their start. Signals are read from a pipe, so nothing polls and no signal handler
+interrupts other code. Workers notice the death of the supervisor by the end of a pipe whose other end only
+the supervisor holds; that works on any Unix, however it died.
 """
 
 from __future__ import annotations
@@ -26,71 +26,69 @@ from kessel_core.clock import Clock, SystemClock
 __all__ = ["Supervisor", "on_signals", "stop_with_parent"]
 
 
-logger = logging.getLogger("kessel.supervisor")
+log = logging.getLogger("kessel.supervisor")
 
-
+#: Pause before a replacement, in seconds; doubled for each worker that dies young.
 FIRST_PAUSE: Final = 0.5
-
-
 LONGEST_PAUSE: Final = 30.0
 
-
-#: A worker that lived this long was well; its death does not count against the next one.
+#: A worker that lived this long was healthy; after its death the pauses start from the first again.
 HEALTHY_SECONDS: Final = 10.0
 
-
-#: What workers get on top of the grace period to roll back and end, before they are killed.
+#: Time after the grace period for workers to give jobs back and end, before they are killed.
 SLACK: Final = timedelta(seconds=5)
 
-
 #: Exit codes of a wrong configuration: every replacement would end the same way.
-HOPELESS: Final = frozenset({2, 3})
-
+CONFIG_EXIT_CODES: Final = frozenset({2, 3})
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 @attrs.define(eq=False)
-class _Seat:
-    """The place of one worker process."""
+class _WorkerProcess:
+    """One of the worker processes, and its replacements."""
 
+    #: From 1.
     number: int
+    #: The running process; None: there is none at the moment.
     process: subprocess.Popen[bytes] | None = None
+    #: When it was started, on the monotonic clock.
     started: float = 0.0
+    #: Pause before the next replacement, in seconds.
     pause: float = FIRST_PAUSE
     #: When to start the next process, on the monotonic clock; None: one is running.
     due: float | None = 0.0
 
 
 class Supervisor:
-    """Runs `processes` copies of a command until a signal says stop.
+    """Runs `processes` copies of a command until a signal stops it.
 
     Args:
-        command: What a worker process runs; gets `--parent-fd N` appended.
+        command: The command of a worker process; `--parent-fd N` is appended.
         processes: How many, one or more.
-        grace: How long a stopping worker may wait for its jobs, as the workers know it too.
+        grace: How long a stopping worker waits for its jobs; the workers must have the same setting.
         clock: Only its monotonic time is used.
     """
 
     def __init__(
         self, command: Sequence[str], processes: int, *, grace: timedelta, clock: Clock | None = None
     ) -> None:
-        #: What each worker process runs.
+        #: The command of each worker process.
         self.command = list(command)
         self._grace = grace
         self._clock = clock or SystemClock()
-        self._seats = [_Seat(number) for number in range(1, processes + 1)]
+        self._workers = [_WorkerProcess(number) for number in range(1, processes + 1)]
         self._stops = 0
         self._kill_at: float | None = None
-        self._hopeless: int | None = None
+        self._config_exit_code: int | None = None
         self._killed = False
 
     def run(self) -> int:
         """Run until stopped; call it in the main thread.
 
         Returns:
-            0 after a stop, 1 if workers had to be killed, 2 or 3 if a worker ended so, because
-            its configuration or a plugin that it names is not usable.
+            The exit code: 0 after a stop, 1 if workers had to be killed, 2 or 3 if a worker ended with that
+            code because its configuration, or a plugin that it names, is not usable.
         """
         alive_read, alive_write = os.pipe()
         try:
@@ -99,87 +97,87 @@ class Supervisor:
                     self._collect()
                     if self._stops == 0:
                         self._start_due(alive_read)
-                    elif all(seat.process is None for seat in self._seats):
+                    elif all(worker.process is None for worker in self._workers):
                         return self._code()
                     for number in arrived(self._timeout()):
                         if number in STOP_SIGNALS:
                             self._stop()
                     self._kill_late()
         finally:
-            # Closing tells whoever still runs, should this end by an exception.
+            # If this ends with an exception, closing the pipe stops the workers that still run.
             os.close(alive_write)
             os.close(alive_read)
 
     def _code(self) -> int:
-        if self._hopeless is not None:
-            return self._hopeless
+        if self._config_exit_code is not None:
+            return self._config_exit_code
         return 1 if self._killed else 0
 
     def _start_due(self, alive: int) -> None:
         now = self._clock.monotonic()
-        for seat in self._seats:
-            if seat.due is None or seat.due > now:
+        for worker in self._workers:
+            if worker.due is None or worker.due > now:
                 continue
-            # A session of its own: Ctrl-C in the terminal must reach a worker through here only, because
-            # to a worker SIGINT means "at once".
-            seat.process = subprocess.Popen(  # noqa: S603  # our own command, given by the caller
+            # A session of its own, so that Ctrl-C in the terminal reaches workers only through the
+            # supervisor: to a worker SIGINT means "stop at once".
+            worker.process = subprocess.Popen(  # noqa: S603  # our own command, from the caller
                 [*self.command, "--parent-fd", str(alive)],
                 pass_fds=(alive,),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-            seat.started, seat.due = now, None
-            logger.info("worker process started", extra={"worker": seat.number, "pid": seat.process.pid})
+            worker.started, worker.due = now, None
+            log.info("worker process started", extra={"worker": worker.number, "pid": worker.process.pid})
 
     def _collect(self) -> None:
         now = self._clock.monotonic()
-        for seat in self._seats:
-            if seat.process is None or (code := seat.process.poll()) is None:
+        for worker in self._workers:
+            if worker.process is None or (code := worker.process.poll()) is None:
                 continue
-            pid, seat.process = seat.process.pid, None
+            pid, worker.process = worker.process.pid, None
             if self._stops:
                 continue
-            if code in HOPELESS:
-                logger.error(
-                    "worker process cannot run as configured", extra={"worker": seat.number, "code": code}
+            if code in CONFIG_EXIT_CODES:
+                log.error(
+                    "worker process cannot run as configured", extra={"worker": worker.number, "code": code}
                 )
-                self._hopeless = code
+                self._config_exit_code = code
                 self._stop()
                 continue
-            if now - seat.started >= HEALTHY_SECONDS:
-                seat.pause = FIRST_PAUSE
-            seat.due = now + seat.pause
-            logger.warning(
+            if now - worker.started >= HEALTHY_SECONDS:
+                worker.pause = FIRST_PAUSE
+            worker.due = now + worker.pause
+            log.warning(
                 "worker process died, it is replaced",
-                extra={"worker": seat.number, "pid": pid, "how": _how(code), "pause_seconds": seat.pause},
+                extra={"worker": worker.number, "pid": pid, "how": _how(code), "pause_seconds": worker.pause},
             )
-            seat.pause = min(seat.pause * 2, LONGEST_PAUSE)
+            worker.pause = min(worker.pause * 2, LONGEST_PAUSE)
 
     def _timeout(self) -> float | None:
-        moments = [seat.due for seat in self._seats if seat.due is not None and not self._stops]
+        moments = [worker.due for worker in self._workers if worker.due is not None and not self._stops]
         if self._kill_at is not None:
             moments.append(self._kill_at)
         return max(0.0, min(moments) - self._clock.monotonic()) if moments else None
 
     def _stop(self) -> None:
         self._stops += 1
-        logger.info("stopping", extra={"at_once": self._stops > 1})
+        log.info("stopping", extra={"at_once": self._stops > 1})
         wait = SLACK if self._stops > 1 else self._grace + SLACK
         self._kill_at = self._clock.monotonic() + wait.total_seconds()
-        for seat in self._seats:
-            if seat.process is not None:
+        for worker in self._workers:
+            if worker.process is not None:
                 with suppress(ProcessLookupError):
-                    seat.process.send_signal(signal.SIGTERM if self._stops == 1 else signal.SIGINT)
+                    worker.process.send_signal(signal.SIGTERM if self._stops == 1 else signal.SIGINT)
 
     def _kill_late(self) -> None:
         if self._kill_at is None or self._clock.monotonic() < self._kill_at:
             return
         self._kill_at = None
-        for seat in self._seats:
-            if seat.process is not None:
-                logger.warning("worker process did not end, it is killed", extra={"worker": seat.number})
+        for worker in self._workers:
+            if worker.process is not None:
+                log.warning("worker process did not end, it is killed", extra={"worker": worker.number})
                 self._killed = True
-                seat.process.kill()
+                worker.process.kill()
 
 
 def _how(code: int) -> str:
@@ -193,12 +191,12 @@ def _how(code: int) -> str:
 
 @contextmanager
 def _signal_pipe(numbers: Sequence[int]) -> Iterator[Callable[[float | None], bytes]]:
-    """Yield a function that waits for signals and returns their numbers; restores on leaving."""
+    """Yield a function that waits for signals and returns their numbers; restores the handlers at the end."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     os.set_blocking(reading, False)
     old_wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    # A handler that does nothing: only signals with one are written to the pipe.
+    # A handler that does nothing: without one a signal is not written to the pipe.
     old_handlers = {number: signal.signal(number, lambda *_: None) for number in numbers}
 
     def arrived(timeout: float | None) -> bytes:
@@ -221,16 +219,16 @@ def _signal_pipe(numbers: Sequence[int]) -> Iterator[Callable[[float | None], by
 
 @contextmanager
 def on_signals(stop: Callable[[int], None], *, supervised: bool = False) -> Iterator[None]:
-    """Call `stop(count)` for each SIGTERM or SIGINT, from a thread of its own; main thread only.
+    """Call `stop(count)` for each SIGTERM or SIGINT, in a thread of its own; use it in the main thread.
 
-    From a thread, because a signal handler may interrupt the main thread while it holds the very
-    lock that stopping needs.
+    In a thread, because a signal handler may interrupt the main thread while it holds a lock that
+    stopping needs.
 
     Args:
-        stop: Called with 1 for the first signal, with more for those after it.
-        supervised: Any SIGTERM is the first signal, and SIGINT the second, as the supervisor sends
-            them. Whoever stops a service may send SIGTERM to all its processes, and the supervisor
-            hands on its own: that is one wish, not two.
+        stop: Called with 1 for the first signal, and with more for each later one.
+        supervised: Count any SIGTERM as the first signal and SIGINT as the second, as the supervisor
+            sends them. A service manager may send SIGTERM to all processes, and the supervisor passes on
+            its own: together that is one request to stop.
     """
     finished = threading.Event()
     with _signal_pipe(STOP_SIGNALS) as arrived:
@@ -249,7 +247,7 @@ def on_signals(stop: Callable[[int], None], *, supervised: bool = False) -> Iter
             yield
         finally:
             finished.set()
-            # Any byte wakes the thread; the pipe must not be closed under its select.
+            # Any byte wakes the thread; the pipe must not be closed while it selects on it.
             wakeup = signal.set_wakeup_fd(-1)
             os.write(wakeup, b"\0")
             signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
@@ -257,7 +255,7 @@ def on_signals(stop: Callable[[int], None], *, supervised: bool = False) -> Iter
 
 
 def stop_with_parent(descriptor: int, stop: Callable[[], None]) -> None:
-    """Call `stop()` once when the supervisor that gave the descriptor is gone.
+    """Call `stop()` once, in a thread, when the supervisor that passed the descriptor is gone.
 
     Raises:
         OSError: The descriptor is not open.
@@ -265,10 +263,10 @@ def stop_with_parent(descriptor: int, stop: Callable[[], None]) -> None:
     os.set_inheritable(descriptor, False)
 
     def watch() -> None:
-        # Nothing is ever written: the read returns when the last writer is gone.
+        # Nothing is ever written, so the read returns when the last writer is gone.
         while os.read(descriptor, 1):
             pass
-        logger.warning("the supervisor is gone, stopping")
+        log.warning("the supervisor is gone, stopping")
         stop()
 
     threading.Thread(target=watch, name="kessel-parent", daemon=True).start()

@@ -1,4 +1,4 @@
-"""The worker: its slots, the graceful stop, and how it is (D8, D9). No rule about one job is in here."""
+"""The worker: its slots, the graceful stop, its health (D8, D9). Decides nothing about jobs."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ log = logging.getLogger("kessel.worker")
 
 
 class Worker:
-    """Works on the jobs of some queues until it is told to stop. Made by `JobManager.worker`.
+    """Runs the jobs of some queues until it is told to stop. Created by `JobManager.worker`.
 
-    `run` blocks, `stop` may be called by any thread or signal handler. One use only.
+    `run` blocks; `stop`, `health` and `counts` may be used from any thread. A worker can be run only once.
     """
 
     def __init__(
@@ -64,12 +64,16 @@ class Worker:
     # --- control ----------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Work until `stop`, then wait for the grace period and give back what is left."""
+        """Run until `stop`, then wait for running jobs and give back what is left after the grace period.
+
+        Raises:
+            ConfigError: The adapter refuses the queues; nothing was started.
+        """
         self.start()
         self.join()
 
     def start(self) -> None:
-        """Start the slots and return; `join` waits for their end.
+        """Start the slots and return; `join` waits until they have ended.
 
         Raises:
             ConfigError: The adapter refuses the queues; nothing was started.
@@ -100,8 +104,8 @@ class Worker:
             slot.thread.start()
 
     def _connect(self) -> None:
-        # Here, so that what the adapter refuses for good is an error of the caller, and not one
-        # that each slot meets again and again. Whatever else fails is tried again by the slots.
+        # Here, so that a configuration that the adapter refuses is raised to the caller, and not met by
+        # every slot again and again. The slots retry after any other failure.
         try:
             for slot in self._slots:
                 slot.connect()
@@ -114,7 +118,7 @@ class Worker:
 
     @property
     def is_forked(self) -> bool:
-        """Whether this is the copy in a forked child: it has no threads, and its jobs are the parent's."""
+        """Whether this is the copy in a forked child: it has no threads, its jobs are the parent's."""
         return self._pid != os.getpid()
 
     @property
@@ -123,7 +127,7 @@ class Worker:
         return self._stop.is_on
 
     def stop(self, grace: timedelta | None = None) -> None:
-        """Ask for the end and return at once: nothing more is reserved, running jobs get `grace`.
+        """Request the stop and return at once: no more jobs are reserved, running ones get `grace`.
 
         Args:
             grace: Zero or more; None: as configured. A second call can only shorten it.
@@ -146,9 +150,9 @@ class Worker:
         changed = self._stop.changed
         with changed:
             while self._alive:
-                # Both bounded, so that a signal handler in the main thread is served on every platform.
+                # Both waits are bounded, so that signal handlers run in the main thread on every platform.
                 if self._stop.deadline is None:
-                    changed.wait(1.0)  # not for a time, so not by the clock
+                    changed.wait(1.0)  # in real time: the end of this wait means nothing
                     continue
                 rest = self._stop.deadline - self._clock.monotonic()
                 if rest <= 0:
@@ -165,14 +169,15 @@ class Worker:
         )
 
     def drain(self) -> dict[str, int]:
-        """Work until nothing is ready in the queues; delayed and buried jobs stay.
+        """Run until nothing is ready in the queues; delayed and buried jobs stay.
 
         Returns:
-            Attempts by how they ended: `success`, `failed`, `failed-transient`, `snoozed`, `lost`.
+            Number of attempts by how they ended: `success`, `failed`, `failed-transient`, `snoozed`, `lost`.
 
         Raises:
             AdapterUnavailable: The queue was not usable for the worker's patience; `counts` says
-                what was done before. A worker that is not to drain never gives up.
+                what was done before. Only `drain` gives up, `run` never does.
+            ConfigError: The adapter refuses the queues; nothing was started.
         """
         self._is_draining = True
         self.run()
@@ -186,14 +191,14 @@ class Worker:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Attempts so far by how they ended."""
+        """Number of attempts so far by how they ended; thread-safe."""
         total: Counter[str] = Counter()
         for slot in self._slots:
             total.update(slot.counts)
         return {str(what): n for what, n in sorted(total.items())}
 
     def health(self) -> Health:
-        """Look at the slots; cheap, for any thread."""
+        """Return the health of the worker; cheap, thread-safe."""
         now = self._clock.monotonic()
         leases = list(self._leases())
         is_working = not self._stop.is_on and not self._is_draining
@@ -221,7 +226,7 @@ class Worker:
             health=self.health,
         )
 
-    # --- what the slots tell ---------------------------------------------------------------------
+    # --- reports of the slots ---------------------------------------------------------------------
 
     def _leases(self) -> Iterator[Lease]:
         for slot in self._slots:
@@ -229,11 +234,11 @@ class Worker:
                 yield lease
 
     def _note_connection(self, slot: Slot, is_connected: bool) -> bool:
-        """Note that a slot has lost the queue or has it again.
+        """Record that a slot has lost the queue or has it back.
 
         Returns:
-            Whether that is news: the first one to lose it, or the last one to have it again. A
-            server that goes away and comes back is two lines, not two for each of hundreds of slots.
+            Whether to log it: for the first slot that loses it and the last one that has it back, so that
+            a server restart is two log lines and not two for each of hundreds of slots.
         """
         with self._stop.changed:
             slot.connected = is_connected

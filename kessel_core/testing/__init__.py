@@ -1,4 +1,4 @@
-"""For the tests of applications: a virtual clock, and a way to run jobs to their end without waiting.
+"""Tools for tests of applications: a virtual clock, and running jobs to their end without waiting.
 
 Hypothesis strategies for requests are in `kessel_core.testing.strategies`, which needs `hypothesis`.
 Nothing else in kessel imports this package.

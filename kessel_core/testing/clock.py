@@ -1,4 +1,4 @@
-"""A clock that tests move: three hours pass in no time (S18)."""
+"""A clock that tests control: three hours pass in an instant (S18)."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Final
 
 __all__ = ["VirtualClock"]
 
-# A Monday morning, so that printed times look like times. The fraction is there because code that
-# cuts to whole seconds should not pass by luck.
+# A Monday morning, so that printed times look plausible; with a fraction, so that code that truncates to
+# whole seconds does not pass by luck.
 _START: Final = datetime(2026, 1, 5, 9, 0, 0, 250_000, tzinfo=UTC)
-# No process has just been started: code that takes 0.0 for "never" should not pass either.
+# Not zero, so that code that takes 0.0 for "never" does not pass by luck either.
 _MONOTONIC_START: Final = 1000.0
 _MICROSECOND: Final = timedelta(microseconds=1)
 _ZERO: Final = timedelta(0)
-#: Real seconds; enough for the other threads to run, too little to be felt in a test.
+#: Real seconds; enough for other threads to run, too short to slow down a test.
 _A_MOMENT: Final = 0.000_01
 
 
 class VirtualClock:
     """A `Clock` whose time stands still until a test, or a wait, moves it.
 
-    `now` and `monotonic` move together, in whole microseconds. Safe for any thread.
+    `now` and `monotonic` move together, in whole microseconds. Thread-safe.
 
     Args:
-        start: First time, aware.
-        auto_advance: What a wait with a timeout does. True: nobody else is going to move the time,
-            so it jumps to the end of the wait at once, and a wait without a timeout, which would
-            last for ever, is an error. False: the wait blocks for real, until it is notified or
-            another thread has moved the time past its end.
+        start: The initial time, aware.
+        auto_advance: What a wait with a timeout does. True: nobody else will move the time, so it jumps
+            to the end of the wait at once, and a wait without a timeout, which would last for ever, is an
+            error. False: the wait blocks in real time, until it is notified or another thread has moved
+            the time past its end.
 
     Raises:
         ValueError: `start` is naive.
@@ -60,12 +60,12 @@ class VirtualClock:
         return self._now
 
     def monotonic(self) -> float:
-        """Return the seconds that have passed since some moment; `jump_wall` does not change it."""
+        """Return seconds since an arbitrary moment; `jump_wall` does not affect them."""
         self._reader.look(self._moves)
         return self._monotonic
 
     def advance(self, span: timedelta) -> None:
-        """Let time pass, and wake the waits that it ends.
+        """Let time pass, and wake the waits whose timeout it reaches.
 
         Raises:
             ValueError: The span is negative; time never goes back, only `jump_wall` does.
@@ -89,10 +89,10 @@ class VirtualClock:
         self.advance(_aware(moment) - self._now)
 
     def jump_wall(self, span: timedelta) -> None:
-        """Set the wall clock forward or, with a negative span, back; `monotonic` goes on as before.
+        """Set the wall clock forward or, with a negative span, back; `monotonic` is not affected.
 
-        What an operator, or a time server, does to a machine. All blocked waits are woken, so that
-        they look at the time again.
+        As an operator or a time server does on a real machine. All blocked waits are woken, so that
+        they check the time again.
         """
         with self._lock:
             self._moves += 1
@@ -114,11 +114,11 @@ class VirtualClock:
                 )
             with self._lock:
                 self._move(_span(timeout))
-            condition.wait(_A_MOMENT)  # lets go of it, as every wait does: another thread may need it
+            condition.wait(_A_MOMENT)  # releases it, as every wait does: another thread may need it
             return False
         with self._lock:
-            # The timeout was worked out from what this thread read since it last waited. If the time
-            # was moved in between, it is out of date, and nobody may ever move the time that far again.
+            # The caller computed the timeout from a time that it read after its last wait. If the time has
+            # moved since, the timeout is out of date, and the time may never be moved that far again.
             if self._reader.is_behind(self._moves):
                 return True
             end = None if timeout is None else self._passed + _span(timeout)
@@ -126,8 +126,8 @@ class VirtualClock:
                 return False
             self._tickets = ticket = self._tickets + 1
             self._blocked[ticket] = condition, end
-        # Whoever moves the time notifies only after getting hold of the condition, that is when
-        # this thread waits already: no call is missed.
+        # Moving the time notifies only after acquiring the condition, that is when this thread is
+        # already waiting, so no notification is missed.
         try:
             condition.wait()
         finally:
@@ -137,7 +137,7 @@ class VirtualClock:
 
     @property
     def waiting(self) -> int:
-        """How many waits are blocked; for tests that move the time once a thread waits."""
+        """Number of blocked waits; for tests that move the time once a thread waits."""
         with self._lock:
             return len(self._blocked)
 
@@ -149,7 +149,7 @@ class VirtualClock:
 
 
 class _Reader(threading.local):
-    """Remembers, thread by thread, how often the time had been moved at the first look since a wait."""
+    """Remembers for each thread how often the time had been moved when it was first read after a wait."""
 
     first: int | None = None
 
@@ -169,8 +169,8 @@ def _aware(moment: datetime) -> datetime:
 
 
 def _span(seconds: float) -> timedelta:
-    # Up, because a wait may be late but never early. Sums of float seconds are a little off, so what
-    # is within a thousandth of a microsecond counts as whole; yet no wait that asks for time gets none.
+    # Rounded up, because a wait may be late but never early. Sums of float seconds are slightly off, so a
+    # value within a thousandth of a microsecond counts as whole; but a positive timeout never becomes zero.
     if seconds <= 0:
         return _ZERO
     return max(_MICROSECOND, timedelta(microseconds=math.ceil(seconds * 1_000_000 - 0.001)))

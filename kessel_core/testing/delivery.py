@@ -1,4 +1,4 @@
-"""Running one reserved job as a worker does; for test kits and conformance suites."""
+"""Runs one reserved job as a worker does; for test kits and conformance suites."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ def run_delivery(manager: JobManager, reservation: Reservation, consumer: Consum
     """Take one delivery through decoding, middleware, handler and settlement.
 
     Args:
-        manager: Connected.
-        reservation: What the consumer has just reserved.
-        consumer: It settles.
+        manager: A connected manager.
+        reservation: The reservation that the consumer holds.
+        consumer: The consumer that will settle it.
 
     Returns:
-        How the attempt ended; None: the queue did not take the settlement, so the job comes again.
+        How the attempt ended; None: the queue did not accept the settlement, so the job is delivered again.
+
+    Raises:
+        KesselError: The manager is not connected.
     """
     lease = Lease(manager.adapter, consumer, reservation, manager.clock)
-    result, ended = manager.pipeline.run(lease)
-    return result if ended.is_settled else None
+    result, settled = manager.pipeline.run(lease)
+    return result if settled.is_settled else None

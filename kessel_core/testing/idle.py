@@ -1,4 +1,4 @@
-"""Run an application's jobs to their end in one thread, with time that takes no time (S18)."""
+"""Runs an application's jobs to their end in one thread and in virtual time (S18)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["NeverIdle", "run_until_idle"]
 class NeverIdle(AssertionError):
     """The jobs did not come to an end within the limits.
 
-    `results` holds what had been run by then.
+    `results` holds the results of the attempts until then.
     """
 
     def __init__(self, why: str, results: Sequence[JobResult]) -> None:
@@ -34,25 +34,25 @@ def run_until_idle(
     limit: timedelta = timedelta(days=365),
     max_jobs: int = 100_000,
 ) -> list[JobResult]:
-    """Run everything that is ready; then let time pass to the next delay, retry or lease end; and so on.
+    """Run everything that is ready, then move time to the end of the next delay, pause or lease, and so on.
 
     All in the calling thread, one job after the other, through middleware, handlers, settlement and
-    callbacks as in a worker. Jobs that handlers request meanwhile are run, too. Buried jobs stay.
+    callbacks as in a worker. Jobs that handlers request on the way are run, too. Buried jobs stay.
 
     Args:
-        manager: Connected, on a `VirtualClock`.
+        manager: A connected manager with a `VirtualClock`.
         queues: Queues to serve; None: every queue that holds jobs.
-        limit: How far time may pass, from now.
-        max_jobs: How many attempts may be run.
+        limit: How far time may move, from now.
+        max_jobs: Most attempts to run.
 
     Returns:
         The result of every attempt, in the order in which they were run; one that failed and was
-        tried again is there as `failed-transient`, followed sooner or later by its next attempt.
+        retried appears as `failed-transient`, followed sooner or later by its next attempt.
 
     Raises:
-        CapabilityMissing: The adapter has not the facet `VirtualTime` (S17).
-        TypeError: The manager's clock is no `VirtualClock`.
-        NeverIdle: Jobs are left at the limit; `NeverIdle.results` tells what was run.
+        CapabilityMissing: The adapter does not have the facet `VirtualTime` (S17).
+        TypeError: The manager's clock is not a `VirtualClock`.
+        NeverIdle: Jobs are left at a limit; `NeverIdle.results` holds the results until then.
         KesselError: The manager is not connected.
 
     Example:
@@ -61,7 +61,7 @@ def run_until_idle(
         ...     results = run_until_idle(manager)
     """
     adapter, clock = manager.adapter, manager.clock
-    time = need(adapter, VirtualTime, "run_until_idle needs a queue that lives on the given clock")
+    time = need(adapter, VirtualTime, "run_until_idle needs a queue that takes its time from the given clock")
     if not isinstance(clock, VirtualClock):
         raise TypeError(
             f"run_until_idle needs JobManager(..., clock=VirtualClock()), got {type(clock).__name__}"
@@ -81,7 +81,7 @@ def run_until_idle(
 
 
 def _run_ready(manager: JobManager, names: Sequence[str], results: list[JobResult], max_jobs: int) -> bool:
-    """Run what is ready now; return whether anything was."""
+    """Run the jobs that are ready; return whether there were any."""
     ran = False
     consumer = manager.adapter.consumer(names)
     try:
@@ -90,7 +90,7 @@ def _run_ready(manager: JobManager, names: Sequence[str], results: list[JobResul
                 raise NeverIdle(f"{max_jobs} jobs", results)
             ran = True
             result = run_delivery(manager, reservation, consumer)
-            # What was lost comes back when its lease ends; what was delivered too early was not run.
+            # A lost job comes back when its lease ends; a job that was delivered too early was not run.
             if result is not None and result.reason is not Reason.TOO_EARLY:
                 results.append(result)
         return ran

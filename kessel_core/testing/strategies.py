@@ -1,6 +1,6 @@
-"""Hypothesis strategies: JSON values, and requests as callers write them.
+"""Hypothesis strategies for JSON values and for requests as callers write them.
 
-Needs `hypothesis`, which kessel does not install by itself.
+Needs `hypothesis`, which is not a dependency of kessel.
 
 Example:
     >>> from hypothesis import given
@@ -25,15 +25,15 @@ _NAME_FIRST = "ABCXYZabcxyz0189+/;.$_()"
 
 
 def texts(*, min_size: int = 0, max_size: int | None = None) -> st.SearchStrategy[str]:
-    """Any text that can be stored: whatever Unicode has but surrogates (S2)."""
+    """Any text that can be stored: all of Unicode except surrogates (S2)."""
     return st.text(st.characters(exclude_categories=["Cs"]), min_size=min_size, max_size=max_size)
 
 
 def json_values(*, max_leaves: int = 20) -> st.SearchStrategy[JsonValue]:
-    """Any payload that is accepted, and comes back equal (S2, S16).
+    """Any valid payload (S2, S16).
 
     Args:
-        max_leaves: About how many values a payload holds at most.
+        max_leaves: Approximate upper limit of the number of values in a payload.
     """
     atoms: st.SearchStrategy[JsonValue] = (
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts()
@@ -46,12 +46,12 @@ def json_values(*, max_leaves: int = 20) -> st.SearchStrategy[JsonValue]:
 
 
 def job_types() -> st.SearchStrategy[str]:
-    """Any job type: text that is not blank, perhaps with blanks around it (S1)."""
+    """Any job type: text that is not blank, possibly with surrounding whitespace (S1)."""
     return texts(min_size=1).filter(lambda text: bool(text.strip()))
 
 
 def queue_names() -> st.SearchStrategy[str]:
-    """Names of queues that every adapter takes."""
+    """Queue names that every adapter accepts."""
     return st.builds(
         str.__add__,
         st.sampled_from(_NAME_FIRST),
@@ -60,7 +60,7 @@ def queue_names() -> st.SearchStrategy[str]:
 
 
 def headers() -> st.SearchStrategy[dict[str, str]]:
-    """Texts for middleware."""
+    """Headers of a request."""
     return st.dictionaries(texts(), texts(), max_size=3)
 
 
@@ -68,7 +68,7 @@ def moments(
     earliest: datetime = datetime(2000, 1, 1, tzinfo=UTC),
     latest: datetime = datetime(2100, 1, 1, tzinfo=UTC),
 ) -> st.SearchStrategy[datetime]:
-    """Aware datetimes of several zones, from `earliest` to `latest`."""
+    """Aware datetimes in several time zones, from `earliest` to `latest`."""
     zones = st.sampled_from([UTC, *(_fixed(hours) for hours in (-11, 2, 5.75, 14))])
     span = latest - earliest
     seconds = st.timedeltas(timedelta(0), span)
@@ -86,17 +86,17 @@ def job_requests(
     queues: Sequence[str] | st.SearchStrategy[str] = (DEFAULT_QUEUE,),
     now: datetime | None = None,
 ) -> st.SearchStrategy[JobRequest]:
-    """Requests that `JobManager.request` accepts, with any of their fields set or left out.
+    """Requests that `JobManager.request` accepts, with any of their optional fields.
 
     Args:
         types: Job types to choose from; None: any text.
         payloads: Payloads; None: any JSON value.
-        queues: Names of queues to choose from.
-        now: When they will be requested, aware: delay and expiration are then moments as well as
-            spans. None: spans only, which are good at any time.
+        queues: Queue names to choose from.
+        now: When they will be requested, aware; delay and expiration may then be moments as well as
+            spans. None: spans only, which are valid at any time.
     """
     delays = st.timedeltas(timedelta(0), timedelta(days=30))
-    # An expiration must be after the delay, so both are drawn as spans, one upon the other (S5).
+    # An expiration must be after the delay, so it is drawn as a span on top of it (S5).
     lives = st.timedeltas(timedelta(microseconds=1), timedelta(days=30))
 
     def built(draw: st.DrawFn) -> JobRequest:

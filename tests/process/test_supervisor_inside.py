@@ -123,14 +123,14 @@ def test_pause_grows_while_workers_die_young_and_starts_anew_after_a_healthy_lif
     stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LONGEST_PAUSE", 0.05)
-    seats = module._Seat(1, pause=0.02)
+    worker = module._WorkerProcess(1, pause=0.02)
     pauses: list[float] = []
     keeper = Supervisor(["unused"], 1, grace=LONG)
-    keeper._seats = [seats]
+    keeper._workers = [worker]
     for healthy in (False, False, False, True):
         monkeypatch.setattr(module, "HEALTHY_SECONDS", 0.0 if healthy else 1e9)
-        seats.process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
-        seats.process.wait()
+        worker.process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
+        worker.process.wait()
         caplog.clear()
         keeper._collect()
         [record] = caplog.records

@@ -81,7 +81,7 @@ def test_first_name_is_outermost_wherever_it_comes_from() -> None:
     offer: dict[str, Any] = {n: lambda n=n: Around(n, seen) for n in "abc"}
     chain, _ = chain_of("b", "logging", "c", "a", **offer)
     chain.execute(job=job())
-    links = chain.links
+    links = chain.members
     assert seen == ["+b", "+c", "+a", "-a", "-c", "-b"]
     assert [link.name for link in links] == ["b", "logging", "c", "a"]
     assert links[0].origin == "mine (the application)"
@@ -114,7 +114,7 @@ def test_what_plugins_always_do_is_inside_of_the_configured_middleware() -> None
     chain = build_chain(plugins, ["x"], inner=[Runner()])
     assert chain.execute(job=job()).ok
     assert seen == ["+x", "+always", "-always", "-x"]
-    assert [link.name for link in chain.links] == ["x"]
+    assert [link.name for link in chain.members] == ["x"]
 
 
 def test_x2_a_plugin_called_like_a_middleware_stays_registered_and_is_called() -> None:

@@ -155,7 +155,7 @@ def test_middleware_of_two_teams_of_one_name_is_one_error_that_names_both() -> N
 
 def test_configuration_settles_a_clash_of_middleware_by_naming_the_owner() -> None:
     found = chain("zeta/audit", "acme/audit")
-    assert [link.name for link in found.links] == ["zeta/audit", "acme/audit"]
+    assert [link.name for link in found.members] == ["zeta/audit", "acme/audit"]
     assert found.retry_pause(job=None, result=None) == "zeta"
 
 

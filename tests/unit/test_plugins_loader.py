@@ -169,7 +169,7 @@ def test_refused_extra_plugin_does_not_push_out_its_namesake() -> None:
 
     plugins = build_plugins(extra={"logging": Mine()}, distributions=[])
     assert plugins.report[-1].state is PluginState.FAILED
-    assert [link.name for link in build_chain(plugins, ["logging"]).links] == ["logging"]
+    assert [link.name for link in build_chain(plugins, ["logging"]).members] == ["logging"]
 
 
 @pytest.mark.parametrize("group", ["kessel.v2", "kessel.v0", "kessel.v17"])
