@@ -125,6 +125,7 @@ def show(app: App, job_id: str, as_json: bool) -> None:
         ("reason", job.reason),
         ("message", job.message),
         ("attempt", job.attempt),
+        ("snoozes", job.snoozes or None),
         ("priority", job.priority),
         ("enqueued", when(job.enqueued_at) if job.enqueued_at else None),
         ("buried", when(job.buried_at) if job.buried_at else None),

@@ -107,15 +107,15 @@ def peek(app: App, queue: str | None, state: str, limit: int, as_json: bool) -> 
     elif not jobs:
         click.echo(f"no {state} job in queue {name}")
     else:
-        table(["id", "type", "#priority", "#attempt", "due", "payload"], job_rows(jobs))
+        table(["id", "type", "#priority", "#attempt", "#snoozes", "due", "payload"], job_rows(jobs))
 
 
 def job_rows(jobs: Sequence[StoredJob]) -> list[tuple[object, ...]]:
-    """Return a row for each job: id, type, priority, attempt, due, payload."""
+    """Return a row for each job: id, type, priority, attempt, snoozes, due, payload."""
     rows: list[tuple[object, ...]] = []
     for job in jobs:
         type_, payload = _decoded(job)
-        rows.append((job.id, type_, job.priority, job.attempt, job.due, payload))
+        rows.append((job.id, type_, job.priority, job.attempt, job.snoozes, job.due, payload))
     return rows
 
 

@@ -48,7 +48,7 @@ def worker(app: App, parent_fd: int | None) -> None:
     """Work on jobs until told to stop.
 
     SIGTERM or Ctrl-C stops: no new job is taken, running ones get the grace period, what is left
-    is rolled back. A second signal does so at once. Exit code 0 after a stop.
+    is given back. A second signal does so at once. Exit code 0 after a stop.
     """
     app.start_logging()
     if app.config.worker.processes > 1:

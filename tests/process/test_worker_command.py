@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -78,6 +79,11 @@ class Place:
         lines = path.read_text().splitlines() if path.exists() else []
         return [(int(line.split()[0]), line.split(" ", 1)[1]) for line in lines]
 
+    def waiting(self) -> list[tuple[int, int]]:
+        """Attempts and snoozes of the jobs that are ready."""
+        jobs = json.loads(self.call("peek", "--json").stdout)
+        return [(job["attempt"], job["snoozes"]) for job in jobs]
+
     @contextmanager
     def worker(self, *arguments: str, command: str = "worker") -> Iterator[subprocess.Popen[bytes]]:
         process = subprocess.Popen(
@@ -126,7 +132,7 @@ def test_running_job_ends_within_the_grace_period(place: Place) -> None:
     assert '"total": 0' in place.call("stats", "default", "--json").stdout
 
 
-def test_second_signal_rolls_back_what_runs_at_once(place: Place) -> None:
+def test_s21_a_second_signal_gives_back_what_runs_at_once_and_that_is_no_attempt(place: Place) -> None:
     place.request("slow")
     with place.worker() as worker:
         eventually(lambda: len(place.notes()) == 1)
@@ -135,7 +141,22 @@ def test_second_signal_rolls_back_what_runs_at_once(place: Place) -> None:
         assert worker.poll() is None
         worker.terminate()
         assert worker.wait(LONG) == 0
-    assert '"total": 1' in place.call("stats", "default", "--json").stdout
+    assert place.waiting() == [(0, 1)]
+
+
+def test_s21_a_job_that_outlives_many_stops_is_not_buried(place: Place) -> None:
+    """Its worker reported each time, so nobody is to think that the job kills workers."""
+    (place.directory / "kessel.toml").write_text(CONFIG + "[kessel.jobs]\nmax_attempts = 1\n")
+    place.request("slow")
+    for stops in (1, 2):
+        with place.worker("--grace", "0s") as worker:
+            eventually(lambda number=stops: len(place.notes()) == number)
+            worker.terminate()
+            assert worker.wait(LONG) == 0
+        assert place.waiting() == [(0, stops)]
+    (place.directory / "go").touch()
+    assert place.call("drain").returncode == 0
+    assert [text for _, text in place.notes()] == ["started"] * 3 + ["ended"]
 
 
 def test_a_service_manager_that_signals_all_processes_leaves_jobs_their_grace(place: Place) -> None:
@@ -153,7 +174,7 @@ def test_a_service_manager_that_signals_all_processes_leaves_jobs_their_grace(pl
     assert [text for _, text in place.notes()] == ["started", "ended"]
 
 
-def test_a_second_signal_to_the_supervisor_rolls_back_what_runs_at_once(place: Place) -> None:
+def test_s21_a_second_signal_to_the_supervisor_gives_back_what_runs_at_once(place: Place) -> None:
     place.request("slow")
     with place.worker("--processes", "2") as supervisor:
         eventually(lambda: len(place.notes()) == 1)
@@ -162,7 +183,7 @@ def test_a_second_signal_to_the_supervisor_rolls_back_what_runs_at_once(place: P
         assert supervisor.poll() is None
         supervisor.terminate()
         assert supervisor.wait(LONG) == 0
-    assert '"total": 1' in place.call("stats", "default", "--json").stdout
+    assert place.waiting() == [(0, 1)]
 
 
 def test_a_drain_that_is_stopped_before_its_end_has_failed(place: Place) -> None:
