@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kessel_core.config.origin import Argument, LoadedConfig
     from kessel_core.contract.adapter import QueueAdapter
     from kessel_core.errors import InvalidConfig
+    from kessel_core.plugins.opening import ChosenAdapter
     from kessel_core.plugins.registry import Implementation, Plugins
 
 __all__ = [
@@ -133,18 +134,44 @@ class App:
         except InvalidConfig as exc:
             raise self.loaded.located(exc) from exc
 
-    @contextmanager
-    def adapter(self) -> Iterator[QueueAdapter]:
-        """Open the configured adapter for an operation.
+    @cached_property
+    def chosen(self) -> ChosenAdapter:
+        """The configured adapter, not open yet.
 
         Raises:
             InvalidConfig: It or its options are wrong; says where that is written.
         """
+        with self.located():
+            return self.plugins.chosen_adapter(self.config.adapter, self.config.adapter_options)
+
+    @property
+    def place(self) -> str:
+        """Where the jobs are, for people: the absolute path of a file, or a URL without its secrets."""
+        from kessel_core.values.secrets import redacted
+
+        chosen = self.chosen
+        return chosen.spec.place(chosen.options) or redacted(self.config.adapter)
+
+    @contextmanager
+    def adapter(self, *, only_looks: bool = False) -> Iterator[QueueAdapter]:
+        """Open the configured adapter for an operation.
+
+        Args:
+            only_looks: Whether the command needs jobs that are there already, so that it must not make
+                what opening would make.
+
+        Raises:
+            InvalidConfig: It or its options are wrong; says where that is written.
+            KesselError: The queue does not exist yet.
+        """
         from kessel_core.clock import SystemClock
         from kessel_core.contract.spec import AdapterContext
+        from kessel_core.errors import KesselError
 
+        chosen = self.chosen
+        if only_looks and (why := chosen.spec.absent(chosen.options)) is not None:
+            raise KesselError(f"{why}; nothing was made. The first request makes it")
         with self.located():
-            chosen = self.plugins.chosen_adapter(self.config.adapter, self.config.adapter_options)
             adapter = chosen.open(AdapterContext(clock=SystemClock()))
         try:
             yield adapter

@@ -1,21 +1,31 @@
-"""`kessel buried`: list, show, kick and delete the jobs that were set aside."""
+"""`kessel buried`: what was set aside and why, and what to do about it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import islice
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-import attrs
 import click
 
 from kessel_core.cli.app import App, as_json, configured, pass_app, queue_option
-from kessel_core.cli.output import body_value, emit, preview, table, when
-from kessel_core.cli.queues import confirm, job_fields
+from kessel_core.cli.choosing import Choice, choice_options
+from kessel_core.cli.jobs import (
+    ALL,
+    by_id,
+    first_line,
+    job_fields,
+    known_queues,
+    limit_option,
+    print_job,
+    ref_of,
+    say_rest,
+    type_of,
+)
+from kessel_core.cli.output import Wrong, ago, emit, jobs_text, preview, table
+from kessel_core.cli.queues import confirm
 from kessel_core.contract.adapter import need
 from kessel_core.contract.facets import Buried, Delete
-from kessel_core.errors import DecodeError, KesselError, UnknownJob
-from kessel_core.model.states import JobState
+from kessel_core.errors import KesselError, UnknownJob
 
 if TYPE_CHECKING:
     from kessel_core.contract.adapter import QueueAdapter
@@ -23,85 +33,66 @@ if TYPE_CHECKING:
 
 __all__ = ["buried"]
 
-# Adapters list at most what they are asked for; this is more than a person looks at.
-ALL = 1_000_000
 
-
-@attrs.frozen
-class Choice:
-    """Which buried jobs are meant: those of some ids, or every one of a type and a reason."""
-
-    ids: frozenset[str] = frozenset()
-    type: str | None = None
-    reason: str | None = None
-
-    def takes(self, job: StoredJob) -> bool:
-        """Whether the job is meant."""
-        if self.ids and job.id not in self.ids:
-            return False
-        if self.reason is not None and job.reason != self.reason:
-            return False
-        return self.type is None or _type(job) == self.type
-
-    def __str__(self) -> str:
-        said = (("type", self.type), ("reason", self.reason))
-        return " and ".join(f"{name} {value!r}" for name, value in said if value is not None)
-
-
-def _kinds(command: Callable[..., None]) -> Callable[..., None]:
-    command = click.option("--reason", metavar="REASON", help="Only of this reason, as no-handler.")(command)
-    return click.option("--type", "kind", metavar="TYPE", help="Only of this type of job.")(command)
-
-
-@click.group()
+@click.group(invoke_without_command=True)
+@as_json
+@queue_option
 @configured
-def buried() -> None:
-    """List, show, kick or delete buried jobs.
+@click.pass_context
+def buried(ctx: click.Context, as_json: bool) -> None:
+    """Show why jobs were buried; list, show, kick or delete them.
 
     A buried job failed for good, and waits for somebody to mend what is wrong: kick makes it
-    ready again, with all its attempts; delete removes it.
+    ready again, with all its attempts; delete removes it. Without a command: how many there are of
+    each kind, and what to type next.
     """
+    if ctx.invoked_subcommand is not None:
+        if as_json:
+            raise click.UsageError("write --json behind the command", ctx)
+        return
+    from kessel_core.cli.causes import print_causes
+
+    app = ctx.ensure_object(App)
+    with app.adapter(only_looks=True) as adapter:
+        queues = known_queues(app, adapter)
+        print_causes(app, queues, _buried(adapter, queues), as_json)
 
 
 @buried.command("list")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="How many per queue.")
-@_kinds
+@limit_option(100, "How many.")
+@choice_options
 @as_json
 @queue_option
 @configured
 @pass_app
-def list_(app: App, limit: int, kind: str | None, reason: str | None, as_json: bool) -> None:
-    """List the buried jobs with their reasons, oldest burial first."""
-    choice = Choice(type=kind, reason=reason)
-    # A choice is made here, so that what it leaves out does not count.
-    most = ALL if str(choice) else limit
-    with app.adapter() as adapter:
-        jobs = [
-            job
-            for queue in app.config.queues
-            for job in islice(filter(choice.takes, need(adapter, Buried).buried(queue, most)), limit)
-        ]
+def list_(app: App, /, limit: int, as_json: bool, **kinds: Any) -> None:
+    """List buried jobs with their reasons, oldest burial first."""
+    choice = Choice(**kinds)
+    with app.adapter(only_looks=True) as adapter:
+        found, _ = choice.of(_buried(adapter, app.config.queues))
+    shown = found[:limit]
     if as_json:
-        emit([job_fields(job) for job in jobs])
-    elif not jobs:
-        of = f" of {choice}" if str(choice) else ""
-        click.echo(f"no buried job{of} in {', '.join(app.config.queues)}")
+        emit([job_fields(job) for job in shown])
+    elif not found:
+        click.echo(f"no buried job{_of(choice)} in {', '.join(app.config.queues)}")
     else:
         table(
-            ["id", "queue", "type", "reason", "#attempt", "buried", "message"],
+            ["id", "queue", "type", "ref", "reason", "#attempt", "buried", "message"],
             [
                 (
-                    j.id,
-                    j.queue,
-                    preview(_type(j), 60),
-                    j.reason,
-                    j.attempt,
-                    j.buried_at,
-                    preview(j.message, 80),
+                    job.id,
+                    job.queue,
+                    preview(type_of(job), 60),
+                    preview(ref_of(job), 40),
+                    Wrong(job.reason or ""),
+                    job.attempt,
+                    ago(job.buried_at),
+                    first_line(job.message),
                 )
-                for j in jobs
+                for job in shown
             ],
         )
+    say_rest(len(shown), len(found), as_json)
 
 
 @buried.command()
@@ -112,57 +103,41 @@ def list_(app: App, limit: int, kind: str | None, reason: str | None, as_json: b
 @pass_app
 def show(app: App, job_id: str, as_json: bool) -> None:
     """Show one buried job whole: why it is here, and what it holds."""
-    with app.adapter() as adapter:
-        job = _found(adapter, app.config.queues, job_id)
-    if as_json:
-        emit(job_fields(job))
-        return
-    import json
-
-    for name, value in (
-        ("id", job.id),
-        ("queue", job.queue),
-        ("reason", job.reason),
-        ("message", job.message),
-        ("attempt", job.attempt),
-        ("snoozes", job.snoozes or None),
-        ("priority", job.priority),
-        ("enqueued", when(job.enqueued_at) if job.enqueued_at else None),
-        ("buried", when(job.buried_at) if job.buried_at else None),
-    ):
-        if value is not None:
-            click.echo(f"{name + ':':<10}{preview(value, 20_000)}")
-    content = body_value(job.body)
-    body = content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=True)
-    click.echo("body:")
-    for line in body.splitlines() or [""]:
-        click.echo(f"  {preview(line, 100_000)}")
+    with app.adapter(only_looks=True) as adapter:
+        queues = known_queues(app, adapter)
+        job = by_id(_buried(adapter, queues), job_id)
+    if job is None:
+        raise KesselError(_missing(job_id, queues))
+    print_job(job, as_json)
 
 
 @buried.command()
 @click.argument("job_ids", metavar="[ID]...", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All buried jobs of the queues.")
-@_kinds
+@limit_option(None, "How many at most.")
+@choice_options
 @as_json
 @queue_option
 @configured
 @pass_app
 def kick(
-    app: App, job_ids: tuple[str, ...], every: bool, kind: str | None, reason: str | None, as_json: bool
+    app: App, /, job_ids: tuple[str, ...], every: bool, limit: int | None, as_json: bool, **kinds: Any
 ) -> None:
     """Make buried jobs ready again, with all their attempts.
 
-    Which ones: by their ids, by type and reason, or all.
+    Which ones: by their ids or how these start; by type, reason, message, age and number; or all.
     """
-    choice = _chosen(job_ids, every, kind, reason)
-    with app.adapter() as adapter:
-        _apply(adapter, app.config.queues, choice, need(adapter, Buried).kick, "kicked", as_json)
+    choice = _chosen(job_ids, every, limit, kinds)
+    with app.adapter(only_looks=True) as adapter:
+        facet = need(adapter, Buried)
+        _apply(app, adapter, choice, facet.kick, "kicked", as_json)
 
 
 @buried.command()
 @click.argument("job_ids", metavar="[ID]...", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All buried jobs of the queues.")
-@_kinds
+@limit_option(None, "How many at most.")
+@choice_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask, where no ids are given.")
 @as_json
 @queue_option
@@ -170,78 +145,78 @@ def kick(
 @pass_app
 def delete(
     app: App,
+    /,
     job_ids: tuple[str, ...],
     every: bool,
-    kind: str | None,
-    reason: str | None,
+    limit: int | None,
     yes: bool,
     as_json: bool,
+    **kinds: Any,
 ) -> None:
     """Remove buried jobs for good.
 
-    Which ones: by their ids, by type and reason, or all.
+    Which ones: by their ids or how these start; by type, reason, message, age and number; or all.
     """
-    choice = _chosen(job_ids, every, kind, reason)
-    with app.adapter() as adapter:
-        if not choice.ids:
-            of = f" of {choice}" if str(choice) else ""
-            confirm(yes, lambda: f"Remove all buried jobs{of} in {', '.join(app.config.queues)} for good?")
-        _apply(adapter, app.config.queues, choice, need(adapter, Delete).delete, "deleted", as_json)
+    choice = _chosen(job_ids, every, limit, kinds)
+    with app.adapter(only_looks=True) as adapter:
+        facet = need(adapter, Delete)
+
+        def ask(jobs: Sequence[StoredJob]) -> None:
+            count = jobs_text(len(jobs), "buried job")
+            confirm(yes, lambda: f"Remove {count}{_of(choice)} in {', '.join(app.config.queues)} for good?")
+
+        _apply(app, adapter, choice, facet.delete, "deleted", as_json, ask)
 
 
-def _chosen(job_ids: tuple[str, ...], every: bool, kind: str | None, reason: str | None) -> Choice:
-    choice = Choice(ids=frozenset(job_ids), type=kind, reason=reason)
-    if (bool(job_ids), every, bool(str(choice))).count(True) != 1:
-        raise click.UsageError("give the ids of jobs, or --type and --reason, or --all")
+def _chosen(job_ids: tuple[str, ...], every: bool, limit: int | None, kinds: dict[str, Any]) -> Choice:
+    choice = Choice(ids=job_ids, limit=limit, **kinds)
+    by_kind = bool(str(choice)) or limit is not None
+    if (bool(job_ids), every, by_kind).count(True) != 1:
+        raise click.UsageError("give the ids of jobs, or --type, --reason and so on, or --all")
     return choice
 
 
 def _apply(
+    app: App,
     adapter: QueueAdapter,
-    queues: tuple[str, ...],
     choice: Choice,
     operation: Callable[[str, str], None],
     done: str,
     as_json: bool,
+    ask: Callable[[Sequence[StoredJob]], None] | None = None,
 ) -> None:
     """Do it to each job; those that are gone are named, after the others were done."""
+    # Who names a job does not need to know where it is; who names a kind means the queues of the options.
+    queues = known_queues(app, adapter) if choice.ids else app.config.queues
+    # Only buried jobs: `delete` of an adapter would also take a waiting one.
+    jobs, missing = choice.of(_buried(adapter, queues))
+    if ask is not None and not choice.ids:
+        ask(jobs)
     changed: list[str] = []
-    missing: list[str] = []
-    for queue in queues:
-        # Only buried jobs: `delete` of an adapter would also take a waiting one.
-        for job in filter(choice.takes, need(adapter, Buried).buried(queue, ALL)):
-            try:
-                operation(queue, job.id)
-            except UnknownJob:  # somebody else was faster
-                missing.append(job.id)
-            else:
-                changed.append(job.id)
-    missing.extend(sorted(choice.ids.difference(changed, missing)))
+    for job in jobs:
+        try:
+            operation(job.queue, job.id)
+        except UnknownJob:  # somebody else was faster
+            missing.append(job.id)
+        else:
+            changed.append(job.id)
     if as_json:
         emit({done: changed, "missing": missing})
     else:
-        click.echo(f"{done} {len(changed):,} buried job{'' if len(changed) == 1 else 's'}")
+        click.echo(f"{done} {jobs_text(len(changed), 'buried job')}{_of(choice)}")
     if missing:
         for job_id in missing:
             click.echo(f"error: {_missing(job_id, queues)}", err=True)
         raise SystemExit(1)
 
 
-def _found(adapter: QueueAdapter, queues: tuple[str, ...], job_id: str) -> StoredJob:
-    for queue in queues:
-        for job in need(adapter, Buried).buried(queue, ALL):
-            if job.id == job_id:
-                return job
-    raise KesselError(_missing(job_id, queues))
+def _buried(adapter: QueueAdapter, queues: tuple[str, ...]) -> list[StoredJob]:
+    return [job for queue in queues for job in need(adapter, Buried).buried(queue, ALL)]
+
+
+def _of(choice: Choice) -> str:
+    return f" of {choice}" if str(choice) else ""
 
 
 def _missing(job_id: str, queues: tuple[str, ...]) -> str:
     return f"no buried job {job_id!r} in {', '.join(queues)}"
-
-
-def _type(job: StoredJob) -> str:
-    assert job.state is JobState.BURIED
-    try:
-        return job.job().type
-    except DecodeError:
-        return "(undecodable)"

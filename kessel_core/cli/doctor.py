@@ -9,7 +9,7 @@ import attrs
 import click
 
 from kessel_core.cli.app import App, as_json, configured, pass_app
-from kessel_core.cli.output import emit, table
+from kessel_core.cli.output import Wrong, emit, table
 from kessel_core.contract.doctor import DoctorContext, Finding, Level
 from kessel_core.contract.promises import Reach
 from kessel_core.errors import (
@@ -25,15 +25,17 @@ from kessel_core.plugins.status import PluginState
 
 if TYPE_CHECKING:
     from kessel_core.client.manager import JobManager
+    from kessel_core.handlers.registry import HandlerRegistry
 
 __all__ = ["doctor"]
 
 
 @click.command()
+@click.option("--strict", is_flag=True, help="Exit with 1 for warnings, too.")
 @as_json
 @configured
 @pass_app
-def doctor(app: App, as_json: bool) -> None:
+def doctor(app: App, strict: bool, as_json: bool) -> None:
     """Look for what is wrong, and say what to do.
 
     Exits with 1 if anything is an error.
@@ -49,9 +51,13 @@ def doctor(app: App, as_json: bool) -> None:
     else:
         table(
             ["", "looked at", "found", "what to do"],
-            [(f.level, f.subject, f.detail, f.advice) for f in findings],
+            [
+                (f.level if f.level is Level.OK else Wrong(f.level), f.subject, f.detail, f.advice)
+                for f in findings
+            ],
         )
-    if any(finding.level is Level.ERROR for finding in findings):
+    serious = (Level.ERROR, Level.WARNING) if strict else (Level.ERROR,)
+    if any(finding.level in serious for finding in findings):
         raise SystemExit(1)
 
 
@@ -71,9 +77,12 @@ def _findings(app: App) -> Iterator[Finding]:
     reported: set[str] = set()
     # A failure is a finding, never a traceback.
     try:
-        with app.manager() as manager:
-            yield _handler_finding(manager)
-            yield from _adapter_findings(app, manager)
+        if (why := _absent(app)) is not None:
+            yield from _findings_without_queue(app, why)
+        else:
+            with app.manager() as manager:
+                yield _handler_finding(manager.registry)
+                yield from _adapter_findings(app, manager)
     except InvalidConfig as exc:
         for problem in exc.problems:
             reported.add(problem.message)
@@ -130,8 +139,28 @@ def _plugin_findings(app: App) -> Iterator[Finding]:
     yield Finding(Level.OK, "plugins", f"{active} active")
 
 
-def _handler_finding(manager: JobManager) -> Finding:
-    types = manager.registry.types()
+def _absent(app: App) -> str | None:
+    """Say that the queue does not exist yet; a doctor looks, and makes nothing."""
+    try:
+        return app.chosen.spec.absent(app.chosen.options)
+    except ConfigError:
+        return None  # the manager lists it with everything else that is wrong
+
+
+def _findings_without_queue(app: App, why: str) -> Iterator[Finding]:
+    from kessel_core.plugins.chain import build_chain
+    from kessel_core.plugins.handlers import collect_handlers
+
+    app.import_from_here()
+    with app.located():
+        registry = collect_handlers(app.plugins, app.config.handlers)
+        build_chain(app.plugins, app.config.middleware, app.config.middleware_options)
+    yield _handler_finding(registry)
+    yield Finding(Level.WARNING, "adapter", why, "right before the first request, which makes it")
+
+
+def _handler_finding(registry: HandlerRegistry) -> Finding:
+    types = registry.types()
     if types:
         return Finding(Level.OK, "handlers", f"{len(types)}: {', '.join(types)}")
     advice = "map types in [kessel.handlers], or install a plugin with handlers"

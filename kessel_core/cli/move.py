@@ -7,7 +7,7 @@ from contextlib import closing
 import click
 
 from kessel_core.cli.app import App, as_json, configured, pass_app, sigterm_as_ctrl_c
-from kessel_core.cli.output import emit
+from kessel_core.cli.output import emit, jobs_text
 from kessel_core.client.moving import Moved, move_jobs
 from kessel_core.clock import SystemClock
 from kessel_core.contract import (
@@ -55,7 +55,7 @@ def move(app: App, source: str, target: str, queues: tuple[str, ...], as_json: b
             if as_json:
                 emit({"moved": moved.count, "double": double})
             else:
-                click.echo(f"moved {moved.count:,} jobs")
+                click.echo(f"moved {jobs_text(moved.count)}")
             if double:
                 click.echo(f"these may be in both, and run twice: {', '.join(double)}", err=True)
 

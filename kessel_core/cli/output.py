@@ -1,22 +1,49 @@
-"""Printing: tables for people, JSON for programs; rich is imported here, and late."""
+"""Printing: the one table for people, strict JSON for programs; rich is imported here, and late.
+
+What a job carries is printed without anything that moves the cursor, and JSON is JSON for every reader.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+from kessel_core.values.strict_json import read_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["console", "emit", "preview", "table", "when"]
+__all__ = [
+    "Wrong",
+    "ago",
+    "body_value",
+    "console",
+    "emit",
+    "iso",
+    "jobs_text",
+    "preview",
+    "span_text",
+    "table",
+    "when",
+]
 
-# Wide enough that nothing is cut when a program or a file reads the output.
-_PIPE_WIDTH = 240
+#: Wide enough that nothing is cut when a program or a file reads the output.
+_PIPE_WIDTH: Final = 240
+#: A table is printed as cards below this width, and wherever its columns would become narrower than this.
+_LEAST_WIDTH, _LEAST_COLUMN = 80, 10
+#: Columns that are copied into the next command, and so are never broken over lines.
+_WHOLE: Final = frozenset({"id"})
+
+
+class Wrong(str):
+    """A text of a table that says what is wrong: red where there are colours."""
+
+    __slots__ = ()
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -34,22 +61,87 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def emit(value: object) -> None:
-    """Print a value as JSON."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=True, default=str))
+    """Print a value as JSON that every reader takes; a number that JSON does not know is its text."""
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=True, default=str, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(value), indent=2, ensure_ascii=True, default=str, allow_nan=False)
+    click.echo(text)
+
+
+def _finite(value: object) -> object:
+    match value:
+        case dict():
+            return {key: _finite(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_finite(inner) for inner in value]
+        case float() if value - value != 0.0:
+            return str(value)
+    return value
+
+
+# --- tables ----------------------------------------------------------------------------------
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-    """Print a table; columns whose name starts with `#` hold numbers."""
+    """Print a table, or below 80 columns a card for each row.
+
+    Columns whose name starts with `#` hold numbers; a column `id` is never folded.
+    """
+    names = [column.removeprefix("#") for column in columns]
+    cells = [[(preview(cell), isinstance(cell, Wrong)) for cell in row] for row in rows]
+    target = console()
+    if target.width < max(_LEAST_WIDTH, _needed(names, cells)):
+        _cards(target, names, cells, title)
+        return
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     shown = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, show_edge=False)
-    for column in columns:
-        is_number = column.startswith("#")
-        shown.add_column(column.removeprefix("#"), justify="right" if is_number else "left", overflow="fold")
-    for row in rows:
-        shown.add_row(*[preview(cell) for cell in row])
-    console().print(shown)
+    for column, name in zip(columns, names, strict=True):
+        shown.add_column(
+            name,
+            justify="right" if column.startswith("#") else "left",
+            no_wrap=name in _WHOLE,
+            overflow="fold",
+        )
+    for row in cells:
+        shown.add_row(*[Text(text, style="red" if is_wrong else "") for text, is_wrong in row])
+    target.print(shown)
+
+
+def _needed(names: Sequence[str], cells: Sequence[Sequence[tuple[str, bool]]]) -> int:
+    """Return the least width at which the table can still be read."""
+    needed = 0
+    for index, name in enumerate(names):
+        natural = max([len(name), *(len(row[index][0]) for row in cells)])
+        needed += 2 + (natural if name in _WHOLE else min(natural, _LEAST_COLUMN))
+    return needed
+
+
+def _cards(
+    target: Console,
+    names: Sequence[str],
+    cells: Sequence[Sequence[tuple[str, bool]]],
+    title: str | None,
+) -> None:
+    from rich.text import Text
+
+    if title is not None:
+        target.print(Text(title))
+    width = max(map(len, names), default=0) + 2
+    for number, row in enumerate(cells):
+        if number:
+            target.print()
+        for name, (text, is_wrong) in zip(names, row, strict=True):
+            if text:
+                line = Text(f"{name:<{width}}") + Text(text, style="red" if is_wrong else "")
+                # The terminal breaks what is too long, so that it can be copied whole.
+                target.print(line, soft_wrap=True)
+
+
+# --- cells -----------------------------------------------------------------------------------
 
 
 def preview(value: object, limit: int = 2000) -> str:
@@ -67,9 +159,32 @@ def preview(value: object, limit: int = 2000) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def jobs_text(count: int, what: str = "job") -> str:
+    """Write a number of jobs, as `1 job` or `5,000 buried jobs`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def when(moment: datetime) -> str:
-    """Write a moment in local time, to the second."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """Write a moment in local time with its zone, to the second."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S%z")
+
+
+def ago(moment: datetime | None) -> str:
+    """Write how long ago a moment was, or how far ahead it is, as `3 h ago` or `in 5 min`."""
+    if moment is None:
+        return ""
+    span = datetime.now(UTC) - moment
+    text = span_text(abs(span))
+    return f"{text} ago" if span >= timedelta(0) else f"in {text}"
+
+
+def span_text(span: timedelta) -> str:
+    """Write a span of time in its largest unit: s, min, h or days."""
+    seconds = int(span.total_seconds())
+    for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:  # "90 min" says more than "1 h"
+            return f"{seconds // size:,} {unit}"
+    return f"{seconds} s"
 
 
 def iso(moment: datetime | None) -> str | None:
@@ -78,8 +193,11 @@ def iso(moment: datetime | None) -> str | None:
 
 
 def body_value(body: bytes) -> Any:
-    """Return a stored body for JSON output: the object in it, or its text if it is no JSON."""
+    """Return a stored body for JSON output: the value in it, or its text if it is not strict JSON."""
+    text = body.decode("utf-8", "backslashreplace")
     try:
-        return json.loads(body)
+        value = read_json(text)
+        json.dumps([[[[value]]]], indent=2)  # what is nested too deeply to be written again is text as well
     except (ValueError, RecursionError):
-        return body.decode("utf-8", "backslashreplace")
+        return text
+    return value

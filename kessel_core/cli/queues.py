@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 import click
 
 from kessel_core.cli.app import App, as_json, configured, pass_app
-from kessel_core.cli.output import body_value, emit, iso, preview, table
+from kessel_core.cli.choosing import span
+from kessel_core.cli.jobs import ALL, decoded, job_fields, known_queues, limit_option, ref_of, say_rest
+from kessel_core.cli.output import Wrong, ago, emit, jobs_text, preview, span_text, table
 from kessel_core.contract.adapter import need
 from kessel_core.contract.facets import Browse
-from kessel_core.errors import DecodeError
 from kessel_core.model.names import queue_name_problem
 from kessel_core.model.states import JobState
 
 if TYPE_CHECKING:
     from kessel_core.contract.adapter import QueueAdapter
-    from kessel_core.contract.operations import StoredJob
+    from kessel_core.contract.operations import QueueStats, StoredJob
 
-__all__ = ["job_fields", "job_rows", "peek", "purge", "queue_argument", "stats"]
+__all__ = ["FOR_EVER", "confirm", "job_rows", "pause_text", "peek", "purge", "queue_argument", "stats"]
+
+#: The pause of a queue that waits for `kessel resume`: ten years.
+FOR_EVER: Final = timedelta(days=3650)
+_COUNT: Final = click.IntRange(0, 2**53)
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -46,18 +51,35 @@ def queue_argument(**settings: Any) -> Callable[[F], F]:
 
 @click.command()
 @click.argument("queues", callback=_checked, nargs=-1, metavar="[QUEUE]...")
+@click.option("--max-ready", type=click.IntRange(0, ALL), metavar="N", help="Exit with 1 if more are ready.")
+@click.option(
+    "--max-buried", type=click.IntRange(0, ALL), metavar="N", help="Exit with 1 if more are buried."
+)
+@click.option("--max-age", type=span, metavar="TIME", help="Exit with 1 if a ready job is older.")
 @as_json
 @configured
 @pass_app
-def stats(app: App, queues: tuple[str, ...], as_json: bool) -> None:
+def stats(
+    app: App,
+    queues: tuple[str, ...],
+    max_ready: int | None,
+    max_buried: int | None,
+    max_age: timedelta | None,
+    as_json: bool,
+) -> None:
     """Count the jobs of each queue by state.
 
-    Without QUEUE: those that are configured, and all others that the adapter knows.
+    Without QUEUE: those that are configured, and all others that the adapter knows. With a limit
+    it is an alarm: it says which queue is beyond it, and exits with 1.
     """
-    with app.adapter() as adapter:
-        names = queues or tuple(dict.fromkeys([*app.config.queues, *adapter.queues()]))
-        counts = [adapter.stats(name) for name in names]
+    alarms: list[str] = []
+    with app.adapter(only_looks=True) as adapter:
+        counts = [adapter.stats(name) for name in queues or known_queues(app, adapter)]
         exact = adapter.capabilities.counts
+        for count in counts:
+            alarms += _beyond(count, max_ready, max_buried)
+            if max_age is not None and count.ready:
+                alarms += _too_old(count.queue, need(adapter, Browse), max_age)
     if as_json:
         emit(
             [
@@ -65,21 +87,52 @@ def stats(app: App, queues: tuple[str, ...], as_json: bool) -> None:
                 for count in counts
             ]
         )
-        return
-    columns = ["queue", "#ready", "#delayed", "#reserved", "#buried", "#total", "paused"]
-    table(
-        columns,
-        [
-            (c.queue, c.ready, c.delayed, c.reserved, c.buried, c.total, f"{c.paused}" if c.paused else "")
-            for c in counts
-        ],
-    )
-    if not exact:
-        click.echo("These numbers are approximate: the adapter does not declare exact counts.", err=True)
+    else:
+        click.echo(app.place)
+        table(
+            ["queue", "#ready", "#delayed", "#reserved", "#buried", "#total", "paused"],
+            [
+                (
+                    c.queue,
+                    c.ready,
+                    c.delayed,
+                    c.reserved,
+                    Wrong(f"{c.buried:,}") if c.buried else 0,
+                    c.total,
+                    "" if c.paused is None else pause_text(c.paused),
+                )
+                for c in counts
+            ],
+        )
+        if not exact:
+            click.echo("These numbers are approximate: the adapter does not declare exact counts.", err=True)
+    for alarm in alarms:
+        click.echo(f"error: {alarm}", err=True)
+    if alarms:
+        raise SystemExit(1)
+
+
+def _beyond(count: QueueStats, max_ready: int | None, max_buried: int | None) -> Iterator[str]:
+    for state, most in (("ready", max_ready), ("buried", max_buried)):
+        if most is not None and (there := getattr(count, state)) > most:
+            yield f"queue {count.queue}: {jobs_text(there, f'{state} job')}, at most {most:,} are allowed"
+
+
+def _too_old(queue: str, browse: Browse, most: timedelta) -> Iterator[str]:
+    # The next one is not the oldest: a less urgent one may wait behind it for ever.
+    since = [job.enqueued_at for job in browse.peek(queue, JobState.READY, ALL) if job.enqueued_at]
+    if since and (age := datetime.now(UTC) - min(since)) > most:
+        allowed = f"at most {span_text(most)} is allowed"
+        yield f"queue {queue}: the oldest ready job waits for {span_text(age)}, {allowed}"
 
 
 def _seconds(span: timedelta | None) -> float | None:
     return None if span is None else span.total_seconds()
+
+
+def pause_text(span: timedelta) -> str:
+    """Write how long a queue is still paused."""
+    return "until resumed" if span > FOR_EVER / 2 else f"for {span_text(span)}"
 
 
 # --- peek ----------------------------------------------------------------------------------
@@ -90,7 +143,7 @@ def _seconds(span: timedelta | None) -> float | None:
 @click.option(
     "--state", type=click.Choice([state.value for state in JobState]), default="ready", show_default=True
 )
-@click.option("--limit", type=click.IntRange(1), default=10, show_default=True, help="How many jobs at most.")
+@limit_option(10, "How many jobs at most.")
 @as_json
 @configured
 @pass_app
@@ -100,43 +153,35 @@ def peek(app: App, queue: str | None, state: str, limit: int, as_json: bool) -> 
     The next one first. Without QUEUE: the first of the configured ones.
     """
     name = queue or app.config.queues[0]
-    with app.adapter() as adapter:
+    with app.adapter(only_looks=True) as adapter:
         jobs = need(adapter, Browse).peek(name, JobState(state), limit)
+        total = getattr(adapter.stats(name), state)
     if as_json:
         emit([job_fields(job) for job in jobs])
     elif not jobs:
         click.echo(f"no {state} job in queue {name}")
     else:
-        table(["id", "type", "#priority", "#attempt", "#snoozes", "due", "payload"], job_rows(jobs))
+        table(["id", "type", "ref", "#priority", "#attempt", "#snoozes", "due", "payload"], job_rows(jobs))
+    say_rest(len(jobs), total if len(jobs) == limit else len(jobs), as_json)
 
 
 def job_rows(jobs: Sequence[StoredJob]) -> list[tuple[object, ...]]:
-    """Return a row for each job: id, type, priority, attempt, snoozes, due, payload."""
+    """Return a row for each job: id, type, ref, priority, attempt, snoozes, due, payload."""
     rows: list[tuple[object, ...]] = []
     for job in jobs:
         type_, payload = _decoded(job)
-        rows.append((job.id, type_, job.priority, job.attempt, job.snoozes, job.due, payload))
+        ref = preview(ref_of(job), 40)
+        rows.append((job.id, type_, ref, job.priority, job.attempt, job.snoozes, ago(job.due), payload))
     return rows
 
 
 def _decoded(job: StoredJob) -> tuple[str, str]:
     import json
 
-    try:
-        request = job.job()
-    except DecodeError:
+    request = decoded(job)
+    if request is None:
         return "(undecodable)", preview(job.body, 80)
     return preview(request.type, 60), preview(json.dumps(request.payload, ensure_ascii=False), 80)
-
-
-def job_fields(job: StoredJob) -> dict[str, object]:
-    """Return a stored job as JSON output shows it."""
-    fields = attrs.asdict(job, value_serializer=lambda _, __, value: value)
-    for name in ("enqueued_at", "due", "buried_at"):
-        fields[name] = iso(getattr(job, name))
-    fields["state"] = job.state.value
-    fields["body"] = body_value(job.body)
-    return fields
 
 
 # --- purge ---------------------------------------------------------------------------------
@@ -153,13 +198,13 @@ def purge(app: App, queue: str, yes: bool, as_json: bool) -> None:
 
     Ready, delayed and buried ones are removed for good; this cannot be undone.
     """
-    with app.adapter() as adapter:
-        confirm(yes, lambda: f"Remove {_removable(adapter, queue):,} jobs of queue {queue} for good?")
+    with app.adapter(only_looks=True) as adapter:
+        confirm(yes, lambda: f"Remove {jobs_text(_removable(adapter, queue))} of queue {queue} for good?")
         removed = adapter.purge(queue)
     if as_json:
         emit({"queue": queue, "removed": removed})
     else:
-        click.echo(f"removed {removed:,} jobs of queue {queue}")
+        click.echo(f"removed {jobs_text(removed)} of queue {queue}")
 
 
 def _removable(adapter: QueueAdapter, queue: str) -> int:

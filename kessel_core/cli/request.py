@@ -13,6 +13,7 @@ import attrs
 import click
 
 from kessel_core.cli.app import App, as_json, configured, logs_options, pass_app
+from kessel_core.cli.output import emit, jobs_text
 from kessel_core.cli.progress import progress
 from kessel_core.contract.promises import Reach
 from kessel_core.errors import DecodeError, InvalidRequest, Problem
@@ -105,7 +106,7 @@ def _one(app: App, kind: str, payload: str | None, fields: dict[str, Any], as_js
     else:
         moment = stored.not_before
         ready = f", not before {moment.astimezone():%Y-%m-%d %H:%M:%S}" if moment is not None else ""
-        click.echo(f"requested {stored.id} ({stored.type}) in queue {stored.queue}{ready}")
+        click.echo(f"requested {stored.id} ({stored.type}) in queue {stored.queue} of {app.place}{ready}")
 
 
 def _read(kind: str, payload: str | None, fields: dict[str, Any], clock: Any) -> JobRequest:
@@ -202,11 +203,9 @@ def _many(app: App, source: str, as_json: bool) -> None:
             stored.extend(done.id for done in manager.request_many(batch))
             show(len(stored), "")
     if as_json:
-        from kessel_core.cli.output import emit
-
         emit({"requested": len(stored), "ids": stored})
     else:
-        click.echo(f"requested {len(stored):,} jobs from {name}")
+        click.echo(f"requested {jobs_text(len(stored))} from {name}, in {app.place}")
 
 
 def _read_lines(source: str, name: str) -> list[JobRequest]:

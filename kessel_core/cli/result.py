@@ -23,7 +23,7 @@ def result(app: App, job_id: str, as_json: bool) -> None:
 
     Only adapters that keep results have any; sqlite keeps them with the option keep_results.
     """
-    with app.adapter() as adapter:
+    with app.adapter(only_looks=True) as adapter:
         body = need(adapter, Results, "it keeps none as it is configured now").result(job_id)
     if body is None:
         click.echo(

@@ -38,7 +38,12 @@ COMMANDS: Final = {
     "result": ("result", "result", "Show the result of a finished job."),
     "stats": ("queues", "stats", "Count the jobs of each queue by state."),
     "peek": ("queues", "peek", "Show jobs without reserving them."),
-    "buried": ("buried", "buried", "List, show, kick or delete buried jobs."),
+    "find": ("operate", "find", "Find jobs by ref, type or the start of an id."),
+    "show": ("operate", "show", "Show one job whole, in whatever state it is."),
+    "delete": ("operate", "delete", "Remove single jobs that no worker holds, as to cancel them."),
+    "buried": ("buried", "buried", "Show why jobs were buried; list, show, kick or delete them."),
+    "pause": ("operate", "pause", "Deliver nothing from a queue for a while."),
+    "resume": ("operate", "resume", "Deliver from a paused queue again."),
     "purge": ("queues", "purge", "Remove all jobs of a queue that no worker holds."),
     "move": ("move", "move", "Move waiting jobs from one adapter to another."),
     "plugins": ("plugins", "plugins", "List the plugins and what is wrong with them."),
@@ -48,6 +53,9 @@ COMMANDS: Final = {
     "config": ("config", "config", "Show every option, its value, and where it comes from."),
     "doctor": ("doctor", "doctor", "Look for what is wrong, and say what to do."),
 }
+
+#: Commands that are proposed only for what is nearly their name: they remove or run jobs.
+CAREFUL: Final = frozenset({"purge", "drain", "demo", "delete"})
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -77,7 +85,8 @@ class KesselGroup(click.Group):
         """Find the command of the arguments; propose the nearest name for a misspelt one."""
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
-            near = nearest(name, self.list_commands(ctx), 0.5)
+            names = self.list_commands(ctx)
+            near = nearest(name, CAREFUL, 0.85) or nearest(name, [n for n in names if n not in CAREFUL], 0.5)
             hint = f" Did you mean {near!r}?" if near is not None else ""
             if name in known.COMMANDS:
                 hint = f" A plugin adds it; run: pip install {known.COMMANDS[name]}"

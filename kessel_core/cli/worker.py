@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from kessel_core.cli.app import App, as_json, config_option, configured, logs_options, pass_app, queue_option
+from kessel_core.cli.output import emit, jobs_text
 from kessel_core.contract.promises import Reach
-from kessel_core.values.secrets import redacted
 
 if TYPE_CHECKING:
     from kessel_core.client.manager import JobManager
@@ -93,7 +93,7 @@ def _check_handlers(app: App, manager: JobManager) -> None:
             "map types in [kessel.handlers], or install a plugin with handlers",
         )
     some = ", ".join(types[:10]) + (", ..." if len(types) > 10 else "")
-    log.info("worker: jobs of %s, handlers for %s", redacted(app.config.adapter), some)
+    log.info("worker: jobs of %s, handlers for %s", app.place, some)
 
 
 def _run(
@@ -131,11 +131,12 @@ def _run(
     metavar="TIME",
     help="How long to try while the queue cannot be used.",
 )
+@click.option("--fail", is_flag=True, help="Exit with 1 if a job failed for good.")
 @as_json
 @logs_options
 @configured
 @pass_app
-def drain(app: App, as_json: bool) -> None:
+def drain(app: App, fail: bool, as_json: bool) -> None:
     """Work until the queues are empty, then end.
 
     For cron jobs and deployments. Jobs that are delayed or buried stay where they are. Exits with
@@ -148,12 +149,13 @@ def drain(app: App, as_json: bool) -> None:
         stopped = _run(work.drain, work.stop, None)
     counts = work.counts
     if as_json:
-        from kessel_core.cli.output import emit
-
         emit({"success": 0, "failed": 0, "failed-transient": 0, "lost": 0} | counts)
     else:
         none = "no job was done" if stopped else "no job was ready"
         click.echo(", ".join(f"{count:,} {what}" for what, count in counts.items()) or none)
     if stopped:
         click.echo("error: stopped before the queues were empty", err=True)
+        raise SystemExit(1)
+    if fail and (failed := counts.get("failed", 0)):
+        click.echo(f"error: {jobs_text(failed)} failed for good; `kessel buried` tells why", err=True)
         raise SystemExit(1)

@@ -24,7 +24,7 @@ class AdapterContext:
 
 
 def _unknown(options: Any) -> str | None:
-    """Report nothing as absent."""
+    """Know nothing about a place."""
     return None
 
 
@@ -54,7 +54,11 @@ class AdapterSpec:
     #: Turns a split URL into option values; strings are converted to the type of the option.
     from_url: Callable[[SplitResult], Mapping[str, Any]] = attrs.field(factory=lambda: url_options)
     #: Says without opening that the queue does not exist yet and would be created, for example "there is
-    #: no file jobs.db"; None: it exists, or that is not known. `kessel move` asks this of its source.
+    #: no file /srv/shop/jobs.db"; None: it exists, or that is not known. Commands that only look ask this,
+    #: and `kessel move` asks it of its source.
     absent: Callable[[Any], str | None] = attrs.field(factory=lambda: _unknown)
+    #: Says without opening where the jobs are, for people, for example the absolute path of a file; never
+    #: with a secret. None: the URL says it.
+    place: Callable[[Any], str | None] = attrs.field(factory=lambda: _unknown)
     #: One line for `kessel adapters`.
     summary: str = ""

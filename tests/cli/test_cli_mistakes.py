@@ -119,6 +119,7 @@ def test_an_empty_list_of_names_is_none(kessel: Any) -> None:
 
 
 def test_an_unknown_buried_job_is_said_to_be_none(kessel: Any) -> None:
+    kessel.ok("request", "x")
     for command in ("kick", "delete", "show"):
         done = kessel("buried", command, "nosuch")
         assert done.code == 1

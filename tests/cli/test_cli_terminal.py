@@ -46,7 +46,7 @@ def test_purge_asks_and_does_what_is_answered(
     kessel.ok("request", "x")
     monkeypatch.setattr("sys.stdin", Terminal(answer))
     done = kessel("purge", "default")
-    assert "Remove 1 jobs of queue default for good?" in done.out + done.err
+    assert "Remove 1 job of queue default for good?" in done.out + done.err
     assert done.code == (130 if left else 0)
     assert kessel.ok("stats", "default", "--json").json[0]["total"] == left
 
@@ -124,4 +124,4 @@ def test_stats_shows_a_pause(kessel: Any) -> None:
     adapter.pause("default", timedelta(hours=1))
     adapter.close()
     assert kessel.ok("stats", "--json").json[0]["paused"] > 3000
-    assert "0:59" in kessel.ok("stats").out
+    assert "for 59 min" in kessel.ok("stats").out

@@ -121,4 +121,5 @@ def test_s12_a_worker_without_any_handler_does_not_start(
 
 def test_a_worker_says_where_its_jobs_are_and_which_it_can_run(kessel: Any) -> None:
     err = kessel.ok("drain", "--adapter", "sqlite:///here.db").err
-    assert "jobs of sqlite:///here.db, handlers for addition, medication.check" in err
+    place = kessel.directory / "here.db"
+    assert f"jobs of {place}, handlers for addition, medication.check" in err

@@ -100,7 +100,7 @@ def _queue(operations: Operations, queue: str) -> Finding:
     detail = f"{stats.ready} ready, {stats.delayed} delayed, {stats.reserved} reserved, {stats.buried} buried"
     if not stats.buried:
         return Finding(Level.OK, f"queue {queue}", detail)
-    advice = f"kessel buried list --queue {queue}; buried jobs keep binlog files alive"
+    advice = f"kessel buried --queue {queue}; buried jobs keep binlog files alive"
     return Finding(Level.WARNING, f"queue {queue}", detail, advice)
 
 

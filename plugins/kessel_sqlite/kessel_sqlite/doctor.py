@@ -117,7 +117,7 @@ def _jobs(operations: SqliteOperations, context: DoctorContext) -> Iterator[Find
         )
         age = _age_of_next(operations, queue)
         if stats.buried:
-            yield Finding(Level.WARNING, "jobs", text, f"look at them: kessel buried list --queue {queue}")
+            yield Finding(Level.WARNING, "jobs", text, f"look at them: kessel buried --queue {queue}")
         elif age > _STUCK:
             yield Finding(
                 Level.WARNING,

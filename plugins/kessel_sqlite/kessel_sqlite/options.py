@@ -12,7 +12,7 @@ import attrs
 
 from kessel_core.contract import Durability, InvalidConfig, Problem, url_options
 
-__all__ = ["SqliteOptions", "absent_file", "sqlite_url_options"]
+__all__ = ["SqliteOptions", "absent_file", "file_place", "sqlite_url_options"]
 
 _ZERO = timedelta(0)
 #: SQLite's own limit of a value is 1,000,000,000 bytes; the rest of a row needs a little.
@@ -89,4 +89,11 @@ def sqlite_url_options(url: SplitResult) -> Mapping[str, Any]:
 
 def absent_file(options: SqliteOptions) -> str | None:
     """Say that the file is not there, so that opening would make it; as `AdapterSpec.absent`."""
-    return None if options.path.exists() else f"there is no file {options.path}"
+    path = options.path.absolute()
+    # Without its directory it would not be made; the error of opening says more.
+    return f"there is no file {path}" if path.parent.is_dir() and not path.exists() else None
+
+
+def file_place(options: SqliteOptions) -> str:
+    """Name the file wherever one stands, as `AdapterSpec.place`."""
+    return str(options.path.absolute())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kessel_core.contract import AdapterContext, AdapterSpec, AdapterUnavailable
 from kessel_core.hooks import hookimpl
-from kessel_sqlite.options import SqliteOptions, absent_file, sqlite_url_options
+from kessel_sqlite.options import SqliteOptions, absent_file, file_place, sqlite_url_options
 
 if TYPE_CHECKING:
     from kessel_sqlite.adapter import SqliteAdapter
@@ -33,6 +33,7 @@ SPEC = AdapterSpec(
     open=_open,
     from_url=sqlite_url_options,
     absent=absent_file,
+    place=file_place,
     summary="in one file of this machine: durable, for several processes, without a server",
 )
 

@@ -1,0 +1,130 @@
+"""The summary of `kessel buried`: how many jobs of each kind, since when, and what to type next."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import click
+
+from kessel_core.cli.jobs import type_of
+from kessel_core.cli.output import Wrong, ago, emit, iso, jobs_text, preview, table
+
+if TYPE_CHECKING:
+    from kessel_core.cli.app import App
+    from kessel_core.contract.operations import StoredJob
+
+__all__ = ["print_causes"]
+
+#: Kinds that are shown; an operator begins with the largest.
+_MOST: Final = 20
+#: What differs between messages of one cause: numbers, ids, hexadecimal addresses.
+_VARIES: Final = re.compile(r"\b(?=[0-9a-f-]*\d)[0-9a-f-]{8,}\b|\d+(?:[.,]\d+)*", re.IGNORECASE)
+
+
+@attrs.define
+class _Cause:
+    """Buried jobs of one queue, type, reason and message."""
+
+    queue: str
+    type: str
+    reason: str
+    #: The first line of the message, with `#` for what varies.
+    message: str
+    count: int = 0
+    #: A job of it, to look at: the latest.
+    example: str = ""
+    oldest: datetime | None = None
+    newest: datetime | None = None
+
+    def add(self, job: StoredJob) -> None:
+        self.count += 1
+        at = job.buried_at
+        if self.newest is None or at is None or at >= self.newest:
+            self.example = job.id
+        if at is not None:
+            self.oldest = at if self.oldest is None else min(self.oldest, at)
+            self.newest = at if self.newest is None else max(self.newest, at)
+
+
+def _causes(jobs: Sequence[StoredJob]) -> list[_Cause]:
+    """Sort buried jobs by why they are here; the largest group first."""
+    found: dict[tuple[str, str, str, str], _Cause] = {}
+    for job in jobs:
+        message = _VARIES.sub("#", (job.message or "").partition("\n")[0])
+        key = (job.queue, type_of(job), job.reason or "", message)
+        found.setdefault(key, _Cause(*key)).add(job)
+    return sorted(found.values(), key=lambda cause: -cause.count)
+
+
+def print_causes(app: App, queues: Sequence[str], jobs: Sequence[StoredJob], as_json: bool) -> None:
+    """Print the summary."""
+    causes = _causes(jobs)
+    if as_json:
+        emit(
+            [
+                attrs.asdict(cause) | {"oldest": iso(cause.oldest), "newest": iso(cause.newest)}
+                for cause in causes
+            ]
+        )
+        return
+    if not causes:
+        click.echo(f"no buried job in {', '.join(queues)}")
+        return
+    table(
+        ["#jobs", "queue", "type", "reason", "oldest", "newest", "message"],
+        [
+            (
+                cause.count,
+                cause.queue,
+                preview(cause.type, 60),
+                Wrong(cause.reason),
+                ago(cause.oldest),
+                ago(cause.newest),
+                preview(cause.message, 80),
+            )
+            for cause in causes[:_MOST]
+        ],
+    )
+    if len(causes) > _MOST:
+        rest = sum(cause.count for cause in causes[_MOST:])
+        click.echo(f"and {jobs_text(rest)} of {len(causes) - _MOST:,} more kinds; --json shows all")
+    click.echo()
+    for text, command in _next(app, causes):
+        click.echo(f"{text + ':':<18}{command}")
+
+
+def _next(app: App, causes: Sequence[_Cause]) -> list[tuple[str, str]]:
+    """Return what to type about the largest group; as it must be written here."""
+    cause = causes[0]
+    options = _typed(app)
+    if cause.queue not in app.config.queues or app.given("queues"):
+        options += ["--queue", cause.queue]
+    kind = ["--type", cause.type, *(["--reason", cause.reason] if cause.reason else [])]
+    alike = [c for c in causes if (c.queue, c.type, c.reason) == (cause.queue, cause.type, cause.reason)]
+    if len(alike) > 1 and (text := max(cause.message.split("#"), key=len).strip()):
+        kind += ["--message", text]
+
+    def line(*words: str) -> str:
+        return shlex.join(["kessel", "buried", *words, *options])
+
+    return [
+        ("look at one", line("show", cause.example)),
+        ("kick ten", line("kick", *kind, "--limit", "10")),
+        ("kick the rest", line("kick", *kind)),
+        ("remove them", line("delete", *kind)),
+    ]
+
+
+def _typed(app: App) -> list[str]:
+    """Return the options by which the adapter was found, as they were typed; never a secret."""
+    from kessel_core.values.secrets import redacted
+
+    words = [] if app.file is None else ["--config", app.file]
+    if app.given("adapter") and redacted(app.config.adapter) == app.config.adapter:
+        words += ["--adapter", app.config.adapter]
+    return words

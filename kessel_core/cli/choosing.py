@@ -1,0 +1,106 @@
+"""Which buried jobs a command means: by ids, or by kind, age and number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+import click
+
+from kessel_core.cli.jobs import by_id, type_of
+from kessel_core.values.durations import duration_text, parse_duration
+
+if TYPE_CHECKING:
+    from kessel_core.contract.operations import StoredJob
+
+__all__ = ["Choice", "choice_options", "span"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def span(text: str) -> timedelta:
+    """Read a span of time of an argument or option, as `90s`, `5m`, `3h` or `7d`; for click's `type`."""
+    try:
+        return parse_duration(text)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from exc
+
+
+@attrs.frozen(kw_only=True)
+class Choice:
+    """Which buried jobs are meant: those of some ids, or those of a kind, oldest burial first."""
+
+    #: Ids, or starts of ids; empty: not by id.
+    ids: tuple[str, ...] = ()
+    #: The type of the job.
+    type: str | None = None
+    #: The code why it was buried.
+    reason: str | None = None
+    #: What its message holds.
+    message: str | None = None
+    #: How long ago it was buried at least.
+    older_than: timedelta | None = None
+    #: Whether the latest burials come first.
+    newest: bool = False
+    #: How many at most; None: all.
+    limit: int | None = None
+
+    def __str__(self) -> str:
+        said = [
+            f"{name} {value!r}"
+            for name, value in (("type", self.type), ("reason", self.reason), ("message", self.message))
+            if value is not None
+        ]
+        if self.older_than is not None:
+            said.append(f"age {duration_text(self.older_than)}")
+        return " and ".join(said)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every buried job is meant."""
+        return not self.ids and not str(self) and self.limit is None
+
+    def takes(self, job: StoredJob) -> bool:
+        """Whether a job is of the kind."""
+        if self.reason is not None and job.reason != self.reason:
+            return False
+        if self.message is not None and self.message not in (job.message or ""):
+            return False
+        if self.older_than is not None and not _is_older(job, self.older_than):
+            return False
+        return self.type is None or type_of(job) == self.type
+
+    def of(self, jobs: Sequence[StoredJob]) -> tuple[list[StoredJob], list[str]]:
+        """Return the jobs that are meant, and the ids that none of them has.
+
+        Raises:
+            KesselError: Several ids start as one that was given.
+        """
+        if self.ids:
+            found = {text: by_id(jobs, text) for text in self.ids}
+            chosen = {job.id: job for job in found.values() if job is not None}
+            return list(chosen.values()), [text for text, job in found.items() if job is None]
+        fitting = [job for job in jobs if self.takes(job)]
+        if self.newest:
+            fitting.reverse()
+        return fitting[: self.limit], []
+
+
+def _is_older(job: StoredJob, span: timedelta) -> bool:
+    # A burial of unknown time is nobody's to call old.
+    return job.buried_at is not None and datetime.now(UTC) - job.buried_at >= span
+
+
+def choice_options(command: F) -> F:
+    """Add the options that choose buried jobs by kind, age and end; they are fields of a `Choice`."""
+    for option in (
+        click.option("--newest/--oldest", default=False, help="From which end; default: --oldest."),
+        click.option("--older-than", type=span, metavar="TIME", help="Only buried at least so long ago."),
+        click.option("--message", metavar="TEXT", help="Only with this text in the message."),
+        click.option("--reason", metavar="REASON", help="Only of this reason, as no-handler."),
+        click.option("--type", metavar="TYPE", help="Only of this type of job."),
+    ):
+        command = option(command)
+    return command

@@ -1,0 +1,195 @@
+"""Stored jobs as the commands show them, and how one is found by its id or by what it holds.
+
+Looks only; what is done with a job is for the commands.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import attrs
+import click
+
+from kessel_core.cli.output import body_value, emit, iso, preview, when
+from kessel_core.contract.adapter import need
+from kessel_core.contract.facets import Browse, Buried
+from kessel_core.errors import DecodeError, KesselError
+from kessel_core.model.states import JobState
+
+if TYPE_CHECKING:
+    from kessel_core.cli.app import App
+    from kessel_core.contract.adapter import QueueAdapter
+    from kessel_core.contract.operations import StoredJob
+    from kessel_core.model.job import Job
+
+__all__ = [
+    "ALL",
+    "by_id",
+    "decoded",
+    "first_line",
+    "job_fields",
+    "known_queues",
+    "limit_option",
+    "print_job",
+    "ref_of",
+    "say_rest",
+    "stored_jobs",
+    "type_of",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Adapters list at most what they are asked for; this is more than a person looks at.
+ALL: Final = 1_000_000
+#: Ids of jobs that may be meant, in an error.
+_SHOWN: Final = 5
+#: A shorter text is no start of an id: somebody has left out too much.
+_LEAST_START: Final = 4
+
+
+def limit_option(default: int | None, text: str) -> Callable[[F], F]:
+    """Make the option `--limit`."""
+    return click.option(
+        "--limit",
+        type=click.IntRange(1, ALL),
+        default=default,
+        show_default=default is not None,
+        metavar="N",
+        help=text,
+    )
+
+
+# --- one job ---------------------------------------------------------------------------------
+
+
+def decoded(job: StoredJob) -> Job | None:
+    """Return the request in a stored job; None if its body is none."""
+    try:
+        return job.job()
+    except DecodeError:
+        return None
+
+
+def type_of(job: StoredJob) -> str:
+    """Return its type, or `(undecodable)`."""
+    request = decoded(job)
+    return "(undecodable)" if request is None else request.type
+
+
+def ref_of(job: StoredJob) -> str | None:
+    """Return its ref, if it has one that can be read."""
+    request = decoded(job)
+    return None if request is None else request.ref
+
+
+def first_line(text: str | None, limit: int = 80) -> str:
+    """Return the start of a message for a table."""
+    return preview((text or "").partition("\n")[0], limit)
+
+
+def job_fields(job: StoredJob) -> dict[str, object]:
+    """Return a stored job as JSON output shows it: what is asked for most comes first."""
+    content = body_value(job.body)
+    request = content if isinstance(content, dict) else {}
+    fields: dict[str, object] = {
+        "id": job.id,
+        "queue": job.queue,
+        "state": job.state.value,
+        "type": request.get("type"),
+        "ref": request.get("ref"),
+        "payload": request.get("payload"),
+    }
+    fields |= attrs.asdict(job, filter=lambda field, _: field.name not in (*fields, "body"))
+    fields |= {name: iso(getattr(job, name)) for name in ("enqueued_at", "due", "buried_at")}
+    return fields | {"body": content}
+
+
+def print_job(job: StoredJob, as_json: bool) -> None:
+    """Show one job whole: where it is and why, and what it holds."""
+    if as_json:
+        emit(job_fields(job))
+        return
+    for name, value in (
+        ("id", job.id),
+        ("queue", job.queue),
+        ("state", job.state.value),
+        ("type", type_of(job)),
+        ("ref", ref_of(job)),
+        ("reason", job.reason),
+        ("message", job.message),
+        ("attempt", job.attempt),
+        ("snoozes", job.snoozes or None),
+        ("priority", job.priority),
+        ("enqueued", job.enqueued_at),
+        ("due", job.due),
+        ("buried", job.buried_at),
+    ):
+        if value is None or value == "":
+            continue
+        text = when(value) if isinstance(value, datetime) else str(value)
+        for number, line in enumerate(text.splitlines()):
+            click.echo(f"{'' if number else name + ':':<10}{preview(line, 20_000)}")
+    content = body_value(job.body)
+    body = content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=True)
+    click.echo("body:")
+    for line in body.splitlines() or [""]:
+        click.echo(f"  {preview(line, 100_000)}")
+
+
+# --- many jobs -------------------------------------------------------------------------------
+
+
+def known_queues(app: App, adapter: QueueAdapter) -> tuple[str, ...]:
+    """Return the queues to look at: those of `--queue`, or the configured ones and all others there are."""
+    if app.given("queues"):
+        return app.config.queues
+    return tuple(dict.fromkeys([*app.config.queues, *adapter.queues()]))
+
+
+def stored_jobs(
+    adapter: QueueAdapter, queues: Iterable[str], states: Iterable[JobState] = tuple(JobState)
+) -> Iterator[StoredJob]:
+    """Yield the jobs of some queues in some states, each once; one that moves meanwhile may be missed.
+
+    Raises:
+        CapabilityMissing: The adapter does not show its jobs.
+    """
+    seen: set[tuple[str, str]] = set()
+    for queue in queues:
+        count = adapter.stats(queue)
+        for state in states:
+            if not getattr(count, state.value):
+                continue
+            if state is JobState.BURIED and (facet := adapter.facet(Buried)) is not None:
+                jobs = facet.buried(queue, ALL)
+            else:
+                jobs = need(adapter, Browse).peek(queue, state, ALL)
+            for job in jobs:
+                if (queue, job.id) not in seen:
+                    seen.add((queue, job.id))
+                    yield job
+
+
+def by_id(jobs: Sequence[StoredJob], text: str) -> StoredJob | None:
+    """Find a job by its id, or by the start of an id if only one job has it.
+
+    Raises:
+        KesselError: The ids of several jobs start so.
+    """
+    whole = next((job for job in jobs if job.id == text), None)
+    if whole is not None or len(text) < _LEAST_START:
+        return whole
+    found = [job for job in jobs if job.id.startswith(text)]
+    if len(found) > 1:
+        some = ", ".join(job.id for job in found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
+        raise KesselError(f"the ids of {len(found):,} jobs start with {text!r}: {preview(some, 400)}")
+    return found[0] if found else None
+
+
+def say_rest(shown: int, total: int, as_json: bool) -> None:
+    """Say at the end of a list that there is more; beside JSON on standard error."""
+    if total > shown:
+        click.echo(f"{shown:,} of {total:,}; --limit shows more", err=as_json)

@@ -1,0 +1,220 @@
+"""`kessel find`, `show`, `delete`, `pause` and `resume`: single jobs and whole queues, in any adapter."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from kessel_core.cli.app import App, as_json, configured, pass_app, queue_option
+from kessel_core.cli.choosing import span
+from kessel_core.cli.jobs import (
+    by_id,
+    job_fields,
+    known_queues,
+    limit_option,
+    print_job,
+    ref_of,
+    say_rest,
+    stored_jobs,
+    type_of,
+)
+from kessel_core.cli.output import ago, emit, jobs_text, preview, table
+from kessel_core.cli.queues import FOR_EVER, pause_text, queue_argument
+from kessel_core.contract.adapter import need
+from kessel_core.contract.facets import Delete, Pause
+from kessel_core.errors import KesselError, UnknownJob
+from kessel_core.model.settlement import NO_PAUSE
+from kessel_core.model.states import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kessel_core.contract.adapter import QueueAdapter
+    from kessel_core.contract.operations import StoredJob
+
+__all__ = ["delete", "find", "pause", "resume", "show"]
+
+_STATES = tuple(state.value for state in JobState)
+
+
+# --- single jobs -----------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("start", metavar="[ID]", required=False)
+@click.option("--ref", metavar="TEXT", help="Of this ref.")
+@click.option("--type", "kind", metavar="TYPE", help="Of this type.")
+@click.option("--state", type=click.Choice(_STATES), help="Only in this state.")
+@limit_option(100, "How many.")
+@as_json
+@queue_option
+@configured
+@pass_app
+def find(
+    app: App,
+    start: str | None,
+    ref: str | None,
+    kind: str | None,
+    state: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Find jobs by ref, type or the start of an id.
+
+    In every queue and state, unless told where. Exits with 1 if there is none.
+    """
+    if start is None and ref is None and kind is None:
+        raise click.UsageError("give --ref, --type or the start of an id")
+    states = tuple(JobState) if state is None else (JobState(state),)
+    with app.adapter(only_looks=True) as adapter:
+        queues = known_queues(app, adapter)
+        found = [
+            job
+            for job in stored_jobs(adapter, queues, states)
+            if (start is None or job.id.startswith(start))
+            and (kind is None or type_of(job) == kind)
+            and (ref is None or ref_of(job) == ref)
+        ]
+    shown = found[:limit]
+    if as_json:
+        emit([job_fields(job) for job in shown])
+    elif found:
+        table(
+            ["id", "queue", "state", "type", "ref", "enqueued", "due"],
+            [
+                (
+                    job.id,
+                    job.queue,
+                    job.state.value,
+                    preview(type_of(job), 60),
+                    preview(ref_of(job), 40),
+                    ago(job.enqueued_at),
+                    ago(job.due),
+                )
+                for job in shown
+            ],
+        )
+    say_rest(len(shown), len(found), as_json)
+    if not found:
+        click.echo(f"no such job in {', '.join(queues)}", err=True)
+        raise SystemExit(1)
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@as_json
+@queue_option
+@configured
+@pass_app
+def show(app: App, job_id: str, as_json: bool) -> None:
+    """Show one job whole, in whatever state it is.
+
+    ID is the job's id, or its start if no other job's begins so.
+    """
+    with app.adapter(only_looks=True) as adapter:
+        job = _found(app, adapter, job_id)
+    print_job(job, as_json)
+
+
+@click.command()
+@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@as_json
+@queue_option
+@configured
+@pass_app
+def delete(app: App, job_ids: tuple[str, ...], as_json: bool) -> None:
+    """Remove single jobs that no worker holds, as to cancel them.
+
+    Ready, delayed or buried ones, for good. ID is a job's id, or its start if no other job's begins so.
+    """
+    deleted: list[str] = []
+    missing: list[str] = []
+    with app.adapter(only_looks=True) as adapter:
+        facet = need(adapter, Delete)
+        queues = known_queues(app, adapter)
+        others: list[StoredJob] | None = None
+        for job_id in job_ids:
+            if _deleted(facet, queues, job_id):
+                deleted.append(job_id)
+                continue
+            if others is None:  # all jobs are looked at once, and only for what is no whole id
+                others = list(stored_jobs(adapter, queues))
+            job = by_id(others, job_id)
+            if job is None:
+                missing.append(f"no job {job_id!r} in {', '.join(queues)}")
+            elif _deleted(facet, (job.queue,), job.id):
+                deleted.append(job.id)
+            else:
+                missing.append(f"job {job.id} is held by a worker")
+    if as_json:
+        emit({"deleted": deleted, "problems": missing})
+    else:
+        click.echo(f"deleted {jobs_text(len(deleted))}")
+    for text in missing:
+        click.echo(f"error: {text}", err=True)
+    if missing:
+        raise SystemExit(1)
+
+
+def _deleted(facet: Delete, queues: Sequence[str], job_id: str) -> bool:
+    for queue in queues:
+        try:
+            facet.delete(queue, job_id)
+        except UnknownJob:
+            continue
+        return True
+    return False
+
+
+def _found(app: App, adapter: QueueAdapter, job_id: str) -> StoredJob:
+    queues = known_queues(app, adapter)
+    job = by_id(list(stored_jobs(adapter, queues)), job_id)
+    if job is None:
+        raise KesselError(f"no job {job_id!r} in {', '.join(queues)}")
+    return job
+
+
+# --- queues ----------------------------------------------------------------------------------
+
+
+@click.command()
+@queue_argument()
+@click.argument("for_", metavar="[FOR]", type=span, required=False)
+@as_json
+@configured
+@pass_app
+def pause(app: App, queue: str, for_: timedelta | None, as_json: bool) -> None:
+    """Deliver nothing from a queue for a while.
+
+    FOR is a time as 90s, 10m or 2h; without it the queue waits for `kessel resume`. Running jobs go
+    on, and jobs can still be requested.
+    """
+    wanted = FOR_EVER if for_ is None else for_
+    if wanted <= NO_PAUSE:
+        raise click.UsageError("FOR must be more than zero; `kessel resume` ends a pause")
+    with app.adapter(only_looks=True) as adapter:
+        need(adapter, Pause).pause(queue, min(wanted, FOR_EVER))
+        ready = adapter.stats(queue).ready
+    if as_json:
+        emit({"queue": queue, "paused": min(wanted, FOR_EVER).total_seconds(), "ready": ready})
+    else:
+        click.echo(f"paused queue {queue} {pause_text(wanted)}, with {jobs_text(ready, 'ready job')}")
+
+
+@click.command()
+@queue_argument()
+@as_json
+@configured
+@pass_app
+def resume(app: App, queue: str, as_json: bool) -> None:
+    """Deliver from a paused queue again."""
+    with app.adapter(only_looks=True) as adapter:
+        facet = need(adapter, Pause)
+        was_paused = adapter.stats(queue).paused is not None
+        facet.pause(queue, NO_PAUSE)
+    if as_json:
+        emit({"queue": queue, "was_paused": was_paused})
+    else:
+        click.echo(f"resumed queue {queue}" if was_paused else f"queue {queue} was not paused")

@@ -1,0 +1,216 @@
+"""What operators do: find, show, delete, pause, resume, the summary of `kessel buried`, alarms."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+import pytest
+
+from kessel_core.cli.root import CAREFUL, COMMANDS
+
+
+@pytest.fixture
+def many(kessel: Any) -> list[str]:
+    """A hundred and twenty buried jobs of two kinds; the last one has a message of its own."""
+    kessel.write(
+        "mails.py",
+        "def send(payload):\n    raise RuntimeError(f'mailbox {payload} is full')\n"
+        "def charge(payload):\n    raise LookupError('no such card')\n",
+    )
+    kessel.write(
+        "kessel.toml", '[kessel.handlers]\n"mail.send" = "mails:send"\n"card.charge" = "mails:charge"\n'
+    )
+    lines = [{"type": "mail.send", "payload": n, "ref": f"order-{n}"} for n in range(100)]
+    lines += [{"type": "card.charge", "payload": n} for n in range(20)]
+    kessel.write("jobs.jsonl", "\n".join(map(json.dumps, lines)))
+    kessel.ok("request", "--from", "jobs.jsonl")
+    kessel.ok("drain")
+    return [job["id"] for job in kessel.ok("buried", "list", "--limit", "1000", "--json").json]
+
+
+def test_finding_c3_buried_alone_sums_up_by_kind_and_message_with_the_next_commands(
+    kessel: Any, many: list[str]
+) -> None:
+    found = kessel.ok("buried", "--json").json
+    assert [(cause["type"], cause["count"]) for cause in found] == [("mail.send", 100), ("card.charge", 20)]
+    assert found[0]["message"] == "RuntimeError: mailbox # is full"
+    out = kessel.ok("buried").out
+    assert "mailbox # is full" in out
+    typed = [line.partition("kessel ")[2] for line in out.splitlines() if ": " in line and "kessel " in line]
+    assert [line.split()[1] for line in typed] == ["show", "kick", "kick", "delete"]
+    for line in typed[:3]:  # each of them does what it says
+        kessel.ok(*shlex.split(line))
+    assert kessel.ok("stats", "--json").json[0]["ready"] == 100
+
+
+def test_finding_c3_lists_say_how_many_there_are_in_all(kessel: Any, many: list[str]) -> None:
+    assert "100 of 120" in kessel.ok("buried", "list").out
+    done = kessel.ok("buried", "list", "--limit", "5", "--json")
+    assert len(done.json) == 5
+    assert "5 of 120" in done.err
+    assert "of" not in kessel.ok("buried", "list", "--limit", "1000").out.splitlines()[-1].split()
+    assert "3 of 120" in kessel.ok("peek", "--state", "buried", "--limit", "3").out
+    assert "2 of 20" in kessel.ok("find", "--type", "card.charge", "--limit", "2").out
+
+
+def test_finding_c3_json_has_type_ref_and_payload_on_top(kessel: Any, many: list[str]) -> None:
+    job = kessel.ok("buried", "list", "--json").json[7]
+    assert (job["type"], job["ref"], job["payload"]) == ("mail.send", "order-7", 7)
+    assert list(job)[:6] == ["id", "queue", "state", "type", "ref", "payload"]
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        (("--message", "no such card"), slice(100, 120)),
+        (("--type", "mail.send", "--limit", "10"), slice(0, 10)),
+        (("--newest", "--limit", "3"), slice(117, 120)),
+        (("--oldest", "--limit", "3"), slice(0, 3)),
+        (("--older-than", "1h"), slice(0, 0)),
+        (("--older-than", "0s", "--reason", "error"), slice(0, 120)),
+    ],
+)
+@pytest.mark.parametrize("command", ["kick", "delete"])
+def test_finding_c3_kick_and_delete_choose_by_message_age_end_and_number(
+    kessel: Any, many: list[str], command: str, options: tuple[str, ...], chosen: slice
+) -> None:
+    more = ["--yes"] if command == "delete" else []
+    done = kessel.ok("buried", command, *options, *more, "--json").json
+    assert sorted(done["kicked" if command == "kick" else "deleted"]) == sorted(many[chosen])
+
+
+def test_finding_c7_the_start_of_an_id_serves_if_it_is_unique(kessel: Any, many: list[str]) -> None:
+    assert kessel.ok("show", many[3][:34], "--json").json["id"] == many[3]
+    assert kessel.ok("buried", "show", many[3][:34], "--json").json["id"] == many[3]
+    ambiguous = kessel("buried", "kick", many[3][:6])
+    assert ambiguous.code == 1
+    assert "ids of 120 jobs start with" in ambiguous.err
+    assert kessel("buried", "kick", many[3][:2]).code == 1
+    assert kessel.ok("buried", "kick", many[3][:34], "--json").json["kicked"] == [many[3]]
+    assert kessel.ok("delete", many[3][:34], "--json").json["deleted"] == [many[3]]
+
+
+def test_finding_c7_ids_are_never_folded_and_narrow_tables_are_cards(
+    kessel: Any, many: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kessel_core.cli import output
+
+    for width in (40, 79, 80, 100, 132, 240):
+        monkeypatch.setattr(output, "_PIPE_WIDTH", width)
+        out = kessel.ok("buried", "list").out
+        assert all(id_ in out for id_ in many[:100]), width
+    monkeypatch.setattr(output, "_PIPE_WIDTH", 79)
+    assert f"id       {many[0]}\n" in kessel.ok("buried", "list").out
+
+
+def test_finding_c7_times_are_told_from_now_and_one_job_is_one_job(kessel: Any) -> None:
+    kessel.ok("request", "shop.unheard-of")
+    kessel.ok("drain")
+    assert "0 s ago" in (out := kessel.ok("buried", "list").out) or "1 s ago" in out
+    kessel.ok("request", "x", "--delay", "3h")
+    assert "in 2 h" in kessel.ok("peek", "--state", "delayed").out
+    assert "removed 2 jobs of" in kessel.ok("purge", "default", "--yes").out
+
+
+def test_finding_c5_a_queue_is_paused_and_resumed(kessel: Any) -> None:
+    kessel.ok("request", "shop.unheard-of")
+    assert "paused queue default for 10 min, with 1 ready job\n" in kessel.ok("pause", "default", "10m").out
+    assert "no job was ready" in kessel.ok("drain").out
+    assert "resumed queue default" in kessel.ok("resume", "default").out
+    assert "was not paused" in kessel.ok("resume", "default").out
+    kessel.ok("pause", "default")
+    assert "until resumed" in kessel.ok("stats").out
+    assert kessel("pause", "default", "soon").code == 2
+    assert kessel("pause", "default", "0").code == 2
+
+
+def test_finding_c5_a_waiting_job_is_found_shown_and_cancelled(kessel: Any) -> None:
+    first = kessel.ok("request", "mail.send", "1", "--ref", "order-1", "--delay", "2h", "--json").json["id"]
+    kessel.ok("request", "mail.send", "2", "--ref", "order-2", "--queue", "other")
+    (found,) = kessel.ok("find", "--ref", "order-1", "--json").json
+    assert (found["id"], found["state"]) == (first, "delayed")
+    assert [job["queue"] for job in kessel.ok("find", "--type", "mail.send", "--json").json] == [
+        "default",
+        "other",
+    ]
+    assert [job["id"] for job in kessel.ok("find", first[:30], "--state", "delayed", "--json").json] == [
+        first
+    ]
+    assert "order-1" in kessel.ok("show", first).out
+    assert "deleted 1 job\n" in kessel.ok("delete", first).out
+    nothing = kessel("find", "--ref", "order-1")
+    assert (nothing.code, nothing.err) == (1, "no such job in default, other\n")
+    assert kessel("find").code == 2
+    gone = kessel("delete", first)
+    assert (gone.code, gone.err) == (1, f"error: no job '{first}' in default, other\n")
+
+
+@pytest.mark.parametrize(
+    "typed", ["purrge", "drian", "demoo", "pauze", "dran", "remove", "clear", "stop", "empty"]
+)
+def test_finding_c5_nothing_that_removes_or_runs_jobs_is_proposed_for_another_word(
+    kessel: Any, typed: str
+) -> None:
+    done = kessel(typed)
+    assert done.code == 2
+    near = {"purrge": "purge", "drian": "drain", "dran": "drain", "demoo": "demo"}.get(typed)
+    proposed = {name for name in COMMANDS if f"'{name}'?" in done.err}
+    assert proposed & CAREFUL <= {near}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("stats",),
+        ("peek",),
+        ("find", "--type", "x"),
+        ("show", "some-id"),
+        ("delete", "some-id"),
+        ("buried",),
+        ("buried", "list"),
+        ("buried", "kick", "--all"),
+        ("pause", "default"),
+        ("purge", "default", "--yes"),
+        ("result", "some-id"),
+    ],
+)
+def test_finding_c6_looking_makes_no_file_and_names_the_place(
+    kessel: Any, arguments: tuple[str, ...]
+) -> None:
+    done = kessel(*arguments)
+    assert done.code == 1
+    assert str(kessel.directory / "kessel.db") in done.err
+    assert list(kessel.directory.glob("kessel.db*")) == []
+
+
+def test_finding_c6_doctor_makes_no_file_and_says_that_there_is_none(kessel: Any) -> None:
+    found = kessel.ok("doctor", "--json").json
+    assert any(str(kessel.directory / "kessel.db") in finding["detail"] for finding in found)
+    assert list(kessel.directory.glob("kessel.db*")) == []
+
+
+def test_finding_c6_request_worker_and_stats_name_the_absolute_place(kessel: Any) -> None:
+    place = str(kessel.directory / "kessel.db")
+    assert place in kessel.ok("request", "addition", '{"operands": [1]}').out
+    assert place in kessel.ok("drain").err
+    assert place in kessel.ok("stats").out
+
+
+def test_finding_c4_alarms_exit_with_1(kessel: Any) -> None:
+    kessel.ok("request", "x", "--delay", "1h")
+    kessel.ok("stats", "--max-ready", "0", "--max-buried", "0", "--max-age", "0s")
+    kessel.ok("request", "x")
+    assert "1 ready job, at most 0" in kessel("stats", "--max-ready", "0").err
+    assert "oldest ready job" in kessel("stats", "--max-age", "0s", "--json").err
+    assert kessel("stats", "--max-age", "0s").code == 1
+    kessel.ok("stats", "--max-ready", "1", "--max-age", "1h")
+    kessel.ok("doctor", "--strict")
+    assert kessel("drain", "--fail").code == 1
+    assert kessel("stats", "--max-buried", "0").code == 1
+    doctor = kessel("doctor", "--strict")
+    assert doctor.code == 1
+    assert "1 buried" in doctor.out
+    kessel.ok("doctor")
+    kessel.ok("drain", "--fail")  # nothing failed this time
