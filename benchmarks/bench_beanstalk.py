@@ -1,10 +1,10 @@
-"""kessel over beanstalkd beside bare greenstalk, on two cores and sharing one.
+"""Compare kessel over beanstalkd with bare greenstalk, on two cores and sharing one.
 
 Usage: python benchmarks/bench_beanstalk.py [--jobs N] [--rounds N] [--seconds N] [--check]
 
-A real beanstalkd on loopback. Client and server are pinned, because where they run decides the cost
-of a round trip. Rounds take turns (bare, kessel, bare, ...); figures are medians: jobs a second, the
-latency from a request to the start of its handler, and what a worker of many idle slots costs.
+A real beanstalkd on loopback. Client and server are pinned to cores, because the cost of a round trip
+depends on where they run. Rounds take turns (bare, kessel, bare, ...); figures are medians: jobs per second,
+the latency from a request to the start of its handler, and the cost of a worker with many idle slots.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from kessel_beanstalk.testing import Beanstalkd
 from kessel_core import JobManager, JobRequest
 from kessel_core.contract import COMMIT
 
-#: By name: jobs a second and own processor time in us a job, or p50 and p99 in milliseconds.
+#: Name -> jobs per second and own CPU time in us per job, or p50 and p99 in milliseconds.
 Figures = dict[str, tuple[float, float]]
 
 
@@ -37,7 +37,7 @@ def _noop(payload: object) -> None:
 
 
 def measured(server: Beanstalkd, jobs: int, rounds: int) -> Figures:
-    """Return figures by name: jobs a second, and own processor time in us a job."""
+    """Return the figures by name: jobs per second, and own CPU time in us per job."""
     found: dict[str, list[tuple[float, float]]] = {}
 
     def note(name: str, work: Callable[[], object]) -> None:
@@ -72,15 +72,15 @@ def measured(server: Beanstalkd, jobs: int, rounds: int) -> Figures:
                 held = consumer.settle_and_reserve(held, COMMIT)
             consumer.close()
 
-        wishes = [JobRequest(type="noop") for _ in range(jobs)]
+        requests = [JobRequest(type="noop") for _ in range(jobs)]
         for _ in range(rounds):
             note("bare put", bare_put)
             note("request", request)
             note("bare reserve+delete", bare_drain)
             note("adapter drain, 1 slot", adapter_drain)
-            note("request_many", lambda: manager.request_many(wishes))
+            note("request_many", lambda: manager.request_many(requests))
             note("worker drain, 1 slot", lambda: manager.worker(slots=1, queues=["default"]).drain())
-            manager.request_many(wishes)
+            manager.request_many(requests)
             note("worker drain, 8 slots", lambda: manager.worker(slots=8, queues=["default"]).drain())
     return {
         name: (statistics.median(rate for rate, _ in pairs), statistics.median(cpu for _, cpu in pairs))
@@ -88,7 +88,7 @@ def measured(server: Beanstalkd, jobs: int, rounds: int) -> Figures:
     }
 
 
-#: The waiting sides: each writes a line with the time at which a job has come.
+#: The waiting sides: each writes a line with the time at which it got a job.
 _BARE_WAITER = """
 import os, sys, time, greenstalk
 client = greenstalk.Client(("127.0.0.1", int(sys.argv[1])), encoding=None, watch=["bare"])
@@ -110,7 +110,7 @@ with JobManager(f"beanstalk://127.0.0.1:{sys.argv[1]}", handlers={"noop": noop})
 
 
 class Waiter:
-    """A process that waits for jobs, on the cores of this one; its clock is the system's, as ours is."""
+    """A process that waits for jobs, on the same cores; its clock is comparable with that of this process."""
 
     def __init__(self, script: str, port: int) -> None:
         self.process = subprocess.Popen([sys.executable, "-c", script, str(port)], stdout=subprocess.PIPE)
@@ -127,7 +127,7 @@ class Waiter:
         """Return the milliseconds from each call of `request` to the start of the job."""
         found = []
         for _ in range(jobs):
-            time.sleep(0.001)  # so that the other side waits again, as an idle worker does
+            time.sleep(0.001)  # until the other side waits again, as an idle worker does
             begin = time.perf_counter()
             request()
             found.append((float(self._line()) - begin) * 1e3)
@@ -165,14 +165,14 @@ def latency(port: int, jobs: int, rounds: int) -> Figures:
 
 
 def idle(port: int, slots: int, seconds: float) -> tuple[float, float]:
-    """Return megabytes and percentage of a core of a worker process whose slots all wait."""
+    """Return the megabytes and the percentage of a core of a worker process whose slots all wait."""
     kessel = str(Path(sys.executable).with_name("kessel"))
     url = f"beanstalk://127.0.0.1:{port}"
     command = [kessel, "worker", "--adapter", url, "--slots", str(slots), "--log-level", "warning"]
     return observed(command, seconds)
 
 
-class Judged(NamedTuple):
+class Comparison(NamedTuple):
     """A figure and its target."""
 
     what: str
@@ -186,27 +186,27 @@ class Judged(NamedTuple):
         return self.figure <= self.target if self.is_most else self.figure >= self.target
 
     def __str__(self) -> str:
-        kind = "at most" if self.is_most else "at least"
+        bound = "at most" if self.is_most else "at least"
         return (
-            f"{'met' if self.is_met else 'MISSED':7}{self.what}: {self.figure:.2f} ({kind} {self.target:g})"
+            f"{'met' if self.is_met else 'MISSED':7}{self.what}: {self.figure:.2f} ({bound} {self.target:g})"
         )
 
 
-def judged(figures: Figures, delays: Figures, request: float, drain: float) -> Iterator[Judged]:
+def comparisons(figures: Figures, delays: Figures, request: float, drain: float) -> Iterator[Comparison]:
     """Compare the figures of a placement with its targets."""
     put, loop = figures["bare put"], figures["bare reserve+delete"]
     one, eight = figures["worker drain, 1 slot"], figures["worker drain, 8 slots"]
-    yield Judged("request, of bare put", figures["request"][0] / put[0], request, is_most=False)
-    yield Judged("drain with one slot, of the bare loop", one[0] / loop[0], drain, is_most=False)
-    yield Judged("drain with eight slots, of one slot", eight[0] / one[0], 1, is_most=False)
-    yield Judged("own us a drained job beyond the bare loop", one[1] - loop[1], 25)
+    yield Comparison("request, of bare put", figures["request"][0] / put[0], request, is_most=False)
+    yield Comparison("drain with one slot, of the bare loop", one[0] / loop[0], drain, is_most=False)
+    yield Comparison("drain with eight slots, of one slot", eight[0] / one[0], 1, is_most=False)
+    yield Comparison("own us per drained job beyond the bare loop", one[1] - loop[1], 25)
     bare, ours = delays["bare put to reserve"], delays["request to handler"]
-    yield Judged("latency p50, of bare", ours[0] / bare[0], 2)
-    yield Judged("latency p99, of bare", ours[1] / bare[1], 3)
+    yield Comparison("latency p50, of bare", ours[0] / bare[0], 2)
+    yield Comparison("latency p99, of bare", ours[1] / bare[1], 3)
 
 
 def main() -> int:
-    """Measure both placements, print the figures and what became of the targets."""
+    """Measure both placements; print the figures, and whether they meet their targets."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--jobs", type=int, default=3000)
     arguments.add_argument("--rounds", type=int, default=5)
@@ -215,7 +215,7 @@ def main() -> int:
     options = arguments.parse_args()
     logging.disable(logging.INFO)
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
-    verdicts: list[Judged] = []
+    verdicts: list[Comparison] = []
     for placement, server_core, request, drain in (
         ("two cores", cores[1:2], 0.7, 1.4),
         ("sharing a core", cores[:1], 0.4, 0.6),
@@ -233,16 +233,16 @@ def main() -> int:
             delays = latency(server.port, max(200, options.jobs // 5), options.rounds)
         finally:
             server.kill()
-        print(f"\n{placement}: jobs/s, own us a job")
+        print(f"\n{placement}: jobs/s, own us per job")
         for name, (rate, cpu) in figures.items():
             print(f"  {name:24} {rate:10,.0f}  {cpu:6.1f}")
         print(f"{placement}: latency in ms, p50 and p99")
         for name, (p50, p99) in delays.items():
             print(f"  {name:24} {p50:10.3f}  {p99:6.3f}")
-        found = list(judged(figures, delays, request, drain))
+        found = list(comparisons(figures, delays, request, drain))
         if placement == "two cores":
             many = figures["request_many"][0] / figures["bare put"][0]
-            found.append(Judged("request_many, of bare put", many, 4, is_most=False))
+            found.append(Comparison("request_many, of bare put", many, 4, is_most=False))
         print(*(f"  {one}" for one in found), sep="\n")
         verdicts += found
     if cores:
@@ -253,7 +253,7 @@ def main() -> int:
         size, share = idle(server.port, 200, options.seconds)
     finally:
         server.kill()
-    found = [Judged("megabytes", size, 80), Judged("percent of a core", share, 1)]
+    found = [Comparison("megabytes", size, 80), Comparison("percent of a core", share, 1)]
     print("\n200 idle slots", *(f"  {one}" for one in found), sep="\n")
     return 0 if all(one.is_met for one in verdicts + found) or not options.check else 1
 

@@ -1,10 +1,10 @@
-"""What the suite costs where it is not used: its pytest plugin loads in every project of an environment.
+"""Measure the cost of the suite where it is not used: its pytest plugin loads in every project.
 
 Usage: python benchmarks/bench_conformance.py [--quick] [--check]
 
-Two views, each beside its floor, the two sides taking turns: the import of the plugin in an interpreter that
-has just imported pytest, and the processor time of pytest over one empty test, with the plugin and with
-one that does nothing in its place.
+Two views, each next to its floor, with both sides taking turns: the import of the plugin in an interpreter
+that has just imported pytest, and the CPU time of pytest for one empty test, with the plugin and with one
+that does nothing.
 `--check` exits with 1 if the target is missed.
 """
 
@@ -34,7 +34,7 @@ print((between - begin) * 1e3, (end - between) * 1e3)
 
 
 def environment(*, plugins: bool) -> dict[str, str]:
-    """Return one in which modules are compiled, as installed ones are, and no other plugin loads."""
+    """Return an environment with compiled modules, as for installed programs, and without other plugins."""
     found = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     return found if plugins else {**found, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
@@ -42,13 +42,13 @@ def environment(*, plugins: bool) -> dict[str, str]:
 def imports() -> tuple[float, float]:
     """Return the milliseconds of `import pytest`, and of the plugin after it."""
     command = [sys.executable, "-c", IMPORTS]
-    told = subprocess.run(command, check=True, capture_output=True, text=True, env=environment(plugins=True))
-    pytest_ms, plugin_ms = map(float, told.stdout.split())
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment(plugins=True))
+    pytest_ms, plugin_ms = map(float, done.stdout.split())
     return pytest_ms, plugin_ms
 
 
 def run(folder: Path, plugin: str) -> float:
-    """Return the milliseconds of processor time of pytest over one empty test."""
+    """Return the milliseconds of CPU time of pytest for one empty test."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", plugin, str(folder)]
     before = used_by_children()
     subprocess.run(command, check=True, capture_output=True, cwd=folder, env=environment(plugins=False))

@@ -1,10 +1,9 @@
-"""What the core and the in-memory adapter cost, each figure beside its floor of the same run.
+"""Measure the core and the in-memory adapter, each figure next to its floor from the same run.
 
 Usage: python benchmarks/bench_core.py [--quick] [--json]
 
 Rounds take turns (floor, kessel, floor, kessel, ...), figures are medians over the rounds. The set-up
-is the one of the targets: middleware `logging` (level warning), one slot, a handler that
-does nothing.
+is that of the targets: middleware `logging` (level warning), one slot, a handler that does nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from kessel_core import JobManager, JobRequest, JsonValue
 
 US = 1e6
 MS = 1e3
-#: Jobs of one call of `request_many` when a queue is filled; bounds the memory of the filling.
+#: Jobs per call of `request_many` when a queue is filled; limits the memory that this needs.
 CHUNK = 20_000
 
 
@@ -47,16 +46,21 @@ CHUNK = 20_000
 class Figure:
     """One line of the table."""
 
+    #: What was measured.
     what: str
+    #: Unit of both figures.
     unit: str
+    #: The figure of the floor.
     floor: float
+    #: The figure of kessel.
     kessel: float
+    #: What the floor is.
     floor_is: str
-    #: What `judged` may be at most; None: no target.
+    #: Largest allowed value of `compared`; None: no target.
     target: float | None = None
-    #: The number that the target is about, where it is not `kessel` itself.
-    judged: float | None = None
-    #: How the target is worded.
+    #: The number that the target is about, if it is not `kessel` itself.
+    compared: float | None = None
+    #: The target in words.
     target_is: str = ""
 
     @property
@@ -64,14 +68,14 @@ class Figure:
         """Whether the target is met; None: there is none."""
         if self.target is None:
             return None
-        return (self.kessel if self.judged is None else self.judged) <= self.target
+        return (self.kessel if self.compared is None else self.compared) <= self.target
 
 
 # --- an application with one handler that does nothing --------------------------------------
 
 
 class Counter:
-    """The handler: counts jobs, and says when the last one of a run was started."""
+    """The handler: counts jobs, and records when the last one of a run started."""
 
     def __init__(self) -> None:
         self.left = 0
@@ -86,7 +90,7 @@ class Counter:
             self.done.set()
 
     def expect(self, jobs: int) -> None:
-        """Make `done` wait for that many jobs."""
+        """Let `done` be set after this many jobs."""
         self.done.clear()
         self.left = jobs
 
@@ -100,7 +104,7 @@ def application() -> Iterator[tuple[JobManager, Counter]]:
 
 
 def request_all(manager: JobManager, jobs: int) -> float:
-    """Return the seconds that one request takes."""
+    """Return the seconds per request."""
     request = manager.request
     gc.collect()
     begin = time.perf_counter()
@@ -110,11 +114,11 @@ def request_all(manager: JobManager, jobs: int) -> float:
 
 
 def drain_all(manager: JobManager, counter: Counter, jobs: int) -> float:
-    """Return the seconds that one job takes, of `jobs` that are ready before all others."""
+    """Return the seconds per job, for `jobs` that are ready before all others."""
     counter.expect(jobs)
     gc.collect()
     begin = time.perf_counter()
-    # Not `drain`: with a million other jobs waiting, only ours are to be measured.
+    # Not `drain`: of a million waiting jobs only these are to be measured.
     manager.start(slots=1)
     counter.done.wait(600)
     seconds = (time.perf_counter() - begin) / jobs
@@ -123,7 +127,7 @@ def drain_all(manager: JobManager, counter: Counter, jobs: int) -> float:
 
 
 def fill(manager: JobManager, jobs: int, *, delayed: bool) -> None:
-    """Put jobs behind those that are measured: a day away, or of the lowest priority."""
+    """Store jobs that come after the measured ones: delayed by a day, or of the lowest priority."""
     behind = (
         JobRequest(type="noop", delay=timedelta(days=1))
         if delayed
@@ -139,7 +143,7 @@ def fill(manager: JobManager, jobs: int, *, delayed: bool) -> None:
 
 
 def heap_floor(jobs: int) -> tuple[float, float]:
-    """Return the seconds of one push and one pop of a heap behind a lock."""
+    """Return the seconds per push and per pop of a heap with a lock."""
     heap: list[tuple[int, int, dict[str, list[int]]]] = []
     lock = threading.Lock()
     gc.collect()
@@ -155,7 +159,7 @@ def heap_floor(jobs: int) -> tuple[float, float]:
 
 
 def queue_latencies(jobs: int) -> list[float]:
-    """Return the seconds from put to get, of a bare queue between two threads."""
+    """Return the seconds from put to get of a bare queue between two threads."""
     line: queue.SimpleQueue[bool] = queue.SimpleQueue()
     taken = threading.Event()
     times = [0.0]
@@ -174,14 +178,14 @@ def queue_latencies(jobs: int) -> list[float]:
         line.put(True)
         taken.wait(10)
         found.append(times[0] - begin)
-        time.sleep(0.0005)  # so that the other side sleeps again, as an idle worker does
+        time.sleep(0.0005)  # until the other thread sleeps again, as an idle worker does
     line.put(False)
     thread.join()
     return found
 
 
 def job_latencies(manager: JobManager, counter: Counter, jobs: int) -> list[float]:
-    """Return the seconds from the call of `request` to the start of the handler in an idle worker."""
+    """Return the seconds from the call of `request` to the start of the handler, in an idle worker."""
     found = []
     manager.start(slots=1)
     for _ in range(jobs):
@@ -199,10 +203,10 @@ def job_latencies(manager: JobManager, counter: Counter, jobs: int) -> list[floa
 
 
 def serve(pipe: Connection, jobs: int, many: int, kind: str) -> None:
-    """Measure whenever the parent asks, in a process with one queue of its own.
+    """Measure when the parent asks, in a process with a queue of its own.
 
-    A process each, because a million objects of one queue would cost the others their share of
-    garbage collection.
+    Each queue has its own process, because a million objects in one queue would slow down garbage
+    collection for the others.
     """
     logging.getLogger("kessel").setLevel(logging.WARNING)
     with application() as (manager, counter):
@@ -214,7 +218,7 @@ def serve(pipe: Connection, jobs: int, many: int, kind: str) -> None:
 
 
 def throughput(rounds: int, jobs: int, many: int) -> list[Figure]:
-    """Measure requests and drained jobs, in an empty queue and with `many` others in it."""
+    """Measure requests and drained jobs, in an empty queue and in one with `many` other jobs."""
     kinds = ("alone", "waiting", "delayed")
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
@@ -278,7 +282,7 @@ def throughput(rounds: int, jobs: int, many: int) -> list[Figure]:
                     kessel=values[kind],
                     floor_is="the same in an empty queue",
                     target=1.5,
-                    judged=values[kind] / values["alone"],
+                    compared=values[kind] / values["alone"],
                     target_is="at most 1.5x of its floor",
                 )
             )
@@ -296,7 +300,7 @@ def throughput(rounds: int, jobs: int, many: int) -> list[Figure]:
 
 
 def latency(rounds: int, jobs: int) -> list[Figure]:
-    """Measure the way from a request to the start of its handler."""
+    """Measure the time from a request to the start of its handler."""
     floors: list[list[float]] = []
     ours: list[list[float]] = []
     with application() as (manager, counter):
@@ -331,12 +335,12 @@ def latency(rounds: int, jobs: int) -> list[Figure]:
 
 
 def child_environment() -> dict[str, str]:
-    """Return an environment in which children use compiled modules, as installed ones do."""
+    """Return an environment in which child processes use compiled modules, as installed programs do."""
     return {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
 
 def seconds_of(*command: str) -> float:
-    """Return how long a program takes from start to end."""
+    """Return how long a program runs, in seconds."""
     begin = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=child_environment())
     return time.perf_counter() - begin
@@ -367,7 +371,7 @@ def start_up(rounds: int) -> list[Figure]:
             kessel=core,
             floor_is="pluggy, attrs, cattrs, importlib.metadata",
             target=1.2,
-            judged=core / needs,
+            compared=core / needs,
             target_is="at most 1.2x of its floor",
         ),
         Figure(
@@ -382,7 +386,7 @@ def start_up(rounds: int) -> list[Figure]:
     ]
 
 
-#: A worker on the in-memory queue has to live in the process that requests.
+#: A worker on the in-memory queue, which must be in the process that requests.
 WORKER = """
 import logging, threading
 from kessel_core import JobManager
@@ -394,7 +398,7 @@ with JobManager("memory://", handlers={"noop": print}) as manager:
 
 
 def idle(seconds: float) -> list[Figure]:
-    """Measure memory and processor time of idle worker processes."""
+    """Measure the memory and CPU time of idle worker processes."""
     kessel = str(Path(sys.executable).with_name("kessel"))
     command = [kessel, "worker", "--adapter", "sqlite:///idle.db", "--slots", "1", "--log-level", "warning"]
     asleep = observed([sys.executable, "-c", "import time; time.sleep(600)"], seconds)
@@ -428,7 +432,7 @@ def idle(seconds: float) -> list[Figure]:
 
 
 def observed(command: list[str], seconds: float) -> tuple[float, float]:
-    """Run a program that idles; return its resident megabytes and the percentage of a core it uses."""
+    """Run an idle program; return its resident megabytes, and its CPU time in percent of a core."""
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, env=child_environment()
@@ -448,7 +452,7 @@ def observed(command: list[str], seconds: float) -> tuple[float, float]:
 
 
 def processor_seconds(pid: int) -> float:
-    """Return the processor time that a process has used so far."""
+    """Return the CPU time that a process has used so far, in seconds."""
     stat = Path(f"/proc/{pid}/stat")
     if stat.exists():
         fields = stat.read_text().rpartition(")")[2].split()
@@ -474,7 +478,7 @@ def resident_megabytes(pid: int) -> float:
 
 
 def number(value: float) -> str:
-    """Write a figure with three digits that count."""
+    """Format a figure with about three significant digits."""
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.2f}" if value >= 1 else f"{value:.3f}"
@@ -505,7 +509,7 @@ def show(figures: list[Figure]) -> None:
             marks[one.met] + one.target_is,
         )
         table.add_row(*row)
-    # A fixed width, so that nothing is cut where the output is no terminal.
+    # A fixed width, so that nothing is cut if the output is not a terminal.
     Console(width=None if sys.stdout.isatty() else 170).print(table)
 
 

@@ -1,10 +1,10 @@
-"""kessel-sqlite beside a bare `sqlite3` loop with the same pragmas, in one run.
+"""Compare kessel-sqlite with a bare `sqlite3` loop that uses the same pragmas.
 
-    python benchmarks/bench_sqlite.py            # all of it, half a minute; --million adds the largest fill
+    python benchmarks/bench_sqlite.py            # everything, half a minute; --million adds the largest fill
     python benchmarks/bench_sqlite.py --check    # exit 1 if a target is missed
 
-The two sides take turns in short rounds, and the median of the rounds' ratios counts, because a disk's mood
-lasts longer than a round. The bare loop keeps (queue, priority) in an index, or its claim would scan.
+The two sides take turns in short rounds, and the median of the ratios counts, because the speed of a disk
+varies over longer times than a round. The bare loop has an index on (queue, priority), or it would scan.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from kessel_core.contract import COMMIT, NO_PAUSE, AdapterContext, Durability, M
 
 BODY = b'{"v":1,"type":"addition","payload":{"operands":[1,2]}}' + b" " * 100
 ROUNDS = 7
-#: Name of a measurement -> (figure, target); a figure at or above its target is good.
+#: Name of a measurement -> (figure, target); a figure at or above its target meets it.
 Ratios = dict[str, tuple[float, float]]
 
 
 class Bare:
-    """What somebody would write who needs nothing of kessel."""
+    """What somebody would write without kessel."""
 
     def __init__(self, path: Path, synchronous: str) -> None:
         self.connection = sqlite3.connect(path, isolation_level=None)
@@ -55,7 +55,7 @@ class Bare:
             execute("INSERT INTO jobs (queue, priority, body) VALUES (?, ?, ?)", ("q", 65536, BODY))
 
     def drain(self, count: int) -> None:
-        """Claim and delete, in one transaction a job."""
+        """Claim and delete, in one transaction per job."""
         execute = self.connection.execute
         for n in range(count):
             execute("BEGIN IMMEDIATE")
@@ -99,7 +99,7 @@ class Kessel:
         raise AssertionError(f"{done} of {count} jobs")
 
     def cycle(self, messages: list[Message]) -> None:
-        """Enqueue, then drain as many."""
+        """Enqueue these messages, then drain as many."""
         self.insert(messages)
         self.drain(len(messages))
 
@@ -154,14 +154,14 @@ def many(folder: Path, ratios: Ratios) -> None:
     ratio = statistics.median(s / b for s, b in zip(singles, bulks, strict=True))
     ratios["enqueue_many of 10,000"] = ratio, 30
     each = statistics.median(bulks)
-    print(f"enqueue_many: {each * 1e6:.1f} us a job, {ratio:.0f}x of single enqueues (target 30x)")
+    print(f"enqueue_many: {each * 1e6:.1f} us per job, {ratio:.0f}x of single enqueues (target 30x)")
     ours.close()
 
 
 def fills(folder: Path, sizes: list[int], ratios: Ratios) -> None:
-    """Cost of enqueue, claim and commit beside so many ready, delayed and buried jobs each."""
+    """Measure enqueue, claim and commit with this many ready, delayed and buried jobs each in the file."""
     files = {size: filled(folder / f"fill-{size}.db", size) for size in sizes}
-    # The disk has to be done with the filling, or its writing is what gets measured.
+    # Let the disk finish writing, or that is what gets measured.
     os.sync()
     times: dict[int, list[float]] = {size: [] for size in sizes}
     for _ in range(3 * ROUNDS):
@@ -169,9 +169,9 @@ def fills(folder: Path, sizes: list[int], ratios: Ratios) -> None:
             times[size].append(seconds(partial(ours.cycle, ours.messages(100))) / 100)
     medians = {size: statistics.median(rounds) for size, rounds in times.items()}
     for size, ours in files.items():
-        print(f"beside {size:>9,} ready, delayed and buried each: {medians[size] * 1e6:.0f} us a job")
+        print(f"with {size:>9,} ready, delayed and buried each: {medians[size] * 1e6:.0f} us per job")
         ours.close()
-    ratios["cost beside many jobs"] = min(medians.values()) * 1.5 / max(medians.values()), 1.0
+    ratios["cost with many jobs"] = min(medians.values()) * 1.5 / max(medians.values()), 1.0
 
 
 def filled(path: Path, size: int) -> Kessel:
@@ -206,7 +206,7 @@ for n in range(int(sys.argv[2])):
 
 
 def wakes(folder: Path, ratios: Ratios) -> None:
-    """Latency of a job from another process to a waiting slot, and what idle slots cost."""
+    """Measure the latency of a job from another process to a waiting slot, and the cost of idle slots."""
     path = folder / "wake.db"
     options = SqliteOptions(path=path, durability=Durability.PROCESS_CRASH)
     adapter = SqliteAdapter(options, AdapterContext(clock=SystemClock()))
@@ -251,7 +251,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--million", action="store_true", help="fill with a million of each kind as well")
+    parser.add_argument("--million", action="store_true", help="also fill with a million jobs in each state")
     parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
     parser.add_argument("--folder", help="where to put the files; default: a temporary folder")
     arguments = parser.parse_args()

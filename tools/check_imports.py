@@ -1,7 +1,7 @@
-"""Find every circle of imports in the core and in each plugin, and print each as a path.
+"""Find all circular imports in the core and in each plugin, and print each as a path.
 
-Imports inside functions and for type checking count: who reads two modules that need each other has
-to read both at once, whenever Python loads them.
+Imports inside functions and for type checking count: two modules that need each other have to be read
+together, whenever Python loads them.
 
 Usage: python tools/check_imports.py [FOLDER ...]
 """
@@ -20,7 +20,7 @@ Graph = dict[str, set[str]]
 
 
 def modules(package: Path) -> dict[str, Path]:
-    """Return the modules of a package by their names."""
+    """Return the modules of a package by name."""
     found = {}
     for path in sorted(package.rglob("*.py")):
         parts = path.relative_to(package.parent).with_suffix("").parts
@@ -29,7 +29,7 @@ def modules(package: Path) -> dict[str, Path]:
 
 
 def imported(name: str, path: Path, known: dict[str, Path]) -> Iterator[str]:
-    """Yield the modules that a module imports, of those that are known."""
+    """Yield the known modules that a module imports."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in known)
@@ -53,27 +53,27 @@ def graph_of(package: Path) -> Graph:
 
 
 def circles(graph: Graph) -> list[list[str]]:
-    """Return the shortest circle through each import that is part of one, each circle once."""
+    """Return the shortest circle through each import that is part of a circle, without duplicates."""
     found: dict[frozenset[str], list[str]] = {}
     for importer, imports in sorted(graph.items()):
         for first in sorted(imports):
-            back = _way(graph, first, importer)
+            back = _path(graph, first, importer)
             if back:
                 found.setdefault(frozenset(back), [importer, *back])
     return list(found.values())
 
 
-def _way(graph: Graph, start: str, end: str) -> list[str]:
-    """Return the shortest way along imports, or nothing."""
+def _path(graph: Graph, start: str, end: str) -> list[str]:
+    """Return the shortest path along imports; empty if there is none."""
     came_from = {start: ""}
     waiting = deque([start])
     while waiting:
         here = waiting.popleft()
         if here == end:
-            way = [here]
-            while came_from[way[0]]:
-                way.insert(0, came_from[way[0]])
-            return way
+            path = [here]
+            while came_from[path[0]]:
+                path.insert(0, came_from[path[0]])
+            return path
         for there in sorted(graph[here] - came_from.keys()):
             came_from[there] = here
             waiting.append(there)

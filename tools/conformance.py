@@ -3,7 +3,7 @@
 Usage: python tools/conformance.py [--budget ci] [PACKAGE...]
 
 The reports go to docs/reference/conformance/ and, as JSON, into the package of each adapter, so that
-its wheel ships it. Nothing is written unless every one of them passes.
+its wheel ships it. Nothing is written unless all of them pass.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ABOUT = """\
 # Conformance of the adapters of this repository
 
 `make conformance` runs the whole suite on each adapter; its report is here, and in its wheel, where `kessel adapters` finds it.
-A *skipped* case is about a capability that the adapter does not declare, or a facet that it has not got; other cases check that what is not there is refused.
+A *skipped* case is about a capability that the adapter does not declare, or a facet that it does not have; other cases check that what is missing is refused.
 *Expected* failures and *disabled* cases have a reason, which the page of the adapter gives.
 [The clauses](clauses.md) say what each case checks, [the matrix](conformance-matrix.md) what each catches.
 
@@ -94,10 +94,10 @@ def page(reports: list[dict[str, Any]]) -> str:
 def run(wiring: Path, budget: str, folder: Path) -> dict[str, Any] | None:
     """Run the suite with one wiring; None if it failed."""
     path = folder / "report.json"
-    chosen = ["--kessel-budget", budget, "--kessel-report", str(path)]
+    options = ["--kessel-budget", budget, "--kessel-report", str(path)]
     done = subprocess.run(
         # Alone and in order, so that the times in the report are those of the adapter.
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:randomly", *chosen, str(wiring)],
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:randomly", *options, str(wiring)],
         cwd=ROOT,
         env={**os.environ, "CI": "1"},  # a missing server is an error
         check=False,
@@ -123,14 +123,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--budget", choices=("quick", "ci", "thorough"), default="ci")
     parser.add_argument("packages", metavar="PACKAGE", nargs="*", default=list(WIRINGS), help="default: all")
-    chosen = parser.parse_args()
-    if unknown := [name for name in chosen.packages if name not in WIRINGS]:
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.packages if name not in WIRINGS]:
         parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(WIRINGS)}")
     reports: dict[str, dict[str, Any]] = {}
-    for package in chosen.packages:
+    for package in arguments.packages:
         print(f"== {package}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
-            found = run(WIRINGS[package], chosen.budget, Path(folder))
+            found = run(WIRINGS[package], arguments.budget, Path(folder))
         if found is None or not found["passed"]:
             print(f"{package} does not conform; no report was written", file=sys.stderr)
             return 1

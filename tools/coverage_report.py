@@ -1,4 +1,4 @@
-"""Combine the coverage of all test processes, print it, and hold each package to its bound."""
+"""Combine the coverage of all test processes, print it, and check the bound of each package."""
 
 from __future__ import annotations
 

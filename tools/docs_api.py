@@ -1,7 +1,7 @@
 """Write docs/reference/api.md, contract.md and hooks.md from the docstrings and `#:` comments of kessel_core.
 
-Every name of a public list gets a heading on the page of its list; a name that an earlier page
-describes is a link to there.
+Every public name gets a heading on the page of its list; a name that an earlier page describes links
+to that page.
 
 Usage: python tools/docs_api.py
 """
@@ -35,7 +35,7 @@ API = """\
 
 What an application imports from `kessel_core`, and what its tests import from `kessel_core.testing`.
 Authors of adapters also need [the adapter contract](contract.md), others of plugins [the hooks](hooks.md).
-S1 to S18 are [the clauses](clauses.md).
+S1, S2 and so on are [the clauses](clauses.md).
 
 Written by `tools/docs_api.py` from the source."""
 
@@ -52,7 +52,7 @@ HOOKS_PAGE = """\
 
 Written by `tools/docs_api.py` from the source of `kessel_core.hooks`."""
 
-#: What has a page of its own is not repeated.
+#: Names whose fields have a page of their own, so that they are not repeated.
 ELSEWHERE = {
     "JobRequest": "Every field: [Model and wire](model.md#jobrequest).",
     "JobResult": "Every field: [Model and wire](model.md#jobresult).",
@@ -62,21 +62,19 @@ ELSEWHERE = {
     "PluginsConfig": "Every option: [Configuration](configuration.md#kesselplugins).",
     "LoggingConfig": "Every option: [Configuration](configuration.md#kessellogging).",
 }
-#: Made by kessel, never by its users, so nobody needs the arguments.
+#: Created by kessel, never by its users, so nobody needs the arguments.
 NOT_MADE_BY_USERS = {"Clock", "JobContext", "Worker"}
-#: Called by kessel's own parts only.
-NOT_CALLED_BY_USERS = {"pause", "slot_ended"}
 #: Values have no docstrings of their own.
 VALUES = {
-    "JsonInput": "The type of a payload that is requested: a `JsonValue`, also one whose type says more, "
-    "as `dict[str, int]` and `list[str]` do. What a type cannot say is checked at run time (S2).",
+    "JsonInput": "The type of a payload in a request: a `JsonValue`, or a more specific type such as "
+    "`dict[str, int]` or `list[str]`. What types cannot express is checked at run time (S2).",
     "JsonValue": "None, bool, int, float, text, or lists and dicts with text keys of these.",
     "hookimpl": "Marks an implementation of a hook; see [Hooks](hooks.md).",
     "GROUP": "The entry-point group of plugins; the major version of their API is in its name.",
     "COMMIT": "A `Commit` that keeps no result.",
     "NO_PAUSE": "A span of zero.",
     "Settlement": "`Commit | Rollback | Snooze | Bury`.",
-    "FacetKind": "A class of facets, as `Browse`.",
+    "FacetKind": "The class of a facet, such as `Browse`.",
 }
 
 
@@ -100,7 +98,7 @@ def pages() -> dict[Path, str]:
 
 
 def _listed(module: ModuleType, name: str) -> str:
-    """Return the entry of a name of a list, or where it is described."""
+    """Return the entry of a public name, or a link to the page that describes it."""
     for page, described in (("api", kessel_core), ("contract", kessel_core.contract)):
         if described is not module and name in described.__all__:
             return f"## {name}\n\nSee [`{name}`]({page}.md#{name.lower()})."
@@ -122,7 +120,7 @@ def _hooks() -> Iterator[str]:
 
 
 def _subjects(module: ModuleType) -> Iterator[tuple[str, list[str]]]:
-    """Yield the groups of `__all__`, as its comments name them."""
+    """Yield the groups of `__all__`, named by its comments."""
     _, _, rest = inspect.getsource(module).partition("__all__ = [")
     for group in rest.partition("]")[0].split("# ")[1:]:
         yield group.partition("\n")[0], re.findall(r'"(\w+)"', group)
@@ -142,37 +140,37 @@ def _entry(name: str, value: object, level: int = 3) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _class(name: str, kind: type) -> Iterator[str]:
-    base = kind.__bases__[0]
+def _class(name: str, cls: type) -> Iterator[str]:
+    base = cls.__bases__[0]
     if base.__name__ in kessel_core.__all__:
         yield f"Derived from [`{base.__name__}`](#{base.__name__.lower()})."
     if (
         name not in NOT_MADE_BY_USERS
-        and not issubclass(kind, (Enum, BaseException, tuple))
-        and not attrs.has(kind)
+        and not issubclass(cls, (Enum, BaseException, tuple))
+        and not attrs.has(cls)
     ):
-        made = vars(kind).get("__init__")
+        made = vars(cls).get("__init__")
         if made is not None:
             yield f"`{_signature(name, made)}`"
-    yield _markdown(inspect.getdoc(kind) or "")
+    yield _markdown(inspect.getdoc(cls) or "")
     if name in ELSEWHERE:
         yield ELSEWHERE[name]
-    comments = _comments(kind)
-    if issubclass(kind, Enum):
-        values = [(f"`{member.value}`", comments.get(member.name, "")) for member in kind]
+    comments = _comments(cls)
+    if issubclass(cls, Enum):
+        values = [(f"`{member.value}`", comments.get(member.name, "")) for member in cls]
         yield _table(("value", "meaning"), values)
         return
-    if attrs.has(kind) and name not in ELSEWHERE:
+    if attrs.has(cls) and name not in ELSEWHERE:
         fields = [
             (f"`{field.name}`", f"`{field.type}`", _default(field.default), comments.get(field.name, ""))
-            for field in attrs.fields(kind)
+            for field in attrs.fields(cls)
             if not field.name.startswith("_")
         ]
         yield _table(("field", "type", "default", "meaning"), fields)
     elif comments and name not in ELSEWHERE:
         yield _table(("attribute", "meaning"), [(f"`{name}`", text) for name, text in comments.items()])
-    for member, function in vars(kind).items():
-        if member.startswith("_") or (name == "Worker" and member in NOT_CALLED_BY_USERS):
+    for member, function in vars(cls).items():
+        if member.startswith("_"):
             continue
         if isinstance(function, property):
             yield f"**`{member}`** (read only): {_inline(inspect.getdoc(function) or '')}"
@@ -181,11 +179,11 @@ def _class(name: str, kind: type) -> Iterator[str]:
             yield _markdown(inspect.getdoc(function) or "")
 
 
-def _comments(kind: type) -> dict[str, str]:
-    """Return the `#:` comments of a class by the name that follows them."""
+def _comments(cls: type) -> dict[str, str]:
+    """Return the `#:` comments of a class, by the name that follows each."""
     found: dict[str, str] = {}
     said: list[str] = []
-    for line in inspect.getsource(kind).splitlines():
+    for line in inspect.getsource(cls).splitlines():
         text = line.strip()
         if text.startswith("#:"):
             said.append(text[2:].strip())
@@ -225,7 +223,7 @@ def _default(value: object) -> str:
 
 
 def _value(value: object) -> str:
-    """Return a default as it would be written."""
+    """Return a default value as source text."""
     match value:
         case Enum():
             return f"{type(value).__name__}.{value.name}"
@@ -254,7 +252,7 @@ def _inline(text: str) -> str:
 
 
 def _markdown(text: str) -> str:
-    """Turn the Google headings of a docstring into Markdown."""
+    """Convert a Google-style docstring to Markdown."""
     out: list[str] = []
     for block in text.split("\n\n"):
         heading, _, rest = block.partition("\n")

@@ -4,7 +4,7 @@ Run it after changing an option: `python tools/docs_configuration.py`. A test co
 with what this would write.
 """
 
-# ruff: noqa: E501  (Markdown is written with one sentence a line)
+# ruff: noqa: E501  (the Markdown has one sentence per line)
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HEAD = """\
 
 Written by `tools/docs_configuration.py` from `kessel_core/config/options.py`; do not edit it by hand.
 
-Each value comes from the last of these layers that gives one:
+Each value comes from the last of these layers that sets it:
 
 1. the default below;
 2. a file: `--config FILE`, or else `KESSEL_CONFIG`, or else `kessel.toml` in the current directory, or else the table `[tool.kessel]` of `pyproject.toml` there;
@@ -35,7 +35,7 @@ Each value comes from the last of these layers that gives one:
 4. an argument of the command, such as `--slots 4`.
 
 `kessel config` prints every value and the layer it comes from, and never a secret.
-Everything that is wrong is reported at once, each with its file and key, variable or argument, and the command ends with exit code 2 before it reserves any job.
+All mistakes are reported at once, each with its file and key, variable or argument, and the command ends with exit code 2 before it reserves any job.
 
 In a file, options stand under `[kessel]`:
 
@@ -115,7 +115,7 @@ def _section(section: type, prefix: str) -> list[str]:
     for field in attrs.fields(section):
         path = f"{prefix}{field.name}"
         if path not in options():
-            inner = field.default.factory  # sections are made by a factory
+            inner = field.default.factory  # the default of a section is a factory
             below += _section(inner, f"{path}.")
             continue
         variable = "KESSEL_" + path.upper().replace(".", "_")

@@ -23,14 +23,14 @@ The numbers are those of the [clauses](../reference/clauses.md).
 
 STATES = """
 A job is in one state at any time.
-From an acknowledged enqueue on it is delayed, ready, reserved or buried until it is settled for good (S9).
+After an acknowledged enqueue it is delayed, ready, reserved or buried until it is removed (S9).
 Only the holder of a reservation settles; after the end of its lease it no longer holds the job (S7).
 
 ## Decisions
 
 How an attempt ended, and what is left, decides what happens.
-The decision is made first, by this table.
-Then the job is settled with one call, and at last watchers and the callback are told.
+First this table gives the decision.
+Then the job is settled with one call, and finally the watchers and the callback are called.
 
 | the attempt ended | because of | attempts left | in time | settled by | status | reason | clause |
 |---|---|---|---|---|---|---|---|
@@ -39,7 +39,7 @@ Then the job is settled with one call, and at last watchers and the callback are
 OUTRO = """
 *In time* is whether another delivery could begin before the expiration.
 A dash means that it makes no difference; *as given* keeps the reason of the attempt.
-With `jobs.on_expired = "bury"` a job that expired is buried instead of committed (S5).
+With `jobs.on_expired = "bury"` an expired job is buried instead of committed (S5).
 
 | status | meaning |
 |---|---|
@@ -47,15 +47,15 @@ With `jobs.on_expired = "bury"` a job that expired is buried instead of committe
 
 MEANINGS = {
     Status.SUCCESS: "the handler returned",
-    Status.FAILED: "it failed in a way that a retry cannot help, or no handler could be started",
-    Status.TRANSIENT: "the handler failed in a way that will pass",
-    Status.SNOOZED: "the job is for later: a handler or middleware asked for it, it was delivered before its "
-    'delay, or no handler is here and `jobs.unknown_type = "retry"`',
+    Status.FAILED: "it failed permanently, or no handler could be started",
+    Status.TRANSIENT: "the handler failed temporarily",
+    Status.SNOOZED: "the job is put off: a handler or middleware asked for it, it was delivered before its "
+    'delay was over, or its type has no handler here and `jobs.unknown_type = "retry"`',
 }
 
 
 def diagram() -> str:
-    """Return the state diagram in the language of mermaid."""
+    """Return the state diagram in Mermaid syntax."""
     lines = ["```mermaid", "stateDiagram-v2"]
     for source, event, target, clause in TRANSITIONS:
         lines.append(f"    {source or '[*]'} --> {target or '[*]'}: {event} ({clause})")
@@ -63,7 +63,7 @@ def diagram() -> str:
 
 
 def rows() -> list[str]:
-    """Return the lines of the table; what makes no difference is written as a dash."""
+    """Return the lines of the table; a column that makes no difference is a dash."""
     lines = []
     for status in Status:
         ordinary = _cells(status, Reason.ERROR)

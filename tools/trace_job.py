@@ -1,9 +1,9 @@
-"""Follow one request and one job through the running code: which files are entered, in which order.
+"""Trace one request and one job through the running code: which files are entered, in which order.
 
 Usage: python tools/trace_job.py [URL]   (memory:// without one)
 
-Every call of a Python function counts. Calls in one file in a row are one stay; a return is a stay in a
-file that was left before. Each way is taken once before, so that what loads at the first use does not count.
+Every call of a Python function counts. Consecutive calls in one file are one stay; a return is a stay in a
+file that was entered before. Each path is run once before it is traced, so that lazy imports do not count.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @attrs.frozen(kw_only=True)
 class Trace:
-    """One way through the code."""
+    """One path through the code."""
 
-    #: The files in the order in which they were entered, a stay each; below the core or a plugin.
+    #: The files in the order of the stays; paths are relative to the core or the plugin.
     stays: tuple[str, ...]
 
     @property
@@ -48,7 +48,7 @@ class Trace:
 
 
 def traced(act: Callable[[], object]) -> Trace:
-    """Call `act`, and note the files of kessel that its calls are in."""
+    """Call `act`, and record which files of kessel its calls are in."""
     stays: list[str] = []
 
     def note(frame: object, event: str, _: object) -> None:
@@ -70,8 +70,8 @@ def traced(act: Callable[[], object]) -> Trace:
     return Trace(stays=tuple(stays))
 
 
-def ways(url: str) -> dict[str, Trace]:
-    """Trace a request, and a job at work: success, retry, burial."""
+def traces(url: str) -> dict[str, Trace]:
+    """Trace a request, and a running job: success, retry, burial."""
 
     def handle(how: str) -> str:
         if how == "retry":
@@ -86,7 +86,7 @@ def ways(url: str) -> dict[str, Trace]:
         consumer = adapter.consumer(["default"])
 
         def work() -> None:
-            # What a slot does, in its words.
+            # The same calls as in a slot.
             reservation = consumer.reserve(NO_PAUSE)
             assert reservation is not None
             pipeline.run(Lease(adapter, consumer, reservation, clock), take_next=True)
@@ -100,11 +100,11 @@ def ways(url: str) -> dict[str, Trace]:
 
 
 def main() -> None:
-    """Print the ways over one adapter."""
+    """Print the traces of one adapter."""
     logging.getLogger("kessel").setLevel(logging.CRITICAL)
     threading.excepthook = lambda _: None
     url = sys.argv[1] if len(sys.argv) > 1 else "memory://"
-    for name, trace in ways(url).items():
+    for name, trace in traces(url).items():
         print(
             f"{name}: {len(trace.stays)} stays, {len(trace.files)} files, {len(trace.rooms)} rooms, "
             f"{trace.returns} returns"

@@ -26,8 +26,8 @@ def traced(url: str) -> Ways:
     out = subprocess.run(
         [sys.executable, str(program), url], capture_output=True, text=True, check=True, timeout=60
     ).stdout
-    ways = re.findall(r"^(\w+):.*\n((?:    .*\n)+)", out, re.M)
-    return {name: tuple(files.split()) for name, files in ways}
+    traces = re.findall(r"^(\w+):.*\n((?:    .*\n)+)", out, re.M)
+    return {name: tuple(files.split()) for name, files in traces}
 
 
 @pytest.fixture
@@ -58,11 +58,11 @@ def row(adapter: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("url", ["memory"], indirect=True)
 def test_the_way_of_a_request_and_of_a_job_is_as_the_page_says(url: str) -> None:
-    ways = traced(url)
-    core = [file for file in ways["request"] if file.startswith("kessel_core")]
+    traces = traced(url)
+    core = [file for file in traces["request"] if file.startswith("kessel_core")]
     assert list(listed("The way of one request")) == [*core, "kessel_memory/adapter.py"]
-    assert listed("The way of one job") == ways["success"]
-    more = {file for way in ("retry", "burial") for file in ways[way]} - set(ways["success"])
+    assert listed("The way of one job") == traces["success"]
+    more = {file for way in ("retry", "burial") for file in traces[way]} - set(traces["success"])
     section = PAGE.partition("## The way of one job\n")[2].partition("Between the same files")[0]
     assert {file for file in more if file.startswith("kessel_core")} == set(
         re.findall(r"`(kessel_core/[\w/]+\.py)`", section.partition("A retry and a burial")[2])
@@ -75,10 +75,10 @@ def test_the_way_of_a_request_and_of_a_job_is_as_the_page_says(url: str) -> None
     indirect=["url"],
 )
 def test_each_adapter_enters_the_files_that_the_page_says(url: str, adapter: str) -> None:
-    ways = traced(url)
+    traces = traced(url)
 
     def own(way: str) -> list[str]:
-        return [file for file in ways[way] if not file.startswith("kessel_core") or "base.py" in file]
+        return [file for file in traces[way] if not file.startswith("kessel_core") or "base.py" in file]
 
     request, success, retry, burial = row(adapter)
     assert request == own("request")
@@ -94,6 +94,6 @@ def test_returns_of_a_request_and_rooms_of_a_job_stay_few() -> None:
     module: ModuleType = importlib.util.module_from_spec(spec)
     sys.modules["trace_job"] = module
     spec.loader.exec_module(module)
-    ways = module.ways("memory://")
-    assert ways["request"].returns <= 3
-    assert len(ways["success"].rooms) <= 8
+    traces = module.traces("memory://")
+    assert traces["request"].returns <= 3
+    assert len(traces["success"].rooms) <= 8

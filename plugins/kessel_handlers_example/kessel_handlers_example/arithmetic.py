@@ -23,33 +23,41 @@ def _two(instance: object, attribute: object, value: list[int | float]) -> None:
 
 @attrs.frozen
 class Operands:
-    """The payload of both."""
+    """The payload of both handlers."""
 
-    #: Two numbers; whole ones stay whole.
+    #: Two numbers; integers stay integers.
     operands: list[object] = attrs.field(validator=_two)
 
     def pair(self) -> tuple[float, float]:
         """Return both numbers."""
         first, second = self.operands
-        return first, second  # type: ignore[return-value]  # _two has looked
+        return first, second  # type: ignore[return-value]  # _two has checked them
 
 
 @handler("addition", max_attempts=3)
 def addition(payload: Operands) -> float:
-    """Return the sum."""
+    """Return the sum.
+
+    Raises:
+        Fatal: It is out of range.
+    """
     return _finite(payload, operator.add)
 
 
 @handler("multiplication", max_attempts=3)
 def multiplication(payload: Operands) -> float:
-    """Return the product."""
+    """Return the product.
+
+    Raises:
+        Fatal: It is out of range.
+    """
     return _finite(payload, operator.mul)
 
 
 def _finite(payload: Operands, operation: Callable[[float, float], float]) -> float:
     try:
         result = operation(*payload.pair())
-    except OverflowError as exc:  # a huge whole number with a binary fraction
+    except OverflowError as exc:  # a huge integer together with a float
         raise Fatal(f"the result is out of range: {exc}") from exc
     if isinstance(result, float) and not math.isfinite(result):
         raise Fatal("the result is out of range")

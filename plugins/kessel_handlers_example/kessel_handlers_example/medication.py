@@ -1,4 +1,4 @@
-"""`medication.check`: interactions and allergies of an order against the tables that ship here.
+"""`medication.check`: checks an order for interactions and allergies, using tables in this package.
 
 An example of a look-up job. The tables are small; nothing here is medical advice.
 """
@@ -20,10 +20,11 @@ __all__ = ["MedicationOrder", "check_medication"]
 class MedicationOrder:
     """The payload."""
 
+    #: Who it is for; not empty.
     patient: str = attrs.field(validator=attrs.validators.min_len(1))
-    #: What is ordered now, by substance.
+    #: The ordered substances.
     ordered: list[str] = attrs.field(validator=attrs.validators.min_len(1))
-    #: What the patient takes already.
+    #: Substances that the patient takes already.
     taking: list[str] = attrs.field(factory=list)
     #: Substances or groups, such as `penicillins`.
     allergies: list[str] = attrs.field(factory=list)
@@ -31,10 +32,13 @@ class MedicationOrder:
 
 @handler("medication.check", max_attempts=3)
 def check_medication(order: MedicationOrder) -> JsonValue:
-    """Return whether the order may go on, and every finding.
+    """Return whether the order passes, and all findings.
 
     An order with a contraindicated pair or an allergy does not pass. That is a result, not a
-    failure: the job did its work. Only an order that names nothing at all fails.
+    failure: the job did its work. Only an order without any substance fails.
+
+    Raises:
+        Fatal: The order names no substance.
     """
     ordered, taking = _names(order.ordered), _names(order.taking)
     if not ordered:
@@ -54,7 +58,7 @@ def _interactions(ordered: list[str], taking: list[str]) -> list[JsonValue]:
     found: list[JsonValue] = []
     for first, second in combinations(sorted({*ordered, *taking}), 2):
         if first not in ordered and second not in ordered:
-            continue  # both are known already
+            continue  # the patient takes both already
         known = _interaction_table().get(frozenset((first, second)))
         if known is not None:
             severity, effect = known

@@ -1,7 +1,7 @@
-"""`order.process`: what happens after a purchase: check, charge, tell the warehouse.
+"""`order.process`: what happens after a purchase: check, charge, prepare the pick list.
 
-The payment service is simulated, and the payload says how it behaves (`payment`), because an
-example has no shop. Everything else is what a shop would do.
+The payment service is simulated, and the payload says how it behaves (`payment`). Everything else is
+what a shop would do.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from kessel_core import Fatal, JobContext, JsonValue, Transient, handler
 __all__ = ["Item", "Order", "Payment", "process_order"]
 
 
-#: A bound, because `1e999999` is a decimal number, too, and would be written out in full.
+#: Needed because `1e999999` is a valid decimal number, and would be written out in full.
 _HIGHEST_PRICE: Final = 1_000_000
 
 
 class Payment(StrEnum):
-    """How the simulated payment service answers."""
+    """How the simulated payment service responds."""
 
+    #: Accepts the payment.
     ACCEPTED = "accepted"
-    #: Does not answer the first time, and accepts the second time.
+    #: Is busy the first time, and accepts the second time.
     BUSY_ONCE = "busy-once"
-    #: The card is refused: no retry can help.
+    #: Declines the card: no retry can help.
     DECLINED = "declined"
 
 
@@ -45,10 +46,11 @@ def _price(instance: object, attribute: object, value: str) -> None:
 class Item:
     """One line of an order."""
 
+    #: The article.
     sku: str = attrs.field(validator=attrs.validators.min_len(1))
     #: Number of pieces, at least 1.
     quantity: int = attrs.field(validator=attrs.validators.ge(1))
-    #: Price of one piece as text, so that no cent is lost to binary fractions.
+    #: Price per piece as a decimal number in text, because floats cannot hold cents exactly.
     price: str = attrs.field(validator=_price)
 
 
@@ -64,9 +66,13 @@ class Order:
 
 @handler("order.process", max_attempts=5)
 def process_order(order: Order, job: JobContext) -> JsonValue:
-    """Charge an order and return what the warehouse and the customer need to know.
+    """Charge an order, and return what the warehouse and the customer need to know.
 
-    Safe to be run twice: the charge is keyed by the order's id, as payment services want it.
+    Safe to run twice: a real payment service would use the order's id as the idempotency key.
+
+    Raises:
+        Transient: The payment service is busy.
+        Fatal: The payment was declined.
     """
     total = sum((Decimal(item.price) * item.quantity for item in order.items), Decimal(0))
     _charge(order, total, job)

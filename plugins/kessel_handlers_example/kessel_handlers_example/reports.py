@@ -1,8 +1,8 @@
-"""`report.derive`: a derived report from raw metric data in CSV.
+"""`report.derive`: a report from raw metric data in CSV.
 
 Reads a table of daily observations, groups it by place and by year or month, and returns for one
-metric its count, mean, extremes and quantiles. Data of one's own come with the payload, never from
-a file that it names: whoever may enqueue a job must not choose what a worker reads.
+metric the count, mean, extremes and quantiles. Custom data are part of the payload, and never a file
+name: whoever may enqueue a job must not choose which files a worker reads.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from kessel_handlers_example.tables import shipped
 
 __all__ = ["Period", "ReportOrder", "derive_report"]
 
-#: Length of the part of an ISO date that names the period.
+#: How many characters of an ISO date identify the period.
 _DIGITS = {"year": 4, "month": 7}
 
 
 class Period(StrEnum):
-    """What a row of the report covers."""
+    """The time that a row of the report covers."""
 
     YEAR = "year"
     MONTH = "month"
@@ -36,10 +36,11 @@ class Period(StrEnum):
 class ReportOrder:
     """The payload."""
 
-    #: A column of numbers.
+    #: The column to evaluate; it must hold numbers.
     metric: str = "temp_max"
+    #: How to group the observations.
     by: Period = Period.YEAR
-    #: One place; None: every place.
+    #: Only this place; None: all places.
     location: str | None = None
     #: CSV text with columns `location`, `date` (ISO) and the metric; None: the weather data shipped here.
     raw: str | None = None
@@ -47,7 +48,11 @@ class ReportOrder:
 
 @handler("report.derive", max_attempts=3)
 def derive_report(order: ReportOrder) -> JsonValue:
-    """Return the report: one row for each place and period, sorted."""
+    """Return the report: one row for each place and period, sorted.
+
+    Raises:
+        Fatal: The data are not valid, or there are none for this order.
+    """
     groups: dict[tuple[str, str], list[float]] = {}
     for place, day, value in _observations(order):
         groups.setdefault((place, day[: _DIGITS[order.by]]), []).append(value)
@@ -77,7 +82,7 @@ def _rows(raw: str | None) -> Iterable[dict[str, str]]:
     try:
         return list(csv.DictReader(raw.splitlines()))
     except csv.Error as exc:
-        raise Fatal(f"the raw data are no CSV: {exc}") from exc
+        raise Fatal(f"the raw data are not CSV: {exc}") from exc
 
 
 def _date(text: str, line: int) -> str:

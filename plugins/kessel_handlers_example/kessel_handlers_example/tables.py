@@ -9,10 +9,10 @@ __all__ = ["shipped"]
 
 
 def shipped(name: str) -> list[dict[str, str]]:
-    """Return the rows of a table of this package, by its file name.
+    """Return the rows of a table in this package.
 
     Raises:
-        FileNotFoundError: No table of that name ships with this package.
+        FileNotFoundError: The package has no file with that name.
     """
     text = files("kessel_handlers_example").joinpath("data", name).read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))

@@ -163,7 +163,7 @@ def test_report_agrees_with_data_worked_out_by_hand(manager: JobManager) -> None
         ({"raw": "location,date,load\nhere,2026-01-01,nan\n", "metric": "load"}, "not a number"),
         ({"raw": "location,date,load\nhere,yesterday,1\n", "metric": "load"}, "line 2: date"),
         ({"raw": "location,load\nhere,1\n", "metric": "load"}, "has no column date"),
-        ({"raw": "location,date,load\n" + "x" * 200_000, "metric": "load"}, "no CSV"),
+        ({"raw": "location,date,load\n" + "x" * 200_000, "metric": "load"}, "not CSV"),
         ({"raw": ""}, "no observations"),
     ],
 )

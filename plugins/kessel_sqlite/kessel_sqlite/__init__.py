@@ -1,1 +1,1 @@
-"""The durable queue of kessel in one SQLite file; `plugin.py` is what kessel finds."""
+"""The durable queue of kessel in one SQLite file; kessel finds it through `plugin.py`."""

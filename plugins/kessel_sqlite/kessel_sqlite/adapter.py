@@ -1,4 +1,4 @@
-"""The adapter: what it promises, and its producer side; the rest it gets from the rooms below it."""
+"""The adapter: what it promises, and its producer side; the rest is in the modules that it imports."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ __all__ = ["SqliteAdapter"]
 
 _F = TypeVar("_F", bound=Facet)
 
-#: Jobs and bytes that one transaction of `enqueue_many` stores at most.
+#: Most jobs, and about how many bytes, that one transaction of `enqueue_many` stores.
 _CHUNK: Final = 10_000
 _CHUNK_BYTES: Final = 16 * 1024 * 1024
 
@@ -56,7 +56,7 @@ _Row = tuple[str, str, int, int, int | None, int, bytes]
 class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
     """A queue in one SQLite file.
 
-    Safe for any thread; a forked child may go on using it.
+    Thread-safe; a forked child may keep using it.
 
     Raises:
         AdapterUnavailable: The file cannot be opened.
@@ -76,7 +76,7 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this file promises."""
+        """What the adapter promises with these options."""
         return Capabilities(
             reach=Reach.HOST,
             durability=self.options.durability,
@@ -107,13 +107,13 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
         Args:
             message: The job.
             connection: The application's own connection to the same file: the job becomes part of its
-                transaction, and is there exactly if that commits. Waiting workers then notice it as
-                they notice another process's.
+                transaction, and is stored only if that commits. Waiting workers then notice it as if
+                another process had stored it.
 
         Raises:
-            EnqueueRejected: Surely not stored.
+            EnqueueRejected: Definitely not stored.
             EnqueueUnknown: May be stored: reading or writing the file failed.
-            AdapterUnavailable: Surely not stored: the file is locked or cannot be opened.
+            AdapterUnavailable: Definitely not stored: the file is locked or cannot be opened.
             ValueError: `connection` has another file open.
         """
         if connection is not None:
@@ -150,7 +150,7 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
         return message.id, message.queue, DELAYED, message.priority, due, now, message.body
 
     def enqueue_many(self, messages: Sequence[Message]) -> list[AdapterError | None]:
-        """Store many jobs, ten thousand a transaction; each transaction is stored whole or not at all."""
+        """Store many jobs, up to ten thousand per transaction; each transaction is atomic."""
         outcomes: list[AdapterError | None] = [None] * len(messages)
         rows: list[tuple[int, _Row]] = []
         for index, message in enumerate(messages):
@@ -164,13 +164,13 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
             if error is None:
                 continue
             for index, row in chunk:
-                outcomes[index] = _same_for(row[0], error)
+                outcomes[index] = _error_for(row[0], error)
             if isinstance(error, AdapterUnavailable):
                 down = error
         return outcomes
 
     def _store(self, rows: list[_Row]) -> AdapterError | None:
-        """Store jobs in one transaction; return why that failed."""
+        """Store jobs in one transaction; return the error if that failed."""
 
         def insert(connection: sqlite3.Connection) -> None:
             connection.execute(sql.BEGIN)
@@ -198,14 +198,14 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
         for queue, due in first_due.items():
             self.line.announce(queue, 0, moment(due))
 
-    # consuming side: the calls of the contract's own consumers
+    # consuming side: what the consumers of the contract call
 
     def take(self, queues: tuple[str, ...]) -> Reservation | None:
-        """Take the next job if one is ready."""
+        """Reserve the next job if one is ready."""
         return self._deliveries.take(queues)
 
     def end(self, reservation: Reservation, settlement: Settlement) -> None:
-        """Settle, whoever asks: the token fences."""
+        """Settle; from any thread, because the token in the row fences."""
         self._deliveries.settle(reservation, settlement)
 
     def settle_and_take(
@@ -217,14 +217,14 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
         return taken
 
     def renew(self, reservation: Reservation) -> None:
-        """Extend the lease, over the calling thread's own connection."""
+        """Extend the lease, using the calling thread's own connection."""
         self._deliveries.renew(reservation)
 
     def looks_again(self, queues: tuple[str, ...]) -> datetime | None:
-        """Return when time brings the next job; what others do the watcher tells."""
+        """Return when time alone makes a job ready; the watcher reports what other processes do."""
         now = self.engine.host.now()
         rows = self.engine.outlook(sql.claim_of(queues).json, now)
-        # Became ready since the consumer looked.
+        # A job has become ready since the consumer looked.
         if any(until is None and is_ready for until, is_ready, _ in rows):
             return moment(now)
         return moment(next_change(rows))
@@ -242,16 +242,16 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
     # the file
 
     def doctor(self, context: DoctorContext) -> list[Finding]:
-        """Look at the file: integrity, durability, room on the disk, jobs that are stuck."""
+        """Check the file: integrity, durability, free disk space, jobs that are stuck."""
         return doctor.examine(self, context)
 
     def shut(self) -> None:
-        """Close all connections; the threads' next calls are refused."""
+        """Close all connections; later calls are refused."""
         self.engine.close()
 
 
 def _chunks(rows: Sequence[tuple[int, _Row]]) -> Iterator[list[tuple[int, _Row]]]:
-    """Cut jobs into what one transaction stores."""
+    """Split jobs into transactions."""
     chunk: list[tuple[int, _Row]] = []
     size = 0
     for one in rows:
@@ -264,8 +264,8 @@ def _chunks(rows: Sequence[tuple[int, _Row]]) -> Iterator[list[tuple[int, _Row]]
         yield chunk
 
 
-def _same_for(job_id: str, exc: AdapterError) -> AdapterError:
-    # The error of a transaction names its first job; each job gets its own.
+def _error_for(job_id: str, exc: AdapterError) -> AdapterError:
+    # The error of a transaction names its first job; every job gets an error with its own id.
     match exc:
         case EnqueueRejected():
             copy: AdapterError = EnqueueRejected(job_id, exc.why, exc.reason)

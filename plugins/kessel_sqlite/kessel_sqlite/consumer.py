@@ -1,4 +1,4 @@
-"""The consuming side: how a job is taken, settled and extended. Waiting and cancelling are the contract's."""
+"""The consuming side: reserving, settling and extending. The contract's base does waiting and cancelling."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ __all__ = ["Deliveries", "SqliteReservation"]
 
 _LONGEST_MESSAGE: Final = 100_000
 
-#: Draws tokens. Seeded by the system, and anew in a forked child, so that no two processes draw alike.
-_tokens: Final = random.Random()  # noqa: S311 - fences against accidents, and is no secret
+#: Generates tokens. Seeded by the system, and again in a forked child, so that no two processes agree.
+_tokens: Final = random.Random()  # noqa: S311 - tokens protect against accidents, they are not secret
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_tokens.seed)
 
 
 @attrs.define(eq=False)
 class SqliteReservation(Reservation):
-    """A delivery, with what fences it."""
+    """A reservation, with the token that fences it."""
 
-    #: The job's row.
+    #: The key of the job's row.
     seq: int = 0
-    #: Drawn at random for this delivery; in the row as long as it holds.
+    #: Random, for this delivery only; in the row as long as the reservation holds the job.
     token: int = 0
 
 
 class Deliveries:
-    """Takes jobs of one file and ends their deliveries. Safe for any thread.
+    """Reserves the jobs of one file, and settles and extends their reservations. Thread-safe.
 
     Args:
         engine: The open file.
-        results: Where results are kept; None: nowhere.
+        results: Where results are kept; None: they are not.
     """
 
     def __init__(self, engine: Engine, results: KeptResults | None) -> None:
@@ -67,9 +67,9 @@ class Deliveries:
     # take
 
     def take(self, queues: tuple[str, ...]) -> SqliteReservation | None:
-        """Take the next job if one is ready.
+        """Reserve the next job if one is ready.
 
-        Looks before it asks for the lock, so that a hundred idle slots do not line up to write.
+        Looks before it takes the write lock, so that a hundred idle slots do not queue for it.
         """
         if self._jumped():
             self._engine.write(self._host.follow)
@@ -95,12 +95,12 @@ class Deliveries:
     def _claim_within(
         self, connection: sqlite3.Connection, claim: sql.Claim
     ) -> tuple[SqliteReservation | None, bool]:
-        """Claim in the open transaction; False if it must be done again.
+        """Reserve a job in the open transaction; returns False if that must be repeated.
 
-        That is where more jobs became due than one transaction takes, and where the clock was set while
-        we waited for the lock: by the new time the leases of all running jobs may look over.
+        It must, if more jobs became due than one transaction handles, or if the clock was set during the
+        wait for the lock: by the new time the leases of all running jobs may seem to be over.
         """
-        # The monotonic clock first: the holder must take its lease for over before the others do.
+        # Read the monotonic clock first: the holder must see the end of its lease before the others do.
         monotonic = self._clock.monotonic()
         now = self._host.now()
         if self._host.jumped(now, monotonic):
@@ -123,14 +123,14 @@ class Deliveries:
     # settle
 
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:
-        """End the delivery; the row changes only while it carries this delivery's token.
+        """Settle; the row is changed only if it still has the token of this delivery.
 
         Raises:
-            LeaseLost: It does not any more.
+            LeaseLost: It does not.
         """
         held = _own(reservation)
         if self._result_of(settlement) is None:
-            # One statement is a transaction by itself.
+            # A single statement is its own transaction.
             done = self._engine.change(*self._ending(held, settlement))
         else:
             done = self._engine.write(lambda c: self._settle(c, held, settlement))
@@ -139,10 +139,10 @@ class Deliveries:
     def settle_and_take(
         self, reservation: Reservation, settlement: Settlement, queues: tuple[str, ...]
     ) -> SqliteReservation | None:
-        """Settle and take the next job in one transaction.
+        """Settle and reserve the next job in one transaction.
 
         Raises:
-            LeaseLost: As `settle`; then nothing was taken.
+            LeaseLost: The row no longer has the token of this delivery; nothing was reserved.
         """
         held = _own(reservation)
         claim = sql.claim_of(queues)
@@ -187,13 +187,13 @@ class Deliveries:
         return done
 
     def _result_of(self, settlement: Settlement) -> bytes | None:
-        """Return the result to keep, if there is one."""
+        """Return the encoded result to keep, or None."""
         if self._results is None or not isinstance(settlement, (Commit, Bury)):
             return None
         return settlement.result
 
     def _ending(self, held: SqliteReservation, settlement: Settlement) -> tuple[str, tuple[object, ...]]:
-        """Return the statement of a settlement, with its values."""
+        """Return the statement of a settlement, and its values."""
         match settlement:
             case Commit():
                 return sql.COMMIT_JOB, (held.seq, held.token)
@@ -202,14 +202,14 @@ class Deliveries:
             case Snooze(pause):
                 return sql.SNOOZE_JOB, (*self._ready_after(pause), held.seq, held.token)
             case Bury(reason, message):
-                # Lone surrogates cannot be stored, and a failure's text must never stop its burial.
+                # Lone surrogates cannot be stored, and an odd message must never prevent a burial.
                 text = message[:_LONGEST_MESSAGE].encode("utf-8", "backslashreplace").decode("utf-8")
                 return sql.BURY_JOB, (reason, text, self._host.now(), held.seq, held.token)
             case _:
                 assert_never(settlement)
 
     def _ready_after(self, pause: timedelta) -> tuple[int, int | None]:
-        """Return state and due time of a job that comes back."""
+        """Return the state and due time of a job that comes back after a pause."""
         if pause <= NO_PAUSE:
             return READY, None
         return DELAYED, self._host.now() + span_microseconds(pause)
@@ -217,10 +217,10 @@ class Deliveries:
     # extend
 
     def renew(self, reservation: Reservation) -> None:
-        """Let the lease hold for its full length from now.
+        """Renew the lease to its full length from now.
 
         Raises:
-            LeaseLost: The job was settled, or given to another slot.
+            LeaseLost: The job was settled, or delivered to another slot.
         """
         held = _own(reservation)
         if not self._engine.write(lambda c: self._renew(c, held)):
@@ -229,7 +229,7 @@ class Deliveries:
     def _renew(self, connection: sqlite3.Connection, held: SqliteReservation) -> int:
         while True:
             connection.execute(sql.BEGIN)
-            # Under the lock, as at a claim: a time from before a jump would end the lease of a living worker.
+            # Under the lock, as in a claim: a time from before a jump would end the lease of a live worker.
             now = self._host.now()
             if not self._host.jumped(now, self._clock.monotonic()):
                 values = (now + self._lease_microseconds, held.seq, held.token)

@@ -1,4 +1,4 @@
-"""What `kessel doctor` says about a file of jobs."""
+"""The checks of `kessel doctor` for a file of jobs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from kessel_sqlite.operations import SqliteOperations
 
 __all__ = ["examine"]
 
+#: Free bytes on the disk below which there is a warning.
 _LITTLE_ROOM: Final = 64 * 1024 * 1024
+#: Bytes of the write-ahead log above which there is a warning.
 _LONG_LOG: Final = 256 * 1024 * 1024
+#: Age of the next ready job above which there is a warning.
 _STUCK: Final = timedelta(days=1)
 
 
 def examine(operations: SqliteOperations, context: DoctorContext) -> list[Finding]:
-    """Return what was found; never raises."""
+    """Return the findings; raises nothing."""
     engine = operations.engine
     try:
         return [
@@ -122,7 +125,7 @@ def _jobs(operations: SqliteOperations, context: DoctorContext) -> Iterator[Find
             yield Finding(
                 Level.WARNING,
                 "jobs",
-                f"{text}; the oldest waits since {age.days} days",
+                f"{text}; the next one has waited for {age.days} days",
                 "does a worker serve this queue?",
             )
         else:

@@ -1,4 +1,4 @@
-"""The one edge at which errors of `sqlite3` become errors of kessel."""
+"""Translates the errors of `sqlite3` into those of the contract; the only place that does."""
 
 from __future__ import annotations
 
@@ -31,34 +31,36 @@ def _primary(exc: sqlite3.Error) -> int:
 
 
 def is_busy(exc: sqlite3.Error) -> bool:
-    """Return whether another connection holds the lock, so that trying again helps."""
+    """Whether another connection holds the lock, so that trying again helps."""
     return _primary(exc) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def leaves_connection_sound(exc: sqlite3.Error) -> bool:
-    """Return whether the connection may be used again; any other surprise discards it."""
+    """Whether the connection may be used again; after any other error it is discarded."""
     return _primary(exc) in _SOUND
 
 
 def translated(exc: sqlite3.Error, path: str, waited: timedelta, job_id: str | None) -> AdapterError:
     """Return the error to raise; with a `job_id` that of an enqueue (S14).
 
-    Whatever SQLite refuses it rolls back whole, so the job is surely not stored. Only where input or output
-    failed in the middle (`SQLITE_IOERR`) may the commit be on the disk. What to do about it is a note of the
-    error, which `kessel doctor` shows.
+    Whatever SQLite refuses it rolls back completely, so the job is definitely not stored. Only after an I/O
+    error (`SQLITE_IOERR`) may the commit be on the disk. Advice is added to the error as a note, which
+    `kessel doctor` shows.
     """
-    error, advice = _judged(exc, path, waited, job_id)
+    error, advice = _classified(exc, path, waited, job_id)
     if advice:
         error.add_note(advice)
     return error
 
 
-def _judged(exc: sqlite3.Error, path: str, waited: timedelta, job_id: str | None) -> tuple[AdapterError, str]:
+def _classified(
+    exc: sqlite3.Error, path: str, waited: timedelta, job_id: str | None
+) -> tuple[AdapterError, str]:
     name = getattr(exc, "sqlite_errorname", None) or type(exc).__name__
     known = f"{path}: {exc} ({name})"
     if Path(path).exists() and not Path(path).is_file():
-        what = "is a directory" if Path(path).is_dir() else "is no ordinary file"
-        return AdapterUnavailable(f"{path}: {what}"), "name a file; one that is not there is made"
+        what = "is a directory" if Path(path).is_dir() else "is not a regular file"
+        return AdapterUnavailable(f"{path}: {what}"), "name a file; it is created if it does not exist"
     match _primary(exc):
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             why = f"locked by another connection for {waited.total_seconds():g} s"
@@ -69,16 +71,16 @@ def _judged(exc: sqlite3.Error, path: str, waited: timedelta, job_id: str | None
         case sqlite3.SQLITE_NOTADB:
             return (
                 ProtocolError(f"{path}: not a SQLite database"),
-                "name another file; one that is not there is made",
+                "name another file; it is created if it does not exist",
             )
         case sqlite3.SQLITE_CORRUPT:
             return ProtocolError(f"{known}: the file is damaged; see `kessel doctor`"), RECOVER
         case sqlite3.SQLITE_FULL:
-            return _refused(job_id, f"{path}: the disk is full", "full"), "make room"
+            return _refused(job_id, f"{path}: the disk is full", "full"), "free some space"
         case sqlite3.SQLITE_READONLY:
             return (
                 _refused(job_id, f"{path}: the file is read-only for this process", "read-only"),
-                "let this user write the file and its directory, where SQLite keeps -wal and -shm beside it",
+                "let this user write the file and its directory, where SQLite keeps the -wal and -shm files",
             )
         case sqlite3.SQLITE_TOOBIG:
             return _refused(job_id, f"{path}: {exc}", "too-large"), ""
@@ -89,23 +91,23 @@ def _judged(exc: sqlite3.Error, path: str, waited: timedelta, job_id: str | None
         case sqlite3.SQLITE_ERROR if "no such" in str(exc):
             return (
                 ProtocolError(f"{known}: the tables of kessel are gone"),
-                "name another file, or bring back the one that had the jobs",
+                "name another file, or restore the one that had the jobs",
             )
         case _:
             return AdapterUnavailable(known), "check the disk, the path and its rights"
 
 
 def _why_not_open(path: Path) -> str:
-    """Say what SQLite does not: why a file cannot be opened."""
+    """Return why a file cannot be opened, which SQLite does not say."""
     directory = path.parent
     if not directory.is_dir():
         return f"there is no directory {directory}"
     if path.is_symlink() and not path.exists():
-        return f"is a link to {path.readlink()}, which cannot be made"
+        return f"is a link to {path.readlink()}, which cannot be created"
     if path.exists() and not os.access(path, os.R_OK | os.W_OK):
         return "this user may not read and write it"
     if not os.access(directory, os.W_OK | os.X_OK):
-        return f"this user may not make files in {directory}"
+        return f"this user may not create files in {directory}"
     return "cannot be opened"
 
 

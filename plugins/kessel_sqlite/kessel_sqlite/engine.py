@@ -1,6 +1,6 @@
 """What the adapter, its deliveries, operations and doctor share: options, clocks, and the file.
 
-A connection for each thread; a thread that ends takes its own along. Nothing here knows what a job is.
+Each thread has its own connection, which is closed when the thread ends. Nothing here knows what a job is.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = ["Engine", "Outlook", "next_change"]
 
 _T = TypeVar("_T")
 
-#: Of one queue, as a row of `sql.OUTLOOK`: end of its pause, has it a ready job, when is the next one due.
+#: One queue as a row of `sql.OUTLOOK`: end of its pause, whether it has a ready job, when the next is due.
 Outlook = tuple[int | None, int, int | None]
 
 
 class Engine:
-    """One open file. Safe for any thread; a forked child may go on using it.
+    """One open file. Thread-safe; a forked child may keep using it.
 
     Raises:
         AdapterUnavailable: The file cannot be opened.
@@ -48,16 +48,16 @@ class Engine:
         self._links: weakref.WeakSet[Link] = weakref.WeakSet()
         self._is_closed = False
         self.file.run(self.link(), self.host.opened)
-        # Under a virtual clock nobody waits for real, and so nobody needs to watch.
+        # With a virtual clock nobody waits in real time, so no watcher is needed.
         self.line.open(self._source if type(clock) is SystemClock else None)
 
     @property
     def line(self) -> FileLine:
-        """The line of those that wait, which all adapters of this process on the file share."""
+        """The line of waiting consumers, shared by all adapters of this process that have the file open."""
         return self.file.line
 
     def link(self) -> Link:
-        """Return the calling thread's own place for a connection.
+        """Return the holder of the calling thread's connection.
 
         Raises:
             AdapterUnavailable: The adapter is closed.
@@ -72,26 +72,26 @@ class Engine:
             return link
 
     def read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Do what only reads, with the calling thread's connection; errors as of `DatabaseFile.run`."""
+        """Run read-only work with the calling thread's connection; raises what `DatabaseFile.run` raises."""
         return self.file.run(self.link(), work, writes=False)
 
     def write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Do what writes, in a transaction that the work begins itself; errors as of `DatabaseFile.run`."""
+        """Run work that writes, in a transaction of its own; raises what `DatabaseFile.run` raises."""
         return self.file.run(self.link(), work)
 
     def change(self, statement: str, values: tuple[object, ...]) -> int:
-        """Run one statement, which is a transaction by itself; return how many rows it changed."""
+        """Run one statement as its own transaction; return how many rows it changed."""
         return self.file.run(self.link(), lambda c: c.execute(statement, values).rowcount)
 
     def outlook(self, queues: str, now: int, link: Link | None = None) -> list[Outlook]:
-        """Look at some queues, given as `sql.json_names` writes them."""
+        """Return the outlook of some queues, given as `sql.json_names` formats them."""
         values = {"queues": queues, "now": now}
         return self.file.run(
             link or self.link(), lambda c: c.execute(sql.OUTLOOK, values).fetchall(), writes=False
         )
 
     def close(self) -> None:
-        """Close all connections; the threads' next calls are refused. Idempotent."""
+        """Close all connections; later calls are refused. Idempotent."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -120,7 +120,7 @@ def _changes(rows: Iterable[Outlook]) -> Iterator[int]:
 
 
 class _FileSource:
-    """Where the watcher looks, with a connection of its own."""
+    """What the watcher polls, with a connection of its own."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -128,7 +128,7 @@ class _FileSource:
         self._seen: tuple[sqlite3.Connection, int] | None = None
 
     def has_changed(self) -> bool:
-        # Tells of commits by other connections only, also those of this process: they cost one look.
+        # Reports commits of other connections, including those of this process; each costs one look.
         seen = self._engine.file.run(self._link, self._version, writes=False)
         if self._seen is not None and seen[0] is self._seen[0] and seen[1] == self._seen[1]:
             return False

@@ -1,7 +1,7 @@
-"""Work on one file: opening, bounded waiting for the lock, and a file replaced under us.
+"""Access to one file: opening it, waiting for the lock with a limit, noticing that it was replaced.
 
-Everything runs through `DatabaseFile.run`, so that there is one place where locks are awaited, errors
-translated, and a connection that surprised us thrown away.
+Everything runs through `DatabaseFile.run`, the one place that waits for locks, translates errors, and
+discards a connection after an unexpected error.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from kessel_sqlite.wake import FileLine, line_of
 __all__ = ["DatabaseFile"]
 
 _T = TypeVar("_T")
-_logger = logging.getLogger("kessel.sqlite")
+log = logging.getLogger("kessel.sqlite")
 
-#: After which a writer in vain asks more often than the others.
+#: After this wait a writer polls the lock more often than the others.
 _LONG_WAIT_SECONDS: Final = 0.02
 
-#: Brought `json_each` to every build; `RETURNING` is a little older.
+#: The first version with `json_each` in every build; `RETURNING` is a little older.
 _OLDEST: Final = (3, 38, 0)
 
 
 class DatabaseFile:
-    """One file, as one adapter opens it.
+    """One file, as one adapter opens it. Thread-safe, with one `Link` per thread.
 
     Args:
         path: The file.
-        synchronous: `FULL` or `NORMAL`.
+        synchronous: The pragma of that name, `FULL` or `NORMAL`.
         timeout: Longest wait for a lock.
     """
 
@@ -49,7 +49,7 @@ class DatabaseFile:
         self.synchronous = synchronous
         self.timeout = timeout
         self._timeout_seconds = timeout.total_seconds()
-        #: What all adapters of this process share that have the file open.
+        #: Shared by all adapters of this process that have the file open.
         self.line: FileLine = line_of(os.path.realpath(path))
 
     def run(
@@ -60,14 +60,14 @@ class DatabaseFile:
         writes: bool = True,
         job_id: str | None = None,
     ) -> _T:
-        """Do some work with a connection, waiting for the lock at most `timeout`.
+        """Run some work with a connection, waiting for the lock for at most `timeout`.
 
         Args:
-            link: Where the connection is; opened if need be.
-            work: Called again from its start while the file is locked: the lock must be what its first
-                statement takes. It leaves no transaction open when it returns.
+            link: Holds the connection; opened if necessary.
+            work: Called again from the start while the file is locked, so its first statement must be the
+                one that takes the lock. It leaves no transaction open when it returns.
             writes: Queue behind the other writers of this process first.
-            job_id: Of the job that is being enqueued, for the error.
+            job_id: Id of the job that is being enqueued, for the error.
 
         Raises:
             AdapterError: Translated at the edge; the work was rolled back.
@@ -77,19 +77,18 @@ class DatabaseFile:
             try:
                 return self._write(link, work) if writes else self._use(link, work)
             except sqlite3.Error as exc:
-                # The machine's time, also under a virtual clock: the other process has no other.
+                # Real time, even with a virtual clock, because the other process lives in real time.
                 now = time.monotonic()
                 give_up = give_up or now + self._timeout_seconds
                 if now >= give_up or not is_busy(exc):
                     raise translated(exc, self.path, self.timeout, job_id) from exc
-            # Random and short, and shorter for who waits long: SQLite's own waits grow with each vain
-            # try, so that the unlucky writer starves.
+            # Random and short, and shorter after a long wait: SQLite's own pauses grow with each failed
+            # attempt, so an unlucky writer would starve.
             has_waited_long = give_up - now < self._timeout_seconds - _LONG_WAIT_SECONDS
             time.sleep(random.uniform(0.0001, 0.0005 if has_waited_long else 0.003))  # noqa: S311
 
     def _write(self, link: Link, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        # Writers of one process line up at a lock that costs nothing, instead of all of them asking the
-        # file's lock in vain.
+        # Writers of one process queue for a cheap lock, instead of all polling the lock of the file.
         writer = self.line.writer
         if not (writer.acquire(False) or writer.acquire(timeout=self._timeout_seconds)):
             raise AdapterUnavailable(f"{self.path}: locked by this process for {self._timeout_seconds:g} s")
@@ -108,7 +107,7 @@ class DatabaseFile:
             except AdapterError:
                 raise
             except BaseException:
-                # A signal's exception may have come anywhere in a transaction.
+                # An exception from a signal may have hit anywhere in a transaction.
                 link.discard()
                 raise
 
@@ -124,7 +123,7 @@ class DatabaseFile:
                 change = "is gone"
             except OSError:
                 return connection
-            _logger.warning(
+            log.warning(
                 "%s %s while open; opening the path anew, jobs in the old file are not seen any more",
                 self.path,
                 change,
@@ -155,7 +154,7 @@ class DatabaseFile:
         return connection
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
-        # Only where it is not WAL yet, because setting it asks for a lock of its own.
+        # Only if it is not WAL yet, because setting it takes a lock.
         mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
         if mode != "wal":
             mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -166,12 +165,12 @@ class DatabaseFile:
             )
         connection.execute(f"PRAGMA synchronous = {self.synchronous}")
         if self.synchronous == "FULL":
-            # Only macOS knows a stronger sync than its ordinary one; elsewhere this does nothing.
+            # Only macOS has a stronger sync than the ordinary one; elsewhere this does nothing.
             connection.execute("PRAGMA fullfsync = 1")
         schema.prepare(connection, self.path)
 
     def _sync_directory(self) -> None:
-        # The name of a new file must survive a loss of power as well.
+        # The directory entry of a new file must survive a power failure, too.
         with suppress(OSError):
             descriptor = os.open(Path(self.path).parent, os.O_RDONLY)
             try:

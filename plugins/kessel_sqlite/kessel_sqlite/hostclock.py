@@ -1,9 +1,9 @@
-"""The wall clock in microseconds, and what to do when somebody sets it.
+"""The wall clock in microseconds, and how leases survive when somebody sets it.
 
-Lease ends in the file are wall-clock times, the only ones that every process can compare after a restart. But
-a clock that is set forward by an hour must not end the leases of running jobs. So each process compares the
-wall clock with the monotonic one, and the first that sees them part moves all lease ends by the difference.
-The file says which difference was the last one, so that the move is made once.
+The ends of leases in the file are wall-clock times, because only those can be compared by all processes and
+after a restart. But a clock that is set forward by an hour must not end the leases of running jobs. So each
+process compares the wall clock with the monotonic one, and the first that sees their difference change moves
+the ends of all leases by as much. The file holds the latest difference, so that this is done only once.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from kessel_sqlite import sql
 
 __all__ = ["HostClock", "microseconds", "moment", "span_microseconds"]
 
-_logger = logging.getLogger("kessel.sqlite")
+log = logging.getLogger("kessel.sqlite")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-#: Less is drift, which a time server evens out, and not a jump.
+#: In microseconds; a smaller change is drift that a time server corrects, and not a jump.
 _JUMP: Final = 1_000_000
-#: A process that starts can only compare with the file, whose value may be days old and off by drift.
+#: The same for a process that starts: it can only compare with the file, whose value may be days old.
 _JUMP_SINCE_FILE: Final = 60_000_000
 
 
 def microseconds(when: datetime) -> int:
-    """Return whole microseconds since 1970."""
+    """Return the time as whole microseconds since 1970."""
     return (when - _EPOCH) // _MICROSECOND
 
 
 def span_microseconds(span: timedelta) -> int:
-    """Return a span in whole microseconds."""
+    """Return the span as whole microseconds, rounded down."""
     return span // _MICROSECOND
 
 
 def moment(value: int | None) -> datetime | None:
-    """Return the time of a number of microseconds, in UTC."""
+    """Return the inverse of `microseconds`, in UTC."""
     return None if value is None else _EPOCH + timedelta(microseconds=value)
 
 
@@ -50,7 +50,7 @@ class HostClock:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        #: A virtual clock is nobody else's, so the file says nothing about it.
+        #: A virtual clock belongs to this process alone, so it is not recorded in the file.
         self._is_shared = type(clock) is SystemClock
         self._host = _host() if self._is_shared else ""
         self._difference = self._measured(self.now(), clock.monotonic())
@@ -60,7 +60,7 @@ class HostClock:
         return microseconds(self.clock.now())
 
     def jumped(self, now: int, monotonic: float) -> bool:
-        """Return whether the wall clock was set since the last call; then call `follow`."""
+        """Whether the wall clock was set since the last call; if so, call `follow`."""
         difference = self._measured(now, monotonic)
         if -_JUMP < difference - self._difference < _JUMP:
             self._difference = difference
@@ -68,7 +68,7 @@ class HostClock:
         return True
 
     def opened(self, connection: sqlite3.Connection) -> None:
-        """Compare with what the file says, or write it down; a reader alone may not write."""
+        """Compare with the difference in the file, or store it there; ignored if the file is read-only."""
         if not self._is_shared:
             return
         known = self._in_file(connection)
@@ -80,18 +80,18 @@ class HostClock:
             self._write(connection, self._difference)
 
     def follow(self, connection: sqlite3.Connection) -> None:
-        """Move the lease ends of all reserved jobs as far as the wall clock was moved."""
+        """Move the ends of all leases by as much as the wall clock was moved."""
         difference = self._measured(self.now(), self.clock.monotonic())
         jump = difference - self._difference
         connection.execute(sql.BEGIN)
         known = self._in_file(connection) if self._is_shared else None
         if known is None or abs(known - difference) >= _JUMP // 2:
-            _logger.warning("the wall clock was set by %+.1f s; leases are kept", jump / 1_000_000)
+            log.warning("the wall clock was set by %+.1f s; leases are kept", jump / 1_000_000)
             connection.execute(sql.MOVE_LEASES, (jump,))
         if self._is_shared:
             self._write(connection, difference)
         connection.execute(sql.END)
-        # Only now: had the commit failed, the next look must see the jump again.
+        # Only now: if the commit had failed, the next call would have to see the jump again.
         self._difference = difference
 
     def _in_file(self, connection: sqlite3.Connection) -> int | None:
@@ -110,7 +110,7 @@ class HostClock:
 
 
 def _host() -> str:
-    # Monotonic clocks compare only within one boot and one time namespace; "" where nobody can tell.
+    # Monotonic clocks are comparable only within one boot and one time namespace; "" if unknown.
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:

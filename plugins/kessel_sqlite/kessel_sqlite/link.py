@@ -1,4 +1,4 @@
-"""A place for one connection: opened by `DatabaseFile`, discarded when it surprised us, safe over a fork."""
+"""Holds one connection: opened by `DatabaseFile`, discarded after unexpected errors, safe across forks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from kessel_sqlite.edge import leaves_connection_sound
 __all__ = ["Link"]
 
 _links: weakref.WeakSet[Link] = weakref.WeakSet()
-#: Connections of a parent process that were in use while it forked: never touched again.
+#: Connections of the parent process that were in use during the fork: never touched again.
 _abandoned: list[sqlite3.Connection] = []
 _held_for_fork: list[Link] = []
 
 
 class Link:
-    """A place for one connection; used by one thread at a time."""
+    """Holds one connection; used by one thread at a time."""
 
     __slots__ = ("__weakref__", "connection", "identity", "lock")
 
@@ -33,14 +33,14 @@ class Link:
         _links.add(self)
 
     def discard(self) -> None:
-        """Close the connection, whatever it was doing; an open transaction is rolled back."""
+        """Close the connection, whatever it is doing; an open transaction is rolled back."""
         connection, self.connection = self.connection, None
         if connection is not None:
             with suppress(sqlite3.Error):
                 connection.close()
 
     def recover(self, exc: sqlite3.Error) -> None:
-        """Roll back after an error, or throw the connection away where the error says so."""
+        """Roll back after an error, or discard the connection if it cannot be trusted any more."""
         connection = self.connection
         if connection is None:
             return
@@ -64,9 +64,9 @@ class Link:
 
 # --- forks -----------------------------------------------------------------------------------
 #
-# SQLite keeps its locks per process, and believes in the child that it still has the parent's. So a fork
-# waits until no connection is in use, and the child closes what it inherited before anything opens: that
-# clears SQLite's memory, and cannot touch the parent's locks, which are not the child's.
+# SQLite tracks its locks per process, and in the child assumes that it still has those of the parent. So a
+# fork waits until no connection is in use, and the child closes the inherited ones before it opens any: that
+# resets the state of SQLite, and cannot release the parent's locks, which do not belong to the child.
 
 
 def _before_fork() -> None:

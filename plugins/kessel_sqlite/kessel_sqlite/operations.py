@@ -1,4 +1,4 @@
-"""What operators see and do: the facets over one open file, counts, and what time alone will change."""
+"""The operations for operators: the facets of one open file, and its counts."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ __all__ = ["SqliteOperations"]
 
 
 class SqliteOperations(Browse, Buried, Delete, Pause, VirtualTime):
-    """The operations of `QueueAdapter` and its facets. Safe for any thread; errors as `DatabaseFile.run`."""
+    """The operations and facets of the adapter. Thread-safe; all raise what `DatabaseFile.run` raises."""
 
-    #: The open file; set by the adapter before anything is called.
+    #: The open file; set by the adapter.
     engine: Engine
 
     def queues(self) -> list[str]:
@@ -54,28 +54,36 @@ class SqliteOperations(Browse, Buried, Delete, Pause, VirtualTime):
         )
 
     def peek(self, queue: str, state: JobState, limit: int = 1) -> list[StoredJob]:
-        """Show up to `limit` jobs in that state, next one first."""
+        """Return up to `limit` jobs in that state, next one first."""
         values = {"queue": queue, "limit": max(0, limit), "now": self.engine.host.now()}
         rows = self.engine.read(lambda c: c.execute(sql.LISTS[state], values).fetchall())
         return [_stored(row, state) for row in rows]
 
     def buried(self, queue: str, limit: int = 100) -> list[StoredJob]:
-        """List up to `limit` buried jobs, oldest burial first."""
+        """Return up to `limit` buried jobs, oldest burial first."""
         return self.peek(queue, JobState.BURIED, limit)
 
     def kick(self, queue: str, job_id: str) -> None:
-        """Make one buried job ready again; its attempts start anew, its snoozes are kept."""
+        """Make one buried job ready again; its attempts are reset, its snoozes are kept.
+
+        Raises:
+            UnknownJob: The queue has no buried job with that id.
+        """
         if not self.engine.change(sql.KICK, (job_id, queue)):
             raise UnknownJob(job_id, queue)
         self.engine.line.announce(queue)
 
     def delete(self, queue: str, job_id: str) -> None:
-        """Remove a job that is ready, delayed or buried."""
+        """Remove a job that is ready, delayed or buried.
+
+        Raises:
+            UnknownJob: The queue has no such job, or it is reserved.
+        """
         if not self.engine.change(sql.DELETE, (job_id, queue, self.engine.host.now())):
             raise UnknownJob(job_id, queue)
 
     def purge(self, queue: str) -> int:
-        """Remove every job that is not reserved, some thousand a transaction."""
+        """Remove every job that is not reserved, a few thousand per transaction."""
         total = 0
         while removed := self.engine.write(lambda c: self._purge_some(c, queue)):
             total += removed

@@ -1,4 +1,4 @@
-"""The options of the adapter, and how a URL names them; opens nothing."""
+"""The options of the adapter, and how a URL sets them; opens nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kessel_core.contract import Durability, InvalidConfig, Problem, url_options
 __all__ = ["SqliteOptions", "absent_file", "file_place", "sqlite_url_options"]
 
 _ZERO = timedelta(0)
-#: SQLite's own limit of a value is 1,000,000,000 bytes; the rest of a row needs a little.
+#: SQLite's own limit for a row is 1,000,000,000 bytes, and the other columns need some of it.
 _LARGEST_BODY = 999_000_000
 
 
@@ -34,7 +34,7 @@ def _body_limit(_: object, attribute: attrs.Attribute[Any], value: int) -> None:
 
 def _file(_: object, attribute: attrs.Attribute[Any], value: Path) -> None:
     if str(value) == ":memory:":
-        raise ValueError(f"{attribute.name}: jobs in memory are the matter of the adapter memory://")
+        raise ValueError(f"{attribute.name}: for jobs in memory use the adapter memory://")
     if "\0" in str(value):
         raise ValueError(f"{attribute.name} must not hold a NUL")
 
@@ -51,22 +51,26 @@ def _lease(_: object, attribute: attrs.Attribute[Any], value: timedelta) -> None
 
 @attrs.frozen(kw_only=True)
 class SqliteOptions:
-    """How to open one file of jobs."""
+    """The options of one file of jobs.
 
-    #: The file; made if it is not there, its directory is not.
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    #: The file; created if it does not exist; its directory must exist.
     path: Path = attrs.field(default=Path("kessel.db"), converter=Path, validator=_file)
     #: What an acknowledged job survives: `power`, for which every commit waits for the disk, or
-    #: `process-crash`, where the last moments before a loss of power may be lost.
+    #: `process-crash`, with which a power failure may lose the jobs of the last moments.
     durability: Durability = attrs.field(
         default=Durability.POWER, converter=Durability, validator=_durability
     )
-    #: How long a reservation holds unless it is extended.
+    #: How long a reservation holds its job unless it is extended; at least 10 ms.
     lease: timedelta = attrs.field(default=timedelta(seconds=60), validator=_lease)
-    #: Longest wait for another process's lock on the file.
+    #: Longest wait for the lock on the file; more than zero.
     timeout: timedelta = attrs.field(default=timedelta(seconds=10), validator=_positive)
-    #: How long the results of finished jobs are kept; None: not at all.
+    #: How long results of finished jobs are kept, more than zero; None: they are not.
     keep_results: timedelta | None = attrs.field(default=None, validator=_positive)
-    #: Longest body in bytes.
+    #: Longest body, in bytes.
     max_body_bytes: int = attrs.field(default=256 * 1024 * 1024, validator=_body_limit)
 
 
@@ -74,26 +78,26 @@ def sqlite_url_options(url: SplitResult) -> Mapping[str, Any]:
     """Read the options from a URL: `sqlite:///jobs.db` is relative, `sqlite:////var/jobs.db` absolute.
 
     Raises:
-        InvalidConfig: The URL names a host: a file is reached by its path only.
+        InvalidConfig: The URL names a host, which a file does not have, or is not valid.
     """
     if url.netloc:
         why = "a file has none: write sqlite:///jobs.db (relative) or sqlite:////var/lib/jobs.db (absolute)"
         raise InvalidConfig([Problem(("host",), why)], "invalid adapter URL")
     found = url_options(url)
     path = found.get("path")
-    # The first slash ends the (empty) host; what follows is the path as a shell would read it.
+    # The first slash ends the empty host; what follows is the path as in a shell.
     if path is not None and url.path not in ("", "/"):
         found["path"] = path[1:]
     return found
 
 
 def absent_file(options: SqliteOptions) -> str | None:
-    """Say that the file is not there, so that opening would make it; as `AdapterSpec.absent`."""
+    """Say that the file does not exist, so opening would create it; see `AdapterSpec.absent`."""
     path = options.path.absolute()
-    # Without its directory it would not be made; the error of opening says more.
+    # Without its directory it would not be created; the error of opening says more.
     return f"there is no file {path}" if path.parent.is_dir() and not path.exists() else None
 
 
 def file_place(options: SqliteOptions) -> str:
-    """Name the file wherever one stands, as `AdapterSpec.place`."""
+    """Return the absolute path of the file; see `AdapterSpec.place`."""
     return str(options.path.absolute())

@@ -1,4 +1,4 @@
-"""The plugin: offers the adapter; loads `sqlite3` only when an adapter opens."""
+"""The plugin: offers the adapter; loads `sqlite3` only when one is opened."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _open(options: SqliteOptions, context: AdapterContext) -> SqliteAdapter:
 
     try:
         return SqliteAdapter(options, context)
-    except OSError as exc:  # of a path that the system does not even look at, as one that is too long
+    except OSError as exc:  # for example a path that is too long, which the system refuses to look up
         error = AdapterUnavailable(f"{options.path}: cannot be opened: {exc.strerror or exc}")
         error.add_note("check the path and its rights")
         raise error from exc

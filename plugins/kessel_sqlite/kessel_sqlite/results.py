@@ -1,4 +1,4 @@
-"""Results of finished jobs, kept beside them for as long as the option `keep_results` says."""
+"""Results of finished jobs, kept in the same file for as long as the option `keep_results` says."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kessel_sqlite.hostclock import span_microseconds
 
 __all__ = ["KeptResults"]
 
-#: Microseconds between two looks for results that are too old.
+#: Interval between two deletions of old results, in microseconds.
 _SWEEP: Final = 1_000_000
 
 
 class KeptResults:
-    """The results in one file. Safe for any thread.
+    """The results in one file. Thread-safe.
 
     Args:
         engine: The open file.
@@ -30,7 +30,7 @@ class KeptResults:
         self._swept = 0
 
     def keep(self, connection: sqlite3.Connection, job_id: str, queue: str, body: bytes) -> None:
-        """Keep a result in the open transaction, and now and then drop old ones."""
+        """Store a result in the open transaction, and from time to time delete old ones."""
         now = self._engine.host.now()
         connection.execute(sql.KEEP_RESULT, (job_id, queue, now, body))
         if now - self._swept >= _SWEEP:
@@ -38,7 +38,7 @@ class KeptResults:
             connection.execute(sql.SWEEP_RESULTS, (now - self._keep_for,))
 
     def get(self, job_id: str) -> bytes | None:
-        """Return the latest result of a job; None if there is none, or no longer."""
+        """Return the latest encoded result of a job, or None if none is kept (any more)."""
         values = (job_id, self._engine.host.now() - self._keep_for)
         row = self._engine.read(lambda c: c.execute(sql.RESULT, values).fetchone())
         return None if row is None else bytes(row[0])

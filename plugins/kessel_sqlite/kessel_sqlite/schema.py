@@ -1,11 +1,11 @@
-"""The tables, their versions, and how a file is brought to the newest; every other statement is in `sql`.
+"""The tables, their versions, and their migrations; every other statement is in `sql`.
 
 All names begin with `kessel_`, and the version is a row and not `PRAGMA user_version`, because the file may
 be the application's own: its tables, its `user_version` and its `application_id` stay untouched.
 
-Times are whole microseconds of the wall clock, in UTC. `due` is set exactly while time alone will make a job
-ready: for a delayed job its delay, for a reserved one the end of its lease. One index holds both, so that an
-ordinary claim pays one probe for all that became due.
+Times are whole microseconds of the wall clock, in UTC. `due` is set as long as time alone will make a job
+ready: for a delayed job it is the end of the delay, for a reserved one the end of the lease. One index holds
+both, so that a claim needs only one look-up for all jobs that became due.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kessel_core.contract import ProtocolError
 
 __all__ = ["BURIED", "DELAYED", "MIGRATIONS", "READY", "RESERVED", "VERSION", "prepare", "version_of"]
 
-# What the column `state` holds.
+# The values of the column `state`.
 READY: Final = 0
 DELAYED: Final = 1
 RESERVED: Final = 2
@@ -54,7 +54,7 @@ CREATE INDEX kessel_results_by_age ON kessel_results (finished_at)
 #: Deliveries that do not count as attempts (S21).
 _SNOOZES: Final = "ALTER TABLE kessel_jobs ADD COLUMN snoozes INTEGER NOT NULL DEFAULT 0"
 
-#: Script `n` brings a file from version `n` to `n + 1`; version 0 is a file without our tables.
+#: Script `n` migrates a file from version `n` to `n + 1`; version 0 is a file without our tables.
 MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SNOOZES)
 #: The version that this release reads and writes.
 VERSION: Final = len(MIGRATIONS)
@@ -69,7 +69,7 @@ def version_of(connection: sqlite3.Connection) -> int:
 
 
 def prepare(connection: sqlite3.Connection, path: str) -> None:
-    """Make or migrate our tables; does not write if they are current.
+    """Create or migrate our tables; does not write if they are current.
 
     Raises:
         ProtocolError: A newer kessel wrote the file.
@@ -78,7 +78,7 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        # Asked again under the lock: another process may have migrated meanwhile.
+        # Read again under the lock, because another process may have migrated meanwhile.
         for script in MIGRATIONS[_known(connection, path) :]:
             for statement in script.split(";"):
                 connection.execute(statement)

@@ -1,11 +1,11 @@
-"""Every statement on the tables, put together from constants only; nothing here runs one.
+"""Every statement on the tables, built from constants only; nothing here runs one.
 
-Each finds its rows by an index, whatever else waits in the table; a test looks at the plans. Parameters of
-the statements that every job goes through are plain: named ones cost a look-up each, and numbered ones count
-as named from Python 3.14 on.
+Each finds its rows by an index, however many other jobs there are; a test checks the query plans. Statements
+that run for every job use plain parameters: named ones cost a look-up each, and from Python 3.14 on numbered
+ones count as named.
 """
 
-# ruff: noqa: S608 - statements are put together from the constants of this package only
+# ruff: noqa: S608 - statements are built from the constants of this package only
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ INSERT: Final = (
 
 # --- reserve ---------------------------------------------------------------------------------
 
-#: Jobs that one transaction makes ready at most, so that the lock is never held for long.
+#: Most jobs that one transaction makes ready, so that the lock is never held for long.
 PROMOTED_AT_ONCE: Final = 500
 
 _CLAIM: Final = (
@@ -47,7 +47,7 @@ _NEXT_OF_ONE: Final = (
     " AND NOT EXISTS (SELECT 1 FROM kessel_pauses WHERE queue = ? AND until > ?)"
     " ORDER BY priority, seq LIMIT 1"
 )
-# The best of each queue by its index, then the best of those; CROSS JOIN fixes that order of loops.
+# The first of each queue by its index, then the first of those; CROSS JOIN fixes the order of the loops.
 _NEXT_OF_MANY: Final = (
     "SELECT j.seq FROM json_each(?) AS q CROSS JOIN kessel_jobs AS j ON j.seq ="
     f" (SELECT seq FROM kessel_jobs WHERE state = {READY} AND queue = q.value ORDER BY priority, seq LIMIT 1)"
@@ -66,17 +66,17 @@ _PROMOTE: Final = (
 
 @attrs.frozen
 class Claim:
-    """The statements that take the next job of some queues, with the parameters that name the queues."""
+    """The statements that reserve the next job of some queues, with the parameters that name the queues."""
 
-    #: Is there a job that became due and still waits among the timed ones? `name`, now.
+    #: Finds a job that became due but is not marked ready yet. Parameters: `name`, now.
     overdue: str
-    #: Make such jobs ready, `PROMOTED_AT_ONCE` of them. `name`, now.
+    #: Marks up to `PROMOTED_AT_ONCE` such jobs ready. Parameters: `name`, now.
     promote: str
-    #: Take the best job: lease end, token, each of `names`, now.
+    #: Reserves the next job. Parameters: end of the lease, token, each of `names`, now.
     take: str
-    #: The name of the one queue, or all names as `json_names` writes them.
+    #: The name of the only queue, or all names as `json_names` formats them.
     name: str
-    #: The same as often as `take` needs it.
+    #: The same, as often as `take` needs it.
     names: tuple[str, ...]
     #: All names as `OUTLOOK` takes them.
     json: str
@@ -84,7 +84,7 @@ class Claim:
 
 @functools.lru_cache(maxsize=64)
 def claim_of(queues: tuple[str, ...]) -> Claim:
-    """Return how jobs of these queues are taken; one queue has cheaper statements than several."""
+    """Return the statements for these queues; those for a single queue are cheaper."""
     names = json_names(queues)
     if len(queues) == 1:
         return Claim(
@@ -106,11 +106,11 @@ def claim_of(queues: tuple[str, ...]) -> Claim:
 
 
 def json_names(queues: Sequence[str]) -> str:
-    """Return names of queues as the statements over several queues take them."""
+    """Format queue names for the statements over several queues."""
     return json.dumps(list(queues))
 
 
-#: Of each queue: end of its pause, has it a ready job, when is the next one due by time alone.
+#: For each queue: end of its pause, whether it has a ready job, when the next one becomes due.
 OUTLOOK: Final = (
     "SELECT (SELECT until FROM kessel_pauses WHERE queue = q.value AND until > :now),"
     f" EXISTS (SELECT 1 FROM kessel_jobs WHERE state = {READY} AND queue = q.value)"
@@ -121,13 +121,13 @@ OUTLOOK: Final = (
 
 # --- settle ----------------------------------------------------------------------------------
 
-# The token alone fences: it is drawn at random for every delivery, and gone once the lease was ended.
+# The token is enough for fencing: it is random for every delivery, and removed when the lease ends.
 _HELD: Final = "WHERE seq = ? AND token = ?"
 
 COMMIT_JOB: Final = f"DELETE FROM kessel_jobs {_HELD}"
 #: State, due.
 ROLLBACK_JOB: Final = f"UPDATE kessel_jobs SET state = ?, due = ?, token = NULL {_HELD}"
-#: State, due. The delivery is taken out of the attempts again (S21).
+#: State, due. The delivery is not counted as an attempt (S21).
 SNOOZE_JOB: Final = (
     "UPDATE kessel_jobs SET state = ?, due = ?, token = NULL, attempts = attempts - 1, snoozes = snoozes + 1"
     f" {_HELD}"
@@ -142,7 +142,7 @@ EXTEND_JOB: Final = f"UPDATE kessel_jobs SET due = ? {_HELD}"
 
 #: Id, queue, finished at, body.
 KEEP_RESULT: Final = "INSERT OR REPLACE INTO kessel_results VALUES (?, ?, ?, ?)"
-#: Of those that finished at this time or before.
+#: Deletes results that finished at this time or before.
 SWEEP_RESULTS: Final = (
     "DELETE FROM kessel_results WHERE id IN (SELECT id FROM kessel_results WHERE finished_at <= ? LIMIT 5000)"
 )
@@ -151,14 +151,14 @@ RESULT: Final = "SELECT body FROM kessel_results WHERE id = ? AND finished_at > 
 
 # --- operations ------------------------------------------------------------------------------
 
-#: Rows that each statement of a purge removes at most.
+#: Most rows that each statement of a purge removes.
 PURGED_AT_ONCE: Final = 5_000
 
 _COLUMNS: Final = "id, queue, priority, due, attempts, snoozes, enqueued_at, reason, message, buried_at, body"
 
-#: In each state, up to `limit` jobs of a queue, next one first. A delayed job that is due, and a reserved one
-#: whose lease is over, are ready although no claim has come by to say so in the row. Two branches, because
-#: each has its index.
+#: For each state, up to `limit` jobs of a queue, next one first. A delayed job that is due, and a reserved
+#: one whose lease is over, are ready even before a claim marks them so. Two branches, because each has its
+#: own index.
 LISTS: Final = {
     JobState.READY: (
         f"SELECT {_COLUMNS} FROM (SELECT * FROM (SELECT seq, {_COLUMNS} FROM kessel_jobs"
@@ -190,7 +190,7 @@ STATS: Final = (
     " (SELECT until FROM kessel_pauses WHERE queue = :queue AND until > :now)"
 )
 
-#: Together they remove `limit` jobs of each state but reserved; queue, now, limit.
+#: Together they remove `limit` jobs of each state except reserved; queue, now, limit.
 PURGES: Final = tuple(
     f"DELETE FROM kessel_jobs WHERE seq IN (SELECT seq FROM kessel_jobs WHERE queue = :queue AND {which}"
     " LIMIT :limit)"
@@ -201,7 +201,7 @@ PURGES: Final = tuple(
     )
 )
 
-# Jumps from name to name in an index instead of reading it all.
+# Jumps from name to name in an index, instead of scanning it.
 _NAMES: Final = (
     "WITH RECURSIVE names (name) AS (SELECT min(queue) FROM kessel_jobs WHERE {which} UNION ALL"
     " SELECT (SELECT min(queue) FROM kessel_jobs WHERE {which} AND queue > name) FROM names"
@@ -232,5 +232,5 @@ RESUME: Final = "DELETE FROM kessel_pauses WHERE queue = ?"
 
 CLOCK: Final = "SELECT value FROM kessel_meta WHERE key = 'clock'"
 SET_CLOCK: Final = "INSERT OR REPLACE INTO kessel_meta VALUES ('clock', ?)"
-#: By how much.
+#: By how many microseconds.
 MOVE_LEASES: Final = f"UPDATE kessel_jobs SET due = due + ? WHERE state = {RESERVED} AND due IS NOT NULL"

@@ -1,8 +1,7 @@
-"""How waiting consumers learn of jobs of other processes, within moments; of their own they hear at once.
+"""Wakes waiting consumers: at once for jobs of their own process, within milliseconds for those of others.
 
-Per process and file there is one `FileLine`: the line of those that wait, the lock of those that write, and,
-only while somebody waits, one thread that asks `PRAGMA data_version` whether another connection has committed
-anything.
+For each process and file there is one `FileLine`: the line of the waiting consumers, the lock of the writers
+and, only while somebody waits, one thread that polls `PRAGMA data_version` for commits by other connections.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from kessel_core.contract import Waiter, WaitingLine
 
 __all__ = ["FileLine", "Source", "line_of"]
 
-_logger = logging.getLogger("kessel.sqlite")
+log = logging.getLogger("kessel.sqlite")
 
-#: Seconds between two looks for the work of other processes.
+#: Interval between two polls for commits of other processes, in seconds.
 POLL_SECONDS: Final = 0.015
-#: A watcher that found nobody waiting for so long ends; the next wait starts another.
+#: A watcher ends after this many seconds without a waiting consumer; the next wait starts another.
 _LINGER_SECONDS: Final = 5.0
 
 _registry: dict[str, FileLine] = {}
@@ -31,20 +30,20 @@ _registry_lock = threading.Lock()
 
 
 class Source(Protocol):
-    """Where the watcher looks; made and used in its thread."""
+    """What the watcher polls; created and used in its thread."""
 
     def has_changed(self) -> bool:
-        """Return whether anybody else has committed since the last call."""
+        """Whether another connection has committed since the last call."""
 
     def outlook(self, queues: Sequence[str]) -> Iterable[tuple[str, bool, datetime | None]]:
-        """Return of each queue its name, whether a job is ready, and when time makes the next one so."""
+        """Return each queue's name, whether it has a ready job, and when time makes the next one ready."""
 
     def close(self) -> None:
-        """Give up the connection."""
+        """Close the connection."""
 
 
 class FileLine(WaitingLine):
-    """What all adapters and consumers of one file share in this process. Safe for any thread."""
+    """What all adapters and consumers of one file share in this process. Thread-safe."""
 
     def __init__(self) -> None:
         self._users = 0
@@ -52,7 +51,7 @@ class FileLine(WaitingLine):
         super().__init__()
 
     def reset(self) -> None:
-        """Forget everybody; also in a forked child, where the other threads are gone."""
+        """Start with an empty line; also in a forked child, where the other threads are gone."""
         super().reset()
         #: Held by the one thread that writes.
         self.writer = threading.Lock()
@@ -60,18 +59,18 @@ class FileLine(WaitingLine):
         self._watcher: threading.Thread | None = None
 
     def open(self, connect: Callable[[], Source] | None) -> None:
-        """Count one more adapter that has the file open.
+        """Register an adapter that has the file open.
 
         Args:
-            connect: Makes what the watcher looks at; None: this adapter wants no watcher, because its time
-                is not the machine's.
+            connect: Creates the source that the watcher polls; None: this adapter needs no watcher, because
+                it does not use real time.
         """
         with self.lock:
             self._users += 1
             self._connect = connect or self._connect
 
     def close(self) -> None:
-        """Count one less; the last one ends the watcher."""
+        """Unregister an adapter; the last one ends the watcher."""
         with self.lock:
             self._users -= 1
             is_last = self._users <= 0
@@ -83,7 +82,7 @@ class FileLine(WaitingLine):
             watcher.join(timeout=2)
 
     def join(self, queues: frozenset[str]) -> Waiter:
-        """Enter the line, and see to it that the watcher looks."""
+        """Enter the line, and make sure that the watcher runs."""
         waiter = super().join(queues)
         with self.lock:
             if self._watcher is None and self._connect is not None:
@@ -107,7 +106,7 @@ class FileLine(WaitingLine):
                 source.close()
 
     def _is_wanted(self) -> bool:
-        """Return whether somebody waits, or will within moments; if not, this watcher is none any more."""
+        """Whether somebody waits, now or within a few seconds; if not, this watcher is to end."""
         with self.lock:
             if self.is_empty and self._users > 0:
                 self._wanted.wait(_LINGER_SECONDS)
@@ -120,19 +119,19 @@ class FileLine(WaitingLine):
         try:
             if not source.has_changed():
                 return
-            # Only now, or a consumer that joined meanwhile would be left out of this change.
+            # Ask for the queues only now, so that a consumer that has just joined is not left out.
             for queue, is_ready, due in source.outlook(self.wanted_queues()):
-                # One consumer a queue: it wakes the next one when it has taken a job.
+                # One consumer per queue; it wakes the next one when it has taken a job.
                 self.announce(queue, 1 if is_ready else 0, due)
         except Exception:
-            # They find out by themselves what is wrong, and say so.
-            _logger.debug("the watcher could not look", exc_info=True)
+            # The consumers will meet the same error, and report it.
+            log.debug("the watcher could not look", exc_info=True)
             self.wake()
             time.sleep(0.2)
 
 
 def line_of(path: str) -> FileLine:
-    """Return the one line of this process for a real path."""
+    """Return the line of this process for a file, given by its real path."""
     with _registry_lock:
         return _registry.setdefault(path, FileLine())
 

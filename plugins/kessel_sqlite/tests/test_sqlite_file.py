@@ -44,7 +44,7 @@ def test_a_directory_that_does_not_exist_is_named(tmp_path: Path, opened: Opener
     [
         (lambda folder: None, "none/jobs.db", "there is no directory .*none"),
         (lambda folder: (folder / "sub").mkdir(), "sub", "is a directory"),
-        (lambda folder: os.mkfifo(folder / "pipe"), "pipe", "is no ordinary file"),
+        (lambda folder: os.mkfifo(folder / "pipe"), "pipe", "is not a regular file"),
         (lambda folder: (folder / "link").symlink_to("gone/x.db"), "link", "is a link to gone/x.db"),
         (lambda folder: None, "x" * 300, "File name too long"),
     ],
@@ -63,7 +63,7 @@ def test_what_cannot_be_opened_says_why_and_what_to_do(
     ("code", "forbidden", "why"),
     [
         (sqlite3.SQLITE_CANTOPEN, os.R_OK | os.W_OK, "may not read and write it"),
-        (sqlite3.SQLITE_CANTOPEN, os.W_OK | os.X_OK, "may not make files in"),
+        (sqlite3.SQLITE_CANTOPEN, os.W_OK | os.X_OK, "may not create files in"),
         (sqlite3.SQLITE_CANTOPEN, None, "cannot be opened"),
         (sqlite3.SQLITE_READONLY, None, "read-only"),
         (sqlite3.SQLITE_CORRUPT, None, "damaged"),
