@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol, runtime_checkable
 
-__all__ = ["Clock", "SystemClock"]
+__all__ = ["Clock", "SystemClock", "later", "plain_moment", "plain_span", "sleep"]
 
 
 @runtime_checkable
@@ -54,6 +54,44 @@ class SystemClock:
         """Wait in real time, with `threading.Condition.wait`."""
         # One day at most, because longer timeouts overflow on some platforms; callers loop.
         return condition.wait(None if timeout is None else min(timeout, 86_400.0))
+
+
+def later(now: datetime, span: timedelta) -> datetime:
+    """Return the moment after a span; the last one that Python can express if that is beyond it."""
+    try:
+        return now + span
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
+
+
+def plain_span(span: timedelta) -> timedelta:
+    """Return a span as a `timedelta` itself: subclasses, as of pendulum, calculate in their own ways."""
+    if type(span) is timedelta:
+        return span
+    # What the base class holds; subclasses give other meanings to the names.
+    days, seconds, rest = timedelta.days, timedelta.seconds, timedelta.microseconds
+    return timedelta(days.__get__(span), seconds.__get__(span), rest.__get__(span))
+
+
+def plain_moment(moment: datetime) -> datetime:
+    """Return an aware time as a `datetime` itself, in UTC.
+
+    Raises:
+        OverflowError: In UTC it lies beyond the years 1 to 9999.
+    """
+    if type(moment) is datetime:
+        return moment.astimezone(UTC)
+    offset = moment.utcoffset() or timedelta(0)
+    local = datetime(  # its zone comes two lines below
+        moment.year,
+        moment.month,
+        moment.day,
+        moment.hour,
+        moment.minute,
+        moment.second,
+        moment.microsecond,
+    )
+    return (local - plain_span(offset)).replace(tzinfo=UTC)
 
 
 def sleep(clock: Clock, seconds: float) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 import attrs
+
+from kessel_core.clock import plain_span
 
 __all__ = [
     "AdapterError",
@@ -109,14 +111,40 @@ class PluginClash(UnusablePlugin):
         return "; ".join(filter(None, (super().__str__(), self.advice)))
 
 
+#: So many mistakes are kept with an error; those beyond them are counted.
+MOST_PROBLEMS: Final = 100
+
+
+def _kept(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """Bound the number of problems, so that a body of nothing but mistakes is not kept twice."""
+    if len(problems) <= MOST_PROBLEMS:
+        return tuple(problems)
+    return (*problems[:MOST_PROBLEMS], Problem((), f"... and {len(problems) - MOST_PROBLEMS:,} more"))
+
+
 def _listed(headline: str, problems: Sequence[Problem]) -> str:
     if len(problems) == 1:
         return f"{headline}: {problems[0]}"
-    return f"{headline}, {len(problems)} problems:\n" + "\n".join(f"  - {p}" for p in problems)
+    lines = "\n".join(f"  - {problem}" for problem in _kept(problems))
+    return f"{headline}, {len(problems):,} problems:\n{lines}"
 
 
-class KesselError(Exception):
-    """The root of everything that kessel itself raises."""
+def _again(kind: type[BaseException], args: tuple[object, ...]) -> BaseException:
+    """Make an error anew, as it was: what it is called with differs from what it keeps as `args`."""
+    error = kind.__new__(kind)
+    error.args = args
+    return error
+
+
+class _Portable(Exception):
+    """An error that can be pickled and copied, whatever its class is called with."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args), self.__dict__
+
+
+class KesselError(_Portable):
+    """The root of everything that kessel itself raises; each can be pickled and copied."""
 
 
 # --- the caller's mistake, at request time ---------------------------------------------
@@ -127,11 +155,11 @@ class RequestError(KesselError):
 
 
 class InvalidRequest(RequestError):
-    """A request breaks S1-S3 or S5; `problems` holds every mistake with its path."""
+    """A request breaks S1-S3 or S5; `problems` holds every mistake with its path, at most a hundred."""
 
     def __init__(self, problems: Sequence[Problem], headline: str = "invalid request") -> None:
-        self.problems = tuple(problems)
-        super().__init__(_listed(headline, self.problems))
+        self.problems = _kept(problems)
+        super().__init__(_listed(headline, problems))
 
 
 # --- at start: configuration, plugins, capabilities ------------------------------------
@@ -145,8 +173,8 @@ class InvalidConfig(ConfigError):
     """Options are wrong; `problems` holds every mistake with its origin."""
 
     def __init__(self, problems: Sequence[Problem], headline: str = "invalid configuration") -> None:
-        self.problems = tuple(problems)
-        super().__init__(_listed(headline, self.problems))
+        self.problems = _kept(problems)
+        super().__init__(_listed(headline, problems))
 
 
 class PluginError(ConfigError):
@@ -279,28 +307,29 @@ class DecodeError(KesselError):
 
     def __init__(self, body: bytes, problems: Sequence[Problem]) -> None:
         self.body = body
-        self.problems = tuple(problems)
-        super().__init__(_listed("the body is not a job request", self.problems))
+        self.problems = _kept(problems)
+        super().__init__(_listed("the body is not a job request", problems))
 
 
 class StructureProblems(KesselError, ValueError):
     """A value does not fit its annotated type; `problems` holds every mistake with its path."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(problems)
+        self.problems = _kept(problems)
         super().__init__("; ".join(map(str, self.problems)))
 
 
 # --- raised by handlers on purpose -------------------------------------------------------
 
 
-class HandlerSignal(Exception):
+class HandlerSignal(_Portable):
     """What a handler raises to say how its attempt ends."""
 
 
 def _checked_pause(after: timedelta) -> timedelta:
     if not isinstance(after, timedelta):
         raise TypeError(f"after: expected a timedelta, got {after!r:.40}")
+    after = plain_span(after)
     if after < timedelta(0):
         raise ValueError("after must not be negative")
     return after

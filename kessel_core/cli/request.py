@@ -32,8 +32,6 @@ __all__ = ["request"]
 
 #: How many requests are handed to the adapter at once.
 BATCH: Final = 500
-#: How many bad lines are written out; the rest is counted.
-SHOWN_PROBLEMS: Final = 100
 
 
 @click.command()
@@ -230,9 +228,6 @@ def _read_lines(source: str, name: str) -> list[JobRequest]:
         except (DecodeError, InvalidRequest) as exc:
             problems.extend(problem.given_by(f"{name}:{number}") for problem in exc.problems)
     if problems:
-        hidden = len(problems) - SHOWN_PROBLEMS
-        if hidden > 0:
-            problems = [*problems[:SHOWN_PROBLEMS], Problem((), f"... and {hidden:,} more", name)]
         raise InvalidRequest(problems, "nothing was stored")
     _warn_of_misspelt(odd, name)
     return requests

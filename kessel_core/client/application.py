@@ -81,7 +81,7 @@ def open_application(settings: ApplicationSettings) -> Application:
     if plugins is None:
         plugins = build_plugins(disabled=config.plugins.disabled, required=config.plugins.required)
     loop = AsyncLoop()
-    registry, chain, choice = _checked(plugins, settings, HandlerRunner(loop, config.jobs.default_error))
+    registry, chain, choice = _checked(plugins, settings, HandlerRunner(loop, config.jobs))
     if choice is None:
         assert isinstance(settings.adapter, QueueAdapter)
         adapter = settings.adapter
@@ -103,6 +103,7 @@ def open_application(settings: ApplicationSettings) -> Application:
             rules=config.jobs,
             watchers=watchers,
             keeps_results=adapter.facet(Results) is not None,
+            longest_pause=adapter.capabilities.longest_delay,
         ),
         watchers=watchers,
         loop=loop,

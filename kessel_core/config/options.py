@@ -27,7 +27,7 @@ from kessel_core.config.rules import (
     within,
 )
 from kessel_core.errors import InvalidConfig, Problem
-from kessel_core.model.policies import DefaultError, OnExpired, UnknownType
+from kessel_core.model.policies import BadPayload, DefaultError, OnExpired, UnknownType
 from kessel_core.values.durations import duration_text
 
 __all__ = [
@@ -79,6 +79,10 @@ def _unknown_type(given: str) -> Any:
     return _as_member(UnknownType, given)
 
 
+def _bad_payload(given: str) -> Any:
+    return _as_member(BadPayload, given)
+
+
 def _log_level(given: str) -> Any:
     return _as_member(LogLevel, given)
 
@@ -119,6 +123,8 @@ class JobsConfig:
     on_expired: OnExpired = attrs.field(default=OnExpired.COMMIT, converter=_on_expired)
     #: What happens to a job that has no handler: `bury`, or `retry` while a new version rolls out.
     unknown_type: UnknownType = attrs.field(default=UnknownType.BURY, converter=_unknown_type)
+    #: What happens to a job whose payload does not match its handler: `bury`, or `retry` during a rollout.
+    bad_payload: BadPayload = attrs.field(default=BadPayload.BURY, converter=_bad_payload)
 
 
 @attrs.frozen(kw_only=True)

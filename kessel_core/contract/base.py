@@ -8,13 +8,13 @@ on `Consumer`, and overrides `make_consumer`.
 
 from __future__ import annotations
 
-import math
 import weakref
 from abc import abstractmethod
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
+from kessel_core.clock import later
 from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.consumer import Consumer
 from kessel_core.contract.facets import VirtualTime
@@ -38,7 +38,10 @@ def rounded_up(span: timedelta, granularity: timedelta | None) -> timedelta:
     """
     if granularity is None or granularity <= _MICROSECOND or span <= NO_PAUSE:
         return max(span, NO_PAUSE)
-    return math.ceil(span / granularity) * granularity
+    try:
+        return -(-span // granularity) * granularity
+    except OverflowError:  # within a step of the longest span that there is
+        return span
 
 
 class WaitingAdapter(QueueAdapter):
@@ -144,7 +147,7 @@ class WaitingAdapter(QueueAdapter):
         """Notify waiting consumers if a settlement makes the job ready again."""
         if isinstance(settlement, (Rollback, Snooze)) and not self.line.is_empty:
             pause = settlement.pause
-            self.announce(queue, None if pause <= NO_PAUSE else self.clock.now() + pause)
+            self.announce(queue, None if pause <= NO_PAUSE else later(self.clock.now(), pause))
 
     def announce(self, queue: str, due: datetime | None = None) -> None:
         """Notify waiting consumers of one job that is ready now, or will be at `due`."""

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 
+from kessel_core.clock import plain_span
 from kessel_core.errors import InvalidConfig, Problem
 
 __all__ = ["HandlerOptions", "handler", "options_of"]
@@ -83,7 +84,8 @@ def handler(
         problems.append(Problem(("timeout",), f"expected a timedelta of more than zero, got {timeout!r}"))
     if problems:
         raise InvalidConfig(problems, "invalid @handler")
-    options = HandlerOptions(type.strip(), errors, max_attempts, timeout)
+    span = None if timeout is None else plain_span(timeout)
+    options = HandlerOptions(type.strip(), errors, max_attempts, span)
 
     def decorate(target: _T) -> _T:
         setattr(target, _ATTRIBUTE, options)

@@ -6,9 +6,10 @@ A type is a key of the registry and nothing else: no import path ever comes from
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
-from types import MethodType
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 import attrs
@@ -16,8 +17,11 @@ import attrs
 from kessel_core.errors import InvalidConfig, Problem
 from kessel_core.handlers.declare import _Errors, options_of
 from kessel_core.model.json import JsonValue
+from kessel_core.values.raised import raised
 
 __all__ = ["Handler", "HandlerRegistry"]
+
+log = logging.getLogger("kessel.handlers")
 
 
 @attrs.frozen(eq=False)
@@ -139,12 +143,15 @@ def _build(job_type: str | None, target: object, source: str) -> Handler:
         try:
             target = handler_class()
         except Exception as exc:
-            raise refused(f"{handler_class.__name__}() cannot be made: {exc}") from exc
-    function = target if inspect.isroutine(target) else getattr(target, "handle", target)
+            raise refused(f"{handler_class.__name__}() cannot be made: {raised(exc)}") from exc
+    # What can be called is called, even where any attribute is made up at need, as a mock does.
+    function = target if callable(target) else getattr(target, "handle", None)
     if not callable(function):
         raise refused(f"{target!r:.80} is neither a function nor an object with a method `handle`")
     call = getattr(function, "__call__", None)  # noqa: B004  # a callable object may be async
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+    if _is_generator(function) or _is_generator(call):
+        raise refused(f"{_name_of(function)} has a `yield`; a handler must return its value")
     wants_job, annotation = _signature(function, refused)
     return Handler(
         type=job_type.strip(),
@@ -171,7 +178,8 @@ def _imported(path: str, refused: Callable[[str], InvalidConfig]) -> object:
         for part in attribute.split("."):
             found = getattr(found, part)
     except (Exception, SystemExit) as exc:  # a script named by mistake must not end the program
-        raise refused(f"{path!r} cannot be imported: {type(exc).__name__}: {exc}") from exc
+        log.debug("%r cannot be imported", path, exc_info=exc)
+        raise refused(f"{path!r} cannot be imported: {raised(exc)}") from exc
     return found
 
 
@@ -185,9 +193,11 @@ def _signature(function: Callable[..., Any], refused: Callable[[str], InvalidCon
     spread = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     needed = [p for p in positional if p.default is p.empty]
     keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
-    if len(needed) > 2 or keywords or not (positional or spread):
-        raise refused(f"{getattr(function, '__qualname__', function)} must take (payload) or (payload, job)")
-    wants_job = len(needed) >= 2 or (len(positional) >= 2 and positional[1].name == "job")
+    second = positional[1] if len(positional) >= 2 else None
+    wants_job = second is not None and _is_context(second)
+    if len(needed) > (2 if wants_job else 1) or keywords or not (positional or spread):
+        got = f"{_name_of(function)}{_signature_text(parameters)}"
+        raise refused(f"{got} must take (payload) or (payload, job); the second is named `job`")
     if not positional or positional[0].annotation is inspect.Parameter.empty:
         return wants_job, Any
     annotation = positional[0].annotation
@@ -196,14 +206,40 @@ def _signature(function: Callable[..., Any], refused: Callable[[str], InvalidCon
     return wants_job, annotation
 
 
+def _is_generator(function: object) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _is_context(parameter: inspect.Parameter) -> bool:
+    """Whether a second parameter is for the context: it is called `job`, or annotated so."""
+    annotation = parameter.annotation
+    name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    return parameter.name.lstrip("_") == "job" or name.rpartition(".")[2] == "JobContext"
+
+
+def _signature_text(parameters: list[inspect.Parameter]) -> str:
+    return f"({', '.join(parameter.name for parameter in parameters)})"
+
+
+def _name_of(function: object) -> str:
+    return str(getattr(function, "__qualname__", None) or repr(function)[:80])
+
+
 def _resolved(function: Callable[..., Any], name: str, refused: Callable[[str], InvalidConfig]) -> Any:
     import typing
 
     bare = inspect.unwrap(getattr(function, "__func__", function))
     if not inspect.isroutine(bare):
         bare = type(bare).__call__  # a callable object
+    # This one alone: the others may be there for type checkers only.
+    alone = SimpleNamespace(__annotations__={name: bare.__annotations__[name]})
+    generics = {kind.__name__: kind for kind in getattr(bare, "__type_params__", ())}
     try:
-        return typing.get_type_hints(bare, include_extras=True)[name]
+        names = getattr(bare, "__globals__", {})
+        return typing.get_type_hints(alone, names, generics, include_extras=True)[name]
+    except NameError as exc:
+        why = "import it at run time, not only under TYPE_CHECKING"
+        raise refused(f"the annotation of {name!r} cannot be resolved: {exc}; {why}") from exc
     except Exception as exc:
         raise refused(f"the annotation of {name!r} cannot be resolved: {exc}") from exc
 

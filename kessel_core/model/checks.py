@@ -7,11 +7,12 @@ that names every mistake and its path.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import attrs
 
+from kessel_core.clock import plain_moment, plain_span
 from kessel_core.errors import InvalidRequest, Problem
 from kessel_core.model.ids import new_id
 from kessel_core.model.job import DEFAULT_QUEUE, LOWEST_PRIORITY, Job, JobRequest
@@ -151,6 +152,7 @@ def _moment(value: object, now: datetime, key: str, found: list[Problem]) -> dat
     """Return a time, or a span from now, as a moment in UTC; mistakes are added to `found`."""
     try:
         if isinstance(value, timedelta):
+            value = plain_span(value)
             if value < _NO_TIME:
                 _note(found, key, "must not be negative")
                 return None
@@ -159,7 +161,7 @@ def _moment(value: object, now: datetime, key: str, found: list[Problem]) -> dat
             if value.utcoffset() is None:
                 _note(found, key, "is a naive datetime: give it a time zone, for example datetime.now(UTC)")
                 return None
-            return value.astimezone(UTC)
+            return plain_moment(value)
     except OverflowError:
         _note(found, key, "lies beyond the years 1 to 9999 in UTC")
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["DefaultError", "OnExpired", "UnknownType"]
+__all__ = ["BadPayload", "DefaultError", "OnExpired", "UnknownType"]
 
 
 class DefaultError(StrEnum):
@@ -19,6 +19,13 @@ class OnExpired(StrEnum):
 
     COMMIT = "commit"
     BURY = "bury"
+
+
+class BadPayload(StrEnum):
+    """What happens to a job whose payload does not match the annotation of its handler."""
+
+    BURY = "bury"
+    RETRY = "retry"
 
 
 class UnknownType(StrEnum):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from kessel_core.hooks.specs import GROUP
-from kessel_core.plugins.inspection import text_of
 from kessel_core.plugins.status import PluginState, PluginStatus
+from kessel_core.values.raised import raised
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
@@ -115,6 +115,6 @@ def import_plugin(plugin: FoundPlugin) -> tuple[object, PluginStatus]:
     try:
         module: object = plugin.entry.load()
     except (Exception, SystemExit) as exc:  # one plugin must not end the program
-        why = f"{type(exc).__name__} at import: {text_of(exc)}"
+        why = f"at import: {raised(exc)}"
         return None, plugin.status(PluginState.FAILED, why, exc)
     return module, plugin.status(PluginState.ACTIVE)

@@ -16,9 +16,9 @@ import pluggy
 from kessel_core.errors import PluginClash, PluginError, Problem
 from kessel_core.hooks import specs
 from kessel_core.plugins import offers, opening
-from kessel_core.plugins.inspection import text_of
 from kessel_core.plugins.status import PluginState, PluginStatus, unusable
 from kessel_core.values.nearest import nearest_or_all
+from kessel_core.values.raised import raised
 
 __all__ = ["Implementation", "Plugins"]
 
@@ -131,7 +131,7 @@ class Plugins:
             try:
                 answers.append((implementation.owner, question(implementation)))
             except (Exception, SystemExit) as exc:  # as at import
-                failed = f"{implementation.hook} failed: {type(exc).__name__}: {text_of(exc)}"
+                failed = f"{implementation.hook} failed: {raised(exc)}"
                 self._remark(implementation.owner, failed)
         return answers
 

@@ -7,10 +7,11 @@ Each step of the pipeline takes one and returns the next; they are immutable. Th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import attrs
 
+from kessel_core.clock import later
 from kessel_core.contract.messages import Reservation
 from kessel_core.handlers.registry import Handler
 from kessel_core.model.job import Job
@@ -89,7 +90,7 @@ def decide(
     """
     in_time = True
     if now is not None and outcome.request is not None and outcome.request.expires_at is not None:
-        in_time = _later(now, pause) < outcome.request.expires_at
+        in_time = later(now, pause) < outcome.request.expires_at
     # A plain tuple equals the `Situation` that is the key, and is twice as fast.
     rule = rules[outcome.status, outcome.reason, attempts_left, in_time]  # type: ignore[index]  # as above
     result, reason = outcome, rule.reason or outcome.reason
@@ -104,10 +105,3 @@ def _settlement(rule: Rule, result: JobResult, pause: timedelta) -> Settlement:
     if rule.settle is Snooze:
         return Snooze(pause)
     return Bury(str(result.reason or Reason.ERROR), result.message)
-
-
-def _later(now: datetime, pause: timedelta) -> datetime:
-    try:
-        return now + pause
-    except OverflowError:
-        return datetime.max.replace(tzinfo=UTC)

@@ -10,11 +10,12 @@ from typing import Any, Final
 
 import attrs
 
+from kessel_core.config.options import JobsConfig
 from kessel_core.errors import Fatal, Snooze, Transient
 from kessel_core.handlers.context import JobContext
 from kessel_core.hooks.specs import hookimpl
 from kessel_core.model.json import json_problems
-from kessel_core.model.policies import DefaultError
+from kessel_core.model.policies import BadPayload, DefaultError
 from kessel_core.model.result import JobResult, Reason, Status
 from kessel_core.runtime.async_loop import AsyncLoop, Stopped, TimedOut
 
@@ -25,9 +26,11 @@ MESSAGE_LIMIT: Final = 2000
 class HandlerRunner:
     """The core's own `kessel_execute_job`: the innermost; always returns a result. Thread-safe."""
 
-    def __init__(self, loop: AsyncLoop, default_error: DefaultError) -> None:
+    def __init__(self, loop: AsyncLoop, rules: JobsConfig) -> None:
         self._loop = loop
-        self._default_error = default_error
+        self._default_error = rules.default_error
+        #: A newer version of the handler may be about to be rolled out, and understand it (S21).
+        self._misfit = Status.SNOOZED if rules.bad_payload is BadPayload.RETRY else Status.FAILED
 
     @hookimpl(trylast=True)
     def kessel_execute_job(self, job: JobContext) -> JobResult:
@@ -44,7 +47,7 @@ class HandlerRunner:
                 try:
                     payload = handler.structure(payload)
                 except Exception as exc:
-                    return _bad_payload(job, exc)
+                    return failed(job, Reason.BAD_PAYLOAD, text_of(exc), self._misfit)
             value = handler.function(payload, job) if handler.wants_job else handler.function(payload)
             if handler.is_async or type(value) is CoroutineType:
                 value = self._loop.run(value, handler.timeout)
@@ -73,10 +76,6 @@ class HandlerRunner:
             started_at=job.started_at,
             finished_at=job.clock.now(),
         )
-
-
-def _bad_payload(job: JobContext, exc: Exception) -> JobResult:
-    return failed(job, Reason.BAD_PAYLOAD, text_of(exc))
 
 
 def failed(

@@ -9,12 +9,12 @@ settling itself is in `runtime.lease`.
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import attrs
 
-from kessel_core.clock import Clock
+from kessel_core.clock import Clock, plain_span
 from kessel_core.config.options import JobsConfig
 from kessel_core.errors import DecodeError
 from kessel_core.features.callbacks import Callbacks
@@ -38,6 +38,8 @@ log = logging.getLogger("kessel.pipeline")
 
 #: The pause before a retry after a retry policy failed, or after an unexpected error.
 _FALLBACK_PAUSE: Final = timedelta(seconds=1)
+#: No pause ends after it: a day before the last moment that Python can express.
+_LAST_DAY: Final = datetime(9999, 12, 31, tzinfo=UTC)
 #: Statuses that end a job; after the others it is delivered again.
 _FINAL: Final = frozenset({Status.SUCCESS, Status.FAILED})
 
@@ -55,6 +57,7 @@ class Pipeline:
         rules: JobsConfig,
         watchers: Watchers,
         keeps_results: bool = False,
+        longest_pause: timedelta | None = None,
     ) -> None:
         self._registry = registry
         self._chain = chain
@@ -64,6 +67,8 @@ class Pipeline:
         self._table = rules_for(rules.on_expired)
         self._watchers = watchers
         self._keeps_results = keeps_results
+        #: The longest delay of the adapter; None: no limit but the calendar.
+        self._longest_pause = longest_pause
         #: The most attempts that any handler allows.
         self._most_attempts = max([rules.max_attempts, *(handler.max_attempts or 0 for handler in registry)])
 
@@ -228,12 +233,13 @@ class Pipeline:
             pause=self._pause(delivery, outcome, held),
             now=self._clock.now(),
         )
+        decision = self._possible(decision)
         return self._with_result(decision) if self._keeps_results else decision
 
     def _pause(self, delivery: Delivery, outcome: JobResult, held: HeldJob) -> timedelta:
         """Return the pause before the next delivery: the requested one, or that of the retry policy (S11)."""
         if outcome.after is not None:
-            return max(outcome.after, NO_PAUSE)
+            return max(plain_span(outcome.after), NO_PAUSE)
         if outcome.status not in (Status.TRANSIENT, Status.SNOOZED) or delivery.job is None:
             return NO_PAUSE
         if outcome.status is Status.SNOOZED:
@@ -248,7 +254,27 @@ class Pipeline:
                 extra={"job_id": delivery.id},
             )
             return _FALLBACK_PAUSE
-        return pause if isinstance(pause, timedelta) and pause >= NO_PAUSE else NO_PAUSE
+        return max(plain_span(pause), NO_PAUSE) if isinstance(pause, timedelta) else NO_PAUSE
+
+    def _possible(self, decision: Decision) -> Decision:
+        """Cut a pause to what the queue and the calendar can hold; what is cut is logged."""
+        settlement = decision.settlement
+        if not isinstance(settlement, (Rollback, Snooze)):
+            return decision
+        longest = _LAST_DAY - self._clock.now()
+        if self._longest_pause is not None:
+            longest = min(longest, self._longest_pause)
+        if settlement.pause <= longest:
+            return decision
+        job_id = decision.result.id
+        log.warning(
+            "job %s: a pause of %s is longer than the queue can hold; it is cut to %s",
+            job_id,
+            settlement.pause,
+            longest,
+            extra={"job_id": job_id},
+        )
+        return attrs.evolve(decision, settlement=attrs.evolve(settlement, pause=longest))
 
     def _with_result(self, decision: Decision) -> Decision:
         """Add the encoded result to a settlement that ends the job."""

@@ -28,7 +28,7 @@ from cattrs.errors import (
     IterableValidationNote,
 )
 
-from kessel_core.errors import Problem, StructureProblems
+from kessel_core.errors import MOST_PROBLEMS, Problem, StructureProblems
 from kessel_core.model.json import JsonValue
 from kessel_core.values.reading import EXPECTED, choice, named, read
 
@@ -37,7 +37,7 @@ __all__ = ["MOST_MISTAKES", "converter", "problems_in", "structurer", "worded"]
 
 #: Of one list so many mistakes are named; what comes after them is not looked at, so that a long list of
 #: wrong items costs no more than a long list of right ones.
-MOST_MISTAKES: Final = 1000
+MOST_MISTAKES: Final = MOST_PROBLEMS - 1
 
 
 def _exactly(kind: type) -> Callable[[Any, Any], Any]:

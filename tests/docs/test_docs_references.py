@@ -16,9 +16,9 @@ HEADINGS = {"D": DECISIONS, "E": DECISIONS, "F": FAULTS, "X": FAULTS}
 FOLDERS = ("kessel_core", "plugins", "tests", "docs", "tools", "benchmarks")
 SUFFIXES = {".py", ".md", ".toml", ".tmpl", ".sh"}
 #: Cited in prose and comments. Not what stands in code or in a longer name, as `V1` or `N802` would.
-IN_TEXT = re.compile(r"(?<![\w/#.\"'\\])([DEX][1-9]\d?|[Ff]\d\d)(?![\w\"'(]|\.\d)")
-#: Cited by the name of a test, in capitals or not.
-IN_NAMES = re.compile(r"_([dex][1-9]\d?|f\d\d)(?=_|$)", re.IGNORECASE)
+IN_TEXT = re.compile(r"(?<!finding )(?<![\w/#.\"'\\])([DEX][1-9]\d?|[Ff]\d\d)(?![\w\"'(]|\.\d)")
+#: Cited by the name of a test, in capitals or not; `finding_d1` is no decision.
+IN_NAMES = re.compile(r"(?<!finding)_([dex][1-9]\d?|f\d\d)(?=_|$)", re.IGNORECASE)
 
 
 @cache

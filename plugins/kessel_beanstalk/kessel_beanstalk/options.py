@@ -21,7 +21,8 @@ _SECOND: Final = timedelta(seconds=1)
 
 def whole_seconds(span: timedelta) -> int:
     """Return the span in seconds, rounded up; a client that cuts would be early."""
-    return -(-span // _SECOND)
+    whole, rest = divmod(span, _SECOND)  # not negated: the longest span has no negative
+    return whole + bool(rest)
 
 
 def number_problem(value: object) -> str | None:

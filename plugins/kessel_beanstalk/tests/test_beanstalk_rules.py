@@ -28,7 +28,7 @@ from kessel_core import (
     InvalidConfig,
     LeaseLost,
 )
-from kessel_core.contract import COMMIT, NO_PAUSE, Bury, JobState, Message, Rollback
+from kessel_core.contract import COMMIT, NO_PAUSE, Bury, JobState, Message, Rollback, Snooze
 
 Opened = Callable[..., BeanstalkAdapter]
 SECOND = timedelta(seconds=1)
@@ -263,3 +263,23 @@ def test_rule_11_facts_are_logged_and_a_server_without_binlog_can_be_refused(
     assert "binlog on" in caplog.text and "max job size 65535" in caplog.text
     with pytest.raises(CapabilityMissing):
         opened(server.port, require_durable=True)
+
+
+@pytest.mark.parametrize("pause", [timedelta(seconds=10**12), timedelta.max])
+@pytest.mark.parametrize("kind", [Rollback, Snooze])
+def test_finding_d14_an_absurd_pause_is_the_longest_that_the_server_takes(
+    adapter: BeanstalkAdapter, pause: timedelta, kind: Any
+) -> None:
+    adapter.enqueue(message())
+    consumer = adapter.consumer(["q"])
+    reservation = consumer.reserve(SECOND)
+    assert reservation is not None
+    consumer.settle(reservation, kind(pause))
+    consumer.close()
+    (waiting,) = adapter.peek("q", JobState.DELAYED)
+    assert waiting.due is not None
+    assert waiting.due - datetime.now(UTC) > timedelta(days=49_000)
+    adapter.pause("q", pause)
+    paused = adapter.stats("q").paused
+    assert paused is not None
+    assert paused > timedelta(days=49_000)

@@ -6,12 +6,16 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from datetime import timedelta
 from itertools import islice
+from typing import Final
 
 from kessel_core.contract import JobState, QueueStats, StoredJob, UnknownJob
 from kessel_memory.queue import Job, first_entries
 from kessel_memory.store import Store
 
 __all__ = ["counts", "delete", "kick", "listing", "names", "pause", "purge"]
+
+#: Seconds of a thousand years: a longer pause could not be counted from now as a date.
+_LONGEST_PAUSE: Final = 31_557_600_000.0
 
 
 def names(store: Store) -> list[str]:
@@ -146,7 +150,7 @@ def pause(store: Store, name: str, duration: timedelta) -> None:
     store.catch_up()
     if duration > timedelta(0):
         queue = store.queue(name)
-        queue.paused_until = store.clock.monotonic() + duration.total_seconds()
+        queue.paused_until = store.clock.monotonic() + min(duration.total_seconds(), _LONGEST_PAUSE)
         if queue.paused_until < store.next_mono:
             store.set_bound(queue.paused_until)
     elif name in store.queues:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kessel_memory.adapter import MemoryAdapter
 
-from kessel_core import UnknownJob
+from kessel_core import JobManager, UnknownJob
 from kessel_core.contract import COMMIT, NO_PAUSE, Bury, JobState, Message, QueueStats, StoredJob
 from kessel_core.testing.clock import VirtualClock
 
@@ -245,3 +245,13 @@ def test_advancing_to_the_next_change_makes_a_job_ready_whatever_the_fractions(
         assert again is not None
         assert clock.now() == change
         consumer.settle(again, COMMIT)
+
+
+@pytest.mark.parametrize("pause", [timedelta(seconds=10**12), timedelta.max])
+def test_finding_d14_a_queue_that_is_paused_for_ever_can_still_be_counted(pause: timedelta) -> None:
+    with JobManager("memory://", clock=VirtualClock()) as manager:
+        adapter: Any = manager.adapter
+        manager.request("a")
+        adapter.pause("default", pause)
+        assert adapter.stats("default").paused > timedelta(days=365_000)
+        assert adapter.next_change(["default"]).year > 3000

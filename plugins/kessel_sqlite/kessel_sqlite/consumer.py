@@ -23,7 +23,7 @@ from kessel_core.contract import (
 )
 from kessel_sqlite import sql
 from kessel_sqlite.engine import Engine
-from kessel_sqlite.hostclock import span_microseconds
+from kessel_sqlite.hostclock import after, span_microseconds
 from kessel_sqlite.results import KeptResults
 from kessel_sqlite.schema import DELAYED, READY
 
@@ -212,7 +212,7 @@ class Deliveries:
         """Return the state and due time of a job that comes back after a pause."""
         if pause <= NO_PAUSE:
             return READY, None
-        return DELAYED, self._host.now() + span_microseconds(pause)
+        return DELAYED, after(self._host.now(), pause)
 
     # extend
 

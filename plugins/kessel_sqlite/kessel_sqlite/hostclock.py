@@ -18,10 +18,12 @@ from typing import Final
 from kessel_core import Clock, SystemClock
 from kessel_sqlite import sql
 
-__all__ = ["HostClock", "microseconds", "moment", "span_microseconds"]
+__all__ = ["HostClock", "after", "microseconds", "moment", "span_microseconds"]
 
 log = logging.getLogger("kessel.sqlite")
 
+#: The last moment that Python can express; what ends later ends then.
+_LAST: Final = 253_402_300_799_999_999
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 #: In microseconds; a smaller change is drift that a time server corrects, and not a jump.
@@ -40,9 +42,14 @@ def span_microseconds(span: timedelta) -> int:
     return span // _MICROSECOND
 
 
+def after(now: int, span: timedelta) -> int:
+    """Return the microseconds since 1970 at the end of a span; at most those of the end of the year 9999."""
+    return min(now + span_microseconds(span), _LAST)
+
+
 def moment(value: int | None) -> datetime | None:
     """Return the inverse of `microseconds`, in UTC."""
-    return None if value is None else _EPOCH + timedelta(microseconds=value)
+    return None if value is None else _EPOCH + timedelta(microseconds=min(value, _LAST))
 
 
 class HostClock:

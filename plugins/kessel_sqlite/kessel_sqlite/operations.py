@@ -21,7 +21,7 @@ from kessel_core.contract import (
 )
 from kessel_sqlite import sql
 from kessel_sqlite.engine import Engine, next_change
-from kessel_sqlite.hostclock import moment, span_microseconds
+from kessel_sqlite.hostclock import after, moment
 
 __all__ = ["SqliteOperations"]
 
@@ -101,7 +101,7 @@ class SqliteOperations(Browse, Buried, Delete, Pause, VirtualTime):
         if duration <= NO_PAUSE:
             self.engine.change(sql.RESUME, (queue,))
         else:
-            until = self.engine.host.now() + span_microseconds(duration)
+            until = after(self.engine.host.now(), duration)
             self.engine.change(sql.PAUSE, (queue, until))
         self.engine.line.wake()
 

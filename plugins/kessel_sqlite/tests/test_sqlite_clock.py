@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,8 @@ from kessel_sqlite.adapter import SqliteAdapter
 from kessel_sqlite.hostclock import HostClock
 from kessel_sqlite.link import Link
 
-from kessel_core import AdapterUnavailable, SystemClock
-from kessel_core.contract import COMMIT, NO_PAUSE, JobState, Message
+from kessel_core import AdapterUnavailable, JobManager, SystemClock
+from kessel_core.contract import COMMIT, NO_PAUSE, JobState, Message, Rollback, Snooze
 
 Opener = Callable[..., SqliteAdapter]
 
@@ -124,3 +125,21 @@ def test_F34_a_jump_whose_move_could_not_be_stored_is_seen_again(
         with closing(adapter.consumer(["q"])) as other:
             assert other.reserve(NO_PAUSE) is None
         holder.settle(held, COMMIT)
+
+
+@pytest.mark.parametrize("pause", [timedelta(seconds=10**12), timedelta.max])
+@pytest.mark.parametrize("kind", [Rollback, Snooze])
+def test_finding_d14_an_absurd_pause_ends_with_the_calendar_and_can_be_looked_at(
+    tmp_path: Path, pause: timedelta, kind: Any
+) -> None:
+    with JobManager(f"sqlite:///{tmp_path}/jobs.db", handlers={"a": print}) as manager:
+        adapter: Any = manager.adapter
+        manager.request("a")
+        manager.request("a", delay=datetime.max.replace(tzinfo=UTC))
+        consumer = adapter.consumer(["default"])
+        reservation = consumer.reserve(NO_PAUSE)
+        consumer.settle(reservation, kind(pause))
+        consumer.close()
+        assert [job.due.year for job in adapter.peek("default", JobState.DELAYED, 5)] == [9999, 9999]
+        adapter.pause("default", pause)
+        assert adapter.stats("default").paused > timedelta(days=365_000)

@@ -1,0 +1,38 @@
+"""What an exception of somebody else's code says, for people: its type, its text, and where it was raised."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Final
+
+__all__ = ["place_of", "raised"]
+
+#: Frames that say nothing: the machinery of imports, and kessel itself.
+_MACHINERY: Final = ("<frozen importlib", "<frozen runpy")
+_OWN: Final = str(Path(__file__).parents[1])
+
+
+def raised(exc: BaseException) -> str:
+    """Return `Type: text (file:line)`; never raises an `Exception`, whatever the exception does."""
+    try:
+        # What Python puts behind the text of a syntax error is in the place.
+        text = exc.msg if isinstance(exc, SyntaxError) else str(exc)
+    except Exception:
+        text = "(its text cannot be read)"
+    said = f"{type(exc).__name__}: {text}".removesuffix(": ")
+    place = place_of(exc)
+    return f"{said} ({place})" if place else said
+
+
+def place_of(exc: BaseException) -> str:
+    """Return `file:line` of the innermost frame that is neither kessel's nor of an import; or nothing."""
+    if isinstance(exc, SyntaxError) and exc.filename:
+        return f"{exc.filename}:{exc.lineno}"
+    place = ""
+    for frame, line in traceback.walk_tb(exc.__traceback__):
+        name = frame.f_code.co_filename
+        is_import = name.startswith(_MACHINERY) or "importlib" in Path(name).parts
+        if not is_import and not name.startswith(_OWN):
+            place = f"{name}:{line}"
+    return place
