@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from kessel_core.cli.app import App, as_json, configured, pass_app
+from kessel_core.cli.app import App, as_json, configured, pass_app, say
 from kessel_core.cli.output import emit, iso, preview, table
 from kessel_core.plugins.known import ADAPTERS
 
@@ -50,11 +50,11 @@ def adapters(app: App, as_json: bool) -> None:
     counts = ["#passed", "#failed", "#expected", "#skipped"]
     table([*columns, *counts, "remark"], [_row(*row) for row in rows])
     for spec, _, _ in rows:
-        click.echo(f"\n{spec.name}: {preview(spec.summary, 200)}")
-        click.echo(f"  URLs:    {', '.join(f'{scheme}://' for scheme in spec.schemes)}")
+        say(f"\n{spec.name}: {preview(spec.summary, 200)}")
+        say(f"  URLs:    {', '.join(f'{scheme}://' for scheme in spec.schemes)}")
         for index, (name, kind, default) in enumerate(_options(spec.options)):
             value = "must be given" if default is None else f"default {default}"
-            click.echo(f"  {'options:' if index == 0 else '':<8} {name} ({kind}), {value}")
+            say(f"  {'options:' if index == 0 else '':<8} {name} ({kind}), {value}")
 
 
 def _row(spec: AdapterSpec, owner: PluginStatus, shipped: Shipped) -> tuple[object, ...]:

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kessel_core.values.printing import printable, printable_lines
+from kessel_core.values.secrets import without_secrets
+
 if TYPE_CHECKING:
     from kessel_core.client.manager import JobManager
     from kessel_core.config.options import Config
@@ -29,6 +32,7 @@ __all__ = [
     "logs_options",
     "pass_app",
     "queue_option",
+    "say",
     "sigterm_as_ctrl_c",
 ]
 
@@ -116,7 +120,8 @@ class App:
         for status in plugins.report:
             if status.is_broken:
                 owner = f" (from {status.distribution})" if status.distribution else ""
-                click.echo(f"warning: plugin {status.name!r}{owner}: {status.state}: {status.why}", err=True)
+                text = printable(f"{status.name!r}{owner}: {status.state}: {status.why}")
+                say(f"warning: plugin {text}", err=True)
 
     def wrong(self, option: str, why: str) -> InvalidConfig:
         """Make the error that an option does not serve, with its origin."""
@@ -187,8 +192,9 @@ class App:
         """
         from kessel_core.client.manager import JobManager
 
-        self.import_from_here()
+        # Plugins first: none is found in the working directory because its handlers are.
         settings: dict[str, Any] = {"config": self.config, "plugins": self.plugins}
+        self.import_from_here()
         manager = JobManager(**(settings | overrides))
         with self.located():
             manager.connect()
@@ -225,10 +231,15 @@ def _added_commands(plugins: Plugins, taken: frozenset[str]) -> dict[str, click.
             if name in taken or name in added:
                 owner = f"plugin {owners[name]!r}" if name in added else "kessel itself"
                 text = f"plugin {plugin.name!r} adds a command {name!r} that {owner} has; left out"
-                click.echo(f"warning: {text}", err=True)
+                say(f"warning: {text}", err=True)
                 continue
             added[name], owners[name] = command, plugin.name
     return added
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a sentence of kessel's own: without secrets, and what it quotes of others escaped and cut."""
+    click.echo(printable_lines(without_secrets(text)), err=err)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from kessel_core.cli.app import App, as_json, configured, logs_options, pass_app, queue_option
+from kessel_core.cli.app import App, as_json, configured, logs_options, pass_app, queue_option, say
 from kessel_core.cli.output import emit, table
 from kessel_core.config.origin import LoadedConfig
 from kessel_core.config.showing import shown
@@ -39,7 +39,7 @@ def config(app: App, as_json: bool) -> None:
             }
         )
         return
-    click.echo(f"file: {loaded.file or 'none'}")
+    say(f"file: {loaded.file or 'none'}")
     table(
         ["option", "value", "from"],
         [(path, _text(value), loaded.origins[path]) for path, value in rows],

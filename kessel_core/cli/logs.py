@@ -14,7 +14,10 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
-__all__ = ["HumanFormatter", "JsonFormatter", "TRACE", "configure", "one_line"]
+from kessel_core.values.printing import printable, printable_lines, traceback_text
+from kessel_core.values.secrets import without_secrets
+
+__all__ = ["HumanFormatter", "JsonFormatter", "TRACE", "configure"]
 
 
 #: Below `logging.DEBUG`.
@@ -34,18 +37,16 @@ def _extras(record: logging.LogRecord) -> dict[str, Any]:
     return {key: value for key, value in vars(record).items() if key not in _STANDARD}
 
 
+def _cut(value: Any) -> Any:
+    """Return a text without secrets, and not longer than a log is read; JSON itself escapes the rest."""
+    return printable_lines(without_secrets(value)) if isinstance(value, str) else value
+
+
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception as exc:  # a wrong format string in somebody's handler must not cost the line
         return f"{record.msg!r} (cannot be formatted: {exc})"
-
-
-def one_line(text: str) -> str:
-    """Keep whatever a job carries from starting a line of its own, or from moving the cursor."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 class HumanFormatter(logging.Formatter):
@@ -61,20 +62,20 @@ class HumanFormatter(logging.Formatter):
         level = f"{record.levelname:<7}"
         if self._colour and (code := _COLOURS.get(record.levelname)) is not None:
             level = f"\x1b[{code}m{level}\x1b[0m"
-        message = one_line(_message(record))
+        message = printable(without_secrets(_message(record)))
         parts = [f"{when} {level} {record.name}: {message}"]
         said = {word.strip(",:;()") for word in message.split() if len(word) > 2}
         for key, value in _extras(record).items():
-            text = str(value)
+            text = printable(without_secrets(str(value)))
             if value is None or text in said:
                 continue  # people have just read it
-            plain = text.isprintable() and text and not set(text) & {" ", "=", '"'}
-            parts.append(f"{key}={text if plain else one_line(repr(text))}")
+            plain = text and not set(text) & {" ", "=", '"', "\\"}
+            parts.append(f"{key}={text if plain else printable(repr(text))}")
         line = " ".join(parts)
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += "\n" + (record.exc_text or traceback_text(record.exc_info))
         if record.stack_info:
-            line += "\n" + self.formatStack(record.stack_info)
+            line += "\n" + printable_lines(self.formatStack(record.stack_info))
         return line
 
 
@@ -92,13 +93,15 @@ class JsonFormatter(logging.Formatter):
             "time": when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": _message(record),
+            "message": _cut(_message(record)),
         } | {f"{key}_" if key in ("time", "level", "logger") else key: v for key, v in fields.items()}
         if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
+            fields["exception"] = traceback_text(record.exc_info, margin="")
         if record.stack_info:
             fields["stack"] = self.formatStack(record.stack_info)
-        return json.dumps(fields, default=str, ensure_ascii=True)
+        return json.dumps(
+            {name: _cut(value) for name, value in fields.items()}, default=str, ensure_ascii=True
+        )
 
 
 def configure(level: str = "info", json: bool = False, *, stream: TextIO | None = None) -> None:

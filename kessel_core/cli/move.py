@@ -6,7 +6,7 @@ from contextlib import closing
 
 import click
 
-from kessel_core.cli.app import App, as_json, configured, pass_app, sigterm_as_ctrl_c
+from kessel_core.cli.app import App, as_json, configured, pass_app, say, sigterm_as_ctrl_c
 from kessel_core.cli.output import emit, jobs_text
 from kessel_core.client.moving import Moved, move_jobs
 from kessel_core.clock import SystemClock
@@ -47,7 +47,7 @@ def move(app: App, source: str, target: str, queues: tuple[str, ...], as_json: b
         there_are = old.queues()
         for queue in queues:
             if queue not in there_are:
-                click.echo(f"warning: FROM has no queue {queue!r}", err=True)
+                say(f"warning: FROM has no queue {queue!r}", err=True)
         try:
             move_jobs(old, new, queues or tuple(there_are), moved)
         finally:
@@ -57,7 +57,7 @@ def move(app: App, source: str, target: str, queues: tuple[str, ...], as_json: b
             else:
                 click.echo(f"moved {jobs_text(moved.count)}")
             if double:
-                click.echo(f"these may be in both, and run twice: {', '.join(double)}", err=True)
+                say(f"these may be in both, and run twice: {', '.join(double)}", err=True)
 
 
 def _chosen(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from kessel_core.values.printing import printable
 from kessel_core.values.strict_json import read_json
 
 if TYPE_CHECKING:
@@ -146,8 +147,6 @@ def _cards(
 
 def preview(value: object, limit: int = 2000) -> str:
     """Return a cell: short, and without anything that moves the cursor."""
-    from kessel_core.cli.logs import one_line
-
     if value is None:
         return ""
     if isinstance(value, bytes):
@@ -155,8 +154,7 @@ def preview(value: object, limit: int = 2000) -> str:
     if isinstance(value, datetime):
         return when(value)
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-    text = one_line(text)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return printable(text, limit)
 
 
 def jobs_text(count: int, what: str = "job") -> str:

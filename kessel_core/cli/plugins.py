@@ -6,16 +6,18 @@ These work with any number of broken plugins: that is when they are needed.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import click
 
-from kessel_core.cli.app import App, as_json, configured, pass_app
+from kessel_core.cli.app import App, as_json, configured, pass_app, say
 from kessel_core.cli.output import emit, preview, table
 from kessel_core.errors import ConfigError, InvalidConfig, PluginClash
+from kessel_core.values.printing import printable
 
 if TYPE_CHECKING:
     from kessel_core.plugins.registry import Plugins
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["hooks", "middleware", "plugins"]
 
+
+#: What the metadata of a plugin may say; it is written by others.
+_REQUIREMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+")
 
 # --- plugins -------------------------------------------------------------------------------
 
@@ -69,7 +74,10 @@ def plugins(app: App, names: tuple[str, ...], check: bool, requirements: bool, a
 def _print_requirements(report: list[PluginStatus]) -> None:
     lines = {f"{s.distribution}=={version}" for s in report if s.distribution and (version := _version(s))}
     for line in sorted(lines):
-        click.echo(line)
+        if _REQUIREMENT.fullmatch(line):
+            click.echo(line)
+        else:  # pip would take a line of its own for an option
+            say(f"warning: {printable(line, 200)!r} is not a name and a version; left out", err=True)
 
 
 def _version(status: PluginStatus) -> str | None:
@@ -141,7 +149,7 @@ def _check(app: App, found: Plugins, names: tuple[str, ...]) -> None:
             code = max(code, code_of(exc))
             problems = app.loaded.located(exc).problems if isinstance(exc, InvalidConfig) else [exc]
             for problem in problems:
-                click.echo(f"error: {problem}", err=True)
+                say(f"error: {problem}", err=True)
     if code:
         raise SystemExit(code)
 
@@ -204,7 +212,7 @@ def middleware(app: App, as_json: bool) -> None:
     if as_json:
         emit({"origin": str(origin), "middleware": [attrs.asdict(link) for link in chain]})
         return
-    click.echo(f"order from: {origin}")
+    say(f"order from: {origin}")
     table(
         ["#", "middleware", "from"],
         [(index, link.name, link.origin) for index, link in enumerate(chain, 1)],

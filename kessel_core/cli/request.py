@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import click
 
-from kessel_core.cli.app import App, as_json, configured, logs_options, pass_app
+from kessel_core.cli.app import App, as_json, configured, logs_options, pass_app, say
 from kessel_core.cli.output import emit, jobs_text
 from kessel_core.cli.progress import progress
 from kessel_core.contract.promises import Reach
 from kessel_core.errors import DecodeError, InvalidRequest, Problem
 from kessel_core.values.nearest import did_you_mean
 from kessel_core.values.reading import from_text, moment_or_span
+from kessel_core.values.secrets import quoted
 from kessel_core.values.strict_json import read_json
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _one(app: App, kind: str, payload: str | None, fields: dict[str, Any], as_js
     else:
         moment = stored.not_before
         ready = f", not before {moment.astimezone():%Y-%m-%d %H:%M:%S}" if moment is not None else ""
-        click.echo(f"requested {stored.id} ({stored.type}) in queue {stored.queue} of {app.place}{ready}")
+        say(f"requested {stored.id} ({stored.type}) in queue {stored.queue} of {app.place}{ready}")
 
 
 def _read(kind: str, payload: str | None, fields: dict[str, Any], clock: Any) -> JobRequest:
@@ -170,7 +171,7 @@ def _typed(problem: Problem) -> Problem:
 def _header(text: str, problems: list[Problem]) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        problems.append(Problem((), f"expected KEY=VALUE, got {text!r:.60}", "--header"))
+        problems.append(Problem((), f"expected KEY=VALUE, got {quoted(text)}", "--header"))
     return key.strip(), value
 
 
@@ -203,7 +204,7 @@ def _many(app: App, source: str, as_json: bool) -> None:
     if as_json:
         emit({"requested": len(stored), "ids": stored})
     else:
-        click.echo(f"requested {jobs_text(len(stored))} from {name}, in {app.place}")
+        say(f"requested {jobs_text(len(stored))} from {name}, in {app.place}")
 
 
 def _read_lines(source: str, name: str) -> list[JobRequest]:
@@ -240,7 +241,7 @@ def _warn_of_misspelt(odd: dict[str, int], name: str) -> None:
     fields = [field.name for field in attrs.fields(JobRequest) if field.name != "extra"]
     for key, number in odd.items():
         if hint := did_you_mean(key, fields, 0.75):
-            click.echo(
+            say(
                 f"warning: {name}:{number}: {key!r} is not a field of a request, and is kept as it is{hint}",
                 err=True,
             )

@@ -6,8 +6,8 @@ import json
 
 import click
 
-from kessel_core.cli.app import App, as_json, configured, pass_app
-from kessel_core.cli.output import emit
+from kessel_core.cli.app import App, as_json, configured, pass_app, say
+from kessel_core.cli.output import emit, preview
 from kessel_core.contract import Results, need
 
 __all__ = ["result"]
@@ -26,9 +26,7 @@ def result(app: App, job_id: str, as_json: bool) -> None:
     with app.adapter(only_looks=True) as adapter:
         body = need(adapter, Results, "it keeps none as it is configured now").result(job_id)
     if body is None:
-        click.echo(
-            f"no result of job {job_id}: it is not finished, is not known, or is no longer kept", err=True
-        )
+        say(f"no result of job {job_id}: it is not finished, is not known, or is no longer kept", err=True)
         raise click.exceptions.Exit(1)
     fields = json.loads(body)
     if as_json:
@@ -37,4 +35,4 @@ def result(app: App, job_id: str, as_json: bool) -> None:
     for name, value in fields.items():
         if value not in (None, ""):
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            click.echo(f"{name}: {text}")
+            click.echo(f"{preview(name)}: {preview(text, 100_000)}")

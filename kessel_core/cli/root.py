@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-from kessel_core.cli.app import App, configured
+from kessel_core.cli.app import App, configured, say
 from kessel_core.errors import (
     ConfigError,
     InvalidConfig,
@@ -25,6 +25,8 @@ from kessel_core.errors import (
 )
 from kessel_core.plugins import known
 from kessel_core.values.nearest import nearest
+from kessel_core.values.printing import printable_lines
+from kessel_core.values.secrets import without_secrets
 
 __all__ = ["COMMANDS", "KesselGroup", "code_of", "kessel", "run"]
 
@@ -126,13 +128,15 @@ def run(arguments: Sequence[str]) -> int:
         # Without standalone mode click returns the code of `ctx.exit` and `--help`.
         return code if isinstance(code, int) else 0
     except click.ClickException as exc:
+        # Its own words quote what was typed, which may be an address in the wrong place.
+        exc.message = printable_lines(without_secrets(exc.message))  # type: ignore[misc]  # final by habit
         exc.show()
         return exc.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return EXIT_INTERRUPTED
     except KesselError as exc:
-        click.echo(f"error: {exc}", err=True)
+        say(f"error: {exc}", err=True)
         return code_of(exc)
     except BrokenPipeError:
         # The reader has seen enough (`kessel stats | head`); a second failure at exit is muted.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 from collections.abc import Callable
@@ -14,13 +13,14 @@ import click
 from kessel_core.cli.app import App, as_json, config_option, configured, logs_options, pass_app, queue_option
 from kessel_core.cli.output import emit, jobs_text
 from kessel_core.contract.promises import Reach
+from kessel_core.values.logs import get_logger
 
 if TYPE_CHECKING:
     from kessel_core.client.manager import JobManager
 
 __all__ = ["drain", "worker"]
 
-log = logging.getLogger("kessel.worker")
+log = get_logger("kessel.worker")
 
 AT_ONCE: Final = timedelta(0)
 
@@ -68,7 +68,8 @@ def _supervised(app: App) -> int:
     # What is wrong with plugins or adapter is said here once, and not by every process.
     with app.manager() as manager:
         _check(app, manager)
-    command = [sys.executable, "-m", "kessel_core.cli", *sys.argv[1:], "--processes", "1"]
+    # -P, as the command itself runs: `-m` alone would import from the working directory before all else.
+    command = [sys.executable, "-P", "-m", "kessel_core.cli", *sys.argv[1:], "--processes", "1"]
     return Supervisor(command, app.config.worker.processes, grace=app.config.worker.grace).run()
 
 

@@ -27,6 +27,7 @@ from kessel_core.model.checks import job_from, make_job
 from kessel_core.model.ids import new_id
 from kessel_core.model.job import DEFAULT_PRIORITY, Job, JobRequest
 from kessel_core.model.json import JsonInput
+from kessel_core.values.secrets import quoted
 from kessel_core.wire.requests import encode
 
 __all__ = ["Producer"]
@@ -215,5 +216,5 @@ def _request_of(item: object) -> JobRequest:
     if isinstance(item, (tuple, list)) and len(item) == 2:
         return JobRequest(type=item[0], payload=item[1])
     raise InvalidRequest(
-        [Problem(("$",), f"expected a JobRequest, or a pair of type and payload, got {item!r:.60}")]
+        [Problem(("$",), f"expected a JobRequest, or a pair of type and payload, got {quoted(item)}")]
     )

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from kessel_core.errors import InvalidConfig, Problem
 from kessel_core.values.nearest import did_you_mean
+from kessel_core.values.secrets import quoted
 
 __all__ = ["CONFIG_VARIABLE", "as_table", "find_file", "read_toml"]
 
@@ -31,7 +32,9 @@ def find_file(given: str | None, environ: Mapping[str, str], directory: Path) ->
             raise InvalidConfig([Problem((), "names no file", origin)])
         path = directory / name
         if not path.exists():
-            raise InvalidConfig([Problem((), f"there is no file {name!r}{_similar_file(path)}", origin)])
+            raise InvalidConfig(
+                [Problem((), f"there is no file {quoted(name, 200)}{_similar_file(path)}", origin)]
+            )
         return Path(name)
     if (directory / "kessel.toml").exists():
         return Path("kessel.toml")

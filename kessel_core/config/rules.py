@@ -18,6 +18,7 @@ from kessel_core.errors import Problem
 from kessel_core.model.names import queue_name_problem
 from kessel_core.values.durations import duration_text
 from kessel_core.values.reading import fit, named
+from kessel_core.values.secrets import quoted
 
 __all__ = [
     "Option",
@@ -77,7 +78,7 @@ def names_rule(names: tuple[object, ...]) -> Iterator[Problem]:
     if not found:
         for name, count in Counter(names).items():
             if count > 1:
-                yield Problem((), f"{name!r} given more than once")
+                yield Problem((), f"{quoted(name)} given more than once")
 
 
 def queues_rule(names: tuple[object, ...]) -> Iterator[Problem]:

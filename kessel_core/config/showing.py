@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
-from urllib.parse import urlsplit
 
 from kessel_core.values.durations import duration_text
 from kessel_core.values.secrets import HIDDEN, is_secret, redacted
@@ -25,10 +24,6 @@ def shown(name: str, value: object) -> object:
         return duration_text(value)
     if isinstance(value, StrEnum):
         return value.value
-    if isinstance(value, str) and "://" in value:
-        try:
-            return redacted(urlsplit(value))
-        except ValueError:
-            # A URL that cannot be split may hold a password anywhere.
-            return f"{value.partition('://')[0]}://{HIDDEN}" if "@" in value else value
+    if isinstance(value, str):
+        return redacted(value)
     return value

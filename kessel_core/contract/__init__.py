@@ -44,6 +44,9 @@ from kessel_core.errors import (
 from kessel_core.model.names import queue_name_problem
 from kessel_core.model.settlement import COMMIT, NO_PAUSE, Bury, Commit, Rollback, Settlement, Snooze
 from kessel_core.model.states import JobState
+from kessel_core.values.logs import get_logger
+from kessel_core.values.printing import printable
+from kessel_core.values.secrets import quoted, redacted, without_secrets
 from kessel_core.wire.head import Head, head_of
 from kessel_core.wire.requests import decode
 
@@ -115,4 +118,10 @@ __all__ = [
     "CapabilityMissing",
     "InvalidConfig",
     "Problem",
+    # what it prints: a logger that can change no job, and texts without secrets
+    "get_logger",
+    "printable",
+    "quoted",
+    "redacted",
+    "without_secrets",
 ]

@@ -21,6 +21,7 @@ from kessel_core.errors import (
     Problem,
 )
 from kessel_core.model.names import queue_name_problem
+from kessel_core.values.secrets import quoted
 
 __all__ = ["QueueAdapter", "checked_queues", "facets_of", "need"]
 
@@ -153,7 +154,7 @@ def checked_queues(names: Sequence[str]) -> tuple[str, ...]:
     """
     if isinstance(names, str):
         # A string would be taken for a sequence of one-letter names.
-        raise InvalidConfig([Problem(("queues",), f"expected a list of names, got {names!r:.60}")])
+        raise InvalidConfig([Problem(("queues",), f"expected a list of names, got {quoted(names)}")])
     problems = [
         Problem(("queues", index), text)
         for index, name in enumerate(names)

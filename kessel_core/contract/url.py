@@ -10,6 +10,8 @@ from kessel_core.values.secrets import redacted
 
 __all__ = ["url_options"]
 
+_HINT = "; in a user name and a password write %2F for /, %3F for ?, %23 for #, %40 for @"
+
 
 def url_options(url: SplitResult) -> dict[str, Any]:
     """Read options from a URL: host, port, username, password, path and the query.
@@ -17,8 +19,8 @@ def url_options(url: SplitResult) -> dict[str, Any]:
     Only parts that are present appear. `path` is percent-decoded and keeps its leading slash.
 
     Raises:
-        InvalidConfig: The port is not a number from 1 to 65535, a query key appears twice, or the URL has
-            a fragment (`#`), which would be lost.
+        InvalidConfig: The port is not a number from 1 to 65535, a query key appears twice, the user name or
+            the password has an unescaped `/` or `?`, or the URL has a fragment (`#`), which would be lost.
     """
     problems: list[Problem] = []
     found: dict[str, Any] = {}
@@ -31,8 +33,8 @@ def url_options(url: SplitResult) -> dict[str, Any]:
         if port == 0:
             raise ValueError
     except ValueError:
-        shown = url.netloc.rsplit("@")[-1].rsplit(":")[-1]
-        problems.append(Problem(("port",), f"expected a number from 1 to 65535, got {shown!r}"))
+        # What stands there is not repeated: behind a password with a slash, it is the password's start.
+        problems.append(Problem(("port",), f"expected a number from 1 to 65535{_HINT}"))
     else:
         if port is not None:
             found["port"] = port
@@ -44,6 +46,8 @@ def url_options(url: SplitResult) -> dict[str, Any]:
         found[key] = text
     if url.fragment:
         problems.append(Problem(("#",), "has no meaning here; write %23 where a name has one"))
+    if url.netloc and "@" not in url.netloc and "@" in url.path + url.query.partition("=")[0]:
+        problems.append(Problem(("host",), f"comes after a part of the path{_HINT}"))
     if problems:
         raise InvalidConfig(problems, f"invalid adapter URL {redacted(url)!r}")
     return found

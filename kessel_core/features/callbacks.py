@@ -5,16 +5,16 @@ Decides nothing: a callback that fails is logged, and has no effect on the job.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Mapping
 
 from kessel_core.model.result import JobResult
+from kessel_core.values.logs import get_logger
 
 __all__ = ["Callbacks"]
 
 
-log = logging.getLogger("kessel.callbacks")
+log = get_logger("kessel.callbacks")
 
 
 class Callbacks:

@@ -12,10 +12,11 @@ from kessel_core.handlers.context import JobContext
 from kessel_core.hooks.middleware import Middleware
 from kessel_core.hooks.specs import hookimpl
 from kessel_core.model.result import JobResult
+from kessel_core.values.logs import get_logger
 
 __all__ = ["LoggingMiddleware"]
 
-log = logging.getLogger("kessel.jobs")
+log = get_logger("kessel.jobs")
 
 _LEVELS: Final = {"trace": 5, "debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 

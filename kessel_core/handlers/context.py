@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
 from kessel_core.clock import Clock
 from kessel_core.model.job import Job
+from kessel_core.values.logs import SafeLogger
 
 if TYPE_CHECKING:
     from kessel_core.handlers.registry import Handler
@@ -18,14 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["JobContext"]
 
 
-class _JobLogger(logging.LoggerAdapter[logging.Logger]):
-    """Adds id, type and attempt to every record, along with the caller's own `extra`."""
+class _JobLogger(SafeLogger):
+    """Adds id, type and attempt to every record; what handlers say is theirs, and may have several lines."""
 
-    def process(
-        self, msg: object, kwargs: MutableMapping[str, Any]
-    ) -> tuple[object, MutableMapping[str, Any]]:
-        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
-        return msg, kwargs
+    @staticmethod
+    def argument(value: object) -> object:
+        return value
 
 
 def _nothing() -> None:

@@ -9,5 +9,6 @@ from __future__ import annotations
 from kessel_core.hooks.middleware import Middleware
 from kessel_core.hooks.specs import GROUP, hookimpl
 from kessel_core.model.worker import WorkerInfo
+from kessel_core.values.logs import get_logger
 
-__all__ = ["GROUP", "Middleware", "WorkerInfo", "hookimpl"]
+__all__ = ["GROUP", "Middleware", "WorkerInfo", "get_logger", "hookimpl"]

@@ -23,6 +23,8 @@ def queue_name_problem(name: object) -> str | None:
         return f"expected text, got {type(name).__name__}"
     if _QUEUE_NAME.fullmatch(name) is not None:
         return None
+    if "://" in name:  # it may hold a password, so it is not repeated
+        return "is an address, not the name of a queue"
     if name.startswith(_RESERVED):
         return f"{name[:60]!r} must not start with {_RESERVED!r}, which is kept for adapters"
     return f"{name[:60]!r} must be 1 to 200 of A-Z a-z 0-9 - + / ; . $ _ ( ) and not start with '-'"

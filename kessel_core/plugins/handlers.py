@@ -5,7 +5,6 @@ If two plugins offer the same type, that is an error until the configuration say
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 
 import attrs
@@ -14,11 +13,12 @@ from kessel_core.errors import InvalidConfig, Problem
 from kessel_core.handlers.registry import HandlerRegistry
 from kessel_core.plugins.offers import Offers
 from kessel_core.plugins.registry import Plugins
+from kessel_core.values.logs import get_logger
 from kessel_core.values.nearest import did_you_mean
 
 __all__ = ["collect_handlers"]
 
-log = logging.getLogger("kessel.plugins")
+log = get_logger("kessel.plugins")
 
 
 def collect_handlers(

@@ -6,7 +6,6 @@ Each in isolation, so that a broken plugin does not affect the others. There is 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from kessel_core.plugins.discovery import discover, import_plugin
 from kessel_core.plugins.inspection import inspected, text_of
 from kessel_core.plugins.registry import Plugins
 from kessel_core.plugins.status import PluginState, PluginStatus
+from kessel_core.values.logs import get_logger
 from kessel_core.values.nearest import did_you_mean
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build_plugins"]
 
-log = logging.getLogger("kessel.plugins")
+log = get_logger("kessel.plugins")
 
 
 def build_plugins(

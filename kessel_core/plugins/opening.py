@@ -18,7 +18,7 @@ from kessel_core.plugins.known import ADAPTERS
 from kessel_core.plugins.offers import Offers
 from kessel_core.plugins.status import PluginState, PluginStatus, unusable, with_unusable
 from kessel_core.values.nearest import nearest_or_all
-from kessel_core.values.secrets import redacted
+from kessel_core.values.secrets import redacted, without_secrets
 
 __all__ = ["ChosenAdapter", "choose_adapter"]
 
@@ -45,7 +45,7 @@ class ChosenAdapter:
             raise
         except Exception as exc:
             # A missing client library, or an adapter that does not translate its errors.
-            why = f"its adapter cannot be opened: {type(exc).__name__}: {exc}"
+            why = f"its adapter cannot be opened: {type(exc).__name__}: {without_secrets(str(exc))}"
             raise PluginError(self.spec.name, why) from exc
         if not isinstance(opened, QueueAdapter):
             raise ConfigError(
@@ -82,8 +82,10 @@ def choose_adapter(
         return _structured(spec, {}, options, name)
     try:
         url = urlsplit(url_or_name)
-    except ValueError as exc:
-        raise InvalidConfig([Problem(("adapter",), f"{exc}")], "invalid adapter URL") from exc
+    except ValueError:
+        # What Python says repeats the address, so it is no cause of this error, either.
+        why = f"{redacted(url_or_name)!r} cannot be read as a URL"
+        raise InvalidConfig([Problem(("adapter",), why)], "invalid adapter URL") from None
     return _structured(spec, _from_url(spec, url), options, redacted(url))
 
 
@@ -103,7 +105,7 @@ def _unknown(offered: Offers, report: Sequence[PluginStatus], key: str) -> Confi
         ending = "://" if is_url else ""
         known = [text.removesuffix(ending) for text in offered.names if text.endswith("://") == bool(is_url)]
         hint = nearest_or_all(name, known)
-    problem = UnusablePlugin(("adapter",), with_unusable(f"no plugin opens {key!r}{hint}", report))
+    problem = UnusablePlugin(("adapter",), with_unusable(f"no plugin opens {redacted(key)!r}{hint}", report))
     return InvalidConfig([problem], "unknown adapter")
 
 
@@ -116,7 +118,7 @@ def _from_url(spec: AdapterSpec, url: SplitResult) -> Mapping[str, Any]:
     except KesselError:
         raise
     except Exception as exc:
-        why = f"it cannot read the URL {redacted(url)}: {type(exc).__name__}: {exc}"
+        why = f"it cannot read the URL {redacted(url)}: {type(exc).__name__}: {without_secrets(str(exc))}"
         raise PluginError(spec.name, why) from exc
 
 

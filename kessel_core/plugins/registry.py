@@ -5,7 +5,6 @@ Any number of applications may share one `Plugins`: they read it and never chang
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -17,12 +16,13 @@ from kessel_core.errors import PluginClash, PluginError, Problem
 from kessel_core.hooks import specs
 from kessel_core.plugins import offers, opening
 from kessel_core.plugins.status import PluginState, PluginStatus, unusable
+from kessel_core.values.logs import get_logger
 from kessel_core.values.nearest import nearest_or_all
 from kessel_core.values.raised import raised
 
 __all__ = ["Implementation", "Plugins"]
 
-log = logging.getLogger("kessel.plugins")
+log = get_logger("kessel.plugins")
 
 T = TypeVar("T")
 

@@ -5,7 +5,6 @@ Each watcher is isolated: an exception is logged with the name of its plugin, an
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -13,10 +12,11 @@ import attrs
 
 from kessel_core.hooks import specs
 from kessel_core.plugins.registry import Implementation, Plugins
+from kessel_core.values.logs import get_logger
 
 __all__ = ["Watchers", "preparers_of", "watchers_of"]
 
-log = logging.getLogger("kessel.plugins")
+log = get_logger("kessel.plugins")
 
 #: The watchers of one hook, in order; each takes the arguments of the hook by name and raises nothing
 #: but `KeyboardInterrupt`. An empty tuple adds no cost to a job.

@@ -22,10 +22,11 @@ from kessel_core.contract.messages import Reservation
 from kessel_core.errors import AdapterError, AdapterUnavailable, LeaseLost
 from kessel_core.model.retry import RetryPolicy
 from kessel_core.model.settlement import Settlement
+from kessel_core.values.logs import get_logger
 
 __all__ = ["LOST", "SETTLED", "HeldJob", "Lease", "SettleResult"]
 
-log = logging.getLogger("kessel.worker")
+log = get_logger("kessel.worker")
 
 #: Pauses between attempts to settle while the backend is unavailable and the lease still holds.
 _SETTLE_RETRY: Final = RetryPolicy(base=timedelta(milliseconds=50), cap=timedelta(seconds=1))

@@ -29,12 +29,13 @@ from kessel_core.plugins.watchers import Watchers
 from kessel_core.runtime.delivery import Decision, Delivery, decide
 from kessel_core.runtime.handling import MESSAGE_LIMIT, outcome_of_exception, text_of
 from kessel_core.runtime.lease import HeldJob, SettleResult
+from kessel_core.values.logs import get_logger
 from kessel_core.wire.requests import decode
 from kessel_core.wire.results import encode_result
 
 __all__ = ["Pipeline"]
 
-log = logging.getLogger("kessel.pipeline")
+log = get_logger("kessel.pipeline")
 
 #: The pause before a retry after a retry policy failed, or after an unexpected error.
 _FALLBACK_PAUSE: Final = timedelta(seconds=1)

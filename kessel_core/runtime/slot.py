@@ -23,10 +23,11 @@ from kessel_core.runtime.heartbeat import Heartbeat
 from kessel_core.runtime.lease import Lease
 from kessel_core.runtime.pipeline import Pipeline
 from kessel_core.runtime.stopping import StopSwitch
+from kessel_core.values.logs import get_logger
 
 __all__ = ["Slot", "SlotPlan"]
 
-log = logging.getLogger("kessel.worker")
+log = get_logger("kessel.worker")
 
 #: Longest single wait for a job; `cancel` ends it sooner.
 RESERVE_WAIT: Final = timedelta(seconds=30)

@@ -8,7 +8,6 @@ the supervisor holds; that works on any Unix, however it died.
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import signal
@@ -22,11 +21,13 @@ from typing import Final
 import attrs
 
 from kessel_core.clock import Clock, SystemClock
+from kessel_core.values.logs import get_logger
 
 __all__ = ["Supervisor", "on_signals", "stop_with_parent"]
 
 
-log = logging.getLogger("kessel.supervisor")
+log = get_logger("kessel.supervisor")
+
 
 #: Pause before a replacement, in seconds; doubled for each worker that dies young.
 FIRST_PAUSE: Final = 0.5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from collections import Counter
@@ -19,10 +18,11 @@ from kessel_core.runtime.lease import Lease
 from kessel_core.runtime.pipeline import Pipeline
 from kessel_core.runtime.slot import Slot, SlotPlan
 from kessel_core.runtime.stopping import StopSwitch
+from kessel_core.values.logs import get_logger
 
 __all__ = ["Worker"]
 
-log = logging.getLogger("kessel.worker")
+log = get_logger("kessel.worker")
 
 
 class Worker:

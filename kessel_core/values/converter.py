@@ -31,6 +31,7 @@ from cattrs.errors import (
 from kessel_core.errors import MOST_PROBLEMS, Problem, StructureProblems
 from kessel_core.model.json import JsonValue
 from kessel_core.values.reading import EXPECTED, choice, named, read
+from kessel_core.values.secrets import quoted
 
 __all__ = ["MOST_MISTAKES", "converter", "problems_in", "structurer", "worded"]
 
@@ -56,7 +57,7 @@ def _literal(value: Any, kind: Any) -> Any:
         plain = one.value if isinstance(one, Enum) else one
         if type(plain) is type(value) and plain == value:
             return one
-    raise ValueError(f"expected one of {', '.join(map(repr, typing.get_args(kind)))}; got {value!r:.60}")
+    raise ValueError(f"expected one of {', '.join(map(repr, typing.get_args(kind)))}; got {quoted(value)}")
 
 
 def _number(value: Any, _: Any) -> float:
@@ -71,7 +72,7 @@ def _time(value: Any, _: Any) -> datetime:
     moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     if moment.utcoffset() is None:
         # As S2 has it for requests: which moment it is would depend on the machine that reads it.
-        raise ValueError(f"expected a time with its zone, as 2026-01-31T12:00:00Z, got {value!s:.60}")
+        raise ValueError(f"expected a time with its zone, as 2026-01-31T12:00:00Z, got {quoted(str(value))}")
     return moment
 
 

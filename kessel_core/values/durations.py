@@ -6,6 +6,8 @@ import re
 from datetime import timedelta
 from typing import Final
 
+from kessel_core.values.secrets import quoted
+
 __all__ = ["duration_text", "parse_duration"]
 
 
@@ -29,11 +31,11 @@ def parse_duration(text: str) -> timedelta:
     """
     found = _DURATION.fullmatch(text)
     if found is None:
-        raise ValueError(f"expected a duration such as 500ms, 90s, 5m, 3h or 7d, got {text!r:.60}")
+        raise ValueError(f"expected a duration such as 500ms, 90s, 5m, 3h or 7d, got {quoted(text)}")
     try:
         return float(found[1]) * _UNITS[found[2] or "s"]
     except OverflowError:
-        raise ValueError(f"{text!r:.60} is too long a duration") from None
+        raise ValueError(f"{quoted(text)} is too long a duration") from None
 
 
 def duration_text(value: timedelta) -> str:

@@ -11,6 +11,7 @@ from kessel_core.errors import InvalidConfig, Problem
 from kessel_core.values.converter import converter, problems_in, worded
 from kessel_core.values.nearest import nearest_or_all
 from kessel_core.values.reading import from_text
+from kessel_core.values.secrets import is_secret
 
 __all__ = ["structure_options"]
 
@@ -49,9 +50,10 @@ def _made(cls: type, given: Mapping[str, Any]) -> Any:
         try:
             values[name] = _option(value, field.type)
         except Exception as exc:
-            problems.extend(problems_in(exc, (name,)))
+            problems.extend(_untold(problem, name) for problem in problems_in(exc, (name,)))
         else:
-            problems.extend(Problem((name,), text) for text in _refused_alone(field, values[name]))
+            found = (Problem((name,), text) for text in _refused_alone(field, values[name]))
+            problems.extend(_untold(problem, name) for problem in found)
     for name, field in fields.items():
         if field.default is attrs.NOTHING and name not in given and field.init:
             problems.append(Problem((name,), "is required"))
@@ -63,6 +65,15 @@ def _made(cls: type, given: Mapping[str, Any]) -> Any:
         except (ValueError, TypeError) as exc:
             problems.append(Problem((), worded(exc)))
     raise InvalidConfig(problems)
+
+
+def _untold(problem: Problem, name: str) -> Problem:
+    """Leave the value out of what is wrong with a secret one."""
+    if not is_secret(name):
+        return problem
+    expected = problem.message.partition(", got")[0]
+    text = expected if expected.startswith("expected ") else "is not usable; its value is not shown"
+    return attrs.evolve(problem, message=text)
 
 
 def _refused_alone(field: attrs.Attribute[Any], value: Any) -> Iterator[str]:

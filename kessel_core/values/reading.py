@@ -15,6 +15,7 @@ from types import UnionType
 from typing import Any, Final
 
 from kessel_core.values.durations import parse_duration
+from kessel_core.values.secrets import quoted
 from kessel_core.values.strict_json import read_json
 
 __all__ = ["bare", "choice", "fit", "from_text", "moment_or_span", "named", "read"]
@@ -48,7 +49,7 @@ _WORDS: Final = {
 
 def named(value: object) -> str:
     """Name a value in an error: its type, and the start of what it looks like."""
-    return f"{type(value).__name__} {value!r:.60}"
+    return f"{type(value).__name__} {quoted(value)}"
 
 
 def bare(kind: Any) -> tuple[Any, bool]:
@@ -90,15 +91,15 @@ def from_text(text: str, kind: Any) -> Any:
     if inner is bool:
         word = _WORDS.get(text.strip().lower())
         if word is None:
-            raise ValueError(f"expected true or false, got {text!r:.60}")
+            raise ValueError(f"expected true or false, got {quoted(text)}")
         return word
     if inner in (int, float):
         try:
             number = inner(text)
         except ValueError:
-            raise ValueError(f"expected {EXPECTED[inner]}, got {text!r:.60}") from None
+            raise ValueError(f"expected {EXPECTED[inner]}, got {quoted(text)}") from None
         if number - number != 0:
-            raise ValueError(f"expected a number, got {text!r:.60}")
+            raise ValueError(f"expected a number, got {quoted(text)}")
         return number
     if inner is timedelta:
         return parse_duration(text)
@@ -132,7 +133,7 @@ def moment_or_span(text: str) -> datetime | timedelta:
         return parse_duration(text)
     except ValueError:
         wanted = "a span such as 90s, 5m, 3h, 7d, or an ISO time with zone"
-        raise ValueError(f"expected {wanted}, got {text!r:.60}") from None
+        raise ValueError(f"expected {wanted}, got {quoted(text)}") from None
 
 
 def fit(value: object, kind: Any) -> Any:
@@ -153,7 +154,7 @@ def choice(value: object, kind: type[Enum]) -> Enum:
     """Return the member of a value; a bool is the member 1 or 0 only where the member itself is one."""
     if not _is_member(value, kind):
         known = ", ".join(str(member.value) for member in kind)
-        raise ValueError(f"expected one of {known}; got {value!r:.60}")
+        raise ValueError(f"expected one of {known}; got {quoted(value)}")
     return kind(value)
 
 

@@ -1,41 +1,141 @@
-"""What must not be printed: values whose name says so, and passwords in URLs."""
+"""The one rule for what must not be printed: values whose name says so, and secrets in addresses.
+
+It hides too much rather than too little: whatever may be a password is one. Nothing here asks whether an
+address is well formed, because those that are not are the ones that get printed in errors.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
-from urllib.parse import SplitResult, unquote_plus, urlsplit
+from urllib.parse import SplitResult, unquote_plus
 
-__all__ = ["HIDDEN", "is_secret", "redacted"]
+__all__ = ["HIDDEN", "is_secret", "quoted", "redacted", "without_secrets"]
 
 
 HIDDEN: Final = "***"
 
-
-# What looks like this is never printed; a harmless `partition_key` is hidden with the others.
-_SECRET_NAME: Final = re.compile(r"(?i)password|passwd|secret|token|credential|key\d*$")
+#: What looks like this anywhere in a name makes it a secret.
+_SECRET: Final = re.compile(
+    r"(?i)passw|passphrase|secret|token|credential|apikey|bearer|signature|private_?key"
+)
+#: And so does one of these words; a harmless `partition_key` is hidden with the others.
+_SECRET_WORDS: Final = frozenset(
+    {
+        "auth",
+        "authorization",
+        "cookie",
+        "cred",
+        "creds",
+        "jwt",
+        "key",
+        "keys",
+        "pass",
+        "pw",
+        "pwd",
+        "sas",
+        "sig",
+    }
+)
+_WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+#: Where an address begins that stands in a text; its scheme is never secret, and looking for it would cost.
+_ADDRESS: Final = re.compile(r"://\S*")
+_PAIR: Final = re.compile(r"([?&;])([^=&;?]*)=([^&;]*)")
+#: More of a text is not looked at, and not shown either.
+_LONGEST: Final = 100_000
+#: Deeper values are shown as dots; those of JSON may be nested without end.
+_DEEPEST: Final = 6
 
 
 def is_secret(name: str) -> bool:
-    """Say whether the value of an option of this name must not be printed."""
-    return _SECRET_NAME.search(name) is not None
+    """Say whether the value of an option, a query key or a field of this name must not be printed."""
+    return _SECRET.search(name) is not None or any(
+        word.lower() in _SECRET_WORDS for word in _WORD.findall(name)
+    )
 
 
 def redacted(url: str | SplitResult) -> str:
-    """Return the URL with its password, and the query values that `is_secret`, replaced by `***`."""
-    parts = urlsplit(url) if isinstance(url, str) else url
-    netloc = parts.netloc
-    userinfo, at, host = netloc.rpartition("@")
-    if at and ":" in userinfo:
-        netloc = f"{userinfo.partition(':')[0]}:{HIDDEN}@{host}"
-    query = "&".join(map(_without_secret, parts.query.split("&")))
-    if isinstance(url, SplitResult) or "://" in url:
+    """Return an address without its user information, secret query values and fragment.
+
+    Args:
+        url: The whole address, however wrong it is: in quotes, with `/` or `?` or `#` in its password.
+    """
+    if isinstance(url, SplitResult):
         # By hand: urlunsplit drops the empty host of `sqlite:///jobs.db`.
-        return f"{parts.scheme}://{netloc}{parts.path}" + (f"?{query}" if query else "")
-    return parts._replace(netloc=netloc, query=query).geturl()
+        url = f"{url.scheme}://{url.netloc}{url.path}" + "".join(
+            f"{mark}{part}" for mark, part in (("?", url.query), ("#", url.fragment)) if part
+        )
+    url = url[:_LONGEST]
+    scheme, mark, rest = url.partition("://")
+    if mark:
+        return scheme + mark + _address(rest)
+    before, _, after = url.rpartition("@")
+    if ":" in before:  # somebody left the slashes out
+        return f"{HIDDEN}@{_queries(after)}"
+    return _queries(url)
 
 
-def _without_secret(pair: str) -> str:
-    name, equals, _ = pair.partition("=")
+def without_secrets(text: str) -> str:
+    """Return a text in which every address is `redacted`; what is beyond 100,000 characters is left out."""
+    return _ADDRESS.sub(lambda found: "://" + _address(found[0][3:]), text[:_LONGEST])
+
+
+def quoted(value: object, limit: int = 60) -> str:
+    """Return what an error shows of a wrong value: as `repr`, without secrets, cut.
+
+    Args:
+        value: Anything; in mappings the values of secret names are hidden.
+        limit: Longest text in characters.
+    """
+    try:
+        text = without_secrets(repr(_open_part("", value, 0)))
+    except Exception:  # somebody's own __repr__
+        return f"a {type(value).__name__}"
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _open_part(name: str, value: object, depth: int) -> object:
+    if name and is_secret(name):
+        return HIDDEN
+    if isinstance(value, str):
+        return redacted(value)
+    if not isinstance(value, (Mapping, list, tuple)):
+        return value
+    if depth == _DEEPEST:
+        return ...
+    if isinstance(value, Mapping):
+        return {key: _open_part(str(key), inner, depth + 1) for key, inner in value.items()}
+    parts = [_open_part("", inner, depth + 1) for inner in value]
+    return parts if isinstance(value, list) else tuple(parts)
+
+
+def _address(rest: str) -> str:
+    """Hide the secrets of what follows `://`."""
+    if rest.startswith("/"):  # a path: nobody logs in to a file
+        return _queries(rest)
+    if "@" in rest:
+        # The last one: a password may hold /, ? and #, and even @, by mistake.
+        return f"{HIDDEN}@{_queries(rest.rpartition('@')[2])}"
+    # In a sentence, a colon or a quote may follow.
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0].rstrip(":,.;'\")")
+    head, colon, port = authority.rpartition(":")
+    if (
+        colon
+        and not head.endswith("%40")
+        and "%40" not in authority
+        and re.match(r"\d*\W*$|[0-9a-f:]*\]", port)
+    ):
+        return _queries(rest)
+    if colon:  # no port: a password whose host was forgotten
+        return f"{head.partition(':')[0]}:{HIDDEN}"
+    return _queries(rest)
+
+
+def _queries(text: str) -> str:
+    before, mark, _ = text.partition("#")
     # By the name that a reader of the URL will see: %74oken is token.
-    return f"{name}={HIDDEN}" if equals and is_secret(unquote_plus(name)) else pair
+    shown = _PAIR.sub(
+        lambda pair: f"{pair[1]}{pair[2]}={HIDDEN if is_secret(unquote_plus(pair[2])) else pair[3]}", before
+    )
+    return f"{shown}#{HIDDEN}" if mark else shown

@@ -16,9 +16,12 @@ HEADINGS = {"D": DECISIONS, "E": DECISIONS, "F": FAULTS, "X": FAULTS}
 FOLDERS = ("kessel_core", "plugins", "tests", "docs", "tools", "benchmarks")
 SUFFIXES = {".py", ".md", ".toml", ".tmpl", ".sh"}
 #: Cited in prose and comments. Not what stands in code or in a longer name, as `V1` or `N802` would.
-IN_TEXT = re.compile(r"(?<!finding )(?<![\w/#.\"'\\])([DEX][1-9]\d?|[Ff]\d\d)(?![\w\"'(]|\.\d)")
-#: Cited by the name of a test, in capitals or not; `finding_d1` is no decision.
+IN_TEXT = re.compile(r"(?<![\w/#.\"'\\])([DEX][1-9]\d?|[Ff]\d\d)(?![\w\"'(]|\.\d)")
+#: Cited by the name of a test, in capitals or not.
 IN_NAMES = re.compile(r"(?<!finding)_([dex][1-9]\d?|f\d\d)(?=_|$)", re.IGNORECASE)
+#: Findings have numbers of their own, A1 to D20, and the word before them.
+FINDINGS = re.compile(r"[Ff]indings? [A-D]\d+(?:(?:, | and | to )[A-D]\d+)*")
+FINDING_IN_NAMES = re.compile(r"_finding_([a-d]\d+)(?=_)")
 
 
 @cache
@@ -50,7 +53,7 @@ def headings(letter: str) -> set[str]:
 def cited() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, text in texts().items():
-        for number in IN_TEXT.findall(text):
+        for number in IN_TEXT.findall(FINDINGS.sub("", text)):
             found.setdefault(number.upper(), []).append(name)
     for test, name in names_of_tests().items():
         for number in IN_NAMES.findall(test):
@@ -87,6 +90,14 @@ def test_every_fault_and_finding_lists_the_tests_that_cite_it_by_name() -> None:
                 assert f"- `{test}`" in listed[number.upper()], (
                     f"add {test} to {number.upper()} in {FAULTS.name}"
                 )
+
+
+def test_every_finding_lists_the_tests_that_cite_it_by_name() -> None:
+    """One line a finding: `- finding A1: what holds now: names of tests`."""
+    lines = dict(re.findall(r"^- finding ([A-D]\d+): (.*)$", FAULTS.read_text(encoding="utf-8"), re.M))
+    for test in names_of_tests():
+        for number in FINDING_IN_NAMES.findall(test):
+            assert f"`{test}`" in lines[number.upper()], f"add {test} to finding {number.upper()}"
 
 
 def test_every_test_that_the_page_of_faults_names_exists() -> None:

@@ -323,13 +323,13 @@ def test_wrong_file_does_not_hide_what_is_wrong_elsewhere(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("adapter", "beanstalk://me:hunter2@host:11300/", "beanstalk://me:***@host:11300/"),
+        ("adapter", "beanstalk://me:hunter2@host:11300/", "beanstalk://***@host:11300/"),
         ("adapter", "x://host?api_token=hunter2&ttr=3", "x://host?api_token=***&ttr=3"),
         ("adapter", "x://host?%74oken=hunter2&apikey=hunter2", "x://host?%74oken=***&apikey=***"),
-        ("adapter", "x://u:hunter2@[host", "x://***"),
+        ("adapter", "x://u:hunter2@[host", "x://***@[host"),
         ("adapter_options", {"password": "hunter2", "n": 1}, {"password": "***", "n": 1}),
         ("adapter_options", {"a": {"client_secret": "hunter2"}}, {"a": {"client_secret": "***"}}),
-        ("adapter_options", {"urls": ["x://u:hunter2@h"]}, {"urls": ["x://u:***@h"]}),
+        ("adapter_options", {"urls": ["x://u:hunter2@h"]}, {"urls": ["x://***@h"]}),
         ("worker.grace", timedelta(seconds=90), "90s"),
         ("worker.grace", timedelta(minutes=5), "5m"),
     ],

@@ -6,7 +6,6 @@ never used again, whatever was raised in between. A forked child closes its copi
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import time
@@ -18,6 +17,7 @@ from kessel_beanstalk import commands
 from kessel_beanstalk.commands import Command
 from kessel_beanstalk.edge import UnexpectedReply, translated
 from kessel_beanstalk.framing import FramedSocket
+from kessel_core.contract import get_logger
 
 __all__ = ["DEFAULT_TUBE", "Connection"]
 
@@ -29,7 +29,7 @@ _IDLE_SECONDS: Final = 0.5
 _BATCH: Final = 256
 
 T = TypeVar("T")
-log = logging.getLogger("kessel.beanstalk")
+log = get_logger("kessel.beanstalk")
 
 # Open connections by identity. A socket that lives on in a child keeps the parent's jobs reserved after
 # the parent's death (rule 2). A plain dict, as only its copying is atomic whatever other threads were

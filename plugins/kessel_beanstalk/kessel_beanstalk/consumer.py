@@ -7,7 +7,6 @@ in flight, so DEADLINE_SOON cannot come and no second job is held.
 
 from __future__ import annotations
 
-import logging
 import threading
 from datetime import timedelta
 from typing import Final, assert_never
@@ -33,6 +32,7 @@ from kessel_core.contract import (
     Rollback,
     Settlement,
     Snooze,
+    get_logger,
     head_of,
 )
 
@@ -46,7 +46,7 @@ _SHORT_WAIT: Final = 0.25
 _SHORTEST_SECONDS: Final = SHORTEST_LEASE.total_seconds()
 _RESERVE_NOW: Final = commands.reserve(0)
 
-log = logging.getLogger("kessel.beanstalk")
+log = get_logger("kessel.beanstalk")
 
 
 class BeanstalkConsumer(Consumer):

@@ -5,7 +5,6 @@ beanstalkd lists nothing and knows jobs by its own numbers only; see `search`.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -27,13 +26,14 @@ from kessel_core.contract import (
     QueueStats,
     StoredJob,
     UnknownJob,
+    get_logger,
     queue_name_problem,
 )
 
 __all__ = ["Operations"]
 
 _T = TypeVar("_T")
-log = logging.getLogger("kessel.beanstalk")
+log = get_logger("kessel.beanstalk")
 
 
 class Operations:

@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from kessel_core.contract import InvalidConfig, Problem
+from kessel_core.contract import InvalidConfig, Problem, quoted, redacted
 
 __all__ = ["MAX_NUMBER", "BeanstalkOptions", "number_problem", "whole_seconds"]
 
@@ -28,7 +28,7 @@ def whole_seconds(span: timedelta) -> int:
 def number_problem(value: object) -> str | None:
     """Return why the protocol cannot carry this number, or None; `bool` is not a number."""
     if type(value) is not int:
-        return f"expected a whole number, got {value!r:.40}"
+        return f"expected a whole number, got {quoted(value)}"
     if not 0 <= value <= MAX_NUMBER:
         return f"expected 0 to {MAX_NUMBER}, got {value}"
     return None
@@ -87,5 +87,6 @@ class BeanstalkOptions:
     @property
     def address(self) -> str:
         """`host:port`, as errors and logs name the server."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        shown = redacted(self.host)
+        host = f"[{shown}]" if ":" in shown else shown
         return f"{host}:{self.port}"

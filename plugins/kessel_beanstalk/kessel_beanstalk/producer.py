@@ -6,7 +6,6 @@ sent whole and no reply came. Nothing is ever put a second time from here.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from kessel_core.contract import (
     EnqueueUnknown,
     Message,
     ProtocolError,
+    get_logger,
     queue_name_problem,
 )
 
@@ -36,7 +36,7 @@ __all__ = ["Producer"]
 _BATCH: Final = 256
 _BATCH_BYTES: Final = 256 * 1024
 
-log = logging.getLogger("kessel.beanstalk")
+log = get_logger("kessel.beanstalk")
 
 
 class Producer:

@@ -6,7 +6,6 @@ Makes connections, notices restarts, and logs one line a change of state however
 
 from __future__ import annotations
 
-import logging
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -18,13 +17,13 @@ from kessel_beanstalk.connection import DEFAULT_TUBE, Connection
 from kessel_beanstalk.edge import described
 from kessel_beanstalk.framing import FramedSocket
 from kessel_beanstalk.options import BeanstalkOptions
-from kessel_core.contract import AdapterError, AdapterUnavailable, CapabilityMissing
+from kessel_core.contract import AdapterError, AdapterUnavailable, CapabilityMissing, get_logger
 
 __all__ = ["ADAPTER_NAME", "Server"]
 
 ADAPTER_NAME: Final = "beanstalk"
 
-log = logging.getLogger("kessel.beanstalk")
+log = get_logger("kessel.beanstalk")
 
 
 class Server:

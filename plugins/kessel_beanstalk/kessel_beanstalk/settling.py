@@ -6,7 +6,6 @@ of reach is logged whole (10). The consumer says whether the lease still holds, 
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 
 from kessel_beanstalk import commands
@@ -16,13 +15,13 @@ from kessel_beanstalk.delivery import BeanstalkReservation
 from kessel_beanstalk.options import MAX_NUMBER, whole_seconds
 from kessel_beanstalk.records import BURIED_PREFIX, SNOOZED_PREFIX, Record
 from kessel_beanstalk.shared import Shared
-from kessel_core.contract import AdapterError, LeaseLost
+from kessel_core.contract import AdapterError, LeaseLost, get_logger
 
 __all__ = ["GIVEN_AWAY", "Settling"]
 
 GIVEN_AWAY = "the server has given the job up or to another"
 
-log = logging.getLogger("kessel.beanstalk")
+log = get_logger("kessel.beanstalk")
 
 
 class Settling:

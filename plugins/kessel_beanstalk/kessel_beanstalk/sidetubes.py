@@ -11,7 +11,6 @@ the base of a job changes one of them, so it can be out of date without harm.
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 import time
@@ -35,7 +34,7 @@ from kessel_beanstalk.records import (
     side_tube,
 )
 from kessel_beanstalk.server import Server
-from kessel_core.contract import AdapterUnavailable, JobState
+from kessel_core.contract import AdapterUnavailable, JobState, get_logger
 
 __all__ = ["SideTubes"]
 
@@ -50,7 +49,7 @@ _FRESH_SECONDS: Final = 0.9
 _RESERVE_NOW: Final = commands.reserve(0)
 
 T = TypeVar("T")
-log = logging.getLogger("kessel.beanstalk")
+log = get_logger("kessel.beanstalk")
 
 
 @attrs.frozen

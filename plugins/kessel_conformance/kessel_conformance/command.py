@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import click
 
+from kessel_core.contract import printable
+
 __all__ = ["conformance"]
 
 T = TypeVar("T")
@@ -64,9 +66,9 @@ def conformance(
         )
         line = click.style(f"{outcome.verdict:>16}", fg=colour) + f"  {outcome.case.id}"
         aside = outcome.verdict in (Verdict.SKIP, Verdict.XFAIL, Verdict.DISABLED)
-        click.echo(f"{line}  ({outcome.reason})" if aside else line)
+        click.echo(f"{line}  ({printable(outcome.reason)})" if aside else line)
         if not aside and outcome.text:
-            click.echo(outcome.text)
+            click.echo("\n".join(printable(line) for line in outcome.text.splitlines()))
 
     run = run_suite(Harness(url=url), Settings(budget=budget, suite=suite, seed=seed), report=show)
     found = reports.report(run)

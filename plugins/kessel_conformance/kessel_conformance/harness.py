@@ -23,9 +23,9 @@ from kessel_core.contract import (
     QueueAdapter,
     VirtualTime,
     facets_of,
+    redacted,
 )
 from kessel_core.testing import VirtualClock
-from kessel_core.values.secrets import redacted
 
 __all__ = ["Harness", "ServerMissing", "filled"]
 

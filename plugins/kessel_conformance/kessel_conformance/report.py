@@ -23,8 +23,8 @@ import attrs
 from kessel_conformance.catalogue import SUITE_VERSION, cases
 from kessel_conformance.page import badge, markdown
 from kessel_conformance.runner import FAILING, Outcome, Run, Verdict
+from kessel_core.contract import redacted, without_secrets
 from kessel_core.hooks import GROUP
-from kessel_core.values.secrets import redacted
 
 __all__ = ["SCHEMA", "checked_path", "merged", "report", "write_reports"]
 
@@ -149,7 +149,8 @@ def _plain(value: Any) -> Any:
 
 
 def _anywhere(text: str) -> str:
-    """Take out where things lie on this machine; the longest first, since one may be within another."""
+    """Take out secrets, and where things lie on this machine; the longest first: one holds another."""
+    text = without_secrets(text)
     places = {
         str(Path.cwd()): ".",
         sys.prefix: "PYTHON",

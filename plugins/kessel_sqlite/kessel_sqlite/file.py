@@ -6,7 +6,6 @@ discards a connection after an unexpected error.
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import sqlite3
@@ -17,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
-from kessel_core.contract import AdapterError, AdapterUnavailable, ProtocolError
+from kessel_core.contract import AdapterError, AdapterUnavailable, ProtocolError, get_logger
 from kessel_sqlite import schema
 from kessel_sqlite.edge import is_busy, translated
 from kessel_sqlite.link import Link
@@ -26,7 +25,7 @@ from kessel_sqlite.wake import FileLine, line_of
 __all__ = ["DatabaseFile"]
 
 _T = TypeVar("_T")
-log = logging.getLogger("kessel.sqlite")
+log = get_logger("kessel.sqlite")
 
 #: After this wait a writer polls the lock more often than the others.
 _LONG_WAIT_SECONDS: Final = 0.02

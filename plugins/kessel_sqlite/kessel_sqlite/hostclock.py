@@ -8,7 +8,6 @@ the ends of all leases by as much. The file holds the latest difference, so that
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -16,11 +15,12 @@ from pathlib import Path
 from typing import Final
 
 from kessel_core import Clock, SystemClock
+from kessel_core.contract import get_logger
 from kessel_sqlite import sql
 
 __all__ = ["HostClock", "after", "microseconds", "moment", "span_microseconds"]
 
-log = logging.getLogger("kessel.sqlite")
+log = get_logger("kessel.sqlite")
 
 #: The last moment that Python can express; what ends later ends then.
 _LAST: Final = 253_402_300_799_999_999

@@ -6,7 +6,6 @@ and, only while somebody waits, one thread that polls `PRAGMA data_version` for 
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -14,11 +13,11 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Final, Protocol
 
-from kessel_core.contract import Waiter, WaitingLine
+from kessel_core.contract import Waiter, WaitingLine, get_logger
 
 __all__ = ["FileLine", "Source", "line_of"]
 
-log = logging.getLogger("kessel.sqlite")
+log = get_logger("kessel.sqlite")
 
 #: Interval between two polls for commits of other processes, in seconds.
 POLL_SECONDS: Final = 0.015
