@@ -57,7 +57,7 @@ class SystemClock:
 
 
 def later(now: datetime, span: timedelta) -> datetime:
-    """Return the moment after a span; the last one that Python can express if that is beyond it."""
+    """Return the moment after a span; at most the last moment that a datetime can be."""
     try:
         return now + span
     except OverflowError:
@@ -65,24 +65,24 @@ def later(now: datetime, span: timedelta) -> datetime:
 
 
 def plain_span(span: timedelta) -> timedelta:
-    """Return a span as a `timedelta` itself: subclasses, as of pendulum, calculate in their own ways."""
+    """Return a span as a plain `timedelta`; subclasses, such as those of pendulum, may behave differently."""
     if type(span) is timedelta:
         return span
-    # What the base class holds; subclasses give other meanings to the names.
+    # Read from the base class, because subclasses give other meanings to these names.
     days, seconds, rest = timedelta.days, timedelta.seconds, timedelta.microseconds
     return timedelta(days.__get__(span), seconds.__get__(span), rest.__get__(span))
 
 
 def plain_moment(moment: datetime) -> datetime:
-    """Return an aware time as a `datetime` itself, in UTC.
+    """Return an aware time as a plain `datetime` in UTC.
 
     Raises:
-        OverflowError: In UTC it lies beyond the years 1 to 9999.
+        OverflowError: In UTC it is outside the years 1 to 9999.
     """
     if type(moment) is datetime:
         return moment.astimezone(UTC)
     offset = moment.utcoffset() or timedelta(0)
-    local = datetime(  # its zone comes two lines below
+    local = datetime(  # naive, because the offset is subtracted below
         moment.year,
         moment.month,
         moment.day,

@@ -111,12 +111,12 @@ class PluginClash(UnusablePlugin):
         return "; ".join(filter(None, (super().__str__(), self.advice)))
 
 
-#: So many mistakes are kept with an error; those beyond them are counted.
+#: The most mistakes that an error keeps; the others are only counted.
 MOST_PROBLEMS: Final = 100
 
 
 def _kept(problems: Sequence[Problem]) -> tuple[Problem, ...]:
-    """Bound the number of problems, so that a body of nothing but mistakes is not kept twice."""
+    """Limit the number of problems, so that a body full of mistakes does not take twice the memory."""
     if len(problems) <= MOST_PROBLEMS:
         return tuple(problems)
     return (*problems[:MOST_PROBLEMS], Problem((), f"... and {len(problems) - MOST_PROBLEMS:,} more"))
@@ -129,18 +129,18 @@ def _listed(headline: str, problems: Sequence[Problem]) -> str:
     return f"{headline}, {len(problems):,} problems:\n{lines}"
 
 
-def _again(kind: type[BaseException], args: tuple[object, ...]) -> BaseException:
-    """Make an error anew, as it was: what it is called with differs from what it keeps as `args`."""
-    error = kind.__new__(kind)
+def _recreated(cls: type[BaseException], args: tuple[object, ...]) -> BaseException:
+    """Create an error without `__init__`, whose parameters are not what is kept in `args`."""
+    error = cls.__new__(cls)
     error.args = args
     return error
 
 
 class _Portable(Exception):
-    """An error that can be pickled and copied, whatever its class is called with."""
+    """An error that can be pickled and copied, whatever the parameters of its `__init__`."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (type(self), self.args), self.__dict__
+        return _recreated, (type(self), self.args), self.__dict__
 
 
 class KesselError(_Portable):

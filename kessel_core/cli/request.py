@@ -133,7 +133,7 @@ def _read(kind: str, payload: str | None, fields: dict[str, Any], clock: Any) ->
             problems.append(Problem((), f"is not JSON: {exc}", "PAYLOAD"))
         except RecursionError:
             problems.append(Problem((), "is nested too deeply", "PAYLOAD"))
-    priority = read("priority", partial(from_text, kind=int))
+    priority = read("priority", partial(from_text, annotation=int))
     known: dict[str, Any] = {
         name: fields[name] for name in ("queue", "ref", "callback") if fields[name] is not None
     }

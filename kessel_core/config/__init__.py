@@ -1,1 +1,1 @@
-"""What can be configured, where each value comes from, and how it may be shown."""
+"""The configuration: its options, the layers that set them, and how values may be shown."""

@@ -20,10 +20,10 @@ CONFIG_VARIABLE: Final = "KESSEL_CONFIG"
 def find_file(given: str | None, environ: Mapping[str, str], directory: Path) -> Path | None:
     """Return the configuration file: `--config`, `KESSEL_CONFIG`, or the one in the directory.
 
-    In the directory `kessel.toml` goes before a `pyproject.toml` with a `[tool.kessel]` table.
+    In the directory `kessel.toml` takes precedence over a `pyproject.toml` with a `[tool.kessel]` table.
 
     Raises:
-        InvalidConfig: A file that was named does not exist.
+        InvalidConfig: The named file does not exist, or `pyproject.toml` cannot be read.
     """
     for name, origin in ((given, "--config"), (environ.get(CONFIG_VARIABLE), CONFIG_VARIABLE)):
         if name is None:
@@ -53,7 +53,7 @@ def _similar_file(path: Path) -> str:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return what a file says.
+    """Parse a TOML file.
 
     Raises:
         InvalidConfig: It cannot be read, or is not TOML.
@@ -69,5 +69,5 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def as_table(value: object) -> dict[str, Any]:
-    """Return a table, or an empty one for what is none."""
+    """Return a table; an empty one if the value is not a table."""
     return value if isinstance(value, dict) else {}

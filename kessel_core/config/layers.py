@@ -1,8 +1,8 @@
-"""Where a configuration comes from: defaults < file < environment < arguments.
+"""Reads the layers of a configuration: defaults < file < environment < arguments.
 
-What is wrong is collected here, because every mistake of every layer is reported at once, with its own
-origin: file and key, environment variable, or argument. What is right is for `options` to say, and
-`values.reading` reads it. Nothing else in the core reads `os.environ`.
+All mistakes of all layers are collected here and reported at once, each with its origin: file and key,
+environment variable, or argument. `options` says what is valid, and `values.reading` converts the values.
+Nothing else in the core reads the environment.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["load_config"]
 
 PREFIX: Final = "KESSEL_"
 
-#: A layer: where it comes from, and path -> value as it was written there.
+#: A layer: its origin, and path -> value as written there.
 _Layer = tuple[Origin, Mapping[str, object]]
 
 
@@ -39,11 +39,11 @@ def load_config(
     Args:
         given: The file named by `--config`, if any.
         environ: The environment.
-        arguments: Option path, such as `worker.slots` -> what the command line says.
-        directory: Where `kessel.toml` or `pyproject.toml` is looked for.
+        arguments: Option path, such as `worker.slots` -> the value from the command line.
+        directory: Where to look for `kessel.toml` or `pyproject.toml`.
 
     Raises:
-        InvalidConfig: Anything is wrong in any layer; every problem is listed with its origin.
+        InvalidConfig: With every problem of every layer and its origin.
     """
     problems: list[Problem] = []
     layers: list[_Layer] = []
@@ -70,14 +70,14 @@ def load_config(
 
 
 def _merged(layers: list[_Layer], problems: list[Problem]) -> tuple[dict[str, object], dict[str, Origin]]:
-    """Let the last layer win; but look at the values of all of them, so that no mistake is hidden."""
+    """Let the last layer win; but check the values of all of them, so that no mistake is hidden."""
     defaults = {path: option.of(_DEFAULTS) for path, option in options().items()}
     values, origins = {**defaults}, {path: Origin("default") for path in defaults}
     for origin, layer in layers:
         for path, written in layer.items():
             option = options()[path]
             try:
-                value = read(written, option.kind, text=origin.layer != "file")
+                value = read(written, option.annotation, text=origin.layer != "file")
                 wrong = list(option.problems(value))
             except (TypeError, ValueError) as exc:
                 wrong = [Problem(option.where, str(exc))]
@@ -87,7 +87,7 @@ def _merged(layers: list[_Layer], problems: list[Problem]) -> tuple[dict[str, ob
                 values.pop(path, None)
                 continue
             if path == "adapter" and _scheme(value) != _scheme(values.get(path, defaults[path])):
-                # What a lower layer says to its own adapter, another kind would not understand.
+                # The options of a lower layer are meant for the adapter of that layer.
                 values["adapter_options"] = defaults["adapter_options"]
                 origins["adapter_options"] = Origin("default")
             values[path] = value
@@ -115,7 +115,7 @@ def _built(values: Mapping[str, object]) -> Config:
 
 
 def _file_values(path: Path, name: str, problems: list[Problem]) -> dict[str, object]:
-    """Return path -> value of the `kessel` table of a file, without what kessel does not know."""
+    """Return path -> value of the `kessel` table of a file, without unknown options."""
     document = read_toml(path)
     where: tuple[str, ...]
     if path.name == "pyproject.toml":
@@ -154,13 +154,13 @@ def _sections() -> frozenset[str]:
 
 
 def _nearest_path(path: str) -> str:
-    """Propose an option: of the same section first, then the same name elsewhere."""
+    """Suggest an option: first from the same section, then of the same name in another one."""
     prefix, _, name = path.rpartition(".")
     siblings = (known for known in (*options(), *_sections()) if known.rpartition(".")[0] == prefix)
     if text := did_you_mean(path, siblings):
         return text
     tails = {option.where[-1]: known for known, option in options().items()}
-    # A dash is a usual slip in TOML, and no option has one in its name.
+    # A dash is a common mistake in TOML; no option has one in its name.
     tail = nearest(name.replace("-", "_"), tails, 0.8)
     return f"; did you mean {tails[tail]!r}?" if tail is not None else ""
 
@@ -169,12 +169,12 @@ def _nearest_path(path: str) -> str:
 
 
 def _variables() -> dict[str, str]:
-    """Return variable -> path of the option that it stands for."""
+    """Return variable -> path of the option that it sets."""
     return {PREFIX + "_".join(option.where).upper(): path for path, option in options().items()}
 
 
 def _environment_problems(environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Yield misspelt variables; other programs may have `KESSEL_*` variables of their own."""
+    """Yield misspelt variables only, because other programs may have `KESSEL_*` variables of their own."""
     sections = tuple(f"{PREFIX}{section.upper()}_" for section in _sections())
     known = (*_variables(), CONFIG_VARIABLE)
     for name in sorted(environ):

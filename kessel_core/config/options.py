@@ -1,8 +1,8 @@
-"""What can be configured, with its defaults: frozen classes, validated whole.
+"""The options and their defaults: frozen classes, validated as a whole.
 
-`Config()` is a usable configuration. Reading files, environment and arguments is the matter of `layers`, so
-applications that build a `Config` by hand import nothing for it. What holds for one option is its annotation
-and a rule of `rules` in its metadata; what must hold between two stands in `_BETWEEN`.
+`Config()` is a usable configuration. Files, environment and arguments are read by `layers`, so applications
+that create a `Config` in code do not import that. What is valid for one option follows from its annotation
+and a rule from `rules` in its metadata; what must hold between two options is in `_BETWEEN`.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ __all__ = [
 ]
 
 
-#: Durable, in one file, and needs no server: what `kessel` uses until told otherwise.
+#: The default: durable, in one file, without a server.
 DEFAULT_ADAPTER: Final = "sqlite:///kessel.db"
 
 
 class LogLevel(StrEnum):
-    """Least level of the records that are printed."""
+    """The lowest level of log records that are printed."""
 
     TRACE = "trace"
     DEBUG = "debug"
@@ -58,12 +58,12 @@ class LogLevel(StrEnum):
 
 
 def _copied(given: Any) -> Any:
-    # A configuration must not change with the caller's own dict.
+    # Copied, because a configuration must not change with the dict of the caller.
     return dict(given) if isinstance(given, Mapping) else given
 
 
 def _as_member(choices: type[StrEnum], given: str) -> Any:
-    # Text is taken for the member, so that `is` and `match` work; the kind is checked with the rest.
+    # Text becomes the member, so that `is` and `match` work; anything else is left to the checks.
     return next((member for member in choices if member == given), given)
 
 
@@ -89,27 +89,27 @@ def _log_level(given: str) -> Any:
 
 @attrs.frozen(kw_only=True)
 class WorkerConfig:
-    """How jobs are worked on: `[kessel.worker]`."""
+    """How workers run: `[kessel.worker]`."""
 
-    #: Jobs that one process runs at the same time.
+    #: Number of jobs that one process runs at the same time.
     slots: int = attrs.field(default=1, metadata=within(1, 10_000))
-    #: Worker processes; more than one run under a supervisor that replaces a dead one.
+    #: Number of worker processes; if more than one, a supervisor replaces dead ones.
     processes: int = attrs.field(default=1, metadata=within(1, 1_000))
-    #: How long a stopping worker waits for its running jobs before it rolls them back.
+    #: How long a stopping worker waits for its running jobs before it gives them back.
     grace: timedelta = attrs.field(default=timedelta(seconds=30), metadata=within(timedelta(0)))
     #: How often the lease of a running job is extended; unset: every third of the lease.
     heartbeat: timedelta | None = attrs.field(default=None, metadata=within(timedelta(milliseconds=10)))
-    #: How long `drain` goes on trying while the queue cannot be used; `worker` never gives up.
+    #: How long `drain` keeps trying while the queue is not usable; `worker` never gives up.
     patience: timedelta = attrs.field(default=timedelta(seconds=30), metadata=within(timedelta(0)))
 
 
 @attrs.frozen(kw_only=True)
 class JobsConfig:
-    """How the fate of a job is decided: `[kessel.jobs]`."""
+    """How decisions about jobs are made: `[kessel.jobs]`."""
 
-    #: Deliveries after which a job that still fails is buried; crashes count too.
+    #: Number of attempts after which a job that still fails is buried; crashes count, too.
     max_attempts: int = attrs.field(default=10, metadata=within(1, 1_000_000))
-    #: Longest pause before the first retry; it doubles with every further one.
+    #: Longest pause before the first retry; it doubles with each further retry.
     retry_base: timedelta = attrs.field(
         default=timedelta(seconds=2), metadata=within(timedelta(milliseconds=1))
     )
@@ -117,11 +117,11 @@ class JobsConfig:
     retry_cap: timedelta = attrs.field(
         default=timedelta(minutes=15), metadata=within(timedelta(milliseconds=1))
     )
-    #: What an undeclared exception means: `fatal` (bury) or `transient` (try again).
+    #: How to treat an undeclared exception: `fatal` (bury the job) or `transient` (retry it).
     default_error: DefaultError = attrs.field(default=DefaultError.FATAL, converter=_default_error)
-    #: What happens to a job that expired before it started: `commit` or `bury`.
+    #: How a job that expired before it started is settled: `commit` or `bury`.
     on_expired: OnExpired = attrs.field(default=OnExpired.COMMIT, converter=_on_expired)
-    #: What happens to a job that has no handler: `bury`, or `retry` while a new version rolls out.
+    #: What happens to a job whose type has no handler: `bury`, or `retry` while a new version is rolled out.
     unknown_type: UnknownType = attrs.field(default=UnknownType.BURY, converter=_unknown_type)
     #: What happens to a job whose payload does not match its handler: `bury`, or `retry` during a rollout.
     bad_payload: BadPayload = attrs.field(default=BadPayload.BURY, converter=_bad_payload)
@@ -129,9 +129,9 @@ class JobsConfig:
 
 @attrs.frozen(kw_only=True)
 class PluginsConfig:
-    """Which plugins take part: `[kessel.plugins]`."""
+    """Which plugins are used: `[kessel.plugins]`."""
 
-    #: Plugins that are installed but must not be imported.
+    #: Installed plugins that are not imported.
     disabled: tuple[str, ...] = attrs.field(default=(), metadata=rule(names_rule))
     #: Plugins without which the application must not start (exit code 3).
     required: tuple[str, ...] = attrs.field(default=(), metadata=rule(names_rule))
@@ -141,9 +141,9 @@ class PluginsConfig:
 class LoggingConfig:
     """What the command logs: `[kessel.logging]`."""
 
-    #: Least level that is printed: `trace`, `debug`, `info`, `warning` or `error`.
+    #: Lowest level that is printed: `trace`, `debug`, `info`, `warning` or `error`.
     level: LogLevel = attrs.field(default=LogLevel.INFO, converter=_log_level)
-    #: One JSON object a line instead of text for people.
+    #: Log one JSON object per line instead of text.
     json: bool = False
 
 
@@ -152,28 +152,28 @@ class Config:
     """The whole configuration: `[kessel]`.
 
     Raises:
-        InvalidConfig: Values are wrong; every one is listed.
+        InvalidConfig: With every mistake in the values.
     """
 
     #: Where jobs are kept: a URL, or the name of an adapter that needs no URL.
     adapter: str = attrs.field(default=DEFAULT_ADAPTER, metadata=rule(not_blank_rule))
-    #: Further options of the adapter, beside those in its URL.
+    #: Options of the adapter, in addition to those in its URL.
     adapter_options: Mapping[str, Any] = attrs.field(factory=dict, converter=_copied)
-    #: Queues that a worker serves, and that commands look at.
+    #: Queues that workers serve, and that commands show.
     queues: tuple[str, ...] = attrs.field(default=("default",), metadata=rule(queues_rule))
-    #: Middleware around every job, outermost first; `plugin/name` where two plugins offer the name.
+    #: Middleware around every job, outermost first; `plugin/name` if two plugins offer the name.
     middleware: tuple[str, ...] = attrs.field(default=("logging",), metadata=rule(names_rule))
-    #: Options of single middlewares: one table each, by the name that `middleware` uses.
+    #: Options of middleware: a table for each, under its name in `middleware`.
     middleware_options: Mapping[str, Mapping[str, Any]] = attrs.field(
         factory=dict, converter=_copied, metadata=rule(tables_rule)
     )
-    #: Job type -> `module:attribute`, or what a plugin offers: its type, or `plugin/type`.
+    #: Job type -> `module:attribute`, or the handler of a plugin: its type, or `plugin/type`.
     handlers: Mapping[str, str] = attrs.field(factory=dict, converter=_copied, metadata=rule(handlers_rule))
-    #: How jobs are worked on.
+    #: How workers run.
     worker: WorkerConfig = attrs.field(factory=WorkerConfig)
-    #: How the fate of a job is decided.
+    #: How decisions about jobs are made.
     jobs: JobsConfig = attrs.field(factory=JobsConfig)
-    #: Which plugins take part.
+    #: Which plugins are used.
     plugins: PluginsConfig = attrs.field(factory=PluginsConfig)
     #: What the command logs.
     logging: LoggingConfig = attrs.field(factory=LoggingConfig)
@@ -214,7 +214,7 @@ def _required_and_disabled(required: tuple[str, ...], disabled: tuple[str, ...])
         yield f"{name!r} is also in plugins.disabled"
 
 
-#: The option that is at fault, the other one, and what says whether they contradict each other.
+#: The option to blame, the other one, and the check for a contradiction.
 _BETWEEN: Final[tuple[tuple[str, str, Callable[..., Iterator[str]]], ...]] = (
     ("jobs.retry_cap", "jobs.retry_base", _cap_below_base),
     ("plugins.required", "plugins.disabled", _required_and_disabled),
@@ -222,10 +222,10 @@ _BETWEEN: Final[tuple[tuple[str, str, Callable[..., Iterator[str]]], ...]] = (
 
 
 def contradictions(right: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield what is wrong between options that are each right alone.
+    """Yield contradictions between options that are each valid.
 
     Args:
-        right: Path -> value of the options that are; of the others nothing can be said.
+        right: Path -> value of the valid options; the others cannot be compared.
     """
     for at, other, broken in _BETWEEN:
         if at in right and other in right:

@@ -1,4 +1,4 @@
-"""Where a configured value comes from."""
+"""The origin of a configured value."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Argument", "LoadedConfig", "Origin"]
 
 @attrs.frozen
 class Origin:
-    """Where a value comes from."""
+    """The origin of a value."""
 
     #: `default`, `file`, `environment` or `argument`.
     layer: str
@@ -29,8 +29,8 @@ class Origin:
         """Return a problem with this origin.
 
         Args:
-            problem: Its place begins with the option.
-            parts: How many parts the option has; a variable or an argument stands for all of them.
+            problem: Its path begins with the option.
+            parts: How many parts the option has; a variable or an argument replaces all of them.
         """
         if not self.name:
             return problem
@@ -39,17 +39,17 @@ class Origin:
 
 @attrs.frozen
 class Argument:
-    """A value that the command line gives to an option."""
+    """The value of an option from the command line."""
 
-    #: As it was typed, or already converted by the command line.
+    #: As it was typed, or already converted.
     value: object
-    #: What was typed, as `--slots`.
+    #: The name of the argument, such as `--slots`.
     name: str
 
 
 @attrs.frozen(kw_only=True)
 class LoadedConfig:
-    """A configuration, and where each of its values comes from."""
+    """A configuration, with the origin of each value."""
 
     #: The checked configuration.
     config: Config
@@ -59,7 +59,7 @@ class LoadedConfig:
     file: Path | None
 
     def located(self, error: InvalidConfig) -> InvalidConfig:
-        """Return the error with the origin of each problem whose place begins with an option."""
+        """Return the error with the origin of each problem whose path begins with an option."""
         return InvalidConfig([self._located(problem) for problem in error.problems])
 
     def _located(self, problem: Problem) -> Problem:

@@ -1,7 +1,7 @@
-"""What makes one option right: its kind, which `values.reading` checks, and a rule.
+"""What makes the value of one option valid: its type, which `values.reading` checks, and a rule.
 
-A rule sees only values of the right kind, and yields every mistake with its place inside of the option, in as
-many steps as the value is long. What is configured at all is the matter of `options`.
+A rule gets only values of the right type, and yields every mistake with its path inside the option, in time
+proportional to the length of the value. The options themselves are in `options`.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ __all__ = [
 ]
 
 
-#: Yields what is wrong with a value that is of the option's kind already.
+#: Yields the problems of a value that has the type of the option.
 Rule = Callable[[Any], Iterator[Problem]]
 
 
 def rule(check: Rule) -> dict[str, Rule]:
-    """Return the metadata of a field that has this rule."""
+    """Return the metadata of a field with this rule."""
     return {"rule": check}
 
 
 def within(least: Any, most: Any = None) -> dict[str, Rule]:
-    """Return the metadata of a number or a span with bounds; None is fine where the kind allows it."""
+    """Return the metadata of a number or span with inclusive bounds; None passes if the type allows it."""
 
     def check(value: Any) -> Iterator[Problem]:
         if value is None or (least <= value and (most is None or value <= most)):
@@ -60,13 +60,13 @@ def _shown(value: Any) -> str:
 
 
 def not_blank_rule(value: str) -> Iterator[Problem]:
-    """Refuse a text of blanks."""
+    """Refuse blank text."""
     if not value.strip():
         yield Problem((), "must not be blank")
 
 
 def names_rule(names: tuple[object, ...]) -> Iterator[Problem]:
-    """Look at each name alone, then for doubles: in as many steps as there are names."""
+    """Check each name, then look for duplicates."""
     found = False
     for index, name in enumerate(names):
         if not isinstance(name, str):
@@ -82,7 +82,7 @@ def names_rule(names: tuple[object, ...]) -> Iterator[Problem]:
 
 
 def queues_rule(names: tuple[object, ...]) -> Iterator[Problem]:
-    """Refuse no name at all, and what `names_rule` and adapters refuse."""
+    """Refuse an empty list, and what `names_rule` or adapters refuse."""
     if not names:
         yield Problem((), "expected at least one name")
     problems = list(names_rule(names))
@@ -94,23 +94,23 @@ def queues_rule(names: tuple[object, ...]) -> Iterator[Problem]:
 
 
 def tables_rule(tables: Mapping[str, object]) -> Iterator[Problem]:
-    """Refuse what is no table of tables."""
+    """Refuse what is not a table of tables."""
     for name, table in tables.items():
         if not isinstance(table, Mapping) or not all(isinstance(key, str) for key in table):
             yield Problem((name,), f"expected a table, got {type(table).__name__}")
 
 
 def handlers_rule(handlers: Mapping[str, object]) -> Iterator[Problem]:
-    """Refuse blank and doubled job types, and targets that are no text."""
+    """Refuse blank and duplicate job types, and targets that are not text."""
     seen: dict[str, str] = {}
     for key, target in handlers.items():
-        kind = key.strip()
-        if not kind:
+        job_type = key.strip()
+        if not job_type:
             yield Problem((), "a job type must not be blank")
-        elif kind in seen:
-            both = f"{seen[kind]!r} and {key!r} are the same type"
+        elif job_type in seen:
+            both = f"{seen[job_type]!r} and {key!r} are the same type"
             yield Problem((), f"{both}, blanks around it do not count")
-        seen[kind] = key
+        seen[job_type] = key
         if not isinstance(target, str) or not target.strip():
             yield Problem((key,), "expected 'module:attribute' or the name of a plugin's handler")
 
@@ -119,16 +119,16 @@ def handlers_rule(handlers: Mapping[str, object]) -> Iterator[Problem]:
 class Option:
     """One option of the configuration."""
 
-    #: The way to it through sections, as `("worker", "slots")`.
+    #: Its path through sections, such as `("worker", "slots")`.
     where: tuple[str, ...]
     #: Its annotation.
-    kind: Any
-    #: What holds for it beside its kind.
+    annotation: Any
+    #: What its value must satisfy in addition; None: nothing.
     rule: Rule | None
 
     @property
     def path(self) -> str:
-        """The way to it as people write it, as `worker.slots`."""
+        """The path as people write it, such as `worker.slots`."""
         return ".".join(self.where)
 
     def of(self, config: object) -> object:
@@ -139,9 +139,9 @@ class Option:
         return value
 
     def problems(self, value: object) -> Iterator[Problem]:
-        """Yield what is wrong with a value."""
+        """Yield the problems of a value."""
         try:
-            fit(value, self.kind)
+            fit(value, self.annotation)
         except (TypeError, ValueError) as exc:
             yield Problem(self.where, str(exc))
         else:
@@ -151,10 +151,10 @@ class Option:
 
 def options_of(section: type[attrs.AttrsInstance], above: tuple[str, ...] = ()) -> Iterator[Option]:
     """Yield the options of a class and of the sections inside it."""
-    kinds = typing.get_type_hints(section)
+    annotations = typing.get_type_hints(section)
     for field in attrs.fields(section):
-        kind, where = kinds[field.name], (*above, field.name)
-        if attrs.has(kind):
-            yield from options_of(kind, where)
+        annotation, where = annotations[field.name], (*above, field.name)
+        if attrs.has(annotation):
+            yield from options_of(annotation, where)
         else:
-            yield Option(where=where, kind=kind, rule=field.metadata.get("rule"))
+            yield Option(where=where, annotation=annotation, rule=field.metadata.get("rule"))

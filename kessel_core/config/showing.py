@@ -1,4 +1,4 @@
-"""Configured values as they may be printed."""
+"""Makes configured values printable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["shown"]
 
 
 def shown(name: str, value: object) -> object:
-    """Return a value as JSON may show it: without secrets, durations as text."""
+    """Return a value that is safe to print as JSON: secrets hidden, durations as text."""
     if is_secret(name.rpartition(".")[2]) and value not in (None, ""):
         return HIDDEN
     if isinstance(value, Mapping):

@@ -40,7 +40,7 @@ def rounded_up(span: timedelta, granularity: timedelta | None) -> timedelta:
         return max(span, NO_PAUSE)
     try:
         return -(-span // granularity) * granularity
-    except OverflowError:  # within a step of the longest span that there is
+    except OverflowError:  # within one step of the longest possible span
         return span
 
 

@@ -20,7 +20,7 @@ __all__ = ["JobContext"]
 
 
 class _JobLogger(SafeLogger):
-    """Adds id, type and attempt to every record; what handlers say is theirs, and may have several lines."""
+    """Adds id, type and attempt to every record; arguments are not escaped, and may have several lines."""
 
     @staticmethod
     def argument(value: object) -> object:

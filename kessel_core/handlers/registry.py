@@ -144,7 +144,7 @@ def _build(job_type: str | None, target: object, source: str) -> Handler:
             target = handler_class()
         except Exception as exc:
             raise refused(f"{handler_class.__name__}() cannot be made: {raised(exc)}") from exc
-    # What can be called is called, even where any attribute is made up at need, as a mock does.
+    # Whatever is callable is called, because a mock would invent an attribute `handle`.
     function = target if callable(target) else getattr(target, "handle", None)
     if not callable(function):
         raise refused(f"{target!r:.80} is neither a function nor an object with a method `handle`")
@@ -211,7 +211,7 @@ def _is_generator(function: object) -> bool:
 
 
 def _is_context(parameter: inspect.Parameter) -> bool:
-    """Whether a second parameter is for the context: it is called `job`, or annotated so."""
+    """Whether the second parameter is the context: it is named `job`, or annotated as `JobContext`."""
     annotation = parameter.annotation
     name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
     return parameter.name.lstrip("_") == "job" or name.rpartition(".")[2] == "JobContext"
@@ -231,9 +231,9 @@ def _resolved(function: Callable[..., Any], name: str, refused: Callable[[str], 
     bare = inspect.unwrap(getattr(function, "__func__", function))
     if not inspect.isroutine(bare):
         bare = type(bare).__call__  # a callable object
-    # This one alone: the others may be there for type checkers only.
+    # Only this annotation, because the others may be importable for type checkers only.
     alone = SimpleNamespace(__annotations__={name: bare.__annotations__[name]})
-    generics = {kind.__name__: kind for kind in getattr(bare, "__type_params__", ())}
+    generics = {parameter.__name__: parameter for parameter in getattr(bare, "__type_params__", ())}
     try:
         names = getattr(bare, "__globals__", {})
         return typing.get_type_hints(alone, names, generics, include_extras=True)[name]

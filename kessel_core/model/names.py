@@ -23,7 +23,7 @@ def queue_name_problem(name: object) -> str | None:
         return f"expected text, got {type(name).__name__}"
     if _QUEUE_NAME.fullmatch(name) is not None:
         return None
-    if "://" in name:  # it may hold a password, so it is not repeated
+    if "://" in name:  # it may hold a password, so the message does not repeat it
         return "is an address, not the name of a queue"
     if name.startswith(_RESERVED):
         return f"{name[:60]!r} must not start with {_RESERVED!r}, which is kept for adapters"

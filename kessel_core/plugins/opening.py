@@ -83,7 +83,7 @@ def choose_adapter(
     try:
         url = urlsplit(url_or_name)
     except ValueError:
-        # What Python says repeats the address, so it is no cause of this error, either.
+        # Python's message repeats the URL, so it is not kept as the cause either.
         why = f"{redacted(url_or_name)!r} cannot be read as a URL"
         raise InvalidConfig([Problem(("adapter",), why)], "invalid adapter URL") from None
     return _structured(spec, _from_url(spec, url), options, redacted(url))

@@ -29,8 +29,8 @@ class HandlerRunner:
     def __init__(self, loop: AsyncLoop, rules: JobsConfig) -> None:
         self._loop = loop
         self._default_error = rules.default_error
-        #: A newer version of the handler may be about to be rolled out, and understand it (S21).
-        self._misfit = Status.SNOOZED if rules.bad_payload is BadPayload.RETRY else Status.FAILED
+        #: A newer version of the handler, which accepts the payload, may be about to be rolled out (S21).
+        self._bad_payload_status = Status.SNOOZED if rules.bad_payload is BadPayload.RETRY else Status.FAILED
 
     @hookimpl(trylast=True)
     def kessel_execute_job(self, job: JobContext) -> JobResult:
@@ -47,7 +47,7 @@ class HandlerRunner:
                 try:
                     payload = handler.structure(payload)
                 except Exception as exc:
-                    return failed(job, Reason.BAD_PAYLOAD, text_of(exc), self._misfit)
+                    return failed(job, Reason.BAD_PAYLOAD, text_of(exc), self._bad_payload_status)
             value = handler.function(payload, job) if handler.wants_job else handler.function(payload)
             if handler.is_async or type(value) is CoroutineType:
                 value = self._loop.run(value, handler.timeout)

@@ -39,7 +39,7 @@ log = get_logger("kessel.pipeline")
 
 #: The pause before a retry after a retry policy failed, or after an unexpected error.
 _FALLBACK_PAUSE: Final = timedelta(seconds=1)
-#: No pause ends after it: a day before the last moment that Python can express.
+#: No pause ends later than this, a day before the last moment that a datetime can be.
 _LAST_DAY: Final = datetime(9999, 12, 31, tzinfo=UTC)
 #: Statuses that end a job; after the others it is delivered again.
 _FINAL: Final = frozenset({Status.SUCCESS, Status.FAILED})
@@ -68,7 +68,7 @@ class Pipeline:
         self._table = rules_for(rules.on_expired)
         self._watchers = watchers
         self._keeps_results = keeps_results
-        #: The longest delay of the adapter; None: no limit but the calendar.
+        #: The longest delay of the adapter; None: limited by the calendar only.
         self._longest_pause = longest_pause
         #: The most attempts that any handler allows.
         self._most_attempts = max([rules.max_attempts, *(handler.max_attempts or 0 for handler in registry)])
@@ -258,7 +258,7 @@ class Pipeline:
         return max(plain_span(pause), NO_PAUSE) if isinstance(pause, timedelta) else NO_PAUSE
 
     def _possible(self, decision: Decision) -> Decision:
-        """Cut a pause to what the queue and the calendar can hold; what is cut is logged."""
+        """Shorten a pause that the queue or the calendar cannot hold, and log that."""
         settlement = decision.settlement
         if not isinstance(settlement, (Rollback, Snooze)):
             return decision

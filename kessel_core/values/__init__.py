@@ -1,1 +1,1 @@
-"""Text and JSON into typed values: spans, options, payloads; and the nearest name to a misspelt one."""
+"""Converts text and JSON to typed values: durations, options, payloads; finds the nearest known name."""

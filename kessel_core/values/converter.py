@@ -1,8 +1,8 @@
-"""The one cattrs converter: JSON payloads and options into annotated types, with exact paths.
+"""The only cattrs converter: JSON payloads and options to annotated types, with exact paths.
 
-Strict, unlike cattrs by default: text is no number, a bool is no number, nothing is cut or rounded.
-What options give as text is read before, by `reading`. Loaded late: applications without annotated
-payloads never import cattrs.
+Strict, unlike cattrs by default: text is not a number, a bool is not a number, nothing is truncated or
+rounded. Options in text form are converted before, by `reading`. Imported late: applications without
+annotated payloads never import cattrs.
 """
 
 from __future__ import annotations
@@ -36,28 +36,30 @@ from kessel_core.values.secrets import quoted
 __all__ = ["MOST_MISTAKES", "converter", "problems_in", "structurer", "worded"]
 
 
-#: Of one list so many mistakes are named; what comes after them is not looked at, so that a long list of
-#: wrong items costs no more than a long list of right ones.
+#: Most mistakes that are reported for one list; the rest is not checked, so that a long list of wrong items
+#: takes no longer than a long list of right ones.
 MOST_MISTAKES: Final = MOST_PROBLEMS - 1
 
 
-def _exactly(kind: type) -> Callable[[Any, Any], Any]:
+def _exactly(annotation: type) -> Callable[[Any, Any], Any]:
     def check(value: Any, wanted: Any) -> Any:
-        if wanted is not kind and issubclass(wanted, Enum):
-            return choice(value, wanted)  # cattrs finds this check for StrEnum and IntEnum, too
-        if type(value) is not kind:
-            raise TypeError(f"expected {EXPECTED[kind]}, got {named(value)}")
+        if wanted is not annotation and issubclass(wanted, Enum):
+            return choice(value, wanted)  # cattrs uses this check for StrEnum and IntEnum, too
+        if type(value) is not annotation:
+            raise TypeError(f"expected {EXPECTED[annotation]}, got {named(value)}")
         return value
 
     return check
 
 
-def _literal(value: Any, kind: Any) -> Any:
-    for one in typing.get_args(kind):
+def _literal(value: Any, annotation: Any) -> Any:
+    for one in typing.get_args(annotation):
         plain = one.value if isinstance(one, Enum) else one
         if type(plain) is type(value) and plain == value:
             return one
-    raise ValueError(f"expected one of {', '.join(map(repr, typing.get_args(kind)))}; got {quoted(value)}")
+    raise ValueError(
+        f"expected one of {', '.join(map(repr, typing.get_args(annotation)))}; got {quoted(value)}"
+    )
 
 
 def _number(value: Any, _: Any) -> float:
@@ -71,7 +73,7 @@ def _time(value: Any, _: Any) -> datetime:
         raise TypeError(f"expected an ISO-8601 time, got {named(value)}")
     moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     if moment.utcoffset() is None:
-        # As S2 has it for requests: which moment it is would depend on the machine that reads it.
+        # As in S2 for requests: otherwise the moment would depend on the machine that reads it.
         raise ValueError(f"expected a time with its zone, as 2026-01-31T12:00:00Z, got {quoted(str(value))}")
     return moment
 
@@ -94,19 +96,19 @@ def _path(value: Any, _: Any) -> Path:
     return Path(value)
 
 
-def _unsupported(kind: Any) -> Any:
-    # Raised when the hook is asked for: cattrs 24 would wait for the first payload.
-    raise cattrs.StructureHandlerNotFoundError(f"Unsupported type: {kind!r}", kind)
+def _unsupported(annotation: Any) -> Any:
+    # Raised when the hook is looked up; cattrs 24 would only fail at the first payload.
+    raise cattrs.StructureHandlerNotFoundError(f"Unsupported type: {annotation!r}", annotation)
 
 
 @cache
 def converter() -> cattrs.Converter:
-    """Return the one converter. Safe for any thread."""
+    """Return the converter, created at the first call. Thread-safe."""
     made = cattrs.Converter(
         detailed_validation=True, forbid_extra_keys=False, structure_fallback_factory=_unsupported
     )
-    for kind in (str, int, bool, bytes):
-        made.register_structure_hook(kind, _exactly(kind))
+    for annotation in (str, int, bool, bytes):
+        made.register_structure_hook(annotation, _exactly(annotation))
     made.register_structure_hook_func(partial(operator.is_, object), lambda value, _: value)
     made.register_structure_hook(float, _number)
     made.register_structure_hook(datetime, _time)
@@ -118,51 +120,51 @@ def converter() -> cattrs.Converter:
     made.register_structure_hook_func(_is_literal, _literal)
     made.register_structure_hook_factory(_is_array, partial(_array, made))
     made.register_structure_hook_factory(_is_class, partial(_object, made))
-    # Last, so that it is asked first: what comes from JSON is a JSON value already.
+    # Last, so that it is tried first: a value from JSON is a JSON value already.
     made.register_structure_hook_func(_is_json, lambda value, _: value)
     return made
 
 
-def _is_json(kind: Any) -> bool:
-    """Say whether an annotation is `JsonValue`, in any of the shapes that resolving leaves it in."""
-    if isinstance(kind, typing.ForwardRef):
-        return kind.__forward_arg__ == "JsonValue"
-    shapes = {typing.get_origin(part) or part for part in typing.get_args(kind)}
+def _is_json(annotation: Any) -> bool:
+    """Whether an annotation is `JsonValue`, in any form that resolving may leave it in."""
+    if isinstance(annotation, typing.ForwardRef):
+        return annotation.__forward_arg__ == "JsonValue"
+    shapes = {typing.get_origin(part) or part for part in typing.get_args(annotation)}
     return shapes == {type(None), bool, int, float, str, list, dict}
 
 
-def _is_enum(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Enum)
+def _is_enum(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Enum)
 
 
-def _is_literal(kind: Any) -> bool:
-    return typing.get_origin(kind) is typing.Literal
+def _is_literal(annotation: Any) -> bool:
+    return typing.get_origin(annotation) is typing.Literal
 
 
-def _is_class(kind: Any) -> bool:
-    bare = typing.get_origin(kind) or kind
+def _is_class(annotation: Any) -> bool:
+    bare = typing.get_origin(annotation) or annotation
     return isinstance(bare, type) and (
         attrs.has(bare) or dataclasses.is_dataclass(bare) or typing.is_typeddict(bare)
     )
 
 
-def _object(cattr: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
-    # cattrs looks into whatever it is given, so that [] would do for a class whose fields all have defaults.
-    made_of = typing.get_origin(kind) or kind
+def _object(cattr: cattrs.Converter, annotation: Any) -> Callable[[Any, Any], Any]:
+    # cattrs accepts any container, so that [] would do for a class whose fields all have defaults.
+    made_of = typing.get_origin(annotation) or annotation
     generate: Callable[[Any], Callable[[Any, Any], Any]] = (
         cattr.gen_structure_typeddict if typing.is_typeddict(made_of) else cattr.gen_structure_attrs_fromdict
     )
-    structure = generate(kind)
+    structure = generate(annotation)
 
     def checked(value: Any, _: Any) -> Any:
         if not isinstance(value, Mapping):
             raise TypeError(f"expected an object, got {named(value)}")
-        return structure(value, kind)
+        return structure(value, annotation)
 
     return checked
 
 
-#: What an array of JSON may become; the abstract ones become what cattrs makes of them.
+#: The types that a JSON array can become; for abstract ones the same types as in cattrs.
 _ARRAYS: Final[Mapping[Any, Callable[[list[Any]], Any]]] = {
     list: list,
     tuple: tuple,
@@ -177,17 +179,17 @@ _ARRAYS: Final[Mapping[Any, Callable[[list[Any]], Any]]] = {
 }
 
 
-def _is_array(kind: Any) -> bool:
-    bare = typing.get_origin(kind) or kind
+def _is_array(annotation: Any) -> bool:
+    bare = typing.get_origin(annotation) or annotation
     return isinstance(bare, type) and bare in _ARRAYS
 
 
-def _array(cattr: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
-    # cattrs takes any iterable for a list, so that "ab" would become ["a", "b"].
-    bare = typing.get_origin(kind) or kind
-    make, kinds = _ARRAYS[bare], typing.get_args(kind) or (Any, ...)
-    fixed, is_hashed = bare is tuple and kinds[-1] is not Ellipsis, make in (set, frozenset)
-    hooks = [(cattr.get_structure_hook(item), item) for item in kinds if item is not Ellipsis]
+def _array(cattr: cattrs.Converter, annotation: Any) -> Callable[[Any, Any], Any]:
+    # cattrs accepts any iterable as a list, so that "ab" would become ["a", "b"].
+    bare = typing.get_origin(annotation) or annotation
+    make, annotations = _ARRAYS[bare], typing.get_args(annotation) or (Any, ...)
+    fixed, is_hashed = bare is tuple and annotations[-1] is not Ellipsis, make in (set, frozenset)
+    hooks = [(cattr.get_structure_hook(item), item) for item in annotations if item is not Ellipsis]
 
     def structure(value: Any, _: Any) -> Any:
         if not isinstance(value, (list, tuple)):
@@ -198,35 +200,40 @@ def _array(cattr: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
         errors: list[Exception] = []
         for index, item in enumerate(value):
             if len(errors) == MOST_MISTAKES:
-                errors.append(ValueError(f"{len(value) - index} more items were not looked at"))
+                errors.append(ValueError(f"{len(value) - index} more items were not checked"))
                 break
             hook, wanted = hooks[index if fixed else 0]
             try:
                 one = hook(item, wanted)
                 if is_hashed:
-                    hash(one)  # here, where it is known which item cannot be
+                    hash(one)  # here, where the index of the item is known
                 made.append(one)
             except Exception as exc:
-                # The note is how cattrs names the path of an item.
-                exc.add_note(IterableValidationNote(f"Structuring {kind} @ index {index}", index, wanted))
+                # cattrs keeps the path of an item in such notes.
+                exc.add_note(
+                    IterableValidationNote(f"Structuring {annotation} @ index {index}", index, wanted)
+                )
                 errors.append(exc)
         if errors:
-            raise IterableValidationError(f"While structuring {kind}", errors, kind)
+            raise IterableValidationError(f"While structuring {annotation}", errors, annotation)
         return make(made)
 
     return structure
 
 
 def structurer(annotation: Any) -> Callable[[JsonValue], Any] | None:
-    """Return what turns a JSON value into `annotation`; None if values are passed as they are.
+    """Return a function that converts a JSON value to `annotation`; None if no conversion is needed.
 
-    The returned function raises `StructureProblems` with paths such as `$.operands[1]`.
+    The function is thread-safe, and raises `StructureProblems` with paths such as `$.operands[1]`.
+
+    Raises:
+        Exception: The annotation is not supported; whatever cattrs raises.
     """
     if annotation in (Any, object, None):
         return None
     if annotation in (dict, list, str, int, bool):
         return _plain(annotation)
-    convert = converter().get_structure_hook(annotation)  # fails early for what cannot be structured
+    convert = converter().get_structure_hook(annotation)  # fails early for types that cannot be structured
 
     def structure(value: JsonValue) -> Any:
         try:
@@ -237,17 +244,19 @@ def structurer(annotation: Any) -> Callable[[JsonValue], Any] | None:
     return structure
 
 
-def _plain(kind: type) -> Callable[[JsonValue], Any]:
+def _plain(annotation: type) -> Callable[[JsonValue], Any]:
     def structure(value: JsonValue) -> Any:
-        if type(value) is not kind:
-            raise StructureProblems((Problem(("$",), f"expected {EXPECTED[kind]}, got {named(value)}"),))
+        if type(value) is not annotation:
+            raise StructureProblems(
+                (Problem(("$",), f"expected {EXPECTED[annotation]}, got {named(value)}"),)
+            )
         return value
 
     return structure
 
 
 def problems_in(exc: BaseException, where: tuple[str | int, ...]) -> Iterator[Problem]:
-    """Yield what is wrong; cattrs notes the field or the index at each error inside another."""
+    """Yield every problem in an error of cattrs, whose notes hold the field or index of each nested error."""
     if not isinstance(exc, (ClassValidationError, IterableValidationError)):
         yield Problem(where, worded(exc))
         return
@@ -260,13 +269,13 @@ def problems_in(exc: BaseException, where: tuple[str | int, ...]) -> Iterator[Pr
 
 
 def worded(exc: BaseException) -> str:
-    """Say what an error says, for people: without class names and what validators put behind it."""
+    """Return the message of an error for people, without class names and details of validators."""
     if isinstance(exc, KeyError):
         return f"required field {exc.args[0]!r} is missing"
     if isinstance(exc, cattrs.ForbiddenExtraKeysError):
         return f"unknown fields {', '.join(sorted(exc.extra_fields))}"
     if isinstance(exc, AttributeError):
         return "expected an object"
-    # The validators of attrs put the field and more behind the text.
+    # The validators of attrs append the field and other details to the arguments.
     text = exc.args[0] if exc.args and isinstance(exc.args[0], str) else str(exc)
     return text or type(exc).__name__

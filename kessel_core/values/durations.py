@@ -1,4 +1,4 @@
-"""Spans of time as people write them: `500ms`, `90s`, `5m`, `3h`, `7d`."""
+"""Durations as people write them: `500ms`, `90s`, `5m`, `3h`, `7d`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _DURATION: Final = re.compile(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*(ms|s|m|h|d)?\s*",
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read a span; a number without a unit is seconds.
+    """Parse a duration; a number without a unit is seconds.
 
     Raises:
-        ValueError: The text is no span, or one beyond what Python can express.
+        ValueError: The text is not a duration, or is longer than a timedelta can be.
     """
     found = _DURATION.fullmatch(text)
     if found is None:
@@ -39,7 +39,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def duration_text(value: timedelta) -> str:
-    """Write a span so that `parse_duration` reads it, in the largest unit that fits."""
+    """Format a span for `parse_duration`, in the largest unit that gives a whole number."""
     milliseconds = round(value / _UNITS["ms"], 3)
     if not milliseconds:
         return "0s"

@@ -1,8 +1,7 @@
-"""Loggers that can change no job: where a filter, formatter or stream raises, the line is lost, and no more.
+"""Loggers that cannot affect a job: if a filter, formatter or stream raises, only the log line is lost.
 
-The runtime, the features and the adapters log through `get_logger`, and handlers through `JobContext.logger`.
-What is logged of a job is escaped, cut and without secrets here, so that also the formatters of an
-application print nothing else.
+The runtime, the features and the adapters log through `get_logger`, handlers through `JobContext.logger`.
+Data of jobs are escaped, cut and stripped of secrets here, whatever formatters an application uses.
 """
 
 from __future__ import annotations
@@ -18,24 +17,24 @@ from kessel_core.values.secrets import without_secrets
 
 __all__ = ["SafeLogger", "get_logger"]
 
-#: What was complained about already; a broken filter would be told with every line.
+#: The failures that were reported already, because a broken filter fails for every line.
 _complained: set[str] = set()
 
 
 class SafeLogger(logging.LoggerAdapter[logging.Logger]):
-    """A logger whose methods raise nothing that logging does wrong. Safe for any thread."""
+    """A logger whose methods never raise an `Exception`. Thread-safe."""
 
     def __init__(self, logger: logging.Logger, extra: dict[str, object] | None = None) -> None:
-        logger.addFilter(_bounded)  # once, however often it is added
+        logger.addFilter(_bounded)  # has no effect if it was added before
         super().__init__(logger, extra)
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """Log as `logging.Logger.log` does; every other method ends here."""
+        """Log like `logging.Logger.log`; all other methods call this one."""
         if not self.logger.isEnabledFor(level):
             return
         try:
             msg, settings = self.process(msg, kwargs)
-            # One frame more, which is this one, lies between the caller and the logger.
+            # This method is one more frame between the caller and the logger.
             settings["stacklevel"] = settings.get("stacklevel", 1) + 1
             self.logger.log(level, msg, *map(self.argument, args), **settings)
         except Exception as exc:
@@ -44,37 +43,37 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
     def process(
         self, msg: object, kwargs: MutableMapping[str, Any]
     ) -> tuple[object, MutableMapping[str, Any]]:
-        """Add the logger's own `extra` to that of the caller."""
+        """Merge the logger's own `extra` with that of the caller."""
         if self.extra:
             kwargs["extra"] = {**self.extra, **(kwargs.get("extra") or {})}
         return msg, kwargs
 
     @staticmethod
     def argument(value: object) -> object:
-        """Return an argument of a message as it may be printed."""
+        """Return an argument of a message in a form that is safe to print."""
         if isinstance(value, BaseException):
             value = str(value)
         return printable(without_secrets(value)) if isinstance(value, str) else value
 
 
 def get_logger(name: str) -> SafeLogger:
-    """Return a logger for what the runtime, a plugin or an adapter says while a job depends on it.
+    """Return a logger for the runtime, a plugin or an adapter, which cannot make a job fail.
 
     Args:
-        name: As for `logging.getLogger`; `kessel.` and the plugin's name.
+        name: As for `logging.getLogger`; `kessel.` followed by the plugin's name.
     """
     return SafeLogger(logging.getLogger(name))
 
 
 def _bounded(record: logging.LogRecord) -> bool:
-    """Write the traceback of a record once, for every formatter."""
+    """Format the traceback of a record once, for all formatters."""
     if record.exc_info and not record.exc_text:
         record.exc_text = traceback_text(record.exc_info)
     return True
 
 
 def _complain(name: str, exc: Exception) -> None:
-    """Say once that the logging of the application fails, where the application cannot be in the way."""
+    """Report once on standard error that the logging of the application fails."""
     what = f"{name}: {type(exc).__name__}"
     if not logging.raiseExceptions or what in _complained:
         return

@@ -1,4 +1,4 @@
-"""Options of adapters and middleware as frozen objects, every mistake at once."""
+"""Creates the options objects of adapters and middleware; reports all mistakes at once."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ __all__ = ["structure_options"]
 def structure_options(
     cls: type, given: Mapping[str, Any], origin: str = "", *, where: tuple[str, ...] = ()
 ) -> Any:
-    """Make an options object; text is read by the option's type.
+    """Create an options object; text is converted to the type of the option.
 
     Args:
         cls: An attrs class.
         given: Option names and values.
-        origin: What they come from, as a URL or a file; named in every problem.
-        where: What the names are below of, in every problem; its last part is an option's name.
+        origin: Where they come from, such as a URL or a file; part of every problem.
+        where: The path above the names; part of every problem.
 
     Raises:
         InvalidConfig: Unknown options (with the nearest name) and wrong values, all at once.
     """
     try:
-        return _made(cls, given)
+        return _create(cls, given)
     except InvalidConfig as exc:
         placed = [problem.under(*where).given_by(origin) for problem in exc.problems]
         raise InvalidConfig(placed, "invalid options") from exc
 
 
-def _made(cls: type, given: Mapping[str, Any]) -> Any:
+def _create(cls: type, given: Mapping[str, Any]) -> Any:
     attrs.resolve_types(cls)
     fields = {field.alias or field.name: field for field in attrs.fields(cls)}
     problems: list[Problem] = []
@@ -77,18 +77,18 @@ def _untold(problem: Problem, name: str) -> Problem:
 
 
 def _refused_alone(field: attrs.Attribute[Any], value: Any) -> Iterator[str]:
-    """Ask the validator of one option, because the class as a whole stops at the first mistake."""
+    """Run the validator of one option, because creating the object stops at the first mistake."""
     if field.validator is None or field.converter is not None:
         return
     try:
         field.validator(None, field, value)
     except (ValueError, TypeError) as exc:
         yield worded(exc)
-    except Exception:  # noqa: S110  # it wants to see the other options, too: the class will ask it again
+    except Exception:  # noqa: S110  # it needs the other options, too; creating the object runs it again
         pass
 
 
-def _option(value: Any, kind: Any) -> Any:
+def _option(value: Any, annotation: Any) -> Any:
     if isinstance(value, str):
-        value = from_text(value, kind)
-    return converter().structure(value, kind)
+        value = from_text(value, annotation)
+    return converter().structure(value, annotation)

@@ -1,7 +1,7 @@
-"""The one rule for what is printed of texts that others wrote: escaped, and cut.
+"""The one rule for printing text that others wrote: escaped, and cut.
 
-Payloads, ids, refs, messages, names of plugins and tracebacks may hold what moves a cursor, starts a line of
-its own, turns the direction of writing round, or never ends. Nothing here prints.
+Payloads, ids, refs, messages, names of plugins and tracebacks may move the cursor, start a new line, reverse
+the direction of writing, or be very long. Nothing here prints.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tup
 
 
 def printable(text: str, limit: int = MOST_CHARACTERS) -> str:
-    r"""Return one line: what is no plain character is written as an escape, and what is too long is cut.
+    r"""Return text as one line: unprintable characters are escaped, and long text is cut.
 
     Args:
         text: Anything. Line ends, control characters, bidi controls and lone surrogates become `\n`,
             `\x1b`, `\u202e`.
-        limit: Longest text in characters, at least 1; a cut one ends with `…`.
+        limit: Longest result in characters, at least 1; a cut one ends with `…`.
     """
     is_cut = len(text) > limit
     if is_cut:
-        text = text[: limit - 1]  # first, so that ten megabytes cost no more than what is shown
+        text = text[: limit - 1]  # first, so that the time does not depend on the length
     if not text.isprintable():
         text = "".join(char if char.isprintable() else _escape(char) for char in text)
         is_cut, text = is_cut or len(text) > limit, text[: limit - is_cut]
@@ -40,7 +40,7 @@ def printable(text: str, limit: int = MOST_CHARACTERS) -> str:
 
 
 def printable_lines(text: str, limit: int = MOST_OF_LINES) -> str:
-    """Return a text whose line ends are meant, each line `printable`; a long one loses its middle."""
+    """Return text with its line ends, each line `printable`; a long text loses its middle."""
     if len(text) > limit:
         half = limit // 2
         text = f"{text[:half]}\n... {len(text) - 2 * half:,} characters left out ...\n{text[-half:]}"
@@ -53,18 +53,18 @@ def traceback_text(error: _ExcInfo, margin: str = "  | ") -> str:
     """Return a traceback for a log: without secrets, escaped and cut.
 
     Args:
-        error: As `sys.exc_info` gives it.
-        margin: Stands before each line, so that none passes for a record of its own.
+        error: As returned by `sys.exc_info`.
+        margin: Put before each line, so that no line looks like another log record.
     """
     try:
         text = "".join(traceback.format_exception(*error)).rstrip("\n")
-    except Exception as exc:  # an error that cannot even be written
+    except Exception as exc:  # an error that cannot be formatted
         text = f"{getattr(error[0], '__name__', 'error')} (cannot be shown: {type(exc).__name__})"
     return "\n".join(margin + line for line in printable_lines(_ends_without_secrets(text)).split("\n"))
 
 
 def _ends_without_secrets(text: str) -> str:
-    """Return the start and the end of a text, without the secrets in both."""
+    """Return a text, or the start and end of a long one, without secrets."""
     if len(text) <= 2 * MOST_OF_LINES:
         return without_secrets(text)
     return without_secrets(text[:MOST_OF_LINES]) + "\n...\n" + without_secrets(text[-MOST_OF_LINES:])

@@ -1,4 +1,4 @@
-"""What an exception of somebody else's code says, for people: its type, its text, and where it was raised."""
+"""Describes an exception from other people's code: its type, its message, and where it was raised."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Final
 
 __all__ = ["place_of", "raised"]
 
-#: Frames that say nothing: the machinery of imports, and kessel itself.
+#: Frames that are skipped: the machinery of imports, and kessel itself.
 _MACHINERY: Final = ("<frozen importlib", "<frozen runpy")
 _OWN: Final = str(Path(__file__).parents[1])
 
 
 def raised(exc: BaseException) -> str:
-    """Return `Type: text (file:line)`; never raises an `Exception`, whatever the exception does."""
+    """Return `Type: text (file:line)`; never raises an `Exception`."""
     try:
-        # What Python puts behind the text of a syntax error is in the place.
+        # `str` of a syntax error would repeat the place.
         text = exc.msg if isinstance(exc, SyntaxError) else str(exc)
     except Exception:
         text = "(its text cannot be read)"
@@ -26,7 +26,7 @@ def raised(exc: BaseException) -> str:
 
 
 def place_of(exc: BaseException) -> str:
-    """Return `file:line` of the innermost frame that is neither kessel's nor of an import; or nothing."""
+    """Return `file:line` of the innermost frame outside of kessel and imports, or an empty text."""
     if isinstance(exc, SyntaxError) and exc.filename:
         return f"{exc.filename}:{exc.lineno}"
     place = ""

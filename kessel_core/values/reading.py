@@ -1,8 +1,8 @@
-"""Single values of the kinds that options have: the only place where text becomes one of them.
+"""Reads single values of the types that options have: the only place where text is converted to them.
 
-`from_text` reads what is written where everything is text, `read` also what TOML and JSON have no form
-for, and `fit` says whether a value is of its kind. `converter` hands the same functions to cattrs; nothing
-here needs it. Each raises ValueError or TypeError in the form "expected ..., got ...".
+`from_text` converts text from places where everything is text, `read` also values from TOML and JSON, and
+`fit` checks that a value has its type. `converter` passes the same functions to cattrs, but nothing here
+needs it. All raise ValueError or TypeError in the form "expected ..., got ...".
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kessel_core.values.strict_json import read_json
 __all__ = ["bare", "choice", "fit", "from_text", "moment_or_span", "named", "read"]
 
 
-#: How errors call what is expected.
+#: The names of the expected types in messages.
 EXPECTED: Final[Mapping[Any, str]] = {
     str: "text",
     int: "a whole number",
@@ -48,31 +48,35 @@ _WORDS: Final = {
 
 
 def named(value: object) -> str:
-    """Name a value in an error: its type, and the start of what it looks like."""
+    """Describe a value in a message: its type, and the start of its repr."""
     return f"{type(value).__name__} {quoted(value)}"
 
 
-def bare(kind: Any) -> tuple[Any, bool]:
-    """Return a kind without None and without what is in its brackets, and whether None is allowed."""
-    args = typing.get_args(kind)
+def bare(annotation: Any) -> tuple[Any, bool]:
+    """Return an annotation without None and type arguments, and whether None is allowed."""
+    args = typing.get_args(annotation)
     is_optional = False
-    if typing.get_origin(kind) in (typing.Union, UnionType) and type(None) in args:
+    if typing.get_origin(annotation) in (typing.Union, UnionType) and type(None) in args:
         inner = [part for part in args if part is not type(None)]
         if len(inner) == 1:
-            kind, is_optional = inner[0], True
-    return typing.get_origin(kind) or kind, is_optional
+            annotation, is_optional = inner[0], True
+    return typing.get_origin(annotation) or annotation, is_optional
 
 
-def read(value: object, kind: Any, *, text: bool = False) -> Any:
-    """Return a value as an option's kind.
+def read(value: object, annotation: Any, *, text: bool = False) -> Any:
+    """Convert a value to the type of an option.
 
     Args:
-        value: As a file, a variable, an argument or JSON gives it.
-        kind: The annotation of the option.
-        text: Whether everything is written as text there, so that "5" is a number and "a,b" a list.
-            Spans and choices have no other form, so their text is always read.
+        value: The value from a file, a variable, an argument or JSON.
+        annotation: The annotation of the option.
+        text: Whether its source has only text, so that "5" is a number and "a,b" a list. Durations and
+            choices are always text.
+
+    Raises:
+        ValueError: The value is out of range or cannot be parsed.
+        TypeError: It has another type.
     """
-    inner, is_optional = bare(kind)
+    inner, is_optional = bare(annotation)
     if value is None and is_optional:
         return None
     if isinstance(value, str):
@@ -85,9 +89,13 @@ def read(value: object, kind: Any, *, text: bool = False) -> Any:
     return fit(value, inner)
 
 
-def from_text(text: str, kind: Any) -> Any:
-    """Return what a text stands for; a text whose kind has no other form than text is returned as it is."""
-    inner, _ = bare(kind)
+def from_text(text: str, annotation: Any) -> Any:
+    """Convert text to an annotated type; returned unchanged if the type has no special text form.
+
+    Raises:
+        ValueError: The text cannot be parsed.
+    """
+    inner, _ = bare(annotation)
     if inner is bool:
         word = _WORDS.get(text.strip().lower())
         if word is None:
@@ -108,25 +116,29 @@ def from_text(text: str, kind: Any) -> Any:
         same = (m for m in inner if isinstance(m.value, str) and m.value.lower() == wanted)
         return choice(text, inner) if _is_member(text, inner) else next(same, text)
     if inner is tuple:
-        # Blank means none; an empty name between commas is a slip, which is somebody else's to tell.
+        # Blank means an empty list; empty names between commas are left for the rules to report.
         return tuple(part.strip() for part in text.split(",")) if text.strip() else ()
     if inner is Mapping:
         try:
             return read_json(text)
         except (ValueError, RecursionError):
-            # The text may hold secrets, so it is not repeated.
+            # The text may hold secrets, so the message does not repeat it.
             raise ValueError('expected a JSON object, as {"name": "value"}') from None
     return text
 
 
 def moment_or_span(text: str) -> datetime | timedelta:
-    """Read a span from now (`90s`, `5m`), or an ISO time with its zone."""
+    """Parse a span from now (`90s`, `5m`), or an ISO time with a zone.
+
+    Raises:
+        ValueError: The text is neither, or the time has no zone.
+    """
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         pass
     else:
-        if moment.tzinfo is None:  # the model would refuse it, with advice for programs
+        if moment.tzinfo is None:  # the model would refuse it, too, but with advice for code
             raise ValueError(f"is a naive time: give it a zone, as in {moment.isoformat()}+01:00")
         return moment
     try:
@@ -136,9 +148,14 @@ def moment_or_span(text: str) -> datetime | timedelta:
         raise ValueError(f"expected {wanted}, got {quoted(text)}") from None
 
 
-def fit(value: object, kind: Any) -> Any:
-    """Return a value if it is of its kind already; of a choice its member."""
-    inner, is_optional = bare(kind)
+def fit(value: object, annotation: Any) -> Any:
+    """Return a value if it has the annotated type; for a choice, its member.
+
+    Raises:
+        TypeError: It has another type.
+        ValueError: It is not one of the choices.
+    """
+    inner, is_optional = bare(annotation)
     if (value is None and is_optional) or inner in (Any, object):
         return value
     if _is_choice(inner):
@@ -150,31 +167,35 @@ def fit(value: object, kind: Any) -> Any:
     return value
 
 
-def choice(value: object, kind: type[Enum]) -> Enum:
-    """Return the member of a value; a bool is the member 1 or 0 only where the member itself is one."""
-    if not _is_member(value, kind):
-        known = ", ".join(str(member.value) for member in kind)
+def choice(value: object, annotation: type[Enum]) -> Enum:
+    """Return the member with this value; True and False never mean 1 and 0.
+
+    Raises:
+        ValueError: There is no such member.
+    """
+    if not _is_member(value, annotation):
+        known = ", ".join(str(member.value) for member in annotation)
         raise ValueError(f"expected one of {known}; got {quoted(value)}")
-    return kind(value)
+    return annotation(value)
 
 
-def _is_member(value: object, kind: type[Enum]) -> bool:
-    # Python finds the 1 of an enum for True; nobody means that.
-    if isinstance(value, bool) and not any(member.value is value for member in kind):
+def _is_member(value: object, annotation: type[Enum]) -> bool:
+    # Python takes True for 1, which is never what was meant.
+    if isinstance(value, bool) and not any(member.value is value for member in annotation):
         return False
     try:
-        kind(value)
+        annotation(value)
     except ValueError:
         return False
     return True
 
 
-def _is_choice(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Enum)
+def _is_choice(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Enum)
 
 
 def _seconds(number: float) -> timedelta:
     try:
         return timedelta(seconds=number)
     except (OverflowError, ValueError):
-        raise ValueError(f"{number} seconds is no usable duration") from None
+        raise ValueError(f"{number} seconds is not a usable duration") from None

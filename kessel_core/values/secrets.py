@@ -1,7 +1,7 @@
-"""The one rule for what must not be printed: values whose name says so, and secrets in addresses.
+"""The one rule for what must not be printed: values with the name of a secret, and secrets in URLs.
 
-It hides too much rather than too little: whatever may be a password is one. Nothing here asks whether an
-address is well formed, because those that are not are the ones that get printed in errors.
+It hides too much rather than too little: whatever may be a password is treated as one. Nothing here checks
+whether a URL is well formed, because malformed ones are just those that are printed in errors.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ __all__ = ["HIDDEN", "is_secret", "quoted", "redacted", "without_secrets"]
 
 HIDDEN: Final = "***"
 
-#: What looks like this anywhere in a name makes it a secret.
+#: A name that contains one of these is secret.
 _SECRET: Final = re.compile(
     r"(?i)passw|passphrase|secret|token|credential|apikey|bearer|signature|private_?key"
 )
-#: And so does one of these words; a harmless `partition_key` is hidden with the others.
+#: A name with one of these words is secret, too; a harmless `partition_key` is hidden as well.
 _SECRET_WORDS: Final = frozenset(
     {
         "auth",
@@ -39,30 +39,30 @@ _SECRET_WORDS: Final = frozenset(
     }
 )
 _WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-#: Where an address begins that stands in a text; its scheme is never secret, and looking for it would cost.
+#: A URL inside a text; without its scheme, which is never secret and takes time to find.
 _ADDRESS: Final = re.compile(r"://\S*")
 _PAIR: Final = re.compile(r"([?&;])([^=&;?]*)=([^&;]*)")
-#: More of a text is not looked at, and not shown either.
+#: Longer texts are cut here, in characters; the rest is neither searched nor shown.
 _LONGEST: Final = 100_000
-#: Deeper values are shown as dots; those of JSON may be nested without end.
+#: Values that are nested more deeply are shown as `...`.
 _DEEPEST: Final = 6
 
 
 def is_secret(name: str) -> bool:
-    """Say whether the value of an option, a query key or a field of this name must not be printed."""
+    """Whether the value of an option, query key or field with this name must not be printed."""
     return _SECRET.search(name) is not None or any(
         word.lower() in _SECRET_WORDS for word in _WORD.findall(name)
     )
 
 
 def redacted(url: str | SplitResult) -> str:
-    """Return an address without its user information, secret query values and fragment.
+    """Return a URL without its user information, secret query values and fragment.
 
     Args:
-        url: The whole address, however wrong it is: in quotes, with `/` or `?` or `#` in its password.
+        url: The complete URL, even if malformed: in quotes, or with `/`, `?` or `#` in its password.
     """
     if isinstance(url, SplitResult):
-        # By hand: urlunsplit drops the empty host of `sqlite:///jobs.db`.
+        # By hand, because urlunsplit drops the empty host of `sqlite:///jobs.db`.
         url = f"{url.scheme}://{url.netloc}{url.path}" + "".join(
             f"{mark}{part}" for mark, part in (("?", url.query), ("#", url.fragment)) if part
         )
@@ -71,26 +71,26 @@ def redacted(url: str | SplitResult) -> str:
     if mark:
         return scheme + mark + _address(rest)
     before, _, after = url.rpartition("@")
-    if ":" in before:  # somebody left the slashes out
+    if ":" in before:  # the slashes are missing
         return f"{HIDDEN}@{_queries(after)}"
     return _queries(url)
 
 
 def without_secrets(text: str) -> str:
-    """Return a text in which every address is `redacted`; what is beyond 100,000 characters is left out."""
+    """Return a text in which every URL is `redacted`; what is beyond 100,000 characters is left out."""
     return _ADDRESS.sub(lambda found: "://" + _address(found[0][3:]), text[:_LONGEST])
 
 
 def quoted(value: object, limit: int = 60) -> str:
-    """Return what an error shows of a wrong value: as `repr`, without secrets, cut.
+    """Return a wrong value for a message: its repr, without secrets, cut to the limit. Raises nothing.
 
     Args:
         value: Anything; in mappings the values of secret names are hidden.
-        limit: Longest text in characters.
+        limit: Longest text, in characters.
     """
     try:
         text = without_secrets(repr(_open_part("", value, 0)))
-    except Exception:  # somebody's own __repr__
+    except Exception:  # a __repr__ that fails
         return f"a {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
@@ -111,13 +111,13 @@ def _open_part(name: str, value: object, depth: int) -> object:
 
 
 def _address(rest: str) -> str:
-    """Hide the secrets of what follows `://`."""
-    if rest.startswith("/"):  # a path: nobody logs in to a file
+    """Hide the secrets in what follows `://`."""
+    if rest.startswith("/"):  # a path, which has no password
         return _queries(rest)
     if "@" in rest:
-        # The last one: a password may hold /, ? and #, and even @, by mistake.
+        # The last @ counts, because an unencoded password may hold /, ?, # and even @.
         return f"{HIDDEN}@{_queries(rest.rpartition('@')[2])}"
-    # In a sentence, a colon or a quote may follow.
+    # In a sentence, punctuation may follow the URL.
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0].rstrip(":,.;'\")")
     head, colon, port = authority.rpartition(":")
     if (
@@ -127,14 +127,14 @@ def _address(rest: str) -> str:
         and re.match(r"\d*\W*$|[0-9a-f:]*\]", port)
     ):
         return _queries(rest)
-    if colon:  # no port: a password whose host was forgotten
+    if colon:  # not a port: perhaps a password without a host
         return f"{head.partition(':')[0]}:{HIDDEN}"
     return _queries(rest)
 
 
 def _queries(text: str) -> str:
     before, mark, _ = text.partition("#")
-    # By the name that a reader of the URL will see: %74oken is token.
+    # The decoded name counts: %74oken is token.
     shown = _PAIR.sub(
         lambda pair: f"{pair[1]}{pair[2]}={HIDDEN if is_secret(unquote_plus(pair[2])) else pair[3]}", before
     )

@@ -1,7 +1,7 @@
-"""The one strict reader of JSON: what some readers take and others do not, or not as the same, is refused.
+"""A strict JSON parser: it refuses what other parsers reject, or read differently.
 
-No key twice in an object, no NaN or Infinity, no number beyond the range of floats. The wire, the command and
-the configuration read through it.
+No duplicate keys in an object, no NaN or Infinity, no number beyond the range of floats. The wire, the
+command and the configuration use it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["read_json"]
 
 
 class _Refused(ValueError):
-    """JSON for some readers and not, or not the same, for others."""
+    """JSON that parsers disagree on."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -34,19 +34,19 @@ def _float(text: str) -> float:
     return number
 
 
-# Made once: most of the time for a small text would be its start.
+# Created once: for a small text that would take most of the time.
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
 
 
 def read_json(text: str) -> Any:
-    """Read one JSON value, with blanks around it or not. Safe for any thread.
+    """Parse one JSON value, optionally surrounded by whitespace. Thread-safe.
 
     Raises:
-        ValueError: The text is not JSON, or only for lenient readers; says what and where.
-        RecursionError: It is nested more deeply than Python reads.
+        ValueError: The text is not JSON, or only for lenient parsers; says what is wrong and where.
+        RecursionError: It is nested more deeply than Python can parse.
     """
     if text.startswith("{"):
         value, end = _DECODER.raw_decode(text)
         if end == len(text):
             return value
-    return _DECODER.decode(text)  # blanks around it, or something to be refused
+    return _DECODER.decode(text)  # surrounded by whitespace, or invalid

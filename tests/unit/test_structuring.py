@@ -162,7 +162,7 @@ def test_a_list_of_nothing_but_mistakes_names_the_first_and_counts_the_rest() ->
         structured(list[int], ["x"] * 200_000)
     *named, rest = caught.value.problems
     assert [problem.where for problem in named] == [("$", index) for index in range(MOST_MISTAKES)]
-    assert str(rest) == "$: 199901 more items were not looked at"
+    assert str(rest) == "$: 199901 more items were not checked"
 
 
 def test_broken_validator_is_said_in_its_own_words_only() -> None:

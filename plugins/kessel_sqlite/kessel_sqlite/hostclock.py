@@ -22,7 +22,7 @@ __all__ = ["HostClock", "after", "microseconds", "moment", "span_microseconds"]
 
 log = get_logger("kessel.sqlite")
 
-#: The last moment that Python can express; what ends later ends then.
+#: The last moment that a datetime can be, in microseconds since 1970; later ends are moved to it.
 _LAST: Final = 253_402_300_799_999_999
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -43,7 +43,7 @@ def span_microseconds(span: timedelta) -> int:
 
 
 def after(now: int, span: timedelta) -> int:
-    """Return the microseconds since 1970 at the end of a span; at most those of the end of the year 9999."""
+    """Return the end of a span in microseconds since 1970, at most the end of the year 9999."""
     return min(now + span_microseconds(span), _LAST)
 
 
