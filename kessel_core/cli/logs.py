@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final, TextIO
 
+from kessel_core.model.worker import SLOT_THREAD
 from kessel_core.values.printing import printable, printable_lines, traceback_text
 from kessel_core.values.secrets import without_secrets
 
@@ -30,6 +33,8 @@ logging.addLevelName(TRACE, "TRACE")
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
+#: Fields that the text of the message always says.
+_SAID: Final = frozenset({"ms", "settled"})
 _COLOURS: Final = {"TRACE": "2", "DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "31"}
 
 
@@ -42,6 +47,20 @@ def _cut(value: Any) -> Any:
     return printable_lines(without_secrets(value)) if isinstance(value, str) else value
 
 
+def _source(record: logging.LogRecord) -> dict[str, Any]:
+    """Return which slot of which process wrote a record; a field of the record's own goes before."""
+    found: dict[str, Any] = {}
+    thread = record.threadName or ""
+    if thread.startswith(SLOT_THREAD):
+        found["slot"] = thread.removeprefix(SLOT_THREAD)
+    return {key: value for key, value in (found | {"pid": record.process}).items() if key not in vars(record)}
+
+
+@cache
+def _host() -> str:
+    return socket.gethostname()
+
+
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
@@ -50,7 +69,7 @@ def _message(record: logging.LogRecord) -> str:
 
 
 class HumanFormatter(logging.Formatter):
-    """`12:30:01.250 INFO    kessel.worker: text key=value ...`, local time."""
+    """`12:30:01.250+0100 INFO    kessel.worker: text key=value ... pid=4711`, local time with its zone."""
 
     def __init__(self, *, colour: bool = False) -> None:
         super().__init__()
@@ -58,14 +77,17 @@ class HumanFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line, and the traceback below it if there is one."""
-        when = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]
+        moment = datetime.fromtimestamp(record.created).astimezone()
+        when = f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}{moment:%z}"
         level = f"{record.levelname:<7}"
         if self._colour and (code := _COLOURS.get(record.levelname)) is not None:
             level = f"\x1b[{code}m{level}\x1b[0m"
         message = printable(without_secrets(_message(record)))
         parts = [f"{when} {level} {record.name}: {message}"]
         said = {word.strip(",:;()") for word in message.split() if len(word) > 2}
-        for key, value in _extras(record).items():
+        for key, value in {**_extras(record), **_source(record)}.items():
+            if key in _SAID:
+                continue
             text = printable(without_secrets(str(value)))
             if value is None or text in said:
                 continue  # people have just read it
@@ -80,13 +102,13 @@ class HumanFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message, the extras, exception."""
+    """One JSON object a line: time (UTC), level, logger, message, pid, host, slot, the extras, exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; a value that JSON does not know is written as its text."""
         import json
 
-        fields: dict[str, Any] = _extras(record)
+        fields: dict[str, Any] = {**_source(record), "host": _host(), **_extras(record)}
         when = datetime.fromtimestamp(record.created, UTC)
         # The record's own fields last: an extra must not pass for the level or the time.
         fields = {

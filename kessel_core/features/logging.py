@@ -1,4 +1,7 @@
-"""Logs one line per attempt to `kessel.jobs`, with its data as fields (`extra`)."""
+"""Logs one line per attempt to `kessel.jobs`, with its data as fields (`extra`).
+
+A success is logged by the middleware; a failure when it is known what became of the job.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +14,37 @@ import attrs
 from kessel_core.handlers.context import JobContext
 from kessel_core.hooks.middleware import Middleware
 from kessel_core.hooks.specs import hookimpl
-from kessel_core.model.result import JobResult
+from kessel_core.model.job import Job
+from kessel_core.model.result import JobResult, Status
+from kessel_core.model.settlement import Bury, Commit, Rollback, Settlement, Snooze
 from kessel_core.values.logs import get_logger
 
-__all__ = ["LoggingMiddleware"]
+__all__ = ["LoggingMiddleware", "log_failure"]
 
 log = get_logger("kessel.jobs")
 
 _LEVELS: Final = {"trace": 5, "debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 
 
+#: What became of the job, in the field `settled`.
+_SETTLED: Final[dict[type, str]] = {
+    Bury: "buried",
+    Commit: "removed",
+    Rollback: "rolled back",
+    Snooze: "snoozed",
+}
+
+
 @attrs.frozen(kw_only=True)
 class LoggingOptions:
     """Options of the middleware `logging`."""
 
-    #: Log level of the line.
+    #: Log level of the line of a success.
     level: Literal["trace", "debug", "info", "warning"] = "info"
 
 
 class LoggingMiddleware:
-    """Logs how each attempt ended, and how many milliseconds it took."""
+    """Logs each success, and how many milliseconds it took; failures are logged when they are settled."""
 
     def __init__(self, options: LoggingOptions) -> None:
         self._level = _LEVELS[options.level]
@@ -42,26 +56,53 @@ class LoggingMiddleware:
             return (yield)
         start = job.clock.monotonic()
         result = yield
-        milliseconds = (job.clock.monotonic() - start) * 1000
-        log.log(
-            self._level,
-            "job %s %s %s in %.1f ms%s",
-            job.id,
-            job.type,
-            result.status,
-            milliseconds,
-            f": {result.message}" if result.message else "",
-            extra={
-                "job_id": job.id,
-                "job_type": job.type,
-                "status": str(result.status),
-                "reason": str(result.reason) if result.reason else None,
-                "ms": round(milliseconds, 3),
-                "attempt": job.attempt,
-                "queue": job.queue,
-            },
-        )
+        if result.status is Status.SUCCESS:
+            milliseconds = (job.clock.monotonic() - start) * 1000
+            extra = {**_fields(result, job.request, job.attempt, job.queue), "ms": round(milliseconds, 3)}
+            log.log(self._level, "job %s %s success in %.1f ms", job.id, job.type, milliseconds, extra=extra)
         return result
+
+
+def log_failure(result: JobResult, settlement: Settlement, queue: str) -> None:
+    """Log an attempt that did not succeed, once, with what became of the job; a burial is a warning.
+
+    Here, and not in the middleware, because only after the decision is it known whether the job is tried
+    again; and because a burial is logged whatever middleware is configured.
+    """
+    level = logging.WARNING if isinstance(settlement, Bury) else logging.INFO
+    if not log.isEnabledFor(level):
+        return
+    settled = _SETTLED[type(settlement)]
+    milliseconds = None
+    if result.started_at is not None and result.finished_at is not None:
+        milliseconds = (result.finished_at - result.started_at).total_seconds() * 1000
+    extra = {**_fields(result, result.request, result.attempt, queue), "settled": settled}
+    if milliseconds is not None:
+        extra["ms"] = round(milliseconds, 3)
+    log.log(
+        level,
+        "job %s %s %s, %s%s%s",
+        result.id,
+        result.request.type if result.request is not None else "(undecodable)",
+        result.status,
+        settled,
+        "" if milliseconds is None else f" after {milliseconds:.1f} ms",
+        f": {result.reason}: {result.message}" if result.reason else f": {result.message}",
+        exc_info=result.raised,
+        extra=extra,
+    )
+
+
+def _fields(result: JobResult, request: Job | None, attempt: int, queue: str) -> dict[str, object]:
+    return {
+        "job_id": request.id if request is not None else result.id,
+        "job_type": request.type if request is not None else None,
+        "ref": request.ref if request is not None else None,
+        "status": str(result.status),
+        "reason": str(result.reason) if result.reason else None,
+        "attempt": attempt,
+        "queue": queue,
+    }
 
 
 @hookimpl

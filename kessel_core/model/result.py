@@ -74,6 +74,11 @@ class JobResult:
     started_at: datetime | None = None
     #: When the handler ended or, if it never ran, when the outcome was known; aware.
     finished_at: datetime | None = None
+    #: Where it failed: the last frames of the user's code, one a line, names only; "" if no code raised.
+    #: Kept with a buried job, behind its message.
+    frames: str = ""
+    #: What the handler or a middleware raised, if it was unexpected; for logs of this process, never kept.
+    raised: BaseException | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
     def ok(self) -> bool:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Final
 
 import attrs
 
-__all__ = ["Health", "WorkerInfo"]
+__all__ = ["SLOT_THREAD", "Health", "WorkerInfo"]
+
+#: The names of the threads of slots begin so; the number of the slot follows.
+SLOT_THREAD: Final = "kessel-slot-"
 
 
 @attrs.frozen(kw_only=True)
 class Health:
     """The health of a worker; `ok` is False when somebody should look."""
 
-    #: No slot is dead or disconnected.
+    #: No slot is dead or disconnected, and none idles for long while jobs wait.
     ok: bool
     #: It has started and takes jobs; False before that, and once a stop was asked for.
     running: bool
@@ -28,6 +32,8 @@ class Health:
     dead: int
     #: Running time of the longest running job, in seconds.
     longest: float
+    #: Why `ok` is False, in words; "" while it is True.
+    reason: str
     #: Number of attempts by how they ended: `success`, `failed`, `failed-transient`, `snoozed`, `lost`.
     counts: dict[str, int]
 

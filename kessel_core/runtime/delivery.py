@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Final
 
 import attrs
 
@@ -19,7 +20,10 @@ from kessel_core.model.lifecycle import Rule, Situation
 from kessel_core.model.result import JobResult, Reason, Status
 from kessel_core.model.settlement import COMMIT, NO_PAUSE, Bury, Commit, Rollback, Settlement, Snooze
 
-__all__ = ["Decision", "Delivery", "decide"]
+__all__ = ["MESSAGE_LIMIT", "Decision", "Delivery", "decide"]
+
+#: Failure texts are cut here: they are for people, and are stored beside the job.
+MESSAGE_LIMIT: Final = 2000
 
 
 @attrs.frozen
@@ -104,4 +108,7 @@ def _settlement(rule: Rule, result: JobResult, pause: timedelta) -> Settlement:
         return Rollback(pause)
     if rule.settle is Snooze:
         return Snooze(pause)
-    return Bury(str(result.reason or Reason.ERROR), result.message)
+    message = result.message
+    if result.frames:
+        message = f"{message[: MESSAGE_LIMIT - len(result.frames) - 1]}\n{result.frames}"
+    return Bury(str(result.reason or Reason.ERROR), message)

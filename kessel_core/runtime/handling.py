@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from datetime import timedelta
 from types import CoroutineType
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
@@ -18,9 +17,8 @@ from kessel_core.model.json import json_problems
 from kessel_core.model.policies import BadPayload, DefaultError
 from kessel_core.model.result import JobResult, Reason, Status
 from kessel_core.runtime.async_loop import AsyncLoop, Stopped, TimedOut
-
-#: Longest failure message, in characters: it is stored with the job.
-MESSAGE_LIMIT: Final = 2000
+from kessel_core.runtime.delivery import MESSAGE_LIMIT
+from kessel_core.runtime.frames import frames_of
 
 
 class HandlerRunner:
@@ -100,7 +98,7 @@ def failed(
 
 
 def outcome_of_exception(job: JobContext, exc: BaseException, default_error: DefaultError) -> JobResult:
-    """Turn what a handler or a middleware raised into an outcome; the traceback is logged.
+    """Turn what a handler or a middleware raised into an outcome, with where it was raised.
 
     Raises:
         KeyboardInterrupt: The user pressed Ctrl-C; in the main thread only.
@@ -108,26 +106,22 @@ def outcome_of_exception(job: JobContext, exc: BaseException, default_error: Def
     if isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
         raise exc
     if isinstance(exc, Transient):
-        return failed(job, Reason.ERROR, text_of(exc), Status.TRANSIENT, exc.after)
+        outcome = failed(job, Reason.ERROR, text_of(exc), Status.TRANSIENT, exc.after)
+        return attrs.evolve(outcome, frames=frames_of(exc))
     if isinstance(exc, Snooze):
         return failed(job, None, text_of(exc), Status.SNOOZED, exc.after)
     if isinstance(exc, Fatal):
-        return failed(job, Reason.ERROR, text_of(exc))
+        return attrs.evolve(failed(job, Reason.ERROR, text_of(exc)), frames=frames_of(exc))
     if isinstance(exc, Stopped):  # its job has already been given back; a traceback would only confuse
         return failed(job, Reason.ERROR, text_of(exc), Status.TRANSIENT)
     transient: tuple[type[BaseException], ...] = job.handler.transient if job.handler is not None else ()
     is_transient = isinstance(exc, (ConnectionError, TimeoutError, *transient)) or (
         default_error is DefaultError.TRANSIENT and isinstance(exc, Exception)
     )
-    job.logger.log(
-        logging.INFO if is_transient else logging.WARNING,
-        "handler raised %s",
-        type(exc).__name__,
-        exc_info=exc,
-    )
     reason = Reason.TIMED_OUT if isinstance(exc, TimedOut) else Reason.ERROR
     message = f"{type(exc).__name__}: {text_of(exc)}".removesuffix(": ")
-    return failed(job, reason, message, Status.TRANSIENT if is_transient else Status.FAILED)
+    outcome = failed(job, reason, message, Status.TRANSIENT if is_transient else Status.FAILED)
+    return attrs.evolve(outcome, frames=frames_of(exc), raised=exc)
 
 
 def text_of(exc: BaseException) -> str:

@@ -18,6 +18,7 @@ from kessel_core.clock import Clock, plain_span
 from kessel_core.config.options import JobsConfig
 from kessel_core.errors import DecodeError
 from kessel_core.features.callbacks import Callbacks
+from kessel_core.features.logging import log_failure
 from kessel_core.handlers.context import JobContext
 from kessel_core.handlers.registry import Handler, HandlerRegistry
 from kessel_core.model.lifecycle import rules_for
@@ -26,8 +27,8 @@ from kessel_core.model.result import JobResult, Reason, Status
 from kessel_core.model.settlement import NO_PAUSE, Bury, Commit, Rollback, Settlement, Snooze
 from kessel_core.plugins.chain import Chain
 from kessel_core.plugins.watchers import Watchers
-from kessel_core.runtime.delivery import Decision, Delivery, decide
-from kessel_core.runtime.handling import MESSAGE_LIMIT, outcome_of_exception, text_of
+from kessel_core.runtime.delivery import MESSAGE_LIMIT, Decision, Delivery, decide
+from kessel_core.runtime.handling import outcome_of_exception, text_of
 from kessel_core.runtime.lease import HeldJob, SettleResult
 from kessel_core.values.logs import get_logger
 from kessel_core.wire.requests import decode
@@ -96,7 +97,7 @@ class Pipeline:
             outcome = refusal or self._refused(delivery) or self._handled(delivery, held)
             decision = self._decided(delivery, outcome, held)
         except Exception as exc:  # a bug; it counts as an attempt, so that the job cannot loop for ever
-            delivery, outcome, decision = self._unexpected(delivery, held, exc)
+            delivery, decision = self._unexpected(delivery, held, exc)
         # One round trip instead of two; not before a callback, because a slow one would use up the next
         # job's lease.
         is_awaited = self._callbacks.is_awaited(decision.result)
@@ -104,10 +105,12 @@ class Pipeline:
         if settled.is_settled:
             if traced:
                 _trace(delivery, f"settled by {_described(decision.settlement)}")
-            self._report(delivery, decision, outcome)
+            self._report(delivery, decision)
             if is_awaited and decision.result.status in _FINAL:
                 self._callbacks.call(decision.result)
-        return decision.result, settled
+        result = decision.result
+        # The frames of the exception would hold whatever the handler held, until the slot's next job.
+        return (attrs.evolve(result, raised=None) if result.raised is not None else result), settled
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -284,9 +287,7 @@ class Pipeline:
         body = encode_result(decision.result)
         return attrs.evolve(decision, settlement=attrs.evolve(decision.settlement, result=body))
 
-    def _unexpected(
-        self, read: Delivery | None, held: HeldJob, exc: Exception
-    ) -> tuple[Delivery, JobResult, Decision]:
+    def _unexpected(self, read: Delivery | None, held: HeldJob, exc: Exception) -> tuple[Delivery, Decision]:
         """Treat an unexpected error as a transient failure (S10).
 
         Calls no plugin and decodes nothing, because that may be what failed.
@@ -298,40 +299,21 @@ class Pipeline:
         message = f"unexpected error: {type(exc).__name__}: {text_of(exc)}"
         outcome = delivery.outcome(Status.TRANSIENT, Reason.ERROR, message, now, after=_FALLBACK_PAUSE)
         left = attempt < self._allowed(delivery.handler)
-        return (
-            delivery,
-            outcome,
-            decide(self._table, outcome, attempts_left=left, pause=_FALLBACK_PAUSE, now=now),
-        )
+        return delivery, decide(self._table, outcome, attempts_left=left, pause=_FALLBACK_PAUSE, now=now)
 
     # --- the report --------------------------------------------------------------------------
 
-    def _report(self, delivery: Delivery, decision: Decision, outcome: JobResult) -> None:
+    def _report(self, delivery: Delivery, decision: Decision) -> None:
         """Call the watchers and log the end of the job; nothing can change the settlement any more."""
         result = decision.result
+        if result.status is not Status.SUCCESS:  # the middleware `logging` tells the others
+            log_failure(result, decision.settlement, delivery.reservation.queue)
         for watcher in self._watchers.settled:
             watcher(result=result, settlement=decision.settlement)
         if result.status not in _FINAL:
             return
         for watcher in self._watchers.finished:
             watcher(result=result)
-        if outcome.started_at is None or result.status is not outcome.status:
-            # Middleware has not logged this end: it saw nothing, or a failure that was to be retried.
-            log.info(
-                "job %s %s: %s (%s)",
-                result.id,
-                result.status,
-                result.reason,
-                result.message,
-                extra={
-                    "job_id": result.id,
-                    "job_type": result.request.type if result.request is not None else None,
-                    "status": str(result.status),
-                    "reason": result.reason,
-                    "attempt": result.attempt,
-                    "queue": delivery.reservation.queue,
-                },
-            )
 
 
 def _trace(delivery: Delivery, what: str) -> None:

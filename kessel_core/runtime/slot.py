@@ -19,6 +19,7 @@ from kessel_core.contract.messages import Reservation
 from kessel_core.errors import AdapterError
 from kessel_core.model.retry import RetryPolicy
 from kessel_core.model.settlement import NO_PAUSE, Snooze
+from kessel_core.model.worker import SLOT_THREAD
 from kessel_core.runtime.heartbeat import Heartbeat
 from kessel_core.runtime.lease import Lease
 from kessel_core.runtime.pipeline import Pipeline
@@ -76,7 +77,7 @@ class Slot:
         #: Why it gave up: the error of a queue that was not usable for too long.
         self.gave_up: BaseException | None = None
         # Daemon, because a handler that never ends must not keep a stopped process alive.
-        self.thread = threading.Thread(target=self._run, name=f"kessel-slot-{number}", daemon=True)
+        self.thread = threading.Thread(target=self._run, name=f"{SLOT_THREAD}{number}", daemon=True)
 
     def connect(self) -> None:
         """Create the consumer; called before the thread starts.

@@ -14,6 +14,7 @@ from kessel_core.errors import AdapterUnavailable, ConfigError
 from kessel_core.model.worker import Health, WorkerInfo
 from kessel_core.plugins.watchers import Watchers
 from kessel_core.runtime.heartbeat import Heartbeat
+from kessel_core.runtime.idleness import Idleness
 from kessel_core.runtime.lease import Lease
 from kessel_core.runtime.pipeline import Pipeline
 from kessel_core.runtime.slot import Slot, SlotPlan
@@ -60,6 +61,7 @@ class Worker:
         self._slots: list[Slot] = []
         self._alive = 0
         self._is_draining = False
+        self._idleness = Idleness(adapter, self.queues, clock)
 
     # --- control ----------------------------------------------------------------------------
 
@@ -198,22 +200,33 @@ class Worker:
         return {str(what): n for what, n in sorted(total.items())}
 
     def health(self) -> Health:
-        """Return the health of the worker; cheap, thread-safe."""
+        """Return the health of the worker; thread-safe. Cheap: the queue is asked every few seconds at most.
+
+        A slot that idles beside waiting jobs shows at the second look, some seconds after the first.
+        """
         now = self._clock.monotonic()
         leases = list(self._leases())
         is_working = not self._stop.is_on and not self._is_draining
         ended = [slot for slot in self._slots if slot.thread.ident is not None and not slot.thread.is_alive()]
         dead = len(ended) if is_working else 0
         disconnected = sum(not slot.connected for slot in self._slots)
+        counts = self.counts
+        reason = ""
+        if dead or disconnected:
+            reason = f"{dead} slots have ended, {disconnected} cannot reach the queue"
+        elif is_working and self._alive:
+            idle = self._count - len(leases)
+            reason = self._idleness.reason(idle, (len(leases), sum(counts.values())))
         return Health(
-            ok=not dead and not disconnected,
+            ok=not reason,
+            reason=reason,
             running=bool(self._alive) and not self._stop.is_on,
             slots=self._count,
             busy=len(leases),
             disconnected=disconnected,
             dead=dead,
             longest=max((now - lease.since for lease in leases), default=0.0),
-            counts=self.counts,
+            counts=counts,
         )
 
     def _info(self, grace: timedelta) -> WorkerInfo:

@@ -136,7 +136,8 @@ def test_s10_the_last_failure_buries_the_job(app: App) -> None:
     results = run_until_idle(manager)
     assert [str(r.status) for r in results] == ["failed-transient", "failed"]
     (buried,) = manager.adapter.buried("default")
-    assert (buried.reason, buried.message) == ("retries-exhausted", "no luck")
+    assert buried.reason == "retries-exhausted"
+    assert str(buried.message).partition("\n")[0] == "no luck"
 
 
 def test_s10_the_exact_number_decides_after_a_failure(app: App, deliver: Deliver) -> None:

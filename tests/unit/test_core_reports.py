@@ -24,7 +24,7 @@ from kessel_core import (
     hookimpl,
 )
 from kessel_core.clock import SystemClock
-from kessel_core.contract import Settlement
+from kessel_core.contract import Buried, Settlement, need
 from kessel_core.testing import VirtualClock, run_until_idle
 
 App = Callable[..., JobManager]
@@ -160,40 +160,43 @@ def test_s15_a_scheme_finds_the_callback_of_a_plugin(app: App, caplog: pytest.Lo
 # --- the log ------------------------------------------------------------------------------------------
 
 
-def test_a_job_that_no_middleware_saw_is_logged_by_the_pipeline(
+def test_a_job_that_no_middleware_saw_is_logged(
     app: App, deliver: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="kessel"):
         deliver(app(), json.dumps({"type": "unknown", "id": "i"}).encode())
-    assert any(r.name == "kessel.pipeline" and "no-handler" in r.getMessage() for r in caplog.records)
+    assert any(r.name == "kessel.jobs" and "no-handler" in r.getMessage() for r in caplog.records)
 
 
-def test_s10_a_burial_that_middleware_could_not_foresee_is_logged(
+def test_finding_c4_s10_a_burial_is_a_warning_whatever_middleware_there_is(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
     manager = app({"a": fail(Transient("no luck"))}, jobs=JobsConfig(max_attempts=2))
     with caplog.at_level(logging.INFO, logger="kessel"):
-        manager.request("a")
+        manager.request("a", ref="order-1")
         run_until_idle(manager)
-    (said,) = [record for record in caplog.records if record.name == "kessel.pipeline"]
-    assert "failed: retries-exhausted (no luck)" in said.getMessage()
-    assert (vars(said)["job_type"], vars(said)["attempt"]) == ("a", 2)
+    retried, said = [record for record in caplog.records if record.name == "kessel.jobs"]
+    assert (retried.levelname, vars(retried)["settled"]) == ("INFO", "rolled back")
+    assert (said.levelname, vars(said)["settled"]) == ("WARNING", "buried")
+    assert said.getMessage().endswith(": retries-exhausted: no luck")
+    assert (vars(said)["job_type"], vars(said)["attempt"], vars(said)["ref"]) == ("a", 2, "order-1")
 
 
 @pytest.mark.parametrize(
     ("errors", "statuses"),
     [
         ([Fatal("no")], ["failed"]),
-        ([Transient("no luck")], ["failed-transient", "failed-transient", "failed"]),
+        ([Transient("no luck")], ["failed-transient", "failed"]),
+        ([LookupError("no such card")], ["failed"]),
         ([Snooze(MINUTE), Fatal("no")], ["snoozed", "failed"]),
-        ([Snooze(timedelta(days=9))], ["snoozed", "failed"]),
+        ([Snooze(timedelta(days=9))], ["failed"]),
     ],
-    ids=["fatal", "exhausted", "snoozed", "snoozed beyond its expiration"],
+    ids=["fatal", "exhausted", "unexpected", "snoozed", "snoozed beyond its expiration"],
 )
-def test_the_log_says_once_for_all_how_a_job_ended(
+def test_finding_c13_the_log_says_once_for_all_how_a_job_ended(
     app: App, caplog: pytest.LogCaptureFixture, errors: list[BaseException], statuses: list[str]
 ) -> None:
-    """One line an attempt, and only one of them of all with a final status."""
+    """One line for each attempt, tracebacks included."""
     manager = app({"a": fail(*errors)}, jobs=JobsConfig(max_attempts=2))
     with caplog.at_level(logging.INFO, logger="kessel"):
         job = manager.request("a", expiration=timedelta(days=1))
@@ -234,3 +237,44 @@ def test_a_started_watcher_sees_the_job_before_its_handler(app: App) -> None:
 
     app({"a": lambda payload: seen.append("handled")}, plugin=Watching()).process_single_job("a")
     assert seen == ["started a", "handled"]
+
+
+def test_finding_c9_the_last_frames_of_the_users_code_are_kept_with_a_buried_job(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    def charge(payload: JsonValue) -> None:
+        password = "hunter2"
+        json.loads(f"not JSON, {password}"[:8])
+
+    manager = app({"a": charge})
+    manager.request("a")
+    (result,) = run_until_idle(manager)
+    (buried,) = need(manager.adapter, Buried).buried("default")
+    text, *frames = str(buried.message).splitlines()
+    assert text.startswith("JSONDecodeError: ")
+    assert [frame.rpartition(", in ")[2] for frame in frames] == ["charge"]
+    assert "test_core_reports.py:" in frames[0]
+    assert result.frames == frames[0]
+    assert result.raised is None  # it would keep alive whatever the handler held
+    assert "hunter2" not in str(buried.message)
+    (line,) = [record for record in caplog.records if record.name == "kessel.jobs"]
+    assert line.exc_info is not None
+
+
+def test_finding_c9_only_the_last_frames_are_kept_and_a_long_message_leaves_them_room(
+    app: App,
+) -> None:
+    def dive(payload: JsonValue, depth: int = 0) -> None:
+        if depth == 50:
+            raise ValueError("x" * 10_000)
+        dive(payload, depth + 1)
+
+    def start(payload: JsonValue) -> None:
+        dive(payload)
+
+    manager = app({"a": start})
+    manager.request("a")
+    run_until_idle(manager)
+    (buried,) = need(manager.adapter, Buried).buried("default")
+    assert len(str(buried.message)) <= 2000
+    assert str(buried.message).count(", in dive") == 3

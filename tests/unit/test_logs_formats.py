@@ -6,6 +6,9 @@ import ast
 import io
 import json
 import logging
+import os
+import re
+import socket
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
@@ -45,6 +48,7 @@ def as_json(made: logging.LogRecord) -> dict[str, Any]:
 def test_json_line_has_time_level_logger_message_and_the_extras() -> None:
     fields = as_json(record("done %d", 3, id="x", ms=1.5))
     assert fields.pop("time").endswith("Z")
+    assert (fields.pop("pid"), fields.pop("host")) == (os.getpid(), socket.gethostname())
     assert fields == {"level": "info", "logger": "kessel.test", "message": "done 3", "id": "x", "ms": 1.5}
 
 
@@ -65,13 +69,15 @@ def test_trace_is_below_debug_and_has_its_name() -> None:
 
 
 def test_human_line_shows_the_extras_and_quotes_what_could_be_misread() -> None:
-    line = HumanFormatter().format(record("done", id="x", text="a b", empty=""))
-    assert line.endswith("INFO    kessel.test: done id=x text='a b' empty=''")
+    line = HumanFormatter().format(record("done", id="x", text="a b", empty="", pid=1))
+    assert line.endswith("INFO    kessel.test: done id=x text='a b' empty='' pid=1")
 
 
 def test_human_line_does_not_say_twice_what_the_message_says() -> None:
-    line = HumanFormatter().format(record("job 0123-abc done", job_id="0123-abc", reason=None, attempt=1))
-    assert line.endswith("job 0123-abc done attempt=1")
+    line = HumanFormatter().format(
+        record("job 0123-abc done", job_id="0123-abc", reason=None, attempt=1, ms=2)
+    )
+    assert line.endswith(f"job 0123-abc done attempt=1 pid={os.getpid()}")
 
 
 def test_text_of_a_job_cannot_start_a_line_or_move_the_cursor() -> None:
@@ -148,3 +154,17 @@ def test_every_line_about_a_job_carries_its_id_as_a_field() -> None:
                 ) if "job %s" in text and "job_id" not in ast.unparse(call):
                     without.append(f"{path.name}:{call.lineno}")
     assert without == []
+
+
+def test_finding_c13_lines_have_a_zone_the_process_and_the_slot() -> None:
+    made = record("done")
+    made.threadName = "kessel-slot-7"
+    fields = as_json(made)
+    assert (fields["slot"], fields["pid"], fields["host"]) == ("7", os.getpid(), socket.gethostname())
+    line = HumanFormatter().format(made)
+    assert re.match(r"\d\d:\d\d:\d\d\.\d{3}[+-]\d{4} INFO ", line)
+    assert line.endswith(f"done slot=7 pid={os.getpid()}")
+
+
+def test_finding_c13_a_field_of_the_record_goes_before_the_process_that_wrote_it() -> None:
+    assert as_json(record("worker process died", pid=4711))["pid"] == 4711

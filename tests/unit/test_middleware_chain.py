@@ -23,7 +23,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def job(**fields: Any) -> Any:
     clock = SimpleNamespace(now=lambda: NOW, monotonic=lambda: 1.0)
-    request = SimpleNamespace(not_after=fields.pop("not_after", None))
+    request = SimpleNamespace(id="j1", type="t", ref=None)
     return SimpleNamespace(id="j1", type="t", attempt=3, queue="q", clock=clock, request=request, **fields)
 
 
