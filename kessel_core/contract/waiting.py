@@ -26,7 +26,7 @@ class Waiter:
 
     __slots__ = ("condition", "planned", "queues", "woken")
 
-    def __init__(self, queues: frozenset[str], lock: threading.Lock) -> None:
+    def __init__(self, queues: frozenset[str], lock: threading.RLock) -> None:
         #: The names of its queues.
         self.queues = queues
         #: A condition of its own on the line's lock, so that one job wakes one consumer.
@@ -51,7 +51,8 @@ class WaitingLine:
     def reset(self) -> None:
         """Start with an empty line; also in a forked child, where the other threads are gone."""
         #: Held briefly; waiters wait on conditions that use it.
-        self.lock = threading.Lock()
+        # Of a kind that its own thread may take again: a signal handler that asks for a stop wakes waiters.
+        self.lock = threading.RLock()
         self._waiters: list[Waiter] = []
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -73,6 +75,29 @@ def _rights(engine: Engine) -> Iterator[Finding]:
         engine.write(check)
     except AdapterError as exc:
         yield Finding(Level.ERROR, "writing", str(exc), _advice(exc))
+    if os.name == "posix":
+        yield from _access(engine)
+
+
+def _access(engine: Engine) -> Iterator[Finding]:
+    """Look for rights that the option `access` does not give; jobs are as secret as their payloads."""
+    wanted = engine.options.access.mode
+    path = engine.options.path
+    wide = [f"{path}{tail}" for tail in ("", "-wal", "-shm") if _mode(f"{path}{tail}") & 0o777 & ~wanted]
+    if wide:
+        yield Finding(
+            Level.WARNING,
+            "rights",
+            f"more users than access = {engine.options.access.value!r} says may use {', '.join(wide)}",
+            f"chmod {wanted:o} {' '.join(map(shlex.quote, wide))}",
+        )
+
+
+def _mode(path: str) -> int:
+    try:
+        return Path(path).stat().st_mode
+    except OSError:
+        return 0
 
 
 def _durability(engine: Engine) -> Iterator[Finding]:

@@ -43,7 +43,8 @@ class Engine:
         #: The wall clock in microseconds, watched for jumps.
         self.host = HostClock(clock)
         synchronous = "FULL" if options.durability is Durability.POWER else "NORMAL"
-        self.file = DatabaseFile(str(options.path.absolute()), synchronous, options.timeout)
+        path = str(options.path.absolute())
+        self.file = DatabaseFile(path, synchronous, options.timeout, options.access.mode)
         self._local = threading.local()
         self._links: weakref.WeakSet[Link] = weakref.WeakSet()
         self._is_closed = False

@@ -6,12 +6,15 @@ discards a connection after an unexpected error.
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import sqlite3
+import stat
+import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, TypeVar
@@ -30,8 +33,23 @@ log = get_logger("kessel.sqlite")
 #: After this wait a writer polls the lock more often than the others.
 _LONG_WAIT_SECONDS: Final = 0.02
 
-#: The first version with `json_each` in every build; `RETURNING` is a little older.
-_OLDEST: Final = (3, 38, 0)
+#: What the statements need that old versions or builds do not have, and how to try it.
+_FEATURES: Final = {
+    "RETURNING": "CREATE TABLE t (a); INSERT INTO t VALUES (1) RETURNING a",
+    "json_each": "SELECT value FROM json_each('[1]')",
+}
+
+
+@functools.cache
+def missing_feature() -> str | None:
+    """Return what the SQLite of this Python lacks; None: nothing. Asks it, because builds differ."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for feature, script in _FEATURES.items():
+            try:
+                connection.executescript(script)
+            except sqlite3.Error:
+                return feature
+    return None
 
 
 class DatabaseFile:
@@ -43,8 +61,9 @@ class DatabaseFile:
         timeout: Longest wait for a lock.
     """
 
-    def __init__(self, path: str, synchronous: str, timeout: timedelta) -> None:
+    def __init__(self, path: str, synchronous: str, timeout: timedelta, mode: int = 0o600) -> None:
         self.path = path
+        self._mode = mode
         self.synchronous = synchronous
         self.timeout = timeout
         self._timeout_seconds = timeout.total_seconds()
@@ -89,26 +108,45 @@ class DatabaseFile:
     def _write(self, link: Link, work: Callable[[sqlite3.Connection], _T]) -> _T:
         # Writers of one process queue for a cheap lock, instead of all polling the lock of the file.
         writer = self.line.writer
-        if not (writer.acquire(False) or writer.acquire(timeout=self._timeout_seconds)):
-            raise AdapterUnavailable(f"{self.path}: locked by this process for {self._timeout_seconds:g} s")
+        # The lock is acquired inside of `try`: a signal handler may raise right after that. Such a lock knows
+        # its thread, so that releasing one that was not acquired is refused, and harmless.
         try:
+            if not (writer.acquire(False) or writer.acquire(timeout=self._timeout_seconds)):
+                span = f"{self._timeout_seconds:g} s"
+                raise AdapterUnavailable(f"{self.path}: locked by this process for {span}")
             return self._use(link, work)
         finally:
-            writer.release()
+            try:  # noqa: SIM105 - `suppress` is a call, after which a signal handler may raise
+                writer.release()
+            except RuntimeError:
+                pass
 
     def _use(self, link: Link, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        with link.lock:
-            try:
-                return work(self._ready(link))
-            except sqlite3.Error as exc:
-                link.recover(exc)
-                raise
-            except AdapterError:
-                raise
-            except BaseException:
-                # An exception from a signal may have hit anywhere in a transaction.
-                link.discard()
-                raise
+        if link.user == threading.get_ident():
+            raise AdapterUnavailable(f"{self.path}: called by a signal handler inside of another call")
+        try:
+            link.lock.acquire()
+            link.user = threading.get_ident()
+            return self._done(link, work)
+        except (sqlite3.Error, AdapterError):
+            raise
+        except BaseException:
+            # An exception from a signal may have hit anywhere in a transaction.
+            link.discard()
+            raise
+        finally:
+            link.user = None
+            try:  # noqa: SIM105 - as above
+                link.lock.release()
+            except RuntimeError:
+                pass
+
+    def _done(self, link: Link, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        try:
+            return work(self._ready(link))
+        except sqlite3.Error as exc:
+            link.recover(exc)
+            raise
 
     def _ready(self, link: Link) -> sqlite3.Connection:
         connection = link.connection
@@ -131,16 +169,20 @@ class DatabaseFile:
         return self._open(link)
 
     def _open(self, link: Link) -> sqlite3.Connection:
-        if sqlite3.sqlite_version_info < _OLDEST:
+        if (missing := missing_feature()) is not None:
             raise ProtocolError(
-                f"this Python has SQLite {sqlite3.sqlite_version}, kessel-sqlite needs"
-                f" {'.'.join(map(str, _OLDEST))} or newer"
+                f"the SQLite {sqlite3.sqlite_version} of this Python has no {missing}; kessel-sqlite needs"
+                " SQLite 3.35 or newer, with JSON"
             )
         is_new = not Path(self.path).exists()
+        if is_new:
+            self._create()
         connection = sqlite3.connect(
             self.path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=64
         )
         try:
+            if is_new:
+                self._restrict()
             self._set_up(connection)
             if is_new and self.synchronous == "FULL":
                 self._sync_directory()
@@ -151,6 +193,20 @@ class DatabaseFile:
         link.identity = (status.st_dev, status.st_ino)
         link.connection = connection
         return connection
+
+    def _create(self) -> None:
+        """Create the file with its rights from the first moment, if the system can do that.
+
+        Without opening it: to close a descriptor would end all locks of this process on the file.
+        """
+        with suppress(AttributeError, OSError):  # Windows, macOS; or SQLite fails as well, and says why
+            os.mknod(os.path.realpath(self.path), stat.S_IFREG | 0o600)
+
+    def _restrict(self) -> None:
+        """Set the rights of a file that is still empty, whatever the umask is; `-wal` and `-shm` follow."""
+        with suppress(OSError):
+            if Path(self.path).stat().st_size == 0:
+                Path(self.path).chmod(self._mode)
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         # Only if it is not WAL yet, because setting it takes a lock.

@@ -22,22 +22,27 @@ _held_for_fork: list[Link] = []
 class Link:
     """Holds one connection; used by one thread at a time."""
 
-    __slots__ = ("__weakref__", "connection", "identity", "lock")
+    __slots__ = ("__weakref__", "connection", "identity", "lock", "user")
 
     def __init__(self) -> None:
         self.connection: sqlite3.Connection | None = None
         #: Device and inode of the file that the connection has open.
         self.identity = (0, 0)
         #: Held while the connection is in use; a fork waits for it.
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
+        #: The thread that is using the connection.
+        self.user: int | None = None
         _links.add(self)
 
     def discard(self) -> None:
         """Close the connection, whatever it is doing; an open transaction is rolled back."""
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            with suppress(sqlite3.Error):
-                connection.close()
+        # Closed before it is forgotten: what interrupts this must not leave its transaction open.
+        try:
+            if self.connection is not None:
+                with suppress(sqlite3.Error):
+                    self.connection.close()
+        finally:
+            self.connection = None
 
     def recover(self, exc: sqlite3.Error) -> None:
         """Roll back after an error, or discard the connection if it cannot be trusted any more."""
@@ -89,7 +94,7 @@ def _after_fork_in_child() -> None:
         elif link.connection is not None:
             _abandoned.append(link.connection)
             link.connection = None
-        link.lock = threading.Lock()
+        link.lock, link.user = threading.RLock(), None
     _held_for_fork.clear()
 
 

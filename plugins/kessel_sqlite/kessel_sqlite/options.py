@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult
@@ -12,7 +13,7 @@ import attrs
 
 from kessel_core.contract import Durability, InvalidConfig, Problem, url_options
 
-__all__ = ["SqliteOptions", "absent_file", "file_place", "sqlite_url_options"]
+__all__ = ["Access", "SqliteOptions", "absent_file", "file_place", "sqlite_url_options"]
 
 _ZERO = timedelta(0)
 #: SQLite's own limit for a row is 1,000,000,000 bytes, and the other columns need some of it.
@@ -49,6 +50,20 @@ def _lease(_: object, attribute: attrs.Attribute[Any], value: timedelta) -> None
         raise ValueError(f"{attribute.name} must be at least 10ms")
 
 
+class Access(StrEnum):
+    """Who may read and write a file that is created here; an existing one keeps its rights."""
+
+    #: The user of the process only.
+    OWNER = "owner"
+    #: The file's group, too, for producers and workers of several users.
+    GROUP = "group"
+
+    @property
+    def mode(self) -> int:
+        """The permission bits of the file; SQLite gives its `-wal` and `-shm` the same."""
+        return 0o660 if self is Access.GROUP else 0o600
+
+
 @attrs.frozen(kw_only=True)
 class SqliteOptions:
     """The options of one file of jobs.
@@ -72,6 +87,8 @@ class SqliteOptions:
     keep_results: timedelta | None = attrs.field(default=None, validator=_positive)
     #: Longest body, in bytes.
     max_body_bytes: int = attrs.field(default=256 * 1024 * 1024, validator=_body_limit)
+    #: Who may read and write the file if it is created: `owner`, or `group` for the file's group, too.
+    access: Access = attrs.field(default=Access.OWNER, converter=Access)
 
 
 def sqlite_url_options(url: SplitResult) -> Mapping[str, Any]:

@@ -53,7 +53,7 @@ class FileLine(WaitingLine):
         """Start with an empty line; also in a forked child, where the other threads are gone."""
         super().reset()
         #: Held by the one thread that writes.
-        self.writer = threading.Lock()
+        self.writer = threading.RLock()
         self._wanted = threading.Condition(self.lock)
         self._watcher: threading.Thread | None = None
 

@@ -10,11 +10,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from kessel_sqlite import schema
+from kessel_sqlite import file, schema
 from kessel_sqlite.adapter import SqliteAdapter
 
 from kessel_core import AdapterUnavailable
-from kessel_core.contract import COMMIT, NO_PAUSE, Message
+from kessel_core.contract import COMMIT, NO_PAUSE, Message, ProtocolError
 
 Opener = Callable[..., SqliteAdapter]
 
@@ -105,3 +105,27 @@ adapter.close()
         _, errors = child.communicate(timeout=60)
         assert child.returncode == 0, errors
     assert opened().stats("q").ready == 6
+
+
+@pytest.mark.parametrize(
+    ("feature", "script"),
+    [("RETURNING", "SELECT 1 RETURNIN 2"), ("json_each", "SELECT value FROM no_json('[]')")],
+)
+def test_finding_c12_a_missing_feature_is_named_with_the_bound(
+    opened: Callable[..., SqliteAdapter], monkeypatch: pytest.MonkeyPatch, feature: str, script: str
+) -> None:
+    monkeypatch.setitem(file._FEATURES, feature, script)
+    file.missing_feature.cache_clear()
+    try:
+        with pytest.raises(ProtocolError, match=f"no {feature}; kessel-sqlite needs SQLite 3.35"):
+            opened()
+    finally:
+        file.missing_feature.cache_clear()
+
+
+def test_finding_c12_the_version_alone_refuses_nothing(
+    opened: Callable[..., SqliteAdapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All tests pass with SQLite 3.35.2; Ubuntu 22.04 has 3.37."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 35, 0))
+    opened().stats("q")

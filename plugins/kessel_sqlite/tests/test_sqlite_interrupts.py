@@ -1,0 +1,146 @@
+"""Whatever a signal handler raises, and wherever: no lock stays behind (finding D7)."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import signal
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import closing, suppress
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from kessel_sqlite.adapter import SqliteAdapter
+
+from kessel_core.contract import COMMIT, NO_PAUSE, AdapterUnavailable, Message
+
+Opener = Callable[..., SqliteAdapter]
+
+
+class Alarm(Exception):
+    """What a signal handler raises."""
+
+
+def message(name: str) -> Message:
+    return Message(name, "q", b"x", 5)
+
+
+def interrupted_at(number: int, call: Callable[[], object]) -> bool:
+    """Call, and raise where Python would run a signal handler for the so-manieth time; say whether it did.
+
+    That is when a function begins or ends, and after each call of a C function.
+    """
+    seen = 0
+
+    def profile(frame: FrameType, event: str, argument: Any) -> None:
+        nonlocal seen
+        if frame.f_code.co_flags & inspect.CO_GENERATOR:
+            return  # one that is thrown away could not raise
+        if event != "c_call" and "kessel" in frame.f_code.co_filename:
+            seen += 1
+            if seen == number:
+                sys.setprofile(None)
+                raise Alarm
+
+    sys.setprofile(profile)
+    try:
+        with suppress(Alarm):
+            call()
+    finally:
+        sys.setprofile(None)
+    return seen >= number
+
+
+def in_another_thread(call: Callable[[], None]) -> list[BaseException]:
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as exc:
+            failed.append(exc)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    return failed
+
+
+@pytest.mark.parametrize("what", ["enqueue", "enqueue_many", "reserve and commit", "stats", "open anew"])
+def test_finding_d7_an_exception_of_a_signal_handler_leaves_no_lock_wherever_it_comes(
+    path: Path, opened: Opener, what: str
+) -> None:
+    adapter = opened(timeout=timedelta(milliseconds=300))
+    other = opened(timeout=timedelta(milliseconds=300))
+    consumer = adapter.consumer(["q"])
+    names = map(str, itertools.count())  # not a generator, which an exception would end
+
+    def work() -> None:
+        match what:
+            case "enqueue":
+                adapter.enqueue(message(next(names)))
+            case "enqueue_many":
+                adapter.enqueue_many([message(next(names)) for _ in range(3)])
+            case "stats":
+                adapter.stats("q")
+            case "open anew":
+                adapter.engine.link().discard()
+                adapter.enqueue(message(next(names)))
+            case _:
+                adapter.enqueue(message(next(names)))
+                if (taken := consumer.reserve(NO_PAUSE)) is not None:
+                    consumer.settle(taken, COMMIT)
+
+    number = 1
+    while interrupted_at(number, work):
+        with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        assert in_another_thread(lambda: other.enqueue(message(next(names)))) == [], number
+        adapter.enqueue(message(next(names)))
+        number += 1
+    assert number > 10
+
+
+def test_finding_d7_a_call_inside_of_another_call_of_the_same_thread_is_refused_at_once(
+    opened: Opener,
+) -> None:
+    """As of a signal handler that enqueues; it would wait for itself."""
+    adapter = opened(timeout=timedelta(seconds=30))
+
+    def within(connection: sqlite3.Connection) -> None:
+        with pytest.raises(AdapterUnavailable, match="inside of another call"):
+            adapter.enqueue(message("a"))
+        with pytest.raises(AdapterUnavailable, match="inside of another call"):
+            adapter.stats("q")
+
+    adapter.engine.write(within)
+    adapter.engine.read(within)
+    adapter.enqueue(message("a"))
+    assert adapter.stats("q").ready == 1
+
+
+def test_finding_d18_a_signal_handler_may_cancel_while_its_thread_holds_the_line(opened: Opener) -> None:
+    """Otherwise a stop that a signal asks for waits for a lock that the interrupted thread holds."""
+    adapter = opened()
+    consumer = adapter.consumer(["q"])
+    waiter = adapter.line.join(frozenset({"q"}))
+
+    def stop(*_: object) -> None:
+        consumer.cancel()
+        adapter.line.wake()
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        with adapter.line.lock:
+            signal.raise_signal(signal.SIGALRM)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert waiter.woken
