@@ -15,6 +15,9 @@ __all__ = ["main"]
 
 def main() -> NoReturn:
     """Run the command of this process's arguments and exit with its code."""
+    from kessel_core.cli.streams import prepare_streams
+
+    prepare_streams()
     try:
         from kessel_core.cli.root import run
     except KeyboardInterrupt:  # while click was being imported: no reason for a traceback

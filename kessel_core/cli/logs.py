@@ -44,6 +44,8 @@ def _extras(record: logging.LogRecord) -> dict[str, Any]:
 
 def _cut(value: Any) -> Any:
     """Return a text without secrets, and not longer than a log is read; JSON itself escapes the rest."""
+    if isinstance(value, float) and value - value != 0.0:
+        return str(value)  # JSON has no NaN
     return printable_lines(without_secrets(value)) if isinstance(value, str) else value
 
 

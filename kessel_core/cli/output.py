@@ -37,6 +37,8 @@ __all__ = [
 _PIPE_WIDTH: Final = 240
 #: A table is printed as cards below this width, and wherever its columns would become narrower than this.
 _LEAST_WIDTH, _LEAST_COLUMN = 80, 10
+#: What is nested more deeply in JSON is not shown.
+_DEEPEST: Final = 100
 #: Columns that are copied into the next command, and so are never broken over lines.
 _WHOLE: Final = frozenset({"id"})
 
@@ -62,20 +64,22 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def emit(value: object) -> None:
-    """Print a value as JSON that every reader takes; a number that JSON does not know is its text."""
+    """Print a value as JSON that every reader takes; what JSON cannot say is its text."""
     try:
         text = json.dumps(value, indent=2, ensure_ascii=True, default=str, allow_nan=False)
-    except ValueError:
-        text = json.dumps(_finite(value), indent=2, ensure_ascii=True, default=str, allow_nan=False)
+    except (ValueError, RecursionError):
+        text = json.dumps(_sayable(value), indent=2, ensure_ascii=True, default=str, allow_nan=False)
     click.echo(text)
 
 
-def _finite(value: object) -> object:
+def _sayable(value: object, depth: int = 0) -> object:
+    if depth > _DEEPEST:
+        return "(nested too deeply)"
     match value:
         case dict():
-            return {key: _finite(inner) for key, inner in value.items()}
+            return {key: _sayable(inner, depth + 1) for key, inner in value.items()}
         case list() | tuple():
-            return [_finite(inner) for inner in value]
+            return [_sayable(inner, depth + 1) for inner in value]
         case float() if value - value != 0.0:
             return str(value)
     return value

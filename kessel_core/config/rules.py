@@ -56,7 +56,7 @@ def within(least: Any, most: Any = None) -> dict[str, Rule]:
 
 
 def _shown(value: Any) -> str:
-    return duration_text(value) if isinstance(value, timedelta) else str(value)
+    return duration_text(value) if isinstance(value, timedelta) else quoted(value)
 
 
 def not_blank_rule(value: str) -> Iterator[Problem]:

@@ -18,8 +18,11 @@ from kessel_core.values.durations import parse_duration
 from kessel_core.values.secrets import quoted
 from kessel_core.values.strict_json import read_json
 
-__all__ = ["bare", "choice", "fit", "from_text", "moment_or_span", "named", "read"]
+__all__ = ["bare", "choice", "fit", "from_text", "is_deep", "moment_or_span", "named", "read"]
 
+
+#: No configuration is nested more deeply; what reads and shows it needs no limits of its own.
+_DEEPEST: Final = 50
 
 #: The names of the expected types in messages.
 EXPECTED: Final[Mapping[Any, str]] = {
@@ -120,11 +123,29 @@ def from_text(text: str, annotation: Any) -> Any:
         return tuple(part.strip() for part in text.split(",")) if text.strip() else ()
     if inner is Mapping:
         try:
-            return read_json(text)
+            table = read_json(text)
         except (ValueError, RecursionError):
             # The text may hold secrets, so the message does not repeat it.
             raise ValueError('expected a JSON object, as {"name": "value"}') from None
+        if is_deep(table):
+            raise ValueError("is nested too deeply")
+        return table
     return text
+
+
+def is_deep(value: object) -> bool:
+    """Return whether tables and lists are nested more deeply than anybody writes a configuration."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (Mapping, list))
+            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def moment_or_span(text: str) -> datetime | timedelta:
@@ -198,4 +219,4 @@ def _seconds(number: float) -> timedelta:
     try:
         return timedelta(seconds=number)
     except (OverflowError, ValueError):
-        raise ValueError(f"{number} seconds is not a usable duration") from None
+        raise ValueError(f"{quoted(number)} seconds is not a usable duration") from None

@@ -300,7 +300,7 @@ def test_misspelt_file_gets_the_nearest_name(tmp_path: Path) -> None:
     [
         (b"[kessel", "is not TOML"),
         (b"\xff\xfe", "is not UTF-8"),
-        (None, "cannot be read"),
+        (None, "is a directory"),
     ],
 )
 def test_unreadable_file_is_one_clear_error(tmp_path: Path, content: bytes | None, expected: str) -> None:

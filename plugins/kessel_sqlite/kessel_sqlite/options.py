@@ -111,8 +111,14 @@ def sqlite_url_options(url: SplitResult) -> Mapping[str, Any]:
 def absent_file(options: SqliteOptions) -> str | None:
     """Say that the file does not exist, so opening would create it; see `AdapterSpec.absent`."""
     path = options.path.absolute()
-    # Without its directory it would not be created; the error of opening says more.
-    return f"there is no file {path}" if path.parent.is_dir() and not path.exists() else None
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        # Without its directory it would not be made; the error of opening says more.
+        return f"there is no file {path}" if path.parent.is_dir() else None
+    except OSError:
+        pass  # the error of opening says more here, too
+    return None
 
 
 def file_place(options: SqliteOptions) -> str:
