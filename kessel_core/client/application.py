@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from kessel_core.client.jobs import JobMaker
 from kessel_core.client.producer import Producer
 from kessel_core.clock import Clock
 from kessel_core.config.options import Config
@@ -18,6 +19,7 @@ from kessel_core.features.callbacks import Callbacks
 from kessel_core.features.retry import RetryPause
 from kessel_core.handlers.registry import HandlerRegistry
 from kessel_core.model.retry import RetryPolicy
+from kessel_core.model.routes import NO_ROUTE, Route
 from kessel_core.plugins.chain import Chain, build_chain
 from kessel_core.plugins.handlers import collect_handlers
 from kessel_core.plugins.loading import build_plugins
@@ -53,6 +55,7 @@ class Application:
     plugins: Plugins
     registry: HandlerRegistry
     callbacks: Callbacks
+    jobs: JobMaker
     producer: Producer
     pipeline: Pipeline
     watchers: Watchers
@@ -81,12 +84,19 @@ def open_application(settings: ApplicationSettings) -> Application:
     if plugins is None:
         plugins = build_plugins(disabled=config.plugins.disabled, required=config.plugins.required)
     loop = AsyncLoop()
-    registry, chain, choice = _checked(plugins, settings, HandlerRunner(loop, config.jobs))
+    registry, chain, choice = _checked(
+        plugins, settings, HandlerRunner(loop, config.jobs, plugins.payload_types())
+    )
     if choice is None:
         assert isinstance(settings.adapter, QueueAdapter)
         adapter = settings.adapter
     else:
         adapter = choice.open(AdapterContext(clock=settings.clock))
+    jobs = JobMaker(
+        clock=settings.clock,
+        routes=_routes(registry, config.routes),
+        payload_types=plugins.payload_types(),
+    )
     callbacks = Callbacks(plugins.callbacks().usable())
     watchers = watchers_of(plugins)
     return Application(
@@ -94,7 +104,8 @@ def open_application(settings: ApplicationSettings) -> Application:
         plugins=plugins,
         registry=registry,
         callbacks=callbacks,
-        producer=Producer(adapter, settings.clock, callbacks, preparers_of(plugins), watchers.enqueued),
+        jobs=jobs,
+        producer=Producer(adapter, jobs, callbacks, preparers_of(plugins), watchers.enqueued),
         pipeline=Pipeline(
             registry=registry,
             chain=chain,
@@ -109,6 +120,14 @@ def open_application(settings: ApplicationSettings) -> Application:
         loop=loop,
         owns_adapter=choice is not None,
     )
+
+
+def _routes(registry: HandlerRegistry, configured: Mapping[str, Mapping[str, Any]]) -> dict[str, Route]:
+    """Return where the jobs of each type go; the configuration is asked before the handler."""
+    routes = {one.type: one.route for one in registry if one.route != NO_ROUTE}
+    for kind, table in configured.items():
+        routes[kind.strip()] = Route(**table).over(routes.get(kind.strip()))
+    return routes
 
 
 def _checked(

@@ -6,10 +6,9 @@ from datetime import timedelta
 
 import attrs
 
-from kessel_core.clock import Clock
+from kessel_core.client.jobs import JobMaker
 from kessel_core.contract.messages import Reservation
 from kessel_core.features.callbacks import Callbacks
-from kessel_core.model.checks import job_from
 from kessel_core.model.job import JobRequest
 from kessel_core.model.result import JobResult, Status
 from kessel_core.model.settlement import Settlement
@@ -39,13 +38,13 @@ class _NoLease:
         return SETTLED
 
 
-def run_inline(pipeline: Pipeline, callbacks: Callbacks, request: JobRequest, clock: Clock) -> JobResult:
+def run_inline(pipeline: Pipeline, callbacks: Callbacks, request: JobRequest, jobs: JobMaker) -> JobResult:
     """Run one request now, in this thread, ignoring its delay.
 
     Raises:
         InvalidRequest: With every mistake at once (S1).
     """
-    job = job_from(attrs.evolve(request, delay=None), clock.now())
+    job = jobs.job(attrs.evolve(request, delay=None))
     callback = request.callback
     if callback is not None and not isinstance(callback, str):
         callbacks.expect(job.id, callback)

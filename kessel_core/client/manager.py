@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 from kessel_core.clock import Clock, SystemClock
 from kessel_core.config.options import Config, options
 from kessel_core.errors import ConfigError, InvalidConfig, KesselError, Problem
-from kessel_core.model.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, JobRequest
+from kessel_core.model.job import JobRequest
 from kessel_core.model.json import JsonInput
 from kessel_core.model.readonly import EMPTY
 
@@ -35,10 +35,10 @@ __all__ = ["JobManager"]
 class RequestFields(TypedDict, total=False):
     """The keyword arguments of `JobManager.request`, for callers that pass them on."""
 
-    priority: int
+    priority: int | None
     delay: datetime | timedelta | None
     expiration: datetime | timedelta | None
-    queue: str
+    queue: str | None
     ref: str | None
     callback: str | Callable[[JobResult], object] | None
     headers: Mapping[str, str]
@@ -177,10 +177,10 @@ class JobManager:
         type: str | JobRequest,  # noqa: A002  # the word of the model
         payload: JsonInput = None,
         *,
-        priority: int = DEFAULT_PRIORITY,
+        priority: int | None = None,
         delay: datetime | timedelta | None = None,
         expiration: datetime | timedelta | None = None,
-        queue: str = DEFAULT_QUEUE,
+        queue: str | None = None,
         ref: str | None = None,
         callback: str | Callable[[JobResult], object] | None = None,
         headers: Mapping[str, str] = EMPTY,
@@ -189,11 +189,13 @@ class JobManager:
 
         Args:
             type: The job type, or a complete `JobRequest` (then other arguments are ignored).
-            payload: Any JSON value (S2).
-            priority: 0 (most urgent) to 4294967295; values outside are clamped (S3).
+            payload: Any JSON value (S2), or a typed object: an attrs class, a dataclass, a named tuple, an
+                enum, a decimal, UUID, time or path, a model of pydantic, or what plugins offer.
+            priority: 0 (most urgent) to 4294967295; values outside are clamped (S3); None: as declared
+                for the type by its handler or in `[kessel.routes]`, else 65536.
             delay: Not started before: an aware time, or a span from now (S4).
             expiration: Not started at or after: an aware time, or a span from now (S5).
-            queue: Name of the queue.
+            queue: Name of the queue; None: as declared for the type, else `default`.
             ref: Your own reference, passed on unchanged.
             callback: `scheme:target` or, if jobs run in this process, a function of the result.
             headers: Strings for middleware.
@@ -283,7 +285,7 @@ class JobManager:
 
         opened = self._need_handlers()
         request = type if isinstance(type, JobRequest) else JobRequest(type=type, payload=payload)
-        return run_inline(opened.pipeline, opened.callbacks, request, self.clock)
+        return run_inline(opened.pipeline, opened.callbacks, request, opened.jobs)
 
     def worker(
         self,

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from kessel_core.clock import Clock
+from kessel_core.client.jobs import JobMaker
 from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.messages import Message
 from kessel_core.contract.promises import Reach
@@ -23,9 +23,9 @@ from kessel_core.errors import (
     Problem,
 )
 from kessel_core.features.callbacks import Callbacks
-from kessel_core.model.checks import job_from, make_job
+from kessel_core.model.checks import make_job
 from kessel_core.model.ids import new_id
-from kessel_core.model.job import DEFAULT_PRIORITY, Job, JobRequest
+from kessel_core.model.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, JobRequest
 from kessel_core.model.json import JsonInput
 from kessel_core.values.secrets import quoted
 from kessel_core.wire.requests import encode
@@ -38,7 +38,7 @@ class Producer:
 
     Args:
         adapter: An open adapter.
-        clock: The application's clock.
+        jobs: Makes the jobs of requests.
         callbacks: Keeps functions until their jobs end.
         preparers: Implementations of `kessel_prepare_request`, in order.
         enqueued: Watchers of `kessel_job_enqueued`.
@@ -47,13 +47,15 @@ class Producer:
     def __init__(
         self,
         adapter: QueueAdapter,
-        clock: Clock,
+        jobs: JobMaker,
         callbacks: Callbacks,
         preparers: Sequence[Callable[..., JobRequest | None]],
         enqueued: Sequence[Callable[..., None]],
     ) -> None:
         self._adapter = adapter
-        self._clock = clock
+        self._clock = jobs.clock
+        self._jobs = jobs
+        self._routes = jobs.routes
         self._callbacks = callbacks
         self._preparers = tuple(preparers)
         self._enqueued = tuple(enqueued)
@@ -65,7 +67,7 @@ class Producer:
     def message(self, request: JobRequest) -> Message:
         """Return what `request` would pass to the adapter; see `JobManager.message`."""
         prepared = self._prepared(request)
-        job = job_from(prepared, self._clock.now())
+        job = self._jobs.job(prepared)
         body = encode(job)
         self._check_capabilities(job, body, prepared.callback)
         return Message(job.id, job.queue, body, job.priority, job.not_before, job.expires_at)
@@ -73,54 +75,63 @@ class Producer:
     def request(self, request: JobRequest) -> Job:
         """Store one job; see `JobManager.request`."""
         prepared = self._prepared(request)
-        return self._stored(job_from(prepared, self._clock.now()), prepared.callback)
+        return self._stored(self._jobs.job(prepared), prepared.callback)
 
     def request_fields(
         self,
         type: str,  # noqa: A002  # the word of the model
         payload: JsonInput,
-        priority: int,
+        priority: int | None,
         delay: datetime | timedelta | None,
         expiration: datetime | timedelta | None,
-        queue: str,
+        queue: str | None,
         ref: str | None,
         callback: str | Callable[[Any], object] | None,
         headers: Mapping[str, str],
     ) -> Job:
         """Store one job with these fields; a `JobRequest` is only built if a plugin needs it."""
-        if self._preparers:
-            return self.request(
-                JobRequest(
+        if not self._preparers and not self._routes:
+            now = self._clock.now()
+            try:
+                job = make_job(
+                    now,
+                    id=new_id(now),
                     type=type,
                     payload=payload,
-                    priority=priority,
+                    priority=DEFAULT_PRIORITY if priority is None else priority,
                     delay=delay,
                     expiration=expiration,
-                    queue=queue,
+                    queue=DEFAULT_QUEUE if queue is None else queue,
                     ref=ref,
                     callback=callback,
                     headers=headers,
                 )
+            except InvalidRequest:
+                pass  # the way below writes typed objects as JSON, or says again what is wrong
+            else:
+                return self._stored(job, callback)
+        return self.request(
+            JobRequest(
+                type=type,
+                payload=payload,
+                priority=priority,
+                delay=delay,
+                expiration=expiration,
+                queue=queue,
+                ref=ref,
+                callback=callback,
+                headers=headers,
             )
-        now = self._clock.now()
-        job = make_job(
-            now,
-            id=new_id(now),
-            type=type,
-            payload=payload,
-            priority=priority,
-            delay=delay,
-            expiration=expiration,
-            queue=queue,
-            ref=ref,
-            callback=callback,
-            headers=headers,
         )
-        return self._stored(job, callback)
 
     def _prepared(self, request: JobRequest) -> JobRequest:
-        for prepare in self._preparers:
-            request = prepare(request=request) or request
+        if self._preparers:
+            # Plugins see the payload as the handler will get it.
+            payload = self._jobs.written(request.payload)
+            if payload is not request.payload:
+                request = attrs.evolve(request, payload=payload)
+            for prepare in self._preparers:
+                request = prepare(request=request) or request
         return request
 
     def _stored(self, job: Job, callback: str | Callable[[Any], object] | None) -> Job:
@@ -150,7 +161,7 @@ class Producer:
         for index, item in enumerate(requests):
             try:
                 prepared = self._prepared(_request_of(item))
-                job = job_from(prepared, self._clock.now())
+                job = self._jobs.job(prepared)
                 body = encode(job)
                 self._check_capabilities(job, body, prepared.callback)
             except InvalidRequest as exc:

@@ -22,6 +22,7 @@ from kessel_core.config.rules import (
     not_blank_rule,
     options_of,
     queues_rule,
+    routes_rule,
     rule,
     tables_rule,
     within,
@@ -169,6 +170,10 @@ class Config:
     )
     #: Job type -> `module:attribute`, or the handler of a plugin: its type, or `plugin/type`.
     handlers: Mapping[str, str] = attrs.field(factory=dict, converter=_copied, metadata=rule(handlers_rule))
+    #: Job type -> table with the `queue` and the `priority` of its requests that give none.
+    routes: Mapping[str, Mapping[str, Any]] = attrs.field(
+        factory=dict, converter=_copied, metadata=rule(routes_rule)
+    )
     #: How workers run.
     worker: WorkerConfig = attrs.field(factory=WorkerConfig)
     #: How decisions about jobs are made.

@@ -17,6 +17,7 @@ import attrs
 from kessel_core.errors import Problem
 from kessel_core.model.names import queue_name_problem
 from kessel_core.values.durations import duration_text
+from kessel_core.values.nearest import nearest_or_all
 from kessel_core.values.reading import fit, named
 from kessel_core.values.secrets import quoted
 
@@ -28,6 +29,7 @@ __all__ = [
     "not_blank_rule",
     "options_of",
     "queues_rule",
+    "routes_rule",
     "rule",
     "tables_rule",
     "within",
@@ -113,6 +115,30 @@ def handlers_rule(handlers: Mapping[str, object]) -> Iterator[Problem]:
         seen[job_type] = key
         if not isinstance(target, str) or not target.strip():
             yield Problem((key,), "expected 'module:attribute' or the name of a plugin's handler")
+
+
+def routes_rule(routes: Mapping[str, object]) -> Iterator[Problem]:
+    """Refuse blank and doubled job types, and tables of anything but a queue and a priority."""
+    seen: dict[str, str] = {}
+    for key, table in routes.items():
+        kind = key.strip()
+        if not kind:
+            yield Problem((), "a job type must not be blank")
+        elif kind in seen:
+            yield Problem((), f"{seen[kind]!r} and {key!r} are the same type, blanks around it do not count")
+        seen[kind] = key
+        if not isinstance(table, Mapping):
+            yield Problem((key,), f"expected a table with queue and priority, got {named(table)}")
+            continue
+        for name, value in table.items():
+            if name not in ("queue", "priority"):
+                yield Problem(
+                    (key, str(name)), f"unknown option{nearest_or_all(str(name), ['queue', 'priority'])}"
+                )
+            elif name == "queue" and (text := queue_name_problem(value)) is not None:
+                yield Problem((key, name), text)
+            elif name == "priority" and (isinstance(value, bool) or not isinstance(value, int)):
+                yield Problem((key, name), f"expected a whole number, got {named(value)}")
 
 
 @attrs.frozen(kw_only=True)

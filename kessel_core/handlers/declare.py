@@ -11,6 +11,8 @@ import attrs
 
 from kessel_core.clock import plain_span
 from kessel_core.errors import InvalidConfig, Problem
+from kessel_core.model.names import queue_name_problem
+from kessel_core.model.routes import NO_ROUTE, Route
 
 __all__ = ["HandlerOptions", "handler", "options_of"]
 
@@ -36,6 +38,8 @@ class HandlerOptions:
     max_attempts: int | None = None
     #: Longest run, more than zero; None: no limit.
     timeout: timedelta | None = None
+    #: Where its jobs go unless their request says otherwise.
+    route: Route = NO_ROUTE
 
 
 def handler(
@@ -44,6 +48,8 @@ def handler(
     transient: tuple[type[BaseException], ...] | type[BaseException] = (),
     max_attempts: int | None = None,
     timeout: timedelta | None = None,
+    queue: str | None = None,
+    priority: int | None = None,
 ) -> Callable[[_T], _T]:
     """Mark a function, or a class with a method `handle`, as the handler of a job type.
 
@@ -55,6 +61,10 @@ def handler(
         timeout: Longest run, more than zero. An async handler is then cancelled (`timed-out`, a transient
             failure). A plain function cannot be stopped; its lease is no longer extended, so that
             another worker gets the job.
+        queue: Queue of its jobs where their request names none; None: as in `[kessel.routes]`, else
+            `default`. A worker has to serve it.
+        priority: Priority of its jobs where their request gives none, clamped (S3); None: as in
+            `[kessel.routes]`, else 65536.
 
     Returns:
         A decorator that returns its target.
@@ -82,10 +92,14 @@ def handler(
         )
     if timeout is not None and (not isinstance(timeout, timedelta) or timeout <= timedelta(0)):
         problems.append(Problem(("timeout",), f"expected a timedelta of more than zero, got {timeout!r}"))
+    if queue is not None and (text := queue_name_problem(queue)) is not None:
+        problems.append(Problem(("queue",), text))
+    if priority is not None and (isinstance(priority, bool) or not isinstance(priority, int)):
+        problems.append(Problem(("priority",), f"expected a whole number, got {priority!r}"))
     if problems:
         raise InvalidConfig(problems, "invalid @handler")
     span = None if timeout is None else plain_span(timeout)
-    options = HandlerOptions(type.strip(), errors, max_attempts, span)
+    options = HandlerOptions(type.strip(), errors, max_attempts, span, Route(queue=queue, priority=priority))
 
     def decorate(target: _T) -> _T:
         setattr(target, _ATTRIBUTE, options)

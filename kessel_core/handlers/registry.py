@@ -17,6 +17,8 @@ import attrs
 from kessel_core.errors import InvalidConfig, Problem
 from kessel_core.handlers.declare import _Errors, options_of
 from kessel_core.model.json import JsonValue
+from kessel_core.model.routes import NO_ROUTE, Route
+from kessel_core.values.payload_types import PayloadType
 from kessel_core.values.raised import raised
 
 __all__ = ["Handler", "HandlerRegistry"]
@@ -46,6 +48,8 @@ class Handler:
     timeout: timedelta | None
     #: Where it was registered from, for errors and listings.
     source: str
+    #: Where its jobs go unless their request says otherwise.
+    route: Route = NO_ROUTE
     #: What was registered: the function, the object or the class itself.
     target: object = attrs.field(default=None, repr=False)
 
@@ -53,8 +57,10 @@ class Handler:
 class HandlerRegistry:
     """Maps job types to handlers. One thread fills it at start; reading is thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, payload_types: tuple[PayloadType, ...] = ()) -> None:
         self._handlers: dict[str, Handler] = {}
+        #: What plugins offer to read payloads with.
+        self._payload_types = payload_types
 
     def __len__(self) -> int:
         return len(self._handlers)
@@ -83,7 +89,7 @@ class HandlerRegistry:
             InvalidConfig: The type is blank or already mapped to something else (both sources are named),
                 or the target is not a handler.
         """
-        found = _build(type, target, source)
+        found = _build(type, target, source, self._payload_types)
         known = self._handlers.get(found.type)
         if known is not None and _is_same(known.target, found.target):
             return known
@@ -123,7 +129,9 @@ def _is_same(one: object, other: object) -> bool:
     return one is other or (isinstance(one, MethodType) and isinstance(other, MethodType) and one == other)
 
 
-def _build(job_type: str | None, target: object, source: str) -> Handler:
+def _build(
+    job_type: str | None, target: object, source: str, payload_types: tuple[PayloadType, ...]
+) -> Handler:
     def refused(why: str) -> InvalidConfig:
         where = ("handlers", job_type) if isinstance(job_type, str) else ("handlers",)
         return InvalidConfig([Problem(where, why, source)], "invalid handler")
@@ -158,10 +166,11 @@ def _build(job_type: str | None, target: object, source: str) -> Handler:
         function=function,
         is_async=is_async,
         wants_job=wants_job,
-        structure=_structure(annotation, refused),
+        structure=_structure(annotation, payload_types, refused),
         transient=options.transient if options else (),
         max_attempts=options.max_attempts if options else None,
         timeout=options.timeout if options else None,
+        route=options.route if options else NO_ROUTE,
         source=source,
         target=registered,
     )
@@ -244,12 +253,14 @@ def _resolved(function: Callable[..., Any], name: str, refused: Callable[[str], 
         raise refused(f"the annotation of {name!r} cannot be resolved: {exc}") from exc
 
 
-def _structure(annotation: Any, refused: Callable[[str], InvalidConfig]) -> Callable[[JsonValue], Any] | None:
+def _structure(
+    annotation: Any, types: tuple[PayloadType, ...], refused: Callable[[str], InvalidConfig]
+) -> Callable[[JsonValue], Any] | None:
     if annotation in (Any, object, inspect.Parameter.empty) or annotation is JsonValue:
         return None
     from kessel_core.values.converter import structurer  # cattrs loads only where payloads are structured
 
     try:
-        return structurer(annotation)
+        return structurer(annotation, types)
     except Exception as exc:
         raise refused(f"payloads cannot be structured into {annotation!r}: {exc}") from exc

@@ -10,5 +10,6 @@ from kessel_core.hooks.middleware import Middleware
 from kessel_core.hooks.specs import GROUP, hookimpl
 from kessel_core.model.worker import WorkerInfo
 from kessel_core.values.logs import get_logger
+from kessel_core.values.payload_types import PayloadType
 
-__all__ = ["GROUP", "Middleware", "WorkerInfo", "get_logger", "hookimpl"]
+__all__ = ["GROUP", "Middleware", "PayloadType", "WorkerInfo", "get_logger", "hookimpl"]

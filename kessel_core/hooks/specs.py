@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kessel_core.model.result import JobResult
     from kessel_core.model.settlement import Settlement
     from kessel_core.model.worker import WorkerInfo
+    from kessel_core.values.payload_types import PayloadType
 
 __all__ = ["GROUP", "HOOKS", "WRAPPABLE", "hookimpl", "hookspec"]
 
@@ -140,6 +141,36 @@ def kessel_callbacks() -> Mapping[str, Callable[[JobResult, str], object]]:
     @hookimpl
     def kessel_callbacks():
         return {"print": print_result}
+    ```
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def kessel_payload_types() -> Iterable[PayloadType]:
+    """Offer how payloads of classes that kessel does not know are read and written.
+
+    Asked in the order of the plugins; the first that takes a class reads and writes its objects. What kessel
+    knows itself comes after them: attrs classes, dataclasses, `TypedDict`, named tuples, enums, decimals,
+    UUIDs, times, paths and models of pydantic.
+
+    Called in the thread that connects.
+
+    ```python
+    from fractions import Fraction
+
+    from kessel_core.hooks import PayloadType
+
+
+    @hookimpl
+    def kessel_payload_types():
+        return [
+            PayloadType(
+                matches=lambda kind: issubclass(kind, Fraction),
+                structure=lambda value, kind: kind(value),
+                unstructure=str,
+            )
+        ]
     ```
     """
     raise NotImplementedError

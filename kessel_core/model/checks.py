@@ -8,26 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 
 from kessel_core.clock import plain_moment, plain_span
 from kessel_core.errors import InvalidRequest, Problem
 from kessel_core.model.ids import new_id
-from kessel_core.model.job import DEFAULT_QUEUE, LOWEST_PRIORITY, Job, JobRequest
+from kessel_core.model.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, LOWEST_PRIORITY, Job, JobRequest
 from kessel_core.model.json import JsonInput, JsonValue, json_problems, shown, text_problem
 from kessel_core.model.names import queue_name_problem
 from kessel_core.model.readonly import EMPTY
+from kessel_core.model.routes import NO_ROUTE, Route
 
 __all__ = ["clamped", "job_from", "job_problems", "make_job"]
+
+T = TypeVar("T")
 
 _NO_TIME: Final = timedelta(0)
 #: Longest id that all supported backends can index, in characters.
 _LONGEST_ID: Final = 200
 
 
-def job_from(request: JobRequest, now: datetime) -> Job:
+def job_from(request: JobRequest, now: datetime, route: Route = NO_ROUTE) -> Job:
     """Return the job that a request asks for.
 
     Raises:
@@ -39,14 +42,20 @@ def job_from(request: JobRequest, now: datetime) -> Job:
         payload=request.payload,
         id=request.id or new_id(now),
         ref=request.ref,
-        priority=request.priority,
+        priority=_first(request.priority, route.priority, DEFAULT_PRIORITY),
         delay=request.delay,
         expiration=request.expiration,
         callback=request.callback,
-        queue=request.queue,
+        queue=_first(request.queue, route.queue, DEFAULT_QUEUE),
         headers=request.headers,
         extra=request.extra,
     )
+
+
+def _first(asked: T | None, declared: T | None, default: T) -> T:
+    if asked is not None:
+        return asked
+    return default if declared is None else declared
 
 
 def make_job(

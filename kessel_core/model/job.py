@@ -33,14 +33,14 @@ class JobRequest:
 
     #: Key of the handler; surrounding whitespace is stripped (S1).
     type: str
-    #: Any JSON value (S2).
+    #: Any JSON value, or a typed object that can be written as one (S2).
     payload: JsonInput = None
     #: At most 200 characters, unique among the jobs in the queue; "": the manager generates a UUIDv7.
     id: str = ""
     #: The caller's own reference; kessel passes it on unchanged.
     ref: str | None = None
-    #: 0 (most urgent) to 4294967295; values outside are clamped (S3).
-    priority: int = DEFAULT_PRIORITY
+    #: 0 (most urgent) to 4294967295; values outside are clamped (S3); None: as declared for the type.
+    priority: int | None = None
     #: Not started before (S4): an aware datetime, or a span from the moment of the request.
     delay: datetime | timedelta | None = None
     #: Not started at or after (S5): an aware datetime, or a span from the moment of the request.
@@ -48,8 +48,8 @@ class JobRequest:
     #: What to call with the result: `scheme:target` for a registered callback or, where the job runs
     #: in this process, a function of the result (S15).
     callback: str | Callable[[Any], object] | None = None
-    #: Name of the queue.
-    queue: str = DEFAULT_QUEUE
+    #: Name of the queue; None: as declared for the type, else `default`.
+    queue: str | None = None
     #: Strings for middleware, such as trace ids; copied, then read-only.
     headers: Mapping[str, str] = attrs.field(default=EMPTY, converter=read_only)
     #: Additional top-level keys of the stored body; copied, then read-only.

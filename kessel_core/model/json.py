@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import collections.abc
 import math
+import types
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
-from typing import Any, Final, TypeAlias, Union
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from typing import Any, ClassVar, Final, Protocol, TypeAlias, Union
+from uuid import UUID
 
 from kessel_core.errors import Problem
 
@@ -23,10 +29,50 @@ __all__ = [
 # A Union, because `|` would leave the quoted names as plain strings.
 JsonValue: TypeAlias = Union[None, bool, int, float, str, list["JsonValue"], dict[str, "JsonValue"]]  # noqa: UP007, RUF036
 
+
+class AttrsObject(Protocol):
+    """What a type checker sees of objects of attrs classes."""
+
+    __attrs_attrs__: ClassVar[Any]
+
+
+class DataclassObject(Protocol):
+    """What a type checker sees of objects of dataclasses."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class ModelObject(Protocol):
+    """What a type checker sees of models of pydantic."""
+
+    def model_dump(self) -> Any:
+        """Return the model as values that JSON has."""
+        ...
+
+
 # What callers pass. To a type checker a `dict[str, int]` is not a `dict[str, JsonValue]`, because dicts are
 # invariant; so this asks for read-only types. A TypedDict is a mapping to `object`. A value that passes the
-# type checker without being a JSON value, such as a tuple, is refused at run time (S2).
-JsonInput: TypeAlias = Union[None, bool, int, float, str, Sequence["JsonInput"], Mapping[str, object]]  # noqa: UP007, RUF036
+# type checker without being a JSON value, such as a tuple, is refused at run time (S2). Typed objects are
+# written as JSON before they are checked; see `values.unstructuring`.
+JsonInput: TypeAlias = Union[  # noqa: UP007, RUF036
+    None,
+    bool,
+    int,
+    float,
+    str,
+    Sequence["JsonInput"],
+    Mapping[str, object],
+    AttrsObject,
+    DataclassObject,
+    ModelObject,
+    Enum,
+    Decimal,
+    UUID,
+    date,
+    time,
+    timedelta,
+    PurePath,
+]
 
 #: The path to a value in a request, from its root `$`.
 Place: TypeAlias = tuple[str | int, ...]
@@ -113,8 +159,21 @@ _HINTS: Final = {
     frozenset: "use a list",
     bytes: "use text, for example base64",
     bytearray: "use text, for example base64",
-    datetime: "use ISO-8601 text",
+    datetime: "give it a time zone, as datetime.now(UTC) has, or use ISO-8601 text",
+    Decimal: "it is no finite number",
+    types.GeneratorType: "use list(...)",
+    range: "use list(...)",
+    complex: "use a list of two numbers",
+    collections.abc.Iterator: "use list(...)",
+    types.FunctionType: "functions cannot be stored; give the callback of a request by its scheme",
+    type: "give an object of it",
+    BaseException: "use its text",
 }
+#: What may be done about any other object.
+_ANY_HINT: Final = (
+    "use dicts and lists, or make its class an attrs class or a dataclass, or let a plugin offer it with "
+    "kessel_payload_types"
+)
 
 
 def _atom_problem(value: object) -> str | None:
@@ -127,8 +186,8 @@ def _atom_problem(value: object) -> str | None:
         return "integers of more than 4300 digits cannot be read back" if too_long else None
     if isinstance(value, float):
         return None if math.isfinite(value) else f"{value} is not a JSON number"
-    hint = next((hint for cls, hint in _HINTS.items() if isinstance(value, cls)), "")
-    return f"{type(value).__name__} is not a JSON value" + (f": {hint}" if hint else "")
+    hint = next((hint for cls, hint in _HINTS.items() if isinstance(value, cls)), _ANY_HINT)
+    return f"{type(value).__name__} is not a JSON value: {hint}"
 
 
 def text_problem(value: object) -> str | None:

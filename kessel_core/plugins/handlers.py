@@ -38,7 +38,7 @@ def collect_handlers(
         InvalidConfig: With every mistake, each under `handlers` or `handlers.TYPE`.
     """
     offered = plugins.handlers()
-    registry = HandlerRegistry()
+    registry = HandlerRegistry(plugins.payload_types())
     problems = [Problem(("handlers",), text, f"plugin {owner.owner}") for owner, text in offered.rejected]
     for job_type, target in configured.items():
         try:

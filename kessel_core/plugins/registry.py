@@ -18,6 +18,7 @@ from kessel_core.plugins import offers, opening
 from kessel_core.plugins.status import PluginState, PluginStatus, unusable
 from kessel_core.values.logs import get_logger
 from kessel_core.values.nearest import nearest_or_all
+from kessel_core.values.payload_types import PayloadType
 from kessel_core.values.raised import raised
 
 __all__ = ["Implementation", "Plugins"]
@@ -73,6 +74,7 @@ class Plugins:
         #: Plugin -> what was wrong when its hooks were called; grows with each call.
         self._remarks: dict[str, list[str]] = {}
         self._offers: dict[str, offers.Offers] = {}
+        self._payload_types: tuple[PayloadType, ...] | None = None
         self._lock = threading.RLock()
 
     @property
@@ -151,6 +153,21 @@ class Plugins:
         """Return the callbacks by scheme."""
         return self._offered("callback")
 
+    def payload_types(self) -> tuple[PayloadType, ...]:
+        """Return how payloads of others' classes are read and written, in the order of the plugins."""
+        with self._lock:
+            if self._payload_types is None:
+                found: list[PayloadType] = []
+                for owner, things in self.ask(specs.kessel_payload_types, _listed):
+                    for thing in things:
+                        if isinstance(thing, PayloadType):
+                            found.append(thing)
+                        else:
+                            why = f"kessel_payload_types gave {type(thing).__name__}, not a PayloadType"
+                            self._remark(owner, why)
+                self._payload_types = tuple(found)
+            return self._payload_types
+
     def clashes(self, settled: Iterable[str] = ()) -> list[PluginClash]:
         """Return all names that several plugins offer, of every kind.
 
@@ -202,3 +219,7 @@ class Plugins:
 def _things(implementation: Implementation) -> Mapping[Any, Any] | list[Any]:
     offer = implementation()
     return offer if isinstance(offer, Mapping) else list(offer)
+
+
+def _listed(implementation: Implementation) -> list[object]:
+    return list(implementation())

@@ -19,14 +19,19 @@ from kessel_core.model.result import JobResult, Reason, Status
 from kessel_core.runtime.async_loop import AsyncLoop, Stopped, TimedOut
 from kessel_core.runtime.delivery import MESSAGE_LIMIT
 from kessel_core.runtime.frames import frames_of
+from kessel_core.values.payload_types import PayloadType
+from kessel_core.values.unstructuring import unstructured
 
 
 class HandlerRunner:
     """The core's own `kessel_execute_job`: the innermost; always returns a result. Thread-safe."""
 
-    def __init__(self, loop: AsyncLoop, rules: JobsConfig) -> None:
+    def __init__(
+        self, loop: AsyncLoop, rules: JobsConfig, payload_types: tuple[PayloadType, ...] = ()
+    ) -> None:
         self._loop = loop
         self._default_error = rules.default_error
+        self._payload_types = payload_types
         #: A newer version of the handler, which accepts the payload, may be about to be rolled out (S21).
         self._bad_payload_status = Status.SNOOZED if rules.bad_payload is BadPayload.RETRY else Status.FAILED
 
@@ -63,6 +68,9 @@ class HandlerRunner:
                 )
             problems = json_problems(value)
             if problems:
+                value = _as_json(value, self._payload_types)
+                problems = json_problems(value)
+            if problems:
                 shown = "; ".join(map(str, problems[:5]))
                 return failed(job, Reason.ERROR, f"the handler returned what is not a JSON value: {shown}")
         return JobResult(
@@ -74,6 +82,14 @@ class HandlerRunner:
             started_at=job.started_at,
             finished_at=job.clock.now(),
         )
+
+
+def _as_json(value: Any, types: tuple[PayloadType, ...]) -> Any:
+    """Write typed objects in what a handler returned; what fails is left for the checks to name."""
+    try:
+        return unstructured(value, types)
+    except Exception:
+        return value
 
 
 def failed(

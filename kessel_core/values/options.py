@@ -91,4 +91,4 @@ def _refused_alone(field: attrs.Attribute[Any], value: Any) -> Iterator[str]:
 def _option(value: Any, annotation: Any) -> Any:
     if isinstance(value, str):
         value = from_text(value, annotation)
-    return converter().structure(value, annotation)
+    return converter().get_structure_hook(annotation)(value, annotation)

@@ -14,6 +14,7 @@ APPLICATION = """
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 
 import attrs
 
@@ -54,7 +55,9 @@ async def requests(manager: JobManager) -> None:
     await manager.request_async("shrink", numbers, priority=1)
     await manager.request_async("shrink", dealy=timedelta(1))  # wrong
     await manager.request_async("shrink", priority="high")  # wrong
-    manager.request("shrink", Picture("cat"))  # wrong
+    manager.request("shrink", Picture("cat"), queue="slow")
+    manager.request_many([("shrink", Picture("cat")), JobRequest(type="shrink", payload=Decimal(1))])
+    manager.request("shrink", object())  # wrong
     manager.request("shrink", [{1, 2}])  # wrong
     manager.request("shrink", delay=5)  # wrong
     manager.request("shrink", priority="high")  # wrong

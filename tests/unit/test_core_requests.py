@@ -125,7 +125,7 @@ def test_s3_the_default_priority_is_65536() -> None:
     assert job_from(JobRequest(type="a"), NOW).priority == DEFAULT_PRIORITY == 65536
 
 
-@pytest.mark.parametrize("priority", [1.5, "7", None])
+@pytest.mark.parametrize("priority", [1.5, "7", True])
 def test_s3_a_priority_is_a_whole_number(priority: Any) -> None:
     assert "whole number" in problems_of(priority=priority)["$.priority"]
 

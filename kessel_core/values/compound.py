@@ -1,0 +1,258 @@
+"""How lists, objects and choices between kinds are read from JSON, with exact paths for what is wrong.
+
+Everything that can be refused is refused when a hook is made, at the start of an application, and not at the
+first payload.
+"""
+
+from __future__ import annotations
+
+import collections
+import collections.abc
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import attrs
+import cattrs
+from cattrs.disambiguators import create_default_dis_func
+from cattrs.errors import IterableValidationError, IterableValidationNote
+
+from kessel_core.errors import MOST_PROBLEMS
+from kessel_core.values.reading import EXPECTED, named
+from kessel_core.values.single import Hook, key_reader, refused
+
+__all__ = ["MOST_MISTAKES", "array", "is_array", "is_class", "is_mapping", "is_named_tuple", "is_union"]
+__all__ += ["mapping", "named_tuple", "object_of", "union"]
+
+#: Of one list so many mistakes are named; the rest is not checked, so that a long list of
+#: wrong items takes no longer than a long list of right ones.
+MOST_MISTAKES: Final = MOST_PROBLEMS - 1
+
+
+def _bare(annotation: Any) -> Any:
+    return typing.get_origin(annotation) or annotation
+
+
+# --- objects -------------------------------------------------------------------------------------
+
+
+def is_class(annotation: Any) -> bool:
+    """Return whether an annotation is a class with named fields."""
+    bare = _bare(annotation)
+    return isinstance(bare, type) and (
+        attrs.has(bare) or dataclasses.is_dataclass(bare) or typing.is_typeddict(bare)
+    )
+
+
+def object_of(cattr: cattrs.Converter, annotation: Any) -> Hook:
+    """Return what reads an object of such a class."""
+    # cattrs looks into whatever it is given, so that [] would do for a class whose fields all have defaults.
+    generate: Callable[[Any], Hook] = (
+        cattr.gen_structure_typeddict
+        if typing.is_typeddict(_bare(annotation))
+        else cattr.gen_structure_attrs_fromdict
+    )
+    structure = generate(annotation)
+
+    def checked(value: Any, _: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"expected an object, got {named(value)}")
+        return structure(value, annotation)
+
+    return checked
+
+
+#: What an object of JSON may become.
+_MAPPINGS: Final[Mapping[Any, Callable[[dict[Any, Any]], Any]]] = {
+    dict: dict,
+    collections.OrderedDict: collections.OrderedDict,
+    collections.abc.Mapping: dict,
+    collections.abc.MutableMapping: dict,
+}
+
+
+def is_mapping(annotation: Any) -> bool:
+    """Return whether an annotation is a mapping, one that cannot be read included."""
+    bare = _bare(annotation)
+    return (
+        isinstance(bare, type) and issubclass(bare, collections.abc.Mapping) and not typing.is_typeddict(bare)
+    )
+
+
+def mapping(cattr: cattrs.Converter, annotation: Any) -> Hook:
+    """Return what reads a mapping: its keys are made of texts."""
+    make = _MAPPINGS.get(_bare(annotation))
+    if make is None:
+        raise refused(annotation, f"a JSON object becomes no {annotation!r}; use dict")
+    keys, items = typing.get_args(annotation) or (Any, Any)
+    read_key, read_item = key_reader(keys), cattr.get_structure_hook(items)
+
+    def structure(value: Any, _: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"expected an object, got {named(value)}")
+        made: dict[Any, Any] = {}
+        errors: list[Exception] = []
+        for key, item in value.items():
+            if len(errors) == MOST_MISTAKES:
+                errors.append(ValueError("more of them were not checked"))
+                break
+            try:
+                made[read_key(key, keys)] = read_item(item, items)
+            except Exception as exc:
+                exc.add_note(IterableValidationNote(f"Structuring {annotation} @ key {key!r}", key, items))
+                errors.append(exc)
+        if errors:
+            raise IterableValidationError(f"While structuring {annotation}", errors, annotation)
+        return make(made)
+
+    return structure
+
+
+# --- lists ---------------------------------------------------------------------------------------
+
+#: What an array of JSON may become; the abstract ones become what cattrs makes of them.
+_ARRAYS: Final[Mapping[Any, Callable[[list[Any]], Any]]] = {
+    list: list,
+    tuple: tuple,
+    set: set,
+    frozenset: frozenset,
+    collections.abc.Sequence: tuple,
+    collections.abc.MutableSequence: list,
+    collections.abc.Iterable: list,
+    collections.abc.Collection: list,
+    collections.abc.Set: frozenset,
+    collections.abc.MutableSet: set,
+}
+
+
+def is_array(annotation: Any) -> bool:
+    """Return whether an annotation is a list or the like."""
+    bare = _bare(annotation)
+    return isinstance(bare, type) and bare in _ARRAYS
+
+
+def array(cattr: cattrs.Converter, annotation: Any) -> Hook:
+    """Return what reads a list or the like."""
+    # cattrs takes any iterable for a list, so that "ab" would become ["a", "b"].
+    bare, args = _bare(annotation), typing.get_args(annotation)
+    kinds = args or (() if typing.get_origin(annotation) is tuple else (Any, ...))
+    fixed, is_hashed = (
+        bare is tuple and (not kinds or kinds[-1] is not Ellipsis),
+        _ARRAYS[bare] in (set, frozenset),
+    )
+    return _items(
+        cattr, annotation, [item for item in kinds if item is not Ellipsis], _ARRAYS[bare], fixed, is_hashed
+    )
+
+
+def is_named_tuple(annotation: Any) -> bool:
+    """Return whether an annotation is a tuple with names."""
+    return isinstance(annotation, type) and issubclass(annotation, tuple) and hasattr(annotation, "_fields")
+
+
+def named_tuple(cattr: cattrs.Converter, annotation: Any) -> Hook:
+    """Return what reads a tuple with names: a list, as JSON has it for every tuple."""
+    hints = typing.get_type_hints(annotation, include_extras=True)
+    kinds = [hints.get(name, Any) for name in annotation._fields]
+    return _items(cattr, annotation, kinds, lambda made: annotation(*made), True, False)
+
+
+def _items(
+    cattr: cattrs.Converter,
+    annotation: Any,
+    kinds: list[Any],
+    make: Callable[[list[Any]], Any],
+    fixed: bool,
+    is_hashed: bool,
+) -> Hook:
+    hooks = [(cattr.get_structure_hook(item), item) for item in kinds]
+
+    def structure(value: Any, _: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            raise TypeError(f"expected a list, got {named(value)}")
+        if fixed and len(value) != len(hooks):
+            raise ValueError(f"expected a list of {len(hooks)}, got one of {len(value)}")
+        made: list[Any] = []
+        errors: list[Exception] = []
+        for index, item in enumerate(value):
+            if len(errors) == MOST_MISTAKES:
+                errors.append(ValueError(f"{len(value) - index} more items were not checked"))
+                break
+            hook, wanted = hooks[index if fixed else 0]
+            try:
+                one = hook(item, wanted)
+                if is_hashed:
+                    hash(one)  # here, where it is known which item cannot be
+                made.append(one)
+            except Exception as exc:
+                # The note is how cattrs names the path of an item.
+                exc.add_note(
+                    IterableValidationNote(f"Structuring {annotation} @ index {index}", index, wanted)
+                )
+                errors.append(exc)
+        if errors:
+            raise IterableValidationError(f"While structuring {annotation}", errors, annotation)
+        return make(made)
+
+    return structure
+
+
+# --- choices between kinds -------------------------------------------------------------------------
+
+
+def is_union(annotation: Any) -> bool:
+    """Return whether an annotation is a choice between kinds, None among them or not."""
+    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
+
+
+def union(cattr: cattrs.Converter, annotation: Any) -> Hook:
+    """Return what reads one of several kinds.
+
+    Numbers and truth values are taken as they are where they are among the kinds; an object becomes the class
+    that its fields tell apart from the others; then each annotation is tried in its order, plain text last.
+    """
+    members = [member for member in typing.get_args(annotation) if member is not type(None)]
+    is_optional = len(members) < len(typing.get_args(annotation))
+    classes = [member for member in members if is_class(member)]
+    hooks = {member: cattr.get_structure_hook(member) for member in members}
+    tell_apart = _told_apart(cattr, classes) if len(classes) > 1 else None
+    ordered = sorted((member for member in members if member not in classes), key=lambda one: one is str)
+    exact = {member for member in members if member in (bool, int, float)}
+    expected = " or ".join([*map(_called, members), *(["null"] if is_optional else [])])
+
+    def structure(value: Any, _: Any) -> Any:
+        if (value is None and is_optional) or type(value) in exact:
+            return value
+        tried = ordered
+        if classes and isinstance(value, Mapping):
+            chosen = tell_apart(value) if tell_apart is not None else classes[0]
+            tried = [chosen, *ordered]
+        elif classes and not ordered:
+            tried = classes[:1]
+        errors: list[Exception] = []
+        for member in tried:
+            try:
+                return hooks[member](value, member)
+            except Exception as exc:
+                errors.append(exc)
+        if len(members) == 1 or (classes and isinstance(value, Mapping)):
+            raise errors[0]  # it says more, with its paths
+        raise ValueError(f"expected {expected}, got {named(value)}")
+
+    return structure
+
+
+def _told_apart(cattr: cattrs.Converter, classes: list[Any]) -> Callable[[Any], Any]:
+    try:
+        tell = create_default_dis_func(cattr, *classes)
+    except Exception as exc:
+        names = " and ".join(_called(one) for one in classes)
+        advice = "give each a field that only it has and needs, or a Literal that names it"
+        raise refused(classes[0], f"{names} cannot be told apart in JSON: {advice}") from exc
+    return lambda value: tell(value) or classes[0]
+
+
+def _called(annotation: Any) -> str:
+    return EXPECTED.get(annotation) or getattr(annotation, "__name__", None) or str(annotation)

@@ -1,0 +1,116 @@
+"""Typed objects into JSON values: the inverse of `converter`, by the class of each value.
+
+JSON itself is returned as it is. What has no form in JSON is left where it is, for the checks of the model
+to name with its path. Never loads cattrs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from functools import partial
+from pathlib import PurePath
+from typing import Any, Final
+from uuid import UUID
+
+import attrs
+
+from kessel_core.clock import plain_span
+from kessel_core.values.payload_types import MODELS, PayloadType
+
+__all__ = ["unstructured"]
+
+
+def unstructured(value: Any, types: tuple[PayloadType, ...] = ()) -> Any:
+    """Return a value with every typed object in it as JSON; the very same value if there is none.
+
+    Args:
+        value: JSON values with attrs classes, dataclasses, named tuples, members of enums, decimals, UUIDs,
+            times, paths, models of pydantic or objects of `types` in them. Inside of such an object tuples
+            and sets become lists, and keys become text; outside they are left as they are.
+        types: What plugins offer; asked before the built-in ones.
+
+    Raises:
+        RecursionError: It contains itself.
+        Exception: What a `PayloadType` raises.
+    """
+    return _Walk(types).json(value)
+
+
+def _number(span: timedelta) -> float:
+    seconds = plain_span(span).total_seconds()
+    return int(seconds) if seconds.is_integer() else seconds
+
+
+#: Classes of single values, and their text or number; the first that fits counts.
+_SINGLE: Final[tuple[tuple[type, Callable[[Any], Any]], ...]] = (
+    # A time without zone, and what is no number, are left: nobody could read them back.
+    (datetime, lambda value: value if value.utcoffset() is None else value.isoformat()),
+    (date, lambda value: value.isoformat()),
+    (time, lambda value: value.isoformat()),
+    (timedelta, _number),
+    (Decimal, lambda value: str(value) if value.is_finite() else value),
+    (UUID, str),
+    (PurePath, str),
+)
+
+
+def _single(value: Any) -> Any:
+    return next((write(value) for kind, write in _SINGLE if isinstance(value, kind)), value)
+
+
+@attrs.frozen
+class _Walk:
+    types: tuple[PayloadType, ...]
+
+    def json(self, value: Any) -> Any:
+        """Look for typed objects in lists and dicts."""
+        kind = type(value)
+        if kind in (str, int, float, bool, type(None)):
+            return value
+        if kind is dict:
+            made = {key: self.json(item) for key, item in value.items()}
+            return made if any(made[key] is not item for key, item in value.items()) else value
+        if kind is list:
+            items = [self.json(item) for item in value]
+            return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+        write = self._writer(value)
+        return value if write is None else write(value)
+
+    def _inside(self, value: Any) -> Any:
+        """Write what a typed object holds."""
+        if isinstance(value, Mapping):
+            return {self._key(key): self._inside(item) for key, item in value.items()}
+        if isinstance(value, (list, set, frozenset)) or type(value) is tuple:
+            return [self._inside(item) for item in value]
+        return self.json(value)
+
+    def _writer(self, value: Any) -> Callable[[Any], Any] | None:
+        kind = type(value)
+        for offered in (*self.types, MODELS):
+            if offered.takes(kind):
+                return partial(self._offered, offered)
+        if isinstance(value, Enum):
+            return lambda member: self._inside(member.value)
+        if attrs.has(kind) and not isinstance(value, type):
+            return partial(self._fields, attrs.fields(kind))
+        if dataclasses.is_dataclass(kind):
+            return partial(self._fields, dataclasses.fields(kind))
+        if isinstance(value, tuple) and hasattr(kind, "_fields"):
+            return lambda named: [self._inside(item) for item in named]
+        return _single if isinstance(value, tuple(known for known, _ in _SINGLE)) else None
+
+    def _offered(self, offered: PayloadType, value: Any) -> Any:
+        made = offered.unstructure(value)
+        return made if type(made) is type(value) else self._inside(made)
+
+    def _fields(self, fields: Any, value: Any) -> dict[str, Any]:
+        return {field.name: self._inside(getattr(value, field.name)) for field in fields if field.init}
+
+    def _key(self, key: Any) -> Any:
+        made = self.json(key)
+        # As `converter` reads them: numbers as keys have only their text in JSON.
+        return str(made) if isinstance(made, int) and not isinstance(made, bool) else made

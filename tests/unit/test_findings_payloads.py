@@ -1,0 +1,535 @@
+"""Typed payloads in both directions, and where their jobs go (findings of part B, and queues of types)."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import enum
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NamedTuple, TypedDict
+from uuid import UUID
+
+import attrs
+import pendulum
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kessel_core import Config, InvalidConfig, InvalidRequest, JobManager, JobRequest, handler, hookimpl
+from kessel_core.errors import StructureProblems
+from kessel_core.hooks import PayloadType
+from kessel_core.values.converter import structurer
+from kessel_core.values.unstructuring import unstructured
+
+App = Callable[..., JobManager]
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Size(enum.IntEnum):
+    SMALL = 1
+    LARGE = 2
+
+
+class Point(NamedTuple):
+    x: int
+    y: Decimal
+
+
+@attrs.frozen
+class Line:
+    sku: str
+    price: Decimal
+    amounts: dict[int, str] = attrs.field(factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Address:
+    street: str
+    since: date
+    opens: time | None = None
+
+
+class Options(TypedDict, total=False):
+    limit: Decimal
+    colour: Colour
+
+
+@attrs.frozen
+class Order:
+    id: UUID
+    at: datetime
+    lines: tuple[Line, ...]
+    to: Address
+    colour: Colour
+    size: Size
+    point: Point
+    wait: timedelta
+    file: Path
+    tags: frozenset[str]
+    by_colour: Mapping[Colour, Decimal]
+    by_day: dict[date, int]
+    note: int | str | None
+    options: Options
+    kind: Literal["new", "old"] = "new"
+
+
+ORDER = Order(
+    id=UUID("12345678123456781234567812345678"),
+    at=datetime(2031, 2, 3, 4, 5, 6, 7, tzinfo=UTC),
+    lines=(Line("a", Decimal("19.90"), {1: "one", -2: "two"}), Line("b", Decimal("1E+3"))),
+    to=Address("Main St", date(2030, 1, 2), time(9, 30)),
+    colour=Colour.RED,
+    size=Size.LARGE,
+    point=Point(1, Decimal("2.5")),
+    wait=timedelta(seconds=1, microseconds=5),
+    file=Path("a/b"),
+    tags=frozenset({"x"}),
+    by_colour={Colour.BLUE: Decimal(1)},
+    by_day={date(2031, 1, 1): 5},
+    note="5",
+    options={"limit": Decimal("0.1"), "colour": Colour.BLUE},
+)
+
+
+def read(kind: Any, value: Any) -> Any:
+    structure = structurer(kind)
+    assert structure is not None
+    return structure(json.loads(json.dumps(value)))
+
+
+def mistakes(kind: Any, value: Any) -> list[str]:
+    with pytest.raises(StructureProblems) as caught:
+        read(kind, value)
+    return list(map(str, caught.value.problems))
+
+
+# --- B4: what a payload class may hold -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "made"),
+    [
+        (Decimal, "19.90", Decimal("19.90")),
+        (Decimal, 5, Decimal(5)),
+        (time, "09:30", time(9, 30)),
+        (dict[int, str], {"1": "a", "-2": "b"}, {1: "a", -2: "b"}),
+        (dict[Colour, int], {"red": 1}, {Colour.RED: 1}),
+        (dict[Size, int], {"2": 1}, {Size.LARGE: 1}),
+        (dict[UUID, int], {"12345678-1234-5678-1234-567812345678": 1}, {ORDER.id: 1}),
+        (dict[Literal["a", "b"], int], {"a": 1}, {"a": 1}),
+        (collections.OrderedDict[str, int], {"a": 1}, collections.OrderedDict(a=1)),
+        (Point, [1, "2"], Point(1, Decimal(2))),
+        (int | str, 5, 5),
+        (int | str, "5", "5"),
+        (str | int | None, None, None),
+        (Decimal | str, "5.0", Decimal("5.0")),
+        (str | Decimal, "x", "x"),
+        (date | datetime, "2031-01-02", date(2031, 1, 2)),
+        (date | datetime, "2031-01-02T03:04:05Z", datetime(2031, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        (float | int, 1, 1),
+        (list[int] | int, [1], [1]),
+        (Line | str, "a", "a"),
+        (Line | None, {"sku": "a", "price": "1"}, Line("a", Decimal(1))),
+        (Line | Address, {"street": "a", "since": "2030-01-02"}, Address("a", date(2030, 1, 2))),
+        (list[Line | int], [1, {"sku": "a", "price": "1"}], [1, Line("a", Decimal(1))]),
+        (Options, {"limit": "1.5"}, {"limit": Decimal("1.5")}),
+    ],
+    ids=str,
+)
+def test_finding_b4_these_kinds_are_read(kind: Any, value: Any, made: Any) -> None:
+    assert read(kind, value) == made
+    assert type(read(kind, value)) is type(made)
+
+
+@attrs.frozen
+class HasBytes:
+    data: bytes
+
+
+@attrs.frozen
+class Twin:
+    sku: str
+    price: Decimal
+    amounts: dict[int, str] = attrs.field(factory=dict)
+
+
+class Money(Decimal):
+    pass
+
+
+class Odd(enum.Enum):
+    A = (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (bytes, "bytes have no form in JSON"),
+        (pendulum.DateTime, "DateTime is another class than datetime"),
+        (list[Money], "Money is another class than Decimal"),
+        (HasBytes, "bytes have no form in JSON"),
+        (list[bytes | None], "bytes have no form in JSON"),
+        (dict[str, HasBytes], "bytes have no form in JSON"),
+        (dict[tuple[int, int], str], "keys of JSON objects are text"),
+        (dict[float, str], "keys of JSON objects are text"),
+        (dict[bool, str], "keys of JSON objects are text"),
+        (collections.defaultdict[str, int], "use dict"),
+        (collections.Counter[str], "use dict"),
+        (Line | Twin, "Line and Twin cannot be told apart in JSON"),
+        (Odd, "no JSON values"),
+        (Literal[b"a"], "no JSON value"),
+        (complex, "Unsupported type"),
+        (Fraction, "Unsupported type"),
+        (Callable[[], None], "Unsupported type"),
+    ],
+    ids=str,
+)
+def test_finding_b4_what_could_never_be_read_is_refused_at_start_by_name(kind: Any, says: str) -> None:
+    def handle(payload: Any) -> None: ...
+
+    handle.__annotations__["payload"] = kind
+    with pytest.raises(InvalidConfig, match=says) as caught:
+        JobManager("memory://", handlers={"a": handle}).connect()
+    assert caught.value.problems[0].path == "handlers.a"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "said"),
+    [
+        (Decimal, 1.5, "$: expected a decimal number as text, got float 1.5"),
+        (Decimal, "NaN", "$: expected a decimal number as text, got 'NaN'"),
+        (Decimal, "x", "$: expected a decimal number as text, got 'x'"),
+        (Decimal, True, "$: expected a decimal number as text, got bool True"),
+        (time, 5, "$: expected an ISO-8601 time of day, got int 5"),
+        (dict[int, str], {"1": "a", "x": "b", "01": "c"}, "$.x: expected a whole number as a key, got 'x'"),
+        (dict[int, int], {"1": "a"}, "$['1']: expected a whole number, got str 'a'"),
+        (Point, [1], "$: expected a list of 2, got one of 1"),
+        (Point, [1, 2.5], "$[1]: expected a decimal number as text, got float 2.5"),
+        (int | str, 1.5, "$: expected a whole number or text, got float 1.5"),
+        (Line | None, {"sku": "a"}, "$.price: required field 'price' is missing"),
+        (Line | int, "a", "$: expected Line or a whole number, got str 'a'"),
+        (
+            list[Line | Address],
+            [{"sku": "a", "price": 0.5}],
+            "$[0].price: expected a decimal number as text, got",
+        ),
+    ],
+    ids=str,
+)
+def test_finding_b4_what_does_not_fit_is_said_with_its_path(kind: Any, value: Any, said: str) -> None:
+    assert mistakes(kind, value)[0].startswith(said)
+
+
+# --- B5: typed objects are written by what reads them ----------------------------------------------
+
+
+def test_finding_b5_a_typed_object_arrives_as_it_was(app: App) -> None:
+    seen: list[Order] = []
+
+    def charge(order: Order) -> Decimal:
+        seen.append(order)
+        return order.lines[0].price
+
+    manager = app({"order.charge": charge})
+    job = manager.request("order.charge", ORDER)
+    assert isinstance(job.payload, dict)
+    assert job.payload["lines"][0] == {"sku": "a", "price": "19.90", "amounts": {"1": "one", "-2": "two"}}  # type: ignore[index, call-overload]
+    manager.request(JobRequest(type="order.charge", payload=ORDER))
+    manager.request_many([("order.charge", ORDER)])
+    assert manager.worker(slots=1).drain() == {"success": 3}
+    assert seen == [ORDER] * 3
+    result = manager.process_single_job("order.charge", ORDER)
+    assert result.ok
+    assert result.value == "19.90"
+
+
+def test_finding_b5_message_and_request_async_write_typed_objects_too(app: App) -> None:
+    import asyncio
+
+    manager = app()
+    body = manager.message(JobRequest(type="a", payload=Colour.RED)).body
+    assert json.loads(body)["payload"] == "red"
+    assert asyncio.run(manager.request_async("a", Address("b", date(2030, 1, 2)))).payload == {
+        "street": "b",
+        "since": "2030-01-02",
+        "opens": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (Decimal("1.50"), "1.50"),
+        (ORDER.id, "12345678-1234-5678-1234-567812345678"),
+        (date(2031, 1, 2), "2031-01-02"),
+        (time(9, 30), "09:30:00"),
+        (ORDER.at, "2031-02-03T04:05:06.000007+00:00"),
+        (pendulum.datetime(2031, 1, 2, tz="UTC"), "2031-01-02T00:00:00+00:00"),
+        (timedelta(minutes=1), 60),
+        (timedelta(milliseconds=1500), 1.5),
+        (pendulum.duration(minutes=1), 60),
+        (PurePosixPath("a/b"), "a/b"),
+        (Colour.RED, "red"),
+        (Point(1, Decimal(2)), [1, "2"]),
+        ({"a": [Decimal(1), {"b": Colour.BLUE}]}, {"a": ["1", {"b": "blue"}]}),
+    ],
+    ids=str,
+)
+def test_finding_b5_single_values_are_written_wherever_they_are(app: App, value: Any, written: Any) -> None:
+    assert app().request("a", value).payload == written
+
+
+class Plain:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "hint"),
+    [
+        (Plain(), "$.payload", "Plain is not a JSON value: use dicts and lists, or make its class an attrs"),
+        ({"a": Plain()}, "$.payload.a", "kessel_payload_types"),
+        (b"x", "$.payload", "base64"),
+        ((1, 2), "$.payload", "use a list"),
+        ({1, 2}, "$.payload", "use a list"),
+        ((n for n in ()), "$.payload", "use list(...)"),
+        (iter([]), "$.payload", "use list(...)"),
+        (range(3), "$.payload", "use list(...)"),
+        (Decimal("NaN"), "$.payload", "no finite number"),
+        (datetime(2031, 1, 1), "$.payload", "give it a time zone"),
+        (Line, "$.payload", "give an object of it"),
+        (ValueError("x"), "$.payload", "use its text"),
+        (print, "$.payload", "is not a JSON value"),
+        (Line("a", Plain()), "$.payload.price", "Plain is not a JSON value"),  # type: ignore[arg-type]
+        (Line("a", Decimal(1), {(1, 2): "x"}), "$.payload.amounts", "keys must be text"),  # type: ignore[dict-item]
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_finding_b5_what_cannot_be_written_says_what_to_do(
+    app: App, value: Any, path: str, hint: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        app().request("a", value)
+    (problem,) = caught.value.problems
+    assert problem.path == path
+    assert hint in problem.message
+
+
+def test_finding_b5_what_contains_itself_is_one_clear_error(app: App) -> None:
+    around: list[Any] = []
+    around.append(Line("a", around))  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest):
+        app().request("a", around)
+    own: list[Any] = []
+    own.append(own)
+    with pytest.raises(InvalidRequest, match="contains itself"):
+        app().request("a", own)
+
+
+def test_finding_b5_plain_json_is_not_even_copied() -> None:
+    payload = {"a": [1, {"b": None}], "c": "x"}
+    assert unstructured(payload) is payload
+
+
+@given(
+    st.builds(
+        Line,
+        st.text(st.characters(codec="utf-8")),
+        st.decimals(allow_nan=False, allow_infinity=False),
+        st.dictionaries(st.integers(), st.text(st.characters(codec="utf-8"))),
+    )
+    | st.builds(
+        Address,
+        st.text(st.characters(codec="utf-8")),
+        st.dates(),
+        st.none() | st.times(),
+    )
+)
+def test_finding_b5_reading_is_the_inverse_of_writing(value: Any) -> None:
+    again = read(Line | Address, unstructured(value))
+    assert again == value
+
+
+# --- hooks and pydantic ---------------------------------------------------------------------------
+
+
+class Item(pydantic.BaseModel):
+    name: str = pydantic.Field(alias="itemName")
+    price: Decimal
+    at: datetime | None = None
+
+
+@attrs.frozen
+class Basket:
+    items: list[Item]
+    first: Item | None = None
+
+
+ITEM = Item(itemName="a", price=Decimal("1.50"), at=datetime(2031, 1, 1, tzinfo=UTC))
+
+
+def test_finding_b4_models_of_pydantic_are_payloads_in_both_directions(app: App) -> None:
+    seen: list[Any] = []
+
+    def one(item: Item) -> Item:
+        seen.append(item)
+        return item
+
+    def basket(basket: Basket) -> None:
+        seen.append(basket)
+
+    manager = app({"one": one, "basket": basket})
+    assert manager.request("one", ITEM).payload == {
+        "itemName": "a",
+        "price": "1.50",
+        "at": "2031-01-01T00:00:00Z",
+    }
+    manager.request("basket", Basket([ITEM], ITEM))
+    assert manager.worker(slots=1).drain() == {"success": 2}
+    assert seen == [ITEM, Basket([ITEM], ITEM)]
+    assert manager.process_single_job("one", ITEM).value == manager.request("one", ITEM).payload
+
+
+def test_finding_b4_what_a_model_refuses_is_named_with_its_path(app: App) -> None:
+    said = mistakes(Basket, {"items": [{"itemName": "a"}, {"itemName": 5, "price": "1"}]})
+    assert said == ["$.items[0].price: Field required", "$.items[1].itemName: Input should be a valid string"]
+
+
+class Fractions:
+    """A plugin that makes fractions payloads."""
+
+    @hookimpl
+    def kessel_payload_types(self) -> Iterable[object]:
+        return [
+            PayloadType(
+                matches=lambda kind: issubclass(kind, Fraction),
+                structure=lambda value, kind: kind(value),
+                unstructure=str,
+            ),
+            "no payload type",
+        ]
+
+
+@attrs.frozen
+class Ratio:
+    value: Fraction
+    others: list[Fraction | None] = attrs.field(factory=list)
+
+
+def test_finding_b4_a_plugin_offers_further_classes(app: App) -> None:
+    seen: list[Any] = []
+
+    def take(ratio: Ratio) -> Fraction:
+        seen.append(ratio)
+        return ratio.value
+
+    manager = app({"a": take}, plugin=Fractions())
+    given = Ratio(Fraction(1, 3), [Fraction(1, 2), None])
+    assert manager.request("a", given).payload == {"value": "1/3", "others": ["1/2", None]}
+    assert manager.process_single_job("a", given).value == "1/3"
+    assert seen == [given]
+    bad = manager.process_single_job("a", {"value": "1/0"})
+    assert bad.reason == "bad-payload"
+    (status,) = [one for one in manager.plugins.report if one.name == "own"]
+    assert "not a PayloadType" in status.warnings[0]
+
+
+def test_finding_b4_a_type_of_a_plugin_that_fails_is_one_clear_error(app: App) -> None:
+    class Failing:
+        @hookimpl
+        def kessel_payload_types(self) -> Iterable[PayloadType]:
+            def fail(value: Any) -> Any:
+                raise RuntimeError("no form")
+
+            return [
+                PayloadType(matches=lambda kind: kind is Plain, structure=lambda v, k: v, unstructure=fail)
+            ]
+
+    with pytest.raises(
+        InvalidRequest, match=r"\$\.payload: Plain cannot be written as JSON: RuntimeError: no form"
+    ):
+        app(plugin=Failing()).request("a", Plain())
+
+
+def test_finding_b5_plugins_that_prepare_requests_see_json(app: App) -> None:
+    seen: list[Any] = []
+
+    class Sees:
+        @hookimpl
+        def kessel_prepare_request(self, request: JobRequest) -> None:
+            seen.append(request.payload)
+
+    app(plugin=Sees()).request("a", Colour.RED)
+    assert seen == ["red"]
+
+
+# --- C14: queue and priority, declared once -------------------------------------------------------
+
+
+@handler("report", queue="slow", priority=900)
+def report(payload: Any) -> None: ...
+
+
+def test_finding_c14_a_handler_declares_queue_and_priority(app: App) -> None:
+    manager = app([report])
+    for job in (
+        manager.request("report"),
+        manager.request(" report "),
+        manager.request(JobRequest(type="report")),
+        *manager.request_many(["report"]),
+    ):
+        assert (job.queue, job.priority) == ("slow", 900)
+    assert manager.adapter.stats("slow").ready == 4
+    said = manager.request("report", queue="default", priority=1)
+    assert (said.queue, said.priority) == ("default", 1)
+    assert manager.request("other").queue == "default"
+
+
+def test_finding_c14_the_configuration_is_asked_before_the_handler_and_without_one(opened: App) -> None:
+    config = Config(routes={"report": {"queue": "night"}, "mail": {"priority": 5}})
+    manager = opened(config=config, handlers=[report])
+    job = manager.request("report")
+    assert (job.queue, job.priority) == ("night", 900)
+    producer = opened(config=config, only_requests=True)
+    assert [producer.request("report").queue, producer.request("mail").priority] == ["night", 5]
+
+
+def test_finding_c14_a_job_that_is_requested_again_keeps_its_queue(app: App) -> None:
+    manager = app([report])
+    first = manager.request("report", queue="default")
+    again = manager.request(attrs.evolve(first.as_request(), id=""))
+    assert again.queue == "default"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [({"queue": "a b"}, "queue: 'a b' must be"), ({"priority": "x"}, "priority: expected a whole number")],
+)
+def test_finding_c14_a_wrong_declaration_is_refused(arguments: Any, says: str) -> None:
+    with pytest.raises(InvalidConfig, match=says):
+        handler("a", **arguments)
+
+
+def test_finding_c14_every_mistake_in_routes_is_named() -> None:
+    routes: Any = {"a": {"quue": "x"}, "b": {"queue": "a b", "priority": 1.5}, " ": {}, "c": "slow", " a": {}}
+    with pytest.raises(InvalidConfig) as caught:
+        Config(routes=routes)
+    said = "\n".join(map(str, caught.value.problems))
+    for one in (
+        "routes.a.quue: unknown option; did you mean 'queue'?",
+        "routes.b.queue: 'a b' must be",
+        "routes.b.priority: expected a whole number",
+        "a job type must not be blank",
+        "routes.c: expected a table with queue and priority",
+        "are the same type",
+    ):
+        assert one in said
