@@ -1,1 +1,1 @@
-"""beanstalkd as a queue for kessel; `plugin.py` is what kessel finds."""
+"""beanstalkd as a queue for kessel, which finds it through `plugin.py`."""

@@ -1,4 +1,4 @@
-"""The adapter: puts its parts together and declares what the live server can do."""
+"""The adapter: assembles its parts, and declares what the live server can do."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ _SECOND = timedelta(seconds=1)
 
 
 class BeanstalkAdapter(QueueAdapter, Browse, Buried, Delete, Pause):
-    """beanstalkd. Connects when it is made, to read the server's limits.
+    """beanstalkd. Connects when it is created, to read the server's limits.
 
-    Its own `QueueAdapter` and not a `BaseAdapter`: each slot has a connection of its own, on which the server
-    itself waits for jobs, so there is no line of waiting slots and no call that any thread may make.
+    A `QueueAdapter` and not a `BaseAdapter`: each slot has its own connection, on which the server waits for
+    jobs, so there is no line of waiting slots, and no call that any thread may make.
 
     Raises:
-        AdapterUnavailable: Nobody answers there.
-        ProtocolError: Another protocol answers.
-        CapabilityMissing: `require_durable`, and the server has no binlog.
+        AdapterUnavailable: The server cannot be reached.
+        ProtocolError: The server that answers is not beanstalkd.
+        CapabilityMissing: `require_durable` is set, and the server has no binlog.
     """
 
     name: ClassVar[str] = ADAPTER_NAME
@@ -84,19 +84,24 @@ class BeanstalkAdapter(QueueAdapter, Browse, Buried, Delete, Pause):
         return self._producer.put_many(messages)
 
     def make_consumer(self, queues: tuple[str, ...]) -> Consumer:
-        """Make the consuming side for one slot, with a connection of its own."""
+        """Create the consuming side for one slot, with a connection of its own."""
         if self._is_closed:
             raise AdapterUnavailable(f"{self.shared.server.address}: this adapter is closed")
         return BeanstalkConsumer(self.shared, queues)
 
     def give_back(self, reservation: Reservation) -> None:
-        """Snooze a job for the slot that holds it, over the slot's connection: no other may release it."""
+        """Snooze a job over the connection of the slot that holds it, because no other may release it.
+
+        Raises:
+            LeaseLost: The slot no longer holds it.
+            AdapterError: The server failed.
+        """
         if not isinstance(reservation, BeanstalkReservation):
-            raise LeaseLost(reservation.id, "it is none of this adapter's")
+            raise LeaseLost(reservation.id, "it is not of this adapter")
         reservation.settled_by(reservation, Snooze())
 
     def queues(self) -> list[str]:
-        """Return the tubes that can be queues, without those that hold records."""
+        """Return the tubes that can be queues, except those that hold records."""
         return self._operations.queues()
 
     def stats(self, queue: str) -> QueueStats:
@@ -104,11 +109,11 @@ class BeanstalkAdapter(QueueAdapter, Browse, Buried, Delete, Pause):
         return self._operations.stats(_checked(queue))
 
     def peek(self, queue: str, state: JobState, limit: int = 1) -> list[StoredJob]:
-        """Show jobs in that state."""
+        """Return jobs in that state, next one first."""
         return self._operations.peek(_checked(queue), state, limit)
 
     def buried(self, queue: str, limit: int = 100) -> list[StoredJob]:
-        """List buried jobs with their reasons."""
+        """Return buried jobs with their reasons."""
         return self._operations.buried(_checked(queue), limit)
 
     def kick(self, queue: str, job_id: str) -> None:
@@ -124,15 +129,15 @@ class BeanstalkAdapter(QueueAdapter, Browse, Buried, Delete, Pause):
         return self._operations.purge(_checked(queue))
 
     def pause(self, queue: str, duration: timedelta) -> None:
-        """Deliver nothing for so long."""
+        """Deliver nothing from the queue for `duration`."""
         self._operations.pause(_checked(queue), duration)
 
     def doctor(self, context: DoctorContext) -> list[Finding]:
-        """Look at the server."""
+        """Check the server and its jobs."""
         return examine(self.shared, self._operations, context)
 
     def close(self) -> None:
-        """Close what this adapter opened itself."""
+        """Close the connections of producers and operations."""
         self._is_closed = True
         self._producer.close()
         self._operations.close()
@@ -162,7 +167,7 @@ def _capabilities(options: BeanstalkOptions, facts: ServerFacts, max_body_bytes:
 
 
 def _checked(queue: str) -> str:
-    """Return a name that may go into a command; anything else could inject one."""
+    """Return a name that is safe in a command; any other might inject one."""
     problem = queue_name_problem(queue)
     if problem is not None:
         raise AdapterError(f"queue name: {problem}")

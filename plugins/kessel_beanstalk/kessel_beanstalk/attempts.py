@@ -1,14 +1,14 @@
-"""How often was this job delivered? Guessed without a question where that is safe (S10).
+"""How often a job was delivered (S10): guessed without asking the server where that is safe.
 
-Ids of one server only grow, and among equal priorities the smallest goes first. So a job that is
-delivered for the first time normally has a larger id than every job of its priority that the
-slot has seen; a job that came back has not. Whatever is not larger, and the first job of
-each priority after every connect, is asked about (`stats-job`, `reserves`). A worker that died
-comes back with nothing seen, so it asks about the very job that killed it.
+The ids of one server only grow, and among equal priorities the smallest goes first. So a job that is
+delivered for the first time normally has a larger id than all jobs of its priority that the slot has
+seen, and a job that came back does not. For an id that is not larger, and for the first job of each priority
+after every connect, the server is asked (`stats-job`, `reserves`). A worker that was restarted has seen
+nothing, so it asks about the very job that killed its predecessor.
 
-The guess is only a guess: a job that came back may be larger than all that *this* slot has seen.
-It is then taken for a first delivery, at most once by each slot that lives. Failures always ask, and
-nothing that must be right follows from the guess, not even the lease.
+It is only a guess: a job that came back may have a larger id than all that *this* slot has seen. Then it is
+taken for a first delivery, at most once by each live slot. After a failure the server is always asked, and
+nothing that must be correct depends on the guess, not even the lease.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ __all__ = ["FirstDeliveries", "Suspects"]
 
 
 class Suspects:
-    """Jobs that this process knows to have been delivered before. For any thread."""
+    """Jobs that are known to have been delivered before. Thread-safe."""
 
     _MOST: Final = 10_000
 
     def __init__(self) -> None:
-        #: The server's numbers of them; for `in`.
+        #: Their ids on the server.
         self.ids: set[int] = set()
         self._lock = threading.Lock()
-        #: Grows when suspects had to be forgotten: then every slot forgets what it has seen.
+        #: Incremented when suspects had to be forgotten; every slot then forgets what it has seen.
         self.epoch = 0
 
     def add(self, server_id: int) -> None:
@@ -44,7 +44,7 @@ class Suspects:
         self.ids.discard(server_id)
 
     def clear(self) -> None:
-        """Forget all; the server was restarted, and its ids may start anew."""
+        """Forget all, because the server was restarted and may use the ids again."""
         with self._lock:
             self.ids = set()
             self.epoch += 1
@@ -60,8 +60,8 @@ class FirstDeliveries:
         self._seen: dict[int, int] = {}
         self._epoch = suspects.epoch
 
-    def is_surely_first(self, server_id: int, priority: int) -> bool:
-        """Return True for what is taken for a first delivery; False: ask the server."""
+    def is_probably_first(self, server_id: int, priority: int) -> bool:
+        """Whether to assume a first delivery; if not, ask the server."""
         if self._epoch != self._suspects.epoch:
             self._epoch = self._suspects.epoch
             self._seen.clear()
@@ -72,11 +72,11 @@ class FirstDeliveries:
         return False
 
     def asked(self, server_id: int, priority: int) -> None:
-        """Note a job whose number of deliveries the server has told."""
+        """Record a job that the server was asked about."""
         if len(self._seen) >= self._MOST:
             self._seen.clear()
         self._seen[priority] = max(server_id, self._seen.get(priority, 0))
 
     def forget(self) -> None:
-        """Start anew, after a connect."""
+        """Start again, after a connect."""
         self._seen.clear()

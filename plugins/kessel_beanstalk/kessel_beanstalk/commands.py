@@ -1,8 +1,8 @@
-"""The protocol, once: each command as it goes out, and every answer that belongs to it as a value.
+"""The protocol: each command as bytes, and each of its valid replies as a value.
 
-A refusal that belongs to a command (no such job, draining) is an answer like any other: False, None or a
-`Refused`. Numbers are ints. What does not belong to the command is not in its table, and so an error.
-Knows no connection; see `connection.Connection.ask`.
+A refusal that a command may get (no such job, draining) is a reply like any other: False, None or a
+`Refused`. Numbers are ints. A reply that is not in the table of its command is an error. Knows nothing of
+connections; see `connection.Connection.ask`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Read: TypeAlias = Callable[[ReplyReader, list[bytes]], T]
 
 
 class Kind(Generic[T_co]):
-    """A kind of command: its name, and how to read each answer that belongs to it."""
+    """A kind of command: its name, and how to read each of its valid replies."""
 
     __slots__ = ("answers", "name")
 
@@ -37,39 +37,39 @@ class Kind(Generic[T_co]):
         self.answers = answers
 
 
-@attrs.define(eq=False)  # not frozen: one is made for every command, and that costs three times as much
+@attrs.define(eq=False)  # not frozen: created for every command, and that would take three times as long
 class Command(Generic[T_co]):
     """One command, ready to be sent."""
 
-    #: How it is answered.
+    #: Its name and replies.
     kind: Kind[T_co]
-    #: As it goes out, with its line end.
+    #: The bytes to send, with the line end.
     line: bytes
 
 
 @attrs.define(eq=False)  # as above
 class StoredBody:
-    """A job as the server hands it out."""
+    """A job as the server returns it."""
 
-    #: The server's own number of it.
+    #: Its id on the server.
     server_id: int
-    #: As it was put.
+    #: The body as it was put.
     body: bytes
 
 
 @attrs.frozen
 class Refused:
-    """The server said no, is in step, and can be talked to further."""
+    """A refusal by the server, after which the connection can still be used."""
 
     #: Such as `DRAINING`.
     status: str
-    #: Of the job that was stored and buried at once, where a put ended so.
+    #: Id of a job that a put stored and buried at once; else 0.
     server_id: int = 0
 
 
 @attrs.frozen(kw_only=True)
 class JobStats:
-    """What the server says of one job."""
+    """The server's statistics of one job."""
 
     server_id: int
     tube: str
@@ -80,7 +80,7 @@ class JobStats:
     age: int
     #: Its time-to-run in seconds: the length of each lease.
     ttr: int
-    #: Whole seconds to the end of its lease or delay, cut.
+    #: Seconds until the end of its lease or delay, rounded down.
     time_left: int
     #: Deliveries so far.
     reserves: int
@@ -90,7 +90,7 @@ class JobStats:
 
 @attrs.frozen(kw_only=True)
 class TubeStats:
-    """What the server says of one tube."""
+    """The server's statistics of one tube."""
 
     ready: int
     reserved: int
@@ -98,24 +98,24 @@ class TubeStats:
     buried: int
     #: Length of the last pause; None: it is not paused.
     pause: timedelta | None
-    #: Rest of the pause, cut to whole seconds.
+    #: Rest of the pause, rounded down to seconds.
     pause_left: timedelta
 
 
 @attrs.frozen(kw_only=True)
 class ServerFacts:
-    """What a server says of itself."""
+    """The server's statistics of itself."""
 
     version: str
-    #: Random for each server process: another one means a restart.
+    #: Random for each server process, so a change means a restart.
     server_id: str
-    #: Largest body in bytes that it takes.
+    #: Largest body that it accepts, in bytes.
     max_job_size: int
     #: Whether it keeps jobs in a binlog.
     binlog: bool
-    #: Whether it takes no new jobs any more.
+    #: Whether it refuses new jobs until it is restarted.
     draining: bool
-    #: Jobs that it has taken so far.
+    #: Number of jobs put so far.
     total_jobs: int
 
     def __str__(self) -> str:
@@ -125,7 +125,7 @@ class ServerFacts:
         )
 
 
-# --- how answers are read, from all words of their first line ---------------------------------
+# --- reading replies, from the words of their first line ---------------------------------
 
 
 def _yes(_: ReplyReader, __: list[bytes]) -> bool:
@@ -156,7 +156,7 @@ def _body(reader: ReplyReader, words: list[bytes]) -> StoredBody:
 
 
 def _fields(reader: ReplyReader, words: list[bytes]) -> dict[str, str]:
-    """Read `key: value` lines as texts."""
+    """Read `key: value` lines."""
     entries = (line.partition(": ") for line in _lines(reader, words))
     return {key: value.strip('"') for key, _, value in entries}
 
@@ -219,7 +219,7 @@ def _server_facts(fields: dict[str, str]) -> ServerFacts:
         server_id=fields["id"],
         max_job_size=int(fields["max-job-size"]),
         binlog=int(fields["binlog-current-index"]) > 0,
-        draining=fields.get("draining") == "true",  # older servers do not say
+        draining=fields.get("draining") == "true",  # missing in older servers
         total_jobs=int(fields["total-jobs"]),
     )
 
@@ -236,7 +236,7 @@ def _buried_at_once(reader: ReplyReader, words: list[bytes]) -> Refused:
     return Refused("BURIED", _number(reader, words))
 
 
-# --- what belongs to what ------------------------------------------------------------------------
+# --- commands and their replies ------------------------------------------------------------------------
 
 _BODY_OR_NONE: Final[Mapping[bytes, Read[StoredBody | None]]] = {b"FOUND": _body, b"NOT_FOUND": _none}
 _REFUSED_PUT: Final = _refusals(b"JOB_TOO_BIG", b"DRAINING", b"OUT_OF_MEMORY")
@@ -271,37 +271,37 @@ _LIST: Final = Kind[list[str]]("list-tubes", {b"OK": _names})
 
 
 def put(body: bytes, pri: int, delay: int, ttr: int) -> Command[int | Refused]:
-    """Store a job in the tube that is used; answers its number. Delay and ttr in seconds."""
+    """Store a job in the current tube; replies with its id. Delay and ttr in seconds."""
     return Command(_PUT, b"put %d %d %d %d\r\n%b\r\n" % (pri, delay, ttr, len(body), body))
 
 
 def use(tube: str) -> Command[None]:
-    """Choose the tube of puts and of `peek_ready` and its like."""
+    """Choose the tube for `put`, `peek_ready`, `peek_delayed` and `peek_buried`."""
     return Command(_USE, b"use %b\r\n" % tube.encode("ascii"))
 
 
 def watch(tube: str) -> Command[None]:
-    """Take jobs from this tube, too."""
+    """Reserve jobs from this tube, too."""
     return Command(_WATCH, b"watch %b\r\n" % tube.encode("ascii"))
 
 
 def ignore(tube: str) -> Command[None]:
-    """Take no more jobs from this tube; never the only one."""
+    """Reserve no more jobs from this tube; it must not be the only one."""
     return Command(_IGNORE, b"ignore %b\r\n" % tube.encode("ascii"))
 
 
 def reserve(seconds: int) -> Command[StoredBody | None]:
-    """Take the next job; None: there was none for so many seconds."""
+    """Reserve the next job; None if there was none for so many seconds."""
     return Command(_RESERVE, b"reserve-with-timeout %d\r\n" % seconds)
 
 
 def delete(server_id: int) -> Command[bool]:
-    """Remove a job that this connection has reserved, or that nobody has."""
+    """Remove a job that this connection holds, or that nobody holds."""
     return Command(_DELETE, b"delete %d\r\n" % server_id)
 
 
 def release(server_id: int, pri: int, delay: int) -> Command[Refused | None]:
-    """Give a reserved job back, after so many seconds."""
+    """Make a reserved job ready again, after so many seconds."""
     return Command(_RELEASE, b"release %d %d %d\r\n" % (server_id, pri, delay))
 
 
@@ -311,7 +311,7 @@ def bury(server_id: int, pri: int) -> Command[Refused | None]:
 
 
 def touch(server_id: int) -> Command[bool]:
-    """Begin the lease of a reserved job anew."""
+    """Renew the lease of a reserved job."""
     return Command(_TOUCH, b"touch %d\r\n" % server_id)
 
 
@@ -321,7 +321,7 @@ def kick_job(server_id: int) -> Command[bool]:
 
 
 def peek(server_id: int) -> Command[StoredBody | None]:
-    """Show a job, whatever its state."""
+    """Return a job, whatever its state."""
     return Command(_PEEK, b"peek %d\r\n" % server_id)
 
 
@@ -333,15 +333,15 @@ list_tubes: Final = Command(_LIST, b"list-tubes\r\n")
 
 
 def stats_job(server_id: int) -> Command[JobStats | None]:
-    """Tell of a job."""
+    """Return the statistics of a job; None if it does not exist."""
     return Command(_STATS_JOB, b"stats-job %d\r\n" % server_id)
 
 
 def stats_tube(tube: str) -> Command[TubeStats | None]:
-    """Tell of a tube; None: it does not exist now."""
+    """Return the statistics of a tube; None if it does not exist."""
     return Command(_STATS_TUBE, b"stats-tube %b\r\n" % tube.encode("ascii"))
 
 
 def pause_tube(tube: str, seconds: int) -> Command[bool]:
-    """Give out no jobs of a tube for so long."""
+    """Deliver no jobs of a tube for so many seconds."""
     return Command(_PAUSE, b"pause-tube %b %d\r\n" % (tube.encode("ascii"), seconds))

@@ -1,7 +1,7 @@
-"""One connection to a server: conversations on it, and when it must not be used any more.
+"""One connection to a server: commands and replies, and when it must not be used any more.
 
-Only replies that belong to their commands keep a connection (rule 3); one that answers are still due on is
-never used again, whatever was raised in between. A forked child closes its copies at once (rule 2).
+Only a valid reply keeps a connection open (rule 3); one with outstanding replies is never used again,
+whatever was raised in between. A forked child closes its copies at once (rule 2).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from kessel_core.contract import get_logger
 
 __all__ = ["DEFAULT_TUBE", "Connection"]
 
-#: What every new connection uses and watches.
+#: The tube that every new connection uses and watches.
 DEFAULT_TUBE: Final = "default"
-#: After so many seconds without use a connection is looked at before it is trusted with a command.
+#: After so many idle seconds a connection is checked before it gets a command.
 _IDLE_SECONDS: Final = 0.5
 #: Commands in one write of `ask_each`: their replies fit into any socket buffer.
 _BATCH: Final = 256
@@ -31,9 +31,9 @@ _BATCH: Final = 256
 T = TypeVar("T")
 log = get_logger("kessel.beanstalk")
 
-# Open connections by identity. A socket that lives on in a child keeps the parent's jobs reserved after
-# the parent's death (rule 2). A plain dict, as only its copying is atomic whatever other threads were
-# doing at the moment of the fork.
+# Open connections by identity. A socket that stays open in a child keeps the parent's jobs reserved after the
+# parent has died (rule 2). A plain dict, because copying it is atomic, whatever other threads did during the
+# fork.
 _open_connections: Final[dict[int, weakref.ref[Connection]]] = {}
 
 
@@ -49,13 +49,13 @@ os.register_at_fork(after_in_child=_close_in_child)
 
 
 class Connection:
-    """For one thread at a time, but for `shut_down`; after any surprise it is closed for good.
+    """Used by one thread at a time, except `shut_down`; closed for good after any unexpected event.
 
     Args:
         own: The connected socket.
-        address: How errors name the server.
-        generation: Larger than that of every connection made before.
-        on_lost: Told of the end that nobody here asked for.
+        address: The server's name in errors.
+        generation: Larger than that of every earlier connection.
+        on_lost: Called when the connection is lost, but not when it is closed on purpose.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class Connection:
         self._reader = own.reader
         self.address = address
         self.generation = generation
-        #: The tube of puts and of `peek_ready` and its like.
+        #: The tube that the last `use` chose.
         self.using = DEFAULT_TUBE
         self.is_open = True
         self._on_lost = on_lost
-        #: Replies that were asked for and not read yet.
+        #: Number of replies that are outstanding.
         self._due = 0
         self._is_shut = False
         self._pid = os.getpid()
@@ -86,7 +86,7 @@ class Connection:
 
     @property
     def is_usable(self) -> bool:
-        """True if it is open, belongs to this process, is in step, and does not look closed by the server."""
+        """Whether it is open, of this process, without outstanding replies, and not closed by the server."""
         if not self.is_open:
             return False
         if self._pid != os.getpid():
@@ -100,23 +100,23 @@ class Connection:
             return False
         return True
 
-    # --- conversations -------------------------------------------------------------------------
+    # --- commands and replies -------------------------------------------------------------------------
 
     def ask(self, command: Command[T]) -> T:
-        """Send one command and return its answer.
+        """Send one command and return its reply.
 
         Raises:
-            AdapterError: Anything but an answer that belongs to the command; the connection is closed.
-                Exceptions that are not `Exception`, as from a signal handler, pass as they are.
+            AdapterError: There was no valid reply; the connection is closed. Exceptions that are not
+                `Exception`, for example from a signal handler, are passed on unchanged.
         """
         self.send(command)
         return self.reply(command)
 
     def ask_each(self, asked: Sequence[Command[T]]) -> list[T]:
-        """Send many commands of one kind, in few writes, and return their answers.
+        """Send many commands of one kind, in few writes, and return their replies.
 
         Raises:
-            As `ask`.
+            AdapterError: As `ask`.
         """
         found: list[T] = []
         for start in range(0, len(asked), _BATCH):
@@ -129,7 +129,7 @@ class Connection:
         """Send commands in one write; `reply` must be called for each, in this order.
 
         Raises:
-            As `ask`.
+            AdapterError: As `ask`.
         """
         try:
             self._due += len(asked)
@@ -143,10 +143,10 @@ class Connection:
             raise
 
     def reply(self, command: Command[T]) -> T:
-        """Return the answer to a command that was sent.
+        """Return the reply to a command that was sent.
 
         Raises:
-            As `ask`.
+            AdapterError: As `ask`.
         """
         reader, kind = self._reader, command.kind
         try:
@@ -168,10 +168,10 @@ class Connection:
         return answer
 
     def use(self, tube: str) -> None:
-        """Choose the tube of what follows; costs nothing when it is chosen.
+        """Choose the tube for the next commands; sends nothing if it is the current one.
 
         Raises:
-            As `ask`.
+            AdapterError: As `ask`.
         """
         if self.using != tube:
             self.ask(commands.use(tube))
@@ -180,14 +180,14 @@ class Connection:
     # --- its end -------------------------------------------------------------------------------
 
     def broken(self, why: BaseException) -> None:
-        """Give the connection up after a surprise, which the end of one that we shut down is not."""
+        """Close the connection after an unexpected event; report it unless it was shut down on purpose."""
         if self.is_open:
             self.close()
             if not self._is_shut:
                 self._on_lost(self, why)
 
     def shut_down(self) -> None:
-        """Wake the thread that reads from it: it sees the end. For any thread."""
+        """Wake the thread that reads from it, which then sees its end. Thread-safe."""
         self._is_shut = True
         try:
             self.socket.shutdown(socket.SHUT_RDWR)
@@ -195,9 +195,9 @@ class Connection:
             log.debug("shutting a connection down that is closed already", exc_info=True)
 
     def close(self) -> None:
-        """Give the connection up; the server returns at once what it held. Idempotent.
+        """Close the connection; the server returns its reserved jobs at once. Idempotent.
 
-        Never shuts down: in a forked child that would end the parent's connection, too.
+        It is not shut down, because in a forked child that would end the parent's connection, too.
         """
         self.is_open = False
         _open_connections.pop(id(self), None)

@@ -1,8 +1,8 @@
 """The consuming side for one slot: one connection, one job at a time.
 
-Rules kept here: fencing by generation and lease deadline (4), the job's own priority and a pause of a
-second at least (8; see `settling`), touch under the connection's lock (9). While a job runs no reserve is
-in flight, so DEADLINE_SOON cannot come and no second job is held.
+It implements these rules: fencing by generation and lease deadline (4), the job's own priority and a pause of
+at least a second (8; see `settling`), touch under the connection's lock (9). While a job runs there is no
+outstanding reserve, so DEADLINE_SOON cannot occur and no second job is held.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from kessel_core.contract import (
 
 __all__ = ["BeanstalkConsumer"]
 
-#: Longest single reserve command. A peer that vanished without a word is noticed after it, and
-#: the ghost of a waiting worker gets jobs no longer than that.
+#: Longest single reserve command, in seconds. After it a server that vanished silently is noticed, and a
+#: worker that vanished gets no more jobs.
 _LONGEST_RESERVE: Final = 30
-#: A wait of more seconds uses up too much of the shortest lease: then the server is asked for the real one.
+#: A longer wait, in seconds, uses up too much of the shortest lease, so the server is asked for the real one.
 _SHORT_WAIT: Final = 0.25
 _SHORTEST_SECONDS: Final = SHORTEST_LEASE.total_seconds()
 _RESERVE_NOW: Final = commands.reserve(0)
@@ -50,7 +50,7 @@ log = get_logger("kessel.beanstalk")
 
 
 class BeanstalkConsumer(Consumer):
-    """Connects at the first `reserve`, and again at the one after each loss."""
+    """Connects at the first `reserve`, and again at the next one after each loss."""
 
     def __init__(self, shared: Shared, queues: tuple[str, ...]) -> None:
         self._shared = shared
@@ -64,9 +64,9 @@ class BeanstalkConsumer(Consumer):
         self._settling = Settling(shared)
         self._longest = min(_LONGEST_RESERVE, max(1, shared.options.ttr_seconds // 4))
         self._slack = shared.options.timeout.total_seconds()
-        #: Guards the conversation: `extend` and a settle on behalf of the slot come from other threads.
+        #: Guards the connection: `extend` and a settle on behalf of the slot come from other threads.
         self._talking = threading.Lock()
-        #: Guards the three below, only for moments.
+        #: Guards the three attributes below, only briefly.
         self._gate = threading.Lock()
         self._waiting: Connection | None = None
         self._is_cancelled = False
@@ -75,10 +75,10 @@ class BeanstalkConsumer(Consumer):
     # --- reserve -------------------------------------------------------------------------------
 
     def reserve(self, timeout: timedelta) -> Reservation | None:
-        """Take the next job; waits in whole seconds, rounded up.
+        """Reserve the next job; waits in whole seconds, rounded up.
 
         Raises:
-            AdapterUnavailable: As `Consumer.reserve`; also if what is noted of the job cannot be read.
+            AdapterUnavailable: As `Consumer.reserve`; also if the record of the job cannot be read.
             ProtocolError: As `Consumer.reserve`.
         """
         if self._held is not None:
@@ -106,7 +106,7 @@ class BeanstalkConsumer(Consumer):
         self._firsts.forget()
         try:
             self._connection = connection = self._shared.server.connect(watch=self._queues)
-        except CapabilityMissing as exc:  # only from the first connect of all; never from here
+        except CapabilityMissing as exc:  # raised only by the very first connect, which is not this one
             raise AdapterUnavailable(str(exc)) from exc
         return connection
 
@@ -118,7 +118,7 @@ class BeanstalkConsumer(Consumer):
         try:
             taken = connection.ask(commands.reserve(seconds))
         except AdapterUnavailable:
-            if self._is_cancelled:  # it was `cancel` that cut the connection
+            if self._is_cancelled:  # `cancel` has cut the connection
                 return None
             raise
         finally:
@@ -128,14 +128,14 @@ class BeanstalkConsumer(Consumer):
         if taken is None:
             return None
         if was_cut:
-            # The job came over a connection that `cancel` has just shut: the server has it back.
+            # The job came over a connection that `cancel` has just shut down, so the server has it back.
             self._shared.suspects.add(taken.server_id)
             connection.close()
             return None
         return self._taken(connection, taken, started)
 
     def _may_wait(self, connection: Connection) -> bool:
-        """Note that a reserve is in flight, so that `cancel` may cut it; False after `cancel`."""
+        """Record that a reserve is outstanding, so that `cancel` may cut it; False after `cancel`."""
         with self._gate:
             if not self._is_cancelled:
                 self._waiting = connection
@@ -164,7 +164,7 @@ class BeanstalkConsumer(Consumer):
         if (
             head is None
             or queue is None
-            or not self._firsts.is_surely_first(server_id, head.priority)
+            or not self._firsts.is_probably_first(server_id, head.priority)
             or self._clock.monotonic() - started > _SHORT_WAIT
         ):
             self._learn_at_once(connection, held)
@@ -181,26 +181,26 @@ class BeanstalkConsumer(Consumer):
             connection.broken(exc)
             raise AdapterUnavailable(f"job @{held.server_id} was gone at once") from exc
         except BaseException as exc:
-            # The caller does not learn of it, so it must not stay reserved.
+            # The caller will not know the job, so it must not stay reserved.
             connection.broken(exc)
             raise
 
     # --- settle --------------------------------------------------------------------------------
 
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:
-        """End the reservation; see the contract. Safe for any thread.
+        """End the reservation; see the contract. Thread-safe.
 
         Raises:
             LeaseLost: As `Consumer.settle`; a lost connection is a lost lease.
-            AdapterError: The server failed at it; the job may be out of reach until it is restarted.
+            AdapterError: The server failed; the job may be inaccessible until the server is restarted.
         """
         self._settle(reservation, settlement, None)
 
     def settle_and_reserve(self, reservation: Reservation, settlement: Settlement) -> Reservation | None:
-        """Settle and take the next job; a commit and the reserve go in one write.
+        """Settle and reserve the next job; a commit and the reserve are sent in one write.
 
         Raises:
-            As `settle`.
+            AdapterError: As `settle`.
         """
         if settlement is not COMMIT and not isinstance(settlement, Commit):
             return super().settle_and_reserve(reservation, settlement)
@@ -243,19 +243,19 @@ class BeanstalkConsumer(Consumer):
                 why = f"and with it the connection; a commit may have been done: {exc}"
                 raise LeaseLost(held.id, why) from exc
             except BaseException as exc:
-                connection.broken(exc)  # whatever it was: nothing may stay reserved
+                connection.broken(exc)  # so that nothing stays reserved
                 self._give_up(held)
                 raise
             self._held = None
             return taken
 
-    # --- what is held --------------------------------------------------------------------------
+    # --- the held job --------------------------------------------------------------------------
 
     def _owned(self, reservation: Reservation) -> tuple[Connection, BeanstalkReservation]:
         """Return the connection that holds the job, or refuse (rule 4).
 
         Raises:
-            LeaseLost: Another delivery, another connection, another process, or too late.
+            LeaseLost: It belongs to another delivery, connection or process, or the lease is over.
         """
         held = self._held
         if held is None or held is not reservation:
@@ -264,7 +264,7 @@ class BeanstalkConsumer(Consumer):
         if connection is None or connection.generation != held.generation or not connection.is_usable:
             self._give_up(held)
             raise LeaseLost(held.id, "the connection that held it was lost")
-        # Only now, as it costs a system call: after a long wait the job was to start at once.
+        # Only now, because it takes a system call, and after a wait the job was to start at once.
         connection.socket.set_read_timeout(self._slack)
         if held.deadline is not None and self._clock.monotonic() >= held.deadline:
             self._learn_late(connection, held)
@@ -274,7 +274,7 @@ class BeanstalkConsumer(Consumer):
         return connection, held
 
     def _learn_late(self, connection: Connection, held: BeanstalkReservation) -> None:
-        """Ask for the real lease, if the shortest one that a job can have was assumed until now."""
+        """Ask for the real lease if only the shortest possible one was assumed so far."""
         try:
             self._settling.learn(connection, held)
         except AdapterError as exc:
@@ -282,19 +282,19 @@ class BeanstalkConsumer(Consumer):
             raise LeaseLost(held.id, f"the server cannot say whether it still holds: {exc}") from exc
 
     def _give_up(self, held: BeanstalkReservation) -> None:
-        """Drop what is left of a lease; the server may still think that we hold the job."""
+        """Give up a lease by closing the connection: the server may still think that we hold the job."""
         self._held = None
         self._shared.suspects.add(held.server_id)
         if self._connection is not None:
             self._connection.close()
 
-    # --- meanwhile -----------------------------------------------------------------------------
+    # --- while the job runs -----------------------------------------------------------------------------
 
     def extend(self, reservation: Reservation) -> None:
-        """Touch the job; any failure means that the lease is over, as the connection holds it.
+        """Touch the job; any failure ends the lease, because it depends on the connection.
 
         Raises:
-            LeaseLost: As `Consumer.extend`.
+            LeaseLost: As `Consumer.extend`, or the touch failed.
         """
         with self._talking:
             connection, held = self._owned(reservation)
@@ -314,7 +314,7 @@ class BeanstalkConsumer(Consumer):
         """Ask the server (S10).
 
         Raises:
-            LeaseLost: The reservation holds nothing any more.
+            LeaseLost: The reservation no longer holds its job.
             AdapterError: The server cannot be asked.
         """
         with self._talking:
@@ -323,17 +323,17 @@ class BeanstalkConsumer(Consumer):
             return held.attempt
 
     def cancel(self) -> None:
-        """Wake a waiting reserve by shutting its connection down; nothing is held over it."""
+        """Wake a waiting reserve by shutting down its connection, which holds no job."""
         with self._gate:
             self._is_cancelled = True
             connection = self._waiting
-            # A job whose reply is here already was delivered before this call: let it be taken.
+            # If the reply has arrived already, the job was delivered before this call, so keep it.
             if connection is not None and not connection.socket.is_readable():
                 self._waiting = None
                 connection.shut_down()
 
     def close(self) -> None:
-        """Close the connection; the server returns at once what it holds."""
+        """Close the connection; the server returns a held job at once."""
         self._is_closed = True
         self.cancel()
         with self._talking:

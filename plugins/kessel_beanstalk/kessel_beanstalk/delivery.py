@@ -1,7 +1,7 @@
-"""One delivery of a job, and what is known of its lease.
+"""One delivery of a job, and what is known about its lease.
 
-The lease that is assumed is never longer than the job's own, whoever put it and whatever its body looks
-like: until the server was asked it is the shortest that a job can have.
+The assumed lease is never longer than the real one, whoever put the job and whatever its body looks like:
+until the server has been asked, it is the shortest that a job can have.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kessel_core.contract import JobState, LeaseLost, Reservation, Settlement
 
 __all__ = ["SHORTEST_LEASE", "BeanstalkReservation"]
 
-#: The protocol makes a ttr of 0 to 1 second; no job has a shorter one.
+#: The server turns a ttr of 0 into 1 second, so no job has a shorter one.
 SHORTEST_LEASE: Final = timedelta(seconds=1)
 
 
@@ -30,25 +30,25 @@ def _by_nobody(reservation: Reservation, _: Settlement) -> None:
 class BeanstalkReservation(Reservation):
     """A delivery, bound to the connection that it came over.
 
-    `lease` and `deadline` are the shortest possible ones until the server was asked, by an `extend` at
-    the latest; `attempt` and `snoozes` are a first delivery's.
+    Until the server has been asked, by the first `extend` at the latest, `lease` and `deadline` are the
+    shortest possible ones, and `attempt` and `snoozes` those of a first delivery.
     """
 
-    #: The server's number of the job.
+    #: Id of the job on the server.
     server_id: int = 0
-    #: Of the connection; the number alone would mean another job after some restarts (rule 4).
+    #: Generation of the connection; after some restarts the id alone may mean another job (rule 4).
     generation: int = 0
-    #: When the reserve was about to be sent, or the lease last renewed, on the clock's monotonic scale.
+    #: When the reserve was sent, or the lease last renewed, on the monotonic clock.
     started: float = 0.0
-    #: Settles it over that connection; for any thread.
+    #: Settles it over that connection; thread-safe.
     settled_by: Callable[[Reservation, Settlement], None] = _by_nobody
-    #: What the server says of the job; None until it was asked.
+    #: The server's statistics of the job; None until it was asked.
     stats: JobStats | None = None
-    #: From where its attempts are counted; known when the stats are.
+    #: What its attempts are counted from; known together with `stats`.
     base: Base = NOTHING
 
     def learn(self, stats: JobStats, base: Base, asked: float) -> None:
-        """Take over what the server says, asked at that time on the monotonic scale."""
+        """Apply the server's statistics; `asked` is when they were requested, on the monotonic clock."""
         self.stats = stats
         self.base = base
         self.queue = stats.tube
@@ -56,11 +56,11 @@ class BeanstalkReservation(Reservation):
         self.snoozes = base.snoozes
         self.lease = timedelta(seconds=stats.ttr)
         self.deadline = self.started + stats.ttr  # at least: the lease began after the reserve was sent
-        if stats.state is JobState.RESERVED:  # by us; if not, the server will refuse us
+        if stats.state is JobState.RESERVED:  # by us; if not, the server will refuse to settle
             self.deadline = max(self.deadline, asked + stats.time_left)
 
     def begin_lease(self, now: float) -> None:
-        """Note a touch that was about to be sent then; the stats are known."""
+        """Record a touch that was sent at this time, on the monotonic clock; `stats` must be known."""
         assert self.lease is not None
         self.started = now
         self.deadline = now + self.lease.total_seconds()

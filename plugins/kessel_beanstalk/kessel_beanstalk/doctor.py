@@ -1,6 +1,6 @@
-"""`kessel doctor` for beanstalkd: what is wrong with the server, and what to do.
+"""The checks of `kessel doctor` for beanstalkd.
 
-One look at some jobs serves all checks of jobs: their types, leases, sizes and clocks.
+One sample of jobs is used for all checks of jobs: their types, leases, sizes and clocks.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from kessel_core.contract import AdapterError, DoctorContext, Finding, JobState,
 
 __all__ = ["clock_findings", "examine"]
 
-#: So many of the last ids are looked at, however full the server is.
+#: How many of the latest ids are checked, however full the server is.
 _MOST_IDS: Final = 2_000
-#: Clocks that differ by less are no news; ages are told in whole seconds.
+#: Smaller differences of clocks are not reported; ages are in whole seconds.
 _SAME_CLOCK: Final = timedelta(seconds=5)
-#: A job whose lease ended longer ago will not be given back by itself.
+#: A job whose lease ended longer ago will not come back by itself.
 _LATE_RETURN: Final = timedelta(seconds=2)
 _SHORT_TTR: Final = timedelta(seconds=5)
 
 
 @attrs.frozen
 class _Seen:
-    """A job that was looked at, and its request if the body is one."""
+    """A sampled job, with its request if the body is one."""
 
     job: StoredJob
     request: Job | None
@@ -119,7 +119,7 @@ def _types(queue: str, known: frozenset[str], seen: Sequence[_Seen]) -> Iterator
         yield Finding(
             Level.WARNING,
             f"queue {queue}",
-            f"holds bodies that are no requests: {_few(strange)}",
+            f"holds bodies that are not requests: {_few(strange)}",
             "a worker will bury them; look for who puts them",
         )
 
@@ -131,7 +131,7 @@ def _elsewhere(queues: Sequence[str], seen: Sequence[_Seen]) -> Iterator[Finding
 
 
 def _leases(seen: Sequence[_Seen], latest: datetime) -> Iterator[Finding]:
-    """Find what beanstalkd has forgotten: it misses most ends of leases of silent connections."""
+    """Find jobs whose leases have ended unnoticed: beanstalkd misses most of those of silent connections."""
     overdue = [
         one.job.id
         for one in seen
@@ -159,10 +159,10 @@ def _sizes(limit: int, seen: Sequence[_Seen]) -> Finding:
 
 
 def clock_findings(seen: Sequence[tuple[StoredJob, Job]]) -> list[Finding]:
-    """Compare producers' clocks with ours: when a job says it was requested, and how old it is.
+    """Compare the clocks of producers with ours, by the time in a request and the age of its job.
 
-    The server tells no time of day, and needs none: its delays and ages are spans. Delay and
-    expiration within a job are times of the producer's clock, and read by the worker's.
+    The server has no time of day, and needs none: its delays and ages are spans. But delay and expiration in
+    a request are times of the producer's clock, which workers compare with their own.
     """
     differences = [
         (request.requested_at - job.enqueued_at, job, request)

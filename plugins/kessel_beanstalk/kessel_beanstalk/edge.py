@@ -1,7 +1,6 @@
-"""The one edge between beanstalkd and kessel's errors: every surprise of a connection, by table.
+"""Translates every unexpected event on a connection into an error of the contract, by a table.
 
-A reply that belongs to its command is a value, see `commands`. Whatever else happens in a conversation
-comes through here, and the connection is given up.
+A valid reply is a value; see `commands`. Anything else comes through here, and closes the connection.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ __all__ = ["UnexpectedReply", "described", "translated"]
 
 
 class UnexpectedReply(Exception):
-    """The server answered what does not belong to the command."""
+    """The server sent a reply that is not valid for the command."""
 
     def __init__(self, command: str, line: bytes) -> None:
         self.command = command
@@ -27,7 +26,7 @@ class UnexpectedReply(Exception):
 _MISUNDERSTOOD: Final = "the server does not understand us"
 _FAILED: Final = "the server failed"
 _ODD: Final = "the server gave an answer that does not belong here"
-#: What a status means where it does not belong. Another one: that is no beanstalkd.
+#: What a status means as an unexpected reply. With any other status the server is not a beanstalkd.
 _STATUSES: Final[dict[bytes, tuple[type[AdapterError], str]]] = {
     b"BAD_FORMAT": (ProtocolError, _MISUNDERSTOOD),
     b"EXPECTED_CRLF": (ProtocolError, _MISUNDERSTOOD),
@@ -46,21 +45,21 @@ _STATUSES: Final[dict[bytes, tuple[type[AdapterError], str]]] = {
 
 
 def translated(exc: Exception, address: str) -> AdapterError:
-    """Return kessel's error for whatever a conversation with the server at `address` raised."""
+    """Return the contract's error for an exception on a connection to the server at `address`."""
     match exc:
         case AdapterError():
             return exc
         case UnexpectedReply(status=status):
-            kind, what = _STATUSES.get(status, (ProtocolError, "not a beanstalkd, it answered"))
-            return kind(f"{address}: {what}: {exc}")
+            error, what = _STATUSES.get(status, (ProtocolError, "not a beanstalkd, it answered"))
+            return error(f"{address}: {what}: {exc}")
         case MalformedReply():
             return ProtocolError(f"{address}: not a beanstalkd, {exc}")
         case OSError():
             return AdapterUnavailable(f"{address}: connection lost: {described(exc)}")
-        case _:  # as a signal handler may raise it in the middle
+        case _:  # for example from a signal handler
             return AdapterUnavailable(f"{address}: connection lost: interrupted by {type(exc).__name__}")
 
 
 def described(exc: BaseException) -> str:
-    """Return an exception's text, or its name where it has none."""
+    """Return the message of an exception, or the name of its type if it has none."""
     return str(exc) or type(exc).__name__

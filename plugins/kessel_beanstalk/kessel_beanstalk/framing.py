@@ -1,7 +1,7 @@
-"""Bytes in and out: a socket with timeouts, and beanstalkd's lines and chunks read strictly.
+"""Bytes in and out: a socket with timeouts, and a strict reader of beanstalkd's lines and chunks.
 
-Knows how a reply is framed, and nothing of what it says. All that is odd is an exception of the system or
-a `MalformedReply`, and ends the connection.
+Knows how a reply is framed, and nothing about its meaning. Every problem is an exception of the system or a
+`MalformedReply`, and ends the connection.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 __all__ = ["FramedSocket", "MalformedReply", "NotSent", "ReplyReader"]
 
-#: No reply line of beanstalkd is near this long.
+#: Far longer than any reply line of beanstalkd, in bytes.
 _LONGEST_LINE: Final = 1024
 #: beanstalkd's own upper limit of `-z` is 1 GiB.
 _LONGEST_CHUNK: Final = 2**30
@@ -20,15 +20,15 @@ _READ: Final = 65536
 
 
 class MalformedReply(Exception):
-    """What came is not framed as beanstalkd frames its replies."""
+    """The received bytes are not framed like a reply of beanstalkd."""
 
 
 class NotSent(ConnectionError):
-    """The system did not take all bytes of a write: a command in it cannot have been obeyed."""
+    """The system did not accept all bytes of a write, so the server cannot have executed the command."""
 
 
 class FramedSocket(socket.socket):
-    """A connected, blocking socket with kernel timeouts, whose reader is ours.
+    """A connected, blocking socket with kernel timeouts and its own reader.
 
     The timeouts are `SO_RCVTIMEO` and `SO_SNDTIMEO`, not Python's: those would cost a `poll`
     before every `recv`.
@@ -39,7 +39,7 @@ class FramedSocket(socket.socket):
         self.settimeout(None)
         self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        # A silent peer is noticed within about 25 s, the kernel's own default is two hours.
+        # A silent peer is noticed within about 25 s; by default the kernel needs two hours.
         for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
             if hasattr(socket, name):
                 self.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
@@ -52,11 +52,11 @@ class FramedSocket(socket.socket):
 
     @property
     def read_timeout(self) -> float:
-        """Longest silence in seconds while a reply is due."""
+        """Longest wait for received data, in seconds."""
         return self._read_timeout
 
     def set_read_timeout(self, seconds: float) -> None:
-        """Set the longest silence; cheap when it does not change."""
+        """Set the longest wait for received data; cheap if it does not change."""
         if seconds != self._read_timeout:
             self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
             self._read_timeout = seconds
@@ -65,20 +65,20 @@ class FramedSocket(socket.socket):
         """Send everything.
 
         Raises:
-            NotSent: The system refused some of it. Whatever else is raised, as by a signal handler in the
-                middle of the call, may come after the last byte has left.
+            NotSent: The system did not accept all of it. Any other exception, for example from a signal
+                handler, may be raised after the last byte was sent.
         """
         try:
             self.sendall(data)
         except BlockingIOError as exc:
             raise NotSent("the peer takes no more data") from exc
         except OSError as exc:
-            if exc.errno is None:  # not the system's: a signal handler may raise such errors, too
+            if exc.errno is None:  # not from the system, perhaps from a signal handler
                 raise
             raise NotSent(str(exc)) from exc
 
     def is_stale(self) -> bool:
-        """Return True if the peer has closed, or has sent what nobody asked for."""
+        """Whether the peer has closed the connection, or has sent unrequested data."""
         try:
             self.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -88,7 +88,7 @@ class FramedSocket(socket.socket):
         return True
 
     def is_readable(self) -> bool:
-        """Return True if bytes wait to be read."""
+        """Whether there are bytes to read."""
         try:
             return bool(self.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
         except OSError:
@@ -96,26 +96,26 @@ class FramedSocket(socket.socket):
 
 
 class ReplyReader:
-    """Reads lines and chunks; for one thread at a time."""
+    """Reads lines and chunks; used by one thread at a time."""
 
     def __init__(self, connection: FramedSocket) -> None:
         self._socket = connection
-        #: What was received; the part before `_at` was taken.
+        #: The received bytes; those before `_at` are consumed.
         self._received = b""
         self._at = 0
 
     @property
     def has_rest(self) -> bool:
-        """True if bytes were received that nobody has taken yet."""
+        """Whether there are received bytes that are not consumed."""
         return self._at < len(self._received)
 
     def readline(self) -> bytes:
         """Return one line with its CRLF.
 
         Raises:
-            ConnectionError: The peer closed first.
-            TimeoutError: It was silent too long.
-            MalformedReply: No line of beanstalkd.
+            ConnectionError: The peer closed the connection.
+            TimeoutError: Nothing was received in time.
+            MalformedReply: It is not a line of beanstalkd.
         """
         while True:
             received, at = self._received, self._at
@@ -132,10 +132,12 @@ class ReplyReader:
             self._at = 0
 
     def chunk(self, length: int) -> bytes:
-        """Return a chunk of exactly `length` bytes; its closing CRLF is read, too.
+        """Return a chunk of exactly `length` bytes, and consume its closing CRLF.
 
         Raises:
-            As `readline`.
+            ConnectionError: As `readline`, here and below.
+            TimeoutError: Nothing was received in time.
+            MalformedReply: It is not a chunk of that length.
         """
         if not 0 <= length <= _LONGEST_CHUNK:
             raise MalformedReply(f"a chunk of {length} bytes")

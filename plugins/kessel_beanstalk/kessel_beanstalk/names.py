@@ -1,7 +1,7 @@
-"""How jobs are called: by their own ids wherever those are known, else by the server's numbers.
+"""The names of jobs: their own ids if known, else the server's numbers.
 
-beanstalkd knows jobs by numbers of its own. Which number a job has is remembered for those that this
-process put, was shown or read of lately, so that whoever acts on one next need not search for it.
+beanstalkd identifies jobs by its own numbers. The numbers of jobs that this process has put, listed or read
+about recently are remembered, so that an operation on one of them need not search for it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Names", "number_named"]
 K = TypeVar("K")
 V = TypeVar("V")
 _MOST_PUT: Final = 10_000
-#: More, because people act on the lists that they are shown.
+#: More, because people act on the jobs that they have listed.
 _MOST_SHOWN: Final = 200_000
 _NUMBER_NAME: Final = re.compile(r"@[0-9]{1,20}")
 
@@ -48,13 +48,13 @@ class _Recent(Generic[K, V]):
 
 
 class Names:
-    """Names and numbers of jobs seen lately; guesses, which whoever uses them checks. For any thread."""
+    """Names and numbers of recent jobs; only hints, which the caller must check. Thread-safe."""
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all; the server was restarted, and its numbers may start anew."""
+        """Forget all, because the server was restarted and may use the numbers again."""
         self._put_numbers = _Recent[str, int](_MOST_PUT)
         self._put_names = _Recent[int, str](_MOST_PUT)
         self._shown = _Recent[str, int](_MOST_SHOWN)
@@ -65,21 +65,21 @@ class Names:
         self._put_names.set(server_id, name)
 
     def was_shown(self, name: str, server_id: int) -> None:
-        """Remember a job that somebody looked at."""
+        """Remember a job that was listed."""
         self._shown.set(name, server_id)
 
     def numbers(self, name: str) -> list[int]:
-        """Return the numbers that a job may have, as far as they are remembered."""
+        """Return the remembered numbers that a job may have."""
         found = (self._put_numbers.get(name), self._shown.get(name))
         return [number for number in found if number is not None]
 
     def name(self, server_id: int, body: bytes) -> str:
-        """Return what a job is called: by the id in its body, else as it was put, else `@<number>`."""
+        """Return the name of a job: the id in its body, else the one it was put with, else `@<number>`."""
         head = head_of(body)
         return self.name_by(server_id, head.id if head is not None else "")
 
     def name_by(self, server_id: int, own: str) -> str:
-        """Return what a job is called whose body gives the id `own`; "" for none."""
+        """Return the name of a job whose body has the id `own`; "" for none."""
         if own and (own[0] != "@" or number_named(own) is None):  # else it would stand for another job
             return own
         return self._put_names.get(server_id) or f"@{server_id}"

@@ -1,6 +1,6 @@
-"""What operators do: list, peek, kick, delete, purge, pause. One connection, one caller at a time.
+"""The operations for operators: list, peek, kick, delete, purge, pause. One connection, one caller at a time.
 
-beanstalkd lists nothing and knows jobs by its own numbers only; see `search`.
+beanstalkd has no listing, and identifies jobs only by its own numbers; see `search`.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ log = get_logger("kessel.beanstalk")
 
 
 class Operations:
-    """For any thread. Every method raises errors of the contract as `Connection.ask` does."""
+    """The operations on one server. Thread-safe; every method raises the errors of `Connection.ask`."""
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._search = Search(shared)
         self._lock = threading.Lock()
         self._connection: Connection | None = None
-        # Watches paused queues: the server forgets a tube, and its pause, that nobody uses.
+        # Watches paused queues, because the server forgets an unused tube together with its pause.
         self._keeper: Connection | None = None
         self._is_closed = False
-        #: Tubes that are no queues, and were named in the log already.
+        #: Tubes that cannot be queues, and were logged already.
         self._strange: set[str] = set()
 
     def close(self) -> None:
@@ -69,10 +69,10 @@ class Operations:
                 return work(connection)
             finally:
                 if connection.is_usable:
-                    connection.use(DEFAULT_TUBE)  # so that no tube lives on for our sake
+                    connection.use(DEFAULT_TUBE)  # so that this connection keeps no tube alive
 
     def queues(self) -> list[str]:
-        """See `QueueAdapter.queues`; tubes of others that cannot be queues are named in the log."""
+        """See `QueueAdapter.queues`; tubes of others that cannot be queues are logged."""
         tubes = self._run(lambda connection: connection.ask(commands.list_tubes))
         queues = []
         for tube in tubes:
@@ -99,7 +99,7 @@ class Operations:
             delayed=found.delayed,
             reserved=found.reserved,
             buried=found.buried,
-            # The server cuts the rest to whole seconds, so the last second of a pause shows as 0.
+            # The server rounds the rest down, so the last second of a pause shows as 0.
             paused=max(found.pause_left, timedelta(seconds=1)) if found.pause is not None else None,
         )
 
@@ -148,11 +148,11 @@ class Operations:
         def work(connection: Connection) -> list[StoredJob]:
             records: dict[int, Record] = {}
             for record in self._shared.side_tubes.burials(queue).values():
-                records.pop(record.server_id, None)  # so that the last burial gives the place
+                records.pop(record.server_id, None)  # so that the latest burial determines the order
                 records[record.server_id] = record
             found = self._search.jobs(connection, list(records), fits)
             if len(found) < min(limit, self._stats(connection, queue).buried):
-                # Buried by somebody else, or while the server took no records.
+                # Some were buried by other clients, or while the server accepted no records.
                 found += self._search.all_jobs(
                     connection, lambda stats: stats.server_id not in records and fits(stats)
                 )
@@ -161,7 +161,7 @@ class Operations:
         return self._run(work)
 
     def sample(self, queues: Sequence[str], most: int) -> list[StoredJob]:
-        """Return the next job of each queue and state, and all jobs among about so many put last."""
+        """Return the next job of each queue and state, and all jobs among about the `most` latest ids."""
 
         def fits(stats: JobStats) -> bool:
             return not stats.tube.startswith((BURIED_PREFIX, SNOOZED_PREFIX))
@@ -195,7 +195,7 @@ class Operations:
             server_id, body, stats = self._search.locate(connection, queue, job_id, (JobState.BURIED,))
             if not side_tubes.knows_burial(stats, body):
                 side_tubes.burials(queue)
-            if not side_tubes.knows_burial(stats, body):  # buried by somebody else
+            if not side_tubes.knows_burial(stats, body):  # buried by another client
                 name = None if number_named(job_id) is not None else job_id
                 plain = Record.of_burial(stats, body, side_tubes.base(connection, body, stats), id=name)
                 record_id = side_tubes.write(connection, BURIED_PREFIX, queue, plain)
@@ -226,12 +226,12 @@ class Operations:
             removed = 0
             for peek in (commands.peek_delayed, commands.peek_ready, commands.peek_buried):
                 while (job := connection.ask(peek)) is not None:
-                    removed += connection.ask(commands.delete(job.server_id))  # or a worker was faster
+                    removed += connection.ask(commands.delete(job.server_id))  # 0 if a worker was faster
             return removed
 
         removed = self._run(work)
         try:
-            self._shared.side_tubes.prune(queue)  # removes the records of what is gone
+            self._shared.side_tubes.prune(queue)  # removes the records of the removed jobs
         except AdapterError:
             log.debug("the records of queue %s are not removed", queue, exc_info=True)
         return removed

@@ -1,6 +1,6 @@
-"""What can be set, and the one rounding rule: whole seconds, up (rule 6 of the README).
+"""The options, and the one rounding rule: up to whole seconds (rule 6 of the README).
 
-Cheap to import: the plugin module loads it at discovery.
+Cheap to import, because the plugin module loads it at discovery.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _SECOND: Final = timedelta(seconds=1)
 
 
 def whole_seconds(span: timedelta) -> int:
-    """Return the span in seconds, rounded up; a client that cuts would be early."""
-    whole, rest = divmod(span, _SECOND)  # not negated: the longest span has no negative
+    """Return the span in seconds, rounded up, because rounding down would be early."""
+    whole, rest = divmod(span, _SECOND)  # not by negation, which overflows for the longest span
     return whole + bool(rest)
 
 
@@ -47,22 +47,22 @@ class BeanstalkOptions:
     #: Its port.
     port: int = 11300
     #: Length of a lease: beanstalkd's time-to-run of every job put here. At least 2 s, because
-    #: the last second is beanstalkd's safety margin; 5 s and more is advised.
+    #: the last second is beanstalkd's safety margin; 5 s or more is recommended.
     ttr: timedelta = timedelta(seconds=60)
-    #: Longest wait for a connection, and for each answer while it is being set up.
+    #: Longest wait for a connection, and for each reply while it is being set up.
     connect_timeout: timedelta = timedelta(seconds=5)
-    #: Longest silence while an answer is due; for a reserve it is added to its own time.
+    #: Longest wait for a reply; for a reserve it is added to the reserve's own timeout.
     timeout: timedelta = timedelta(seconds=10)
     #: Refuse a server that runs without a binlog.
     require_durable: bool = False
-    #: Refuse bodies larger than this even where the server takes them; None: only its own limit.
+    #: Refuse bodies larger than this, even if the server accepts them; None: only the server's limit.
     max_body_bytes: int | None = None
-    #: The operator's word that the server runs with `-f 0` (fsync on every write): its setting
-    #: cannot be read over the network. Makes the declared durability `power`.
+    #: States that the server runs with `-f 0` (fsync on every write), which cannot be read over the
+    #: network. Makes the declared durability `power`.
     fsync_each: bool = False
 
     def __attrs_post_init__(self) -> None:
-        """Check everything together."""
+        """Check all values together."""
         problems: list[Problem] = []
         if not self.host.strip():
             problems.append(Problem(("host",), "must not be blank"))

@@ -1,4 +1,4 @@
-"""The plugin: offers the adapter; loads its parts only when an adapter opens."""
+"""The plugin: offers the adapter; loads its parts only when one is opened."""
 
 from __future__ import annotations
 

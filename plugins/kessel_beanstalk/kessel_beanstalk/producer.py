@@ -1,7 +1,7 @@
-"""The producing side: one connection a thread, three outcomes (rules 2, 5, 6, 7).
+"""The producing side: one connection per thread, three outcomes (rules 2, 5, 6, 7).
 
-A put is *rejected* when the server said no or nothing whole was sent, *unknown* once it was
-sent whole and no reply came. Nothing is ever put a second time from here.
+A put is *rejected* if the server refused it or it was not sent completely, *unknown* if it was sent
+completely and no reply came. Nothing is ever sent a second time.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from kessel_core.contract import (
 
 __all__ = ["Producer"]
 
-#: Puts in one write. The replies of two such batches fit into any socket buffer, so that neither
-#: side can wait for the other for ever.
+#: Most puts in one write. The replies to two such batches fit into any socket buffer, so the two sides
+#: cannot deadlock.
 _BATCH: Final = 256
 _BATCH_BYTES: Final = 256 * 1024
 
@@ -40,7 +40,7 @@ log = get_logger("kessel.beanstalk")
 
 
 class Producer:
-    """Puts messages. For any thread."""
+    """Puts messages. Thread-safe."""
 
     def __init__(self, shared: Shared) -> None:
         self._server = shared.server
@@ -52,7 +52,7 @@ class Producer:
         self._is_closed = False
 
     def close(self) -> None:
-        """Refuse from now on; connections close with their threads, this thread's at once."""
+        """Refuse further puts; connections are closed when their threads end, this thread's at once."""
         self._is_closed = True
         connection: Connection | None = getattr(self._mine, "connection", None)
         if connection is not None:
@@ -72,10 +72,10 @@ class Producer:
         """Store one message; see `QueueAdapter.enqueue`.
 
         Raises:
-            EnqueueRejected: Surely not stored.
-            EnqueueUnknown: Something ended the conversation after bytes of the job may have left.
-            AdapterUnavailable: Surely not stored: it was not sent whole.
-            ProtocolError: What answers is no beanstalkd.
+            EnqueueRejected: Definitely not stored.
+            EnqueueUnknown: The connection failed after the job may have been sent completely.
+            AdapterUnavailable: Definitely not stored: it was not sent completely.
+            ProtocolError: The server that answers is not beanstalkd.
         """
         delay = self._checked(message, self._clock.now() if message.delay is not None else None)
         connection = self._connection()
@@ -96,7 +96,7 @@ class Producer:
         return commands.put(message.body, message.priority, delay, self._ttr)
 
     def _checked(self, message: Message, now: datetime | None) -> int:
-        """Check everything that the protocol would cut, wrap or misread; return the delay in seconds."""
+        """Refuse values that the protocol would truncate, wrap or misread; return the delay in seconds."""
         problem = queue_name_problem(message.queue)
         if problem is not None:
             raise EnqueueRejected(message.id, f"the queue name {problem}", "refused")
@@ -119,7 +119,7 @@ class Producer:
         return seconds
 
     def _taken_back(self, connection: Connection, message: Message, answer: Refused) -> AdapterError:
-        """Return the error of a refusal; what was stored and buried for want of memory is taken out first."""
+        """Return the error of a refusal; a job that was buried for lack of memory is removed first."""
         if answer.status == "BURIED":
             try:
                 if connection.ask(commands.delete(answer.server_id)):
@@ -134,10 +134,12 @@ class Producer:
         """Store many, pipelined; see `QueueAdapter.enqueue_many`."""
         outcomes: list[AdapterError | None] = [None] * len(messages)
         tried = 0
-        in_flight: deque[tuple[int, Command[int | Refused]]] = deque()  # sent, or perhaps, and not answered
+        in_flight: deque[tuple[int, Command[int | Refused]]] = (
+            deque()
+        )  # possibly sent, without a reply so far
         try:
             connection = self._connection()
-            # One batch is written while the server answers the one before.
+            # One batch is sent while the server replies to the previous one.
             while tried < len(messages):
                 tried, fresh = self._batch(connection, messages, tried, outcomes, in_flight)
                 self._read(connection, messages, outcomes, in_flight, len(in_flight) - fresh)
@@ -166,7 +168,7 @@ class Producer:
         position = start
         while position < len(messages) and len(fresh) < _BATCH and size < _BATCH_BYTES:
             message = messages[position]
-            if message.queue != queue:  # the tube is changed between batches only
+            if message.queue != queue:  # the tube changes only between batches
                 break
             try:
                 delay = self._checked(message, now)
@@ -178,7 +180,7 @@ class Producer:
             position += 1
         if fresh:
             if connection.using != queue:
-                # One conversation at a time: the puts before are answered first.
+                # The replies to earlier puts come first.
                 self._read(connection, messages, outcomes, in_flight, len(in_flight))
                 connection.use(queue)
             in_flight.extend(fresh)

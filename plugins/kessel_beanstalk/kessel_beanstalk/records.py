@@ -1,8 +1,8 @@
-"""What beanstalkd cannot put on a job: why it was buried, and which deliveries do not count.
+"""What beanstalkd cannot store with a job: why it was buried, and which deliveries do not count.
 
-A record is a small job in a side tube of its queue. It is durable exactly as its job is: with a binlog
-both survive a restart under their numbers, without one both are gone. The value is in here; how it is
-written and read in `sidetubes`.
+A record is a small job in a side tube of its queue. It is exactly as durable as its job: with a binlog both
+survive a restart under their ids, without one both are gone. The value is defined here, and written and read
+in `sidetubes`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kessel_beanstalk.commands import JobStats
 
 __all__ = ["BURIED_PREFIX", "NOTHING", "SNOOZED_PREFIX", "Base", "Record", "fingerprint", "side_tube"]
 
-#: No queue begins so: `queue_name_problem` refuses it.
+#: No queue name begins with these: `queue_name_problem` refuses them.
 BURIED_PREFIX: Final = "kessel.buried."
 SNOOZED_PREFIX: Final = "kessel.snoozed."
 _LONGEST_TUBE: Final = 200
@@ -27,7 +27,7 @@ _LONGEST_MESSAGE: Final = 4_000
 
 
 def side_tube(prefix: str, queue: str) -> str:
-    """Return the tube that holds the records of one kind of a queue."""
+    """Return the tube for one kind of records of a queue."""
     tube = prefix + queue
     if len(tube) <= _LONGEST_TUBE:
         return tube
@@ -35,25 +35,25 @@ def side_tube(prefix: str, queue: str) -> str:
 
 
 def fingerprint(body: bytes) -> str:
-    """Return what tells bodies apart, because numbers are used again after some restarts."""
+    """Return a checksum of a body, because ids are used again after some restarts."""
     return f"{len(body)}-{zlib.crc32(body):08x}"
 
 
 @attrs.frozen(kw_only=True)
 class Base:
-    """From where the attempts of a job are counted."""
+    """What the attempts of a job are counted from."""
 
-    #: Of the server's number of deliveries, how many do not count: snoozed, or before the last kick.
+    #: Deliveries that do not count: snoozed, or before the last kick.
     uncounted: int = 0
     #: Deliveries that were snoozed.
     snoozes: int = 0
-    #: The server's number of releases at the record that says so.
+    #: The server's count of releases when the record was written.
     releases: int = 0
-    #: The number of that record; 0: there is none.
+    #: Id of that record; 0: there is none.
     record_id: int = 0
 
     def attempt(self, reserves: int) -> int:
-        """Return the number of deliveries that count."""
+        """Return the number of deliveries that count, at least 1."""
         return max(1, reserves - self.uncounted)
 
 
@@ -63,27 +63,27 @@ NOTHING: Final = Base()
 
 @attrs.frozen(kw_only=True)
 class Record:
-    """What is noted just before a job is buried or snoozed."""
+    """What is stored just before a job is buried or snoozed."""
 
-    #: The server's number of the job.
+    #: Id of the job on the server.
     server_id: int
     #: See `fingerprint`.
     body: str
-    #: What the server had counted by then.
+    #: The server's counts at that time.
     reserves: int
     releases: int
     kicks: int
-    #: From then on, how many of the server's deliveries do not count.
+    #: How many of the server's deliveries do not count from then on.
     uncounted: int
-    #: Deliveries that were snoozed, then included.
+    #: Deliveries that were snoozed, including that one.
     snoozes: int
-    #: Deliveries that count, by then.
+    #: Deliveries that counted at that time.
     attempt: int
-    #: How the job is called.
+    #: Name of the job.
     id: str | None = None
-    #: Why it was buried, as `JobResult.reason`; None for a snooze, or if somebody else buried it.
+    #: Why it was buried, as a code; None for a snooze, or if another client buried it.
     reason: str | None = None
-    #: The failure's text.
+    #: The message of the failure.
     message: str | None = None
     #: When it was buried; aware.
     at: datetime | None = None
@@ -100,7 +100,7 @@ class Record:
         message: str | None = None,
         at: datetime | None = None,
     ) -> Record:
-        """Make the record of a burial: after a kick the attempts are counted anew."""
+        """Create the record of a burial: after a kick the attempts are counted from zero."""
         return cls(
             server_id=stats.server_id,
             body=fingerprint(body),
@@ -118,7 +118,7 @@ class Record:
 
     @classmethod
     def of_snooze(cls, stats: JobStats, body: bytes, base: Base, name: str | None) -> Record:
-        """Make the record of a snooze: from then on this delivery does not count."""
+        """Create the record of a snooze: this delivery does not count from then on."""
         return attrs.evolve(
             cls.of_burial(stats, body, base, id=name),
             uncounted=base.uncounted + 1,
@@ -126,13 +126,13 @@ class Record:
         )
 
     def base(self, record_id: int) -> Base:
-        """Return the base of the deliveries that follow."""
+        """Return the base for later deliveries."""
         return Base(
             uncounted=self.uncounted, snoozes=self.snoozes, releases=self.releases, record_id=record_id
         )
 
     def encoded(self, longest: int) -> bytes:
-        """Write it as JSON in at most `longest` bytes, for which the message is cut."""
+        """Encode it as JSON in at most `longest` bytes; the message is cut if necessary."""
         fields = attrs.asdict(self)
         fields["at"] = self.at.isoformat() if self.at is not None else None
         message = (self.message or "")[:_LONGEST_MESSAGE]
@@ -145,7 +145,7 @@ class Record:
 
     @classmethod
     def decoded(cls, body: bytes) -> Record | None:
-        """Read one; None for what is none, or a damaged one. Any bytes are welcome."""
+        """Decode a record; None if the bytes are not a valid one."""
         try:
             fields: dict[str, Any] = json.loads(body)
             at = fields.pop("at")

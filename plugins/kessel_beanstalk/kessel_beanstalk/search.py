@@ -1,7 +1,7 @@
-"""How a job is found on a server that lists nothing, and shown as operators see it.
+"""Finds jobs on a server that has no listing, and returns them as operators see them.
 
-A number may be known from names that were remembered and from records of burials; else all numbers that
-may exist are looked at, newest first. Everything is checked against the job itself.
+The number of a job may be known from remembered names or records of burials; otherwise all numbers that may
+exist are tried, newest first. Every result is checked against the job itself.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from kessel_core.contract import JobState, StoredJob, UnknownJob
 
 __all__ = ["BATCH", "Located", "Search"]
 
-#: Jobs that are asked about in one write.
+#: Most jobs that are asked about in one write.
 BATCH: Final = 256
-#: A search looks at no more numbers than this, the newest.
+#: Most numbers that a search tries, the newest ones.
 _MOST_NUMBERS: Final = 2_000_000
 
 
@@ -37,9 +37,9 @@ class Located(NamedTuple):
 
 
 class Search:
-    """Looks over the connection that it is given, which the caller has to itself.
+    """Searches over a connection that the caller must not share meanwhile.
 
-    All methods raise errors of the contract as `Connection.ask` does.
+    All methods raise the errors of `Connection.ask`.
     """
 
     def __init__(self, shared: Shared) -> None:
@@ -50,25 +50,27 @@ class Search:
     def locate(
         self, connection: Connection, queue: str, job_id: str, states: tuple[JobState, ...]
     ) -> Located:
-        """Find a job of that queue in one of the states.
+        """Find a job in one of the states.
 
         Raises:
-            UnknownJob: There is none.
+            UnknownJob: The queue has no such job in one of these states.
         """
         number = number_named(job_id)
         numbers = iter((number,)) if number is not None else self._candidates(connection, queue, job_id)
         for server_id in numbers:
             stats, found = commands.stats_job(server_id), commands.peek(server_id)
             connection.send(stats, found)
-            told, stored = connection.reply(stats), connection.reply(found)
-            if told is None or stored is None or told.tube != queue or told.state not in states:
+            job_stats, stored = connection.reply(stats), connection.reply(found)
+            if job_stats is None or stored is None:
+                continue
+            if job_stats.tube != queue or job_stats.state not in states:
                 continue
             if number is not None or self._names.name(server_id, stored.body) == job_id:
-                return Located(server_id, stored.body, told)
+                return Located(server_id, stored.body, job_stats)
         raise UnknownJob(job_id, queue)
 
     def _candidates(self, connection: Connection, queue: str, job_id: str) -> Iterator[int]:
-        """Yield numbers that the job may have; the ways that cost much come last."""
+        """Yield numbers that the job may have; expensive searches come last."""
         yield from self._names.numbers(job_id)
         for record in self._side_tubes.burials(queue).values():
             if record.id == job_id:
@@ -76,13 +78,13 @@ class Search:
         needle = job_id.encode("utf-8", "replace")
         for numbers in self.numbers(connection):
             for stored in connection.ask_each([commands.peek(number) for number in numbers]):
-                # The needle is quick, but no proof, and not there if the id is written with escapes.
+                # A quick filter, which does not prove anything; the id may also be written with escapes.
                 if stored is not None and (needle in stored.body or b"\\" in stored.body):
                     yield stored.server_id
 
     def numbers(self, connection: Connection) -> Iterator[list[int]]:
         """Yield the numbers that may exist, newest first, in batches."""
-        # The next one is learnt by taking it, in a tube that nobody watches.
+        # Putting a job into a tube that nobody watches shows the next number.
         connection.use(side_tube(BURIED_PREFIX, "-"))
         newest = connection.ask(commands.put(b"", MAX_NUMBER, 0, 1))
         if isinstance(newest, Refused):
@@ -94,7 +96,7 @@ class Search:
     def jobs(
         self, connection: Connection, server_ids: Sequence[int], fits: Callable[[JobStats], bool]
     ) -> list[Located]:
-        """Return those of the jobs that exist and fit."""
+        """Return the jobs that exist and fit."""
         all_stats = connection.ask_each([commands.stats_job(number) for number in server_ids])
         fitting = [stats for stats in all_stats if stats is not None and fits(stats)]
         bodies = connection.ask_each([commands.peek(stats.server_id) for stats in fitting])
@@ -113,7 +115,7 @@ class Search:
     def shown(
         self, connection: Connection, found: Sequence[Located], records: Mapping[int, Record] | None = None
     ) -> list[StoredJob]:
-        """Return jobs as operators see them, with what records of burials say; and remember their names."""
+        """Return jobs as operators see them, with their records of burials; remembers their names."""
         now = self._clock.now()
         jobs: list[StoredJob] = []
         for server_id, body, stats in found:
@@ -136,6 +138,6 @@ class Search:
                 message=record.message if record is not None else None,
                 buried_at=record.at if record is not None else None,
             )
-            self._names.was_shown(job.id, server_id)  # whoever looks at a job may want to act on it next
+            self._names.was_shown(job.id, server_id)  # because a listed job may be acted on next
             jobs.append(job)
         return jobs

@@ -1,7 +1,7 @@
-"""The server behind an address, as all connections of one adapter see it.
+"""The server behind an address, shared by all connections of one adapter.
 
-Makes connections, notices restarts, and logs one line a change of state however many connections broke
-(rule 11). Connections themselves are in `connection`.
+Opens connections, notices restarts, and logs one line per change of state, however many connections broke
+(rule 11). The connections themselves are in `connection`.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ log = get_logger("kessel.beanstalk")
 
 
 class Server:
-    """The server behind an address, as all connections of one adapter see it. For any thread."""
+    """The server behind an address, shared by all connections of one adapter. Thread-safe."""
 
     def __init__(self, options: BeanstalkOptions) -> None:
         self.options = options
         self.address = options.address
-        #: Called after a restart of the server was seen: what is known of its jobs is void.
+        #: Called when a restart of the server was noticed, which invalidates what is known about its jobs.
         self.on_restart: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._facts: ServerFacts | None = None
         self._generation = 0
         self._is_up = False
-        # Losses of connections older than this say nothing about the server of now.
+        # The loss of an older connection says nothing about the current state of the server.
         self._up_since = 0
 
     @property
     def facts(self) -> ServerFacts:
-        """What the server said at the last connect."""
+        """What the server reported at the last connect."""
         if self._facts is None:
             raise AdapterUnavailable(f"{self.address}: never connected")
         return self._facts
 
     def connect(self, *, watch: Sequence[str] = ()) -> Connection:
-        """Make a connection; `watch` are checked tube names, without `default` unless named.
+        """Open a connection that watches these tubes; the names must be checked, and replace `default`.
 
         Raises:
-            AdapterUnavailable: Nobody there, or no answer in time.
-            ProtocolError: Another protocol answers.
-            CapabilityMissing: `require_durable`, and the server has no binlog (first connect only).
+            AdapterUnavailable: The server cannot be reached, or did not reply in time.
+            ProtocolError: The server that answers is not beanstalkd.
+            CapabilityMissing: `require_durable` is set, and the server has no binlog (first connect only).
         """
         try:
             connection, facts = self._dialled(watch)
@@ -123,10 +123,10 @@ class Server:
                 )
 
     def lost(self, connection: Connection, why: BaseException) -> None:
-        """Note that a connection broke; one line a change of state, however many broke."""
+        """Record that a connection broke; logs one line per change of state, however many broke."""
         with self._lock:
-            news = self._is_up and connection.generation >= self._up_since
-        if news:
+            is_news = self._is_up and connection.generation >= self._up_since
+        if is_news:
             self._went_down(why)
 
     def _went_down(self, why: BaseException) -> None:

@@ -1,7 +1,7 @@
-"""How a held job ends on the server: deleted, released or buried, with its record.
+"""Settles a held job on the server: deletes, releases or buries it, with its record.
 
-Rules kept here: the job's own priority, and a pause of a second at least (8); a job that the server puts out
-of reach is logged whole (10). The consumer says whether the lease still holds, and what follows a failure.
+It implements these rules: the job's own priority, and a pause of at least a second (8); a job that a failing
+server makes inaccessible is logged completely (10). The consumer checks the lease, and handles failures.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from kessel_core.contract import AdapterError, LeaseLost, get_logger
 
 __all__ = ["GIVEN_AWAY", "Settling"]
 
-GIVEN_AWAY = "the server has given the job up or to another"
+GIVEN_AWAY = "the server has released the job, or delivered it to another worker"
 
 log = get_logger("kessel.beanstalk")
 
 
 class Settling:
-    """Settles over the connection that it is given, which the caller has to itself.
+    """Settles over a connection that the caller must not share meanwhile.
 
-    All methods raise `LeaseLost` where the server says that the job is not ours, and other errors of the
-    contract as `Connection.ask` does.
+    All methods raise `LeaseLost` if the server says that the job is not held by this connection, and the
+    errors of `Connection.ask`.
     """
 
     def __init__(self, shared: Shared) -> None:
@@ -37,7 +37,7 @@ class Settling:
         self._side_tubes = shared.side_tubes
 
     def learn(self, connection: Connection, held: BeanstalkReservation) -> JobStats:
-        """Ask the server of a job; once, because nothing of it changes while we hold it."""
+        """Ask the server about a job; only once, because its counts do not change while it is held."""
         if held.stats is not None:
             return held.stats
         asked = self._clock.monotonic()
@@ -53,19 +53,19 @@ class Settling:
         held: BeanstalkReservation,
         then: Command[StoredBody | None] | None = None,
     ) -> StoredBody | None:
-        """Delete the job and its record; `then` goes out in the same write, and its answer is returned.
+        """Delete the job and its record; `then` is sent in the same write, and its reply is returned.
 
-        Once the job is deleted nothing is raised: a failure of the rest is no failure of it.
+        Once the job is deleted nothing is raised, because a later failure does not undo the commit.
         """
         delete = commands.delete(held.server_id)
         record_id = held.base.record_id
-        if then is not None and not record_id:  # nearly always
+        if then is not None and not record_id:  # the usual path
             connection.send(delete, then)
         else:
             rest = [commands.delete(record_id)] if record_id else []
             connection.send(delete, *rest, *([then] if then is not None else []))
         if not connection.reply(delete):
-            # What `then` may have brought goes back with the connection.
+            # A job that `then` may have reserved goes back when the connection is closed.
             raise LeaseLost(held.id, GIVEN_AWAY)
         if held.stats is not None:
             self._suspects.discard(held.server_id)
@@ -91,8 +91,8 @@ class Settling:
         stats = self.learn(connection, held)
         self._suspects.add(held.server_id)
         record = Record.of_snooze(stats, held.body, held.base, held.id)
-        # The record first: without its release it serves for nothing, but a release without its record
-        # would count.
+        # The record comes first: without a release it has no effect, but a release without a record would
+        # count as an attempt.
         answer, record_id = self._side_tubes.write_and(
             connection,
             SNOOZED_PREFIX,
@@ -110,12 +110,12 @@ class Settling:
         self._side_tubes.was_released(held.body, stats, base)
 
     def bury(self, connection: Connection, held: BeanstalkReservation, reason: str, message: str) -> None:
-        """Bury the job; a record keeps the reason, and from where its attempts count after a kick."""
+        """Bury the job; a record holds the reason, and what its attempts are counted from after a kick."""
         stats = self.learn(connection, held)
         record = Record.of_burial(
             stats, held.body, held.base, id=held.id, reason=reason, message=message, at=self._clock.now()
         )
-        # The record first: without its burial it is removed by the next reader, but a burial without its
+        # The record comes first: without a burial it is removed by the next reader, but a burial without a
         # record would have no reason.
         answer, record_id = self._side_tubes.write_and(
             connection, BURIED_PREFIX, stats.tube, record, commands.bury(held.server_id, stats.pri)
@@ -132,14 +132,14 @@ class Settling:
             return
         try:
             connection.ask(commands.delete(record_id))
-        except AdapterError:  # what the record is of is done; the next reader removes it
+        except AdapterError:  # the job itself is settled, and the next reader removes the record
             log.debug("record @%d is not removed", record_id, exc_info=True)
 
     @staticmethod
     def _failed(held: BeanstalkReservation, what: str, answer: Refused) -> AdapterError:
         if answer.status == "NOT_FOUND":
             return LeaseLost(held.id, GIVEN_AWAY)
-        # The whole job: until a restart the server may show it to nobody (rule 10).
+        # The complete job, because until a restart the server may not return it to anybody (rule 10).
         log.error(
             "the server failed at the %s of job %s (%s); it may be out of reach until the server is "
             "restarted. Its body: %r",
@@ -153,5 +153,5 @@ class Settling:
 
 
 def _delay(pause: timedelta) -> int:
-    """Return the seconds of a release. Without a pause the job would be the next one again at once."""
+    """Return the seconds of a release, at least 1: without a pause the job would come again at once."""
     return min(max(1, whole_seconds(pause)), MAX_NUMBER)

@@ -1,4 +1,4 @@
-"""What the parts of one open adapter share, so that none of them needs the adapter."""
+"""What the parts of one open adapter share, so that none of them refers to the adapter."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ __all__ = ["Shared"]
 
 @attrs.frozen(kw_only=True, eq=False)
 class Shared:
-    """The parts; each is safe for any thread."""
+    """The shared parts; each is thread-safe."""
 
     options: BeanstalkOptions
     clock: Clock
     server: Server
     #: Jobs that are known to have been delivered before.
     suspects: Suspects
-    #: How jobs are called.
+    #: Names of jobs.
     names: Names
     #: Records of burials and snoozes.
     side_tubes: SideTubes
 
     @classmethod
     def of(cls, options: BeanstalkOptions, clock: Clock) -> Shared:
-        """Make the parts; connects to nothing."""
+        """Create the parts; does not connect."""
         server, names, suspects = Server(options), Names(), Suspects()
         side_tubes = SideTubes(server, names)
 
@@ -46,7 +46,7 @@ class Shared:
 
     @property
     def largest_body(self) -> int:
-        """The largest body in bytes that is put and survives a restart, by what the server said last."""
+        """The largest body in bytes that is accepted and survives a restart, by the server's latest facts."""
         limit = self.server.facts.max_job_size - 2
         most = self.options.max_body_bytes
         return limit if most is None else min(limit, most)

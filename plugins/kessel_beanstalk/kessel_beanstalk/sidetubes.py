@@ -1,12 +1,12 @@
-"""Writes and reads records of jobs, and says from where the attempts of a job are counted.
+"""Writes and reads the records of jobs, and determines what the attempts of a job are counted from.
 
-Consumers never watch side tubes, and `queues()` hides them. One is read by reserving all of it on a
-connection of its own and closing that: the server then puts all back in their old order, and writes
-nothing to its binlog. Meanwhile records that serve no more are removed: of jobs that are gone, of
-snoozes and burials that did not come about, and older ones of the same job.
+Consumers never watch side tubes, and `queues()` hides them. A side tube is read by reserving all of its jobs
+on a separate connection, and then closing that: the server puts them back in their old order, and writes
+nothing to its binlog. At the same time useless records are removed: of jobs that are gone, of snoozes and
+burials that did not happen, and older ones of the same job.
 
-What was read is remembered by the counts of kicks and releases that it holds for: each event that changes
-the base of a job changes one of them, so it can be out of date without harm.
+What was read is cached together with the counts of kicks and releases that it applies to: every event that
+changes the base of a job changes one of them, so outdated entries do no harm.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from kessel_core.contract import AdapterUnavailable, JobState, get_logger
 
 __all__ = ["SideTubes"]
 
-#: Leaves room for a whole reading; the records come back at once when it ends, not after this.
+#: In seconds; more than reading a tube takes. The records come back when the connection is closed.
 _RECORD_TTR: Final = 300
 _RECORD_PRI: Final = 1
 _BATCH: Final = 256
 _MOST_KNOWN: Final = 50_000
-#: A record is written before its job is released, for a second at least: what is read now holds all
-#: records of jobs that are delivered within that second.
+#: A record is written before its job is released for at least a second, so what is read now includes the
+#: records of all jobs that are delivered within that second.
 _FRESH_SECONDS: Final = 0.9
 _RESERVE_NOW: Final = commands.reserve(0)
 
@@ -54,7 +54,7 @@ log = get_logger("kessel.beanstalk")
 
 @attrs.frozen
 class _Known:
-    """A base, and the counts of the job that it holds for."""
+    """A base, and the counts of the job that it applies to."""
 
     body: str
     kicks: int
@@ -66,19 +66,19 @@ class _Known:
 
 
 class SideTubes:
-    """The side tubes of one server. For any thread."""
+    """The side tubes of one server. Thread-safe."""
 
     def __init__(self, server: Server, names: Names) -> None:
         self._server = server
-        #: Told the jobs that records name.
+        #: Gets the names of jobs from records.
         self._names = names
         self._known: dict[int, _Known] = {}
         self._most_known = _MOST_KNOWN
         #: When a side tube was last read, on the process's monotonic clock.
         self._read_at: dict[str, float] = {}
-        # One reading at a time in this process: two would each see a part.
+        # One reader at a time in this process, because two would each get only some of the records.
         self._reading = threading.Lock()
-        #: What is in side tubes and was named in the log already.
+        #: Foreign jobs in side tubes that were logged already.
         self._strange: set[int] = set()
 
     def clear(self) -> None:
@@ -89,10 +89,10 @@ class SideTubes:
     # --- the base of a job's attempts ------------------------------------------------------------
 
     def base(self, connection: Connection, body: bytes, stats: JobStats) -> Base:
-        """Return from where the attempts of a job are counted.
+        """Return what the attempts of a job are counted from.
 
-        A job that somebody else kicked has no record; then, if a worker holds it, this delivery is its
-        first, and a record is written so that it stays so.
+        A job that another client kicked has no record; if a worker holds it, this delivery is taken for its
+        first, and a record of that is written.
 
         Raises:
             AdapterError: The server cannot be asked.
@@ -127,11 +127,11 @@ class SideTubes:
 
     def _base_of_snooze(self, connection: Connection, mark: str, stats: JobStats) -> Base:
         tube = side_tube(SNOOZED_PREFIX, stats.tube)
-        known = self._known  # as complete as the last reading, whatever is forgotten meanwhile
+        known = self._known  # as of the last reading, even if entries are removed meanwhile
         if stats.kicks or time.monotonic() - self._read_at.get(tube, -1e9) > _FRESH_SECONDS:
             started = time.monotonic()
-            told = connection.ask(commands.stats_tube(tube))
-            if told is None or not told.ready + told.reserved:  # nothing is snoozed, as mostly
+            records = connection.ask(commands.stats_tube(tube))
+            if records is None or not records.ready + records.reserved:  # usually nothing is snoozed
                 self._read_at[tube] = started
             else:
                 self._read(tube)
@@ -147,13 +147,13 @@ class SideTubes:
 
     def _note(self, server_id: int, known: _Known) -> _Known:
         if len(self._known) >= self._most_known:
-            self._read_at = {}  # first: what was read is not complete any more
+            self._read_at = {}  # first, because what was read is no longer complete
             self._known = dict(list(self._known.items())[self._most_known // 2 :])
         self._known[server_id] = known
         return known
 
     def was_released(self, body: bytes, stats: JobStats, base: Base) -> None:
-        """Note the base of a job that this process has just given back."""
+        """Cache the base of a job that this process has just released."""
         self._note(stats.server_id, _Known(fingerprint(body), stats.kicks, stats.releases + 1, base))
 
     def is_gone(self, server_id: int) -> None:
@@ -166,7 +166,7 @@ class SideTubes:
         """Store a record.
 
         Returns:
-            Its number; None if the server takes none now (draining, full), which is logged.
+            Its id; None if the server accepts none now (draining, full), which is logged.
 
         Raises:
             AdapterError: As `Connection.ask`.
@@ -177,11 +177,11 @@ class SideTubes:
     def write_and(
         self, connection: Connection, prefix: str, queue: str, record: Record, then: Command[T]
     ) -> tuple[T, int | None]:
-        """Store a record, and send what it is about right behind it, in one write.
+        """Store a record, and send the command that it is about in the same write.
 
         Returns:
-            The answer to `then`, and the record's number; None if the server takes none now: a burial is
-            then listed without its reason, a snooze counts as an attempt, and that is logged instead.
+            The reply to `then`, and the record's id; None if the server accepts no record now: a burial is
+            then listed without its reason, a snooze counts as an attempt, and that is logged.
 
         Raises:
             AdapterError: As `Connection.ask`.
@@ -214,7 +214,7 @@ class SideTubes:
     # --- reading ---------------------------------------------------------------------------------
 
     def burials(self, queue: str) -> dict[int, Record]:
-        """Return the records of burials of a queue by their numbers, oldest first.
+        """Return the records of burials of a queue by their ids, oldest first.
 
         Raises:
             AdapterError: The server cannot be asked.
@@ -222,7 +222,7 @@ class SideTubes:
         return self._read(side_tube(BURIED_PREFIX, queue))
 
     def prune(self, queue: str) -> None:
-        """Remove the records of a queue that serve no more.
+        """Remove the useless records of a queue.
 
         Raises:
             AdapterError: The server cannot be asked.
@@ -231,7 +231,7 @@ class SideTubes:
             self._read(side_tube(prefix, queue))
 
     def knows_burial(self, stats: JobStats, body: bytes) -> bool:
-        """Whether the record that a kick of this buried job needs was read or written lately."""
+        """Whether the record that a kick of this buried job needs is cached."""
         known = self._known.get(stats.server_id)
         return (
             known is not None
@@ -240,7 +240,7 @@ class SideTubes:
         )
 
     def was_buried(self, record: Record, record_id: int) -> None:
-        """Note the base of a job that was buried, for after its kick."""
+        """Cache the base of a buried job, for after its kick."""
         self._remember(record_id, record, is_burial=True)
 
     def _remember(self, record_id: int, record: Record, *, is_burial: bool) -> None:
@@ -259,13 +259,13 @@ class SideTubes:
                 connection = self._server.connect(watch=[tube])
                 try:
                     held = self._reserve_all(connection)
-                    told = connection.ask(commands.stats_tube(tube))
-                    if told is None or told.reserved == len(held):
+                    found = connection.ask(commands.stats_tube(tube))
+                    if found is None or found.reserved == len(held):
                         kept = self._pruned(connection, held, is_burial=is_burial)
                         break
                 finally:
-                    connection.close()  # gives all back, in their old order
-                time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - only to fall out of step
+                    connection.close()  # puts all back in their old order
+                time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - only to avoid retrying in step
             else:
                 raise AdapterUnavailable(
                     f"{self._server.address}: the records in {tube!r} are being read by others"
@@ -290,7 +290,7 @@ class SideTubes:
             record = Record.decoded(one.body)
             if record is not None:
                 records[one.server_id] = record
-            elif one.server_id not in self._strange:  # it is not ours to remove
+            elif one.server_id not in self._strange:  # not ours, so it is not removed
                 self._strange.add(one.server_id)
                 log.warning("job @%d in a side tube is not a record; it is passed over", one.server_id)
         states = connection.ask_each([commands.stats_job(record.server_id) for record in records.values()])
@@ -300,7 +300,7 @@ class SideTubes:
             use = _Use.NONE if stats is None else _use(record, stats, is_burial=is_burial)
             if use is _Use.NONE:
                 useless.append(record_id)
-            elif use is _Use.NOW:  # the newest says it all
+            elif use is _Use.NOW:  # the newest one is enough
                 if record.server_id in serving:
                     useless.append(serving[record.server_id])
                 serving[record.server_id] = record_id
@@ -314,10 +314,10 @@ class SideTubes:
 
 
 class _Use(Enum):
-    """What a record is good for."""
+    """Whether a record is needed."""
 
     NONE = auto()
-    #: The job is held by a worker, which may be about to do what the record is of.
+    #: Perhaps soon: a worker holds the job, and may be about to bury or snooze it.
     SOON = auto()
     NOW = auto()
 

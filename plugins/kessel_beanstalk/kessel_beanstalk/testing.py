@@ -1,4 +1,4 @@
-"""For tests: a real beanstalkd of one's own, and a proxy that breaks connections on purpose."""
+"""For tests: a private beanstalkd, and a proxy that breaks connections on purpose."""
 
 from __future__ import annotations
 
@@ -40,11 +40,15 @@ class Beanstalkd:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it, and wait until it accepts connections.
+
+        Raises:
+            AssertionError: It does not start.
+        """
         for _ in range(20):
             server = [self.binary, "-l", "127.0.0.1", "-p", str(self.port), *self.arguments]
             command = ["/bin/sh", "-c", f'{self.before} && exec "$@"', "sh", *server]
-            # What runs is the test's own choice. Nobody reads its output, so it must not fill a pipe.
+            # The test chooses the command. Nobody reads its output, so it must not fill a pipe.
             self.process = subprocess.Popen(  # noqa: S603
                 command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
@@ -72,9 +76,9 @@ class Beanstalkd:
 
 
 class FaultProxy:
-    """Between adapter and server: passes, drops, cuts after n bytes of replies, delays, dribbles.
+    """Between adapter and server: passes, drops, cuts after n bytes of replies, delays, sends byte by byte.
 
-    While it drops both ways an end of a connection is dropped, too: the other side stays half open.
+    While it drops both directions, the end of a connection is dropped, too: the other side stays half open.
     """
 
     def __init__(self, target: int) -> None:

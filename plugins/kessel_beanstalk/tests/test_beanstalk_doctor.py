@@ -102,7 +102,7 @@ def test_types_without_a_handler_and_bodies_without_a_request_are_named(
     _, types, bodies = found(adapter, "queue q")
     assert types.level is bodies.level is Level.WARNING
     assert types.detail == "holds jobs of types that have no handler here: strange"
-    assert bodies.detail == "holds bodies that are no requests: @3"
+    assert bodies.detail == "holds bodies that are not requests: @3"
     [others] = found(adapter, "other queues")
     assert others.level is Level.OK and others.detail.endswith(": others")
 
