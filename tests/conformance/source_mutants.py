@@ -291,7 +291,7 @@ MUTANTS: Final = (
         "sqlite.retry_pause_cut",
         "S4",
         "kessel_sqlite:Deliveries._ready_after",
-        "return DELAYED, self._host.now() + span_microseconds(pause)",
+        "return DELAYED, after(self._host.now(), pause)",
         "return DELAYED, self._host.now() + pause.seconds * 1_000_000",
         "`timedelta.seconds` is taken for the whole span",
     ),
