@@ -29,6 +29,7 @@ __all__ = [
     "as_json",
     "config_option",
     "configured",
+    "handlers_option",
     "logs_options",
     "pass_app",
     "queue_option",
@@ -44,6 +45,8 @@ class App:
 
     def __init__(self) -> None:
         self.file: str | None = None
+        #: Modules whose handlers are taken besides those of configuration and plugins.
+        self.handler_modules: tuple[str, ...] = ()
         self._arguments: dict[str, Argument] = {}
         self._commands: dict[str, click.Command] | None = None
 
@@ -194,6 +197,8 @@ class App:
 
         # Plugins first: none is found in the working directory because its handlers are.
         settings: dict[str, Any] = {"config": self.config, "plugins": self.plugins}
+        if not overrides.get("only_requests") and self.handler_modules:
+            settings["handlers"] = self.named_handlers()
         self.import_from_here()
         manager = JobManager(**(settings | overrides))
         with self.located():
@@ -201,8 +206,19 @@ class App:
         with manager:
             yield manager
 
+    def named_handlers(self) -> list[object]:
+        """Import the modules of `--handlers` and return what they declare.
+
+        Raises:
+            InvalidConfig: A module is not there, fails, or declares no handler.
+        """
+        from kessel_core.handlers.modules import imported_handlers
+
+        self.import_from_here()
+        return imported_handlers(self.handler_modules, "--handlers")
+
     def import_from_here(self) -> None:
-        """Let `[kessel.handlers]` name modules of the application, which lie where the command is started."""
+        """Let configuration and `--handlers` name modules that lie where the command is started."""
         # At the end of the path, so that they hide no installed module.
         if (here := str(Path.cwd())) not in sys.path:
             sys.path.append(here)
@@ -301,6 +317,22 @@ def logs_options(command: F) -> F:
     )(command)
     return config_option(
         "--log-level", path="logging.level", metavar="LEVEL", help="trace, debug, info, warning or error."
+    )(command)
+
+
+def _remember_modules(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
+    ctx.ensure_object(App).handler_modules += value
+
+
+def handlers_option(command: F) -> F:
+    """Add `--handlers`, which may be given several times."""
+    return click.option(
+        "--handlers",
+        metavar="MODULE",
+        multiple=True,
+        expose_value=False,
+        callback=_remember_modules,
+        help="Module of your own whose functions have @handler; may be given several times.",
     )(command)
 
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import click
 
-from kessel_core.cli.app import App, as_json, configured, logs_options, pass_app, say
+from kessel_core.cli.app import App, as_json, configured, handlers_option, logs_options, pass_app, say
 from kessel_core.cli.output import emit, jobs_text
 from kessel_core.cli.progress import progress
 from kessel_core.contract.promises import Reach
 from kessel_core.errors import DecodeError, InvalidRequest, Problem
-from kessel_core.values.nearest import did_you_mean
+from kessel_core.values.nearest import did_you_mean, nearest_or_all
 from kessel_core.values.reading import from_text, moment_or_span
 from kessel_core.values.secrets import quoted
 from kessel_core.values.strict_json import read_json
@@ -52,6 +52,7 @@ BATCH: Final = 500
 @click.option(
     "--header", "headers", multiple=True, metavar="KEY=VALUE", help="Text for middleware; may be repeated."
 )
+@handlers_option
 @as_json
 @logs_options
 @configured
@@ -98,6 +99,7 @@ def _one(app: App, kind: str, payload: str | None, fields: dict[str, Any], as_js
     from kessel_core.wire.requests import encode
 
     asked = _read(kind, payload, fields, SystemClock())
+    _check_types(app, [(asked, "TYPE")])
     with _visible(app) as manager:
         stored = manager.request(asked)
     if as_json:
@@ -189,12 +191,36 @@ def _visible(app: App) -> Iterator[JobManager]:
         yield manager
 
 
+def _check_types(app: App, asked: Sequence[tuple[JobRequest, str]]) -> None:
+    """Refuse types without a handler in the modules of `--handlers`, if any are given."""
+    if not app.handler_modules:
+        return
+    from kessel_core.handlers.registry import HandlerRegistry
+
+    known = HandlerRegistry()
+    known.add_all(app.named_handlers(), "--handlers")
+    where = ", ".join(app.handler_modules)
+    problems = [
+        Problem(
+            (),
+            f"{where} has no handler for {request.type!r}{nearest_or_all(request.type, known.types())}",
+            origin,
+        )
+        for request, origin in asked
+        if known.get(request.type) is None
+    ]
+    if problems:
+        raise InvalidRequest(problems, "nothing was stored")
+
+
 # --- many ----------------------------------------------------------------------------------
 
 
 def _many(app: App, source: str, as_json: bool) -> None:
     name = "standard input" if source == "-" else source
-    requests = _read_lines(source, name)
+    numbered = _read_lines(source, name)
+    _check_types(app, [(request, f"{name}:{number}") for number, request in numbered])
+    requests = [request for _, request in numbered]
     stored: list[str] = []
     with _visible(app) as manager, progress("requesting", len(requests), quiet=as_json) as show:
         for start in range(0, len(requests), BATCH):
@@ -207,13 +233,14 @@ def _many(app: App, source: str, as_json: bool) -> None:
         say(f"requested {jobs_text(len(stored))} from {name}, in {app.place}")
 
 
-def _read_lines(source: str, name: str) -> list[JobRequest]:
+def _read_lines(source: str, name: str) -> list[tuple[int, JobRequest]]:
+    """Return what the lines ask for, each with the number of its line."""
     from kessel_core.clock import SystemClock
     from kessel_core.model.checks import job_from
     from kessel_core.wire.requests import decode
 
     clock = SystemClock()
-    requests: list[JobRequest] = []
+    requests: list[tuple[int, JobRequest]] = []
     problems: list[Problem] = []
     odd: dict[str, int] = {}
     for number, line in enumerate(_lines(source, name), 1):
@@ -223,7 +250,7 @@ def _read_lines(source: str, name: str) -> list[JobRequest]:
             # A request of this command is a new one: it gets its own time of request.
             request = decode(line.strip()).as_request()
             job_from(request, clock.now())
-            requests.append(request)
+            requests.append((number, request))
             for key in request.extra:
                 odd.setdefault(key, number)
         except (DecodeError, InvalidRequest) as exc:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from kessel_core.cli.app import App, as_json, config_option, configured, logs_options, pass_app, queue_option
+from kessel_core.cli.app import (
+    App,
+    as_json,
+    config_option,
+    configured,
+    handlers_option,
+    logs_options,
+    pass_app,
+    queue_option,
+)
 from kessel_core.cli.output import emit, jobs_text
 from kessel_core.contract.promises import Reach
 from kessel_core.values.logs import get_logger
@@ -31,7 +40,7 @@ def _worker_options(command: Callable[..., None]) -> Callable[..., None]:
         (("-s", "--slots"), "worker.slots", "N", "Jobs at the same time in one process."),
     ):
         command = config_option(*names, path=path, metavar=metavar, help=text)(command)
-    return queue_option(command)
+    return handlers_option(queue_option(command))
 
 
 # --- worker --------------------------------------------------------------------------------
@@ -91,7 +100,7 @@ def _check_handlers(app: App, manager: JobManager) -> None:
         raise app.wrong(
             "handlers",
             "no job type has a handler, so every job would be buried; "
-            "map types in [kessel.handlers], or install a plugin with handlers",
+            "name a module with --handlers, map types in [kessel.handlers], or install a plugin with handlers",
         )
     some = ", ".join(types[:10]) + (", ..." if len(types) > 10 else "")
     log.info("worker: jobs of %s, handlers for %s", app.place, some)

@@ -5,6 +5,7 @@ Longer than 350 lines for its docstrings: it is the page that applications read.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -20,6 +21,7 @@ from kessel_core.model.readonly import EMPTY
 
 if TYPE_CHECKING:
     from kessel_core.client.application import Application
+    from kessel_core.config.origin import LoadedConfig
     from kessel_core.contract.adapter import QueueAdapter
     from kessel_core.contract.messages import Message
     from kessel_core.handlers.registry import HandlerRegistry
@@ -59,7 +61,7 @@ class JobManager:
         middleware: Names of middleware, outermost first. None: as configured.
         clock: The application's clock (S18); None: the machine's.
         config: The configuration; None: the defaults. Files and environment are read by
-            `kessel_core.load_config`, never here.
+            `load_config` and `from_config`, never here.
         plugins: Built plugins; None: found through entry points at `connect`.
         only_requests: This process runs no jobs, so handlers are not even imported: a producer does not
             need the workers' code.
@@ -87,9 +89,48 @@ class JobManager:
         self._middleware = self.config.middleware if middleware is None else _names(middleware)
         self._plugins = plugins
         self._only_requests = only_requests
+        self._loaded: LoadedConfig | None = None
         self._open: Application | None = None
         self._lock = threading.Lock()
         self._worker: Worker | None = None
+
+    @classmethod
+    def from_config(
+        cls,
+        file: str | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        handlers: Mapping[str, object] | Iterable[object] | None = None,
+        only_requests: bool = False,
+    ) -> Self:
+        """Make a manager as the command `kessel` does: from `kessel.toml` and the environment.
+
+        Modules that `[kessel.handlers]` names are found where Python finds modules; the command looks in the
+        working directory, too.
+
+        Args:
+            file: The configuration file; None: `KESSEL_CONFIG`, or `kessel.toml` or `pyproject.toml` in the
+                working directory, if one of them is there.
+            environ: The environment; None: that of the process.
+            handlers: As for the class; in addition to what is configured.
+            only_requests: As for the class.
+
+        Returns:
+            A manager that is not connected yet.
+
+        Raises:
+            InvalidConfig: File or environment are wrong; every mistake is listed with its origin.
+
+        Example:
+            >>> with JobManager.from_config(environ={"KESSEL_ADAPTER": "memory://"}) as manager:
+            ...     job = manager.request("greeting", "you")
+        """
+        from kessel_core.config.layers import load_config
+
+        loaded = load_config(file, environ=os.environ if environ is None else environ)
+        manager = cls(config=loaded.config, handlers=handlers, only_requests=only_requests)
+        manager._loaded = loaded
+        return manager
 
     # --- opening and closing -----------------------------------------------------------------------------
 
@@ -107,18 +148,22 @@ class JobManager:
 
         with self._lock:
             if self._open is None:
-                self._open = open_application(
-                    ApplicationSettings(
-                        config=self.config,
-                        clock=self.clock,
-                        adapter=self._adapter,
-                        adapter_options=self._adapter_options,
-                        handlers=self._handlers,
-                        middleware=self._middleware,
-                        plugins=self._plugins,
-                        only_requests=self._only_requests,
-                    )
+                settings = ApplicationSettings(
+                    config=self.config,
+                    clock=self.clock,
+                    adapter=self._adapter,
+                    adapter_options=self._adapter_options,
+                    handlers=self._handlers,
+                    middleware=self._middleware,
+                    plugins=self._plugins,
+                    only_requests=self._only_requests,
                 )
+                try:
+                    self._open = open_application(settings)
+                except InvalidConfig as exc:
+                    if self._loaded is None:
+                        raise
+                    raise self._loaded.located(exc) from exc
         return self
 
     def close(self) -> None:

@@ -28,8 +28,10 @@ def test_finding_d9_a_worker_imports_no_module_of_the_working_directory_by_accid
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: trap\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[kessel.v1]\ntrap = trap_plugin\n")
     (tmp_path / "trap_plugin.py").write_text(TRAP)
-    (tmp_path / "myhandlers.py").write_text("def note(payload):\n    open('noted', 'a').write('x')\n")
-    (tmp_path / "kessel.toml").write_text('[kessel.handlers]\nnote = "myhandlers:note"\n')
+    (tmp_path / "myhandlers.py").write_text(
+        "import pathlib, kessel_core\n"
+        "@kessel_core.handler('note')\ndef note(payload):\n    pathlib.Path('noted').write_text('x')\n"
+    )
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -44,7 +46,7 @@ def test_finding_d9_a_worker_imports_no_module_of_the_working_directory_by_accid
 
     _, err = (request := start("request", "note")).communicate(timeout=LONG)
     assert request.returncode == 0, err
-    worker = start("worker", "--processes", processes)
+    worker = start("worker", "--handlers", "myhandlers", "--processes", processes)
     try:
         end = time.monotonic() + LONG
         while not (tmp_path / "noted").exists() and worker.poll() is None:

@@ -1,0 +1,62 @@
+"""Finds the handlers that a module declares: whatever stands in it under a name and has `@handler`."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Iterable
+from types import ModuleType
+
+from kessel_core.errors import InvalidConfig, Problem
+from kessel_core.handlers.declare import options_of
+from kessel_core.values.raised import raised
+
+__all__ = ["declared_in", "imported_handlers"]
+
+log = logging.getLogger("kessel.handlers")
+
+
+def declared_in(module: ModuleType) -> list[object]:
+    """Return the functions, classes and objects of a module that `@handler` marked, each once."""
+    found: list[object] = []
+    for value in vars(module).values():
+        if options_of(value) is not None and not any(value is known for known in found):
+            found.append(value)
+    return found
+
+
+def imported_handlers(names: Iterable[str], origin: str) -> list[object]:
+    """Import modules by name and return the handlers that they declare.
+
+    Args:
+        names: Dotted names, as for `import`.
+        origin: Where they are written, for errors.
+
+    Raises:
+        InvalidConfig: With every module that is not there, fails, or declares no handler.
+    """
+    handlers: list[object] = []
+    problems: list[Problem] = []
+    for name in names:
+        try:
+            found = declared_in(importlib.import_module(_checked(name)))
+            if not found:
+                raise ValueError("declares no handler: mark its functions with @handler(TYPE)")
+        except ValueError as exc:
+            problems.append(Problem((), f"{name!r} {exc}", origin))
+        except (Exception, SystemExit) as exc:  # a script named by mistake must not end the program
+            log.debug("%r cannot be imported", name, exc_info=exc)
+            problems.append(Problem((), f"{name!r} cannot be imported: {raised(exc)}", origin))
+        else:
+            handlers += found
+    if problems:
+        raise InvalidConfig(problems, "invalid handlers")
+    return handlers
+
+
+def _checked(name: str) -> str:
+    if all(part.isidentifier() for part in name.split(".")) and not name.endswith(".py"):
+        return name
+    likely = name.removesuffix(".py").strip("./").replace("/", ".").partition(":")[0]
+    hint = f", as {likely!r}" if all(part.isidentifier() for part in likely.split(".")) else ""
+    raise ValueError(f"is not the name of a module{hint}")
