@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kessel_core.cli.app import App, as_json, configured, pass_app, queue_option
+from kessel_core.cli.app import App, as_json, configured, pass_app, queue_option, say
 from kessel_core.cli.choosing import Choice, choice_options
 from kessel_core.cli.jobs import (
     ALL,
@@ -74,7 +74,7 @@ def list_(app: App, /, limit: int, as_json: bool, **kinds: Any) -> None:
     if as_json:
         emit([job_fields(job) for job in shown])
     elif not found:
-        click.echo(f"no buried job{_of(choice)} in {', '.join(app.config.queues)}")
+        say(f"no buried job{_of(choice)} in {', '.join(app.config.queues)}")
     else:
         table(
             ["id", "queue", "type", "ref", "reason", "#attempt", "buried", "message"],
@@ -203,10 +203,10 @@ def _apply(
     if as_json:
         emit({done: changed, "missing": missing})
     else:
-        click.echo(f"{done} {jobs_text(len(changed), 'buried job')}{_of(choice)}")
+        say(f"{done} {jobs_text(len(changed), 'buried job')}{_of(choice)}")
     if missing:
         for job_id in missing:
-            click.echo(f"error: {_missing(job_id, queues)}", err=True)
+            say(f"error: {_missing(job_id, queues)}", err=True)
         raise SystemExit(1)
 
 

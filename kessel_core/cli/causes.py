@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import click
 
+from kessel_core.cli.app import say
 from kessel_core.cli.jobs import type_of
 from kessel_core.cli.output import Wrong, ago, emit, iso, jobs_text, preview, table
 
@@ -73,7 +74,7 @@ def print_causes(app: App, queues: Sequence[str], jobs: Sequence[StoredJob], as_
         )
         return
     if not causes:
-        click.echo(f"no buried job in {', '.join(queues)}")
+        say(f"no buried job in {', '.join(queues)}")
         return
     table(
         ["#jobs", "queue", "type", "reason", "oldest", "newest", "message"],
@@ -95,7 +96,7 @@ def print_causes(app: App, queues: Sequence[str], jobs: Sequence[StoredJob], as_
         click.echo(f"and {jobs_text(rest)} of {len(causes) - _MOST:,} more kinds; --json shows all")
     click.echo()
     for text, command in _next(app, causes):
-        click.echo(f"{text + ':':<18}{command}")
+        say(f"{text + ':':<18}{command}")
 
 
 def _next(app: App, causes: Sequence[_Cause]) -> list[tuple[str, str]]:
@@ -106,7 +107,8 @@ def _next(app: App, causes: Sequence[_Cause]) -> list[tuple[str, str]]:
         options += ["--queue", cause.queue]
     kind = ["--type", cause.type, *(["--reason", cause.reason] if cause.reason else [])]
     alike = [c for c in causes if (c.queue, c.type, c.reason) == (cause.queue, cause.type, cause.reason)]
-    if len(alike) > 1 and (text := max(cause.message.split("#"), key=len).strip()):
+    text = max(cause.message.split("#"), key=len).strip()
+    if len(alike) > 1 and text and text.isprintable():
         kind += ["--message", text]
 
     def line(*words: str) -> str:

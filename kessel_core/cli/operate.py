@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kessel_core.cli.app import App, as_json, configured, pass_app, queue_option
+from kessel_core.cli.app import App, as_json, configured, pass_app, queue_option, say
 from kessel_core.cli.choosing import span
 from kessel_core.cli.jobs import (
     by_id,
@@ -98,7 +98,7 @@ def find(
         )
     say_rest(len(shown), len(found), as_json)
     if not found:
-        click.echo(f"no such job in {', '.join(queues)}", err=True)
+        say(f"no such job in {', '.join(queues)}", err=True)
         raise SystemExit(1)
 
 
@@ -153,7 +153,7 @@ def delete(app: App, job_ids: tuple[str, ...], as_json: bool) -> None:
     else:
         click.echo(f"deleted {jobs_text(len(deleted))}")
     for text in missing:
-        click.echo(f"error: {text}", err=True)
+        say(f"error: {text}", err=True)
     if missing:
         raise SystemExit(1)
 
@@ -200,7 +200,7 @@ def pause(app: App, queue: str, for_: timedelta | None, as_json: bool) -> None:
     if as_json:
         emit({"queue": queue, "paused": min(wanted, FOR_EVER).total_seconds(), "ready": ready})
     else:
-        click.echo(f"paused queue {queue} {pause_text(wanted)}, with {jobs_text(ready, 'ready job')}")
+        say(f"paused queue {queue} {pause_text(wanted)}, with {jobs_text(ready, 'ready job')}")
 
 
 @click.command()
@@ -217,4 +217,4 @@ def resume(app: App, queue: str, as_json: bool) -> None:
     if as_json:
         emit({"queue": queue, "was_paused": was_paused})
     else:
-        click.echo(f"resumed queue {queue}" if was_paused else f"queue {queue} was not paused")
+        say(f"resumed queue {queue}" if was_paused else f"queue {queue} was not paused")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import attrs
 import click
 
-from kessel_core.cli.app import App, as_json, configured, pass_app
+from kessel_core.cli.app import App, as_json, configured, pass_app, say
 from kessel_core.cli.choosing import span
 from kessel_core.cli.jobs import ALL, decoded, job_fields, known_queues, limit_option, ref_of, say_rest
 from kessel_core.cli.output import Wrong, ago, emit, jobs_text, preview, span_text, table
@@ -107,7 +107,7 @@ def stats(
         if not exact:
             click.echo("These numbers are approximate: the adapter does not declare exact counts.", err=True)
     for alarm in alarms:
-        click.echo(f"error: {alarm}", err=True)
+        say(f"error: {alarm}", err=True)
     if alarms:
         raise SystemExit(1)
 
@@ -159,7 +159,7 @@ def peek(app: App, queue: str | None, state: str, limit: int, as_json: bool) -> 
     if as_json:
         emit([job_fields(job) for job in jobs])
     elif not jobs:
-        click.echo(f"no {state} job in queue {name}")
+        say(f"no {state} job in queue {name}")
     else:
         table(["id", "type", "ref", "#priority", "#attempt", "#snoozes", "due", "payload"], job_rows(jobs))
     say_rest(len(jobs), total if len(jobs) == limit else len(jobs), as_json)
@@ -204,7 +204,7 @@ def purge(app: App, queue: str, yes: bool, as_json: bool) -> None:
     if as_json:
         emit({"queue": queue, "removed": removed})
     else:
-        click.echo(f"removed {jobs_text(removed)} of queue {queue}")
+        say(f"removed {jobs_text(removed)} of queue {queue}")
 
 
 def _removable(adapter: QueueAdapter, queue: str) -> int:

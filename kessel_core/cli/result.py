@@ -26,7 +26,10 @@ def result(app: App, job_id: str, as_json: bool) -> None:
     with app.adapter(only_looks=True) as adapter:
         body = need(adapter, Results, "it keeps none as it is configured now").result(job_id)
     if body is None:
-        say(f"no result of job {job_id}: it is not finished, is not known, or is no longer kept", err=True)
+        say(
+            f"no result of job {preview(job_id, 200)}: it is not finished, not known, or no longer kept",
+            err=True,
+        )
         raise click.exceptions.Exit(1)
     fields = json.loads(body)
     if as_json:

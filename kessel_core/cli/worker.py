@@ -100,7 +100,7 @@ def _check_handlers(app: App, manager: JobManager) -> None:
         raise app.wrong(
             "handlers",
             "no job type has a handler, so every job would be buried; "
-            "name a module with --handlers, map types in [kessel.handlers], or install a plugin with handlers",
+            "name a module with --handlers, map types in [kessel.handlers], or install a plugin",
         )
     some = ", ".join(types[:10]) + (", ..." if len(types) > 10 else "")
     log.info("worker: jobs of %s, handlers for %s", app.place, some)

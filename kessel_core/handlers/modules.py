@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import logging
 from collections.abc import Iterable
 from types import ModuleType
 
 from kessel_core.errors import InvalidConfig, Problem
 from kessel_core.handlers.declare import options_of
+from kessel_core.values.logs import get_logger
 from kessel_core.values.raised import raised
 
 __all__ = ["declared_in", "imported_handlers"]
 
-log = logging.getLogger("kessel.handlers")
+log = get_logger("kessel.handlers")
 
 
 def declared_in(module: ModuleType) -> list[object]:
