@@ -1,4 +1,4 @@
-"""`python -m kessel_core.cli`: the command without its script; the supervisor starts workers so."""
+"""`python -m kessel_core.cli`: the command without its script, which is how the supervisor starts workers."""
 
 from kessel_core.cli import main
 

@@ -59,8 +59,8 @@ def adapters(app: App, as_json: bool) -> None:
 
 def _row(spec: AdapterSpec, owner: PluginStatus, shipped: Shipped) -> tuple[object, ...]:
     report = shipped.report
-    told = ("", "", "", "", "", "") if report is None else (_day(report), report.suite, *_counts(report))
-    return spec.name, owner.distribution, owner.version, *told, preview("; ".join(shipped.remarks), 300)
+    cells = ("", "", "", "", "", "") if report is None else (_day(report), report.suite, *_counts(report))
+    return spec.name, owner.distribution, owner.version, *cells, preview("; ".join(shipped.remarks), 300)
 
 
 def _day(report: ConformanceReport) -> str:

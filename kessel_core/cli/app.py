@@ -1,4 +1,4 @@
-"""What the commands share: the options that configure, and what is made of them when needed."""
+"""What the commands share: the options of the configuration, and what is created from them when needed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class App:
-    """One run of the command; everything is made at its first use."""
+    """One run of the command; everything is created on first use."""
 
     def __init__(self) -> None:
         self.file: str | None = None
@@ -51,7 +51,7 @@ class App:
         self._commands: dict[str, click.Command] | None = None
 
     def argument(self, path: str, value: object, name: str) -> None:
-        """Let an argument decide an option of the configuration."""
+        """Set an option of the configuration from an argument."""
         from kessel_core.config.origin import Argument
 
         self._arguments[path] = Argument(value, name)
@@ -59,7 +59,7 @@ class App:
         self.__dict__.pop("loaded", None)
 
     def given(self, path: str) -> bool:
-        """Say whether an argument decides this option."""
+        """Whether an argument sets this option."""
         return path in self._arguments
 
     @cached_property
@@ -80,7 +80,7 @@ class App:
 
     @cached_property
     def plugins(self) -> Plugins:
-        """The plugins, those that are required among them.
+        """The plugins, including all required ones.
 
         Raises:
             PluginError: A required one is not usable.
@@ -91,7 +91,7 @@ class App:
         return self.any_plugins
 
     def plugins_with(self, **extra: object) -> Plugins:
-        """Load the plugins anew, with more of the command's own by name."""
+        """Load the plugins again, with additional ones of the command itself, by name."""
         from kessel_core.plugins.loading import build_plugins
 
         settings = self.config.plugins
@@ -119,7 +119,7 @@ class App:
         configure(self.config.logging.level, self.config.logging.json)
 
     def warn_of_plugins(self, plugins: Plugins) -> None:
-        """Say which plugins are not usable; none of them was named, so the command goes on."""
+        """Warn about plugins that are not usable; none of them is required, so the command continues."""
         for status in plugins.report:
             if status.is_broken:
                 owner = f" (from {status.distribution})" if status.distribution else ""
@@ -127,14 +127,14 @@ class App:
                 say(f"warning: plugin {text}", err=True)
 
     def wrong(self, option: str, why: str) -> InvalidConfig:
-        """Make the error that an option does not serve, with its origin."""
+        """Create the error that the value of an option cannot be used, with its origin."""
         from kessel_core.errors import InvalidConfig, Problem
 
         return self.loaded.located(InvalidConfig([Problem((option,), why)]))
 
     @contextmanager
     def located(self) -> Iterator[None]:
-        """Name file, variable or argument in what is found wrong with the configuration inside."""
+        """Add file, variable or argument to the problems of an `InvalidConfig` that is raised inside."""
         from kessel_core.errors import InvalidConfig
 
         try:
@@ -188,7 +188,7 @@ class App:
 
     @contextmanager
     def manager(self, **overrides: Any) -> Iterator[JobManager]:
-        """Make a manager as configured, and connect it.
+        """Create and connect a manager with the configuration.
 
         Raises:
             InvalidConfig: Adapter, handlers or middleware are wrong; says where that is written.
@@ -224,7 +224,7 @@ class App:
             sys.path.append(here)
 
     def plugin_commands(self, taken: frozenset[str]) -> dict[str, click.Command]:
-        """Ask the plugins' `kessel_cli` hook for commands, each plugin alone; warn of what fails."""
+        """Collect commands from the `kessel_cli` hooks, each plugin in isolation; warn about failures."""
         if self._commands is None:
             plugins = self.any_plugins
             self.warn_of_plugins(plugins)
@@ -260,7 +260,7 @@ def say(text: str, *, err: bool = False) -> None:
 
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM interrupt what says at its end how far it got, as Ctrl-C does."""
+    """Let SIGTERM interrupt like Ctrl-C, for commands that report how far they got."""
     import signal
 
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -274,7 +274,7 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
 
 
 def config_option(*names: str, path: str, **settings: Any) -> Callable[[F], F]:
-    """Make a click option that decides an option of the configuration.
+    """Create a click option that sets an option of the configuration.
 
     The text is given on as it was typed, so that everything that is wrong with arguments, file
     and environment is found in one place and listed together.

@@ -185,7 +185,7 @@ def _apply(
     as_json: bool,
     ask: Callable[[Sequence[StoredJob]], None] | None = None,
 ) -> None:
-    """Do it to each job; those that are gone are named, after the others were done."""
+    """Apply the operation to each job; those that are gone are listed at the end."""
     # Who names a job does not need to know where it is; who names a kind means the queues of the options.
     queues = known_queues(app, adapter) if choice.ids else app.config.queues
     # Only buried jobs: `delete` of an adapter would also take a waiting one.

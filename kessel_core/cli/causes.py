@@ -53,7 +53,7 @@ class _Cause:
 
 
 def _causes(jobs: Sequence[StoredJob]) -> list[_Cause]:
-    """Sort buried jobs by why they are here; the largest group first."""
+    """Group buried jobs by cause, the largest group first."""
     found: dict[tuple[str, str, str, str], _Cause] = {}
     for job in jobs:
         message = _VARIES.sub("#", (job.message or "").partition("\n")[0])
@@ -100,7 +100,7 @@ def print_causes(app: App, queues: Sequence[str], jobs: Sequence[StoredJob], as_
 
 
 def _next(app: App, causes: Sequence[_Cause]) -> list[tuple[str, str]]:
-    """Return what to type about the largest group; as it must be written here."""
+    """Return the commands for the largest group, as they must be typed here."""
     cause = causes[0]
     options = _typed(app)
     if cause.queue not in app.config.queues or app.given("queues"):
@@ -123,7 +123,7 @@ def _next(app: App, causes: Sequence[_Cause]) -> list[tuple[str, str]]:
 
 
 def _typed(app: App) -> list[str]:
-    """Return the options by which the adapter was found, as they were typed; never a secret."""
+    """Return the options that chose the adapter, as they were typed; never a secret."""
     from kessel_core.values.secrets import redacted
 
     words = [] if app.file is None else ["--config", app.file]

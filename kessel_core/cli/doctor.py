@@ -111,7 +111,7 @@ def _described(problem: Problem) -> tuple[str, str]:
 
 
 def _advice(error: KesselError) -> str:
-    """Say what to do; an adapter that knows it has written it into a note of its error."""
+    """Return what to do; an adapter may have added its advice as a note to the error."""
     if notes := getattr(error, "__notes__", ()):
         return "; ".join(notes)
     if isinstance(error, ProtocolError):
@@ -140,7 +140,7 @@ def _plugin_findings(app: App) -> Iterator[Finding]:
 
 
 def _absent(app: App) -> str | None:
-    """Say that the queue does not exist yet; a doctor looks, and makes nothing."""
+    """Report that the queue does not exist yet; the doctor creates nothing."""
     try:
         return app.chosen.spec.absent(app.chosen.options)
     except ConfigError:

@@ -46,12 +46,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 ALL: Final = 1_000_000
 #: Ids of jobs that may be meant, in an error.
 _SHOWN: Final = 5
-#: A shorter text is no start of an id: somebody has left out too much.
+#: Shortest accepted start of an id, in characters.
 _LEAST_START: Final = 4
 
 
 def limit_option(default: int | None, text: str) -> Callable[[F], F]:
-    """Make the option `--limit`."""
+    """Create the option `--limit`."""
     return click.option(
         "--limit",
         type=click.IntRange(1, ALL),
@@ -66,7 +66,7 @@ def limit_option(default: int | None, text: str) -> Callable[[F], F]:
 
 
 def decoded(job: StoredJob) -> Job | None:
-    """Return the request in a stored job; None if its body is none."""
+    """Decode a stored job; None if its body is not a request."""
     try:
         return job.job()
     except DecodeError:
@@ -91,7 +91,7 @@ def first_line(text: str | None, limit: int = 80) -> str:
 
 
 def job_fields(job: StoredJob) -> dict[str, object]:
-    """Return a stored job as JSON output shows it: what is asked for most comes first."""
+    """Return the fields of a stored job for JSON output, the most important ones first."""
     content = body_value(job.body)
     request = content if isinstance(content, dict) else {}
     fields: dict[str, object] = {
@@ -108,7 +108,7 @@ def job_fields(job: StoredJob) -> dict[str, object]:
 
 
 def print_job(job: StoredJob, as_json: bool) -> None:
-    """Show one job whole: where it is and why, and what it holds."""
+    """Print one job completely: its state, why it is there, and its body."""
     if as_json:
         emit(job_fields(job))
         return
@@ -143,7 +143,7 @@ def print_job(job: StoredJob, as_json: bool) -> None:
 
 
 def known_queues(app: App, adapter: QueueAdapter) -> tuple[str, ...]:
-    """Return the queues to look at: those of `--queue`, or the configured ones and all others there are."""
+    """Return the queues to search: those of `--queue`, or the configured ones and all others that exist."""
     if app.given("queues"):
         return app.config.queues
     return tuple(dict.fromkeys([*app.config.queues, *adapter.queues()]))
@@ -190,6 +190,6 @@ def by_id(jobs: Sequence[StoredJob], text: str) -> StoredJob | None:
 
 
 def say_rest(shown: int, total: int, as_json: bool) -> None:
-    """Say at the end of a list that there is more; beside JSON on standard error."""
+    """Say at the end of a list that there is more; with JSON output on standard error."""
     if total > shown:
         click.echo(f"{shown:,} of {total:,}; --limit shows more", err=as_json)

@@ -1,4 +1,4 @@
-"""How log records look: text for people, or JSON lines, which applications may use, too.
+"""Formats log records: text for people, or JSON lines, which applications may use, too.
 
 The library itself logs to `logging.getLogger("kessel....")`, with fields as `extra`, and leaves
 the set-up to the application. Levels: error = the process will stop; warning = a subsystem

@@ -63,7 +63,7 @@ def move(app: App, source: str, target: str, queues: tuple[str, ...], as_json: b
 def _chosen(
     app: App, source: str, target: str, queues: tuple[str, ...]
 ) -> tuple[ChosenAdapter, ChosenAdapter]:
-    """Find both adapters before either is opened; what is wrong is told together."""
+    """Find both adapters before either is opened; all mistakes are reported together."""
     found: dict[str, ChosenAdapter] = {}
     problems: list[Problem] = []
     for name, url in (("FROM", source), ("TO", target)):

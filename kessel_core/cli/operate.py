@@ -45,7 +45,7 @@ _STATES = tuple(state.value for state in JobState)
 @click.command()
 @click.argument("start", metavar="[ID]", required=False)
 @click.option("--ref", metavar="TEXT", help="Of this ref.")
-@click.option("--type", "kind", metavar="TYPE", help="Of this type.")
+@click.option("--type", "job_type", metavar="TYPE", help="Of this type.")
 @click.option("--state", type=click.Choice(_STATES), help="Only in this state.")
 @limit_option(100, "How many.")
 @as_json
@@ -56,7 +56,7 @@ def find(
     app: App,
     start: str | None,
     ref: str | None,
-    kind: str | None,
+    job_type: str | None,
     state: str | None,
     limit: int,
     as_json: bool,
@@ -65,7 +65,7 @@ def find(
 
     In every queue and state, unless told where. Exits with 1 if there is none.
     """
-    if start is None and ref is None and kind is None:
+    if start is None and ref is None and job_type is None:
         raise click.UsageError("give --ref, --type or the start of an id")
     states = tuple(JobState) if state is None else (JobState(state),)
     with app.adapter(only_looks=True) as adapter:
@@ -74,7 +74,7 @@ def find(
             job
             for job in stored_jobs(adapter, queues, states)
             if (start is None or job.id.startswith(start))
-            and (kind is None or type_of(job) == kind)
+            and (job_type is None or type_of(job) == job_type)
             and (ref is None or ref_of(job) == ref)
         ]
     shown = found[:limit]

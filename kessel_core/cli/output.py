@@ -50,7 +50,7 @@ class Wrong(str):
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console that takes texts literally: what a job carries is no markup."""
+    """Return a console that prints text literally, because data of jobs are not markup."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
@@ -64,7 +64,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def emit(value: object) -> None:
-    """Print a value as JSON that every reader takes; what JSON cannot say is its text."""
+    """Print a value as strict JSON; values without a JSON form are printed as text."""
     try:
         text = json.dumps(value, indent=2, ensure_ascii=True, default=str, allow_nan=False)
     except (ValueError, RecursionError):
@@ -150,7 +150,7 @@ def _cards(
 
 
 def preview(value: object, limit: int = 2000) -> str:
-    """Return a cell: short, and without anything that moves the cursor."""
+    """Return a cell of a table: short, and without control characters."""
     if value is None:
         return ""
     if isinstance(value, bytes):
@@ -162,17 +162,17 @@ def preview(value: object, limit: int = 2000) -> str:
 
 
 def jobs_text(count: int, what: str = "job") -> str:
-    """Write a number of jobs, as `1 job` or `5,000 buried jobs`."""
+    """Format a number of jobs, such as `1 job` or `5,000 buried jobs`."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def when(moment: datetime) -> str:
-    """Write a moment in local time with its zone, to the second."""
+    """Format a moment in local time with its zone, to the second."""
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S%z")
 
 
 def ago(moment: datetime | None) -> str:
-    """Write how long ago a moment was, or how far ahead it is, as `3 h ago` or `in 5 min`."""
+    """Format the distance of a moment from now, such as `3 h ago` or `in 5 min`."""
     if moment is None:
         return ""
     span = datetime.now(UTC) - moment
@@ -181,7 +181,7 @@ def ago(moment: datetime | None) -> str:
 
 
 def span_text(span: timedelta) -> str:
-    """Write a span of time in its largest unit: s, min, h or days."""
+    """Format a span in its largest unit: s, min, h or days."""
     seconds = int(span.total_seconds())
     for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * size:  # "90 min" says more than "1 h"
@@ -190,7 +190,7 @@ def span_text(span: timedelta) -> str:
 
 
 def iso(moment: datetime | None) -> str | None:
-    """Write a moment for programs."""
+    """Format a moment as ISO 8601, for programs."""
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")
 
 

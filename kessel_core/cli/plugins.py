@@ -107,7 +107,7 @@ def _short(hook: str) -> str:
 
 
 def _clashes(app: App, found: Plugins) -> list[PluginClash]:
-    """Look for what two plugins offer, and the configuration does not settle."""
+    """Return the names that several plugins offer, and the configuration does not resolve."""
     try:
         settled = tuple(app.config.handlers)
     except ConfigError:
@@ -125,7 +125,7 @@ def _remark(status: PluginStatus, clashes: list[PluginClash]) -> str:
 
 
 def _check(app: App, found: Plugins, names: tuple[str, ...]) -> None:
-    """Try all that is named, by argument or by the configuration; one line for each mistake."""
+    """Check everything that the arguments or the configuration name; print one line per mistake."""
     from kessel_core.cli.root import code_of
     from kessel_core.plugins.chain import build_chain
     from kessel_core.plugins.handlers import collect_handlers

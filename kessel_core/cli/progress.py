@@ -16,13 +16,13 @@ __all__ = ["progress"]
 def progress(
     what: str, total: int, *, quiet: bool = False, otherwise: str = ""
 ) -> Iterator[Callable[[int, str], None]]:
-    """Show how far something is; yields the function that is told, with a text for the end of the line.
+    """Show a progress bar; yields a function that takes the progress, and a text for the end of the line.
 
     Args:
         what: One word, as `requesting`.
         total: How much there is.
         quiet: Show nothing.
-        otherwise: The line that is printed instead where standard error is no terminal; empty: none.
+        otherwise: The line that is printed instead if standard error is not a terminal; empty: none.
     """
     target = console(stderr=True)
     if quiet or not target.is_terminal:

@@ -1,4 +1,4 @@
-"""`kessel stats`, `peek` and `purge`: what an operator sees and does of whole queues."""
+"""`kessel stats`, `peek` and `purge`: operations on whole queues."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _checked(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """Refuse a queue's name that no adapter takes, before anything is opened."""
+    """Refuse an invalid queue name before anything is opened."""
     for name in (value,) if isinstance(value, str) else value or ():
         if (problem := queue_name_problem(name)) is not None:
             raise click.BadParameter(problem, ctx, parameter)
@@ -42,7 +42,7 @@ def _checked(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
 
 
 def queue_argument(**settings: Any) -> Callable[[F], F]:
-    """Make an argument that takes the name of a queue."""
+    """Create an argument for the name of a queue."""
     return click.argument("queue", callback=_checked, **settings)
 
 
@@ -213,7 +213,7 @@ def _removable(adapter: QueueAdapter, queue: str) -> int:
 
 
 def confirm(yes: bool, question: Callable[[], str]) -> None:
-    """Ask, unless told not to; a program that cannot be asked must say `--yes`."""
+    """Ask for confirmation unless `--yes` was given; without a terminal `--yes` is required."""
     if yes:
         return
     if not sys.stdin.isatty():

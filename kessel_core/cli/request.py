@@ -36,7 +36,7 @@ BATCH: Final = 500
 
 
 @click.command()
-@click.argument("kind", metavar="[TYPE]", required=False)
+@click.argument("job_type", metavar="[TYPE]", required=False)
 @click.argument("payload", metavar="[PAYLOAD]", required=False)
 @click.option(
     "--from", "source", metavar="FILE", help="Request one job per JSON line of FILE (- is standard input)."
@@ -60,7 +60,7 @@ BATCH: Final = 500
 def request(
     app: App,
     /,
-    kind: str | None,
+    job_type: str | None,
     payload: str | None,
     source: str | None,
     as_json: bool,
@@ -80,25 +80,25 @@ def request(
     """  # noqa: D301  # the escape is meant: click keeps the lines of a paragraph that starts with it
     given = [name for name, value in fields.items() if value not in (None, ())]
     if source is not None:
-        if kind is not None or given:
+        if job_type is not None or given:
             raise click.UsageError("--from takes everything from the file; leave out TYPE and the fields")
-    elif kind is None:
+    elif job_type is None:
         raise click.UsageError("Missing argument 'TYPE' (or --from FILE).")
     app.start_logging()
     if source is not None:
         _many(app, source, as_json)
     else:
-        _one(app, str(kind), payload, fields, as_json)
+        _one(app, str(job_type), payload, fields, as_json)
 
 
 # --- one -----------------------------------------------------------------------------------
 
 
-def _one(app: App, kind: str, payload: str | None, fields: dict[str, Any], as_json: bool) -> None:
+def _one(app: App, job_type: str, payload: str | None, fields: dict[str, Any], as_json: bool) -> None:
     from kessel_core.clock import SystemClock
     from kessel_core.wire.requests import encode
 
-    asked = _read(kind, payload, fields, SystemClock())
+    asked = _read(job_type, payload, fields, SystemClock())
     _check_types(app, [(asked, "TYPE")])
     with _visible(app) as manager:
         stored = manager.request(asked)
@@ -110,8 +110,8 @@ def _one(app: App, kind: str, payload: str | None, fields: dict[str, Any], as_js
         say(f"requested {stored.id} ({stored.type}) in queue {stored.queue} of {app.place}{ready}")
 
 
-def _read(kind: str, payload: str | None, fields: dict[str, Any], clock: Any) -> JobRequest:
-    """Make a request of texts; what cannot be read is reported with what the model refuses."""
+def _read(job_type: str, payload: str | None, fields: dict[str, Any], clock: Any) -> JobRequest:
+    """Create a request from text; values that cannot be parsed are reported with all other mistakes."""
     from kessel_core.model.checks import job_from
     from kessel_core.model.job import JobRequest
 
@@ -142,7 +142,7 @@ def _read(kind: str, payload: str | None, fields: dict[str, Any], clock: Any) ->
     if priority is not None:
         known["priority"] = priority
     asked = JobRequest(
-        type=kind,
+        type=job_type,
         payload=value,
         delay=read("delay", moment_or_span),
         expiration=read("expiration", moment_or_span),
@@ -163,7 +163,7 @@ _ARGUMENTS: Final = {"type": "TYPE", "payload": "PAYLOAD", "headers": "--header"
 
 
 def _typed(problem: Problem) -> Problem:
-    """Name what was typed instead of the root and the field of the model."""
+    """Replace the root and the field of the model by the name of the argument."""
     if len(problem.where) < 2:
         return problem
     field = str(problem.where[1])
@@ -179,7 +179,7 @@ def _header(text: str, problems: list[Problem]) -> tuple[str, str]:
 
 @contextmanager
 def _visible(app: App) -> Iterator[JobManager]:
-    """Open the manager; refuse an adapter whose jobs would be gone when this command ends."""
+    """Open a manager; refuse an adapter whose jobs would be lost when this command ends."""
     with app.manager(only_requests=True) as manager:
         if manager.adapter.capabilities.reach is Reach.PROCESS:
             raise app.wrong(
@@ -262,7 +262,7 @@ def _read_lines(source: str, name: str) -> list[tuple[int, JobRequest]]:
 
 
 def _warn_of_misspelt(odd: dict[str, int], name: str) -> None:
-    """Say which unknown keys look like misspelt fields; the wire keeps keys of others, so no error."""
+    """Warn about unknown keys that look like misspelt fields; unknown keys are allowed, so it is no error."""
     from kessel_core.model.job import JobRequest
 
     fields = [field.name for field in attrs.fields(JobRequest) if field.name != "extra"]

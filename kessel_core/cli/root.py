@@ -69,11 +69,11 @@ class KesselGroup(click.Group):
     """Commands of the core by name, then whatever the plugins' `kessel_cli` hook adds."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names: the core's in their own order, the plugins' by the alphabet."""
+        """Return the names: the core's in their own order, then the plugins', sorted."""
         return [*COMMANDS, *sorted(_plugin_commands(ctx))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the one command that was asked for."""
+        """Import the requested command."""
         if cmd_name in COMMANDS:
             module, attribute, _ = COMMANDS[cmd_name]
             found = getattr(importlib.import_module(f"kessel_core.cli.{module}"), attribute)
@@ -84,7 +84,7 @@ class KesselGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command of the arguments; propose the nearest name for a misspelt one."""
+        """Find the command; suggest the nearest name for a misspelt one."""
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
             names = self.list_commands(ctx)
@@ -96,7 +96,7 @@ class KesselGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands with one line each, without importing those of the core."""
+        """Format one line per command, without importing those of the core."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
         if added := _plugin_commands(ctx):

@@ -1,4 +1,4 @@
-"""`kessel worker` and `kessel drain`: working on jobs, and how that ends (D9)."""
+"""`kessel worker` and `kessel drain`: run jobs, and stop (D9)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def worker(app: App, parent_fd: int | None) -> None:
         _check(app, manager)
         work = manager.worker()
         if not _run(work.run, work.stop, parent_fd):
-            # "Alive but deaf" must not look like a stop; the supervisor or the system starts it anew.
+            # Must not look like a requested stop, so that the supervisor or the system restarts it.
             click.echo("error: every slot of the worker has ended by itself", err=True)
             raise SystemExit(1)
 
@@ -83,7 +83,7 @@ def _supervised(app: App) -> int:
 
 
 def _check(app: App, manager: JobManager) -> None:
-    """Refuse a worker that nobody could give a job, or that could only bury what it gets."""
+    """Refuse a worker that nobody could give a job, or that could only bury jobs."""
     if manager.adapter.capabilities.reach is Reach.PROCESS:
         raise app.wrong(
             "adapter",
@@ -94,7 +94,7 @@ def _check(app: App, manager: JobManager) -> None:
 
 
 def _check_handlers(app: App, manager: JobManager) -> None:
-    """Refuse to work without handlers; else say for whom this process works, and on what."""
+    """Refuse to run without handlers; otherwise log the adapter and the job types of this process."""
     types = manager.registry.types()
     if not types:
         raise app.wrong(
@@ -111,7 +111,7 @@ def _run(
     stop: Callable[[timedelta | None], object],
     parent_fd: int | None,
 ) -> bool:
-    """Run until it ends; return whether that was asked for, by a signal or by the supervisor's end."""
+    """Run to the end; return whether a signal or the end of the supervisor asked for it."""
     from kessel_core.runtime.supervisor import on_signals, stop_with_parent
 
     asked = threading.Event()

@@ -196,7 +196,7 @@ def _unread_options(
 
 def _unknown(plugins: Plugins, name: str) -> str:
     if name in _ELSEWHERE:
-        return f"{name!r} is no middleware; {_ELSEWHERE[name]}"
+        return f"{name!r} is not a middleware; {_ELSEWHERE[name]}"
     return with_unusable(
         f"{name!r} is not known{nearest_or_all(name, plugins.middleware().names)}", plugins.report
     )

@@ -124,7 +124,7 @@ def _reports(body: bytes) -> Iterator[ConformanceReport]:
         if isinstance(form, int) and form > _SCHEMA:
             raise _Damaged(f"its form {form} is newer than this kessel-core reads ({_SCHEMA})")
         if form != _SCHEMA:
-            raise _Damaged(f"it is no conformance report of form {_SCHEMA}")
+            raise _Damaged(f"it is not a conformance report of form {_SCHEMA}")
         try:
             yield structure(one)
         except StructureProblems as exc:

@@ -291,7 +291,7 @@ def test_retries_are_set_in_one_section_only() -> None:
     with pytest.raises(InvalidConfig, match=r"middleware_options\.retry: .*jobs\.retry_base") as caught:
         chain_of(options={"retry": {"base": "5s"}})
     assert [problem.where for problem in caught.value.problems] == [("middleware_options", "retry")]
-    with pytest.raises(InvalidConfig, match=r"'retry' is no middleware; .*jobs\.retry_base"):
+    with pytest.raises(InvalidConfig, match=r"'retry' is not a middleware; .*jobs\.retry_base"):
         chain_of("retry")
 
 

@@ -1,4 +1,4 @@
-"""The jobs that `kessel demo` requests: the same ones in every run, of every kind that the examples know."""
+"""The jobs that `kessel demo` requests: the same in every run, of all types in the examples."""
 
 from __future__ import annotations
 

@@ -24,22 +24,22 @@ __all__ = ["Watch"]
 
 @attrs.frozen
 class Outage:
-    """What `demo.flaky` is asked to go through."""
+    """The payload of `demo.flaky`."""
 
-    #: How often the service does not answer.
+    #: How often the service fails before it recovers.
     failures: int
 
 
 @handler("demo.flaky")
 def flaky(outage: Outage, job: JobContext) -> str:
-    """Fail as often as the payload says, then succeed: a service that comes back."""
+    """Fail as often as the payload says, then succeed: a service that recovers."""
     if job.attempt <= outage.failures:
         raise Transient("the service does not answer yet")
     return "the service is back"
 
 
 class Watch:
-    """A plugin: offers the demo's handlers, and counts what becomes of the jobs."""
+    """A plugin: offers the handlers of the demo, and counts how its jobs end. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -56,16 +56,16 @@ class Watch:
 
     @hookimpl
     def kessel_job_settled(self, result: JobResult, settlement: Settlement) -> None:
-        """Count one settlement; slots call it, each in its own thread."""
-        kind = result.request.type if result.request is not None else "(undecodable)"
+        """Count one settlement; called by all slots, each in its own thread."""
+        job_type = result.request.type if result.request is not None else "(undecodable)"
         with self._lock:
             if isinstance(settlement, Rollback):
-                self.retried[kind] += 1
+                self.retried[job_type] += 1
             elif isinstance(settlement, Bury):
-                self.buried.append((result.id, kind, settlement.reason, settlement.message))
+                self.buried.append((result.id, job_type, settlement.reason, settlement.message))
             elif result.reason is Reason.EXPIRED:
-                self.expired[kind] += 1
+                self.expired[job_type] += 1
             else:
-                self.done[kind] += 1
-                if kind == "report.derive":
+                self.done[job_type] += 1
+                if job_type == "report.derive":
                     self.reports.append(result.value)

@@ -1,4 +1,4 @@
-"""What `kessel demo` prints at its end: counts by type, what was buried and why, and what to type next."""
+"""The report of `kessel demo`: counts by type, what was buried and why, and what to type next."""
 
 from __future__ import annotations
 
@@ -19,31 +19,34 @@ __all__ = ["report"]
 
 
 def report(watch: Watch, adapter: str, queue: str, as_json: bool) -> None:
-    """Print what became of the jobs; for people also what to type next."""
-    kinds = sorted({*watch.done, *watch.retried, *watch.expired, *(kind for _, kind, _, _ in watch.buried)})
-    buried = Counter(kind for _, kind, _, _ in watch.buried)
+    """Print how the jobs ended; for people also what to type next."""
+    job_types = sorted(
+        {*watch.done, *watch.retried, *watch.expired, *(job_type for _, job_type, _, _ in watch.buried)}
+    )
+    buried = Counter(job_type for _, job_type, _, _ in watch.buried)
     if as_json:
         emit(
             {
                 "types": {
-                    kind: {
-                        "done": watch.done[kind],
-                        "retries": watch.retried[kind],
-                        "expired": watch.expired[kind],
-                        "buried": buried[kind],
+                    job_type: {
+                        "done": watch.done[job_type],
+                        "retries": watch.retried[job_type],
+                        "expired": watch.expired[job_type],
+                        "buried": buried[job_type],
                     }
-                    for kind in kinds
+                    for job_type in job_types
                 },
                 "buried": [
-                    {"id": id_, "type": kind, "reason": reason, "message": message}
-                    for id_, kind, reason, message in watch.buried
+                    {"id": id_, "type": job_type, "reason": reason, "message": message}
+                    for id_, job_type, reason, message in watch.buried
                 ],
                 "reports": watch.reports,
             }
         )
         return
     rows: list[tuple[object, ...]] = [
-        (kind, watch.done[kind], watch.retried[kind], watch.expired[kind], buried[kind]) for kind in kinds
+        (job_type, watch.done[job_type], watch.retried[job_type], watch.expired[job_type], buried[job_type])
+        for job_type in job_types
     ]
     totals = (watch.done.total(), watch.retried.total(), watch.expired.total(), buried.total())
     table(["type", "#done", "#retries", "#expired", "#buried"], [*rows, ("all", *totals)], title="Jobs")
@@ -51,7 +54,7 @@ def report(watch: Watch, adapter: str, queue: str, as_json: bool) -> None:
         click.echo()
         table(
             ["type", "reason", "message"],
-            [(kind, reason, preview(message, 100)) for _, kind, reason, message in watch.buried],
+            [(job_type, reason, preview(message, 100)) for _, job_type, reason, message in watch.buried],
             title="Buried, until somebody kicks or deletes them",
         )
     for value in watch.reports:
