@@ -21,6 +21,7 @@ from kessel_core.cli.jobs import (
     say_rest,
     type_of,
 )
+from kessel_core.cli.mending import kick_mended
 from kessel_core.cli.output import Wrong, ago, emit, jobs_text, preview, table
 from kessel_core.cli.queues import confirm
 from kessel_core.contract.adapter import need
@@ -114,6 +115,7 @@ def show(app: App, job_id: str, as_json: bool) -> None:
 @buried.command()
 @click.argument("job_ids", metavar="[ID]...", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All buried jobs of the queues.")
+@click.option("--payload", metavar="JSON", help="The mended payload of one job (- reads standard input).")
 @limit_option(None, "How many at most.")
 @choice_options
 @as_json
@@ -121,13 +123,26 @@ def show(app: App, job_id: str, as_json: bool) -> None:
 @configured
 @pass_app
 def kick(
-    app: App, /, job_ids: tuple[str, ...], every: bool, limit: int | None, as_json: bool, **kinds: Any
+    app: App,
+    /,
+    job_ids: tuple[str, ...],
+    every: bool,
+    payload: str | None,
+    limit: int | None,
+    as_json: bool,
+    **kinds: Any,
 ) -> None:
     """Make buried jobs ready again, with all their attempts.
 
     Which ones: by their ids or how these start; by type, reason, message, age and number; or all.
+    With --payload one job is stored anew, under a new id, and the buried one is removed.
     """
     choice = _chosen(job_ids, every, limit, kinds)
+    if payload is not None:
+        if len(job_ids) != 1:
+            raise click.UsageError("--payload mends one job: give its id")
+        kick_mended(app, job_ids[0], payload, as_json)
+        return
     with app.adapter(only_looks=True) as adapter:
         facet = need(adapter, Buried)
         _apply(app, adapter, choice, facet.kick, "kicked", as_json)

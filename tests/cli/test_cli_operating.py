@@ -214,3 +214,22 @@ def test_finding_c4_alarms_exit_with_1(kessel: Any) -> None:
     assert "1 buried" in doctor.out
     kessel.ok("doctor")
     kessel.ok("drain", "--fail")  # nothing failed this time
+
+
+def test_finding_b1_a_buried_job_is_kicked_with_a_mended_payload(kessel: Any, many: list[str]) -> None:
+    kessel.write("mails.py", "def send(payload):\n    assert payload == {'to': 'ann'}\ncharge = send\n")
+    done = kessel.ok("buried", "kick", many[3][:34], "--payload", '{"to": "ann"}', "--json").json
+    assert done["instead_of"] == many[3]
+    (job,) = kessel.ok("peek", "--json").json
+    assert (job["id"], job["payload"], job["ref"]) == (done["kicked"][0], {"to": "ann"}, "order-3")
+    assert kessel("buried", "show", many[3]).code == 1
+
+
+@pytest.mark.parametrize("payload", ["{", "NaN", "[" * 100_000])
+def test_finding_b1_a_payload_that_is_no_json_changes_nothing(
+    kessel: Any, many: list[str], payload: str
+) -> None:
+    assert kessel("buried", "kick", many[3], "--payload", payload).code == 2
+    assert kessel("buried", "kick", many[3], many[4], "--payload", "1").code == 2
+    assert kessel("buried", "kick", "no-such-id", "--payload", "1").code == 1
+    assert kessel.ok("stats", "--json").json[0]["buried"] == 120

@@ -1,0 +1,62 @@
+"""`kessel buried kick ID --payload`: a buried job goes back to work with a mended payload."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import attrs
+import click
+
+from kessel_core.cli.app import say
+from kessel_core.cli.jobs import ALL, by_id, known_queues
+from kessel_core.cli.output import emit
+from kessel_core.contract.adapter import need
+from kessel_core.contract.facets import Buried, Delete
+from kessel_core.errors import KesselError
+from kessel_core.values.strict_json import read_json
+
+if TYPE_CHECKING:
+    from kessel_core.cli.app import App
+    from kessel_core.model.json import JsonValue
+
+__all__ = ["kick_mended"]
+
+
+def kick_mended(app: App, job_id: str, payload: str, as_json: bool) -> None:
+    """Store the job with another payload under a new id, then delete the buried one.
+
+    A new id, because an adapter that knows ids would take the mended job for the one that it holds
+    already, and store nothing. In this order, because an interruption then loses nothing.
+
+    Raises:
+        KesselError: There is no such buried job, or its body is no request.
+        InvalidRequest: The mended job is not valid; nothing was changed.
+    """
+    value = _read(payload)
+    with app.adapter(only_looks=True) as adapter:
+        need(adapter, Delete, "the buried job would stay beside the mended one")
+        queues = known_queues(app, adapter)
+        buried = need(adapter, Buried)
+        job = by_id([job for queue in queues for job in buried.buried(queue, ALL)], job_id)
+    if job is None:
+        raise KesselError(f"no buried job {job_id!r} in {', '.join(queues)}")
+    asked = attrs.evolve(job.job().as_request(), id="", payload=value, delay=None, queue=job.queue)
+    with app.manager(only_requests=True) as manager:
+        stored = manager.request(asked)
+        need(manager.adapter, Delete).delete(job.queue, job.id)
+    if as_json:
+        emit({"kicked": [stored.id], "missing": [], "instead_of": job.id})
+    else:
+        say(f"kicked 1 buried job, mended: {stored.id} instead of {job.id}")
+
+
+def _read(payload: str) -> JsonValue:
+    text = sys.stdin.read() if payload == "-" else payload
+    try:
+        value: JsonValue = read_json(text)
+    except ValueError as exc:
+        raise click.BadParameter(f"is not JSON: {exc}", param_hint="--payload") from exc
+    except RecursionError as exc:
+        raise click.BadParameter("is nested too deeply", param_hint="--payload") from exc
+    return value
