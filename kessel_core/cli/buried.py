@@ -226,11 +226,14 @@ def _apply(
 
 
 def _buried(adapter: QueueAdapter, queues: tuple[str, ...]) -> list[StoredJob]:
-    return [job for queue in queues for job in need(adapter, Buried).buried(queue, ALL)]
+    jobs = [job for queue in queues for job in need(adapter, Buried).buried(queue, ALL)]
+    if len(queues) > 1:  # each queue is in order already
+        jobs.sort(key=lambda job: job.buried_at.timestamp() if job.buried_at is not None else 0.0)
+    return jobs
 
 
 def _of(choice: Choice) -> str:
-    return f" of {choice}" if str(choice) else ""
+    return f" {choice}" if str(choice) else ""
 
 
 def _missing(job_id: str, queues: tuple[str, ...]) -> str:

@@ -49,18 +49,17 @@ class Choice:
 
     def __str__(self) -> str:
         said = [
-            f"{name} {value!r}"
-            for name, value in (("type", self.type), ("reason", self.reason), ("message", self.message))
+            f"{words} {value!r}"
+            for words, value in (
+                ("of type", self.type),
+                ("of reason", self.reason),
+                ("with the message", self.message),
+            )
             if value is not None
         ]
         if self.older_than is not None:
-            said.append(f"age {duration_text(self.older_than)}")
+            said.append(f"older than {duration_text(self.older_than)}")
         return " and ".join(said)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether every buried job is meant."""
-        return not self.ids and not str(self) and self.limit is None
 
     def takes(self, job: StoredJob) -> bool:
         """Whether a job is of the kind."""

@@ -131,7 +131,7 @@ def test_buried_jobs_of_a_kind_are_kicked_or_deleted_and_no_others(kessel: Any, 
 
 def test_an_empty_choice_of_buried_jobs_says_what_was_chosen(kessel: Any, buried: list[str]) -> None:
     out = kessel.ok("buried", "list", "--type", "a", "--reason", "error").out
-    assert "no buried job of type 'a' and reason 'error' in default" in out
+    assert "no buried job of type 'a' and of reason 'error' in default" in out
 
 
 def test_buried_delete_never_takes_a_waiting_job(kessel: Any) -> None:

@@ -67,7 +67,7 @@ def test_f52_every_body_that_is_no_request_is_buried_untouched_and_the_worker_go
     ):
         assert manager.worker(slots=2).drain() == {"failed": len(BODIES), "success": 1}
     assert done == [None]
-    assert all(f"job {name} failed: undecodable" in caplog.text for name in names)
+    assert all(f"job {name} (undecodable) failed, buried: undecodable" in caplog.text for name in names)
     durable.kill()
     durable.start()
     buried = opened(durable.port).buried("default")
