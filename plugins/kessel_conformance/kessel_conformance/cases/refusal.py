@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
+from kessel_conformance.harness import filled
 from kessel_conformance.history import shown
 from kessel_conformance.requirements import DELAYS, absent
 from kessel_core import CapabilityMissing, EnqueueRejected, InvalidConfig
@@ -76,7 +77,8 @@ def unknown_refused(bench: Bench) -> None:
         return
     from kessel_core.values.options import structure_options
 
-    odd = urlsplit(url.replace("{", "").replace("}", "") + ("&" if "?" in url else "?") + "no_such_option=1")
+    url = filled(url, {**harness.values, "namespace": "odd", "tmp": harness.folder})
+    odd = urlsplit(url + ("&" if "?" in url else "?") + "no_such_option=1")
     error = bench.refused(
         InvalidConfig,
         "open a URL with an unknown option",
