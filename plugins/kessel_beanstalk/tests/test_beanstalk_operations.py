@@ -45,7 +45,7 @@ def bury_all(adapter: BeanstalkAdapter, count: int) -> None:
     consumer.close()
 
 
-def test_many_kicked_jobs_are_kicked_and_delivered_with_few_readings_of_the_records(
+def test_finding_c1_many_jobs_are_kicked_and_delivered_with_few_readings_of_the_records(
     opened: Callable[..., BeanstalkAdapter], server: Beanstalkd, proxied: FaultProxy
 ) -> None:
     """Each reading of all records is a connection; one a kick and one a delivery made it quadratic."""
