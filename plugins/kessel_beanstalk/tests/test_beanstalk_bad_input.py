@@ -62,7 +62,7 @@ def test_f52_every_body_that_is_no_request_is_buried_untouched_and_the_worker_go
         client.put(b'{"type": "good", "ref": "last"}')
     done: list[object] = []
     with (
-        caplog.at_level(logging.INFO),
+        caplog.at_level(logging.INFO, logger="kessel"),
         JobManager(f"beanstalk://127.0.0.1:{durable.port}", handlers={"good": done.append}) as manager,
     ):
         assert manager.worker(slots=2).drain() == {"failed": len(BODIES), "success": 1}
