@@ -8,9 +8,7 @@ root=$(pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-for project in . plugins/*/; do
-    "$python" -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir "$work/wheels" "$project"
-done
+"$python" tools/dist.py https://kessel.example/kessel "$work/wheels"
 "$python" -m venv "$work/venv"
 "$work/venv/bin/python" -m pip install --quiet "$work"/wheels/*.whl pytest pytest-timeout pytest-xdist hatchling
 cp -r "$root/tests/wheels" "$work/tests"

@@ -20,9 +20,7 @@ ADAPTERS: Final = {
 #: Command of `kessel` -> distribution.
 COMMANDS: Final = {
     "conformance": "kessel-conformance",
-    "move": "kessel-sqlite",
     "new": "kessel-conformance",
-    "result": "kessel-sqlite",
 }
 
 #: The handlers that `kessel demo` runs.

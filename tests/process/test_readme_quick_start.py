@@ -15,7 +15,8 @@ README = Path(__file__).parents[2] / "README.md"
 
 def test_the_quick_start_does_what_it_says(tmp_path: Path) -> None:
     section = README.read_text("utf-8").partition("## Quick start")[2].partition("\n## ")[0]
-    first, second = re.findall(r"^```\n(.*?)^```", section, re.M | re.S)
+    install, first, second = re.findall(r"^```\n(.*?)^```", section, re.M | re.S)
+    assert install.startswith("pip install . ")
     assert first.strip() == "kessel worker"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("KESSEL_")}
     script = f'kessel() {{ "{sys.executable}" -m kessel_core.cli "$@"; }}\n{second}'

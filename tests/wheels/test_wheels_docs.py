@@ -82,3 +82,31 @@ def test_the_handlers_and_middleware_of_the_howto_pass(tmp_path: Path) -> None:
     assert "hello Ada" in told
     for name in ("kessel-handlers-mail", "kessel-middleware-audit"):
         assert list((tmp_path / name / "dist").glob("*.whl")), name
+
+
+def test_the_readme_is_true_in_an_environment_with_what_it_installs_and_no_more(tmp_path: Path) -> None:
+    """What the page shows needs no distribution that its line for pip does not name."""
+    text = (DOCS.parent / "README.md").read_text("utf-8")
+    (line,) = re.findall(r"^pip install (\. .*)$", text, re.M)
+    names = ["kessel-core", *(word.removeprefix("./plugins/").replace("_", "-") for word in line.split()[1:])]
+    (program,) = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    (tmp_path / "program.py").write_text(program, "utf-8")
+    requests = [line for line in text.splitlines() if line.startswith("kessel request addition")]
+    assert len(requests) == 2
+    out = run(
+        "\n".join(
+            [
+                "set -euo pipefail",
+                "python3 -m venv own",
+                f"own/bin/python -m pip install {' '.join(names)}",
+                ". own/bin/activate",
+                *requests,
+                "kessel stats",
+                "kessel drain",
+                "python program.py",
+            ]
+        ),
+        tmp_path,
+    )
+    assert "addition success" in out
+    assert "{'failed': 1, 'success': 1}" in out

@@ -6,6 +6,7 @@ Nothing in here may import from the checkout: the tests run in a clean environme
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,26 @@ def test_each_distribution_ships_its_types_and_its_license_name(name: str) -> No
     package = name.replace("-", "_")
     assert files(package).joinpath("py.typed").is_file()
     assert distribution(name).metadata["License-Expression"] == "MIT"
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_each_distribution_ships_its_licence_and_says_where_its_project_is(name: str) -> None:
+    found = distribution(name)
+    assert found.metadata["License-File"] == "LICENSE"
+    assert any(Path(file).name == "LICENSE" for file in found.files or ())
+    urls = dict(line.split(", ", 1) for line in found.metadata.get_all("Project-URL") or ())
+    wanted = {"Homepage", "Documentation", "Source", "Issues", "Changelog", "Security"}
+    assert urls.keys() == wanted
+    assert all(url.startswith("https://") for url in urls.values())
+    assert any(line.startswith("Topic :: ") for line in found.metadata.get_all("Classifier") or ())
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_every_link_of_a_readme_works_on_an_index_page(name: str) -> None:
+    text = distribution(name).metadata.get_payload()
+    assert isinstance(text, str)
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert all(link.startswith(("https://", "#")) for link in links), links
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
