@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
+from kessel_core.cli import ending
+
 __all__ = ["main"]
 
 
@@ -22,4 +24,6 @@ def main() -> NoReturn:
         from kessel_core.cli.root import run
     except KeyboardInterrupt:  # while click was being imported: no reason for a traceback
         sys.exit(130)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    ending.watch(code)
+    sys.exit(code)

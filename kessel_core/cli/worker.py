@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from kessel_core.cli import ending
 from kessel_core.cli.app import (
     App,
     as_json,
@@ -26,6 +30,7 @@ from kessel_core.values.logs import get_logger
 
 if TYPE_CHECKING:
     from kessel_core.client.manager import JobManager
+    from kessel_core.runtime.signals import StopSignals
 
 __all__ = ["drain", "worker"]
 
@@ -50,25 +55,61 @@ def _worker_options(command: Callable[..., None]) -> Callable[..., None]:
 @_worker_options
 @config_option("-p", "--processes", path="worker.processes", metavar="N", help="Worker processes.")
 @click.option("--parent-fd", type=int, hidden=True)
+@click.option("--begun-fd", type=int, hidden=True)
 @logs_options
 @configured
 @pass_app
-def worker(app: App, parent_fd: int | None) -> None:
+def worker(app: App, parent_fd: int | None, begun_fd: int | None) -> None:
     """Work on jobs until told to stop.
 
-    SIGTERM or Ctrl-C stops: no new job is taken, running ones get the grace period, what is left
-    is given back. A second signal does so at once. Exit code 0 after a stop.
+    SIGTERM, SIGHUP or Ctrl-C stops: no new job is taken, running ones get the grace period, what is
+    left is given back. A second signal does so at once. Exit code 0 after a stop.
     """
+    from kessel_core.runtime.signals import StopSignals
+
+    for descriptor in (parent_fd, begun_fd):
+        if descriptor is not None:
+            _keep_from_children(descriptor)
+    # Before anything is imported for the jobs, which may take long.
+    with StopSignals() as signals:
+        try:
+            code = _worked(app, signals, parent_fd, begun_fd)
+        except BaseException:
+            if not signals.is_asked:
+                raise
+            code = 0  # it was interrupted before it had begun
+    raise SystemExit(code)
+
+
+def _keep_from_children(descriptor: int) -> None:
+    try:
+        os.set_inheritable(descriptor, False)
+    except OSError as exc:
+        raise click.UsageError("--parent-fd and --begun-fd are for the supervisor only") from exc
+
+
+def _worked(app: App, signals: StopSignals, parent_fd: int | None, begun_fd: int | None) -> int:
+    """Do the work of this process; return its exit code."""
     app.start_logging()
     if app.config.worker.processes > 1:
-        raise SystemExit(_supervised(app))
+        return _supervised(app)
+    ending.bound()
     with app.manager() as manager:
         _check(app, manager)
         work = manager.worker()
-        if not _run(work.run, work.stop, parent_fd):
+        run = functools.partial(work.run, ready=functools.partial(_say_begun, begun_fd))
+        if not _run(run, work.stop, signals, parent_fd):
             # Must not look like a requested stop, so that the supervisor or the system restarts it.
             click.echo("error: every slot of the worker has ended by itself", err=True)
-            raise SystemExit(1)
+            return 1
+    return 0
+
+
+def _say_begun(descriptor: int | None) -> None:
+    if descriptor is not None:
+        with suppress(OSError):  # the supervisor is gone, which its own pipe tells
+            os.write(descriptor, b"1")
+        os.close(descriptor)
 
 
 def _supervised(app: App) -> int:
@@ -109,10 +150,11 @@ def _check_handlers(app: App, manager: JobManager) -> None:
 def _run(
     run: Callable[[], object],
     stop: Callable[[timedelta | None], object],
+    signals: StopSignals,
     parent_fd: int | None,
 ) -> bool:
     """Run to the end; return whether a signal or the end of the supervisor asked for it."""
-    from kessel_core.runtime.supervisor import on_signals, stop_with_parent
+    from kessel_core.runtime.supervisor import stop_with_parent
 
     asked = threading.Event()
 
@@ -121,11 +163,8 @@ def _run(
         stop(None if count == 1 else AT_ONCE)
 
     if parent_fd is not None:
-        try:
-            stop_with_parent(parent_fd, lambda: on_stop(1))
-        except OSError as exc:
-            raise click.UsageError("--parent-fd is for the supervisor only") from exc
-    with on_signals(on_stop, supervised=parent_fd is not None):
+        stop_with_parent(parent_fd, lambda: on_stop(1))
+    with signals.handed_to(on_stop, supervised=parent_fd is not None):
         run()
     return asked.is_set()
 
@@ -152,11 +191,14 @@ def drain(app: App, fail: bool, as_json: bool) -> None:
     For cron jobs and deployments. Jobs that are delayed or buried stay where they are. Exits with
     1 if the queue cannot be used for the time of --patience (30s), or if it is stopped before.
     """
+    from kessel_core.runtime.signals import StopSignals
+
     app.start_logging()
-    with app.manager() as manager:
+    ending.bound()
+    with StopSignals() as signals, app.manager() as manager:
         _check_handlers(app, manager)
         work = manager.worker()
-        stopped = _run(work.drain, work.stop, None)
+        stopped = _run(work.drain, work.stop, signals, None)
     counts = work.counts
     if as_json:
         emit({"success": 0, "failed": 0, "failed-transient": 0, "lost": 0} | counts)

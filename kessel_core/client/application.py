@@ -66,9 +66,11 @@ class Application:
 
     def close(self) -> None:
         """Stop the event loop, and close the adapter if it was opened here."""
-        self.loop.close()
-        if self.owns_adapter:
-            self.adapter.close()
+        try:
+            self.loop.close()
+        finally:
+            if self.owns_adapter:
+                self.adapter.close()
 
 
 def open_application(settings: ApplicationSettings) -> Application:
@@ -115,6 +117,7 @@ def open_application(settings: ApplicationSettings) -> Application:
             watchers=watchers,
             keeps_results=adapter.facet(Results) is not None,
             longest_pause=adapter.capabilities.longest_delay,
+            loop=loop,
         ),
         watchers=watchers,
         loop=loop,

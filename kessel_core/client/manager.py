@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from kessel_core.clock import Clock, SystemClock
 from kessel_core.config.options import Config, options
-from kessel_core.errors import ConfigError, InvalidConfig, KesselError, Problem
+from kessel_core.errors import InvalidConfig, KesselError, Problem
 from kessel_core.model.job import JobRequest
 from kessel_core.model.json import JsonInput
 from kessel_core.model.readonly import EMPTY
@@ -91,8 +92,10 @@ class JobManager:
         self._only_requests = only_requests
         self._loaded: LoadedConfig | None = None
         self._open: Application | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._worker: Worker | None = None
+        #: Every worker that was made here and may still run; its threads keep it alive.
+        self._workers: weakref.WeakSet[Worker] = weakref.WeakSet()
 
     @classmethod
     def from_config(
@@ -167,12 +170,25 @@ class JobManager:
         return self
 
     def close(self) -> None:
-        """Stop a worker that `start` started, and close what `connect` opened. Idempotent."""
-        self.stop()
-        with self._lock:
-            opened, self._open = self._open, None
-        if opened is not None:
-            opened.close()
+        """Stop every worker that was made here, and close what `connect` opened. Idempotent.
+
+        Running jobs get the configured grace; interrupted meanwhile, they are given back at once. Called
+        by a job, it is `Worker.stop` for its worker: who waits for the worker closes the rest.
+        """
+        workers = list(self._workers)
+        if _inside(workers):
+            for worker in workers:
+                worker.stop()
+            return
+        try:
+            if workers:
+                _end(workers)
+        finally:
+            with self._lock:
+                opened, self._open, self._worker = self._open, None, None
+            self._workers.clear()
+            if opened is not None:
+                opened.close()
 
     def __enter__(self) -> Self:
         return self.connect()
@@ -325,11 +341,17 @@ class JobManager:
 
         Raises:
             InvalidRequest: With every mistake at once (S1).
+            KesselError: An async handler called it for an async handler, and would wait for ever.
         """
         from kessel_core.client.inline import run_inline
 
         opened = self._need_handlers()
         request = type if isinstance(type, JobRequest) else JobRequest(type=type, payload=payload)
+        if opened.loop.is_here and (found := opened.registry.get(request.type)) and found.is_async:
+            raise KesselError(
+                f"an async handler cannot wait here for {request.type!r}, which is async, too: both run in "
+                "the same event loop; use asyncio.to_thread(manager.process_single_job, ...)"
+            )
         return run_inline(opened.pipeline, opened.callbacks, request, opened.jobs)
 
     def worker(
@@ -365,7 +387,7 @@ class JobManager:
             problems += (problem.given_by("", sections) for problem in option.problems(value))
         if problems:
             raise InvalidConfig(problems, "invalid worker")
-        return Worker(
+        worker = Worker(
             adapter=opened.adapter,
             pipeline=opened.pipeline,
             watchers=opened.watchers,
@@ -376,6 +398,8 @@ class JobManager:
             heartbeat=settings.heartbeat,
             patience=settings.patience,
         )
+        self._workers.add(worker)
+        return worker
 
     def start(self, *, slots: int | None = None, queues: Sequence[str] | None = None) -> Worker:
         """Start a worker in threads of this process and return; `stop` ends it.
@@ -391,23 +415,41 @@ class JobManager:
             self._worker = worker
         try:
             worker.start()
-        except ConfigError:
+        except BaseException:
             self._worker = None
+            _end([worker])
             raise
         return worker
 
     def stop(self, grace: timedelta | None = None) -> None:
         """Stop the worker that `start` started, and wait until it has ended. Idempotent.
 
+        Called by a job of that worker it does not wait, as `Worker.stop`.
+
         Args:
             grace: How long running jobs may take, zero or more; then they are snoozed (S21). None: as
                 configured.
         """
+        worker = self._worker
+        if worker is None:
+            return
+        if worker.is_inside:
+            worker.stop(grace)
+            return
         with self._lock:
             worker, self._worker = self._worker, None
         if worker is not None:
-            worker.stop(grace)
-            worker.join()
+            _end([worker], grace)
+
+
+def _inside(workers: Iterable[Worker]) -> bool:
+    return any(worker.is_inside for worker in workers)
+
+
+def _end(workers: Sequence[Worker], grace: timedelta | None = None) -> None:
+    from kessel_core.runtime.worker import end_all  # the workers have loaded it
+
+    end_all(workers, grace)
 
 
 def _names(given: str | Iterable[str]) -> tuple[str, ...]:

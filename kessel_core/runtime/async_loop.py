@@ -1,17 +1,33 @@
-"""One event loop in one thread for the async handlers of all slots."""
+"""One event loop in one thread for the async handlers of all slots.
+
+Whatever a handler does to the loop, the slot that waits for it gets an answer, and `close` comes back in
+bounded time: a handler that holds up the loop, or does not let itself be cancelled, is left behind.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Generator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from kessel_core.errors import KesselError
+from kessel_core.runtime import forks
+from kessel_core.values.logs import get_logger
 
 if TYPE_CHECKING:
     import asyncio
-
+    from concurrent.futures import Future
 
 __all__ = ["AsyncLoop", "Stopped", "TimedOut"]
+
+log = get_logger("kessel.worker")
+
+#: What handlers get to end after they were cancelled, in real seconds.
+_PATIENCE: Final = 0.3
 
 
 class TimedOut(TimeoutError):
@@ -19,7 +35,14 @@ class TimedOut(TimeoutError):
 
 
 class Stopped(Exception):
-    """An async handler was still running at the end of the worker's grace period."""
+    """An async handler was cut off, and not by its own doing: its worker stopped, or the loop broke."""
+
+
+@attrs.frozen
+class _Raised:
+    """What must not be raised inside the loop, because it would end the loop."""
+
+    error: BaseException
 
 
 class AsyncLoop:
@@ -32,11 +55,28 @@ class AsyncLoop:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._is_closed = False
+        #: What slots wait for.
+        self._calls: set[Future[Any]] = set()
+        #: What runs in the loop, by its name; and whose step is being taken. Written by the loop's thread.
+        self._running: dict[object, str] = {}
+        self._stepping: str | None = None
 
-    def run(self, work: Coroutine[Any, Any, Any], timeout: timedelta | None) -> Any:
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the loop's own thread, which must not wait for the loop."""
+        return self._thread is threading.current_thread()
+
+    def run(self, work: Coroutine[Any, Any, Any], timeout: timedelta | None, name: str = "") -> Any:
         """Run a coroutine to its end, and block the calling slot meanwhile.
 
+        Args:
+            work: The coroutine.
+            timeout: After which it is cancelled; None: never.
+            name: Its name in the log.
+
         Raises:
+            KesselError: It was called in the loop's own thread, which would wait for itself.
             TimedOut: It ran longer than `timeout`, and was cancelled.
             Stopped: The loop was closed.
             BaseException: Whatever the coroutine raises.
@@ -44,46 +84,160 @@ class AsyncLoop:
         import asyncio
         from concurrent.futures import CancelledError
 
-        loop = self._running()
         try:
-            return asyncio.run_coroutine_threadsafe(_limited(work, timeout), loop).result()
+            loop = self._started()
+        except BaseException:
+            work.close()
+            raise
+        future = asyncio.run_coroutine_threadsafe(self._guarded(work, timeout, name), loop)
+        self._calls.add(future)
+        if self._loop is not loop:
+            future.cancel()  # closed, or broken, just now
+        try:
+            value = future.result()
         except CancelledError as exc:
             if self._loop is loop:
-                raise  # cancelled by the handler itself
-            raise Stopped("cancelled, because its worker stopped") from exc
+                raise  # the handler's own doing
+            why = "its worker stopped" if self._is_closed else "the event loop broke"
+            raise Stopped(f"cancelled, because {why}") from exc
+        finally:
+            self._calls.discard(future)
+            future.cancel()  # the caller's own Ctrl-C
+        if type(value) is _Raised:
+            raise value.error
+        return value
 
-    def _running(self) -> asyncio.AbstractEventLoop:
+    def close(self) -> None:
+        """Cancel what runs and end the loop; what does not end soon is left behind, with one warning."""
+        with self._lock:
+            loop, thread, self._loop = self._loop, self._thread, None
+            self._is_closed = True
+        if loop is None or thread is None or not thread.is_alive() or self.is_here:
+            return
         import asyncio
 
+        for future in list(self._calls):
+            future.cancel()
+        ended = asyncio.run_coroutine_threadsafe(_cancel_others(), loop)
+        try:
+            ended.result(timeout=_PATIENCE)
+        except TimeoutError:
+            self._report_left()
+            return
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=_PATIENCE)
+        if not thread.is_alive():
+            loop.close()
+
+    def _report_left(self) -> None:
+        if (name := self._stepping) is not None:
+            log.warning("the async handler of %s holds up the event loop; it is left behind", name)
+            return
+        names = ", ".join(sorted({*self._running.values()}))
+        log.warning(
+            "async handlers did not end when they were cancelled, they are left behind: %s", names or "?"
+        )
+
+    # --- the loop's thread -------------------------------------------------------------------
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        import asyncio
+
+        if self.is_here:
+            raise KesselError(
+                "an async handler cannot wait for an async handler in this way, because both run in the same "
+                "event loop: await it, or call process_single_job in a thread (asyncio.to_thread)"
+            )
         with self._lock:
-            # A forked child inherits the loop of its parent, but not the thread that runs it.
+            if self._is_closed:
+                raise Stopped("its manager is closed")
+            # A forked child has its parent's loop, but no thread that runs it.
             if self._loop is None or self._thread is None or not self._thread.is_alive():
-                self._loop = asyncio.new_event_loop()
+                self._loop = loop = asyncio.new_event_loop()
+                self._calls, self._running, self._stepping = set(), {}, None
                 self._thread = threading.Thread(
-                    target=self._loop.run_forever, name="kessel-async", daemon=True
+                    target=self._serve, args=(loop,), name="kessel-async", daemon=True
                 )
                 self._thread.start()
             return self._loop
 
-    def close(self) -> None:
-        """Cancel all running handlers, stop the loop and end its thread. Idempotent."""
-        with self._lock:
-            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-        if loop is None or thread is None or not thread.is_alive():
-            return
-        import asyncio
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            while True:
+                try:
+                    loop.run_forever()
+                except (SystemExit, KeyboardInterrupt) as exc:
+                    log.warning("%r left a task of an async handler; the event loop goes on", exc)
+                else:
+                    if self._loop is not loop:
+                        return
+                    log.warning("an async handler stopped the event loop; it goes on")
+        except BaseException:
+            log.exception("the event loop of async handlers broke; the next job gets another one")
+        finally:
+            with self._lock:
+                if self._loop is loop:
+                    self._loop = None
+            if self._loop is None and not self._is_closed:
+                for future in list(self._calls):
+                    future.cancel()
 
-        asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result(timeout=5)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(timeout=5)
-        loop.close()
+    async def _guarded(self, work: Coroutine[Any, Any, Any], timeout: timedelta | None, name: str) -> Any:
+        key = object()
+        self._running[key] = name
+        try:
+            steps = _Steps(self, work, name) if type(work) is CoroutineType else work
+            return await steps if timeout is None else await _limited(steps, timeout)
+        except (SystemExit, KeyboardInterrupt) as exc:
+            return _Raised(exc)
+        finally:
+            del self._running[key]
 
 
-async def _limited(work: Coroutine[Any, Any, Any], timeout: timedelta | None) -> Any:
+class _Steps:
+    """A coroutine, taken step by step: a forked child never comes back from one into its copy of the loop."""
+
+    def __init__(self, loop: AsyncLoop, work: CoroutineType[Any, Any, Any], name: str) -> None:
+        self._loop = loop
+        self._work = work
+        self._name = name
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        loop, work, name = self._loop, self._work, self._name
+        before = forks.generation
+        value: Any = None
+        error: BaseException | None = None
+        while True:
+            loop._stepping = name  # of this module
+            try:
+                waited = work.send(value) if error is None else work.throw(error)
+            except StopIteration as end:
+                if forks.generation != before:
+                    self._leave()
+                return end.value
+            except BaseException as exc:
+                if forks.generation != before:
+                    self._leave(exc)
+                raise
+            finally:
+                loop._stepping = None
+            if forks.generation != before:
+                self._leave()
+            value = error = None
+            try:
+                value = yield waited
+            except BaseException as exc:
+                error = exc
+            if forks.generation != before:
+                self._leave()
+
+    def _leave(self, error: BaseException | None = None) -> None:
+        forks.leave(f"the async handler of {self._name}", error)
+
+
+async def _limited(work: Any, timeout: timedelta) -> Any:
     import asyncio
 
-    if timeout is None:
-        return await work
     limit = asyncio.timeout(timeout.total_seconds())
     try:
         async with limit:

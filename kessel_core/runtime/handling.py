@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextvars import ContextVar
 from datetime import timedelta
 from types import CoroutineType
 from typing import Any
@@ -16,11 +17,15 @@ from kessel_core.hooks.specs import hookimpl
 from kessel_core.model.json import json_problems
 from kessel_core.model.policies import BadPayload, DefaultError
 from kessel_core.model.result import JobResult, Reason, Status
+from kessel_core.runtime import forks
 from kessel_core.runtime.async_loop import AsyncLoop, Stopped, TimedOut
 from kessel_core.runtime.delivery import MESSAGE_LIMIT
 from kessel_core.runtime.frames import frames_of
 from kessel_core.values.payload_types import PayloadType
 from kessel_core.values.unstructuring import unstructured
+
+#: What came of the handler of this attempt; for a middleware that loses it. None: it did not run.
+ANSWER: ContextVar[JobResult | None] = ContextVar("kessel_answer", default=None)
 
 
 class HandlerRunner:
@@ -38,12 +43,18 @@ class HandlerRunner:
     @hookimpl(trylast=True)
     def kessel_execute_job(self, job: JobContext) -> JobResult:
         """Run the handler; what it returns or raises becomes the outcome."""
+        result = self._result(job)
+        ANSWER.set(result)
+        return result
+
+    def _result(self, job: JobContext) -> JobResult:
         handler = job.handler
         assert handler is not None
         expiration = job.request.expires_at
         if expiration is not None and job.clock.now() >= expiration:
             # Checked here, because middleware may have taken some time (S5).
             return failed(job, Reason.EXPIRED, f"expired at {expiration}")
+        before = forks.generation
         try:
             payload: Any = job.request.payload
             if handler.structure is not None:
@@ -53,9 +64,13 @@ class HandlerRunner:
                     return failed(job, Reason.BAD_PAYLOAD, text_of(exc), self._bad_payload_status)
             value = handler.function(payload, job) if handler.wants_job else handler.function(payload)
             if handler.is_async or type(value) is CoroutineType:
-                value = self._loop.run(value, handler.timeout)
+                value = self._loop.run(value, handler.timeout, job.request.type)
         except BaseException as exc:
+            if forks.generation != before:
+                forks.leave(f"the handler of {job.type}", exc)
             return outcome_of_exception(job, exc, self._default_error)
+        if forks.generation != before:
+            forks.leave(f"the handler of {job.type}")
         if value is not None:
             if isinstance(value, JobResult):
                 return attrs.evolve(

@@ -9,6 +9,7 @@ settling itself is in `runtime.lease`.
 from __future__ import annotations
 
 import logging
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -27,8 +28,10 @@ from kessel_core.model.result import JobResult, Reason, Status
 from kessel_core.model.settlement import NO_PAUSE, Bury, Commit, Rollback, Settlement, Snooze
 from kessel_core.plugins.chain import Chain
 from kessel_core.plugins.watchers import Watchers
+from kessel_core.runtime import forks
+from kessel_core.runtime.async_loop import AsyncLoop
 from kessel_core.runtime.delivery import MESSAGE_LIMIT, Decision, Delivery, decide
-from kessel_core.runtime.handling import outcome_of_exception, text_of
+from kessel_core.runtime.handling import ANSWER, outcome_of_exception, text_of
 from kessel_core.runtime.lease import HeldJob, SettleResult
 from kessel_core.values.logs import get_logger
 from kessel_core.wire.requests import decode
@@ -60,6 +63,7 @@ class Pipeline:
         watchers: Watchers,
         keeps_results: bool = False,
         longest_pause: timedelta | None = None,
+        loop: AsyncLoop | None = None,
     ) -> None:
         self._registry = registry
         self._chain = chain
@@ -71,11 +75,17 @@ class Pipeline:
         self._keeps_results = keeps_results
         #: The longest delay of the adapter; None: limited by the calendar only.
         self._longest_pause = longest_pause
+        self._loop = loop
         #: The most attempts that any handler allows.
         self._most_attempts = max([rules.max_attempts, *(handler.max_attempts or 0 for handler in registry)])
 
+    @property
+    def is_in_loop(self) -> bool:
+        """Whether this is the thread of the event loop of async handlers, which must not wait for them."""
+        return self._loop is not None and self._loop.is_here
+
     def run(self, held: HeldJob, *, take_next: bool = False) -> tuple[JobResult, SettleResult]:
-        """Process one delivery to its end.
+        """Process one delivery to its end, in a context of its own: no other job sees what it sets there.
 
         Errors of the job, its handler, a plugin or the queue are not raised; a job that cannot be settled
         is logged, and comes back when its lease ends.
@@ -88,6 +98,9 @@ class Pipeline:
             How the attempt ended; and whether the queue accepted the settlement (if not, the job is
             delivered again), with the next reservation if there is one.
         """
+        return copy_context().run(self._run, held, take_next)
+
+    def _run(self, held: HeldJob, take_next: bool) -> tuple[JobResult, SettleResult]:
         traced = log.isEnabledFor(logging.DEBUG)  # once, because each call costs time
         delivery: Delivery | None = None
         try:
@@ -195,15 +208,35 @@ class Pipeline:
             held.begin(delivery.handler.timeout)  # the loop cancels an async one
         for watcher in self._watchers.started:
             watcher(job=job)
+        before = forks.generation
         try:
             outcome: object = self._chain.execute(job=job)
         except BaseException as exc:
+            if forks.generation != before:
+                forks.leave(f"a middleware of {job.type}", exc)
             # A failing middleware counts as a failing handler.
             return outcome_of_exception(job, exc, self._config.default_error)
+        if forks.generation != before:
+            forks.leave(f"a middleware of {job.type}")
         if isinstance(outcome, JobResult):
             return outcome
+        if outcome is None:
+            return self._unanswered(delivery)
         message = f"kessel_execute_job returned {type(outcome).__name__}, not a JobResult"
         return delivery.outcome(Status.FAILED, Reason.ERROR, message, self._clock.now())
+
+    def _unanswered(self, delivery: Delivery) -> JobResult:
+        """Return the outcome of a chain that answered nothing, which is no reason to bury a job."""
+        if (answer := ANSWER.get()) is not None:
+            log.error(
+                "job %s: a middleware returned nothing instead of the result that it got; the result counts",
+                delivery.id,
+                extra={"job_id": delivery.id},
+            )
+            return answer
+        message = "nothing ran the handler"
+        log.error("job %s: %s; it is given back", delivery.id, message, extra={"job_id": delivery.id})
+        return delivery.outcome(Status.SNOOZED, Reason.ERROR, message, self._clock.now())
 
     def _context(self, delivery: Delivery, held: HeldJob) -> JobContext:
         job, reservation = delivery.job, delivery.reservation

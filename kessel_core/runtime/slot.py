@@ -7,6 +7,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from datetime import timedelta
 from typing import Final
 
@@ -23,7 +24,7 @@ from kessel_core.model.worker import SLOT_THREAD
 from kessel_core.runtime.heartbeat import Heartbeat
 from kessel_core.runtime.lease import Lease
 from kessel_core.runtime.pipeline import Pipeline
-from kessel_core.runtime.stopping import StopSwitch
+from kessel_core.runtime.stopping import INSIDE, StopSwitch
 from kessel_core.values.logs import get_logger
 
 __all__ = ["Slot", "SlotPlan"]
@@ -111,7 +112,12 @@ class Slot:
     # --- in its thread -----------------------------------------------------------------------
 
     def _run(self) -> None:
+        # A thread may get the context of who started it; jobs must not.
+        Context().run(self._work)
+
+    def _work(self) -> None:
         plan, failures, lost_at = self._plan, 0, 0.0
+        INSIDE.set(plan.stop)
         try:
             while not plan.stop.is_on:
                 try:

@@ -1,12 +1,22 @@
-"""Tells the threads of a worker to stop, and lets them wait until then."""
+"""How a worker is told to stop, how its threads wait meanwhile, and how the main thread waits for it.
+
+What is called in a signal handler, or may be interrupted by one, takes no lock that Python code holds.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
+from collections.abc import Callable
+from contextvars import ContextVar
 
 from kessel_core.clock import Clock
 
-__all__ = ["StopSwitch"]
+__all__ = ["INSIDE", "StopSwitch", "uninterrupted"]
+
+#: Set in whatever runs for a job of a worker: its handler, plain or async, and what these hand on their
+#: context to, such as `asyncio.to_thread`.
+INSIDE: ContextVar[StopSwitch | None] = ContextVar("kessel_inside", default=None)
 
 
 class StopSwitch:
@@ -18,32 +28,67 @@ class StopSwitch:
         self.changed = threading.Condition()
         #: Whether a stop was requested.
         self.is_on = False
-        #: End of the grace period, on the monotonic clock; None: no stop was requested.
-        self.deadline: float | None = None
+        self._is_announced = False
+        #: When the grace periods end that were asked for.
+        self._ends: deque[float] = deque()
 
-    def turn_on(self, grace: float) -> bool:
-        """Request the stop.
+    @property
+    def deadline(self) -> float | None:
+        """When the grace period ends, on the monotonic clock; None: no stop was asked for."""
+        return min(tuple(self._ends), default=None)
+
+    def turn_on(self, grace: float) -> None:
+        """Ask for the stop; takes no lock, so it is safe in a signal handler. `announce` must follow.
 
         Args:
-            grace: Seconds for running jobs, zero or more. A later call can only shorten them.
-
-        Returns:
-            Whether this was the first call.
+            grace: Seconds for running jobs. A later call can only shorten them.
         """
+        self._ends.append(self._clock.monotonic() + grace)
+        self.is_on = True
+
+    def announce(self) -> bool:
+        """Wake those that wait for the stop; return whether this is the first call."""
         with self.changed:
-            deadline = self._clock.monotonic() + grace
-            self.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
-            first, self.is_on = not self.is_on, True
+            first, self._is_announced = not self._is_announced, True
             self.changed.notify_all()
             return first
 
     @property
     def is_overdue(self) -> bool:
         """Whether the grace period is over."""
-        return self.deadline is not None and self._clock.monotonic() >= self.deadline
+        deadline = self.deadline
+        return deadline is not None and self._clock.monotonic() >= deadline
 
     def sleep(self, seconds: float) -> None:
         """Sleep, but at most until a stop."""
         with self.changed:
             if not self.is_on:
                 self._clock.wait(self.changed, seconds)
+
+
+def uninterrupted(work: Callable[[], None], name: str) -> None:
+    """Do something, so that an exception of a signal handler ends the wait for it, and not the work.
+
+    In the middle of the work it could leave a lock behind, or take one away that the next line gives back
+    (finding D20). Signal handlers run in the main thread only, so elsewhere this is a plain call.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        work()
+        return
+    errors: list[BaseException] = []
+    done = threading.Lock()
+    done.acquire()
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as exc:
+            errors.append(exc)
+        finally:
+            done.release()
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    while not done.acquire(timeout=1.0):  # bounded, so that signal handlers run on every platform
+        pass
+    if errors:
+        raise errors[0]

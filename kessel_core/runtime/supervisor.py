@@ -1,29 +1,30 @@
 """`--processes P`: keeps P worker processes running, and ends with them.
 
 It runs no job and opens no adapter. A worker that dies is replaced, after a pause that grows as long as
-workers die soon after their start. Signals are read from a pipe, so nothing polls and no signal handler
+workers die soon after their start. Signals come through a queue, so nothing polls and no signal handler
 interrupts other code. Workers notice the death of the supervisor by the end of a pipe whose other end only
-the supervisor holds; that works on any Unix, however it died.
+the supervisor holds; that works on any Unix, however it died. Through another pipe each worker says that it
+has begun to work.
 """
 
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
 import attrs
 
 from kessel_core.clock import Clock, SystemClock
+from kessel_core.runtime.signals import STOP_SIGNALS, ReceivedSignals
 from kessel_core.values.logs import get_logger
 
-__all__ = ["Supervisor", "on_signals", "stop_with_parent"]
+__all__ = ["Supervisor", "stop_with_parent"]
 
 
 log = get_logger("kessel.supervisor")
@@ -39,10 +40,9 @@ HEALTHY_SECONDS: Final = 10.0
 #: Time after the grace period for workers to give jobs back and end, before they are killed.
 SLACK: Final = timedelta(seconds=5)
 
-#: Exit codes of a wrong configuration: every replacement would end the same way.
+#: Exit codes of a wrong configuration: every replacement would end the same way. Only until a worker has
+#: begun to work; after that, a job has ended its process.
 CONFIG_EXIT_CODES: Final = frozenset({2, 3})
-
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 @attrs.define(eq=False)
@@ -57,6 +57,8 @@ class _WorkerProcess:
     started: float = 0.0
     #: Pause before the next replacement, in seconds.
     pause: float = FIRST_PAUSE
+    #: Where the process says that it has begun to work; None: it does not run.
+    begun: int | None = None
     #: When to start the next process, on the monotonic clock; None: one is running.
     due: float | None = 0.0
 
@@ -65,7 +67,7 @@ class Supervisor:
     """Runs `processes` copies of a command until a signal stops it.
 
     Args:
-        command: The command of a worker process; `--parent-fd N` is appended.
+        command: The command of a worker process; `--parent-fd N --begun-fd N` is appended.
         processes: How many, one or more.
         grace: How long a stopping worker waits for its jobs; the workers must have the same setting.
         clock: Only its monotonic time is used.
@@ -89,20 +91,21 @@ class Supervisor:
 
         Returns:
             The exit code: 0 after a stop, 1 if workers had to be killed, 2 or 3 if a worker ended with that
-            code because its configuration, or a plugin that it names, is not usable.
+            code before it had begun to work, because its configuration, or a plugin that it names, is not
+            usable.
         """
         alive_read, alive_write = os.pipe()
         try:
-            with _signal_pipe((*STOP_SIGNALS, signal.SIGCHLD)) as arrived:
+            with ReceivedSignals((*STOP_SIGNALS, signal.SIGCHLD)) as signals:
                 while True:
                     self._collect()
                     if self._stops == 0:
                         self._start_due(alive_read)
                     elif all(worker.process is None for worker in self._workers):
                         return self._code()
-                    for number in arrived(self._timeout()):
-                        if number in STOP_SIGNALS:
-                            self._stop()
+                    number = signals.next(self._timeout())
+                    if number in STOP_SIGNALS and signals.is_news():
+                        self._stop()
                     self._kill_late()
         finally:
             # If this ends with an exception, closing the pipe stops the workers that still run.
@@ -119,14 +122,19 @@ class Supervisor:
         for worker in self._workers:
             if worker.due is None or worker.due > now:
                 continue
-            # A session of its own, so that Ctrl-C in the terminal reaches workers only through the
-            # supervisor: to a worker SIGINT means "stop at once".
-            worker.process = subprocess.Popen(  # noqa: S603  # our own command, from the caller
-                [*self.command, "--parent-fd", str(alive)],
-                pass_fds=(alive,),
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            worker.begun, begins = os.pipe()
+            os.set_blocking(worker.begun, False)
+            try:
+                # A session of its own, so that Ctrl-C in the terminal reaches workers only through the
+                # supervisor: to a worker a second signal means "stop at once".
+                worker.process = subprocess.Popen(  # noqa: S603  # our own command, from the caller
+                    [*self.command, "--parent-fd", str(alive), "--begun-fd", str(begins)],
+                    pass_fds=(alive, begins),
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            finally:
+                os.close(begins)
             worker.started, worker.due = now, None
             log.info("worker process started", extra={"worker": worker.number, "pid": worker.process.pid})
 
@@ -136,9 +144,10 @@ class Supervisor:
             if worker.process is None or (code := worker.process.poll()) is None:
                 continue
             pid, worker.process = worker.process.pid, None
+            has_begun = _has_begun(worker)
             if self._stops:
                 continue
-            if code in CONFIG_EXIT_CODES:
+            if code in CONFIG_EXIT_CODES and not has_begun:
                 log.error(
                     "worker process cannot run as configured", extra={"worker": worker.number, "code": code}
                 )
@@ -181,6 +190,19 @@ class Supervisor:
                 worker.process.kill()
 
 
+def _has_begun(worker: _WorkerProcess) -> bool:
+    """Say whether a process that has ended had begun to work."""
+    descriptor, worker.begun = worker.begun, None
+    if descriptor is None:
+        return False
+    try:
+        return bool(os.read(descriptor, 1))
+    except BlockingIOError:  # a child of it has inherited the other end
+        return False
+    finally:
+        os.close(descriptor)
+
+
 def _how(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
@@ -188,71 +210,6 @@ def _how(code: int) -> str:
         return signal.Signals(-code).name
     except ValueError:
         return f"signal {-code}"
-
-
-@contextmanager
-def _signal_pipe(numbers: Sequence[int]) -> Iterator[Callable[[float | None], bytes]]:
-    """Yield a function that waits for signals and returns their numbers; restores the handlers at the end."""
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    os.set_blocking(reading, False)
-    old_wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    # A handler that does nothing: without one a signal is not written to the pipe.
-    old_handlers = {number: signal.signal(number, lambda *_: None) for number in numbers}
-
-    def arrived(timeout: float | None) -> bytes:
-        if not select.select([reading], [], [], timeout)[0]:
-            return b""
-        try:
-            return os.read(reading, 512)
-        except BlockingIOError:
-            return b""
-
-    try:
-        yield arrived
-    finally:
-        for number, handler in old_handlers.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(old_wakeup)
-        os.close(writing)
-        os.close(reading)
-
-
-@contextmanager
-def on_signals(stop: Callable[[int], None], *, supervised: bool = False) -> Iterator[None]:
-    """Call `stop(count)` for each SIGTERM or SIGINT, in a thread of its own; use it in the main thread.
-
-    In a thread, because a signal handler may interrupt the main thread while it holds a lock that
-    stopping needs.
-
-    Args:
-        stop: Called with 1 for the first signal, and with more for each later one.
-        supervised: Count any SIGTERM as the first signal and SIGINT as the second, as the supervisor
-            sends them. A service manager may send SIGTERM to all processes, and the supervisor passes on
-            its own: together that is one request to stop.
-    """
-    finished = threading.Event()
-    with _signal_pipe(STOP_SIGNALS) as arrived:
-
-        def watch() -> None:
-            count = 0
-            while not finished.is_set():
-                for number in arrived(None):
-                    if number in STOP_SIGNALS and not finished.is_set():
-                        count = (1 + (number == signal.SIGINT)) if supervised else count + 1
-                        stop(count)
-
-        thread = threading.Thread(target=watch, name="kessel-signals", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            finished.set()
-            # Any byte wakes the thread; the pipe must not be closed while it selects on it.
-            wakeup = signal.set_wakeup_fd(-1)
-            os.write(wakeup, b"\0")
-            signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
-            thread.join()
 
 
 def stop_with_parent(descriptor: int, stop: Callable[[], None]) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import _thread
+import atexit
 import os
 import socket
+import threading
+import weakref
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from typing import Final
 
 from kessel_core.clock import Clock
 from kessel_core.contract.adapter import QueueAdapter
-from kessel_core.errors import AdapterUnavailable, ConfigError
+from kessel_core.errors import AdapterUnavailable, ConfigError, KesselError
 from kessel_core.model.worker import Health, WorkerInfo
 from kessel_core.plugins.watchers import Watchers
 from kessel_core.runtime.heartbeat import Heartbeat
@@ -18,12 +23,16 @@ from kessel_core.runtime.idleness import Idleness
 from kessel_core.runtime.lease import Lease
 from kessel_core.runtime.pipeline import Pipeline
 from kessel_core.runtime.slot import Slot, SlotPlan
-from kessel_core.runtime.stopping import StopSwitch
+from kessel_core.runtime.stopping import INSIDE, StopSwitch, uninterrupted
 from kessel_core.values.logs import get_logger
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "end_all"]
 
 log = get_logger("kessel.worker")
+
+AT_ONCE: Final = timedelta(0)
+#: Workers that were started here and may still hold jobs when the interpreter ends.
+_started: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 
 class Worker:
@@ -57,7 +66,11 @@ class Worker:
         self._heartbeat_every = heartbeat
         self._patience = patience
         self._pid = os.getpid()
+        self._is_started = False
         self._stop = StopSwitch(clock)
+        #: A lock for each announcement of a stop that another thread makes; released when it is made.
+        self._announcing: list[_thread.LockType] = []
+        self._joining = threading.Lock()
         self._slots: list[Slot] = []
         self._alive = 0
         self._is_draining = False
@@ -65,22 +78,37 @@ class Worker:
 
     # --- control ----------------------------------------------------------------------------
 
-    def run(self) -> None:
+    def run(self, *, ready: Callable[[], object] | None = None) -> None:
         """Run until `stop`, then wait for running jobs and give back what is left after the grace period.
+
+        An exception that a signal handler raises meanwhile, such as the KeyboardInterrupt of Ctrl-C, is a
+        stop: it is raised again when running jobs have ended or were given back. A second one gives back
+        at once.
+
+        Args:
+            ready: As for `start`.
 
         Raises:
             ConfigError: The adapter refuses the queues; nothing was started.
         """
-        self.start()
-        self.join()
+        try:
+            self.start(ready=ready)
+            self.join()
+        except BaseException:
+            end_all([self])
+            raise
 
-    def start(self) -> None:
+    def start(self, *, ready: Callable[[], object] | None = None) -> None:
         """Start the slots and return; `join` waits until they have ended.
+
+        Args:
+            ready: Called when nothing can refuse the worker any more, before it takes a job.
 
         Raises:
             ConfigError: The adapter refuses the queues; nothing was started.
         """
         self._pid = os.getpid()
+        _started.add(self)
         heartbeat = Heartbeat(
             self._leases, self._stop, lambda: not self._alive, self._clock, self._heartbeat_every
         )
@@ -101,8 +129,12 @@ class Worker:
         info = self._info(self.grace)
         for watcher in self._watchers.worker_started:
             watcher(worker=info)
-        self._alive = self._count
+        if ready is not None:
+            ready()
+        self._is_started = True
         for slot in self._slots:
+            with self._stop.changed:
+                self._alive += 1
             slot.thread.start()
 
     def _connect(self) -> None:
@@ -131,32 +163,82 @@ class Worker:
     def stop(self, grace: timedelta | None = None) -> None:
         """Request the stop and return at once: no more jobs are reserved, running ones get `grace`.
 
+        For any thread, any signal handler, and any job, also of this worker.
+
         Args:
             grace: Zero or more; None: as configured. A second call can only shorten it.
         """
         if self.is_forked:
             return
         span = self.grace if grace is None else grace
-        if self._stop.turn_on(span.total_seconds()):
-            log.info("worker: stopping, at most %g s for running jobs", span.total_seconds())
-            info = self._info(span)
-            for watcher in self._watchers.worker_stopping:
-                watcher(worker=info)
-        for slot in self._slots:
-            slot.cancel()
+        self._stop.turn_on(span.total_seconds())
+        if threading.current_thread() is not threading.main_thread():
+            self._announce(span)
+            return
+        # This may be a signal handler that interrupted the holder of a lock which is needed below. Not by
+        # `threading`, which has locks of its own.
+        done = _thread.allocate_lock()
+        done.acquire()
+        self._announcing.append(done)
+        _thread.start_new_thread(self._start_announcing, (span, done))
+
+    def _start_announcing(self, span: timedelta, done: _thread.LockType) -> None:
+        threading.Thread(target=self._announce, args=(span, done), name="kessel-stop", daemon=True).start()
+
+    def _announce(self, span: timedelta, done: _thread.LockType | None = None) -> None:
+        """Let everybody know of the stop."""
+        try:
+            if self._stop.announce() and self._is_started:
+                log.info("worker: stopping, at most %g s for running jobs", span.total_seconds())
+                info = self._info(span)
+                for watcher in self._watchers.worker_stopping:
+                    watcher(worker=info)
+            for slot in self._slots:
+                slot.cancel()
+        finally:
+            if done is not None:
+                done.release()
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether this is called by one of its own jobs, which must not wait for its end."""
+        return INSIDE.get() is self._stop and not self.is_forked
 
     def join(self) -> None:
-        """Wait until every slot has ended; after a stop, until its grace period is over."""
-        if self.is_forked:
+        """Wait until every slot has ended; after a stop, until its grace period is over.
+
+        Raises:
+            KesselError: A job of this worker called it, which would wait for itself; or an async handler,
+                with which all others would wait.
+        """
+        if self.is_forked or not self._is_started:
             return
+        if self.is_inside:
+            raise KesselError("a job cannot wait for the end of its own worker; stop() returns at once")
+        if self._pipeline.is_in_loop:
+            raise KesselError(
+                "an async handler cannot wait for a worker here, because all async handlers would wait with "
+                "it; use asyncio.to_thread"
+            )
+        uninterrupted(self._wait, "kessel-join")
+
+    def _wait(self) -> None:
+        """Wait for the end, and give back what is left at it."""
+        with self._joining:
+            self._wait_for_slots()
+            while self._announcing:
+                self._announcing.pop().acquire(timeout=1.0)
+
+    def _wait_for_slots(self) -> None:
         changed = self._stop.changed
         with changed:
             while self._alive:
                 # Both waits are bounded, so that signal handlers run in the main thread on every platform.
-                if self._stop.deadline is None:
+                deadline = self._stop.deadline
+                if deadline is None:
                     changed.wait(1.0)  # in real time: the end of this wait means nothing
                     continue
-                rest = self._stop.deadline - self._clock.monotonic()
+                rest = deadline - self._clock.monotonic()
                 if rest <= 0:
                     break
                 self._clock.wait(changed, min(rest, 1.0))
@@ -261,3 +343,36 @@ class Worker:
         with self._stop.changed:
             self._alive -= 1
             self._stop.changed.notify_all()
+
+    def end_with_process(self) -> None:
+        """Give back what runs, because the interpreter ends; no thread can be started any more."""
+        if self._is_started and not self.is_forked and self._alive:
+            self._stop.turn_on(0.0)
+            self._announce(AT_ONCE)
+            self._wait()
+
+
+def end_all(workers: Sequence[Worker], grace: timedelta | None = None) -> None:
+    """Stop workers, and wait for their end; interrupted meanwhile, give back at once what they run.
+
+    Args:
+        workers: Any number.
+        grace: As for `Worker.stop`.
+    """
+    for worker in workers:
+        worker.stop(grace)
+    try:
+        for worker in workers:
+            worker.join()
+    except BaseException:
+        for worker in workers:
+            worker.stop(AT_ONCE)
+        for worker in workers:
+            worker.join()
+        raise
+
+
+@atexit.register
+def _end_with_process() -> None:
+    for worker in list(_started):
+        worker.end_with_process()

@@ -85,7 +85,7 @@ def test_parent_that_is_none_is_wrong_usage(kessel: Any) -> None:
 
 def test_worker_that_ends_by_itself_is_exit_code_1(kessel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """D9: never "alive but deaf", and never a silent end either."""
-    monkeypatch.setattr(Worker, "run", lambda self: None)
+    monkeypatch.setattr(Worker, "run", lambda self, **_: None)
     done = kessel("worker")
     assert done.code == 1
     assert "ended by itself" in done.err

@@ -21,7 +21,7 @@ LONG = 60.0
 PROGRAM = """
 import ctypes, logging, os, pathlib, signal, sys, threading, time
 from kessel_core import Config, JobManager, JobsConfig
-from kessel_core.runtime.supervisor import on_signals
+from kessel_core.runtime.signals import on_signals
 
 def slow(payload):
     pathlib.Path("started").touch()

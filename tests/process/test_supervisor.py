@@ -18,7 +18,8 @@ LONG = 60.0
 # Writes its pid to a file of its own; ends on SIGTERM, on a second signal at once, or with its parent.
 CHILD = """
 import os, pathlib, signal, sys, threading
-from kessel_core.runtime.supervisor import on_signals, stop_with_parent
+from kessel_core.runtime.signals import on_signals
+from kessel_core.runtime.supervisor import stop_with_parent
 mode, folder = sys.argv[1], pathlib.Path(sys.argv[2])
 over = threading.Event()
 def note(text):

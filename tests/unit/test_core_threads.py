@@ -287,7 +287,8 @@ def test_x3_s21_at_a_stop_past_its_grace_the_adapter_gives_back_and_no_consumer_
     stop_past_its_grace(manager, stuck)
     assert recorder.shared() == set()
     assert "settle" not in recorder.all()
-    assert back == [threading.current_thread().name]
+    assert len(back) == 1
+    assert not back[0].startswith("kessel-slot")
     assert manager.adapter.stats("default").ready == 1
 
 

@@ -1,0 +1,87 @@
+"""How a process that ran jobs ends: in bounded time, whatever threads and children its handlers left behind.
+
+Python waits at its end for threads that are no daemons, those of executors among them. A stopped worker
+must not: its jobs are given back, and another worker may already run them (D9, finding A4).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from kessel_core.values.logs import get_logger
+
+if TYPE_CHECKING:
+    import multiprocessing.process
+
+__all__ = ["bound", "watch"]
+
+log = get_logger("kessel.worker")
+
+#: What the ordinary end of Python gets, and then what is done at its exit; in real seconds.
+_ORDINARY: Final = 0.4
+_EXIT_CALLS: Final = 0.2
+
+_bounded = threading.Event()
+
+
+def bound() -> None:
+    """Let this process end in bounded time once its command has ended."""
+    _bounded.set()
+
+
+def watch(code: int) -> None:
+    """End the process soon, if Python does not; called last, and without effect unless `bound` was called.
+
+    Args:
+        code: The exit code.
+    """
+    if not _bounded.is_set():
+        return
+    if _threads() or _children():
+        threading.Thread(target=_end, args=(code,), name="kessel-end", daemon=True).start()
+
+
+def _end(code: int) -> None:
+    time.sleep(_ORDINARY)  # the machine's own time: no job waits any more
+    try:
+        names, children = [thread.name for thread in _threads()], _children()
+        if names:
+            log.warning("ending beside threads that handlers left behind: %s", ", ".join(sorted(names)))
+        for child in children:
+            log.warning("ending a process that a handler left behind: %s", child.pid)
+            with suppress(Exception):
+                child.terminate()
+        last = threading.Thread(target=_exit_calls, daemon=True)
+        last.start()
+        last.join(_EXIT_CALLS)
+    finally:
+        os._exit(code)
+
+
+def _exit_calls() -> None:
+    """Do what Python does at its exit, as far as others have asked for it."""
+    with suppress(BaseException):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+
+
+def _threads() -> list[threading.Thread]:
+    return [
+        thread
+        for thread in threading.enumerate()
+        if not thread.daemon and thread is not threading.main_thread()
+    ]
+
+
+def _children() -> list[multiprocessing.process.BaseProcess]:
+    """Return the children of `multiprocessing`, if anybody has used it."""
+    module = sys.modules.get("multiprocessing")
+    return list(module.active_children()) if module is not None else []
