@@ -53,7 +53,15 @@ class SystemClock:
     def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
         """Wait in real time, with `threading.Condition.wait`."""
         # One day at most, because longer timeouts overflow on some platforms; callers loop.
-        return condition.wait(None if timeout is None else min(timeout, 86_400.0))
+        try:
+            return condition.wait(None if timeout is None else min(timeout, 86_400.0))
+        except BaseException:
+            # Ctrl-C may fall where the wait has let go of the lock and not taken it again (finding D20).
+            try:
+                condition.notify(0)  # asks whether the lock is held
+            except RuntimeError:
+                condition.acquire()
+            raise
 
 
 def later(now: datetime, span: timedelta) -> datetime:

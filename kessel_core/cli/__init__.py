@@ -10,8 +10,6 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-from kessel_core.cli import ending
-
 __all__ = ["main"]
 
 
@@ -24,6 +22,10 @@ def main() -> NoReturn:
         from kessel_core.cli.root import run
     except KeyboardInterrupt:  # while click was being imported: no reason for a traceback
         sys.exit(130)
-    code = run(sys.argv[1:])
-    ending.watch(code)
+    try:
+        code = run(sys.argv[1:])
+    except SystemExit as exc:
+        code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+    if (ending := sys.modules.get("kessel_core.cli.ending")) is not None:  # a command that runs jobs
+        ending.watch(code)
     sys.exit(code)

@@ -41,18 +41,16 @@ def watch(code: int) -> None:
     Args:
         code: The exit code.
     """
-    if not _bounded.is_set():
-        return
-    if _threads() or _children():
+    if _bounded.is_set():
         threading.Thread(target=_end, args=(code,), name="kessel-end", daemon=True).start()
 
 
 def _end(code: int) -> None:
     time.sleep(_ORDINARY)  # the machine's own time: no job waits any more
     try:
-        names, children = [thread.name for thread in _threads()], _children()
+        names, children = _threads(), _children()
         if names:
-            log.warning("ending beside threads that handlers left behind: %s", ", ".join(sorted(names)))
+            log.warning("ending beside threads that handlers left behind: %s", ", ".join(names))
         for child in children:
             log.warning("ending a process that a handler left behind: %s", child.pid)
             with suppress(Exception):
@@ -73,12 +71,13 @@ def _exit_calls() -> None:
             stream.flush()
 
 
-def _threads() -> list[threading.Thread]:
-    return [
-        thread
+def _threads() -> list[str]:
+    """Return the names of threads that are not kessel's own; Python waits for executors' daemons, too."""
+    return sorted(
+        thread.name
         for thread in threading.enumerate()
-        if not thread.daemon and thread is not threading.main_thread()
-    ]
+        if thread is not threading.main_thread() and not thread.name.startswith("kessel-")
+    )
 
 
 def _children() -> list[multiprocessing.process.BaseProcess]:

@@ -12,8 +12,10 @@ import logging
 import os
 import socket
 import sys
+import threading
 from datetime import UTC, datetime
 from functools import cache
+from types import FrameType
 from typing import Any, Final, TextIO
 
 from kessel_core.model.worker import SLOT_THREAD
@@ -138,14 +140,64 @@ def configure(level: str = "info", json: bool = False, *, stream: TextIO | None 
         stream: Where to; a terminal gets colours unless `NO_COLOR` is set.
     """
     target = sys.stderr if stream is None else stream
-    handler = logging.StreamHandler(target)
+    handler = _CommandHandler(target)
     handler.set_name("kessel")
     colour = target.isatty() and not os.environ.get("NO_COLOR")
     handler.setFormatter(JsonFormatter() if json else HumanFormatter(colour=colour))
     root = logging.getLogger()
-    for old in [h for h in root.handlers if h.get_name() == "kessel"]:
-        root.removeHandler(old)
+    own = logging.getLogger("kessel")
+    for logger in (root, own):
+        for old in [h for h in logger.handlers if h.get_name() == "kessel"]:
+            logger.removeHandler(old)
+    own.propagate = True
     root.addHandler(handler)
     number = logging.getLevelName(level.upper())
     root.setLevel(max(number, logging.INFO))
-    logging.getLogger("kessel").setLevel(number)
+    own.setLevel(number)
+
+
+class _CommandHandler(logging.StreamHandler[TextIO]):
+    """Prints what the command logs, and goes on when a module or a job sets logging up anew.
+
+    `logging.config` and `basicConfig(force=True)` close all handlers, take them off the root logger, and
+    turn off every logger that they do not know: a worker would be mute from then on, for a line that
+    meant something else.
+    """
+
+    def close(self) -> None:
+        """Be told that all handlers end: with the process, or because logging is set up anew."""
+        super().close()
+        who = _outside_of_logging(sys._getframe(1))  # nothing else says who
+        if who is not None:
+            threading.Thread(target=_keep, args=(self, who), name="kessel-logs", daemon=True).start()
+
+
+def _outside_of_logging(frame: FrameType | None) -> str | None:
+    """Return who called into `logging`; None: the interpreter."""
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "?")
+        if name.partition(".")[0] not in ("logging", "threading", "kessel_core"):
+            return f"{name} ({frame.f_code.co_filename}:{frame.f_lineno})"
+        frame = frame.f_back
+    return None
+
+
+def _keep(handler: logging.Handler, who: str) -> None:
+    """Turn the command's loggers on again, and see to it that they are printed."""
+    own = logging.getLogger("kessel")  # waits until logging has been set up
+    off = [
+        logger
+        for name, logger in list(own.manager.loggerDict.items())
+        if isinstance(logger, logging.Logger) and logger.disabled and f"{name}.".startswith("kessel.")
+    ]
+    for logger in off:
+        logger.disabled = False
+    # Who gives `kessel` handlers of its own means it; else its lines stay as they were, and are printed once.
+    is_dropped = handler not in logging.getLogger().handlers and not own.handlers
+    if is_dropped:
+        own.addHandler(handler)
+        own.propagate = False
+    if off or is_dropped:
+        logging.getLogger("kessel.logging").warning(
+            "%s set logging up anew and turned kessel's loggers off; they stay on, as they were", who
+        )

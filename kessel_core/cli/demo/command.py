@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import click
 
-from kessel_core.cli.app import App, as_json, configured, logs_options, pass_app, sigterm_as_ctrl_c
+from kessel_core.cli.app import App, as_json, configured, logs_options, pass_app
 from kessel_core.cli.demo.jobs import SHORT_LIFE, demo_requests
 from kessel_core.cli.demo.plugin import Watch
 from kessel_core.cli.demo.report import report
 from kessel_core.cli.progress import progress
-from kessel_core.clock import sleep
 from kessel_core.contract.promises import Reach
 from kessel_core.plugins.known import EXAMPLES
+from kessel_core.runtime.signals import StopSignals
 
 if TYPE_CHECKING:
     from kessel_core.client.manager import JobManager
@@ -54,20 +54,60 @@ def demo(app: App, as_json: bool) -> None:
     _start_logging(app)
     watch = Watch()
     plugins = app.plugins_with(demo=watch)
-    with sigterm_as_ctrl_c(), app.manager(config=config, plugins=plugins) as manager:
-        found = _left_over(manager.adapter)
-        if found:
-            click.echo(f"found {found:,} jobs of a run that was stopped; finishing them", err=True)
-            total = found
-        else:
-            total = _request_all(manager)
+    with StopSignals() as signals:
         try:
-            _work(manager, watch, total)
-        except KeyboardInterrupt:
-            manager.stop(timedelta(seconds=5))
-            _say_interrupted(manager.adapter)
+            with app.manager(config=config, plugins=plugins) as manager:
+                pauses = _Pauses(manager.clock)
+                with signals.handed_to(pauses.interrupt):
+                    _run(manager, watch, pauses)
+                report(watch, config.adapter, QUEUE, as_json)
+        except BaseException as exc:
+            # An interrupt may have fallen where something made another error of it.
+            if signals.is_asked and not isinstance(exc, KeyboardInterrupt):
+                raise KeyboardInterrupt from exc
             raise
-        report(watch, config.adapter, QUEUE, as_json)
+
+
+class _Pauses:
+    """Where a signal is served: nothing else is interrupted in the middle of its work."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._is_interrupted = False
+
+    def interrupt(self, count: int) -> None:
+        """Let the present pause, or the next one, be the last."""
+        with self._changed:
+            self._is_interrupted = True
+            self._changed.notify_all()
+
+    def __call__(self, seconds: float = 0.0) -> None:
+        """Pause.
+
+        Raises:
+            KeyboardInterrupt: A signal came.
+        """
+        with self._changed:
+            if not self._is_interrupted and seconds:
+                self._clock.wait(self._changed, seconds)
+            if self._is_interrupted:
+                raise KeyboardInterrupt
+
+
+def _run(manager: JobManager, watch: Watch, pause: _Pauses) -> None:
+    found = _left_over(manager.adapter)
+    if found:
+        click.echo(f"found {found:,} jobs of a run that was stopped; finishing them", err=True)
+        total = found
+    else:
+        total = _request_all(manager, pause)
+    try:
+        _work(manager, watch, total, pause)
+    except KeyboardInterrupt:
+        manager.stop(timedelta(seconds=5))
+        _say_interrupted(manager.adapter)
+        raise
 
 
 def _config(app: App) -> Config:
@@ -110,7 +150,7 @@ def _left_over(adapter: QueueAdapter) -> int:
     return living
 
 
-def _request_all(manager: JobManager) -> int:
+def _request_all(manager: JobManager, pause: _Pauses) -> int:
     if "addition" not in manager.registry.types():
         click.echo(
             f"the example handlers are missing, so most jobs will be buried: pip install {EXAMPLES}", err=True
@@ -120,14 +160,15 @@ def _request_all(manager: JobManager) -> int:
         for start in range(0, len(requests), BATCH):
             manager.request_many(requests[start : start + BATCH])
             show(min(start + BATCH, len(requests)), "")
-        sleep(manager.clock, SHORT_LIFE.total_seconds())
+            pause()
+        pause(SHORT_LIFE.total_seconds())
     return len(requests)
 
 
 # --- working ---------------------------------------------------------------------------------
 
 
-def _work(manager: JobManager, watch: Watch, total: int) -> None:
+def _work(manager: JobManager, watch: Watch, total: int, pause: _Pauses) -> None:
     manager.start(slots=SLOTS, queues=[QUEUE])
     with _bar("working", total) as show:
         while True:
@@ -137,7 +178,7 @@ def _work(manager: JobManager, watch: Watch, total: int) -> None:
             show(total - living, f"{count.delayed} delayed, {retried} retries, {count.buried} buried")
             if not living:
                 break
-            sleep(manager.clock, LOOK_SECONDS)
+            pause(LOOK_SECONDS)
     manager.stop(timedelta(seconds=5))
 
 
