@@ -5,6 +5,7 @@ What is called in a signal handler, or may be interrupted by one, takes no lock 
 
 from __future__ import annotations
 
+import _thread
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from contextvars import ContextVar
 
 from kessel_core.clock import Clock
 
-__all__ = ["INSIDE", "StopSwitch", "uninterrupted"]
+__all__ = ["INSIDE", "StopSwitch", "start", "uninterrupted"]
 
 #: Set in whatever runs for a job of a worker: its handler, plain or async, and what these hand on their
 #: context to, such as `asyncio.to_thread`.
@@ -66,6 +67,11 @@ class StopSwitch:
                 self._clock.wait(self.changed, seconds)
 
 
+def start(work: Callable[..., object], name: str, *arguments: object) -> None:
+    """Start a daemon thread; to be called in one of `_thread`, where nothing interrupts it."""
+    threading.Thread(target=work, args=arguments, name=name, daemon=True).start()
+
+
 def uninterrupted(work: Callable[[], None], name: str) -> None:
     """Do something, so that an exception of a signal handler ends the wait for it, and not the work.
 
@@ -87,7 +93,8 @@ def uninterrupted(work: Callable[[], None], name: str) -> None:
         finally:
             done.release()
 
-    threading.Thread(target=run, name=name, daemon=True).start()
+    # The thread is started by another one, because `threading` has locks of its own.
+    _thread.start_new_thread(start, (run, name))
     while not done.acquire(timeout=1.0):  # bounded, so that signal handlers run on every platform
         pass
     if errors:

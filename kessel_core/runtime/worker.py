@@ -23,7 +23,7 @@ from kessel_core.runtime.idleness import Idleness
 from kessel_core.runtime.lease import Lease
 from kessel_core.runtime.pipeline import Pipeline
 from kessel_core.runtime.slot import Slot, SlotPlan
-from kessel_core.runtime.stopping import INSIDE, StopSwitch, uninterrupted
+from kessel_core.runtime.stopping import INSIDE, StopSwitch, start, uninterrupted
 from kessel_core.values.logs import get_logger
 
 __all__ = ["Worker", "end_all"]
@@ -131,10 +131,11 @@ class Worker:
             watcher(worker=info)
         if ready is not None:
             ready()
-        self._is_started = True
+        self._is_started, self._alive = True, self._count
+        uninterrupted(self._start_slots, "kessel-start")
+
+    def _start_slots(self) -> None:
         for slot in self._slots:
-            with self._stop.changed:
-                self._alive += 1
             slot.thread.start()
 
     def _connect(self) -> None:
@@ -180,10 +181,7 @@ class Worker:
         done = _thread.allocate_lock()
         done.acquire()
         self._announcing.append(done)
-        _thread.start_new_thread(self._start_announcing, (span, done))
-
-    def _start_announcing(self, span: timedelta, done: _thread.LockType) -> None:
-        threading.Thread(target=self._announce, args=(span, done), name="kessel-stop", daemon=True).start()
+        _thread.start_new_thread(start, (self._announce, "kessel-stop", span, done))
 
     def _announce(self, span: timedelta, done: _thread.LockType | None = None) -> None:
         """Let everybody know of the stop."""

@@ -74,14 +74,13 @@ def test_bars_are_shown_on_a_terminal(kessel: Any, monkeypatch: pytest.MonkeyPat
 def test_interrupted_demo_says_what_is_left(
     kessel: Any, monkeypatch: pytest.MonkeyPatch, adapter: str, expected: str
 ) -> None:
-    pauses: list[float] = []
+    monkeypatch.setattr(command, "LOOK_SECONDS", -1.0)  # the pause that the signal falls into
 
-    def interrupted(_: object, seconds: float) -> None:
-        pauses.append(seconds)
-        if len(pauses) > 1:
+    def interrupted(self: object, seconds: float = 0.0) -> None:
+        if seconds < 0:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "sleep", interrupted)
+    monkeypatch.setattr(command._Pauses, "__call__", interrupted)
     done = kessel("demo", "--adapter", adapter)
     assert done.code == 130
     assert expected in done.err

@@ -58,7 +58,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         ("leave_process", "ending a process that a handler left behind", False),
     ],
 )
-def test_finding_a3_a4_a_worker_ends_within_its_grace_and_a_second(
+def test_finding_a3_finding_a4_a_worker_ends_within_its_grace_and_a_second(
     start: Start, kind: str, queue: str, handler: str, said: str, is_back: bool
 ) -> None:
     site = start(kind, queue)
@@ -255,7 +255,9 @@ def held(directory: Path) -> tuple[int, int, int]:
 @pytest.mark.parametrize(
     ("how", "last"), [("run", "KeyboardInterrupt"), ("leave", "ValueError: leaves the with"), ("start", "")]
 )
-def test_finding_a11_d1_the_end_of_a_script_gives_its_jobs_back(tmp_path: Path, how: str, last: str) -> None:
+def test_finding_a11_finding_d1_the_end_of_a_script_gives_jobs_back(
+    tmp_path: Path, how: str, last: str
+) -> None:
     with application(tmp_path, how) as process:
         while not (tmp_path / "started").exists():
             assert process.poll() is None

@@ -74,7 +74,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.parametrize(
     ("handler", "payload", "end"), CASES, ids=[f"{name}-{payload}" for name, payload, _ in CASES]
 )
-def test_the_job_ends_right_and_its_worker_lives(
+def test_finding_a1_finding_a2_finding_d2_the_job_ends_right_and_its_worker_lives(
     site: Site, handler: str, payload: object, end: list[str]
 ) -> None:
     """Findings A1, A2, A8, D2; faults 41, 44 and 45."""

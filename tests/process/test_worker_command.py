@@ -246,7 +246,7 @@ def test_worker_on_an_adapter_of_one_process_is_refused(place: Place, processes:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_demo_can_be_interrupted_and_finished_later(place: Place, number: signal.Signals) -> None:
+def test_finding_d20_demo_can_be_interrupted_and_finished_later(place: Place, number: signal.Signals) -> None:
     with subprocess.Popen(
         place.command("demo", "--json"),
         cwd=place.directory,
@@ -263,8 +263,9 @@ def test_demo_can_be_interrupted_and_finished_later(place: Place, number: signal
             while "working" not in (line := demo.stderr.readline()):
                 assert line, "the demo ended before it worked on anything"
             demo.send_signal(number)
-            assert demo.wait(LONG) == 130
-            assert "kessel demo" in demo.stderr.read()
+            code, said = demo.wait(LONG), demo.stderr.read()
+            assert code == 130, said
+            assert "kessel demo" in said
         finally:
             demo.kill()
     again = place.call("demo", "--json")

@@ -6,6 +6,7 @@ what was requested then is found and finished.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -25,6 +26,7 @@ from kessel_core.runtime.signals import StopSignals
 
 if TYPE_CHECKING:
     from kessel_core.client.manager import JobManager
+    from kessel_core.clock import Clock
     from kessel_core.config.options import Config
     from kessel_core.contract.adapter import QueueAdapter
 

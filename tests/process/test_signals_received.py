@@ -1,0 +1,86 @@
+"""Signals that stop a process, received in this very process: findings A1, A9, A12."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from kessel_core.runtime.signals import STOP_SIGNALS, ReceivedSignals, StopSignals, on_signals
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
+
+def eventually(condition: object) -> None:
+    end = time.monotonic() + 30
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_finding_a1_a_signal_to_a_forked_child_concerns_the_child() -> None:
+    counts: list[int] = []
+    with on_signals(counts.append):
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+            os._exit(1)
+        time.sleep(0.05)
+        os.kill(child, signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+        assert counts == []
+        os.kill(os.getpid(), signal.SIGTERM)
+        eventually(lambda: counts == [1])
+
+
+def test_finding_a1_signals_that_come_together_are_one_request_and_later_ones_are_not() -> None:
+    counts: list[int] = []
+    with on_signals(counts.append):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
+            signal.raise_signal(number)
+        eventually(lambda: counts == [1])
+        time.sleep(0.05)
+        signal.raise_signal(signal.SIGTERM)
+        eventually(lambda: counts == [1, 2])
+
+
+def test_finding_a1_to_a_supervised_worker_only_a_later_sigint_is_the_second() -> None:
+    counts: list[int] = []
+    with on_signals(counts.append, supervised=True):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            time.sleep(0.05)
+            signal.raise_signal(number)
+        eventually(lambda: counts == [1, 1, 2])
+
+
+@pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])
+def test_finding_a9_a_hangup_that_was_ignored_stays_ignored(before: signal.Handlers) -> None:
+    old = signal.signal(signal.SIGHUP, before)
+    try:
+        with ReceivedSignals(STOP_SIGNALS):
+            assert (signal.getsignal(signal.SIGHUP) is signal.SIG_IGN) == (before is signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGHUP) is before
+    finally:
+        signal.signal(signal.SIGHUP, old)
+
+
+def test_finding_a12_tests_find_the_signals_of_a_terminal() -> None:
+    assert signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_finding_a10_a_signal_before_the_work_interrupts_and_one_during_it_does_not() -> None:
+    counts: list[int] = []
+    with StopSignals() as signals:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        assert signals.is_asked
+        with signals.handed_to(counts.append):
+            eventually(lambda: counts == [1])
+            time.sleep(0.05)
+            signal.raise_signal(signal.SIGTERM)
+            eventually(lambda: counts == [1, 2])
+    assert "kessel-signals" not in {thread.name for thread in threading.enumerate()}
