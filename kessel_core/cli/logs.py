@@ -140,10 +140,8 @@ def configure(level: str = "info", json: bool = False, *, stream: TextIO | None 
         stream: Where to; a terminal gets colours unless `NO_COLOR` is set.
     """
     target = sys.stderr if stream is None else stream
-    handler = _CommandHandler(target)
-    handler.set_name("kessel")
     colour = target.isatty() and not os.environ.get("NO_COLOR")
-    handler.setFormatter(JsonFormatter() if json else HumanFormatter(colour=colour))
+    handler = _CommandHandler(target, JsonFormatter() if json else HumanFormatter(colour=colour))
     root = logging.getLogger()
     own = logging.getLogger("kessel")
     for logger in (root, own):
@@ -164,6 +162,12 @@ class _CommandHandler(logging.StreamHandler[TextIO]):
     meant something else.
     """
 
+    def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
+        super().__init__(stream)
+        self.set_name("kessel")
+        self.setFormatter(formatter)
+        self.own_formatter = formatter
+
     def close(self) -> None:
         """Be told that all handlers end: with the process, or because logging is set up anew."""
         super().close()
@@ -182,7 +186,7 @@ def _outside_of_logging(frame: FrameType | None) -> str | None:
     return None
 
 
-def _keep(handler: logging.Handler, who: str) -> None:
+def _keep(handler: _CommandHandler, who: str) -> None:
     """Turn the command's loggers on again, and see to it that they are printed."""
     own = logging.getLogger("kessel")  # waits until logging has been set up
     off = [
@@ -193,10 +197,16 @@ def _keep(handler: logging.Handler, who: str) -> None:
     for logger in off:
         logger.disabled = False
     # Who gives `kessel` handlers of its own means it; else its lines stay as they were, and are printed once.
-    is_dropped = handler not in logging.getLogger().handlers and not own.handlers
+    holders = [logger for logger in (logging.getLogger(), own) if handler in logger.handlers]
+    is_dropped = not holders and not own.handlers
     if is_dropped:
-        own.addHandler(handler)
         own.propagate = False
+        holders = [own]
+    # Another one each time, because `logging` forgets those that it has closed, and says so once only.
+    fresh = _CommandHandler(handler.stream, handler.own_formatter)
+    for logger in holders:
+        logger.removeHandler(handler)
+        logger.addHandler(fresh)
     if off or is_dropped:
         logging.getLogger("kessel.logging").warning(
             "%s set logging up anew and turned kessel's loggers off; they stay on, as they were", who

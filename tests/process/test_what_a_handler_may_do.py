@@ -103,11 +103,14 @@ def test_finding_a5_what_a_job_sets_in_its_context_no_other_sees(site: Site, han
 def test_finding_a8_a_worker_whose_logging_was_set_up_anew_goes_on_logging(site: Site) -> None:
     if site.kind == "embedded":
         pytest.skip("there logging is the application's own")
-    site.settled(site.request("logs"))
-    site.eventually(lambda: "turned kessel's loggers off" in site.errors())
-    ref = site.request("leave", 1)
-    site.settled(ref)
-    site.eventually(lambda: "SystemExit" in site.errors().partition("turned kessel's loggers off")[2])
+    for again in range(1, 4):
+        before = site.errors().count("turned kessel's loggers off")
+        site.settled(site.request("logs"))
+        site.eventually(lambda: site.errors().count("turned kessel's loggers off") > before)  # noqa: B023
+        refs = [site.request("leave", again) for _ in range(4)]
+        for ref in refs:
+            site.settled(ref)
+            site.eventually(lambda: f"ref={ref}" in site.errors())  # noqa: B023
     assert str(Path(site.home) / "handlers.py") in site.errors()
 
 
