@@ -27,6 +27,7 @@ __all__ = [
     "EnqueueUnknown",
     "Fatal",
     "HandlerSignal",
+    "IdHeld",
     "InvalidConfig",
     "InvalidRequest",
     "KesselError",
@@ -254,11 +255,26 @@ class EnqueueRejected(EnqueueError):
 class EnqueueUnknown(EnqueueError):
     """The job may be stored: the connection was lost after sending (S14).
 
-    Enqueueing the same request again keeps its id; it may lead to two deliveries
-    where the adapter does not declare `dedupe`.
+    Enqueueing the same request again keeps its id: where the adapter declares `dedupe`, it ends with `IdHeld`
+    if the job is there; elsewhere it may lead to two deliveries.
     """
 
     _known = "may or may not be stored"
+
+
+class IdHeld(EnqueueError):
+    """The queue holds a job with this id already, so nothing was stored (S14).
+
+    After an `EnqueueUnknown` that is good news: the first try was stored. Raised where the adapter declares
+    `dedupe`. `state` is the state of the job that holds the id: `ready`, `delayed`, `reserved` or `buried`.
+    """
+
+    _known = "not stored again"
+
+    def __init__(self, job_id: str, state: str) -> None:
+        self.state = state
+        advice = "; kick or delete that job first" if state == "buried" else ""
+        super().__init__(job_id, f"its id is held by a {state} job{advice}")
 
 
 class EnqueueIncomplete(AdapterError):
@@ -268,19 +284,26 @@ class EnqueueIncomplete(AdapterError):
         stored: Ids of the jobs that were acknowledged.
         rejected: Id -> `EnqueueRejected` or `AdapterUnavailable`: definitely not stored.
         unknown: Id -> `EnqueueUnknown`: may be stored.
+        held: Id -> `IdHeld`: the queue holds a job with that id already.
     """
 
     def __init__(
-        self, stored: Sequence[str], rejected: dict[str, AdapterError], unknown: dict[str, AdapterError]
+        self,
+        stored: Sequence[str],
+        rejected: dict[str, AdapterError],
+        unknown: dict[str, AdapterError],
+        held: dict[str, IdHeld],
     ) -> None:
         self.stored = tuple(stored)
         self.rejected = rejected
         self.unknown = unknown
-        lines = [str(error) for error in (*rejected.values(), *unknown.values())]
+        self.held = held
+        lines = [str(error) for error in (*rejected.values(), *unknown.values(), *held.values())]
         shown = "\n".join(f"  - {line}" for line in lines[:20])
         more = f"\n  ... and {len(lines) - 20} more" if len(lines) > 20 else ""
         super().__init__(
-            f"{len(self.stored)} stored, {len(rejected)} not stored, {len(unknown)} unknown:\n{shown}{more}"
+            f"{len(self.stored)} stored, {len(rejected)} not stored, {len(unknown)} unknown, "
+            f"{len(held)} held already:\n{shown}{more}"
         )
 
 

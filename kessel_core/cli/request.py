@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from kessel_core.cli.app import App, as_json, configured, handlers_option, logs_
 from kessel_core.cli.output import emit, jobs_text
 from kessel_core.cli.progress import progress
 from kessel_core.contract.promises import Reach
-from kessel_core.errors import DecodeError, InvalidRequest, Problem
+from kessel_core.errors import DecodeError, EnqueueIncomplete, IdHeld, InvalidRequest, Problem
 from kessel_core.values.nearest import did_you_mean, nearest_or_all
 from kessel_core.values.reading import from_text, moment_or_span
 from kessel_core.values.secrets import quoted
@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kessel_core.client.manager import JobManager
-    from kessel_core.model.job import JobRequest
+    from kessel_core.model.job import Job, JobRequest
     from kessel_core.model.json import JsonValue
 
 __all__ = ["request"]
 
 #: How many requests are handed to the adapter at once.
 BATCH: Final = 500
+#: Unknown types that are warned about.
+SHOWN_WARNINGS: Final = 20
 
 
 @click.command()
@@ -53,6 +55,7 @@ BATCH: Final = 500
     "--header", "headers", multiple=True, metavar="KEY=VALUE", help="Text for middleware; may be repeated."
 )
 @handlers_option
+@click.option("--strict-type", is_flag=True, help="Refuse a type that no handler known here has.")
 @as_json
 @logs_options
 @configured
@@ -63,6 +66,7 @@ def request(
     job_type: str | None,
     payload: str | None,
     source: str | None,
+    strict_type: bool,
     as_json: bool,
     **fields: Any,
 ) -> None:
@@ -73,33 +77,37 @@ def request(
     \b
       kessel request addition '{"operands": [1, 2]}'
       kessel request report.derive - --delay 5m --priority 10 < payload.json
-      kessel request --from jobs.jsonl
+      kessel request --from jobs.jsonl --queue ops
 
     Each line of a FILE is an object with the fields of a request: {"type": ..., "payload": ...,
-    "priority": ...}. Nothing is stored if any line is wrong.
+    "priority": ...}. Nothing is stored if any line is wrong. --queue goes before what the lines say.
     """  # noqa: D301  # the escape is meant: click keeps the lines of a paragraph that starts with it
     given = [name for name, value in fields.items() if value not in (None, ())]
     if source is not None:
-        if job_type is not None or given:
-            raise click.UsageError("--from takes everything from the file; leave out TYPE and the fields")
+        if job_type is not None or set(given) - {"queue"}:
+            raise click.UsageError(
+                "--from takes everything but --queue from the file; leave out TYPE and the fields"
+            )
     elif job_type is None:
         raise click.UsageError("Missing argument 'TYPE' (or --from FILE).")
     app.start_logging()
     if source is not None:
-        _many(app, source, as_json)
+        _many(app, source, fields["queue"], strict_type, as_json)
     else:
-        _one(app, str(job_type), payload, fields, as_json)
+        _one(app, str(job_type), payload, fields, strict_type, as_json)
 
 
 # --- one -----------------------------------------------------------------------------------
 
 
-def _one(app: App, job_type: str, payload: str | None, fields: dict[str, Any], as_json: bool) -> None:
+def _one(
+    app: App, job_type: str, payload: str | None, fields: dict[str, Any], strict: bool, as_json: bool
+) -> None:
     from kessel_core.clock import SystemClock
     from kessel_core.wire.requests import encode
 
     asked = _read(job_type, payload, fields, SystemClock())
-    _check_types(app, [(asked, "TYPE")])
+    _check_types(app, {asked.type: "TYPE"}, strict)
     with _visible(app) as manager:
         stored = manager.request(asked)
     if as_json:
@@ -191,56 +199,81 @@ def _visible(app: App) -> Iterator[JobManager]:
         yield manager
 
 
-def _check_types(app: App, asked: Sequence[tuple[JobRequest, str]]) -> None:
-    """Refuse types without a handler in the modules of `--handlers`, if any are given."""
-    if not app.handler_modules:
-        return
-    from kessel_core.handlers.registry import HandlerRegistry
+def _check_types(app: App, types: Mapping[str, str], strict: bool) -> None:
+    """Warn of types that no handler has, if any are known here; refuse those that are not in `--handlers`.
 
-    known = HandlerRegistry()
-    known.add_all(app.named_handlers(), "--handlers")
-    where = ", ".join(app.handler_modules)
+    A producer may know none, so that without `--handlers` an unknown type is no error.
+
+    Args:
+        app: The command.
+        types: Job type -> where it is written.
+        strict: Whether an unknown type is refused all the same.
+    """
+    if app.handler_modules:
+        from kessel_core.handlers.registry import HandlerRegistry
+
+        registry = HandlerRegistry(app.plugins.payload_types())
+        registry.add_all(app.named_handlers(), "--handlers")
+        known, who, strict = set(registry.types()), f"{', '.join(app.handler_modules)} has", True
+    else:
+        known = {
+            one.strip() for one in (*app.plugins.handlers().names, *app.config.handlers, *app.config.routes)
+        }
+        who = "this installation has"
     problems = [
-        Problem(
-            (),
-            f"{where} has no handler for {request.type!r}{nearest_or_all(request.type, known.types())}",
-            origin,
-        )
-        for request, origin in asked
-        if known.get(request.type) is None
+        Problem((), f"{who} no handler for {one.strip()!r}{nearest_or_all(one, known)}", origin)
+        for one, origin in types.items()
+        if one.strip() not in known
     ]
-    if problems:
+    if problems and strict:
         raise InvalidRequest(problems, "nothing was stored")
+    if not known:
+        return
+    for problem in problems[:SHOWN_WARNINGS]:
+        say(f"warning: {problem}", err=True)
+    if len(problems) > SHOWN_WARNINGS:
+        say(f"warning: ... and {len(problems) - SHOWN_WARNINGS:,} more types", err=True)
 
 
 # --- many ----------------------------------------------------------------------------------
 
 
-def _many(app: App, source: str, as_json: bool) -> None:
+def _many(app: App, source: str, queue: str | None, strict: bool, as_json: bool) -> None:
     name = "standard input" if source == "-" else source
-    numbered = _read_lines(source, name)
-    _check_types(app, [(request, f"{name}:{number}") for number, request in numbered])
-    requests = [request for _, request in numbered]
+    requests, types = _read_lines(source, name, queue)
+    _check_types(app, types, strict)
     stored: list[str] = []
+    held: list[IdHeld] = []
     with _visible(app) as manager, progress("requesting", len(requests), quiet=as_json) as show:
         for start in range(0, len(requests), BATCH):
             batch = requests[start : start + BATCH]
-            stored.extend(done.id for done in manager.request_many(batch))
+            try:
+                stored.extend(done.id for done in manager.request_many(batch))
+            except EnqueueIncomplete as exc:
+                if exc.rejected or exc.unknown:
+                    raise
+                stored.extend(exc.stored)  # the others are there already
+                held.extend(exc.held.values())
             show(len(stored), "")
     if as_json:
-        emit({"requested": len(stored), "ids": stored})
+        emit({"requested": len(stored), "ids": stored, "held": {one.job_id: one.state for one in held}})
     else:
         say(f"requested {jobs_text(len(stored))} from {name}, in {app.place}")
+    if held:
+        for error in held:
+            say(f"error: {error}", err=True)
+        raise SystemExit(1)
 
 
-def _read_lines(source: str, name: str) -> list[tuple[int, JobRequest]]:
-    """Return what the lines ask for, each with the number of its line."""
+def _read_lines(source: str, name: str, queue: str | None) -> tuple[list[JobRequest], dict[str, str]]:
+    """Return the requests of all lines, and for each type the first line that has it."""
     from kessel_core.clock import SystemClock
     from kessel_core.model.checks import job_from
     from kessel_core.wire.requests import decode
 
     clock = SystemClock()
-    requests: list[tuple[int, JobRequest]] = []
+    requests: list[JobRequest] = []
+    types: dict[str, str] = {}
     problems: list[Problem] = []
     odd: dict[str, int] = {}
     for number, line in enumerate(_lines(source, name), 1):
@@ -248,9 +281,10 @@ def _read_lines(source: str, name: str) -> list[tuple[int, JobRequest]]:
             continue
         try:
             # A request of this command is a new one: it gets its own time of request.
-            request = decode(line.strip()).as_request()
+            request = _as_asked(decode(line.strip()), line, queue)
             job_from(request, clock.now())
-            requests.append((number, request))
+            requests.append(request)
+            types.setdefault(request.type, f"{name}:{number}")
             for key in request.extra:
                 odd.setdefault(key, number)
         except (DecodeError, InvalidRequest) as exc:
@@ -258,7 +292,16 @@ def _read_lines(source: str, name: str) -> list[tuple[int, JobRequest]]:
     if problems:
         raise InvalidRequest(problems, "nothing was stored")
     _warn_of_misspelt(odd, name)
-    return requests
+    return requests, types
+
+
+def _as_asked(job: Job, line: bytes, queue: str | None) -> JobRequest:
+    """Return the request of a line; what it leaves out is left to the route of its type."""
+    given = read_json(line.decode())
+    request = job.as_request()
+    if queue is not None or given.get("queue") in (None, ""):
+        request = attrs.evolve(request, queue=queue)
+    return request if given.get("priority") is not None else attrs.evolve(request, priority=None)
 
 
 def _warn_of_misspelt(odd: dict[str, int], name: str) -> None:

@@ -268,6 +268,7 @@ class JobManager:
             InvalidRequest: With every mistake at once; nothing was sent (S1).
             CapabilityMissing: The adapter does not declare what the request needs (S17).
             EnqueueRejected: Definitely not stored (S14).
+            IdHeld: A job with the id of the `JobRequest` is in the queue already (S14).
             EnqueueUnknown: May be stored (S14); to retry, pass a `JobRequest` with the id in the error.
             AdapterUnavailable: Definitely not stored: the queue cannot be reached.
         """

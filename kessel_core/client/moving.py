@@ -24,6 +24,7 @@ from kessel_core.errors import (
     ConfigError,
     DecodeError,
     EnqueueUnknown,
+    IdHeld,
     UnknownJob,
 )
 from kessel_core.model.ids import new_id
@@ -147,6 +148,8 @@ class _Move:
         moved.current = job.id
         try:
             self.target.enqueue(message)
+        except IdHeld:
+            pass  # an interrupted move has stored it
         except AdapterError as exc:
             if isinstance(exc, EnqueueUnknown):
                 moved.double.append(job.id)

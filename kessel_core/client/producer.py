@@ -19,6 +19,7 @@ from kessel_core.errors import (
     EnqueueIncomplete,
     EnqueueRejected,
     EnqueueUnknown,
+    IdHeld,
     InvalidRequest,
     Problem,
 )
@@ -142,11 +143,11 @@ class Producer:
         if callback is None or isinstance(callback, str):
             self._adapter.enqueue(message)
         else:
-            self._callbacks.expect(job.id, callback)
+            before = self._callbacks.expect(job.id, callback)
             try:
                 self._adapter.enqueue(message)
-            except (EnqueueRejected, AdapterUnavailable):
-                self._callbacks.forget(job.id)
+            except (EnqueueRejected, AdapterUnavailable, IdHeld):
+                self._callbacks.restore(job.id, before)
                 raise
         for watcher in self._enqueued:
             watcher(request=job)
@@ -173,15 +174,20 @@ class Producer:
                 functions[job.id] = prepared.callback
         if problems:
             raise InvalidRequest(problems, "invalid requests, nothing was stored")
-        for job_id, function in functions.items():
-            self._callbacks.expect(job_id, function)
+        before = {job_id: self._callbacks.expect(job_id, one) for job_id, one in functions.items()}
         outcomes = self._adapter.enqueue_many(messages) if messages else []
-        return self._all_stored(jobs, outcomes)
+        return self._all_stored(jobs, outcomes, before)
 
-    def _all_stored(self, jobs: list[Job], outcomes: list[AdapterError | None]) -> list[Job]:
+    def _all_stored(
+        self,
+        jobs: list[Job],
+        outcomes: list[AdapterError | None],
+        before: Mapping[str, Callable[[Any], object] | None],
+    ) -> list[Job]:
         stored: list[Job] = []
         rejected: dict[str, AdapterError] = {}
         unknown: dict[str, AdapterError] = {}
+        held: dict[str, IdHeld] = {}
         for job, outcome in zip(jobs, outcomes, strict=True):
             if outcome is None:
                 stored.append(job)
@@ -190,10 +196,14 @@ class Producer:
             elif isinstance(outcome, EnqueueUnknown):
                 unknown[job.id] = outcome  # it may run, so its callback is kept
             else:
-                rejected[job.id] = outcome
-                self._callbacks.forget(job.id)
-        if rejected or unknown:
-            raise EnqueueIncomplete([job.id for job in stored], rejected, unknown)
+                if isinstance(outcome, IdHeld):
+                    held[job.id] = outcome
+                else:
+                    rejected[job.id] = outcome
+                if job.id in before:
+                    self._callbacks.restore(job.id, before[job.id])
+        if rejected or unknown or held:
+            raise EnqueueIncomplete([job.id for job in stored], rejected, unknown, held)
         return stored
 
     def _check_capabilities(self, job: Job, body: bytes, callback: object) -> None:

@@ -56,6 +56,7 @@ class QueueAdapter(ABC):
 
         Raises:
             EnqueueRejected: Definitely not stored: too large, draining, full, out of range.
+            IdHeld: Where `dedupe` is declared: a job with this id is there already, and was not changed.
             EnqueueUnknown: May be stored: the connection was lost after sending.
             AdapterUnavailable: Definitely not stored: nothing could be sent.
         """

@@ -89,7 +89,7 @@ class Capabilities:
     fencing: bool = False
     #: How durable the count of deliveries is; None: deliveries are not counted (S10).
     attempts: Attempts | None = None
-    #: Enqueueing an id whose job is still in the queue stores nothing, and returns normally.
+    #: Enqueueing an id whose job is still in the adapter, in any queue and state, stores nothing: `IdHeld`.
     dedupe: bool = False
     #: `stats` is exact.
     counts: bool = False

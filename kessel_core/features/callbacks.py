@@ -28,9 +28,20 @@ class Callbacks:
         self._schemes = dict(schemes)
         self._functions: dict[str, Callable[[JobResult], object]] = {}
 
-    def expect(self, job_id: str, function: Callable[[JobResult], object]) -> None:
-        """Remember a function for a job that is about to be enqueued."""
+    def expect(
+        self, job_id: str, function: Callable[[JobResult], object]
+    ) -> Callable[[JobResult], object] | None:
+        """Remember a function for a job that is about to be enqueued; return the one that it replaces."""
+        before = self._functions.get(job_id)
         self._functions[job_id] = function
+        return before
+
+    def restore(self, job_id: str, before: Callable[[JobResult], object] | None) -> None:
+        """Undo `expect` for a job that was not stored: another job with its id may be in the queue."""
+        if before is None:
+            self.forget(job_id)
+        else:
+            self._functions[job_id] = before
 
     def forget(self, job_id: str) -> None:
         """Forget the function of a job that is definitely not stored."""

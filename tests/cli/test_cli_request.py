@@ -171,4 +171,4 @@ def test_empty_file_requests_nothing(kessel: Any) -> None:
 def test_help_shows_each_example_on_its_own_line(kessel: Any) -> None:
     text = kessel("request", "--help").out
     assert "\\b" not in text
-    assert "\n    kessel request --from jobs.jsonl\n" in text
+    assert "\n    kessel request --from jobs.jsonl --queue ops\n" in text

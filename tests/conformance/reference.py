@@ -11,7 +11,7 @@ from urllib.parse import SplitResult
 import attrs
 from kessel_conformance import Harness
 
-from kessel_core import AdapterUnavailable, Clock, EnqueueRejected, LeaseLost, UnknownJob
+from kessel_core import AdapterUnavailable, Clock, EnqueueRejected, IdHeld, LeaseLost, UnknownJob
 from kessel_core.contract import (
     AdapterContext,
     AdapterSpec,
@@ -236,7 +236,9 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
             if self.is_too_far(message):
                 raise EnqueueRejected(message.id, "too far", "out-of-range")
             if self.is_known(message):
-                return
+                record = next(r for r in self.disk.records if r.message.id == message.id)
+                late = record.state is JobState.READY and not self.is_ready(record)
+                raise IdHeld(message.id, str(JobState.DELAYED if late else record.state))
             self.disk.counter += 1
             ready_at = self.now() if message.delay is None else self.due(message.delay)
             self.disk.records.append(

@@ -26,7 +26,7 @@ CLAUSES = {
     "S11": "The pause before a retry grows exponentially with full jitter up to a cap; `Transient(after=...)` overrides it. The first delay is never applied again. A retry that could only start after the expiration ends as expired now.",
     "S12": 'A job whose type has no handler is buried as `no-handler`, and the known types are named; `unknown_type = "retry"` is for rolling deployments.',
     "S13": "A body that is not a request is buried as `undecodable`, its bytes untouched, and the worker goes on.",
-    "S14": "An enqueue ends in one of three ways: it returns (stored), `EnqueueRejected` (not stored), `EnqueueUnknown` (may be stored: the connection was lost after sending).",
+    "S14": "An enqueue ends in one of three ways: it returns (stored), `EnqueueRejected` (not stored), `EnqueueUnknown` (may be stored: the connection was lost after sending). Where `dedupe` is declared, an id that a job holds already is `IdHeld`, and nothing is stored.",
     "S15": "The callback is called once for each job, after its last settlement. A callback that fails is logged and changes nothing about the job.",
     "S16": "A payload comes back equal as JSON, and every attempt gets a fresh copy.",
     "S17": "What an adapter does not declare is refused by name with `CapabilityMissing`, at start where possible, and never approximated in silence.",

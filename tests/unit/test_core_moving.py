@@ -160,8 +160,8 @@ def test_jobs_that_their_source_named_get_ids_that_are_not_in_the_target(
 ) -> None:
     """Two beanstalkd may both have a job 17 without an id of its own; the second must not be lost."""
     monkeypatch.setattr(SqliteAdapter, "capabilities", attrs.evolve(adapter.capabilities, dedupe=False))
+    target.enqueue(Message("@17", "q", b"of another server", 5))
     for body in (b'{"type":"first"}', b"\xff"):
-        target.enqueue(Message("@17", "q", b"of another server", 5))
         adapter.enqueue(Message("@17", "q", body, 5))
         moved = Moved()
         move_jobs(adapter, target, ["q"], moved)

@@ -7,6 +7,7 @@ operator does is in `operator_steps.py`.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
@@ -15,7 +16,7 @@ import attrs
 from kessel_conformance.comparison import Comparison, pause_of
 from kessel_conformance.history import seconds, settlement_text, shown
 from kessel_conformance.model import Span
-from kessel_core import LeaseLost
+from kessel_core import IdHeld, LeaseLost
 from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
@@ -70,7 +71,8 @@ class Put:
         if self.again and both.declared.dedupe:
             job = next((job for job in reversed(both.model.jobs) if job.state is not None), None)
             if job is not None:
-                both.adapter.enqueue(job.message)
+                with suppress(IdHeld):
+                    both.adapter.enqueue(job.message)
                 both.history.add(f"enqueue {job.label} again: nothing new is stored")
                 return
         label = f"job-{len(both.model.jobs) + 1}"

@@ -22,7 +22,7 @@ from kessel_core.contract import (
     CapabilityMissing,
     Delete,
     Durability,
-    EnqueueRejected,
+    EnqueueError,
     Facet,
     FacetKind,
     InvalidConfig,
@@ -122,7 +122,7 @@ class MemoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAd
                         if self._closed:
                             raise AdapterUnavailable("the memory adapter is closed")
                         self._store.put(message)
-                    except (AdapterUnavailable, EnqueueRejected) as exc:
+                    except (AdapterUnavailable, EnqueueError) as exc:
                         outcomes.append(exc)
                     else:
                         outcomes.append(None)

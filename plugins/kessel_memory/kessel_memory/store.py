@@ -18,6 +18,7 @@ from kessel_core.contract import (
     Bury,
     Commit,
     EnqueueRejected,
+    IdHeld,
     JobState,
     LeaseLost,
     Message,
@@ -74,7 +75,7 @@ class Store(Timers):
         job_id = message.id
         jobs = self.jobs
         if job_id in jobs:
-            return
+            self._refuse_held(job_id)
         if len(message.body) > self._max_body:
             why = f"its body of {len(message.body)} bytes is larger than {self._max_body}"
             raise EnqueueRejected(job_id, why, reason="too-large")
@@ -96,6 +97,12 @@ class Store(Timers):
             self.delay(job, delay)
         # Last, so that an interrupted call leaves no id behind whose job would never be delivered.
         jobs[job_id] = job
+
+    def _refuse_held(self, job_id: str) -> None:
+        self.catch_up()  # its delay or lease may be over
+        state = self.jobs[job_id].state
+        assert state is not None
+        raise IdHeld(job_id, str(state))
 
     def take(self, queues: Sequence[MemoryQueue]) -> Reservation | None:
         """Reserve the next ready job of some queues, without waiting."""

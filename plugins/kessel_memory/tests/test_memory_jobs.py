@@ -9,7 +9,7 @@ import pytest
 from kessel_memory.adapter import MemoryAdapter
 from kessel_memory.consumer import MemoryConsumer
 
-from kessel_core import AdapterUnavailable, CapabilityMissing, EnqueueRejected, LeaseLost
+from kessel_core import AdapterUnavailable, CapabilityMissing, EnqueueRejected, IdHeld, LeaseLost
 from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
@@ -163,11 +163,13 @@ def test_an_id_that_is_held_is_not_stored_again(adapter: MemoryAdapter, message:
     """`dedupe`: in every state, until the job is gone."""
     consumer = adapter.consumer(["default"])
     adapter.enqueue(message("a", body=b"1"))
-    adapter.enqueue(message("a", body=b"2"))
+    with pytest.raises(IdHeld, match="held by a ready job"):
+        adapter.enqueue(message("a", body=b"2"))
     reservation = consumer.reserve(NO_PAUSE)
     assert reservation is not None
     assert reservation.body == b"1"
-    adapter.enqueue(message("a", "other", body=b"3"))
+    with pytest.raises(IdHeld, match="held by a reserved job"):
+        adapter.enqueue(message("a", "other", body=b"3"))
     consumer.settle(reservation, COMMIT)
     assert (adapter.stats("default").total, adapter.stats("other").total) == (0, 0)
     adapter.enqueue(message("a", body=b"4"))

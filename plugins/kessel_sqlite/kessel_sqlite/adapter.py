@@ -23,6 +23,8 @@ from kessel_core.contract import (
     Facet,
     FacetKind,
     Finding,
+    IdHeld,
+    JobState,
     LeaseReturn,
     Message,
     Reach,
@@ -40,7 +42,7 @@ from kessel_sqlite.hostclock import microseconds, moment
 from kessel_sqlite.operations import SqliteOperations
 from kessel_sqlite.options import SqliteOptions
 from kessel_sqlite.results import KeptResults
-from kessel_sqlite.schema import DELAYED, READY
+from kessel_sqlite.schema import DELAYED, READY, STATES
 
 __all__ = ["SqliteAdapter"]
 
@@ -51,6 +53,8 @@ _CHUNK: Final = 10_000
 _CHUNK_BYTES: Final = 16 * 1024 * 1024
 
 _Row = tuple[str, str, int, int, int | None, int, bytes]
+#: State and due time of the job that holds an id.
+_Holder = tuple[int, int | None]
 
 
 class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
@@ -126,7 +130,14 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
     def put(self, message: Message) -> None:
         """Store one job in a transaction of its own."""
         row = self._row(message)
-        self.engine.file.run(self.engine.link(), lambda c: c.execute(sql.INSERT, row), job_id=message.id)
+        holder = self.engine.file.run(self.engine.link(), lambda c: _inserted(c, row), job_id=message.id)
+        if holder is not None:
+            raise self._held(message.id, holder)
+
+    def _held(self, job_id: str, holder: _Holder) -> IdHeld:
+        state, due = holder
+        is_over = due is not None and due <= self.engine.host.now()
+        return IdHeld(job_id, str(JobState.READY if is_over else STATES[state]))
 
     def _put_within(self, connection: sqlite3.Connection, row: _Row) -> None:
         try:
@@ -136,9 +147,11 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
                 raise ValueError(
                     f"the connection has {main or 'no file'!r} open, not {str(self.options.path)!r}"
                 )
-            connection.execute(sql.INSERT, row)
+            holder = _inserted(connection, row)
         except sqlite3.Error as exc:
             raise translated(exc, str(self.options.path), NO_PAUSE, row[0]) from exc
+        if holder is not None:
+            raise self._held(row[0], holder)
 
     def _row(self, message: Message) -> _Row:
         if len(message.body) > self.options.max_body_bytes:
@@ -160,7 +173,7 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
                 outcomes[index] = exc
         down: AdapterError | None = None
         for chunk in _chunks(rows):
-            error = down or self._store([row for _, row in chunk])
+            error = down or self._store(chunk, outcomes)
             if error is None:
                 continue
             for index, row in chunk:
@@ -169,20 +182,33 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
                 down = error
         return outcomes
 
-    def _store(self, rows: list[_Row]) -> AdapterError | None:
-        """Store jobs in one transaction; return the error if that failed."""
+    def _store(
+        self, chunk: list[tuple[int, _Row]], outcomes: list[AdapterError | None]
+    ) -> AdapterError | None:
+        """Store jobs in one transaction; note ids that are held, return the error if the whole failed."""
+        rows = [row for _, row in chunk]
 
-        def insert(connection: sqlite3.Connection) -> None:
+        def insert(connection: sqlite3.Connection) -> dict[int, _Holder]:
             connection.execute(sql.BEGIN)
-            connection.executemany(sql.INSERT, rows)
+            if connection.executemany(sql.INSERT, rows).rowcount == len(rows):
+                connection.execute(sql.END)
+                return {}
+            # Rare: now one by one, to see which of them.
+            connection.execute(sql.UNDO)
+            connection.execute(sql.BEGIN)
+            found = {index: _inserted(connection, row) for index, row in chunk}
             connection.execute(sql.END)
+            return {index: holder for index, holder in found.items() if holder is not None}
 
         try:
-            self.engine.file.run(self.engine.link(), insert, job_id=rows[0][0])
+            held = self.engine.file.run(self.engine.link(), insert, job_id=rows[0][0])
         except (EnqueueError, AdapterUnavailable) as exc:
             return exc
+        for index, row in chunk:
+            if index in held:
+                outcomes[index] = self._held(row[0], held[index])
         if not self.line.is_empty:
-            self._announce_all(rows)
+            self._announce_all(row for index, row in chunk if index not in held)
         return None
 
     def _announce_all(self, rows: Iterable[_Row]) -> None:
@@ -248,6 +274,15 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
     def shut(self) -> None:
         """Close all connections; later calls are refused."""
         self.engine.close()
+
+
+def _inserted(connection: sqlite3.Connection, row: _Row) -> _Holder | None:
+    """Insert one job; return state and due time of the job that holds its id, if one does."""
+    while not connection.execute(sql.INSERT, row).rowcount:
+        holder: _Holder | None = connection.execute(sql.HOLDER, (row[0],)).fetchone()
+        if holder is not None:  # else it has just ended
+            return holder
+    return None
 
 
 def _chunks(rows: Sequence[tuple[int, _Row]]) -> Iterator[list[tuple[int, _Row]]]:

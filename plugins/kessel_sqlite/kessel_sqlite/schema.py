@@ -13,15 +13,32 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from kessel_core.contract import ProtocolError
+from kessel_core.contract import JobState, ProtocolError
 
-__all__ = ["BURIED", "DELAYED", "MIGRATIONS", "READY", "RESERVED", "VERSION", "prepare", "version_of"]
+__all__ = [
+    "BURIED",
+    "DELAYED",
+    "MIGRATIONS",
+    "READY",
+    "RESERVED",
+    "STATES",
+    "VERSION",
+    "prepare",
+    "version_of",
+]
 
 # The values of the column `state`.
 READY: Final = 0
 DELAYED: Final = 1
 RESERVED: Final = 2
 BURIED: Final = 3
+#: The state that each value says, as far as time has not ended it.
+STATES: Final = {
+    READY: JobState.READY,
+    DELAYED: JobState.DELAYED,
+    RESERVED: JobState.RESERVED,
+    BURIED: JobState.BURIED,
+}
 
 _FIRST: Final = f"""
 CREATE TABLE kessel_meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;

@@ -33,6 +33,9 @@ INSERT: Final = (
     " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 )
 
+#: State and due time of the job that holds an id.
+HOLDER: Final = "SELECT state, due FROM kessel_jobs WHERE id = ?"
+
 # --- reserve ---------------------------------------------------------------------------------
 
 #: Most jobs that one transaction makes ready, so that the lock is never held for long.

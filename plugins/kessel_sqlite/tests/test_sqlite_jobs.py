@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from kessel_sqlite.adapter import SqliteAdapter
 
-from kessel_core import EnqueueRejected, InvalidConfig, UnknownJob
+from kessel_core import EnqueueRejected, IdHeld, InvalidConfig, UnknownJob
 from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
@@ -119,8 +119,14 @@ def test_cancel_ends_reserves_but_not_a_settle(adapter: SqliteAdapter, clock: Vi
 
 def test_dedupe_stores_an_id_once_while_its_job_is_held(adapter: SqliteAdapter) -> None:
     adapter.enqueue(message("a"))
-    adapter.enqueue(message("a"))
-    assert adapter.enqueue_many([message("a"), message("b"), message("b")]) == [None] * 3
+    with pytest.raises(IdHeld, match="held by a ready job"):
+        adapter.enqueue(message("a"))
+    first, new, again, last = adapter.enqueue_many([message(name) for name in ("a", "b", "b", "c")])
+    assert (new, last) == (None, None)
+    for outcome in (first, again):
+        assert isinstance(outcome, IdHeld)
+        assert outcome.state == "ready"
+    adapter.delete("q", "c")
     assert drained(adapter) == ["a", "b"]
     adapter.enqueue(message("a"))
     assert drained(adapter) == ["a"]

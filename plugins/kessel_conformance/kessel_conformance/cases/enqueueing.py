@@ -12,7 +12,8 @@ from kessel_conformance.requirements import (
     MAX_BODY_BYTES,
     PRIORITIES,
 )
-from kessel_core import EnqueueRejected
+from kessel_core import EnqueueRejected, IdHeld
+from kessel_core.contract import Bury, Message
 
 
 @case(
@@ -76,12 +77,26 @@ def equal_bodies(bench: Bench) -> None:
 )
 def dedupe_holds(bench: Bench) -> None:
     message = bench.put()
-    bench.send(message, " again")
+    _is_held(bench, message, "ready")
+    outcomes = bench.call("enqueue_many of it", lambda: bench.adapter.enqueue_many([message]))
+    bench.check(isinstance(outcomes[0], IdHeld), "an id that is held must be IdHeld in a batch, too")
     consumer = bench.consumer()
     held = bench.gets(consumer, message, "the job")
-    bench.send(message, " while it is held")
+    _is_held(bench, message, "reserved")
     bench.settle(consumer, held)
-    bench.nothing(consumer, "the same id was enqueued three times and is settled")
+    bench.nothing(consumer, "the same id was enqueued four times and is settled")
+    bench.send(message, " after its end")
+    bench.settle(
+        consumer, bench.gets(consumer, message, "the job of an id that is free again"), Bury("a", "b")
+    )
+    _is_held(bench, message, "buried")
+
+
+def _is_held(bench: Bench, message: Message, state: str) -> None:
+    error = bench.refused(
+        IdHeld, f"enqueue it again while it is {state}", lambda: bench.adapter.enqueue(message)
+    )
+    bench.equal((error.job_id, error.state), (message.id, state), "id, and state of the job that holds it")
 
 
 @case(
