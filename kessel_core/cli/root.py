@@ -25,7 +25,7 @@ from kessel_core.errors import (
 )
 from kessel_core.plugins import known
 from kessel_core.values.nearest import nearest
-from kessel_core.values.printing import printable_lines
+from kessel_core.values.printing import printable_lines, traceback_text
 from kessel_core.values.secrets import without_secrets
 
 __all__ = ["COMMANDS", "KesselGroup", "code_of", "kessel", "run"]
@@ -141,6 +141,9 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         # The reader has seen enough (`kessel stats | head`); a second failure at exit is muted.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except Exception:  # a mistake of kessel or a plugin: as Python shows it, but by our rules
+        click.echo(traceback_text(sys.exc_info(), margin=""), err=True)
         return EXIT_FAILED
 
 

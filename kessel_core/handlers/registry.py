@@ -6,7 +6,6 @@ A type is a key of the registry and nothing else: no import path ever comes from
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from types import MethodType, SimpleNamespace
@@ -18,12 +17,13 @@ from kessel_core.errors import InvalidConfig, Problem
 from kessel_core.handlers.declare import _Errors, options_of
 from kessel_core.model.json import JsonValue
 from kessel_core.model.routes import NO_ROUTE, Route
+from kessel_core.values.logs import get_logger
 from kessel_core.values.payload_types import PayloadType
 from kessel_core.values.raised import raised
 
 __all__ = ["Handler", "HandlerRegistry"]
 
-log = logging.getLogger("kessel.handlers")
+log = get_logger("kessel.handlers")
 
 
 @attrs.frozen(eq=False)

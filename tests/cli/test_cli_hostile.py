@@ -132,3 +132,19 @@ sig = "hunter2"
         done = kessel(*words)
         assert "hunter2" not in done.out + done.err, words
     assert json.loads(kessel("config", "--json").out)["options"]["adapter_options"]["value"]["pwd"] == "***"
+
+
+def test_finding_d8_an_error_that_nobody_foresaw_is_shown_by_the_same_rules(
+    kessel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError(f"{HOSTILE} at beanstalk://me:hunter2@host")
+
+    monkeypatch.setattr("kessel_core.cli.app.App.adapter", broken)
+    done = kessel("stats")
+    assert done.code == 1
+    assert "RuntimeError" in done.err
+    assert "in broken" in done.err
+    assert all(char.isprintable() or char == "\n" for char in done.err)
+    assert "hunter2" not in done.err
+    assert len(done.err) < 50_000

@@ -270,7 +270,7 @@ def test_many_with_the_connection_cut_tells_what_is_unknown(
 
 
 @pytest.mark.parametrize("kind", [ValueError, TimeoutError])
-def test_an_enqueue_that_a_signal_handler_interrupts_is_unknown_once_its_bytes_may_have_left(
+def test_finding_d7_an_enqueue_that_a_signal_handler_interrupts_is_unknown_once_its_bytes_may_have_left(
     opened: Opened, proxied: FaultProxy, adapter: BeanstalkAdapter, kind: type[Exception]
 ) -> None:
     """S14; the job is stored, and its reply is what was being waited for."""
