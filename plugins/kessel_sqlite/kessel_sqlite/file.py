@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -38,6 +39,10 @@ _FEATURES: Final = {
     "RETURNING": "CREATE TABLE t (a); INSERT INTO t VALUES (1) RETURNING a",
     "json_each": "SELECT value FROM json_each('[1]')",
 }
+
+#: Reads text; bytes that are not UTF-8 are shown as U+FFFD. By default they are an error of every statement
+#: that meets them, and nobody behind such a job would ever run.
+_text: Final = partial(str, encoding="utf-8", errors="replace")
 
 
 @functools.cache
@@ -180,6 +185,7 @@ class DatabaseFile:
         connection = sqlite3.connect(
             self.path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=64
         )
+        connection.text_factory = _text
         try:
             if is_new:
                 self._restrict()

@@ -41,9 +41,11 @@ HOLDER: Final = "SELECT state, due FROM kessel_jobs WHERE id = ?"
 #: Most jobs that one transaction makes ready, so that the lock is never held for long.
 PROMOTED_AT_ONCE: Final = 500
 
+# Cast, because SQLite lets anybody store any type in any column: a body that was written as text is bytes.
 _CLAIM: Final = (
     f"UPDATE kessel_jobs SET state = {RESERVED}, due = ?, token = ?, attempts = attempts + 1"
-    " WHERE seq = ({next}) RETURNING seq, id, queue, body, attempts, snoozes"
+    " WHERE seq = ({next}) RETURNING seq, CAST(id AS TEXT), queue, CAST(body AS BLOB),"
+    " CAST(attempts AS INTEGER), CAST(snoozes AS INTEGER)"
 )
 _NEXT_OF_ONE: Final = (
     f"SELECT seq FROM kessel_jobs WHERE state = {READY} AND queue = ?"
@@ -150,7 +152,7 @@ SWEEP_RESULTS: Final = (
     "DELETE FROM kessel_results WHERE id IN (SELECT id FROM kessel_results WHERE finished_at <= ? LIMIT 5000)"
 )
 #: Id, finished after.
-RESULT: Final = "SELECT body FROM kessel_results WHERE id = ? AND finished_at > ?"
+RESULT: Final = "SELECT CAST(body AS BLOB) FROM kessel_results WHERE id = ? AND finished_at > ?"
 
 # --- operations ------------------------------------------------------------------------------
 
@@ -158,27 +160,33 @@ RESULT: Final = "SELECT body FROM kessel_results WHERE id = ? AND finished_at > 
 PURGED_AT_ONCE: Final = 5_000
 
 _COLUMNS: Final = "id, queue, priority, due, attempts, snoozes, enqueued_at, reason, message, buried_at, body"
+#: The same, each of the type that it should have.
+_SHOWN: Final = (
+    "CAST(id AS TEXT), queue, CAST(priority AS INTEGER), CAST(due AS INTEGER), CAST(attempts AS INTEGER),"
+    " CAST(snoozes AS INTEGER), CAST(enqueued_at AS INTEGER), CAST(reason AS TEXT), CAST(message AS TEXT),"
+    " CAST(buried_at AS INTEGER), CAST(body AS BLOB)"
+)
 
 #: For each state, up to `limit` jobs of a queue, next one first. A delayed job that is due, and a reserved
 #: one whose lease is over, are ready even before a claim marks them so. Two branches, because each has its
 #: own index.
 LISTS: Final = {
     JobState.READY: (
-        f"SELECT {_COLUMNS} FROM (SELECT * FROM (SELECT seq, {_COLUMNS} FROM kessel_jobs"
+        f"SELECT {_SHOWN} FROM (SELECT * FROM (SELECT seq, {_COLUMNS} FROM kessel_jobs"
         f" WHERE state = {READY} AND queue = :queue ORDER BY priority, seq LIMIT :limit) UNION ALL"
         f" SELECT seq, {_COLUMNS} FROM kessel_jobs WHERE queue = :queue AND due <= :now)"
         " ORDER BY priority, seq LIMIT :limit"
     ),
     JobState.DELAYED: (
-        f"SELECT {_COLUMNS} FROM kessel_jobs WHERE queue = :queue AND due > :now AND state = {DELAYED}"
+        f"SELECT {_SHOWN} FROM kessel_jobs WHERE queue = :queue AND due > :now AND state = {DELAYED}"
         " ORDER BY due, seq LIMIT :limit"
     ),
     JobState.RESERVED: (
-        f"SELECT {_COLUMNS} FROM kessel_jobs WHERE queue = :queue AND due > :now AND state = {RESERVED}"
+        f"SELECT {_SHOWN} FROM kessel_jobs WHERE queue = :queue AND due > :now AND state = {RESERVED}"
         " ORDER BY due, seq LIMIT :limit"
     ),
     JobState.BURIED: (
-        f"SELECT {_COLUMNS} FROM kessel_jobs WHERE queue = :queue AND state = {BURIED}"
+        f"SELECT {_SHOWN} FROM kessel_jobs WHERE queue = :queue AND state = {BURIED}"
         " ORDER BY buried_at, seq LIMIT :limit"
     ),
 }
