@@ -69,7 +69,7 @@ class Connection:
         self._reader = own.reader
         self.address = address
         self.generation = generation
-        #: The tube that the last `use` chose.
+        #: The tube that the last `use` chose; empty while that is not certain.
         self.using = DEFAULT_TUBE
         self.is_open = True
         self._on_lost = on_lost
@@ -174,6 +174,7 @@ class Connection:
             AdapterError: As `ask`.
         """
         if self.using != tube:
+            self.using = ""  # until the end: else the next job would land in this tube after an interruption
             self.ask(commands.use(tube))
             self.using = tube
 

@@ -60,7 +60,9 @@ class Names:
         self._shown = _Recent[str, int](_MOST_SHOWN)
 
     def was_put(self, name: str, server_id: int) -> None:
-        """Remember a job that this process has put."""
+        """Remember a job that this process has put; not by a name that stands for a number of the server."""
+        if number_named(name) is not None:
+            return
         self._put_numbers.set(name, server_id)
         self._put_names.set(server_id, name)
 

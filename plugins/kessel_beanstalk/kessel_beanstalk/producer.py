@@ -145,11 +145,12 @@ class Producer:
                 self._read(connection, messages, outcomes, in_flight, len(in_flight) - fresh)
             self._read(connection, messages, outcomes, in_flight, len(in_flight))
         except AdapterError as exc:
-            for position, _ in in_flight:
-                outcomes[position] = EnqueueUnknown(messages[position].id, str(exc))
             down = exc if isinstance(exc, AdapterUnavailable) else AdapterUnavailable(str(exc))
             for position in range(tried, len(messages)):
                 outcomes[position] = down
+            # After that, because a batch that was not sent to its end is in flight: some of it may be stored.
+            for position, _ in in_flight:
+                outcomes[position] = EnqueueUnknown(messages[position].id, str(exc))
         return outcomes
 
     def _batch(
