@@ -96,6 +96,8 @@ class TubeStats:
     reserved: int
     delayed: int
     buried: int
+    #: Jobs that were ever put into it, since it came into being.
+    total: int
     #: Length of the last pause; None: it is not paused.
     pause: timedelta | None
     #: Rest of the pause, rounded down to seconds.
@@ -186,30 +188,46 @@ def _from_fields(make: Callable[[dict[str, str]], T]) -> Read[T]:
     return read
 
 
+def _count(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**64:
+        raise ValueError(f"no count: {number}")
+    return number
+
+
+def _seconds(text: str) -> int:
+    """Read a span; negative for what is over. The protocol knows no longer ones than 32 bits can say."""
+    number = int(text)
+    if abs(number) >= 2**34:
+        raise ValueError(f"no span: {number}")
+    return number
+
+
 def _job_stats(fields: dict[str, str]) -> JobStats:
     return JobStats(
-        server_id=int(fields["id"]),
+        server_id=_count(fields["id"]),
         tube=fields["tube"],
         state=JobState(fields["state"]),
-        pri=int(fields["pri"]),
-        age=int(fields["age"]),
-        ttr=int(fields["ttr"]),
-        time_left=int(fields["time-left"]),
-        reserves=int(fields["reserves"]),
-        releases=int(fields["releases"]),
-        kicks=int(fields["kicks"]),
+        pri=_count(fields["pri"]),
+        age=_seconds(fields["age"]),
+        ttr=_seconds(fields["ttr"]),
+        time_left=_seconds(fields["time-left"]),
+        reserves=_count(fields["reserves"]),
+        releases=_count(fields["releases"]),
+        kicks=_count(fields["kicks"]),
     )
 
 
 def _tube_stats(fields: dict[str, str]) -> TubeStats:
-    pause = int(fields["pause"])
+    pause = _seconds(fields["pause"])
     return TubeStats(
-        ready=int(fields["current-jobs-ready"]),
-        reserved=int(fields["current-jobs-reserved"]),
-        delayed=int(fields["current-jobs-delayed"]),
-        buried=int(fields["current-jobs-buried"]),
+        ready=_count(fields["current-jobs-ready"]),
+        reserved=_count(fields["current-jobs-reserved"]),
+        delayed=_count(fields["current-jobs-delayed"]),
+        buried=_count(fields["current-jobs-buried"]),
+        total=_count(fields["total-jobs"]),
         pause=timedelta(seconds=pause) if pause else None,
-        pause_left=timedelta(seconds=int(fields["pause-time-left"])),
+        pause_left=timedelta(seconds=_seconds(fields["pause-time-left"])),
     )
 
 
@@ -217,10 +235,10 @@ def _server_facts(fields: dict[str, str]) -> ServerFacts:
     return ServerFacts(
         version=fields["version"],
         server_id=fields["id"],
-        max_job_size=int(fields["max-job-size"]),
-        binlog=int(fields["binlog-current-index"]) > 0,
+        max_job_size=_count(fields["max-job-size"]),
+        binlog=_count(fields["binlog-current-index"]) > 0,
         draining=fields.get("draining") == "true",  # missing in older servers
-        total_jobs=int(fields["total-jobs"]),
+        total_jobs=_count(fields["total-jobs"]),
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -13,10 +15,11 @@ import pytest
 from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.testing import Beanstalkd
 
-from kessel_core import AdapterError, AdapterUnavailable, EnqueueUnknown, LeaseLost
+from kessel_core import AdapterError, AdapterUnavailable, EnqueueUnknown, LeaseLost, SystemClock
 from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
+    AdapterContext,
     Bury,
     Consumer,
     JobState,
@@ -39,6 +42,8 @@ class OddServer:
     def __init__(self, target: int) -> None:
         self.target = target
         self.odd: dict[bytes, bytes] = {}
+        #: Changes the real answer to a command that begins so.
+        self.change: dict[bytes, Callable[[bytes], bytes]] = {}
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -67,6 +72,7 @@ class OddServer:
                     reply = replies.readline()
                     if reply.split()[0] in (b"OK", b"RESERVED", b"FOUND"):
                         reply += replies.read(int(reply.split()[-1]) + 2)
+                    reply = self.change.get(command, bytes)(reply)
                 client.sendall(reply)
 
     def close(self) -> None:
@@ -100,6 +106,15 @@ def settles(settlement: Settlement) -> Call:
     return lambda adapter, consumer, held: consumer.settle(held, settlement)
 
 
+def reserves(adapter: BeanstalkAdapter, *_: object) -> None:
+    with closing(adapter.consumer(["q"])) as consumer:
+        consumer.reserve(NO_PAUSE)
+
+
+def opens_another(adapter: BeanstalkAdapter, *_: object) -> None:
+    BeanstalkAdapter(adapter.shared.options, AdapterContext(clock=SystemClock())).close()
+
+
 CALLS: dict[str, list[Call]] = {
     "put": [
         lambda adapter, *_: adapter.enqueue(MESSAGE),
@@ -109,7 +124,7 @@ CALLS: dict[str, list[Call]] = {
     ],
     "use": [lambda adapter, *_: adapter.enqueue(MESSAGE), settles(Snooze())],
     "reserve-with-timeout": [
-        lambda adapter, *_: adapter.consumer(["q"]).reserve(NO_PAUSE),
+        reserves,
         lambda adapter, consumer, held: consumer.settle_and_reserve(held, COMMIT),
     ],
     "delete": [settles(COMMIT), lambda adapter, *_: adapter.delete("q", "job-2")],
@@ -118,7 +133,7 @@ CALLS: dict[str, list[Call]] = {
     "touch": [lambda adapter, consumer, held: consumer.extend(held)],
     "stats-job": [
         lambda adapter, consumer, held: consumer.attempt(held),
-        lambda adapter, *_: adapter.consumer(["q"]).reserve(NO_PAUSE),
+        reserves,
         lambda adapter, *_: adapter.peek("q", JobState.READY),
         lambda adapter, *_: adapter.kick("q", "job-1"),
         settles(Rollback()),
@@ -131,8 +146,15 @@ CALLS: dict[str, list[Call]] = {
     ],
     "kick-job": [lambda adapter, *_: adapter.kick("q", "job-0")],
     "peek-ready": [lambda adapter, *_: adapter.purge("q")],
+    "peek-delayed": [lambda adapter, *_: adapter.purge("q")],
+    "peek-buried": [lambda adapter, *_: adapter.purge("q")],
+    "stats": [
+        reserves,
+        opens_another,
+    ],
+    "ignore": [reserves],
     "watch": [
-        lambda adapter, *_: adapter.consumer(["q"]).reserve(NO_PAUSE),
+        reserves,
         lambda adapter, *_: adapter.pause("q", timedelta(0)),
     ],
     "pause-tube": [lambda adapter, *_: adapter.pause("q", timedelta(0))],
@@ -140,7 +162,7 @@ CALLS: dict[str, list[Call]] = {
 
 
 @pytest.mark.parametrize("command", CALLS)
-def test_whatever_is_answered_to_whatever_command_is_an_error_of_the_contract(
+def test_finding_d19_whatever_is_answered_to_whatever_command_is_an_error_of_the_contract(
     opened: Opened, odd: OddServer, server: Beanstalkd, command: str
 ) -> None:
     direct = opened(server.port)
@@ -166,7 +188,7 @@ def test_whatever_is_answered_to_whatever_command_is_an_error_of_the_contract(
             direct.purge("q")
 
 
-def test_a_release_that_buries_for_want_of_memory_is_logged_whole(
+def test_finding_d19_a_release_that_buries_for_want_of_memory_is_logged_whole(
     opened: Opened, odd: OddServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     adapter = opened(odd.port)
@@ -177,3 +199,64 @@ def test_a_release_that_buries_for_want_of_memory_is_logged_whole(
         consumer.settle(held, Rollback())
     assert not isinstance(caught.value, LeaseLost)
     assert repr(MESSAGE.body) in caplog.text
+
+
+def without(key: bytes) -> Callable[[bytes], bytes]:
+    """Leave a key out of statistics, which stay well framed."""
+    return changed(rb"(?m)^%b: .*\n" % re.escape(key), b"")
+
+
+def garbled(key: bytes, value: bytes) -> Callable[[bytes], bytes]:
+    """Give a key another value."""
+    return changed(rb"(?m)^%b: .*$" % re.escape(key), key + b": " + value)
+
+
+def changed(pattern: bytes, by: bytes) -> Callable[[bytes], bytes]:
+    def change(reply: bytes) -> bytes:
+        if not reply.startswith(b"OK "):
+            return reply
+        chunk = re.sub(pattern, lambda _: by, reply.partition(b"\r\n")[2][:-2])
+        return b"OK %d\r\n%b\r\n" % (len(chunk), chunk)
+
+    return change
+
+
+KEYS = {
+    "stats": ["version", "id", "max-job-size", "binlog-current-index", "draining", "total-jobs"],
+    "stats-tube": [
+        "current-jobs-ready", "current-jobs-reserved", "current-jobs-delayed", "current-jobs-buried",
+        "total-jobs", "pause", "pause-time-left",
+    ],
+    "stats-job": [
+        "id", "tube", "state", "pri", "age", "ttr", "time-left", "reserves", "releases", "kicks",
+    ],
+}  # fmt: skip
+
+
+VALUES = [b"x", b"-1", b"9" * 30]
+
+
+@pytest.mark.parametrize("command", KEYS)
+def test_finding_d19_statistics_that_lack_or_garble_a_key_are_an_error_of_the_contract(
+    opened: Opened, odd: OddServer, server: Beanstalkd, command: str
+) -> None:
+    direct = opened(server.port)
+    adapter = opened(odd.port, timeout=SHORT, connect_timeout=SHORT)
+    calls = itertools.cycle(CALLS[command])
+    for key, value in itertools.product(map(str.encode, KEYS[command]), (None, *VALUES)):
+        for call in itertools.islice(calls, 2):
+            direct.enqueue_many([MESSAGE, MESSAGE])
+            consumer, held = held_by(adapter)
+            odd.change = {command.encode(): without(key) if value is None else garbled(key, value)}
+            with suppress(AdapterError):
+                call(adapter, consumer, held)
+            odd.change = {}
+            consumer.close()
+            with suppress(AdapterUnavailable, EnqueueUnknown):
+                adapter.stats("q")
+            adapter.stats("q")
+            direct.enqueue(MESSAGE)  # the others may not be back yet
+            consumer, held = held_by(adapter)
+            consumer.settle(held, COMMIT)
+            consumer.close()
+            direct.purge("q")
