@@ -16,7 +16,7 @@ from kessel_beanstalk.commands import JobStats
 from kessel_beanstalk.connection import DEFAULT_TUBE, Connection
 from kessel_beanstalk.names import number_named
 from kessel_beanstalk.options import MAX_NUMBER, whole_seconds
-from kessel_beanstalk.records import BURIED_PREFIX, SNOOZED_PREFIX, Record
+from kessel_beanstalk.records import BURIED_PREFIX, SNOOZED_PREFIX, Record, side_tube
 from kessel_beanstalk.search import BATCH, Search
 from kessel_beanstalk.shared import Shared
 from kessel_core.contract import (
@@ -193,11 +193,15 @@ class Operations:
 
         def work(connection: Connection) -> None:
             server_id, body, stats = self._search.locate(connection, queue, job_id, (JobState.BURIED,))
-            if not side_tubes.knows_burial(stats, body):
+            told_at = side_tubes.readings.buried_by(stats, body)
+            if not side_tubes.knows_burial(stats, body) and not side_tubes.readings.is_later(
+                side_tube(BURIED_PREFIX, queue), told_at
+            ):
                 side_tubes.burials(queue)
             if not side_tubes.knows_burial(stats, body):  # buried by another client
                 name = None if number_named(job_id) is not None else job_id
-                plain = Record.of_burial(stats, body, side_tubes.base(connection, body, stats), id=name)
+                base = side_tubes.base(connection, body, stats, told_at=told_at)
+                plain = Record.of_burial(stats, body, base, id=name)
                 record_id = side_tubes.write(connection, BURIED_PREFIX, queue, plain)
                 if record_id is not None:
                     side_tubes.was_buried(plain, record_id)

@@ -11,13 +11,18 @@ import hashlib
 import json
 import zlib
 from datetime import datetime
+from enum import Enum, auto
 from typing import Any, Final
 
 import attrs
 
 from kessel_beanstalk.commands import JobStats
+from kessel_core.contract import JobState
 
-__all__ = ["BURIED_PREFIX", "NOTHING", "SNOOZED_PREFIX", "Base", "Record", "fingerprint", "side_tube"]
+__all__ = [
+    "BURIED_PREFIX", "NOTHING", "SNOOZED_PREFIX", "Base", "Record", "Use", "fingerprint", "side_tube",
+    "use_of",
+]  # fmt: skip
 
 #: No queue name begins with these: `queue_name_problem` refuses them.
 BURIED_PREFIX: Final = "kessel.buried."
@@ -163,3 +168,27 @@ class Record:
             and all(text is None or isinstance(text, str) for text in texts)
             and (self.at is None or self.at.tzinfo is not None)
         )
+
+
+class Use(Enum):
+    """Whether a record is needed."""
+
+    NONE = auto()
+    #: Perhaps soon: a worker holds the job, and may be about to bury or snooze it.
+    SOON = auto()
+    NOW = auto()
+
+
+def use_of(record: Record, stats: JobStats, *, is_burial: bool) -> Use:
+    """Say whether a record is needed, by what the server says of its job now."""
+    if is_burial:
+        if record.kicks + 1 == stats.kicks or (
+            record.kicks == stats.kicks and stats.state is JobState.BURIED
+        ):
+            return Use.NOW
+        has_come_about = record.kicks < stats.kicks
+    else:
+        if record.releases < stats.releases:
+            return Use.NOW
+        has_come_about = False
+    return Use.SOON if stats.state is JobState.RESERVED and not has_come_about else Use.NONE

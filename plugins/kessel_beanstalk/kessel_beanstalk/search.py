@@ -6,6 +6,7 @@ exist are tried, newest first. Every result is checked against the job itself.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import chain
@@ -117,12 +118,15 @@ class Search:
     ) -> list[StoredJob]:
         """Return jobs as operators see them, with their records of burials; remembers their names."""
         now = self._clock.now()
+        told_at = time.monotonic()
         jobs: list[StoredJob] = []
         for server_id, body, stats in found:
             record = (records or {}).get(server_id)
             if record is not None and record.body != fingerprint(body):
                 record = None
-            base = self._side_tubes.base(connection, body, stats)
+            if stats.state is JobState.BURIED:
+                self._side_tubes.readings.saw_buried(stats, body, told_at)
+            base = self._side_tubes.base(connection, body, stats, told_at=told_at)
             is_timed = stats.state in (JobState.DELAYED, JobState.RESERVED)
             job = StoredJob(
                 id=self._names.name(server_id, body),

@@ -15,7 +15,6 @@ import random
 import threading
 import time
 from collections.abc import Sequence
-from enum import Enum, auto
 from typing import Final, TypeVar
 
 import attrs
@@ -24,17 +23,20 @@ from kessel_beanstalk import commands
 from kessel_beanstalk.commands import Command, JobStats, Refused, StoredBody
 from kessel_beanstalk.connection import Connection
 from kessel_beanstalk.names import Names
+from kessel_beanstalk.readings import Readings
 from kessel_beanstalk.records import (
     BURIED_PREFIX,
     NOTHING,
     SNOOZED_PREFIX,
     Base,
     Record,
+    Use,
     fingerprint,
     side_tube,
+    use_of,
 )
 from kessel_beanstalk.server import Server
-from kessel_core.contract import AdapterUnavailable, JobState, get_logger
+from kessel_core.contract import JobState, get_logger
 
 __all__ = ["SideTubes"]
 
@@ -46,6 +48,10 @@ _MOST_KNOWN: Final = 50_000
 #: A record is written before its job is released for at least a second, so what is read now includes the
 #: records of all jobs that are delivered within that second.
 _FRESH_SECONDS: Final = 0.9
+#: Others who read a side tube are done after moments. Whoever holds on to records, as a foreign worker on the
+#: wrong tube, must not stop the queue: they are then passed over, for so long without waiting again.
+_PATIENCE_SECONDS: Final = 5.0
+_IN_USE_SECONDS: Final = 60.0
 _RESERVE_NOW: Final = commands.reserve(0)
 
 T = TypeVar("T")
@@ -74,25 +80,36 @@ class SideTubes:
         self._names = names
         self._known: dict[int, _Known] = {}
         self._most_known = _MOST_KNOWN
-        #: When a side tube was last read, on the process's monotonic clock.
-        self._read_at: dict[str, float] = {}
+        #: How much of the side tubes is known.
+        self.readings = Readings()
         # One reader at a time in this process, because two would each get only some of the records.
         self._reading = threading.Lock()
+        #: Since when records of a side tube are held by somebody who does not give them back.
+        self._in_use: dict[str, float] = {}
         #: Foreign jobs in side tubes that were logged already.
         self._strange: set[int] = set()
 
     def clear(self) -> None:
         """Forget what was read; the server was restarted."""
         self._known = {}
-        self._read_at = {}
+        self.readings.forget()
 
     # --- the base of a job's attempts ------------------------------------------------------------
 
-    def base(self, connection: Connection, body: bytes, stats: JobStats) -> Base:
+    def base(
+        self, connection: Connection, body: bytes, stats: JobStats, *, told_at: float | None = None
+    ) -> Base:
         """Return what the attempts of a job are counted from.
 
         A job that another client kicked has no record; if a worker holds it, this delivery is taken for its
         first, and a record of that is written.
+
+        Args:
+            connection: To the server; the caller has it to itself.
+            body: Of the job.
+            stats: What the server said of it.
+            told_at: When it did, on the process's monotonic clock, if many jobs are looked at: one reading
+                that began later serves them all. None: a moment ago.
 
         Raises:
             AdapterError: The server cannot be asked.
@@ -102,37 +119,47 @@ class SideTubes:
         mark = fingerprint(body)
         known = self._known.get(stats.server_id)
         if known is None or not known.fits(mark, stats):
-            kicked = self._base_of_kick(connection, body, stats) if stats.kicks else NOTHING
+            kicked = self._base_of_kick(connection, body, stats, told_at) if stats.kicks else NOTHING
             snoozed = kicked
             if stats.releases > kicked.releases:
-                snoozed = self._base_of_snooze(connection, mark, stats)
+                snoozed = self._base_of_snooze(connection, mark, stats, told_at)
             base = snoozed if snoozed.uncounted > kicked.uncounted else kicked
+            if stats.kicks and kicked is NOTHING:  # a kick of somebody else: not settled before its delivery
+                return base
             known = self._note(stats.server_id, _Known(mark, stats.kicks, stats.releases, base))
         return known.base
 
-    def _base_of_kick(self, connection: Connection, body: bytes, stats: JobStats) -> Base:
-        job = (stats.server_id, fingerprint(body), stats.kicks)
-        found = [
-            record.base(record_id)
-            for record_id, record in self.burials(stats.tube).items()
-            if (record.server_id, record.body, record.kicks + 1) == job
-        ]
-        if found:
-            return max(found, key=lambda base: base.uncounted)
+    def _base_of_kick(
+        self, connection: Connection, body: bytes, stats: JobStats, told_at: float | None
+    ) -> Base:
+        mark, tube = fingerprint(body), side_tube(BURIED_PREFIX, stats.tube)
+        known = self._known  # as of the last reading, even if entries are removed meanwhile
+        if not self.readings.is_later(tube, told_at) and not self.readings.is_complete(
+            tube, connection.ask(commands.stats_tube(tube))
+        ):
+            self._read(tube)
+            known = self._known
+        found = known.get(stats.server_id)
+        if found is not None and (found.body, found.kicks) == (mark, stats.kicks):
+            return found.base
         if stats.state is not JobState.RESERVED:
             return NOTHING
         plain = Record.of_burial(stats, body, NOTHING, id=self._names.name(stats.server_id, body))
         plain = attrs.evolve(plain, kicks=stats.kicks - 1, uncounted=max(stats.reserves - 1, 0))
         return plain.base(self.write(connection, BURIED_PREFIX, stats.tube, plain) or 0)
 
-    def _base_of_snooze(self, connection: Connection, mark: str, stats: JobStats) -> Base:
+    def _base_of_snooze(
+        self, connection: Connection, mark: str, stats: JobStats, told_at: float | None
+    ) -> Base:
         tube = side_tube(SNOOZED_PREFIX, stats.tube)
         known = self._known  # as of the last reading, even if entries are removed meanwhile
-        if stats.kicks or time.monotonic() - self._read_at.get(tube, -1e9) > _FRESH_SECONDS:
+        if not self.readings.is_later(tube, told_at) and (
+            stats.kicks or self.readings.age(tube, time.monotonic()) > _FRESH_SECONDS
+        ):
             started = time.monotonic()
-            records = connection.ask(commands.stats_tube(tube))
-            if records is None or not records.ready + records.reserved:  # usually nothing is snoozed
-                self._read_at[tube] = started
+            told = connection.ask(commands.stats_tube(tube))
+            if told is None or not told.ready + told.reserved:  # usually nothing is snoozed
+                self.readings.noted(tube, started, None)
             else:
                 self._read(tube)
                 known = self._known
@@ -147,7 +174,7 @@ class SideTubes:
 
     def _note(self, server_id: int, known: _Known) -> _Known:
         if len(self._known) >= self._most_known:
-            self._read_at = {}  # first, because what was read is no longer complete
+            self.readings.forget()  # first, because what was read is no longer complete
             self._known = dict(list(self._known.items())[self._most_known // 2 :])
         self._known[server_id] = known
         return known
@@ -171,7 +198,9 @@ class SideTubes:
         Raises:
             AdapterError: As `Connection.ask`.
         """
-        connection.use(side_tube(prefix, queue))
+        tube = side_tube(prefix, queue)
+        connection.use(tube)
+        self.readings.writes(tube)
         return self._kept(record, connection.ask(self._put(record)))
 
     def write_and(
@@ -188,9 +217,11 @@ class SideTubes:
         """
         tube = side_tube(prefix, queue)
         choose, put = commands.use(tube), self._put(record)
-        connection.using = tube
+        self.readings.writes(tube)
+        connection.using = ""  # see `Connection.use`
         connection.send(choose, put, then)
         connection.reply(choose)
+        connection.using = tube
         kept = connection.reply(put)
         answer = connection.reply(then)
         return answer, self._kept(record, kept)
@@ -254,24 +285,36 @@ class SideTubes:
     def _read(self, tube: str) -> dict[int, Record]:
         is_burial = tube.startswith(BURIED_PREFIX)
         with self._reading:
-            for _ in range(40):
+            until = time.monotonic() + self._patience(tube)
+            collisions = 0
+            while True:
                 started = time.monotonic()
                 connection = self._server.connect(watch=[tube])
                 try:
-                    held = self._reserve_all(connection)
-                    found = connection.ask(commands.stats_tube(tube))
-                    if found is None or found.reserved == len(held):
-                        kept = self._pruned(connection, held, is_burial=is_burial)
-                        break
+                    told = connection.ask(commands.stats_tube(tube))
+                    if told is None or not told.reserved or started >= until:
+                        held = self._reserve_all(connection)
+                        told = connection.ask(commands.stats_tube(tube))
+                        is_whole = told is None or told.reserved == len(held)
+                        if is_whole or started >= until:
+                            kept = self._pruned(connection, held, is_burial=is_burial)
+                            break
+                        collisions += 1  # two have begun at the same moment
                 finally:
                     connection.close()  # puts all back in their old order
-                time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - only to avoid retrying in step
+                time.sleep(random.uniform(0.01, 0.05) * 2 ** min(collisions, 4))  # noqa: S311 - no secret
+            if is_whole:
+                self.readings.noted(tube, started, told)
+                self._in_use.pop(tube, None)
             else:
-                raise AdapterUnavailable(
-                    f"{self._server.address}: the records in {tube!r} are being read by others"
-                )
-            self._read_at[tube] = started
+                self._in_use[tube] = time.monotonic()
+                log.warning("records in tube %r are held by another client; they are passed over", tube)
             return kept
+
+    def _patience(self, tube: str) -> float:
+        """Return how long to wait for others who read this tube; not again and again for one who stays."""
+        was_in_use = time.monotonic() - self._in_use.get(tube, -1e9) < _IN_USE_SECONDS
+        return 0.0 if was_in_use else _PATIENCE_SECONDS
 
     @staticmethod
     def _reserve_all(connection: Connection) -> list[StoredBody]:
@@ -297,10 +340,10 @@ class SideTubes:
         serving: dict[int, int] = {}
         useless: list[int] = []
         for (record_id, record), stats in zip(records.items(), states, strict=True):
-            use = _Use.NONE if stats is None else _use(record, stats, is_burial=is_burial)
-            if use is _Use.NONE:
+            use = Use.NONE if stats is None else use_of(record, stats, is_burial=is_burial)
+            if use is Use.NONE:
                 useless.append(record_id)
-            elif use is _Use.NOW:  # the newest one is enough
+            elif use is Use.NOW:  # the newest one is enough
                 if record.server_id in serving:
                     useless.append(serving[record.server_id])
                 serving[record.server_id] = record_id
@@ -311,26 +354,3 @@ class SideTubes:
         for record_id in serving.values():
             self._remember(record_id, records[record_id], is_burial=is_burial)
         return records
-
-
-class _Use(Enum):
-    """Whether a record is needed."""
-
-    NONE = auto()
-    #: Perhaps soon: a worker holds the job, and may be about to bury or snooze it.
-    SOON = auto()
-    NOW = auto()
-
-
-def _use(record: Record, stats: JobStats, *, is_burial: bool) -> _Use:
-    if is_burial:
-        if record.kicks + 1 == stats.kicks or (
-            record.kicks == stats.kicks and stats.state is JobState.BURIED
-        ):
-            return _Use.NOW
-        has_come_about = record.kicks < stats.kicks
-    else:
-        if record.releases < stats.releases:
-            return _Use.NOW
-        has_come_about = False
-    return _Use.SOON if stats.state is JobState.RESERVED and not has_come_about else _Use.NONE

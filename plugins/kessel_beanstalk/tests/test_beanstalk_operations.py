@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import greenstalk
 import pytest
+from kessel_beanstalk import sidetubes
 from kessel_beanstalk.adapter import BeanstalkAdapter
+from kessel_beanstalk.commands import Command
+from kessel_beanstalk.connection import Connection
 from kessel_beanstalk.search import Search
 from kessel_beanstalk.testing import Beanstalkd, FaultProxy
+from kessel_memory.adapter import MemoryAdapter
+from kessel_memory.options import MemoryOptions
 
-from kessel_core import UnknownJob
-from kessel_core.contract import COMMIT, NO_PAUSE, Bury, JobState, Message
+from kessel_core import SystemClock, UnknownJob
+from kessel_core.client.moving import Moved, move_jobs
+from kessel_core.contract import (
+    COMMIT,
+    NO_PAUSE,
+    AdapterContext,
+    Bury,
+    DoctorContext,
+    JobState,
+    Level,
+    Message,
+    Settlement,
+)
 
 
 def test_a_job_that_was_shown_is_acted_on_without_another_look_at_every_job(
@@ -64,7 +83,148 @@ def test_finding_c1_many_jobs_are_kicked_and_delivered_with_few_readings_of_the_
         client.stats_tube("kessel.buried.q")  # nothing is left of them
 
 
-def test_an_id_of_a_body_never_passes_for_a_number_of_the_server(
+@pytest.fixture
+def commands_sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count the commands that all adapters send; one number."""
+    sent = [0]
+    real = Connection.send
+
+    def send(self: Connection, *asked: Command[object]) -> None:
+        sent[0] += len(asked)
+        real(self, *asked)
+
+    monkeypatch.setattr(Connection, "send", send)
+    return sent
+
+
+@pytest.mark.parametrize("ends", [COMMIT, Bury("error", "again")], ids=["commit", "bury"])
+@pytest.mark.parametrize("kicked_by", ["kessel", "others"])
+@pytest.mark.parametrize("buried_by", ["kessel", "others", "others twice"])
+def test_finding_c1_a_thousand_buried_jobs_cost_a_bounded_number_of_commands_each(
+    opened: Callable[..., BeanstalkAdapter],
+    server: Beanstalkd,
+    commands_sent: list[int],
+    buried_by: str,
+    kicked_by: str,
+    ends: Settlement,
+) -> None:
+    """Kick all and drain: linear in their number, whoever buried and kicked them, and however they end."""
+    many = 1_000
+    producer, operator, worker = opened(server.port), opened(server.port), opened(server.port)
+    producer.enqueue_many(
+        [Message(f"job-{n}", "q", b'{"type":"t","id":"job-%d"}' % n, 9) for n in range(many)]
+    )
+    with greenstalk.Client(("127.0.0.1", server.port), encoding=None, use="q", watch="q") as client:
+        if buried_by == "kessel":
+            bury_all(producer, many)
+        for again in range(buried_by.count("others") + buried_by.count("twice")):
+            if again:
+                client.kick(many)
+            for _ in range(many):
+                client.bury(client.reserve(0))
+        commands_sent[0] = 0
+        if kicked_by == "kessel":
+            for job in operator.buried("q", many):
+                operator.kick("q", job.id)
+        else:
+            client.kick(many)
+    assert commands_sent[0] <= 15 * many
+    consumer = worker.consumer(["q"])
+    commands_sent[0] = 0
+    for _ in range(many):
+        held = consumer.reserve(NO_PAUSE)
+        assert held is not None and consumer.attempt(held) == 1
+        consumer.settle(held, ends)
+    assert commands_sent[0] <= 15 * many
+    assert consumer.reserve(NO_PAUSE) is None
+
+
+def test_finding_c1_workers_that_read_the_records_at_the_same_time_do_not_fail_each_other(
+    opened: Callable[..., BeanstalkAdapter], server: Beanstalkd
+) -> None:
+    """Of six processes after a kick of 3,000 three failed, and used up attempts with it."""
+    many, most = 600, 4
+    producer = opened(server.port)
+    producer.enqueue_many(
+        [Message(f"job-{n}", "q", b'{"type":"t","id":"job-%d"}' % n, 9) for n in range(many)]
+    )
+    bury_all(producer, many)
+    with greenstalk.Client(("127.0.0.1", server.port), use="q") as client:
+        client.kick(many)
+    together = threading.Barrier(most)
+
+    def drain(adapter: BeanstalkAdapter) -> list[int]:
+        consumer, attempts = adapter.consumer(["q"]), []
+        together.wait(10)
+        while (held := consumer.reserve(NO_PAUSE)) is not None:
+            attempts.append(consumer.attempt(held))
+            consumer.settle(held, COMMIT)
+        return attempts
+
+    with ThreadPoolExecutor(most) as pool:
+        found = list(pool.map(drain, [opened(server.port) for _ in range(most)]))
+    assert sum(map(len, found)) == many
+    assert {attempt for attempts in found for attempt in attempts} == {1}
+
+
+def test_finding_d4_records_that_a_foreign_client_holds_stop_no_queue(
+    opened: Callable[..., BeanstalkAdapter],
+    server: Beanstalkd,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A worker on the wrong tube: `reserve` failed, the same job came again, and nobody behind it ran."""
+    monkeypatch.setattr(sidetubes, "_PATIENCE_SECONDS", 0.05)
+    producer, adapter = opened(server.port), opened(server.port)
+    producer.enqueue_many([Message(f"job-{n}", "q", b'{"type":"t","id":"job-%d"}' % n, 9) for n in range(3)])
+    bury_all(producer, 3)
+    with greenstalk.Client(("127.0.0.1", server.port), encoding=None, watch="kessel.buried.q") as client:
+        client.reserve(0)
+        assert {job.id: job.reason for job in adapter.buried("q")} == {
+            "job-0": None, "job-1": "error", "job-2": "error",
+        }  # fmt: skip
+        for number in range(3):
+            adapter.kick("q", f"job-{number}")
+        consumer = opened(server.port).consumer(["q"])
+        for number in range(3):
+            held = consumer.reserve(NO_PAUSE)
+            assert held is not None and held.id == f"job-{number}"
+            assert consumer.attempt(held) == 1
+            consumer.settle(held, COMMIT)
+    assert "records in tube 'kessel.buried.q' are held by another client" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["@1", "@01", "@0001"])
+def test_finding_d6_an_id_that_a_producer_gives_never_passes_for_a_number_of_the_server(
+    opened: Callable[..., BeanstalkAdapter], server: Beanstalkd, name: str
+) -> None:
+    """Kick, delete, show, move: each acts on the name under which a job was shown."""
+    adapter, other = opened(server.port), opened(server.port)
+    adapter.enqueue(Message("waits", "q", b'{"type":"t","id":"waits"}', 9))
+    body = b'{"type":"t","id":"%b"}' % name.encode()
+    adapter.enqueue_many([Message(name, "q", body, 1), Message(name, "q", body, 2)])
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(NO_PAUSE)
+    assert held is not None and held.id == "@2"
+    consumer.settle(held, Bury("error"))
+    assert [job.id for job in adapter.buried("q")] == [job.id for job in other.buried("q")] == ["@2"]
+    for shows in (adapter, other):
+        assert [job.id for job in shows.peek("q", JobState.READY, 5)] == ["@3", "waits"]
+        with pytest.raises(UnknownJob):
+            shows.kick("q", name)
+    adapter.kick("q", "@2")
+    adapter.delete("q", "@2")
+    target = MemoryAdapter(MemoryOptions(), AdapterContext(clock=SystemClock()))
+    moved = Moved()
+    move_jobs(other, target, ["q"], moved)
+    assert (moved.count, moved.double) == (2, [])
+    assert sorted(job.body for job in target.peek("q", JobState.READY, 5)) == sorted(
+        [body, b'{"type":"t","id":"waits"}']
+    )
+    target.close()
+
+
+def test_finding_d6_an_id_of_a_body_never_passes_for_a_number_of_the_server(
     opened: Callable[..., BeanstalkAdapter], server: Beanstalkd
 ) -> None:
     adapter = opened(server.port)
@@ -81,7 +241,7 @@ def test_an_id_of_a_body_never_passes_for_a_number_of_the_server(
     assert job.id == "waits" and adapter.buried("q") == []
 
 
-def test_foreign_tubes_and_damaged_records_are_named_and_passed_over(
+def test_finding_d12_foreign_tubes_and_damaged_records_are_named_and_passed_over(
     opened: Callable[..., BeanstalkAdapter], server: Beanstalkd, caplog: pytest.LogCaptureFixture
 ) -> None:
     adapter = opened(server.port)
@@ -99,6 +259,12 @@ def test_foreign_tubes_and_damaged_records_are_named_and_passed_over(
         for body in damaged:
             client.put(body, 1)
         assert adapter.queues() == ["default", "q"]
+        assert (adapter.stats("q").buried, adapter.stats("q").ready) == (1, 0)
+        findings = adapter.doctor(
+            DoctorContext(queues=("q",), types=frozenset({"t"}), grace=timedelta(seconds=5))
+        )
+        assert [one.level for one in findings if one.level is Level.ERROR] == []
+        assert any("kessel.foo" in one.detail for one in findings)
         assert "'kessel.foo' is passed over" in caplog.text
         [job] = adapter.buried("q")
         assert (job.id, job.reason) == ("job-1", "error")
