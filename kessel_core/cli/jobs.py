@@ -182,7 +182,8 @@ def by_id(jobs: Sequence[StoredJob], text: str) -> StoredJob | None:
     whole = next((job for job in jobs if job.id == text), None)
     if whole is not None or len(text) < _LEAST_START:
         return whole
-    found = [job for job in jobs if job.id.startswith(text)]
+    # A number of the server, such as @1234, is whole or it is another job's.
+    found = [job for job in jobs if job.id.startswith(text) and not text.startswith("@")]
     if len(found) > 1:
         some = ", ".join(job.id for job in found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
         raise KesselError(f"the ids of {len(found):,} jobs start with {text!r}: {preview(some, 400)}")

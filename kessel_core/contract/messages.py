@@ -40,7 +40,8 @@ class Reservation:
     queue: str
     #: The body as it was enqueued.
     body: bytes
-    #: Deliveries that count, including this one, as far as known without asking the backend (S10).
+    #: Deliveries that count, including this one, as far as known without asking the backend; never more than
+    #: there were: a lower bound (S10). `Consumer.attempt` is exact.
     attempt: int
     #: End of the lease on the monotonic clock, measured from *before* the reserve was sent, and moved on
     #: by `extend`; None: no end.

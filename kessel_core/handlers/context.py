@@ -37,7 +37,8 @@ class JobContext:
 
     #: The job as it was stored.
     request: Job
-    #: The number of this attempt, from 1 (S10).
+    #: The number of this attempt, from 1; a lower bound where the queue would have to be asked for it, as on
+    #: beanstalkd, so it may be 1 again at a later delivery. What the retries decide by is exact (S10).
     attempt: int
     #: The application's clock.
     clock: Clock

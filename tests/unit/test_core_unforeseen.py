@@ -42,7 +42,7 @@ def broken_decode(patch: pytest.MonkeyPatch, error: BaseException) -> list[bytes
 @pytest.mark.parametrize(
     "error", [RuntimeError("a bug"), MemoryError(), RecursionError("too deep"), KeyError("x"), Unreadable()]
 )
-def test_s13_whatever_decoding_raises_is_undecodable_and_the_slot_lives_on(
+def test_finding_d4_s13_whatever_decoding_raises_is_undecodable_and_the_slot_lives_on(
     app: App, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     broken_decode(monkeypatch, error)
@@ -55,7 +55,7 @@ def test_s13_whatever_decoding_raises_is_undecodable_and_the_slot_lives_on(
     assert buried.message
 
 
-def test_s10_a_job_past_all_its_attempts_is_buried_even_if_its_body_cannot_be_read(
+def test_finding_d4_s10_a_job_past_all_its_attempts_is_buried_even_if_its_body_cannot_be_read(
     app: App, deliver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken_decode(monkeypatch, MemoryError())
@@ -64,7 +64,7 @@ def test_s10_a_job_past_all_its_attempts_is_buried_even_if_its_body_cannot_be_re
     assert [type(settlement) for settlement in done.settlements] == [Bury]
 
 
-def test_s10_a_body_that_ended_its_worker_even_then_is_not_read_again(
+def test_finding_d4_s10_a_body_that_ended_its_worker_even_then_is_not_read_again(
     app: App, deliver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One more than the most that any handler allows: then it is not its handler that kills the worker."""
@@ -94,7 +94,7 @@ def exhausted(manager: JobManager, clock: VirtualClock, attempts: int = 3) -> li
     return results
 
 
-def test_s10_a_registry_that_raises_counts_as_an_attempt(
+def test_finding_d4_s10_a_registry_that_raises_counts_as_an_attempt(
     app: App, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And not as a body that cannot be read."""
@@ -109,7 +109,7 @@ def test_s10_a_registry_that_raises_counts_as_an_attempt(
     assert results[-1].message == "unexpected error: LookupError: a bug"
 
 
-def test_s10_a_table_that_lacks_a_row_counts_as_an_attempt_and_tells_the_callback(
+def test_finding_d4_s10_a_table_that_lacks_a_row_counts_as_an_attempt_and_tells_the_callback(
     app: App, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[JobResult] = []

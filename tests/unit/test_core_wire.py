@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -149,3 +150,37 @@ def test_a_result_is_written_and_read_as_json() -> None:
 def test_a_stored_result_that_is_no_object_is_refused() -> None:
     with pytest.raises(DecodeError):
         result_fields(b"[]")
+
+
+@pytest.mark.parametrize(
+    "mistakes",
+    [
+        lambda n: {"headers": {f"h{k}": k for k in range(n)}},
+        lambda n: {"headers": {f"\ud800{k}": "v" for k in range(n)}},
+        lambda n: {"payload": ["\ud800"] * n},
+        lambda n: {"payload": {f"\ud800{k}": 1 for k in range(n)}},
+        lambda n: {f"\ud800{k}": 1 for k in range(n)},
+    ],
+    ids=["header values", "header names", "texts", "keys", "unknown keys"],
+)
+def test_finding_d5_decoding_is_linear_in_the_number_of_mistakes(mistakes: Any) -> None:
+    """By calls of functions, Python's and C's; it took minutes for 100,000 wrong headers."""
+
+    def calls(n: int) -> int:
+        body = json.dumps({"type": "a", **mistakes(n)}).encode()
+        count = 0
+
+        def profile(frame: object, event: str, argument: object) -> None:
+            nonlocal count
+            count += event in ("call", "c_call")
+
+        sys.setprofile(profile)
+        try:
+            with pytest.raises(DecodeError):
+                decode(body)
+        finally:
+            sys.setprofile(None)
+        return count
+
+    few = calls(500)
+    assert calls(2_000) < 4.5 * few

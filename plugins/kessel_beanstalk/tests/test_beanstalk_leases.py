@@ -13,8 +13,8 @@ import pytest
 from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.testing import Beanstalkd
 
-from kessel_core import LeaseLost
-from kessel_core.contract import COMMIT, Message, Reservation
+from kessel_core import JobContext, JobManager, LeaseLost, Transient, handler
+from kessel_core.contract import COMMIT, Message, Reservation, Rollback
 
 Opened = Callable[..., BeanstalkAdapter]
 SECOND = timedelta(seconds=1)
@@ -67,7 +67,7 @@ def test_x5_attempt_and_lease_do_not_depend_on_the_order_of_the_keys_of_a_body(
 
 @pytest.mark.parametrize("swapped", [False, True])
 @pytest.mark.parametrize("ttr", [0, 1, 2, 7, 60, 90])
-def test_b3_the_lease_that_is_assumed_is_never_longer_than_the_jobs_own(
+def test_finding_b3_the_lease_that_is_assumed_is_never_longer_than_the_jobs_own(
     opened: Opened, server: Beanstalkd, ttr: int, swapped: bool
 ) -> None:
     adapter = opened(server.port, ttr=60 * SECOND)
@@ -136,3 +136,48 @@ def test_s7_a_job_that_came_after_a_long_wait_has_its_lease_from_its_delivery(
     assert held is not None and held.deadline is not None and held.lease == 2 * SECOND
     assert before + 2.5 < held.deadline <= time.monotonic() + 2
     consumer.settle(held, COMMIT)
+
+
+def test_finding_d13_the_attempt_of_a_delivery_is_a_lower_bound_and_the_consumers_is_exact(
+    opened: Opened, server: Beanstalkd
+) -> None:
+    """S10; a slot that has seen smaller numbers only takes a job that came back for a new one."""
+    adapter, other = opened(server.port), opened(server.port)
+    adapter.enqueue_many([Message(f"job-{number}", "q", body_of(number), 9) for number in range(3)])
+    consumer, lost = adapter.consumer(["q"]), other.consumer(["q"])
+    first = consumer.reserve(SECOND)
+    assert first is not None
+    taken = lost.reserve(SECOND)
+    assert taken is not None and taken.id != first.id
+    lost.close()  # its worker is gone, so this was an attempt
+    held = consumer.settle_and_reserve(first, COMMIT)
+    assert held is not None and held.id == taken.id
+    assert held.attempt == 1
+    assert consumer.attempt(held) == held.attempt == 2
+    consumer.settle(held, Rollback())
+    after = consumer.reserve(SECOND)
+    assert after is not None and after.attempt == consumer.attempt(after) == 1
+
+
+def test_finding_d13_where_the_number_of_attempts_decides_it_is_exact(server: Beanstalkd) -> None:
+    """Whatever the handlers saw: `max_attempts` deliveries and no more, though other slots lose some."""
+    seen: list[int] = []
+
+    @handler("a", max_attempts=3)
+    def fail(payload: object, job: JobContext) -> None:
+        seen.append(job.attempt)
+        raise Transient(after=timedelta(0))
+
+    with JobManager(f"beanstalk://127.0.0.1:{server.port}", handlers=[fail]) as manager:
+        job = manager.request("a")
+        lost = manager.adapter.consumer(["default"])
+        assert lost.reserve(SECOND) is not None
+        lost.close()
+        worker = manager.start(slots=1)
+        until = time.monotonic() + 30
+        while not manager.adapter.stats("default").buried and time.monotonic() < until:
+            time.sleep(0.02)  # real: a rollback on beanstalkd pauses for a second at least
+        worker.stop()
+        [buried] = manager.adapter.buried("default")
+    assert (buried.id, buried.reason, buried.attempt) == (job.id, "retries-exhausted", 3)
+    assert len(seen) == 2 and all(number <= exact for number, exact in zip(seen, (2, 3), strict=True))

@@ -380,7 +380,7 @@ def test_f37_a_worker_that_was_stopped_past_its_lease_commits_nothing_of_it(
     assert "lease lost" in said
 
 
-def test_b3_a_job_that_a_bare_client_put_with_a_short_ttr_is_held_through_a_longer_handler(
+def test_finding_b3_a_job_that_a_bare_client_put_with_a_short_ttr_is_held_through_a_longer_handler(
     server: Beanstalkd,
 ) -> None:
     """S7: touched at a third of its own lease, which was not known when it was taken."""
