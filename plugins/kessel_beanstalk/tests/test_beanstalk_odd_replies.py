@@ -199,6 +199,7 @@ def test_finding_d19_a_release_that_buries_for_want_of_memory_is_logged_whole(
         consumer.settle(held, Rollback())
     assert not isinstance(caught.value, LeaseLost)
     assert repr(MESSAGE.body) in caplog.text
+    consumer.close()
 
 
 def without(key: bytes) -> Callable[[bytes], bytes]:
