@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -12,11 +12,14 @@ from kessel_core.errors import InvalidRequest, Problem
 from kessel_core.model.checks import job_from
 from kessel_core.model.job import Job, JobRequest
 from kessel_core.model.routes import NO_ROUTE, Route
+from kessel_core.values.logs import get_logger
 from kessel_core.values.payload_types import PayloadType
 from kessel_core.values.raised import raised
 from kessel_core.values.unstructuring import unstructured
 
 __all__ = ["JobMaker"]
+
+log = get_logger("kessel.worker")
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -49,6 +52,13 @@ class JobMaker:
     def route_of(self, kind: object) -> Route:
         """Return where jobs of a type go."""
         return self.routes.get(kind.strip(), NO_ROUTE) if self.routes and isinstance(kind, str) else NO_ROUTE
+
+    def report_unserved(self, queues: Sequence[str]) -> None:
+        """Log where declared types go that a worker of these queues will not see; others may serve them."""
+        unserved = sorted({route.queue for route in self.routes.values() if route.queue} - {*queues})
+        if unserved:
+            types = sorted(kind for kind, route in self.routes.items() if route.queue in unserved)
+            log.info("worker: does not serve %s, where jobs of %s go", ", ".join(unserved), ", ".join(types))
 
     def written(self, payload: Any) -> Any:
         """Return a payload with every typed object in it as JSON; the very same if there is none.

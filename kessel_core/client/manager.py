@@ -400,6 +400,7 @@ class JobManager:
             patience=settings.patience,
         )
         self._workers.add(worker)
+        opened.jobs.report_unserved(names)
         return worker
 
     def start(self, *, slots: int | None = None, queues: Sequence[str] | None = None) -> Worker:

@@ -503,6 +503,17 @@ def test_finding_c14_the_configuration_is_asked_before_the_handler_and_without_o
     assert [producer.request("report").queue, producer.request("mail").priority] == ["night", 5]
 
 
+def test_finding_c14_a_worker_says_which_declared_queues_it_does_not_serve(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = app([report])
+    with caplog.at_level("INFO", "kessel"):
+        manager.worker()
+        manager.worker(queues=["slow"])
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["worker: does not serve slow, where jobs of report go"]
+
+
 def test_finding_c14_a_job_that_is_requested_again_keeps_its_queue(app: App) -> None:
     manager = app([report])
     first = manager.request("report", queue="default")
