@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from kessel_core.runtime.signals import STOP_SIGNALS
 from kessel_core.values.logs import get_logger
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ def watch(code: int) -> None:
         code: The exit code.
     """
     if _bounded.is_set():
+        # There is nothing left that a signal could make quicker; it would only change the exit code.
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         threading.Thread(target=_end, args=(code,), name="kessel-end", daemon=True).start()
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -77,6 +78,20 @@ def test_finding_a3_finding_a4_a_worker_ends_within_its_grace_and_a_second(
     assert [(job.attempt, job.snoozes) for job in waiting] == ([(0, 1)] if is_back else [])
     for line in site.notes("child", ref):
         assert not runs(int(line[2]))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_finding_a4_a_signal_to_a_worker_that_is_ending_anyway_changes_nothing(
+    start: Start, number: int
+) -> None:
+    site = start()
+    site.settled(site.request("leave_thread"))
+    site.process.terminate()
+    site.eventually(lambda: "worker: stopped" in site.errors())
+    time.sleep(0.1)
+    code, _ = site.stop(number)
+    assert code == 0
+    assert "Traceback" not in site.errors()
 
 
 @pytest.mark.parametrize("handler", ["block", "swallow"])
