@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from kessel_core.cli.jobs import by_id
 from kessel_core.cli.root import CAREFUL, COMMANDS
+from kessel_core.contract import JobState, StoredJob
 
 
 @pytest.fixture
@@ -233,3 +235,10 @@ def test_finding_b1_a_payload_that_is_no_json_changes_nothing(
     assert kessel("buried", "kick", many[3], many[4], "--payload", "1").code == 2
     assert kessel("buried", "kick", "no-such-id", "--payload", "1").code == 1
     assert kessel.ok("stats", "--json").json[0]["buried"] == 120
+
+
+def test_finding_d6_the_start_of_a_number_of_the_server_names_no_job() -> None:
+    """A queue that holds @12345 and no @1234 any more: it is another job's number."""
+    job = StoredJob(id="@12345", queue="q", state=JobState.BURIED, body=b"")
+    assert by_id([job], "@1234") is None
+    assert by_id([job], "@12345") is job

@@ -93,7 +93,7 @@ def test_the_command_lists_reasons_after_a_restart_of_the_server(durable: Beanst
     ]
 
 
-@pytest.mark.parametrize("what", [("stats",), ("worker",), ("request", "a"), ("buried", "list")])
+@pytest.mark.parametrize("what", [("stats",), ("worker",), ("request", "addition"), ("buried", "list")])
 @pytest.mark.parametrize("address", ["closed", ".."])  # no name that a resolver would be asked for
 def test_an_address_where_nobody_answers_is_one_line(
     tmp_path: Path, what: tuple[str, ...], address: str
