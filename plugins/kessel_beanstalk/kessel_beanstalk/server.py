@@ -76,10 +76,18 @@ class Server:
         except (OSError, UnicodeError) as exc:  # UnicodeError: a host name that IDNA refuses
             raise AdapterUnavailable(f"{self.address}: cannot connect: {described(exc)}") from exc
         own = FramedSocket(plain, options.timeout.total_seconds())
+        try:
+            return self._greeted(own, watched)
+        except BaseException:  # an interrupt too: a connection that nobody is given stays open otherwise
+            own.close()
+            raise
+
+    def _greeted(self, own: FramedSocket, watched: Sequence[str]) -> tuple[Connection, ServerFacts]:
+        options = self.options
         with self._lock:
             self._generation += 1
             generation = self._generation
-        own.set_read_timeout(patience)
+        own.set_read_timeout(options.connect_timeout.total_seconds())
         connection = Connection(own, self.address, generation, self.lost)
         watching: list[Command[None]] = [commands.watch(tube) for tube in watched]
         if watched and DEFAULT_TUBE not in watched:

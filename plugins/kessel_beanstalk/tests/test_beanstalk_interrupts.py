@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import itertools
 import sys
 import threading
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from types import FrameType
@@ -36,6 +38,15 @@ class Alarm(Exception):
 
 class Stop(BaseException):
     """The same, but no `Exception`, as Ctrl-C is."""
+
+
+@pytest.fixture(autouse=True)
+def _what_was_left_is_swept() -> Iterator[None]:
+    """A socket that sits in a cycle is collected here, or its warning would fail the next test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def message(name: str, queue: str = "q") -> Message:

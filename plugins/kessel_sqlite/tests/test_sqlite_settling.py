@@ -233,7 +233,8 @@ def test_S8_a_buried_job_keeps_why_and_a_kick_starts_its_attempts_anew(
 def test_S10_attempts_outlive_the_adapter(opened: Callable[..., SqliteAdapter], clock: VirtualClock) -> None:
     for attempt in (1, 2, 3):
         adapter = opened(clock)
-        adapter.enqueue(message("a"))
+        if attempt == 1:
+            adapter.enqueue(message("a"))
         with closing(adapter.consumer(["q"])) as consumer:
             taken = consumer.reserve(NO_PAUSE)
             assert taken is not None
