@@ -23,6 +23,7 @@ def test_script_exits_with_the_code_of_the_command(
 def test_module_exits_with_the_code_of_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.delitem(sys.modules, "kessel_core.cli.__main__", raising=False)  # a test may have imported it
     monkeypatch.setattr("sys.argv", ["kessel", "--version"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("kessel_core.cli.__main__", run_name="__main__")
