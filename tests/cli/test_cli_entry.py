@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import runpy
 import sys
+import threading
 from types import ModuleType
 
 import pytest
 
-from kessel_core.cli import main
+from kessel_core.cli import ending, main
+
+
+@pytest.fixture(autouse=True)
+def _no_worker_ran_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker's command that ran here earlier has asked for a bounded end, which `main` would set going."""
+    monkeypatch.setattr(ending, "_bounded", threading.Event())
 
 
 def test_script_exits_with_the_code_of_the_command(
