@@ -62,6 +62,16 @@ def test_new_distributions_are_clean_for_ruff_and_strict_mypy(tmp_path: Path) ->
             succeeded(run(sys.executable, "-m", *command, cwd=home))
 
 
+def test_new_adapter_keeps_all_that_it_declares_from_its_source_too(tmp_path: Path) -> None:
+    """Without a wheel, so that a case of the suite which it fails shows long before the step from wheels."""
+    succeeded(kessel("new", "adapter", "shelf-two", "--into", "here", cwd=tmp_path))
+    home = tmp_path / "here"
+    suite = ("pytest", "-q", "-p", "no:cacheprovider", "-k", "test_conformance")
+    env = {**clean_environment(), "PYTHONPATH": str(home)}
+    told = succeeded(run(sys.executable, "-m", *suite, cwd=home, env=env))
+    assert " passed" in told
+
+
 @pytest.mark.parametrize("kind", MADE)
 def test_new_distribution_is_complete(kind: str, tmp_path: Path) -> None:
     name, package, plugin = MADE[kind]
