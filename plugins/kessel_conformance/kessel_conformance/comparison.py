@@ -159,7 +159,7 @@ class Comparison:
             answer = call()
         except LeaseLost as exc:
             self.history.add(f"{what} -> LeaseLost")
-            if self.model.holds(job, worker.name, Span(before, self.now())) is not True:
+            if self.model.holds(job, worker.name, Span(before, self.now())) is True:
                 self.broken("S7", f"{what}: refused although its lease surely holds: {exc}", exc)
             return None
         at = Span(before, self.now())
