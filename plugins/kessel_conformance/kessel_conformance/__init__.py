@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kessel_conformance.harness import Harness, ServerMissing
     from kessel_conformance.history import Violation
     from kessel_conformance.middleware_suite import MiddlewareConformance
+    from kessel_conformance.proxy import Cut, FaultProxy, Traffic
     from kessel_conformance.runner import run_suite
     from kessel_conformance.server import ServerHarness
     from kessel_conformance.settings import Settings
@@ -31,6 +32,8 @@ __all__ = [
     "AdapterConformance",
     "Bench",
     "Case",
+    "Cut",
+    "FaultProxy",
     "HandlerConformance",
     "HandlerExample",
     "Harness",
@@ -39,6 +42,7 @@ __all__ = [
     "ServerHarness",
     "ServerMissing",
     "Settings",
+    "Traffic",
     "Violation",
     "case",
     "run_suite",
@@ -49,6 +53,8 @@ _HOMES = {
     "AdapterConformance": "suite",
     "Bench": "bench",
     "Case": "catalogue",
+    "Cut": "proxy",
+    "FaultProxy": "proxy",
     "HandlerConformance": "handler_suite",
     "HandlerExample": "handler_suite",
     "Harness": "harness",
@@ -57,6 +63,7 @@ _HOMES = {
     "ServerHarness": "server",
     "ServerMissing": "harness",
     "Settings": "settings",
+    "Traffic": "proxy",
     "Violation": "history",
     "case": "catalogue",
     "run_suite": "runner",
