@@ -11,9 +11,7 @@ import logging
 import threading
 from datetime import timedelta
 from math import inf
-from typing import Final, Protocol
-
-import attrs
+from typing import Final, NamedTuple, Protocol
 
 from kessel_core.clock import Clock, sleep
 from kessel_core.contract.adapter import QueueAdapter
@@ -35,8 +33,7 @@ _TRIES: Final = 6
 _BODY_LIMIT: Final = 2000
 
 
-@attrs.frozen
-class SettleResult:
+class SettleResult(NamedTuple):  # not attrs: created for every job
     """The result of settling."""
 
     #: Whether the queue accepted the settlement.

@@ -262,7 +262,7 @@ class Pipeline:
             return self._with_result(decision) if self._keeps_results else decision
         attempt = held.attempt()
         if attempt != outcome.attempt:
-            delivery = attrs.evolve(delivery, attempt=attempt)
+            delivery = delivery._replace(attempt=attempt)
             outcome = attrs.evolve(outcome, attempt=attempt)
         decision = decide(
             self._table,
@@ -282,7 +282,7 @@ class Pipeline:
             return NO_PAUSE
         if outcome.status is Status.SNOOZED:
             # A snooze is not an attempt, but the pauses grow with the number of snoozes all the same.
-            delivery = attrs.evolve(delivery, attempt=delivery.reservation.snoozes + 1)
+            delivery = delivery._replace(attempt=delivery.reservation.snoozes + 1)
         try:
             pause = self._chain.retry_pause(job=self._context(delivery, held), result=outcome)
         except Exception:
@@ -312,14 +312,14 @@ class Pipeline:
             longest,
             extra={"job_id": job_id},
         )
-        return attrs.evolve(decision, settlement=attrs.evolve(settlement, pause=longest))
+        return decision._replace(settlement=attrs.evolve(settlement, pause=longest))
 
     def _with_result(self, decision: Decision) -> Decision:
         """Add the encoded result to a settlement that ends the job."""
         if not isinstance(decision.settlement, (Commit, Bury)):
             return decision
         body = encode_result(decision.result)
-        return attrs.evolve(decision, settlement=attrs.evolve(decision.settlement, result=body))
+        return decision._replace(settlement=attrs.evolve(decision.settlement, result=body))
 
     def _unexpected(self, read: Delivery | None, held: HeldJob, exc: Exception) -> tuple[Delivery, Decision]:
         """Treat an unexpected error as a transient failure (S10).
@@ -327,7 +327,7 @@ class Pipeline:
         Calls no plugin and decodes nothing, because that may be what failed.
         """
         attempt = held.attempt()  # some adapters must ask the backend for the exact number
-        delivery = attrs.evolve(read or Delivery(held.reservation, attempt), attempt=attempt)
+        delivery = (read or Delivery(held.reservation, attempt))._replace(attempt=attempt)
         log.exception("job %s: unexpected error", delivery.id, extra={"job_id": delivery.id})
         now = self._clock.now()
         message = f"unexpected error: {type(exc).__name__}: {text_of(exc)}"
