@@ -10,6 +10,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= auto
 # An assignment of its own: a substitution that fails in front of a command would not stop that command.
 WITH_BEANSTALKD = BEANSTALKD="$$(tools/ensure_beanstalkd.sh)" && export BEANSTALKD &&
+WITH_REDIS = REDIS_SERVER="$$(tools/ensure_redis.sh)" && export REDIS_SERVER &&
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,7 +30,7 @@ test: $(STAMP) ## Run all tests, with coverage, and again from built wheels.
 check: $(STAMP) ## Lint, types, import rules.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(addprefix -p ,kessel_core $(notdir $(wildcard plugins/*)))
+	$(BIN)/mypy $(addprefix -p ,kessel_core $(notdir $(wildcard plugins/* examples/*)))
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_imports.py
 

@@ -17,7 +17,7 @@ from kessel_core import JobRequest, JobResult, build_plugins, errors
 from kessel_core.hooks.specs import HOOKS
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = sorted([*DOCS.rglob("*.md"), *DOCS.parent.glob("*.md"), *DOCS.parent.glob("plugins/*/README.md")])
+PAGES = sorted([*DOCS.rglob("*.md"), *DOCS.parent.glob("*.md"), *DOCS.parent.glob("[pe]*/*/README.md")])
 
 
 def names_in(page: str) -> set[str]:
