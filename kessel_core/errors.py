@@ -8,7 +8,7 @@ Longer than 350 lines, because whoever catches errors should see the whole tree 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, Self
 
 import attrs
@@ -38,6 +38,10 @@ __all__ = [
     "ProtocolError",
     "RequestError",
     "Snooze",
+    "StoreConflict",
+    "StoreError",
+    "StoreRejected",
+    "StoreUnknown",
     "StructureProblems",
     "Transient",
     "UnknownJob",
@@ -323,6 +327,59 @@ class UnknownJob(AdapterError):
         self.job_id = job_id
         self.queue = queue
         super().__init__(f"no job {job_id!r} in queue {queue!r} that this operation can act on")
+
+
+class StoreError(AdapterError):
+    """A store did not write or find what it was asked to; the subclasses say why (S19).
+
+    `space` and `key` name the entry.
+    """
+
+    def __init__(self, space: str, key: str, text: str) -> None:
+        self.space = space
+        self.key = key
+        super().__init__(text)
+
+
+class StoreConflict(StoreError):
+    """The entry is not at the version that was expected; nothing was changed.
+
+    `version` is what is there, 0 if there is none; `value` and `expires_at` belong to it.
+    """
+
+    def __init__(
+        self,
+        space: str,
+        key: str,
+        version: int,
+        value: bytes | None = None,
+        expires_at: datetime | None = None,
+    ) -> None:
+        self.version = version
+        self.value = value
+        self.expires_at = expires_at
+        there = f"it has version {version}" if version else "there is none"
+        super().__init__(space, key, f"entry {key!r} of {space!r} is not the expected one: {there}")
+
+
+class StoreRejected(StoreError):
+    """The store does not take this space, key or value; nothing was changed.
+
+    `why` is the text alone; `reason` is `too-large`, `full` or `invalid`.
+    """
+
+    def __init__(self, space: str, key: str, why: str, *, reason: str = "invalid") -> None:
+        self.why = why
+        self.reason = reason
+        super().__init__(space, key, f"the store does not take entry {key!r} of {space!r}: {why}")
+
+
+class StoreUnknown(StoreError):
+    """A write may have happened: the connection was lost after it was sent; read it to know."""
+
+    def __init__(self, space: str, key: str, why: str) -> None:
+        self.why = why
+        super().__init__(space, key, f"entry {key!r} of {space!r} may have been written: {why}")
 
 
 class DecodeError(KesselError):

@@ -13,7 +13,7 @@ import click
 
 from kessel_core.cli.app import App, as_json, configured, pass_app, say
 from kessel_core.cli.output import emit, iso, preview, table
-from kessel_core.plugins.known import ADAPTERS
+from kessel_core.plugins.known import BACKENDS
 
 if TYPE_CHECKING:
     from kessel_core.contract.spec import AdapterSpec
@@ -44,7 +44,7 @@ def adapters(app: App, as_json: bool) -> None:
         emit([_fields(*row) for row in rows])
         return
     if not rows:
-        click.echo(f"no adapter is installed; run: pip install {ADAPTERS['sqlite']}")
+        click.echo(f"no adapter is installed; run: pip install {BACKENDS['adapter']['sqlite']}")
         return
     columns = ["adapter", "distribution", "version", "report of", "suite"]
     counts = ["#passed", "#failed", "#expected", "#skipped"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kessel_core.config.origin import Argument, LoadedConfig
     from kessel_core.contract.adapter import QueueAdapter
     from kessel_core.errors import InvalidConfig
-    from kessel_core.plugins.opening import ChosenAdapter
+    from kessel_core.plugins.opening import Chosen
     from kessel_core.plugins.registry import Implementation, Plugins
 
 __all__ = [
@@ -146,7 +146,7 @@ class App:
             raise self.loaded.located(exc) from exc
 
     @cached_property
-    def chosen(self) -> ChosenAdapter:
+    def chosen(self) -> Chosen[QueueAdapter]:
         """The configured adapter, not open yet.
 
         Raises:

@@ -18,7 +18,7 @@ from kessel_core.contract import (
     Reach,
     queue_name_problem,
 )
-from kessel_core.plugins.opening import ChosenAdapter
+from kessel_core.plugins.opening import Chosen
 
 __all__ = ["move"]
 
@@ -62,9 +62,9 @@ def move(app: App, source: str, target: str, queues: tuple[str, ...], as_json: b
 
 def _chosen(
     app: App, source: str, target: str, queues: tuple[str, ...]
-) -> tuple[ChosenAdapter, ChosenAdapter]:
+) -> tuple[Chosen[QueueAdapter], Chosen[QueueAdapter]]:
     """Find both adapters before either is opened; all mistakes are reported together."""
-    found: dict[str, ChosenAdapter] = {}
+    found: dict[str, Chosen[QueueAdapter]] = {}
     problems: list[Problem] = []
     for name, url in (("FROM", source), ("TO", target)):
         try:

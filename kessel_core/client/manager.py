@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kessel_core.config.origin import LoadedConfig
     from kessel_core.contract.adapter import QueueAdapter
     from kessel_core.contract.messages import Message
+    from kessel_core.contract.store import Store
     from kessel_core.handlers.registry import HandlerRegistry
     from kessel_core.model.job import Job
     from kessel_core.model.result import JobResult
@@ -57,6 +58,8 @@ class JobManager:
         adapter: A URL such as `sqlite:///jobs.db`, the name of an adapter, or an open adapter
             (which the caller closes). None: as configured.
         adapter_options: Options in addition to those in the URL.
+        store: Where small facts beside the jobs are kept: a URL, `adapter` for the adapter's own store, or
+            an open store (which the caller closes). None: as configured.
         handlers: Mapping type -> handler, or an iterable of handlers decorated with `@handler`.
             They are added to those of plugins and of the configuration.
         middleware: Names of middleware, outermost first. None: as configured.
@@ -73,6 +76,7 @@ class JobManager:
         adapter: str | QueueAdapter | None = None,
         *,
         adapter_options: Mapping[str, Any] | None = None,
+        store: str | Store | None = None,
         handlers: Mapping[str, object] | Iterable[object] | None = None,
         middleware: Sequence[str] | None = None,
         clock: Clock | None = None,
@@ -86,6 +90,7 @@ class JobManager:
         self._adapter_options = (
             adapter_options if adapter_options is not None else self.config.adapter_options
         )
+        self._store = store if store is not None else self.config.store
         self._handlers = handlers
         self._middleware = self.config.middleware if middleware is None else _names(middleware)
         self._plugins = plugins
@@ -138,7 +143,7 @@ class JobManager:
     # --- opening and closing -----------------------------------------------------------------------------
 
     def connect(self) -> Self:
-        """Load plugins, check adapter options, handlers and middleware, open the adapter. Idempotent.
+        """Load plugins, check adapter options, handlers and middleware, open adapter and store. Idempotent.
 
         Raises:
             InvalidConfig: Handlers, middleware or adapter options are wrong; every mistake is listed
@@ -156,6 +161,7 @@ class JobManager:
                     clock=self.clock,
                     adapter=self._adapter,
                     adapter_options=self._adapter_options,
+                    store=self._store,
                     handlers=self._handlers,
                     middleware=self._middleware,
                     plugins=self._plugins,
@@ -215,6 +221,15 @@ class JobManager:
     def adapter(self) -> QueueAdapter:
         """The open adapter."""
         return self._need().adapter
+
+    @property
+    def store(self) -> Store:
+        """The open store.
+
+        Raises:
+            CapabilityMissing: There is none: the adapter has none of its own, and no URL is configured.
+        """
+        return self._need().need_store()
 
     @property
     def plugins(self) -> Plugins:

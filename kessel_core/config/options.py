@@ -32,6 +32,7 @@ from kessel_core.model.policies import BadPayload, DefaultError, OnExpired, Unkn
 from kessel_core.values.durations import duration_text
 
 __all__ = [
+    "ADAPTER_STORE",
     "Config",
     "DEFAULT_ADAPTER",
     "JobsConfig",
@@ -46,6 +47,8 @@ __all__ = [
 
 #: The default: durable, in one file, without a server.
 DEFAULT_ADAPTER: Final = "sqlite:///kessel.db"
+#: The value of `store` that means the adapter's own.
+ADAPTER_STORE: Final = "adapter"
 
 
 class LogLevel(StrEnum):
@@ -160,6 +163,8 @@ class Config:
     adapter: str = attrs.field(default=DEFAULT_ADAPTER, metadata=rule(not_blank_rule))
     #: Options of the adapter, in addition to those in its URL.
     adapter_options: Mapping[str, Any] = attrs.field(factory=dict, converter=_copied)
+    #: Where small facts beside the jobs are kept: a URL, or `adapter`, the adapter's own store if it has one.
+    store: str = attrs.field(default=ADAPTER_STORE, metadata=rule(not_blank_rule))
     #: Queues that workers serve, and that commands show.
     queues: tuple[str, ...] = attrs.field(default=("default",), metadata=rule(queues_rule))
     #: Middleware around every job, outermost first; `plugin/name` if two plugins offer the name.

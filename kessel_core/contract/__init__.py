@@ -10,13 +10,14 @@ Rules for every method of the contract:
     `from exc`. Any unexpected reply on a connection discards that connection.
 2.  Times are aware datetimes, spans are timedeltas, both from the clock in `AdapterContext`;
     an adapter with the facet `VirtualTime` never reads another clock and never sleeps in real time.
-3.  Producer calls and operations are thread-safe. A `Consumer` belongs to one slot, that is to one
+3.  Producer calls, operations and stores are thread-safe. A `Consumer` belongs to one slot, that is to one
     thread; only `extend` and `cancel` may be called from another thread at the same time.
 4.  A duration is rounded *up* to the declared granularity: late is allowed, early never (S4).
 """
 
 from __future__ import annotations
 
+from kessel_core.clock import later
 from kessel_core.contract.adapter import QueueAdapter, checked_queues, facets_of, need
 from kessel_core.contract.base import BaseAdapter, BaseConsumer, WaitingAdapter, rounded_up
 from kessel_core.contract.consumer import Consumer
@@ -26,6 +27,7 @@ from kessel_core.contract.messages import Message, Reservation
 from kessel_core.contract.operations import QueueStats, StoredJob
 from kessel_core.contract.promises import Attempts, Capabilities, Durability, LeaseReturn, Reach, TieBreak
 from kessel_core.contract.spec import AdapterContext, AdapterSpec
+from kessel_core.contract.store import Entry, Store, StoreCapabilities, StoreSpec
 from kessel_core.contract.url import url_options
 from kessel_core.contract.waiting import Waiter, WaitingLine
 from kessel_core.errors import (
@@ -40,6 +42,10 @@ from kessel_core.errors import (
     LeaseLost,
     Problem,
     ProtocolError,
+    StoreConflict,
+    StoreError,
+    StoreRejected,
+    StoreUnknown,
     UnknownJob,
 )
 from kessel_core.model.names import queue_name_problem
@@ -78,6 +84,11 @@ __all__ = [
     "VirtualTime",
     "need",
     "facets_of",
+    # small facts beside the jobs
+    "Store",
+    "StoreCapabilities",
+    "Entry",
+    "StoreSpec",
     # what travels
     "Message",
     "Reservation",
@@ -105,6 +116,7 @@ __all__ = [
     "url_options",
     # helpers
     "checked_queues",
+    "later",
     "queue_name_problem",
     "rounded_up",
     # errors that adapters raise
@@ -117,6 +129,10 @@ __all__ = [
     "IdHeld",
     "LeaseLost",
     "UnknownJob",
+    "StoreError",
+    "StoreConflict",
+    "StoreRejected",
+    "StoreUnknown",
     "CapabilityMissing",
     "InvalidConfig",
     "Problem",

@@ -17,13 +17,13 @@ __all__ = ["AdapterContext", "AdapterSpec"]
 
 @attrs.frozen(kw_only=True)
 class AdapterContext:
-    """What the application passes to an adapter that it opens."""
+    """What the application passes to an adapter or a store that it opens."""
 
     #: The application's clock (S18).
     clock: Clock
 
 
-def _unknown(options: Any) -> str | None:
+def unknown_place(options: Any) -> str | None:
     """Know nothing about a place."""
     return None
 
@@ -56,9 +56,9 @@ class AdapterSpec:
     #: Says without opening that the queue does not exist yet and would be created, for example "there is
     #: no file /srv/shop/jobs.db"; None: it exists, or that is not known. Commands that only look ask this,
     #: and `kessel move` asks it of its source.
-    absent: Callable[[Any], str | None] = attrs.field(factory=lambda: _unknown)
+    absent: Callable[[Any], str | None] = attrs.field(factory=lambda: unknown_place)
     #: Says without opening where the jobs are, for people, for example the absolute path of a file; never
     #: with a secret. None: the URL says it.
-    place: Callable[[Any], str | None] = attrs.field(factory=lambda: _unknown)
+    place: Callable[[Any], str | None] = attrs.field(factory=lambda: unknown_place)
     #: One line for `kessel adapters`.
     summary: str = ""

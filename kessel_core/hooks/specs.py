@@ -3,6 +3,7 @@
 A plugin is a module named by an entry point of the group `kessel.v1`; each function in it that is
 marked with `hookimpl` and named like one of the functions below implements that hook. An implementation
 may leave out arguments that it does not need; it must not give them defaults, and must not be `async`.
+Longer than 350 lines, because authors of plugins should see all hooks, each with its example, on one page.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import click
 
     from kessel_core.contract.spec import AdapterSpec
+    from kessel_core.contract.store import StoreSpec
     from kessel_core.handlers.context import JobContext
     from kessel_core.hooks.middleware import Middleware
     from kessel_core.model.job import Job, JobRequest
@@ -68,6 +70,39 @@ def kessel_adapters() -> Iterable[AdapterSpec]:
     @hookimpl
     def kessel_adapters():
         return [AdapterSpec(name="moon", schemes=("moon",), options=Options, open=open_moon)]
+    ```
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def kessel_stores() -> Iterable[StoreSpec]:
+    """Offer stores, for small facts beside the jobs (S19): results, progress, entries about workers.
+
+    An adapter that keeps such entries itself needs no such hook: it offers the facet `Store`.
+
+    Return specs that are cheap to create; client libraries are loaded when a store is opened (D5).
+
+    Called in the thread that connects, possibly more than once, so it must not open anything.
+
+    ```python
+    from kessel_core.contract import StoreSpec
+
+
+    @attrs.frozen
+    class StoreOptions:
+        host: str = "localhost"
+
+
+    def open_moon_store(options, context):
+        from kessel_store_moon.store import MoonStore  # loaded when a store is opened
+
+        return MoonStore(options, context)
+
+
+    @hookimpl
+    def kessel_stores():
+        return [StoreSpec(name="moon", schemes=("moon",), options=StoreOptions, open=open_moon_store)]
     ```
     """
     raise NotImplementedError

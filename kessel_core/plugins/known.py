@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["ADAPTERS", "COMMANDS", "EXAMPLES"]
+__all__ = ["BACKENDS", "COMMANDS", "EXAMPLES"]
 
-#: Scheme or name of an adapter -> distribution.
-ADAPTERS: Final = {
-    "sqlite": "kessel-sqlite",
-    "memory": "kessel-memory",
-    "beanstalk": "kessel-beanstalk",
+#: `adapter` or `store` -> scheme or name -> distribution.
+BACKENDS: Final = {
+    "adapter": {
+        "sqlite": "kessel-sqlite",
+        "memory": "kessel-memory",
+        "beanstalk": "kessel-beanstalk",
+    },
+    "store": {
+        "sqlite": "kessel-sqlite",
+        "memory": "kessel-memory",
+    },
 }
 
 #: Command of `kessel` -> distribution.

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from types import MethodType
 from typing import Any, Final, TypeAlias
 
 import attrs
 
 from kessel_core.contract.spec import AdapterSpec
+from kessel_core.contract.store import StoreSpec
 from kessel_core.errors import PluginClash
 from kessel_core.handlers.declare import options_of
 from kessel_core.hooks.middleware import Middleware
@@ -60,6 +62,7 @@ _ADVICE: Final[Mapping[str, Callable[[str, Sequence[str]], str]]] = {
     "middleware": lambda name, written: f"write in `middleware` {' or '.join(written)}",
     "callback": lambda name, written: f"ask for {' or '.join(written)}, followed by `:target`",
     "adapter": lambda name, written: "disable one of them in [kessel.plugins]",
+    "store": lambda name, written: "disable one of them in [kessel.plugins]",
 }
 
 
@@ -67,7 +70,7 @@ _ADVICE: Final[Mapping[str, Callable[[str, Sequence[str]], str]]] = {
 class Offers:
     """All offers of one kind; immutable, so thread-safe."""
 
-    #: `adapter`, `handler`, `middleware` or `callback`.
+    #: `adapter`, `store`, `handler`, `middleware` or `callback`.
     kind: str
     #: Spelling -> the offers that it means: each plain name, and each name with its owner.
     table: Mapping[str, tuple[Offer, ...]]
@@ -155,10 +158,11 @@ def same_thing(one: object, other: object) -> bool:
 _Read: TypeAlias = Iterator[tuple[str | None, Any]]
 
 
-def _adapters(things: Iterable[Any]) -> _Read:
+def _specs(hook: str, kind: type[AdapterSpec] | type[StoreSpec], things: Iterable[Any]) -> _Read:
     for spec in things:
-        if not isinstance(spec, AdapterSpec):
-            yield None, f"kessel_adapters gave {type(spec).__name__}, not an AdapterSpec"
+        if not isinstance(spec, kind):
+            article = "an" if kind is AdapterSpec else "a"
+            yield None, f"{hook} gave {type(spec).__name__}, not {article} {kind.__name__}"
             continue
         for key in dict.fromkeys((spec.name, *(f"{scheme}://" for scheme in spec.schemes))):
             yield key, spec
@@ -201,7 +205,8 @@ def _callbacks(things: Mapping[Any, Any] | list[Any]) -> _Read:
 
 
 _READ: Final[Mapping[str, Callable[[Any], _Read]]] = {
-    "adapter": _adapters,
+    "adapter": partial(_specs, "kessel_adapters", AdapterSpec),
+    "store": partial(_specs, "kessel_stores", StoreSpec),
     "handler": _handlers,
     "middleware": _middleware,
     "callback": _callbacks,

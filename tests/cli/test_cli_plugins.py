@@ -118,7 +118,7 @@ def test_adapter_that_is_not_installed_says_what_to_install(
     kessel: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kessel.write("kessel.toml", '[kessel]\nadapter = "cellar://x"\n[kessel.plugins]\ndisabled = ["sqlite"]\n')
-    monkeypatch.setitem(known.ADAPTERS, "cellar", "kessel-cellar")
+    monkeypatch.setitem(known.BACKENDS["adapter"], "cellar", "kessel-cellar")
     done = kessel("stats")
     assert done.code == 3
     assert "kessel.toml: adapter: no plugin opens 'cellar://'; run: pip install kessel-cellar" in done.err

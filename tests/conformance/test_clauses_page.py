@@ -31,6 +31,7 @@ CLAUSES = {
     "S16": "A payload comes back equal as JSON, and every attempt gets a fresh copy.",
     "S17": "What an adapter does not declare is refused by name with `CapabilityMissing`, at start where possible, and never approximated in silence.",
     "S18": "An application has one clock: aware time, monotonic time, wait. On a virtual clock nothing in the core and no adapter with the facet `virtual_time` sleeps for real.",
+    "S19": "A store keeps entries: a space, a key, a value of bytes, a version, perhaps an expiry. (a) A put with an expected version replaces exactly that version, with 0 it makes an entry only where there is none; otherwise it changes nothing and says what is there. No update is lost, whoever writes, and no key has the same version twice. (b) An entry is never returned at or after its expiry, and never gone before it. (c) An acknowledged put survives what the store declares. (d) A scan returns each entry that was there all the time exactly once, by key. (e) A wait returns when the version differs from the one seen, or when the time is over.",
     "S21": 'A snoozed job becomes ready again after its pause, with its own priority, and the delivery does not count as an attempt. (a) A handler or a middleware asks for it with `Snooze(after)`; a worker that stops and whose grace period is over, a job that was delivered too early, and `unknown_type = "retry"` use it, too. (b) A snooze that would end at or after the expiration ends the job as expired now. (c) Snoozes are counted apart from attempts, and shown.',
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import ClassVar, Final, TypeVar
+from typing import ClassVar, Final, TypeVar, cast
 
 from kessel_core.contract import (
     AdapterContext,
@@ -40,8 +40,10 @@ from kessel_core.contract import (
     StoredJob,
     VirtualTime,
 )
+from kessel_core.contract import Store as EntryStore
 from kessel_memory import operations
 from kessel_memory.consumer import MemoryConsumer
+from kessel_memory.entries import MemoryStore
 from kessel_memory.options import MemoryOptions
 from kessel_memory.store import Store
 
@@ -75,6 +77,7 @@ class MemoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAd
         self._consumers: list[MemoryConsumer] = []
         self._store = _opened(options, context)
         self._lock = self._store.lock
+        self._entry_store = MemoryStore(self._store.entries)
         self._capabilities = Capabilities(
             reach=Reach.PROCESS,
             durability=Durability.NONE,
@@ -98,9 +101,11 @@ class MemoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAd
         return self._capabilities
 
     def facet(self, kind: FacetKind[F]) -> F | None:
-        """As `QueueAdapter.facet`; results are there only if some are kept."""
+        """As `QueueAdapter.facet`; results are there only if some are kept, the store always."""
         if kind is Results and not self._options.keep_results:
             return None
+        if kind is EntryStore:
+            return cast("F", self._entry_store)
         return super().facet(kind)
 
     # producer side
@@ -208,6 +213,7 @@ class MemoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAd
             if self._closed:
                 return
             self._closed = True
+            self._entry_store.close()
             for consumer in self._consumers:
                 consumer.cancel()
         with _shared_lock:

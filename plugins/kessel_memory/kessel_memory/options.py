@@ -10,7 +10,7 @@ import attrs
 
 from kessel_core.contract import InvalidConfig, Problem, TieBreak, url_options
 
-__all__ = ["MemoryOptions", "memory_url_options"]
+__all__ = ["MemoryOptions", "MemoryStoreOptions", "memory_url_options"]
 
 _SHORTEST_LEASE = timedelta(milliseconds=1)
 _LONGEST_LEASE = timedelta(days=366)
@@ -51,6 +51,15 @@ class MemoryOptions:
             problems.append(Problem(("keep_results",), f"expected 0 or more, got {self.keep_results}"))
         if problems:
             raise InvalidConfig(problems, "invalid options of the adapter 'memory'")
+
+
+@attrs.frozen(kw_only=True)
+class MemoryStoreOptions:
+    """Options of `memory://name` as a store."""
+
+    #: "" is private to the application that opens it; with a name, everybody in this process who opens that
+    #: name shares its entries, until the last one has closed it.
+    name: str = ""
 
 
 def memory_url_options(url: SplitResult) -> dict[str, Any]:

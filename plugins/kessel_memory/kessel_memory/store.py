@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from heapq import heappop, heappush
 from typing import Final
 
@@ -25,14 +25,15 @@ from kessel_core.contract import (
     Reservation,
     Settlement,
     Snooze,
+    later,
 )
+from kessel_memory.entries import Entries
 from kessel_memory.options import MemoryOptions
 from kessel_memory.queue import Burial, Job, MemoryQueue, ReadyEntry, Waiter
 from kessel_memory.timers import NEVER, NOISE, Timers
 
 __all__ = ["Store"]
 
-_FAR: Final = datetime.max.replace(tzinfo=UTC)
 #: Queues that are not worth looking through for idle ones.
 _FEW: Final = 64
 # Looked up once: a member of an enum costs more than a name, and this one is wanted for every job.
@@ -47,6 +48,8 @@ class Store(Timers):
         self.options = options
         self.jobs: dict[str, Job] = {}
         self.results: OrderedDict[str, bytes] = OrderedDict()
+        #: Small facts beside the jobs (S19).
+        self.entries = Entries(clock, self.lock)
         #: How many adapters have it open.
         self.handles = 0
         self._prune_at = _FEW
@@ -206,11 +209,7 @@ class Store(Timers):
             self.catch_up()  # what time made ready before this has its place before it (S6)
             self.make_ready(job)
             return
-        try:
-            due = self.clock.now() + pause
-        except OverflowError:
-            due = _FAR
-        self.delay(job, due)
+        self.delay(job, later(self.clock.now(), pause))
 
     def wait_and_take(self, waiter: Waiter, timeout: float) -> Reservation | None:
         """Wait until a job of the waiter's queues is ready, the time is over, or it is cancelled."""
