@@ -295,7 +295,11 @@ def config_option(*names: str, path: str, **settings: Any) -> Callable[[F], F]:
 
 def _remember_file(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
     if value is not None:
-        ctx.ensure_object(App).file = value
+        app = ctx.ensure_object(App)
+        app.file = value
+        # The command of a plugin was found with the configuration that is read without this argument.
+        for name in ("loaded", "any_plugins", "plugins"):
+            app.__dict__.pop(name, None)
 
 
 def configured(command: F) -> F:

@@ -148,13 +148,17 @@ def _absent(app: App) -> str | None:
 
 
 def _findings_without_queue(app: App, why: str) -> Iterator[Finding]:
+    from kessel_core.clock import SystemClock
     from kessel_core.plugins.chain import build_chain
     from kessel_core.plugins.handlers import collect_handlers
+    from kessel_core.plugins.sections import Sections
 
     app.import_from_here()
     with app.located():
-        registry = collect_handlers(app.plugins, app.config.handlers)
-        build_chain(app.plugins, app.config.middleware, app.config.middleware_options)
+        sections = Sections(app.plugins, app.config.sections, clock=SystemClock(), runs_jobs=True)
+        plugins = app.plugins.joined(sections.make_all())
+        registry = collect_handlers(plugins, app.config.handlers)
+        build_chain(plugins, app.config.middleware, app.config.middleware_options)
     yield _handler_finding(registry)
     yield Finding(Level.WARNING, "adapter", why, "right before the first request, which makes it")
 

@@ -27,6 +27,7 @@ from kessel_core.plugins.handlers import collect_handlers
 from kessel_core.plugins.loading import build_plugins
 from kessel_core.plugins.opening import Chosen
 from kessel_core.plugins.registry import Plugins
+from kessel_core.plugins.sections import Sections
 from kessel_core.plugins.watchers import Watchers, preparers_of, watchers_of
 from kessel_core.runtime.async_loop import AsyncLoop
 from kessel_core.runtime.handling import HandlerRunner
@@ -64,6 +65,8 @@ class Application:
     producer: Producer
     pipeline: Pipeline
     watchers: Watchers
+    #: What plugins make of their sections of the configuration.
+    sections: Sections
     #: Runs async handlers; its thread starts with the first of them.
     loop: AsyncLoop
     #: Closes the adapter and the store, as far as they were opened here.
@@ -101,11 +104,14 @@ def open_application(settings: ApplicationSettings) -> Application:
     if plugins is None:
         plugins = build_plugins(disabled=config.plugins.disabled, required=config.plugins.required)
     loop = AsyncLoop()
-    checked = _checked(plugins, settings, HandlerRunner(loop, config.jobs, plugins.payload_types()))
-    registry = checked.registry
+    sections = Sections(plugins, config.sections, clock=settings.clock, runs_jobs=not settings.only_requests)
+    runner = HandlerRunner(loop, config.jobs, plugins.payload_types())
+    checked = _checked(plugins, sections, settings, runner)
+    plugins, registry = checked.plugins, checked.registry
     with ExitStack() as stack:
         adapter, store = _opened(checked, settings, stack)
         opened = stack.pop_all()
+    sections.opened(store)
     jobs = JobMaker(
         clock=settings.clock,
         routes=_routes(registry, config.routes),
@@ -133,6 +139,7 @@ def open_application(settings: ApplicationSettings) -> Application:
             loop=loop,
         ),
         watchers=watchers,
+        sections=sections,
         loop=loop,
         opened=opened,
     )
@@ -169,6 +176,8 @@ def _routes(registry: HandlerRegistry, configured: Mapping[str, Mapping[str, Any
 class _Checked:
     """What was found to be right before anything is opened."""
 
+    #: With what the sections of this application add.
+    plugins: Plugins
     registry: HandlerRegistry
     chain: Chain
     #: None: it was given open.
@@ -177,8 +186,10 @@ class _Checked:
     store: Chosen[Store] | None
 
 
-def _checked(plugins: Plugins, settings: ApplicationSettings, runner: HandlerRunner) -> _Checked:
-    """Check adapter, store, handlers and middleware; all mistakes are reported in one error."""
+def _checked(
+    plugins: Plugins, sections: Sections, settings: ApplicationSettings, runner: HandlerRunner
+) -> _Checked:
+    """Check adapter, store, sections, handlers and middleware; all mistakes are reported in one error."""
     registry, chain, choice, store = HandlerRegistry(), None, None, None
     jobs = settings.config.jobs
     found: list[tuple[str, ConfigError]] = []
@@ -196,6 +207,10 @@ def _checked(plugins: Plugins, settings: ApplicationSettings, runner: HandlerRun
         chain = build_chain(plugins)  # a process that runs no jobs needs no middleware
     else:
         try:
+            plugins = plugins.joined(sections.make_all())
+        except InvalidConfig as exc:
+            found.append(("sections", exc))
+        try:
             registry = collect_handlers(plugins, settings.config.handlers, settings.handlers)
         except InvalidConfig as exc:
             found.append(("handlers", exc))
@@ -209,7 +224,7 @@ def _checked(plugins: Plugins, settings: ApplicationSettings, runner: HandlerRun
     if found:
         raise InvalidConfig([problem for word, exc in found for problem in _problems(word, exc)])
     assert chain is not None
-    return _Checked(registry=registry, chain=chain, adapter=choice, store=store)
+    return _Checked(plugins=plugins, registry=registry, chain=chain, adapter=choice, store=store)
 
 
 def _problems(word: str, exc: ConfigError) -> Sequence[Problem]:

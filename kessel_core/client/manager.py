@@ -236,6 +236,18 @@ class JobManager:
         """The loaded plugins."""
         return self._need().plugins
 
+    def section(self, name: str) -> object:
+        """Return what a plugin made of its section of the configuration, `[kessel.NAME]`.
+
+        For commands and code of that plugin; its documentation says what it is. Where jobs run, it was
+        made at `connect`, elsewhere it is made now.
+
+        Raises:
+            KesselError: No plugin has such a section.
+            InvalidConfig: Its options are wrong; every mistake is listed.
+        """
+        return self._need().sections.get(name)
+
     @property
     def registry(self) -> HandlerRegistry:
         """The handlers by job type."""

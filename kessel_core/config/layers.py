@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from kessel_core.config.files import CONFIG_VARIABLE, as_table, find_file, read_toml
 from kessel_core.config.options import Config, contradictions, options
-from kessel_core.config.origin import Argument, LoadedConfig, Origin
+from kessel_core.config.origin import PLUGINS_SECTIONS, Argument, LoadedConfig, Origin
 from kessel_core.errors import InvalidConfig, Problem
 from kessel_core.values.nearest import did_you_mean, nearest
 from kessel_core.values.reading import read
@@ -136,17 +136,27 @@ def _file_values(path: Path, name: str, problems: list[Problem]) -> dict[str, ob
 def _known_only(
     table: Mapping[str, object], above: tuple[str, ...], origin: str, problems: list[Problem]
 ) -> Iterator[tuple[str, object]]:
+    of_plugins: dict[str, object] = {}
     for key, value in table.items():
         where = (*above, key)
         path = ".".join(where)
-        if path in options():
+        if path == PLUGINS_SECTIONS:
+            problems.append(
+                Problem(where, "unknown option; write the table of a plugin as [kessel.NAME]", origin)
+            )
+        elif path in options():
             yield path, value
+        elif not above and isinstance(value, dict) and key not in _sections() and not _nearest_path(key):
+            # Whether a plugin reads it is known when the plugins are loaded.
+            of_plugins[key] = value
         elif path not in _sections():
             problems.append(Problem(where, f"unknown option{_nearest_path(path)}", origin))
         elif isinstance(value, dict):
             yield from _known_only(value, where, origin, problems)
         else:
             problems.append(Problem(where, f"expected a table, got {type(value).__name__}", origin))
+    if of_plugins:
+        yield PLUGINS_SECTIONS, of_plugins
 
 
 def _sections() -> frozenset[str]:

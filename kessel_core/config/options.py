@@ -179,6 +179,10 @@ class Config:
     routes: Mapping[str, Mapping[str, Any]] = attrs.field(
         factory=dict, converter=_copied, metadata=rule(routes_rule)
     )
+    #: Sections of plugins: a table for each; in a file `[kessel.NAME]`.
+    sections: Mapping[str, Mapping[str, Any]] = attrs.field(
+        factory=dict, converter=_copied, metadata=rule(tables_rule)
+    )
     #: How workers run.
     worker: WorkerConfig = attrs.field(factory=WorkerConfig)
     #: How decisions about jobs are made.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kessel_core.contract.store import StoreSpec
     from kessel_core.handlers.context import JobContext
     from kessel_core.hooks.middleware import Middleware
+    from kessel_core.hooks.section import Section
     from kessel_core.model.job import Job, JobRequest
     from kessel_core.model.result import JobResult
     from kessel_core.model.settlement import Settlement
@@ -162,6 +163,49 @@ def kessel_middleware() -> Iterable[Middleware]:
 
 
 @hookspec
+def kessel_sections() -> Iterable[Section]:
+    """Offer sections of the configuration: `[kessel.NAME]`, and what the plugin makes of each.
+
+    For what belongs to one application: a plugin's module is shared by all applications of a process, what
+    the factory returns is not. Its hooks are called beside those of the module. Every mistake in the table
+    is reported before anything runs, with those of the other sections.
+
+    Called in the thread that connects. A process that only requests jobs makes no section, until
+    `JobManager.section` asks for it.
+
+    ```python
+    import attrs
+
+    from kessel_core.hooks import Section
+
+
+    @attrs.frozen
+    class TideOptions:
+        #: Where ships wait.
+        harbour: str = "north"
+
+
+    class Tide:
+        def __init__(self, options, context):
+            self.options, self.clock = options, context.clock
+
+        @hookimpl
+        def kessel_handlers(self):
+            return {"tide.read": self.read}
+
+        def read(self, payload):
+            return f"{self.options.harbour}: low"
+
+
+    @hookimpl
+    def kessel_sections():
+        return [Section(name="tide", options=TideOptions, factory=Tide)]
+    ```
+    """
+    raise NotImplementedError
+
+
+@hookspec
 def kessel_callbacks() -> Mapping[str, Callable[[JobResult, str], object]]:
     """Offer callbacks: scheme -> function of the result and the target.
 
@@ -216,6 +260,7 @@ def kessel_cli(group: click.Group) -> None:
     """Add commands to `kessel`: `group.add_command(...)`.
 
     Plugins are called one by one; if one raises, a warning is shown and the others still work.
+    `kessel_core.with_manager` gives a command a manager that is connected as configured.
 
     ```python
     import click

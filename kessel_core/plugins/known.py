@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["BACKENDS", "COMMANDS", "EXAMPLES"]
+__all__ = ["BACKENDS", "COMMANDS", "EXAMPLES", "SECTIONS"]
 
 #: `adapter` or `store` -> scheme or name -> distribution.
 BACKENDS: Final = {
@@ -26,7 +26,13 @@ BACKENDS: Final = {
 #: Command of `kessel` -> distribution.
 COMMANDS: Final = {
     "conformance": "kessel-conformance",
+    "endpoints": "kessel-http",
     "new": "kessel-conformance",
+}
+
+#: Section of the configuration -> distribution.
+SECTIONS: Final = {
+    "http": "kessel-http",
 }
 
 #: The handlers that `kessel demo` runs.

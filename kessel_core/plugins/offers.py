@@ -20,6 +20,7 @@ from kessel_core.contract.store import StoreSpec
 from kessel_core.errors import PluginClash
 from kessel_core.handlers.declare import options_of
 from kessel_core.hooks.middleware import Middleware
+from kessel_core.hooks.section import Section
 from kessel_core.plugins.discovery import normalized_name
 from kessel_core.plugins.status import APPLICATION, PluginStatus
 
@@ -63,6 +64,7 @@ _ADVICE: Final[Mapping[str, Callable[[str, Sequence[str]], str]]] = {
     "callback": lambda name, written: f"ask for {' or '.join(written)}, followed by `:target`",
     "adapter": lambda name, written: "disable one of them in [kessel.plugins]",
     "store": lambda name, written: "disable one of them in [kessel.plugins]",
+    "section": lambda name, written: "disable one of them in [kessel.plugins]",
 }
 
 
@@ -70,7 +72,7 @@ _ADVICE: Final[Mapping[str, Callable[[str, Sequence[str]], str]]] = {
 class Offers:
     """All offers of one kind; immutable, so thread-safe."""
 
-    #: `adapter`, `store`, `handler`, `middleware` or `callback`.
+    #: `adapter`, `store`, `handler`, `middleware`, `section` or `callback`.
     kind: str
     #: Spelling -> the offers that it means: each plain name, and each name with its owner.
     table: Mapping[str, tuple[Offer, ...]]
@@ -149,7 +151,7 @@ def _add(offers: list[Offer], offer: Offer) -> None:
 
 def same_thing(one: object, other: object) -> bool:
     """Whether two sources offer the same object; bound methods are compared, as each access creates one."""
-    values = (MethodType, str, Middleware)
+    values = (MethodType, str, Middleware, Section)
     return one is other or (type(one) is type(other) and isinstance(one, values) and one == other)
 
 
@@ -193,6 +195,14 @@ def _middleware(things: Iterable[Any]) -> _Read:
             yield None, f"kessel_middleware gave {type(thing).__name__}, not a Middleware"
 
 
+def _sections(things: Iterable[Any]) -> _Read:
+    for thing in things:
+        if isinstance(thing, Section):
+            yield thing.name, thing
+        else:
+            yield None, f"kessel_sections gave {type(thing).__name__}, not a Section"
+
+
 def _callbacks(things: Mapping[Any, Any] | list[Any]) -> _Read:
     if not isinstance(things, Mapping):
         yield None, f"kessel_callbacks gave a {type(things).__name__}, not a mapping scheme -> function"
@@ -209,5 +219,6 @@ _READ: Final[Mapping[str, Callable[[Any], _Read]]] = {
     "store": partial(_specs, "kessel_stores", StoreSpec),
     "handler": _handlers,
     "middleware": _middleware,
+    "section": _sections,
     "callback": _callbacks,
 }

@@ -35,6 +35,7 @@ _OFFERING: Mapping[str, Callable[..., object]] = {
     "store": specs.kessel_stores,
     "handler": specs.kessel_handlers,
     "middleware": specs.kessel_middleware,
+    "section": specs.kessel_sections,
     "callback": specs.kessel_callbacks,
 }
 
@@ -89,6 +90,26 @@ class Plugins:
             else status
             for status in self._report
         ]
+
+    def joined(self, parts: Sequence[tuple[PluginStatus, object]]) -> Plugins:
+        """Return these plugins and parts of them that belong to one application; this one does not change.
+
+        Args:
+            parts: An object with hooks, and the active plugin that it is a part of.
+        """
+        if not parts:
+            return self
+        manager = pluggy.PluginManager("kessel")
+        manager.add_hookspecs(specs)
+        for name, plugin in self.objects():
+            manager.register(plugin, name=name)
+        joined = Plugins(manager, self._report, self.warnings)
+        joined._remarks = self._remarks
+        for number, (owner, part) in enumerate(parts):
+            name = f"{owner.name}#{number}"
+            manager.register(part, name=name)
+            joined._active[name] = owner
+        return joined
 
     def require(self, name: str) -> None:
         """Check that a plugin is active.
@@ -156,6 +177,10 @@ class Plugins:
         """Return the middleware by name."""
         return self._offered("middleware")
 
+    def sections(self) -> offers.Offers:
+        """Return the sections of the configuration by name."""
+        return self._offered("section")
+
     def callbacks(self) -> offers.Offers:
         """Return the callbacks by scheme."""
         return self._offered("callback")
@@ -183,7 +208,7 @@ class Plugins:
         """
         free = {*self.handlers().names} - {*settled}
         handlers = [self.handlers().clash(name) for name in sorted(free) if len(self.handlers().of(name)) > 1]
-        others = (self.adapters(), self.stores(), self.middleware(), self.callbacks())
+        others = (self.adapters(), self.stores(), self.middleware(), self.sections(), self.callbacks())
         return [*handlers, *(clash for found in others for clash in found.clashes())]
 
     def chosen_adapter(

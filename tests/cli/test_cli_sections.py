@@ -1,0 +1,76 @@
+"""Sections of plugins on the command line, and commands of plugins that take a manager."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+TIDE = """
+import attrs, click
+from kessel_core import hookimpl, with_manager
+from kessel_core.hooks import Section
+
+@attrs.frozen
+class Options:
+    depth: int = 3
+    secrets: tuple[str, ...] = ()
+
+@hookimpl
+def kessel_sections():
+    return [Section(name="tide", options=Options, factory=lambda options, context: options)]
+
+@hookimpl
+def kessel_cli(group):
+    @group.command("tide")
+    @click.argument("name")
+    @with_manager
+    def tide(manager, name):
+        "Say how deep it is."
+        click.echo(f"{name}: {manager.section('tide').depth}, {manager.adapter.name}")
+"""
+
+
+@pytest.fixture
+def tide(site: Any) -> None:
+    site.install("tide", TIDE)
+
+
+@pytest.mark.usefixtures("tide")
+def test_a_command_of_a_plugin_gets_a_manager_connected_as_configured(kessel: Any) -> None:
+    kessel.write("other.toml", '[kessel]\nadapter = "memory://"\n[kessel.tide]\ndepth = 8\n')
+    for arguments in (("-c", "other.toml", "tide", "north"), ("tide", "north", "-c", "other.toml")):
+        assert kessel.ok(*arguments).out == "north: 8, memory\n"
+    assert kessel.ok("tide", "north", "-a", "memory://").out == "north: 3, memory\n"
+
+
+@pytest.mark.usefixtures("tide")
+@pytest.mark.parametrize("command", [("tide", "north"), ("drain",)])
+def test_a_mistake_in_a_section_is_one_message_with_file_and_key(kessel: Any, command: Any) -> None:
+    kessel.write("kessel.toml", '[kessel]\nadapter = "memory://"\n[kessel.tide]\ndepht = 8\n')
+    done = kessel(*command)
+    assert done.code == 2
+    assert "kessel.toml: tide.depht: unknown option; did you mean 'depth'?" in done.err
+
+
+def test_a_worker_does_not_start_with_a_table_that_no_plugin_reads(kessel: Any) -> None:
+    kessel.write("kessel.toml", '[kessel]\nadapter = "memory://"\n[kessel.moon]\ndepth = 8\n')
+    done = kessel("drain")
+    assert done.code == 3
+    assert "kessel.toml: moon: no plugin has this section" in done.err
+
+
+@pytest.mark.usefixtures("tide")
+@pytest.mark.parametrize("queue", ["memory://", "sqlite:///not-made-yet.db"])
+def test_the_doctor_finds_what_is_wrong_with_a_section(kessel: Any, queue: str) -> None:
+    kessel.write("kessel.toml", f'[kessel]\nadapter = "{queue}"\n[kessel.tide]\ndepht = 8\n')
+    done = kessel("doctor", "--json")
+    assert done.code == 1
+    assert [f["detail"] for f in done.json if "tide.depht" in f["detail"]] != []
+
+
+@pytest.mark.usefixtures("tide")
+def test_config_shows_the_sections_without_their_secrets(kessel: Any) -> None:
+    kessel.write("kessel.toml", '[kessel.tide]\ndepth = 8\nsecrets = ["hush"]\n')
+    found = kessel.ok("config", "--json").json["options"]["sections"]
+    assert found == {"value": {"tide": {"depth": 8, "secrets": "***"}}, "origin": "kessel.toml"}
