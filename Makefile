@@ -46,8 +46,8 @@ bench: $(STAMP) ## Measure, each figure beside its floor.
 conformance: $(STAMP) ## Run the conformance suite at the ci budget for every adapter, and publish the reports.
 	$(WITH_BEANSTALKD) $(BIN)/python tools/conformance.py
 
-mutants: $(STAMP) ## Break one rule after another in copies of the adapters, and show how the suite tells.
-	$(WITH_BEANSTALKD) $(BIN)/python tests/conformance/source_mutants.py
+mutants: $(STAMP) ## Break copies of the adapters in small ways, and show what the suite catches, by adapter and clause.
+	$(WITH_BEANSTALKD) $(WITH_REDIS) $(BIN)/python tests/conformance/measure.py $(MUTANTS)
 
 chaos: $(STAMP) ## Run the long fault tests.
 	$(WITH_BEANSTALKD) KESSEL_CHAOS=1 $(BIN)/python -m pytest -k chaos -rP plugins tests
