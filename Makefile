@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check wheels test-all bench conformance mutants chaos clean
+.PHONY: help venv demo test check wheels test-all bench conformance strength mutants chaos clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -45,6 +45,9 @@ bench: $(STAMP) ## Measure, each figure beside its floor.
 
 conformance: $(STAMP) ## Run the conformance suite at the ci budget for every adapter, and publish the reports.
 	$(WITH_BEANSTALKD) $(BIN)/python tools/conformance.py
+
+strength: $(STAMP) ## Count the planted faults that the conformance suite catches, for the reports and the matrix.
+	$(BIN)/python tests/conformance/test_mutants.py
 
 mutants: $(STAMP) ## Break copies of the adapters in small ways, and show what the suite catches, by adapter and clause.
 	$(WITH_BEANSTALKD) $(WITH_REDIS) $(BIN)/python tests/conformance/measure.py $(MUTANTS)

@@ -1,6 +1,7 @@
 """The suite bites: every mutant is killed in the quick budget, and every case kills a mutant.
 
-`python tests/conformance/test_mutants.py` writes the page that shows which case kills what.
+`python tests/conformance/test_mutants.py`, which is `make strength`, prints how many are killed, and writes the
+page that shows which case kills what, and the numbers that every report of this version of the suite holds.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 # ruff: noqa: E501  # whole sentences, as they stand on the page
 import importlib.util
 import logging
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from kessel_conformance.catalogue import Level, cases
+from kessel_conformance import strength
+from kessel_conformance.catalogue import SUITE_VERSION, Level, cases
 from kessel_conformance.runner import Run, Verdict
 from kessel_conformance.settings import Settings
 
@@ -21,6 +24,7 @@ from kessel_core.contract import VirtualTime
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "conformance-matrix.md"
+NUMBERS = Path(strength.__file__)
 PLANS = "model.any_plan"
 #: What these find in an adapter depends on luck: on generated plans, and on how threads meet.
 CHANCE = frozenset({PLANS, "delivery.threads_share"})
@@ -73,7 +77,7 @@ def page(found: dict[str, tuple[str, list[str]]]) -> str:
         "",
         "This page is written by `python tests/conformance/test_mutants.py`, and a test compares it.",
         "",
-        f"{len(found)} faults, {len(cases())} cases.",
+        f"{len(found)} faults, {len(cases())} cases: suite {SUITE_VERSION} catches {caught(found)} of {len(found)}.",
         "",
         "| fault | what it does | caught by |",
         "|---|---|---|",
@@ -85,6 +89,27 @@ def page(found: dict[str, tuple[str, list[str]]]) -> str:
             named = "whichever case meets it first"
         lines.append(f"| `{name}` | {what} | {named} |")
     return "\n".join(lines) + "\n"
+
+
+def caught(found: dict[str, tuple[str, list[str]]]) -> int:
+    return sum(bool(kills) for _, kills in found.values())
+
+
+def numbers(found: dict[str, tuple[str, list[str]]]) -> str:
+    """The source of `kessel_conformance.strength` with what was counted."""
+    text = NUMBERS.read_text(encoding="utf-8")
+    for name, value in (
+        ("SUITE", f'"{SUITE_VERSION}"'),
+        ("PLANTED", len(found)),
+        ("CAUGHT", caught(found)),
+    ):
+        text = re.sub(rf"^{name}: Final = .*$", f"{name}: Final = {value}", text, flags=re.M)
+    return text
+
+
+def test_the_numbers_are_of_this_version_of_the_suite_and_of_these_faults() -> None:
+    """The count itself is compared where the faults are run."""
+    assert (SUITE_VERSION, len(load_mutants().MUTANTS)) == (strength.SUITE, strength.PLANTED), "make strength"
 
 
 def test_reference_without_a_fault_passes() -> None:
@@ -101,10 +126,21 @@ def test_every_mutant_is_killed_and_every_case_kills() -> None:
     )
     killing = {kill for _, kills in found.values() for kill in kills}
     assert [name for name in cases() if name not in killing] == [], "cases that kill no mutant"
-    assert PAGE.read_text(encoding="utf-8") == page(found), f"run python {Path(__file__).relative_to(ROOT)}"
+    assert PAGE.read_text(encoding="utf-8") == page(found), "make strength"
+    assert NUMBERS.read_text(encoding="utf-8") == numbers(found), "make strength"
+
+
+def main() -> int:
+    logging.disable()  # what a broken adapter makes the core say
+    found = matrix()
+    PAGE.write_text(page(found), encoding="utf-8")
+    NUMBERS.write_text(numbers(found), encoding="utf-8")
+    print(f"suite {SUITE_VERSION} catches {caught(found)} of {len(found)} planted faults")
+    missed = [name for name, (_, kills) in found.items() if not kills]
+    if missed:
+        print(f"not caught: {', '.join(missed)}")
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    logging.disable()  # what a broken adapter makes the core say
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(page(matrix()), encoding="utf-8")
+    sys.exit(main())

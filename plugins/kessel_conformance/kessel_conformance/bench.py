@@ -124,6 +124,8 @@ class Bench(OpenAdapter):
     def reserve(self, consumer: Consumer, wait: timedelta = NO_PAUSE) -> Reservation | None:
         """Reserve."""
         what = f"{self.worker(consumer)} reserves" + (f", waiting up to {shown(wait)}" if wait else "")
+        if wait:  # its answer is noted when it comes, which may be after what woke it, or never
+            self.history.add(f"{self.worker(consumer)} begins to wait, up to {shown(wait)}")
         return self.call(what, lambda: consumer.reserve(wait), "nothing")
 
     def taken(self, consumer: Consumer, wait: timedelta = NO_PAUSE) -> Reservation:

@@ -75,10 +75,30 @@ class Case:
     run: Callable[[Bench], None]
     #: On a real clock it mostly waits, so such cases run side by side.
     waits: bool = False
+    #: Capabilities that it looks at where they are declared, beside those that it needs.
+    looks_at: tuple[str, ...] = ()
+
+    @property
+    def shows(self) -> tuple[str, ...]:
+        """Names of what it shows to be true: capabilities, facets, or else what it needs of the harness."""
+        named = [need.shows for need in self.needs if need.shows is not None]
+        return (*named, *self.looks_at) or tuple(need.name for need in self.needs)
 
     def skip_reason(self, harness: Harness) -> str | None:
-        """Return why the case does not apply to a harness that is up, or None if it does."""
+        """Return for which adapters the case is; None if that of a harness that is up is one of them."""
         return next(filter(None, (need.missing(harness) for need in self.needs)), None)
+
+    def hidden(self, harness: Harness) -> tuple[str, tuple[str, ...]] | None:
+        """Say what a case that applies cannot look at on a harness that is up.
+
+        Returns:
+            The reason, and the names of what is therefore not shown; None if the case can be run.
+        """
+        reasons = {need: reason for need in self.needs if (reason := need.hidden(harness)) is not None}
+        if not reasons:
+            return None
+        named = tuple(need.shows for need in reasons if need.shows is not None)
+        return "; ".join(reasons.values()), named or self.shows
 
 
 _cases: dict[str, Case] = {}
@@ -91,6 +111,7 @@ def case(
     needs: Iterable[Need] = (),
     since: str = "1.0",
     waits: bool = False,
+    looks_at: Iterable[str] = (),
 ) -> Callable[[Callable[[Bench], None]], Callable[[Bench], None]]:
     """Enter a function into the catalogue.
 
@@ -98,10 +119,11 @@ def case(
         case_id: Subject and promise, as in `delay.never_early`.
         clauses: The clauses that it checks.
         why: What goes wrong in practice without it.
-        needs: Facets and requirements that must be met, else the case is skipped by name; with
+        needs: Facets and requirements that must be met, else the case does not apply, or is not shown; with
             `absent(...)` among them it checks that something is refused.
         since: First suite version in which a failure counts.
         waits: On a real clock the case mostly waits.
+        looks_at: Names of capabilities that it looks at where they are declared, beside those in `needs`.
     """
     wanted = tuple(requirement(need) for need in needs)
     if any(isinstance(need, Absent) for need in wanted):
@@ -121,6 +143,7 @@ def case(
             why=why,
             run=function,
             waits=waits,
+            looks_at=tuple(looks_at),
         )
         return function
 

@@ -21,6 +21,7 @@ from kessel_core.contract import (
     Facet,
     FacetKind,
     QueueAdapter,
+    Reach,
     VirtualTime,
     facets_of,
     redacted,
@@ -123,7 +124,7 @@ class Harness:
         """Take down what `start` brought up. Called once, at the end, also after a failure."""
 
     def restart(self) -> None:
-        """Stop the server and bring it up again with its data; a harness without it skips such cases."""
+        """Stop the server and bring it up again with its data; without it durability is not shown."""
         raise NotImplementedError
 
     def another(self, *, still: bool = False) -> Harness | None:
@@ -241,6 +242,19 @@ class Harness:
     def can_restart(self) -> bool:
         """Whether `restart` is there."""
         return type(self).restart is not Harness.restart
+
+    @property
+    def has_server(self) -> bool:
+        """Whether there is something that could be restarted; known once the harness is up."""
+        brings_one = type(self).start is not Harness.start
+        return brings_one or self.can_restart or self.capabilities.reach is Reach.NETWORK
+
+    def ended(self) -> str | None:
+        """Return why what `start` brought up is gone, or None if it is there, or if that is not known.
+
+        Asked after every case: a case whose server is gone has shown nothing about the adapter.
+        """
+        return None
 
     def clock(self) -> Clock:
         """Return a clock for one case."""

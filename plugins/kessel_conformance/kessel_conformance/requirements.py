@@ -1,7 +1,9 @@
 """What a case may need of the adapter or of the harness: one object for each, documented where it stands.
 
-A case lists facets (`Browse`), requirements of this module (`LEASE`), or `absent(...)` of either. A need that
-is not met skips the case, and `missing` says why.
+A case lists facets (`Browse`), requirements of this module (`LEASE`), or `absent(...)` of either. A need
+answers two questions: `missing`, whether the case applies to this adapter at all, and `hidden`, whether this
+run can look at what is declared. What is hidden is *not shown*: it is declared, and nobody knows whether it
+is true.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import attrs
 
-from kessel_core.contract import Capabilities, Facet, FacetKind, Reach
+from kessel_core.contract import Capabilities, Facet, FacetKind, Reach, VirtualTime
 
 if TYPE_CHECKING:
     from kessel_conformance.harness import Harness
@@ -55,7 +57,16 @@ class Requirement(ABC):
 
     @abstractmethod
     def missing(self, harness: Harness) -> str | None:
-        """Return why a harness that is up does not meet it, or None if it does."""
+        """Return for which adapters the case is; None if that of a harness that is up is one of them."""
+
+    def hidden(self, harness: Harness) -> str | None:
+        """Return why a harness that is up cannot look at what is declared, and what to do; None if it can."""
+        return None
+
+    @property
+    def shows(self) -> str | None:
+        """The capability or the facet that a case with this need looks at; None: it is the harness's."""
+        return None
 
 
 @attrs.frozen
@@ -70,9 +81,14 @@ class HasFacet(Requirement):
         """The facet's name."""
         return self.kind.facet_name
 
+    @property
+    def shows(self) -> str:
+        """The facet's name."""
+        return self.name
+
     def missing(self, harness: Harness) -> str | None:
         """As `Requirement.missing`."""
-        return None if self.kind in harness.facets else f"the facet {self.name} is not there"
+        return None if self.kind in harness.facets else f"for adapters with the facet {self.name}"
 
 
 @attrs.frozen
@@ -91,63 +107,81 @@ class Declared(Requirement):
         """The field's name."""
         return self.field
 
+    @property
+    def shows(self) -> str:
+        """The field's name."""
+        return self.field
+
     def missing(self, harness: Harness) -> str | None:
         """As `Requirement.missing`."""
-        return None if self.field in harness.capabilities.declared() else f"{self.field} is not declared"
+        return (
+            None
+            if self.field in harness.capabilities.declared()
+            else f"for adapters that declare {self.field}"
+        )
 
 
 class _Lease(Declared):
-    """A lease is declared, and where it must be waited for it is short enough for that."""
+    """A lease is declared; where it must be waited for it is shown if it is short enough for that."""
 
-    def missing(self, harness: Harness) -> str | None:
-        """As `Requirement.missing`."""
+    def hidden(self, harness: Harness) -> str | None:
+        """As `Requirement.hidden`."""
         lease = harness.capabilities.lease
         if lease is None or harness.virtual or lease.total_seconds() <= _LONGEST_REAL_LEASE:
-            return super().missing(harness)
-        longest = f"give {_LONGEST_REAL_LEASE:g} s at most"
+            return None
+        longest = f"give the harness {_LONGEST_REAL_LEASE:g} s at most"
         return f"a lease of {lease.total_seconds():g} s is too long for a real clock; {longest}"
 
 
 class _BodyLimit(Declared):
-    """A limit is declared, and it is small enough to be tried."""
+    """A limit is declared; it is shown if it is small enough to be tried."""
 
-    def missing(self, harness: Harness) -> str | None:
-        """As `Requirement.missing`."""
+    def hidden(self, harness: Harness) -> str | None:
+        """As `Requirement.hidden`."""
         limit = harness.capabilities.max_body_bytes
         if limit is None or limit <= _LARGEST_BODY:
-            return super().missing(harness)
-        return f"a limit of {limit} bytes is too large to try; give {_LARGEST_BODY} at most"
+            return None
+        return f"a limit of {limit} bytes is too large to try; give the harness {_LARGEST_BODY} at most"
 
 
 class _SharedReach(Requirement):
     """Jobs are seen beyond this process, so that a second adapter sees those of the first."""
 
     name = "reach beyond this process"
+    shows = "reach"
 
     def missing(self, harness: Harness) -> str | None:
         """As `Requirement.missing`."""
         is_shared = harness.capabilities.reach is not Reach.PROCESS
-        return None if is_shared else "reach is this process only"
+        return None if is_shared else "for adapters whose jobs others see, too"
 
 
 class _Restart(Requirement):
-    """The harness has `restart`."""
+    """There is a server; what survives its end is shown if the harness has `restart`."""
 
     name = "restart"
 
     def missing(self, harness: Harness) -> str | None:
         """As `Requirement.missing`."""
-        return None if harness.can_restart else "the harness has no restart()"
+        return None if harness.has_server else "for adapters with a server"
+
+    def hidden(self, harness: Harness) -> str | None:
+        """As `Requirement.hidden`."""
+        return None if harness.can_restart else "the harness has no restart(); ServerHarness has one"
 
 
 class _OnVirtualClock(Requirement):
-    """The cases run on a virtual clock: the adapter has `VirtualTime`, and the harness lets it be used."""
+    """The adapter takes a virtual clock; what it does with it is shown if the harness lets it be used."""
 
     name = "virtual clock"
 
     def missing(self, harness: Harness) -> str | None:
         """As `Requirement.missing`."""
-        return None if harness.virtual else "needs a virtual clock"
+        return None if VirtualTime in harness.facets else "for adapters with the facet virtual_time"
+
+    def hidden(self, harness: Harness) -> str | None:
+        """As `Requirement.hidden`."""
+        return None if harness.virtual else "the harness says real_clock; let another suite class do without"
 
 
 @attrs.frozen
@@ -164,7 +198,7 @@ class Absent(Requirement):
 
     def missing(self, harness: Harness) -> str | None:
         """As `Requirement.missing`."""
-        return None if self.of.missing(harness) is not None else f"{self.of.name} is there"
+        return None if self.of.missing(harness) is not None else f"for adapters without {self.of.name}"
 
 
 #: What a case may list: a facet stands for `HasFacet` of it.

@@ -30,7 +30,10 @@ class Verdict(StrEnum):
     FAIL = "fail"
     #: Listed as an expected failure, and failed.
     XFAIL = "expected failure"
+    #: It is for adapters of another kind.
     SKIP = "skip"
+    #: What it looks at is declared, but cannot be looked at in this run.
+    NOT_SHOWN = "not shown"
     #: The harness or the server failed, not the adapter.
     ERROR = "error"
     #: Failed, but is newer than the pinned suite.
@@ -53,6 +56,8 @@ class Outcome:
     #: The calls that showed a failure, with their times.
     example: str = ""
     seconds: float = 0.0
+    #: Names of what it says something about: capabilities, facets; see `Case.shows`.
+    shows: tuple[str, ...] = attrs.field(default=attrs.Factory(lambda self: self.case.shows, takes_self=True))
 
     @property
     def ok(self) -> bool:
@@ -65,16 +70,24 @@ class Outcome:
         return "\n".join(filter(None, (self.reason, self.example)))
 
 
+def _not_run(harness: Harness, wanted: Case) -> Outcome | None:
+    """Return how a case ends that does not apply, or whose subject is hidden; None if it is to be run."""
+    if (why_not := wanted.skip_reason(harness)) is not None:
+        return Outcome(case=wanted, verdict=Verdict.SKIP, reason=why_not)
+    if (hidden := wanted.hidden(harness)) is not None:
+        return Outcome(case=wanted, verdict=Verdict.NOT_SHOWN, reason=hidden[0], shows=hidden[1])
+    return None
+
+
 def run_case(harness: Harness, wanted: Case, settings: Settings) -> Outcome:
     """Run one case on a harness that is up."""
     start = time.perf_counter()
-    why_not = wanted.skip_reason(harness)
     expected = harness.expected_failures.get(wanted.id)
-    if why_not is not None and expected is not None:
-        why_not = f"does not apply ({why_not}), so take it off the expected failures ({expected})"
+    if (not_run := _not_run(harness, wanted)) is not None:
+        if expected is None:
+            return not_run
+        why_not = f"it is not run ({not_run.reason}), so take it off the expected failures ({expected})"
         return Outcome(case=wanted, verdict=Verdict.FAIL, reason=why_not)
-    if why_not is not None:
-        return Outcome(case=wanted, verdict=Verdict.SKIP, reason=why_not)
     if wanted.id in harness.disabled:
         return Outcome(case=wanted, verdict=Verdict.DISABLED, reason=harness.disabled[wanted.id])
     why_still = harness.still.get(wanted.id)
@@ -90,6 +103,9 @@ def run_case(harness: Harness, wanted: Case, settings: Settings) -> Outcome:
     except Exception as exc:
         # No clause was checked: the adapter raised what it may not, or the harness is wrong.
         verdict, reason, example = Verdict.FAIL, f"{type(exc).__name__}: {exc}", traceback.format_exc()
+    if verdict is not Verdict.ERROR and (gone := harness.ended()) is not None:
+        # Whatever was seen then, or was not: it says nothing about the adapter.
+        verdict, reason = Verdict.ERROR, f"{gone}; {reason or 'it was there when the case began'}"
     if expected is not None:
         if verdict is Verdict.PASS:
             verdict, reason = Verdict.FAIL, f"passes now, so take it off the expected failures ({expected})"

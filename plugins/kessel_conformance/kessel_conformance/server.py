@@ -120,6 +120,13 @@ class ServerHarness(Harness):
             process.kill()
             process.wait()
 
+    def ended(self) -> str | None:
+        """As `Harness.ended`: the process that was started is asked."""
+        process = self._process
+        if process is None or (status := process.poll()) is None:
+            return None
+        return f"{self.values['program']} has ended, with status {status}"
+
     def restart(self) -> None:
         """Stop the server and start it again on the same port."""
         self._halt()

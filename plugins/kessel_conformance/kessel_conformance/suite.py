@@ -6,7 +6,7 @@ is still there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from inspect import getattr_static
 from typing import Any, ClassVar, NoReturn
 
@@ -14,6 +14,7 @@ import pytest
 
 from kessel_conformance.catalogue import cases
 from kessel_conformance.harness import Harness, ServerMissing
+from kessel_conformance.report import part
 from kessel_conformance.runner import Run, Verdict, check_listed, under_ci
 from kessel_conformance.settings import Settings
 from kessel_core import KesselError
@@ -94,7 +95,8 @@ class AdapterConformance(SealedSuite):
         try:
             run.up()
         except Exception as exc:
-            if isinstance(exc, ServerMissing) and not under_ci():
+            wants_report = request.config.getoption("kessel_report", None) is not None
+            if isinstance(exc, ServerMissing) and not under_ci() and not wants_report:
                 pytest.skip(f"the server is missing: {exc}")
             yield _NotUp(exc)
             return
@@ -102,7 +104,7 @@ class AdapterConformance(SealedSuite):
             yield run
         finally:
             run.down()
-            request.config.stash.setdefault(RUNS, []).append(run)
+            request.config.stash.setdefault(RUNS, []).append((_key(cls), run))
 
     def test_conformance(self, case_id: str, kessel_run: Run | _NotUp, record_property: Any) -> None:
         """Run one case of the catalogue."""
@@ -119,6 +121,8 @@ class AdapterConformance(SealedSuite):
                 pytest.fail(text, pytrace=False)
             case Verdict.SKIP:
                 pytest.skip(outcome.reason)
+            case Verdict.NOT_SHOWN:
+                pytest.skip(f"not shown, though declared: {outcome.reason}")
             case Verdict.DISABLED:
                 pytest.skip(f"disabled: {outcome.reason}")
             case Verdict.XFAIL:
@@ -129,7 +133,36 @@ class AdapterConformance(SealedSuite):
                 pass
 
 
-RUNS: pytest.StashKey[list[Run]] = pytest.StashKey()
+#: What ran in this process, by what tells suite classes apart.
+RUNS: pytest.StashKey[list[tuple[str, Run]]] = pytest.StashKey()
+
+
+def _key(suite: type) -> str:
+    """Tell a suite class from others, in every process of a session."""
+    return f"{suite.__module__}.{suite.__qualname__}"
+
+
+def classes_beside(items: Iterable[pytest.Item]) -> list[str]:
+    """Return the suite classes of every module that has a collected one, as they are told apart.
+
+    Also those of which nothing was collected, because they are marked or left out by their name: a report
+    that is silent about one of an adapter's suite classes says too much about the adapter.
+    """
+    suites = [item for item in items if issubclass(getattr(item, "cls", None) or object, AdapterConformance)]
+    modules = {id(module): module for item in suites if (module := getattr(item, "module", None)) is not None}
+    found = {value for module in modules.values() for value in vars(module).values() if _is_suite(value)}
+    return sorted({_key(suite) for suite in found})
+
+
+def _is_suite(value: object) -> bool:
+    if not isinstance(value, type) or not issubclass(value, AdapterConformance):
+        return False
+    return hasattr(value, "harness") and not value.__name__.startswith("_")
+
+
+def parts_of(config: pytest.Config) -> list[dict[str, Any]]:
+    """Return what this process ran, as parts of the report."""
+    return [part(run, key.rpartition(".")[2], key) for key, run in config.stash.get(RUNS, [])]
 
 
 def settings_of(config: pytest.Config) -> Settings:

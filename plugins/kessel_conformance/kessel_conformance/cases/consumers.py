@@ -145,6 +145,7 @@ def reach_is_shared(bench: Bench) -> None:
 @case(
     "consumer.close_returns_job",
     "S9",
+    looks_at=("lease_return",),
     why="A job that a closing consumer holds must not be lost.",
     waits=True,
 )

@@ -87,7 +87,13 @@ def urgent_waits(bench: Bench) -> None:
     bench.gets(bench.consumer(), late, "the last job")
 
 
-@case("delay.long_ones_kept", "S4", needs=NEEDS, why="A long delay that overflows becomes a short one.")
+@case(
+    "delay.long_ones_kept",
+    "S4",
+    needs=NEEDS,
+    looks_at=("longest_delay",),
+    why="A long delay that overflows becomes a short one.",
+)
 def long_ones_kept(bench: Bench) -> None:
     longest = bench.capabilities.longest_delay
     spans = [timedelta(days=30), timedelta(days=400), *([longest - timedelta(minutes=1)] if longest else [])]
