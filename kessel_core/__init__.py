@@ -31,6 +31,10 @@ from kessel_core.errors import (
     ProtocolError,
     RequestError,
     Snooze,
+    StoreConflict,
+    StoreError,
+    StoreRejected,
+    StoreUnknown,
     Transient,
     UnknownJob,
 )
@@ -109,6 +113,10 @@ __all__ = [
     "EnqueueIncomplete",
     "LeaseLost",
     "UnknownJob",
+    "StoreError",
+    "StoreConflict",
+    "StoreRejected",
+    "StoreUnknown",
     "DecodeError",
     "Problem",
 ]

@@ -365,7 +365,7 @@ class StoreConflict(StoreError):
 class StoreRejected(StoreError):
     """The store does not take this space, key or value; nothing was changed.
 
-    `why` is the text alone; `reason` is `too-large`, `full` or `invalid`.
+    `why` is the text alone; `reason` is `too-large`, `full`, `read-only` or `invalid`.
     """
 
     def __init__(self, space: str, key: str, why: str, *, reason: str = "invalid") -> None:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import ClassVar, Final, TypeVar
+from typing import ClassVar, Final, TypeVar, cast
 
 from kessel_core.contract import (
     NO_PAUSE,
@@ -31,6 +31,7 @@ from kessel_core.contract import (
     Reservation,
     Results,
     Settlement,
+    Store,
     TieBreak,
     WaitingAdapter,
 )
@@ -38,6 +39,7 @@ from kessel_sqlite import doctor, sql
 from kessel_sqlite.consumer import Deliveries
 from kessel_sqlite.edge import translated
 from kessel_sqlite.engine import Engine, next_change
+from kessel_sqlite.entries import SqliteStore
 from kessel_sqlite.hostclock import microseconds, moment
 from kessel_sqlite.operations import SqliteOperations
 from kessel_sqlite.options import SqliteOptions
@@ -76,7 +78,9 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
         self.line = self.engine.line
         keep_for = options.keep_results
         self._results = None if keep_for is None else KeptResults(self.engine, keep_for)
-        self._deliveries = Deliveries(self.engine, self._results)
+        self._deliveries = Deliveries(self.engine, options.lease, self._results)
+        #: Small facts beside the jobs, in the same file.
+        self.store = SqliteStore(self.engine, options.max_body_bytes, owns_file=False)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -98,9 +102,11 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
         )
 
     def facet(self, kind: FacetKind[_F]) -> _F | None:
-        """Return this adapter as a facet; `Results` only with the option `keep_results`."""
+        """Return a facet: the store, or this adapter; `Results` only with the option `keep_results`."""
         if kind is Results and self._results is None:
             return None
+        if kind is Store:
+            return cast("_F", self.store)
         return super().facet(kind)
 
     # producer side
@@ -130,7 +136,7 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
     def put(self, message: Message) -> None:
         """Store one job in a transaction of its own."""
         row = self._row(message)
-        holder = self.engine.file.run(self.engine.link(), lambda c: _inserted(c, row), job_id=message.id)
+        holder = self.engine.file.run(self.engine.link(), lambda c: _inserted(c, row), written=message.id)
         if holder is not None:
             raise self._held(message.id, holder)
 
@@ -201,7 +207,7 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
             return {index: holder for index, holder in found.items() if holder is not None}
 
         try:
-            held = self.engine.file.run(self.engine.link(), insert, job_id=rows[0][0])
+            held = self.engine.file.run(self.engine.link(), insert, written=rows[0][0])
         except (EnqueueError, AdapterUnavailable) as exc:
             return exc
         for index, row in chunk:

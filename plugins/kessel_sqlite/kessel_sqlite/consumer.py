@@ -52,15 +52,16 @@ class Deliveries:
 
     Args:
         engine: The open file.
+        lease: How long a reservation holds its job.
         results: Where results are kept; None: they are not.
     """
 
-    def __init__(self, engine: Engine, results: KeptResults | None) -> None:
+    def __init__(self, engine: Engine, lease: timedelta, results: KeptResults | None) -> None:
         self._engine = engine
         self._host = engine.host
         self._clock = engine.clock
         self._results = results
-        self._lease = engine.options.lease
+        self._lease = lease
         self._lease_seconds = self._lease.total_seconds()
         self._lease_microseconds = span_microseconds(self._lease)
 

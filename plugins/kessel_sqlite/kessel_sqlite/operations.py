@@ -22,6 +22,7 @@ from kessel_core.contract import (
 from kessel_sqlite import sql
 from kessel_sqlite.engine import Engine, next_change
 from kessel_sqlite.hostclock import after, moment
+from kessel_sqlite.options import SqliteOptions
 
 __all__ = ["SqliteOperations"]
 
@@ -29,8 +30,9 @@ __all__ = ["SqliteOperations"]
 class SqliteOperations(Browse, Buried, Delete, Pause, VirtualTime):
     """The operations and facets of the adapter. Thread-safe; all raise what `DatabaseFile.run` raises."""
 
-    #: The open file; set by the adapter.
+    #: The open file, and its options; set by the adapter.
     engine: Engine
+    options: SqliteOptions
 
     def queues(self) -> list[str]:
         """Return the queues that hold a job or are paused, sorted."""

@@ -239,6 +239,33 @@ PAUSE: Final = "INSERT OR REPLACE INTO kessel_pauses VALUES (?, ?)"
 #: Queue.
 RESUME: Final = "DELETE FROM kessel_pauses WHERE queue = ?"
 
+# --- entries (S19) ---------------------------------------------------------------------------
+
+#: Most ended entries, and about how many bytes of them, that one transaction removes.
+ENDED_AT_ONCE: Final = 100
+ENDED_BYTES_AT_ONCE: Final = 1024 * 1024
+
+_ALIVE: Final = "(expires_at IS NULL OR expires_at > ?)"
+#: Space, key, now.
+ENTRY_VERSION: Final = f"SELECT version FROM kessel_store WHERE space = ? AND key = ? AND {_ALIVE}"
+#: Space, key, now.
+ENTRY: Final = (
+    f"SELECT key, version, value, expires_at FROM kessel_store WHERE space = ? AND key = ? AND {_ALIVE}"
+)
+#: Space, first key, end of the keys, now, limit.
+ENTRIES: Final = (
+    "SELECT key, version, value, expires_at FROM kessel_store WHERE space = ? AND key >= ? AND key < ?"
+    f" AND {_ALIVE} ORDER BY key LIMIT ?"
+)
+#: Space, key, value, expires at. The row that it replaces is removed, so the version is a new one.
+PUT_ENTRY: Final = "INSERT OR REPLACE INTO kessel_store (space, key, value, expires_at) VALUES (?, ?, ?, ?)"
+#: Version.
+REMOVE_ENTRY: Final = "DELETE FROM kessel_store WHERE version = ?"
+#: Now, limit. The length of a value is known without reading it.
+ENDED_ENTRIES: Final = (
+    "SELECT version, length(value) FROM kessel_store WHERE expires_at <= ? ORDER BY expires_at LIMIT ?"
+)
+
 # --- the clock -------------------------------------------------------------------------------
 
 CLOCK: Final = "SELECT value FROM kessel_meta WHERE key = 'clock'"

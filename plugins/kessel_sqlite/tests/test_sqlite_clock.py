@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from kessel_sqlite.adapter import SqliteAdapter
+from kessel_sqlite.edge import Written
 from kessel_sqlite.hostclock import HostClock
 from kessel_sqlite.link import Link
 
@@ -60,11 +61,11 @@ class Setting:
     def while_waiting(self, adapter: SqliteAdapter, then: Callable[[], object] = lambda: None) -> None:
         run = adapter.engine.file.run
 
-        def waiting(link: Link, work: Any, *, writes: bool = True, job_id: str | None = None) -> Any:
+        def waiting(link: Link, work: Any, *, writes: bool = True, written: Written = None) -> Any:
             if writes and not self._hours:
                 self._hours = 1
                 then()
-            return run(link, work, writes=writes, job_id=job_id)
+            return run(link, work, writes=writes, written=written)
 
         self._patch.setattr(adapter.engine.file, "run", waiting)
 
