@@ -380,17 +380,17 @@ MUTANTS: Final = (
     SourceMutant(
         "redis_scripts.repeated_by_client",
         "S14",
-        _SERVER + "__init__",
-        "retry=Retry(NoBackoff(), 0),",
-        "retry=Retry(NoBackoff(), 3),",
+        _SERVER + "ask",
+        "            connection.send_command(*command)\n            return connection.read_response()",
+        "            return Retry(NoBackoff(), 3).call_with_retry(\n                lambda: (connection.send_command(*command), connection.read_response())[1],\n                lambda error: connection.disconnect(),\n            )",
         "the client library sends a command again, and tells nobody",
     ),
     SourceMutant(
         "redis_scripts.repeated_by_hand",
         "S14",
         _SERVER + "call",
-        '            return self.ask("EVALSHA", self._loaded(), *call)\n        except redis.exceptions.NoScriptError:',
-        '            return self.ask("EVALSHA", self._loaded(), *call)\n        except (Unanswered, redis.exceptions.NoScriptError):',
+        '            return self.ask("EVALSHA", _DIGEST, *call)\n        except redis.exceptions.NoScriptError:',
+        '            return self.ask("EVALSHA", _DIGEST, *call)\n        except (Unanswered, redis.exceptions.NoScriptError):',
         "what was not answered is sent again",
     ),
     SourceMutant(
@@ -445,8 +445,8 @@ MUTANTS: Final = (
         "redis_scripts.script_not_loaded_again",
         "S9",
         _SERVER + "call",
-        "            self._sha = None\n",
-        "",
+        'return self.ask("EVAL", _SCRIPT, *call)',
+        "raise",
         "the script is gone after a restart",
     ),
     SourceMutant(

@@ -35,7 +35,7 @@ KNOWN: dict[str, set[str]] = {
 
 def programs() -> Iterator[tuple[str, str]]:
     """Yield file and text of what stands for code outside of the core; tests of plugins may look inside."""
-    for path in sorted((ROOT / "plugins").rglob("*")):
+    for path in sorted([*(ROOT / "plugins").rglob("*"), *(ROOT / "examples").rglob("*")]):
         if path.suffix in (".py", ".tmpl") and not {"tests", ".venv", "build"} & set(path.parts):
             yield path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
     for path in sorted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, Final
@@ -16,6 +17,7 @@ from kessel_adapter_redis_scripts.plugin import RedisOptions
 __all__ = ["Server", "Unanswered"]
 
 _SCRIPT: Final = files(__package__).joinpath("queue.lua").read_bytes()
+_DIGEST: Final = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest()
 _SHARED: Final = ("ids", "last", "names")
 _OF_A_QUEUE: Final = ("ready", "waiting", "held", "buried", "jobs", "paused")
 #: What a server says that will take commands again later; nothing was done.
@@ -42,11 +44,8 @@ class Server:
             socket_timeout=seconds,
             socket_connect_timeout=seconds,
             protocol=2,
-            # By default redis-py sends a command that was not answered again, up to ten times: an enqueue
-            # would be stored twice, a reserve would hold jobs that nobody hears of.
-            retry=Retry(NoBackoff(), 0),
+            retry=Retry(NoBackoff(), 0),  # or it would try again and again to connect
         )
-        self._sha: bytes | None = None
 
     def call(self, operation: str, queues: Sequence[str], *arguments: object) -> Any:
         """Run one operation of the script.
@@ -60,22 +59,20 @@ class Server:
         keys += [f"{self._prefix}:{name}:{queue}" for queue in queues for name in _OF_A_QUEUE]
         call = (len(keys), *keys, operation, *arguments)
         try:
-            return self.ask("EVALSHA", self._loaded(), *call)
-        except redis.exceptions.NoScriptError:  # the server was restarted; nothing was done
-            self._sha = None
-            return self.ask("EVALSHA", self._loaded(), *call)
-
-    def _loaded(self) -> bytes:
-        if self._sha is None:
-            self._sha = self.ask("SCRIPT LOAD", _SCRIPT)
-        return self._sha
+            return self.ask("EVALSHA", _DIGEST, *call)
+        except redis.exceptions.NoScriptError:  # the server does not know it (any more); nothing was done
+            return self.ask("EVAL", _SCRIPT, *call)
 
     def names(self) -> list[str]:
         """Return the names of all queues that there ever were."""
         return [name.decode() for name in self.ask("SMEMBERS", f"{self._prefix}:names")]
 
     def ask(self, *command: Any) -> Any:
-        """Send one command, once, and return its answer; raises what `call` raises, and NoScriptError."""
+        """Send one command, once, and return its answer; raises what `call` raises, and NoScriptError.
+
+        Not by `redis.Redis`: by default that sends a command without an answer again, up to ten times, so an
+        enqueue would be stored twice, and a reserve would hold jobs that nobody hears of.
+        """
         try:
             connection: Any = self._pool.get_connection()
         except (redis.RedisError, OSError) as exc:  # a pooled connection that is gone was replaced before
