@@ -13,6 +13,9 @@ Rules for every method of the contract:
 3.  Producer calls, operations and stores are thread-safe. A `Consumer` belongs to one slot, that is to one
     thread; only `extend` and `cancel` may be called from another thread at the same time.
 4.  A duration is rounded *up* to the declared granularity: late is allowed, early never (S4).
+5.  A lost connection is an error, never an empty answer and never a success: `EnqueueUnknown` or `LeaseLost`
+    where the call says so, else `AdapterUnavailable`. Only what is safe to do twice is sent twice. Every call
+    ends within 30 seconds, apart from the time that a reserve may wait, and the next one connects again.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from kessel_core.errors import (
     AdapterUnavailable,
     CapabilityMissing,
     EnqueueError,
+    EnqueueUnknown,
     InvalidConfig,
     Problem,
 )
@@ -65,7 +66,8 @@ class QueueAdapter(ABC):
         """Store many jobs, in order, each with its own outcome.
 
         An adapter should do better than this loop: in one transaction, or pipelined. Once the backend
-        cannot be reached, the rest is not tried.
+        cannot be reached, or has not answered, the rest is not tried: a thousand jobs must not wait for
+        a thousand time-outs.
 
         Returns:
             One entry per message: None if it was stored, else the error that `enqueue` would have raised.
@@ -82,6 +84,8 @@ class QueueAdapter(ABC):
                 down = exc
                 outcomes.append(exc)
             except EnqueueError as exc:
+                if isinstance(exc, EnqueueUnknown):
+                    down = AdapterUnavailable(f"not tried, because job {exc.job_id} had no answer: {exc.why}")
                 outcomes.append(exc)
             else:
                 outcomes.append(None)
@@ -137,10 +141,11 @@ class QueueAdapter(ABC):
         The default only checks that it responds. Raises nothing: a failure is a finding.
         """
         try:
-            total = sum(self.stats(queue).total for queue in context.queues)
+            queues = context.queues or self.queues()  # it must be asked for something
+            total = sum(self.stats(queue).total for queue in queues)
         except AdapterError as exc:
             return [Finding(Level.ERROR, "reachable", str(exc), "check the address, and that it runs")]
-        return [Finding(Level.OK, "reachable", f"{total} jobs in {', '.join(context.queues)}")]
+        return [Finding(Level.OK, "reachable", f"{total} jobs in {', '.join(queues) or 'no queue'}")]
 
     @abstractmethod
     def close(self) -> None:

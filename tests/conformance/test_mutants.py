@@ -22,6 +22,9 @@ from kessel_conformance.settings import Settings
 
 from kessel_core.contract import VirtualTime
 
+sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
+import networked_mutants
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "conformance-matrix.md"
 NUMBERS = Path(strength.__file__)
@@ -88,6 +91,16 @@ def page(found: dict[str, tuple[str, list[str]]]) -> str:
         if name in CHANCE_FAULTS:
             named = "whichever case meets it first"
         lines.append(f"| `{name}` | {what} | {named} |")
+    lines += [
+        "",
+        "## Lost connections, restarts, clocks",
+        "",
+        f"{len(networked_mutants.MUTANTS)} faults of an adapter that asks a server, and of that server.",
+        "",
+        "| fault | what it does | caught by |",
+        "|---|---|---|",
+    ]
+    lines += [f"| `{one.name}` | {one.what} | `{one.case}` |" for one in networked_mutants.MUTANTS]
     return "\n".join(lines) + "\n"
 
 
@@ -100,8 +113,8 @@ def numbers(found: dict[str, tuple[str, list[str]]]) -> str:
     text = NUMBERS.read_text(encoding="utf-8")
     for name, value in (
         ("SUITE", f'"{SUITE_VERSION}"'),
-        ("PLANTED", len(found)),
-        ("CAUGHT", caught(found)),
+        ("PLANTED", len(found) + len(networked_mutants.MUTANTS)),
+        ("CAUGHT", caught(found) + len(networked_mutants.MUTANTS)),  # test_networked.py shows each
     ):
         text = re.sub(rf"^{name}: Final = .*$", f"{name}: Final = {value}", text, flags=re.M)
     return text
@@ -109,7 +122,8 @@ def numbers(found: dict[str, tuple[str, list[str]]]) -> str:
 
 def test_the_numbers_are_of_this_version_of_the_suite_and_of_these_faults() -> None:
     """The count itself is compared where the faults are run."""
-    assert (SUITE_VERSION, len(load_mutants().MUTANTS)) == (strength.SUITE, strength.PLANTED), "make strength"
+    planted = len(load_mutants().MUTANTS) + len(networked_mutants.MUTANTS)
+    assert (SUITE_VERSION, planted) == (strength.SUITE, strength.PLANTED), "make strength"
 
 
 def test_reference_without_a_fault_passes() -> None:
@@ -125,7 +139,8 @@ def test_every_mutant_is_killed_and_every_case_kills() -> None:
         "mutants that survive the quick budget"
     )
     killing = {kill for _, kills in found.values() for kill in kills}
-    assert [name for name in cases() if name not in killing] == [], "cases that kill no mutant"
+    elsewhere = {mutant.case for mutant in networked_mutants.MUTANTS}  # see test_networked.py
+    assert [name for name in cases() if name not in killing | elsewhere] == [], "cases that kill no mutant"
     assert PAGE.read_text(encoding="utf-8") == page(found), "make strength"
     assert NUMBERS.read_text(encoding="utf-8") == numbers(found), "make strength"
 

@@ -39,6 +39,7 @@ _MODULES: Final = (
     "lease",
     "operations",
     "durable",
+    "lost",
     "refusal",
     "manager",
     "model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import re
@@ -170,6 +171,12 @@ class Harness:
         """Remove what a case left behind. The suite has already emptied its queues."""
 
     # --- for the suite -----------------------------------------------------------------------
+
+    def through(self, port: int) -> Harness:
+        """Return this harness with another port of the same server, for opening adapters only."""
+        twin = copy.copy(self)
+        twin._tmp, twin.values = self.folder, {**self.values, "port": str(port)}
+        return twin
 
     @property
     def folder(self) -> str:

@@ -169,6 +169,10 @@ class OpenAdapter(Checks):
         """
         return type(self)(self.harness, (self.clause,), self.settings, SystemClock())
 
+    def beside(self) -> Self:
+        """Return another one with an adapter, names and a history of its own."""
+        return type(self)(self.harness, (self.clause,), self.settings, self.clock)
+
     def side_by_side(self, jobs: Sequence[Callable[[], object]], limit: float = 20.0) -> None:
         """Run functions in threads that begin together; the first error among them is raised here."""
         errors: list[BaseException] = []

@@ -20,6 +20,8 @@ __all__ = ["Cut", "FaultProxy", "Traffic"]
 
 #: Seconds between two bytes that are sent one by one.
 _BETWEEN_BYTES: Final = 0.0002
+#: So many bytes of each piece of data; all of a long one would take seconds.
+_SINGLE_BYTES: Final = 200
 #: `SO_LINGER` with no time at all: a close resets the connection instead of ending it in order.
 _RESET: Final = struct.pack("ii", 1, 0)
 
@@ -79,7 +81,7 @@ class FaultProxy:
             are, too, so that the other side stays half open.
         drop_down: Swallow what goes to the adapter.
         delay: Seconds by which each piece of data is late.
-        dribble: Send to the adapter byte by byte.
+        dribble: Send to the adapter byte by byte, at least the beginning of each piece.
         refuses: Reset new connections at once, as if nobody listened.
     """
 
@@ -97,6 +99,8 @@ class FaultProxy:
         self._open: set[_Link] = set()
         self._threads: set[threading.Thread] = set()
         self._closed = threading.Event()
+        self._answers_pass = threading.Event()
+        self._answers_pass.set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._spawn(self._accept)
@@ -123,8 +127,13 @@ class FaultProxy:
         with self._lock:
             self._cut = cut
 
+    def hold_answers(self) -> None:
+        """Keep what goes to the adapter until `end_faults`, so that it comes late."""
+        self._answers_pass.clear()
+
     def end_faults(self) -> bool:
         """Pass everything on again, without delay; return whether a cut was still outstanding."""
+        self._answers_pass.set()
         self.drop_up = self.drop_down = self.dribble = self.refuses = False
         self.delay = 0.0
         with self._lock:
@@ -140,6 +149,7 @@ class FaultProxy:
     def close(self) -> None:
         """Stop, and wait for the threads."""
         self._closed.set()
+        self._answers_pass.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -203,15 +213,16 @@ class FaultProxy:
             while data := source.recv(65536):
                 if self.delay:
                     self._closed.wait(self.delay)
+                if not up:
+                    self._answers_pass.wait()
                 if self.drop_up if up else self.drop_down:
                     continue
                 passes, cut = self._counted(link, up, len(data))
-                if self.dribble and not up:
-                    for byte in data[:passes]:
-                        sink.sendall(bytes([byte]))
-                        time.sleep(_BETWEEN_BYTES)
-                else:
-                    sink.sendall(data[:passes])
+                single = min(passes, _SINGLE_BYTES) if self.dribble and not up else 0
+                for byte in data[:single]:
+                    sink.sendall(bytes([byte]))
+                    time.sleep(_BETWEEN_BYTES)
+                sink.sendall(data[single:passes])
                 if cut is not None:
                     link.cut(reset=cut.reset)
                     return

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ATTEMPTS",
     "BLOCKING_RESERVE",
+    "CONNECTION",
     "COUNTS",
     "DEDUPE",
     "DELAYS",
@@ -170,6 +171,22 @@ class _Restart(Requirement):
         return None if harness.can_restart else "the harness has no restart(); ServerHarness has one"
 
 
+class _Connection(Requirement):
+    """The adapter talks to a server at a port that the harness fills in, so that it may be a proxy's."""
+
+    name = "a connection"
+    shows = "reach"
+
+    def missing(self, harness: Harness) -> str | None:
+        """As `Requirement.missing`."""
+        return None if harness.capabilities.reach is Reach.NETWORK else "for adapters over a network"
+
+    def hidden(self, harness: Harness) -> str | None:
+        """As `Requirement.hidden`."""
+        is_known = harness.values.get("port", "").isdigit()
+        return None if is_known else "the harness has no {port}, so that no connection can be broken"
+
+
 class _OnVirtualClock(Requirement):
     """The adapter takes a virtual clock; what it does with it is shown if the harness lets it be used."""
 
@@ -239,6 +256,8 @@ PRIORITIES: Final = Declared("priorities")
 TIE_BREAK: Final = Declared("tie_break")
 #: A second adapter sees the same jobs.
 SHARED_REACH: Final = _SharedReach()
+#: Connections can be broken.
+CONNECTION: Final = _Connection()
 #: The server can be restarted with its data.
 RESTART: Final = _Restart()
 #: Time passes only when the suite moves it.

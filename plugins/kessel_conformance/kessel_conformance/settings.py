@@ -21,12 +21,14 @@ class Budget:
     queues: int
     rounds: int
     batches: int
+    #: At how many places a request, and an answer, is cut.
+    cuts: int
 
 
 BUDGETS: Final[Mapping[str, Budget]] = {
-    "quick": Budget(examples=80, steps=30, queues=48, rounds=12, batches=1),
-    "ci": Budget(examples=400, steps=40, queues=64, rounds=16, batches=4),
-    "thorough": Budget(examples=2500, steps=60, queues=96, rounds=24, batches=12),
+    "quick": Budget(examples=80, steps=30, queues=48, rounds=12, batches=1, cuts=3),
+    "ci": Budget(examples=400, steps=40, queues=64, rounds=16, batches=4, cuts=100),
+    "thorough": Budget(examples=2500, steps=60, queues=96, rounds=24, batches=12, cuts=10_000),
 }
 
 

@@ -153,6 +153,18 @@ def test_swallowing_both_ways_leaves_the_other_side_half_open(proxy: FaultProxy)
             peer.recv(1)
 
 
+def test_held_answer_comes_late(proxy: FaultProxy) -> None:
+    with dial(proxy) as peer:
+        proxy.hold_answers()
+        peer.sendall(b"12345\n")
+        peer.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            peer.recv(1)
+        proxy.end_faults()
+        peer.settimeout(10)
+        assert rest(peer) == b"000006\n"
+
+
 def test_refusing_proxy_resets_new_connections_and_keeps_old_ones(proxy: FaultProxy) -> None:
     with dial(proxy) as old:
         ask(old)
