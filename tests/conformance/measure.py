@@ -1,6 +1,6 @@
 """Measures the suite: what part of the mutants of real adapters does it catch at the quick budget?
 
-    python tests/conformance/measure.py [SUBJECT...] [--sample N] [--seed N] [--twice] [--only TEXT]
+    python tests/conformance/measure.py [SUBJECT...] [--sample N] [--seed N] [--only TEXT] [--twice]
 
 Breaks one rule after another in copies of the adapters: some by hand, which must fail with their clause and a
 history, and generated ones of every line. Prints each mutant that survives, then how many were caught, by
@@ -147,6 +147,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--sample", type=int, metavar="N", help="try only N mutants of each adapter")
     parser.add_argument("--seed", type=int, default=0, help="which ones; default: 0")
     parser.add_argument("--only", metavar="TEXT", default="", help="only those with it in their names")
+    parser.add_argument("--again", type=Path, metavar="FILE", help="only those that survived in this output")
     parser.add_argument("--twice", action="store_true", help="try each two times")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes at a time; default: 2")
     parser.add_argument("--show", action="store_true", help="print caught ones, too, and by what")
@@ -156,6 +157,9 @@ def main(arguments: list[str]) -> int:
     wanted: list[Trial] = []
     for subject in chosen.subjects or SUBJECTS:
         found = [trial for trial in trials(subject) if chosen.only in trial.name]
+        if chosen.again is not None:
+            lines = set(chosen.again.read_text(encoding="utf-8").splitlines())
+            found = [trial for trial in found if f"survived  {trial.name}" in lines]
         wanted += sample(found, chosen.sample, chosen.seed)
     listed = equivalents()
     print(f"{len(wanted)} mutants", flush=True)

@@ -5,11 +5,26 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 from kessel_conformance import AdapterConformance, Harness
 from kessel_core import SystemClock
-from kessel_core.contract import AdapterContext, Browse, Buried, Delete, Message, Pause, VirtualTime
+from kessel_core.contract import (
+    AdapterContext,
+    Attempts,
+    Browse,
+    Buried,
+    Capabilities,
+    Delete,
+    Durability,
+    LeaseReturn,
+    Message,
+    Pause,
+    Reach,
+    TieBreak,
+    VirtualTime,
+)
 
 from kessel_adapter_directory.plugin import SPEC, DirectoryOptions
 
@@ -28,12 +43,27 @@ while (held := consumer.reserve(timedelta(0))) is not None:
     print(held.id)
     consumer.settle(held, COMMIT)
 """
+#: What it must declare; what is lost by mistake is a failure, and not some skipped cases.
+DECLARED = Capabilities(
+    reach=Reach.HOST,
+    durability=Durability.PROCESS_CRASH,
+    delay_granularity=timedelta(microseconds=1),
+    priorities=(0, 4294967295),
+    tie_break=TieBreak.ENQUEUED,
+    lease=timedelta(seconds=20),
+    lease_return=LeaseReturn.LEASE_END,
+    fencing=True,
+    attempts=Attempts.DURABLE,
+    dedupe=True,
+    counts=True,
+)
 
 
 class TestDirectory(AdapterConformance):
     harness = Harness(
         SPEC,
         url="directory://{tmp}/{namespace}?lease=20s",
+        capabilities=DECLARED,
         facets=[Browse, Buried, Delete, Pause, VirtualTime],
     )
 

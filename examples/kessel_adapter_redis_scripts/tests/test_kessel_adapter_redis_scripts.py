@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from kessel_conformance import AdapterConformance, ServerHarness
-from kessel_core.contract import Browse, Buried, Delete, Pause
+from kessel_core.contract import (
+    Attempts,
+    Browse,
+    Buried,
+    Capabilities,
+    Delete,
+    Durability,
+    LeaseReturn,
+    Pause,
+    Reach,
+    TieBreak,
+)
 
 from kessel_adapter_redis_scripts.plugin import SPEC
 
@@ -12,6 +25,21 @@ COMMAND = [
     *("redis-server", "--port", "{port}", "--bind", "127.0.0.1", "--dir", "{tmp}"),
     *("--save", "", "--appendonly", "yes", "--appendfsync", "always"),
 ]
+#: What it must declare on that server; what is lost by mistake is a failure, and not some skipped cases.
+DECLARED = Capabilities(
+    reach=Reach.NETWORK,
+    durability=Durability.POWER,
+    delay_granularity=timedelta(milliseconds=1),
+    longest_delay=timedelta(days=36_500),
+    priorities=(0, 4294967295),
+    tie_break=TieBreak.ENQUEUED,
+    lease=timedelta(seconds=2),
+    lease_return=LeaseReturn.LEASE_END,
+    fencing=True,
+    attempts=Attempts.DURABLE,
+    dedupe=True,
+    counts=True,
+)
 
 
 class TestRedisScripts(AdapterConformance):
@@ -22,5 +50,6 @@ class TestRedisScripts(AdapterConformance):
         COMMAND,
         variable="REDIS_SERVER",
         version_option="--version",
+        capabilities=DECLARED,
         facets=[Browse, Buried, Delete, Pause],
     )
