@@ -55,7 +55,7 @@ def _create(cls: type, given: Mapping[str, Any]) -> Any:
         except Exception as exc:
             problems.extend(_untold(problem, name) for problem in problems_in(exc, (name,)))
         else:
-            problems.extend(_untold(problem, name) for problem in _refused_alone(field, values[name]))
+            problems.extend(_refused_alone(field, values[name]))
     for name, field in fields.items():
         if field.default is attrs.NOTHING and name not in given and field.init:
             problems.append(Problem((name,), "is required"))
@@ -84,8 +84,11 @@ def _refused_alone(field: attrs.Attribute[Any], value: Any) -> Iterator[Problem]
         return
     try:
         field.validator(None, field, value)
+    except InvalidConfig as exc:  # it names what is wrong inside, and has left out what is secret
+        yield from exc.problems
     except (ValueError, TypeError) as exc:
-        yield Problem((field.alias or field.name,), worded(exc))
+        name = field.alias or field.name
+        yield _untold(Problem((name,), worded(exc)), name)
     except Exception:  # noqa: S110  # it needs the other options, too; creating the object runs it again
         pass
 

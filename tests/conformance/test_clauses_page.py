@@ -33,7 +33,12 @@ CLAUSES = {
     "S18": "An application has one clock: aware time, monotonic time, wait. On a virtual clock nothing in the core and no adapter with the facet `virtual_time` sleeps for real.",
     "S19": "A store keeps entries: a space, a key, a value of bytes, a version, perhaps an expiry. (a) A put with an expected version replaces exactly that version, with 0 it makes an entry only where there is none; otherwise it changes nothing and says what is there. No update is lost, whoever writes, and no key has the same version twice. (b) An entry is never returned at or after its expiry, and never gone before it. (c) An acknowledged put survives what the store declares. (d) A scan returns each entry that was there all the time exactly once, by key. (e) A wait returns when the version differs from the one seen, or when the time is over.",
     "S21": 'A snoozed job becomes ready again after its pause, with its own priority, and the delivery does not count as an attempt. (a) A handler or a middleware asks for it with `Snooze(after)`; a worker that stops and whose grace period is over, a job that was delivered too early, and `unknown_type = "retry"` use it, too. (b) A snooze that would end at or after the expiration ends the job as expired now. (c) Snoozes are counted apart from attempts, and shown.',
+    "S23": "An outcome that is sent over HTTP goes by POST, as a job of type `kessel.http`. (a) It is signed by Standard Webhooks 1.0.0 over the exact bytes that are sent, with every current secret of the endpoint. (b) `webhook-id` is the id of the callback job, at every attempt. (c) 2xx is a success; 410 is final, and disables the endpoint; everything else is tried again at the times of the standard with a jitter of 20 %, or after `Retry-After` if that is later, at most 24 h; after ten attempts it is buried. (d) Redirects are never followed. (e) The whole call ends within its timeout, and at most 64 KiB of the answer are read. (f) An endpoint that failed five times in a row is asked once per pause, by one job at a time; the others snooze (S21). (g) A secret is in no log, error, body or listing.",
+    "S24": "A URL that came with a request must be on the list of allowed hosts, and its name is looked up once: every address that it has is checked, and the connection goes to a checked one. Loopback, private, link-local, reserved and multicast addresses are refused, and those that are translated into one; so are user information, schemes other than https (http by option) and ports that are not listed. The addresses of the endpoints of the configuration are checked as well, unless they say `internal = true`.",
 }
+
+#: Clauses that are neither of an adapter nor of the core.
+CHECKED_BY = dict.fromkeys(("S23", "S24"), "the tests of kessel-http")
 
 
 def page() -> str:
@@ -42,7 +47,7 @@ def page() -> str:
         "",
         "What kessel promises to those who request jobs, write handlers or publish adapters.",
         "Under each clause stand the cases of the conformance suite that check it on an adapter;",
-        "a clause without cases is the core's alone, and the core's own tests cite it.",
+        "a clause without cases is not the adapter's, and the tests of the core or of a plugin cite it.",
         "",
         f"This page is of suite version {SUITE_VERSION} and is written by `python tests/conformance/test_clauses_page.py`.",
         "",
@@ -51,7 +56,8 @@ def page() -> str:
         lines += [f"## {clause}", "", *(f"{sentence.rstrip('.')}." for sentence in text.split(". ")), ""]
         checking = [case for case in cases().values() if clause in case.clauses]
         if not checking:
-            lines += ["Checked by the core's own tests.", ""]
+            tests = CHECKED_BY.get(clause, "the core's own tests")
+            lines += [f"Checked by {tests}.", ""]
             continue
         lines += ["| case | level | needs | why |", "|---|---|---|---|"]
         lines += [

@@ -201,7 +201,7 @@ def test_every_mistake_in_every_table_is_listed_beside_those_of_handlers_and_mid
             "tide": {
                 "stepp": "1h",
                 "main": {"depth": "deep", "colour": "red"},
-                "harbours": {"north": {"depht": 3}, "south": {"depth": 1, "secrets": ["ab"]}, "west": 5},
+                "harbours": {"north": {"depht": 3}, "south": {"depth": "x", "secrets": ["ab"]}, "west": 5},
             }
         },
         handlers={"x": 3},
@@ -213,6 +213,7 @@ def test_every_mistake_in_every_table_is_listed_beside_those_of_handlers_and_mid
         "sections.tide.main.colour": "unknown option; known: beds, depth, secrets",
         "sections.tide.harbours.north.depht": "unknown option; did you mean 'depth'?",
         "sections.tide.harbours.north.depth": "is required",
+        "sections.tide.harbours.south.depth": "expected a whole number, got 'x'",
         "sections.tide.harbours.south.secrets[0]": "is too short",
         "sections.tide.harbours.west": "expected a table, got int",
         "handlers.x": found["handlers.x"],

@@ -1,0 +1,146 @@
+"""`kessel endpoints`: list those of the configuration and how they do, try one, enable one that was gone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import click
+
+from kessel_core import InvalidConfig, JobManager, KesselError, with_manager
+from kessel_http.delivery import Endpoint, HttpCallbacks
+from kessel_http.states import FRESH, PATIENCE, EndpointState, StoreStates, change
+from kessel_http.urls import read_url
+
+__all__ = ["endpoints"]
+
+
+@click.group()
+def endpoints() -> None:
+    """List, try and enable the endpoints of HTTP callbacks."""
+
+
+def _callbacks(manager: JobManager) -> HttpCallbacks:
+    made = manager.section("http")
+    assert isinstance(made, HttpCallbacks)
+    return made
+
+
+@endpoints.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@with_manager
+def list_(manager: JobManager, as_json: bool) -> None:
+    """List the endpoints, and URLs of requests that failed, with how they do.
+
+    Neither secrets nor the path of a URL are shown.
+    """
+    rows = list(_rows(_callbacks(manager)))
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        click.echo("no endpoints; add them in [kessel.http.endpoints]", err=True)
+    for row in rows:
+        click.echo(f"{row['name']}  {row['place']}  {row['state']}")
+
+
+def _rows(callbacks: HttpCallbacks) -> Iterator[Mapping[str, Any]]:
+    known = dict(callbacks.endpoint_states.all())
+    for name, options in sorted(callbacks.options.endpoints.items()):
+        yield _row(name, read_url(options.url).place, known.pop(name, FRESH), len(options.secrets))
+    for key, state in known.items():
+        yield _row(key, state.place, state, None)
+
+
+def _row(name: str, place: str, state: EndpointState, secrets: int | None) -> Mapping[str, Any]:
+    return {
+        "name": name,
+        "place": place,
+        "state": _described(state),
+        "failures": state.failures,
+        "disabled_at": _iso(state.disabled_at),
+        "rests_until": _iso(state.rests_until),
+        "secrets": secrets,
+    }
+
+
+def _described(state: EndpointState) -> str:
+    if state.disabled_at is not None:
+        return f"disabled since {_iso(state.disabled_at)}: {state.message}"
+    if not state.failures:
+        return "ok"
+    times = "once" if state.failures == 1 else f"{state.failures} times in a row"
+    rests = f", rests until {_iso(state.rests_until)}" if state.failures >= PATIENCE else ""
+    return f"failed {times}{rests}: {state.message}"
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="seconds")
+
+
+@endpoints.command("test")
+@click.argument("name")
+@with_manager
+def test(manager: JobManager, name: str) -> None:
+    """Send a signed event of type kessel.test to an endpoint now, and say what it answers.
+
+    What is known of the endpoint does not matter, and does not change. Exits with 1 unless it answers 2xx.
+    """
+    from kessel_http.connecting import RefusedAddress
+    from kessel_http.exchange import NotAnswered
+
+    callbacks = _callbacks(manager)
+    endpoint, now = _named(callbacks, name), manager.clock.now()
+    event = {"type": "kessel.test", "timestamp": now.isoformat(), "data": {}}
+    try:
+        answer = callbacks.send(endpoint, str(uuid4()), json.dumps(event).encode(), now)
+    except (NotAnswered, RefusedAddress) as exc:
+        raise KesselError(f"{endpoint.label} at {endpoint.url.place}: {exc}") from None
+    if not 200 <= answer.status < 300:
+        raise KesselError(f"{endpoint.label} at {endpoint.url.place} answered {answer.status}")
+    click.echo(f"{endpoint.label} at {endpoint.url.place} answered {answer.status}")
+
+
+def _named(callbacks: HttpCallbacks, name: str) -> Endpoint:
+    _known(callbacks, name)
+    try:
+        found = callbacks.named(name)
+    except InvalidConfig as exc:
+        raise InvalidConfig([problem.under("sections", "http") for problem in exc.problems]) from None
+    assert found is not None
+    return found
+
+
+def _known(callbacks: HttpCallbacks, name: str) -> None:
+    if name not in callbacks.options.endpoints:
+        known = ", ".join(sorted(callbacks.options.endpoints)) or "none"
+        raise KesselError(f"no endpoint {name!r} in [kessel.http.endpoints]; known: {known}")
+
+
+@endpoints.command("enable")
+@click.argument("name")
+@with_manager
+def enable(manager: JobManager, name: str) -> None:
+    """Use an endpoint again that answered 410, or at once one that rests.
+
+    NAME is the name of an endpoint, a URL, or what the list shows for one. Jobs that were buried meanwhile
+    come again with: kessel buried kick --type kessel.http
+    """
+    callbacks = _callbacks(manager)
+    before: list[EndpointState] = []
+
+    def fresh(state: EndpointState) -> EndpointState:
+        before.append(state)
+        return FRESH
+
+    key = callbacks.key_of(name)
+    change(StoreStates(manager.store), key, fresh)
+    if before[-1] == FRESH:
+        if key == name and not name.startswith("url:"):
+            _known(callbacks, name)
+        click.echo(f"{name} was not disabled; nothing changed", err=True)
+        return
+    click.echo(f"{name} is enabled; it was: {_described(before[-1])}")
