@@ -24,6 +24,7 @@ from kessel_core.contract import (
     DoctorContext,
     EnqueueRejected,
     Finding,
+    JobState,
     LeaseLost,
     Level,
     Message,
@@ -340,3 +341,40 @@ mutant(
     purge=repeating(Networked.purge),
 )
 mutant("pause_swallowed", "lost.change", "a pause that is lost returns", pause=swallowing(Networked.pause))
+
+
+# --- cost ------------------------------------------------------------------------------------------------
+
+
+def looking_at_all(method: Callable[..., Any], state: JobState) -> Callable[..., Any]:
+    """The method, but it lists the whole queue first, as to find what it is called with."""
+
+    def mutated(self: Networked, queue: Any, *arguments: Any) -> Any:
+        for name in [queue] if isinstance(queue, str) else queue:
+            self.peek(name, state, 10_000)
+        return method(self, queue, *arguments)
+
+    return mutated
+
+
+def purge_by_one(self: Networked, queue: str) -> int:
+    count = 0
+    while jobs := self.peek(queue, JobState.READY, 10_000):
+        self.delete(queue, jobs[0].id)
+        count += 1
+    return count
+
+
+mutant(
+    "kick_looks_at_all",
+    "scale.linear",
+    "each kick lists all that are buried",
+    kick=looking_at_all(Networked.kick, JobState.BURIED),
+)
+mutant(
+    "take_looks_at_all",
+    "scale.linear",
+    "each reserve lists all that are ready",
+    take=looking_at_all(Networked.take, JobState.READY),
+)
+mutant("purge_by_one", "scale.linear", "a purge lists what is left before each job", purge=purge_by_one)

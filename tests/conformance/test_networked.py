@@ -20,7 +20,7 @@ from networked import NetworkedHarness
 from networked_mutants import MUTANTS, NetworkedMutant
 
 #: The cases that need a server, a restart of it, or a second clock.
-SHOWN_HERE = [name for name in cases() if name.startswith("lost.")]
+SHOWN_HERE = [name for name in cases() if name.startswith(("lost.", "scale."))]
 HISTORY = "What happened, in seconds since the start:"
 #: Seconds; a call that never ends is given up sooner than for an author.
 NO_END = 6.0

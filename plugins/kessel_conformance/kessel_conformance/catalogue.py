@@ -40,6 +40,7 @@ _MODULES: Final = (
     "operations",
     "durable",
     "lost",
+    "scale",
     "refusal",
     "manager",
     "model",
@@ -76,6 +77,8 @@ class Case:
     run: Callable[[Bench], None]
     #: On a real clock it mostly waits, so such cases run side by side.
     waits: bool = False
+    #: Nothing else may use its server meanwhile.
+    alone: bool = False
     #: Capabilities that it looks at where they are declared, beside those that it needs.
     looks_at: tuple[str, ...] = ()
 
@@ -112,6 +115,7 @@ def case(
     needs: Iterable[Need] = (),
     since: str = "1.0",
     waits: bool = False,
+    alone: bool = False,
     looks_at: Iterable[str] = (),
 ) -> Callable[[Callable[[Bench], None]], Callable[[Bench], None]]:
     """Enter a function into the catalogue.
@@ -124,6 +128,7 @@ def case(
             `absent(...)` among them it checks that something is refused.
         since: First suite version in which a failure counts.
         waits: On a real clock the case mostly waits.
+        alone: Nothing else may use its server meanwhile: it restarts it, or counts what is there.
         looks_at: Names of capabilities that it looks at where they are declared, beside those in `needs`.
     """
     wanted = tuple(requirement(need) for need in needs)
@@ -144,6 +149,7 @@ def case(
             why=why,
             run=function,
             waits=waits,
+            alone=alone,
             looks_at=tuple(looks_at),
         )
         return function

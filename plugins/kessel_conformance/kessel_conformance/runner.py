@@ -16,7 +16,6 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import Case, cases, known_version, ordered
 from kessel_conformance.harness import Harness, ServerMissing
 from kessel_conformance.history import Violation
-from kessel_conformance.requirements import RESTART
 from kessel_conformance.settings import Settings
 from kessel_core.values.nearest import did_you_mean
 
@@ -125,8 +124,9 @@ def _run_apart(harness: Harness, wanted: Case, settings: Settings) -> Outcome:
     """Run one case on a harness that is brought up for it alone."""
     try:
         harness.up()
-    except ServerMissing as exc:
-        return Outcome(case=wanted, verdict=Verdict.ERROR, reason=str(exc))
+    except Exception as exc:
+        reason = f"the harness does not come up: {exc}"
+        return Outcome(case=wanted, verdict=Verdict.ERROR, reason=reason)
     try:
         return run_case(harness, wanted, settings)
     finally:
@@ -185,7 +185,7 @@ class Run:
                 self._waiting[wanted.id] = self._pool.submit(run, harness, wanted, self.settings)
 
     def _needs_own_server(self, wanted: Case) -> bool:
-        return RESTART in wanted.needs or wanted.id in self.harness.still
+        return wanted.alone or wanted.id in self.harness.still
 
     def down(self) -> None:
         """Stop the harness."""

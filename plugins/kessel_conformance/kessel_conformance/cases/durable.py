@@ -54,6 +54,7 @@ def reopened(bench: Bench) -> None:
     "S9",
     needs=(*NEEDS, RESTART),
     waits=True,
+    alone=True,
     why="Servers are restarted while producers and workers live on.",
 )
 def server_restart(bench: Bench) -> None:
