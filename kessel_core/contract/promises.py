@@ -98,8 +98,13 @@ class Capabilities:
 
     def declared(self) -> tuple[str, ...]:
         """Return the names of what is declared, in the order of the fields."""
-        return tuple(
-            field.name
-            for field in attrs.fields(type(self))
-            if getattr(self, field.name) not in (None, False, Durability.NONE)
-        )
+        return declared_of(self)
+
+
+def declared_of(capabilities: attrs.AttrsInstance) -> tuple[str, ...]:
+    """Return the names of the fields that promise something."""
+    return tuple(
+        field.name
+        for field in attrs.fields(type(capabilities))
+        if getattr(capabilities, field.name) not in (None, False, Durability.NONE)
+    )

@@ -18,7 +18,7 @@ import attrs
 
 from kessel_core.clock import Clock
 from kessel_core.contract.facets import Facet
-from kessel_core.contract.promises import Durability, Reach
+from kessel_core.contract.promises import Durability, Reach, declared_of
 from kessel_core.contract.spec import AdapterContext, unknown_place
 from kessel_core.contract.url import url_options
 from kessel_core.errors import StoreRejected
@@ -65,6 +65,10 @@ class StoreCapabilities:
     #: All time comes from the clock in `AdapterContext`, so that tests can move it (S18). Otherwise
     #: expiry is measured by the backend's clock.
     virtual_time: bool = False
+
+    def declared(self) -> tuple[str, ...]:
+        """Return the names of what is declared, in the order of the fields."""
+        return declared_of(self)
 
 
 class Store(Facet):

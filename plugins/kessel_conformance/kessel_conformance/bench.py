@@ -11,7 +11,8 @@ from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from kessel_conformance.history import settlement_text, shown
-from kessel_conformance.opened import MICRO, OpenAdapter
+from kessel_conformance.opencase import MICRO
+from kessel_conformance.opened import OpenAdapter
 from kessel_core import LeaseLost
 from kessel_core.contract import (
     COMMIT,

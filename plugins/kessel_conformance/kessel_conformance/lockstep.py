@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from kessel_conformance.comparison import Comparison
 from kessel_conformance.harness import Harness
 from kessel_conformance.history import Violation
-from kessel_conformance.opened import move
+from kessel_conformance.opencase import move
 from kessel_conformance.plans import Plan, deliver_rest, random_plan, return_all
 
 __all__ = ["play", "run_lockstep", "shortened"]

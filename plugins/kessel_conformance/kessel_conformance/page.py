@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["badge", "markdown", "summary"]
+__all__ = ["badge", "kind_of", "markdown", "summary"]
 
 #: Capabilities whose value is in seconds.
 _SPANS: Final = frozenset({"delay_granularity", "longest_delay", "lease"})
@@ -15,10 +15,16 @@ _WORDS: Final = {"pass": "passed", "fail": "failed", "skip": "not applicable"}
 _WEAKER: Final = ("expected failure", "disabled", "advisory")
 
 
+def kind_of(found: Mapping[str, Any]) -> str:
+    """Return what a report is about, which is also the key of its name: `adapter` or `store`."""
+    return "store" if "store" in found else "adapter"
+
+
 def markdown(found: dict[str, Any]) -> str:
     """Return a report as a page."""
+    kind = kind_of(found)
     lines = [
-        f"# Conformance of {found['adapter']}",
+        f"# Conformance of {'the store ' if kind == 'store' else ''}{found[kind]}",
         "",
         f"**{_result(found).capitalize()}**: {summary(found)}.",
         "",
@@ -40,11 +46,11 @@ def markdown(found: dict[str, Any]) -> str:
     lines += [f"| {name} | {_cell(text)} |" for name, text in about.items() if text]
     lines += _listed("Declared, but not shown", found["not_shown"])
     for run in found["runs"]:
-        lines += _run(run, run["name"] if len(found["runs"]) > 1 else "")
+        lines += _run(run, kind, run["name"] if len(found["runs"]) > 1 else "")
     return "\n".join(lines) + "\n"
 
 
-def _run(run: dict[str, Any], name: str) -> Iterator[str]:
+def _run(run: dict[str, Any], kind: str, name: str) -> Iterator[str]:
     """Yield the lines about one suite class; `name` is empty if it is the only one."""
     deeper = "#" if name else ""
     if name:
@@ -55,7 +61,8 @@ def _run(run: dict[str, Any], name: str) -> Iterator[str]:
     yield f"| clock | {run['clock']} |"
     yield from ("", f"{deeper}## Declared", "", "| capability | value |", "|---|---|")
     yield from (f"| `{key}` | {_declared(key, value)} |" for key, value in run["capabilities"].items())
-    yield from ("", f"Facets: {', '.join(f'`{facet}`' for facet in run['facets']) or 'none'}.")
+    if kind == "adapter":
+        yield from ("", f"Facets: {', '.join(f'`{facet}`' for facet in run['facets']) or 'none'}.")
     yield from _listed("Declared, and beyond what any run can show", run["unproved"])
     if name:
         yield from _listed("Declared, but not shown by this run", run["not_shown"])
@@ -107,7 +114,7 @@ def badge(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     left_out = [case for one in found for case in one["not_run"]]
     hidden = [name for one in found for name in one["not_shown"]]
     numbers = summary({"totals": totals, "not_run": left_out, "not_shown": hidden})
-    several = f"{len(found)} adapters, " if len(found) > 1 else ""
+    several = f"{len(found)} reports, " if len(found) > 1 else ""
     message = f"suite {found[0]['pinned'] or found[0]['suite']}: {several}{numbers}"
     return {"schemaVersion": 1, "label": "kessel conformance", "message": message, "color": colour}
 

@@ -146,11 +146,13 @@ def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
     """Say what is declared but was not looked at, and what became of the report."""
     found = _session_of(config)
     if found.parts:
+        from kessel_conformance.page import kind_of
         from kessel_conformance.report import reports
 
         for one in reports(found.parts):
+            about = one[kind_of(one)]
             for name, reason in one["not_shown"].items():
-                line = f"kessel conformance of {one['adapter']}: {name} is declared, but not shown: {reason}"
+                line = f"kessel conformance of {about}: {name} is declared, but not shown: {reason}"
                 terminalreporter.write_line(line, yellow=True)
     path = _report_path(config)
     if path is None:

@@ -1,6 +1,7 @@
 """The report: versioned JSON, with a page in Markdown and a badge beside it.
 
-One report is about one adapter. Each suite class of it is a run in the report, and the worst run decides.
+One report is about one adapter or one store. Each suite class of it is a run in the report, and the worst run
+decides.
 It is published, so it holds nothing of the machine: no host, no user, no path.
 """
 
@@ -12,7 +13,7 @@ import platform
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -22,11 +23,10 @@ from typing import Any, Final
 
 import attrs
 
-from kessel_conformance import strength
-from kessel_conformance.catalogue import SUITE_VERSION, cases
-from kessel_conformance.page import badge, markdown
+from kessel_conformance.catalogue import SUITE_VERSION, catalogue_of
+from kessel_conformance.page import badge, kind_of, markdown
 from kessel_conformance.runner import FAILING, Outcome, Run, Verdict
-from kessel_core.contract import Capabilities, Durability, Reach, redacted, without_secrets
+from kessel_core.contract import Capabilities, Durability, Reach, StoreCapabilities, redacted, without_secrets
 from kessel_core.hooks import GROUP
 from kessel_core.plugins.sources import package_of, source_digest
 
@@ -75,6 +75,7 @@ def part(run: Run, name: str = "", key: str = "") -> dict[str, Any]:
     declared = attrs.asdict(harness.capabilities, recurse=False)
     distribution, version = _distribution(harness.module)
     package = package_of(harness.module) if harness.module is not None else None
+    caught, planted = harness.strength()
     return {
         "key": key or name,
         "header": {
@@ -82,8 +83,8 @@ def part(run: Run, name: str = "", key: str = "") -> dict[str, Any]:
             "date": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             "suite": SUITE_VERSION,
             "pinned": run.settings.suite,
-            "mutants": {"caught": strength.CAUGHT, "planted": strength.PLANTED},
-            "adapter": harness.adapter_name,
+            "mutants": {"caught": caught, "planted": planted},
+            harness.kind: harness.opened_name,
             "distribution": distribution,
             "version": version,
             "package": package,
@@ -109,7 +110,7 @@ def part(run: Run, name: str = "", key: str = "") -> dict[str, Any]:
     }
 
 
-def _promised(capabilities: Capabilities) -> list[str]:
+def _promised(capabilities: Capabilities | StoreCapabilities) -> list[str]:
     """Return the names of what is declared; a reach of one process promises nothing to anybody else."""
     alone = capabilities.reach is Reach.PROCESS
     return [name for name in capabilities.declared() if not (alone and name == "reach")]
@@ -133,31 +134,33 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
 
 
 def reports(parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one report for each adapter, of parts of its runs, which may come from several processes."""
-    adapters: dict[tuple[str, str | None], list[dict[str, Any]]] = {}
+    """Return one report for each adapter and store, of parts of its runs, perhaps of several processes."""
+    subjects: dict[tuple[str, str, str | None], list[dict[str, Any]]] = {}
     for one in parts:
-        adapters.setdefault((one["header"]["adapter"], one["header"]["distribution"]), []).append(one)
-    return [_of_adapter(of_one) for of_one in adapters.values()]
+        header, kind = one["header"], kind_of(one["header"])
+        subjects.setdefault((kind, header[kind], header["distribution"]), []).append(one)
+    return [_of_one(of_one) for of_one in subjects.values()]
 
 
-def _of_adapter(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _of_one(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     by_class: dict[str, list[dict[str, Any]]] = {}
     for one in parts:
         by_class.setdefault(one["key"], []).append(one["run"])
-    runs = [_joined(of_one) for of_one in by_class.values()]
     header: dict[str, Any] = max((one["header"] for one in parts), key=lambda header: str(header["date"]))
+    catalogue = catalogue_of(kind_of(header))
+    runs = [_joined(of_one, catalogue.cases().keys()) for of_one in by_class.values()]
     whole = _summed(_worst(runs), runs, sorted({name for run in runs for name in run["not_run"]}))
     passed = whole.pop("passed") and all(run["passed"] for run in runs)
     seconds = round(sum(run["seconds"] for run in runs), 3)
     return header | {"passed": passed, **whole, "seconds": seconds, "runs": runs}
 
 
-def _joined(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _joined(parts: Sequence[dict[str, Any]], wanted: Set[str]) -> dict[str, Any]:
     """Join what several processes ran of one suite class."""
     run: dict[str, Any] = dict(parts[0])
     run["seconds"] = max(one["seconds"] for one in parts)
     entries = sorted(_worst(parts), key=lambda entry: str(entry["id"]))
-    not_run = sorted(cases().keys() - {entry["id"] for entry in entries})
+    not_run = sorted(wanted - {entry["id"] for entry in entries})
     unproved = {"durability": _POWER} if run["capabilities"]["durability"] == Durability.POWER else {}
     del run["cases"]
     whole: dict[str, Any] = run | _summed(entries, [run], not_run) | {"unproved": unproved, "cases": entries}
@@ -233,7 +236,7 @@ def discard(path: Path) -> None:
 
 
 def write_reports(found: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write the JSON, a list if it is about several adapters; beside it one page and one badge; all, or none.
+    """Write the JSON, a list if it is about several; beside it one page and one badge; all, or none.
 
     Args:
         found: At least one.
@@ -287,7 +290,7 @@ def _anywhere(text: str) -> str:
 
 
 def _distribution(module: str | None) -> tuple[str | None, str | None]:
-    """Find the distribution of an adapter's module by its plugin, or else by its files.
+    """Find the distribution of a module by its plugin, or else by its files.
 
     An editable installation names no files, so the plugin comes first.
     """

@@ -9,7 +9,7 @@ is true.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 
@@ -17,6 +17,7 @@ from kessel_core.contract import Capabilities, Facet, FacetKind, Reach, VirtualT
 
 if TYPE_CHECKING:
     from kessel_conformance.harness import Harness
+    from kessel_conformance.harness_base import AnyHarness
 
 __all__ = [
     "ATTEMPTS",
@@ -57,10 +58,10 @@ class Requirement(ABC):
         """How reports and the page of clauses call it."""
 
     @abstractmethod
-    def missing(self, harness: Harness) -> str | None:
-        """Return for which adapters the case is; None if that of a harness that is up is one of them."""
+    def missing(self, harness: Any) -> str | None:
+        """Return for whom the case is; None if it is for what a harness that is up opens."""
 
-    def hidden(self, harness: Harness) -> str | None:
+    def hidden(self, harness: Any) -> str | None:
         """Return why a harness that is up cannot look at what is declared, and what to do; None if it can."""
         return None
 
@@ -162,11 +163,11 @@ class _Restart(Requirement):
 
     name = "restart"
 
-    def missing(self, harness: Harness) -> str | None:
+    def missing(self, harness: AnyHarness) -> str | None:
         """As `Requirement.missing`."""
-        return None if harness.has_server else "for adapters with a server"
+        return None if harness.has_server else f"for {harness.kind}s with a server"
 
-    def hidden(self, harness: Harness) -> str | None:
+    def hidden(self, harness: AnyHarness) -> str | None:
         """As `Requirement.hidden`."""
         return None if harness.can_restart else "the harness has no restart(); ServerHarness has one"
 
@@ -213,9 +214,9 @@ class Absent(Requirement):
         """The name of what must be missing, with a "no" before it."""
         return f"no {self.of.name}"
 
-    def missing(self, harness: Harness) -> str | None:
+    def missing(self, harness: AnyHarness) -> str | None:
         """As `Requirement.missing`."""
-        return None if self.of.missing(harness) is not None else f"for adapters without {self.of.name}"
+        return None if self.of.missing(harness) is not None else f"for {harness.kind}s without {self.of.name}"
 
 
 #: What a case may list: a facet stands for `HasFacet` of it.

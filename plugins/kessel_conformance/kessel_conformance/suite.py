@@ -1,4 +1,4 @@
-"""The class that an adapter's author derives from: the whole catalogue in one test.
+"""The class that an adapter's author derives from, and what that for stores shares: a catalogue in one test.
 
 One parametrized test, so that no case can be overridden, and a check that the test itself
 is still there.
@@ -12,14 +12,15 @@ from typing import Any, ClassVar, NoReturn
 
 import pytest
 
-from kessel_conformance.catalogue import cases
-from kessel_conformance.harness import Harness, ServerMissing
+from kessel_conformance.catalogue import catalogue_of
+from kessel_conformance.harness import Harness
+from kessel_conformance.harness_base import AnyHarness, ServerMissing
 from kessel_conformance.report import part
 from kessel_conformance.runner import Run, Verdict, check_listed, under_ci
 from kessel_conformance.settings import Settings
 from kessel_core import KesselError
 
-__all__ = ["AdapterConformance", "SealedSuite"]
+__all__ = ["AdapterConformance", "CatalogueSuite", "SealedSuite"]
 
 
 class SealedSuite:
@@ -60,25 +61,27 @@ class _NotUp:
         raise error
 
 
-class AdapterConformance(SealedSuite):
-    """Derive a class named `Test...` and give it a `harness`."""
+class CatalogueSuite(SealedSuite):
+    """Runs the catalogue of a harness."""
 
-    #: How the adapter is opened.
-    harness: ClassVar[Harness]
+    #: How to open what is checked.
+    harness: ClassVar[Any]
+    #: The class that it must have.
+    _harness_class: ClassVar[type[AnyHarness]]
     _sealed = ("test_conformance", "pytest_generate_tests", "run_")
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.__name__.startswith("_"):
+        if cls.__name__.startswith("_") or cls.__module__.startswith("kessel_conformance."):
             return
-        if not isinstance(getattr(cls, "harness", None), Harness):
-            raise TypeError(f"{cls.__name__} needs `harness = Harness(...)`")
+        if not isinstance(getattr(cls, "harness", None), cls._harness_class):
+            raise TypeError(f"{cls.__name__} needs `harness = {cls._harness_class.__name__}(...)`")
         check_listed(cls.harness)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Make one test of every case."""
         if metafunc.function.__name__ == "test_conformance":
-            metafunc.parametrize("case_id", list(cases()))
+            metafunc.parametrize("case_id", list(catalogue_of(self.harness.kind).cases()))
 
     @pytest.fixture(scope="class", name="kessel_run")
     @classmethod
@@ -133,6 +136,14 @@ class AdapterConformance(SealedSuite):
                 pass
 
 
+class AdapterConformance(CatalogueSuite):
+    """Derive a class named `Test...` and give it a `harness`."""
+
+    #: How the adapter is opened.
+    harness: ClassVar[Harness]
+    _harness_class = Harness
+
+
 #: What ran in this process, by what tells suite classes apart.
 RUNS: pytest.StashKey[list[tuple[str, Run]]] = pytest.StashKey()
 
@@ -148,14 +159,14 @@ def classes_beside(items: Iterable[pytest.Item]) -> list[str]:
     Also those of which nothing was collected, because they are marked or left out by their name: a report
     that is silent about one of an adapter's suite classes says too much about the adapter.
     """
-    suites = [item for item in items if issubclass(getattr(item, "cls", None) or object, AdapterConformance)]
+    suites = [item for item in items if issubclass(getattr(item, "cls", None) or object, CatalogueSuite)]
     modules = {id(module): module for item in suites if (module := getattr(item, "module", None)) is not None}
     found = {value for module in modules.values() for value in vars(module).values() if _is_suite(value)}
     return sorted({_key(suite) for suite in found})
 
 
 def _is_suite(value: object) -> bool:
-    if not isinstance(value, type) or not issubclass(value, AdapterConformance):
+    if not isinstance(value, type) or not issubclass(value, CatalogueSuite):
         return False
     return hasattr(value, "harness") and not value.__name__.startswith("_")
 

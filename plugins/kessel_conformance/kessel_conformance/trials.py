@@ -15,7 +15,7 @@ from kessel_conformance.call import GONE, Call, Expected
 from kessel_conformance.faults import NO_FAULT, Fault, faults_of
 from kessel_conformance.history import History
 from kessel_conformance.near import Near
-from kessel_conformance.opened import MICRO
+from kessel_conformance.opencase import MICRO
 from kessel_conformance.proxy import Traffic
 from kessel_conformance.requirements import LEASE, requirement
 from kessel_core.contract import NO_PAUSE, Buried

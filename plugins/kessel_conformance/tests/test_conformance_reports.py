@@ -306,7 +306,7 @@ def test_several_adapters_have_a_report_each_and_one_badge(tmp_path: Path) -> No
     assert len(json.loads((tmp_path / "both.json").read_text())) == 2
     drawn = json.loads((tmp_path / "both.badge.json").read_text())
     assert (drawn["schemaVersion"], drawn["color"]) == (1, "red")
-    assert "2 adapters" in drawn["message"] and "1 failed" in drawn["message"]
+    assert "2 reports" in drawn["message"] and "1 failed" in drawn["message"]
 
 
 def test_report_holds_no_path_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

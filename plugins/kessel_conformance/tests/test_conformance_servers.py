@@ -12,10 +12,10 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from kessel_conformance import Harness, ServerHarness, ServerMissing, runner, server
+from kessel_conformance import Harness, ServerHarness, ServerMissing, server
 from kessel_conformance import report as reporting
 from kessel_conformance.bench import Bench
-from kessel_conformance.catalogue import Case, Level
+from kessel_conformance.catalogue import ADAPTERS, Case, Level
 from kessel_conformance.inprocess import NoQueue
 from kessel_conformance.runner import Run, Verdict, run_case, run_suite
 from kessel_conformance.settings import Settings
@@ -207,8 +207,7 @@ def test_case_whose_server_failed_is_an_error_of_the_run_and_no_fault_of_the_ada
 def test_run_whose_server_failed_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     harness = Dying("passes")
     dying = Case(id="x.y", clauses=("S9",), level=Level.CORE, why="a test", run=harness.case)
-    monkeypatch.setattr(runner, "cases", lambda: MappingProxyType({"x.y": dying}))
-    monkeypatch.setattr(reporting, "cases", lambda: MappingProxyType({"x.y": dying}))
+    monkeypatch.setattr(ADAPTERS, "cases", lambda: MappingProxyType({"x.y": dying}))
     run = run_suite(harness)
     assert [outcome.verdict for outcome in run.outcomes.values()] == [Verdict.ERROR]
     found = reporting.report(run)
