@@ -49,6 +49,7 @@ _MODULES: Final = (
     "delay",
     "lease",
     "operations",
+    "shown",
     "durable",
     "lost",
     "scale",
