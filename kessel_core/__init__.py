@@ -24,6 +24,7 @@ from kessel_core.errors import (
     IdHeld,
     InvalidConfig,
     InvalidRequest,
+    JobFailed,
     KesselError,
     LeaseLost,
     PluginError,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from kessel_core.config.layers import load_config
     from kessel_core.config.options import Config, JobsConfig, LoggingConfig, PluginsConfig, WorkerConfig
     from kessel_core.config.origin import LoadedConfig
+    from kessel_core.model.outcome import Outcome
     from kessel_core.model.worker import Health
     from kessel_core.plugins.loading import build_plugins
     from kessel_core.runtime.worker import Worker
@@ -64,6 +66,7 @@ __all__ = [
     "JobRequest",
     "Job",
     "JobResult",
+    "Outcome",
     "JsonValue",
     "JsonInput",
     "Status",
@@ -117,6 +120,7 @@ __all__ = [
     "StoreConflict",
     "StoreRejected",
     "StoreUnknown",
+    "JobFailed",
     "DecodeError",
     "Problem",
 ]
@@ -131,6 +135,7 @@ _LATE: Final = {
     "JsonFormatter": "cli.logs",
     "LoadedConfig": "config.origin",
     "LoggingConfig": "config.options",
+    "Outcome": "model.outcome",
     "PluginsConfig": "config.options",
     "Worker": "runtime.worker",
     "WorkerConfig": "config.options",

@@ -30,6 +30,7 @@ __all__ = [
     "IdHeld",
     "InvalidConfig",
     "InvalidRequest",
+    "JobFailed",
     "KesselError",
     "LeaseLost",
     "PluginClash",
@@ -380,6 +381,19 @@ class StoreUnknown(StoreError):
     def __init__(self, space: str, key: str, why: str) -> None:
         self.why = why
         super().__init__(space, key, f"entry {key!r} of {space!r} may have been written: {why}")
+
+
+class JobFailed(KesselError):
+    """A job whose outcome was asked for did not succeed.
+
+    `outcome` is the `Outcome`, `job_id` and `why` are parts of it.
+    """
+
+    def __init__(self, job_id: str, why: str, outcome: Any = None) -> None:
+        self.job_id = job_id
+        self.why = why
+        self.outcome = outcome
+        super().__init__(f"job {job_id} failed: {why}")
 
 
 class DecodeError(KesselError):

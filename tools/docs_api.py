@@ -140,6 +140,15 @@ def _entry(name: str, value: object, level: int = 3) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def _annotation(cls: type, name: str) -> object:
+    """Return the type of a field as it is written; structuring changes what attrs says about it."""
+    return next(
+        vars(base)["__annotations__"][name]
+        for base in cls.__mro__
+        if name in vars(base).get("__annotations__", {})
+    )
+
+
 def _class(name: str, cls: type) -> Iterator[str]:
     base = cls.__bases__[0]
     if base.__name__ in kessel_core.__all__:
@@ -162,7 +171,12 @@ def _class(name: str, cls: type) -> Iterator[str]:
         return
     if attrs.has(cls) and name not in ELSEWHERE:
         fields = [
-            (f"`{field.name}`", f"`{field.type}`", _default(field.default), comments.get(field.name, ""))
+            (
+                f"`{field.name}`",
+                f"`{_annotation(cls, field.name)}`",
+                _default(field.default),
+                comments.get(field.name, ""),
+            )
             for field in attrs.fields(cls)
             if not field.name.startswith("_")
         ]

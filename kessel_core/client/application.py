@@ -17,7 +17,7 @@ from kessel_core.contract.facets import Results
 from kessel_core.contract.spec import AdapterContext
 from kessel_core.contract.store import Store
 from kessel_core.errors import CapabilityMissing, ConfigError, InvalidConfig, Problem, UnusablePlugin
-from kessel_core.features.callbacks import Callbacks
+from kessel_core.features.callbacks import Callbacks, callback_handlers
 from kessel_core.features.retry import RetryPause
 from kessel_core.handlers.registry import HandlerRegistry
 from kessel_core.model.retry import RetryPolicy
@@ -30,6 +30,7 @@ from kessel_core.plugins.registry import Plugins
 from kessel_core.plugins.sections import Sections
 from kessel_core.plugins.watchers import Watchers, preparers_of, watchers_of
 from kessel_core.runtime.async_loop import AsyncLoop
+from kessel_core.runtime.following import FollowUps
 from kessel_core.runtime.handling import HandlerRunner
 from kessel_core.runtime.pipeline import Pipeline
 
@@ -117,8 +118,9 @@ def open_application(settings: ApplicationSettings) -> Application:
         routes=_routes(registry, config.routes),
         payload_types=plugins.payload_types(),
     )
-    callbacks = Callbacks(plugins.callbacks().usable())
+    callbacks = Callbacks()
     watchers = watchers_of(plugins)
+    producer = Producer(adapter, jobs, callbacks, preparers_of(plugins), watchers.enqueued, registry)
     return Application(
         adapter=adapter,
         store=store,
@@ -126,17 +128,21 @@ def open_application(settings: ApplicationSettings) -> Application:
         registry=registry,
         callbacks=callbacks,
         jobs=jobs,
-        producer=Producer(adapter, jobs, callbacks, preparers_of(plugins), watchers.enqueued),
+        producer=producer,
         pipeline=Pipeline(
             registry=registry,
             chain=checked.chain,
             callbacks=callbacks,
             clock=settings.clock,
             rules=config.jobs,
+            callback_queue=config.callbacks.queue,
             watchers=watchers,
             keeps_results=adapter.facet(Results) is not None,
             longest_pause=adapter.capabilities.longest_delay,
             loop=loop,
+            follow_ups=FollowUps(adapter, store),
+            made=producer.made,
+            stored=producer.stored,
         ),
         watchers=watchers,
         sections=sections,
@@ -214,6 +220,9 @@ def _checked(
             registry = collect_handlers(plugins, settings.config.handlers, settings.handlers)
         except InvalidConfig as exc:
             found.append(("handlers", exc))
+        for kind, function in callback_handlers(plugins.callbacks().usable()):
+            if registry.get(kind) is None:  # an application may answer a scheme itself
+                registry.add(kind, function, "the callbacks of plugins")
         inner = (RetryPause(RetryPolicy(base=jobs.retry_base, cap=jobs.retry_cap)), runner)
         try:
             chain = build_chain(plugins, settings.middleware, settings.config.middleware_options, inner=inner)

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from kessel_core.client.application import Application
     from kessel_core.config.origin import LoadedConfig
     from kessel_core.contract.adapter import QueueAdapter
-    from kessel_core.contract.messages import Message
     from kessel_core.contract.store import Store
     from kessel_core.handlers.registry import HandlerRegistry
     from kessel_core.model.job import Job
+    from kessel_core.model.message import Message
     from kessel_core.model.result import JobResult
     from kessel_core.plugins.registry import Plugins
     from kessel_core.runtime.pipeline import Pipeline
@@ -369,6 +369,7 @@ class JobManager:
 
         Raises:
             InvalidRequest: With every mistake at once (S1).
+            AdapterError: A job that it asked for could not be stored (S20).
             KesselError: An async handler called it for an async handler, and would wait for ever.
         """
         from kessel_core.client.inline import run_inline
@@ -380,7 +381,7 @@ class JobManager:
                 f"an async handler cannot wait here for {request.type!r}, which is async, too: both run in "
                 "the same event loop; use asyncio.to_thread(manager.process_single_job, ...)"
             )
-        return run_inline(opened.pipeline, opened.callbacks, request, opened.jobs)
+        return run_inline(opened.pipeline, opened.callbacks, request, opened.jobs, opened.adapter)
 
     def worker(
         self,

@@ -21,6 +21,7 @@ from kessel_core.config.rules import (
     names_rule,
     not_blank_rule,
     options_of,
+    queue_rule,
     queues_rule,
     routes_rule,
     rule,
@@ -33,6 +34,7 @@ from kessel_core.values.durations import duration_text
 
 __all__ = [
     "ADAPTER_STORE",
+    "CallbacksConfig",
     "Config",
     "DEFAULT_ADAPTER",
     "JobsConfig",
@@ -132,6 +134,14 @@ class JobsConfig:
 
 
 @attrs.frozen(kw_only=True)
+class CallbacksConfig:
+    """How those are told who asked for it in text: `[kessel.callbacks]`."""
+
+    #: Queue of the jobs that tell others how a job ended; unset: the queue of that job.
+    queue: str | None = attrs.field(default=None, metadata=rule(queue_rule))
+
+
+@attrs.frozen(kw_only=True)
 class PluginsConfig:
     """Which plugins are used: `[kessel.plugins]`."""
 
@@ -187,6 +197,8 @@ class Config:
     worker: WorkerConfig = attrs.field(factory=WorkerConfig)
     #: How decisions about jobs are made.
     jobs: JobsConfig = attrs.field(factory=JobsConfig)
+    #: How others are told how a job ended.
+    callbacks: CallbacksConfig = attrs.field(factory=CallbacksConfig)
     #: Which plugins are used.
     plugins: PluginsConfig = attrs.field(factory=PluginsConfig)
     #: What the command logs.

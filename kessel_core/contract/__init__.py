@@ -26,7 +26,7 @@ from kessel_core.contract.base import BaseAdapter, BaseConsumer, WaitingAdapter,
 from kessel_core.contract.consumer import Consumer
 from kessel_core.contract.doctor import DoctorContext, Finding, Level
 from kessel_core.contract.facets import Browse, Buried, Delete, Facet, FacetKind, Pause, Results, VirtualTime
-from kessel_core.contract.messages import Message, Reservation
+from kessel_core.contract.messages import Reservation
 from kessel_core.contract.operations import QueueStats, StoredJob
 from kessel_core.contract.promises import Attempts, Capabilities, Durability, LeaseReturn, Reach, TieBreak
 from kessel_core.contract.spec import AdapterContext, AdapterSpec
@@ -51,8 +51,9 @@ from kessel_core.errors import (
     StoreUnknown,
     UnknownJob,
 )
+from kessel_core.model.message import Message
 from kessel_core.model.names import queue_name_problem
-from kessel_core.model.settlement import COMMIT, NO_PAUSE, Bury, Commit, Rollback, Settlement, Snooze
+from kessel_core.model.settlement import COMMIT, NO_PAUSE, Bury, Commit, Put, Rollback, Settlement, Snooze
 from kessel_core.model.states import JobState
 from kessel_core.values.logs import get_logger
 from kessel_core.values.printing import printable
@@ -104,6 +105,7 @@ __all__ = [
     "Rollback",
     "Snooze",
     "Bury",
+    "Put",
     "COMMIT",
     "NO_PAUSE",
     # what operators see

@@ -9,7 +9,7 @@ from typing import ClassVar, cast
 from kessel_core.contract.consumer import Consumer
 from kessel_core.contract.doctor import DoctorContext, Finding, Level
 from kessel_core.contract.facets import F, Facet, FacetKind
-from kessel_core.contract.messages import Message, Reservation
+from kessel_core.contract.messages import Reservation
 from kessel_core.contract.operations import QueueStats
 from kessel_core.contract.promises import Capabilities
 from kessel_core.errors import (
@@ -21,6 +21,7 @@ from kessel_core.errors import (
     InvalidConfig,
     Problem,
 )
+from kessel_core.model.message import Message
 from kessel_core.model.names import queue_name_problem
 from kessel_core.values.secrets import quoted
 

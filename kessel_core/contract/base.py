@@ -18,10 +18,11 @@ from kessel_core.clock import later
 from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.consumer import Consumer
 from kessel_core.contract.facets import VirtualTime
-from kessel_core.contract.messages import Message, Reservation
+from kessel_core.contract.messages import Reservation
 from kessel_core.contract.spec import AdapterContext
 from kessel_core.contract.waiting import Waiter, WaitingLine
-from kessel_core.errors import AdapterError, AdapterUnavailable, LeaseLost
+from kessel_core.errors import AdapterError, AdapterUnavailable, EnqueueRejected, LeaseLost
+from kessel_core.model.message import Message
 from kessel_core.model.settlement import NO_PAUSE, Bury, Commit, Rollback, Settlement, Snooze
 
 __all__ = ["BaseAdapter", "BaseConsumer", "WaitingAdapter", "rounded_up"]
@@ -274,7 +275,7 @@ class BaseConsumer(Consumer):
         self._refuse_if_lost(reservation)
         try:
             self._adapter.settle(reservation, settlement)
-        except AdapterUnavailable:
+        except (AdapterUnavailable, EnqueueRejected):
             raise  # the lease still holds, so the caller may try again
         except AdapterError:
             self._held = None
@@ -289,7 +290,7 @@ class BaseConsumer(Consumer):
         self._refuse_if_lost(reservation)
         try:
             self._held = self._adapter.settle_and_take(reservation, settlement, self._queues)
-        except AdapterUnavailable:
+        except (AdapterUnavailable, EnqueueRejected):
             raise  # the lease still holds, so the caller may try again
         except AdapterError:
             self._held = None

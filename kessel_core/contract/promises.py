@@ -91,6 +91,12 @@ class Capabilities:
     attempts: Attempts | None = None
     #: Enqueueing an id whose job is still in the adapter, in any queue and state, stores nothing: `IdHeld`.
     dedupe: bool = False
+    #: A `Commit` or a `Bury` stores its follow-ups and its entries in one transaction with the settlement:
+    #: all of it happens, or nothing (S20). Not declared: the core stores them first, settlements carry none.
+    follow: bool = False
+    #: `Consumer.kicks` is exact. Not declared: who is told of a job again after a kick cannot tell that from
+    #: a repetition, because the callback job has the same id (S22).
+    kicks: bool = False
     #: `stats` is exact.
     counts: bool = False
     #: A waiting `reserve` is woken by a job that becomes ready; it does not poll.

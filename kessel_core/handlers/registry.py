@@ -72,6 +72,10 @@ class HandlerRegistry:
         """Return the handler of a type, or None."""
         return self._handlers.get(type)
 
+    def type_of(self, target: object) -> str | None:
+        """Return the type that a function, object or class was registered for; None: it was not."""
+        return next((one.type for one in self if _is_same(one.target, target)), None)
+
     def types(self) -> tuple[str, ...]:
         """Return the known types, sorted."""
         return tuple(sorted(self._handlers))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kessel_core.hooks.middleware import Middleware
     from kessel_core.hooks.section import Section
     from kessel_core.model.job import Job, JobRequest
+    from kessel_core.model.outcome import Outcome
     from kessel_core.model.result import JobResult
     from kessel_core.model.settlement import Settlement
     from kessel_core.model.worker import WorkerInfo
@@ -206,20 +207,21 @@ def kessel_sections() -> Iterable[Section]:
 
 
 @hookspec
-def kessel_callbacks() -> Mapping[str, Callable[[JobResult, str], object]]:
-    """Offer callbacks: scheme -> function of the result and the target.
+def kessel_callbacks() -> Mapping[str, Callable[[Outcome, str], object]]:
+    """Offer callbacks: scheme -> function of the outcome and the target.
 
-    For a request with `callback="scheme:target"` the worker calls the function of the scheme once,
-    after the job's last settlement (S15). Exceptions are logged.
+    A request with `callback="scheme:target"` is followed by a job of the type `kessel.scheme` once its own
+    job has ended; the worker that runs that one calls the function (S22). An exception is tried again, and
+    the job is buried after its last attempt.
 
     ```python
-    def print_result(result, target):
-        print(target, result.id, result.status)
+    def print_outcome(outcome, target):
+        print(target, outcome.id, outcome.status)
 
 
     @hookimpl
     def kessel_callbacks():
-        return {"print": print_result}
+        return {"print": print_outcome}
     ```
     """
     raise NotImplementedError

@@ -1,4 +1,4 @@
-"""The four ways to settle a reservation (S8, S21). Nothing else ends one."""
+"""The four ways to settle a reservation (S8, S21), and what two of them bring along (S20)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,25 @@ from typing import Final, TypeAlias
 
 import attrs
 
-__all__ = ["COMMIT", "NO_PAUSE", "Bury", "Commit", "Rollback", "Settlement", "Snooze"]
+from kessel_core.model.message import Message
+
+__all__ = ["COMMIT", "NO_PAUSE", "Bury", "Commit", "Put", "Rollback", "Settlement", "Snooze"]
 
 NO_PAUSE: Final = timedelta(0)
+
+
+@attrs.frozen
+class Put:
+    """An entry for the adapter's own store, written in the transaction of a settlement (S20, S25)."""
+
+    #: The space of the entry.
+    space: str
+    #: The key; whatever is there is replaced.
+    key: str
+    #: The value.
+    value: bytes
+    #: More than zero; the entry is gone after it; None: it stays.
+    ttl: timedelta | None = None
 
 
 @attrs.frozen
@@ -18,6 +34,11 @@ class Commit:
 
     #: The encoded result; passed only to adapters with the facet `Results`.
     result: bytes | None = None
+    #: Jobs to store in the same transaction; passed only where `Capabilities.follow` is declared (S20). One
+    #: whose id is held already counts as stored.
+    follow: tuple[Message, ...] = ()
+    #: Entries for the adapter's own store, in the same transaction; passed only where `follow` is declared.
+    puts: tuple[Put, ...] = ()
 
 
 @attrs.frozen
@@ -46,6 +67,10 @@ class Bury:
     message: str = ""
     #: The encoded result; passed only to adapters with the facet `Results`.
     result: bytes | None = None
+    #: As in `Commit`.
+    follow: tuple[Message, ...] = ()
+    #: As in `Commit`.
+    puts: tuple[Put, ...] = ()
 
 
 Settlement: TypeAlias = Commit | Rollback | Snooze | Bury

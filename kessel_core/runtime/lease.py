@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from math import inf
 from typing import Final, NamedTuple, Protocol
@@ -17,9 +18,10 @@ from kessel_core.clock import Clock, sleep
 from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.consumer import Consumer
 from kessel_core.contract.messages import Reservation
-from kessel_core.errors import AdapterError, AdapterUnavailable, LeaseLost
+from kessel_core.errors import AdapterError, AdapterUnavailable, EnqueueRejected, LeaseLost
 from kessel_core.model.retry import RetryPolicy
 from kessel_core.model.settlement import Settlement
+from kessel_core.runtime.following import FollowUp
 from kessel_core.values.logs import get_logger
 
 __all__ = ["LOST", "SETTLED", "HeldJob", "Lease", "SettleResult"]
@@ -40,6 +42,8 @@ class SettleResult(NamedTuple):  # not attrs: created for every job
     is_settled: bool
     #: The next reservation, if it was taken in the same call.
     following: Reservation | None = None
+    #: Why nothing was settled: a job that was to follow is refused (S20). The lease still holds.
+    refused: EnqueueRejected | None = None
 
 
 SETTLED: Final = SettleResult(True)
@@ -54,6 +58,11 @@ class HeldJob(Protocol):
         """The delivery."""
         ...
 
+    @property
+    def asked(self) -> list[FollowUp]:
+        """The jobs that the handler asked for, in order (S20)."""
+        ...
+
     def begin(self, longest: timedelta) -> None:
         """Record that the handler starts, and how long it may run."""
         ...
@@ -66,8 +75,20 @@ class HeldJob(Protocol):
         """Return the exact number of this attempt, or the best estimate; raises nothing."""
         ...
 
-    def settle(self, settlement: Settlement, *, take_next: bool) -> SettleResult:
-        """Settle the job and end the lease; raises nothing."""
+    def kicks(self) -> int:
+        """Return how many times the job was kicked, or the best estimate; raises nothing."""
+        ...
+
+    def settle(
+        self, settlement: Settlement, *, take_next: bool, before: Callable[[], None] | None = None
+    ) -> SettleResult:
+        """Settle the job and end the lease; raises nothing.
+
+        Args:
+            settlement: How.
+            take_next: Whether the next job may be reserved in the same call.
+            before: What has to succeed first; see `FollowUps.with_settlement`.
+        """
         ...
 
 
@@ -89,6 +110,10 @@ class Lease:
         self._is_overdue = False
         #: When the handler exceeds its timeout, on the monotonic clock; None: never.
         self._overdue_at: float | None = None
+        #: A follow-up was refused, so the slot settles once more.
+        self._is_refused = False
+        #: The jobs that the handler asked for, in order (S20).
+        self.asked: list[FollowUp] = []
         #: When the slot took the job, on the monotonic clock.
         self.since = clock.monotonic()
 
@@ -100,30 +125,43 @@ class Lease:
 
     def attempt(self) -> int:
         """Return the exact number of this attempt, or the best estimate (S10); raises nothing."""
+        return self._asked("attempts", self._consumer.attempt, self.reservation.attempt)
+
+    def kicks(self) -> int:
+        """Return how many times the job was kicked, or the best estimate (S22); raises nothing."""
+        return self._asked("kicks", self._consumer.kicks, self.reservation.kicks)
+
+    def _asked(self, what: str, ask: Callable[[Reservation], int], estimate: int) -> int:
         try:
-            return self._consumer.attempt(self.reservation)
+            return ask(self.reservation)
         except Exception as exc:
             # Any exception; one that is not an AdapterError is a bug, so it is logged with its traceback.
             level, trace = (logging.DEBUG, None) if isinstance(exc, AdapterError) else (logging.ERROR, exc)
             log.log(
                 level,
-                "job %s: number of attempts not known: %s",
+                "job %s: number of %s not known: %s",
                 self.reservation.id,
+                what,
                 exc,
                 exc_info=trace,
                 extra={"job_id": self.reservation.id},
             )
-            return self.reservation.attempt
+            return estimate
 
-    def settle(self, settlement: Settlement, *, take_next: bool) -> SettleResult:
+    def settle(
+        self, settlement: Settlement, *, take_next: bool, before: Callable[[], None] | None = None
+    ) -> SettleResult:
         """End the lease, once; retries while the backend is unavailable and the lease still holds.
 
         Raises nothing: a job that cannot be settled is logged, and comes back when its lease ends.
         """
-        if not self._claim():
+        if not (self._is_refused or self._claim()):
             return LOST  # a stopping worker has given it back
         try:
-            return self._settle(settlement, take_next)
+            return self._settle(settlement, take_next, before)
+        except EnqueueRejected as exc:
+            self._is_refused = True
+            return SettleResult(False, refused=exc)
         except LeaseLost as exc:
             job_id = self.reservation.id
             log.warning("%s; the job will be delivered again", exc, extra={"job_id": job_id})
@@ -131,10 +169,14 @@ class Lease:
             self._report_unsettled(settlement, exc)
         return LOST
 
-    def _settle(self, settlement: Settlement, take_next: bool) -> SettleResult:
+    def _settle(
+        self, settlement: Settlement, take_next: bool, before: Callable[[], None] | None
+    ) -> SettleResult:
         tried = 0
         while True:
             try:
+                if before is not None:
+                    before()
                 if take_next:
                     following = self._consumer.settle_and_reserve(self.reservation, settlement)
                     return SETTLED if following is None else SettleResult(True, following)

@@ -10,20 +10,24 @@ A little over 350 lines, so that the way of a job is read in one place.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, cast
 
 import attrs
 
 from kessel_core.clock import Clock, plain_span
 from kessel_core.config.options import JobsConfig
-from kessel_core.errors import DecodeError
-from kessel_core.features.callbacks import Callbacks
+from kessel_core.errors import DecodeError, EnqueueRejected
+from kessel_core.features.callbacks import Callbacks, callback_request
 from kessel_core.features.logging import log_failure
-from kessel_core.handlers.context import JobContext
+from kessel_core.handlers.context import Held, JobContext
 from kessel_core.handlers.registry import Handler, HandlerRegistry
+from kessel_core.model.job import Job, JobRequest
 from kessel_core.model.lifecycle import rules_for
+from kessel_core.model.message import Message
+from kessel_core.model.outcome import Outcome
 from kessel_core.model.policies import UnknownType
 from kessel_core.model.result import JobResult, Reason, Status
 from kessel_core.model.settlement import NO_PAUSE, Bury, Commit, Rollback, Settlement, Snooze
@@ -32,11 +36,12 @@ from kessel_core.plugins.watchers import Watchers
 from kessel_core.runtime import forks
 from kessel_core.runtime.async_loop import AsyncLoop
 from kessel_core.runtime.delivery import MESSAGE_LIMIT, Decision, Delivery, decide
+from kessel_core.runtime.following import NOTHING, Following, FollowUp, FollowUps, follow_up_id
 from kessel_core.runtime.handling import ANSWER, outcome_of_exception, text_of
 from kessel_core.runtime.lease import HeldJob, SettleResult
 from kessel_core.values.logs import get_logger
-from kessel_core.wire.requests import decode
-from kessel_core.wire.results import encode_result
+from kessel_core.wire.requests import decode, dump
+from kessel_core.wire.results import encode_outcome
 
 __all__ = ["Pipeline"]
 
@@ -61,22 +66,33 @@ class Pipeline:
         callbacks: Callbacks,
         clock: Clock,
         rules: JobsConfig,
+        callback_queue: str | None = None,
         watchers: Watchers,
         keeps_results: bool = False,
         longest_pause: timedelta | None = None,
         loop: AsyncLoop | None = None,
+        follow_ups: FollowUps,
+        made: Callable[[JobRequest], tuple[Job, Message]],
+        stored: Callable[[Job], None],
     ) -> None:
         self._registry = registry
         self._chain = chain
         self._callbacks = callbacks
         self._clock = clock
         self._config = rules
+        #: Where callback jobs go; None: the queue of the job.
+        self._callback_queue = callback_queue
         self._table = rules_for(rules.on_expired)
         self._watchers = watchers
         self._keeps_results = keeps_results
         #: The longest delay of the adapter; None: limited by the calendar only.
         self._longest_pause = longest_pause
         self._loop = loop
+        self._follow_ups = follow_ups
+        #: Makes a job of what another asks for, and tells that it was stored.
+        self._made, self._stored = made, stored
+        #: Bound once, because each job gets it.
+        self._ask: Final = self._asked
         #: The most attempts that any handler allows.
         self._most_attempts = max([rules.max_attempts, *(handler.max_attempts or 0 for handler in registry)])
 
@@ -112,13 +128,24 @@ class Pipeline:
             decision = self._decided(delivery, outcome, held)
         except Exception as exc:  # a bug; it counts as an attempt, so that the job cannot loop for ever
             delivery, decision = self._unexpected(delivery, held, exc)
+        following = self._following(decision, held)
         # One round trip instead of two; not before a callback, because a slow one would use up the next
         # job's lease.
         is_awaited = self._callbacks.is_awaited(decision.result)
-        settled = held.settle(decision.settlement, take_next=take_next and not is_awaited)
+        take_next = take_next and not is_awaited
+        if following is NOTHING:
+            settled = held.settle(decision.settlement, take_next=take_next)
+        else:
+            settlement, before = self._follow_ups.with_settlement(decision.settlement, following)
+            settled = held.settle(settlement, take_next=take_next, before=before)
+            if settled.refused is not None:
+                decision = self._without_follow_ups(delivery, decision, settled.refused)
+                following, settled = NOTHING, held.settle(decision.settlement, take_next=take_next)
         if settled.is_settled:
             if traced:
                 _trace(delivery, f"settled by {_described(decision.settlement)}")
+            for one in following.jobs:
+                self._stored(one.job)
             self._report(delivery, decision)
             if is_awaited and decision.result.status in _FINAL:
                 self._callbacks.call(decision.result)
@@ -250,8 +277,18 @@ class Pipeline:
             delivery.handler,
             reservation.queue,
             reservation.snoozes,
-            held.extend,
+            held,
+            self._ask,
         )
+
+    def _asked(self, held: Held, job: Job, request: JobRequest) -> Job:
+        """Take note of a job that another asks for (S20)."""
+        asked = cast("HeldJob", held).asked
+        if not request.id:
+            request = attrs.evolve(request, id=follow_up_id(job.id, f"follow-up {len(asked)}"))
+        follow_up = FollowUp(*self._made(request))
+        asked.append(follow_up)
+        return follow_up.job
 
     # --- the decision ------------------------------------------------------------------------
 
@@ -318,8 +355,51 @@ class Pipeline:
         """Add the encoded result to a settlement that ends the job."""
         if not isinstance(decision.settlement, (Commit, Bury)):
             return decision
-        body = encode_result(decision.result)
+        body = encode_outcome(Outcome.of(decision.result))
         return decision._replace(settlement=attrs.evolve(decision.settlement, result=body))
+
+    # --- what follows --------------------------------------------------------------------------
+
+    def _following(self, decision: Decision, held: HeldJob) -> Following:
+        """Return what has to be stored with the settlement; nearly always `NOTHING`."""
+        result = decision.result
+        job = result.request
+        asked = held.asked and result.status is Status.SUCCESS
+        is_told = job is not None and job.callback is not None and result.status in _FINAL
+        if not asked and not is_told:
+            return NOTHING
+        jobs = list(held.asked) if asked else []
+        if is_told:
+            jobs += self._callback_jobs(result, held)
+        return Following(tuple(jobs))
+
+    def _callback_jobs(self, result: JobResult, held: HeldJob) -> list[FollowUp]:
+        """Return the job that tells how this one ended (S22); none, with a log line, if none can be made."""
+        job = result.request
+        assert job is not None
+        kicks = held.kicks()
+        job_id = follow_up_id(job.id, f"callback {kicks}" if kicks else "callback")
+        try:
+            made = callback_request(result, job, job_id, self._callback_queue, self._made)
+        except Exception as exc:  # it would fail at every attempt, and the job itself has ended
+            log.error("job %s: nobody is told: %s", job.id, exc, extra={"job_id": job.id})
+            return []
+        return [FollowUp(*made)]
+
+    def _without_follow_ups(
+        self, delivery: Delivery, decision: Decision, refused: EnqueueRejected
+    ) -> Decision:
+        """Set a job aside whose follow-up the queue refuses for good; never in silence."""
+        ended = decision.result
+        message = f"its follow-up was refused: {refused}"
+        if not ended.ok:
+            message += f"; it had failed: {ended.reason}: {ended.message}"
+        elif ended.value is not None:
+            message += f"; it had returned {dump(ended.value)}"
+        message = message[:MESSAGE_LIMIT]
+        log.error("job %s: %s", delivery.id, message, extra={"job_id": delivery.id})
+        outcome = attrs.evolve(ended, status=Status.FAILED, reason=Reason.FOLLOW_UP_REFUSED, message=message)
+        return decide(self._table, outcome)
 
     def _unexpected(self, read: Delivery | None, held: HeldJob, exc: Exception) -> tuple[Delivery, Decision]:
         """Treat an unexpected error as a transient failure (S10).

@@ -101,6 +101,65 @@ mutant(
         r.ready_at <= s.now() and not (r.message.expiration and r.message.expiration <= s.clock.now())
     ),
 )
+# --- follow-ups (S20) ---
+mutant("follow_dropped", "stores no follow-ups", followed=lambda s, x: None)
+mutant(
+    "follow_first_only",
+    "stores the first follow-up only",
+    followed=lambda s, x: Reference.followed(s, attrs.evolve(x, follow=x.follow[:1])),
+)
+mutant(
+    "follow_not_of_burial",
+    "stores no follow-ups of a burial",
+    followed=lambda s, x: None if isinstance(x, Bury) else Reference.followed(s, x),
+)
+mutant(
+    "follow_held_fails",
+    "refuses a follow-up whose id is held",
+    is_refused=lambda s, m: s.is_too_large(m) or s.is_known(m),
+)
+mutant(
+    "follow_unchecked",
+    "finds out in the middle that a follow-up is refused",
+    checked=lambda s, x: None,
+)
+mutant(
+    "follow_plain",
+    "stores follow-ups without priority and delay",
+    followed=lambda s, x: Reference.followed(
+        s, attrs.evolve(x, follow=tuple(attrs.evolve(m, priority=65536, delay=None) for m in x.follow))
+    ),
+)
+mutant(
+    "follow_before_lease",
+    "stores follow-ups before it looks whether the lease holds",
+    settle=lambda s, h, x: (
+        s.followed(x) if isinstance(x, (Commit, Bury)) else None,
+        Reference.settle(s, h, x),
+    )[1],
+)
+slot_mutant(
+    "follow_lost_with_next",
+    "forgets follow-ups when it reserves in the same call",
+    settle_and_reserve=lambda s, h, x: Slot.settle_and_reserve(
+        s, h, attrs.evolve(x, follow=()) if isinstance(x, (Commit, Bury)) else x
+    ),
+)
+mutant("kicks_uncounted", "counts no kicks", kicks_after=lambda s, r: 0)
+mutant("kicks_counted_twice", "counts a kick twice", kicks_after=lambda s, r: r.kicks + 2)
+mutant("entries_dropped", "writes no entries", kept_entries=lambda s, x: None)
+mutant(
+    "entries_too_soon",
+    "writes entries before it checks the follow-ups",
+    checked=lambda s, x: (s.kept_entries(x), Reference.checked(s, x))[1],
+)
+mutant(
+    "entries_twice",
+    "writes entries where there are none only",
+    kept_entries=lambda s, x: [
+        s.store.put(p.space, p.key, p.value, ttl=p.ttl) for p in x.puts if s.store.get(p.space, p.key) is None
+    ],
+)
 # --- order (S6) ---
 mutant("priority_ignored", "ignores priorities", order=lambda s, r: (r.number,))
 mutant("priority_reversed", "takes the highest number first", order=lambda s, r: (-r.priority, r.number))
@@ -191,17 +250,6 @@ mutant("kick_delayed", "kicks delayed jobs, too", can_kick=lambda s, r: True)
 mutant("kick_keeps_attempts", "goes on counting after a kick", attempts_kicked=lambda s, r: r.attempts)
 mutant("delete_reserved", "deletes under a worker", can_delete=lambda s, r: True)
 mutant("delete_ignores", "says deleted and keeps it", delete=lambda s, q, i: None)
-mutant(
-    "delete_shown_stale",
-    "deletes what it has shown, whatever became of it",
-    delete_shown=lambda s, job: s.disk.records.remove(s.record_named(job.id)),
-)
-mutant("delete_shown_ignores", "says that it deleted what was shown", delete_shown=lambda s, job: None)
-mutant(
-    "kick_shown_first",
-    "kicks the oldest burial, in place of the one that was shown",
-    kick_shown=lambda s, job: s.kick(job.queue, s.buried(job.queue, 1)[0].id),
-)
 mutant("purge_all", "purges reserved jobs, too", purge=lambda s, q: _purge_all(s, q))
 mutant("dedupe_lies", "stores the same id again", is_known=lambda s, m: False)
 mutant("other_queues", "delivers jobs of any queue", watched=lambda s, q, queues: True)

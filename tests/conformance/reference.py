@@ -10,6 +10,7 @@ from urllib.parse import SplitResult
 
 import attrs
 from kessel_conformance import Harness
+from kessel_memory.entries import Entries, MemoryStore
 
 from kessel_core import AdapterUnavailable, Clock, EnqueueRejected, IdHeld, LeaseLost, UnknownJob
 from kessel_core.contract import (
@@ -36,6 +37,7 @@ from kessel_core.contract import (
     Rollback,
     Settlement,
     Snooze,
+    Store,
     StoredJob,
     TieBreak,
     VirtualTime,
@@ -60,6 +62,7 @@ class Record:
     token: int = 0
     attempts: int = 0
     snoozes: int = 0
+    kicks: int = 0
     reason: str = ""
     text: str = ""
     buried_number: int = 0
@@ -69,6 +72,7 @@ class Record:
 class Disk:
     records: list[Record] = attrs.field(factory=list)
     results: dict[str, bytes] = attrs.field(factory=dict)
+    entries: Entries | None = None
     counter: int = 0
     paused: dict[str, float] = attrs.field(factory=dict)
 
@@ -88,6 +92,12 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
         self.lock = threading.RLock()
         self.closed = False
         self.disk = DISKS.setdefault(namespace, Disk())
+        if self.disk.entries is None:
+            self.disk.entries = Entries(self.clock, self.lock)
+        self.store = MemoryStore(self.disk.entries)
+
+    def facet(self, kind: Any) -> Any:
+        return self.store if kind is Store else super().facet(kind)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -104,6 +114,8 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
             fencing=True,
             attempts=Attempts.DURABLE,
             dedupe=True,
+            follow=True,
+            kicks=True,
             counts=True,
             blocking_reserve=True,
         )
@@ -184,6 +196,26 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
         if result is not None:
             self.disk.results[record.message.id] = result
 
+    def is_refused(self, message: Message) -> bool:
+        return self.is_too_large(message)
+
+    def checked(self, settlement: Commit | Bury) -> None:
+        for message in settlement.follow:
+            if self.is_refused(message):
+                raise EnqueueRejected(message.id, "too large", "too-large")
+
+    def followed(self, settlement: Commit | Bury) -> None:
+        for message in settlement.follow:
+            if not self.is_known(message):
+                self.enqueue(message)
+
+    def kept_entries(self, settlement: Commit | Bury) -> None:
+        for put in settlement.puts:
+            self.store.put(put.space, put.key, put.value, ttl=put.ttl)
+
+    def kicks_after(self, record: Record) -> int:
+        return record.kicks + 1
+
     def attempts_kicked(self, record: Record) -> int:
         return 0
 
@@ -261,6 +293,10 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:
         with self.lock:
             record = self.record_of(reservation)
+            if isinstance(settlement, (Commit, Bury)):
+                self.checked(settlement)
+                self.followed(settlement)
+                self.kept_entries(settlement)
             match settlement:
                 case Commit(result):
                     self.kept_result(record, result)
@@ -321,6 +357,7 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
                 self.local_deadline(),
                 timedelta(seconds=LEASE),
                 self.snoozes_shown(record),
+                kicks=record.kicks,
                 token=record.token,
                 record=record,
             )
@@ -383,6 +420,7 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
             for record in self.of(queue, JobState.BURIED, JobState.READY):
                 if record.message.id == job_id and self.can_kick(record):
                     record.state, record.ready_at = JobState.READY, self.now()
+                    record.kicks = self.kicks_after(record)
                     record.attempts, record.priority = (
                         self.attempts_kicked(record),
                         self.priority_after(record, "kick"),
@@ -397,9 +435,6 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
                     self.disk.records.remove(record)
                     return
             raise UnknownJob(job_id, queue)
-
-    def record_named(self, job_id: str) -> Record:
-        return next(record for record in self.disk.records if record.message.id == job_id)
 
     def purge(self, queue: str) -> int:
         with self.lock:

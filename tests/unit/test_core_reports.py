@@ -141,22 +141,6 @@ def test_s15_a_callback_that_fails_is_logged_and_changes_nothing(
     assert "callback of job" in caplog.text
 
 
-def test_s15_a_scheme_finds_the_callback_of_a_plugin(app: App, caplog: pytest.LogCaptureFixture) -> None:
-    told: list[tuple[bool, str]] = []
-
-    class Telling:
-        @hookimpl
-        def kessel_callbacks(self) -> Any:
-            return {"tell": lambda result, target: told.append((result.ok, target))}
-
-    manager = app({"a": print}, plugin=Telling())
-    manager.request("a", callback="tell:me:now")
-    manager.request("a", callback="shout:me")
-    run_until_idle(manager)
-    assert told == [(True, "me:now")]
-    assert "no callback is registered for 'shout' (known: tell)" in caplog.text
-
-
 # --- the log ------------------------------------------------------------------------------------------
 
 

@@ -14,10 +14,11 @@ from hypothesis import given
 from kessel_core import DecodeError, InvalidRequest, Job, JobRequest, JobResult, Reason, Status
 from kessel_core.errors import MOST_PROBLEMS
 from kessel_core.model.checks import job_from
+from kessel_core.model.outcome import Outcome
 from kessel_core.testing import VirtualClock
 from kessel_core.testing.strategies import job_requests
 from kessel_core.wire.requests import decode, encode
-from kessel_core.wire.results import encode_result, result_fields
+from kessel_core.wire.results import decode_outcome, encode_outcome
 
 CLOCK = VirtualClock()
 NOW = CLOCK.now()
@@ -135,7 +136,7 @@ def test_a_result_is_written_and_read_as_json() -> None:
     result = JobResult(
         id=request.id, request=request, status=Status.FAILED, reason=Reason.ERROR, started_at=now
     )
-    fields = result_fields(encode_result(result))
+    fields = json.loads(encode_outcome(Outcome.of(result)))
     assert (fields["type"], fields["ref"], fields["reason"], fields["status"]) == (
         "a",
         "r",
@@ -144,12 +145,12 @@ def test_a_result_is_written_and_read_as_json() -> None:
     )
     assert fields["finished_at"] is None
     nobody = JobResult(id="", request=None, status=Status.SUCCESS, value=[1], finished_at=now)
-    assert result_fields(encode_result(nobody))["value"] == [1]
+    assert decode_outcome(encode_outcome(Outcome.of(nobody))).value == [1]
 
 
 def test_a_stored_result_that_is_no_object_is_refused() -> None:
     with pytest.raises(DecodeError):
-        result_fields(b"[]")
+        decode_outcome(b"[]")
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,7 @@ def examples() -> Iterator[BaseException]:
         "after": timedelta(5),
         "state": JobState.BURIED,
         "held": {},
+        "outcome": None,
         "space": "results",
         "key": "k",
         "version": 3,

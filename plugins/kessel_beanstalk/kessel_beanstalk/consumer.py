@@ -3,6 +3,7 @@
 It implements these rules: fencing by generation and lease deadline (4), the job's own priority and a pause of
 at least a second (8; see `settling`), touch under the connection's lock (9). While a job runs there is no
 outstanding reserve, so DEADLINE_SOON cannot occur and no second job is held.
+A little over 350 lines, because the calls share one connection and the lock that guards it.
 """
 
 from __future__ import annotations
@@ -321,6 +322,17 @@ class BeanstalkConsumer(Consumer):
             connection, held = self._owned(reservation)
             self._settling.learn(connection, held)
             return held.attempt
+
+    def kicks(self, reservation: Reservation) -> int:
+        """Ask the server, which counts every kick, also those of other clients.
+
+        Raises:
+            LeaseLost: The reservation no longer holds its job.
+            AdapterError: The server cannot be asked.
+        """
+        with self._talking:
+            connection, held = self._owned(reservation)
+            return self._settling.learn(connection, held).kicks
 
     def cancel(self) -> None:
         """Wake a waiting reserve by shutting down its connection, which holds no job."""

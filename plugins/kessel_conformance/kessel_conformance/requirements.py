@@ -28,6 +28,8 @@ __all__ = [
     "DELAYS",
     "DURABILITY",
     "FENCING",
+    "FOLLOW",
+    "KICKS",
     "LEASE",
     "MAX_BODY_BYTES",
     "PRIORITIES",
@@ -247,6 +249,10 @@ DELAYS: Final = Declared("delay_granularity")
 DURABILITY: Final = Declared("durability")
 #: The backend itself refuses old reservations (S7).
 FENCING: Final = Declared("fencing")
+#: A settlement brings jobs and entries along, in one transaction (S20).
+FOLLOW: Final = Declared("follow")
+#: Kicks are counted (S22).
+KICKS: Final = Declared("kicks")
 #: A reservation runs out (S7).
 LEASE: Final = _Lease("lease")
 #: Bodies have a largest size (S2).

@@ -91,6 +91,8 @@ class MemoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAd
             fencing=True,
             attempts=Attempts.SERVER,
             dedupe=True,
+            follow=True,
+            kicks=True,
             counts=True,
             blocking_reserve=True,
         )

@@ -98,6 +98,7 @@ def kick(store: Store, name: str, job_id: str) -> None:
         raise UnknownJob(job_id, name)
     del job.queue.buried[job_id], job.burial
     job.attempt = 0
+    job.kicks += 1
     store.make_ready(job)
 
 

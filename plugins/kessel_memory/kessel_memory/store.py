@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import timedelta
 from heapq import heappop, heappush
-from typing import Final
+from typing import Final, NoReturn
 
 from kessel_core import Clock
 from kessel_core.contract import (
@@ -80,10 +80,9 @@ class Store(Timers):
         if job_id in jobs:
             self._refuse_held(job_id)
         if len(message.body) > self._max_body:
-            why = f"its body of {len(message.body)} bytes is larger than {self._max_body}"
-            raise EnqueueRejected(job_id, why, reason="too-large")
+            self._check_size(message)
         if len(jobs) >= self._capacity:
-            raise EnqueueRejected(job_id, f"the memory queue holds its {self._capacity} jobs", reason="full")
+            self._refuse_full(job_id)
         now = self.clock.now()
         is_due = self.next_due is not None and now >= self.next_due
         if is_due or (self.next_mono is not NEVER and self.clock.monotonic() >= self.next_mono):
@@ -100,6 +99,14 @@ class Store(Timers):
             self.delay(job, delay)
         # Last, so that an interrupted call leaves no id behind whose job would never be delivered.
         jobs[job_id] = job
+
+    def _check_size(self, message: Message) -> None:
+        if len(message.body) > self._max_body:
+            why = f"its body of {len(message.body)} bytes is larger than {self._max_body}"
+            raise EnqueueRejected(message.id, why, reason="too-large")
+
+    def _refuse_full(self, job_id: str) -> NoReturn:
+        raise EnqueueRejected(job_id, f"the memory queue holds its {self._capacity} jobs", reason="full")
 
     def _refuse_held(self, job_id: str) -> None:
         self.catch_up()  # its delay or lease may be over
@@ -130,7 +137,14 @@ class Store(Timers):
         job.deadline = deadline = mono + self._lease
         message = job.message
         reservation = Reservation(
-            message.id, queue.name, message.body, attempt, deadline, self._lease_span, job.snoozes
+            message.id,
+            queue.name,
+            message.body,
+            attempt,
+            deadline,
+            self._lease_span,
+            job.snoozes,
+            kicks=job.kicks,
         )
         queue.reserved[reservation] = job
         if deadline < self.next_mono:
@@ -138,28 +152,48 @@ class Store(Timers):
         return reservation
 
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:
-        """End a reservation.
+        """End a reservation, and store what it brings along (S20).
 
         Raises:
             LeaseLost: It holds nothing any more.
+            EnqueueRejected: What it brings along is refused; nothing was changed.
         """
         job = self._held(reservation)
+        if isinstance(settlement, (Commit, Bury)) and settlement.follow:
+            self._check_follow_ups(settlement)
         del job.queue.reserved[reservation]
         if isinstance(settlement, Commit):
             self.forget(job)
-            if settlement.result is not None:
-                self._keep(job, settlement.result)
+            self._bring_along(job, settlement)
         elif isinstance(settlement, Bury):
             job.state = JobState.BURIED
             job.burial = Burial(settlement.reason, settlement.message, self.clock.now())
             job.queue.buried[job.message.id] = job
-            if settlement.result is not None:
-                self._keep(job, settlement.result)
+            self._bring_along(job, settlement)
         else:
             if isinstance(settlement, Snooze):
                 job.attempt -= 1
                 job.snoozes += 1
             self._roll_back(job, settlement.pause)
+
+    def _check_follow_ups(self, settlement: Commit | Bury) -> None:
+        """Raise EnqueueRejected if not all follow-ups can be stored."""
+        new = {one.id: one for one in settlement.follow if one.id not in self.jobs}
+        # A commit makes room for one of them.
+        room = self._capacity - len(self.jobs) + isinstance(settlement, Commit)
+        for number, message in enumerate(new.values(), 1):
+            self._check_size(message)
+            if number > room:
+                self._refuse_full(message.id)
+
+    def _bring_along(self, job: Job, settlement: Commit | Bury) -> None:
+        for message in settlement.follow:
+            if message.id not in self.jobs:
+                self.put(message)
+        for put in settlement.puts:
+            self.entries.put(put.space, put.key, put.value, ttl=put.ttl)
+        if settlement.result is not None:
+            self._keep(job, settlement.result)
 
     def extend(self, reservation: Reservation) -> None:
         """Renew a lease to its full length.

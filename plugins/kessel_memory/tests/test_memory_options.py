@@ -70,7 +70,7 @@ def test_it_declares_every_capability(opened: Open) -> None:
     """S17: the values are those of the options."""
     adapter = opened(lease=timedelta(seconds=5), max_body_bytes=100, keep_results=1)
     capabilities = adapter.capabilities
-    assert len(capabilities.declared()) == 12, "all but durability and longest_delay"
+    assert len(capabilities.declared()) == 14, "all but durability and longest_delay"
     assert set(facets_of(adapter)) == {Browse, Buried, Delete, Pause, Results, Store, VirtualTime}
     assert "durability" not in capabilities.declared()
     assert capabilities.reach is Reach.PROCESS

@@ -14,8 +14,10 @@ from kessel_core.contract import (
     AdapterError,
     AdapterUnavailable,
     Attempts,
+    Bury,
     Capabilities,
     CapabilityMissing,
+    Commit,
     DoctorContext,
     EnqueueError,
     EnqueueRejected,
@@ -36,7 +38,7 @@ from kessel_core.contract import (
     WaitingAdapter,
 )
 from kessel_sqlite import doctor, sql
-from kessel_sqlite.consumer import Deliveries
+from kessel_sqlite.consumer import NOTHING, Brought, Deliveries, Row
 from kessel_sqlite.edge import translated
 from kessel_sqlite.engine import Engine, next_change
 from kessel_sqlite.entries import SqliteStore
@@ -54,7 +56,6 @@ _F = TypeVar("_F", bound=Facet)
 _CHUNK: Final = 10_000
 _CHUNK_BYTES: Final = 16 * 1024 * 1024
 
-_Row = tuple[str, str, int, int, int | None, int, bytes]
 #: State and due time of the job that holds an id.
 _Holder = tuple[int, int | None]
 
@@ -78,9 +79,9 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
         self.line = self.engine.line
         keep_for = options.keep_results
         self._results = None if keep_for is None else KeptResults(self.engine, keep_for)
-        self._deliveries = Deliveries(self.engine, options.lease, self._results)
         #: Small facts beside the jobs, in the same file.
         self.store = SqliteStore(self.engine, options.max_body_bytes, owns_file=False)
+        self._deliveries = Deliveries(self.engine, options.lease, self._results, self.store.entries)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -97,6 +98,8 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
             fencing=True,
             attempts=Attempts.DURABLE,
             dedupe=True,
+            follow=True,
+            kicks=True,
             counts=True,
             blocking_reserve=True,
         )
@@ -145,7 +148,7 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
         is_over = due is not None and due <= self.engine.host.now()
         return IdHeld(job_id, str(JobState.READY if is_over else STATES[state]))
 
-    def _put_within(self, connection: sqlite3.Connection, row: _Row) -> None:
+    def _put_within(self, connection: sqlite3.Connection, row: Row) -> None:
         try:
             found = connection.execute("PRAGMA database_list").fetchall()
             main = next((str(one[2]) for one in found if one[1] == "main"), "")
@@ -159,7 +162,7 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
         if holder is not None:
             raise self._held(row[0], holder)
 
-    def _row(self, message: Message) -> _Row:
+    def _row(self, message: Message) -> Row:
         if len(message.body) > self.options.max_body_bytes:
             why = f"its body has {len(message.body)} bytes, the limit is {self.options.max_body_bytes}"
             raise EnqueueRejected(message.id, why, "too-large")
@@ -171,7 +174,7 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
     def enqueue_many(self, messages: Sequence[Message]) -> list[AdapterError | None]:
         """Store many jobs, up to ten thousand per transaction; each transaction is atomic."""
         outcomes: list[AdapterError | None] = [None] * len(messages)
-        rows: list[tuple[int, _Row]] = []
+        rows: list[tuple[int, Row]] = []
         for index, message in enumerate(messages):
             try:
                 rows.append((index, self._row(message)))
@@ -189,7 +192,7 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
         return outcomes
 
     def _store(
-        self, chunk: list[tuple[int, _Row]], outcomes: list[AdapterError | None]
+        self, chunk: list[tuple[int, Row]], outcomes: list[AdapterError | None]
     ) -> AdapterError | None:
         """Store jobs in one transaction; note ids that are held, return the error if the whole failed."""
         rows = [row for _, row in chunk]
@@ -217,7 +220,7 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
             self._announce_all(row for index, row in chunk if index not in held)
         return None
 
-    def _announce_all(self, rows: Iterable[_Row]) -> None:
+    def _announce_all(self, rows: Iterable[Row]) -> None:
         ready: dict[str, int] = {}
         first_due: dict[str, int] = {}
         for _, queue, _, _, due, _, _ in rows:
@@ -238,15 +241,33 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
 
     def end(self, reservation: Reservation, settlement: Settlement) -> None:
         """Settle; from any thread, because the token in the row fences."""
-        self._deliveries.settle(reservation, settlement)
+        brought = self._brought(settlement)
+        self._deliveries.settle(reservation, settlement, brought)
+        self._announce_brought(brought)
 
     def settle_and_take(
         self, reservation: Reservation, settlement: Settlement, queues: tuple[str, ...]
     ) -> Reservation | None:
         """Settle and take the next job in one transaction."""
-        taken = self._deliveries.settle_and_take(reservation, settlement, queues)
+        brought = self._brought(settlement)
+        taken = self._deliveries.settle_and_take(reservation, settlement, queues, brought)
         self.announce_return(reservation.queue, settlement)
+        self._announce_brought(brought)
         return taken
+
+    def _brought(self, settlement: Settlement) -> Brought:
+        """Return what a settlement brings along; raises EnqueueRejected before anything is written (S20)."""
+        if not isinstance(settlement, (Commit, Bury)) or not (settlement.follow or settlement.puts):
+            return NOTHING
+        return Brought(tuple(map(self._row, settlement.follow)), settlement.puts)
+
+    def _announce_brought(self, brought: Brought) -> None:
+        if brought is NOTHING:
+            return
+        if not self.line.is_empty:
+            self._announce_all(brought.rows)
+        for put in brought.puts:
+            self.engine.line.entries.announce(put.space, put.key)
 
     def renew(self, reservation: Reservation) -> None:
         """Extend the lease, using the calling thread's own connection."""
@@ -282,7 +303,7 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
         self.engine.close()
 
 
-def _inserted(connection: sqlite3.Connection, row: _Row) -> _Holder | None:
+def _inserted(connection: sqlite3.Connection, row: Row) -> _Holder | None:
     """Insert one job; return state and due time of the job that holds its id, if one does."""
     while not connection.execute(sql.INSERT, row).rowcount:
         holder: _Holder | None = connection.execute(sql.HOLDER, (row[0],)).fetchone()
@@ -291,9 +312,9 @@ def _inserted(connection: sqlite3.Connection, row: _Row) -> _Holder | None:
     return None
 
 
-def _chunks(rows: Sequence[tuple[int, _Row]]) -> Iterator[list[tuple[int, _Row]]]:
+def _chunks(rows: Sequence[tuple[int, Row]]) -> Iterator[list[tuple[int, Row]]]:
     """Split jobs into transactions."""
-    chunk: list[tuple[int, _Row]] = []
+    chunk: list[tuple[int, Row]] = []
     size = 0
     for one in rows:
         chunk.append(one)

@@ -45,7 +45,7 @@ PROMOTED_AT_ONCE: Final = 500
 _CLAIM: Final = (
     f"UPDATE kessel_jobs SET state = {RESERVED}, due = ?, token = ?, attempts = attempts + 1"
     " WHERE seq = ({next}) RETURNING seq, CAST(id AS TEXT), queue, CAST(body AS BLOB),"
-    " CAST(attempts AS INTEGER), CAST(snoozes AS INTEGER)"
+    " CAST(attempts AS INTEGER), CAST(snoozes AS INTEGER), CAST(kicks AS INTEGER)"
 )
 _NEXT_OF_ONE: Final = (
     f"SELECT seq FROM kessel_jobs WHERE state = {READY} AND queue = ?"
@@ -229,7 +229,8 @@ QUEUES: Final = (
 
 #: Id, queue.
 KICK: Final = (
-    f"UPDATE kessel_jobs SET state = {READY}, attempts = 0, reason = NULL, message = NULL, buried_at = NULL"
+    f"UPDATE kessel_jobs SET state = {READY}, attempts = 0, kicks = kicks + 1, reason = NULL, message = NULL,"
+    " buried_at = NULL"
     f" WHERE id = ? AND queue = ? AND state = {BURIED}"
 )
 #: Id, queue, now.

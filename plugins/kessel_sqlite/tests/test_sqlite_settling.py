@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from kessel_sqlite.adapter import SqliteAdapter
 
-from kessel_core import CapabilityMissing, LeaseLost, UnknownJob
+from kessel_core import CapabilityMissing, EnqueueRejected, LeaseLost, UnknownJob
 from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
@@ -19,6 +19,7 @@ from kessel_core.contract import (
     Consumer,
     JobState,
     Message,
+    Put,
     Reservation,
     Results,
     Rollback,
@@ -286,3 +287,36 @@ def test_S17_results_without_the_option_are_refused_by_name(adapter: SqliteAdapt
         need(adapter, Results)
     with pytest.raises(CapabilityMissing, match="keep_results"):
         adapter.result("a")
+
+
+def test_s20_follow_ups_are_refused_before_anything_is_written(
+    clock: VirtualClock, opened: Callable[..., SqliteAdapter]
+) -> None:
+    adapter = opened(clock, max_body_bytes=10)
+    adapter.enqueue(Message("a", "q", b"x", 5))
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(NO_PAUSE)
+    assert held is not None
+    large = Commit(follow=(Message("b", "q", b"x", 5), Message("c", "q", b"x" * 11, 5)))
+    with pytest.raises(EnqueueRejected, match="11 bytes"):
+        consumer.settle_and_reserve(held, large)
+    assert adapter.stats("q").total == 1
+    consumer.settle(held, Commit(follow=large.follow[:1]))
+    assert adapter.stats("q").ready == 1
+
+
+def test_s20_a_settle_that_is_lost_brings_nothing_along(
+    clock: VirtualClock, opened: Callable[..., SqliteAdapter]
+) -> None:
+    adapter = opened(clock)
+    adapter.enqueue(Message("a", "q", b"x", 5))
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(NO_PAUSE)
+    assert held is not None
+    adapter.give_back(held)
+    brought = Commit(follow=(Message("b", "q", b"x", 5),), puts=(Put("s", "k", b"v"),))
+    for settle in (consumer.settle, consumer.settle_and_reserve):
+        with pytest.raises(LeaseLost):
+            settle(held, brought)
+    assert adapter.stats("q").total == 1
+    assert adapter.store.get("s", "k") is None

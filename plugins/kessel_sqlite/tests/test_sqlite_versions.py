@@ -46,7 +46,7 @@ def test_a_file_of_version_1_is_migrated_and_its_jobs_run(
             consumer.settle(taken, COMMIT)
     assert adapter.stats("q").total == 0
     with closing(sqlite3.connect(path)) as connection:
-        assert schema.version_of(connection) == schema.VERSION == 3
+        assert schema.version_of(connection) == schema.VERSION == 4
 
 
 def test_s19_a_file_of_version_2_gets_a_store_while_an_older_release_has_it_open(
