@@ -59,6 +59,15 @@ class Buried(Facet):
             UnknownJob: The queue has no buried job with that id.
         """
 
+    def kick_shown(self, job: StoredJob) -> None:
+        """Kick a job that `buried` or `peek` has shown; as `kick`, and raises what that raises.
+
+        Override it where finding a job by its id is a search, and put into `StoredJob.handle` what spares
+        that: otherwise kicking thousands of jobs takes the square of the time. A handle may be older than
+        what became of the job.
+        """
+        self.kick(job.queue, job.id)
+
 
 class Delete(Facet):
     """Removes single jobs."""
@@ -72,6 +81,13 @@ class Delete(Facet):
         Raises:
             UnknownJob: The queue has no such job, or it is reserved.
         """
+
+    def delete_shown(self, job: StoredJob) -> None:
+        """Remove a job that `peek` or `buried` has shown; as `delete`, and raises what that raises.
+
+        Override it for the same reason as `Buried.kick_shown`.
+        """
+        self.delete(job.queue, job.id)
 
 
 class Pause(Facet):

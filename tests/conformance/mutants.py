@@ -250,6 +250,17 @@ mutant("kick_delayed", "kicks delayed jobs, too", can_kick=lambda s, r: True)
 mutant("kick_keeps_attempts", "goes on counting after a kick", attempts_kicked=lambda s, r: r.attempts)
 mutant("delete_reserved", "deletes under a worker", can_delete=lambda s, r: True)
 mutant("delete_ignores", "says deleted and keeps it", delete=lambda s, q, i: None)
+mutant(
+    "delete_shown_stale",
+    "deletes what it has shown, whatever became of it",
+    delete_shown=lambda s, job: s.disk.records.remove(s.record_named(job.id)),
+)
+mutant("delete_shown_ignores", "says that it deleted what was shown", delete_shown=lambda s, job: None)
+mutant(
+    "kick_shown_first",
+    "kicks the oldest burial, in place of the one that was shown",
+    kick_shown=lambda s, job: s.kick(job.queue, s.buried(job.queue, 1)[0].id),
+)
 mutant("purge_all", "purges reserved jobs, too", purge=lambda s, q: _purge_all(s, q))
 mutant("dedupe_lies", "stores the same id again", is_known=lambda s, m: False)
 mutant("other_queues", "delivers jobs of any queue", watched=lambda s, q, queues: True)

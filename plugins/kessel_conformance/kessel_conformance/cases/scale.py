@@ -93,7 +93,7 @@ class _Round:
         """Kick one after the other, as the command does."""
         buried = need(self.adapter, Buried)
         for job in (jobs := buried.buried(self.queue, self.count)):
-            buried.kick(self.queue, job.id)
+            buried.kick_shown(job)
         return len(jobs)
 
     def shown(self) -> int:
@@ -104,7 +104,7 @@ class _Round:
         """Delete one after the other, as the command does."""
         jobs = need(self.adapter, Browse).peek(self.queue, JobState.READY, self.count)
         for job in jobs:
-            need(self.adapter, Delete).delete(self.queue, job.id)
+            need(self.adapter, Delete).delete_shown(job)
         return len(jobs)
 
     def purged(self) -> int:
