@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from enum import StrEnum
 
 import attrs
+
+from kessel_core.errors import InvalidConfig, Problem
+from kessel_core.model.job import LOWEST_PRIORITY
 
 __all__ = ["Attempts", "Capabilities", "Durability", "LeaseReturn", "Reach", "TieBreak"]
 
@@ -65,6 +69,10 @@ class Capabilities:
     """What an adapter promises about its operations. None, False or 'none' means: not declared.
 
     Operations beyond the core contract are facets; see `QueueAdapter.facet`.
+
+    Raises:
+        InvalidConfig: Values that promise nothing, such as a lease of zero, under which a job runs again and
+            again; each one is listed. Kessel refuses the adapter when it is opened.
     """
 
     #: Who can see the jobs.
@@ -101,6 +109,30 @@ class Capabilities:
     counts: bool = False
     #: A waiting `reserve` is woken by a job that becomes ready; it does not poll.
     blocking_reserve: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if problems := list(self._problems()):
+            raise InvalidConfig(problems, "an adapter declares what cannot be")
+
+    def _problems(self) -> Iterator[Problem]:
+        for name in ("delay_granularity", "longest_delay", "lease"):
+            span: timedelta | None = getattr(self, name)
+            if span is not None and span <= timedelta(0):
+                text = f"expected more than zero, got {span.total_seconds():g} s"
+                yield Problem(("capabilities", name), text)
+        if self.longest_delay is not None and self.delay_granularity is None:
+            yield Problem(("capabilities", "longest_delay"), "is declared without delay_granularity")
+        if self.lease_return is LeaseReturn.LEASE_END and self.lease is None:
+            yield Problem(("capabilities", "lease_return"), "is the end of a lease, and no lease is declared")
+        if self.max_body_bytes is not None and self.max_body_bytes < 1:
+            text = f"expected 1 or more, got {self.max_body_bytes}"
+            yield Problem(("capabilities", "max_body_bytes"), text)
+        if self.priorities is not None:
+            low, high = self.priorities
+            if not 0 <= low < high <= LOWEST_PRIORITY:
+                text = f"expected two numbers from 0 to {LOWEST_PRIORITY}, got {low} and {high}"
+                yield Problem(("capabilities", "priorities"), text)
 
     def declared(self) -> tuple[str, ...]:
         """Return the names of what is declared, in the order of the fields."""

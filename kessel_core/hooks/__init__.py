@@ -12,6 +12,7 @@ from kessel_core.hooks.specs import GROUP, hookimpl
 from kessel_core.model.worker import WorkerInfo
 from kessel_core.values.logs import get_logger
 from kessel_core.values.payload_types import PayloadType
+from kessel_core.values.sources import sources_of
 
 __all__ = [
     "GROUP",
@@ -22,4 +23,5 @@ __all__ = [
     "WorkerInfo",
     "get_logger",
     "hookimpl",
+    "sources_of",
 ]

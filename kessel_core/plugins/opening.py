@@ -57,11 +57,15 @@ class Chosen(Generic[T]):
 
         Raises:
             AdapterError: The backend cannot be reached, or is not the expected one.
+            InvalidConfig: It declares what cannot be, such as a lease of zero.
             PluginError: Its own code failed, for example because its client library is missing.
         """
         word = self.kind.word
         try:
             opened = self.spec.open(self.options, context)
+            if isinstance(opened, QueueAdapter):
+                # They may depend on options and be made when they are asked for; what cannot be is told now.
+                _ = opened.capabilities
         except KesselError:
             raise
         except Exception as exc:

@@ -16,9 +16,9 @@ from typing import Any, Final, Self
 import attrs
 
 from kessel_core.errors import StructureProblems
-from kessel_core.plugins.sources import REPORT, source_digest
 from kessel_core.plugins.status import PluginStatus
 from kessel_core.values.converter import structurer
+from kessel_core.values.sources import REPORT, sources_of
 
 __all__ = [
     "FILE_NAME",
@@ -225,7 +225,7 @@ def _errors(report: ConformanceReport, owner: PluginStatus) -> Iterator[str]:
         yield f"stale: the report is of {about}, installed is {owner.distribution} {owner.version}"
     elif report.package is None or report.source is None:
         yield "it does not say of which sources it is"
-    elif report.source != source_digest(report.package):
+    elif (report.package, report.source) != sources_of(report.package):
         yield f"stale: the sources of {report.package} have changed since"
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from kessel_core.hooks import sources_of
 from kessel_core.plugins.shipped import NEWEST_SUITE
-from kessel_core.plugins.sources import source_digest
 
 SHELF = """
 import attrs
@@ -59,7 +59,7 @@ def shelf(site: Any, tmp_path: Any) -> Any:
     (package / "__init__.py").touch()
     (package / "plugin.py").write_text(SHELF)
     site.install("shelf", "")
-    REPORT["source"] = source_digest("plugin_shelf_package")
+    REPORT["package"], REPORT["source"] = sources_of("plugin_shelf_package") or ("", "")
     (tmp_path / "site" / "shelf_dist-1.0.dist-info" / "entry_points.txt").write_text(
         "[kessel.v1]\nshelf = plugin_shelf_package.plugin\n"
     )

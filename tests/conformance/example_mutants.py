@@ -211,7 +211,7 @@ MUTANTS: Final = (
     SourceMutant(
         "directory.kick_goes_on_counting",
         "S10",
-        _FILES + "kick",
+        _FILES + "_kick",
         "tick=now, attempts=0)",
         "tick=now)",
         "a kicked job has used up its tries",

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,9 @@ def declares(**changes: Any) -> property:
 def without(missing: type[Facet]) -> Any:
     return lambda self, kind: None if kind is missing else Reference.facet(self, kind)
 
+
+#: How often an adapter was asked what it declares.
+ASKED = count(3650)
 
 # --- time (S4) ---
 mutant("early_400ms", "delivers 400 ms early", due=lambda s, m: m.timestamp() - 0.4)
@@ -519,7 +523,16 @@ mutant(
     facet=without(Results),
     result=lambda s, job_id: None,
 )
-mutant("odd_capabilities", "declares an empty range of priorities", capabilities=declares(priorities=(5, 5)))
+mutant(
+    "odd_capabilities",
+    "declares something else whenever it is asked",
+    capabilities=property(
+        lambda s: attrs.evolve(
+            Reference.capabilities.fget(s),  # type: ignore[attr-defined]  # a property, seen from its class
+            longest_delay=timedelta(days=next(ASKED)),
+        )
+    ),
+)
 
 
 def _goes_last(s: Reference, record: Any) -> int:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from kessel_core.hooks import sources_of
 from kessel_core.plugins.shipped import FILE_NAME, NEWEST_SUITE, Shipped, shipped_report
-from kessel_core.plugins.sources import source_digest
 from kessel_core.plugins.status import PluginState, PluginStatus
 
 PACKAGE = "shelf_with_report"
@@ -48,7 +48,9 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Look]:
         (folder / "__init__.py").touch()
         (folder / "plugin.py").touch()
         __import__(f"{PACKAGE}.plugin")
-        source = {"source": source_digest(PACKAGE)}
+        found = sources_of(PACKAGE)
+        assert found is not None
+        source = {"source": found[1]}
         if body is None:
             body = json.dumps(REPORT | source | changes)
         elif isinstance(body, list):

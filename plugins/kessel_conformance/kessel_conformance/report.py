@@ -27,8 +27,7 @@ from kessel_conformance.catalogue import SUITE_VERSION, catalogue_of
 from kessel_conformance.page import badge, kind_of, markdown
 from kessel_conformance.runner import FAILING, Outcome, Run, Verdict
 from kessel_core.contract import Capabilities, Durability, Reach, StoreCapabilities, redacted, without_secrets
-from kessel_core.hooks import GROUP
-from kessel_core.plugins.sources import package_of, source_digest
+from kessel_core.hooks import GROUP, sources_of
 
 __all__ = ["SCHEMA", "checked_path", "discard", "part", "report", "reports", "write_reports"]
 
@@ -74,7 +73,7 @@ def part(run: Run, name: str = "", key: str = "") -> dict[str, Any]:
     harness = run.harness
     declared = attrs.asdict(harness.capabilities, recurse=False)
     distribution, version = _distribution(harness.module)
-    package = package_of(harness.module) if harness.module is not None else None
+    sources = sources_of(harness.module) if harness.module is not None else None
     caught, planted = harness.strength()
     return {
         "key": key or name,
@@ -87,8 +86,8 @@ def part(run: Run, name: str = "", key: str = "") -> dict[str, Any]:
             harness.kind: harness.opened_name,
             "distribution": distribution,
             "version": version,
-            "package": package,
-            "source": source_digest(package) if package is not None else None,
+            "package": None if sources is None else sources[0],
+            "source": None if sources is None else sources[1],
             "budget": run.settings.budget,
             "seed": run.settings.seed,
             "python": platform.python_version(),

@@ -23,7 +23,7 @@ from kessel_conformance.runner import Run, Verdict, run_case
 from kessel_conformance.settings import Settings
 
 from kessel_core.contract import Capabilities, Delete, Durability, Facet, Reach
-from kessel_core.plugins.sources import package_of, source_digest
+from kessel_core.hooks import sources_of
 
 WIRING = """
 from kessel_conformance import AdapterConformance, Harness
@@ -153,8 +153,7 @@ def test_report_names_who_and_what_was_checked_by_whom() -> None:
     assert found["runs"][0]["capabilities"]["reach"] == "process"
     assert found["totals"]["pass"] == 2
     assert found["mutants"] == {"caught": strength.CAUGHT, "planted": strength.PLANTED}
-    assert found["package"] == "kessel_conformance"
-    assert found["source"] == source_digest("kessel_conformance")
+    assert (found["package"], found["source"]) == sources_of("kessel_conformance")
 
 
 def test_run_of_some_cases_does_not_pass_for_the_whole_suite() -> None:
@@ -333,35 +332,6 @@ def test_parts_of_a_run_become_one_report_and_a_failure_in_either_stays() -> Non
         assert of_one(*parts)["totals"]["fail"] == 1
     # Two classes of one name, in two modules, are two runs.
     assert len(of_one(one, two | {"key": "other.TestOne"})["runs"]) == 2
-
-
-def test_digest_is_of_the_sources_and_of_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package = tmp_path / "kessel_digested"
-    (package / "inner").mkdir(parents=True)
-    (package / "__init__.py").touch()
-    (package / "inner" / "script.lua").write_text("return 1")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    before = source_digest("kessel_digested")
-    assert before is not None and before.startswith("sha256:")
-    for made_later in ("conformance.json", "conformance.md", "conformance.badge.json", ".swp", "a.pyc"):
-        (package / made_later).write_text("x")
-    (package / "__pycache__").mkdir()
-    (package / "__pycache__" / "x.py").touch()
-    assert source_digest("kessel_digested") == before
-    (package / "inner" / "script.lua").write_text("return 2")
-    changed = source_digest("kessel_digested")
-    assert changed != before
-    (package / "inner" / "script.lua").rename(package / "inner" / "other.lua")
-    assert source_digest("kessel_digested") not in (before, changed)
-    assert source_digest("kessel_no_such_package") is None
-    assert source_digest("no.such") is None
-
-
-def test_sources_are_those_of_the_outermost_package() -> None:
-    assert package_of("kessel_conformance.cases.lease") == "kessel_conformance"
-    assert package_of("__main__.x") is None or package_of("__main__.x") == "__main__"
 
 
 @pytest.mark.parametrize("path", ["report.md", "report", ".", "file/report.json"])

@@ -23,6 +23,8 @@ def delete_of_shown(bench: Bench) -> None:
     if held.body == gone.body:  # where no order is promised
         kept, gone = gone, kept
     under_worker, free = shown[kept.body], shown[gone.body]
+    (reserved,) = bench.peek(JobState.RESERVED, 10)
+    bench.refused(UnknownJob, "delete what was shown as reserved", lambda: facet.delete_shown(reserved))
     bench.refused(
         UnknownJob, "delete what was shown, and is reserved", lambda: facet.delete_shown(under_worker)
     )
@@ -50,6 +52,9 @@ def kick_of_shown(bench: Bench) -> None:
     bench.gets(consumer, second, "the job that was kicked")
     bench.refused(UnknownJob, "kick it once more", lambda: facet.kick_shown(shown[second.body]))
     bench.equal(bench.labels([job.body for job in bench.buried()]), bench.labels([first.body]), "the buried")
+    if bench.has(Browse):
+        (reserved,) = bench.peek(JobState.RESERVED, 10)
+        bench.refused(UnknownJob, "kick what was shown as reserved", lambda: facet.kick_shown(reserved))
 
 
 def _by_body(jobs: list[StoredJob]) -> dict[bytes, StoredJob]:

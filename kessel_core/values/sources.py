@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-__all__ = ["REPORT", "package_of", "source_digest"]
+__all__ = ["REPORT", "sources_of"]
 
 #: The name of a report's files, without their endings: they are not part of what they are about.
 REPORT: Final = "conformance"
@@ -22,43 +22,37 @@ _OWN: Final = frozenset({f"{REPORT}.json", f"{REPORT}.md", f"{REPORT}.badge.json
 _MADE: Final = frozenset({".pyc", ".so", ".pyd"})
 
 
-def package_of(module: str) -> str | None:
-    """Return the name of the outermost package, or module, that a loaded module belongs to.
+def sources_of(module: str) -> tuple[str, str] | None:
+    """Return the outermost package that a module belongs to, and the digest of its files. Thread-safe.
 
-    A namespace package is no such one: it may hold the sources of many distributions.
+    The digest is the same on every machine, and for a checkout and what was installed from it. Left out are a
+    conformance report and its badge and page, hidden files, and what is made of sources. Nothing is imported.
+
+    Args:
+        module: Name of a loaded module, or of a package at the top that can be found. Its package is not a
+            namespace package, which may hold the sources of many distributions.
+
+    Returns:
+        Name and `sha256:` with the digest; None if there are no files that can be read. Raises nothing.
     """
     parts = module.split(".")
     for count in range(1, len(parts) + 1):
-        name = ".".join(parts[:count])
-        spec = _spec(name)
+        spec = _spec(name := ".".join(parts[:count]))
         if spec is not None and spec.origin is not None:
-            return name
+            digest = _digest(spec)
+            return None if digest is None else (name, digest)
     return None
 
 
-def source_digest(package: str) -> str | None:
-    """Return `sha256:` and the digest of a package's files, the same on every machine.
-
-    Left out are a report's own files, hidden ones, and what is made of sources.
-
-    Args:
-        package: Name of a package or module, as `package_of` returns it.
-
-    Returns:
-        The digest; None if there are no files that can be read.
-    """
-    spec = _spec(package)
-    if spec is None or spec.origin is None:
-        return None
-    origin = Path(spec.origin)
+def _digest(spec: ModuleSpec) -> str | None:
+    origin = Path(spec.origin or "")
     whole = hashlib.sha256()
     try:
         if spec.submodule_search_locations is None:
             files = [(origin.name, origin)]
         else:
-            files = sorted(
-                (path.relative_to(origin.parent).as_posix(), path) for path in _files(origin.parent)
-            )
+            home = origin.parent
+            files = sorted((path.relative_to(home).as_posix(), path) for path in _files(home))
         for name, path in files:
             whole.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     except OSError:
