@@ -258,14 +258,6 @@ MUTANTS: Final = (
         "members sort as text, and nobody thought of the zeros",
     ),
     SourceMutant(
-        "redis_scripts.priority_and_number_in_one",
-        "S6",
-        _LUA,
-        "place(queue, number, 'ready', get(queue, number, 'priority'))",
-        "place(queue, number, 'ready', get(queue, number, 'priority') * 4294967296 + number)",
-        "one double cannot hold both",
-    ),
-    SourceMutant(
         "redis_scripts.priority_of_31_bits",
         "S6",
         _LUA,
@@ -381,8 +373,8 @@ MUTANTS: Final = (
         "redis_scripts.repeated_by_client",
         "S14",
         _SERVER + "ask",
-        "            connection.send_command(*command)\n            return connection.read_response()",
-        "            return Retry(NoBackoff(), 3).call_with_retry(\n                lambda: (connection.send_command(*command), connection.read_response())[1],\n                lambda error: connection.disconnect(),\n            )",
+        "            return connection.read_response()",
+        "            try:\n                return connection.read_response()\n            except (redis.ConnectionError, redis.TimeoutError):\n                connection.send_command(*command)\n                return connection.read_response()",
         "the client library sends a command again, and tells nobody",
     ),
     SourceMutant(
@@ -437,8 +429,8 @@ MUTANTS: Final = (
         "redis_scripts.late_answer_taken",
         "S14",
         _SERVER + "ask",
-        "            connection.disconnect()  # or its late answer would be taken for that of the next command\n",
-        "",
+        "return connection.read_response()",
+        "return connection.read_response(disconnect_on_error=False)",
         "the connection is used again, and gives the answer of the command before",
     ),
     SourceMutant(

@@ -79,20 +79,16 @@ class Server:
             raise AdapterUnavailable(f"{self._where} cannot be reached: {exc}") from exc
         try:
             connection.send_command(*command)
+            # If it fails here, redis-py drops the connection: a late answer would be that of the next command.
             return connection.read_response()
         except redis.exceptions.NoScriptError:
             raise
         except (redis.ResponseError, redis.BusyLoadingError, redis.AuthenticationError) as exc:
-            connection.disconnect()  # a server that was demoted is left, and the right one looked for
             if isinstance(exc, redis.BusyLoadingError) or str(exc).startswith(_LATER):
                 raise AdapterUnavailable(f"{self._where} cannot do it now: {exc}") from exc
             raise ProtocolError(f"{self._where} refused: {exc}") from exc
         except (redis.RedisError, OSError) as exc:
-            connection.disconnect()  # or its late answer would be taken for that of the next command
             raise Unanswered(f"{self._where} did not answer: {exc}") from exc
-        except BaseException:
-            connection.disconnect()
-            raise
         finally:
             self._pool.release(connection)
 
