@@ -22,10 +22,12 @@ from kessel_core.errors import (
     UnusablePlugin,
 )
 from kessel_core.plugins.status import PluginState
+from kessel_core.values.raised import raised
 
 if TYPE_CHECKING:
-    from kessel_core.client.manager import JobManager
+    from kessel_core.contract.adapter import QueueAdapter
     from kessel_core.handlers.registry import HandlerRegistry
+    from kessel_core.plugins.registry import Plugins
 
 __all__ = ["doctor"]
 
@@ -82,7 +84,13 @@ def _findings(app: App) -> Iterator[Finding]:
         else:
             with app.manager() as manager:
                 yield _handler_finding(manager.registry)
-                yield from _adapter_findings(app, manager)
+                context = DoctorContext(
+                    queues=app.config.queues,
+                    types=frozenset(manager.registry.types()),
+                    grace=app.config.worker.grace,
+                )
+                yield from _adapter_findings(manager.adapter, context)
+                yield from _findings_of_plugins(manager.plugins, context)
     except InvalidConfig as exc:
         for problem in exc.problems:
             reported.add(problem.message)
@@ -173,15 +181,22 @@ def _handler_finding(registry: HandlerRegistry) -> Finding:
     )
 
 
-def _adapter_findings(app: App, manager: JobManager) -> Iterator[Finding]:
-    adapter = manager.adapter
-    yield from adapter.doctor(
-        DoctorContext(
-            queues=app.config.queues,
-            types=frozenset(manager.registry.types()),
-            grace=app.config.worker.grace,
-        )
-    )
+def _findings_of_plugins(plugins: Plugins, context: DoctorContext) -> Iterator[Finding]:
+    from kessel_core.hooks import specs
+
+    for plugin in reversed(plugins.implementations(specs.kessel_doctor)):
+        subject = f"plugin {plugin.owner.name}"
+        try:
+            for found in plugin(context=context):
+                if not isinstance(found, Finding):
+                    raise TypeError(f"kessel_doctor gave {type(found).__name__}, not a Finding")
+                yield found
+        except (Exception, SystemExit) as exc:
+            yield Finding(Level.ERROR, subject, f"its doctor failed: {raised(exc)}", "tell its author")
+
+
+def _adapter_findings(adapter: QueueAdapter, context: DoctorContext) -> Iterator[Finding]:
+    yield from adapter.doctor(context)
     if adapter.capabilities.reach is Reach.PROCESS:
         detail = f"the jobs of {adapter.name!r} are seen by one process only"
         advice = "use an adapter that others can reach, such as sqlite:///kessel.db"

@@ -17,6 +17,7 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
+    from kessel_core.contract.doctor import DoctorContext, Finding
     from kessel_core.contract.spec import AdapterSpec
     from kessel_core.contract.store import StoreSpec
     from kessel_core.handlers.context import JobContext
@@ -385,6 +386,26 @@ def kessel_job_settled(result: JobResult, settlement: Settlement) -> None:
         print("settled", result.id, type(settlement).__name__)
     ```
     """
+
+
+@hookspec
+def kessel_doctor(context: DoctorContext) -> Iterable[Finding]:
+    """Look for what is wrong with what the plugin needs, for `kessel doctor`.
+
+    Called after the adapter was asked, in the thread of the command, which must not wait long; plugins are
+    called one by one, and one that raises is a finding itself. An adapter has a method for this.
+
+    ```python
+    from kessel_core.contract import Finding, Level
+
+
+    @hookimpl
+    def kessel_doctor(context):
+        if "tide.read" not in context.types:
+            yield Finding(Level.WARNING, "tide", "nobody reads it", "install a handler of tide.read")
+    ```
+    """
+    raise NotImplementedError
 
 
 @hookspec

@@ -74,3 +74,49 @@ def test_config_shows_the_sections_without_their_secrets(kessel: Any) -> None:
     kessel.write("kessel.toml", '[kessel.tide]\ndepth = 8\nsecrets = ["hush"]\n')
     found = kessel.ok("config", "--json").json["options"]["sections"]
     assert found == {"value": {"tide": {"depth": 8, "secrets": "***"}}, "origin": "kessel.toml"}
+
+
+DOCTOR = """
+from kessel_core import hookimpl
+from kessel_core.contract import Finding, Level
+
+@hookimpl
+def kessel_doctor(context):
+    yield Finding(Level.WARNING, "moon", f"{sorted(context.types)} {context.queues}", "look up")
+    if "broken" in context.queues:
+        raise OSError("no telescope")
+    if "odd" in context.queues:
+        yield "a sentence"
+"""
+
+
+def moon_findings(kessel: Any, queue: str) -> tuple[int, list[dict[str, str]]]:
+    kessel.write("kessel.toml", f'[kessel]\nqueues = ["{queue}"]\n')
+    done = kessel("doctor", "--json", "--adapter", "sqlite:///jobs.db")
+    return done.code, [found for found in done.json if found["subject"] in ("moon", "plugin moon")]
+
+
+def test_a_plugin_has_findings_of_its_own(kessel: Any, site: Any) -> None:
+    site.install("moon", DOCTOR)
+    kessel.ok("request", "a", "--adapter", "sqlite:///jobs.db")
+    code, (found,) = moon_findings(kessel, "mail")
+    assert code == 0
+    assert (found["level"], found["advice"]) == ("warning", "look up")
+    assert found["detail"].endswith("('mail',)")
+    assert "'addition'" in found["detail"]
+
+
+@pytest.mark.parametrize(
+    ("queue", "why"),
+    [("broken", "OSError: no telescope"), ("odd", "TypeError: kessel_doctor gave str, not a Finding")],
+)
+def test_the_doctor_of_a_plugin_that_fails_is_a_finding_beside_what_it_found(
+    kessel: Any, site: Any, queue: str, why: str
+) -> None:
+    site.install("moon", DOCTOR)
+    kessel.ok("request", "a", "--adapter", "sqlite:///jobs.db")
+    code, (first, second) = moon_findings(kessel, queue)
+    assert code == 1
+    assert first["subject"] == "moon"
+    assert second["level"] == "error"
+    assert f"its doctor failed: {why}" in second["detail"]
