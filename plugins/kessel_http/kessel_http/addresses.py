@@ -85,15 +85,14 @@ def refusal(address: IPv4Address | IPv6Address) -> str | None:
     """
     if isinstance(address, IPv4Address):
         return _what(address, _REFUSED_V4)
-    plain = IPv6Address(int(address))  # without its zone
-    inside = IPv4Address(int(plain) & 0xFFFF_FFFF)
+    inside = IPv4Address(int(address) & 0xFFFF_FFFF)
     for network, form in _TRANSLATED.items():
-        if plain in network:
+        if address in network:
             what = _what(inside, _REFUSED_V4)
             return what and f"{form} of {inside}, {what}"
-    if plain in _GIVEN_OUT:
-        return _what(plain, _REFUSED_V6)
-    return _what(plain, _NAMED_V6) or "not given out to be reached"
+    if address in _GIVEN_OUT:
+        return _what(address, _REFUSED_V6)
+    return _what(address, _NAMED_V6) or "not given out to be reached"
 
 
 def _what(address: object, networks: dict[IPv4Network, str] | dict[IPv6Network, str]) -> str | None:

@@ -36,7 +36,7 @@ def encoded(outcome: Mapping[str, JsonValue]) -> bytes:
     """
     data: dict[str, JsonValue] = {name: outcome.get(name) for name in FIELDS}
     body = _event(outcome, data)
-    if len(body) > LONGEST:
+    if len(body) > LONGEST or outcome.get("value_omitted"):  # it may have been too large for the queue
         del data["value"]
         body = _event(outcome, data | {"value_omitted": True})
     return body

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import click
 
 from kessel_core import InvalidConfig, JobManager, KesselError, with_manager
-from kessel_http.delivery import Endpoint, HttpCallbacks
-from kessel_http.states import FRESH, PATIENCE, EndpointState, StoreStates, change
+from kessel_http.delivery import HttpCallbacks
+from kessel_http.endpoints import Endpoint, key_of
+from kessel_http.states import FRESH, EndpointState, StoreStates, change, described, iso
 from kessel_http.urls import read_url
 
 __all__ = ["endpoints"]
@@ -59,26 +59,12 @@ def _row(name: str, place: str, state: EndpointState, secrets: int | None) -> Ma
     return {
         "name": name,
         "place": place,
-        "state": _described(state),
+        "state": described(state),
         "failures": state.failures,
-        "disabled_at": _iso(state.disabled_at),
-        "rests_until": _iso(state.rests_until),
+        "disabled_at": iso(state.disabled_at),
+        "rests_until": iso(state.rests_until),
         "secrets": secrets,
     }
-
-
-def _described(state: EndpointState) -> str:
-    if state.disabled_at is not None:
-        return f"disabled since {_iso(state.disabled_at)}: {state.message}"
-    if not state.failures:
-        return "ok"
-    times = "once" if state.failures == 1 else f"{state.failures} times in a row"
-    rests = f", rests until {_iso(state.rests_until)}" if state.failures >= PATIENCE else ""
-    return f"failed {times}{rests}: {state.message}"
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
 @endpoints.command("test")
@@ -107,7 +93,7 @@ def test(manager: JobManager, name: str) -> None:
 def _named(callbacks: HttpCallbacks, name: str) -> Endpoint:
     _known(callbacks, name)
     try:
-        found = callbacks.named(name)
+        found = callbacks.endpoints.named(name)
     except InvalidConfig as exc:
         raise InvalidConfig([problem.under("sections", "http") for problem in exc.problems]) from None
     assert found is not None
@@ -136,11 +122,11 @@ def enable(manager: JobManager, name: str) -> None:
         before.append(state)
         return FRESH
 
-    key = callbacks.key_of(name)
+    key = key_of(name)
     change(StoreStates(manager.store), key, fresh)
     if before[-1] == FRESH:
         if key == name and not name.startswith("url:"):
             _known(callbacks, name)
         click.echo(f"{name} was not disabled; nothing changed", err=True)
         return
-    click.echo(f"{name} is enabled; it was: {_described(before[-1])}")
+    click.echo(f"{name} is enabled; it was: {described(before[-1])}")

@@ -96,15 +96,10 @@ def connected(url: Url, deadline: Deadline, network: Network, *, internal: bool)
             if why is not None:
                 leads = "is" if url.address is not None else f"leads to {address[0]}, which is"
                 raise RefusedAddress(f"{url.host} {leads} refused: {why}")
-    plain = _first_connected(found, deadline)
-    try:
-        if url.scheme == "http":
-            return plain
-        plain.settimeout(deadline.left())
-        return network.tls.wrap_socket(plain, server_hostname=url.host)
-    except BaseException:
-        plain.close()
-        raise
+    made = _first_connected(found, deadline)
+    if url.scheme == "http":
+        return made
+    return network.tls.wrap_socket(made, server_hostname=url.host)  # which closes it if it fails
 
 
 def _addresses(url: Url, deadline: Deadline, resolve: LookUp) -> Sequence[Found]:
@@ -137,13 +132,17 @@ _LEAST: Final = 0.2
 
 
 def _first_connected(found: Sequence[Found], deadline: Deadline) -> socket.socket:
-    """Connect to the first address that answers; each gets an equal part of the time that is left."""
+    """Connect to the first address that answers; each gets an equal part of the time that is left.
+
+    The socket that is returned gets all of it for what it does next.
+    """
     last: OSError | None = None
     for number, (family, address) in enumerate(found):
         made = socket.socket(family, socket.SOCK_STREAM)
         try:
             made.settimeout(min(deadline.left(), max(deadline.left() / (len(found) - number), _LEAST)))
             made.connect(address)
+            made.settimeout(deadline.left())
             return made
         except OSError as exc:
             made.close()

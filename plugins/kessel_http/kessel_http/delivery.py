@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from functools import cached_property
-from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import attrs
@@ -20,29 +19,28 @@ import attrs
 from kessel_core import (
     AdapterError,
     Fatal,
-    InvalidConfig,
     JobContext,
     JobResult,
     JsonValue,
-    Problem,
     Snooze,
     Transient,
     handler,
     hookimpl,
 )
+from kessel_core.contract import Finding, Level
 from kessel_core.hooks import SectionContext, WorkerInfo, get_logger
 from kessel_http import states
 from kessel_http.body import encoded
+from kessel_http.endpoints import Endpoint, Endpoints
 from kessel_http.options import HttpOptions
 from kessel_http.schedule import ATTEMPTS, asked_pause, pause_after
-from kessel_http.signing import Secret, header_id, read_secret, signed_headers
-from kessel_http.urls import Url, admits, read_url
+from kessel_http.signing import header_id, signed_headers
 
 if TYPE_CHECKING:
     from kessel_http.connecting import Network
     from kessel_http.exchange import Answer
 
-__all__ = ["TYPE", "Delivery", "Endpoint", "HttpCallbacks"]
+__all__ = ["TYPE", "Delivery", "HttpCallbacks"]
 
 log = get_logger("kessel.http")
 
@@ -51,6 +49,10 @@ TYPE: Final = "kessel.http"
 
 #: The pause until a job comes again that could not learn how its endpoint does.
 _STORE_AWAY: Final = timedelta(seconds=5)
+
+#: What is wrong without a store, and what to do.
+_ALONE: Final = "there is no store, so what is known of endpoints is kept in each process only"
+_SET_STORE: Final = 'set store, for example store = "sqlite:///kessel-store.db"'
 
 #: The pause that the answer to this attempt asked for; the retry policy is called in the same context.
 _ASKED: ContextVar[timedelta | None] = ContextVar("kessel_http_asked", default=None)
@@ -69,22 +71,6 @@ class Delivery:
     target: str
     #: The fields of the job's result; see `body.FIELDS`.
     outcome: Mapping[str, JsonValue] = attrs.field(validator=_known_status)
-
-
-@attrs.frozen(kw_only=True)
-class Endpoint:
-    """Where a delivery goes."""
-
-    #: Under which its state is kept.
-    key: str
-    #: For messages: its name, or the place of its URL; never a path or a query.
-    label: str
-    #: Where it is.
-    url: Url
-    #: Each signs.
-    secrets: tuple[Secret, ...]
-    #: Whether any address is allowed.
-    internal: bool
 
 
 class HttpCallbacks:
@@ -113,96 +99,17 @@ class HttpCallbacks:
     ) -> None:
         self.options = options
         self._context = context
-        self._environ = os.environ if environ is None else environ
+        self.endpoints = Endpoints(options, os.environ if environ is None else environ)
         self._given_network = network
         self._draw = draw
         if context.runs_jobs:
-            self._check_secrets()
-
-    def _check_secrets(self) -> None:
-        found: list[Problem] = []
-        for name in (None, *self.options.endpoints):
-            try:
-                self._secrets(name)
-            except InvalidConfig as exc:
-                found += exc.problems
-        if found:
-            raise InvalidConfig(found)
-
-    def _secrets(self, name: str | None) -> tuple[Secret, ...]:
-        """Return the secrets of an endpoint or, for None, those of the section."""
-        texts = self.options.secrets if name is None else self.options.endpoints[name].secrets
-        where = () if name is None else ("endpoints", name)
-        secrets: list[Secret] = []
-        problems: list[Problem] = []
-        for index, text in enumerate(texts):
-            try:
-                secrets.append(read_secret(text, self._environ))
-            except ValueError as exc:
-                problems.append(Problem((*where, "secrets", index), str(exc)))
-        if problems:
-            raise InvalidConfig(problems)
-        return tuple(secrets)
-
-    # --- endpoints ---------------------------------------------------------------------------
+            self.endpoints.check()
 
     @cached_property
     def endpoint_states(self) -> states.EndpointStates:
         """How endpoints do; known to all workers of the store, or to this process where there is none."""
         store = self._context.store()
         return states.MemoryStates() if store is None else states.StoreStates(store)
-
-    def named(self, name: str) -> Endpoint | None:
-        """Return an endpoint of the configuration, or None.
-
-        Raises:
-            InvalidConfig: One of its secrets is not usable.
-        """
-        options = self.options.endpoints.get(name)
-        if options is None:
-            return None
-        return Endpoint(
-            key=name,
-            label=f"endpoint {name!r}",
-            url=read_url(options.url),
-            secrets=self._secrets(name),
-            internal=options.internal,
-        )
-
-    def key_of(self, target: str) -> str:
-        """Return the key of the state of a target; that of a URL hides its path, which may be secret."""
-        return f"url:{sha256(target.encode()).hexdigest()[:32]}" if "://" in target else target
-
-    def _endpoint(self, target: str) -> Endpoint:
-        """Return where a job goes.
-
-        Raises:
-            Fatal: Nowhere, as it is configured now.
-        """
-        if "://" not in target:
-            found = self.named(target)
-            if found is None:
-                known = ", ".join(sorted(self.options.endpoints)) or "none"
-                text = f"no endpoint {target[:64]!r} in [kessel.http.endpoints]; known: {known}"
-                raise Fatal(f"{text}; add it, then kick this job")
-            return found
-        try:
-            url = read_url(target)
-        except ValueError as exc:
-            raise Fatal(f"the URL cannot be used: it {exc}") from None
-        if not admits(self.options.allow, url):
-            raise Fatal(f"the host {url.host} is not in [kessel.http] allow; add it, then kick this job")
-        if url.scheme == "http" and not self.options.plain_http:
-            raise Fatal(f"{url.place} is not https, and [kessel.http] plain_http is not set")
-        if url.port not in self.options.ports:
-            raise Fatal(f"the port of {url.place} is not in [kessel.http] ports")
-        return Endpoint(
-            key=self.key_of(target),
-            label=url.place,
-            url=url,
-            secrets=self._secrets(None),
-            internal=False,
-        )
 
     # --- the handler -------------------------------------------------------------------------
 
@@ -220,10 +127,30 @@ class HttpCallbacks:
     def kessel_worker_started(self, worker: WorkerInfo) -> None:
         """Warn where workers cannot tell each other how endpoints do."""
         if (self.options.endpoints or self.options.allow) and self._context.store() is None:
-            log.warning(
-                "there is no store, so what is known of endpoints is kept in this process only: "
-                'set store, for example store = "sqlite:///kessel-store.db"'
+            log.warning("%s: %s", _ALONE, _SET_STORE)
+
+    @hookimpl
+    def kessel_doctor(self) -> Iterator[Finding]:
+        """Warn of endpoints that are disabled or rest, and where no other worker hears of it."""
+        if not self.options.endpoints and not self.options.allow:
+            return
+        if self._context.store() is None:
+            yield Finding(Level.WARNING, "endpoints", _ALONE, _SET_STORE)
+            return
+        try:
+            known = [*self.endpoint_states.all()]
+        except AdapterError as exc:
+            text = f"it is not known how they do: {exc}"
+            yield Finding(Level.ERROR, "endpoints", text, "check the address of the store, and that it runs")
+            return
+        bad = [(key, state) for key, state in known if state.disabled_at or state.failures >= states.PATIENCE]
+        for key, state in bad:
+            advice = f"mend what is there, then `kessel endpoints enable {key}`"
+            yield Finding(
+                Level.WARNING, f"endpoint {key}", f"{state.place} {states.described(state)}", advice
             )
+        if not bad:
+            yield Finding(Level.OK, "endpoints", f"{len(self.options.endpoints)}, none is disabled or rests")
 
     @handler(TYPE, max_attempts=ATTEMPTS)
     def deliver(self, delivery: Delivery, job: JobContext) -> JsonValue:
@@ -237,7 +164,7 @@ class HttpCallbacks:
         from kessel_http.connecting import RefusedAddress  # ssl and http.client load with them
         from kessel_http.exchange import NotAnswered
 
-        endpoint = self._endpoint(delivery.target)
+        endpoint = self.endpoints.of(delivery.target)
         known = self._admit(endpoint, job)
         try:
             answer = self.send(endpoint, header_id(job.id), encoded(delivery.outcome), job.clock.now())
@@ -297,9 +224,9 @@ class HttpCallbacks:
 
         def ask(state: states.EndpointState) -> states.EndpointState:
             if state.disabled_at is not None:
-                since = state.disabled_at.isoformat(timespec="seconds")
                 raise Fatal(
-                    f"{endpoint.label} is disabled since {since}, because it answered 410; "
+                    f"{endpoint.label} is disabled since {states.iso(state.disabled_at)}, "
+                    "because it answered 410; "
                     "`kessel endpoints enable` it, then kick this job"
                 )
             pause = states.pause_before(state, job.id, now)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol, TypeAlias
 
 import attrs
@@ -25,8 +25,10 @@ __all__ = [
     "StoreStates",
     "admitted",
     "change",
+    "described",
     "disabled",
     "failed",
+    "iso",
     "pause_before",
     "worked",
 ]
@@ -116,6 +118,22 @@ def worked(state: EndpointState) -> EndpointState:
 def disabled(now: datetime, place: str) -> EndpointState:
     """Return the state of an endpoint that answered that it is gone."""
     return EndpointState(disabled_at=now, place=place, message="answered 410")
+
+
+def described(state: EndpointState) -> str:
+    """Return how an endpoint does, for people."""
+    if state.disabled_at is not None:
+        return f"disabled since {iso(state.disabled_at)}: {state.message}"
+    if not state.failures:
+        return "ok"
+    times = "once" if state.failures == 1 else f"{state.failures} times in a row"
+    rests = f", rests until {iso(state.rests_until)}" if state.failures >= PATIENCE else ""
+    return f"failed {times}{rests}: {state.message}"
+
+
+def iso(moment: datetime | None) -> str | None:
+    """Format a moment in UTC, to the second."""
+    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
 # --- where states are kept ------------------------------------------------------------------------

@@ -43,6 +43,8 @@ class Receiver:
         self.received: list[Received] = []
         #: The statuses of the next answers, each perhaps with headers; the last one stays.
         self.answers: list[tuple[int, dict[str, str]]] = [(204, {})]
+        #: Called before each answer.
+        self.before: Callable[[], object] = lambda: None
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         if tls is not None:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
@@ -76,6 +78,7 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 receiver.received.append(Received(self.path, dict(self.headers), body))
+                receiver.before()
                 status, headers = receiver.answers[0]
                 if len(receiver.answers) > 1:
                     receiver.answers.pop(0)
@@ -198,7 +201,8 @@ class Application:
                 factory = lambda options, context: HttpCallbacks(options, context, **arguments)  # noqa: E731
                 return [Section(name="http", options=HttpOptions, factory=factory)]
 
-        plugins = build_plugins(extra={"memory": kessel_memory.plugin, "http": Plugin()}, distributions=[])
+        extra = {"memory": kessel_memory.plugin, "http": Plugin(), **more.pop("extra", {})}
+        plugins = build_plugins(extra=extra, distributions=[])
         config = Config(sections={"http": section})
         self.manager = JobManager(adapter, plugins=plugins, config=config, clock=self.clock, **more)
 

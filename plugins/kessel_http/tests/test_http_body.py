@@ -54,6 +54,13 @@ def test_s23_a_value_is_left_out_when_the_body_would_pass_20_kb() -> None:
     assert data["status"] == "success"
 
 
+def test_s23_a_value_that_was_left_out_before_is_said_to_be_left_out() -> None:
+    data = json.loads(encoded(outcome(value=None, value_omitted=True)))["data"]
+    assert "value" not in data
+    assert data["value_omitted"] is True
+    assert "value_omitted" not in json.loads(encoded(outcome(value_omitted=False)))["data"]
+
+
 @given(st.text(max_size=50), st.one_of(st.none(), st.text(max_size=10_000), st.lists(st.integers())))
 def test_s23_the_same_outcome_gives_the_same_bytes_which_are_json(message: str, value: Any) -> None:
     body = encoded(outcome(message=message, value=value))

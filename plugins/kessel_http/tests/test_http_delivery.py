@@ -353,6 +353,18 @@ def test_s23_one_job_at_a_time_asks_an_endpoint_that_rests(application: Connect,
     assert second.ok
 
 
+def test_s23_the_job_that_asks_is_noted_before_it_asks_and_for_longer_than_a_call_lasts(
+    application: Connect, receiver: Receiver
+) -> None:
+    app = application(endpoint(receiver))
+    now, seen = app.clock.now(), []
+    app.http.endpoint_states.write("billing", states.EndpointState(failures=5, rests_until=now), 0)
+    receiver.before = lambda: seen.append(app.http.endpoint_states.read("billing")[0])
+    (result,) = run(app)
+    assert [state.asked_by for state in seen] == [result.id]
+    assert [state.asked_until for state in seen] == [now + 2 * app.http.options.timeout]
+
+
 def test_s23_four_failures_and_a_success_make_no_endpoint_rest(
     application: Connect, receiver: Receiver
 ) -> None:
@@ -457,7 +469,7 @@ def test_without_a_store_states_are_kept_in_the_process_and_a_worker_says_so(
         assert app.manager.worker().drain() == {"failed": 2}
     assert len(receiver.received) == 1
     assert isinstance(app.http.endpoint_states, states.MemoryStates)
-    assert "kept in this process only" in caplog.text
+    assert "kept in each process only" in caplog.text
     assert 'set store, for example store = "sqlite:///kessel-store.db"' in caplog.text
 
 
@@ -489,7 +501,7 @@ def test_a_snooze_is_a_little_longer_than_the_rest_so_that_not_all_come_at_once(
     now = app.clock.now()
     app.http.endpoint_states.write("billing", states.EndpointState(failures=5, rests_until=now + MINUTE), 0)
     job: Any = attrs.make_class("J", ["id", "clock"])("1", app.clock)
-    found = app.http.named("billing")
+    found = app.http.endpoints.named("billing")
     assert found is not None
     pauses = []
     for _ in range(2):

@@ -155,6 +155,17 @@ def test_s23_a_call_ends_at_its_deadline_if_the_request_is_not_read(raw: Start) 
     assert time.monotonic() - start < FAR
 
 
+def test_s23_a_call_ends_at_its_deadline_if_the_request_is_read_in_drops(raw: Start) -> None:
+    def drops(made: socket.socket) -> None:
+        while made.recv(65_536):
+            time.sleep(0.02)
+
+    server, start = raw(drops), time.monotonic()
+    with pytest.raises(NotAnswered, match="no answer within"):
+        send(server.port, b"x" * 100_000_000, seconds=SHORT)
+    assert time.monotonic() - start < FAR
+
+
 def test_s23_a_call_ends_at_its_deadline_if_nobody_accepts_it() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         port, start = listener.getsockname()[1], time.monotonic()

@@ -151,6 +151,42 @@ def test_s23_each_address_gets_an_equal_part_of_the_time_that_is_left(
     assert given == [pytest.approx(3.0)] * 3
 
 
+def test_s23_what_connecting_took_is_missing_for_what_comes_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+
+    def connect_(made: socket.socket, address: Any) -> None:
+        nonlocal now
+        now += 3.0
+
+    class Handshake:
+        @staticmethod
+        def wrap_socket(made: socket.socket, server_hostname: str) -> socket.socket:
+            return made
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(socket.socket, "connect", connect_)
+    made = connect("https://hooks.example.org/", Names(["8.8.8.8"]), seconds=9.0, tls=Handshake())
+    assert made.gettimeout() == pytest.approx(6.0)
+    made.close()
+
+
+def test_s23_a_connection_that_took_all_the_time_is_closed(
+    monkeypatch: pytest.MonkeyPatch, open_sockets: Callable[[], int]
+) -> None:
+    now = 1000.0
+
+    def connect_(made: socket.socket, address: Any) -> None:
+        nonlocal now
+        now += 9.0
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(socket.socket, "connect", connect_)
+    before = open_sockets()
+    with pytest.raises(TimeoutError):
+        connect("https://hooks.example.org/", Names(["8.8.8.8"]), seconds=9.0)
+    assert open_sockets() == before
+
+
 def test_an_address_that_does_not_answer_leaves_time_for_the_next(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,7 +102,7 @@ def test_every_missing_variable_is_named_at_start_where_jobs_run(application: Co
         "endpoints.billing.secrets[0]": "the variable BILLING_NEW is not set",
         "endpoints.stock.secrets[0]": "the variable STOCK: must have 24 to 64 bytes behind whsec_, has 4",
     }
-    application(section, only_requests=True)
+    assert application(section, only_requests=True).http.options.secrets == ("env:COMMON",)
 
 
 def test_the_defaults_allow_nothing(application: Connect) -> None:
@@ -183,7 +183,7 @@ def test_s23_secrets_are_in_no_repr_log_result_body_or_entry(
     receiver.answer(500, 302, 410)
     app.manager.request(TYPE, payload())
     results = run_until_idle(app.manager)
-    found = app.http.named("billing")
+    found = app.http.endpoints.named("billing")
     shown = [
         repr(app.http.options),
         repr(app.http),
@@ -209,7 +209,12 @@ def test_s23_a_url_with_a_secret_in_its_path_is_in_no_repr_log_or_result(
     receiver.answer(500, 410)
     app.manager.request(TYPE, payload())
     results = run_until_idle(app.manager)
-    for text in (repr(app.http.options), repr(app.http.named("billing")), repr(results), caplog.text):
+    for text in (
+        repr(app.http.options),
+        repr(app.http.endpoints.named("billing")),
+        repr(results),
+        caplog.text,
+    ):
         assert "hush" not in text
     assert "hush" in receiver.received[0].path
 

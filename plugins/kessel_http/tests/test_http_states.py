@@ -160,6 +160,19 @@ def test_s23_no_failure_is_lost_when_many_threads_count(states: EndpointStates) 
     assert states.read("a")[0].failures == 200
 
 
+def test_s23_a_change_that_another_was_quicker_than_is_made_again(states: EndpointStates) -> None:
+    seen: list[int] = []
+
+    def count(state: EndpointState) -> EndpointState:
+        seen.append(state.failures)
+        if len(seen) == 1:  # another worker is quicker
+            states.write("a", after(3), states.read("a")[1])
+        return attrs.evolve(state, failures=state.failures + 1)
+
+    assert change(states, "a", count).failures == 4
+    assert (seen, states.read("a")[0].failures) == ([0, 3], 4)
+
+
 def test_s23_one_of_many_threads_may_ask_an_endpoint_that_rests(states: EndpointStates) -> None:
     states.write("a", after(5), 0)
     asked: list[str] = []
