@@ -75,6 +75,31 @@ def test_a_move_keeps_ids_priorities_delays_and_bodies(
     assert adapter.queues() == []
 
 
+@pytest.mark.parametrize("pause", [timedelta(minutes=50), None])
+def test_a_pause_of_the_source_is_put_back(
+    adapter: SqliteAdapter, target: SqliteAdapter, clock: VirtualClock, pause: timedelta | None
+) -> None:
+    """Also if the move ends early; meanwhile the source is paused, so that no worker takes a job."""
+    fill(adapter, clock)
+    if pause is not None:
+        adapter.pause("q", pause)
+    seen: list[timedelta | None] = []
+    move_jobs(adapter, target, ["q"], Moved(), lambda _: seen.append(adapter.stats("q").paused))
+    assert len(seen) == 3
+    assert all(one is not None and timedelta(0) < one <= timedelta(minutes=1) for one in seen)
+    assert adapter.stats("q").paused == pause
+    assert target.stats("q").paused is None
+    target.purge("q")
+    fill(adapter, clock)
+    with pytest.raises(KeyboardInterrupt):
+        move_jobs(adapter, target, ["q"], Moved(), interrupted)
+    assert adapter.stats("q").paused == pause
+
+
+def interrupted(_: Moved) -> None:
+    raise KeyboardInterrupt
+
+
 def test_what_a_worker_holds_stays(
     adapter: SqliteAdapter, target: SqliteAdapter, clock: VirtualClock
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import attrs
@@ -17,11 +17,19 @@ from kessel_core.model.checks import job_from
 from kessel_core.model.outcome import Outcome
 from kessel_core.testing import VirtualClock
 from kessel_core.testing.strategies import job_requests
-from kessel_core.wire.requests import decode, encode
+from kessel_core.wire.requests import decode, encode, iso
 from kessel_core.wire.results import decode_outcome, encode_outcome
 
 CLOCK = VirtualClock()
 NOW = CLOCK.now()
+
+
+def test_s16_a_time_of_another_zone_is_written_in_utc() -> None:
+    zone = timezone(timedelta(hours=2))
+    moment = datetime(2026, 3, 1, 12, 30, tzinfo=zone)
+    assert iso(moment) == "2026-03-01T10:30:00Z"
+    again = decode(encode(Job(type="a", id="i", not_before=moment, expires_at=moment)))
+    assert (again.not_before, again.expires_at) == (moment, moment)
 
 
 @given(job_requests())

@@ -45,6 +45,7 @@ SHAPES = {
     "x://h?access_key=hunter2": "x://h?access_key=***",
     "x://h?private_key=hunter2;n=1": "x://h?private_key=***;n=1",
     "x://h?a=1&AccessKeyId=hunter2": "x://h?a=1&AccessKeyId=***",
+    "x://h?Password=hunter2&SECRET=hunter2": "x://h?Password=***&SECRET=***",
     "x://h?%74oken=hunter2": "x://h?%74oken=***",
     "x://h/path?session_token=hunter2#hunter2": "x://h/path?session_token=***#***",
     "sqlite:///jobs.db?key=hunter2": "sqlite:///jobs.db?key=***",

@@ -12,12 +12,13 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from kessel_conformance import Harness, ServerHarness, ServerMissing, server
+from kessel_conformance import Harness, ServerHarness, ServerMissing, runner, server
 from kessel_conformance import report as reporting
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import ADAPTERS, Case, Level
 from kessel_conformance.inprocess import NoQueue
-from kessel_conformance.runner import Run, Verdict, run_case, run_suite
+from kessel_conformance.requirements import RESTART
+from kessel_conformance.runner import Outcome, Run, Verdict, run_case, run_suite
 from kessel_conformance.settings import Settings
 
 from kessel_core.contract import AdapterSpec
@@ -85,12 +86,30 @@ def test_case_that_restarts_the_server_has_its_own_beside_the_others() -> None:
     assert run.outcomes[RESTARTS].verdict is Verdict.SKIP  # durability is not declared; it was asked there
 
 
-def test_case_that_restarts_the_only_server_runs_on_it_when_the_others_are_done() -> None:
-    harness = OnServer(one=True)
-    assert set(ran(harness, RESTARTS, "manager.callback_once").outcomes) == {
-        RESTARTS,
-        "manager.callback_once",
-    }
+def test_case_that_restarts_the_only_server_runs_on_it_when_the_others_are_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order: list[str] = []
+    others = [case.id for case in runner.cases().values() if case.waits and RESTART not in case.needs][:3]
+    begun = threading.Barrier(len(others) + 1)
+
+    def ran_case(harness: Harness, case: Case, settings: Settings) -> Outcome:
+        if case.id != RESTARTS:
+            begun.wait(20)
+            threading.Event().wait(0.2)  # a restart that does not wait for it would come first
+        order.append(case.id)
+        return Outcome(case=case, verdict=Verdict.PASS)
+
+    monkeypatch.setattr(runner, "run_case", ran_case)
+    run = Run(OnServer(one=True), Settings(), [RESTARTS, *others])
+    run.up()
+    try:
+        begun.wait(20)
+        run.outcome(RESTARTS)
+        assert sorted(order[:-1]) == sorted(others)
+        assert order[-1] == RESTARTS
+    finally:
+        run.down()
 
 
 def test_still_case_has_a_server_that_stands_still_and_the_report_says_why() -> None:
