@@ -17,7 +17,6 @@ from kessel_conformance import report as reporting
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import ADAPTERS, Case, Level
 from kessel_conformance.inprocess import NoQueue
-from kessel_conformance.requirements import RESTART
 from kessel_conformance.runner import Outcome, Run, Verdict, run_case, run_suite
 from kessel_conformance.settings import Settings
 
@@ -90,7 +89,7 @@ def test_case_that_restarts_the_only_server_runs_on_it_when_the_others_are_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     order: list[str] = []
-    others = [case.id for case in runner.cases().values() if case.waits and RESTART not in case.needs][:3]
+    others = [case.id for case in ADAPTERS.cases().values() if case.waits and not case.alone][:3]
     begun = threading.Barrier(len(others) + 1)
 
     def ran_case(harness: Harness, case: Case, settings: Settings) -> Outcome:
