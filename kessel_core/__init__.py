@@ -31,6 +31,9 @@ from kessel_core.errors import (
     Problem,
     ProtocolError,
     RequestError,
+    ResultPending,
+    ResultTimeout,
+    ResultUnknown,
     Snooze,
     StoreConflict,
     StoreError,
@@ -53,7 +56,15 @@ if TYPE_CHECKING:
     from kessel_core.cli.logs import JsonFormatter
     from kessel_core.client.manager import JobManager
     from kessel_core.config.layers import load_config
-    from kessel_core.config.options import Config, JobsConfig, LoggingConfig, PluginsConfig, WorkerConfig
+    from kessel_core.config.options import (
+        CallbacksConfig,
+        Config,
+        JobsConfig,
+        LoggingConfig,
+        PluginsConfig,
+        ResultsConfig,
+        WorkerConfig,
+    )
     from kessel_core.config.origin import LoadedConfig
     from kessel_core.model.outcome import Outcome
     from kessel_core.model.worker import Health
@@ -92,6 +103,8 @@ __all__ = [
     "JobsConfig",
     "PluginsConfig",
     "LoggingConfig",
+    "CallbacksConfig",
+    "ResultsConfig",
     "load_config",
     "LoadedConfig",
     "Clock",
@@ -121,6 +134,9 @@ __all__ = [
     "StoreRejected",
     "StoreUnknown",
     "JobFailed",
+    "ResultPending",
+    "ResultTimeout",
+    "ResultUnknown",
     "DecodeError",
     "Problem",
 ]
@@ -128,6 +144,8 @@ __all__ = [
 # What only an application needs is loaded on first use: modules that define handlers or plugins import
 # this package too, and should stay cheap to import (D5).
 _LATE: Final = {
+    "CallbacksConfig": "config.options",
+    "ResultsConfig": "config.options",
     "Config": "config.options",
     "Health": "model.worker",
     "JobManager": "client.manager",

@@ -39,6 +39,9 @@ __all__ = [
     "ProtocolError",
     "RequestError",
     "Snooze",
+    "ResultPending",
+    "ResultTimeout",
+    "ResultUnknown",
     "StoreConflict",
     "StoreError",
     "StoreRejected",
@@ -394,6 +397,41 @@ class JobFailed(KesselError):
         self.why = why
         self.outcome = outcome
         super().__init__(f"job {job_id} failed: {why}")
+
+
+class ResultUnknown(KesselError):
+    """There is neither a result nor a job with this id (any more).
+
+    `job_id` is the id.
+    """
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"job {job_id}: no result, and no job: it was never stored here, or its time is over"
+        )
+
+
+class ResultPending(KesselError):
+    """The job has no result yet.
+
+    `job_id` is the id, `state` the state of the job: `ready`, `delayed`, `reserved` or `buried`; None if the
+    adapter cannot find a job by its id, so that it may not even be there.
+    """
+
+    _known: ClassVar[str] = "no result yet"
+
+    def __init__(self, job_id: str, state: str | None) -> None:
+        self.job_id = job_id
+        self.state = state
+        what = f"it is {state}" if state is not None else "whether it is there cannot be told here"
+        super().__init__(f"job {job_id}: {self._known}; {what}")
+
+
+class ResultTimeout(ResultPending):
+    """The wait for a result is over, and the job still has none."""
+
+    _known = "no result within the time to wait"
 
 
 class DecodeError(KesselError):

@@ -18,6 +18,7 @@ from kessel_core.contract.spec import AdapterContext
 from kessel_core.contract.store import Store
 from kessel_core.errors import CapabilityMissing, ConfigError, InvalidConfig, Problem, UnusablePlugin
 from kessel_core.features.callbacks import Callbacks, callback_handlers
+from kessel_core.features.results import KeptOutcomes
 from kessel_core.features.retry import RetryPause
 from kessel_core.handlers.registry import HandlerRegistry
 from kessel_core.model.retry import RetryPolicy
@@ -121,7 +122,7 @@ def open_application(settings: ApplicationSettings) -> Application:
     callbacks = Callbacks()
     watchers = watchers_of(plugins)
     producer = Producer(adapter, jobs, callbacks, preparers_of(plugins), watchers.enqueued, registry)
-    return Application(
+    application = Application(
         adapter=adapter,
         store=store,
         plugins=plugins,
@@ -141,6 +142,7 @@ def open_application(settings: ApplicationSettings) -> Application:
             longest_pause=adapter.capabilities.longest_delay,
             loop=loop,
             follow_ups=FollowUps(adapter, store),
+            kept=KeptOutcomes(config.results.keep, store),
             made=producer.made,
             stored=producer.stored,
         ),
@@ -149,6 +151,19 @@ def open_application(settings: ApplicationSettings) -> Application:
         loop=loop,
         opened=opened,
     )
+    keeping = [one.type for one in registry if one.keep is not None]
+    if config.results.keep is not None or keeping:
+        why = (
+            "results.keep is set"
+            if not keeping
+            else f"results of {', '.join(sorted(keeping))} are to be kept"
+        )
+        try:
+            application.need_store(why)
+        except CapabilityMissing:
+            application.close()
+            raise
+    return application
 
 
 def _opened(

@@ -19,6 +19,7 @@ from kessel_core.errors import InvalidConfig, KesselError, Problem
 from kessel_core.model.job import JobRequest
 from kessel_core.model.json import JsonInput
 from kessel_core.model.readonly import EMPTY
+from kessel_core.model.settlement import NO_PAUSE
 
 if TYPE_CHECKING:
     from kessel_core.client.application import Application
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from kessel_core.handlers.registry import HandlerRegistry
     from kessel_core.model.job import Job
     from kessel_core.model.message import Message
+    from kessel_core.model.outcome import Outcome
     from kessel_core.model.result import JobResult
     from kessel_core.plugins.registry import Plugins
     from kessel_core.runtime.pipeline import Pipeline
@@ -354,6 +356,49 @@ class JobManager:
         import asyncio
 
         return await asyncio.to_thread(self.request, type, payload, **fields)
+
+    # --- results -----------------------------------------------------------------------------
+
+    def result(self, job_id: str, timeout: timedelta = NO_PAUSE) -> Outcome:
+        """Return how a job ended, waiting for it if need be; from any process (S25, S26).
+
+        Args:
+            job_id: The id that `request` returned.
+            timeout: Longest wait, by the application's clock; zero or less only looks. Also for a job that
+                is not stored yet.
+
+        Returns:
+            The outcome, of a success as well as of a failure; see `Outcome.raise_for_failure`.
+
+        Raises:
+            ResultPending: There is no outcome yet, and nothing was to be waited for; says the job's state.
+            ResultTimeout: There is still none, and the time is over.
+            ResultUnknown: There is neither an outcome nor a job (any more).
+            CapabilityMissing: There is no store, so no results are kept (S17).
+            AdapterError: The store or the queue cannot be asked.
+            KesselError: A job of the only free slot waits here for another one, which would wait for ever.
+        """
+        from kessel_core.features.results import awaited
+
+        opened = self._need()
+        store = opened.need_store("results are kept in a store")
+        if timeout > NO_PAUSE and any(worker.is_full_inside for worker in list(self._workers)):
+            raise KesselError(
+                f"a job that runs in the last free slot cannot wait for job {job_id}: no slot is left to run "
+                "it; use more slots, or a callback"
+            )
+        if timeout > NO_PAUSE and opened.loop.is_here:
+            raise KesselError(
+                "an async handler cannot wait here, because all async handlers would wait with it; use "
+                "result_async"
+            )
+        return awaited(opened.adapter, store, job_id, timeout)
+
+    async def result_async(self, job_id: str, timeout: timedelta = NO_PAUSE) -> Outcome:
+        """Call `result` in a thread, so that it does not block the event loop (D10); raises the same."""
+        import asyncio
+
+        return await asyncio.to_thread(self.result, job_id, timeout)
 
     # --- running ----------------------------------------------------------------------------
 

@@ -164,14 +164,15 @@ def _sections() -> frozenset[str]:
 
 
 def _nearest_path(path: str) -> str:
-    """Suggest an option: first from the same section, then of the same name in another one."""
+    """Suggest an option: of this name in another section, else a near one in this, else one elsewhere."""
     prefix, _, name = path.rpartition(".")
     siblings = (known for known in (*options(), *_sections()) if known.rpartition(".")[0] == prefix)
-    if text := did_you_mean(path, siblings):
-        return text
     tails = {option.where[-1]: known for known, option in options().items()}
     # A dash is a common mistake in TOML; no option has one in its name.
-    tail = nearest(name.replace("-", "_"), tails, 0.8)
+    bare = name.replace("-", "_")
+    if bare not in tails and (text := did_you_mean(path, siblings)):
+        return text
+    tail = nearest(bare, tails, 0.8)
     return f"; did you mean {tails[tail]!r}?" if tail is not None else ""
 
 

@@ -41,6 +41,7 @@ __all__ = [
     "LogLevel",
     "LoggingConfig",
     "PluginsConfig",
+    "ResultsConfig",
     "WorkerConfig",
     "contradictions",
     "options",
@@ -142,6 +143,15 @@ class CallbacksConfig:
 
 
 @attrs.frozen(kw_only=True)
+class ResultsConfig:
+    """Which results are kept: `[kessel.results]`."""
+
+    #: How long the outcome of every job is kept after its end, in the store; unset: only those of types whose
+    #: handler says so.
+    keep: timedelta | None = attrs.field(default=None, metadata=within(timedelta(milliseconds=1)))
+
+
+@attrs.frozen(kw_only=True)
 class PluginsConfig:
     """Which plugins are used: `[kessel.plugins]`."""
 
@@ -199,6 +209,8 @@ class Config:
     jobs: JobsConfig = attrs.field(factory=JobsConfig)
     #: How others are told how a job ended.
     callbacks: CallbacksConfig = attrs.field(factory=CallbacksConfig)
+    #: Which results are kept.
+    results: ResultsConfig = attrs.field(factory=ResultsConfig)
     #: Which plugins are used.
     plugins: PluginsConfig = attrs.field(factory=PluginsConfig)
     #: What the command logs.

@@ -25,7 +25,17 @@ from kessel_core.contract.adapter import QueueAdapter, checked_queues, facets_of
 from kessel_core.contract.base import BaseAdapter, BaseConsumer, WaitingAdapter, rounded_up
 from kessel_core.contract.consumer import Consumer
 from kessel_core.contract.doctor import DoctorContext, Finding, Level
-from kessel_core.contract.facets import Browse, Buried, Delete, Facet, FacetKind, Pause, Results, VirtualTime
+from kessel_core.contract.facets import (
+    Browse,
+    Buried,
+    Delete,
+    Facet,
+    FacetKind,
+    Find,
+    Pause,
+    Results,
+    VirtualTime,
+)
 from kessel_core.contract.messages import Reservation
 from kessel_core.contract.operations import QueueStats, StoredJob
 from kessel_core.contract.promises import Attempts, Capabilities, Durability, LeaseReturn, Reach, TieBreak
@@ -83,6 +93,7 @@ __all__ = [
     "Browse",
     "Buried",
     "Delete",
+    "Find",
     "Pause",
     "Results",
     "VirtualTime",

@@ -15,7 +15,7 @@ from typing import ClassVar, TypeAlias, TypeVar
 from kessel_core.contract.operations import StoredJob
 from kessel_core.model.states import JobState
 
-__all__ = ["Browse", "Buried", "Delete", "Facet", "FacetKind", "Pause", "Results", "VirtualTime"]
+__all__ = ["Browse", "Buried", "Delete", "Facet", "FacetKind", "Find", "Pause", "Results", "VirtualTime"]
 
 
 class Facet(ABC):
@@ -88,6 +88,16 @@ class Delete(Facet):
         Override it for the same reason as `Buried.kick_shown`.
         """
         self.delete(job.queue, job.id)
+
+
+class Find(Facet):
+    """Finds one job by its id, however many there are."""
+
+    facet_name = "find"
+
+    @abstractmethod
+    def find(self, job_id: str) -> StoredJob | None:
+        """Return the job with that id, in whatever queue and state; None if there is none."""
 
 
 class Pause(Facet):

@@ -50,6 +50,8 @@ class Handler:
     source: str
     #: Where its jobs go unless their request says otherwise.
     route: Route = NO_ROUTE
+    #: How long the outcomes of its jobs are kept; None: as configured.
+    keep: timedelta | None = None
     #: What was registered: the function, the object or the class itself.
     target: object = attrs.field(default=None, repr=False)
 
@@ -175,6 +177,7 @@ def _build(
         max_attempts=options.max_attempts if options else None,
         timeout=options.timeout if options else None,
         route=options.route if options else NO_ROUTE,
+        keep=options.keep if options else None,
         source=source,
         target=registered,
     )

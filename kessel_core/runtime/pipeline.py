@@ -22,6 +22,7 @@ from kessel_core.config.options import JobsConfig
 from kessel_core.errors import DecodeError, EnqueueRejected
 from kessel_core.features.callbacks import Callbacks, callback_request
 from kessel_core.features.logging import log_failure
+from kessel_core.features.results import KeptOutcomes
 from kessel_core.handlers.context import Held, JobContext
 from kessel_core.handlers.registry import Handler, HandlerRegistry
 from kessel_core.model.job import Job, JobRequest
@@ -72,6 +73,7 @@ class Pipeline:
         longest_pause: timedelta | None = None,
         loop: AsyncLoop | None = None,
         follow_ups: FollowUps,
+        kept: KeptOutcomes,
         made: Callable[[JobRequest], tuple[Job, Message]],
         stored: Callable[[Job], None],
     ) -> None:
@@ -89,6 +91,7 @@ class Pipeline:
         self._longest_pause = longest_pause
         self._loop = loop
         self._follow_ups = follow_ups
+        self._kept = kept
         #: Makes a job of what another asks for, and tells that it was stored.
         self._made, self._stored = made, stored
         #: Bound once, because each job gets it.
@@ -128,7 +131,7 @@ class Pipeline:
             decision = self._decided(delivery, outcome, held)
         except Exception as exc:  # a bug; it counts as an attempt, so that the job cannot loop for ever
             delivery, decision = self._unexpected(delivery, held, exc)
-        following = self._following(decision, held)
+        following = self._following(delivery, decision, held)
         # One round trip instead of two; not before a callback, because a slow one would use up the next
         # job's lease.
         is_awaited = self._callbacks.is_awaited(decision.result)
@@ -360,18 +363,25 @@ class Pipeline:
 
     # --- what follows --------------------------------------------------------------------------
 
-    def _following(self, decision: Decision, held: HeldJob) -> Following:
+    def _following(self, delivery: Delivery, decision: Decision, held: HeldJob) -> Following:
         """Return what has to be stored with the settlement; nearly always `NOTHING`."""
         result = decision.result
         job = result.request
+        is_final = result.status in _FINAL
         asked = held.asked and result.status is Status.SUCCESS
-        is_told = job is not None and job.callback is not None and result.status in _FINAL
-        if not asked and not is_told:
+        is_told = is_final and job is not None and job.callback is not None
+        keep = self._keep_of(delivery) if is_final else None
+        if not asked and not is_told and keep is None:
             return NOTHING
         jobs = list(held.asked) if asked else []
         if is_told:
             jobs += self._callback_jobs(result, held)
-        return Following(tuple(jobs))
+        return Following(tuple(jobs), () if keep is None else self._kept.puts(result, keep))
+
+    def _keep_of(self, delivery: Delivery) -> timedelta | None:
+        """Return how long the outcome of a job is kept; None: it is not (S25)."""
+        own = delivery.handler.keep if delivery.handler is not None else None
+        return own or self._kept.keep
 
     def _callback_jobs(self, result: JobResult, held: HeldJob) -> list[FollowUp]:
         """Return the job that tells how this one ended (S22); none, with a log line, if none can be made."""

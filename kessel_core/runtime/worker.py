@@ -205,6 +205,11 @@ class Worker:
         """Whether this is called by one of its own jobs, which must not wait for its end."""
         return INSIDE.get() is self._stop and not self.is_forked
 
+    @property
+    def is_full_inside(self) -> bool:
+        """Whether this is called by one of its own jobs, and no slot is left to run another one."""
+        return self.is_inside and all(slot.lease is not None for slot in self._slots)
+
     def join(self) -> None:
         """Wait until every slot has ended; after a stop, until its grace period is over.
 

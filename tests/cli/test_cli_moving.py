@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from kessel_sqlite.options import SqliteOptions
 
 from kessel_core import SystemClock
 from kessel_core.cli.root import run
-from kessel_core.contract import NO_PAUSE, AdapterContext, Bury, Commit, Message, Pause, Settlement
+from kessel_core.contract import NO_PAUSE, AdapterContext, Bury, Commit, Message, Pause, Put, Settlement
 
 Opener = Callable[..., SqliteAdapter]
 
@@ -45,16 +44,17 @@ def test_commands_move_and_result(
     monkeypatch.chdir(tmp_path)
     old = opened(path=tmp_path / "old.db")
     old.enqueue(Message("a", "q", b'{"type":"t","id":"a"}', 5))
-    assert run(["move", "sqlite:///old.db", "sqlite:///new.db?keep_results=7d", "--json"]) == 0
+    assert run(["move", "sqlite:///old.db", "sqlite:///new.db", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"moved": 1, "taken": 0, "double": [], "left": []}
-    address = "sqlite:///new.db?keep_results=7d"
+    address = "sqlite:///new.db"
     assert run(["result", "a", "--adapter", address]) == 1
-    new = opened(path=tmp_path / "new.db", keep_results=timedelta(days=7))
-    settled(new, Commit(b'{"id":"a","status":"success","value":3}'))
-    capsys.readouterr()
+    assert "job a: no result yet; it is ready" in capsys.readouterr().err
+    new = opened(path=tmp_path / "new.db")
+    settled(new, Commit(puts=(Put("results", "a", b'{"id":"a","status":"success","value":3}'),)))
     assert run(["result", "a", "--adapter", address, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["value"] == 3
-    assert run(["result", "a", "--adapter", "sqlite:///new.db"]) == 2
+    assert run(["result", "b", "--adapter", address]) == 1
+    assert "job b: no result, and no job" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -140,11 +140,12 @@ def test_the_result_of_a_failed_job_is_shown(
 ) -> None:
     """X7."""
     monkeypatch.chdir(tmp_path)
-    adapter = opened(path=tmp_path / "jobs.db", keep_results=timedelta(days=7))
+    adapter = opened(path=tmp_path / "jobs.db")
     adapter.enqueue(Message("a", "q", b"{}", 5))
-    settled(adapter, Bury("fatal", "no", b'{"id":"a","status":"failed","reason":"fatal"}'))
-    assert run(["result", "a", "--adapter", "sqlite:///jobs.db?keep_results=7d"]) == 0
-    assert "reason: fatal" in capsys.readouterr().out
+    body = b'{"id":"a","status":"failed","reason":"error"}'
+    settled(adapter, Bury("error", "no", puts=(Put("results", "a", body),)))
+    assert run(["result", "a", "--adapter", "sqlite:///jobs.db"]) == 1
+    assert "reason: error" in capsys.readouterr().out
 
 
 def test_wrong_addresses_of_a_move_are_told_together_and_nothing_is_made(

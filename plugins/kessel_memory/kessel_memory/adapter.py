@@ -25,6 +25,7 @@ from kessel_core.contract import (
     EnqueueError,
     Facet,
     FacetKind,
+    Find,
     InvalidConfig,
     JobState,
     LeaseReturn,
@@ -58,7 +59,7 @@ _shared_lock: Final = threading.Lock()
 _PORTION: Final = 1000
 
 
-class MemoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapter):
+class MemoryAdapter(Browse, Buried, Delete, Find, Pause, VirtualTime, Results, QueueAdapter):
     """Jobs in the memory of this process; they are gone with it, or when the last adapter closes.
 
     Args:
@@ -168,6 +169,11 @@ class MemoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAd
         """As `Browse.peek`; reserved jobs are shown by the end of their lease."""
         with self._lock:
             return operations.listing(self._store, queue, state, limit)
+
+    def find(self, job_id: str) -> StoredJob | None:
+        """As `Find.find`."""
+        with self._lock:
+            return operations.find(self._store, job_id)
 
     def buried(self, queue: str, limit: int = 100) -> list[StoredJob]:
         """As `Buried.buried`."""

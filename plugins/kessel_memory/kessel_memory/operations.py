@@ -62,6 +62,15 @@ def listing(store: Store, name: str, state: JobState, limit: int) -> list[Stored
     return [_stored(store, job, state) for job in islice(jobs, max(0, limit))]
 
 
+def find(store: Store, job_id: str) -> StoredJob | None:
+    """Return the job with an id."""
+    store.catch_up()
+    job = store.jobs.get(job_id)
+    if job is None or job.state is None:
+        return None
+    return _stored(store, job, job.state)
+
+
 def _stored(store: Store, job: Job, state: JobState) -> StoredJob:
     due = reason = message = buried_at = None
     if state is JobState.DELAYED:

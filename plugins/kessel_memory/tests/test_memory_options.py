@@ -20,6 +20,7 @@ from kessel_core.contract import (
     Buried,
     Delete,
     Durability,
+    Find,
     LeaseReturn,
     Message,
     Pause,
@@ -71,7 +72,7 @@ def test_it_declares_every_capability(opened: Open) -> None:
     adapter = opened(lease=timedelta(seconds=5), max_body_bytes=100, keep_results=1)
     capabilities = adapter.capabilities
     assert len(capabilities.declared()) == 14, "all but durability and longest_delay"
-    assert set(facets_of(adapter)) == {Browse, Buried, Delete, Pause, Results, Store, VirtualTime}
+    assert set(facets_of(adapter)) == {Browse, Buried, Delete, Find, Pause, Results, Store, VirtualTime}
     assert "durability" not in capabilities.declared()
     assert capabilities.reach is Reach.PROCESS
     assert capabilities.durability is Durability.NONE

@@ -191,6 +191,9 @@ LISTS: Final = {
     ),
 }
 
+#: Id.
+FIND: Final = f"SELECT {_SHOWN}, state, due FROM kessel_jobs WHERE id = ?"
+
 #: Ready, delayed, reserved, buried, end of the pause.
 STATS: Final = (
     f"SELECT (SELECT count(*) FROM kessel_jobs WHERE queue = :queue AND state = {READY})"

@@ -53,6 +53,7 @@ STATEMENTS: dict[str, tuple[str, Any]] = {
     "extend": (sql.EXTEND_JOB, (1, 1, 1)),
     "kick": (sql.KICK, ("1", "q1")),
     "delete": (sql.DELETE, ("1", "q1", 5)),
+    "find": (sql.FIND, ("x",)),
     "stats": (sql.STATS, VALUES),
     "names": (sql.QUEUES, VALUES),
     "version of an entry": (sql.ENTRY_VERSION, ("s1", b"1", 5)),
