@@ -95,6 +95,14 @@ def test_the_network_adapter_of_the_tutorial_passes_and_is_the_example(tmp_path:
         written = home / path.relative_to(example / "kessel_adapter_redis_scripts")
         assert written.read_text("utf-8") == path.read_text("utf-8"), path.name
 
+    adapter = home / "kessel_adapter_redis_scripts" / "adapter.py"
+    source = adapter.read_text(encoding="utf-8")
+    silent = source.replace("raise EnqueueUnknown(message.id, str(exc)) from exc", "return")
+    assert silent != source
+    adapter.write_text(silent, encoding="utf-8")
+    told = run("../env/bin/pytest -k lost.enqueue", home, code=1)
+    assert re.search(r"^lost\.enqueue\nS14: .* although enqueue returned, so it is stored", told, re.M)
+
 
 def test_the_handlers_and_middleware_of_the_howto_pass(tmp_path: Path) -> None:
     told = follow("howto/publish-handlers-and-middleware.md", tmp_path)
