@@ -229,7 +229,7 @@ class AdapterUnavailable(AdapterError):
 
 
 class ProtocolError(AdapterError):
-    """The server that answers is not the expected backend, or its version is not supported."""
+    """What answers is not the expected backend, is of another version, or refuses user or password."""
 
 
 class EnqueueError(AdapterError):

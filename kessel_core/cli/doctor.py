@@ -123,7 +123,7 @@ def _advice(error: KesselError) -> str:
     if notes := getattr(error, "__notes__", ()):
         return "; ".join(notes)
     if isinstance(error, ProtocolError):
-        return "check the address: something else, or another version, is there"
+        return "check address and user: something else, or another version, is there, or it refuses the user"
     return "check the address, and that the backend runs"
 
 

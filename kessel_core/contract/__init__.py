@@ -13,6 +13,15 @@ Rules for every method of the contract:
 3.  Producer calls, operations and stores are thread-safe. A `Consumer` belongs to one slot, that is to one
     thread; only `extend` and `cancel` may be called from another thread at the same time.
 4.  A duration is rounded *up* to the declared granularity: late is allowed, early never (S4).
+5.  Leases, delays and pauses are counted by one clock for all who share a queue: by the application's where
+    `reach` is `process`, the machine's where it is `host`, the backend's where it is `network`. So an adapter
+    with a server sends spans from its own `now`, and no moments: a machine whose clock is an hour ahead then
+    neither ends the leases of others nor starts jobs early. What a holder knows of its own lease, `deadline`,
+    is counted on its monotonic clock, from before the reserve was sent.
+6.  An id is text of 1 to 200 characters, any of Unicode but lone surrogates, and is shown as it was given.
+    Where `dedupe` is declared, an id is told from others in the whole adapter, not in one queue, and is held
+    from the enqueue until its job is committed, deleted or purged. From then on it is free: a job that comes
+    again under it, as by `kessel move`, is stored. Without `dedupe` nothing is compared.
 5.  A lost connection is an error, never an empty answer and never a success: `EnqueueUnknown` or `LeaseLost`
     where the call says so, else `AdapterUnavailable`. Only what is safe to do twice is sent twice. Every call
     ends within 30 seconds, apart from the time that a reserve may wait, and the next one connects again.

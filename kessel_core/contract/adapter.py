@@ -126,11 +126,17 @@ class QueueAdapter(ABC):
 
     @abstractmethod
     def queues(self) -> list[str]:
-        """Return the names of the queues that exist, sorted."""
+        """Return the names of the queues that hold a job, in whatever state, sorted.
+
+        One that holds none, or none any more, may be listed or not.
+        """
 
     @abstractmethod
     def stats(self, queue: str) -> QueueStats:
-        """Count the jobs of a queue by state; a queue that does not exist counts zero."""
+        """Count the jobs of a queue by state; a queue that does not exist counts zero.
+
+        A pause of the queue changes no state: its ready jobs are counted as ready.
+        """
 
     @abstractmethod
     def purge(self, queue: str) -> int:

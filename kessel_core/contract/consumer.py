@@ -59,7 +59,7 @@ class Consumer(ABC):
         """Settle, and take the next job if one is ready at once, without waiting.
 
         An adapter may do both in one round trip or one transaction. The default does one after
-        the other.
+        the other. After `cancel` it settles, and takes nothing.
 
         Returns:
             The next reservation, or None. A failure to reserve after a successful settle returns None:
@@ -110,7 +110,8 @@ class Consumer(ABC):
     def cancel(self) -> None:
         """Make a waiting `reserve` return None soon, and later ones at once. Thread-safe, idempotent.
 
-        A held reservation is not affected: settle and extend still work.
+        A held reservation is not affected: settle and extend still work, and `settle_and_reserve` settles
+        and returns None.
         """
 
     @abstractmethod

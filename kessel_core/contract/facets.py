@@ -107,7 +107,11 @@ class Pause(Facet):
 
     @abstractmethod
     def pause(self, queue: str, duration: timedelta) -> None:
-        """Deliver nothing from the queue for `duration`, rounded up; zero resumes at once."""
+        """Deliver nothing from the queue for `duration`, rounded up; zero resumes at once.
+
+        Jobs are enqueued as before, and those that are ready stay ready: they are counted and shown as such.
+        Whoever holds one goes on. The newest call counts, also where the rest of an earlier one is longer.
+        """
 
 
 class VirtualTime(Facet):
@@ -127,4 +131,10 @@ class Results(Facet):
 
     @abstractmethod
     def result(self, job_id: str) -> bytes | None:
-        """Return the latest encoded result of a job, or None if none is kept (any more)."""
+        """Return the latest encoded result of a job, or None if none is kept (any more).
+
+        The bytes are those that the `Commit` or `Bury` carried, unchanged: a `JobResult` as JSON, which the
+        core has encoded, and which `kessel result` reads. They are kept by the job's id, beyond the job, for
+        all whom `reach` includes, and for as long as the adapter's options say. A settlement without a
+        result changes nothing; after a kick the result of the newest end counts.
+        """

@@ -49,9 +49,13 @@ class AdapterSpec:
     schemes: tuple[str, ...]
     #: attrs class of the options; unknown names and wrong types are reported together.
     options: type
-    #: Opens the adapter; may connect, and then raise `AdapterUnavailable` or `ProtocolError`.
+    #: Opens the adapter; may connect. A value that the type of an option allows, and that makes no sense, is
+    #: refused with `InvalidConfig`, by the class of the options or here: one `Problem` for each, with the
+    #: option's name as its path. `AdapterUnavailable`: nobody answers. `ProtocolError`: somebody else does,
+    #: or one who refuses the user or the password.
     open: Callable[[Any, AdapterContext], QueueAdapter]
-    #: Turns a split URL into option values; strings are converted to the type of the option.
+    #: Turns a split URL into option values; strings are converted to the type of the option. Left out, it is
+    #: `url_options`.
     from_url: Callable[[SplitResult], Mapping[str, Any]] = attrs.field(factory=lambda: url_options)
     #: Says without opening that the queue does not exist yet and would be created, for example "there is
     #: no file /srv/shop/jobs.db"; None: it exists, or that is not known. Commands that only look ask this,

@@ -13,7 +13,7 @@ __all__ = ["Message"]
 class Message:
     """A job as an adapter carries it; all fields except `body` are for the adapter's own use."""
 
-    #: The job's id, unique; text of at most 200 characters.
+    #: The job's id, unique: text of 1 to 200 characters, any of Unicode but lone surrogates.
     id: str
     #: Name of the queue; already checked by `queue_name_problem`.
     queue: str

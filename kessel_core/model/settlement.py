@@ -45,7 +45,8 @@ class Commit:
 class Rollback:
     """Make the job ready again after a pause, with its own priority; the delivery counts (S8, S10)."""
 
-    #: Zero or more; rounded up to the adapter's granularity.
+    #: Zero or more, rounded up to the adapter's granularity. The core cuts it to `longest_delay`, and the log
+    #: says so; an adapter without delays may make the job ready at once.
     pause: timedelta = NO_PAUSE
 
 
@@ -53,7 +54,7 @@ class Rollback:
 class Snooze:
     """Make the job ready again after a pause, with its own priority; the delivery does not count (S21)."""
 
-    #: Zero or more; rounded up to the adapter's granularity.
+    #: As in `Rollback`.
     pause: timedelta = NO_PAUSE
 
 

@@ -99,3 +99,5 @@ def test_new_adapter_ships_its_report_as_its_readme_says(home: Path) -> None:
     report = found["conformance"]["report"]
     assert report["passed"] and report["totals"]["pass"] > 40
     assert found["conformance"]["remarks"] == []
+    # As CI does, with the wheel: the sources of the installed package are those of the report.
+    run(binaries / "kessel", "adapters", "--check", name, cwd=home)

@@ -75,6 +75,8 @@ class Server:
         """
         try:
             connection: Any = self._pool.get_connection()
+        except redis.AuthenticationError as exc:  # user or password; trying again does not help
+            raise ProtocolError(f"{self._where} refused: {exc}") from exc
         except (redis.RedisError, OSError) as exc:  # a pooled connection that is gone was replaced before
             raise AdapterUnavailable(f"{self._where} cannot be reached: {exc}") from exc
         try:

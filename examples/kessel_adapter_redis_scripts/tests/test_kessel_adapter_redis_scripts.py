@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from kessel_conformance import AdapterConformance, ServerHarness
+from kessel_core import SystemClock
 from kessel_core.contract import (
     Attempts,
     Browse,
@@ -14,6 +16,7 @@ from kessel_core.contract import (
     Durability,
     LeaseReturn,
     Pause,
+    ProtocolError,
     Reach,
     TieBreak,
 )
@@ -53,3 +56,17 @@ class TestRedisScripts(AdapterConformance):
         capabilities=DECLARED,
         facets=[Browse, Buried, Delete, Pause],
     )
+
+
+def test_wrong_password_is_no_server_that_is_away() -> None:
+    """Trying again does not help, so it is not `AdapterUnavailable`."""
+    address = "redis-scripts://:wrong@127.0.0.1:{port}?namespace={namespace}"
+    harness = ServerHarness(SPEC, address, [*COMMAND, "--requirepass", "right"], variable="REDIS_SERVER")
+    harness.start()
+    try:
+        adapter = harness.open(SystemClock(), "test")
+        with pytest.raises(ProtocolError, match="refused"):
+            adapter.queues()
+        adapter.close()
+    finally:
+        harness.down()

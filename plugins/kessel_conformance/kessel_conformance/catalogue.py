@@ -81,6 +81,7 @@ class Case:
     id: str
     #: The clauses that it checks, as in `S4`.
     clauses: tuple[str, ...]
+    #: Who has to pass it; follows from `needs`.
     level: Level
     #: What must be there, or must not.
     needs: tuple[Requirement, ...] = ()
@@ -88,6 +89,7 @@ class Case:
     since: str = "1.0"
     #: What goes wrong in practice without it.
     why: str
+    #: The check itself, a function of a `Bench`.
     run: _Function
     #: On a real clock it mostly waits, so such cases run side by side.
     waits: bool = False

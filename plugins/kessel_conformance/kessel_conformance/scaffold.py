@@ -41,6 +41,22 @@ _TAKEN: Final[Mapping[str, frozenset[str]]] = {
     "middleware": _BUILT_IN,
 }
 
+#: Of the CI of an adapter: the server that its tests start has to be there, and is an error if it is not.
+_SERVER: Final = """\
+    env:
+      # The package of Ubuntu with the server that the tests start, such as redis-server; empty: none.
+      SERVER_PACKAGE: ""
+"""
+_INSTALL: Final = """\
+      - if: env.SERVER_PACKAGE != ''
+        run: sudo apt-get update && sudo apt-get install --yes --no-install-recommends "$SERVER_PACKAGE"
+"""
+#: The wheel that is published must hold the report of the very sources in it.
+_CHECK: Final = """\
+      - if: matrix.python == '3.13'
+        run: python -m pip install --force-reinstall --no-deps dist/*.whl && kessel adapters --check {name}
+"""
+
 
 def rendered(kind: str, name: str) -> dict[str, str]:
     """Return the files of a new distribution: path in it -> text.
@@ -63,8 +79,12 @@ def rendered(kind: str, name: str) -> dict[str, str]:
         "title": "".join(word.capitalize() for word in name.split("-")),
         "suite": SUITE_VERSION,
         "pytest": "pytest",
+        "server": "",
+        "install": "",
+        "check": "",
     }
     if kind == "adapter":
+        values |= {"server": _SERVER, "install": _INSTALL, "check": _CHECK.format(name=name)}
         report = f"{package}/conformance.json"
         values["pytest"] += f" --kessel-budget ci --kessel-suite {SUITE_VERSION} --kessel-report {report}"
     sources = {

@@ -36,9 +36,11 @@ BUDGETS: Final[Mapping[str, Budget]] = {
 class Settings:
     """What the person who runs the suite chooses."""
 
+    #: How much is generated: `quick`, `ci` or `thorough`.
     budget: str = "quick"
     #: Pins the catalogue: newer cases cannot fail the build.
     suite: str | None = None
+    #: Of what is generated.
     seed: int = 0
     #: Let Hypothesis shorten a failing plan; on a virtual clock.
     shrink: bool = True
