@@ -52,7 +52,7 @@ from kessel_core.model.result import JobResult, Reason, Status
 from kessel_core.model.retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from kessel_core.cli.commands import with_manager
+    from kessel_core.cli.commands import with_section
     from kessel_core.cli.logs import JsonFormatter
     from kessel_core.client.manager import JobManager
     from kessel_core.config.layers import load_config
@@ -96,7 +96,7 @@ __all__ = [
     # plugins
     "hookimpl",
     "build_plugins",
-    "with_manager",
+    "with_section",
     # configuration and time
     "Config",
     "WorkerConfig",
@@ -159,7 +159,7 @@ _LATE: Final = {
     "WorkerConfig": "config.options",
     "build_plugins": "plugins.loading",
     "load_config": "config.layers",
-    "with_manager": "cli.commands",
+    "with_section": "cli.commands",
 }
 
 

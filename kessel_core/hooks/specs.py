@@ -263,7 +263,7 @@ def kessel_cli(group: click.Group) -> None:
     """Add commands to `kessel`: `group.add_command(...)`.
 
     Plugins are called one by one; if one raises, a warning is shown and the others still work.
-    `kessel_core.with_manager` gives a command a manager that is connected as configured.
+    `kessel_core.with_section` gives a command what the plugin made of its section of the configuration.
 
     ```python
     import click

@@ -7,7 +7,7 @@ between applications: the plugins themselves stay as they are.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import attrs
@@ -49,6 +49,7 @@ class Sections:
         configured: Name -> table, as in `Config.sections`.
         clock: The application's clock.
         runs_jobs: Whether this process runs jobs.
+        store: Opens the store when a section asks for it; None: `opened` says what it is.
     """
 
     def __init__(
@@ -58,10 +59,11 @@ class Sections:
         *,
         clock: Clock,
         runs_jobs: bool,
+        store: Callable[[], Store | None] | None = None,
     ) -> None:
         self._plugins = plugins
         self._configured = configured
-        self._context = SectionContext(clock=clock, runs_jobs=runs_jobs, store=self._get_store)
+        self._context = SectionContext(clock=clock, runs_jobs=runs_jobs, store=store or self._get_store)
         self._is_open = False
         self._store: Store | None = None
         self._made: dict[str, object] = {}

@@ -8,7 +8,7 @@ import pytest
 
 TIDE = """
 import attrs, click
-from kessel_core import hookimpl, with_manager
+from kessel_core import hookimpl, with_section
 from kessel_core.hooks import Section
 
 @attrs.frozen
@@ -16,18 +16,28 @@ class Options:
     depth: int = 3
     secrets: tuple[str, ...] = ()
 
+class Tide:
+    def __init__(self, options, context):
+        self.depth, self.store = options.depth, context.store
+
 @hookimpl
 def kessel_sections():
-    return [Section(name="tide", options=Options, factory=lambda options, context: options)]
+    return [Section(name="tide", options=Options, factory=Tide)]
 
 @hookimpl
 def kessel_cli(group):
     @group.command("tide")
     @click.argument("name")
-    @with_manager
-    def tide(manager, name):
+    @click.option("--store", is_flag=True)
+    @with_section("tide")
+    def tide(made, name, store):
         "Say how deep it is."
-        click.echo(f"{name}: {manager.section('tide').depth}, {manager.adapter.name}")
+        click.echo(f"{name}: {made.depth}")
+        if store:
+            assert made.store() is made.store()
+            click.echo(str(made.store() and made.store().name))
+            if made.store():
+                made.store().put("tide", "a", b"1")
 """
 
 
@@ -37,11 +47,31 @@ def tide(site: Any) -> None:
 
 
 @pytest.mark.usefixtures("tide")
-def test_a_command_of_a_plugin_gets_a_manager_connected_as_configured(kessel: Any) -> None:
+def test_a_command_of_a_plugin_gets_what_was_made_of_its_section_as_configured(kessel: Any) -> None:
     kessel.write("other.toml", '[kessel]\nadapter = "memory://"\n[kessel.tide]\ndepth = 8\n')
     for arguments in (("-c", "other.toml", "tide", "north"), ("tide", "north", "-c", "other.toml")):
-        assert kessel.ok(*arguments).out == "north: 8, memory\n"
-    assert kessel.ok("tide", "north", "-a", "memory://").out == "north: 3, memory\n"
+        assert kessel.ok(*arguments).out == "north: 8\n"
+    assert kessel.ok("tide", "north", "-a", "memory://").out == "north: 3\n"
+
+
+@pytest.mark.usefixtures("tide")
+def test_a_command_of_a_plugin_opens_the_store_when_it_asks_and_makes_none(kessel: Any) -> None:
+    own = ("tide", "x", "--store", "-a", "sqlite:///jobs.db")
+    assert kessel.ok(*own).out == "x: 3\nNone\n"
+    assert list(kessel.directory.glob("*.db")) == []
+    kessel.ok("request", "a", "-a", "sqlite:///jobs.db")
+    assert kessel.ok(*own).out == "x: 3\nsqlite\n"
+    kessel.write("kessel.toml", '[kessel]\nadapter = "memory://"\nstore = "sqlite:///kept.db"\n')
+    assert kessel.ok("tide", "x", "--store").out == "x: 3\nNone\n"
+    assert not (kessel.directory / "kept.db").exists()
+
+
+@pytest.mark.usefixtures("tide")
+def test_a_command_of_a_plugin_needs_no_queue_that_it_does_not_ask_for(
+    kessel: Any, unreachable: None
+) -> None:
+    assert kessel.ok("tide", "x", "-a", "moon://").out == "x: 3\n"
+    assert kessel("tide", "x", "--store", "-a", "moon://").code == 1
 
 
 @pytest.mark.usefixtures("tide")

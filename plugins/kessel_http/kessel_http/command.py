@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import click
 
-from kessel_core import InvalidConfig, JobManager, KesselError, with_manager
+from kessel_core import InvalidConfig, KesselError, with_section
 from kessel_http.delivery import HttpCallbacks
 from kessel_http.endpoints import Endpoint, key_of
-from kessel_http.states import FRESH, EndpointState, StoreStates, change, described, iso
+from kessel_http.states import FRESH, EndpointState, MemoryStates, change, described, iso
 from kessel_http.urls import read_url
 
 __all__ = ["endpoints"]
@@ -23,21 +24,15 @@ def endpoints() -> None:
     """List, try and enable the endpoints of HTTP callbacks."""
 
 
-def _callbacks(manager: JobManager) -> HttpCallbacks:
-    made = manager.section("http")
-    assert isinstance(made, HttpCallbacks)
-    return made
-
-
 @endpoints.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-@with_manager
-def list_(manager: JobManager, as_json: bool) -> None:
+@with_section("http")
+def list_(callbacks: HttpCallbacks, as_json: bool) -> None:
     """List the endpoints, and URLs of requests that failed, with how they do.
 
     Neither secrets nor the path of a URL are shown.
     """
-    rows = list(_rows(_callbacks(manager)))
+    rows = list(_rows(callbacks))
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
@@ -69,8 +64,8 @@ def _row(name: str, place: str, state: EndpointState, secrets: int | None) -> Ma
 
 @endpoints.command("test")
 @click.argument("name")
-@with_manager
-def test(manager: JobManager, name: str) -> None:
+@with_section("http")
+def test(callbacks: HttpCallbacks, name: str) -> None:
     """Send a signed event of type kessel.test to an endpoint now, and say what it answers.
 
     What is known of the endpoint does not matter, and does not change. Exits with 1 unless it answers 2xx.
@@ -78,8 +73,7 @@ def test(manager: JobManager, name: str) -> None:
     from kessel_http.connecting import RefusedAddress
     from kessel_http.exchange import NotAnswered
 
-    callbacks = _callbacks(manager)
-    endpoint, now = _named(callbacks, name), manager.clock.now()
+    endpoint, now = _named(callbacks, name), datetime.now(UTC)
     event = {"type": "kessel.test", "timestamp": now.isoformat(), "data": {}}
     try:
         answer = callbacks.send(endpoint, str(uuid4()), json.dumps(event).encode(), now)
@@ -108,14 +102,13 @@ def _known(callbacks: HttpCallbacks, name: str) -> None:
 
 @endpoints.command("enable")
 @click.argument("name")
-@with_manager
-def enable(manager: JobManager, name: str) -> None:
+@with_section("http")
+def enable(callbacks: HttpCallbacks, name: str) -> None:
     """Use an endpoint again that answered 410, or at once one that rests.
 
     NAME is the name of an endpoint, a URL, or what the list shows for one. Jobs that were buried meanwhile
     come again with: kessel buried kick --type kessel.http
     """
-    callbacks = _callbacks(manager)
     before: list[EndpointState] = []
 
     def fresh(state: EndpointState) -> EndpointState:
@@ -123,10 +116,17 @@ def enable(manager: JobManager, name: str) -> None:
         return FRESH
 
     key = key_of(name)
-    change(StoreStates(manager.store), key, fresh)
+    states = callbacks.endpoint_states
+    change(states, key, fresh)
     if before[-1] == FRESH:
         if key == name and not name.startswith("url:"):
             _known(callbacks, name)
-        click.echo(f"{name} was not disabled; nothing changed", err=True)
+        nowhere = isinstance(states, MemoryStates)
+        why = (
+            "nothing is kept of endpoints, because there is no store yet"
+            if nowhere
+            else "it was not disabled"
+        )
+        click.echo(f"{name}: {why}; nothing changed", err=True)
         return
     click.echo(f"{name} is enabled; it was: {described(before[-1])}")

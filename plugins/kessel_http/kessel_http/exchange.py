@@ -141,10 +141,13 @@ class _Wire:
 
 
 class _Kept(io.BufferedReader):
-    """Stays open until its socket is closed."""
+    """Stays open until its socket is closed, whatever responses that are read from it do at their end."""
 
     def close(self) -> None:
         """Do nothing."""
+
+    def flush(self) -> None:
+        """Do nothing; there is nothing to write."""
 
 
 class _Reader(io.RawIOBase):

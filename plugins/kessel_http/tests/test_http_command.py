@@ -135,7 +135,7 @@ def test_s23_410_disables_an_endpoint_for_all_processes_until_it_is_enabled(
     assert len(receiver.received) == 3
     again = site.kessel("endpoints", "enable", "billing")
     assert (again.code, again.out) == (0, "")
-    assert "billing was not disabled; nothing changed" in again.err
+    assert "billing: it was not disabled; nothing changed" in again.err
 
 
 def test_s23_failures_are_counted_over_processes(site: Site, receiver: Receiver) -> None:
@@ -199,6 +199,7 @@ def test_test_says_why_it_failed(site: Site, receiver: Receiver, answer: int | N
     assert says in done.err
     assert "hush" not in done.err
     assert site.endpoints()["billing"]["state"] == "ok"
+    assert not (site.folder / "jobs.db").exists(), "what only looks makes no queue"
 
 
 def test_the_list_needs_no_secrets_of_the_environment_and_test_names_those_that_are_missing(
@@ -207,7 +208,9 @@ def test_the_list_needs_no_secrets_of_the_environment_and_test_names_those_that_
     site.endpoint(f"http://127.0.0.1:{receiver.port}/")
     monkeypatch.delenv("BILLING")
     assert site.endpoints()["billing"]["secrets"] == 2
-    site.ok("endpoints", "enable", "billing")
+    done = site.kessel("endpoints", "enable", "billing")
+    assert (done.code, done.out) == (0, "")
+    assert "billing: nothing is kept of endpoints, because there is no store yet" in done.err
     done = site.kessel("endpoints", "test", "billing")
     assert done.code == 2
     assert "kessel.toml: http.endpoints.billing.secrets[0]: the variable BILLING is not set" in done.err
