@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
+
+from kessel_core import KesselError
 
 TIDE = """
 import attrs, click
@@ -38,6 +41,7 @@ def kessel_cli(group):
             click.echo(str(made.store() and made.store().name))
             if made.store():
                 made.store().put("tide", "a", b"1")
+            globals()["last"] = made.store()
 """
 
 
@@ -61,9 +65,23 @@ def test_a_command_of_a_plugin_opens_the_store_when_it_asks_and_makes_none(kesse
     assert list(kessel.directory.glob("*.db")) == []
     kessel.ok("request", "a", "-a", "sqlite:///jobs.db")
     assert kessel.ok(*own).out == "x: 3\nsqlite\n"
+    with pytest.raises(KesselError, match="closed"):
+        sys.modules["plugin_tide"].last.get("tide", "a")
     kessel.write("kessel.toml", '[kessel]\nadapter = "memory://"\nstore = "sqlite:///kept.db"\n')
     assert kessel.ok("tide", "x", "--store").out == "x: 3\nNone\n"
     assert not (kessel.directory / "kept.db").exists()
+
+
+@pytest.mark.usefixtures("tide")
+@pytest.mark.parametrize("before", [True, False])
+def test_plugins_that_the_file_disables_are_not_used_by_a_command_of_another(
+    kessel: Any, before: bool
+) -> None:
+    kessel.write("other.toml", '[kessel.plugins]\ndisabled = ["sqlite"]\n')
+    file, command = ("-c", "other.toml"), ("tide", "x", "--store")
+    done = kessel(*file, *command) if before else kessel(*command, *file)
+    assert done.code == 3
+    assert "sqlite" in done.err
 
 
 @pytest.mark.usefixtures("tide")

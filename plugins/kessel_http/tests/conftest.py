@@ -21,6 +21,7 @@ from kessel_core import Config, JobManager, build_plugins, hookimpl
 from kessel_core.hooks import Section
 from kessel_core.testing import VirtualClock
 
+#: Made for these tests: an authority whose key is thrown away, and a key of it that is no secret.
 TLS = Path(__file__).parent / "tls"
 #: 32 bytes each.
 NEW = "whsec_bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LTAx"
