@@ -1,20 +1,24 @@
-"""`kessel endpoints`: list those of the configuration and how they do, try one, enable one that was gone."""
+"""`kessel endpoints`: list those of the configuration and how they do, try one, enable one that was gone.
+
+`kessel --help` loads this module, so what a command needs is imported when it runs.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import click
 
 from kessel_core import InvalidConfig, KesselError, with_section
-from kessel_http.delivery import HttpCallbacks
-from kessel_http.endpoints import Endpoint, key_of
-from kessel_http.states import FRESH, EndpointState, MemoryStates, change, described, iso
-from kessel_http.urls import read_url
+
+if TYPE_CHECKING:
+    from kessel_http.delivery import HttpCallbacks
+    from kessel_http.endpoints import Endpoint
+    from kessel_http.states import EndpointState
 
 __all__ = ["endpoints"]
 
@@ -43,6 +47,9 @@ def list_(callbacks: HttpCallbacks, as_json: bool) -> None:
 
 
 def _rows(callbacks: HttpCallbacks) -> Iterator[Mapping[str, Any]]:
+    from kessel_http.states import FRESH
+    from kessel_http.urls import read_url
+
     known = dict(callbacks.endpoint_states.all())
     for name, options in sorted(callbacks.options.endpoints.items()):
         yield _row(name, read_url(options.url).place, known.pop(name, FRESH), len(options.secrets))
@@ -51,6 +58,8 @@ def _rows(callbacks: HttpCallbacks) -> Iterator[Mapping[str, Any]]:
 
 
 def _row(name: str, place: str, state: EndpointState, secrets: int | None) -> Mapping[str, Any]:
+    from kessel_http.states import described, iso
+
     return {
         "name": name,
         "place": place,
@@ -109,6 +118,9 @@ def enable(callbacks: HttpCallbacks, name: str) -> None:
     NAME is the name of an endpoint, a URL, or what the list shows for one. Jobs that were buried meanwhile
     come again with: kessel buried kick --type kessel.http
     """
+    from kessel_http.endpoints import key_of
+    from kessel_http.states import FRESH, MemoryStates, change, described
+
     before: list[EndpointState] = []
 
     def fresh(state: EndpointState) -> EndpointState:
