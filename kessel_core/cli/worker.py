@@ -26,6 +26,7 @@ from kessel_core.cli.app import (
 )
 from kessel_core.cli.output import emit, jobs_text
 from kessel_core.contract.promises import Reach
+from kessel_core.model.callbacks import RESERVED
 from kessel_core.values.logs import get_logger
 
 if TYPE_CHECKING:
@@ -137,13 +138,16 @@ def _check(app: App, manager: JobManager) -> None:
 def _check_handlers(app: App, manager: JobManager) -> None:
     """Refuse to run without handlers; otherwise log the adapter and the job types of this process."""
     types = manager.registry.types()
-    if not types:
+    own = [one for one in types if not one.startswith(RESERVED)]
+    # What plugins offer for callbacks is enough for a worker of queues that it was told to serve.
+    if not own and not (types and app.given("queues")):
         raise app.wrong(
             "handlers",
             "no job type has a handler, so every job would be buried; "
             "name a module with --handlers, map types in [kessel.handlers], or install a plugin",
         )
-    some = ", ".join(types[:10]) + (", ..." if len(types) > 10 else "")
+    known = [*own, *(one for one in types if one.startswith(RESERVED))]
+    some = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")
     log.info("worker: jobs of %s, handlers for %s", app.place, some)
 
 

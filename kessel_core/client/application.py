@@ -13,7 +13,6 @@ from kessel_core.client.producer import Producer
 from kessel_core.clock import Clock
 from kessel_core.config.options import ADAPTER_STORE, Config
 from kessel_core.contract.adapter import QueueAdapter
-from kessel_core.contract.facets import Results
 from kessel_core.contract.spec import AdapterContext
 from kessel_core.contract.store import Store
 from kessel_core.errors import CapabilityMissing, ConfigError, InvalidConfig, Problem, UnusablePlugin
@@ -138,7 +137,6 @@ def open_application(settings: ApplicationSettings) -> Application:
             rules=config.jobs,
             callback_queue=config.callbacks.queue,
             watchers=watchers,
-            keeps_results=adapter.facet(Results) is not None,
             longest_pause=adapter.capabilities.longest_delay,
             loop=loop,
             follow_ups=FollowUps(adapter, store),

@@ -42,7 +42,6 @@ from kessel_core.contract.facets import (
     FacetKind,
     Find,
     Pause,
-    Results,
     VirtualTime,
 )
 from kessel_core.contract.messages import Reservation
@@ -104,7 +103,6 @@ __all__ = [
     "Delete",
     "Find",
     "Pause",
-    "Results",
     "VirtualTime",
     "need",
     "facets_of",

@@ -182,8 +182,8 @@ class BaseAdapter(WaitingAdapter):
     """
 
     @abstractmethod
-    def commit(self, reservation: Reservation, result: bytes | None) -> None:
-        """Remove the job; keep the result if the adapter has `Results`.
+    def commit(self, reservation: Reservation) -> None:
+        """Remove the job.
 
         Raises:
             LeaseLost: The backend says that the reservation no longer holds its job.
@@ -203,8 +203,8 @@ class BaseAdapter(WaitingAdapter):
         """
 
     @abstractmethod
-    def bury(self, reservation: Reservation, reason: str, message: str, result: bytes | None) -> None:
-        """Set the job aside with its reason; keep the result if the adapter has `Results`.
+    def bury(self, reservation: Reservation, reason: str, message: str) -> None:
+        """Set the job aside with its reason.
 
         Raises:
             LeaseLost: The backend says that the reservation no longer holds its job.
@@ -213,13 +213,13 @@ class BaseAdapter(WaitingAdapter):
     def end(self, reservation: Reservation, settlement: Settlement) -> None:
         """Call `commit`, `release` or `bury`; raises what they raise."""
         match settlement:
-            case Commit(result):
-                self.commit(reservation, result)
+            case Commit():
+                self.commit(reservation)
             case Rollback(pause) | Snooze(pause):
                 whole = rounded_up(pause, self.capabilities.delay_granularity)
                 self.release(reservation, whole, counts=isinstance(settlement, Rollback))
-            case Bury(reason, message, result):
-                self.bury(reservation, reason, message, result)
+            case Bury(reason, message):
+                self.bury(reservation, reason, message)
             case _:
                 assert_never(settlement)
 

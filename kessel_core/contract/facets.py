@@ -15,7 +15,7 @@ from typing import ClassVar, TypeAlias, TypeVar
 from kessel_core.contract.operations import StoredJob
 from kessel_core.model.states import JobState
 
-__all__ = ["Browse", "Buried", "Delete", "Facet", "FacetKind", "Find", "Pause", "Results", "VirtualTime"]
+__all__ = ["Browse", "Buried", "Delete", "Facet", "FacetKind", "Find", "Pause", "VirtualTime"]
 
 
 class Facet(ABC):
@@ -122,19 +122,3 @@ class VirtualTime(Facet):
     @abstractmethod
     def next_change(self, queues: Sequence[str]) -> datetime | None:
         """Return when time alone makes the next job ready (a delay, pause or lease ends), or None."""
-
-
-class Results(Facet):
-    """Keeps the encoded result that a `Commit` or `Bury` carries, for failures as well."""
-
-    facet_name = "results"
-
-    @abstractmethod
-    def result(self, job_id: str) -> bytes | None:
-        """Return the latest encoded result of a job, or None if none is kept (any more).
-
-        The bytes are those that the `Commit` or `Bury` carried, unchanged: a `JobResult` as JSON, which the
-        core has encoded, and which `kessel result` reads. They are kept by the job's id, beyond the job, for
-        all whom `reach` includes, and for as long as the adapter's options say. A settlement without a
-        result changes nothing; after a kick the result of the newest end counts.
-        """

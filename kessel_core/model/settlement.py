@@ -32,8 +32,6 @@ class Put:
 class Commit:
     """Remove the job (S8)."""
 
-    #: The encoded result; passed only to adapters with the facet `Results`.
-    result: bytes | None = None
     #: Jobs to store in the same transaction; passed only where `Capabilities.follow` is declared (S20). One
     #: whose id is held already counts as stored.
     follow: tuple[Message, ...] = ()
@@ -66,8 +64,6 @@ class Bury:
     reason: str
     #: The explanation for people; at most a few thousand characters.
     message: str = ""
-    #: The encoded result; passed only to adapters with the facet `Results`.
-    result: bytes | None = None
     #: As in `Commit`.
     follow: tuple[Message, ...] = ()
     #: As in `Commit`.
@@ -76,5 +72,5 @@ class Bury:
 
 Settlement: TypeAlias = Commit | Rollback | Snooze | Bury
 
-#: A commit without a result, shared by all ordinary jobs.
+#: A commit that brings nothing along, shared by all ordinary jobs.
 COMMIT: Final = Commit()

@@ -28,7 +28,6 @@ from kessel_core.handlers.registry import Handler, HandlerRegistry
 from kessel_core.model.job import Job, JobRequest
 from kessel_core.model.lifecycle import rules_for
 from kessel_core.model.message import Message
-from kessel_core.model.outcome import Outcome
 from kessel_core.model.policies import UnknownType
 from kessel_core.model.result import JobResult, Reason, Status
 from kessel_core.model.settlement import NO_PAUSE, Bury, Commit, Rollback, Settlement, Snooze
@@ -42,7 +41,6 @@ from kessel_core.runtime.handling import ANSWER, outcome_of_exception, text_of
 from kessel_core.runtime.lease import HeldJob, SettleResult
 from kessel_core.values.logs import get_logger
 from kessel_core.wire.requests import decode, dump
-from kessel_core.wire.results import encode_outcome
 
 __all__ = ["Pipeline"]
 
@@ -69,7 +67,6 @@ class Pipeline:
         rules: JobsConfig,
         callback_queue: str | None = None,
         watchers: Watchers,
-        keeps_results: bool = False,
         longest_pause: timedelta | None = None,
         loop: AsyncLoop | None = None,
         follow_ups: FollowUps,
@@ -86,7 +83,6 @@ class Pipeline:
         self._callback_queue = callback_queue
         self._table = rules_for(rules.on_expired)
         self._watchers = watchers
-        self._keeps_results = keeps_results
         #: The longest delay of the adapter; None: limited by the calendar only.
         self._longest_pause = longest_pause
         self._loop = loop
@@ -298,8 +294,7 @@ class Pipeline:
     def _decided(self, delivery: Delivery, outcome: JobResult, held: HeldJob) -> Decision:
         """Look up what happens to the job, after collecting what the table needs to know."""
         if outcome.status is Status.SUCCESS:
-            decision = decide(self._table, outcome)
-            return self._with_result(decision) if self._keeps_results else decision
+            return decide(self._table, outcome)
         attempt = held.attempt()
         if attempt != outcome.attempt:
             delivery = delivery._replace(attempt=attempt)
@@ -311,8 +306,7 @@ class Pipeline:
             pause=self._pause(delivery, outcome, held),
             now=self._clock.now(),
         )
-        decision = self._possible(decision)
-        return self._with_result(decision) if self._keeps_results else decision
+        return self._possible(decision)
 
     def _pause(self, delivery: Delivery, outcome: JobResult, held: HeldJob) -> timedelta:
         """Return the pause before the next delivery: the requested one, or that of the retry policy (S11)."""
@@ -353,13 +347,6 @@ class Pipeline:
             extra={"job_id": job_id},
         )
         return decision._replace(settlement=attrs.evolve(settlement, pause=longest))
-
-    def _with_result(self, decision: Decision) -> Decision:
-        """Add the encoded result to a settlement that ends the job."""
-        if not isinstance(decision.settlement, (Commit, Bury)):
-            return decision
-        body = encode_outcome(Outcome.of(decision.result))
-        return decision._replace(settlement=attrs.evolve(decision.settlement, result=body))
 
     # --- what follows --------------------------------------------------------------------------
 

@@ -27,7 +27,6 @@ from kessel_core.contract import (
     JobState,
     Pause,
     QueueStats,
-    Results,
     Rollback,
     Snooze,
     TieBreak,
@@ -151,6 +150,18 @@ slot_mutant(
 )
 mutant("kicks_uncounted", "counts no kicks", kicks_after=lambda s, r: 0)
 mutant("kicks_counted_twice", "counts a kick twice", kicks_after=lambda s, r: r.kicks + 2)
+slot_mutant(
+    "entries_lost_with_reserve",
+    "forgets entries when it reserves in the same call",
+    settle_and_reserve=lambda s, h, x: Slot.settle_and_reserve(
+        s, h, attrs.evolve(x, puts=()) if isinstance(x, (Commit, Bury)) else x
+    ),
+)
+mutant(
+    "entries_not_of_burial",
+    "writes no entries of a burial",
+    kept_entries=lambda s, x: None if isinstance(x, Bury) else Reference.kept_entries(s, x),
+)
 mutant("entries_dropped", "writes no entries", kept_entries=lambda s, x: None)
 mutant(
     "entries_too_soon",
@@ -229,9 +240,9 @@ mutant(
     reopened=lambda s: [setattr(r, "attempts", 0) for r in s.disk.records],
 )
 slot_mutant(
-    "result_keeps_job",
-    "keeps the job whose result it keeps",
-    settle=lambda self, r, st: Slot.settle(self, r, _no_result(st)),
+    "entries_keep_job",
+    "keeps the job that it writes entries for",
+    settle=lambda self, r, st: Slot.settle(self, r, _no_entries(st)),
 )
 mutant(
     "keeps_to_itself",
@@ -359,36 +370,6 @@ mutant(
     "give_back_quiet",
     "says nothing when there is nothing to give back",
     give_back=lambda s, r: _settles_quietly(s, r, Snooze()),
-)
-# --- results ---
-mutant(
-    "result_stripped",
-    "strips blanks from results",
-    kept_result=lambda s, r, b: Reference.kept_result(s, r, b and b.strip()),
-)
-mutant(
-    "result_of_burial_dropped",
-    "keeps results of successes only",
-    settle=lambda s, r, st: Reference.settle(
-        s, r, attrs.evolve(st, result=None) if isinstance(st, Bury) else st
-    ),
-)
-mutant(
-    "result_first_kept",
-    "keeps the first result of a job, not the latest",
-    kept_result=lambda s, r, b: s.disk.results.setdefault(r.message.id, b) if b is not None else None,
-)
-slot_mutant(
-    "result_lost_with_reserve",
-    "forgets the result when it reserves with the settle",
-    settle_and_reserve=lambda self, r, st: Slot.settle_and_reserve(
-        self, r, attrs.evolve(st, result=None) if isinstance(st, (Commit, Bury)) else st
-    ),
-)
-mutant(
-    "result_unknown_empty",
-    "tells an empty result of what it does not know",
-    result=lambda s, i: s.disk.results.get(i, b""),
 )
 # --- consumers ---
 mutant(
@@ -518,12 +499,6 @@ mutant(
     facet=lambda s, kind: object() if kind is Browse else Reference.facet(s, kind),
 )
 mutant(
-    "result_undeclared",
-    "keeps no results, and tells that there are none yet",
-    facet=without(Results),
-    result=lambda s, job_id: None,
-)
-mutant(
     "odd_capabilities",
     "declares something else whenever it is asked",
     capabilities=property(
@@ -595,8 +570,8 @@ def _no_bury(settlement: Any) -> Any:
     return Rollback() if isinstance(settlement, Bury) else settlement
 
 
-def _no_result(settlement: Any) -> Any:
-    return Rollback() if isinstance(settlement, Commit) and settlement.result is not None else settlement
+def _no_entries(settlement: Any) -> Any:
+    return Rollback() if isinstance(settlement, Commit) and settlement.puts else settlement
 
 
 def _races_enqueue(s: Reference, message: Any) -> None:

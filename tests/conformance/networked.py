@@ -49,7 +49,6 @@ from kessel_core.contract import (
     QueueStats,
     Reach,
     Reservation,
-    Results,
     Settlement,
     StoredJob,
     TieBreak,
@@ -60,7 +59,7 @@ __all__ = ["KINDS", "SPEC", "Networked", "NetworkedHarness"]
 
 LEASE: Final = timedelta(seconds=2)
 _TIMEOUT: Final = 2.0
-_LOOKS: Final = frozenset({"queues", "stats", "peek", "buried", "result"})
+_LOOKS: Final = frozenset({"queues", "stats", "peek", "buried"})
 _HEADER: Final = struct.Struct(">I")
 #: What may be named in a URL: the adapter, and its mutants.
 KINDS: dict[str, type[Networked]] = {}
@@ -90,7 +89,7 @@ class Options:
     kind: str = "Networked"
 
 
-class Networked(Browse, Buried, Delete, Pause, Results, WaitingAdapter):
+class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
     name = "networked"
 
     def __init__(self, options: Options, context: AdapterContext) -> None:
@@ -232,10 +231,6 @@ class Networked(Browse, Buried, Delete, Pause, Results, WaitingAdapter):
 
     def pause(self, queue: str, duration: timedelta) -> None:
         self.call("pause", queue, duration)
-
-    def result(self, job_id: str) -> bytes | None:
-        found: bytes | None = self.call("result", job_id)
-        return found
 
     def shut(self) -> None:
         for peer in self.peers:

@@ -318,7 +318,6 @@ mutant(
     "a server that is gone has no failures",
     buried=swallowing(Networked.buried, instead=[]),
 )
-mutant("result_none", "lost.look", "a server that is gone has no result", result=swallowing(Networked.result))
 mutant(
     "doctor_calm", "lost.look", "the doctor of a server that is gone finds nothing wrong", doctor=doctor_calm
 )

@@ -33,7 +33,6 @@ from kessel_core.contract import (
     QueueStats,
     Reach,
     Reservation,
-    Results,
     Rollback,
     Settlement,
     Snooze,
@@ -71,7 +70,6 @@ class Record:
 @attrs.define(eq=False)
 class Disk:
     records: list[Record] = attrs.field(factory=list)
-    results: dict[str, bytes] = attrs.field(factory=dict)
     entries: Entries | None = None
     counter: int = 0
     paused: dict[str, float] = attrs.field(factory=dict)
@@ -83,7 +81,7 @@ class Held(Reservation):
     record: Record | None = None
 
 
-class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapter):
+class Reference(Browse, Buried, Delete, Pause, VirtualTime, QueueAdapter):
     # Not on `BaseAdapter`: its own checks would stand before the rules that mutants change.
     name = "reference"
 
@@ -192,10 +190,6 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
     def snoozes_after(self, record: Record) -> int:
         return record.snoozes + 1
 
-    def kept_result(self, record: Record, result: bytes | None) -> None:
-        if result is not None:
-            self.disk.results[record.message.id] = result
-
     def is_refused(self, message: Message) -> bool:
         return self.is_too_large(message)
 
@@ -298,8 +292,7 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
                 self.followed(settlement)
                 self.kept_entries(settlement)
             match settlement:
-                case Commit(result):
-                    self.kept_result(record, result)
+                case Commit():
                     self.removes(record)
                     record.state = None
                 case Rollback(pause):
@@ -314,9 +307,8 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
                         self.attempts_snoozed(record),
                         self.snoozes_after(record),
                     )
-                case Bury(message=text, result=result):
+                case Bury(message=text):
                     self.disk.counter += 1
-                    self.kept_result(record, result)
                     record.state, record.buried_number = JobState.BURIED, self.disk.counter
                     record.reason, record.text = self.reason_of(settlement), text
                     record.priority = self.priority_after(record, "bury")
@@ -463,10 +455,6 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
                 if times
                 else None
             )
-
-    def result(self, job_id: str) -> bytes | None:
-        with self.lock:
-            return self.disk.results.get(job_id)
 
     def refuse_if_closed(self) -> None:
         if self.closed:

@@ -31,8 +31,7 @@ ANSWERS = {
     "jobs of a paused queue in stats": ("QueueAdapter", "its ready jobs are counted as ready"),
     "jobs of a paused queue": ("Pause", "those that are ready stay ready"),
     "a queue without jobs": ("QueueAdapter", "One that holds none, or none any more, may be listed or not"),
-    "how results are read": ("Results", "unchanged: a `JobResult` as JSON"),
-    "how long results are kept": ("Results", "for as long as the adapter's options say"),
+    "where results are kept": ("Put", "written in the transaction of a settlement"),
     "the default of from_url": ("AdapterSpec", "Left out, it is `url_options`"),
     "a wrong password": ("AdapterSpec", "one who refuses the user or the password"),
     "how open refuses a value": ("AdapterSpec", "refused with `InvalidConfig`"),
@@ -70,7 +69,7 @@ def test_what_cannot_be_declared_has_its_reason() -> None:
 
 
 def test_page_says_of_each_method_whether_it_is_to_be_implemented() -> None:
-    for name in ("QueueAdapter", "Consumer", "WaitingAdapter", "BaseAdapter", "Browse", "Buried", "Results"):
+    for name in ("QueueAdapter", "Consumer", "WaitingAdapter", "BaseAdapter", "Browse", "Buried", "Find", "Store"):
         cls = getattr(kessel_core.contract, name)
         text = entry(name)
         for method, function in vars(cls).items():

@@ -76,16 +76,16 @@ class Pile(BaseAdapter):
         self._called("look")
         return self.sleeps_until
 
-    def commit(self, reservation: Reservation, result: bytes | None) -> None:
-        self._called("commit", reservation.id, result)
+    def commit(self, reservation: Reservation) -> None:
+        self._called("commit", reservation.id)
 
     def release(self, reservation: Reservation, pause: timedelta, *, counts: bool) -> None:
         self._called("release", reservation.id, pause, counts)
         if pause <= NO_PAUSE:
             self.ready.append(message(reservation.id or "", reservation.queue))
 
-    def bury(self, reservation: Reservation, reason: str, message: str, result: bytes | None) -> None:
-        self._called("bury", reservation.id, reason, message, result)
+    def bury(self, reservation: Reservation, reason: str, message: str) -> None:
+        self._called("bury", reservation.id, reason, message)
 
     def renew(self, reservation: Reservation) -> None:
         self._called("renew", reservation.id)
@@ -340,11 +340,11 @@ def test_a_delayed_job_wakes_who_would_look_too_late_and_one_that_is_due_anybody
 
 def test_settlements_reach_the_author_as_calls(pile: Pile, consumer: Consumer) -> None:
     for settlement, call in (
-        (Commit(b"r"), ("commit", "a", b"r")),
+        (Commit(), ("commit", "a")),
         (Rollback(), ("release", "a", NO_PAUSE, True)),
         (Rollback(timedelta(seconds=3)), ("release", "a", timedelta(seconds=4), True)),
         (Snooze(timedelta(seconds=2)), ("release", "a", timedelta(seconds=2), False)),
-        (Bury("error", "text", b"r"), ("bury", "a", "error", "text", b"r")),
+        (Bury("error", "text"), ("bury", "a", "error", "text")),
     ):
         pile.ready.clear()
         consumer.settle(holding(pile, consumer), settlement)
@@ -428,7 +428,7 @@ def test_s7_until_the_last_moment_of_its_lease_it_is(
     taken = holding(pile, consumer)
     clock.advance(LEASE - timedelta(milliseconds=1))
     consumer.settle(taken, COMMIT)
-    assert pile.calls == [("commit", "a", None)]
+    assert pile.calls == [("commit", "a")]
 
 
 def test_s7_what_another_delivery_held_is_not_settled(pile: Pile, consumer: Consumer) -> None:

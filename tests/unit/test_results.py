@@ -107,7 +107,7 @@ def test_s25_a_success_is_kept_with_its_value(app: App) -> None:
     assert outcome.raise_for_failure() is outcome
 
 
-def test_s25c_failures_expirations_and_burials_are_kept_as_well(app: App) -> None:
+def test_x7_s25c_failures_expirations_and_burials_are_kept_as_well(app: App) -> None:
     clock = VirtualClock()
     errors = [Transient("1"), Transient("2"), Transient("3")]
     manager = app({"fatal": raising(Fatal("no")), "tried": raising(*errors), "late": print}, clock=clock)
@@ -137,7 +137,7 @@ def test_s25b_a_later_outcome_replaces_an_earlier_one(app: App) -> None:
     assert manager.result(job.id).value == 7
 
 
-def test_s25_what_is_tried_again_has_no_outcome_yet(app: App) -> None:
+def test_x7_s25_what_is_tried_again_has_no_outcome_yet(app: App) -> None:
     seen: list[str] = []
 
     def do(payload: Any, job: JobContext) -> None:

@@ -116,9 +116,7 @@ def test_finding_d10_names_of_secrets(name: str) -> None:
     assert is_secret(name)
 
 
-@pytest.mark.parametrize(
-    "name", ["author", "path", "lease", "keep_results", "compass", "design", "host", "user"]
-)
+@pytest.mark.parametrize("name", ["author", "path", "lease", "keep", "compass", "design", "host", "user"])
 def test_finding_d10_names_of_nothing_secret(name: str) -> None:
     assert not is_secret(name)
 

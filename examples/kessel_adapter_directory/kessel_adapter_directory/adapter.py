@@ -221,8 +221,8 @@ class DirectoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, BaseAdapter):
                 raise LeaseLost(reservation.id, "its lease ended, or the job was settled")
             yield now, home, reservation
 
-    def commit(self, reservation: Reservation, result: bytes | None) -> None:
-        """Remove the job; results are not kept."""
+    def commit(self, reservation: Reservation) -> None:
+        """Remove the job."""
         with self._held(reservation) as (_, home, held):
             self._remove(home, held.entry)
 
@@ -238,7 +238,7 @@ class DirectoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, BaseAdapter):
                 change |= {"attempts": entry.attempts - 1, "snoozes": entry.snoozes + 1}
             self._change(home, entry, **change)
 
-    def bury(self, reservation: Reservation, reason: str, message: str, result: bytes | None) -> None:
+    def bury(self, reservation: Reservation, reason: str, message: str) -> None:
         """Set the job aside, and write down why."""
         with self._held(reservation) as (now, home, held):
             why = json.dumps({"reason": reason, "message": message})

@@ -142,15 +142,15 @@ class RedisAdapter(Browse, Buried, Delete, Pause, BaseAdapter):
         if not self._server.call(operation, [reservation.queue], *held, *arguments):
             raise LeaseLost(reservation.id, "its lease ended, or the job was settled")
 
-    def commit(self, reservation: Reservation, result: bytes | None) -> None:
-        """Remove the job; results are not kept."""
+    def commit(self, reservation: Reservation) -> None:
+        """Remove the job."""
         self._settled("commit", reservation)
 
     def release(self, reservation: Reservation, pause: timedelta, *, counts: bool) -> None:
         """Make the job ready again; a snooze does not count as an attempt."""
         self._settled("release", reservation, _micros(pause), int(counts))
 
-    def bury(self, reservation: Reservation, reason: str, message: str, result: bytes | None) -> None:
+    def bury(self, reservation: Reservation, reason: str, message: str) -> None:
         """Set the job aside."""
         self._settled("bury", reservation, reason, message)
 

@@ -44,7 +44,6 @@ _MODULES: Final = (
     "consumers",
     "settling",
     "snoozing",
-    "results",
     "following",
     "order",
     "delay",

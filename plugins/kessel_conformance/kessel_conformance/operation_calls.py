@@ -18,7 +18,6 @@ from kessel_core.contract import (
     Browse,
     Buried,
     Bury,
-    Commit,
     Delete,
     DoctorContext,
     Finding,
@@ -27,7 +26,6 @@ from kessel_core.contract import (
     Message,
     Pause,
     QueueStats,
-    Results,
     StoredJob,
     need,
 )
@@ -121,25 +119,6 @@ class ListBuried(_OfBuried, _Look):
         shown = [(job.body, job.reason) for job in cast("list[StoredJob]", value)]
         if sorted(shown) != sorted((message.body, "error") for message in self.expected):
             self.broken(f"{self.name} shows {shown} of 2 jobs")
-
-
-class Result(_Look):
-    name = "result"
-    needs = (Results,)
-
-    def prepare(self) -> None:
-        self.message = self.stored()
-        consumer = self.bench.consumer(self.queue)
-        self.bench.settle(consumer, self.bench.taken(consumer), Commit(b'{"is":"kept"}'))
-        self.ends(self.message, GONE, "it was committed")
-        self.works(self.name, self.act)
-
-    def act(self) -> object:
-        return need(self.adapter, Results).result(self.message.id)
-
-    def returned(self, value: object) -> None:
-        if value != b'{"is":"kept"}':
-            self.broken(f"result answers {value!r}")
 
 
 class Doctor(_Look):
@@ -278,5 +257,5 @@ class PauseQueue(Call):
         self.works("resume", lambda: need(self.adapter, Pause).pause(self.queue, NO_PAUSE))
 
 
-LOOKS: Final[tuple[type[Call], ...]] = (Stats, Queues, Peek, ListBuried, Result, Doctor)
+LOOKS: Final[tuple[type[Call], ...]] = (Stats, Queues, Peek, ListBuried, Doctor)
 CHANGES: Final[tuple[type[Call], ...]] = (Kick, DeleteOne, Purge, PauseQueue)

@@ -19,7 +19,6 @@ from kessel_core.contract import (
     Browse,
     Buried,
     Capabilities,
-    CapabilityMissing,
     Delete,
     Durability,
     EnqueueError,
@@ -36,7 +35,6 @@ from kessel_core.contract import (
     QueueStats,
     Reach,
     Reservation,
-    Results,
     Snooze,
     StoredJob,
     VirtualTime,
@@ -59,7 +57,7 @@ _shared_lock: Final = threading.Lock()
 _PORTION: Final = 1000
 
 
-class MemoryAdapter(Browse, Buried, Delete, Find, Pause, VirtualTime, Results, QueueAdapter):
+class MemoryAdapter(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapter):
     """Jobs in the memory of this process; they are gone with it, or when the last adapter closes.
 
     Args:
@@ -104,9 +102,7 @@ class MemoryAdapter(Browse, Buried, Delete, Find, Pause, VirtualTime, Results, Q
         return self._capabilities
 
     def facet(self, kind: FacetKind[F]) -> F | None:
-        """As `QueueAdapter.facet`; results are there only if some are kept, the store always."""
-        if kind is Results and not self._options.keep_results:
-            return None
+        """As `QueueAdapter.facet`; the store is an object of its own."""
         if kind is EntryStore:
             return cast("F", self._entry_store)
         return super().facet(kind)
@@ -203,17 +199,6 @@ class MemoryAdapter(Browse, Buried, Delete, Find, Pause, VirtualTime, Results, Q
         """As `VirtualTime.next_change`."""
         with self._lock:
             return self._store.next_change(queues)
-
-    def result(self, job_id: str) -> bytes | None:
-        """As `Results.result`; only the latest `keep_results` are kept.
-
-        Raises:
-            CapabilityMissing: None are.
-        """
-        if not self._options.keep_results:
-            raise CapabilityMissing(Results.facet_name, self.name, "set keep_results")
-        with self._lock:
-            return self._store.results.get(job_id)
 
     def close(self) -> None:
         """As `QueueAdapter.close`; jobs that nobody else shares are gone."""

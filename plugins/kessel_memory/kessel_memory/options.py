@@ -35,8 +35,6 @@ class MemoryOptions:
     max_body_bytes: int | None = None
     #: Refuse to hold more jobs than this, in whatever state; None: no limit.
     capacity: int | None = None
-    #: How many of the latest results are kept for `MemoryAdapter.result`; 0: none.
-    keep_results: int = 0
 
     def __attrs_post_init__(self) -> None:
         """Check everything together."""
@@ -47,8 +45,6 @@ class MemoryOptions:
             limit: int | None = getattr(self, name)
             if limit is not None and limit < 1:
                 problems.append(Problem((name,), f"expected 1 or more, got {limit}"))
-        if self.keep_results < 0:
-            problems.append(Problem(("keep_results",), f"expected 0 or more, got {self.keep_results}"))
         if problems:
             raise InvalidConfig(problems, "invalid options of the adapter 'memory'")
 

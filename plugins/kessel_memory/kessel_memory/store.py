@@ -7,7 +7,6 @@ three, because this is the path by which the speed of everything else is judged.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import timedelta
 from heapq import heappop, heappush
@@ -47,7 +46,6 @@ class Store(Timers):
         super().__init__(options, clock)
         self.options = options
         self.jobs: dict[str, Job] = {}
-        self.results: OrderedDict[str, bytes] = OrderedDict()
         #: Small facts beside the jobs (S19).
         self.entries = Entries(clock, self.lock)
         #: How many adapters have it open.
@@ -164,12 +162,12 @@ class Store(Timers):
         del job.queue.reserved[reservation]
         if isinstance(settlement, Commit):
             self.forget(job)
-            self._bring_along(job, settlement)
+            self._bring_along(settlement)
         elif isinstance(settlement, Bury):
             job.state = JobState.BURIED
             job.burial = Burial(settlement.reason, settlement.message, self.clock.now())
             job.queue.buried[job.message.id] = job
-            self._bring_along(job, settlement)
+            self._bring_along(settlement)
         else:
             if isinstance(settlement, Snooze):
                 job.attempt -= 1
@@ -186,14 +184,12 @@ class Store(Timers):
             if number > room:
                 self._refuse_full(message.id)
 
-    def _bring_along(self, job: Job, settlement: Commit | Bury) -> None:
+    def _bring_along(self, settlement: Commit | Bury) -> None:
         for message in settlement.follow:
             if message.id not in self.jobs:
                 self.put(message)
         for put in settlement.puts:
             self.entries.put(put.space, put.key, put.value, ttl=put.ttl)
-        if settlement.result is not None:
-            self._keep(job, settlement.result)
 
     def extend(self, reservation: Reservation) -> None:
         """Renew a lease to its full length.
@@ -230,13 +226,6 @@ class Store(Timers):
         """Make a job nobody's; what is left of it in a heap is dead."""
         job.state = None
         self.jobs.pop(job.message.id, None)
-
-    def _keep(self, job: Job, result: bytes) -> None:
-        limit = self.options.keep_results
-        if limit:
-            self.results[job.message.id] = result
-            if len(self.results) > limit:
-                self.results.popitem(last=False)
 
     def _roll_back(self, job: Job, pause: timedelta) -> None:
         if pause <= timedelta(0):

@@ -16,7 +16,6 @@ from kessel_core.contract import (
     Attempts,
     Bury,
     Capabilities,
-    CapabilityMissing,
     Commit,
     DoctorContext,
     EnqueueError,
@@ -31,7 +30,6 @@ from kessel_core.contract import (
     Message,
     Reach,
     Reservation,
-    Results,
     Settlement,
     Store,
     TieBreak,
@@ -45,7 +43,6 @@ from kessel_sqlite.entries import SqliteStore
 from kessel_sqlite.hostclock import microseconds, moment
 from kessel_sqlite.operations import SqliteOperations
 from kessel_sqlite.options import SqliteOptions
-from kessel_sqlite.results import KeptResults
 from kessel_sqlite.schema import DELAYED, READY, STATES
 
 __all__ = ["SqliteAdapter"]
@@ -60,7 +57,7 @@ _CHUNK_BYTES: Final = 16 * 1024 * 1024
 _Holder = tuple[int, int | None]
 
 
-class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
+class SqliteAdapter(SqliteOperations, WaitingAdapter):
     """A queue in one SQLite file.
 
     Thread-safe; a forked child may keep using it.
@@ -77,11 +74,9 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
         self.options = options
         self.engine = Engine(options, context.clock)
         self.line = self.engine.line
-        keep_for = options.keep_results
-        self._results = None if keep_for is None else KeptResults(self.engine, keep_for)
         #: Small facts beside the jobs, in the same file.
         self.store = SqliteStore(self.engine, options.max_body_bytes, owns_file=False)
-        self._deliveries = Deliveries(self.engine, options.lease, self._results, self.store.entries)
+        self._deliveries = Deliveries(self.engine, options.lease, self.store.entries)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -105,9 +100,7 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
         )
 
     def facet(self, kind: FacetKind[_F]) -> _F | None:
-        """Return a facet: the store, or this adapter; `Results` only with the option `keep_results`."""
-        if kind is Results and self._results is None:
-            return None
+        """Return a facet: the store, or this adapter."""
         if kind is Store:
             return cast("_F", self.store)
         return super().facet(kind)
@@ -281,16 +274,6 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
         if any(until is None and is_ready for until, is_ready, _ in rows):
             return moment(now)
         return moment(next_change(rows))
-
-    def result(self, job_id: str) -> bytes | None:
-        """Return the latest encoded result of a job; None if there is none (any more).
-
-        Raises:
-            CapabilityMissing: The option `keep_results` is not set.
-        """
-        if self._results is None:
-            raise CapabilityMissing(Results.facet_name, self.name, "set keep_results, for example to 7d")
-        return self._results.get(job_id)
 
     # the file
 

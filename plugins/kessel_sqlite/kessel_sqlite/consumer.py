@@ -26,7 +26,6 @@ from kessel_sqlite import sql
 from kessel_sqlite.engine import Engine
 from kessel_sqlite.entries import FileEntries
 from kessel_sqlite.hostclock import after, span_microseconds
-from kessel_sqlite.results import KeptResults
 from kessel_sqlite.schema import DELAYED, READY
 
 __all__ = ["NOTHING", "Brought", "Deliveries", "Row", "SqliteReservation"]
@@ -71,18 +70,14 @@ class Deliveries:
     Args:
         engine: The open file.
         lease: How long a reservation holds its job.
-        results: Where results are kept; None: they are not.
         entries: Writes the entries of settlements.
     """
 
-    def __init__(
-        self, engine: Engine, lease: timedelta, results: KeptResults | None, entries: FileEntries
-    ) -> None:
+    def __init__(self, engine: Engine, lease: timedelta, entries: FileEntries) -> None:
         self._engine = engine
         self._entries = entries
         self._host = engine.host
         self._clock = engine.clock
-        self._results = results
         self._lease = lease
         self._lease_seconds = self._lease.total_seconds()
         self._lease_microseconds = span_microseconds(self._lease)
@@ -159,7 +154,7 @@ class Deliveries:
             LeaseLost: It does not.
         """
         held = _own(reservation)
-        if brought is NOTHING and self._result_of(settlement) is None:
+        if brought is NOTHING:
             # A single statement is its own transaction.
             done = self._engine.change(*self._ending(held, settlement))
         else:
@@ -232,15 +227,7 @@ class Deliveries:
             connection.executemany(sql.INSERT, brought.rows)
             for put in brought.puts:
                 self._entries.put(connection, put.space, put.key, put.value, None, put.ttl)
-        if done and self._results is not None and (body := self._result_of(settlement)) is not None:
-            self._results.keep(connection, held.id or "", held.queue, body)
         return done
-
-    def _result_of(self, settlement: Settlement) -> bytes | None:
-        """Return the encoded result to keep, or None."""
-        if self._results is None or not isinstance(settlement, (Commit, Bury)):
-            return None
-        return settlement.result
 
     def _ending(self, held: SqliteReservation, settlement: Settlement) -> tuple[str, tuple[object, ...]]:
         """Return the statement of a settlement, and its values."""

@@ -104,8 +104,6 @@ class SqliteOptions(FileOptions):
     path: Path = attrs.field(default=Path("kessel.db"), converter=Path, validator=_file)
     #: How long a reservation holds its job unless it is extended; at least 10 ms.
     lease: timedelta = attrs.field(default=timedelta(seconds=60), validator=_lease)
-    #: How long results of finished jobs are kept, more than zero; None: they are not.
-    keep_results: timedelta | None = attrs.field(default=None, validator=_positive)
     #: Longest body of a job, and longest value in its store, in bytes.
     max_body_bytes: int = attrs.field(default=256 * 1024 * 1024, validator=_size_limit)
 

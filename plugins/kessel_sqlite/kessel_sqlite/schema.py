@@ -88,8 +88,11 @@ CREATE UNIQUE INDEX kessel_store_by_key ON kessel_store (space, key);
 CREATE INDEX kessel_store_by_end ON kessel_store (expires_at) WHERE expires_at IS NOT NULL
 """
 
-#: How many times a job was made ready again after a burial (S22).
-_KICKS: Final = "ALTER TABLE kessel_jobs ADD COLUMN kicks INTEGER NOT NULL DEFAULT 0"
+#: How many times a job was made ready again after a burial (S22). Results are entries of the store now (S25).
+_KICKS: Final = """
+ALTER TABLE kessel_jobs ADD COLUMN kicks INTEGER NOT NULL DEFAULT 0;
+DROP TABLE kessel_results
+"""
 
 #: Script `n` migrates a file from version `n` to `n + 1`; version 0 is a file without our tables.
 MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SNOOZES, _ENTRIES, _KICKS)

@@ -145,15 +145,6 @@ BURY_JOB: Final = (
 #: Due.
 EXTEND_JOB: Final = f"UPDATE kessel_jobs SET due = ? {_HELD}"
 
-#: Id, queue, finished at, body.
-KEEP_RESULT: Final = "INSERT OR REPLACE INTO kessel_results VALUES (?, ?, ?, ?)"
-#: Deletes results that finished at this time or before.
-SWEEP_RESULTS: Final = (
-    "DELETE FROM kessel_results WHERE id IN (SELECT id FROM kessel_results WHERE finished_at <= ? LIMIT 5000)"
-)
-#: Id, finished after.
-RESULT: Final = "SELECT CAST(body AS BLOB) FROM kessel_results WHERE id = ? AND finished_at > ?"
-
 # --- operations ------------------------------------------------------------------------------
 
 #: Most rows that each statement of a purge removes.

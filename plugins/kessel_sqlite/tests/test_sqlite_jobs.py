@@ -21,7 +21,6 @@ from kessel_core.contract import (
     JobState,
     Message,
     Pause,
-    Results,
     Rollback,
     Store,
     VirtualTime,
@@ -103,7 +102,6 @@ def test_facets_are_what_the_file_can_do(
     adapter: SqliteAdapter, opened: Callable[..., SqliteAdapter], clock: VirtualClock
 ) -> None:
     assert set(facets_of(adapter)) == {Browse, Buried, Delete, Find, Pause, Store, VirtualTime}
-    assert Results in facets_of(opened(clock, keep_results=SECOND))
 
 
 def test_cancel_ends_reserves_but_not_a_settle(adapter: SqliteAdapter, clock: VirtualClock) -> None:

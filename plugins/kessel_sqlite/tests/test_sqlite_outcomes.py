@@ -6,7 +6,6 @@ import os
 import sqlite3
 import stat
 from collections.abc import Callable
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from kessel_sqlite.edge import is_busy, leaves_connection_sound, translated
 from kessel_sqlite.link import Link
 
 from kessel_core import AdapterError, AdapterUnavailable, EnqueueRejected, EnqueueUnknown, ProtocolError
-from kessel_core.contract import NO_PAUSE, Commit, JobState, Message
+from kessel_core.contract import JobState, Message
 from kessel_core.testing.clock import VirtualClock
 
 Opener = Callable[..., SqliteAdapter]
@@ -191,31 +190,6 @@ def test_many_jobs_wake_as_many_who_wait_and_a_later_one_who_would_look_too_late
     planner.woken, planner.planned = False, due
     adapter.enqueue_many([message("e", queue="r", delay=due), message("f", queue="r", delay=due + SECOND)])
     assert not planner.woken
-
-
-def test_results_that_are_too_old_are_removed_from_the_file(
-    opened: Opener, clock: VirtualClock, path: Path
-) -> None:
-    """Else the file grows for ever; looked at from time to time, when another result is kept."""
-    adapter = opened(clock, keep_results=timedelta(days=1))
-
-    def finish(*names: str) -> list[str]:
-        adapter.enqueue_many([message(name) for name in names])
-        with closing(adapter.consumer(["q"])) as consumer:
-            for _ in names:
-                taken = consumer.reserve(NO_PAUSE)
-                assert taken is not None
-                consumer.settle(taken, Commit(b"result"))
-        with closing(sqlite3.connect(path)) as plain:
-            return [row[0] for row in plain.execute("SELECT id FROM kessel_results ORDER BY id")]
-
-    assert finish("a") == ["a"]
-    clock.advance(timedelta(hours=12))
-    assert finish("b") == ["a", "b"]
-    clock.advance(timedelta(hours=12))
-    assert finish("c") == ["b", "c"]
-    clock.advance(timedelta(milliseconds=10))
-    assert finish("d") == ["b", "c", "d"], "not at every result, because that takes time"
 
 
 @pytest.mark.parametrize(("durability", "synced"), [("power", True), ("process-crash", False)])

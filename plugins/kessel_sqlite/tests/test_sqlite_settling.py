@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from kessel_sqlite.adapter import SqliteAdapter
 
-from kessel_core import CapabilityMissing, EnqueueRejected, LeaseLost, UnknownJob
+from kessel_core import EnqueueRejected, LeaseLost, UnknownJob
 from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
@@ -21,11 +21,8 @@ from kessel_core.contract import (
     Message,
     Put,
     Reservation,
-    Results,
     Rollback,
-    Settlement,
     Snooze,
-    need,
 )
 from kessel_core.testing.clock import VirtualClock
 
@@ -241,52 +238,6 @@ def test_S10_attempts_outlive_the_adapter(opened: Callable[..., SqliteAdapter], 
             assert taken is not None
             assert taken.attempt == attempt
         adapter.close()
-
-
-def test_results_are_kept_for_as_long_as_asked(
-    opened: Callable[..., SqliteAdapter], clock: VirtualClock
-) -> None:
-    adapter = opened(clock, keep_results=timedelta(days=7))
-    assert adapter.facet(Results) is adapter
-    adapter.enqueue_many([message("a"), message("b")])
-    with closing(adapter.consumer(["q"])) as consumer:
-        taken = consumer.reserve(NO_PAUSE)
-        assert taken is not None
-        taken = consumer.settle_and_reserve(taken, Commit(b"one"))
-        assert taken is not None
-        consumer.settle(taken, Commit(b"two"))
-    assert (adapter.result("a"), adapter.result("b"), adapter.result("c")) == (b"one", b"two", None)
-    clock.advance(timedelta(days=7))
-    assert adapter.result("a") is None
-
-
-@pytest.mark.parametrize("way", ["settle", "settle_and_reserve"])
-def test_X7_results_of_failures_are_kept_and_the_latest_counts(
-    opened: Callable[..., SqliteAdapter], clock: VirtualClock, way: str
-) -> None:
-    adapter = opened(clock, keep_results=timedelta(days=7))
-    adapter.enqueue(message("a"))
-
-    def settled(settlement: Settlement) -> None:
-        with closing(adapter.consumer(["q"])) as consumer:
-            getattr(consumer, way)(taken_by(consumer), settlement)
-
-    settled(Bury("fatal", "no", b"failed"))
-    assert adapter.result("a") == b"failed"
-    adapter.kick("q", "a")
-    settled(Bury("fatal", "no result"))
-    assert adapter.result("a") == b"failed"
-    adapter.kick("q", "a")
-    settled(Commit(b"done"))
-    assert adapter.result("a") == b"done"
-
-
-def test_S17_results_without_the_option_are_refused_by_name(adapter: SqliteAdapter) -> None:
-    assert adapter.facet(Results) is None
-    with pytest.raises(CapabilityMissing, match="results"):
-        need(adapter, Results)
-    with pytest.raises(CapabilityMissing, match="keep_results"):
-        adapter.result("a")
 
 
 def test_s20_follow_ups_are_refused_before_anything_is_written(

@@ -224,6 +224,29 @@ def entries(bench: Bench) -> None:
 
 
 @case(
+    "following.entries_with_next_reserve",
+    "S20",
+    needs=(FOLLOW, Store),
+    why="A busy worker settles and reserves in one call, which is code of its own, and may lose the entry.",
+)
+def entries_with_next_reserve(bench: Bench) -> None:
+    bench.put()
+    bench.put()
+    consumer = bench.consumer()
+    key, other = _key(bench, "d"), _key(bench, "e")
+    done = Commit(puts=(Put(_SPACE, key, b"done"),))
+    following = bench.settle_and_reserve(consumer, bench.taken(consumer), done)
+    bench.check(following is not None, "the next job did not come")
+    assert following is not None
+    failed = Bury("error", "it failed", puts=(Put(_SPACE, other, b"failed"),))
+    bench.settle_and_reserve(consumer, following, failed)
+    for name, value in ((key, b"done"), (other, b"failed")):
+        entry = _entry(bench, name)
+        bench.equal(None if entry is None else entry.value, value, f"the value of {name}")
+    bench.nothing(consumer, "one job was committed, the other one buried")
+
+
+@case(
     "following.entries_of_a_refused_settle",
     "S20",
     needs=(FOLLOW, Store, MAX_BODY_BYTES),

@@ -22,7 +22,6 @@ from kessel_core.contract import (
     FacetKind,
     JobState,
     Pause,
-    Results,
     Rollback,
     VirtualTime,
     facets_of,
@@ -123,16 +122,6 @@ def refused_pause(bench: Bench) -> None:
 def refused_delete(bench: Bench) -> None:
     message = bench.put()
     _is_refused(bench, Delete, lambda adapter: adapter.delete(bench.queue, message.id))
-
-
-@case(
-    "refused.results",
-    "S17",
-    needs=(absent(Results),),
-    why="A result that is never there looks like a job that is never done.",
-)
-def refused_results(bench: Bench) -> None:
-    _is_refused(bench, Results, lambda adapter: adapter.result("x"))
 
 
 @case(

@@ -10,7 +10,7 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.requirements import DELAYS, PRIORITIES
 from kessel_core import UnknownJob
-from kessel_core.contract import COMMIT, Buried, Bury, Commit, Delete, Results, Rollback
+from kessel_core.contract import COMMIT, Buried, Bury, Delete, Rollback
 
 
 @case("settle.commit_removes", "S8", why="A committed job that comes back does its work twice.")
@@ -22,23 +22,6 @@ def commit_removes(bench: Bench) -> None:
     if bench.harness.virtual:
         bench.let_pass((bench.capabilities.lease or timedelta(hours=1)) * 2)
         bench.nothing(consumer, "the job was committed, long ago")
-
-
-@case(
-    "settle.commit_with_result",
-    "S8",
-    needs=(Results,),
-    why="Who keeps results takes another path for these commits, and has to remove the job there, too.",
-)
-def commit_with_result(bench: Bench) -> None:
-    bench.put()
-    bench.put()
-    consumer = bench.consumer()
-    following = bench.settle_and_reserve(consumer, bench.taken(consumer), Commit(b'{"status":"success"}'))
-    bench.check(following is not None, "the next job did not come")
-    assert following is not None
-    bench.settle(consumer, following, Commit(b'{"status":"success"}'))
-    bench.nothing(consumer, "both jobs were committed")
 
 
 @case(
