@@ -69,7 +69,16 @@ def test_what_cannot_be_declared_has_its_reason() -> None:
 
 
 def test_page_says_of_each_method_whether_it_is_to_be_implemented() -> None:
-    for name in ("QueueAdapter", "Consumer", "WaitingAdapter", "BaseAdapter", "Browse", "Buried", "Find", "Store"):
+    for name in (
+        "QueueAdapter",
+        "Consumer",
+        "WaitingAdapter",
+        "BaseAdapter",
+        "Browse",
+        "Buried",
+        "Find",
+        "Store",
+    ):
         cls = getattr(kessel_core.contract, name)
         text = entry(name)
         for method, function in vars(cls).items():
