@@ -47,7 +47,7 @@ SUBJECTS: Final = {
                 "waiting.py",
             ),
         ),
-        _shipped("sqlite", "adapter.py", "consumer.py", "operations.py", "results.py", "sql.py"),
+        _shipped("sqlite", "adapter.py", "consumer.py", "operations.py", "sql.py"),
         _shipped(
             "beanstalk",
             *("attempts.py", "commands.py", "consumer.py", "delivery.py", "operations.py", "producer.py"),

@@ -259,7 +259,7 @@ def test_finding_d12_foreign_tubes_and_damaged_records_are_named_and_passed_over
         ]  # fmt: skip
         for body in damaged:
             client.put(body, 1)
-        assert adapter.queues() == ["default", "q"]
+        assert adapter.queues() == ["q"]
         assert (adapter.stats("q").buried, adapter.stats("q").ready) == (1, 0)
         findings = adapter.doctor(
             DoctorContext(queues=("q",), types=frozenset({"t"}), grace=timedelta(seconds=5))
