@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import attrs
 import pytest
 from kessel_conformance import Harness, Level, strength
 from kessel_conformance.catalogue import SUITE_VERSION, Case, cases
@@ -533,3 +534,23 @@ def own(bench):
     assert done.returncode == 1, done.stdout
     found = json.loads((tmp_path / "r.json").read_text())
     assert (found["totals"]["fail"], found["totals"]["advisory"]) == (1, 0)
+
+
+def test_no_password_of_the_server_is_published() -> None:
+    """Neither the one of the address, nor one in what an error says."""
+
+    class Secretive(Harness):
+        def open(self, clock: Any, namespace: str) -> Any:
+            return NoQueue()
+
+    harness = Secretive(url="echo://me:hunter2@host:1/?Password=hunter2&n=1")
+    run = ran(FEW, harness)
+    for case_id, outcome in run.outcomes.items():
+        said = "cannot reach echo://me:hunter2@host:1/?token=hunter2"
+        run.outcomes[case_id] = attrs.evolve(outcome, verdict=Verdict.FAIL, reason=said, example=f"1 {said}")
+    found = report(run)
+    assert "hunter2" not in json.dumps(found)
+    assert found["runs"][0]["url"] == "echo://***@host:1/?Password=***&n=1"
+    shown = entries(found)[0]
+    assert shown["reason"] == "cannot reach echo://***@host:1/?token=***"
+    assert shown["example"] == "1 cannot reach echo://***@host:1/?token=***"
