@@ -8,7 +8,7 @@ from __future__ import annotations
 # ruff: noqa: E501  # whole sentences, as they stand on the page
 from pathlib import Path
 
-from kessel_conformance.catalogue import SUITE_VERSION, cases
+from kessel_conformance.catalogue import STORES, SUITE_VERSION, Case, cases
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "clauses.md"
 
@@ -45,12 +45,26 @@ CLAUSES = {
 CHECKED_BY = dict.fromkeys(("S23", "S24"), "the tests of kessel-http")
 
 
+def needs_of(case: Case) -> str:
+    return ", ".join(need.name for need in case.needs) or "nothing"
+
+
+def parts_of(case: Case, clause: str) -> list[str]:
+    """The parts of a clause that a case cites: S19a is part (a) of S19, S19 itself is all of it."""
+    cited = [text.removeprefix(clause) for text in case.clauses if base_of(text) == clause]
+    return [f"({part})" if part else "all" for part in cited]
+
+
+def base_of(cited: str) -> str:
+    return cited.rstrip("abcdef")
+
+
 def page() -> str:
     lines = [
         "# The clauses",
         "",
         "What kessel promises to those who request jobs, write handlers or publish adapters.",
-        "Under each clause stand the cases of the conformance suite that check it on an adapter;",
+        "Under each clause stand the cases of the conformance suite that check it on an adapter, or on a store;",
         "a clause without cases is not the adapter's, and the tests of the core or of a plugin cite it.",
         "",
         f"This page is of suite version {SUITE_VERSION} and is written by `python tests/conformance/test_clauses_page.py`.",
@@ -59,16 +73,21 @@ def page() -> str:
     for clause, text in CLAUSES.items():
         lines += [f"## {clause}", "", *(f"{sentence.rstrip('.')}." for sentence in text.split(". ")), ""]
         checking = [case for case in cases().values() if clause in case.clauses]
-        if not checking:
-            tests = CHECKED_BY.get(clause, "the core's own tests")
-            lines += [f"Checked by {tests}.", ""]
+        of_stores = [case for case in STORES.cases().values() if parts_of(case, clause)]
+        if not checking and not of_stores:
+            lines += ["Checked by the core's own tests.", ""]
             continue
-        lines += ["| case | level | needs | why |", "|---|---|---|---|"]
-        lines += [
-            f"| `{c.id}` | {c.level} | {', '.join(need.name for need in c.needs) or 'nothing'} | {c.why} |"
-            for c in checking
-        ]
-        lines.append("")
+        if checking:
+            lines += ["| case | level | needs | why |", "|---|---|---|---|"]
+            lines += [f"| `{c.id}` | {c.level} | {needs_of(c)} | {c.why} |" for c in checking]
+            lines.append("")
+        if of_stores:
+            lines += ["| case for stores | part | level | needs | why |", "|---|---|---|---|---|"]
+            lines += [
+                f"| `{c.id}` | {', '.join(parts_of(c, clause))} | {c.level} | {needs_of(c)} | {c.why} |"
+                for c in of_stores
+            ]
+            lines.append("")
     return "\n".join(lines)
 
 
@@ -79,8 +98,8 @@ def test_page_of_clauses_is_current() -> None:
 def test_every_case_cites_a_known_clause() -> None:
     unknown = {
         case.id: case.clauses
-        for case in cases().values()
-        if not case.clauses or set(case.clauses) - set(CLAUSES)
+        for case in [*cases().values(), *STORES.cases().values()]
+        if not case.clauses or set(map(base_of, case.clauses)) - set(CLAUSES)
     }
     assert unknown == {}
 

@@ -29,6 +29,8 @@ KNOWN: dict[str, set[str]] = {
     "plugins/kessel_conformance/kessel_conformance/cases/refusal.py": {"kessel_core.values.options"},
     "plugins/kessel_conformance/kessel_conformance/handler_suite.py": {"kessel_core.model.json"},
     "plugins/kessel_conformance/kessel_conformance/harness_base.py": {"kessel_core.values.options"},
+    "plugins/kessel_conformance/kessel_conformance/stores/cases/keeping.py": {"kessel_core.values.options"},
+    "plugins/kessel_conformance/kessel_conformance/stores/child.py": {"kessel_core.values.options"},
     "plugins/kessel_conformance/kessel_conformance/runner.py": {"kessel_core.values.nearest"},
 }
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from kessel_conformance.runner import run_suite
     from kessel_conformance.server import ServerHarness
     from kessel_conformance.settings import Settings
+    from kessel_conformance.stores.bench import StoreBench
+    from kessel_conformance.stores.harness import StoreHarness
+    from kessel_conformance.stores.suite import StoreConformance
     from kessel_conformance.suite import AdapterConformance
 
 __all__ = [
@@ -42,6 +45,9 @@ __all__ = [
     "ServerHarness",
     "ServerMissing",
     "Settings",
+    "StoreBench",
+    "StoreConformance",
+    "StoreHarness",
     "Traffic",
     "Violation",
     "case",
@@ -63,6 +69,9 @@ _HOMES = {
     "ServerHarness": "server",
     "ServerMissing": "harness",
     "Settings": "settings",
+    "StoreBench": "stores.bench",
+    "StoreConformance": "stores.suite",
+    "StoreHarness": "stores.harness",
     "Traffic": "proxy",
     "Violation": "history",
     "case": "catalogue",

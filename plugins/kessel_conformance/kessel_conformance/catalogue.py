@@ -57,7 +57,7 @@ _MODULES: Final = (
     "manager",
     "model",
 )
-_STORE_MODULES: Final = ()
+_STORE_MODULES: Final = ("keeping", "expecting", "ending", "durable", "scanning", "waiting", "model")
 _ID: Final = re.compile(r"[a-z]+(_[a-z]+)*\.[a-z]+(_[a-z]+)*")
 
 

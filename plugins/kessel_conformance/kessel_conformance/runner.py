@@ -19,6 +19,8 @@ from kessel_conformance.harness_base import AnyHarness, ServerMissing
 from kessel_conformance.history import Violation
 from kessel_conformance.opencase import OpenCase
 from kessel_conformance.settings import Settings
+from kessel_conformance.stores.bench import StoreBench
+from kessel_conformance.stores.harness import StoreHarness
 from kessel_core.values.nearest import did_you_mean
 
 __all__ = ["FAILING", "Outcome", "Run", "Verdict", "run_case", "run_suite"]
@@ -85,6 +87,8 @@ def _bench(harness: AnyHarness, wanted: Case, settings: Settings) -> OpenCase:
     match harness:
         case Harness():
             return Bench(harness, wanted.clauses, settings)
+        case StoreHarness():
+            return StoreBench(harness, wanted.clauses, settings)
         case _:
             raise TypeError(f"{type(harness).__name__} is not a harness of this suite")
 
