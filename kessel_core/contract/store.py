@@ -122,8 +122,8 @@ class Store(Facet):
             key: As for `get`.
             value: Any bytes, up to the declared `max_value_bytes`.
             expect: The version that it replaces; 0: there is no entry; None: whatever is there.
-            ttl: More than zero; the entry is gone after it. None: it stays, also if the one that it replaces
-                had an end.
+            ttl: More than zero, rounded up to a whole millisecond at most; the entry is gone after it.
+                None: it stays, also if the one that it replaces had an end.
 
         Returns:
             The version of the new entry.
@@ -143,8 +143,8 @@ class Store(Facet):
             raise StoreRejected(
                 space, key, f"its value of {len(value)} bytes is larger than {limit}", reason="too-large"
             )
-        if ttl is not None and ttl <= NO_PAUSE:
-            raise StoreRejected(space, key, f"the time to live must be more than zero, got {ttl}")
+        if ttl is not None and (not isinstance(ttl, timedelta) or ttl <= NO_PAUSE):
+            raise StoreRejected(space, key, f"the time to live must be a span of more than zero, got {ttl!r}")
         return self.put_entry(space, key, value, expect, ttl)
 
     def delete(self, space: str, key: str, *, expect: int | None = None) -> bool:
@@ -153,7 +153,7 @@ class Store(Facet):
         Args:
             space: As for `get`.
             key: As for `get`.
-            expect: The version that it must have, 1 or more; None: any.
+            expect: The version that it must have; 0: there is none; None: any.
 
         Returns:
             Whether there was an entry.
@@ -180,10 +180,10 @@ class Store(Facet):
         """
         self._check(space)
         for name, text in (("prefix", prefix), ("after", after)):
-            if text and (problem := _key_problem(text)) is not None:
+            if text != "" and (problem := _key_problem(text)) is not None:
                 raise StoreRejected(space, "", f"{name} {problem}")
-        if not 1 <= limit <= LARGEST_PAGE:
-            raise StoreRejected(space, "", f"the limit must be 1 to {LARGEST_PAGE}, got {limit}")
+        if type(limit) is not int or not 1 <= limit <= LARGEST_PAGE:
+            raise StoreRejected(space, "", f"the limit must be 1 to {LARGEST_PAGE}, got {limit!r}")
         return self.scan_entries(space, prefix, after, limit)
 
     def wait(self, space: str, key: str, *, seen: int = 0, timeout: timedelta) -> Entry | None:
