@@ -2,7 +2,8 @@
 
 The handlers only put a number into a queue, which is safe wherever they interrupt the main thread, and
 needs no descriptor that a handler of a job could close or a child inherit. A forked child gets the
-dispositions back that were there before: a signal to a child concerns the child (finding A1).
+dispositions back that were there before: a signal to a child concerns the child (finding A1), also one that
+comes before the child has set them back.
 """
 
 from __future__ import annotations
@@ -42,14 +43,15 @@ class ReceivedSignals:
     """
 
     def __init__(self, numbers: Sequence[int]) -> None:
-        self._numbers = numbers
+        #: The signals.
+        self.numbers = tuple(numbers)
         self._arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._before: dict[int, Any] = {}
         self._last = float("-inf")
 
     def __enter__(self) -> Self:
         _receiving.append(self)
-        for number in self._numbers:
+        for number in self.numbers:
             before = signal.getsignal(number)
             if before is signal.SIG_IGN and number == getattr(signal, "SIGHUP", None):
                 continue
@@ -153,11 +155,29 @@ def on_signals(stop: Callable[[int], None], *, supervised: bool = False) -> Iter
         yield
 
 
+#: The signal mask of each thread that is forking just now.
+_masks: dict[int, set[signal.Signals | int]] = {}
+
+
+def _before_fork() -> None:
+    # Python forgets what arrives in a child before it runs; blocked, it waits until the child can take it.
+    if _receiving and hasattr(signal, "pthread_sigmask"):
+        numbers = {number for received in _receiving for number in received.numbers}
+        _masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+
+def _after_fork() -> None:
+    mask = _masks.pop(threading.get_ident(), None)
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _after_fork_in_child() -> None:
     for received in reversed(_receiving):
         received.restore()
     _receiving.clear()
+    _after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
