@@ -15,6 +15,7 @@ from kessel_core.errors import (
     CapabilityMissing,
     ConfigError,
     DecodeError,
+    DescriptorsLost,
     EnqueueError,
     EnqueueIncomplete,
     EnqueueRejected,
@@ -138,6 +139,7 @@ __all__ = [
     "ResultTimeout",
     "ResultUnknown",
     "DecodeError",
+    "DescriptorsLost",
     "Problem",
 ]
 

@@ -21,6 +21,7 @@ __all__ = [
     "CapabilityMissing",
     "ConfigError",
     "DecodeError",
+    "DescriptorsLost",
     "EnqueueError",
     "EnqueueIncomplete",
     "EnqueueRejected",
@@ -432,6 +433,10 @@ class ResultTimeout(ResultPending):
     """The wait for a result is over, and the job still has none."""
 
     _known = "no result within the time to wait"
+
+
+class DescriptorsLost(KesselError):
+    """A job closed descriptors that databases and connections need, so its process has to end."""
 
 
 class DecodeError(KesselError):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
@@ -115,11 +115,11 @@ class App:
             disabled = ()
         return build_plugins(disabled=disabled)
 
-    def start_logging(self) -> None:
-        """Print log records as configured."""
+    def start_logging(self, stream: TextIO | None = None) -> None:
+        """Print log records as configured, on standard error or another stream."""
         from kessel_core.cli.logs import configure
 
-        configure(self.config.logging.level, self.config.logging.json)
+        configure(self.config.logging.level, self.config.logging.json, stream=stream)
 
     def warn_of_plugins(self, plugins: Plugins) -> None:
         """Warn about plugins that are not usable; none of them is required, so the command continues."""

@@ -25,7 +25,9 @@ from kessel_core.cli.app import (
     queue_option,
 )
 from kessel_core.cli.output import emit, jobs_text
+from kessel_core.cli.streams import kept_stderr
 from kessel_core.contract.promises import Reach
+from kessel_core.errors import DescriptorsLost
 from kessel_core.model.callbacks import RESERVED
 from kessel_core.values.logs import get_logger
 
@@ -91,7 +93,7 @@ def _keep_from_children(descriptor: int) -> None:
 
 def _worked(app: App, signals: StopSignals, parent_fd: int | None, begun_fd: int | None) -> int:
     """Do the work of this process; return its exit code."""
-    app.start_logging()
+    app.start_logging(kept_stderr())
     if app.config.worker.processes > 1:
         return _supervised(app)
     ending.bound()
@@ -169,7 +171,10 @@ def _run(
     if parent_fd is not None:
         stop_with_parent(parent_fd, lambda: on_stop(1))
     with signals.handed_to(on_stop, supervised=parent_fd is not None):
-        run()
+        try:
+            run()
+        except DescriptorsLost as exc:
+            ending.abandon(exc)
     return asked.is_set()
 
 
@@ -197,7 +202,7 @@ def drain(app: App, fail: bool, as_json: bool) -> None:
     """
     from kessel_core.runtime.signals import StopSignals
 
-    app.start_logging()
+    app.start_logging(kept_stderr())
     ending.bound()
     with StopSignals() as signals, app.manager() as manager:
         _check_handlers(app, manager)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
 
 import attrs
 
@@ -33,7 +32,7 @@ class _NoLease:
         self.asked: list[FollowUp] = []
         self._adapter = adapter
 
-    def begin(self, longest: timedelta) -> None:
+    def begin(self, longest: float) -> None:
         return None
 
     def extend(self) -> None:

@@ -195,7 +195,8 @@ class JobManager:
             with self._lock:
                 opened, self._open, self._worker = self._open, None, None
             self._workers.clear()
-            if opened is not None:
+            # What a job has closed may be somebody else's by now: closing it again would do harm.
+            if opened is not None and not any(worker.has_lost_descriptors for worker in workers):
                 opened.close()
 
     def __enter__(self) -> Self:

@@ -62,8 +62,8 @@ def handler(
             and `TimeoutError`, which always count as transient.
         max_attempts: Most deliveries of one job, at least 1 (S10); None: as configured.
         timeout: Longest run, more than zero. An async handler is then cancelled (`timed-out`, a transient
-            failure). A plain function cannot be stopped; its lease is no longer extended, so that
-            another worker gets the job.
+            failure). A plain function cannot be stopped, nor can an async one that blocks or swallows its
+            cancellation; its lease is no longer extended, so that another worker gets the job.
         queue: Queue of its jobs where their request names none; None: as in `[kessel.routes]`, else
             `default`. A worker has to serve it.
         priority: Priority of its jobs where their request gives none, clamped (S3); None: as in

@@ -21,6 +21,7 @@ from kessel_core.contract.messages import Reservation
 from kessel_core.errors import AdapterError, AdapterUnavailable, EnqueueRejected, LeaseLost
 from kessel_core.model.retry import RetryPolicy
 from kessel_core.model.settlement import Settlement
+from kessel_core.runtime.descriptors import Descriptors
 from kessel_core.runtime.following import FollowUp
 from kessel_core.values.logs import get_logger
 
@@ -63,8 +64,8 @@ class HeldJob(Protocol):
         """The jobs that the handler asked for, in order (S20)."""
         ...
 
-    def begin(self, longest: timedelta) -> None:
-        """Record that the handler starts, and how long it may run."""
+    def begin(self, longest: float) -> None:
+        """Record that the handler starts, and how many seconds it may run."""
         ...
 
     def extend(self) -> None:
@@ -93,16 +94,26 @@ class HeldJob(Protocol):
 
 
 class Lease:
-    """A job that a slot holds. Created by the slot's thread for one delivery."""
+    """A job that a slot holds. Created by the slot's thread for one delivery.
+
+    Once descriptors of the process are lost, nothing here calls the adapter any more: the job comes back when
+    its lease ends, or with the end of the process.
+    """
 
     def __init__(
-        self, adapter: QueueAdapter, consumer: Consumer, reservation: Reservation, clock: Clock
+        self,
+        adapter: QueueAdapter,
+        consumer: Consumer,
+        reservation: Reservation,
+        clock: Clock,
+        descriptors: Descriptors | None = None,
     ) -> None:
         self._adapter = adapter
         self._consumer = consumer
         #: The delivery.
         self.reservation: Final = reservation
         self._clock = clock
+        self._descriptors = descriptors
         #: Acquired once and never released: whoever gets it ends the lease.
         self._claimed = threading.Lock()
         #: Set once the queue says that the lease is lost; then it is not extended any more.
@@ -119,9 +130,9 @@ class Lease:
 
     # --- the slot's thread -------------------------------------------------------------------
 
-    def begin(self, longest: timedelta) -> None:
-        """Record that the handler starts; after `longest` the lease is no longer extended."""
-        self._overdue_at = self._clock.monotonic() + longest.total_seconds()
+    def begin(self, longest: float) -> None:
+        """Record that the handler starts; after so many seconds the lease is no longer extended."""
+        self._overdue_at = self._clock.monotonic() + longest
 
     def attempt(self) -> int:
         """Return the exact number of this attempt, or the best estimate (S10); raises nothing."""
@@ -132,6 +143,8 @@ class Lease:
         return self._asked("kicks", self._consumer.kicks, self.reservation.kicks)
 
     def _asked(self, what: str, ask: Callable[[Reservation], int], estimate: int) -> int:
+        if not self._is_sound():
+            return estimate
         try:
             return ask(self.reservation)
         except Exception as exc:
@@ -155,7 +168,7 @@ class Lease:
 
         Raises nothing: a job that cannot be settled is logged, and comes back when its lease ends.
         """
-        if not (self._is_refused or self._claim()):
+        if not self._is_sound() or not (self._is_refused or self._claim()):
             return LOST  # a stopping worker has given it back
         try:
             return self._settle(settlement, take_next, before)
@@ -206,6 +219,10 @@ class Lease:
 
     # --- any thread --------------------------------------------------------------------------
 
+    def _is_sound(self) -> bool:
+        """Return whether the adapter can still be used by this process."""
+        return self._descriptors is None or self._descriptors.check()
+
     def _claim(self) -> bool:
         """Return True for the first caller only, which then ends the lease."""
         return self._claimed.acquire(blocking=False)
@@ -217,11 +234,13 @@ class Lease:
             LeaseLost: This worker no longer holds the job.
             AdapterUnavailable: The queue cannot be reached.
         """
+        if not self._is_sound():
+            raise LeaseLost(self.reservation.id, "the descriptors of its process were closed")
         self._consumer.extend(self.reservation)
 
     def give_back(self) -> None:
         """Give the job back because its slot did not end in time; the delivery does not count (S21)."""
-        if not self._claim():
+        if not self._is_sound() or not self._claim():
             return
         job_id = self.reservation.id
         try:
@@ -250,6 +269,8 @@ class Lease:
         reservation = self.reservation
         deadline, length = reservation.deadline, reservation.lease
         if self._is_lost or self._claimed.locked() or deadline is None or length is None:
+            return
+        if not self._is_sound():
             return
         whole = length.total_seconds()
         if whole - (deadline - now) < min(whole / 3, sooner) - every / 2:

@@ -48,6 +48,8 @@ log = get_logger("kessel.pipeline")
 
 #: The pause before a retry after a retry policy failed, or after an unexpected error.
 _FALLBACK_PAUSE: Final = timedelta(seconds=1)
+#: What an async handler gets to end after its timeout, in seconds, before its lease is left to end.
+_TO_BE_CANCELLED: Final = 1.0
 #: No pause ends later than this, a day before the last moment that a datetime can be.
 _LAST_DAY: Final = datetime(9999, 12, 31, tzinfo=UTC)
 #: Statuses that end a job; after the others it is delivered again.
@@ -231,8 +233,9 @@ class Pipeline:
         """Run the handler, with the middleware around it."""
         job = self._context(delivery, held)
         assert delivery.handler is not None
-        if delivery.handler.timeout is not None and not delivery.handler.is_async:
-            held.begin(delivery.handler.timeout)  # the loop cancels an async one
+        if (longest := delivery.handler.timeout) is not None:
+            # The loop cancels an async handler, which may hold up the loop, or not let itself be cancelled.
+            held.begin(longest.total_seconds() + (_TO_BE_CANCELLED if delivery.handler.is_async else 0.0))
         for watcher in self._watchers.started:
             watcher(job=job)
         before = forks.generation
