@@ -236,9 +236,9 @@ class _Move:
         if held is None or before is None or held - before >= said:
             return
         raise AdapterError(
-            f"{self.target.name!r} says that it stored {said} jobs in the queue {self.queue!r}, and holds "
-            f"{held - before} more than before: they stay where they are; does it take ids of jobs that are "
-            "gone for held, or does a worker take its jobs meanwhile?"
+            f"{self.target.name!r} says that it stored {said:,} in the queue {self.queue!r}, and holds "
+            f"{held - before:,} more than before: they stay where they are; does it take ids of jobs that "
+            "are gone for held, or does a worker take its jobs meanwhile?"
         )
 
     def _copies(self, job: StoredJob) -> int:

@@ -184,7 +184,7 @@ def test_jobs_that_the_target_only_says_it_stored_stay_where_they_are(
     Target.lacks = lacks
     assert (ids_in(there), ids_in(here)) == ([], ids)
     back = Moved()
-    with pytest.raises(AdapterError, match=r"says that it stored 1 jobs in the queue 'q', and holds 0 more"):
+    with pytest.raises(AdapterError, match=r"says that it stored 1 in the queue 'q', and holds 0 more"):
         move_jobs(here, there, ["q"], back)
     assert back.count == 0
     assert (ids_in(there), ids_in(here)) == ([], ids)

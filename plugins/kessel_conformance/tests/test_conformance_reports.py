@@ -214,6 +214,13 @@ def test_lease_that_is_too_long_for_a_real_clock_is_not_shown() -> None:
     assert "a lease of 60 s is too long for a real clock; give the harness 10 s at most" in str(found)
 
 
+def test_long_lease_is_shown_on_a_virtual_clock_where_nobody_waits_for_it() -> None:
+    found = report(ran(["lease.extended"], Harness(url="memory://{namespace}?lease=1h")))
+    assert [entry["status"] for entry in entries(found)] == ["pass"]
+    found = report(ran(["lease.extended"], Harness(url="memory://{namespace}?lease=1h", real_clock=True)))
+    assert [entry["status"] for entry in entries(found)] == ["not shown"]
+
+
 def test_durability_without_a_restart_of_the_server_is_not_shown() -> None:
     wanted = ["durable.server_restart"]
     crash = Durability.PROCESS_CRASH
