@@ -24,6 +24,7 @@ from kessel_core.contract import (
     Commit,
     Delete,
     Facet,
+    Find,
     JobState,
     Pause,
     QueueStats,
@@ -465,6 +466,23 @@ mutant(
     "cannot pause, and says nothing",
     facet=without(Pause),
     pause=lambda s, q, d: None,
+)
+mutant(
+    "find_not_held",
+    "finds no job that a worker holds",
+    is_sought=lambda s, j, i: j.id == i and j.state is not JobState.RESERVED,
+)
+mutant(
+    "find_not_buried",
+    "finds no job that is buried",
+    is_sought=lambda s, j, i: j.id == i and j.state is not JobState.BURIED,
+)
+mutant("find_prefix", "finds a job by the beginning of its id", is_sought=lambda s, j, i: j.id.startswith(i))
+mutant(
+    "find_undeclared",
+    "cannot find a job, and says that there is none",
+    facet=without(Find),
+    find=lambda s, i: None,
 )
 mutant(
     "delete_undeclared",

@@ -25,6 +25,7 @@ from kessel_core.contract import (
     Consumer,
     Delete,
     Durability,
+    Find,
     JobState,
     LeaseReturn,
     Message,
@@ -81,7 +82,7 @@ class Held(Reservation):
     record: Record | None = None
 
 
-class Reference(Browse, Buried, Delete, Pause, VirtualTime, QueueAdapter):
+class Reference(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapter):
     # Not on `BaseAdapter`: its own checks would stand before the rules that mutants change.
     name = "reference"
 
@@ -401,6 +402,14 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, QueueAdapter):
                     if (r.ready_at <= self.now()) == (state is JobState.READY)
                 ]
             return [self.stored(r, state) for r in sorted(found, key=self.shown_order(state))[:limit]]
+
+    def is_sought(self, job: StoredJob, job_id: str) -> bool:
+        return job.id == job_id
+
+    def find(self, job_id: str) -> StoredJob | None:
+        with self.lock:
+            jobs = (job for q in self.queues() for state in JobState for job in self.peek(q, state, 10**6))
+            return next((job for job in jobs if self.is_sought(job, job_id)), None)
 
     def buried(self, queue: str, limit: int = 100) -> list[StoredJob]:
         with self.lock:

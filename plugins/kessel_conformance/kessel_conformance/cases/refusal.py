@@ -20,6 +20,7 @@ from kessel_core.contract import (
     Delete,
     Facet,
     FacetKind,
+    Find,
     JobState,
     Pause,
     Rollback,
@@ -101,6 +102,17 @@ def refused_buried(bench: Bench) -> None:
 def refused_peek(bench: Bench) -> None:
     bench.put()
     _is_refused(bench, Browse, lambda adapter: adapter.peek(bench.queue, JobState.READY))
+
+
+@case(
+    "refused.find",
+    "S17",
+    needs=(absent(Find),),
+    why="Nothing is found, says what cannot look, and somebody believes the job done.",
+)
+def refused_find(bench: Bench) -> None:
+    message = bench.put()
+    _is_refused(bench, Find, lambda adapter: adapter.find(message.id))
 
 
 @case(

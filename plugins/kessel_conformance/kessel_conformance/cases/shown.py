@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
+from datetime import timedelta
+from functools import partial
+
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_core.contract import Browse, Buried, Bury, Delete, JobState, StoredJob, UnknownJob
+from kessel_core.contract import Browse, Buried, Bury, Delete, Find, JobState, StoredJob, UnknownJob
 
 
 @case(
@@ -55,6 +58,33 @@ def kick_of_shown(bench: Bench) -> None:
     if bench.has(Browse):
         (reserved,) = bench.peek(JobState.RESERVED, 10)
         bench.refused(UnknownJob, "kick what was shown as reserved", lambda: facet.kick_shown(reserved))
+
+
+@case(
+    "find.by_id",
+    "S9",
+    needs=(Find,),
+    why="Who asks what became of a job must not hear that it is gone while it waits, runs or is buried.",
+)
+def find_by_id(bench: Bench) -> None:
+    facet = bench.facet(Find)
+    consumer, gone = bench.consumer(), bench.put()
+    bench.settle(consumer, bench.gets(consumer, gone, "the job"))
+    buried, reserved = bench.put(), bench.put(queue=bench.queue_named("other"))
+    bench.settle(consumer, bench.taken(consumer), Bury("error", "broken"))
+    bench.taken(bench.consumer(reserved.queue))
+    expected = {JobState.BURIED: buried, JobState.RESERVED: reserved, JobState.READY: bench.put()}
+    if bench.capabilities.delay_granularity is not None:
+        expected[JobState.DELAYED] = bench.put(delay=timedelta(hours=1))
+    for state, message in expected.items():
+        found = bench.call(f"find the {state} job", partial(facet.find, message.id), "nothing")
+        bench.check(found is not None, f"the {state} job was not found")
+        assert found is not None
+        seen = (found.id, found.queue, found.state, found.body)
+        wanted = (message.id, message.queue, state, message.body)
+        bench.equal(seen, wanted, f"what was found of the {state} job")
+    for what, job_id in (("a job that is gone", gone.id), ("the beginning of an id", buried.id[:-1])):
+        bench.equal(bench.call(f"find {what}", partial(facet.find, job_id), "nothing"), None, what)
 
 
 def _by_body(jobs: list[StoredJob]) -> dict[bytes, StoredJob]:
