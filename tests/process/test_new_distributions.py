@@ -21,6 +21,7 @@ from kessel_conformance.scaffold import rendered, write
 #: Kind -> (name, package, name of the plugin).
 MADE = {
     "adapter": ("shelf-two", "kessel_adapter_shelf_two", "shelf-two"),
+    "store": ("shelf-two", "kessel_store_shelf_two", "store-shelf-two"),
     "handlers": ("mail", "kessel_handlers_mail", "handlers-mail"),
     "middleware": ("audit", "kessel_middleware_audit", "middleware-audit"),
 }

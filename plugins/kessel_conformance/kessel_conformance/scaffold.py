@@ -1,7 +1,7 @@
 """`kessel new KIND NAME`: writes a complete distribution for a plugin, ready to be tested.
 
-Adapters, handlers and middleware: all of it lies here, because what it writes is tested by the suites of this
-distribution, which is what whoever writes a plugin installs.
+Adapters, stores, handlers and middleware: all of it lies here, because what it writes is tested by the suites
+of this distribution, which is what whoever writes a plugin installs.
 
 The files are templates in the folder beside this module; everything is rendered and checked
 before the first file is written.
@@ -27,6 +27,7 @@ KINDS: Final[Mapping[str, str]] = {
     "adapter": "The queue adapter {name} for kessel",
     "handlers": "The handlers {name} for kessel",
     "middleware": "The middleware {name} for kessel",
+    "store": "The store {name} for kessel",
 }
 
 # Narrower than what an index accepts: one spelling that fits the distribution, the package (with
@@ -39,6 +40,7 @@ _TAKEN: Final[Mapping[str, frozenset[str]]] = {
     "adapter": _BUILT_IN | {"beanstalk", "conformance", "handlers-example", "memory", "sqlite"},
     "handlers": frozenset({"example"}),
     "middleware": _BUILT_IN,
+    "store": frozenset({"memory", "sqlite"}),
 }
 
 #: Of the CI of an adapter: the server that its tests start has to be there, and is an error if it is not.
