@@ -22,7 +22,7 @@ Rules for every method of the contract:
     Where `dedupe` is declared, an id is told from others in the whole adapter, not in one queue, and is held
     from the enqueue until its job is committed, deleted or purged. From then on it is free: a job that comes
     again under it, as by `kessel move`, is stored. Without `dedupe` nothing is compared.
-5.  A lost connection is an error, never an empty answer and never a success: `EnqueueUnknown` or `LeaseLost`
+7.  A lost connection is an error, never an empty answer and never a success: `EnqueueUnknown` or `LeaseLost`
     where the call says so, else `AdapterUnavailable`. Only what is safe to do twice is sent twice. Every call
     ends within 30 seconds, apart from the time that a reserve may wait, and the next one connects again.
 """

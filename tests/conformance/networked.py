@@ -57,8 +57,9 @@ from kessel_core.contract import (
 
 __all__ = ["KINDS", "SPEC", "Networked", "NetworkedHarness"]
 
-LEASE: Final = timedelta(seconds=2)
-_TIMEOUT: Final = 2.0
+LEASE: Final = timedelta(seconds=4)
+#: Long, because many servers may share a busy machine.
+_TIMEOUT: Final = 8.0
 _LOOKS: Final = frozenset({"queues", "stats", "peek", "buried"})
 _HEADER: Final = struct.Struct(">I")
 #: What may be named in a URL: the adapter, and its mutants.
@@ -87,6 +88,8 @@ class Options:
     port: int
     namespace: str
     kind: str = "Networked"
+    #: For the locks of a mutant.
+    folder: str = ""
 
 
 class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
@@ -111,6 +114,7 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
             lease_return=LeaseReturn.LEASE_END,
             fencing=True,
             attempts=Attempts.DURABLE,
+            kicks=True,
             counts=True,
         )
 
@@ -191,7 +195,10 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
     def take(self, queues: tuple[str, ...]) -> Reservation | None:
         deadline = self.clock.monotonic() + LEASE.total_seconds()
         found = self.call("take_for", queues)
-        return None if found is None else Delivery(*found[:4], deadline, LEASE, *found[4:])
+        if found is None:
+            return None
+        *shown, snoozes, token, kicks = found
+        return Delivery(*shown, deadline, LEASE, snoozes, token, kicks=kicks)
 
     def end(self, reservation: Reservation, settlement: Settlement) -> None:
         self.call("end", reservation.id, self.token(reservation), settlement)
@@ -253,8 +260,9 @@ class NetworkedHarness(ServerHarness):
     def __init__(self, kind: str = "Networked", server_fault: str = "none") -> None:
         super().__init__(
             SPEC,
-            f"networked://127.0.0.1:{{port}}?namespace={{namespace}}&kind={kind}",
+            f"networked://127.0.0.1:{{port}}?namespace={{namespace}}&kind={kind}&folder={{tmp}}",
             [sys.executable, __file__, "{port}", "{tmp}", server_fault],
+            patience=60.0,
         )
 
 
@@ -280,7 +288,7 @@ class Kept(Reference):
         held = self.take(queues)
         if held is None:
             return None
-        return held.id, held.queue, held.body, held.attempt, held.snoozes, held.token
+        return held.id, held.queue, held.body, held.attempt, held.snoozes, held.token, held.kicks
 
     def _held(self, job_id: str, token: int) -> Held:
         found = [r for r in self.disk.records if r.message.id == job_id and r.token == token]
@@ -319,6 +327,8 @@ class Keeper:
         match self.fault:
             case "resets_attempts":
                 record.attempts = 0
+            case "resets_kicks":
+                record.kicks = 0
             case "resets_snoozes":
                 record.snoozes = 0
             case "resets_priority":
@@ -331,6 +341,8 @@ class Keeper:
                 record.reason = ""
             case "ends_delays":
                 record.ready_at = 0.0
+            case "changes_bodies":
+                record.body = record.body.decode(errors="replace").encode()
 
     def done(self, namespace: str, name: str, arguments: tuple[Any, ...]) -> Any:
         with self.lock:
@@ -345,7 +357,7 @@ class Keeper:
 
     def write(self, namespace: str) -> None:
         fresh = self.folder / f"{namespace}.new"
-        fresh.write_bytes(pickle.dumps(DISKS[namespace]))
+        fresh.write_bytes(pickle.dumps(attrs.evolve(DISKS[namespace], entries=None)))
         fresh.replace(self.folder / f"{namespace}.jobs")
 
 

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 from networked import KINDS, Lost, Networked
 
 from kessel_core.contract import (
+    COMMIT,
     AdapterError,
     AdapterUnavailable,
     DoctorContext,
@@ -30,6 +31,7 @@ from kessel_core.contract import (
     Message,
     QueueStats,
     Reservation,
+    Rollback,
     Settlement,
     Snooze,
     UnknownJob,
@@ -377,3 +379,70 @@ mutant(
     take=looking_at_all(Networked.take, JobState.READY),
 )
 mutant("purge_by_one", "scale.linear", "a purge lists what is left before each job", purge=purge_by_one)
+
+
+# --- the end of the server -------------------------------------------------------------------------------
+
+
+def server_fault(name: str, what: str) -> None:
+    MUTANTS.append(NetworkedMutant(f"server_{name}", "durable.server_restart", what, server=name))
+
+
+server_fault("forgets", "nothing was written")
+server_fault(
+    "writes_at_the_end", "jobs are written when the server is stopped in order, but process-crash is declared"
+)
+server_fault("loses_ready", "ready jobs are lost by a restart")
+server_fault("loses_delayed", "delayed jobs are lost by a restart")
+server_fault("loses_buried", "buried jobs are lost by a restart")
+server_fault("loses_reserved", "jobs that are held are lost by a restart")
+server_fault("resets_attempts", "attempts are counted from zero after a restart")
+server_fault("resets_snoozes", "snoozes are counted from zero after a restart")
+server_fault("resets_kicks", "kicks are counted from zero after a restart")
+server_fault("resets_priority", "jobs have the default priority after a restart")
+server_fault("resets_order", "jobs are read from the end of the file")
+server_fault("ends_delays", "delayed jobs are ready after a restart")
+server_fault("forgets_reasons", "reasons of burials are lost by a restart")
+server_fault("cuts_messages", "messages of burials are written without their end")
+server_fault("changes_bodies", "bodies are written as text")
+
+
+# --- the end of a process --------------------------------------------------------------------------------
+
+
+def asked_behind(self: Networked, name: str, *arguments: Any) -> Any:
+    """Enqueues are sent with the call that follows."""
+    behind = self.__dict__.setdefault("behind", [])
+    if name == "put":
+        behind.append(arguments)
+        return None
+    while behind:
+        Networked.asked(self, "put", *behind.pop(0))
+    return Networked.asked(self, name, *arguments)
+
+
+def end_in_two(self: Networked, reservation: Reservation, settlement: Settlement) -> None:
+    if not isinstance(settlement, Rollback):
+        Networked.end(self, reservation, settlement)
+        return
+    Networked.end(self, reservation, COMMIT)
+    Networked.put(self, Message(reservation.id or "", reservation.queue, reservation.body, 65536))
+
+
+def put_locked(self: Networked, message: Message) -> None:
+    lock = Path(self.options.folder) / f"{self.options.namespace}.lock"
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        try:
+            lock.touch(exist_ok=False)
+        except FileExistsError:
+            time.sleep(0.01)
+            continue
+        break
+    Networked.put(self, message)
+    lock.unlink()
+
+
+mutant("enqueue_behind", "durable.killed_process", "an enqueue returns before it is sent", asked=asked_behind)
+mutant("rollback_in_two", "durable.killed_process", "a rollback is a commit and a new job", end=end_in_two)
+mutant("lock_left", "durable.killed_process", "a process that is killed leaves a lock", put=put_locked)

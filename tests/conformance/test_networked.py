@@ -16,18 +16,20 @@ from kessel_conformance.runner import Outcome, Run, Verdict
 from kessel_conformance.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
-from networked import NetworkedHarness
+from networked import KINDS, NetworkedHarness
 from networked_mutants import MUTANTS, NetworkedMutant
 
 #: The cases that need a server, a restart of it, or a second clock.
-SHOWN_HERE = [name for name in cases() if name.startswith(("lost.", "scale."))]
+PREFIXES = ("lost.", "scale.", "durable.server_", "durable.killed_", "clocks.")
+SHOWN_HERE = [name for name in cases() if name.startswith(PREFIXES)]
 HISTORY = "What happened, in seconds since the start:"
 #: Seconds; a call that never ends is given up sooner than for an author.
-NO_END = 6.0
+NO_END = 20.0
 
 
 def outcome(mutant: NetworkedMutant) -> Outcome:
-    run = Run(NetworkedHarness(mutant.name, mutant.server), Settings(), [mutant.case])
+    kind = mutant.name if mutant.name in KINDS else "Networked"
+    run = Run(NetworkedHarness(kind, mutant.server), Settings(), [mutant.case])
     run.up()
     try:
         return run.outcome(mutant.case)
@@ -42,7 +44,7 @@ def outcomes(request: pytest.FixtureRequest) -> dict[str, Future[Outcome]]:
     patch.setattr(faults, "ANSWER_WITHIN", NO_END)
     items = [item for item in request.session.items if hasattr(item, "callspec")]
     chosen = [item.callspec.params.get("mutant") for item in items]
-    pool = ThreadPoolExecutor(8)
+    pool = ThreadPoolExecutor(6)
     request.addfinalizer(patch.undo)
     request.addfinalizer(pool.shutdown)
     return {mutant.name: pool.submit(outcome, mutant) for mutant in MUTANTS if mutant in chosen}

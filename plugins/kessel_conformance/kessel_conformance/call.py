@@ -7,10 +7,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import ClassVar, Final, NoReturn, cast
 
-import attrs
-
 from kessel_conformance.faults import Answer, Fault
 from kessel_conformance.history import History, Violation
+from kessel_conformance.ledger import GONE, MAYBE, Entry, Ledger
 from kessel_conformance.near import Near
 from kessel_conformance.requirements import Need
 from kessel_core.contract import (
@@ -19,35 +18,16 @@ from kessel_core.contract import (
     AdapterError,
     AdapterUnavailable,
     Consumer,
+    LeaseLost,
     Message,
     QueueAdapter,
     Reservation,
 )
 
-__all__ = ["BURIED", "GONE", "MAYBE", "READY", "Call", "Expected"]
+__all__ = ["Call"]
 
-#: Where a job may be in the end.
-READY: Final = frozenset({"ready"})
-BURIED: Final = frozenset({"buried"})
-GONE: Final = frozenset({"gone"})
-#: Stored or not, committed or not: nobody can know.
-MAYBE: Final = READY | GONE
 #: Calls that may meet another connection that was broken; an adapter has several.
 _STALE: Final = 3
-
-
-@attrs.define(eq=False, kw_only=True)
-class Expected:
-    """One job of a trial, and where it has to be in the end."""
-
-    message: Message
-    places: frozenset[str] = READY
-    why: str = "it was acknowledged"
-    #: Whether it must be ready at once, not only when a lease is over.
-    soon: bool = False
-    #: What `attempt` its next delivery must have.
-    attempt: int | None = None
-    found: list[str] = attrs.field(factory=list)
 
 
 class Call(ABC):
@@ -64,13 +44,15 @@ class Call(ABC):
     #: Whether it may leave a job reserved, so that the job comes back when its lease is over.
     holds: ClassVar[bool] = False
 
-    def __init__(self, near: Near, number: int, fault: Fault) -> None:
+    def __init__(self, near: Near, ledger: Ledger, number: int, fault: Fault) -> None:
         self.near = near
         self.bench = near.bench
         self.fault = fault
         self.history = History(self.bench.clock)
         self.queue = self.bench.queue_named(f"{type(self).__name__.lower()}{number}")
-        self.jobs: list[Expected] = []
+        self.ledger = ledger
+        #: The entries of its jobs.
+        self.jobs: list[Entry] = []
         #: Whether the adapter may still have broken connections that it does not know of.
         self.is_unnoticed = fault.breaks_all
         self._consumer: Consumer | None = None
@@ -119,7 +101,9 @@ class Call(ABC):
     def job(self, priority: int = 65536) -> Message:
         """Make a job that is looked for in the end."""
         message = self.bench.message(queue=self.queue, priority=priority)
-        self.jobs.append(Expected(message=message))
+        entry = Entry(message=message, broken=self.broken, holds=self.holds)
+        self.jobs.append(entry)
+        self.ledger.entries.append(entry)
         return message
 
     def stored(self, priority: int = 65536) -> Message:
@@ -178,11 +162,21 @@ class Call(ABC):
         return held
 
     def commits(self, held: Reservation) -> None:
-        """Commit behind the proxy."""
-        self.works(f"commit {self.bench.label(held.body)}", lambda: self.consumer.settle(held, COMMIT))
+        """Commit behind the proxy; on a busy machine the lease may have ended before."""
+
+        def commit() -> str | None:
+            try:
+                self.consumer.settle(held, COMMIT)
+            except LeaseLost:
+                if held.deadline is None or self.bench.clock.monotonic() < held.deadline:
+                    raise
+                return "its lease had ended"
+            return None
+
+        late = self.works(f"commit {self.bench.label(held.body)}", commit)
         for job in self.jobs:
             if job.message.body == held.body:
-                self.ends(job.message, GONE, "it was committed")
+                self.ends(job.message, MAYBE if late else GONE, str(late or "it was committed"))
 
     # --- its course ------------------------------------------------------------------------------------
 

@@ -23,9 +23,10 @@ __all__ = [
     "Apart",
     "Fault",
     "faults_of",
+    "spread",
 ]
 
-#: Seconds within which every call ends, whatever its peer does (contract, rule 5).
+#: Seconds within which every call ends, whatever its peer does (contract, rule 7).
 ANSWER_WITHIN: Final = 30.0
 
 
@@ -75,7 +76,7 @@ def faults_of(traffic: Traffic, points: int) -> list[Fault]:
     found = []
     for up, size in ((True, traffic.up), (False, traffic.down)):
         what = "request" if up else "answer"
-        for after in _spread(size, points):
+        for after in spread(size, points):
             label = f"the {what} is cut after {after} of {size} bytes" if after else f"the {what} is dropped"
             # Adapters meet a lost connection in two forms: an error of the socket, or the end of the stream.
             cut = Cut(up=up, after=after, reset=(after + up) % 2 == 1)
@@ -83,7 +84,7 @@ def faults_of(traffic: Traffic, points: int) -> list[Fault]:
     return [*found, _IDLE_CUT, SERVER_GONE]
 
 
-def _spread(size: int, most: int) -> Sequence[int]:
+def spread(size: int, most: int) -> Sequence[int]:
     """Return at most so many of the numbers below `size`, the first and the last among them."""
     if size <= most:
         return range(size)

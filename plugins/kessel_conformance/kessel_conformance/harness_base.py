@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar, Final, Self
 from urllib.parse import urlsplit
@@ -18,9 +18,13 @@ from kessel_core import Clock, InvalidConfig, Problem, SystemClock
 from kessel_core.contract import AdapterContext, AdapterSpec, Facet, Reach, StoreSpec, redacted
 from kessel_core.testing import VirtualClock
 
-__all__ = ["AnyHarness", "ServerMissing", "filled"]
+__all__ = ["AnyHarness", "NotShown", "ServerMissing", "filled"]
 
 _BRACES: Final = re.compile(r"\{\w+\}")
+
+
+class NotShown(Exception):
+    """A case cannot look at what it is for; the message says why, and what to do about it."""
 
 
 class ServerMissing(Exception):
@@ -57,7 +61,7 @@ class AnyHarness:
         self.still = dict(still or {})
         #: What braces in the URL and the options stand for; `start` may add to it.
         self.values: dict[str, str] = {}
-        self._numbers = itertools.count(1)
+        self._numbers: Iterator[int] = itertools.count(1)
         self._tmp: str | None = None
         self._name: str | None = None
         #: Where the class of what is opened is; known once the harness is up.
@@ -76,7 +80,10 @@ class AnyHarness:
         """Take down what `start` brought up. Called once, at the end, also after a failure."""
 
     def restart(self) -> None:
-        """Stop the server and bring it up again with its data; without it durability is not shown."""
+        """Kill the server and bring it up again with its data; without it durability is not shown.
+
+        By SIGKILL, as `docker kill`: what is written in the course of an orderly stop proves nothing.
+        """
         raise NotImplementedError
 
     def another(self, *, still: bool = False) -> Self | None:
@@ -133,6 +140,15 @@ class AnyHarness:
         """Return this harness with another port of the same server, for opening only."""
         twin = copy.copy(self)
         twin._tmp, twin.values = self.folder, {**self.values, "port": str(port)}
+        return twin
+
+    def portable(self) -> Self:
+        """Return a copy for another process, which only opens the same; it is pickled.
+
+        Override it if `start` keeps what cannot be pickled.
+        """
+        twin = copy.copy(self)
+        twin._tmp, twin._numbers = self.folder, iter(())
         return twin
 
     @property

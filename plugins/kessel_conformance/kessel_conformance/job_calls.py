@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import ClassVar, Final, cast
 
-from kessel_conformance.call import BURIED, GONE, MAYBE, READY, Call
+from kessel_conformance.call import Call
+from kessel_conformance.ledger import BURIED, GONE, MAYBE, READY
 from kessel_conformance.requirements import ATTEMPTS, LEASE
 from kessel_core import (
     AdapterError,

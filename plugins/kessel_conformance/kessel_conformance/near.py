@@ -67,7 +67,7 @@ class Near:
         answer = self._apart.call(function)
         if answer is None:
             history.add(f"{what}: no end")
-            why = f"{what} did not end within {ANSWER_WITHIN:g} s (rule 5)"
+            why = f"{what} did not end within {ANSWER_WITHIN:g} s (rule 7)"
             raise Violation(self.bench.clause, why, history.text())
         error = answer.error
         text = f"{type(error).__name__}: {error}" if error is not None else self.bench.text_of(answer.value)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import ClassVar, Final, cast
 
-from kessel_conformance.call import BURIED, GONE, MAYBE, READY, Call
+from kessel_conformance.call import Call
 from kessel_conformance.faults import SERVER_GONE
+from kessel_conformance.ledger import BURIED, GONE, MAYBE, READY
 from kessel_conformance.requirements import COUNTS, Need
 from kessel_core import (
     AdapterError,

@@ -15,7 +15,7 @@ import attrs
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import Case, catalogue_of, known_version, ordered
 from kessel_conformance.harness import Harness
-from kessel_conformance.harness_base import AnyHarness, ServerMissing
+from kessel_conformance.harness_base import AnyHarness, NotShown, ServerMissing
 from kessel_conformance.history import Violation
 from kessel_conformance.opencase import OpenCase
 from kessel_conformance.settings import Settings
@@ -114,6 +114,8 @@ def run_case(harness: AnyHarness, wanted: Case, settings: Settings) -> Outcome:
         verdict, reason, example = Verdict.FAIL, exc.reason, exc.example
     except ServerMissing as exc:
         verdict, reason = Verdict.ERROR, str(exc)
+    except NotShown as exc:
+        verdict, reason = Verdict.NOT_SHOWN, str(exc)
     except Exception as exc:
         # No clause was checked: something was raised that may not be, or the harness is wrong.
         verdict, reason, example = Verdict.FAIL, f"{type(exc).__name__}: {exc}", traceback.format_exc()

@@ -6,27 +6,21 @@ does not. Jobs are looked for when all trials are done, and the leases that brok
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
-from kessel_conformance.call import GONE, Call, Expected
+from kessel_conformance.call import Call
 from kessel_conformance.faults import NO_FAULT, Fault, faults_of
-from kessel_conformance.history import History
+from kessel_conformance.ledger import Ledger
 from kessel_conformance.near import Near
-from kessel_conformance.opencase import MICRO
 from kessel_conformance.proxy import Traffic
-from kessel_conformance.requirements import LEASE, requirement
-from kessel_core.contract import NO_PAUSE, Buried
+from kessel_conformance.requirements import requirement
 
 if TYPE_CHECKING:
     from kessel_conformance.bench import Bench
 
 __all__ = ["Trials"]
-
-#: Queues that one consumer drains in the end.
-_AT_ONCE: Final = 40
 
 
 class Trials:
@@ -39,7 +33,8 @@ class Trials:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self._near = Near(bench)
-        self._calls: list[Call] = []
+        self._ledger = Ledger(bench)
+        self._number = 0
         #: When the latest lease may have begun.
         self._acted_at = bench.now()
 
@@ -94,8 +89,8 @@ class Trials:
             call.close()
 
     def _prepared(self, kind: type[Call], fault: Fault) -> Call:
-        call = kind(self._near, len(self._calls), fault)
-        self._calls.append(call)
+        call = kind(self._near, self._ledger, self._number, fault)
+        self._number += 1
         self.bench.history = call.history
         call.prepare()
         return call
@@ -113,61 +108,6 @@ class Trials:
         call.again()
         return traffic
 
-    # --- the end ---------------------------------------------------------------------------------------
-
     def finish(self) -> None:
         """Look for every job, once at once and once when all leases are over."""
-        bench = self.bench
-        bench.history = History(bench.clock)
-        holds = any(call.holds for call in self._calls)
-        if any(job.soon for _, job in self._jobs()):
-            bench.let_pass(bench.slack if holds else NO_PAUSE)
-            self._look()
-            for call, job in self._jobs():
-                if job.soon and not job.found:
-                    call.broken(f"{call.label(job.message)} is not ready, although {job.why}")
-        sees_all = not holds or (LEASE.missing(bench.harness) or LEASE.hidden(bench.harness)) is None
-        if holds and sees_all:
-            bench.until(self._acted_at + bench.lease + bench.slack + MICRO)
-        self._look()
-        self._look_at_buried()
-        for call, job in self._jobs():
-            name = call.label(job.message)
-            if len(job.found) > 1:
-                call.broken(f"there are {len(job.found)} jobs {name}; it was enqueued once")
-            place = job.found[0] if job.found else "gone"
-            unseen = place == "gone" and "ready" in job.places and call.holds and not sees_all
-            if place not in job.places and not unseen:
-                call.broken(f"{name} is {place}, expected {' or '.join(sorted(job.places))}: {job.why}")
-
-    def _jobs(self) -> Iterator[tuple[Call, Expected]]:
-        return ((call, job) for call in self._calls for job in call.jobs)
-
-    def _look(self) -> None:
-        """Deliver and commit whatever is ready."""
-        known = {job.message.body: (call, job) for call, job in self._jobs()}
-        queues = list(dict.fromkeys(call.queue for call in self._calls))
-        for start in range(0, len(queues), _AT_ONCE):
-            with closing(self.bench.adapter.consumer(queues[start : start + _AT_ONCE])) as consumer:
-                while (held := self.bench.reserve(consumer)) is not None:
-                    if held.body not in known:
-                        self.bench.broken(f"a body was delivered that nobody enqueued: {held.body!r:.80}")
-                    call, job = known[held.body]
-                    job.found.append("ready")
-                    if job.attempt is not None:
-                        attempt = self.bench.attempt(consumer, held)
-                        if attempt != job.attempt:
-                            call.broken(f"attempt {attempt}, expected {job.attempt}: {job.why}")
-                    self.bench.settle(consumer, held)
-
-    def _look_at_buried(self) -> None:
-        for call in self._calls:
-            if not any("buried" in job.places for job in call.jobs):
-                continue
-            if not self.bench.has(Buried):  # nobody can see it, so it may be there
-                for job in call.jobs:
-                    job.places |= GONE
-                continue
-            bodies = [one.body for one in self.bench.facet(Buried).buried(call.queue)]
-            for job in call.jobs:
-                job.found += ["buried"] * bodies.count(job.message.body)
+        self._ledger.settle_up(self._acted_at)

@@ -279,3 +279,27 @@ def test_run_whose_server_failed_does_not_pass_under_pytest(tmp_path: Path) -> N
     assert done.returncode == 1
     assert "1 failed" in done.stdout
     assert "the server has ended" in done.stdout
+
+
+WRITES_AT_ITS_END = """
+import os, pathlib, signal, socket, sys
+signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path({tmp!r}, "end").touch(), os._exit(0)))
+server = socket.create_server(("127.0.0.1", {port}))
+while True:
+    server.accept()
+""".replace("{tmp!r}", "'{tmp}'")
+
+
+def test_server_that_is_restarted_writes_nothing_more() -> None:
+    """Else whoever writes at the end only would look as if it survived a crash (S9)."""
+    command = [sys.executable, "-c", WRITES_AT_ITS_END]
+    harness = ServerHarness(SPEC, "echo://127.0.0.1:{port}", command, patience=20.0)
+    harness.start()
+    try:
+        port, end = harness.values["port"], Path(harness.folder, "end")
+        harness.restart()
+        assert (harness.values["port"], harness.ended(), end.exists()) == (port, None, False)
+        harness.stop()
+        assert end.exists(), "an orderly stop lets it write"
+    finally:
+        harness.down()
