@@ -14,6 +14,7 @@ from kessel_conformance.catalogue import SUITE_VERSION, cases
 from kessel_conformance.page import badge, markdown
 from kessel_conformance.report import SCHEMA
 
+from kessel_core.hooks import sources_of
 from kessel_core.plugins.shipped import FORM, NEWEST_SUITE
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +44,13 @@ def test_report_is_of_this_version_and_of_this_suite(package: str) -> None:
     assert found["budget"] in ("ci", "thorough")
     for run in found["runs"]:
         assert [entry["id"] for entry in run["cases"]] == sorted(cases()), "run make conformance"
+
+
+@pytest.mark.parametrize("package", PUBLISHED)
+def test_report_is_of_these_sources(package: str) -> None:
+    """A stale one is never shipped: whoever installs it would be told so by `kessel adapters`."""
+    found = read(package)
+    assert (found["package"], found["source"]) == sources_of(package), "run make conformance"
 
 
 def test_core_reads_the_reports_of_this_suite_and_of_no_newer_one() -> None:
