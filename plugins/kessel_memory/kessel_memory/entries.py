@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left, bisect_right, insort
 from datetime import datetime, timedelta
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import ClassVar, Final
 
 from kessel_core import Clock
@@ -33,6 +33,8 @@ __all__ = ["Entries", "MemoryStore", "open_store"]
 _shared: Final[dict[str, Entries]] = {}
 _shared_lock: Final = threading.Lock()
 
+#: Ends of replaced entries that are not worth clearing away.
+_FEW: Final = 64
 _CAPABILITIES: Final = StoreCapabilities(reach=Reach.PROCESS, wakes=True, virtual_time=True)
 
 
@@ -56,6 +58,7 @@ class Entries:
         self._last = 0
         #: When entries end, the next first; with what has been replaced meanwhile.
         self._ends: list[tuple[datetime, int, str, str]] = []
+        self._clear_at = _FEW
         self._waiting: dict[tuple[str, str], list[threading.Condition]] = {}
 
     def get(self, space: str, key: str) -> Entry | None:
@@ -75,6 +78,8 @@ class Entries:
             insort(self._keys.setdefault(space, []), key)
         if ends is not None:
             heappush(self._ends, (ends, self._last, space, key))
+            if len(self._ends) > self._clear_at:
+                self._clear_ends()
         self._wake(space, key)
         return self._last
 
@@ -143,6 +148,16 @@ class Entries:
             entry = self._spaces.get(space, {}).get(key)
             if entry is not None and entry.version == version:
                 self._remove(space, key)
+
+    def _clear_ends(self) -> None:
+        """Forget the ends of entries that were replaced, so that they never make up more than half."""
+        self._ends = [
+            end
+            for end in self._ends
+            if (entry := self._spaces.get(end[2], {}).get(end[3])) is not None and entry.version == end[1]
+        ]
+        heapify(self._ends)
+        self._clear_at = 2 * len(self._ends) + _FEW
 
     def _remove(self, space: str, key: str) -> None:
         entries, keys = self._spaces[space], self._keys[space]

@@ -165,3 +165,10 @@ def test_a_name_is_shared_until_the_last_has_closed_it(clock: VirtualClock) -> N
     third = open_store(MemoryStoreOptions(name="shared"), context)
     assert third.get("s", "k") is None
     third.close()
+
+
+def test_an_entry_that_is_replaced_again_and_again_leaves_nothing_behind(store: MemoryStore) -> None:
+    for number in range(2000):
+        store.put("s", f"k{number % 3}", b"", ttl=timedelta(days=7))
+    assert len(store._entries._ends) <= 200
+    assert len(store.scan("s")) == 3
