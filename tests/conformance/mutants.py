@@ -5,7 +5,6 @@ from __future__ import annotations
 # whole sentences, as they stand on the page
 import sys
 import threading
-from collections.abc import Callable
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 import attrs
+import mutants_kinds  # noqa: F401  # enters its own
+from breaking import MUTANTS, declares, mutant, slot_mutant, without
 from reference import LEASE, LIMIT, Held, Reference, ReferenceHarness, Slot
 
 from kessel_core import AdapterError, LeaseLost
@@ -23,7 +24,6 @@ from kessel_core.contract import (
     Bury,
     Commit,
     Delete,
-    Facet,
     Find,
     JobState,
     Pause,
@@ -35,26 +35,6 @@ from kessel_core.contract import (
 )
 
 __all__ = ["MUTANTS", "Reference", "ReferenceHarness"]
-
-MUTANTS: dict[str, tuple[str, type[Reference]]] = {}
-
-
-def mutant(name: str, what: str, base: type[Reference] = Reference, **methods: Any) -> None:
-    MUTANTS[name] = (what, type(name, (base,), dict(methods)))
-
-
-def slot_mutant(name: str, what: str, **methods: Callable[..., Any]) -> None:
-    kind = type(f"{name}_slot", (Slot,), dict(methods))
-    mutant(name, what, make_consumer=lambda self, queues: (self.refuse_if_closed(), kind(self, queues))[1])
-
-
-def declares(**changes: Any) -> property:
-    return property(lambda self: attrs.evolve(Reference.capabilities.fget(self), **changes))  # type: ignore[attr-defined]
-
-
-def without(missing: type[Facet]) -> Any:
-    return lambda self, kind: None if kind is missing else Reference.facet(self, kind)
-
 
 #: How often an adapter was asked what it declares.
 ASKED = count(3650)

@@ -7,7 +7,21 @@ COMMAND = ["beanstalkd", "-l", "127.0.0.1", "-p", "{port}", "-b", "{tmp}"]
 # It looks again and again in the last millisecond; `deadline_at >= nanoseconds()` leaves the job to nobody.
 WHY = "beanstalkd up to 1.13 forgets a lease that it looks at in the very microsecond of its end"
 STILL = dict.fromkeys(
-    ("lease.holds_and_ends", "lease.extended_from_now", "lease.keeps_priority", "lost.half_open"), WHY
+    (
+        "lease.holds_and_ends",
+        "lease.extended_from_now",
+        "lease.keeps_priority",
+        "lease.many_end_together",
+        "lease.each_by_its_own",
+        "lease.ended_is_ready",
+        "pause.outlasts_leases",
+        "reserve.wakes_for_lease_end",
+        "priority.kept_on_every_way",
+        "order.tie_after_every_way",
+        "delivery.attempts_on_every_way",
+        "lost.half_open",
+    ),
+    WHY,
 )
 
 

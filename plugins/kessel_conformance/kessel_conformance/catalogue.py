@@ -40,16 +40,28 @@ _FIRST_VERSION: Final = "1.0"
 
 _MODULES: Final = (
     "enqueueing",
+    "names",
+    "many",
     "delivery",
     "consumers",
+    "sharing",
+    "racing",
     "settling",
+    "holding",
+    "burying",
     "snoozing",
     "following",
+    "waking",
     "order",
+    "keeping",
     "delay",
+    "times",
     "lease",
+    "lease_ends",
     "operations",
     "shown",
+    "showing",
+    "pausing",
     "durable",
     "lost",
     "scale",
@@ -96,6 +108,8 @@ class Case:
     alone: bool = False
     #: Capabilities that it looks at where they are declared, beside those that it needs.
     looks_at: tuple[str, ...] = ()
+    #: It needs real time, whatever clock the adapter takes, so it runs beside the others on every clock.
+    real_time: bool = False
 
     @property
     def shows(self) -> tuple[str, ...]:
@@ -147,6 +161,7 @@ class Catalogue:
         since: str = "1.0",
         waits: bool = False,
         alone: bool = False,
+        real_time: bool = False,
         looks_at: Iterable[str] = (),
     ) -> Callable[[_F], _F]:
         """Enter a function into the catalogue.
@@ -160,6 +175,7 @@ class Catalogue:
             since: First suite version in which a failure counts.
             waits: On a real clock the case mostly waits.
             alone: Nothing else may use its server meanwhile: it restarts it, or counts what is there.
+            real_time: It needs real time, whatever clock is given; as `Bench.in_real_time` provides it.
             looks_at: Names of capabilities that it looks at where they are declared, beside those in `needs`.
         """
         wanted = tuple(requirement(need) for need in needs)
@@ -181,6 +197,7 @@ class Catalogue:
                 run=function,
                 waits=waits,
                 alone=alone,
+                real_time=real_time,
                 looks_at=tuple(looks_at),
             )
             return function

@@ -8,6 +8,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -136,3 +137,18 @@ class OpenCase(Checks):
         self.check(
             not any(thread.is_alive() for thread in threads), f"calls did not return within {limit:g} s"
         )
+
+    def in_step(self, rounds: int, *jobs: Callable[[int], object]) -> None:
+        """Call functions with the number of the round, in threads that begin each round together."""
+        gate = threading.Barrier(len(jobs))
+
+        def walk(job: Callable[[int], object]) -> None:
+            for number in range(rounds):
+                gate.wait(20)
+                try:
+                    job(number)
+                except BaseException:
+                    gate.abort()
+                    raise
+
+        self.side_by_side([partial(walk, job) for job in jobs], 60)

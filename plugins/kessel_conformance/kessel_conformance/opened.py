@@ -39,6 +39,8 @@ class OpenAdapter(OpenCase):
         self._queues = {self.queue}
         self._consumers: list[Consumer] = []
         self._adapter: QueueAdapter | None = None
+        #: Whether it has to remove what is left in the namespace; else another one does.
+        self._is_own = True
 
     def _open(self) -> None:
         self._adapter = self.harness.open(self.clock, self.namespace)
@@ -48,11 +50,12 @@ class OpenAdapter(OpenCase):
             consumer.close()
         if self._adapter is not None:
             try:
-                for queue in self._queues:
+                for queue in self._queues if self._is_own else ():
                     self._adapter.purge(queue)
             finally:
                 self._adapter.close()
-        self.harness.purge(self.namespace)
+        if self._is_own:
+            self.harness.purge(self.namespace)
 
     # --- facts -------------------------------------------------------------------------------
 
@@ -102,11 +105,23 @@ class OpenAdapter(OpenCase):
 
         On a virtual clock a waiting call moves the time to its own end at once.
         """
-        return type(self)(self.harness, (self.clause,), self.settings, SystemClock())
+        return self.on_clock(SystemClock())
+
+    def on_clock(self, clock: Clock) -> Self:
+        """Return another one, in a namespace of its own, whose adapter has that clock."""
+        return type(self)(self.harness, (self.clause,), self.settings, clock)
 
     def beside(self) -> Self:
         """Return another one with an adapter, names and a history of its own."""
-        return type(self)(self.harness, (self.clause,), self.settings, self.clock)
+        return self.on_clock(self.clock)
+
+    def sharing(self) -> Self:
+        """Return another one on the same jobs, with an adapter of its own; the history is shared."""
+        other = self.on_clock(self.clock)
+        for name in ("namespace", "queue", "random", "history", "_queues", "_names", "_ids", "_workers"):
+            setattr(other, name, getattr(self, name))
+        other._is_own = False
+        return other
 
     def reopen(self) -> None:
         """Close consumers and adapter, and open the same namespace again."""

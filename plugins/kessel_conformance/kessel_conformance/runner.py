@@ -192,9 +192,9 @@ class Run:
         """
         self._start = time.perf_counter()
         self.harness.up()
-        if not self.harness.virtual:
-            aside = [c for c in self.wanted if c.waits]
-            self._pool = ThreadPoolExecutor(max_workers=max(1, len(aside)), thread_name_prefix="kessel-case")
+        aside = [c for c in self.wanted if c.real_time or (c.waits and not self.harness.virtual)]
+        if aside:
+            self._pool = ThreadPoolExecutor(max_workers=len(aside), thread_name_prefix="kessel-case")
             for wanted in aside:
                 run, harness = run_case, self.harness
                 if self._needs_own_server(wanted):

@@ -48,7 +48,7 @@ def each_by_its_own(bench: Bench) -> None:
     consumer = bench.consumer()
     for moment in list(due.values()):
         bench.until(moment + bench.slack)
-        while (reservation := bench.reserve(consumer)) is not None:
+        for reservation in bench.each(consumer):
             early = (due.pop(reservation.body, moment) - bench.now()).total_seconds()
             bench.check(early <= 0, f"{bench.label(reservation.body)} came {early:.3f} s early")
             bench.settle(consumer, reservation)

@@ -8,6 +8,7 @@ from datetime import timedelta
 import attrs
 
 from kessel_conformance.bench import Bench
+from kessel_conformance.cases.waking import Prepared, wakes
 from kessel_conformance.catalogue import case
 from kessel_conformance.requirements import (
     BLOCKING_RESERVE,
@@ -174,23 +175,17 @@ def lost_lease(bench: Bench) -> None:
     "following.wakes",
     "S20",
     needs=(FOLLOW, BLOCKING_RESERVE),
+    real_time=True,
     why="A follow-up that wakes nobody sits in the queue until somebody else comes by.",
 )
-def wakes(bench: Bench) -> None:
-    with bench.in_real_time() as real:
-        job = real.put()
-        consumer = real.consumer()
-        held = real.gets(consumer, job, "the job")
+def following_wakes(bench: Bench) -> None:
+    def prepare(real: Bench) -> Prepared:
+        holder, waiter = real.consumer(), real.consumer(real.queue_named("other"))
+        held = real.gets(holder, real.put(), "the job")
         told = real.message(queue=real.queue_named("other"))
-        waiting = real.consumer(real.queue_named("other"))
+        return waiter, told, lambda: real.settle(holder, held, Commit(follow=(told,)))
 
-        def settles() -> None:
-            real.harness.sleep(0.05)
-            real.settle(consumer, held, Commit(follow=(told,)))
-
-        real.side_by_side(
-            [lambda: real.gets(waiting, told, "the follow-up", timedelta(seconds=20)), settles], 30.0
-        )
+    wakes(bench, prepare)
 
 
 @case(
