@@ -14,6 +14,7 @@ STILL = dict.fromkeys(
         "lease.many_end_together",
         "lease.each_by_its_own",
         "lease.ended_is_ready",
+        "lease.ended_at_first_look",
         "pause.outlasts_leases",
         "reserve.wakes_for_lease_end",
         "priority.kept_on_every_way",

@@ -62,6 +62,7 @@ _MODULES: Final = (
     "shown",
     "showing",
     "pausing",
+    "afterwards",
     "durable",
     "lost",
     "scale",
