@@ -268,7 +268,8 @@ class Reference(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapter):
 
     def given_up(self, record: Record) -> None:
         record.state, record.ready_at = JobState.READY, self.now()
-        self.announce("close")
+        with self.lock:
+            self.announce("close")
 
     def reopened(self) -> None:
         """What is lost when the adapter closes: nothing."""
@@ -614,6 +615,11 @@ class ReferenceHarness(Harness):
 
     def restart(self) -> None:
         assert self.opened is not None
+        # The connections of all holders are lost with it, and `lease_return` is at once.
+        for record in self.opened.disk.records:
+            if record.state is JobState.RESERVED:
+                record.token += 1
+                self.opened.given_up(record)
         self.opened.restarted()
 
     def purge(self, namespace: str) -> None:
