@@ -76,6 +76,7 @@ def worker(app: App, parent_fd: int | None, begun_fd: int | None) -> None:
     # Before anything is imported for the jobs, which may take long.
     with StopSignals() as signals:
         try:
+            signals.check()
             code = _worked(app, signals, parent_fd, begun_fd)
         except BaseException:
             if not signals.is_asked:

@@ -50,13 +50,74 @@ with JobManager(url, handlers=functions, config=config, plugins=plugins) as mana
         worker.run(ready=lambda: handlers.note("ready"))
 """
 
+#: A server that forks, as gunicorn does with `preload_app`: the manager is made, and a worker of the parent
+#: runs, before the fork; children have signal handlers of their own, and whoever dies is replaced.
+PREFORK = """
+import json, logging, os, signal, sys, time
+from datetime import timedelta
+import handlers
+from kessel_core import Config, JobManager, WorkerConfig, build_plugins
+
+url, grace, slots = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
+logging.basicConfig(level="INFO", filename="errors")
+config = Config(worker=WorkerConfig(grace=timedelta(seconds=grace)))
+functions = {name: getattr(handlers, name) for name in json.loads(sys.argv[4])}
+plugins = build_plugins(extra={"watch": handlers.watch})
+manager = JobManager(url, handlers=functions, config=config, plugins=plugins).connect()
+manager.start(slots=slots, queues=["parent"])
+OWN = [signal.SIGABRT, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+
+def child():
+    alive = [True]
+    for number in (*OWN, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda *_: alive.clear())
+    for number in (signal.SIGQUIT, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write)
+    manager.start(slots=slots)
+    handlers.note("ready", os.getpid())
+    manager.request("good", ref=f"of-{os.getpid()}")
+    while alive:
+        time.sleep(0.02)
+    sys.exit(0)
+
+children, stopping = set(), []
+
+def collect(*_):
+    try:
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            handlers.note("collected", *found)
+            children.discard(found[0])
+    except ChildProcessError:
+        pass
+
+signal.signal(signal.SIGCHLD, collect)
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+    signal.signal(number, lambda number, _: stopping.append(number))
+while not stopping:
+    while len(children) < 2:
+        pid = os.fork()
+        if pid == 0:
+            child()
+        children.add(pid)
+    time.sleep(0.02)
+for pid in children:
+    os.kill(pid, stopping[0])
+while children:
+    time.sleep(0.02)
+manager.close()
+"""
+
 
 class Site:
     """A directory with a worker on a queue.
 
     Args:
         home: An empty directory.
-        kind: `command`, `processes` or `embedded`.
+        kind: `command`, `processes`, `embedded` or `prefork`.
         url: The queue.
         before: Command that starts the worker, such as `nohup`.
     """
@@ -73,14 +134,14 @@ class Site:
     ) -> None:
         self.home, self.kind, self.url = home, kind, url
         shutil.copy(MISUSE, home / "handlers.py")
-        (home / "program.py").write_text(EMBEDDED)
+        (home / "program.py").write_text(PREFORK if kind == "prefork" else EMBEDDED)
         mapped = "".join(f'{name} = "handlers:{name}"\n' for name in TYPES)
         (home / "kessel.toml").write_text(f"[kessel.handlers]\n{mapped}")
         found = home / "watch-1.dist-info"
         found.mkdir()
         (found / "METADATA").write_text("Metadata-Version: 2.1\nName: watch\nVersion: 1\n")
         (found / "entry_points.txt").write_text("[kessel.v1]\nwatch = handlers\n")
-        if kind == "embedded":
+        if kind in ("embedded", "prefork"):
             command = [sys.executable, "program.py", url, f"{grace}", f"{slots}", json.dumps(TYPES)]
         else:
             processes = "2" if kind == "processes" else "1"
