@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check wheels test-all bench conformance strength mutants chaos clean
+.PHONY: help venv demo test check wheels test-all bench conformance strength mutants mutate mutate-changed chaos clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ WITH_BEANSTALKD = BEANSTALKD="$$(tools/ensure_beanstalkd.sh)" && export BEANSTAL
 WITH_REDIS = REDIS_SERVER="$$(tools/ensure_redis.sh)" && export REDIS_SERVER &&
 
 help: ## Show the targets.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(STAMP): pyproject.toml $(wildcard plugins/*/pyproject.toml) tools/make_venv.sh
 	tools/make_venv.sh $(VENV)
@@ -51,6 +51,12 @@ strength: $(STAMP) ## Count the planted faults that the conformance suite catche
 
 mutants: $(STAMP) ## Break copies of the adapters in small ways, and show what the suite catches, by adapter and clause.
 	$(WITH_BEANSTALKD) $(WITH_REDIS) $(BIN)/python tests/conformance/measure.py $(MUTANTS)
+
+mutate: $(STAMP) ## Put small faults into kessel's own code, and show which of them no test notices; takes hours.
+	$(WITH_BEANSTALKD) $(BIN)/python tools/mutate --record $(MODULES)
+
+mutate-changed: $(STAMP) ## The same for lines that differ from main, within 90 seconds; asks the tests as `make test` ran them.
+	$(WITH_BEANSTALKD) $(BIN)/python tools/mutate --changed --within 90 $(MODULES)
 
 chaos: $(STAMP) ## Run the long fault tests.
 	$(WITH_BEANSTALKD) KESSEL_CHAOS=1 $(BIN)/python -m pytest -k chaos -rP plugins tests

@@ -59,9 +59,15 @@ _STATES: Final = ("READY", "DELAYED", "RESERVED", "BURIED")
 _LEFT_ALONE: Final = frozenset({"Capabilities", "AdapterSpec", "get_logger", "TypeVar"})
 
 
-def python_mutants(source: str) -> Iterator[Change]:
-    """Yield the changes of a module, in the order of its text."""
-    finder = _Finder(source)
+def python_mutants(source: str, *, thorough: bool = False) -> Iterator[Change]:
+    """Yield the changes of a module, in the order of its text.
+
+    Args:
+        source: The text of the module.
+        thorough: Also what only tests of the inside can tell: conditions that always or never hold, operands
+            that are forgotten, errors that are not caught, one wake-up for many.
+    """
+    finder = _Thorough(source) if thorough else _Finder(source)
     finder.visit(ast.parse(source))
     yield from sorted(finder.found, key=lambda change: (change.start, change.end, change.what))
 
@@ -181,7 +187,7 @@ class _Finder(ast.NodeVisitor):
         is_block = node.body[0].lineno > node.lineno
         if is_block and all(item.optional_vars is None for item in node.items):
             start = self._span(node)[0]
-            end = self._source.index(b":\n", self._span(node.items[-1].context_expr)[1])
+            end = self._source.index(b":", self._span(node.items[-1].context_expr)[1])
             held = ", ".join(self._text(item.context_expr) for item in node.items)
             self.found.append(
                 Change(start, end, "if True", ".".join(self._symbols), f"without `with {held}`")
@@ -283,3 +289,55 @@ class _Finder(ast.NodeVisitor):
                 )
                 self.found.append(change)
         self.generic_visit(node)
+
+
+#: Methods that are taken for each other.
+_ALIKE: Final = {
+    "notify_all": "notify",
+    "notify": "notify_all",
+    "append": "appendleft",
+    "appendleft": "append",
+    "popleft": "pop",
+    "startswith": "endswith",
+    "partition": "rpartition",
+    "rpartition": "partition",
+}
+
+
+class _Thorough(_Finder):
+    def visit_If(self, node: ast.If) -> None:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return
+        for value in ("True", "False"):
+            self._swap(node.test, value)
+        for part in (node.test, *node.body, *node.orelse):
+            self.visit(part)
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> None:
+        word = " and " if isinstance(node.op, ast.And) else " or "
+        for value in node.values:
+            rest = [f"({self._text(other)})" for other in node.values if other is not value]
+            self._swap(node, f"({word.join(rest)})")
+        self.generic_visit(node)
+
+    def visit_Return(self, node: ast.Return) -> None:
+        if node.value is None:
+            self._change(node, "pass", "without `return`")
+        else:
+            self.visit(node.value)
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
+        if isinstance(node.type, ast.Tuple):
+            for error in node.type.elts:
+                rest = [self._text(other) for other in node.type.elts if other is not error]
+                text = f"({', '.join(rest)},)"
+                self._change(node.type, text, f"`{self._text(error)}` not caught with `{', '.join(rest)}`")
+        elif node.type is not None:
+            self._change(node.type, "()", f"`{self._text(node.type)}` not caught")
+        for part in node.body:
+            self.visit(part)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Attribute) and (other := _ALIKE.get(node.func.attr)) is not None:
+            self._swap(node.func, f"{self._text(node.func.value)}.{other}")
+        super().visit_Call(node)

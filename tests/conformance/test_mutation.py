@@ -66,6 +66,36 @@ def test_a_module_is_changed_in_every_small_way_but_not_in_its_words() -> None:
     ]
 
 
+def test_thorough_mutants_are_also_those_that_only_tests_of_the_inside_can_tell() -> None:
+    source = (
+        "def f(a, b):\n"
+        "    if TYPE_CHECKING:\n"
+        "        return\n"
+        "    if a and b:\n"
+        "        return\n"
+        "    try:\n"
+        "        c.notify_all()\n"
+        "    except (KeyError, ValueError):\n"
+        "        pass\n"
+        "    except OSError:\n"
+        "        pass\n"
+    )
+    assert whats(python_mutants(source, thorough=True)) == [
+        "`a and b` to `((a))`",
+        "`a and b` to `((b))`",
+        "`a and b` to `False`",
+        "`a and b` to `True`",
+        "without `return`",
+        "`c.notify_all` to `c.notify`",
+        "without `c.notify_all()`",
+        "`KeyError` not caught with `ValueError`",
+        "`ValueError` not caught with `KeyError`",
+        "`OSError` not caught",
+    ]
+    for change in python_mutants(source, thorough=True):
+        ast.parse(source[: change.start] + change.text + source[change.end :])
+
+
 def test_each_mutant_has_one_change_a_name_of_its_own_and_the_function_that_it_is_in() -> None:
     mutants = list(named("m.py", SOURCE, python_mutants(SOURCE)))
     assert (
