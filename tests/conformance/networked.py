@@ -296,6 +296,22 @@ class Kept(Reference):
             raise LeaseLost(job_id, "it ended")
         return Held(job_id, "", b"", 0, token=token, record=found[0])
 
+    def as_if_at(self, now: float, name: str, arguments: tuple[Any, ...]) -> Any:
+        """For mutants: answer as at the time of whoever asks."""
+        self.now = lambda: now  # type: ignore[method-assign]
+        return getattr(self, name)(*arguments)
+
+    def drop_expired(self, queues: Sequence[str], now: float) -> None:
+        """For a mutant."""
+        for record in self.of(queues[0], JobState.READY):
+            if record.message.expiration is not None and record.message.expiration.timestamp() <= now:
+                self.disk.records.remove(record)
+
+    def end_of_anybody(self, job_id: str, settlement: Settlement) -> None:
+        """For a mutant."""
+        (record,) = [record for record in self.disk.records if record.message.id == job_id]
+        self.end(job_id, record.token, settlement)
+
     def end(self, job_id: str, token: int, settlement: Settlement) -> None:
         with self.lock:
             self.settle(self._held(job_id, token), settlement)

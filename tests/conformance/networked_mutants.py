@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -446,3 +447,77 @@ def put_locked(self: Networked, message: Message) -> None:
 mutant("enqueue_behind", "durable.killed_process", "an enqueue returns before it is sent", asked=asked_behind)
 mutant("rollback_in_two", "durable.killed_process", "a rollback is a commit and a new job", end=end_in_two)
 mutant("lock_left", "durable.killed_process", "a process that is killed leaves a lock", put=put_locked)
+
+
+# --- clocks ----------------------------------------------------------------------------------------------
+
+
+def delay_past_clock(self: Networked, message: Message) -> timedelta:
+    """Counted from the time of the machine, and not from that of the given clock."""
+    return timedelta(0) if message.delay is None else max(timedelta(0), message.delay - datetime.now(UTC))
+
+
+def asked_at(method: str, now: Callable[[Networked], float]) -> Callable[..., Any]:
+    """Let the server go by the time of whoever asks, in this method."""
+
+    def asked(self: Networked, name: str, *arguments: Any) -> Any:
+        if name == method:
+            return Networked.asked(self, "as_if_at", now(self), name, arguments)
+        return Networked.asked(self, name, *arguments)
+
+    return asked
+
+
+def own_now(self: Networked) -> float:
+    return self.clock.now().timestamp()
+
+
+def take_unexpired(self: Networked, queues: tuple[str, ...]) -> Reservation | None:
+    self.call("drop_expired", queues, own_now(self))
+    return Networked.take(self, queues)
+
+
+def end_of_anybody(self: Networked, reservation: Reservation, settlement: Settlement) -> None:
+    self.call("end_of_anybody", reservation.id, settlement)
+
+
+mutant(
+    "delay_past_clock",
+    "clocks.delays",
+    "delays count from another clock than the given one",
+    delay=delay_past_clock,
+)
+mutant(
+    "take_by_own_clock",
+    "clocks.delays",
+    "jobs are due by the clock of the worker",
+    asked=asked_at("take_for", own_now),
+)
+mutant(
+    "take_by_time",
+    "clocks.delays",
+    "jobs are due by `time.time` of the worker",
+    asked=asked_at("take_for", lambda self: time.time()),
+)
+mutant(
+    "settle_by_own_clock",
+    "clocks.delays",
+    "pauses end by the clock of the worker",
+    asked=asked_at("end", own_now),
+)
+mutant(
+    "pause_by_own_clock",
+    "clocks.delays",
+    "a queue is paused by the clock of the operator",
+    asked=asked_at("pause", own_now),
+)
+mutant(
+    "lease_by_own_clock",
+    "clocks.leases",
+    "leases are counted by the clock of the worker",
+    asked=asked_at("take_for", own_now),
+)
+mutant(
+    "expired_dropped", "clocks.expiration", "a worker drops what is expired by its clock", take=take_unexpired
+)
+mutant("token_ignored", "clocks.fenced", "the server does not look who settles", end=end_of_anybody)

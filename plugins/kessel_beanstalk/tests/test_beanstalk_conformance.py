@@ -21,6 +21,7 @@ STILL = dict.fromkeys(
         "order.tie_after_every_way",
         "delivery.attempts_on_every_way",
         "lost.half_open",
+        "clocks.leases",
     ),
     WHY,
 )

@@ -19,6 +19,7 @@ class Belief:
     ahead: float = 0.0
     #: Real wall and monotonic time at which both stopped; None: they go.
     stopped_at: tuple[float, float] | None = None
+    _first_stop: tuple[float, float] | None = None
 
     @classmethod
     def wall(cls) -> float:
@@ -34,7 +35,9 @@ class Belief:
     def change(cls, ahead: float, *, stands: bool) -> None:
         """Set both clocks."""
         cls.ahead = ahead
-        cls.stopped_at = (_wall(), _monotonic()) if stands else None
+        # A clock that is looked at again stands where it stood.
+        cls._first_stop = cls._first_stop or ((_wall(), _monotonic()) if stands else None)
+        cls.stopped_at = cls._first_stop if stands else None
 
     @classmethod
     def enforce(cls) -> None:

@@ -66,6 +66,7 @@ _MODULES: Final = (
     "durable",
     "lost",
     "scale",
+    "clocks",
     "refusal",
     "manager",
     "model",

@@ -103,7 +103,8 @@ class Doings:
         self._consumers: dict[tuple[tuple[float, bool], str], Consumer] = {}
         self._held: dict[int, tuple[Consumer, Reservation]] = {}
         self._numbers = itertools.count(1)
-        self._has_opened = False
+        # Says at once if it does not open here; and children need not import what it imports.
+        harness.open(self._clock, namespace).close()
 
     # --- under a clock ---------------------------------------------------------------------------------
 
@@ -164,9 +165,6 @@ class Doings:
         Raises:
             RuntimeError: A deed failed.
         """
-        if not self._has_opened:  # so that children need not import what it imports
-            self._harness.open(self._clock, self._namespace).close()
-            self._has_opened = True
         reader, writer = os.pipe()
         child = os.fork()
         if not child:

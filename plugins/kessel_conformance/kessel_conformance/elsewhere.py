@@ -45,18 +45,20 @@ class Elsewhere:
             self._task = pickle.dumps((bench.harness.portable(), bench.namespace, now))
         except Exception as exc:  # pickle raises what it likes
             raise NotShown(f"the harness cannot be handed to another process: {exc}") from exc
+        #: What the process prints, which is asked for if it does not come up.
+        self._said = Path(bench.harness.folder, f"{bench.namespace}.agent")
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
 
     def __enter__(self) -> Self:
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, self._said.open("wb") as said:
             self._process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-P", str(_AGENT), str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stderr=said,
             )
         self._connection = connection = Connection(ours.detach())
         try:
@@ -65,7 +67,9 @@ class Elsewhere:
             self._answer()
         except Exception as exc:
             self.__exit__(None, None, None)
-            raise NotShown(f"another process cannot open the adapter: {type(exc).__name__}: {exc}") from exc
+            printed = self._said.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+            why = f"{type(exc).__name__}: {exc} {printed}".strip()
+            raise NotShown(f"another process cannot open the adapter: {why}") from exc
         return self
 
     def __exit__(

@@ -32,6 +32,7 @@ __all__ = [
     "KICKS",
     "LEASE",
     "MAX_BODY_BYTES",
+    "NETWORK",
     "PRIORITIES",
     "RESTART",
     "SHARED_REACH",
@@ -190,6 +191,21 @@ class _Connection(Requirement):
         return None if is_known else "the harness has no {port}, so that no connection can be broken"
 
 
+class _Network(Requirement):
+    """Machines with clocks of their own share the jobs."""
+
+    name = "a network"
+    shows = "reach"
+
+    def missing(self, harness: AnyHarness) -> str | None:
+        """As `Requirement.missing`."""
+        return None if harness.capabilities.reach is Reach.NETWORK else "for adapters over a network"
+
+    def hidden(self, harness: AnyHarness) -> str | None:
+        """As `Requirement.hidden`."""
+        return "one virtual clock is everybody's; say real_clock" if harness.virtual else None
+
+
 class _OnVirtualClock(Requirement):
     """The adapter takes a virtual clock; what it does with it is shown if the harness lets it be used."""
 
@@ -263,6 +279,8 @@ PRIORITIES: Final = Declared("priorities")
 TIE_BREAK: Final = Declared("tie_break")
 #: A second adapter sees the same jobs.
 SHARED_REACH: Final = _SharedReach()
+#: Machines with clocks of their own share the jobs.
+NETWORK: Final = _Network()
 #: Connections can be broken.
 CONNECTION: Final = _Connection()
 #: The server can be restarted with its data.
