@@ -1,4 +1,4 @@
-"""The four ways to settle a reservation (S8, S21), and what two of them bring along (S20)."""
+"""The four ways to settle a reservation (S8, S21). Nothing else ends one."""
 
 from __future__ import annotations
 
@@ -7,44 +7,24 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from kessel_core.model.message import Message
-
-__all__ = ["COMMIT", "NO_PAUSE", "Bury", "Commit", "Put", "Rollback", "Settlement", "Snooze"]
+__all__ = ["COMMIT", "NO_PAUSE", "Bury", "Commit", "Rollback", "Settlement", "Snooze"]
 
 NO_PAUSE: Final = timedelta(0)
-
-
-@attrs.frozen
-class Put:
-    """An entry for the adapter's own store, written in the transaction of a settlement (S20, S25)."""
-
-    #: The space of the entry.
-    space: str
-    #: The key; whatever is there is replaced.
-    key: str
-    #: The value.
-    value: bytes
-    #: More than zero; the entry is gone after it; None: it stays.
-    ttl: timedelta | None = None
 
 
 @attrs.frozen
 class Commit:
     """Remove the job (S8)."""
 
-    #: Jobs to store in the same transaction; passed only where `Capabilities.follow` is declared (S20). One
-    #: whose id is held already counts as stored.
-    follow: tuple[Message, ...] = ()
-    #: Entries for the adapter's own store, in the same transaction; passed only where `follow` is declared.
-    puts: tuple[Put, ...] = ()
+    #: The encoded result; passed only to adapters with the facet `Results`.
+    result: bytes | None = None
 
 
 @attrs.frozen
 class Rollback:
     """Make the job ready again after a pause, with its own priority; the delivery counts (S8, S10)."""
 
-    #: Zero or more, rounded up to the adapter's granularity. The core cuts it to `longest_delay`, and the log
-    #: says so; an adapter without delays may make the job ready at once.
+    #: Zero or more; rounded up to the adapter's granularity.
     pause: timedelta = NO_PAUSE
 
 
@@ -52,7 +32,7 @@ class Rollback:
 class Snooze:
     """Make the job ready again after a pause, with its own priority; the delivery does not count (S21)."""
 
-    #: As in `Rollback`.
+    #: Zero or more; rounded up to the adapter's granularity.
     pause: timedelta = NO_PAUSE
 
 
@@ -64,13 +44,11 @@ class Bury:
     reason: str
     #: The explanation for people; at most a few thousand characters.
     message: str = ""
-    #: As in `Commit`.
-    follow: tuple[Message, ...] = ()
-    #: As in `Commit`.
-    puts: tuple[Put, ...] = ()
+    #: The encoded result; passed only to adapters with the facet `Results`.
+    result: bytes | None = None
 
 
 Settlement: TypeAlias = Commit | Rollback | Snooze | Bury
 
-#: A commit that brings nothing along, shared by all ordinary jobs.
+#: A commit without a result, shared by all ordinary jobs.
 COMMIT: Final = Commit()

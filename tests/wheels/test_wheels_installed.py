@@ -22,7 +22,6 @@ DISTRIBUTIONS = [
     "kessel-sqlite",
     "kessel-beanstalk",
     "kessel-handlers-example",
-    "kessel-http",
     "kessel-conformance",
 ]
 

@@ -73,20 +73,16 @@ class Operations:
 
     def queues(self) -> list[str]:
         """See `QueueAdapter.queues`; tubes of others that cannot be queues are logged."""
-        return sorted(self._run(self._queues))
-
-    def _queues(self, connection: Connection) -> list[str]:
+        tubes = self._run(lambda connection: connection.ask(commands.list_tubes))
         queues = []
-        for tube in connection.ask(commands.list_tubes):
+        for tube in tubes:
             problem = queue_name_problem(tube)
             if problem is None:
-                # The server lists a tube also for as long as any connection uses or watches it.
-                if self._stats(connection, tube).total:
-                    queues.append(tube)
+                queues.append(tube)
             elif not tube.startswith((BURIED_PREFIX, SNOOZED_PREFIX)) and tube not in self._strange:
                 self._strange.add(tube)
                 log.warning("tube %r is passed over: a queue's name %s", tube, problem)
-        return queues
+        return sorted(queues)
 
     def stats(self, queue: str) -> QueueStats:
         """See `QueueAdapter.stats`."""

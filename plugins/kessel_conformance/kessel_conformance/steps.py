@@ -134,17 +134,22 @@ class Settle:
         settlement = _settlement(self.how, job.label, pause_of(both, self.pause))
         what = f"{worker.name} {settlement_text(settlement, job.label)}"
         worker.let_go()
-
-        def settle() -> Reservation | None:
+        following: Reservation | None = None
+        before = both.now()
+        try:
             if self.reserve:
-                return worker.consumer.settle_and_reserve(reservation, settlement)
-            worker.consumer.settle(reservation, settlement)
-            return None
-
-        accepted = both.judged(worker, job, what, settle)
-        if accepted is None:
+                following = worker.consumer.settle_and_reserve(reservation, settlement)
+            else:
+                worker.consumer.settle(reservation, settlement)
+        except LeaseLost as exc:
+            both.history.add(f"{what} -> LeaseLost")
+            if both.model.holds(job, worker.name, Span(before, both.now())) is True:
+                both.broken("S7", f"{what}: refused although its lease surely holds: {exc}", exc)
             return
-        following, at = accepted
+        at = Span(before, both.now())
+        both.history.add(what)
+        if both.model.holds(job, worker.name, at) is False:
+            both.broken("S7", f"{what}: accepted although the lease had ended")
         match settlement:
             case Rollback(pause):
                 both.model.rolled_back(job, pause.total_seconds(), at)
@@ -173,9 +178,19 @@ class GiveBack:
         reservation, job = worker.held
         what = f"give back {job.label} for {worker.name}"
         worker.let_go()
-        accepted = both.judged(worker, job, what, lambda: both.adapter.give_back(reservation))
-        if accepted is not None:
-            both.model.snoozed(job, 0.0, accepted[1])
+        before = both.now()
+        try:
+            both.adapter.give_back(reservation)
+        except LeaseLost as exc:
+            both.history.add(f"{what} -> LeaseLost")
+            if both.model.holds(job, worker.name, Span(before, both.now())) is True:
+                both.broken("S7", f"{what}: refused although its lease surely holds: {exc}", exc)
+            return
+        at = Span(before, both.now())
+        both.history.add(what)
+        if both.model.holds(job, worker.name, at) is False:
+            both.broken("S7", f"{what}: accepted although the lease had ended")
+        both.model.snoozed(job, 0.0, at)
 
 
 @attrs.frozen
@@ -249,11 +264,20 @@ class Extend:
             return
         reservation, job = worker.held
         what = f"{worker.name} extends {job.label}"
-        accepted = both.judged(worker, job, what, lambda: worker.consumer.extend(reservation))
-        if accepted is None:
+        before = both.now()
+        try:
+            worker.consumer.extend(reservation)
+        except LeaseLost as exc:
+            both.history.add(f"{what} -> LeaseLost")
+            if both.model.holds(job, worker.name, Span(before, both.now())) is True:
+                both.broken("S7", f"{what}: refused although its lease surely holds: {exc}", exc)
             worker.let_go()
-        else:
-            both.model.extended(job, accepted[1])
+            return
+        at = Span(before, both.now())
+        both.history.add(what)
+        if both.model.holds(job, worker.name, at) is False:
+            both.broken("S7", f"{what}: accepted although the lease had ended")
+        both.model.extended(job, at)
 
 
 @attrs.frozen

@@ -106,7 +106,7 @@ def threads_share(bench: Bench) -> None:
 
     def work() -> None:
         consumer = bench.consumer()
-        for reservation in bench.each(consumer):
+        while (reservation := bench.reserve(consumer)) is not None:
             with lock:
                 seen.append(reservation.body)
             bench.settle(consumer, reservation)

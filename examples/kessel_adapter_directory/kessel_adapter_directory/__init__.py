@@ -1,1 +1,0 @@
-"""An adapter for kessel that keeps jobs in a directory of files."""

@@ -1,1 +1,0 @@
-"""The cases for stores, a module for each part of the clause."""
