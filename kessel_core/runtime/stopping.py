@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 
 from kessel_core.clock import Clock
+from kessel_core.runtime.signals import SEEN_WITHIN
 
 __all__ = ["INSIDE", "StopSwitch", "start", "uninterrupted"]
 
@@ -95,7 +96,7 @@ def uninterrupted(work: Callable[[], None], name: str) -> None:
 
     # The thread is started by another one, because `threading` has locks of its own.
     _thread.start_new_thread(start, (run, name))
-    while not done.acquire(timeout=1.0):  # bounded, so that signal handlers run on every platform
+    while not done.acquire(timeout=SEEN_WITHIN):
         pass
     if errors:
         raise errors[0]

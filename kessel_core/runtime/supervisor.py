@@ -1,8 +1,8 @@
 """`--processes P`: keeps P worker processes running, and ends with them.
 
 It runs no job and opens no adapter. A worker that dies is replaced, after a pause that grows as long as
-workers die soon after their start. Signals come through a queue, so nothing polls and no signal handler
-interrupts other code. Workers notice the death of the supervisor by the end of a pipe whose other end only
+workers die soon after their start. Signals come through a queue, so no signal handler interrupts other
+code. Workers notice the death of the supervisor by the end of a pipe whose other end only
 the supervisor holds; that works on any Unix, however it died. Through another pipe each worker says that it
 has begun to work.
 """
@@ -16,12 +16,13 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from math import inf
 from typing import Final
 
 import attrs
 
 from kessel_core.clock import Clock, SystemClock
-from kessel_core.runtime.signals import STOP_SIGNALS, ReceivedSignals
+from kessel_core.runtime.signals import SEEN_WITHIN, STOP_SIGNALS, ReceivedSignals
 from kessel_core.values.logs import get_logger
 
 __all__ = ["Supervisor", "stop_with_parent"]
@@ -163,11 +164,12 @@ class Supervisor:
             )
             worker.pause = min(worker.pause * 2, LONGEST_PAUSE)
 
-    def _timeout(self) -> float | None:
+    def _timeout(self) -> float:
         moments = [worker.due for worker in self._workers if worker.due is not None and not self._stops]
         if self._kill_at is not None:
             moments.append(self._kill_at)
-        return max(0.0, min(moments) - self._clock.monotonic()) if moments else None
+        rest = min(moments, default=inf) - self._clock.monotonic()
+        return min(max(0.0, rest), SEEN_WITHIN)
 
     def _stop(self) -> None:
         self._stops += 1

@@ -54,6 +54,20 @@ command = [sys.executable, "-c", sys.argv[3], *sys.argv[1:3]]
 sys.exit(Supervisor(command, 2, grace=timedelta(seconds=float(sys.argv[5]))).run())
 """
 
+#: The same, where a signal comes to another thread than the main one once there is a file `signal`.
+ELSEWHERE = (
+    """
+import pathlib, signal, sys, threading, time
+def elsewhere():
+    while not pathlib.Path(sys.argv[2], "signal").exists():
+        time.sleep(0.02)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    threading.Event().wait()
+threading.Thread(target=elsewhere, daemon=True).start()
+"""
+    + PARENT
+)
+
 
 class Run:
     """A supervisor under test and what its workers noted."""
@@ -82,9 +96,11 @@ class Run:
 
 
 @contextmanager
-def supervising(folder: Path, mode: str, slack: float = LONG, grace: float = LONG) -> Iterator[Run]:
+def supervising(
+    folder: Path, mode: str, slack: float = LONG, grace: float = LONG, parent: str = PARENT
+) -> Iterator[Run]:
     process = subprocess.Popen(
-        [sys.executable, "-c", PARENT, mode, str(folder), CHILD, str(slack), str(grace)],
+        [sys.executable, "-c", parent, mode, str(folder), CHILD, str(slack), str(grace)],
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
@@ -107,6 +123,15 @@ def test_signal_stops_every_worker_once_and_exit_code_is_0(tmp_path: Path, numbe
         run.process.send_signal(number)
         assert run.process.wait(LONG) == 0
         assert sorted(run.notes("end")) == sorted(workers)
+        assert sorted(run.notes("stop 1")) == sorted(workers)
+
+
+def test_a_signal_that_does_not_end_the_wait_of_the_main_thread_is_seen_all_the_same(tmp_path: Path) -> None:
+    """D9: as one that comes between Python's last look and the wait, or to another thread."""
+    with supervising(tmp_path, "willing", parent=ELSEWHERE) as run:
+        workers = run.started(2)
+        (tmp_path / "signal").touch()
+        assert run.process.wait(LONG) == 0
         assert sorted(run.notes("stop 1")) == sorted(workers)
 
 
