@@ -215,12 +215,7 @@ def _how(code: int) -> str:
 
 
 def stop_with_parent(descriptor: int, stop: Callable[[], None]) -> None:
-    """Call `stop()` once, in a thread, when the supervisor that passed the descriptor is gone.
-
-    Raises:
-        OSError: The descriptor is not open.
-    """
-    os.set_inheritable(descriptor, False)
+    """Call `stop()` once, in a thread, when the supervisor that passed the open descriptor is gone."""
 
     def watch() -> None:
         # Nothing is ever written, so the read returns when the last writer is gone.
