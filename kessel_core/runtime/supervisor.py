@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from math import inf
 from typing import Final
 
 import attrs
@@ -104,7 +103,8 @@ class Supervisor:
                         self._start_due(alive_read)
                     elif all(worker.process is None for worker in self._workers):
                         return self._code()
-                    number = signals.next(self._timeout())
+                    # Whatever is due then, a replacement or the end of the grace, is at most so much late.
+                    number = signals.next(SEEN_WITHIN)
                     if number in STOP_SIGNALS and signals.is_news():
                         self._stop()
                     self._kill_late()
@@ -163,13 +163,6 @@ class Supervisor:
                 extra={"worker": worker.number, "pid": pid, "how": _how(code), "pause_seconds": worker.pause},
             )
             worker.pause = min(worker.pause * 2, LONGEST_PAUSE)
-
-    def _timeout(self) -> float:
-        moments = [worker.due for worker in self._workers if worker.due is not None and not self._stops]
-        if self._kill_at is not None:
-            moments.append(self._kill_at)
-        rest = min(moments, default=inf) - self._clock.monotonic()
-        return min(max(0.0, rest), SEEN_WITHIN)
 
     def _stop(self) -> None:
         self._stops += 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import decimal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -184,6 +186,26 @@ def test_finding_d20_what_must_not_be_interrupted_runs_elsewhere_and_raises_here
     with pytest.raises(ValueError, match="seen here"):
         uninterrupted(work, "elsewhere")
     assert names == ["elsewhere"]
+
+
+HANDLED_ELSEWHERE = """
+import signal, threading
+from kessel_core.runtime.stopping import uninterrupted
+
+seen = threading.Event()
+signal.signal(signal.SIGUSR1, lambda *_: seen.set())
+
+def work():
+    signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+    assert seen.wait(30)
+
+uninterrupted(work, "elsewhere")
+"""
+
+
+def test_finding_d20_a_signal_to_another_thread_is_handled_during_the_wait() -> None:
+    """Only the main thread runs handlers, and the wait in it is not ended by a signal that went elsewhere."""
+    assert subprocess.run([sys.executable, "-c", HANDLED_ELSEWHERE], timeout=60).returncode == 0
 
 
 def test_finding_a5_each_attempt_has_a_decimal_context_of_its_own(opened: Open) -> None:
