@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check wheels test-all bench conformance mutants chaos clean
+.PHONY: help venv demo test check wheels test-all bench conformance strength mutants mutate mutate-changed chaos clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,9 +10,10 @@ STAMP := $(VENV)/.installed
 WORKERS ?= auto
 # An assignment of its own: a substitution that fails in front of a command would not stop that command.
 WITH_BEANSTALKD = BEANSTALKD="$$(tools/ensure_beanstalkd.sh)" && export BEANSTALKD &&
+WITH_REDIS = REDIS_SERVER="$$(tools/ensure_redis.sh)" && export REDIS_SERVER &&
 
 help: ## Show the targets.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(STAMP): pyproject.toml $(wildcard plugins/*/pyproject.toml) tools/make_venv.sh
 	tools/make_venv.sh $(VENV)
@@ -29,7 +30,7 @@ test: $(STAMP) ## Run all tests, with coverage, and again from built wheels.
 check: $(STAMP) ## Lint, types, import rules.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(addprefix -p ,kessel_core $(notdir $(wildcard plugins/*)))
+	$(BIN)/mypy $(addprefix -p ,kessel_core $(notdir $(wildcard plugins/* examples/*)))
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_imports.py
 
@@ -45,8 +46,17 @@ bench: $(STAMP) ## Measure, each figure beside its floor.
 conformance: $(STAMP) ## Run the conformance suite at the ci budget for every adapter, and publish the reports.
 	$(WITH_BEANSTALKD) $(BIN)/python tools/conformance.py
 
-mutants: $(STAMP) ## Break one rule after another in copies of the adapters, and show how the suite tells.
-	$(WITH_BEANSTALKD) $(BIN)/python tests/conformance/source_mutants.py
+strength: $(STAMP) ## Count the planted faults that the conformance suite catches, for the reports and the matrix.
+	$(BIN)/python tests/conformance/test_mutants.py
+
+mutants: $(STAMP) ## Break copies of the adapters in small ways, and show what the suite catches, by adapter and clause.
+	$(WITH_BEANSTALKD) $(WITH_REDIS) $(BIN)/python tests/conformance/measure.py $(MUTANTS)
+
+mutate: $(STAMP) ## Put small faults into kessel's own code, and show which of them no test notices; takes hours.
+	$(WITH_BEANSTALKD) $(BIN)/python tools/mutate --record $(MODULES)
+
+mutate-changed: $(STAMP) ## The same for lines that differ from main, within 90 seconds; asks the tests as `make test` ran them.
+	$(WITH_BEANSTALKD) $(BIN)/python tools/mutate --changed --within 90 $(MODULES)
 
 chaos: $(STAMP) ## Run the long fault tests.
 	$(WITH_BEANSTALKD) KESSEL_CHAOS=1 $(BIN)/python -m pytest -k chaos -rP plugins tests

@@ -15,6 +15,7 @@ from kessel_core.errors import (
     CapabilityMissing,
     ConfigError,
     DecodeError,
+    DescriptorsLost,
     EnqueueError,
     EnqueueIncomplete,
     EnqueueRejected,
@@ -24,13 +25,21 @@ from kessel_core.errors import (
     IdHeld,
     InvalidConfig,
     InvalidRequest,
+    JobFailed,
     KesselError,
     LeaseLost,
     PluginError,
     Problem,
     ProtocolError,
     RequestError,
+    ResultPending,
+    ResultTimeout,
+    ResultUnknown,
     Snooze,
+    StoreConflict,
+    StoreError,
+    StoreRejected,
+    StoreUnknown,
     Transient,
     UnknownJob,
 )
@@ -44,11 +53,21 @@ from kessel_core.model.result import JobResult, Reason, Status
 from kessel_core.model.retry import RetryPolicy
 
 if TYPE_CHECKING:
+    from kessel_core.cli.commands import with_section
     from kessel_core.cli.logs import JsonFormatter
     from kessel_core.client.manager import JobManager
     from kessel_core.config.layers import load_config
-    from kessel_core.config.options import Config, JobsConfig, LoggingConfig, PluginsConfig, WorkerConfig
+    from kessel_core.config.options import (
+        CallbacksConfig,
+        Config,
+        JobsConfig,
+        LoggingConfig,
+        PluginsConfig,
+        ResultsConfig,
+        WorkerConfig,
+    )
     from kessel_core.config.origin import LoadedConfig
+    from kessel_core.model.outcome import Outcome
     from kessel_core.model.worker import Health
     from kessel_core.plugins.loading import build_plugins
     from kessel_core.runtime.worker import Worker
@@ -59,6 +78,7 @@ __all__ = [
     "JobRequest",
     "Job",
     "JobResult",
+    "Outcome",
     "JsonValue",
     "JsonInput",
     "Status",
@@ -77,12 +97,15 @@ __all__ = [
     # plugins
     "hookimpl",
     "build_plugins",
+    "with_section",
     # configuration and time
     "Config",
     "WorkerConfig",
     "JobsConfig",
     "PluginsConfig",
     "LoggingConfig",
+    "CallbacksConfig",
+    "ResultsConfig",
     "load_config",
     "LoadedConfig",
     "Clock",
@@ -107,13 +130,24 @@ __all__ = [
     "EnqueueIncomplete",
     "LeaseLost",
     "UnknownJob",
+    "StoreError",
+    "StoreConflict",
+    "StoreRejected",
+    "StoreUnknown",
+    "JobFailed",
+    "ResultPending",
+    "ResultTimeout",
+    "ResultUnknown",
     "DecodeError",
+    "DescriptorsLost",
     "Problem",
 ]
 
 # What only an application needs is loaded on first use: modules that define handlers or plugins import
 # this package too, and should stay cheap to import (D5).
 _LATE: Final = {
+    "CallbacksConfig": "config.options",
+    "ResultsConfig": "config.options",
     "Config": "config.options",
     "Health": "model.worker",
     "JobManager": "client.manager",
@@ -121,11 +155,13 @@ _LATE: Final = {
     "JsonFormatter": "cli.logs",
     "LoadedConfig": "config.origin",
     "LoggingConfig": "config.options",
+    "Outcome": "model.outcome",
     "PluginsConfig": "config.options",
     "Worker": "runtime.worker",
     "WorkerConfig": "config.options",
     "build_plugins": "plugins.loading",
     "load_config": "config.layers",
+    "with_section": "cli.commands",
 }
 
 

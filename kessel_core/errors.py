@@ -8,7 +8,7 @@ Longer than 350 lines, because whoever catches errors should see the whole tree 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, Self
 
 import attrs
@@ -21,6 +21,7 @@ __all__ = [
     "CapabilityMissing",
     "ConfigError",
     "DecodeError",
+    "DescriptorsLost",
     "EnqueueError",
     "EnqueueIncomplete",
     "EnqueueRejected",
@@ -30,6 +31,7 @@ __all__ = [
     "IdHeld",
     "InvalidConfig",
     "InvalidRequest",
+    "JobFailed",
     "KesselError",
     "LeaseLost",
     "PluginClash",
@@ -38,6 +40,13 @@ __all__ = [
     "ProtocolError",
     "RequestError",
     "Snooze",
+    "ResultPending",
+    "ResultTimeout",
+    "ResultUnknown",
+    "StoreConflict",
+    "StoreError",
+    "StoreRejected",
+    "StoreUnknown",
     "StructureProblems",
     "Transient",
     "UnknownJob",
@@ -221,7 +230,7 @@ class AdapterUnavailable(AdapterError):
 
 
 class ProtocolError(AdapterError):
-    """The server that answers is not the expected backend, or its version is not supported."""
+    """What answers is not the expected backend, is of another version, or refuses user or password."""
 
 
 class EnqueueError(AdapterError):
@@ -323,6 +332,111 @@ class UnknownJob(AdapterError):
         self.job_id = job_id
         self.queue = queue
         super().__init__(f"no job {job_id!r} in queue {queue!r} that this operation can act on")
+
+
+class StoreError(AdapterError):
+    """A store did not write or find what it was asked to; the subclasses say why (S19).
+
+    `space` and `key` name the entry.
+    """
+
+    def __init__(self, space: str, key: str, text: str) -> None:
+        self.space = space
+        self.key = key
+        super().__init__(text)
+
+
+class StoreConflict(StoreError):
+    """The entry is not at the version that was expected; nothing was changed.
+
+    `version` is what is there, 0 if there is none; `value` and `expires_at` belong to it.
+    """
+
+    def __init__(
+        self,
+        space: str,
+        key: str,
+        version: int,
+        value: bytes | None = None,
+        expires_at: datetime | None = None,
+    ) -> None:
+        self.version = version
+        self.value = value
+        self.expires_at = expires_at
+        there = f"it has version {version}" if version else "there is none"
+        super().__init__(space, key, f"entry {key!r} of {space!r} is not the expected one: {there}")
+
+
+class StoreRejected(StoreError):
+    """The store does not take this space, key or value; nothing was changed.
+
+    `why` is the text alone; `reason` is `too-large`, `full`, `read-only` or `invalid`.
+    """
+
+    def __init__(self, space: str, key: str, why: str, *, reason: str = "invalid") -> None:
+        self.why = why
+        self.reason = reason
+        super().__init__(space, key, f"the store does not take entry {key!r} of {space!r}: {why}")
+
+
+class StoreUnknown(StoreError):
+    """A write may have happened: the connection was lost after it was sent; read it to know."""
+
+    def __init__(self, space: str, key: str, why: str) -> None:
+        self.why = why
+        super().__init__(space, key, f"entry {key!r} of {space!r} may have been written: {why}")
+
+
+class JobFailed(KesselError):
+    """A job whose outcome was asked for did not succeed.
+
+    `outcome` is the `Outcome`, `job_id` and `why` are parts of it.
+    """
+
+    def __init__(self, job_id: str, why: str, outcome: Any = None) -> None:
+        self.job_id = job_id
+        self.why = why
+        self.outcome = outcome
+        super().__init__(f"job {job_id} failed: {why}")
+
+
+class ResultUnknown(KesselError):
+    """There is neither a result nor a job with this id (any more).
+
+    `job_id` is the id.
+    """
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"job {job_id}: no result, and no job: it was never stored here, or its time is over"
+        )
+
+
+class ResultPending(KesselError):
+    """The job has no result yet.
+
+    `job_id` is the id, `state` the state of the job: `ready`, `delayed`, `reserved` or `buried`; None if the
+    adapter cannot find a job by its id, so that it may not even be there.
+    """
+
+    _known: ClassVar[str] = "no result yet"
+
+    def __init__(self, job_id: str, state: str | None) -> None:
+        self.job_id = job_id
+        self.state = state
+        what = f"it is {state}" if state is not None else "whether it is there cannot be told here"
+        super().__init__(f"job {job_id}: {self._known}; {what}")
+
+
+class ResultTimeout(ResultPending):
+    """The wait for a result is over, and the job still has none."""
+
+    _known = "no result within the time to wait"
+
+
+class DescriptorsLost(KesselError):
+    """A job closed descriptors that databases and connections need, so its process has to end."""
 
 
 class DecodeError(KesselError):

@@ -31,7 +31,8 @@ ABOUT = """\
 # Conformance of the adapters of this repository
 
 `make conformance` runs the whole suite on each adapter; its report is here, and in its wheel, where `kessel adapters` finds it.
-A *skipped* case is about a capability that the adapter does not declare, or a facet that it does not have; other cases check that what is missing is refused.
+A case that is *not applicable* is about a capability that the adapter does not declare, or a facet that it does not have; other cases check that what is missing is refused.
+What is declared, but could not be looked at, is *not shown*.
 *Expected* failures and *disabled* cases have a reason, which the page of the adapter gives.
 [The clauses](clauses.md) say what each case checks, [the matrix](conformance-matrix.md) what each catches.
 
@@ -39,34 +40,48 @@ A *skipped* case is about a capability that the adapter does not declare, or a f
 FORM = """
 ## The form of a report
 
-`NAME.json` is one object, or a list of them if several adapters were checked together.
-`schema` is the version of the form, now 1; fields may be added to it, and readers ignore what they do not know.
+A report is about one adapter; `NAME.json` is one object, or a list of them if several adapters were checked together.
+`schema` is the version of the form, now 2; fields may be added to it, and readers ignore what they do not know.
 
 | field | meaning |
 |---|---|
 | `date` | when the run ended, in UTC |
 | `suite`, `pinned` | version of the catalogue; the version that counted, if the run was pinned |
+| `mutants` | `caught` of `planted` faults: how many one-fault copies of a correct adapter this suite version fails |
 | `adapter`, `distribution`, `version` | what was checked |
-| `core`, `conformance`, `server`, `python`, `platform` | versions of what it ran with |
+| `package`, `source` | the package whose sources were checked, and their digest: a report of other sources is stale |
+| `core`, `conformance`, `python`, `platform` | versions of what it ran with |
+| `budget`, `seed`, `seconds` | how it was checked, and how long that took |
+| `runs` | one for each suite class of the adapter, as below |
+| `passed` | in every run every case of the suite ran, and none ended as `fail` or `error` |
+| `not_run` | cases that a run left out, as `pytest -k` does |
+| `not_shown` | capability or facet -> why: declared, but no run looked at it; empty where cases were left out |
+| `totals` | status -> number of cases; of a case that several runs ran, the worst counts |
+
+| field of a run | meaning |
+|---|---|
+| `name` | the suite class |
 | `url` | address of the adapter, with its braces, without passwords |
+| `server` | version of its server |
+| `clock` | `virtual` or `real` |
 | `capabilities` | what the adapter declares; spans in seconds, null or false: not declared |
-| `facets` | names of the facets that the adapter has, sorted |
-| `clock`, `budget`, `seed`, `seconds` | how it was checked |
-| `passed` | every case of the suite ran, and none ended as `fail` or `error` |
-| `not_run` | cases that the run left out, as `pytest -k` does |
-| `totals` | status -> number of cases |
-| `cases` | for each: `id`, `clauses`, `level`, `since` (suite version), `status`, `reason`, `example`, `seconds` |
+| `declared`, `facets` | names of the capabilities that promise something; of the facets that it has |
+| `unproved` | name -> why: declared, but beyond what any run can show, as that jobs survive a loss of power |
+| `seconds`, `passed`, `not_run`, `not_shown`, `totals` | as above, of this run |
+| `cases` | for each: `id`, `clauses`, `level`, `since` (suite version), `shows` (capabilities and facets), `status`, `reason`, `example`, `seconds` |
 
 | status | meaning |
 |---|---|
 | `pass`, `fail` | the adapter keeps the clause, or breaks it; `example` holds the shortest plan found, with its times |
 | `expected failure` | listed by the author with a reason, and it did fail |
-| `skip` | it does not apply: `reason` names the capability or the facet that is not there |
+| `skip` | not applicable: `reason` says for which adapters it is |
+| `not shown` | what it looks at is declared, but this run could not look; `reason` says what to do |
 | `error` | the server or the harness failed, not the adapter |
 | `advisory` | it failed, but is newer than the pinned suite |
 | `disabled` | left out by the author, with a reason |
 
-`NAME.badge.json` is what an [endpoint badge of shields.io](https://shields.io/badges/endpoint-badge) is drawn from: green, yellow-green with expected failures or disabled cases, grey if cases did not run, red.
+`NAME.badge.json` is what an [endpoint badge of shields.io](https://shields.io/badges/endpoint-badge) is drawn from, always one object: green; yellow-green with expected failures, disabled or advisory cases, or something that is not shown; grey if cases did not run; red.
+The worst suite class decides.
 
 A report names no host, user or path of the machine that it was made on.
 """
@@ -80,10 +95,10 @@ def page(reports: list[dict[str, Any]]) -> str:
         cells = (
             f"[{found['adapter']}](conformance/{found['adapter']}.md)",
             f"{found['distribution']} {found['version']}",
-            found["server"] or "",
+            ", ".join(filter(None, (run["server"] for run in found["runs"]))),
             found["suite"],
             found["budget"],
-            found["clock"],
+            ", ".join(dict.fromkeys(run["clock"] for run in found["runs"])),
             found["date"][:10],
             f"{summary(found)} ([JSON](conformance/{found['adapter']}.json))",
         )

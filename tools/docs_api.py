@@ -1,4 +1,4 @@
-"""Write docs/reference/api.md, contract.md and hooks.md from the docstrings and `#:` comments of kessel_core.
+"""Write docs/reference/api.md, contract.md, hooks.md and suite.md from docstrings and `#:` comments.
 
 Every public name gets a heading on the page of its list; a name that an earlier page describes links
 to that page.
@@ -15,9 +15,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 
 import attrs
+import kessel_conformance
 
 import kessel_core
 import kessel_core.contract
@@ -52,6 +53,11 @@ HOOKS_PAGE = """\
 
 Written by `tools/docs_api.py` from the source of `kessel_core.hooks`."""
 
+#: On the page of the suite what stands before it is written by hand.
+NAMES = "<!-- The names below are written by tools/docs_api.py from the source of kessel_conformance. -->"
+
+#: Classes of tests: their methods are pytest's business.
+TESTS = {"AdapterConformance", "HandlerConformance", "MiddlewareConformance"}
 #: Names whose fields have a page of their own, so that they are not repeated.
 ELSEWHERE = {
     "JobRequest": "Every field: [Model and wire](model.md#jobrequest).",
@@ -63,7 +69,7 @@ ELSEWHERE = {
     "LoggingConfig": "Every option: [Configuration](configuration.md#kessellogging).",
 }
 #: Created by kessel, never by its users, so nobody needs the arguments.
-NOT_MADE_BY_USERS = {"Clock", "JobContext", "Worker"}
+NOT_MADE_BY_USERS = {"Bench", "Clock", "JobContext", "Worker"}
 #: Values have no docstrings of their own.
 VALUES = {
     "JsonInput": "The type of a payload in a request: a `JsonValue`, or a more specific type such as "
@@ -75,6 +81,7 @@ VALUES = {
     "NO_PAUSE": "A span of zero.",
     "Settlement": "`Commit | Rollback | Snooze | Bury`.",
     "FacetKind": "The class of a facet, such as `Browse`.",
+    "SUITE_VERSION": "Version of the suite, as `--kessel-suite` takes it.",
 }
 
 
@@ -94,6 +101,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "api.md": "\n\n".join(api) + "\n",
         REFERENCE / "contract.md": "\n\n".join(contract) + "\n",
         REFERENCE / "hooks.md": "\n\n".join(_hooks()) + "\n",
+        REFERENCE / "suite.md": "\n\n".join(_suite()) + "\n",
     }
 
 
@@ -119,6 +127,12 @@ def _hooks() -> Iterator[str]:
         yield _listed(kessel_core.hooks, name)
 
 
+def _suite() -> Iterator[str]:
+    yield (REFERENCE / "suite.md").read_text(encoding="utf-8").partition(NAMES)[0] + NAMES
+    for name in kessel_conformance.__all__:
+        yield _entry(name, getattr(kessel_conformance, name), level=2)
+
+
 def _subjects(module: ModuleType) -> Iterator[tuple[str, list[str]]]:
     """Yield the groups of `__all__`, named by its comments."""
     _, _, rest = inspect.getsource(module).partition("__all__ = [")
@@ -133,50 +147,80 @@ def _entry(name: str, value: object, level: int = 3) -> str:
     parts = [f"{'#' * level} {name}"]
     if inspect.isclass(value):
         parts += _class(name, value)
-    elif isinstance(value, FunctionType):
+    elif isinstance(value, (FunctionType, MethodType)):
         parts += [f"`{_signature(name, value)}`", _markdown(inspect.getdoc(value) or "")]
     else:
         parts.append(VALUES[name])
     return "\n\n".join(part for part in parts if part)
 
 
+def _annotation(cls: type, name: str) -> object:
+    """Return the type of a field as it is written; structuring changes what attrs says about it."""
+    return next(
+        vars(base)["__annotations__"][name]
+        for base in cls.__mro__
+        if name in vars(base).get("__annotations__", {})
+    )
+
+
 def _class(name: str, cls: type) -> Iterator[str]:
     base = cls.__bases__[0]
-    if base.__name__ in kessel_core.__all__:
+    if base.__name__ in {*kessel_core.__all__, *kessel_conformance.__all__}:
         yield f"Derived from [`{base.__name__}`](#{base.__name__.lower()})."
-    if (
-        name not in NOT_MADE_BY_USERS
-        and not issubclass(cls, (Enum, BaseException, tuple))
-        and not attrs.has(cls)
-    ):
-        made = vars(cls).get("__init__")
-        if made is not None:
+    if name not in NOT_MADE_BY_USERS and not issubclass(cls, (Enum, tuple)) and not attrs.has(cls):
+        # Of an error the arguments are its data, whichever class takes them.
+        made = cls.__init__ if issubclass(cls, BaseException) else vars(cls).get("__init__")  # type: ignore[misc]
+        if isinstance(made, FunctionType):
             yield f"`{_signature(name, made)}`"
     yield _markdown(inspect.getdoc(cls) or "")
+    blocks = [block for owner in _owners(cls)[1:] for block in (inspect.getdoc(owner) or "").split("\n\n")]
+    inherited = [block.partition("\n")[2] for block in blocks if block.startswith("Attributes:")]
+    if inherited:
+        yield _markdown("Attributes:\n" + "\n".join(inherited))
     if name in ELSEWHERE:
         yield ELSEWHERE[name]
-    comments = _comments(cls)
+    comments = {key: text for owner in reversed(_owners(cls)) for key, text in _comments(owner).items()}
     if issubclass(cls, Enum):
         values = [(f"`{member.value}`", comments.get(member.name, "")) for member in cls]
         yield _table(("value", "meaning"), values)
         return
     if attrs.has(cls) and name not in ELSEWHERE:
         fields = [
-            (f"`{field.name}`", f"`{field.type}`", _default(field.default), comments.get(field.name, ""))
+            (
+                f"`{field.name}`",
+                f"`{_annotation(cls, field.name)}`",
+                _default(field.default),
+                comments.get(field.name, ""),
+            )
             for field in attrs.fields(cls)
             if not field.name.startswith("_")
         ]
         yield _table(("field", "type", "default", "meaning"), fields)
     elif comments and name not in ELSEWHERE:
         yield _table(("attribute", "meaning"), [(f"`{name}`", text) for name, text in comments.items()])
-    for member, function in vars(cls).items():
-        if member.startswith("_"):
+    members = {key: value for owner in reversed(_owners(cls)) for key, value in vars(owner).items()}
+    for member, function in members.items():
+        if member.startswith("_") or name in TESTS:
             continue
+        is_abstract = getattr(function, "__isabstractmethod__", False)
         if isinstance(function, property):
-            yield f"**`{member}`** (read only): {_inline(inspect.getdoc(function) or '')}"
+            how = "read only, to implement" if is_abstract else "read only"
+            yield f"**`{member}`** ({how}): {_inline(inspect.getdoc(function) or '')}"
         elif isinstance(function, FunctionType) and function.__doc__:
-            yield f"**`{_signature(member, function)}`**"
+            yield f"**`{_signature(member, function)}`**" + (" (to implement)" if is_abstract else "")
             yield _markdown(inspect.getdoc(function) or "")
+
+
+def _owners(cls: type) -> list[type]:
+    """Return the class, and those of its bases that have no entry of their own; only the suite has such."""
+    found = [cls]
+    for base in cls.__mro__[1:]:
+        if base.__name__ in kessel_conformance.__all__ or not base.__module__.startswith(
+            "kessel_conformance."
+        ):
+            break
+        found.append(base)
+    return found
 
 
 def _comments(cls: type) -> dict[str, str]:
@@ -195,7 +239,7 @@ def _comments(cls: type) -> dict[str, str]:
     return found
 
 
-def _signature(name: str, function: FunctionType) -> str:
+def _signature(name: str, function: FunctionType | MethodType) -> str:
     shown: list[str] = []
     starred = False
     signature = inspect.signature(function)
@@ -205,7 +249,7 @@ def _signature(name: str, function: FunctionType) -> str:
         if parameter.kind is parameter.KEYWORD_ONLY and not starred:
             shown.append("*")
             starred = True
-        stars = "**" if parameter.kind is parameter.VAR_KEYWORD else ""
+        stars = {parameter.VAR_KEYWORD: "**", parameter.VAR_POSITIONAL: "*"}.get(parameter.kind, "")
         default = "" if parameter.default is parameter.empty else f" = {_value(parameter.default)}"
         shown.append(f"{stars}{key}: {parameter.annotation}{default}")
     returns = signature.return_annotation
@@ -217,7 +261,9 @@ def _signature(name: str, function: FunctionType) -> str:
 def _default(value: object) -> str:
     if value is attrs.NOTHING:
         return ""
-    if isinstance(value, type(attrs.Factory(dict))) or value == {}:
+    if isinstance(value, type(attrs.Factory(dict))):
+        return "empty" if isinstance(value.factory, type) else "computed"
+    if value == {}:
         return "empty"
     return f"`{duration_text(value) if isinstance(value, timedelta) else _value(value)}`"
 
@@ -233,6 +279,8 @@ def _value(value: object) -> str:
             return f'"{value.isoformat()}"'
         case str():
             return f'"{value}"'
+        case FunctionType():
+            return "..."  # its representation has an address
         case Path():
             return f'Path("{value}")'
         case _:

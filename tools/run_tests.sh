@@ -6,12 +6,13 @@ python=$1
 workers=${2:-auto}
 
 BEANSTALKD=$(tools/ensure_beanstalkd.sh)
-export BEANSTALKD
+REDIS_SERVER=$(tools/ensure_redis.sh)
+export BEANSTALKD REDIS_SERVER
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
 rm -f .coverage .coverage.*  # figures of an earlier run would count as of this one
-"$python" -m pytest -n "$workers" --cov --cov-report= tests plugins 2>&1 | tee "$log"
+"$python" -m pytest -n "$workers" --cov --cov-context=test --cov-report= tests plugins examples 2>&1 | tee "$log"
 "$python" tools/coverage_report.py
 echo
 echo "== from built wheels, in a clean environment"

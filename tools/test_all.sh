@@ -7,7 +7,8 @@ only=" $* "
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 BEANSTALKD=$(tools/ensure_beanstalkd.sh)
-export BEANSTALKD
+REDIS_SERVER=$(tools/ensure_redis.sh)
+export BEANSTALKD REDIS_SERVER
 
 # Print "VERSION PROGRAM" of each; no associative array, because the bash of macOS has none.
 found() {
@@ -29,7 +30,7 @@ run() { # name python [requirement...]
     PYTHON=$python tools/make_venv.sh "$work/$name"
     [ $# -eq 0 ] || "$work/$name/bin/python" -m pip install --quiet "$@"
     "$work/$name/bin/python" -m pip list 2>/dev/null | grep -E '^(attrs|cattrs|pluggy) '
-    "$work/$name/bin/python" -m pytest -q -n auto -p no:cacheprovider tests plugins
+    "$work/$name/bin/python" -m pytest -q -n auto -p no:cacheprovider tests plugins examples
 }
 
 wanted() { [ "$only" = "  " ] || [[ $only == *" $1 "* ]]; }

@@ -6,71 +6,115 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 import click
 
 from kessel_core.cli.app import App, as_json, configured, pass_app, say
 from kessel_core.cli.output import emit, iso, preview, table
-from kessel_core.plugins.known import ADAPTERS
+from kessel_core.errors import InvalidConfig, UnusablePlugin
+from kessel_core.plugins.known import BACKENDS
 
 if TYPE_CHECKING:
     from kessel_core.contract.spec import AdapterSpec
     from kessel_core.plugins.shipped import ConformanceReport, Shipped
     from kessel_core.plugins.status import PluginStatus
 
+    _Row: TypeAlias = tuple[AdapterSpec, PluginStatus, Shipped]
+
 __all__ = ["adapters"]
 
 
 @click.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Exit with 1 unless each (NAME) has a report that passed and is of what is installed.",
+)
 @as_json
 @configured
 @pass_app
-def adapters(app: App, as_json: bool) -> None:
+def adapters(app: App, names: tuple[str, ...], check: bool, as_json: bool) -> None:
     """List the queue adapters, their conformance and their options."""
     from kessel_core.plugins.shipped import shipped_report
 
     found = app.any_plugins
     app.warn_of_plugins(found)
     offered = found.adapters()
+    known = [name for name in offered.names if not name.endswith("://")]
+    if unknown := [name for name in names if name not in known]:
+        problems = [UnusablePlugin((), f"no adapter {name!r} is usable", "NAME") for name in unknown]
+        raise InvalidConfig(problems, "unknown adapter")
     rows = [
         (offer.thing, offer.owner, shipped_report(name, offer.owner))
-        for name in offered.names
-        if not name.endswith("://")
+        for name in (names or known)
         for offer in offered.of(name)
     ]
     if as_json:
         emit([_fields(*row) for row in rows])
-        return
-    if not rows:
-        click.echo(f"no adapter is installed; run: pip install {ADAPTERS['sqlite']}")
-        return
+    elif rows:
+        _show(rows)
+    else:
+        click.echo(f"no adapter is installed; run: pip install {BACKENDS['adapter']['sqlite']}")
+    if check:
+        _check(rows)
+
+
+def _show(rows: list[_Row]) -> None:
     columns = ["adapter", "distribution", "version", "report of", "suite"]
-    counts = ["#passed", "#failed", "#expected", "#skipped"]
-    table([*columns, *counts, "remark"], [_row(*row) for row in rows])
-    for spec, _, _ in rows:
+    counts = ["#passed", "#failed", "#expected", "#not shown", "#n/a"]
+    table([*columns, *counts, "remark"], [_cells(*row) for row in rows])
+    for spec, _, shipped in rows:
         say(f"\n{spec.name}: {preview(spec.summary, 200)}")
         say(f"  URLs:    {', '.join(f'{scheme}://' for scheme in spec.schemes)}")
         for index, (name, kind, default) in enumerate(_options(spec.options)):
             value = "must be given" if default is None else f"default {default}"
             say(f"  {'options:' if index == 0 else '':<8} {name} ({kind}), {value}")
+        if shipped.report is not None:
+            for index, line in enumerate(_proof(shipped.report)):
+                say(f"  {'report:' if index == 0 else '':<8} {preview(line, 300)}")
 
 
-def _row(spec: AdapterSpec, owner: PluginStatus, shipped: Shipped) -> tuple[object, ...]:
+def _check(rows: list[_Row]) -> None:
+    """Exit with 1 if a report is missing, failed, incomplete, stale or not to be read."""
+    wrong = [(spec.name, shipped.error) for spec, _, shipped in rows if shipped.error is not None]
+    for name, why in wrong:
+        say(f"error: adapter {name}: {preview(why, 300)}", err=True)
+    if wrong:
+        raise SystemExit(1)
+
+
+def _cells(spec: AdapterSpec, owner: PluginStatus, shipped: Shipped) -> tuple[object, ...]:
     report = shipped.report
-    cells = ("", "", "", "", "", "") if report is None else (_day(report), report.suite, *_counts(report))
-    return spec.name, owner.distribution, owner.version, *cells, preview("; ".join(shipped.remarks), 300)
+    cells = ("",) * 7 if report is None else (_day(report), report.suite, *_counts(report))
+    remark = preview("; ".join(shipped.remarks), 300)
+    return spec.name, owner.distribution, owner.version, *cells, remark
 
 
 def _day(report: ConformanceReport) -> str:
     return report.date.date().isoformat()
 
 
-def _counts(report: ConformanceReport) -> tuple[int, int, int, int]:
-    """Passed, failed, expected and skipped cases."""
+def _counts(report: ConformanceReport) -> tuple[int, ...]:
+    """Passed, failed, expected, not shown cases, and those that do not apply."""
     failed = report.count("fail") + report.count("error")
-    return report.count("pass"), failed, report.count("expected failure"), report.count("skip")
+    others = (report.count(status) for status in ("expected failure", "not shown", "skip"))
+    return report.count("pass"), failed, *others
+
+
+def _proof(report: ConformanceReport) -> Iterator[str]:
+    """Yield what was run, how much that finds, and what it leaves open."""
+    caught, planted = (report.mutants.get(key, 0) for key in ("caught", "planted"))
+    yield f"suite {report.suite} catches {caught} of {planted} planted faults"
+    for run in report.runs:
+        where = ", ".join(filter(None, (run.url, run.server)))
+        named = f"{run.name}: " if run.name and len(report.runs) > 1 else ""
+        yield f"{named}on a {run.clock} clock" + (f", {where}" if where else "")
+    yield from (f"not shown: {name}: {why}" for name, why in report.not_shown.items())
+    unproved = {name: why for run in report.runs for name, why in run.unproved.items()}
+    yield from (f"not to be shown by any run: {name}: {why}" for name, why in unproved.items())
 
 
 def _fields(spec: AdapterSpec, owner: PluginStatus, shipped: Shipped) -> dict[str, object]:
@@ -85,6 +129,7 @@ def _fields(spec: AdapterSpec, owner: PluginStatus, shipped: Shipped) -> dict[st
         "options": {name: {"type": kind, "default": text} for name, kind, text in _options(spec.options)},
         "conformance": {
             "report": None if report is None else attrs.asdict(report) | {"date": iso(report.date)},
+            "error": shipped.error,
             "remarks": list(shipped.remarks),
         },
     }

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kessel_core.config.origin import Argument, LoadedConfig
     from kessel_core.contract.adapter import QueueAdapter
     from kessel_core.errors import InvalidConfig
-    from kessel_core.plugins.opening import ChosenAdapter
+    from kessel_core.plugins.opening import Chosen
     from kessel_core.plugins.registry import Implementation, Plugins
 
 __all__ = [
@@ -115,11 +115,11 @@ class App:
             disabled = ()
         return build_plugins(disabled=disabled)
 
-    def start_logging(self) -> None:
-        """Print log records as configured."""
+    def start_logging(self, stream: TextIO | None = None) -> None:
+        """Print log records as configured, on standard error or another stream."""
         from kessel_core.cli.logs import configure
 
-        configure(self.config.logging.level, self.config.logging.json)
+        configure(self.config.logging.level, self.config.logging.json, stream=stream)
 
     def warn_of_plugins(self, plugins: Plugins) -> None:
         """Warn about plugins that are not usable; none of them is required, so the command continues."""
@@ -146,7 +146,7 @@ class App:
             raise self.loaded.located(exc) from exc
 
     @cached_property
-    def chosen(self) -> ChosenAdapter:
+    def chosen(self) -> Chosen[QueueAdapter]:
         """The configured adapter, not open yet.
 
         Raises:
@@ -295,7 +295,11 @@ def config_option(*names: str, path: str, **settings: Any) -> Callable[[F], F]:
 
 def _remember_file(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
     if value is not None:
-        ctx.ensure_object(App).file = value
+        app = ctx.ensure_object(App)
+        app.file = value
+        # The command of a plugin was found with the configuration that is read without this argument.
+        for name in ("loaded", "any_plugins", "plugins"):
+            app.__dict__.pop(name, None)
 
 
 def configured(command: F) -> F:

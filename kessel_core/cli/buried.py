@@ -145,7 +145,7 @@ def kick(
         return
     with app.adapter(only_looks=True) as adapter:
         facet = need(adapter, Buried)
-        _apply(app, adapter, choice, facet.kick, "kicked", as_json)
+        _apply(app, adapter, choice, facet.kick_shown, "kicked", as_json)
 
 
 @buried.command()
@@ -180,7 +180,7 @@ def delete(
             count = jobs_text(len(jobs), "buried job")
             confirm(yes, lambda: f"Remove {count}{_of(choice)} in {', '.join(app.config.queues)} for good?")
 
-        _apply(app, adapter, choice, facet.delete, "deleted", as_json, ask)
+        _apply(app, adapter, choice, facet.delete_shown, "deleted", as_json, ask)
 
 
 def _chosen(job_ids: tuple[str, ...], every: bool, limit: int | None, kinds: dict[str, Any]) -> Choice:
@@ -195,7 +195,7 @@ def _apply(
     app: App,
     adapter: QueueAdapter,
     choice: Choice,
-    operation: Callable[[str, str], None],
+    operation: Callable[[StoredJob], None],
     done: str,
     as_json: bool,
     ask: Callable[[Sequence[StoredJob]], None] | None = None,
@@ -210,7 +210,7 @@ def _apply(
     changed: list[str] = []
     for job in jobs:
         try:
-            operation(job.queue, job.id)
+            operation(job)
         except UnknownJob:  # somebody else was faster
             missing.append(job.id)
         else:

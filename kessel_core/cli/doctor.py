@@ -22,10 +22,12 @@ from kessel_core.errors import (
     UnusablePlugin,
 )
 from kessel_core.plugins.status import PluginState
+from kessel_core.values.raised import raised
 
 if TYPE_CHECKING:
-    from kessel_core.client.manager import JobManager
+    from kessel_core.contract.adapter import QueueAdapter
     from kessel_core.handlers.registry import HandlerRegistry
+    from kessel_core.plugins.registry import Plugins
 
 __all__ = ["doctor"]
 
@@ -82,7 +84,13 @@ def _findings(app: App) -> Iterator[Finding]:
         else:
             with app.manager() as manager:
                 yield _handler_finding(manager.registry)
-                yield from _adapter_findings(app, manager)
+                context = DoctorContext(
+                    queues=app.config.queues,
+                    types=frozenset(manager.registry.types()),
+                    grace=app.config.worker.grace,
+                )
+                yield from _adapter_findings(manager.adapter, context)
+                yield from _findings_of_plugins(manager.plugins, context)
     except InvalidConfig as exc:
         for problem in exc.problems:
             reported.add(problem.message)
@@ -115,7 +123,7 @@ def _advice(error: KesselError) -> str:
     if notes := getattr(error, "__notes__", ()):
         return "; ".join(notes)
     if isinstance(error, ProtocolError):
-        return "check the address: something else, or another version, is there"
+        return "check address and user: something else, or another version, is there, or it refuses the user"
     return "check the address, and that the backend runs"
 
 
@@ -148,13 +156,17 @@ def _absent(app: App) -> str | None:
 
 
 def _findings_without_queue(app: App, why: str) -> Iterator[Finding]:
+    from kessel_core.clock import SystemClock
     from kessel_core.plugins.chain import build_chain
     from kessel_core.plugins.handlers import collect_handlers
+    from kessel_core.plugins.sections import Sections
 
     app.import_from_here()
     with app.located():
-        registry = collect_handlers(app.plugins, app.config.handlers)
-        build_chain(app.plugins, app.config.middleware, app.config.middleware_options)
+        sections = Sections(app.plugins, app.config.sections, clock=SystemClock(), runs_jobs=True)
+        plugins = app.plugins.joined(sections.make_all())
+        registry = collect_handlers(plugins, app.config.handlers)
+        build_chain(plugins, app.config.middleware, app.config.middleware_options)
     yield _handler_finding(registry)
     yield Finding(Level.WARNING, "adapter", why, "right before the first request, which makes it")
 
@@ -169,15 +181,22 @@ def _handler_finding(registry: HandlerRegistry) -> Finding:
     )
 
 
-def _adapter_findings(app: App, manager: JobManager) -> Iterator[Finding]:
-    adapter = manager.adapter
-    yield from adapter.doctor(
-        DoctorContext(
-            queues=app.config.queues,
-            types=frozenset(manager.registry.types()),
-            grace=app.config.worker.grace,
-        )
-    )
+def _findings_of_plugins(plugins: Plugins, context: DoctorContext) -> Iterator[Finding]:
+    from kessel_core.hooks import specs
+
+    for plugin in reversed(plugins.implementations(specs.kessel_doctor)):
+        subject = f"plugin {plugin.owner.name}"
+        try:
+            for found in plugin(context=context):
+                if not isinstance(found, Finding):
+                    raise TypeError(f"kessel_doctor gave {type(found).__name__}, not a Finding")
+                yield found
+        except (Exception, SystemExit) as exc:
+            yield Finding(Level.ERROR, subject, f"its doctor failed: {raised(exc)}", "tell its author")
+
+
+def _adapter_findings(adapter: QueueAdapter, context: DoctorContext) -> Iterator[Finding]:
+    yield from adapter.doctor(context)
     if adapter.capabilities.reach is Reach.PROCESS:
         detail = f"the jobs of {adapter.name!r} are seen by one process only"
         advice = "use an adapter that others can reach, such as sqlite:///kessel.db"

@@ -13,15 +13,16 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
+from kessel_core.cli.app import say
 from kessel_core.runtime.signals import STOP_SIGNALS
 from kessel_core.values.logs import get_logger
 
 if TYPE_CHECKING:
     import multiprocessing.process
 
-__all__ = ["bound", "watch"]
+__all__ = ["abandon", "bound", "watch"]
 
 log = get_logger("kessel.worker")
 
@@ -37,6 +38,13 @@ def bound() -> None:
     _bounded.set()
 
 
+def abandon(error: Exception) -> NoReturn:
+    """End the process at once, with the exit code 1: nothing that it has open can be closed without harm."""
+    with suppress(Exception):
+        say(f"error: {error}", err=True)
+    os._exit(1)
+
+
 def watch(code: int) -> None:
     """End the process soon, if Python does not; called last, and without effect unless `bound` was called.
 
@@ -47,6 +55,7 @@ def watch(code: int) -> None:
         # There is nothing left that a signal could make quicker; it would only change the exit code.
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+        _flush(drop=True)
         threading.Thread(target=_end, args=(code,), name="kessel-end", daemon=True).start()
 
 
@@ -71,9 +80,17 @@ def _exit_calls() -> None:
     """Do what Python does at its exit, as far as others have asked for it."""
     with suppress(BaseException):
         atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):
-            stream.flush()
+    _flush()
+
+
+def _flush(*, drop: bool = False) -> None:
+    """Flush the standard streams; Python would end with 120 for one that a job broke, so drop that one."""
+    for name in ("stdout", "stderr"):
+        try:
+            getattr(sys, name).flush()
+        except Exception:
+            if drop:
+                setattr(sys, name, None)
 
 
 def _threads() -> list[str]:

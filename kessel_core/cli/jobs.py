@@ -102,7 +102,7 @@ def job_fields(job: StoredJob) -> dict[str, object]:
         "ref": request.get("ref"),
         "payload": request.get("payload"),
     }
-    fields |= attrs.asdict(job, filter=lambda field, _: field.name not in (*fields, "body"))
+    fields |= attrs.asdict(job, filter=lambda field, _: field.name not in (*fields, "body", "handle"))
     fields |= {name: iso(getattr(job, name)) for name in ("enqueued_at", "due", "buried_at")}
     return fields | {"body": content}
 

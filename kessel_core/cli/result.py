@@ -1,41 +1,60 @@
-"""`kessel result`: the kept result of one job."""
+"""`kessel result`: how one job ended, and waiting for it."""
 
 from __future__ import annotations
 
 import json
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import click
 
 from kessel_core.cli.app import App, as_json, configured, pass_app, say
+from kessel_core.cli.choosing import span
 from kessel_core.cli.output import emit, preview
-from kessel_core.contract import Results, need
+from kessel_core.errors import ResultPending, ResultUnknown
+from kessel_core.model.settlement import NO_PAUSE
+from kessel_core.wire.results import outcome_fields
 
-__all__ = ["result"]
+if TYPE_CHECKING:
+    from kessel_core.client.manager import JobManager
+    from kessel_core.model.outcome import Outcome
+
+__all__ = ["outcome_of", "result"]
 
 
 @click.command()
 @click.argument("job_id", metavar="ID")
+@click.option("--wait", "wait", type=span, metavar="SPAN", help="Wait so long for it: 30s, 5m.")
 @as_json
 @configured
 @pass_app
-def result(app: App, job_id: str, as_json: bool) -> None:
-    """Show the result of a finished job.
+def result(app: App, job_id: str, wait: timedelta | None, as_json: bool) -> None:
+    """Show how a job ended.
 
-    Only adapters that keep results have any; sqlite keeps them with the option keep_results.
+    Results are kept in the store if results.keep is set, or the job's handler says so. Exits with 1 if
+    there is none, or the job failed.
     """
-    with app.adapter(only_looks=True) as adapter:
-        body = need(adapter, Results, "it keeps none as it is configured now").result(job_id)
-    if body is None:
-        say(
-            f"no result of job {preview(job_id, 200)}: it is not finished, not known, or no longer kept",
-            err=True,
-        )
-        raise click.exceptions.Exit(1)
-    fields = json.loads(body)
+    with (
+        app.adapter(only_looks=True) as adapter,
+        app.manager(only_requests=True, adapter=adapter) as manager,
+        app.located(),
+    ):
+        outcome = outcome_of(manager, job_id, wait)
     if as_json:
-        emit(fields)
-        return
-    for name, value in fields.items():
-        if value not in (None, ""):
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            click.echo(f"{preview(name)}: {preview(text, 100_000)}")
+        emit(outcome_fields(outcome))
+    else:
+        for name, value in outcome_fields(outcome).items():
+            if value not in (None, ""):
+                text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+                click.echo(f"{preview(name)}: {preview(text, 100_000)}")
+    if not outcome.ok:
+        raise click.exceptions.Exit(1)
+
+
+def outcome_of(manager: JobManager, job_id: str, wait: timedelta | None) -> Outcome:
+    """Return how a job ended; says why there is no outcome, and exits with 1."""
+    try:
+        return manager.result(job_id, NO_PAUSE if wait is None else wait)
+    except (ResultPending, ResultUnknown) as exc:
+        say(preview(str(exc), 500), err=True)
+        raise click.exceptions.Exit(1) from exc

@@ -37,7 +37,7 @@ COMMANDS: Final = {
     "request": ("request", "request", "Request one job, or many from a file."),
     "worker": ("worker", "worker", "Work on jobs until told to stop."),
     "drain": ("worker", "drain", "Work until the queues are empty, then end."),
-    "result": ("result", "result", "Show the result of a finished job."),
+    "result": ("result", "result", "Show how a job ended, or wait for it."),
     "stats": ("queues", "stats", "Count the jobs of each queue by state."),
     "peek": ("queues", "peek", "Show jobs without reserving them."),
     "find": ("operate", "find", "Find jobs by ref, type or the start of an id."),

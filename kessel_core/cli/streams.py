@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from io import TextIOWrapper
+from io import RawIOBase, TextIOWrapper
+from typing import IO, Any, TextIO, cast
 
-__all__ = ["prepare_streams"]
+__all__ = ["kept_stderr", "prepare_streams"]
 
 
 def prepare_streams() -> None:
@@ -23,3 +24,55 @@ def prepare_streams() -> None:
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115  # a number, and it stays open
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+class _Kept(RawIOBase):
+    """Writes to what standard error led to, as long as a descriptor leads there.
+
+    A job may close or replace the number 2, the number that was kept, or both; what has taken them gets
+    nothing.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._numbers = (os.dup(number), number)
+        self._identity = _identity(number)
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return os.isatty(self._numbers[0])
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data)
+        for number in self._numbers:
+            while rest and _identity(number) == self._identity:
+                rest = rest[os.write(number, rest) :]
+        return len(data)
+
+
+def _identity(number: int) -> tuple[int, int] | None:
+    try:
+        status = os.fstat(number)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def kept_stderr() -> TextIO:
+    """Return standard error, kept so that no job closes or replaces it by accident.
+
+    Where standard error is no file, as in tests, it is returned as it is.
+    """
+    try:
+        kept = _Kept(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return sys.stderr
+    return TextIOWrapper(
+        cast("IO[bytes]", kept),
+        sys.stderr.encoding,
+        "backslashreplace",
+        line_buffering=True,
+        write_through=True,
+    )

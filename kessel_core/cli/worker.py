@@ -25,7 +25,10 @@ from kessel_core.cli.app import (
     queue_option,
 )
 from kessel_core.cli.output import emit, jobs_text
+from kessel_core.cli.streams import kept_stderr
 from kessel_core.contract.promises import Reach
+from kessel_core.errors import DescriptorsLost
+from kessel_core.model.callbacks import RESERVED
 from kessel_core.values.logs import get_logger
 
 if TYPE_CHECKING:
@@ -73,6 +76,7 @@ def worker(app: App, parent_fd: int | None, begun_fd: int | None) -> None:
     # Before anything is imported for the jobs, which may take long.
     with StopSignals() as signals:
         try:
+            signals.check()
             code = _worked(app, signals, parent_fd, begun_fd)
         except BaseException:
             if not signals.is_asked:
@@ -90,7 +94,7 @@ def _keep_from_children(descriptor: int) -> None:
 
 def _worked(app: App, signals: StopSignals, parent_fd: int | None, begun_fd: int | None) -> int:
     """Do the work of this process; return its exit code."""
-    app.start_logging()
+    app.start_logging(kept_stderr())
     if app.config.worker.processes > 1:
         return _supervised(app)
     ending.bound()
@@ -137,13 +141,16 @@ def _check(app: App, manager: JobManager) -> None:
 def _check_handlers(app: App, manager: JobManager) -> None:
     """Refuse to run without handlers; otherwise log the adapter and the job types of this process."""
     types = manager.registry.types()
-    if not types:
+    own = [one for one in types if not one.startswith(RESERVED)]
+    # What plugins offer for callbacks is enough for a worker of queues that it was told to serve.
+    if not own and not (types and app.given("queues")):
         raise app.wrong(
             "handlers",
             "no job type has a handler, so every job would be buried; "
             "name a module with --handlers, map types in [kessel.handlers], or install a plugin",
         )
-    some = ", ".join(types[:10]) + (", ..." if len(types) > 10 else "")
+    known = [*own, *(one for one in types if one.startswith(RESERVED))]
+    some = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")
     log.info("worker: jobs of %s, handlers for %s", app.place, some)
 
 
@@ -165,7 +172,10 @@ def _run(
     if parent_fd is not None:
         stop_with_parent(parent_fd, lambda: on_stop(1))
     with signals.handed_to(on_stop, supervised=parent_fd is not None):
-        run()
+        try:
+            run()
+        except DescriptorsLost as exc:
+            ending.abandon(exc)
     return asked.is_set()
 
 
@@ -193,7 +203,7 @@ def drain(app: App, fail: bool, as_json: bool) -> None:
     """
     from kessel_core.runtime.signals import StopSignals
 
-    app.start_logging()
+    app.start_logging(kept_stderr())
     ending.bound()
     with StopSignals() as signals, app.manager() as manager:
         _check_handlers(app, manager)

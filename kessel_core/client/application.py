@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import attrs
@@ -10,12 +11,13 @@ import attrs
 from kessel_core.client.jobs import JobMaker
 from kessel_core.client.producer import Producer
 from kessel_core.clock import Clock
-from kessel_core.config.options import Config
+from kessel_core.config.options import ADAPTER_STORE, Config
 from kessel_core.contract.adapter import QueueAdapter
-from kessel_core.contract.facets import Results
 from kessel_core.contract.spec import AdapterContext
-from kessel_core.errors import ConfigError, InvalidConfig, Problem, UnusablePlugin
-from kessel_core.features.callbacks import Callbacks
+from kessel_core.contract.store import Store
+from kessel_core.errors import CapabilityMissing, ConfigError, InvalidConfig, Problem, UnusablePlugin
+from kessel_core.features.callbacks import Callbacks, callback_handlers
+from kessel_core.features.results import KeptOutcomes
 from kessel_core.features.retry import RetryPause
 from kessel_core.handlers.registry import HandlerRegistry
 from kessel_core.model.retry import RetryPolicy
@@ -23,10 +25,12 @@ from kessel_core.model.routes import NO_ROUTE, Route
 from kessel_core.plugins.chain import Chain, build_chain
 from kessel_core.plugins.handlers import collect_handlers
 from kessel_core.plugins.loading import build_plugins
-from kessel_core.plugins.opening import ChosenAdapter
+from kessel_core.plugins.opening import Chosen
 from kessel_core.plugins.registry import Plugins
+from kessel_core.plugins.sections import Sections
 from kessel_core.plugins.watchers import Watchers, preparers_of, watchers_of
 from kessel_core.runtime.async_loop import AsyncLoop
+from kessel_core.runtime.following import FollowUps
 from kessel_core.runtime.handling import HandlerRunner
 from kessel_core.runtime.pipeline import Pipeline
 
@@ -41,6 +45,7 @@ class ApplicationSettings:
     clock: Clock
     adapter: str | QueueAdapter
     adapter_options: Mapping[str, Any]
+    store: str | Store
     handlers: Mapping[str, object] | Iterable[object] | None
     middleware: tuple[str, ...]
     plugins: Plugins | None
@@ -52,6 +57,8 @@ class Application:
     """The open parts of an application; replaced as a whole, so that threads see all of them or none."""
 
     adapter: QueueAdapter
+    #: None: the adapter has none, and no other is configured.
+    store: Store | None
     plugins: Plugins
     registry: HandlerRegistry
     callbacks: Callbacks
@@ -59,22 +66,34 @@ class Application:
     producer: Producer
     pipeline: Pipeline
     watchers: Watchers
+    #: What plugins make of their sections of the configuration.
+    sections: Sections
     #: Runs async handlers; its thread starts with the first of them.
     loop: AsyncLoop
-    #: Whether the adapter was opened here, and is to be closed here.
-    owns_adapter: bool
+    #: Closes the adapter and the store, as far as they were opened here.
+    opened: ExitStack
 
     def close(self) -> None:
-        """Stop the event loop, and close the adapter if it was opened here."""
+        """Stop the event loop, and close the adapter and the store if they were opened here."""
         try:
             self.loop.close()
         finally:
-            if self.owns_adapter:
-                self.adapter.close()
+            self.opened.close()
+
+    def need_store(self, why: str = "") -> Store:
+        """Return the store.
+
+        Raises:
+            CapabilityMissing: There is none (S17); `why` says what cannot be done without it.
+        """
+        if self.store is not None:
+            return self.store
+        advice = 'set store to a URL, for example store = "sqlite:///kessel-store.db"'
+        raise CapabilityMissing(Store.facet_name, self.adapter.name, f"{why}{why and '; '}{advice}")
 
 
 def open_application(settings: ApplicationSettings) -> Application:
-    """Load plugins, check everything, open the adapter.
+    """Load plugins, check everything, open the adapter and the store.
 
     Raises:
         InvalidConfig: Handlers, middleware or adapter options are wrong; every one is listed.
@@ -86,43 +105,82 @@ def open_application(settings: ApplicationSettings) -> Application:
     if plugins is None:
         plugins = build_plugins(disabled=config.plugins.disabled, required=config.plugins.required)
     loop = AsyncLoop()
-    registry, chain, choice = _checked(
-        plugins, settings, HandlerRunner(loop, config.jobs, plugins.payload_types())
-    )
-    if choice is None:
-        assert isinstance(settings.adapter, QueueAdapter)
-        adapter = settings.adapter
-    else:
-        adapter = choice.open(AdapterContext(clock=settings.clock))
+    sections = Sections(plugins, config.sections, clock=settings.clock, runs_jobs=not settings.only_requests)
+    runner = HandlerRunner(loop, config.jobs, plugins.payload_types())
+    checked = _checked(plugins, sections, settings, runner)
+    plugins, registry = checked.plugins, checked.registry
+    with ExitStack() as stack:
+        adapter, store = _opened(checked, settings, stack)
+        opened = stack.pop_all()
+    sections.opened(store)
     jobs = JobMaker(
         clock=settings.clock,
         routes=_routes(registry, config.routes),
         payload_types=plugins.payload_types(),
     )
-    callbacks = Callbacks(plugins.callbacks().usable())
+    callbacks = Callbacks()
     watchers = watchers_of(plugins)
-    return Application(
+    producer = Producer(adapter, jobs, callbacks, preparers_of(plugins), watchers.enqueued, registry)
+    application = Application(
         adapter=adapter,
+        store=store,
         plugins=plugins,
         registry=registry,
         callbacks=callbacks,
         jobs=jobs,
-        producer=Producer(adapter, jobs, callbacks, preparers_of(plugins), watchers.enqueued),
+        producer=producer,
         pipeline=Pipeline(
             registry=registry,
-            chain=chain,
+            chain=checked.chain,
             callbacks=callbacks,
             clock=settings.clock,
             rules=config.jobs,
+            callback_queue=config.callbacks.queue,
             watchers=watchers,
-            keeps_results=adapter.facet(Results) is not None,
             longest_pause=adapter.capabilities.longest_delay,
             loop=loop,
+            follow_ups=FollowUps(adapter, store),
+            kept=KeptOutcomes(config.results.keep, store),
+            made=producer.made,
+            stored=producer.stored,
         ),
         watchers=watchers,
+        sections=sections,
         loop=loop,
-        owns_adapter=choice is not None,
+        opened=opened,
     )
+    keeping = [one.type for one in registry if one.keep is not None]
+    if config.results.keep is not None or keeping:
+        why = (
+            "results.keep is set"
+            if not keeping
+            else f"results of {', '.join(sorted(keeping))} are to be kept"
+        )
+        try:
+            application.need_store(why)
+        except CapabilityMissing:
+            application.close()
+            raise
+    return application
+
+
+def _opened(
+    checked: _Checked, settings: ApplicationSettings, stack: ExitStack
+) -> tuple[QueueAdapter, Store | None]:
+    """Open what is not open yet; what is opened here is closed by the stack."""
+    context = AdapterContext(clock=settings.clock)
+    adapter, store = settings.adapter, settings.store
+    if not isinstance(adapter, QueueAdapter):
+        assert checked.adapter is not None
+        adapter = checked.adapter.open(context)
+        stack.callback(adapter.close)
+    if isinstance(store, Store):
+        return adapter, store
+    if checked.store is None:
+        return adapter, adapter.facet(Store)
+    opened = checked.store.open(context)
+    stack.callback(opened.close)
+    return adapter, opened
 
 
 def _routes(registry: HandlerRegistry, configured: Mapping[str, Mapping[str, Any]]) -> dict[str, Route]:
@@ -133,37 +191,63 @@ def _routes(registry: HandlerRegistry, configured: Mapping[str, Mapping[str, Any
     return routes
 
 
+@attrs.frozen(kw_only=True, eq=False)
+class _Checked:
+    """What was found to be right before anything is opened."""
+
+    #: With what the sections of this application add.
+    plugins: Plugins
+    registry: HandlerRegistry
+    chain: Chain
+    #: None: it was given open.
+    adapter: Chosen[QueueAdapter] | None
+    #: None: it was given open, or it is the adapter's own.
+    store: Chosen[Store] | None
+
+
 def _checked(
-    plugins: Plugins, settings: ApplicationSettings, runner: HandlerRunner
-) -> tuple[HandlerRegistry, Chain, ChosenAdapter | None]:
-    """Check adapter, handlers and middleware; all mistakes are reported in one error."""
-    registry, chain, choice = HandlerRegistry(), None, None
+    plugins: Plugins, sections: Sections, settings: ApplicationSettings, runner: HandlerRunner
+) -> _Checked:
+    """Check adapter, store, sections, handlers and middleware; all mistakes are reported in one error."""
+    registry, chain, choice, store = HandlerRegistry(), None, None, None
     jobs = settings.config.jobs
-    found: list[ConfigError] = []
+    found: list[tuple[str, ConfigError]] = []
     if not isinstance(settings.adapter, QueueAdapter):
         try:
             choice = plugins.chosen_adapter(settings.adapter, settings.adapter_options)
         except ConfigError as exc:
-            found.append(exc)
+            found.append(("adapter", exc))
+    if not isinstance(settings.store, Store) and settings.store != ADAPTER_STORE:
+        try:
+            store = plugins.chosen_store(settings.store)
+        except ConfigError as exc:
+            found.append(("store", exc))
     if settings.only_requests:
         chain = build_chain(plugins)  # a process that runs no jobs needs no middleware
     else:
         try:
+            plugins = plugins.joined(sections.make_all())
+        except InvalidConfig as exc:
+            found.append(("sections", exc))
+        try:
             registry = collect_handlers(plugins, settings.config.handlers, settings.handlers)
         except InvalidConfig as exc:
-            found.append(exc)
+            found.append(("handlers", exc))
+        for kind, function in callback_handlers(plugins.callbacks().usable()):
+            if registry.get(kind) is None:  # an application may answer a scheme itself
+                registry.add(kind, function, "the callbacks of plugins")
         inner = (RetryPause(RetryPolicy(base=jobs.retry_base, cap=jobs.retry_cap)), runner)
         try:
             chain = build_chain(plugins, settings.middleware, settings.config.middleware_options, inner=inner)
         except InvalidConfig as exc:
-            found.append(exc)
+            found.append(("middleware", exc))
     if len(found) == 1:
-        raise found[0]
+        raise found[0][1]
     if found:
-        raise InvalidConfig([problem for exc in found for problem in _problems(exc)])
+        raise InvalidConfig([problem for word, exc in found for problem in _problems(word, exc)])
     assert chain is not None
-    return registry, chain, choice
+    return _Checked(plugins=plugins, registry=registry, chain=chain, adapter=choice, store=store)
 
 
-def _problems(exc: ConfigError) -> Sequence[Problem]:
-    return exc.problems if isinstance(exc, InvalidConfig) else [UnusablePlugin(("adapter",), str(exc))]
+def _problems(word: str, exc: ConfigError) -> Sequence[Problem]:
+    return exc.problems if isinstance(exc, InvalidConfig) else [UnusablePlugin((word,), str(exc))]

@@ -19,14 +19,17 @@ from kessel_core.errors import InvalidConfig, KesselError, Problem
 from kessel_core.model.job import JobRequest
 from kessel_core.model.json import JsonInput
 from kessel_core.model.readonly import EMPTY
+from kessel_core.model.settlement import NO_PAUSE
 
 if TYPE_CHECKING:
     from kessel_core.client.application import Application
     from kessel_core.config.origin import LoadedConfig
     from kessel_core.contract.adapter import QueueAdapter
-    from kessel_core.contract.messages import Message
+    from kessel_core.contract.store import Store
     from kessel_core.handlers.registry import HandlerRegistry
     from kessel_core.model.job import Job
+    from kessel_core.model.message import Message
+    from kessel_core.model.outcome import Outcome
     from kessel_core.model.result import JobResult
     from kessel_core.plugins.registry import Plugins
     from kessel_core.runtime.pipeline import Pipeline
@@ -57,6 +60,8 @@ class JobManager:
         adapter: A URL such as `sqlite:///jobs.db`, the name of an adapter, or an open adapter
             (which the caller closes). None: as configured.
         adapter_options: Options in addition to those in the URL.
+        store: Where small facts beside the jobs are kept: a URL, `adapter` for the adapter's own store, or
+            an open store (which the caller closes). None: as configured.
         handlers: Mapping type -> handler, or an iterable of handlers decorated with `@handler`.
             They are added to those of plugins and of the configuration.
         middleware: Names of middleware, outermost first. None: as configured.
@@ -73,6 +78,7 @@ class JobManager:
         adapter: str | QueueAdapter | None = None,
         *,
         adapter_options: Mapping[str, Any] | None = None,
+        store: str | Store | None = None,
         handlers: Mapping[str, object] | Iterable[object] | None = None,
         middleware: Sequence[str] | None = None,
         clock: Clock | None = None,
@@ -86,6 +92,7 @@ class JobManager:
         self._adapter_options = (
             adapter_options if adapter_options is not None else self.config.adapter_options
         )
+        self._store = store if store is not None else self.config.store
         self._handlers = handlers
         self._middleware = self.config.middleware if middleware is None else _names(middleware)
         self._plugins = plugins
@@ -138,7 +145,7 @@ class JobManager:
     # --- opening and closing -----------------------------------------------------------------------------
 
     def connect(self) -> Self:
-        """Load plugins, check adapter options, handlers and middleware, open the adapter. Idempotent.
+        """Load plugins, check adapter options, handlers and middleware, open adapter and store. Idempotent.
 
         Raises:
             InvalidConfig: Handlers, middleware or adapter options are wrong; every mistake is listed
@@ -156,6 +163,7 @@ class JobManager:
                     clock=self.clock,
                     adapter=self._adapter,
                     adapter_options=self._adapter_options,
+                    store=self._store,
                     handlers=self._handlers,
                     middleware=self._middleware,
                     plugins=self._plugins,
@@ -187,7 +195,8 @@ class JobManager:
             with self._lock:
                 opened, self._open, self._worker = self._open, None, None
             self._workers.clear()
-            if opened is not None:
+            # What a job has closed may be somebody else's by now: closing it again would do harm.
+            if opened is not None and not any(worker.has_lost_descriptors for worker in workers):
                 opened.close()
 
     def __enter__(self) -> Self:
@@ -217,9 +226,30 @@ class JobManager:
         return self._need().adapter
 
     @property
+    def store(self) -> Store:
+        """The open store.
+
+        Raises:
+            CapabilityMissing: There is none: the adapter has none of its own, and no URL is configured.
+        """
+        return self._need().need_store()
+
+    @property
     def plugins(self) -> Plugins:
         """The loaded plugins."""
         return self._need().plugins
+
+    def section(self, name: str) -> object:
+        """Return what a plugin made of its section of the configuration, `[kessel.NAME]`.
+
+        For commands and code of that plugin; its documentation says what it is. Where jobs run, it was
+        made at `connect`, elsewhere it is made now.
+
+        Raises:
+            KesselError: No plugin has such a section.
+            InvalidConfig: Its options are wrong; every mistake is listed.
+        """
+        return self._need().sections.get(name)
 
     @property
     def registry(self) -> HandlerRegistry:
@@ -328,6 +358,49 @@ class JobManager:
 
         return await asyncio.to_thread(self.request, type, payload, **fields)
 
+    # --- results -----------------------------------------------------------------------------
+
+    def result(self, job_id: str, timeout: timedelta = NO_PAUSE) -> Outcome:
+        """Return how a job ended, waiting for it if need be; from any process (S25, S26).
+
+        Args:
+            job_id: The id that `request` returned.
+            timeout: Longest wait, by the application's clock; zero or less only looks. Also for a job that
+                is not stored yet.
+
+        Returns:
+            The outcome, of a success as well as of a failure; see `Outcome.raise_for_failure`.
+
+        Raises:
+            ResultPending: There is no outcome yet, and nothing was to be waited for; says the job's state.
+            ResultTimeout: There is still none, and the time is over.
+            ResultUnknown: There is neither an outcome nor a job (any more).
+            CapabilityMissing: There is no store, so no results are kept (S17).
+            AdapterError: The store or the queue cannot be asked.
+            KesselError: A job of the only free slot waits here for another one, which would wait for ever.
+        """
+        from kessel_core.features.results import awaited
+
+        opened = self._need()
+        store = opened.need_store("results are kept in a store")
+        if timeout > NO_PAUSE and any(worker.is_full_inside for worker in list(self._workers)):
+            raise KesselError(
+                f"a job that runs in the last free slot cannot wait for job {job_id}: no slot is left to run "
+                "it; use more slots, or a callback"
+            )
+        if timeout > NO_PAUSE and opened.loop.is_here:
+            raise KesselError(
+                "an async handler cannot wait here, because all async handlers would wait with it; use "
+                "result_async"
+            )
+        return awaited(opened.adapter, store, job_id, timeout)
+
+    async def result_async(self, job_id: str, timeout: timedelta = NO_PAUSE) -> Outcome:
+        """Call `result` in a thread, so that it does not block the event loop (D10); raises the same."""
+        import asyncio
+
+        return await asyncio.to_thread(self.result, job_id, timeout)
+
     # --- running ----------------------------------------------------------------------------
 
     def process_single_job(
@@ -342,6 +415,7 @@ class JobManager:
 
         Raises:
             InvalidRequest: With every mistake at once (S1).
+            AdapterError: A job that it asked for could not be stored (S20).
             KesselError: An async handler called it for an async handler, and would wait for ever.
         """
         from kessel_core.client.inline import run_inline
@@ -353,7 +427,7 @@ class JobManager:
                 f"an async handler cannot wait here for {request.type!r}, which is async, too: both run in "
                 "the same event loop; use asyncio.to_thread(manager.process_single_job, ...)"
             )
-        return run_inline(opened.pipeline, opened.callbacks, request, opened.jobs)
+        return run_inline(opened.pipeline, opened.callbacks, request, opened.jobs, opened.adapter)
 
     def worker(
         self,

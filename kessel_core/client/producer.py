@@ -10,7 +10,6 @@ import attrs
 
 from kessel_core.client.jobs import JobMaker
 from kessel_core.contract.adapter import QueueAdapter
-from kessel_core.contract.messages import Message
 from kessel_core.contract.promises import Reach
 from kessel_core.errors import (
     AdapterError,
@@ -24,10 +23,13 @@ from kessel_core.errors import (
     Problem,
 )
 from kessel_core.features.callbacks import Callbacks
+from kessel_core.handlers.declare import options_of
+from kessel_core.handlers.registry import HandlerRegistry
 from kessel_core.model.checks import make_job
 from kessel_core.model.ids import new_id
 from kessel_core.model.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, JobRequest
 from kessel_core.model.json import JsonInput
+from kessel_core.model.message import Message
 from kessel_core.values.secrets import quoted
 from kessel_core.wire.requests import encode
 
@@ -43,6 +45,7 @@ class Producer:
         callbacks: Keeps functions until their jobs end.
         preparers: Implementations of `kessel_prepare_request`, in order.
         enqueued: Watchers of `kessel_job_enqueued`.
+        registry: The handlers of this process; one that is given as callback stands for its type.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Producer:
         callbacks: Callbacks,
         preparers: Sequence[Callable[..., JobRequest | None]],
         enqueued: Sequence[Callable[..., None]],
+        registry: HandlerRegistry,
     ) -> None:
         self._adapter = adapter
         self._clock = jobs.clock
@@ -60,6 +64,7 @@ class Producer:
         self._callbacks = callbacks
         self._preparers = tuple(preparers)
         self._enqueued = tuple(enqueued)
+        self._registry = registry
         #: Read once: the capabilities of an open adapter do not change.
         self._capabilities = adapter.capabilities
         #: If there is no size limit, most jobs need no check against the capabilities.
@@ -67,11 +72,20 @@ class Producer:
 
     def message(self, request: JobRequest) -> Message:
         """Return what `request` would pass to the adapter; see `JobManager.message`."""
+        return self.made(request)[1]
+
+    def made(self, request: JobRequest) -> tuple[Job, Message]:
+        """Return the job that a request asks for, and what `request` would pass to the adapter."""
         prepared = self._prepared(request)
         job = self._jobs.job(prepared)
         body = encode(job)
         self._check_capabilities(job, body, prepared.callback)
-        return Message(job.id, job.queue, body, job.priority, job.not_before, job.expires_at)
+        return job, Message(job.id, job.queue, body, job.priority, job.not_before, job.expires_at)
+
+    def stored(self, job: Job) -> None:
+        """Tell the watchers that a job was stored."""
+        for watcher in self._enqueued:
+            watcher(request=job)
 
     def request(self, request: JobRequest) -> Job:
         """Store one job; see `JobManager.request`."""
@@ -91,6 +105,8 @@ class Producer:
         headers: Mapping[str, str],
     ) -> Job:
         """Store one job with these fields; a `JobRequest` is only built if a plugin needs it."""
+        if callback is not None:
+            callback = self._as_text(callback)
         if not self._preparers and not self._routes:
             now = self._clock.now()
             try:
@@ -133,7 +149,17 @@ class Producer:
                 request = attrs.evolve(request, payload=payload)
             for prepare in self._preparers:
                 request = prepare(request=request) or request
+        if request.callback is not None and (text := self._as_text(request.callback)) is not request.callback:
+            return attrs.evolve(request, callback=text)
         return request
+
+    def _as_text(self, callback: str | Callable[[Any], object]) -> str | Callable[[Any], object]:
+        """Return the callback that a handler stands for; anything else as it is (S22)."""
+        if isinstance(callback, str) or not callable(callback):
+            return callback
+        options = options_of(callback)
+        known = options.type if options is not None else self._registry.type_of(callback)
+        return callback if known is None else f"job:{known}"
 
     def _stored(self, job: Job, callback: str | Callable[[Any], object] | None) -> Job:
         body = encode(job)
@@ -149,8 +175,8 @@ class Producer:
             except (EnqueueRejected, AdapterUnavailable, IdHeld):
                 self._callbacks.restore(job.id, before)
                 raise
-        for watcher in self._enqueued:
-            watcher(request=job)
+        if self._enqueued:
+            self.stored(job)
         return job
 
     def request_many(self, requests: Iterable[JobRequest | tuple[str, JsonInput] | str]) -> list[Job]:
@@ -191,8 +217,7 @@ class Producer:
         for job, outcome in zip(jobs, outcomes, strict=True):
             if outcome is None:
                 stored.append(job)
-                for watcher in self._enqueued:
-                    watcher(request=job)
+                self.stored(job)
             elif isinstance(outcome, EnqueueUnknown):
                 unknown[job.id] = outcome  # it may run, so its callback is kept
             else:
@@ -223,7 +248,7 @@ class Producer:
         if callback is not None and callable(callback) and declared.reach is not Reach.PROCESS:
             why = (
                 f"a function can only be called in this process, but {name!r} "
-                "hands jobs to others; use a registered callback, 'scheme:target'"
+                "hands jobs to others; give a handler, 'job:TYPE' or 'scheme:target'"
             )
             raise InvalidRequest([Problem(("$", "callback"), why)])
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from kessel_core.config.files import CONFIG_VARIABLE, as_table, find_file, read_toml
 from kessel_core.config.options import Config, contradictions, options
-from kessel_core.config.origin import Argument, LoadedConfig, Origin
+from kessel_core.config.origin import PLUGINS_SECTIONS, Argument, LoadedConfig, Origin
 from kessel_core.errors import InvalidConfig, Problem
 from kessel_core.values.nearest import did_you_mean, nearest
 from kessel_core.values.reading import read
@@ -136,17 +136,27 @@ def _file_values(path: Path, name: str, problems: list[Problem]) -> dict[str, ob
 def _known_only(
     table: Mapping[str, object], above: tuple[str, ...], origin: str, problems: list[Problem]
 ) -> Iterator[tuple[str, object]]:
+    of_plugins: dict[str, object] = {}
     for key, value in table.items():
         where = (*above, key)
         path = ".".join(where)
-        if path in options():
+        if path == PLUGINS_SECTIONS:
+            problems.append(
+                Problem(where, "unknown option; write the table of a plugin as [kessel.NAME]", origin)
+            )
+        elif path in options():
             yield path, value
+        elif not above and isinstance(value, dict) and key not in _sections() and not _nearest_path(key):
+            # Whether a plugin reads it is known when the plugins are loaded.
+            of_plugins[key] = value
         elif path not in _sections():
             problems.append(Problem(where, f"unknown option{_nearest_path(path)}", origin))
         elif isinstance(value, dict):
             yield from _known_only(value, where, origin, problems)
         else:
             problems.append(Problem(where, f"expected a table, got {type(value).__name__}", origin))
+    if of_plugins:
+        yield PLUGINS_SECTIONS, of_plugins
 
 
 def _sections() -> frozenset[str]:
@@ -154,14 +164,15 @@ def _sections() -> frozenset[str]:
 
 
 def _nearest_path(path: str) -> str:
-    """Suggest an option: first from the same section, then of the same name in another one."""
+    """Suggest an option: of this name in another section, else a near one in this, else one elsewhere."""
     prefix, _, name = path.rpartition(".")
     siblings = (known for known in (*options(), *_sections()) if known.rpartition(".")[0] == prefix)
-    if text := did_you_mean(path, siblings):
-        return text
     tails = {option.where[-1]: known for known, option in options().items()}
     # A dash is a common mistake in TOML; no option has one in its name.
-    tail = nearest(name.replace("-", "_"), tails, 0.8)
+    bare = name.replace("-", "_")
+    if bare not in tails and (text := did_you_mean(path, siblings)):
+        return text
+    tail = nearest(bare, tails, 0.8)
     return f"; did you mean {tails[tail]!r}?" if tail is not None else ""
 
 

@@ -21,6 +21,7 @@ from kessel_core.config.rules import (
     names_rule,
     not_blank_rule,
     options_of,
+    queue_rule,
     queues_rule,
     routes_rule,
     rule,
@@ -32,12 +33,15 @@ from kessel_core.model.policies import BadPayload, DefaultError, OnExpired, Unkn
 from kessel_core.values.durations import duration_text
 
 __all__ = [
+    "ADAPTER_STORE",
+    "CallbacksConfig",
     "Config",
     "DEFAULT_ADAPTER",
     "JobsConfig",
     "LogLevel",
     "LoggingConfig",
     "PluginsConfig",
+    "ResultsConfig",
     "WorkerConfig",
     "contradictions",
     "options",
@@ -46,6 +50,8 @@ __all__ = [
 
 #: The default: durable, in one file, without a server.
 DEFAULT_ADAPTER: Final = "sqlite:///kessel.db"
+#: The value of `store` that means the adapter's own.
+ADAPTER_STORE: Final = "adapter"
 
 
 class LogLevel(StrEnum):
@@ -129,6 +135,23 @@ class JobsConfig:
 
 
 @attrs.frozen(kw_only=True)
+class CallbacksConfig:
+    """How those are told who asked for it in text: `[kessel.callbacks]`."""
+
+    #: Queue of the jobs that tell others how a job ended; unset: the queue of that job.
+    queue: str | None = attrs.field(default=None, metadata=rule(queue_rule))
+
+
+@attrs.frozen(kw_only=True)
+class ResultsConfig:
+    """Which results are kept: `[kessel.results]`."""
+
+    #: How long the outcome of every job is kept after its end, in the store; unset: only those of types whose
+    #: handler says so.
+    keep: timedelta | None = attrs.field(default=None, metadata=within(timedelta(milliseconds=1)))
+
+
+@attrs.frozen(kw_only=True)
 class PluginsConfig:
     """Which plugins are used: `[kessel.plugins]`."""
 
@@ -160,6 +183,8 @@ class Config:
     adapter: str = attrs.field(default=DEFAULT_ADAPTER, metadata=rule(not_blank_rule))
     #: Options of the adapter, in addition to those in its URL.
     adapter_options: Mapping[str, Any] = attrs.field(factory=dict, converter=_copied)
+    #: Where small facts beside the jobs are kept: a URL, or `adapter`, the adapter's own store if it has one.
+    store: str = attrs.field(default=ADAPTER_STORE, metadata=rule(not_blank_rule))
     #: Queues that workers serve, and that commands show.
     queues: tuple[str, ...] = attrs.field(default=("default",), metadata=rule(queues_rule))
     #: Middleware around every job, outermost first; `plugin/name` if two plugins offer the name.
@@ -174,10 +199,18 @@ class Config:
     routes: Mapping[str, Mapping[str, Any]] = attrs.field(
         factory=dict, converter=_copied, metadata=rule(routes_rule)
     )
+    #: Sections of plugins: a table for each; in a file `[kessel.NAME]`.
+    sections: Mapping[str, Mapping[str, Any]] = attrs.field(
+        factory=dict, converter=_copied, metadata=rule(tables_rule)
+    )
     #: How workers run.
     worker: WorkerConfig = attrs.field(factory=WorkerConfig)
     #: How decisions about jobs are made.
     jobs: JobsConfig = attrs.field(factory=JobsConfig)
+    #: How others are told how a job ended.
+    callbacks: CallbacksConfig = attrs.field(factory=CallbacksConfig)
+    #: Which results are kept.
+    results: ResultsConfig = attrs.field(factory=ResultsConfig)
     #: Which plugins are used.
     plugins: PluginsConfig = attrs.field(factory=PluginsConfig)
     #: What the command logs.

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import attrs
 
 from kessel_core.config.options import Config
 from kessel_core.errors import InvalidConfig, Problem, path_text
 
-__all__ = ["Argument", "LoadedConfig", "Origin"]
+__all__ = ["PLUGINS_SECTIONS", "Argument", "LoadedConfig", "Origin"]
+
+#: The option that holds the tables of plugins, which a file writes without its name.
+PLUGINS_SECTIONS: Final = "sections"
 
 
 @attrs.frozen
@@ -34,7 +38,9 @@ class Origin:
         """
         if not self.name:
             return problem
-        return problem.given_by(self.name, 0 if self.layer == "file" else parts)
+        # In a file, the sections of plugins stand beside those of kessel itself.
+        kept = self.layer == "file" and problem.where[0] != PLUGINS_SECTIONS
+        return problem.given_by(self.name, 0 if kept else parts)
 
 
 @attrs.frozen

@@ -95,6 +95,12 @@ def queues_rule(names: tuple[object, ...]) -> Iterator[Problem]:
                 yield Problem((index,), problem)
 
 
+def queue_rule(name: str | None) -> Iterator[Problem]:
+    """Refuse what adapters refuse as the name of a queue; None is fine."""
+    if name is not None and (problem := queue_name_problem(name)) is not None:
+        yield Problem((), problem)
+
+
 def tables_rule(tables: Mapping[str, object]) -> Iterator[Problem]:
     """Refuse what is not a table of tables."""
     for name, table in tables.items():

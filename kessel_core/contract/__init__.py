@@ -10,22 +10,45 @@ Rules for every method of the contract:
     `from exc`. Any unexpected reply on a connection discards that connection.
 2.  Times are aware datetimes, spans are timedeltas, both from the clock in `AdapterContext`;
     an adapter with the facet `VirtualTime` never reads another clock and never sleeps in real time.
-3.  Producer calls and operations are thread-safe. A `Consumer` belongs to one slot, that is to one
+3.  Producer calls, operations and stores are thread-safe. A `Consumer` belongs to one slot, that is to one
     thread; only `extend` and `cancel` may be called from another thread at the same time.
 4.  A duration is rounded *up* to the declared granularity: late is allowed, early never (S4).
+5.  Leases, delays and pauses are counted by one clock for all who share a queue: by the application's where
+    `reach` is `process`, the machine's where it is `host`, the backend's where it is `network`. So an adapter
+    with a server sends spans from its own `now`, and no moments: a machine whose clock is an hour ahead then
+    neither ends the leases of others nor starts jobs early. What a holder knows of its own lease, `deadline`,
+    is counted on its monotonic clock, from before the reserve was sent.
+6.  An id is text of 1 to 200 characters, any of Unicode but lone surrogates, and is shown as it was given.
+    Where `dedupe` is declared, an id is told from others in the whole adapter, not in one queue, and is held
+    from the enqueue until its job is committed, deleted or purged. From then on it is free: a job that comes
+    again under it, as by `kessel move`, is stored. Without `dedupe` nothing is compared.
+7.  A lost connection is an error, never an empty answer and never a success: `EnqueueUnknown` or `LeaseLost`
+    where the call says so, else `AdapterUnavailable`. Only what is safe to do twice is sent twice. Every call
+    ends within 30 seconds, apart from the time that a reserve may wait, and the next one connects again.
 """
 
 from __future__ import annotations
 
+from kessel_core.clock import later
 from kessel_core.contract.adapter import QueueAdapter, checked_queues, facets_of, need
 from kessel_core.contract.base import BaseAdapter, BaseConsumer, WaitingAdapter, rounded_up
 from kessel_core.contract.consumer import Consumer
 from kessel_core.contract.doctor import DoctorContext, Finding, Level
-from kessel_core.contract.facets import Browse, Buried, Delete, Facet, FacetKind, Pause, Results, VirtualTime
-from kessel_core.contract.messages import Message, Reservation
+from kessel_core.contract.facets import (
+    Browse,
+    Buried,
+    Delete,
+    Facet,
+    FacetKind,
+    Find,
+    Pause,
+    VirtualTime,
+)
+from kessel_core.contract.messages import Reservation
 from kessel_core.contract.operations import QueueStats, StoredJob
 from kessel_core.contract.promises import Attempts, Capabilities, Durability, LeaseReturn, Reach, TieBreak
 from kessel_core.contract.spec import AdapterContext, AdapterSpec
+from kessel_core.contract.store import Entry, Store, StoreCapabilities, StoreSpec
 from kessel_core.contract.url import url_options
 from kessel_core.contract.waiting import Waiter, WaitingLine
 from kessel_core.errors import (
@@ -40,10 +63,15 @@ from kessel_core.errors import (
     LeaseLost,
     Problem,
     ProtocolError,
+    StoreConflict,
+    StoreError,
+    StoreRejected,
+    StoreUnknown,
     UnknownJob,
 )
+from kessel_core.model.message import Message
 from kessel_core.model.names import queue_name_problem
-from kessel_core.model.settlement import COMMIT, NO_PAUSE, Bury, Commit, Rollback, Settlement, Snooze
+from kessel_core.model.settlement import COMMIT, NO_PAUSE, Bury, Commit, Put, Rollback, Settlement, Snooze
 from kessel_core.model.states import JobState
 from kessel_core.values.logs import get_logger
 from kessel_core.values.printing import printable
@@ -73,11 +101,16 @@ __all__ = [
     "Browse",
     "Buried",
     "Delete",
+    "Find",
     "Pause",
-    "Results",
     "VirtualTime",
     "need",
     "facets_of",
+    # small facts beside the jobs
+    "Store",
+    "StoreCapabilities",
+    "Entry",
+    "StoreSpec",
     # what travels
     "Message",
     "Reservation",
@@ -90,6 +123,7 @@ __all__ = [
     "Rollback",
     "Snooze",
     "Bury",
+    "Put",
     "COMMIT",
     "NO_PAUSE",
     # what operators see
@@ -105,6 +139,7 @@ __all__ = [
     "url_options",
     # helpers
     "checked_queues",
+    "later",
     "queue_name_problem",
     "rounded_up",
     # errors that adapters raise
@@ -117,6 +152,10 @@ __all__ = [
     "IdHeld",
     "LeaseLost",
     "UnknownJob",
+    "StoreError",
+    "StoreConflict",
+    "StoreRejected",
+    "StoreUnknown",
     "CapabilityMissing",
     "InvalidConfig",
     "Problem",

@@ -9,7 +9,7 @@ from typing import ClassVar, cast
 from kessel_core.contract.consumer import Consumer
 from kessel_core.contract.doctor import DoctorContext, Finding, Level
 from kessel_core.contract.facets import F, Facet, FacetKind
-from kessel_core.contract.messages import Message, Reservation
+from kessel_core.contract.messages import Reservation
 from kessel_core.contract.operations import QueueStats
 from kessel_core.contract.promises import Capabilities
 from kessel_core.errors import (
@@ -17,9 +17,11 @@ from kessel_core.errors import (
     AdapterUnavailable,
     CapabilityMissing,
     EnqueueError,
+    EnqueueUnknown,
     InvalidConfig,
     Problem,
 )
+from kessel_core.model.message import Message
 from kessel_core.model.names import queue_name_problem
 from kessel_core.values.secrets import quoted
 
@@ -65,7 +67,8 @@ class QueueAdapter(ABC):
         """Store many jobs, in order, each with its own outcome.
 
         An adapter should do better than this loop: in one transaction, or pipelined. Once the backend
-        cannot be reached, the rest is not tried.
+        cannot be reached, or has not answered, the rest is not tried: a thousand jobs must not wait for
+        a thousand time-outs.
 
         Returns:
             One entry per message: None if it was stored, else the error that `enqueue` would have raised.
@@ -82,6 +85,8 @@ class QueueAdapter(ABC):
                 down = exc
                 outcomes.append(exc)
             except EnqueueError as exc:
+                if isinstance(exc, EnqueueUnknown):
+                    down = AdapterUnavailable(f"not tried, because job {exc.job_id} had no answer: {exc.why}")
                 outcomes.append(exc)
             else:
                 outcomes.append(None)
@@ -121,11 +126,17 @@ class QueueAdapter(ABC):
 
     @abstractmethod
     def queues(self) -> list[str]:
-        """Return the names of the queues that exist, sorted."""
+        """Return the names of the queues that hold a job, in whatever state, sorted.
+
+        One that holds none, or none any more, may be listed or not.
+        """
 
     @abstractmethod
     def stats(self, queue: str) -> QueueStats:
-        """Count the jobs of a queue by state; a queue that does not exist counts zero."""
+        """Count the jobs of a queue by state; a queue that does not exist counts zero.
+
+        A pause of the queue changes no state: its ready jobs are counted as ready.
+        """
 
     @abstractmethod
     def purge(self, queue: str) -> int:
@@ -137,10 +148,11 @@ class QueueAdapter(ABC):
         The default only checks that it responds. Raises nothing: a failure is a finding.
         """
         try:
-            total = sum(self.stats(queue).total for queue in context.queues)
+            queues = context.queues or self.queues()  # it must be asked for something
+            total = sum(self.stats(queue).total for queue in queues)
         except AdapterError as exc:
             return [Finding(Level.ERROR, "reachable", str(exc), "check the address, and that it runs")]
-        return [Finding(Level.OK, "reachable", f"{total} jobs in {', '.join(context.queues)}")]
+        return [Finding(Level.OK, "reachable", f"{total} jobs in {', '.join(queues) or 'no queue'}")]
 
     @abstractmethod
     def close(self) -> None:

@@ -18,10 +18,11 @@ from kessel_core.clock import later
 from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.consumer import Consumer
 from kessel_core.contract.facets import VirtualTime
-from kessel_core.contract.messages import Message, Reservation
+from kessel_core.contract.messages import Reservation
 from kessel_core.contract.spec import AdapterContext
 from kessel_core.contract.waiting import Waiter, WaitingLine
-from kessel_core.errors import AdapterError, AdapterUnavailable, LeaseLost
+from kessel_core.errors import AdapterError, AdapterUnavailable, EnqueueRejected, LeaseLost
+from kessel_core.model.message import Message
 from kessel_core.model.settlement import NO_PAUSE, Bury, Commit, Rollback, Settlement, Snooze
 
 __all__ = ["BaseAdapter", "BaseConsumer", "WaitingAdapter", "rounded_up"]
@@ -181,8 +182,8 @@ class BaseAdapter(WaitingAdapter):
     """
 
     @abstractmethod
-    def commit(self, reservation: Reservation, result: bytes | None) -> None:
-        """Remove the job; keep the result if the adapter has `Results`.
+    def commit(self, reservation: Reservation) -> None:
+        """Remove the job.
 
         Raises:
             LeaseLost: The backend says that the reservation no longer holds its job.
@@ -202,8 +203,8 @@ class BaseAdapter(WaitingAdapter):
         """
 
     @abstractmethod
-    def bury(self, reservation: Reservation, reason: str, message: str, result: bytes | None) -> None:
-        """Set the job aside with its reason; keep the result if the adapter has `Results`.
+    def bury(self, reservation: Reservation, reason: str, message: str) -> None:
+        """Set the job aside with its reason.
 
         Raises:
             LeaseLost: The backend says that the reservation no longer holds its job.
@@ -212,13 +213,13 @@ class BaseAdapter(WaitingAdapter):
     def end(self, reservation: Reservation, settlement: Settlement) -> None:
         """Call `commit`, `release` or `bury`; raises what they raise."""
         match settlement:
-            case Commit(result):
-                self.commit(reservation, result)
+            case Commit():
+                self.commit(reservation)
             case Rollback(pause) | Snooze(pause):
                 whole = rounded_up(pause, self.capabilities.delay_granularity)
                 self.release(reservation, whole, counts=isinstance(settlement, Rollback))
-            case Bury(reason, message, result):
-                self.bury(reservation, reason, message, result)
+            case Bury(reason, message):
+                self.bury(reservation, reason, message)
             case _:
                 assert_never(settlement)
 
@@ -274,7 +275,7 @@ class BaseConsumer(Consumer):
         self._refuse_if_lost(reservation)
         try:
             self._adapter.settle(reservation, settlement)
-        except AdapterUnavailable:
+        except (AdapterUnavailable, EnqueueRejected):
             raise  # the lease still holds, so the caller may try again
         except AdapterError:
             self._held = None
@@ -289,7 +290,7 @@ class BaseConsumer(Consumer):
         self._refuse_if_lost(reservation)
         try:
             self._held = self._adapter.settle_and_take(reservation, settlement, self._queues)
-        except AdapterUnavailable:
+        except (AdapterUnavailable, EnqueueRejected):
             raise  # the lease still holds, so the caller may try again
         except AdapterError:
             self._held = None

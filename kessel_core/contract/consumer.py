@@ -43,9 +43,11 @@ class Consumer(ABC):
         """End the reservation: commit, rollback, snooze or bury (S8, S21).
 
         A job that comes back keeps its own priority. A snooze takes this delivery out of the count of
-        attempts, and counts it as a snooze.
+        attempts, and counts it as a snooze. Where `follow` is declared, a commit or burial also stores what
+        it brings along, in one transaction (S20).
 
         Raises:
+            EnqueueRejected: A follow-up is refused for good; nothing was changed, and the lease holds.
             LeaseLost: The lease ran out, or the connection that held it was lost. Nothing was
                 settled; only if the connection was lost during the call may a commit have been done.
             AdapterUnavailable: The backend cannot be reached, and the lease still holds;
@@ -57,7 +59,7 @@ class Consumer(ABC):
         """Settle, and take the next job if one is ready at once, without waiting.
 
         An adapter may do both in one round trip or one transaction. The default does one after
-        the other.
+        the other. After `cancel` it settles, and takes nothing.
 
         Returns:
             The next reservation, or None. A failure to reserve after a successful settle returns None:
@@ -94,11 +96,22 @@ class Consumer(ABC):
         """
         return reservation.attempt
 
+    def kicks(self, reservation: Reservation) -> int:
+        """Return how many times the job was kicked after a burial; may ask the backend (S22).
+
+        Called only for a job that has a callback, when it ends. The default returns `reservation.kicks`.
+
+        Raises:
+            AdapterError: The backend could not be asked; the caller uses `reservation.kicks`.
+        """
+        return reservation.kicks
+
     @abstractmethod
     def cancel(self) -> None:
         """Make a waiting `reserve` return None soon, and later ones at once. Thread-safe, idempotent.
 
-        A held reservation is not affected: settle and extend still work.
+        A held reservation is not affected: settle and extend still work, and `settle_and_reserve` settles
+        and returns None.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""What `kessel doctor` passes to an adapter, and the findings that it gets back."""
+"""What `kessel doctor` passes to an adapter and to plugins, and the findings that it gets back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Finding:
 
 @attrs.frozen(kw_only=True)
 class DoctorContext:
-    """What `QueueAdapter.doctor` may compare the backend with."""
+    """What `QueueAdapter.doctor` and the hook `kessel_doctor` may compare with what they find."""
 
     #: Queues that the configuration names.
     queues: tuple[str, ...]

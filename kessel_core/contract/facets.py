@@ -15,7 +15,7 @@ from typing import ClassVar, TypeAlias, TypeVar
 from kessel_core.contract.operations import StoredJob
 from kessel_core.model.states import JobState
 
-__all__ = ["Browse", "Buried", "Delete", "Facet", "FacetKind", "Pause", "Results", "VirtualTime"]
+__all__ = ["Browse", "Buried", "Delete", "Facet", "FacetKind", "Find", "Pause", "VirtualTime"]
 
 
 class Facet(ABC):
@@ -59,6 +59,15 @@ class Buried(Facet):
             UnknownJob: The queue has no buried job with that id.
         """
 
+    def kick_shown(self, job: StoredJob) -> None:
+        """Kick a job that `buried` or `peek` has shown; as `kick`, and raises what that raises.
+
+        Override it where finding a job by its id is a search, and put into `StoredJob.handle` what spares
+        that: otherwise kicking thousands of jobs takes the square of the time. A handle may be older than
+        what became of the job.
+        """
+        self.kick(job.queue, job.id)
+
 
 class Delete(Facet):
     """Removes single jobs."""
@@ -73,6 +82,23 @@ class Delete(Facet):
             UnknownJob: The queue has no such job, or it is reserved.
         """
 
+    def delete_shown(self, job: StoredJob) -> None:
+        """Remove a job that `peek` or `buried` has shown; as `delete`, and raises what that raises.
+
+        Override it for the same reason as `Buried.kick_shown`.
+        """
+        self.delete(job.queue, job.id)
+
+
+class Find(Facet):
+    """Finds one job by its id, however many there are."""
+
+    facet_name = "find"
+
+    @abstractmethod
+    def find(self, job_id: str) -> StoredJob | None:
+        """Return the job with that id, in whatever queue and state; None if there is none."""
+
 
 class Pause(Facet):
     """Stops deliveries from a queue for a while."""
@@ -81,7 +107,11 @@ class Pause(Facet):
 
     @abstractmethod
     def pause(self, queue: str, duration: timedelta) -> None:
-        """Deliver nothing from the queue for `duration`, rounded up; zero resumes at once."""
+        """Deliver nothing from the queue for `duration`, rounded up; zero resumes at once.
+
+        Jobs are enqueued as before, and those that are ready stay ready: they are counted and shown as such.
+        Whoever holds one goes on. The newest call counts, also where the rest of an earlier one is longer.
+        """
 
 
 class VirtualTime(Facet):
@@ -92,13 +122,3 @@ class VirtualTime(Facet):
     @abstractmethod
     def next_change(self, queues: Sequence[str]) -> datetime | None:
         """Return when time alone makes the next job ready (a delay, pause or lease ends), or None."""
-
-
-class Results(Facet):
-    """Keeps the encoded result that a `Commit` or `Bury` carries, for failures as well."""
-
-    facet_name = "results"
-
-    @abstractmethod
-    def result(self, job_id: str) -> bytes | None:
-        """Return the latest encoded result of a job, or None if none is kept (any more)."""

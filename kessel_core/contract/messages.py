@@ -1,30 +1,12 @@
-"""What travels between the core and an adapter: a job as bytes, and one delivery of it."""
+"""One delivery of a job, as an adapter hands it to the core."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import attrs
 
-__all__ = ["Message", "Reservation"]
-
-
-@attrs.frozen
-class Message:
-    """A job as an adapter carries it; all fields except `body` are for the adapter's own use."""
-
-    #: The job's id, unique; text of at most 200 characters.
-    id: str
-    #: Name of the queue; already checked by `queue_name_problem`.
-    queue: str
-    #: The encoded request; not longer than the declared `max_body_bytes`.
-    body: bytes
-    #: 0 (most urgent) to 4294967295.
-    priority: int
-    #: Not delivered before this moment; aware; None: at once.
-    delay: datetime | None = None
-    #: Not started at or after this moment; aware; None: never expires. The core checks it, an adapter may.
-    expiration: datetime | None = None
+__all__ = ["Reservation"]
 
 
 @attrs.define(eq=False)
@@ -52,3 +34,5 @@ class Reservation:
     lease: timedelta | None = None
     #: Earlier deliveries that were snoozed and do not count (S21), as far as known.
     snoozes: int = 0
+    #: How many times the job was kicked after a burial, as far as known; `Consumer.kicks` is exact.
+    kicks: int = attrs.field(default=0, kw_only=True)

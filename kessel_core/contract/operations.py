@@ -43,6 +43,9 @@ class StoredJob:
     message: str | None = None
     #: When it was buried.
     buried_at: datetime | None = None
+    #: How the adapter that shows the job finds it again without a search, for `Delete.delete_shown` and
+    #: `Buried.kick_shown`; nobody else looks into it. None: it is found by its id.
+    handle: object = attrs.field(default=None, repr=False, eq=False)
 
     def job(self) -> Job:
         """Decode the body.

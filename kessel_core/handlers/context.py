@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 
 from kessel_core.clock import Clock
-from kessel_core.model.job import Job
+from kessel_core.errors import KesselError
+from kessel_core.model.job import Job, JobRequest
+from kessel_core.model.json import JsonInput
+from kessel_core.model.readonly import EMPTY
 from kessel_core.values.logs import SafeLogger
 
 if TYPE_CHECKING:
@@ -27,8 +30,26 @@ class _JobLogger(SafeLogger):
         return value
 
 
-def _nothing() -> None:
-    """Stand in for `extend` where a job has no lease."""
+class Held(Protocol):
+    """What a running job holds; in a worker its lease."""
+
+    def extend(self) -> None:
+        """Renew the lease."""
+        ...
+
+
+class _NoLease:
+    """Stands in where a job has no lease."""
+
+    def extend(self) -> None:
+        return None
+
+
+_NO_LEASE: Final = _NoLease()
+
+
+def _asks_for_nothing(held: Held, job: Job, request: JobRequest) -> Job:
+    raise KesselError("this job was not started by kessel, so it cannot ask for others")
 
 
 @attrs.frozen(eq=False)
@@ -50,7 +71,8 @@ class JobContext:
     queue: str = attrs.field(default=attrs.Factory(lambda self: self.request.queue, takes_self=True))
     #: Earlier deliveries that were snoozed, as far as the queue knows (S21).
     snoozes: int = 0
-    _extend: Callable[[], None] = _nothing
+    _held: Held = _NO_LEASE
+    _ask: Callable[[Held, Job, JobRequest], Job] = _asks_for_nothing
 
     @property
     def id(self) -> str:
@@ -82,4 +104,55 @@ class JobContext:
             LeaseLost: This worker no longer holds the job; stop working on it.
             AdapterUnavailable: The queue cannot be reached.
         """
-        self._extend()
+        self._held.extend()
+
+    def follow_up(
+        self,
+        type: str | JobRequest,  # noqa: A002  # the word of the model
+        payload: JsonInput = None,
+        *,
+        priority: int | None = None,
+        delay: datetime | timedelta | None = None,
+        expiration: datetime | timedelta | None = None,
+        queue: str | None = None,
+        ref: str | None = None,
+        callback: str | None = None,
+        headers: Mapping[str, str] = EMPTY,
+    ) -> Job:
+        """Ask for another job, which is stored if this attempt succeeds, and only then (S20).
+
+        A retry asks again under the same ids, which follow from the id of this job and the order of the
+        calls; so nothing is stored twice, though where the adapter does not declare `follow` a crash may
+        deliver a follow-up of an attempt that then runs again.
+
+        Args:
+            type: As for `JobManager.request`; so are the others. A `JobRequest` with an id keeps it.
+            payload: Any JSON value (S2), or a typed object.
+            priority: 0 (most urgent) to 4294967295.
+            delay: Not started before (S4).
+            expiration: Not started at or after (S5).
+            queue: Name of the queue.
+            ref: Your own reference.
+            callback: Text; a function stays in the process that requests.
+            headers: Strings for middleware.
+
+        Returns:
+            The job as it will be stored.
+
+        Raises:
+            InvalidRequest: With every mistake at once (S1).
+            CapabilityMissing: The adapter does not declare what the request needs (S17).
+        """
+        if not isinstance(type, JobRequest):
+            type = JobRequest(  # noqa: A001  # as above
+                type=type,
+                payload=payload,
+                priority=priority,
+                delay=delay,
+                expiration=expiration,
+                queue=queue,
+                ref=ref,
+                callback=callback,
+                headers=headers,
+            )
+        return self._ask(self._held, self.request, type)

@@ -40,6 +40,8 @@ class HandlerOptions:
     timeout: timedelta | None = None
     #: Where its jobs go unless their request says otherwise.
     route: Route = NO_ROUTE
+    #: How long the outcomes of its jobs are kept, more than zero; None: as configured.
+    keep: timedelta | None = None
 
 
 def handler(
@@ -50,6 +52,7 @@ def handler(
     timeout: timedelta | None = None,
     queue: str | None = None,
     priority: int | None = None,
+    keep: timedelta | None = None,
 ) -> Callable[[_T], _T]:
     """Mark a function, or a class with a method `handle`, as the handler of a job type.
 
@@ -59,12 +62,14 @@ def handler(
             and `TimeoutError`, which always count as transient.
         max_attempts: Most deliveries of one job, at least 1 (S10); None: as configured.
         timeout: Longest run, more than zero. An async handler is then cancelled (`timed-out`, a transient
-            failure). A plain function cannot be stopped; its lease is no longer extended, so that
-            another worker gets the job.
+            failure). A plain function cannot be stopped, nor can an async one that blocks or swallows its
+            cancellation; its lease is no longer extended, so that another worker gets the job.
         queue: Queue of its jobs where their request names none; None: as in `[kessel.routes]`, else
             `default`. A worker has to serve it.
         priority: Priority of its jobs where their request gives none, clamped (S3); None: as in
             `[kessel.routes]`, else 65536.
+        keep: How long the outcomes of its jobs are kept in the store, more than zero (S25); None: as in
+            `[kessel.results]`.
 
     Returns:
         A decorator that returns its target.
@@ -92,6 +97,8 @@ def handler(
         )
     if timeout is not None and (not isinstance(timeout, timedelta) or timeout <= timedelta(0)):
         problems.append(Problem(("timeout",), f"expected a timedelta of more than zero, got {timeout!r}"))
+    if keep is not None and (not isinstance(keep, timedelta) or keep <= timedelta(0)):
+        problems.append(Problem(("keep",), f"expected a timedelta of more than zero, got {keep!r}"))
     if queue is not None and (text := queue_name_problem(queue)) is not None:
         problems.append(Problem(("queue",), text))
     if priority is not None and (isinstance(priority, bool) or not isinstance(priority, int)):
@@ -99,7 +106,9 @@ def handler(
     if problems:
         raise InvalidConfig(problems, "invalid @handler")
     span = None if timeout is None else plain_span(timeout)
-    options = HandlerOptions(type.strip(), errors, max_attempts, span, Route(queue=queue, priority=priority))
+    route = Route(queue=queue, priority=priority)
+    kept = None if keep is None else plain_span(keep)
+    options = HandlerOptions(type.strip(), errors, max_attempts, span, route, kept)
 
     def decorate(target: _T) -> _T:
         setattr(target, _ATTRIBUTE, options)

@@ -50,6 +50,8 @@ class Handler:
     source: str
     #: Where its jobs go unless their request says otherwise.
     route: Route = NO_ROUTE
+    #: How long the outcomes of its jobs are kept; None: as configured.
+    keep: timedelta | None = None
     #: What was registered: the function, the object or the class itself.
     target: object = attrs.field(default=None, repr=False)
 
@@ -71,6 +73,10 @@ class HandlerRegistry:
     def get(self, type: str) -> Handler | None:  # noqa: A002  # the word of the model
         """Return the handler of a type, or None."""
         return self._handlers.get(type)
+
+    def type_of(self, target: object) -> str | None:
+        """Return the type that a function, object or class was registered for; None: it was not."""
+        return next((one.type for one in self if _is_same(one.target, target)), None)
 
     def types(self) -> tuple[str, ...]:
         """Return the known types, sorted."""
@@ -171,6 +177,7 @@ def _build(
         max_attempts=options.max_attempts if options else None,
         timeout=options.timeout if options else None,
         route=options.route if options else NO_ROUTE,
+        keep=options.keep if options else None,
         source=source,
         target=registered,
     )

@@ -7,9 +7,21 @@ example of each, are in `kessel_core.hooks.specs` and on the reference page abou
 from __future__ import annotations
 
 from kessel_core.hooks.middleware import Middleware
+from kessel_core.hooks.section import Section, SectionContext
 from kessel_core.hooks.specs import GROUP, hookimpl
 from kessel_core.model.worker import WorkerInfo
 from kessel_core.values.logs import get_logger
 from kessel_core.values.payload_types import PayloadType
+from kessel_core.values.sources import sources_of
 
-__all__ = ["GROUP", "Middleware", "PayloadType", "WorkerInfo", "get_logger", "hookimpl"]
+__all__ = [
+    "GROUP",
+    "Middleware",
+    "PayloadType",
+    "Section",
+    "SectionContext",
+    "WorkerInfo",
+    "get_logger",
+    "hookimpl",
+    "sources_of",
+]

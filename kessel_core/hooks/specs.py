@@ -3,6 +3,7 @@
 A plugin is a module named by an entry point of the group `kessel.v1`; each function in it that is
 marked with `hookimpl` and named like one of the functions below implements that hook. An implementation
 may leave out arguments that it does not need; it must not give them defaults, and must not be `async`.
+Longer than 350 lines, because authors of plugins should see all hooks, each with its example, on one page.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
+    from kessel_core.contract.doctor import DoctorContext, Finding
     from kessel_core.contract.spec import AdapterSpec
+    from kessel_core.contract.store import StoreSpec
     from kessel_core.handlers.context import JobContext
     from kessel_core.hooks.middleware import Middleware
+    from kessel_core.hooks.section import Section
     from kessel_core.model.job import Job, JobRequest
+    from kessel_core.model.outcome import Outcome
     from kessel_core.model.result import JobResult
     from kessel_core.model.settlement import Settlement
     from kessel_core.model.worker import WorkerInfo
@@ -68,6 +73,39 @@ def kessel_adapters() -> Iterable[AdapterSpec]:
     @hookimpl
     def kessel_adapters():
         return [AdapterSpec(name="moon", schemes=("moon",), options=Options, open=open_moon)]
+    ```
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def kessel_stores() -> Iterable[StoreSpec]:
+    """Offer stores, for small facts beside the jobs (S19): results, progress, entries about workers.
+
+    An adapter that keeps such entries itself needs no such hook: it offers the facet `Store`.
+
+    Return specs that are cheap to create; client libraries are loaded when a store is opened (D5).
+
+    Called in the thread that connects, possibly more than once, so it must not open anything.
+
+    ```python
+    from kessel_core.contract import StoreSpec
+
+
+    @attrs.frozen
+    class StoreOptions:
+        host: str = "localhost"
+
+
+    def open_moon_store(options, context):
+        from kessel_store_moon.store import MoonStore  # loaded when a store is opened
+
+        return MoonStore(options, context)
+
+
+    @hookimpl
+    def kessel_stores():
+        return [StoreSpec(name="moon", schemes=("moon",), options=StoreOptions, open=open_moon_store)]
     ```
     """
     raise NotImplementedError
@@ -127,20 +165,64 @@ def kessel_middleware() -> Iterable[Middleware]:
 
 
 @hookspec
-def kessel_callbacks() -> Mapping[str, Callable[[JobResult, str], object]]:
-    """Offer callbacks: scheme -> function of the result and the target.
+def kessel_sections() -> Iterable[Section]:
+    """Offer sections of the configuration: `[kessel.NAME]`, and what the plugin makes of each.
 
-    For a request with `callback="scheme:target"` the worker calls the function of the scheme once,
-    after the job's last settlement (S15). Exceptions are logged.
+    For what belongs to one application: a plugin's module is shared by all applications of a process, what
+    the factory returns is not. Its hooks are called beside those of the module. Every mistake in the table
+    is reported before anything runs, with those of the other sections.
+
+    Called in the thread that connects. A process that only requests jobs makes no section, until
+    `JobManager.section` asks for it.
 
     ```python
-    def print_result(result, target):
-        print(target, result.id, result.status)
+    import attrs
+
+    from kessel_core.hooks import Section
+
+
+    @attrs.frozen
+    class TideOptions:
+        #: Where ships wait.
+        harbour: str = "north"
+
+
+    class Tide:
+        def __init__(self, options, context):
+            self.options, self.clock = options, context.clock
+
+        @hookimpl
+        def kessel_handlers(self):
+            return {"tide.read": self.read}
+
+        def read(self, payload):
+            return f"{self.options.harbour}: low"
+
+
+    @hookimpl
+    def kessel_sections():
+        return [Section(name="tide", options=TideOptions, factory=Tide)]
+    ```
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def kessel_callbacks() -> Mapping[str, Callable[[Outcome, str], object]]:
+    """Offer callbacks: scheme -> function of the outcome and the target.
+
+    A request with `callback="scheme:target"` is followed by a job of the type `kessel.scheme` once its own
+    job has ended; the worker that runs that one calls the function (S22). An exception is tried again, and
+    the job is buried after its last attempt.
+
+    ```python
+    def print_outcome(outcome, target):
+        print(target, outcome.id, outcome.status)
 
 
     @hookimpl
     def kessel_callbacks():
-        return {"print": print_result}
+        return {"print": print_outcome}
     ```
     """
     raise NotImplementedError
@@ -181,6 +263,7 @@ def kessel_cli(group: click.Group) -> None:
     """Add commands to `kessel`: `group.add_command(...)`.
 
     Plugins are called one by one; if one raises, a warning is shown and the others still work.
+    `kessel_core.with_section` gives a command what the plugin made of its section of the configuration.
 
     ```python
     import click
@@ -303,6 +386,26 @@ def kessel_job_settled(result: JobResult, settlement: Settlement) -> None:
         print("settled", result.id, type(settlement).__name__)
     ```
     """
+
+
+@hookspec
+def kessel_doctor(context: DoctorContext) -> Iterable[Finding]:
+    """Look for what is wrong with what the plugin needs, for `kessel doctor`.
+
+    Called after the adapter was asked, in the thread of the command, which must not wait long; plugins are
+    called one by one, and one that raises is a finding itself. An adapter has a method for this.
+
+    ```python
+    from kessel_core.contract import Finding, Level
+
+
+    @hookimpl
+    def kessel_doctor(context):
+        if "tide.read" not in context.types:
+            yield Finding(Level.WARNING, "tide", "nobody reads it", "install a handler of tide.read")
+    ```
+    """
+    raise NotImplementedError
 
 
 @hookspec

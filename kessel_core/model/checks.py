@@ -14,6 +14,7 @@ import attrs
 
 from kessel_core.clock import plain_moment, plain_span
 from kessel_core.errors import InvalidRequest, Problem
+from kessel_core.model.callbacks import callback_problem
 from kessel_core.model.ids import new_id
 from kessel_core.model.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, LOWEST_PRIORITY, Job, JobRequest
 from kessel_core.model.json import JsonInput, JsonValue, json_problems, shown, text_problem
@@ -107,6 +108,9 @@ def make_job(
         extra=extra,
     )
     found += job_problems(job)
+    if job.callback is not None and not any(problem.where == ("$", "callback") for problem in found):
+        # Only here: what other software stored is run, even if nobody can be told.
+        _note(found, "callback", callback_problem(job.callback, job.type))
     if found:
         raise InvalidRequest(found)
     return job

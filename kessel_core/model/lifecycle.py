@@ -111,6 +111,7 @@ def _all_rows() -> Iterator[_Row]:
         (Reason.NO_HANDLER, "S12"),
         (Reason.UNDECODABLE, "S13"),
         (Reason.WORKER_LOST, "S10"),
+        (Reason.FOLLOW_UP_REFUSED, "S20"),
     ):
         yield from _rows(Status.FAILED, reason, Rule(Bury, Status.FAILED, reason, clause))
 

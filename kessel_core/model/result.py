@@ -45,6 +45,8 @@ class Reason(StrEnum):
     TIMED_OUT = "timed-out"
     #: The handler or a middleware failed, or a handler returned what is not a JSON value.
     ERROR = "error"
+    #: It succeeded, but the queue refused a job that it had asked for (S20).
+    FOLLOW_UP_REFUSED = "follow-up-refused"
     #: It was delivered before its delay was over, so it was snoozed (S4, S21).
     TOO_EARLY = "too-early"
 

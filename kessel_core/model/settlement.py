@@ -1,4 +1,4 @@
-"""The four ways to settle a reservation (S8, S21). Nothing else ends one."""
+"""The four ways to settle a reservation (S8, S21), and what two of them bring along (S20)."""
 
 from __future__ import annotations
 
@@ -7,24 +7,44 @@ from typing import Final, TypeAlias
 
 import attrs
 
-__all__ = ["COMMIT", "NO_PAUSE", "Bury", "Commit", "Rollback", "Settlement", "Snooze"]
+from kessel_core.model.message import Message
+
+__all__ = ["COMMIT", "NO_PAUSE", "Bury", "Commit", "Put", "Rollback", "Settlement", "Snooze"]
 
 NO_PAUSE: Final = timedelta(0)
+
+
+@attrs.frozen
+class Put:
+    """An entry for the adapter's own store, written in the transaction of a settlement (S20, S25)."""
+
+    #: The space of the entry.
+    space: str
+    #: The key; whatever is there is replaced.
+    key: str
+    #: The value.
+    value: bytes
+    #: More than zero; the entry is gone after it; None: it stays.
+    ttl: timedelta | None = None
 
 
 @attrs.frozen
 class Commit:
     """Remove the job (S8)."""
 
-    #: The encoded result; passed only to adapters with the facet `Results`.
-    result: bytes | None = None
+    #: Jobs to store in the same transaction; passed only where `Capabilities.follow` is declared (S20). One
+    #: whose id is held already counts as stored.
+    follow: tuple[Message, ...] = ()
+    #: Entries for the adapter's own store, in the same transaction; passed only where `follow` is declared.
+    puts: tuple[Put, ...] = ()
 
 
 @attrs.frozen
 class Rollback:
     """Make the job ready again after a pause, with its own priority; the delivery counts (S8, S10)."""
 
-    #: Zero or more; rounded up to the adapter's granularity.
+    #: Zero or more, rounded up to the adapter's granularity. The core cuts it to `longest_delay`, and the log
+    #: says so; an adapter without delays may make the job ready at once.
     pause: timedelta = NO_PAUSE
 
 
@@ -32,7 +52,7 @@ class Rollback:
 class Snooze:
     """Make the job ready again after a pause, with its own priority; the delivery does not count (S21)."""
 
-    #: Zero or more; rounded up to the adapter's granularity.
+    #: As in `Rollback`.
     pause: timedelta = NO_PAUSE
 
 
@@ -44,11 +64,13 @@ class Bury:
     reason: str
     #: The explanation for people; at most a few thousand characters.
     message: str = ""
-    #: The encoded result; passed only to adapters with the facet `Results`.
-    result: bytes | None = None
+    #: As in `Commit`.
+    follow: tuple[Message, ...] = ()
+    #: As in `Commit`.
+    puts: tuple[Put, ...] = ()
 
 
 Settlement: TypeAlias = Commit | Rollback | Snooze | Bury
 
-#: A commit without a result, shared by all ordinary jobs.
+#: A commit that brings nothing along, shared by all ordinary jobs.
 COMMIT: Final = Commit()

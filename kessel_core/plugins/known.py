@@ -8,19 +8,31 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["ADAPTERS", "COMMANDS", "EXAMPLES"]
+__all__ = ["BACKENDS", "COMMANDS", "EXAMPLES", "SECTIONS"]
 
-#: Scheme or name of an adapter -> distribution.
-ADAPTERS: Final = {
-    "sqlite": "kessel-sqlite",
-    "memory": "kessel-memory",
-    "beanstalk": "kessel-beanstalk",
+#: `adapter` or `store` -> scheme or name -> distribution.
+BACKENDS: Final = {
+    "adapter": {
+        "sqlite": "kessel-sqlite",
+        "memory": "kessel-memory",
+        "beanstalk": "kessel-beanstalk",
+    },
+    "store": {
+        "sqlite": "kessel-sqlite",
+        "memory": "kessel-memory",
+    },
 }
 
 #: Command of `kessel` -> distribution.
 COMMANDS: Final = {
     "conformance": "kessel-conformance",
+    "endpoints": "kessel-http",
     "new": "kessel-conformance",
+}
+
+#: Section of the configuration -> distribution.
+SECTIONS: Final = {
+    "http": "kessel-http",
 }
 
 #: The handlers that `kessel demo` runs.

@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from types import MethodType
 from typing import Any, Final, TypeAlias
 
 import attrs
 
 from kessel_core.contract.spec import AdapterSpec
+from kessel_core.contract.store import StoreSpec
 from kessel_core.errors import PluginClash
 from kessel_core.handlers.declare import options_of
 from kessel_core.hooks.middleware import Middleware
+from kessel_core.hooks.section import Section
 from kessel_core.plugins.discovery import normalized_name
 from kessel_core.plugins.status import APPLICATION, PluginStatus
 
@@ -60,6 +63,8 @@ _ADVICE: Final[Mapping[str, Callable[[str, Sequence[str]], str]]] = {
     "middleware": lambda name, written: f"write in `middleware` {' or '.join(written)}",
     "callback": lambda name, written: f"ask for {' or '.join(written)}, followed by `:target`",
     "adapter": lambda name, written: "disable one of them in [kessel.plugins]",
+    "store": lambda name, written: "disable one of them in [kessel.plugins]",
+    "section": lambda name, written: "disable one of them in [kessel.plugins]",
 }
 
 
@@ -67,7 +72,7 @@ _ADVICE: Final[Mapping[str, Callable[[str, Sequence[str]], str]]] = {
 class Offers:
     """All offers of one kind; immutable, so thread-safe."""
 
-    #: `adapter`, `handler`, `middleware` or `callback`.
+    #: `adapter`, `store`, `handler`, `middleware`, `section` or `callback`.
     kind: str
     #: Spelling -> the offers that it means: each plain name, and each name with its owner.
     table: Mapping[str, tuple[Offer, ...]]
@@ -146,7 +151,7 @@ def _add(offers: list[Offer], offer: Offer) -> None:
 
 def same_thing(one: object, other: object) -> bool:
     """Whether two sources offer the same object; bound methods are compared, as each access creates one."""
-    values = (MethodType, str, Middleware)
+    values = (MethodType, str, Middleware, Section)
     return one is other or (type(one) is type(other) and isinstance(one, values) and one == other)
 
 
@@ -155,10 +160,11 @@ def same_thing(one: object, other: object) -> bool:
 _Read: TypeAlias = Iterator[tuple[str | None, Any]]
 
 
-def _adapters(things: Iterable[Any]) -> _Read:
+def _specs(hook: str, kind: type[AdapterSpec] | type[StoreSpec], things: Iterable[Any]) -> _Read:
     for spec in things:
-        if not isinstance(spec, AdapterSpec):
-            yield None, f"kessel_adapters gave {type(spec).__name__}, not an AdapterSpec"
+        if not isinstance(spec, kind):
+            article = "an" if kind is AdapterSpec else "a"
+            yield None, f"{hook} gave {type(spec).__name__}, not {article} {kind.__name__}"
             continue
         for key in dict.fromkeys((spec.name, *(f"{scheme}://" for scheme in spec.schemes))):
             yield key, spec
@@ -189,6 +195,14 @@ def _middleware(things: Iterable[Any]) -> _Read:
             yield None, f"kessel_middleware gave {type(thing).__name__}, not a Middleware"
 
 
+def _sections(things: Iterable[Any]) -> _Read:
+    for thing in things:
+        if isinstance(thing, Section):
+            yield thing.name, thing
+        else:
+            yield None, f"kessel_sections gave {type(thing).__name__}, not a Section"
+
+
 def _callbacks(things: Mapping[Any, Any] | list[Any]) -> _Read:
     if not isinstance(things, Mapping):
         yield None, f"kessel_callbacks gave a {type(things).__name__}, not a mapping scheme -> function"
@@ -201,8 +215,10 @@ def _callbacks(things: Mapping[Any, Any] | list[Any]) -> _Read:
 
 
 _READ: Final[Mapping[str, Callable[[Any], _Read]]] = {
-    "adapter": _adapters,
+    "adapter": partial(_specs, "kessel_adapters", AdapterSpec),
+    "store": partial(_specs, "kessel_stores", StoreSpec),
     "handler": _handlers,
     "middleware": _middleware,
+    "section": _sections,
     "callback": _callbacks,
 }

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import attrs
 import pluggy
 
+from kessel_core.contract.adapter import QueueAdapter
+from kessel_core.contract.store import Store
 from kessel_core.errors import PluginClash, PluginError, Problem
 from kessel_core.hooks import specs
 from kessel_core.plugins import offers, opening
@@ -30,8 +32,10 @@ T = TypeVar("T")
 #: Kind of offer -> the hook that collects it.
 _OFFERING: Mapping[str, Callable[..., object]] = {
     "adapter": specs.kessel_adapters,
+    "store": specs.kessel_stores,
     "handler": specs.kessel_handlers,
     "middleware": specs.kessel_middleware,
+    "section": specs.kessel_sections,
     "callback": specs.kessel_callbacks,
 }
 
@@ -87,6 +91,26 @@ class Plugins:
             for status in self._report
         ]
 
+    def joined(self, parts: Sequence[tuple[PluginStatus, object]]) -> Plugins:
+        """Return these plugins and parts of them that belong to one application; this one does not change.
+
+        Args:
+            parts: An object with hooks, and the active plugin that it is a part of.
+        """
+        if not parts:
+            return self
+        manager = pluggy.PluginManager("kessel")
+        manager.add_hookspecs(specs)
+        for name, plugin in self.objects():
+            manager.register(plugin, name=name)
+        joined = Plugins(manager, self._report, self.warnings)
+        joined._remarks = self._remarks
+        for number, (owner, part) in enumerate(parts):
+            name = f"{owner.name}#{number}"
+            manager.register(part, name=name)
+            joined._active[name] = owner
+        return joined
+
     def require(self, name: str) -> None:
         """Check that a plugin is active.
 
@@ -141,6 +165,10 @@ class Plugins:
         """Return the adapters by name and by `scheme://`."""
         return self._offered("adapter")
 
+    def stores(self) -> offers.Offers:
+        """Return the stores by name and by `scheme://`."""
+        return self._offered("store")
+
     def handlers(self) -> offers.Offers:
         """Return the handlers by job type."""
         return self._offered("handler")
@@ -148,6 +176,10 @@ class Plugins:
     def middleware(self) -> offers.Offers:
         """Return the middleware by name."""
         return self._offered("middleware")
+
+    def sections(self) -> offers.Offers:
+        """Return the sections of the configuration by name."""
+        return self._offered("section")
 
     def callbacks(self) -> offers.Offers:
         """Return the callbacks by scheme."""
@@ -176,12 +208,12 @@ class Plugins:
         """
         free = {*self.handlers().names} - {*settled}
         handlers = [self.handlers().clash(name) for name in sorted(free) if len(self.handlers().of(name)) > 1]
-        others = (self.adapters(), self.middleware(), self.callbacks())
+        others = (self.adapters(), self.stores(), self.middleware(), self.sections(), self.callbacks())
         return [*handlers, *(clash for found in others for clash in found.clashes())]
 
     def chosen_adapter(
         self, url_or_name: str, options: Mapping[str, Any] | None = None
-    ) -> opening.ChosenAdapter:
+    ) -> opening.Chosen[QueueAdapter]:
         """Find an adapter and check its options, without opening it.
 
         Args:
@@ -192,7 +224,16 @@ class Plugins:
             InvalidConfig: Unknown adapter or scheme, unknown options or wrong values; all at once.
             PluginError: The plugin that would open it is installed, but not usable (D4).
         """
-        return opening.choose_adapter(self.adapters(), self._report, url_or_name, options or {})
+        return opening.choose(opening.ADAPTERS, self.adapters(), self._report, url_or_name, options or {})
+
+    def chosen_store(self, url_or_name: str) -> opening.Chosen[Store]:
+        """Find a store and check its options, without opening it; as `chosen_adapter`.
+
+        Raises:
+            InvalidConfig: Unknown store or scheme, unknown options or wrong values; all at once.
+            PluginError: The plugin that would open it is installed, but not usable (D4).
+        """
+        return opening.choose(opening.STORES, self.stores(), self._report, url_or_name, {})
 
     def _offered(self, kind: str) -> offers.Offers:
         with self._lock:

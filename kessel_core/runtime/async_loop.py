@@ -6,6 +6,7 @@ bounded time: a handler that holds up the loop, or does not let itself be cancel
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Coroutine, Generator
 from datetime import timedelta
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from kessel_core.errors import KesselError
-from kessel_core.runtime import forks
+from kessel_core.runtime import forks, recursion
 from kessel_core.values.logs import get_logger
 
 if TYPE_CHECKING:
@@ -191,6 +192,8 @@ class AsyncLoop:
         except (SystemExit, KeyboardInterrupt) as exc:
             return _Raised(exc)
         finally:
+            if sys.getrecursionlimit() < recursion.LEAST:  # before the slot, which has less room, goes on
+                recursion.restore(f"the async handler of {name}")
             del self._running[key]
 
 

@@ -1,14 +1,15 @@
 """The values of the pipeline: a delivery, its outcome (a `JobResult`), the decision.
 
 Each step of the pipeline takes one and returns the next; they are immutable. The decision is a look-up in
-`model.lifecycle.RULES`; nothing here acts, waits or calls out.
+`model.lifecycle.RULES`; nothing here acts, waits or calls out. Named tuples, because one of each is created
+for every job, in a third of the time that a frozen attrs class takes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 import attrs
 
@@ -26,8 +27,7 @@ __all__ = ["MESSAGE_LIMIT", "Decision", "Delivery", "decide"]
 MESSAGE_LIMIT: Final = 2000
 
 
-@attrs.frozen
-class Delivery:
+class Delivery(NamedTuple):
     """One delivery of one job, as far as its bytes could be read."""
 
     #: What the adapter returned.
@@ -65,8 +65,7 @@ class Delivery:
         )
 
 
-@attrs.frozen
-class Decision:
+class Decision(NamedTuple):
     """What happens to the job, and what is reported."""
 
     #: What the queue is told.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextvars import ContextVar
 from datetime import timedelta
@@ -17,7 +18,7 @@ from kessel_core.hooks.specs import hookimpl
 from kessel_core.model.json import json_problems
 from kessel_core.model.policies import BadPayload, DefaultError
 from kessel_core.model.result import JobResult, Reason, Status
-from kessel_core.runtime import forks
+from kessel_core.runtime import forks, recursion
 from kessel_core.runtime.async_loop import AsyncLoop, Stopped, TimedOut
 from kessel_core.runtime.delivery import MESSAGE_LIMIT
 from kessel_core.runtime.frames import frames_of
@@ -66,9 +67,13 @@ class HandlerRunner:
             if handler.is_async or type(value) is CoroutineType:
                 value = self._loop.run(value, handler.timeout, job.request.type)
         except BaseException as exc:
+            if sys.getrecursionlimit() < recursion.LEAST:
+                recursion.restore(f"the handler of {job.type}")
             if forks.generation != before:
                 forks.leave(f"the handler of {job.type}", exc)
             return outcome_of_exception(job, exc, self._default_error)
+        if sys.getrecursionlimit() < recursion.LEAST:
+            recursion.restore(f"the handler of {job.type}")
         if forks.generation != before:
             forks.leave(f"the handler of {job.type}")
         if value is not None:

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from math import inf
-from typing import Final, Protocol
-
-import attrs
+from typing import Final, NamedTuple, Protocol
 
 from kessel_core.clock import Clock, sleep
 from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.consumer import Consumer
 from kessel_core.contract.messages import Reservation
-from kessel_core.errors import AdapterError, AdapterUnavailable, LeaseLost
+from kessel_core.errors import AdapterError, AdapterUnavailable, EnqueueRejected, LeaseLost
 from kessel_core.model.retry import RetryPolicy
 from kessel_core.model.settlement import Settlement
+from kessel_core.runtime.descriptors import Descriptors
+from kessel_core.runtime.following import FollowUp
 from kessel_core.values.logs import get_logger
 
 __all__ = ["LOST", "SETTLED", "HeldJob", "Lease", "SettleResult"]
@@ -35,14 +36,15 @@ _TRIES: Final = 6
 _BODY_LIMIT: Final = 2000
 
 
-@attrs.frozen
-class SettleResult:
+class SettleResult(NamedTuple):  # not attrs: created for every job
     """The result of settling."""
 
     #: Whether the queue accepted the settlement.
     is_settled: bool
     #: The next reservation, if it was taken in the same call.
     following: Reservation | None = None
+    #: Why nothing was settled: a job that was to follow is refused (S20). The lease still holds.
+    refused: EnqueueRejected | None = None
 
 
 SETTLED: Final = SettleResult(True)
@@ -57,8 +59,13 @@ class HeldJob(Protocol):
         """The delivery."""
         ...
 
-    def begin(self, longest: timedelta) -> None:
-        """Record that the handler starts, and how long it may run."""
+    @property
+    def asked(self) -> list[FollowUp]:
+        """The jobs that the handler asked for, in order (S20)."""
+        ...
+
+    def begin(self, longest: float) -> None:
+        """Record that the handler starts, and how many seconds it may run."""
         ...
 
     def extend(self) -> None:
@@ -69,22 +76,44 @@ class HeldJob(Protocol):
         """Return the exact number of this attempt, or the best estimate; raises nothing."""
         ...
 
-    def settle(self, settlement: Settlement, *, take_next: bool) -> SettleResult:
-        """Settle the job and end the lease; raises nothing."""
+    def kicks(self) -> int:
+        """Return how many times the job was kicked, or the best estimate; raises nothing."""
+        ...
+
+    def settle(
+        self, settlement: Settlement, *, take_next: bool, before: Callable[[], None] | None = None
+    ) -> SettleResult:
+        """Settle the job and end the lease; raises nothing.
+
+        Args:
+            settlement: How.
+            take_next: Whether the next job may be reserved in the same call.
+            before: What has to succeed first; see `FollowUps.with_settlement`.
+        """
         ...
 
 
 class Lease:
-    """A job that a slot holds. Created by the slot's thread for one delivery."""
+    """A job that a slot holds. Created by the slot's thread for one delivery.
+
+    Once descriptors of the process are lost, nothing here calls the adapter any more: the job comes back when
+    its lease ends, or with the end of the process.
+    """
 
     def __init__(
-        self, adapter: QueueAdapter, consumer: Consumer, reservation: Reservation, clock: Clock
+        self,
+        adapter: QueueAdapter,
+        consumer: Consumer,
+        reservation: Reservation,
+        clock: Clock,
+        descriptors: Descriptors | None = None,
     ) -> None:
         self._adapter = adapter
         self._consumer = consumer
         #: The delivery.
         self.reservation: Final = reservation
         self._clock = clock
+        self._descriptors = descriptors
         #: Acquired once and never released: whoever gets it ends the lease.
         self._claimed = threading.Lock()
         #: Set once the queue says that the lease is lost; then it is not extended any more.
@@ -92,41 +121,60 @@ class Lease:
         self._is_overdue = False
         #: When the handler exceeds its timeout, on the monotonic clock; None: never.
         self._overdue_at: float | None = None
+        #: A follow-up was refused, so the slot settles once more.
+        self._is_refused = False
+        #: The jobs that the handler asked for, in order (S20).
+        self.asked: list[FollowUp] = []
         #: When the slot took the job, on the monotonic clock.
         self.since = clock.monotonic()
 
     # --- the slot's thread -------------------------------------------------------------------
 
-    def begin(self, longest: timedelta) -> None:
-        """Record that the handler starts; after `longest` the lease is no longer extended."""
-        self._overdue_at = self._clock.monotonic() + longest.total_seconds()
+    def begin(self, longest: float) -> None:
+        """Record that the handler starts; after so many seconds the lease is no longer extended."""
+        self._overdue_at = self._clock.monotonic() + longest
 
     def attempt(self) -> int:
         """Return the exact number of this attempt, or the best estimate (S10); raises nothing."""
+        return self._asked("attempts", self._consumer.attempt, self.reservation.attempt)
+
+    def kicks(self) -> int:
+        """Return how many times the job was kicked, or the best estimate (S22); raises nothing."""
+        return self._asked("kicks", self._consumer.kicks, self.reservation.kicks)
+
+    def _asked(self, what: str, ask: Callable[[Reservation], int], estimate: int) -> int:
+        if not self._is_sound():
+            return estimate
         try:
-            return self._consumer.attempt(self.reservation)
+            return ask(self.reservation)
         except Exception as exc:
             # Any exception; one that is not an AdapterError is a bug, so it is logged with its traceback.
             level, trace = (logging.DEBUG, None) if isinstance(exc, AdapterError) else (logging.ERROR, exc)
             log.log(
                 level,
-                "job %s: number of attempts not known: %s",
+                "job %s: number of %s not known: %s",
                 self.reservation.id,
+                what,
                 exc,
                 exc_info=trace,
                 extra={"job_id": self.reservation.id},
             )
-            return self.reservation.attempt
+            return estimate
 
-    def settle(self, settlement: Settlement, *, take_next: bool) -> SettleResult:
+    def settle(
+        self, settlement: Settlement, *, take_next: bool, before: Callable[[], None] | None = None
+    ) -> SettleResult:
         """End the lease, once; retries while the backend is unavailable and the lease still holds.
 
         Raises nothing: a job that cannot be settled is logged, and comes back when its lease ends.
         """
-        if not self._claim():
+        if not self._is_sound() or not (self._is_refused or self._claim()):
             return LOST  # a stopping worker has given it back
         try:
-            return self._settle(settlement, take_next)
+            return self._settle(settlement, take_next, before)
+        except EnqueueRejected as exc:
+            self._is_refused = True
+            return SettleResult(False, refused=exc)
         except LeaseLost as exc:
             job_id = self.reservation.id
             log.warning("%s; the job will be delivered again", exc, extra={"job_id": job_id})
@@ -134,10 +182,14 @@ class Lease:
             self._report_unsettled(settlement, exc)
         return LOST
 
-    def _settle(self, settlement: Settlement, take_next: bool) -> SettleResult:
+    def _settle(
+        self, settlement: Settlement, take_next: bool, before: Callable[[], None] | None
+    ) -> SettleResult:
         tried = 0
         while True:
             try:
+                if before is not None:
+                    before()
                 if take_next:
                     following = self._consumer.settle_and_reserve(self.reservation, settlement)
                     return SETTLED if following is None else SettleResult(True, following)
@@ -167,6 +219,10 @@ class Lease:
 
     # --- any thread --------------------------------------------------------------------------
 
+    def _is_sound(self) -> bool:
+        """Return whether the adapter can still be used by this process."""
+        return self._descriptors is None or self._descriptors.check()
+
     def _claim(self) -> bool:
         """Return True for the first caller only, which then ends the lease."""
         return self._claimed.acquire(blocking=False)
@@ -178,11 +234,13 @@ class Lease:
             LeaseLost: This worker no longer holds the job.
             AdapterUnavailable: The queue cannot be reached.
         """
+        if not self._is_sound():
+            raise LeaseLost(self.reservation.id, "the descriptors of its process were closed")
         self._consumer.extend(self.reservation)
 
     def give_back(self) -> None:
         """Give the job back because its slot did not end in time; the delivery does not count (S21)."""
-        if not self._claim():
+        if not self._is_sound() or not self._claim():
             return
         job_id = self.reservation.id
         try:
@@ -211,6 +269,8 @@ class Lease:
         reservation = self.reservation
         deadline, length = reservation.deadline, reservation.lease
         if self._is_lost or self._claimed.locked() or deadline is None or length is None:
+            return
+        if not self._is_sound():
             return
         whole = length.total_seconds()
         if whole - (deadline - now) < min(whole / 3, sooner) - every / 2:

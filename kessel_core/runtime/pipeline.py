@@ -10,20 +10,24 @@ A little over 350 lines, so that the way of a job is read in one place.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, cast
 
 import attrs
 
 from kessel_core.clock import Clock, plain_span
 from kessel_core.config.options import JobsConfig
-from kessel_core.errors import DecodeError
-from kessel_core.features.callbacks import Callbacks
+from kessel_core.errors import DecodeError, EnqueueRejected
+from kessel_core.features.callbacks import Callbacks, callback_request
 from kessel_core.features.logging import log_failure
-from kessel_core.handlers.context import JobContext
+from kessel_core.features.results import KeptOutcomes
+from kessel_core.handlers.context import Held, JobContext
 from kessel_core.handlers.registry import Handler, HandlerRegistry
+from kessel_core.model.job import Job, JobRequest
 from kessel_core.model.lifecycle import rules_for
+from kessel_core.model.message import Message
 from kessel_core.model.policies import UnknownType
 from kessel_core.model.result import JobResult, Reason, Status
 from kessel_core.model.settlement import NO_PAUSE, Bury, Commit, Rollback, Settlement, Snooze
@@ -32,11 +36,11 @@ from kessel_core.plugins.watchers import Watchers
 from kessel_core.runtime import forks
 from kessel_core.runtime.async_loop import AsyncLoop
 from kessel_core.runtime.delivery import MESSAGE_LIMIT, Decision, Delivery, decide
+from kessel_core.runtime.following import NOTHING, Following, FollowUp, FollowUps, follow_up_id
 from kessel_core.runtime.handling import ANSWER, outcome_of_exception, text_of
 from kessel_core.runtime.lease import HeldJob, SettleResult
 from kessel_core.values.logs import get_logger
-from kessel_core.wire.requests import decode
-from kessel_core.wire.results import encode_result
+from kessel_core.wire.requests import decode, dump
 
 __all__ = ["Pipeline"]
 
@@ -44,6 +48,8 @@ log = get_logger("kessel.pipeline")
 
 #: The pause before a retry after a retry policy failed, or after an unexpected error.
 _FALLBACK_PAUSE: Final = timedelta(seconds=1)
+#: What an async handler gets to end after its timeout, in seconds, before its lease is left to end.
+_TO_BE_CANCELLED: Final = 1.0
 #: No pause ends later than this, a day before the last moment that a datetime can be.
 _LAST_DAY: Final = datetime(9999, 12, 31, tzinfo=UTC)
 #: Statuses that end a job; after the others it is delivered again.
@@ -61,22 +67,33 @@ class Pipeline:
         callbacks: Callbacks,
         clock: Clock,
         rules: JobsConfig,
+        callback_queue: str | None = None,
         watchers: Watchers,
-        keeps_results: bool = False,
         longest_pause: timedelta | None = None,
         loop: AsyncLoop | None = None,
+        follow_ups: FollowUps,
+        kept: KeptOutcomes,
+        made: Callable[[JobRequest], tuple[Job, Message]],
+        stored: Callable[[Job], None],
     ) -> None:
         self._registry = registry
         self._chain = chain
         self._callbacks = callbacks
         self._clock = clock
         self._config = rules
+        #: Where callback jobs go; None: the queue of the job.
+        self._callback_queue = callback_queue
         self._table = rules_for(rules.on_expired)
         self._watchers = watchers
-        self._keeps_results = keeps_results
         #: The longest delay of the adapter; None: limited by the calendar only.
         self._longest_pause = longest_pause
         self._loop = loop
+        self._follow_ups = follow_ups
+        self._kept = kept
+        #: Makes a job of what another asks for, and tells that it was stored.
+        self._made, self._stored = made, stored
+        #: Bound once, because each job gets it.
+        self._ask: Final = self._asked
         #: The most attempts that any handler allows.
         self._most_attempts = max([rules.max_attempts, *(handler.max_attempts or 0 for handler in registry)])
 
@@ -112,13 +129,24 @@ class Pipeline:
             decision = self._decided(delivery, outcome, held)
         except Exception as exc:  # a bug; it counts as an attempt, so that the job cannot loop for ever
             delivery, decision = self._unexpected(delivery, held, exc)
+        following = self._following(delivery, decision, held)
         # One round trip instead of two; not before a callback, because a slow one would use up the next
         # job's lease.
         is_awaited = self._callbacks.is_awaited(decision.result)
-        settled = held.settle(decision.settlement, take_next=take_next and not is_awaited)
+        take_next = take_next and not is_awaited
+        if following is NOTHING:
+            settled = held.settle(decision.settlement, take_next=take_next)
+        else:
+            settlement, before = self._follow_ups.with_settlement(decision.settlement, following)
+            settled = held.settle(settlement, take_next=take_next, before=before)
+            if settled.refused is not None:
+                decision = self._without_follow_ups(delivery, decision, settled.refused)
+                following, settled = NOTHING, held.settle(decision.settlement, take_next=take_next)
         if settled.is_settled:
             if traced:
                 _trace(delivery, f"settled by {_described(decision.settlement)}")
+            for one in following.jobs:
+                self._stored(one.job)
             self._report(delivery, decision)
             if is_awaited and decision.result.status in _FINAL:
                 self._callbacks.call(decision.result)
@@ -205,8 +233,9 @@ class Pipeline:
         """Run the handler, with the middleware around it."""
         job = self._context(delivery, held)
         assert delivery.handler is not None
-        if delivery.handler.timeout is not None and not delivery.handler.is_async:
-            held.begin(delivery.handler.timeout)  # the loop cancels an async one
+        if (longest := delivery.handler.timeout) is not None:
+            # The loop cancels an async handler, which may hold up the loop, or not let itself be cancelled.
+            held.begin(longest.total_seconds() + (_TO_BE_CANCELLED if delivery.handler.is_async else 0.0))
         for watcher in self._watchers.started:
             watcher(job=job)
         before = forks.generation
@@ -250,19 +279,28 @@ class Pipeline:
             delivery.handler,
             reservation.queue,
             reservation.snoozes,
-            held.extend,
+            held,
+            self._ask,
         )
+
+    def _asked(self, held: Held, job: Job, request: JobRequest) -> Job:
+        """Take note of a job that another asks for (S20)."""
+        asked = cast("HeldJob", held).asked
+        if not request.id:
+            request = attrs.evolve(request, id=follow_up_id(job.id, f"follow-up {len(asked)}"))
+        follow_up = FollowUp(*self._made(request))
+        asked.append(follow_up)
+        return follow_up.job
 
     # --- the decision ------------------------------------------------------------------------
 
     def _decided(self, delivery: Delivery, outcome: JobResult, held: HeldJob) -> Decision:
         """Look up what happens to the job, after collecting what the table needs to know."""
         if outcome.status is Status.SUCCESS:
-            decision = decide(self._table, outcome)
-            return self._with_result(decision) if self._keeps_results else decision
+            return decide(self._table, outcome)
         attempt = held.attempt()
         if attempt != outcome.attempt:
-            delivery = attrs.evolve(delivery, attempt=attempt)
+            delivery = delivery._replace(attempt=attempt)
             outcome = attrs.evolve(outcome, attempt=attempt)
         decision = decide(
             self._table,
@@ -271,8 +309,7 @@ class Pipeline:
             pause=self._pause(delivery, outcome, held),
             now=self._clock.now(),
         )
-        decision = self._possible(decision)
-        return self._with_result(decision) if self._keeps_results else decision
+        return self._possible(decision)
 
     def _pause(self, delivery: Delivery, outcome: JobResult, held: HeldJob) -> timedelta:
         """Return the pause before the next delivery: the requested one, or that of the retry policy (S11)."""
@@ -282,7 +319,7 @@ class Pipeline:
             return NO_PAUSE
         if outcome.status is Status.SNOOZED:
             # A snooze is not an attempt, but the pauses grow with the number of snoozes all the same.
-            delivery = attrs.evolve(delivery, attempt=delivery.reservation.snoozes + 1)
+            delivery = delivery._replace(attempt=delivery.reservation.snoozes + 1)
         try:
             pause = self._chain.retry_pause(job=self._context(delivery, held), result=outcome)
         except Exception:
@@ -312,14 +349,57 @@ class Pipeline:
             longest,
             extra={"job_id": job_id},
         )
-        return attrs.evolve(decision, settlement=attrs.evolve(settlement, pause=longest))
+        return decision._replace(settlement=attrs.evolve(settlement, pause=longest))
 
-    def _with_result(self, decision: Decision) -> Decision:
-        """Add the encoded result to a settlement that ends the job."""
-        if not isinstance(decision.settlement, (Commit, Bury)):
-            return decision
-        body = encode_result(decision.result)
-        return attrs.evolve(decision, settlement=attrs.evolve(decision.settlement, result=body))
+    # --- what follows --------------------------------------------------------------------------
+
+    def _following(self, delivery: Delivery, decision: Decision, held: HeldJob) -> Following:
+        """Return what has to be stored with the settlement; nearly always `NOTHING`."""
+        result = decision.result
+        job = result.request
+        is_final = result.status in _FINAL
+        asked = held.asked and result.status is Status.SUCCESS
+        is_told = is_final and job is not None and job.callback is not None
+        keep = self._keep_of(delivery) if is_final else None
+        if not asked and not is_told and keep is None:
+            return NOTHING
+        jobs = list(held.asked) if asked else []
+        if is_told:
+            jobs += self._callback_jobs(result, held)
+        return Following(tuple(jobs), () if keep is None else self._kept.puts(result, keep))
+
+    def _keep_of(self, delivery: Delivery) -> timedelta | None:
+        """Return how long the outcome of a job is kept; None: it is not (S25)."""
+        own = delivery.handler.keep if delivery.handler is not None else None
+        return own or self._kept.keep
+
+    def _callback_jobs(self, result: JobResult, held: HeldJob) -> list[FollowUp]:
+        """Return the job that tells how this one ended (S22); none, with a log line, if none can be made."""
+        job = result.request
+        assert job is not None
+        kicks = held.kicks()
+        job_id = follow_up_id(job.id, f"callback {kicks}" if kicks else "callback")
+        try:
+            made = callback_request(result, job, job_id, self._callback_queue, self._made)
+        except Exception as exc:  # it would fail at every attempt, and the job itself has ended
+            log.error("job %s: nobody is told: %s", job.id, exc, extra={"job_id": job.id})
+            return []
+        return [FollowUp(*made)]
+
+    def _without_follow_ups(
+        self, delivery: Delivery, decision: Decision, refused: EnqueueRejected
+    ) -> Decision:
+        """Set a job aside whose follow-up the queue refuses for good; never in silence."""
+        ended = decision.result
+        message = f"its follow-up was refused: {refused}"
+        if not ended.ok:
+            message += f"; it had failed: {ended.reason}: {ended.message}"
+        elif ended.value is not None:
+            message += f"; it had returned {dump(ended.value)}"
+        message = message[:MESSAGE_LIMIT]
+        log.error("job %s: %s", delivery.id, message, extra={"job_id": delivery.id})
+        outcome = attrs.evolve(ended, status=Status.FAILED, reason=Reason.FOLLOW_UP_REFUSED, message=message)
+        return decide(self._table, outcome)
 
     def _unexpected(self, read: Delivery | None, held: HeldJob, exc: Exception) -> tuple[Delivery, Decision]:
         """Treat an unexpected error as a transient failure (S10).
@@ -327,7 +407,7 @@ class Pipeline:
         Calls no plugin and decodes nothing, because that may be what failed.
         """
         attempt = held.attempt()  # some adapters must ask the backend for the exact number
-        delivery = attrs.evolve(read or Delivery(held.reservation, attempt), attempt=attempt)
+        delivery = (read or Delivery(held.reservation, attempt))._replace(attempt=attempt)
         log.exception("job %s: unexpected error", delivery.id, extra={"job_id": delivery.id})
         now = self._clock.now()
         message = f"unexpected error: {type(exc).__name__}: {text_of(exc)}"

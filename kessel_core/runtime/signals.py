@@ -2,7 +2,8 @@
 
 The handlers only put a number into a queue, which is safe wherever they interrupt the main thread, and
 needs no descriptor that a handler of a job could close or a child inherit. A forked child gets the
-dispositions back that were there before: a signal to a child concerns the child (finding A1).
+dispositions back that were there before: a signal to a child concerns the child (finding A1), also one that
+comes before the child has set them back.
 """
 
 from __future__ import annotations
@@ -40,39 +41,51 @@ _receiving: list[ReceivedSignals] = []
 class ReceivedSignals:
     """Receives some signals while it is entered; main thread only. Leaving restores what was before.
 
-    A SIGHUP that was ignored before stays ignored: `nohup` means it.
+    A SIGHUP that was ignored before stays ignored: `nohup` means it. What the parent of the process has
+    blocked is received all the same: a process that no signal reaches could only be killed.
 
     Args:
         numbers: The signals.
     """
 
     def __init__(self, numbers: Sequence[int]) -> None:
-        self._numbers = numbers
+        #: The signals.
+        self.numbers = tuple(numbers)
         self._arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._before: dict[int, Any] = {}
+        self._mask: set[Any] | None = None
         self._last = float("-inf")
 
     def __enter__(self) -> Self:
         _receiving.append(self)
-        for number in self._numbers:
+        for number in self.numbers:
             before = signal.getsignal(number)
             if before is signal.SIG_IGN and number == getattr(signal, "SIGHUP", None):
                 continue
             self._before[number] = signal.SIG_DFL if before is None else before
             signal.signal(number, self.receive)
+        if hasattr(signal, "pthread_sigmask"):
+            self._mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, self.numbers)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         _receiving.remove(self)
+        if self._mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         self.restore()
 
-    def restore(self) -> None:
-        """Set the dispositions as they were; also in a forked child."""
+    def restore(self, *, in_child: bool = False) -> None:
+        """Set the dispositions as they were.
+
+        Args:
+            in_child: In a forked child a signal that was ignored has its default: a handler may well end
+                the children that it starts.
+        """
         before, self._before = self._before, {}
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if in_child and handler is signal.SIG_IGN else handler)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Take one signal; runs in the main thread, wherever it is."""
@@ -102,13 +115,44 @@ class StopSignals(ReceivedSignals):
     Until `handed_to`, nothing runs that needs a graceful end: a signal interrupts the main thread with
     KeyboardInterrupt, also in the middle of a slow import, and also in the first process of a container,
     to which signals that nobody handles are not delivered.
+
+    Args:
+        interrupts: Whether they do so; else nothing happens before `handed_to`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, interrupts: bool = True) -> None:
         super().__init__(STOP_SIGNALS)
+        self._may_interrupt = interrupts
         #: Whether a stop signal came.
         self.is_asked = False
-        self._interrupts = True
+        self._interrupts = False
+        self._ignores_children = False
+
+    def __enter__(self) -> Self:
+        # Ignored by the parent of the process, it would let every failed program of a handler end with 0.
+        child = getattr(signal, "SIGCHLD", None)
+        self._ignores_children = child is not None and signal.getsignal(child) is signal.SIG_IGN
+        if self._ignores_children:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        super().__enter__()
+        self._interrupts = self._may_interrupt  # not before: what interrupts an entry is not left again
+        return self
+
+    def check(self) -> None:
+        """Interrupt if a signal came while this was being entered, as one that was blocked before.
+
+        Raises:
+            KeyboardInterrupt: It did.
+        """
+        if self.is_asked:
+            raise KeyboardInterrupt
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, exc, trace)
+        if self._ignores_children:
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Take one signal."""
@@ -152,17 +196,33 @@ class StopSignals(ReceivedSignals):
 @contextmanager
 def on_signals(stop: Callable[[int], None], *, supervised: bool = False) -> Iterator[None]:
     """Do what `StopSignals.handed_to` does, for those that have nothing to start before."""
-    signals = StopSignals()
-    signals._interrupts = False  # of this module
-    with signals, signals.handed_to(stop, supervised=supervised):
+    with StopSignals(interrupts=False) as signals, signals.handed_to(stop, supervised=supervised):
         yield
+
+
+#: The signal mask of each thread that is forking just now.
+_masks: dict[int, set[signal.Signals | int]] = {}
+
+
+def _before_fork() -> None:
+    # Python forgets what arrives in a child before it runs; blocked, it waits until the child can take it.
+    if _receiving and hasattr(signal, "pthread_sigmask"):
+        numbers = {number for received in _receiving for number in received.numbers}
+        _masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+
+def _after_fork() -> None:
+    mask = _masks.pop(threading.get_ident(), None)
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _after_fork_in_child() -> None:
     for received in reversed(_receiving):
-        received.restore()
+        received.restore(in_child=True)
     _receiving.clear()
+    _after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

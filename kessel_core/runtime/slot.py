@@ -21,6 +21,7 @@ from kessel_core.errors import AdapterError
 from kessel_core.model.retry import RetryPolicy
 from kessel_core.model.settlement import NO_PAUSE, Snooze
 from kessel_core.model.worker import SLOT_THREAD
+from kessel_core.runtime.descriptors import Descriptors
 from kessel_core.runtime.heartbeat import Heartbeat
 from kessel_core.runtime.lease import Lease
 from kessel_core.runtime.pipeline import Pipeline
@@ -51,6 +52,8 @@ class SlotPlan:
     queues: Sequence[str]
     #: Tells the slots to stop.
     stop: StopSwitch
+    #: Without them no slot touches the queue any more.
+    descriptors: Descriptors
     #: Extends the leases.
     heartbeat: Heartbeat
     #: When draining: how long a slot keeps trying while the queue is not usable, in seconds; it ends when
@@ -102,7 +105,7 @@ class Slot:
     def close(self) -> None:
         """Close the consumer; a job that it still holds comes back. Raises nothing."""
         consumer, self._consumer = self._consumer, None
-        if consumer is None:
+        if consumer is None or self._plan.descriptors.are_lost:
             return
         try:
             consumer.close()
@@ -172,7 +175,7 @@ class Slot:
             if reservation.lease is not noticed and reservation.lease is not None:
                 noticed = reservation.lease
                 notice(noticed)
-            self.lease = lease = Lease(plan.adapter, consumer, reservation, plan.clock)
+            self.lease = lease = Lease(plan.adapter, consumer, reservation, plan.clock, plan.descriptors)
             result, settled = run(lease, take_next=True)
             self.lease = None
             self.counts[result.status if settled.is_settled else "lost"] += 1

@@ -18,9 +18,10 @@ from typing import Final
 
 from kessel_core.clock import Clock
 from kessel_core.contract.adapter import QueueAdapter
-from kessel_core.errors import AdapterUnavailable, ConfigError, KesselError
+from kessel_core.errors import AdapterUnavailable, ConfigError, DescriptorsLost, KesselError
 from kessel_core.model.worker import Health, WorkerInfo
 from kessel_core.plugins.watchers import Watchers
+from kessel_core.runtime.descriptors import LOST, Descriptors
 from kessel_core.runtime.heartbeat import Heartbeat
 from kessel_core.runtime.idleness import Idleness
 from kessel_core.runtime.lease import Lease
@@ -70,7 +71,9 @@ class Worker:
         self._patience = patience
         self._pid = os.getpid()
         self._is_started = False
+        self._has_ended = False
         self._stop = StopSwitch(clock)
+        self._descriptors = Descriptors(self._note_loss)
         #: A lock for each announcement of a stop that another thread makes; released when it is made.
         self._announcing: list[_thread.LockType] = []
         self._joining = threading.Lock()
@@ -93,6 +96,7 @@ class Worker:
 
         Raises:
             ConfigError: The adapter refuses the queues; nothing was started.
+            DescriptorsLost: A job closed what was not its own; the process cannot go on.
         """
         try:
             self.start(ready=ready)
@@ -121,6 +125,7 @@ class Worker:
             clock=self._clock,
             queues=self.queues,
             stop=self._stop,
+            descriptors=self._descriptors,
             heartbeat=heartbeat,
             drains_for=self._patience.total_seconds() if self._is_draining else None,
             on_connection=self._note_connection,
@@ -134,6 +139,7 @@ class Worker:
             watcher(worker=info)
         if ready is not None:
             ready()
+        self._descriptors.open()
         self._is_started, self._alive = True, self._count
         uninterrupted(self._start_slots, "kessel-start")
 
@@ -205,13 +211,30 @@ class Worker:
         """Whether this is called by one of its own jobs, which must not wait for its end."""
         return INSIDE.get() is self._stop and not self.is_forked
 
+    @property
+    def is_full_inside(self) -> bool:
+        """Whether this is called by one of its own jobs, and no slot is left to run another one."""
+        return self.is_inside and all(slot.lease is not None for slot in self._slots)
+
     def join(self) -> None:
         """Wait until every slot has ended; after a stop, until its grace period is over.
 
         Raises:
             KesselError: A job of this worker called it, which would wait for itself; or an async handler,
                 with which all others would wait.
+            DescriptorsLost: A job closed what was not its own; the process cannot go on.
         """
+        self._finish()
+        if self.has_lost_descriptors:
+            raise DescriptorsLost(LOST)
+
+    @property
+    def has_lost_descriptors(self) -> bool:
+        """Whether it has ended, or ends, because a job closed descriptors that were not its own."""
+        return self._descriptors.are_lost
+
+    def _finish(self) -> None:
+        """Wait until every slot has ended."""
         if self.is_forked or not self._is_started:
             return
         if self.is_inside:
@@ -248,10 +271,14 @@ class Worker:
         for lease in self._leases():
             lease.give_back()
         for slot in self._slots:
-            slot.thread.join(timeout=0 if slot.lease is not None else 1.0)
-        log.info(
-            "worker: stopped (%s)", ", ".join(f"{n} {what}" for what, n in self.counts.items()) or "no jobs"
-        )
+            slot.thread.join(timeout=0 if slot.lease is not None or self.has_lost_descriptors else 1.0)
+        self._descriptors.close()
+        if not self._has_ended:
+            self._has_ended = True
+            log.info(
+                "worker: stopped (%s)",
+                ", ".join(f"{n} {what}" for what, n in self.counts.items()) or "no jobs",
+            )
 
     def drain(self) -> dict[str, int]:
         """Run until nothing is ready in the queues; delayed and buried jobs stay.
@@ -345,6 +372,17 @@ class Worker:
             self._alive -= 1
             self._stop.changed.notify_all()
 
+    def _note_loss(self) -> None:
+        here = threading.current_thread()
+        leases = [slot.lease for slot in self._slots if slot.thread is here and slot.lease is not None]
+        log.error(
+            "%s; the worker ends, and its running jobs are delivered again",
+            LOST,
+            extra={"job_id": leases[0].reservation.id if leases else None},
+        )
+        self._stop.turn_on(0.0)
+        self._announce(AT_ONCE)
+
     def end_with_process(self) -> None:
         """Give back what runs, because the interpreter ends; no thread can be started any more."""
         if self._is_started and not self.is_forked and self._alive:
@@ -364,12 +402,12 @@ def end_all(workers: Sequence[Worker], grace: timedelta | None = None) -> None:
         worker.stop(grace)
     try:
         for worker in workers:
-            worker.join()
+            worker._finish()
     except BaseException:
         for worker in workers:
             worker.stop(AT_ONCE)
         for worker in workers:
-            worker.join()
+            worker._finish()
         raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -49,11 +50,12 @@ def _create(cls: type, given: Mapping[str, Any]) -> Any:
             continue
         try:
             values[name] = _option(value, field.type)
+        except InvalidConfig as exc:  # of a table inside, which has left out its own secrets
+            problems.extend(problem.under(name) for problem in exc.problems)
         except Exception as exc:
             problems.extend(_untold(problem, name) for problem in problems_in(exc, (name,)))
         else:
-            found = (Problem((name,), text) for text in _refused_alone(field, values[name]))
-            problems.extend(_untold(problem, name) for problem in found)
+            problems.extend(_refused_alone(field, values[name]))
     for name, field in fields.items():
         if field.default is attrs.NOTHING and name not in given and field.init:
             problems.append(Problem((name,), "is required"))
@@ -76,19 +78,45 @@ def _untold(problem: Problem, name: str) -> Problem:
     return attrs.evolve(problem, message=text)
 
 
-def _refused_alone(field: attrs.Attribute[Any], value: Any) -> Iterator[str]:
+def _refused_alone(field: attrs.Attribute[Any], value: Any) -> Iterator[Problem]:
     """Run the validator of one option, because creating the object stops at the first mistake."""
     if field.validator is None or field.converter is not None:
         return
     try:
         field.validator(None, field, value)
+    except InvalidConfig as exc:  # it names what is wrong inside, and has left out what is secret
+        yield from exc.problems
     except (ValueError, TypeError) as exc:
-        yield worded(exc)
+        name = field.alias or field.name
+        yield _untold(Problem((name,), worded(exc)), name)
     except Exception:  # noqa: S110  # it needs the other options, too; creating the object runs it again
         pass
 
 
 def _option(value: Any, annotation: Any) -> Any:
+    """Convert one value; a table for an attrs class, and a table of such tables, are options themselves."""
+    if isinstance(value, Mapping):
+        if attrs.has(annotation):
+            return _create(annotation, value)
+        inner = typing.get_args(annotation)[-1:]
+        if typing.get_origin(annotation) is Mapping and attrs.has(inner[0]):
+            return _tables(value, inner[0])
     if isinstance(value, str):
         value = from_text(value, annotation)
     return converter().get_structure_hook(annotation)(value, annotation)
+
+
+def _tables(given: Mapping[str, Any], cls: type) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for name, table in given.items():
+        if not isinstance(table, Mapping):
+            problems.append(Problem((name,), f"expected a table, got {type(table).__name__}"))
+            continue
+        try:
+            made[name] = _create(cls, table)
+        except InvalidConfig as exc:
+            problems.extend(problem.under(name) for problem in exc.problems)
+    if problems:
+        raise InvalidConfig(problems)
+    return made

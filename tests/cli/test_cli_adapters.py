@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from kessel_core.hooks import sources_of
+from kessel_core.plugins.shipped import NEWEST_SUITE
+
 SHELF = """
 import attrs
 from kessel_core.contract import AdapterSpec
@@ -23,15 +26,28 @@ def kessel_adapters():
     return [AdapterSpec(name="shelf", schemes=("shelf",), options=Options, open=None, summary="a shelf")]
 """
 
-REPORT = {
-    "schema": 1,
+REPORT: dict[str, Any] = {
+    "schema": 2,
     "adapter": "shelf",
     "distribution": "shelf-dist",
     "version": "1.0",
-    "suite": "1.0",
+    "package": "plugin_shelf_package",
+    "suite": NEWEST_SUITE,
+    "mutants": {"caught": 114, "planted": 115},
     "date": "2026-11-24T10:00:00Z",
     "passed": True,
-    "totals": {"pass": 60, "expected failure": 1, "skip": 11},
+    "not_shown": {"lease": "60 s is too long"},
+    "totals": {"pass": 60, "expected failure": 1, "not shown": 2, "skip": 11},
+    "runs": [
+        {
+            "name": "TestShelf",
+            "clock": "real",
+            "url": "shelf://x",
+            "server": "shelfd 3",
+            "totals": {"pass": 60},
+        },
+        {"name": "TestTwo", "clock": "real", "totals": {"pass": 60}, "unproved": {"durability": "power: no"}},
+    ],
 }
 
 
@@ -43,6 +59,7 @@ def shelf(site: Any, tmp_path: Any) -> Any:
     (package / "__init__.py").touch()
     (package / "plugin.py").write_text(SHELF)
     site.install("shelf", "")
+    REPORT["package"], REPORT["source"] = sources_of("plugin_shelf_package") or ("", "")
     (tmp_path / "site" / "shelf_dist-1.0.dist-info" / "entry_points.txt").write_text(
         "[kessel.v1]\nshelf = plugin_shelf_package.plugin\n"
     )
@@ -75,27 +92,77 @@ def test_no_adapter_at_all_says_what_to_install(kessel: Any) -> None:
 
 
 def test_adapter_without_a_report_says_so(kessel: Any, shelf: Any) -> None:
-    assert row(kessel, "shelf").split(maxsplit=3) == ["shelf", "shelf-dist", "1.0", "no report"]
+    assert row(kessel, "shelf").split() == ["shelf", "shelf-dist", "1.0", "no", "report"]
     found = {adapter["name"]: adapter for adapter in kessel.ok("adapters", "--json").json}
-    assert found["shelf"]["conformance"] == {"report": None, "remarks": ["no report"]}
+    assert found["shelf"]["conformance"] == {"report": None, "error": "no report", "remarks": ["no report"]}
 
 
 def test_shipped_report_is_shown(kessel: Any, shelf: Any) -> None:
     shelf(json.dumps(REPORT))
     assert row(kessel, "shelf").split() == [
         *("shelf", "shelf-dist", "1.0"),
-        *("2026-11-24", "1.0", "60", "0", "1", "11"),
+        *("2026-11-24", NEWEST_SUITE, "60", "0", "1", "2", "11"),
+        *("declared,", "but", "not", "shown:", "lease"),
     ]
     found = {adapter["name"]: adapter for adapter in kessel.ok("adapters", "--json").json}
     report = found["shelf"]["conformance"]["report"]
     assert (report["date"], report["passed"]) == ("2026-11-24T10:00:00Z", True)
     assert report["totals"] == REPORT["totals"]
+    assert [run["name"] for run in report["runs"]] == ["TestShelf", "TestTwo"]
 
 
-def test_report_of_another_version_and_a_damaged_one_are_told(kessel: Any, shelf: Any) -> None:
+def test_what_a_report_proves_is_said_below_the_table(kessel: Any, shelf: Any) -> None:
+    shelf(json.dumps(REPORT))
+    out = kessel.ok("adapters", "shelf").out
+    assert out.index("shelf: a shelf") < out.index("report:")
+    for line in (
+        f"suite {NEWEST_SUITE} catches 114 of 115 planted faults",
+        "TestShelf: on a real clock, shelf://x, shelfd 3",
+        "TestTwo: on a real clock",
+        "not shown: lease: 60 s is too long",
+        "not to be shown by any run: durability: power: no",
+    ):
+        assert line in out, line
+    assert "sqlite" not in out
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({}, None),
+        ({"version": "0.9"}, "stale: the report is of shelf-dist 0.9, installed is shelf-dist 1.0"),
+        ({"source": "sha256:0"}, "stale: the sources of plugin_shelf_package have changed since"),
+        ({"passed": False, "totals": {"fail": 1}}, "it failed"),
+        ({"suite": "99.0"}, "report of a newer suite: it is of suite 99.0"),
+        ({"schema": 99}, "report of a newer suite: its form 99 is newer"),
+        ({"adapter": "other"}, "no report: conformance.json is about another adapter"),
+    ],
+)
+def test_check_is_exit_code_1_where_the_report_proves_nothing(
+    kessel: Any, shelf: Any, changes: dict[str, Any], error: str | None
+) -> None:
+    shelf(json.dumps(REPORT | changes))
+    done = kessel("adapters", "--check", "shelf")
+    if error is None:
+        assert (done.code, done.err) == (0, "")
+        return
+    assert done.code == 1
+    (line,) = done.err.splitlines()
+    assert line.startswith(f"error: adapter shelf: {error}")
+    assert kessel("adapters", "--check").code == 1  # it is one of all
+    assert kessel.ok("adapters", "shelf").err == ""
+
+
+def test_unknown_adapter_is_one_error(kessel: Any) -> None:
+    done = kessel("adapters", "nosuch", "--check")
+    assert (done.code, done.out) == (3, "")
+    assert "no adapter 'nosuch' is usable" in done.err
+
+
+def test_stale_report_and_a_damaged_one_are_told(kessel: Any, shelf: Any) -> None:
     shelf(json.dumps(REPORT | {"version": "0.9"}))
-    assert "the report is of shelf-dist 0.9, installed is shelf-dist 1.0" in row(kessel, "shelf")
-    shelf('{"schema": 1, "adapter": "\x1b[31mred')
+    assert "stale: the report is of shelf-dist 0.9, installed is shelf-dist 1.0" in row(kessel, "shelf")
+    shelf('{"schema": 2, "adapter": "\x1b[31mred')
     assert row(kessel, "shelf").rstrip().endswith("damaged report: it is not JSON")
 
 

@@ -17,13 +17,30 @@ def test_adapter_that_conforms_is_exit_code_0_and_leaves_a_report(kessel: Any, t
     assert "memory: " in done.out.splitlines()[-1]
     found = json.loads((tmp_path / "out" / "report.json").read_text())
     assert found["passed"] and found["not_run"] == []
-    assert (found["distribution"], found["url"]) == ("kessel-memory", MEMORY)
+    assert (found["distribution"], found["runs"][0]["url"]) == ("kessel-memory", MEMORY)
     assert (tmp_path / "out" / "report.md").exists() and (tmp_path / "out" / "report.badge.json").exists()
+
+
+def test_report_of_an_earlier_run_is_gone_if_this_one_cannot_be(
+    kessel: Any, tmp_path: Path, unreachable: None
+) -> None:
+    """It would be taken for this one."""
+    for ending in ("json", "md", "badge.json"):
+        kessel.write(f"report.{ending}", "an earlier one")
+    assert kessel("conformance", "moon://base", "--report", "report.json").code == 1
+    assert list(tmp_path.glob("report.*")) == []
+
+
+def test_last_line_says_how_much_the_suite_finds(kessel: Any) -> None:
+    from kessel_conformance import strength
+
+    last = kessel.ok("conformance", MEMORY).out.splitlines()[-1]
+    assert f"catches {strength.CAUGHT} of {strength.PLANTED} planted faults" in last
 
 
 def test_json_is_the_report_and_nothing_else(kessel: Any) -> None:
     found = kessel.ok("conformance", MEMORY, "--json", "--suite", "1.0", "--seed", "7").json
-    assert (found["schema"], found["pinned"], found["seed"]) == (1, "1.0", 7)
+    assert (found["schema"], found["pinned"], found["seed"]) == (2, "1.0", 7)
 
 
 BROKEN = """

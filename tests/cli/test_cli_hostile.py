@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from kessel_core import JobManager, handler
+from kessel_core import Config, JobManager, ResultsConfig, handler
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\n12:30:01 ERROR kessel: forged\r\u202e\x9b" + "x" * 50_000
 
@@ -25,9 +26,10 @@ def fail(payload: str) -> None:
 @pytest.fixture
 def ids(kessel: Any) -> dict[str, str]:
     """Ids of a finished job, a buried one, one whose type has no handler, and one that waits."""
-    kessel.write("kessel.toml", '[kessel]\nadapter = "sqlite:///jobs.db?keep_results=1d"\n')
-    url = f"sqlite:///{kessel.directory}/jobs.db?keep_results=1d"
-    with JobManager(url, handlers=[echo, fail]) as manager:
+    kessel.write("kessel.toml", '[kessel]\nadapter = "sqlite:///jobs.db"\n')
+    url = f"sqlite:///{kessel.directory}/jobs.db"
+    config = Config(results=ResultsConfig(keep=timedelta(days=1)))
+    with JobManager(url, handlers=[echo, fail], config=config) as manager:
         ids = {kind: manager.request(kind, HOSTILE).id for kind in ("echo", "fail")}
         ids["odd"] = manager.request(f"odd{HOSTILE[:200]}", HOSTILE, ref=HOSTILE[:200]).id
         manager.worker().drain()

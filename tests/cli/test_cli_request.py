@@ -172,3 +172,11 @@ def test_help_shows_each_example_on_its_own_line(kessel: Any) -> None:
     text = kessel("request", "--help").out
     assert "\\b" not in text
     assert "\n    kessel request --from jobs.jsonl --queue ops\n" in text
+
+
+def test_s26_request_says_that_the_time_is_over(kessel: Any) -> None:
+    kessel.write("kessel.toml", '[kessel]\nadapter = "sqlite:///jobs.db"\n')
+    done = kessel("request", "double", "21", "--wait", "10ms")
+    assert done.code == 1
+    assert "no result within the time to wait; it is ready" in done.err
+    assert kessel("request", "--from", "-", "--wait", "1s").code == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -59,8 +60,23 @@ def handlers(kessel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_signal_stops_it_with_exit_code_0(kessel: Any, handlers: None) -> None:
     kessel.ok("request", "stop")
+    done = kessel.ok("worker", "--slots", "2")
+    assert "worker: stopping, at most 30 s for running jobs" in done.err
+
+
+def test_log_json_is_one_object_a_line_with_the_fields_of_each_record(kessel: Any, handlers: None) -> None:
+    job_id = kessel.ok("request", "stop", "--json").json["id"]
     done = kessel.ok("worker", "--slots", "2", "--log-json")
-    assert '"stopping' in done.err or "stopping" in done.err
+    lines = [json.loads(line) for line in done.err.splitlines()]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    assert "worker: stopping, at most 30 s for running jobs" in [line["message"] for line in lines]
+    (ended,) = [line for line in lines if line["logger"] == "kessel.jobs"]
+    assert (ended["job_id"], ended["job_type"], ended["status"], ended["attempt"]) == (
+        job_id,
+        "stop",
+        "success",
+        1,
+    )
 
 
 def test_drain_of_an_unusable_queue_is_exit_code_1_after_its_patience(kessel: Any, site: Any) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 # whole sentences, as they stand on the page
 import sys
 import threading
-from collections.abc import Callable
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 import attrs
+import mutants_afterwards  # noqa: F401  # enters its own
+import mutants_kinds  # noqa: F401  # enters its own
+from breaking import MUTANTS, declares, mutant, slot_mutant, without
 from reference import LEASE, LIMIT, Held, Reference, ReferenceHarness, Slot
 
 from kessel_core import AdapterError, LeaseLost
@@ -22,11 +25,10 @@ from kessel_core.contract import (
     Bury,
     Commit,
     Delete,
-    Facet,
+    Find,
     JobState,
     Pause,
     QueueStats,
-    Results,
     Rollback,
     Snooze,
     TieBreak,
@@ -35,25 +37,8 @@ from kessel_core.contract import (
 
 __all__ = ["MUTANTS", "Reference", "ReferenceHarness"]
 
-MUTANTS: dict[str, tuple[str, type[Reference]]] = {}
-
-
-def mutant(name: str, what: str, base: type[Reference] = Reference, **methods: Any) -> None:
-    MUTANTS[name] = (what, type(name, (base,), dict(methods)))
-
-
-def slot_mutant(name: str, what: str, **methods: Callable[..., Any]) -> None:
-    kind = type(f"{name}_slot", (Slot,), dict(methods))
-    mutant(name, what, make_consumer=lambda self, queues: (self.refuse_if_closed(), kind(self, queues))[1])
-
-
-def declares(**changes: Any) -> property:
-    return property(lambda self: attrs.evolve(Reference.capabilities.fget(self), **changes))  # type: ignore[attr-defined]
-
-
-def without(missing: type[Facet]) -> Any:
-    return lambda self, kind: None if kind is missing else Reference.facet(self, kind)
-
+#: How often an adapter was asked what it declares.
+ASKED = count(3650)
 
 # --- time (S4) ---
 mutant("early_400ms", "delivers 400 ms early", due=lambda s, m: m.timestamp() - 0.4)
@@ -100,6 +85,77 @@ mutant(
     is_ready=lambda s, r: (
         r.ready_at <= s.now() and not (r.message.expiration and r.message.expiration <= s.clock.now())
     ),
+)
+# --- follow-ups (S20) ---
+mutant("follow_dropped", "stores no follow-ups", followed=lambda s, x: None)
+mutant(
+    "follow_first_only",
+    "stores the first follow-up only",
+    followed=lambda s, x: Reference.followed(s, attrs.evolve(x, follow=x.follow[:1])),
+)
+mutant(
+    "follow_not_of_burial",
+    "stores no follow-ups of a burial",
+    followed=lambda s, x: None if isinstance(x, Bury) else Reference.followed(s, x),
+)
+mutant(
+    "follow_held_fails",
+    "refuses a follow-up whose id is held",
+    is_refused=lambda s, m: s.is_too_large(m) or s.is_known(m),
+)
+mutant(
+    "follow_unchecked",
+    "finds out in the middle that a follow-up is refused",
+    checked=lambda s, x: None,
+)
+mutant(
+    "follow_plain",
+    "stores follow-ups without priority and delay",
+    followed=lambda s, x: Reference.followed(
+        s, attrs.evolve(x, follow=tuple(attrs.evolve(m, priority=65536, delay=None) for m in x.follow))
+    ),
+)
+mutant(
+    "follow_before_lease",
+    "stores follow-ups before it looks whether the lease holds",
+    settle=lambda s, h, x: (
+        s.followed(x) if isinstance(x, (Commit, Bury)) else None,
+        Reference.settle(s, h, x),
+    )[1],
+)
+slot_mutant(
+    "follow_lost_with_next",
+    "forgets follow-ups when it reserves in the same call",
+    settle_and_reserve=lambda s, h, x: Slot.settle_and_reserve(
+        s, h, attrs.evolve(x, follow=()) if isinstance(x, (Commit, Bury)) else x
+    ),
+)
+mutant("kicks_uncounted", "counts no kicks", kicks_after=lambda s, r: 0)
+mutant("kicks_counted_twice", "counts a kick twice", kicks_after=lambda s, r: r.kicks + 2)
+slot_mutant(
+    "entries_lost_with_reserve",
+    "forgets entries when it reserves in the same call",
+    settle_and_reserve=lambda s, h, x: Slot.settle_and_reserve(
+        s, h, attrs.evolve(x, puts=()) if isinstance(x, (Commit, Bury)) else x
+    ),
+)
+mutant(
+    "entries_not_of_burial",
+    "writes no entries of a burial",
+    kept_entries=lambda s, x: None if isinstance(x, Bury) else Reference.kept_entries(s, x),
+)
+mutant("entries_dropped", "writes no entries", kept_entries=lambda s, x: None)
+mutant(
+    "entries_too_soon",
+    "writes entries before it checks the follow-ups",
+    checked=lambda s, x: (s.kept_entries(x), Reference.checked(s, x))[1],
+)
+mutant(
+    "entries_twice",
+    "writes entries where there are none only",
+    kept_entries=lambda s, x: [
+        s.store.put(p.space, p.key, p.value, ttl=p.ttl) for p in x.puts if s.store.get(p.space, p.key) is None
+    ],
 )
 # --- order (S6) ---
 mutant("priority_ignored", "ignores priorities", order=lambda s, r: (r.number,))
@@ -166,9 +222,9 @@ mutant(
     reopened=lambda s: [setattr(r, "attempts", 0) for r in s.disk.records],
 )
 slot_mutant(
-    "result_keeps_job",
-    "keeps the job whose result it keeps",
-    settle=lambda self, r, st: Slot.settle(self, r, _no_result(st)),
+    "entries_keep_job",
+    "keeps the job that it writes entries for",
+    settle=lambda self, r, st: Slot.settle(self, r, _no_entries(st)),
 )
 mutant(
     "keeps_to_itself",
@@ -191,6 +247,17 @@ mutant("kick_delayed", "kicks delayed jobs, too", can_kick=lambda s, r: True)
 mutant("kick_keeps_attempts", "goes on counting after a kick", attempts_kicked=lambda s, r: r.attempts)
 mutant("delete_reserved", "deletes under a worker", can_delete=lambda s, r: True)
 mutant("delete_ignores", "says deleted and keeps it", delete=lambda s, q, i: None)
+mutant(
+    "delete_shown_stale",
+    "deletes what it has shown, whatever became of it",
+    delete_shown=lambda s, job: s.disk.records.remove(s.record_named(job.id)),
+)
+mutant("delete_shown_ignores", "says that it deleted what was shown", delete_shown=lambda s, job: None)
+mutant(
+    "kick_shown_first",
+    "kicks the oldest burial, in place of the one that was shown",
+    kick_shown=lambda s, job: s.kick(job.queue, s.buried(job.queue, 1)[0].id),
+)
 mutant("purge_all", "purges reserved jobs, too", purge=lambda s, q: _purge_all(s, q))
 mutant("dedupe_lies", "stores the same id again", is_known=lambda s, m: False)
 mutant("other_queues", "delivers jobs of any queue", watched=lambda s, q, queues: True)
@@ -285,36 +352,6 @@ mutant(
     "give_back_quiet",
     "says nothing when there is nothing to give back",
     give_back=lambda s, r: _settles_quietly(s, r, Snooze()),
-)
-# --- results ---
-mutant(
-    "result_stripped",
-    "strips blanks from results",
-    kept_result=lambda s, r, b: Reference.kept_result(s, r, b and b.strip()),
-)
-mutant(
-    "result_of_burial_dropped",
-    "keeps results of successes only",
-    settle=lambda s, r, st: Reference.settle(
-        s, r, attrs.evolve(st, result=None) if isinstance(st, Bury) else st
-    ),
-)
-mutant(
-    "result_first_kept",
-    "keeps the first result of a job, not the latest",
-    kept_result=lambda s, r, b: s.disk.results.setdefault(r.message.id, b) if b is not None else None,
-)
-slot_mutant(
-    "result_lost_with_reserve",
-    "forgets the result when it reserves with the settle",
-    settle_and_reserve=lambda self, r, st: Slot.settle_and_reserve(
-        self, r, attrs.evolve(st, result=None) if isinstance(st, (Commit, Bury)) else st
-    ),
-)
-mutant(
-    "result_unknown_empty",
-    "tells an empty result of what it does not know",
-    result=lambda s, i: s.disk.results.get(i, b""),
 )
 # --- consumers ---
 mutant(
@@ -412,6 +449,23 @@ mutant(
     pause=lambda s, q, d: None,
 )
 mutant(
+    "find_not_held",
+    "finds no job that a worker holds",
+    is_sought=lambda s, j, i: j.id == i and j.state is not JobState.RESERVED,
+)
+mutant(
+    "find_not_buried",
+    "finds no job that is buried",
+    is_sought=lambda s, j, i: j.id == i and j.state is not JobState.BURIED,
+)
+mutant("find_prefix", "finds a job by the beginning of its id", is_sought=lambda s, j, i: j.id.startswith(i))
+mutant(
+    "find_undeclared",
+    "cannot find a job, and says that there is none",
+    facet=without(Find),
+    find=lambda s, i: None,
+)
+mutant(
     "delete_undeclared",
     "cannot delete, and says nothing",
     facet=without(Delete),
@@ -444,12 +498,15 @@ mutant(
     facet=lambda s, kind: object() if kind is Browse else Reference.facet(s, kind),
 )
 mutant(
-    "result_undeclared",
-    "keeps no results, and tells that there are none yet",
-    facet=without(Results),
-    result=lambda s, job_id: None,
+    "odd_capabilities",
+    "declares something else whenever it is asked",
+    capabilities=property(
+        lambda s: attrs.evolve(
+            Reference.capabilities.fget(s),  # type: ignore[attr-defined]  # a property, seen from its class
+            longest_delay=timedelta(days=next(ASKED)),
+        )
+    ),
 )
-mutant("odd_capabilities", "declares an empty range of priorities", capabilities=declares(priorities=(5, 5)))
 
 
 def _goes_last(s: Reference, record: Any) -> int:
@@ -512,8 +569,8 @@ def _no_bury(settlement: Any) -> Any:
     return Rollback() if isinstance(settlement, Bury) else settlement
 
 
-def _no_result(settlement: Any) -> Any:
-    return Rollback() if isinstance(settlement, Commit) and settlement.result is not None else settlement
+def _no_entries(settlement: Any) -> Any:
+    return Rollback() if isinstance(settlement, Commit) and settlement.puts else settlement
 
 
 def _races_enqueue(s: Reference, message: Any) -> None:

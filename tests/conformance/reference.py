@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import SplitResult
 
 import attrs
 from kessel_conformance import Harness
+from kessel_memory.entries import Entries, MemoryStore
 
 from kessel_core import AdapterUnavailable, Clock, EnqueueRejected, IdHeld, LeaseLost, UnknownJob
 from kessel_core.contract import (
@@ -24,6 +25,7 @@ from kessel_core.contract import (
     Consumer,
     Delete,
     Durability,
+    Find,
     JobState,
     LeaseReturn,
     Message,
@@ -32,10 +34,10 @@ from kessel_core.contract import (
     QueueStats,
     Reach,
     Reservation,
-    Results,
     Rollback,
     Settlement,
     Snooze,
+    Store,
     StoredJob,
     TieBreak,
     VirtualTime,
@@ -44,6 +46,7 @@ from kessel_core.contract import (
 
 LEASE = 10.0
 LIMIT = 65_536
+MICRO = timedelta(microseconds=1)
 #: What survives the adapter: namespace -> its jobs.
 DISKS: dict[str, Disk] = {}
 
@@ -60,17 +63,26 @@ class Record:
     token: int = 0
     attempts: int = 0
     snoozes: int = 0
+    kicks: int = 0
     reason: str = ""
     text: str = ""
     buried_number: int = 0
+    enqueued_at: float = 0.0
+    buried_at: float = 0.0
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, slots=False)  # mutants add to it
 class Disk:
     records: list[Record] = attrs.field(factory=list)
-    results: dict[str, bytes] = attrs.field(factory=dict)
+    entries: Entries | None = None
     counter: int = 0
     paused: dict[str, float] = attrs.field(factory=dict)
+    #: Guards everything.
+    guard: threading.RLock = attrs.field(factory=threading.RLock)
+    #: Who waits for a job waits on it.
+    changed: threading.Condition = attrs.field(
+        default=attrs.Factory(lambda self: threading.Condition(self.guard), takes_self=True)
+    )
 
 
 @attrs.define(eq=False)
@@ -79,15 +91,21 @@ class Held(Reservation):
     record: Record | None = None
 
 
-class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapter):
+class Reference(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapter):
     # Not on `BaseAdapter`: its own checks would stand before the rules that mutants change.
     name = "reference"
 
     def __init__(self, namespace: str, context: AdapterContext) -> None:
         self.clock = context.clock
-        self.lock = threading.RLock()
         self.closed = False
         self.disk = DISKS.setdefault(namespace, Disk())
+        self.lock = self.disk.changed
+        if self.disk.entries is None:
+            self.disk.entries = Entries(self.clock, self.disk.guard)
+        self.store = MemoryStore(self.disk.entries)
+
+    def facet(self, kind: Any) -> Any:
+        return self.store if kind is Store else super().facet(kind)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -104,6 +122,8 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
             fencing=True,
             attempts=Attempts.DURABLE,
             dedupe=True,
+            follow=True,
+            kicks=True,
             counts=True,
             blocking_reserve=True,
         )
@@ -113,11 +133,24 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
     def now(self) -> float:
         return self.clock.now().timestamp()
 
+    def announce(self, what: str) -> None:
+        """Wake those who wait, because of an enqueue, a batch, a rollback, and so on."""
+        self.disk.changed.notify_all()
+
+    def same_queue(self, known: str, asked: str) -> bool:
+        return known == asked
+
+    def same_id(self, known: str, asked: str) -> bool:
+        return known == asked
+
     def due(self, moment: datetime) -> float:
         return moment.timestamp()
 
     def pause_ends(self, pause: timedelta) -> float:
         return self.now() + pause.total_seconds()
+
+    def queue_pause_ends(self, queue: str, pause: timedelta) -> float:
+        return self.pause_ends(pause)
 
     def snooze_ends(self, pause: timedelta) -> float:
         return self.pause_ends(pause)
@@ -146,6 +179,9 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
     def lease_ends(self) -> float:
         return self.now() + LEASE
 
+    def lease_extended(self, record: Record) -> float:
+        return self.lease_ends()
+
     def deadline_extended(self, held: Reservation) -> float | None:
         return self.local_deadline()
 
@@ -171,6 +207,9 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
     def is_known(self, message: Message) -> bool:
         return any(r.message.id == message.id for r in self.disk.records)
 
+    def enqueued_at(self, message: Message) -> float:
+        return self.now()
+
     def attempts_after(self, record: Record) -> int:
         return record.attempts + 1
 
@@ -180,9 +219,25 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
     def snoozes_after(self, record: Record) -> int:
         return record.snoozes + 1
 
-    def kept_result(self, record: Record, result: bytes | None) -> None:
-        if result is not None:
-            self.disk.results[record.message.id] = result
+    def is_refused(self, message: Message) -> bool:
+        return self.is_too_large(message)
+
+    def checked(self, settlement: Commit | Bury) -> None:
+        for message in settlement.follow:
+            if self.is_refused(message):
+                raise EnqueueRejected(message.id, "too large", "too-large")
+
+    def followed(self, settlement: Commit | Bury) -> None:
+        for message in settlement.follow:
+            if not self.is_known(message):
+                self.enqueue(message)
+
+    def kept_entries(self, settlement: Commit | Bury) -> None:
+        for put in settlement.puts:
+            self.store.put(put.space, put.key, put.value, ttl=put.ttl)
+
+    def kicks_after(self, record: Record) -> int:
+        return record.kicks + 1
 
     def attempts_kicked(self, record: Record) -> int:
         return 0
@@ -205,11 +260,16 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
     def is_paused(self, queue: str) -> bool:
         return self.disk.paused.get(queue, 0.0) > self.now()
 
+    def is_held_back(self, record: Record) -> bool:
+        return self.is_paused(record.message.queue)
+
     def watched(self, queue: str, queues: Sequence[str]) -> bool:
-        return queue in queues
+        return any(self.same_queue(queue, one) for one in queues)
 
     def given_up(self, record: Record) -> None:
         record.state, record.ready_at = JobState.READY, self.now()
+        with self.lock:
+            self.announce("close")
 
     def reopened(self) -> None:
         """What is lost when the adapter closes: nothing."""
@@ -236,7 +296,10 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
             if self.is_too_far(message):
                 raise EnqueueRejected(message.id, "too far", "out-of-range")
             if self.is_known(message):
-                record = next(r for r in self.disk.records if r.message.id == message.id)
+                record = next((r for r in self.disk.records if r.message.id == message.id), None)
+                if record is None:
+                    raise IdHeld(message.id, "ready")
+                self.tick()
                 late = record.state is JobState.READY and not self.is_ready(record)
                 raise IdHeld(message.id, str(JobState.DELAYED if late else record.state))
             self.disk.counter += 1
@@ -248,8 +311,10 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
                     ready_at,
                     self.stored_body(message.body),
                     self.stored_priority(message.priority),
+                    enqueued_at=self.enqueued_at(message),
                 )
             )
+            self.announce("enqueue")
 
     def make_consumer(self, queues: tuple[str, ...]) -> Consumer:
         self.refuse_if_closed()
@@ -258,18 +323,25 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
     def give_back(self, reservation: Reservation) -> None:
         self.settle(reservation, Snooze())
 
+    def holds(self, reservation: Reservation, settlement: Settlement) -> Record:
+        return self.record_of(reservation)
+
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:
         with self.lock:
-            record = self.record_of(reservation)
+            record = self.holds(reservation, settlement)
+            if isinstance(settlement, (Commit, Bury)):
+                self.checked(settlement)
+                self.followed(settlement)
+                self.kept_entries(settlement)
             match settlement:
-                case Commit(result):
-                    self.kept_result(record, result)
+                case Commit():
                     self.removes(record)
                     record.state = None
                 case Rollback(pause):
                     self.released(record)
                     record.ready_at = self.pause_ends(pause)
                     record.priority = self.priority_after(record, "rollback")
+                    self.announce("rollback")
                 case Snooze(pause):
                     self.released(record)
                     record.ready_at = self.snooze_ends(pause)
@@ -278,17 +350,20 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
                         self.attempts_snoozed(record),
                         self.snoozes_after(record),
                     )
-                case Bury(message=text, result=result):
+                    self.announce("snooze")
+                case Bury(message=text):
                     self.disk.counter += 1
-                    self.kept_result(record, result)
                     record.state, record.buried_number = JobState.BURIED, self.disk.counter
+                    record.buried_at = self.now()
                     record.reason, record.text = self.reason_of(settlement), text
                     record.priority = self.priority_after(record, "bury")
 
     def renew(self, reservation: Reservation) -> None:
         with self.lock:
-            self.record_of(reservation).ready_at = self.lease_ends()
-            reservation.deadline = self.deadline_extended(reservation)
+            deadline = self.deadline_extended(reservation)
+            record = self.record_of(reservation)
+            record.ready_at = self.lease_extended(record)
+            reservation.deadline = deadline
 
     def record_of(self, reservation: Reservation) -> Record:
         assert isinstance(reservation, Held)
@@ -299,6 +374,7 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
 
     def take(self, queues: Sequence[str]) -> Held | None:
         with self.lock:
+            deadline = self.local_deadline()
             self.tick()
             ready = [
                 r
@@ -306,7 +382,7 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
                 if self.watched(r.message.queue, queues)
                 and r.state is JobState.READY
                 and self.is_ready(r)
-                and not self.is_paused(r.message.queue)
+                and not self.is_held_back(r)
             ]
             if not ready:
                 return None
@@ -318,26 +394,31 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
                 record.message.queue,
                 record.body,
                 record.attempts,
-                self.local_deadline(),
+                deadline,
                 timedelta(seconds=LEASE),
                 self.snoozes_shown(record),
+                kicks=record.kicks,
                 token=record.token,
                 record=record,
             )
 
     def of(self, queue: str, *states: JobState) -> list[Record]:
         self.tick()
-        return [r for r in self.disk.records if r.message.queue == queue and r.state in states]
+        found = (r for r in self.disk.records if self.same_queue(r.message.queue, queue))
+        return [r for r in found if r.state in states]
 
     def queues(self) -> list[str]:
         with self.lock:
             return sorted({r.message.queue for r in self.disk.records})
 
+    def rest_of_pause(self, queue: str) -> float:
+        return self.disk.paused.get(queue, 0.0) - self.now()
+
     def stats(self, queue: str) -> QueueStats:
         with self.lock:
             waiting = self.of(queue, JobState.READY)
             ready = sum(r.ready_at <= self.now() for r in waiting)
-            rest = self.disk.paused.get(queue, 0.0) - self.now()
+            rest = self.rest_of_pause(queue)
             return QueueStats(
                 queue=queue,
                 ready=ready,
@@ -353,10 +434,14 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
             queue=record.message.queue,
             state=state,
             body=record.body,
+            priority=record.priority,
             attempt=record.attempts,
             snoozes=record.snoozes,
+            enqueued_at=_moment(record.enqueued_at),
+            due=_moment(record.ready_at) if state in (JobState.DELAYED, JobState.RESERVED) else None,
             reason=record.reason or None,
             message=record.text or None,
+            buried_at=_moment(record.buried_at) if state is JobState.BURIED else None,
         )
 
     def peek(self, queue: str, state: JobState, limit: int = 1) -> list[StoredJob]:
@@ -373,6 +458,14 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
                 ]
             return [self.stored(r, state) for r in sorted(found, key=self.shown_order(state))[:limit]]
 
+    def is_sought(self, job: StoredJob, job_id: str) -> bool:
+        return job.id == job_id
+
+    def find(self, job_id: str) -> StoredJob | None:
+        with self.lock:
+            jobs = (job for q in self.queues() for state in JobState for job in self.peek(q, state, 10**6))
+            return next((job for job in jobs if self.is_sought(job, job_id)), None)
+
     def buried(self, queue: str, limit: int = 100) -> list[StoredJob]:
         with self.lock:
             found = sorted(self.of(queue, JobState.BURIED), key=lambda r: r.buried_number)
@@ -381,22 +474,28 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
     def kick(self, queue: str, job_id: str) -> None:
         with self.lock:
             for record in self.of(queue, JobState.BURIED, JobState.READY):
-                if record.message.id == job_id and self.can_kick(record):
+                if self.same_id(record.message.id, job_id) and self.can_kick(record):
                     record.state, record.ready_at = JobState.READY, self.now()
+                    record.kicks = self.kicks_after(record)
+                    record.reason = record.text = ""
                     record.attempts, record.priority = (
                         self.attempts_kicked(record),
                         self.priority_after(record, "kick"),
                     )
+                    self.announce("kick")
                     return
             raise UnknownJob(job_id, queue)
 
     def delete(self, queue: str, job_id: str) -> None:
         with self.lock:
             for record in self.of(queue, JobState.BURIED, JobState.READY, JobState.RESERVED):
-                if record.message.id == job_id and self.can_delete(record):
+                if self.same_id(record.message.id, job_id) and self.can_delete(record):
                     self.disk.records.remove(record)
                     return
             raise UnknownJob(job_id, queue)
+
+    def record_named(self, job_id: str) -> Record:
+        return next(record for record in self.disk.records if record.message.id == job_id)
 
     def purge(self, queue: str) -> int:
         with self.lock:
@@ -407,25 +506,19 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
 
     def pause(self, queue: str, duration: timedelta) -> None:
         with self.lock:
-            self.disk.paused[queue] = self.pause_ends(duration)
+            self.disk.paused[queue] = self.queue_pause_ends(queue, duration)
+            self.announce("pause")
 
     def next_change(self, queues: Sequence[str]) -> datetime | None:
         with self.lock:
+            now = self.now()
             times = [
-                r.ready_at
+                max(r.ready_at, self.disk.paused.get(r.message.queue, 0.0))
                 for r in self.disk.records
-                if r.message.queue in queues and r.ready_at > self.now() and r.state is not JobState.BURIED
+                if self.watched(r.message.queue, queues) and r.state is not JobState.BURIED
             ]
-            now = self.clock.now()
-            return (
-                now + timedelta(seconds=min(times) - now.timestamp()) + timedelta(microseconds=1)
-                if times
-                else None
-            )
-
-    def result(self, job_id: str) -> bytes | None:
-        with self.lock:
-            return self.disk.results.get(job_id)
+            coming = [moment for moment in times if moment > now]
+            return _moment(min(coming), MICRO) if coming else None
 
     def refuse_if_closed(self) -> None:
         if self.closed:
@@ -437,6 +530,14 @@ class Reference(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapte
             self.reopened()
 
 
+def _moment(seconds: float, more: timedelta = timedelta(0)) -> datetime:
+    """Return a time of the disk, which is not beyond the last that can be told."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC) + more
+    except (OverflowError, ValueError):
+        return datetime.max.replace(tzinfo=UTC)
+
+
 class Slot(Consumer):
     def __init__(self, adapter: Reference, queues: tuple[str, ...]) -> None:
         self.adapter = adapter
@@ -445,17 +546,21 @@ class Slot(Consumer):
         self.cancelled = False
 
     def reserve(self, timeout: timedelta) -> Reservation | None:
-        end = self.adapter.now() + timeout.total_seconds()
-        condition, pause = threading.Condition(), 0.01
-        while not self.cancelled:
-            self.held = self.adapter.take(self.queues)
-            left = end - self.adapter.now()
-            if self.held is not None or left <= 0:
-                return self.held
-            with condition:
-                self.adapter.clock.wait(condition, min(left, pause))
-            pause = min(2 * pause, 0.25)
+        adapter = self.adapter
+        end = adapter.clock.monotonic() + timeout.total_seconds()
+        with adapter.lock:
+            while not self.cancelled:
+                self.held = adapter.take(self.queues)
+                left = end - adapter.clock.monotonic()
+                if self.held is not None or left <= 0:
+                    return self.held
+                adapter.clock.wait(adapter.disk.changed, min(left, self.until_change()))
         return None
+
+    def until_change(self) -> float:
+        """How long it may sleep, if nobody wakes it."""
+        change = self.adapter.next_change(self.queues)
+        return 3600.0 if change is None else max(0.001, (change - self.adapter.clock.now()).total_seconds())
 
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:
         self.adapter.settle(reservation, settlement)
@@ -466,9 +571,12 @@ class Slot(Consumer):
 
     def cancel(self) -> None:
         self.cancelled = True
+        with self.adapter.lock:
+            self.adapter.announce("cancel")
 
     def close(self) -> None:
         with self.adapter.lock:
+            self.cancelled = True
             self.adapter.tick()
             if (
                 self.held is not None
@@ -507,6 +615,11 @@ class ReferenceHarness(Harness):
 
     def restart(self) -> None:
         assert self.opened is not None
+        # The connections of all holders are lost with it, and `lease_return` is at once.
+        for record in self.opened.disk.records:
+            if record.state is JobState.RESERVED:
+                record.token += 1
+                self.opened.given_up(record)
         self.opened.restarted()
 
     def purge(self, namespace: str) -> None:

@@ -1,105 +1,17 @@
 """Mutants of the real adapters: a promise broken by hand in a copy of their source.
 
-Each line changes a few characters of one function, wherever that stands. The changed copy of the package goes in front on `sys.path`, the
-adapter's own conformance test runs in the quick budget, and it must fail, tell the clause, and show a history.
-
-`python tests/conformance/source_mutants.py [NAME ...]` runs all of them, or those whose name begins so, and
-prints what a reader would see. The adapters of the checkout are never touched.
+`measure.py` tries them. The suite of the adapter must fail at the quick budget, tell the clause, and show a history.
+This module has more than 350 lines, because it is a table.
 """
 
 from __future__ import annotations
 
 # ruff: noqa: E501  # source text, as it stands in the adapters
-import ast
-import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import attrs
+from source_mutant import SourceMutant
 
-ROOT: Final = Path(__file__).parents[2]
-HISTORY: Final = "What happened, in seconds since the start:"
-PLANS: Final = "model.any_plan"
-
-
-@attrs.frozen
-class SourceMutant:
-    """One change of one file."""
-
-    #: `memory.lifo`: the adapter whose suite must fail, and what is wrong.
-    name: str
-    #: The clause that a failing case must name.
-    clause: str
-    #: Package and symbol, as in `kessel_memory:Store.put`: a function, a method or a constant.
-    place: str
-    #: What to change, once in that symbol, and into what.
-    old: str
-    new: str
-    #: How such a mistake comes about.
-    why: str
-
-    @property
-    def adapter(self) -> str:
-        return self.name.partition(".")[0]
-
-    @property
-    def package(self) -> Path:
-        folder = self.place.partition(":")[0]
-        home = ROOT if folder == "kessel_core" else ROOT / "plugins" / folder
-        return home / folder
-
-    def changed(self) -> tuple[Path, str]:
-        """Return the file that holds the symbol, within the package, and its changed source.
-
-        Raises:
-            ValueError: The symbol, or the text in it, is not there exactly once: the table must follow the code.
-        """
-        symbol = self.place.partition(":")[2]
-        found = []
-        for file in sorted(self.package.rglob("*.py")):
-            source = file.read_text(encoding="utf-8")
-            found += [(file, source, *lines) for name, lines in symbols(ast.parse(source)) if name == symbol]
-        if len(found) != 1:
-            raise ValueError(
-                f"{self.name}: {symbol} is {len(found)} times in {self.package.name}, expected once"
-            )
-        file, source, first, last = found[0]
-        lines = source.splitlines(keepends=True)
-        text = "".join(lines[first:last])
-        if (count := text.count(self.old)) != 1:
-            raise ValueError(
-                f"{self.name}: its text is {count} times in {self.place}, expected once: {self.old!r}"
-            )
-        changed = [*lines[:first], text.replace(self.old, self.new), *lines[last:]]
-        return file.relative_to(self.package), "".join(changed)
-
-
-def symbols(node: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield the functions, methods and constants of a module, each with its first line and the one after it."""
-    for part in node.body:
-        match part:
-            case ast.ClassDef():
-                yield from symbols(part, f"{prefix}{part.name}.")
-            case ast.FunctionDef():
-                yield prefix + part.name, (part.lineno - 1, part.end_lineno or 0)
-            case ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]):
-                yield prefix + name, (part.lineno - 1, part.end_lineno or 0)
-
-
-@attrs.frozen
-class Failure:
-    """A case that a mutant failed."""
-
-    case: str
-    text: str
-
+__all__ = ["MUTANTS"]
 
 _LEASE_OVER = (
     '            self._held = None\n            raise LeaseLost(reservation.id, "its lease is over")'
@@ -159,8 +71,8 @@ MUTANTS: Final = (
         "memory.retry_pause_cut",
         "S4",
         "kessel_memory:Store._roll_back",
-        "due = self.clock.now() + pause",
-        "due = self.clock.now() + timedelta(seconds=pause.seconds)",
+        "later(self.clock.now(), pause)",
+        "later(self.clock.now(), timedelta(seconds=pause.seconds))",
         "`timedelta.seconds` is taken for the whole span",
     ),
     SourceMutant(
@@ -523,74 +435,3 @@ MUTANTS: Final = (
         "what expires soon is not worth sending, thinks the adapter",
     ),
 )
-
-
-def run(mutant: SourceMutant, *arguments: str, timeout: float = 170.0) -> list[Failure]:
-    """Run the adapter's own conformance test on a changed copy; return what failed."""
-    file, changed = mutant.changed()
-    with tempfile.TemporaryDirectory(prefix="kessel-mutant-") as name:
-        folder = Path(name)
-        copy = folder / mutant.package.name
-        shutil.copytree(mutant.package, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        (copy / file).write_text(changed, encoding="utf-8")
-        report = folder / "report.json"
-        test = (
-            ROOT / "plugins" / f"kessel_{mutant.adapter}" / "tests" / f"test_{mutant.adapter}_conformance.py"
-        )
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:randomly",
-            str(test),
-        ]
-        command += ["--kessel-report", str(report), *arguments]
-        path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
-        environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run(  # our own command
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False
-        )
-        if done.returncode not in (0, 1) or not report.exists():
-            raise RuntimeError(
-                f"{mutant.name}: the run itself failed\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
-            )
-        found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-    return [
-        Failure(entry["id"], f"{entry['reason']}\n{entry['example'] or ''}")
-        for entry in found["cases"]
-        if entry["status"] == "fail"
-    ]
-
-
-def telling(mutant: SourceMutant, failures: list[Failure]) -> list[Failure]:
-    """Return those failures that name the clause and show what happened; the clearest first."""
-    good = [f for f in failures if f.text.startswith(f"{mutant.clause}: ") and HISTORY in f.text]
-    return sorted(good, key=lambda failure: (failure.case == PLANS, len(failure.text)))
-
-
-def main(prefixes: list[str]) -> int:
-    chosen = [m for m in MUTANTS if not prefixes or any(m.name.startswith(prefix) for prefix in prefixes)]
-    with ThreadPoolExecutor(2) as pool:
-        runs = [(mutant, pool.submit(run, mutant)) for mutant in chosen]
-        missed = []
-        for mutant, future in runs:
-            failures = future.result()
-            good = telling(mutant, failures)
-            missed += [] if good else [mutant.name]
-            cases = ", ".join(failure.case for failure in failures) or "nothing"
-            print(f"== {mutant.name} ({mutant.clause}): {mutant.why}\ncaught by {cases}", flush=True)
-            shown = good[:1] + [failure for failure in good[1:] if failure.case == PLANS]
-            for failure in shown or failures[:2]:
-                print(f"\n{failure.case}\n{failure.text}", flush=True)
-            print()
-    print(f"{len(chosen)} mutants, {len(missed)} not told clearly{': ' if missed else ''}{', '.join(missed)}")
-    return 1 if missed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 # ruff: noqa: E501  # whole sentences, as they stand on the page
 from pathlib import Path
 
-from kessel_conformance.catalogue import SUITE_VERSION, cases
+from kessel_conformance.catalogue import STORES, SUITE_VERSION, Case, cases
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "clauses.md"
 
@@ -27,12 +27,36 @@ CLAUSES = {
     "S12": 'A job whose type has no handler is buried as `no-handler`, and the known types are named; `unknown_type = "retry"` is for rolling deployments.',
     "S13": "A body that is not a request is buried as `undecodable`, its bytes untouched, and the worker goes on.",
     "S14": "An enqueue ends in one of three ways: it returns (stored), `EnqueueRejected` (not stored), `EnqueueUnknown` (may be stored: the connection was lost after sending). Where `dedupe` is declared, an id that a job holds already is `IdHeld`, and nothing is stored.",
-    "S15": "The callback is called once for each job, after its last settlement. A callback that fails is logged and changes nothing about the job.",
+    "S15": "A function given as callback, where the job runs in the requesting process, is called once for each job, after its last settlement. One that fails is logged and changes nothing about the job. A callback that is text is a job (S22).",
     "S16": "A payload comes back equal as JSON, and every attempt gets a fresh copy.",
     "S17": "What an adapter does not declare is refused by name with `CapabilityMissing`, at start where possible, and never approximated in silence.",
     "S18": "An application has one clock: aware time, monotonic time, wait. On a virtual clock nothing in the core and no adapter with the facet `virtual_time` sleeps for real.",
+    "S19": "A store keeps entries: a space, a key, a value of bytes, a version, perhaps an expiry. (a) A put with an expected version replaces exactly that version, with 0 it makes an entry only where there is none; otherwise it changes nothing and says what is there. No update is lost, whoever writes, and no key has the same version twice. (b) An entry is never returned at or after its expiry, and never gone before it. (c) An acknowledged put survives what the store declares. (d) A scan returns each entry that was there all the time exactly once, by key. (e) A wait returns when the version differs from the one seen, or when the time is over.",
+    "S20": "What a job's end brings along (its callback job, a request made by `job.follow_up`) is stored at least once, or the job is not settled. (a) Where the adapter declares `follow`, follow-ups and settlement are one transaction: each is stored exactly once. (b) On others they are stored first, then the job is settled; a crash in between stores them again under the same ids. (c) The id of a follow-up is a UUID of version 5 of the job's id and its role. (d) An attempt that is tried again stores none. A follow-up that the queue refuses for good buries the job as `follow-up-refused`.",
     "S21": 'A snoozed job becomes ready again after its pause, with its own priority, and the delivery does not count as an attempt. (a) A handler or a middleware asks for it with `Snooze(after)`; a worker that stops and whose grace period is over, a job that was delivered too early, and `unknown_type = "retry"` use it, too. (b) A snooze that would end at or after the expiration ends the job as expired now. (c) Snoozes are counted apart from attempts, and shown.',
+    "S22": "Every callback that is text is answered by a job: `job:TYPE` by one of that type, `scheme:target` by one of the type `kessel.scheme`, with the outcome as its payload; any worker that has the handler runs it. (a) It is stored as a follow-up (S20): at least once, under one id. (b) It is stored when the job's fate is final: success, burial, expiration; never for a failure that is tried again. (c) Where kicks are counted, a buried job that is kicked and ends again is told again, under an id of its own. (d) A function given as callback that is a handler stands for its type; any other function is refused where jobs leave the process.",
+    "S23": "An outcome that is sent over HTTP goes by POST, as a job of type `kessel.http`. (a) It is signed by Standard Webhooks 1.0.0 over the exact bytes that are sent, with every current secret of the endpoint. (b) `webhook-id` is the id of the callback job, at every attempt. (c) 2xx is a success; 410 is final, and disables the endpoint; everything else is tried again at the times of the standard with a jitter of 20 %, or after `Retry-After` if that is later, at most 24 h; after ten attempts it is buried. (d) Redirects are never followed. (e) The whole call ends within its timeout, and at most 64 KiB of the answer are read. (f) An endpoint that failed five times in a row is asked once per pause, by one job at a time; the others snooze (S21). (g) A secret is in no log, error, body or listing.",
+    "S24": "A URL that came with a request must be on the list of allowed hosts, and its name is looked up once: every address that it has is checked, and the connection goes to a checked one. Loopback, private, link-local, reserved and multicast addresses are refused, and those that are translated into one; so are user information, schemes other than https (http by option) and ports that are not listed. The addresses of the endpoints of the configuration are checked as well, unless they say `internal = true`.",
+    "S25": "Where results are kept (`results.keep`, or `keep` of the handler), the outcome of a job's end is in the store from before its settlement until its time is over. (a) It is written in the transaction of the settlement where the adapter can, else before it. (b) A later attempt's outcome replaces an earlier one's. (c) It is kept for success, failure, expiration and burial alike. (d) After its time it is not returned.",
+    "S26": "`result` tells four things apart: the outcome; pending, with the state of the job where the adapter can find it; unknown, neither job nor outcome is there; and the wait is over. It never waits longer than its timeout, by the application's clock.",
 }
+
+#: Clauses that are neither of an adapter nor of the core.
+CHECKED_BY = dict.fromkeys(("S23", "S24"), "the tests of kessel-http")
+
+
+def needs_of(case: Case) -> str:
+    return ", ".join(need.name for need in case.needs) or "nothing"
+
+
+def parts_of(case: Case, clause: str) -> list[str]:
+    """The parts of a clause that a case cites: S19a is part (a) of S19, S19 itself is all of it."""
+    cited = [text.removeprefix(clause) for text in case.clauses if base_of(text) == clause]
+    return [f"({part})" if part else "all" for part in cited]
+
+
+def base_of(cited: str) -> str:
+    return cited.rstrip("abcdef")
 
 
 def page() -> str:
@@ -40,8 +64,8 @@ def page() -> str:
         "# The clauses",
         "",
         "What kessel promises to those who request jobs, write handlers or publish adapters.",
-        "Under each clause stand the cases of the conformance suite that check it on an adapter;",
-        "a clause without cases is the core's alone, and the core's own tests cite it.",
+        "Under each clause stand the cases of the conformance suite that check it on an adapter, or on a store;",
+        "a clause without cases is not the adapter's, and the tests of the core or of a plugin cite it.",
         "",
         f"This page is of suite version {SUITE_VERSION} and is written by `python tests/conformance/test_clauses_page.py`.",
         "",
@@ -49,15 +73,21 @@ def page() -> str:
     for clause, text in CLAUSES.items():
         lines += [f"## {clause}", "", *(f"{sentence.rstrip('.')}." for sentence in text.split(". ")), ""]
         checking = [case for case in cases().values() if clause in case.clauses]
-        if not checking:
+        of_stores = [case for case in STORES.cases().values() if parts_of(case, clause)]
+        if not checking and not of_stores:
             lines += ["Checked by the core's own tests.", ""]
             continue
-        lines += ["| case | level | needs | why |", "|---|---|---|---|"]
-        lines += [
-            f"| `{c.id}` | {c.level} | {', '.join(need.name for need in c.needs) or 'nothing'} | {c.why} |"
-            for c in checking
-        ]
-        lines.append("")
+        if checking:
+            lines += ["| case | level | needs | why |", "|---|---|---|---|"]
+            lines += [f"| `{c.id}` | {c.level} | {needs_of(c)} | {c.why} |" for c in checking]
+            lines.append("")
+        if of_stores:
+            lines += ["| case for stores | part | level | needs | why |", "|---|---|---|---|---|"]
+            lines += [
+                f"| `{c.id}` | {', '.join(parts_of(c, clause))} | {c.level} | {needs_of(c)} | {c.why} |"
+                for c in of_stores
+            ]
+            lines.append("")
     return "\n".join(lines)
 
 
@@ -68,8 +98,8 @@ def test_page_of_clauses_is_current() -> None:
 def test_every_case_cites_a_known_clause() -> None:
     unknown = {
         case.id: case.clauses
-        for case in cases().values()
-        if not case.clauses or set(case.clauses) - set(CLAUSES)
+        for case in [*cases().values(), *STORES.cases().values()]
+        if not case.clauses or set(map(base_of, case.clauses)) - set(CLAUSES)
     }
     assert unknown == {}
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
+from kessel_conformance import lockstep
 from kessel_conformance.history import Violation
 from kessel_conformance.lockstep import play, run_lockstep, shortened
 from kessel_conformance.plans import random_plan
 from mutants import MUTANTS, Reference, ReferenceHarness
+from reference import Record
 
 UNIT = 0.5
 
@@ -45,6 +47,33 @@ def test_plan_that_fails_is_shown_with_its_number_and_shortened_only_if_asked() 
     assert "failed again when replayed alone" in plain.why
     assert "shortened" in short.why
     assert len(short.history) < len(plain.history)
+
+
+def test_plan_that_fails_only_in_company_is_not_called_a_matter_of_timing() -> None:
+    """It was the number of jobs in the store, and who read of timing looked at the clock."""
+
+    class Crowded(Reference):
+        def order(self, record: Record) -> tuple[object, ...]:
+            crowd = len(self.disk.records) > 12
+            return (-record.priority, record.number) if crowd else super().order(record)
+
+    harness = ReferenceHarness(Crowded)
+    harness.up()
+    with pytest.raises(Violation) as caught:
+        run_lockstep(harness, queues=20, rounds=12, seed=0)
+    assert "alone it passes, beside the 19 other plans it failed again" in caught.value.why
+    assert "how many jobs the store holds" in caught.value.why
+    assert "timing" not in caught.value.why
+
+
+def test_plan_that_fails_once_names_all_that_may_be_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = iter([{1: Violation("S6", "the order", "history")}, {}, {}])
+    monkeypatch.setattr(lockstep, "play", lambda *_: ())
+    monkeypatch.setattr(lockstep, "_failures", lambda _: next(failures))
+    harness = ReferenceHarness(Reference)
+    harness.up()
+    with pytest.raises(Violation, match=r"once more beside the 3 others: load, timing, other queues and the"):
+        run_lockstep(harness, queues=4, rounds=1, seed=0)
 
 
 def test_plans_of_a_correct_adapter_end_with_everything_settled() -> None:

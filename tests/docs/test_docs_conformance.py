@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kessel_conformance import strength
 from kessel_conformance.catalogue import SUITE_VERSION, cases
 from kessel_conformance.page import badge, markdown
 from kessel_conformance.report import SCHEMA
+
+from kessel_core.hooks import sources_of
+from kessel_core.plugins.shipped import FORM, NEWEST_SUITE
 
 ROOT = Path(__file__).parents[2]
 TOOL = runpy.run_path(str(ROOT / "tools" / "conformance.py"))
@@ -38,21 +42,43 @@ def test_report_is_of_this_version_and_of_this_suite(package: str) -> None:
     assert found["distribution"] == package.replace("_", "-")
     assert found["version"] == version(found["distribution"])
     assert found["budget"] in ("ci", "thorough")
-    assert [entry["id"] for entry in found["cases"]] == sorted(cases()), "run make conformance"
+    for run in found["runs"]:
+        assert [entry["id"] for entry in run["cases"]] == sorted(cases()), "run make conformance"
+
+
+@pytest.mark.parametrize("package", PUBLISHED)
+def test_report_is_of_these_sources(package: str) -> None:
+    """A stale one is never shipped: whoever installs it would be told so by `kessel adapters`."""
+    found = read(package)
+    assert (found["package"], found["source"]) == sources_of(package), "run make conformance"
+
+
+def test_core_reads_the_reports_of_this_suite_and_of_no_newer_one() -> None:
+    assert (NEWEST_SUITE, FORM) == (SUITE_VERSION, SCHEMA)
 
 
 @pytest.mark.parametrize("package", PUBLISHED)
 def test_report_declares_no_failure(package: str) -> None:
     found = read(package)
     assert found["passed"] and found["not_run"] == []
-    assert not {entry["status"] for entry in found["cases"]} - {"pass", "skip"}
+    assert not {entry["status"] for run in found["runs"] for entry in run["cases"]} - {"pass", "skip"}
+
+
+@pytest.mark.parametrize("package", PUBLISHED)
+def test_all_that_is_declared_was_looked_at(package: str) -> None:
+    assert read(package)["not_shown"] == {}
+
+
+@pytest.mark.parametrize("package", PUBLISHED)
+def test_report_says_how_many_planted_faults_this_suite_catches(package: str) -> None:
+    assert read(package)["mutants"] == {"caught": strength.CAUGHT, "planted": strength.PLANTED}
 
 
 @pytest.mark.parametrize("package", PUBLISHED)
 def test_page_and_badge_say_what_the_report_says(package: str) -> None:
     found, path = read(package), PUBLISHED[package]
     assert path.with_suffix(".md").read_text(encoding="utf-8") == markdown(found)
-    assert json.loads(path.with_suffix(".badge.json").read_text(encoding="utf-8")) == badge(found)
+    assert json.loads(path.with_suffix(".badge.json").read_text(encoding="utf-8")) == badge([found])
 
 
 @pytest.mark.parametrize("package", PUBLISHED)

@@ -7,6 +7,7 @@ import runpy
 from pathlib import Path
 
 import attrs
+import kessel_conformance
 import pytest
 
 import kessel_core
@@ -17,7 +18,7 @@ from kessel_core import JobRequest, JobResult, build_plugins, errors
 from kessel_core.hooks.specs import HOOKS
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = sorted([*DOCS.rglob("*.md"), *DOCS.parent.glob("*.md"), *DOCS.parent.glob("plugins/*/README.md")])
+PAGES = sorted([*DOCS.rglob("*.md"), *DOCS.parent.glob("*.md"), *DOCS.parent.glob("[pe]*/*/README.md")])
 
 
 def names_in(page: str) -> set[str]:
@@ -54,6 +55,18 @@ def test_the_reference_lists_exactly_what_authors_of_plugins_import() -> None:
     listed = headings("hooks", 2)
     assert [name for name in listed if name not in HOOKS] == kessel_core.hooks.__all__
     assert sorted(set(listed) & HOOKS) == sorted(HOOKS)
+
+
+def test_the_reference_lists_exactly_what_authors_of_suites_import() -> None:
+    """E3; the sections before the names say how it is used."""
+    listed = [name for name in headings("suite", 2) if name in kessel_conformance.__all__]
+    assert listed == kessel_conformance.__all__
+    sections = re.findall(r"^## (.*)$", (DOCS / "reference" / "suite.md").read_text("utf-8"), re.M)
+    assert [name for name in sections if name not in listed] == [
+        "Wire an adapter",
+        "Run it",
+        "How a case ends",
+    ]
 
 
 def test_every_public_name_exists_and_is_documented() -> None:
@@ -122,7 +135,7 @@ def test_api_pages_are_what_the_docstrings_say() -> None:
         assert page.read_text(encoding="utf-8") == text, f"run {script.name}"
 
 
-@pytest.mark.parametrize("page", ["api", "contract", "hooks"])
+@pytest.mark.parametrize("page", ["api", "contract", "hooks", "suite"])
 def test_every_public_field_and_value_is_described(page: str) -> None:
     text = (DOCS / "reference" / f"{page}.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `.*\|  \|$", text, re.M) == []

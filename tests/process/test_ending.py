@@ -279,7 +279,8 @@ def test_finding_a11_finding_d1_the_end_of_a_script_gives_jobs_back(
         if how == "run":
             process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=LONG)
-    assert (said.strip().splitlines() or [""])[-1].endswith(last) or not last
+    assert said.rstrip().endswith(last)
+    assert ("Traceback" in said) is bool(last), said
     assert held(tmp_path) == (1, 0, 0)
 
 

@@ -21,6 +21,7 @@ from kessel_conformance.scaffold import rendered, write
 #: Kind -> (name, package, name of the plugin).
 MADE = {
     "adapter": ("shelf-two", "kessel_adapter_shelf_two", "shelf-two"),
+    "store": ("shelf-two", "kessel_store_shelf_two", "store-shelf-two"),
     "handlers": ("mail", "kessel_handlers_mail", "handlers-mail"),
     "middleware": ("audit", "kessel_middleware_audit", "middleware-audit"),
 }
@@ -97,6 +98,39 @@ def test_new_distribution_is_complete(kind: str, tmp_path: Path) -> None:
     assert project["entry-points"]["kessel.v1"] == {plugin: f"{package}.plugin"}
     assert "kessel-conformance>=0.1,<0.2" in project["optional-dependencies"]["test"]
     assert "${{ matrix.python }}" in (home / ".github/workflows/test.yml").read_text(encoding="utf-8")
+
+
+def test_ci_of_a_new_adapter_can_install_a_server_and_checks_what_it_builds() -> None:
+    """The tests start the server; where it is missing they are an error there, and no skip."""
+    text = rendered("adapter", "shelf")[".github/workflows/test.yml"]
+    assert '\n      SERVER_PACKAGE: ""\n' in text
+    steps = text.partition("steps:\n")[2].split("\n      - ")
+    commands = [step.rpartition("run: ")[2].strip().splitlines()[0] for step in steps if "run: " in step]
+    kinds = [
+        "pip install '.",
+        "apt-get install",
+        "ruff",
+        "plugins --check",
+        "pytest",
+        "pip wheel",
+        "adapters --check",
+    ]
+    assert [kind for command in commands for kind in kinds if kind in command] == kinds
+    (install,) = (step for step in steps if "apt-get" in step)
+    assert "if: env.SERVER_PACKAGE != ''" in install
+    assert install.rstrip().endswith('"$SERVER_PACKAGE"')
+    assert commands[-1].endswith("kessel adapters --check shelf")
+    for kind in ("handlers", "middleware"):
+        assert "SERVER_PACKAGE" not in rendered(kind, "shelf")[".github/workflows/test.yml"]
+
+
+def test_readme_of_a_new_adapter_says_what_is_to_be_committed() -> None:
+    texts = rendered("adapter", "shelf")
+    readme = texts["README.md"]
+    assert "Commit all three" in readme and "conformance.badge.json" in readme
+    assert "SERVER_PACKAGE" in readme
+    for name in ("conformance", "json", "badge"):
+        assert name not in texts[".gitignore"]
 
 
 @pytest.mark.parametrize(

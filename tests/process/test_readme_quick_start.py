@@ -17,8 +17,9 @@ def test_the_quick_start_does_what_it_says(tmp_path: Path) -> None:
     section = README.read_text("utf-8").partition("## Quick start")[2].partition("\n## ")[0]
     install, first, second = re.findall(r"^```\n(.*?)^```", section, re.M | re.S)
     assert install.startswith("pip install . ")
-    assert first.strip() == "kessel worker"
+    assert first.strip() == "KESSEL_RESULTS_KEEP=1h kessel worker"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("KESSEL_")}
+    environment["KESSEL_RESULTS_KEEP"] = "1h"
     script = f'kessel() {{ "{sys.executable}" -m kessel_core.cli "$@"; }}\n{second}'
     with (
         (tmp_path / "log").open("wb") as log,
@@ -45,6 +46,7 @@ def test_the_quick_start_does_what_it_says(tmp_path: Path) -> None:
             assert worker.wait(60) == 0
         finally:
             worker.kill()
-    assert typed.stdout.count("requested ") == 2
+    assert typed.stdout.splitlines()[0] == "3"
+    assert typed.stdout.count("requested ") == 1
     assert re.search(r"^default +\d+ +1 ", typed.stdout, re.M), "one job is delayed"
     assert (tmp_path / "kessel.db").exists()

@@ -36,6 +36,26 @@ def test_finding_a1_a_signal_to_a_forked_child_concerns_the_child() -> None:
         eventually(lambda: counts == [1])
 
 
+def test_finding_a1_a_signal_reaches_a_child_that_has_only_just_been_forked() -> None:
+    """Python forgets what comes before a child runs; a pool that is terminated at once would never end."""
+    counts: list[int] = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with on_signals(counts.append):
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                time.sleep(30)
+                os._exit(1)
+            os.kill(child, signal.SIGTERM)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
+        child = os.fork()
+        if child == 0:
+            os._exit(signal.pthread_sigmask(signal.SIG_BLOCK, []) != mask)
+        assert os.waitpid(child, 0)[1] == 0
+    assert counts == []
+
+
 def test_finding_a1_signals_that_come_together_are_one_request_and_later_ones_are_not() -> None:
     counts: list[int] = []
     with on_signals(counts.append):

@@ -18,6 +18,7 @@ import pytest
 
 from kessel_core.runtime import supervisor as module
 from kessel_core.runtime.supervisor import Supervisor
+from kessel_core.testing import VirtualClock
 
 LONG = timedelta(seconds=60)
 
@@ -101,6 +102,28 @@ def test_second_signal_is_handed_on(stage: Stage) -> None:
         stop(pids)
 
     assert stage.run("second", twice) == 0
+
+
+def test_a_second_stop_shortens_the_wait_to_what_giving_back_takes() -> None:
+    clock = VirtualClock()
+    keeper = Supervisor(["unused"], 1, grace=timedelta(minutes=10), clock=clock)
+    keeper._workers[0].due = None
+    assert keeper._timeout() is None
+    keeper._stop()
+    assert keeper._timeout() == pytest.approx(600 + module.SLACK.total_seconds())
+    clock.advance(timedelta(minutes=1))
+    keeper._stop()
+    assert keeper._timeout() == pytest.approx(module.SLACK.total_seconds())
+    clock.advance(timedelta(hours=1))
+    assert keeper._timeout() == 0.0, "what is late is done at once"
+
+
+def test_a_replacement_is_started_when_its_pause_is_over_and_not_before() -> None:
+    clock = VirtualClock()
+    keeper = Supervisor(["unused"], 2, grace=LONG, clock=clock)
+    now = clock.monotonic()
+    keeper._workers[0].due, keeper._workers[1].due = now + 2.0, now + 5.0
+    assert keeper._timeout() == pytest.approx(2.0)
 
 
 def test_death_is_logged_with_how_and_when_the_next_one_comes(

@@ -182,8 +182,13 @@ def test_every_mistake_in_the_decorator_is_listed() -> None:
 
 def test_a_context_shows_its_request_and_extends_its_lease() -> None:
     extended: list[bool] = []
+
+    class Held:
+        def extend(self) -> None:
+            extended.append(True)
+
     request = Job(type="a", id="i", headers={"trace": "t"})
-    job = JobContext(request, 2, VirtualClock(), extend=lambda: extended.append(True))
+    job = JobContext(request, 2, VirtualClock(), held=Held())
     job.extend()
     assert (job.id, job.type, job.headers, job.queue, extended) == (
         "i",

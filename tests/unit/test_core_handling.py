@@ -15,6 +15,7 @@ from kessel_core import (
     Fatal,
     JobContext,
     JobManager,
+    JobRequest,
     JobResult,
     JobsConfig,
     JsonValue,
@@ -105,9 +106,17 @@ def test_a_value_that_is_no_json_is_a_failure_with_its_path(app: App) -> None:
 
 
 def test_a_job_result_is_taken_as_it_is_but_for_its_identity(app: App) -> None:
-    given = JobResult(id="other", request=None, status=Status.FAILED, message="mine", reason=Reason.ERROR)
-    result = app({"a": lambda payload: given}).process_single_job("a")
-    assert (result.message, result.request is not None, result.id != "other") == ("mine", True, True)
+    given = JobResult(
+        id="other", request=None, status=Status.FAILED, message="mine", reason=Reason.ERROR, attempt=7
+    )
+    manager = app({"a": lambda payload: given})
+    result = manager.process_single_job(JobRequest(type="a", id="i"))
+    assert (result.id, result.message, result.reason, result.attempt) == ("i", "mine", Reason.ERROR, 1)
+    assert result.request is not None
+    assert result.started_at == result.finished_at == manager.clock.now()
+    given = JobResult(id="other", request=None, status=Status.SUCCESS, value=3, attempt=7)
+    result = app({"a": lambda payload: given}).process_single_job(JobRequest(type="a", id="i"))
+    assert (result.id, result.value, result.attempt) == ("i", 3, 1)
 
 
 def test_a_payload_that_does_not_fit_is_fatal_and_says_where(app: App) -> None:

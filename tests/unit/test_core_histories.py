@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Generator
 from datetime import datetime, timedelta
@@ -30,7 +29,7 @@ from kessel_core import (
     build_plugins,
     hookimpl,
 )
-from kessel_core.contract import Bury, Commit, Results, Rollback, Settlement, need
+from kessel_core.contract import Bury, Commit, Rollback, Settlement
 from kessel_core.contract import Snooze as Snoozed
 from kessel_core.hooks import Middleware
 from kessel_core.model.policies import OnExpired
@@ -211,30 +210,3 @@ def test_an_interrupt_of_the_user_ends_what_runs_in_the_main_thread() -> None:
             manager.process_single_job("a")
         with pytest.raises(KeyboardInterrupt):
             manager.process_single_job(JobRequest(type="b", payload=[], callback=interrupt))
-
-
-def test_results_are_kept_where_the_adapter_declares_it() -> None:
-    with manager_of({"a": len}, "memory://?keep_results=5") as manager:
-        job = manager.request("a", [1, 2])
-        run_until_idle(manager)
-        kept = manager.adapter.result(job.id)  # type: ignore[attr-defined]  # the memory adapter's own
-    assert json.loads(kept)["value"] == 2
-
-
-def test_x7_only_the_end_of_a_job_leaves_a_result_and_a_failure_does_too() -> None:
-    """Review X7: those of failures were never kept; a retry and a snooze leave none behind."""
-    kept: list[object] = []
-    ways = [Snooze(timedelta(seconds=1)), Transient(after=timedelta(seconds=1)), Fatal("no")]
-
-    def handle(payload: JsonValue, job: JobContext) -> None:
-        kept.append(need(manager.adapter, Results).result(job.id))
-        raise ways.pop(0)
-
-    with manager_of({"a": handle}, "memory://?keep_results=5") as manager:
-        job = manager.request("a")
-        unknown = manager.request("unknown")
-        run_until_idle(manager)
-        results = [need(manager.adapter, Results).result(found.id) for found in (job, unknown)]
-    assert kept == [None] * 3
-    read = [json.loads(result or b"{}") for result in results]
-    assert [(one["status"], one["reason"]) for one in read] == [("failed", "error"), ("failed", "no-handler")]

@@ -79,6 +79,12 @@ class Shelf(QueueAdapter):
 Open = Callable[..., JobManager]
 
 
+def awaits(manager: JobManager, job_id: str) -> bool:
+    """Whether a function is kept for the end of a job."""
+    ended = JobResult(id=job_id, request=None, status=Status.SUCCESS)
+    return manager.pipeline._callbacks.is_awaited(ended)
+
+
 def test_a_manager_that_is_not_connected_says_what_to_do() -> None:
     with pytest.raises(KesselError, match="connect"):
         JobManager("memory://").request("a")
@@ -195,6 +201,8 @@ def test_s14_each_of_many_requests_has_one_outcome(opened: Open) -> None:
         manager.request_many(JobRequest(type="a", id=str(n), callback=told.append) for n in range(5))
     error = caught.value
     assert (error.stored, set(error.unknown), set(error.rejected)) == (("0",), {"2"}, {"1", "3", "4"})
+    # Those that may run are told of; the others would be kept for ever.
+    assert [awaits(manager, str(n)) for n in range(5)] == [True, False, True, False, False]
 
 
 @pytest.mark.parametrize("error", [EnqueueRejected("x", "full"), AdapterUnavailable("away")])
@@ -204,7 +212,17 @@ def test_s14_a_callback_of_a_request_that_was_not_stored_is_forgotten(
     manager = opened(Shelf(WIDE, error))
     with pytest.raises(type(error)):
         manager.request(JobRequest(type="a", id="i", callback=print))
-    assert not manager.pipeline._callbacks.is_awaited(JobResult(id="i", request=None, status=Status.SUCCESS))
+    assert not awaits(manager, "i")
+
+
+@pytest.mark.parametrize(
+    "error", [EnqueueUnknown("i", "cut"), AdapterError("odd")], ids=lambda e: type(e).__name__
+)
+def test_s14_a_callback_of_a_request_that_may_run_is_kept(opened: Open, error: AdapterError) -> None:
+    manager = opened(Shelf(WIDE, error))
+    with pytest.raises(type(error)):
+        manager.request(JobRequest(type="a", id="i", callback=print))
+    assert awaits(manager, "i")
 
 
 @pytest.mark.parametrize(
@@ -243,6 +261,30 @@ def test_s17_limits_of_the_adapter_are_checked_before_sending(
         opened(shelf).request("a", **fields)
     assert [p.path for p in caught.value.problems] == [path]
     assert shelf.messages == []
+
+
+def test_s17_a_body_of_exactly_the_limit_is_taken_and_one_byte_more_is_not(opened: Open) -> None:
+    free = Shelf()
+    opened(free).request(JobRequest(type="a", id="i"))
+    size = len(free.messages[0].body)
+    exact, less = (Shelf(attrs.evolve(WIDE, max_body_bytes=limit)) for limit in (size, size - 1))
+    opened(exact).request(JobRequest(type="a", id="i"))
+    assert len(exact.messages) == 1
+    with pytest.raises(InvalidRequest, match=f"takes {size} bytes, adapter 'shelf' takes at most {size - 1}"):
+        opened(less).request(JobRequest(type="a", id="i"))
+    assert opened(exact).request_many([JobRequest(type="a", id="j")])
+    with pytest.raises(InvalidRequest):
+        opened(less).request_many([JobRequest(type="a", id="j")])
+
+
+def test_s17_a_delay_of_exactly_the_longest_is_taken(opened: Open) -> None:
+    day = timedelta(days=1)
+    shelf = Shelf(attrs.evolve(WIDE, delay_granularity=timedelta(seconds=1), longest_delay=day))
+    manager = opened(shelf, clock=VirtualClock())
+    manager.request("a", delay=day)
+    with pytest.raises(InvalidRequest, match="longer than 'shelf' can hold"):
+        manager.request("a", delay=day + timedelta(microseconds=1))
+    assert len(shelf.messages) == 1
 
 
 def test_a_plugin_may_change_a_request_and_its_mistakes_are_mistakes(opened: Open) -> None:
@@ -314,8 +356,19 @@ def test_a_transient_failure_without_a_queue_is_the_result(opened: Open) -> None
         raise ConnectionError
 
     manager, told = opened(handlers={"a": failing}), list[JobResult]()
-    result = manager.process_single_job(JobRequest(type="a", callback=told.append))
+    result = manager.process_single_job(JobRequest(type="a", id="i", callback=told.append))
     assert (str(result.status), told) == ("failed-transient", [])
+    assert not awaits(manager, "i"), "kept for ever, because it is not run again"
+
+
+def test_a_job_without_a_queue_that_is_interrupted_leaves_nothing_behind(opened: Open) -> None:
+    def interrupted(payload: JsonValue) -> None:
+        raise KeyboardInterrupt
+
+    manager = opened(handlers={"a": interrupted})
+    with pytest.raises(KeyboardInterrupt):
+        manager.process_single_job(JobRequest(type="a", id="i", callback=print))
+    assert not awaits(manager, "i")
 
 
 # --- the worker -------------------------------------------------------------------------------------

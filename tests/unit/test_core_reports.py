@@ -14,6 +14,7 @@ from kessel_core import (
     Fatal,
     JobContext,
     JobManager,
+    JobRequest,
     JobResult,
     JobsConfig,
     JsonValue,
@@ -141,22 +142,6 @@ def test_s15_a_callback_that_fails_is_logged_and_changes_nothing(
     assert "callback of job" in caplog.text
 
 
-def test_s15_a_scheme_finds_the_callback_of_a_plugin(app: App, caplog: pytest.LogCaptureFixture) -> None:
-    told: list[tuple[bool, str]] = []
-
-    class Telling:
-        @hookimpl
-        def kessel_callbacks(self) -> Any:
-            return {"tell": lambda result, target: told.append((result.ok, target))}
-
-    manager = app({"a": print}, plugin=Telling())
-    manager.request("a", callback="tell:me:now")
-    manager.request("a", callback="shout:me")
-    run_until_idle(manager)
-    assert told == [(True, "me:now")]
-    assert "no callback is registered for 'shout' (known: tell)" in caplog.text
-
-
 # --- the log ------------------------------------------------------------------------------------------
 
 
@@ -203,6 +188,30 @@ def test_finding_c13_the_log_says_once_for_all_how_a_job_ended(
         run_until_idle(manager)
     lines = [record for record in caplog.records if vars(record).get("job_id") == job.id]
     assert [vars(line)["status"] for line in lines] == statuses
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (None, "job i a success in 250.0 ms"),
+        (Fatal("no"), "job i a failed, buried after 250.0 ms: error: no"),
+    ],
+    ids=["success", "failure"],
+)
+def test_the_line_of_a_job_says_how_many_milliseconds_it_took(
+    app: App, clock: VirtualClock, caplog: pytest.LogCaptureFixture, error: Exception | None, said: str
+) -> None:
+    def quarter(payload: JsonValue) -> None:
+        clock.advance(timedelta(milliseconds=250))
+        if error is not None:
+            raise error
+
+    with caplog.at_level(logging.INFO, logger="kessel.jobs"):
+        manager = app({"a": quarter})
+        manager.request(JobRequest(type="a", id="i"))
+        run_until_idle(manager)
+    (line,) = [record for record in caplog.records if record.name == "kessel.jobs"]
+    assert (line.getMessage(), vars(line)["ms"]) == (said, 250.0)
 
 
 def test_debug_lines_follow_a_job_to_its_settlements(app: App, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
@@ -33,6 +34,24 @@ def nested(depth: int) -> Any:
     for _ in range(depth):
         value = [value]
     return value
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_draws_ids_of_its_own() -> None:
+    """The same ids would be taken for repeated requests, and jobs be lost."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, "\n".join(new_id(NOW) for _ in range(5)).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as ids:
+        theirs = set(ids.read().split())
+    assert os.waitpid(child, 0)[1] == 0
+    ours = {new_id(NOW) for _ in range(5)}
+    assert len(theirs) == 5
+    assert not ours & theirs
 
 
 def test_s1_blanks_around_a_type_do_not_count() -> None:

@@ -28,7 +28,7 @@ LEFT, SPENT, LATE = (True, True), (False, True), (True, False)
 
 def test_every_situation_has_exactly_one_rule() -> None:
     """Whatever a middleware makes of a result: nothing is left to chance, and nothing cannot happen."""
-    assert len(SITUATIONS) == 4 * 10 * 2 * 2
+    assert len(SITUATIONS) == 4 * 11 * 2 * 2
     assert set(RULES) == set(SITUATIONS)
 
 
@@ -71,7 +71,7 @@ def test_what_becomes_of_a_job(
 
 
 def test_every_rule_names_its_clause() -> None:
-    assert {rule.clause for rule in RULES.values()} == {"S5", "S8", "S10", "S11", "S12", "S13", "S21"}
+    assert {rule.clause for rule in RULES.values()} == {"S5", "S8", "S10", "S11", "S12", "S13", "S20", "S21"}
 
 
 def test_only_a_settlement_that_brings_the_job_back_reports_that_it_has_not_ended() -> None:

@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from kessel_core import JobContext, JobManager, JobResult, JobsConfig, Status, Transient, handler, hookimpl
+from kessel_core import (
+    JobContext,
+    JobManager,
+    JobResult,
+    JobsConfig,
+    JsonValue,
+    Status,
+    Transient,
+    handler,
+    hookimpl,
+)
 from kessel_core.contract import Bury, Message, Reservation, Rollback
 from kessel_core.model.lifecycle import RULES, Situation
 from kessel_core.runtime import pipeline
@@ -156,6 +166,23 @@ def test_s10_the_exact_number_is_asked_where_a_reservation_does_not_know_it(
     manager = app({"a": lambda payload: 1}, jobs=JobsConfig(max_attempts=3))
     assert deliver(manager, BODY, exact=2).settlements == [Rollback(timedelta(seconds=1))]
     assert deliver(manager, BODY, exact=3).ending == ("failed", "retries-exhausted")
+
+
+def test_s10_the_exact_number_is_asked_before_a_job_is_given_up_by_its_own_limit(
+    app: App, deliver: Callable[..., Any]
+) -> None:
+    """Another handler may allow more attempts than this one; an estimate that is too high buries nothing."""
+
+    @handler("few", max_attempts=2)
+    def few(payload: JsonValue) -> str:
+        return "done"
+
+    @handler("many", max_attempts=9)
+    def many(payload: JsonValue) -> None: ...
+
+    done = deliver(app([few, many]), b'{"type": "few", "id": "i"}', attempt=3, exact=2)
+    assert done.ending == ("success", None)
+    assert done.result.attempt == 2
 
 
 def test_s10_a_result_with_a_pause_that_is_none_counts_as_an_attempt(app: App, clock: VirtualClock) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import attrs
@@ -14,13 +14,22 @@ from hypothesis import given
 from kessel_core import DecodeError, InvalidRequest, Job, JobRequest, JobResult, Reason, Status
 from kessel_core.errors import MOST_PROBLEMS
 from kessel_core.model.checks import job_from
+from kessel_core.model.outcome import Outcome
 from kessel_core.testing import VirtualClock
 from kessel_core.testing.strategies import job_requests
-from kessel_core.wire.requests import decode, encode
-from kessel_core.wire.results import encode_result, result_fields
+from kessel_core.wire.requests import decode, encode, iso
+from kessel_core.wire.results import decode_outcome, encode_outcome
 
 CLOCK = VirtualClock()
 NOW = CLOCK.now()
+
+
+def test_s16_a_time_of_another_zone_is_written_in_utc() -> None:
+    zone = timezone(timedelta(hours=2))
+    moment = datetime(2026, 3, 1, 12, 30, tzinfo=zone)
+    assert iso(moment) == "2026-03-01T10:30:00Z"
+    again = decode(encode(Job(type="a", id="i", not_before=moment, expires_at=moment)))
+    assert (again.not_before, again.expires_at) == (moment, moment)
 
 
 @given(job_requests())
@@ -135,7 +144,7 @@ def test_a_result_is_written_and_read_as_json() -> None:
     result = JobResult(
         id=request.id, request=request, status=Status.FAILED, reason=Reason.ERROR, started_at=now
     )
-    fields = result_fields(encode_result(result))
+    fields = json.loads(encode_outcome(Outcome.of(result)))
     assert (fields["type"], fields["ref"], fields["reason"], fields["status"]) == (
         "a",
         "r",
@@ -144,12 +153,12 @@ def test_a_result_is_written_and_read_as_json() -> None:
     )
     assert fields["finished_at"] is None
     nobody = JobResult(id="", request=None, status=Status.SUCCESS, value=[1], finished_at=now)
-    assert result_fields(encode_result(nobody))["value"] == [1]
+    assert decode_outcome(encode_outcome(Outcome.of(nobody))).value == [1]
 
 
 def test_a_stored_result_that_is_no_object_is_refused() -> None:
     with pytest.raises(DecodeError):
-        result_fields(b"[]")
+        decode_outcome(b"[]")
 
 
 @pytest.mark.parametrize(

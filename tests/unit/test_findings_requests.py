@@ -162,6 +162,13 @@ def examples() -> Iterator[BaseException]:
         "after": timedelta(5),
         "state": JobState.BURIED,
         "held": {},
+        "outcome": None,
+        "space": "results",
+        "key": "k",
+        "version": 3,
+        "value": b"v",
+        "expires_at": None,
+        "text": "text",
     }
     for name in errors.__all__:
         kind = getattr(errors, name)

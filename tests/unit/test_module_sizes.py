@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 MODULES = [
     path
-    for folder in (ROOT / "kessel_core", *(ROOT / "plugins").glob("*/kessel_*"))
+    for folder in (ROOT / "kessel_core", *ROOT.glob("plugins/*/kessel_*"), *ROOT.glob("examples/*/kessel_*"))
     for path in folder.rglob("*.py")
 ]
 LINES = {path: len(path.read_text("utf-8").splitlines()) for path in MODULES}

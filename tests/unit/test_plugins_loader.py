@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import pluggy
 import pytest
 
 from kessel_core import PluginError, build_plugins, hookimpl
+from kessel_core.hooks import specs
 from kessel_core.plugins.chain import build_chain
 from kessel_core.plugins.registry import Plugins
 from kessel_core.plugins.status import PluginState, PluginStatus
@@ -114,6 +116,28 @@ def test_half_registration_is_rolled_back(site: Site) -> None:
     site.add("bad", GOOD + "@hookimpl\ndef kessel_job_started(nonsense): pass\n")
     plugins = site.build()
     assert watchers_of(plugins).finished == ()
+
+
+def test_half_registration_is_rolled_back_whatever_pluggy_does(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D4: as pluggy 1.6 does, and perhaps a later one."""
+    register = pluggy.PluginManager.register
+
+    def half(self: pluggy.PluginManager, plugin: object, name: str | None = None) -> str | None:
+        register(self, plugin, name=name)
+        if name == "bad":
+            raise OSError("in the middle")
+        return name
+
+    monkeypatch.setattr(pluggy.PluginManager, "register", half)
+    site.add("bad")
+    site.add("good")
+    plugins = site.build()
+    bad = next(status for status in plugins.report if status.name == "bad")
+    assert (bad.state, bad.why) == (PluginState.FAILED, "OSError: in the middle")
+    assert "bad" not in dict(plugins.objects())
+    assert [one.owner.name for one in plugins.implementations(specs.kessel_job_finished)] == ["good"]
 
 
 def test_keyboard_interrupt_at_import_is_the_users(site: Site) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import HealthCheck, find, given, settings
+from hypothesis import find, given
 from hypothesis import strategies as st
 
 from kessel_core import JobRequest, JsonValue
@@ -25,14 +25,12 @@ from kessel_core.wire.requests import decode, encode
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(json_values())
 def test_json_values_are_accepted(value: JsonValue) -> None:
     """S2."""
     assert json_problems(value) == []
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(texts(), job_types(), headers())
 def test_texts_can_be_stored_and_types_are_not_blank(text: str, kind: str, some: dict[str, str]) -> None:
     """S1, S2."""
@@ -41,20 +39,17 @@ def test_texts_can_be_stored_and_types_are_not_blank(text: str, kind: str, some:
     assert json_problems(dict(some)) == []
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(queue_names())
 def test_queue_names_are_accepted_by_the_one_rule_for_all_adapters(name: str) -> None:
     assert queue_name_problem(name) is None
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(moments(NOW, NOW + timedelta(days=1)))
 def test_moments_are_aware_and_within_their_bounds(moment: datetime) -> None:
     assert moment.tzinfo is not None
     assert NOW <= moment <= NOW + timedelta(days=1)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(job_requests(now=NOW, queues=queue_names()))
 def test_requests_are_accepted_and_come_back_from_the_wire(request: JobRequest) -> None:
     """S1-S5, S16."""
@@ -62,13 +57,11 @@ def test_requests_are_accepted_and_come_back_from_the_wire(request: JobRequest) 
     assert decode(encode(stored)) == stored
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(job_requests())
 def test_without_a_now_requests_are_good_at_any_time(request: JobRequest) -> None:
     job_from(request, datetime(2050, 1, 1, tzinfo=UTC))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(job_requests(types=["a", "b"], payloads=st.just(1), queues=["x"]))
 def test_requests_are_limited_to_what_is_asked_for(request: JobRequest) -> None:
     assert request.type in ("a", "b")

@@ -16,9 +16,9 @@ from pathlib import Path
 from zipfile import ZipFile
 
 DOCS = Path(os.environ["KESSEL_DOCS"])
-BLOCK = re.compile(r"^```(sh|python) *\n(.*?)^```", re.M | re.S)
+BLOCK = re.compile(r"^```(sh|python|lua) *\n(.*?)^```", re.M | re.S)
 #: The first line of a block that is a file says which, and whether it goes on with it.
-FILE = re.compile(r"# (\S+\.py)(, continued)?\n")
+FILE = re.compile(r"(?:#|--) (\S+\.(?:py|lua))(, continued)?\n")
 
 
 def script(page: Path) -> Iterator[str]:
@@ -29,7 +29,9 @@ def script(page: Path) -> Iterator[str]:
             yield f"echo {shlex.quote('$ ' + text.strip())}\n{text}"
         elif (file := FILE.match(text)) is not None:
             redirect = ">>" if file[2] else ">"
-            body = ("\n\n" if file[2] else "") + text[file.end() :]
+            body = text[file.end() :]
+            if file[2]:  # one blank line before a method, two before what is at the top of a module
+                body = ("\n" if body.startswith(" ") or file[1].endswith(".lua") else "\n\n") + body
             yield f"printf %s {shlex.quote(body)} {redirect} {shlex.quote(file[1])}"
 
 
@@ -49,7 +51,7 @@ def run(commands: str, folder: Path, *, code: int = 0) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=110,
+        timeout=240,
         check=False,
     )
     assert done.returncode == code, done.stdout
@@ -75,6 +77,31 @@ def test_the_adapter_of_the_tutorial_passes_and_fails_as_the_page_says(tmp_path:
     assert re.search(
         r"^delay\.never_early\nS4: .*\nWhat happened, in seconds since the start:\n +0\.000 ", told, re.M
     )
+
+
+def test_the_network_adapter_of_the_tutorial_passes_and_is_the_example(tmp_path: Path) -> None:
+    follow("tutorial/publish-a-network-adapter.md", tmp_path)
+    home, example = tmp_path / "kessel-adapter-redis-scripts", DOCS.parent / "examples"
+    (wheel,) = (home / "dist").glob("*.whl")
+    report = json.loads(ZipFile(wheel).read("kessel_adapter_redis_scripts/conformance.json"))
+    assert report["passed"] and report["adapter"] == "redis-scripts"
+    files = sorted(
+        path
+        for path in (example / "kessel_adapter_redis_scripts").rglob("*")
+        if path.suffix in (".py", ".lua") and path.name != "__init__.py"
+    )
+    assert len(files) == 5
+    for path in files:
+        written = home / path.relative_to(example / "kessel_adapter_redis_scripts")
+        assert written.read_text("utf-8") == path.read_text("utf-8"), path.name
+
+    adapter = home / "kessel_adapter_redis_scripts" / "adapter.py"
+    source = adapter.read_text(encoding="utf-8")
+    silent = source.replace("raise EnqueueUnknown(message.id, str(exc)) from exc", "return")
+    assert silent != source
+    adapter.write_text(silent, encoding="utf-8")
+    told = run("../env/bin/pytest -k lost.enqueue", home, code=1)
+    assert re.search(r"^lost\.enqueue\nS14: .* although enqueue returned, so it is stored", told, re.M)
 
 
 def test_the_handlers_and_middleware_of_the_howto_pass(tmp_path: Path) -> None:

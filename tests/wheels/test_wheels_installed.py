@@ -22,6 +22,7 @@ DISTRIBUTIONS = [
     "kessel-sqlite",
     "kessel-beanstalk",
     "kessel-handlers-example",
+    "kessel-http",
     "kessel-conformance",
 ]
 

@@ -17,6 +17,7 @@ import pytest
 #: Kind -> (name, package, name of the plugin).
 MADE = {
     "adapter": ("shelf-two", "kessel_adapter_shelf_two", "shelf-two"),
+    "store": ("shelf-two", "kessel_store_shelf_two", "store-shelf-two"),
     "handlers": ("mail", "kessel_handlers_mail", "handlers-mail"),
     "middleware": ("audit", "kessel_middleware_audit", "middleware-audit"),
 }
@@ -99,3 +100,5 @@ def test_new_adapter_ships_its_report_as_its_readme_says(home: Path) -> None:
     report = found["conformance"]["report"]
     assert report["passed"] and report["totals"]["pass"] > 40
     assert found["conformance"]["remarks"] == []
+    # As CI does, with the wheel: the sources of the installed package are those of the report.
+    run(binaries / "kessel", "adapters", "--check", name, cwd=home)

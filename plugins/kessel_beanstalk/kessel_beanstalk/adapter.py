@@ -161,6 +161,7 @@ def _capabilities(options: BeanstalkOptions, facts: ServerFacts, max_body_bytes:
         lease=options.ttr_seconds * _SECOND,
         lease_return=LeaseReturn.AT_ONCE,
         attempts=Attempts.SERVER,
+        kicks=True,
         counts=True,
         blocking_reserve=True,
     )

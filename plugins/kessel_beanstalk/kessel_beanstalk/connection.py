@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from kessel_beanstalk import commands
 from kessel_beanstalk.commands import Command
 from kessel_beanstalk.edge import UnexpectedReply, translated
 from kessel_beanstalk.framing import FramedSocket
-from kessel_core.contract import get_logger
+from kessel_core.contract import AdapterError, get_logger
 
 __all__ = ["DEFAULT_TUBE", "Connection"]
 
@@ -29,6 +30,10 @@ _IDLE_SECONDS: Final = 0.5
 _BATCH: Final = 256
 
 T = TypeVar("T")
+
+#: Set when somebody in this process has closed a descriptor of ours (fault 45). From then on each connection
+#: looks whether its number still leads to its own socket; before, that would cost time for nothing.
+_somebody_closes = threading.Event()
 log = get_logger("kessel.beanstalk")
 
 # Open connections by identity. A socket that stays open in a child keeps the parent's jobs reserved after the
@@ -91,6 +96,10 @@ class Connection:
             return False
         if self._pid != os.getpid():
             self.close()
+            return False
+        try:
+            self.check()
+        except AdapterError:
             return False
         if self._due:
             self.broken(ConnectionError("a conversation was interrupted"))
@@ -167,6 +176,29 @@ class Connection:
             self._last_use = time.monotonic()
         return answer
 
+    def wait_at_most(self, seconds: float) -> None:
+        """Set the longest wait for a reply; cheap if it does not change.
+
+        Raises:
+            AdapterError: The system refused, as for a descriptor that somebody has closed.
+        """
+        try:
+            self.socket.set_read_timeout(seconds)
+        except OSError as exc:
+            self.broken(exc)
+            raise translated(exc, self.address) from exc
+
+    def check(self) -> None:
+        """Look whether its descriptor is still its own, if there is any reason to doubt it.
+
+        Raises:
+            AdapterError: Somebody else closed it.
+        """
+        if _somebody_closes.is_set() and not self.socket.is_there:
+            why = ConnectionError("somebody else closed its descriptor")
+            self.broken(why)
+            raise translated(why, self.address)
+
     def use(self, tube: str) -> None:
         """Choose the tube for the next commands; sends nothing if it is the current one.
 
@@ -183,6 +215,8 @@ class Connection:
     def broken(self, why: BaseException) -> None:
         """Close the connection after an unexpected event; report it unless it was shut down on purpose."""
         if self.is_open:
+            if not self.socket.is_there:
+                _somebody_closes.set()
             self.close()
             if not self._is_shut:
                 self._on_lost(self, why)

@@ -3,6 +3,7 @@
 It implements these rules: fencing by generation and lease deadline (4), the job's own priority and a pause of
 at least a second (8; see `settling`), touch under the connection's lock (9). While a job runs there is no
 outstanding reserve, so DEADLINE_SOON cannot occur and no second job is held.
+A little over 350 lines, because the calls share one connection and the lock that guards it.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class BeanstalkConsumer(Consumer):
         if not self._may_wait(connection):
             return None
         started = self._clock.monotonic()
-        connection.socket.set_read_timeout(seconds + self._slack)
+        connection.wait_at_most(seconds + self._slack)
         try:
             taken = connection.ask(commands.reserve(seconds))
         except AdapterUnavailable:
@@ -127,6 +128,7 @@ class BeanstalkConsumer(Consumer):
                 self._waiting = None
         if taken is None:
             return None
+        connection.check()  # after the wait
         if was_cut:
             # The job came over a connection that `cancel` has just shut down, so the server has it back.
             self._shared.suspects.add(taken.server_id)
@@ -174,7 +176,7 @@ class BeanstalkConsumer(Consumer):
         return held
 
     def _learn_at_once(self, connection: Connection, held: BeanstalkReservation) -> None:
-        connection.socket.set_read_timeout(self._slack)
+        connection.wait_at_most(self._slack)
         try:
             self._settling.learn(connection, held)
         except LeaseLost as exc:
@@ -264,8 +266,11 @@ class BeanstalkConsumer(Consumer):
         if connection is None or connection.generation != held.generation or not connection.is_usable:
             self._give_up(held)
             raise LeaseLost(held.id, "the connection that held it was lost")
-        # Only now, because it takes a system call, and after a wait the job was to start at once.
-        connection.socket.set_read_timeout(self._slack)
+        try:  # only now, because it takes a system call, and after a wait the job was to start at once
+            connection.wait_at_most(self._slack)
+        except AdapterError as exc:
+            self._give_up(held)
+            raise LeaseLost(held.id, f"the connection that held it was lost: {exc}") from exc
         if held.deadline is not None and self._clock.monotonic() >= held.deadline:
             self._learn_late(connection, held)
             if self._clock.monotonic() >= held.deadline:
@@ -321,6 +326,17 @@ class BeanstalkConsumer(Consumer):
             connection, held = self._owned(reservation)
             self._settling.learn(connection, held)
             return held.attempt
+
+    def kicks(self, reservation: Reservation) -> int:
+        """Ask the server, which counts every kick, also those of other clients.
+
+        Raises:
+            LeaseLost: The reservation no longer holds its job.
+            AdapterError: The server cannot be asked.
+        """
+        with self._talking:
+            connection, held = self._owned(reservation)
+            return self._settling.learn(connection, held).kicks
 
     def cancel(self) -> None:
         """Wake a waiting reserve by shutting down its connection, which holds no job."""

@@ -6,6 +6,7 @@ Knows how a reply is framed, and nothing about its meaning. Every problem is an 
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from typing import Final
@@ -32,10 +33,14 @@ class FramedSocket(socket.socket):
 
     The timeouts are `SO_RCVTIMEO` and `SO_SNDTIMEO`, not Python's: those would cost a `poll`
     before every `recv`.
+
+    A job may close descriptors by their numbers (fault 45). So this one is never one of the standard streams,
+    to which anybody writes; and what has taken its number is neither shut down nor closed.
     """
 
     def __init__(self, connected: socket.socket, timeout: float) -> None:
-        super().__init__(fileno=connected.detach())
+        super().__init__(fileno=_above_streams(connected.detach()))
+        self._identity = _identity(self.fileno())
         self.settimeout(None)
         self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -49,6 +54,24 @@ class FramedSocket(socket.socket):
         self._read_timeout = 0.0
         self.set_read_timeout(timeout)
         self.reader = ReplyReader(self)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether nobody else has closed it, or replaced it by something of his own."""
+        number = self.fileno()
+        return number >= 0 and _identity(number) == self._identity
+
+    def shutdown(self, how: int) -> None:
+        """Shut it down, if it is still there."""
+        if self.is_there:
+            super().shutdown(how)
+
+    def close(self) -> None:
+        """Close it, if it is still there."""
+        if self.is_there:
+            super().close()
+        else:
+            self.detach()
 
     @property
     def read_timeout(self) -> float:
@@ -167,6 +190,25 @@ class ReplyReader:
                 "closed by the peer" + (" in the middle of an answer" if self.has_rest else "")
             )
         return part
+
+
+def _above_streams(number: int) -> int:
+    """Return the descriptor, with another number if it got that of a closed standard stream."""
+    while number <= 2:
+        low, number = number, os.dup(number)
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, low)  # so that nobody else gets it, either
+        if null > 2:
+            os.close(null)
+    return number
+
+
+def _identity(number: int) -> tuple[int, int] | None:
+    try:
+        status = os.fstat(number)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _timeval(seconds: float) -> bytes:

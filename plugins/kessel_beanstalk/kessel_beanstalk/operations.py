@@ -73,16 +73,20 @@ class Operations:
 
     def queues(self) -> list[str]:
         """See `QueueAdapter.queues`; tubes of others that cannot be queues are logged."""
-        tubes = self._run(lambda connection: connection.ask(commands.list_tubes))
+        return sorted(self._run(self._queues))
+
+    def _queues(self, connection: Connection) -> list[str]:
         queues = []
-        for tube in tubes:
+        for tube in connection.ask(commands.list_tubes):
             problem = queue_name_problem(tube)
             if problem is None:
-                queues.append(tube)
+                # The server lists a tube also for as long as any connection uses or watches it.
+                if self._stats(connection, tube).total:
+                    queues.append(tube)
             elif not tube.startswith((BURIED_PREFIX, SNOOZED_PREFIX)) and tube not in self._strange:
                 self._strange.add(tube)
                 log.warning("tube %r is passed over: a queue's name %s", tube, problem)
-        return sorted(queues)
+        return queues
 
     def stats(self, queue: str) -> QueueStats:
         """See `QueueAdapter.stats`."""

@@ -87,8 +87,8 @@ class Server:
         with self._lock:
             self._generation += 1
             generation = self._generation
-        own.set_read_timeout(options.connect_timeout.total_seconds())
         connection = Connection(own, self.address, generation, self.lost)
+        connection.wait_at_most(options.connect_timeout.total_seconds())
         watching: list[Command[None]] = [commands.watch(tube) for tube in watched]
         if watched and DEFAULT_TUBE not in watched:
             watching.append(commands.ignore(DEFAULT_TUBE))
@@ -96,7 +96,7 @@ class Server:
         facts = connection.reply(commands.stats)
         for command in watching:
             connection.reply(command)
-        own.set_read_timeout(options.timeout.total_seconds())
+        connection.wait_at_most(options.timeout.total_seconds())
         return connection, facts
 
     def _came_up(self, connection: Connection, facts: ServerFacts) -> None:

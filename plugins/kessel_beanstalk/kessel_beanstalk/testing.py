@@ -1,4 +1,4 @@
-"""For tests: a private beanstalkd, and a proxy that breaks connections on purpose."""
+"""For tests: a private beanstalkd."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
-from collections.abc import Callable
-from typing import Any
 
-__all__ = ["Beanstalkd", "FaultProxy", "free_port"]
+__all__ = ["Beanstalkd", "free_port"]
 
 
 def free_port() -> int:
@@ -73,100 +70,3 @@ class Beanstalkd:
         """Send a signal that does not end it."""
         assert self.process is not None
         self.process.send_signal(number)
-
-
-class FaultProxy:
-    """Between adapter and server: passes, drops, cuts after n bytes of replies, delays, sends byte by byte.
-
-    While it drops both directions, the end of a connection is dropped, too: the other side stays half open.
-    """
-
-    def __init__(self, target: int) -> None:
-        self.target = target
-        self.drop_up = False
-        self.drop_down = False
-        self.cut_after: int | None = None
-        self.delay = 0.0
-        self.dribble = False
-        self.accepted = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._open: set[socket.socket] = set()
-        self._closed = threading.Event()
-        self._threads: list[threading.Thread] = []
-        self._spawn(self._accept)
-
-    def _spawn(self, work: Callable[..., None], *arguments: Any) -> None:
-        thread = threading.Thread(target=work, args=arguments, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self.accepted += 1
-            try:
-                server = socket.create_connection(("127.0.0.1", self.target), 5)
-            except OSError:
-                client.close()
-                continue
-            server.settimeout(None)
-            for end in (client, server):  # as beanstalkd itself: two short replies must not wait
-                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._open |= {client, server}
-            self._spawn(self._serve, client, server)
-
-    def _serve(self, client: socket.socket, server: socket.socket) -> None:
-        up = threading.Thread(target=self._pump, args=(client, server, True), daemon=True)
-        up.start()
-        self._pump(server, client, False)
-        up.join()
-        self._open -= {client, server}
-        client.close()
-        server.close()
-
-    def _pump(self, source: socket.socket, sink: socket.socket, is_up: bool) -> None:
-        try:
-            while data := source.recv(65536):
-                if self.delay:
-                    time.sleep(self.delay)
-                if self.drop_up if is_up else self.drop_down:
-                    continue
-                if not is_up and self.cut_after is not None:
-                    data, self.cut_after = data[: self.cut_after], max(0, self.cut_after - len(data))
-                    sink.sendall(data)
-                    if self.cut_after == 0:
-                        self.cut_after = None
-                        break
-                elif not is_up and self.dribble:
-                    for byte in data:
-                        sink.sendall(bytes([byte]))
-                        time.sleep(0.0002)
-                else:
-                    sink.sendall(data)
-        except OSError:
-            pass
-        if self.drop_up and self.drop_down:
-            self._closed.wait()
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def cut(self) -> None:
-        """Cut every connection now."""
-        for end in list(self._open):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Stop, and wait for the threads."""
-        self._closed.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.cut()
-        for thread in self._threads:
-            thread.join(5)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.options import BeanstalkOptions
-from kessel_beanstalk.testing import Beanstalkd, FaultProxy
+from kessel_beanstalk.testing import Beanstalkd
+from kessel_conformance import FaultProxy
 
 from kessel_core import SystemClock
 from kessel_core.contract import AdapterContext

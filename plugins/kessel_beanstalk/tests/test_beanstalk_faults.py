@@ -16,7 +16,8 @@ from pathlib import Path
 import greenstalk
 import pytest
 from kessel_beanstalk.adapter import BeanstalkAdapter
-from kessel_beanstalk.testing import Beanstalkd, FaultProxy, free_port
+from kessel_beanstalk.testing import Beanstalkd, free_port
+from kessel_conformance import Cut, FaultProxy
 
 from kessel_core import (
     AdapterError,
@@ -170,7 +171,7 @@ def test_f20_a_reply_cut_after_every_byte_never_gives_half_a_job(
         consumer = behind.consumer(["q"])
         connection = consumer._connected()  # type: ignore[attr-defined]
         assert connection.is_open
-        proxied.cut_after = count
+        proxied.cut_at(Cut(up=False, after=count))
         with pytest.raises(AdapterUnavailable):
             consumer.reserve(NO_PAUSE)
         consumer.close()
@@ -258,7 +259,7 @@ def test_many_with_the_connection_cut_tells_what_is_unknown(
 ) -> None:
     behind = opened(proxied.port)
     behind.enqueue(message(0))
-    proxied.cut_after = 1000
+    proxied.cut_at(Cut(up=False, after=1000))
     outcomes = behind.enqueue_many([message(number) for number in range(1, 2001)])
     stored = sum(outcome is None for outcome in outcomes)
     unknown = sum(isinstance(outcome, EnqueueUnknown) for outcome in outcomes)

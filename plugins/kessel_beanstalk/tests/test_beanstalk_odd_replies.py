@@ -11,11 +11,19 @@ from contextlib import closing, suppress
 from datetime import timedelta
 from typing import TypeAlias
 
+import attrs
 import pytest
 from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.testing import Beanstalkd
 
-from kessel_core import AdapterError, AdapterUnavailable, EnqueueUnknown, LeaseLost, SystemClock
+from kessel_core import (
+    AdapterError,
+    AdapterUnavailable,
+    EnqueueRejected,
+    EnqueueUnknown,
+    LeaseLost,
+    SystemClock,
+)
 from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
@@ -261,3 +269,35 @@ def test_finding_d19_statistics_that_lack_or_garble_a_key_are_an_error_of_the_co
             consumer.settle(held, COMMIT)
             consumer.close()
             direct.purge("q")
+
+
+def test_s14_of_many_jobs_one_that_is_buried_for_want_of_memory_may_run_and_the_others_are_stored(
+    opened: Opened, odd: OddServer
+) -> None:
+    """It is stored, though not ready; after a kick by an operator it would run."""
+    adapter = opened(odd.port, timeout=SHORT)
+    answers = iter(
+        [b"INSERTED 1\r\n", b"BURIED 2\r\n", b"OUT_OF_MEMORY\r\n", b"JOB_TOO_BIG\r\n", b"DRAINING\r\n"]
+    )
+    odd.change[b"put"] = lambda real: next(answers)
+    outcomes = adapter.enqueue_many([attrs.evolve(MESSAGE, id=f"job-{n}") for n in range(5)])
+    assert [(type(one), getattr(one, "job_id", None), getattr(one, "reason", None)) for one in outcomes] == [
+        (type(None), None, None),
+        (EnqueueUnknown, "job-1", None),
+        (EnqueueRejected, "job-2", "full"),
+        (EnqueueRejected, "job-3", "too-large"),
+        (EnqueueRejected, "job-4", "draining"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome"), [(b"DELETED\r\n", EnqueueRejected), (b"NOT_FOUND\r\n", EnqueueUnknown)]
+)
+def test_s14_a_job_that_is_buried_for_want_of_memory_is_refused_only_if_it_could_be_taken_back(
+    opened: Opened, odd: OddServer, reply: bytes, outcome: type[AdapterError]
+) -> None:
+    adapter = opened(odd.port, timeout=SHORT)
+    odd.odd = {b"put": b"BURIED 5\r\n", b"delete": reply}
+    with pytest.raises(outcome) as caught:
+        adapter.enqueue(MESSAGE)
+    assert getattr(caught.value, "job_id", "") == "job-1"

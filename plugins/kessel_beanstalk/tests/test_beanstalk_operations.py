@@ -14,7 +14,8 @@ from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.commands import Command
 from kessel_beanstalk.connection import Connection
 from kessel_beanstalk.search import Search
-from kessel_beanstalk.testing import Beanstalkd, FaultProxy
+from kessel_beanstalk.testing import Beanstalkd
+from kessel_conformance import FaultProxy
 from kessel_memory.adapter import MemoryAdapter
 from kessel_memory.options import MemoryOptions
 
@@ -78,7 +79,7 @@ def test_finding_c1_many_jobs_are_kicked_and_delivered_with_few_readings_of_the_
         held = consumer.reserve(NO_PAUSE)
         assert held is not None and consumer.attempt(held) == 1
         consumer.settle(held, COMMIT)
-    assert proxied.accepted <= 8
+    assert proxied.traffic.connections <= 8
     with greenstalk.Client(("127.0.0.1", server.port)) as client, pytest.raises(greenstalk.NotFoundError):
         client.stats_tube("kessel.buried.q")  # nothing is left of them
 
@@ -258,7 +259,7 @@ def test_finding_d12_foreign_tubes_and_damaged_records_are_named_and_passed_over
         ]  # fmt: skip
         for body in damaged:
             client.put(body, 1)
-        assert adapter.queues() == ["default", "q"]
+        assert adapter.queues() == ["q"]
         assert (adapter.stats("q").buried, adapter.stats("q").ready) == (1, 0)
         findings = adapter.doctor(
             DoctorContext(queues=("q",), types=frozenset({"t"}), grace=timedelta(seconds=5))

@@ -17,7 +17,8 @@ import pytest
 from kessel_beanstalk import commands
 from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.options import BeanstalkOptions, number_problem, whole_seconds
-from kessel_beanstalk.testing import Beanstalkd, FaultProxy
+from kessel_beanstalk.testing import Beanstalkd
+from kessel_conformance import FaultProxy
 
 from kessel_core import (
     AdapterError,

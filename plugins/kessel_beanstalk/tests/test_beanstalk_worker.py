@@ -20,7 +20,8 @@ from typing import Literal
 import greenstalk
 import pytest
 from kessel_beanstalk.adapter import BeanstalkAdapter
-from kessel_beanstalk.testing import Beanstalkd, FaultProxy
+from kessel_beanstalk.testing import Beanstalkd
+from kessel_conformance import FaultProxy
 
 from kessel_core import EnqueueRejected, EnqueueUnknown, JobContext, JobManager, KesselError, handler
 from kessel_core.contract import Buried, need
@@ -89,12 +90,12 @@ def test_f19_a_worker_outlives_its_server_with_every_queue_and_one_line_a_change
     wait_for(lambda: runs["before"])
     assert worker.health().ok
     caplog.clear()
-    before = proxy.accepted
+    before = proxy.traffic.connections
     durable.kill()
     wait_for(lambda: worker.health().disconnected == 8)
     assert not worker.health().ok
     time.sleep(1)
-    assert 0 < proxy.accepted - before < 8 * 30
+    assert 0 < proxy.traffic.connections - before < 8 * 30
     durable.start()
     wait_for(lambda: worker.health().ok)
     fresh = managers(durable.port)

@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from kessel_conformance.harness import Harness, ServerMissing
     from kessel_conformance.history import Violation
     from kessel_conformance.middleware_suite import MiddlewareConformance
+    from kessel_conformance.proxy import Cut, FaultProxy, Traffic
     from kessel_conformance.runner import run_suite
     from kessel_conformance.server import ServerHarness
     from kessel_conformance.settings import Settings
+    from kessel_conformance.stores.bench import StoreBench
+    from kessel_conformance.stores.harness import StoreHarness
+    from kessel_conformance.stores.suite import StoreConformance
     from kessel_conformance.suite import AdapterConformance
 
 __all__ = [
@@ -31,6 +35,8 @@ __all__ = [
     "AdapterConformance",
     "Bench",
     "Case",
+    "Cut",
+    "FaultProxy",
     "HandlerConformance",
     "HandlerExample",
     "Harness",
@@ -39,6 +45,10 @@ __all__ = [
     "ServerHarness",
     "ServerMissing",
     "Settings",
+    "StoreBench",
+    "StoreConformance",
+    "StoreHarness",
+    "Traffic",
     "Violation",
     "case",
     "run_suite",
@@ -49,6 +59,8 @@ _HOMES = {
     "AdapterConformance": "suite",
     "Bench": "bench",
     "Case": "catalogue",
+    "Cut": "proxy",
+    "FaultProxy": "proxy",
     "HandlerConformance": "handler_suite",
     "HandlerExample": "handler_suite",
     "Harness": "harness",
@@ -57,6 +69,10 @@ _HOMES = {
     "ServerHarness": "server",
     "ServerMissing": "harness",
     "Settings": "settings",
+    "StoreBench": "stores.bench",
+    "StoreConformance": "stores.suite",
+    "StoreHarness": "stores.harness",
+    "Traffic": "proxy",
     "Violation": "history",
     "case": "catalogue",
     "run_suite": "runner",

@@ -1,6 +1,7 @@
-"""The catalogue: every case with its clause, what it needs, and why it is there.
+"""The catalogues: every case with its clause, what it needs, and why it is there.
 
-A case is a function of a `Bench`. It is selected by what the adapter can do, never by its name.
+There is one for adapters and one for stores. A case is a function of a bench. It is selected by what the
+adapter or the store can do, never by its name.
 """
 
 from __future__ import annotations
@@ -8,48 +9,76 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
-from functools import cache
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 
 from kessel_conformance.requirements import Absent, Need, Requirement, requirement
 
-if TYPE_CHECKING:
-    from kessel_conformance.bench import Bench
-    from kessel_conformance.harness import Harness
+__all__ = [
+    "ADAPTERS",
+    "STORES",
+    "SUITE_VERSION",
+    "Case",
+    "Catalogue",
+    "Level",
+    "case",
+    "cases",
+    "catalogue_of",
+    "known_version",
+]
 
-__all__ = ["SUITE_VERSION", "Case", "Level", "case", "cases", "known_version"]
+#: What is run: a function of a bench, which is `Bench` for adapters and `StoreBench` for stores.
+_Function: TypeAlias = Callable[[Any], None]
+_F = TypeVar("_F", bound=_Function)
 
-#: Version of the catalogue; a case says since which one it counts.
+#: Version of the catalogues; a case says since which one it counts.
 SUITE_VERSION: Final = "1.0"
 _FIRST_VERSION: Final = "1.0"
 
 _MODULES: Final = (
     "enqueueing",
+    "names",
+    "many",
     "delivery",
     "consumers",
+    "sharing",
+    "racing",
     "settling",
+    "holding",
+    "burying",
     "snoozing",
-    "results",
+    "following",
+    "waking",
     "order",
+    "keeping",
     "delay",
+    "times",
     "lease",
+    "lease_ends",
     "operations",
+    "shown",
+    "showing",
+    "pausing",
+    "afterwards",
     "durable",
+    "lost",
+    "scale",
+    "clocks",
     "refusal",
     "manager",
     "model",
 )
+_STORE_MODULES: Final = ("keeping", "expecting", "ending", "durable", "scanning", "waiting", "model")
 _ID: Final = re.compile(r"[a-z]+(_[a-z]+)*\.[a-z]+(_[a-z]+)*")
 
 
 class Level(StrEnum):
     """Who has to pass a case."""
 
-    #: Every adapter.
+    #: Everybody.
     CORE = "core"
     #: Who declares the capabilities and has the facets that it needs.
     CAPABILITY = "capability"
@@ -65,6 +94,7 @@ class Case:
     id: str
     #: The clauses that it checks, as in `S4`.
     clauses: tuple[str, ...]
+    #: Who has to pass it; follows from `needs`.
     level: Level
     #: What must be there, or must not.
     needs: tuple[Requirement, ...] = ()
@@ -72,71 +102,121 @@ class Case:
     since: str = "1.0"
     #: What goes wrong in practice without it.
     why: str
-    run: Callable[[Bench], None]
+    #: The check itself, a function of a `Bench`.
+    run: _Function
     #: On a real clock it mostly waits, so such cases run side by side.
     waits: bool = False
+    #: Nothing else may use its server meanwhile.
+    alone: bool = False
+    #: Capabilities that it looks at where they are declared, beside those that it needs.
+    looks_at: tuple[str, ...] = ()
+    #: It needs real time, whatever clock the adapter takes, so it runs beside the others on every clock.
+    real_time: bool = False
 
-    def skip_reason(self, harness: Harness) -> str | None:
-        """Return why the case does not apply to a harness that is up, or None if it does."""
+    @property
+    def shows(self) -> tuple[str, ...]:
+        """Names of what it shows to be true: capabilities, facets, or else what it needs of the harness."""
+        named = [need.shows for need in self.needs if need.shows is not None]
+        return (*named, *self.looks_at) or tuple(need.name for need in self.needs)
+
+    def skip_reason(self, harness: Any) -> str | None:
+        """Return for whom the case is; None if it is for what a harness that is up opens."""
         return next(filter(None, (need.missing(harness) for need in self.needs)), None)
 
+    def hidden(self, harness: Any) -> tuple[str, tuple[str, ...]] | None:
+        """Say what a case that applies cannot look at on a harness that is up.
 
-_cases: dict[str, Case] = {}
+        Returns:
+            The reason, and the names of what is therefore not shown; None if the case can be run.
+        """
+        reasons = {need: reason for need in self.needs if (reason := need.hidden(harness)) is not None}
+        if not reasons:
+            return None
+        named = tuple(need.shows for need in reasons if need.shows is not None)
+        return "; ".join(reasons.values()), named or self.shows
 
 
-def case(
-    case_id: str,
-    *clauses: str,
-    why: str,
-    needs: Iterable[Need] = (),
-    since: str = "1.0",
-    waits: bool = False,
-) -> Callable[[Callable[[Bench], None]], Callable[[Bench], None]]:
-    """Enter a function into the catalogue.
+class Catalogue:
+    """The cases for one kind of thing, by id.
 
     Args:
-        case_id: Subject and promise, as in `delay.never_early`.
-        clauses: The clauses that it checks.
-        why: What goes wrong in practice without it.
-        needs: Facets and requirements that must be met, else the case is skipped by name; with
-            `absent(...)` among them it checks that something is refused.
-        since: First suite version in which a failure counts.
-        waits: On a real clock the case mostly waits.
+        package: Where the modules are that enter cases.
+        modules: Their names, in the order in which cases are listed and run.
     """
-    wanted = tuple(requirement(need) for need in needs)
-    if any(isinstance(need, Absent) for need in wanted):
-        level = Level.NEGATIVE
-    else:
-        level = Level.CAPABILITY if wanted else Level.CORE
 
-    def enter(function: Callable[[Bench], None]) -> Callable[[Bench], None]:
-        if _ID.fullmatch(case_id) is None or case_id in _cases:
-            raise ValueError(f"case id {case_id!r} is malformed or taken")
-        _cases[case_id] = Case(
-            id=case_id,
-            clauses=clauses,
-            level=level,
-            needs=wanted,
-            since=since,
-            why=why,
-            run=function,
-            waits=waits,
-        )
-        return function
+    def __init__(self, package: str, modules: Iterable[str]) -> None:
+        self._modules = [f"{package}.{name}" for name in modules]
+        self._cases: dict[str, Case] = {}
 
-    return enter
+    def cases(self) -> Mapping[str, Case]:
+        """Return all of them."""
+        for name in self._modules:
+            import_module(name)
+        return MappingProxyType(self._cases)
+
+    def case(
+        self,
+        case_id: str,
+        *clauses: str,
+        why: str,
+        needs: Iterable[Need] = (),
+        since: str = "1.0",
+        waits: bool = False,
+        alone: bool = False,
+        real_time: bool = False,
+        looks_at: Iterable[str] = (),
+    ) -> Callable[[_F], _F]:
+        """Enter a function into the catalogue.
+
+        Args:
+            case_id: Subject and promise, as in `delay.never_early`.
+            clauses: The clauses that it checks.
+            why: What goes wrong in practice without it.
+            needs: Facets and requirements that must be met, else the case does not apply, or is not shown;
+                with `absent(...)` among them it checks that something is refused.
+            since: First suite version in which a failure counts.
+            waits: On a real clock the case mostly waits.
+            alone: Nothing else may use its server meanwhile: it restarts it, or counts what is there.
+            real_time: It needs real time, whatever clock is given; as `Bench.in_real_time` provides it.
+            looks_at: Names of capabilities that it looks at where they are declared, beside those in `needs`.
+        """
+        wanted = tuple(requirement(need) for need in needs)
+        if any(isinstance(need, Absent) for need in wanted):
+            level = Level.NEGATIVE
+        else:
+            level = Level.CAPABILITY if wanted else Level.CORE
+
+        def enter(function: _F) -> _F:
+            if _ID.fullmatch(case_id) is None or case_id in self._cases:
+                raise ValueError(f"case id {case_id!r} is malformed or taken")
+            self._cases[case_id] = Case(
+                id=case_id,
+                clauses=clauses,
+                level=level,
+                needs=wanted,
+                since=since,
+                why=why,
+                run=function,
+                waits=waits,
+                alone=alone,
+                real_time=real_time,
+                looks_at=tuple(looks_at),
+            )
+            return function
+
+        return enter
 
 
-@cache
-def _loaded() -> None:
-    for name in _MODULES:
-        import_module(f"kessel_conformance.cases.{name}")
+ADAPTERS: Final = Catalogue("kessel_conformance.cases", _MODULES)
+STORES: Final = Catalogue("kessel_conformance.stores.cases", _STORE_MODULES)
+#: Those of adapters, which authors of adapters use, too.
+case: Final = ADAPTERS.case
+cases: Final = ADAPTERS.cases
 
 
-def cases() -> Mapping[str, Case]:
-    """Return the whole catalogue, by id."""
-    _loaded()
-    return MappingProxyType(_cases)
+def catalogue_of(kind: str) -> Catalogue:
+    """Return the catalogue for an `adapter` or a `store`."""
+    return {"adapter": ADAPTERS, "store": STORES}[kind]
 
 
 def known_version(text: str) -> tuple[int, ...]:

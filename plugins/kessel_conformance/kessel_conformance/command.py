@@ -65,17 +65,24 @@ def conformance(
             outcome.verdict, "red" if not outcome.ok else "yellow"
         )
         line = click.style(f"{outcome.verdict:>16}", fg=colour) + f"  {outcome.case.id}"
-        aside = outcome.verdict in (Verdict.SKIP, Verdict.XFAIL, Verdict.DISABLED)
+        aside = outcome.verdict in (Verdict.SKIP, Verdict.NOT_SHOWN, Verdict.XFAIL, Verdict.DISABLED)
         click.echo(f"{line}  ({printable(outcome.reason)})" if aside else line)
         if not aside and outcome.text:
             click.echo("\n".join(printable(line) for line in outcome.text.splitlines()))
 
+    if path is not None:
+        try:
+            reports.discard(path)  # whatever happens now, it is not taken for a report of this run
+        except OSError as exc:
+            raise click.BadParameter(f"the earlier report stays: {exc}", param_hint="--report") from exc
     run = run_suite(Harness(url=url), Settings(budget=budget, suite=suite, seed=seed), report=show)
     found = reports.report(run)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        ran = f"suite {found['suite']}, seed {seed}, {found['seconds']:.1f} s"
+        mutants = found["mutants"]
+        strength = f"catches {mutants['caught']} of {mutants['planted']} planted faults"
+        ran = f"suite {found['suite']} ({strength}), seed {seed}, {found['seconds']:.1f} s"
         click.echo(f"{found['adapter']}: {summary(found)}; {ran}")
     if path is not None:
         try:

@@ -15,7 +15,7 @@ import attrs
 
 from kessel_conformance.history import History, Violation, shown
 from kessel_conformance.model import Broken, Job, Model, Span
-from kessel_core import Clock, JobManager, build_plugins, handler
+from kessel_core import Clock, JobManager, LeaseLost, build_plugins, handler
 from kessel_core.contract import (
     NO_PAUSE,
     Capabilities,
@@ -147,6 +147,26 @@ class Comparison:
         before = self.now()
         answer = call()
         return answer, Span(before, self.now())
+
+    def judged(self, worker: Worker, job: Job, what: str, call: Callable[[], T]) -> tuple[T, Span] | None:
+        """Make a call that only the holder of a job may make, and compare whether it was accepted (S7).
+
+        Returns:
+            What it answers, and when it was made; None if it was refused, rightly.
+        """
+        before = self.now()
+        try:
+            answer = call()
+        except LeaseLost as exc:
+            self.history.add(f"{what} -> LeaseLost")
+            if self.model.holds(job, worker.name, Span(before, self.now())) is True:
+                self.broken("S7", f"{what}: refused although its lease surely holds: {exc}", exc)
+            return None
+        at = Span(before, self.now())
+        self.history.add(what)
+        if self.model.holds(job, worker.name, at) is False:
+            self.broken("S7", f"{what}: accepted although the lease had ended")
+        return answer, at
 
     def step(self, step: Step) -> None:
         """Do one step on the adapter and on the model.

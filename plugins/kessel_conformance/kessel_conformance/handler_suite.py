@@ -20,9 +20,13 @@ __all__ = ["HandlerConformance", "HandlerExample"]
 class HandlerExample:
     """One payload for a handler, and how it has to end."""
 
+    #: The job type.
     type: str
+    #: What is requested.
     payload: JsonValue = None
+    #: How it ends.
     status: Status = Status.SUCCESS
+    #: Why it fails; None: it does not.
     reason: Reason | None = None
     #: What is returned; left out: anything that is JSON.
     value: Any = ...

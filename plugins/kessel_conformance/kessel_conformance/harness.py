@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-import re
-import shutil
-import tempfile
-import time
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Final, cast
-from urllib.parse import urlsplit
+from typing import Any, cast
 
-from kessel_core import Clock, InvalidConfig, Problem, SystemClock
+from kessel_conformance import strength
+from kessel_conformance.harness_base import AnyHarness, ServerMissing, filled
+from kessel_core import Clock
 from kessel_core.contract import (
     AdapterContext,
     AdapterSpec,
@@ -23,20 +18,12 @@ from kessel_core.contract import (
     QueueAdapter,
     VirtualTime,
     facets_of,
-    redacted,
 )
-from kessel_core.testing import VirtualClock
 
 __all__ = ["Harness", "ServerMissing", "filled"]
 
-_BRACES: Final = re.compile(r"\{\w+\}")
 
-
-class ServerMissing(Exception):
-    """The server that an adapter needs cannot be had here: a skip on a laptop, an error under CI."""
-
-
-class Harness:
+class Harness(AnyHarness):
     """Opens one adapter, as often as the suite wants it.
 
     Subclass it to bring a server (`start`, `stop`, `restart`), to open in another way (`open`),
@@ -70,6 +57,9 @@ class Harness:
         >>> harness = Server(url="foo://localhost:{port}/{namespace}")
     """
 
+    kind = "adapter"
+    spec: AdapterSpec | None
+
     def __init__(
         self,
         spec: AdapterSpec | None = None,
@@ -88,133 +78,47 @@ class Harness:
     ) -> None:
         if spec is None and url is None and type(self).open is Harness.open:
             raise TypeError("a harness needs a spec, a URL, or its own open(clock, namespace)")
-        self.spec = spec
-        self.url = url
-        self.options = dict(options or {})
-        self.expected_failures = dict(expected_failures or {})
-        self.tolerance = tolerance
-        self.real_clock = real_clock
-        self.version = version
-        self.disabled = dict(disabled or {})
-        self.still = dict(still or {})
+        super().__init__(
+            spec,
+            url,
+            options=options,
+            expected_failures=expected_failures,
+            tolerance=tolerance,
+            real_clock=real_clock,
+            version=version,
+            disabled=disabled,
+            still=still,
+        )
         self.plans_url = plans_url
         self.expected_capabilities = capabilities
         self.expected_facets = None if facets is None else frozenset(cast("Iterable[type[Facet]]", facets))
-        #: What braces in the URL and the options stand for; `start` may add to it.
-        self.values: dict[str, str] = {}
-        self._numbers = itertools.count(1)
-        self._tmp: str | None = None
         self._capabilities: Capabilities | None = None
         self._facets: frozenset[type[Facet]] = frozenset()
-        self._name: str | None = None
-        #: Where the adapter's class is; known once the harness is up.
-        self.module: str | None = None
-
-    # --- for authors to override -------------------------------------------------------------
-
-    def start(self) -> None:
-        """Bring up what the adapter needs. Called once, before anything is opened.
-
-        Raises:
-            ServerMissing: It cannot be had here.
-        """
-
-    def stop(self) -> None:
-        """Take down what `start` brought up. Called once, at the end, also after a failure."""
-
-    def restart(self) -> None:
-        """Stop the server and bring it up again with its data; a harness without it skips such cases."""
-        raise NotImplementedError
-
-    def another(self, *, still: bool = False) -> Harness | None:
-        """Return a harness of this kind that brings up a server of its own; None if there can be but one.
-
-        With it, a case that restarts the server runs beside the others.
-
-        Args:
-            still: Its server stands still during `sleep`.
-        """
-        return None
-
-    def sleep(self, seconds: float) -> None:
-        """Let real time pass; no call to the adapter is under way."""
-        time.sleep(max(0.0, seconds))
 
     def open(self, clock: Clock, namespace: str) -> QueueAdapter:
         """Return a newly opened adapter; the same namespace shows the same jobs, if they last."""
-        return self.open_url(self.url, clock, namespace)
+        return cast("QueueAdapter", self.open_url(self.url, clock, namespace))
 
-    def open_url(self, address: str | None, clock: Clock, namespace: str) -> QueueAdapter:
-        """Open an address, with its braces filled in."""
-        values = {**self.values, "namespace": namespace, "tmp": self.folder}
-        url = filled(address, values) if address is not None else None
-        options = {key: filled(value, values) for key, value in self.options.items()}
-        unknown = sorted(set(_BRACES.findall(url or "")))
-        if unknown:
-            known = ", ".join("{" + name + "}" for name in sorted(values))
-            raise InvalidConfig([Problem(("adapter",), f"{', '.join(unknown)} is not known; known: {known}")])
-        context = AdapterContext(clock=clock)
-        if self.spec is None:
-            from kessel_core import build_plugins
+    def strength(self) -> tuple[int, int]:
+        """As `AnyHarness.strength`."""
+        return strength.CAUGHT, strength.PLANTED
 
-            assert url is not None
-            return build_plugins().chosen_adapter(url, options).open(context)
-        from kessel_core.values.options import structure_options
+    def _open_installed(self, url: str, options: Mapping[str, Any], context: AdapterContext) -> QueueAdapter:
+        from kessel_core import build_plugins
 
-        given = dict(self.spec.from_url(urlsplit(url))) if url is not None else {}
-        origin = redacted(url) if url is not None else "options"
-        return self.spec.open(structure_options(self.spec.options, {**given, **options}, origin), context)
+        return build_plugins().chosen_adapter(url, options).open(context)
 
-    def purge(self, namespace: str) -> None:
-        """Remove what a case left behind. The suite has already emptied its queues."""
-
-    # --- for the suite -----------------------------------------------------------------------
-
-    @property
-    def folder(self) -> str:
-        """A temporary folder, made when it is first asked for."""
-        if self._tmp is None:
-            self._tmp = tempfile.mkdtemp(prefix="kessel-conformance-")
-        return self._tmp
-
-    def up(self) -> None:
-        """Start, and learn what the adapter declares."""
-        self.start()
+    def _look(self, clock: Clock) -> None:
+        adapter = self.open(clock, self.namespace())
         try:
-            self._probe()
-        except BaseException:
-            self.down()
-            raise
-
-    def down(self) -> None:
-        """Stop, and remove the temporary folder."""
-        try:
-            self.stop()
-        finally:
-            if self._tmp is not None:
-                shutil.rmtree(self._tmp, ignore_errors=True)
-                self._tmp = None
-
-    def _probe(self) -> None:
-        # An adapter may take a virtual clock only when it is given one, so that is tried first;
-        # nothing but its declaration is read.
-        if not self.real_clock:
-            adapter = self.open(VirtualClock(), self.namespace())
-            try:
-                self._learn(adapter)
-            finally:
-                adapter.close()
-            if VirtualTime in self._facets:
-                return
-        adapter = self.open(SystemClock(), self.namespace())
-        try:
-            self._learn(adapter)
+            self._capabilities, self._facets = adapter.capabilities, frozenset(facets_of(adapter))
+            self._name, self.module = adapter.name, type(adapter).__module__
         finally:
             adapter.close()
 
-    def _learn(self, adapter: QueueAdapter) -> None:
-        self._capabilities, self._facets = adapter.capabilities, frozenset(facets_of(adapter))
-        self._name, self.module = adapter.name, type(adapter).__module__
+    @property
+    def _takes_virtual_clock(self) -> bool:
+        return VirtualTime in self._facets
 
     @property
     def capabilities(self) -> Capabilities:
@@ -226,35 +130,3 @@ class Harness:
     def facets(self) -> frozenset[type[Facet]]:
         """The facets that the adapter has; known once the harness is up."""
         return self._facets
-
-    @property
-    def adapter_name(self) -> str:
-        """The adapter's name; known once the harness is up."""
-        return self._name or "?"
-
-    @property
-    def virtual(self) -> bool:
-        """Whether cases run on a virtual clock: the adapter takes one, and the harness lets it."""
-        return VirtualTime in self._facets and not self.real_clock
-
-    @property
-    def can_restart(self) -> bool:
-        """Whether `restart` is there."""
-        return type(self).restart is not Harness.restart
-
-    def clock(self) -> Clock:
-        """Return a clock for one case."""
-        return VirtualClock() if self.virtual else SystemClock()
-
-    def namespace(self) -> str:
-        """Return a name that was not used before, also not by another process or an earlier run."""
-        return f"kc{os.urandom(4).hex()}x{next(self._numbers)}"
-
-
-def filled(value: Any, values: Mapping[str, str]) -> Any:
-    """Put values into the braces of a text; other values stay as they are."""
-    if not isinstance(value, str):
-        return value
-    for key, text in values.items():
-        value = value.replace("{" + key + "}", text)
-    return value

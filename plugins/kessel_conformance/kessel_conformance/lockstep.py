@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from kessel_conformance.comparison import Comparison
 from kessel_conformance.harness import Harness
 from kessel_conformance.history import Violation
-from kessel_conformance.opened import move
+from kessel_conformance.opencase import move
 from kessel_conformance.plans import Plan, deliver_rest, random_plan, return_all
 
 __all__ = ["play", "run_lockstep", "shortened"]
@@ -38,7 +38,7 @@ def run_lockstep(harness: Harness, *, queues: int, rounds: int, seed: int, shrin
     number, shown = min(failed.items(), key=lambda item: len(item[1].history))
     again = _failures(play(harness, [plans[number]], unit))
     if not again:
-        again_text = "it passed when replayed alone, so it is a matter of timing or of load"
+        again_text = _why_not_alone(number in _failures(play(harness, plans, unit)), len(plans))
     else:
         shown, again_text = again[0], "it failed again when replayed alone"
         shorter = shortened(harness, plans[number], shown.clause, unit) if shrink else None
@@ -47,6 +47,19 @@ def run_lockstep(harness: Harness, *, queues: int, rounds: int, seed: int, shrin
     others = f", as {len(failed) - 1} others" if len(failed) > 1 else ""
     raise Violation(
         shown.clause, f"{shown.why} (plan {number} of seed {seed}{others}; {again_text})", shown.history
+    )
+
+
+def _why_not_alone(fails_again: bool, plans: int) -> str:
+    """Say what a plan that passes alone may have met; it is seldom what one thinks of first."""
+    if fails_again:
+        return (
+            f"alone it passes, beside the {plans - 1} other plans it failed again: look at what depends on "
+            "other queues, and on how many jobs the store holds"
+        )
+    return (
+        f"it passed when replayed alone, and once more beside the {plans - 1} others: load, timing, other "
+        "queues and the number of jobs in the store may each be the cause"
     )
 
 

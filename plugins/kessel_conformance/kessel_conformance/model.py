@@ -294,7 +294,8 @@ class Model:
                     return second.rank < first.rank
                 return self._was_before(second, first)
             case JobState.DELAYED:
-                return _is_before(second, first)
+                # What is left is known to the granularity: within it equal ones may be in any order.
+                return second.ready.hi + self.grain < first.ready.lo - RESOLUTION
             case JobState.BURIED:
                 return _is_before(second, first)  # at the very same time no one is the older
             case JobState.RESERVED:

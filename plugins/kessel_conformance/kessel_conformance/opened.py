@@ -1,50 +1,31 @@
-"""One adapter that is open for one case: opening, cleaning up, what it declares, how time passes."""
+"""One adapter that is open for one case: opening, cleaning up, what it declares."""
 
 from __future__ import annotations
 
-import random
-import threading
-import time
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
-from types import TracebackType
-from typing import Final, Self, TypeVar
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Self, TypeVar
 
-from kessel_conformance.checks import Checks
 from kessel_conformance.harness import Harness
-from kessel_conformance.history import shown
+from kessel_conformance.opencase import MICRO, OpenCase
 from kessel_conformance.settings import Settings
-from kessel_core import AdapterError, Clock, SystemClock
+from kessel_core import Clock, SystemClock
 from kessel_core.contract import NO_PAUSE, Capabilities, Consumer, Facet, FacetKind, QueueAdapter, need
 from kessel_core.testing import VirtualClock
 
-__all__ = ["MICRO", "OpenAdapter", "move"]
+__all__ = ["OpenAdapter"]
 
-T = TypeVar("T")
 F = TypeVar("F", bound=Facet)
 
-MICRO: Final = timedelta(microseconds=1)
 
-
-def move(harness: Harness, clock: Clock, span: timedelta) -> None:
-    """Let time pass on a virtual or a real clock."""
-    if isinstance(clock, VirtualClock):
-        clock.advance(max(span, NO_PAUSE))
-    else:
-        harness.sleep(span.total_seconds())
-
-
-class OpenAdapter(Checks):
-    """A context manager that opens an adapter and cleans up after it.
+class OpenAdapter(OpenCase):
+    """A context manager that opens an adapter and cleans up after it; as `OpenCase`.
 
     Attributes:
-        harness: Where the adapter comes from.
-        clock: The adapter's clock.
-        namespace: Part of every queue's name, new for every case.
-        queue: The queue that calls use when they name none.
-        random: Seeded, so that a run can be repeated.
-        settings: What the person who runs the suite chose.
+        queue: The queue that calls use when they name none; the namespace is part of its name.
     """
+
+    harness: Harness
 
     def __init__(
         self,
@@ -53,40 +34,28 @@ class OpenAdapter(Checks):
         settings: Settings | None = None,
         clock: Clock | None = None,
     ) -> None:
-        super().__init__(clock or harness.clock(), clauses[0])
-        self.harness = harness
-        self.namespace = harness.namespace()
+        super().__init__(harness, clauses, settings, clock)
         self.queue = self.queue_named("main")
-        self.settings = settings or Settings()
-        self.random = random.Random(self.settings.seed)  # noqa: S311  # to be repeated, not to be secret
         self._queues = {self.queue}
         self._consumers: list[Consumer] = []
         self._adapter: QueueAdapter | None = None
+        #: Whether it has to remove what is left in the namespace; else another one does.
+        self._is_own = True
 
-    def __enter__(self) -> Self:
+    def _open(self) -> None:
         self._adapter = self.harness.open(self.clock, self.namespace)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self._clean()
-        except Exception:
-            # What broke the case says more than what broke while cleaning up after it.
-            if exc is None:
-                raise
 
     def _clean(self) -> None:
         for consumer in self._consumers:
             consumer.close()
         if self._adapter is not None:
             try:
-                for queue in self._queues:
+                for queue in self._queues if self._is_own else ():
                     self._adapter.purge(queue)
             finally:
                 self._adapter.close()
-        self.harness.purge(self.namespace)
+        if self._is_own:
+            self.harness.purge(self.namespace)
 
     # --- facts -------------------------------------------------------------------------------
 
@@ -121,10 +90,6 @@ class OpenAdapter(Checks):
         """Return the name of another queue of this case."""
         return f"{self.namespace}.{suffix}"
 
-    def now(self) -> datetime:
-        """Return the time of the adapter's clock."""
-        return self.clock.now()
-
     def has(self, kind: FacetKind[Facet]) -> bool:
         """Whether the adapter has a facet."""
         return kind in self.harness.facets
@@ -133,33 +98,6 @@ class OpenAdapter(Checks):
         """Return the adapter as a facet that the case needs."""
         return need(self.adapter, kind)
 
-    # --- time --------------------------------------------------------------------------------
-
-    def let_pass(self, span: timedelta) -> None:
-        """Let time pass."""
-        if span > NO_PAUSE:
-            self.history.add(f"{shown(span)} pass")
-            move(self.harness, self.clock, span)
-
-    def until(self, moment: datetime) -> None:
-        """Let time pass until a moment."""
-        self.let_pass(moment - self.now())
-
-    def patiently(self, what: str, call: Callable[[], T], limit: float = 10.0) -> T:
-        """Call again and again while the backend is unreachable, for real seconds."""
-        end = time.monotonic() + limit
-        while True:
-            try:
-                answer = call()
-            except AdapterError as exc:
-                self.history.add(f"{what} -> {type(exc).__name__}: {exc}")
-                if time.monotonic() > end:
-                    self.broken(f"{what} still fails {limit:g} s after the server came back: {exc}")
-                time.sleep(0.05)
-            else:
-                self.history.add(f"{what} -> {self.text_of(answer)}")
-                return answer
-
     # --- adapters and threads ----------------------------------------------------------------
 
     def in_real_time(self) -> Self:
@@ -167,31 +105,23 @@ class OpenAdapter(Checks):
 
         On a virtual clock a waiting call moves the time to its own end at once.
         """
-        return type(self)(self.harness, (self.clause,), self.settings, SystemClock())
+        return self.on_clock(SystemClock())
 
-    def side_by_side(self, jobs: Sequence[Callable[[], object]], limit: float = 20.0) -> None:
-        """Run functions in threads that begin together; the first error among them is raised here."""
-        errors: list[BaseException] = []
-        gate = threading.Barrier(len(jobs))
+    def on_clock(self, clock: Clock) -> Self:
+        """Return another one, in a namespace of its own, whose adapter has that clock."""
+        return type(self)(self.harness, (self.clause,), self.settings, clock)
 
-        def guarded(job: Callable[[], object]) -> None:
-            try:
-                gate.wait(limit)
-                job()
-            except BaseException as exc:
-                errors.append(exc)
+    def beside(self) -> Self:
+        """Return another one with an adapter, names and a history of its own."""
+        return self.on_clock(self.clock)
 
-        threads = [threading.Thread(target=guarded, args=(job,), daemon=True) for job in jobs]
-        for thread in threads:
-            thread.start()
-        end = time.monotonic() + limit
-        for thread in threads:
-            thread.join(max(0.0, end - time.monotonic()))
-        if errors:
-            raise errors[0]
-        self.check(
-            not any(thread.is_alive() for thread in threads), f"calls did not return within {limit:g} s"
-        )
+    def sharing(self) -> Self:
+        """Return another one on the same jobs, with an adapter of its own; the history is shared."""
+        other = self.on_clock(self.clock)
+        for name in ("namespace", "queue", "random", "history", "_queues", "_names", "_ids", "_workers"):
+            setattr(other, name, getattr(self, name))
+        other._is_own = False
+        return other
 
     def reopen(self) -> None:
         """Close consumers and adapter, and open the same namespace again."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-_REPORTS = "kessel_conformance_reports"
+_HANDED_ON = "kessel_conformance"
 
 
 def pytest_addoption(parser: Any) -> None:
@@ -53,47 +53,111 @@ def pytest_configure(config: Any) -> None:
             raise pytest.UsageError(f"{option}: {exc}") from exc
 
 
+class _Session:
+    """What the processes of one session found out; empty in each at its start."""
+
+    def __init__(self) -> None:
+        #: What was run, as parts of the report.
+        self.parts: list[Any] = []
+        #: The suite classes that are there, run or not.
+        self.classes: set[str] = set()
+        #: Why the report was not written; None if it was.
+        self.error: str | None = None
+
+
+_SESSION: pytest.StashKey[_Session] = pytest.StashKey()
+
+
+def _session_of(config: Any) -> _Session:
+    found: _Session = config.stash.setdefault(_SESSION, _Session())
+    return found
+
+
+def _report_path(config: Any) -> Any:
+    """Return where the report goes, in the process that writes it; None if there is none."""
+    wanted = config.getoption("kessel_report", None)
+    if wanted is None or config.getoption("collectonly", False) or hasattr(config, "workerinput"):
+        return None
+    from kessel_conformance.report import checked_path
+
+    return checked_path(wanted)
+
+
+def pytest_sessionstart(session: Any) -> None:
+    """Remove the report of an earlier run: nobody can then take it for one of this run."""
+    if (path := _report_path(session.config)) is not None:
+        from kessel_conformance.report import discard
+
+        try:
+            discard(path)
+        except OSError as exc:
+            raise pytest.UsageError(f"--kessel-report: the earlier report cannot be removed: {exc}") from exc
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: Any, items: Any) -> None:
+    """Note which suite classes there are, before some are left out."""
+    if (suite := sys.modules.get("kessel_conformance.suite")) is not None:
+        _session_of(config).classes.update(suite.classes_beside(items))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take over the reports of a worker process of pytest-xdist."""
-    _collected(node.config).extend(json.loads(getattr(node, "workeroutput", {}).get(_REPORTS, "[]")))
-
-
-def _collected(config: Any) -> list[Any]:
-    if not hasattr(config, _REPORTS):
-        setattr(config, _REPORTS, [])
-    found: list[Any] = getattr(config, _REPORTS)
-    return found
+    """Take over what a worker process of pytest-xdist found out."""
+    found = json.loads(getattr(node, "workeroutput", {}).get(_HANDED_ON, "{}"))
+    session = _session_of(node.config)
+    session.parts += found.get("parts", ())
+    session.classes.update(found.get("classes", ()))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: Any) -> None:
-    """Write the report, if one is wanted; a worker process hands its part to the main one."""
+    """Write the report, if one is wanted; a worker process hands on what it knows to the main one."""
     config = session.config
-    if config.getoption("kessel_report", None) is None:
-        return
-    from kessel_conformance import report
-
-    found = _collected(config)
+    found = _session_of(config)
     if (suite := sys.modules.get("kessel_conformance.suite")) is not None:
-        found += map(report.report, config.stash.get(suite.RUNS, []))
+        found.parts += suite.parts_of(config)
     if hasattr(config, "workeroutput"):
-        config.workeroutput[_REPORTS] = json.dumps(found)
+        known = {"parts": found.parts, "classes": sorted(found.classes)}
+        config.workeroutput[_HANDED_ON] = json.dumps(known)
         return
-    try:
-        report.write_reports(report.merged(found), report.checked_path(config.getoption("kessel_report")))
-    except OSError as exc:
-        pytest.exit(
-            f"the conformance report cannot be written: {exc}", returncode=pytest.ExitCode.USAGE_ERROR
-        )
+    if (path := _report_path(config)) is None:
+        return
+    from kessel_conformance.report import reports, write_reports
+
+    silent = found.classes - {one["key"] for one in found.parts}
+    if not found.parts:
+        found.error = "no suite ran"
+    elif silent:
+        found.error = f"nothing of {', '.join(sorted(silent))} ran, and it may not be silent about that"
+    else:
+        try:
+            write_reports(reports(found.parts), path)
+        except OSError as exc:
+            found.error = f"it cannot be written: {exc}"
+    if found.error is not None and session.exitstatus in (
+        pytest.ExitCode.OK,
+        pytest.ExitCode.NO_TESTS_COLLECTED,
+    ):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED  # it was asked for
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
-    """Say what became of the report."""
-    path = config.getoption("kessel_report", None)
+    """Say what is declared but was not looked at, and what became of the report."""
+    found = _session_of(config)
+    if found.parts:
+        from kessel_conformance.page import kind_of
+        from kessel_conformance.report import reports
+
+        for one in reports(found.parts):
+            about = one[kind_of(one)]
+            for name, reason in one["not_shown"].items():
+                line = f"kessel conformance of {about}: {name} is declared, but not shown: {reason}"
+                terminalreporter.write_line(line, yellow=True)
+    path = _report_path(config)
     if path is None:
         return
-    if _collected(config):
+    if found.error is None:
         terminalreporter.write_line(f"kessel conformance report: {path}")
     else:
-        terminalreporter.write_line(f"no suite ran, so {path} was not written", yellow=True)
+        terminalreporter.write_line(f"error: {path} was not written: {found.error}", red=True)

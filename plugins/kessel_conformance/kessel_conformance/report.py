@@ -1,5 +1,7 @@
 """The report: versioned JSON, with a page in Markdown and a badge beside it.
 
+One report is about one adapter or one store. Each suite class of it is a run in the report, and the worst run
+decides.
 It is published, so it holds nothing of the machine: no host, no user, no path.
 """
 
@@ -11,7 +13,8 @@ import platform
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from importlib import metadata
@@ -20,48 +23,96 @@ from typing import Any, Final
 
 import attrs
 
-from kessel_conformance.catalogue import SUITE_VERSION, cases
-from kessel_conformance.page import badge, markdown
+from kessel_conformance.catalogue import SUITE_VERSION, catalogue_of
+from kessel_conformance.page import badge, kind_of, markdown
 from kessel_conformance.runner import FAILING, Outcome, Run, Verdict
-from kessel_core.contract import redacted, without_secrets
-from kessel_core.hooks import GROUP
+from kessel_core.contract import Capabilities, Durability, Reach, StoreCapabilities, redacted, without_secrets
+from kessel_core.hooks import GROUP, sources_of
 
-__all__ = ["SCHEMA", "checked_path", "merged", "report", "write_reports"]
+__all__ = ["SCHEMA", "checked_path", "discard", "part", "report", "reports", "write_reports"]
 
 #: Version of the report's form.
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
-#: What distinguishes the harnesses of one test session.
-_IDENTITY: Final = ("adapter", "distribution", "url", "clock", "budget", "seed", "pinned")
+#: What several runs of one case come to: the first of these that one of them is. A run that looked at
+#: something shows it, also for one that could not.
+_WORST_FIRST: Final = (
+    Verdict.ERROR,
+    Verdict.FAIL,
+    Verdict.XFAIL,
+    Verdict.DISABLED,
+    Verdict.ADVISORY,
+    Verdict.PASS,
+    Verdict.NOT_SHOWN,
+    Verdict.SKIP,
+)
+#: A case that ended so looked at what it shows.
+_LOOKED: Final = frozenset({Verdict.PASS, Verdict.FAIL, Verdict.XFAIL, Verdict.ADVISORY})
+_POWER: Final = "power: no run can cut the power; process-crash is the most that can be shown"
 
 
-def report(run: Run) -> dict[str, Any]:
-    """Return everything about a run, ready for JSON."""
+def report(run: Run, name: str = "") -> dict[str, Any]:
+    """Return everything about one run, ready for JSON.
+
+    Args:
+        run: It has ended.
+        name: Name of the suite class, empty if there is none.
+    """
+    (one,) = reports([part(run, name)])
+    return one
+
+
+def part(run: Run, name: str = "", key: str = "") -> dict[str, Any]:
+    """Return what one process knows about a run, ready for JSON; `reports` joins such parts.
+
+    Args:
+        run: It has ended.
+        name: Name of the suite class, as it is published.
+        key: What tells the suite class from others of that name; it is not published.
+    """
     harness = run.harness
     declared = attrs.asdict(harness.capabilities, recurse=False)
     distribution, version = _distribution(harness.module)
-    header = {
-        "schema": SCHEMA,
-        "date": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "suite": SUITE_VERSION,
-        "pinned": run.settings.suite,
-        "adapter": harness.adapter_name,
-        "distribution": distribution,
-        "version": version,
-        "server": harness.version,
-        "url": _anywhere(redacted(harness.url)) if harness.url is not None else None,
-        "capabilities": {name: _plain(value) for name, value in declared.items()},
-        "facets": sorted(kind.facet_name for kind in harness.facets),
-        "clock": "virtual" if harness.virtual else "real",
-        "budget": run.settings.budget,
-        "seed": run.settings.seed,
-        "python": platform.python_version(),
-        "platform": platform.system(),
-        "core": _version("kessel-core"),
-        "conformance": _version("kessel-conformance"),
-        "seconds": round(run.seconds, 3),
+    sources = sources_of(harness.module) if harness.module is not None else None
+    caught, planted = harness.strength()
+    return {
+        "key": key or name,
+        "header": {
+            "schema": SCHEMA,
+            "date": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "suite": SUITE_VERSION,
+            "pinned": run.settings.suite,
+            "mutants": {"caught": caught, "planted": planted},
+            harness.kind: harness.opened_name,
+            "distribution": distribution,
+            "version": version,
+            "package": None if sources is None else sources[0],
+            "source": None if sources is None else sources[1],
+            "budget": run.settings.budget,
+            "seed": run.settings.seed,
+            "python": platform.python_version(),
+            "platform": platform.system(),
+            "core": _version("kessel-core"),
+            "conformance": _version("kessel-conformance"),
+        },
+        "run": {
+            "name": name,
+            "url": _anywhere(redacted(harness.url)) if harness.url is not None else None,
+            "server": harness.version,
+            "clock": "virtual" if harness.virtual else "real",
+            "capabilities": {field: _plain(value) for field, value in declared.items()},
+            "declared": _promised(harness.capabilities),
+            "facets": sorted(kind.facet_name for kind in harness.facets),
+            "seconds": round(run.seconds, 3),
+            "cases": [_entry(outcome) for outcome in run.outcomes.values()],
+        },
     }
-    return _summed(header, [_entry(outcome) for outcome in run.outcomes.values()])
+
+
+def _promised(capabilities: Capabilities | StoreCapabilities) -> list[str]:
+    """Return the names of what is declared; a reach of one process promises nothing to anybody else."""
+    alone = capabilities.reach is Reach.PROCESS
+    return [name for name in capabilities.declared() if not (alone and name == "reach")]
 
 
 def _entry(outcome: Outcome) -> dict[str, Any]:
@@ -70,6 +121,7 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
         "clauses": list(outcome.case.clauses),
         "level": str(outcome.case.level),
         "since": outcome.case.since,
+        "shows": list(outcome.shows),
         "status": str(outcome.verdict),
         "reason": _anywhere(outcome.reason),
         "example": _anywhere(outcome.example) or None,
@@ -77,32 +129,79 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _summed(header: dict[str, Any], entries: list[dict[str, Any]]) -> dict[str, Any]:
+# --- joining -----------------------------------------------------------------------------------
+
+
+def reports(parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one report for each adapter and store, of parts of its runs, perhaps of several processes."""
+    subjects: dict[tuple[str, str, str | None], list[dict[str, Any]]] = {}
+    for one in parts:
+        header, kind = one["header"], kind_of(one["header"])
+        subjects.setdefault((kind, header[kind], header["distribution"]), []).append(one)
+    return [_of_one(of_one) for of_one in subjects.values()]
+
+
+def _of_one(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    by_class: dict[str, list[dict[str, Any]]] = {}
+    for one in parts:
+        by_class.setdefault(one["key"], []).append(one["run"])
+    header: dict[str, Any] = max((one["header"] for one in parts), key=lambda header: str(header["date"]))
+    catalogue = catalogue_of(kind_of(header))
+    runs = [_joined(of_one, catalogue.cases().keys()) for of_one in by_class.values()]
+    whole = _summed(_worst(runs), runs, sorted({name for run in runs for name in run["not_run"]}))
+    passed = whole.pop("passed") and all(run["passed"] for run in runs)
+    seconds = round(sum(run["seconds"] for run in runs), 3)
+    return header | {"passed": passed, **whole, "seconds": seconds, "runs": runs}
+
+
+def _joined(parts: Sequence[dict[str, Any]], wanted: Set[str]) -> dict[str, Any]:
+    """Join what several processes ran of one suite class."""
+    run: dict[str, Any] = dict(parts[0])
+    run["seconds"] = max(one["seconds"] for one in parts)
+    entries = sorted(_worst(parts), key=lambda entry: str(entry["id"]))
+    not_run = sorted(wanted - {entry["id"] for entry in entries})
+    unproved = {"durability": _POWER} if run["capabilities"]["durability"] == Durability.POWER else {}
+    del run["cases"]
+    whole: dict[str, Any] = run | _summed(entries, [run], not_run) | {"unproved": unproved, "cases": entries}
+    return whole
+
+
+def _worst(runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return of each case how it ended at worst."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry in (entry for run in runs for entry in run["cases"]):
+        before = found.setdefault(entry["id"], entry)
+        if _WORST_FIRST.index(entry["status"]) < _WORST_FIRST.index(before["status"]):
+            found[entry["id"]] = entry
+    return list(found.values())
+
+
+def _summed(
+    entries: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]], not_run: Sequence[str]
+) -> dict[str, Any]:
     counted = Counter(entry["status"] for entry in entries)
-    not_run = sorted(cases().keys() - {entry["id"] for entry in entries})
-    return header | {
+    return {
         "passed": not not_run and not any(counted[verdict] for verdict in FAILING),
-        "not_run": not_run,
+        "not_run": list(not_run),
+        # In a run that left cases out it is not known.
+        "not_shown": {} if not_run else _not_shown(entries, runs),
         "totals": {str(verdict): counted[verdict] for verdict in Verdict},
-        "cases": sorted(entries, key=lambda entry: entry["id"]),
     }
 
 
-def merged(reports: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Join the parts of a run that was spread over several processes."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for part in reports:
-        key = tuple(part[name] for name in _IDENTITY)
-        whole = found.setdefault(key, part)
-        if whole is part:
-            continue
-        entries = {entry["id"]: entry for entry in whole["cases"]}
-        for entry in part["cases"]:
-            if entry["id"] not in entries or entry["status"] in FAILING:
-                entries[entry["id"]] = entry
-        seconds = max(whole["seconds"], part["seconds"])
-        found[key] = _summed(whole | {"seconds": seconds}, list(entries.values()))
-    return list(found.values())
+def _not_shown(entries: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Return what the runs declare and did not look at, each with the reason."""
+    hidden = [entry for entry in entries if entry["status"] == Verdict.NOT_SHOWN]
+    found = {name: entry["reason"] for entry in hidden for name in entry["shows"]}
+    looked_at = {name for entry in entries if entry["status"] in _LOOKED for name in entry["shows"]}
+    for run in runs:
+        for name in (*run["declared"], *run["facets"]):
+            if name not in looked_at:
+                found.setdefault(name, "no case looked at it")
+    return dict(sorted(found.items()))
+
+
+# --- files -------------------------------------------------------------------------------------
 
 
 def checked_path(text: str | Path) -> Path:
@@ -120,24 +219,47 @@ def checked_path(text: str | Path) -> Path:
     return path
 
 
-def write_reports(reports: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write the JSON; beside it the page and the badge. Several reports become a list.
+def _files(path: Path) -> tuple[Path, Path, Path]:
+    """Return where the report, the badge and the page are."""
+    return path, path.with_suffix(".badge.json"), path.with_suffix(".md")
+
+
+def discard(path: Path) -> None:
+    """Remove a report of an earlier run, so that it is not taken for one of this run.
+
+    Raises:
+        OSError: A file cannot be removed.
+    """
+    for file in _files(path):
+        file.unlink(missing_ok=True)
+
+
+def write_reports(found: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write the JSON, a list if it is about several; beside it one page and one badge; all, or none.
+
+    Args:
+        found: At least one.
+        path: Of the JSON, as `checked_path` returns it.
 
     Raises:
         OSError: A file cannot be written.
     """
-    if not reports:
-        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    badges = [badge(one) for one in reports]
-    one = len(reports) == 1
-    _write(path, json.dumps(reports[0] if one else reports, indent=2))
-    _write(path.with_suffix(".badge.json"), json.dumps(badges[0] if one else badges))
-    _write(path.with_suffix(".md"), "\n".join(map(markdown, reports)).rstrip("\n"))
+    texts = (
+        json.dumps(found[0] if len(found) == 1 else found, indent=2),
+        json.dumps(badge(found)),
+        "\n".join(map(markdown, found)).rstrip("\n"),
+    )
+    try:
+        for file, text in zip(_files(path), texts, strict=True):
+            file.write_text(text + "\n", encoding="utf-8", newline="\n")
+    except OSError:
+        with suppress(OSError):
+            discard(path)
+        raise
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text + "\n", encoding="utf-8", newline="\n")
+# --- values ------------------------------------------------------------------------------------
 
 
 def _plain(value: Any) -> Any:
@@ -145,7 +267,9 @@ def _plain(value: Any) -> Any:
         return value.total_seconds()
     if isinstance(value, Enum):
         return str(value.value)
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return value if isinstance(value, (int, float, str, type(None))) else repr(value)
 
 
 def _anywhere(text: str) -> str:
@@ -165,7 +289,7 @@ def _anywhere(text: str) -> str:
 
 
 def _distribution(module: str | None) -> tuple[str | None, str | None]:
-    """Find the distribution of an adapter's module by its plugin, or else by its files.
+    """Find the distribution of a module by its plugin, or else by its files.
 
     An editable installation names no files, so the plugin comes first.
     """

@@ -1,31 +1,38 @@
 """What a case may need of the adapter or of the harness: one object for each, documented where it stands.
 
-A case lists facets (`Browse`), requirements of this module (`LEASE`), or `absent(...)` of either. A need that
-is not met skips the case, and `missing` says why.
+A case lists facets (`Browse`), requirements of this module (`LEASE`), or `absent(...)` of either. A need
+answers two questions: `missing`, whether the case applies to this adapter at all, and `hidden`, whether this
+run can look at what is declared. What is hidden is *not shown*: it is declared, and nobody knows whether it
+is true.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 
-from kessel_core.contract import Capabilities, Facet, FacetKind, Reach
+from kessel_core.contract import Capabilities, Facet, FacetKind, Reach, VirtualTime
 
 if TYPE_CHECKING:
     from kessel_conformance.harness import Harness
+    from kessel_conformance.harness_base import AnyHarness
 
 __all__ = [
     "ATTEMPTS",
     "BLOCKING_RESERVE",
+    "CONNECTION",
     "COUNTS",
     "DEDUPE",
     "DELAYS",
     "DURABILITY",
     "FENCING",
+    "FOLLOW",
+    "KICKS",
     "LEASE",
     "MAX_BODY_BYTES",
+    "NETWORK",
     "PRIORITIES",
     "RESTART",
     "SHARED_REACH",
@@ -54,8 +61,17 @@ class Requirement(ABC):
         """How reports and the page of clauses call it."""
 
     @abstractmethod
-    def missing(self, harness: Harness) -> str | None:
-        """Return why a harness that is up does not meet it, or None if it does."""
+    def missing(self, harness: Any) -> str | None:
+        """Return for whom the case is; None if it is for what a harness that is up opens."""
+
+    def hidden(self, harness: Any) -> str | None:
+        """Return why a harness that is up cannot look at what is declared, and what to do; None if it can."""
+        return None
+
+    @property
+    def shows(self) -> str | None:
+        """The capability or the facet that a case with this need looks at; None: it is the harness's."""
+        return None
 
 
 @attrs.frozen
@@ -70,9 +86,14 @@ class HasFacet(Requirement):
         """The facet's name."""
         return self.kind.facet_name
 
+    @property
+    def shows(self) -> str:
+        """The facet's name."""
+        return self.name
+
     def missing(self, harness: Harness) -> str | None:
         """As `Requirement.missing`."""
-        return None if self.kind in harness.facets else f"the facet {self.name} is not there"
+        return None if self.kind in harness.facets else f"for adapters with the facet {self.name}"
 
 
 @attrs.frozen
@@ -91,63 +112,112 @@ class Declared(Requirement):
         """The field's name."""
         return self.field
 
+    @property
+    def shows(self) -> str:
+        """The field's name."""
+        return self.field
+
     def missing(self, harness: Harness) -> str | None:
         """As `Requirement.missing`."""
-        return None if self.field in harness.capabilities.declared() else f"{self.field} is not declared"
+        return (
+            None
+            if self.field in harness.capabilities.declared()
+            else f"for adapters that declare {self.field}"
+        )
 
 
 class _Lease(Declared):
-    """A lease is declared, and where it must be waited for it is short enough for that."""
+    """A lease is declared; where it must be waited for it is shown if it is short enough for that."""
 
-    def missing(self, harness: Harness) -> str | None:
-        """As `Requirement.missing`."""
+    def hidden(self, harness: Harness) -> str | None:
+        """As `Requirement.hidden`."""
         lease = harness.capabilities.lease
         if lease is None or harness.virtual or lease.total_seconds() <= _LONGEST_REAL_LEASE:
-            return super().missing(harness)
-        longest = f"give {_LONGEST_REAL_LEASE:g} s at most"
+            return None
+        longest = f"give the harness {_LONGEST_REAL_LEASE:g} s at most"
         return f"a lease of {lease.total_seconds():g} s is too long for a real clock; {longest}"
 
 
 class _BodyLimit(Declared):
-    """A limit is declared, and it is small enough to be tried."""
+    """A limit is declared; it is shown if it is small enough to be tried."""
 
-    def missing(self, harness: Harness) -> str | None:
-        """As `Requirement.missing`."""
+    def hidden(self, harness: Harness) -> str | None:
+        """As `Requirement.hidden`."""
         limit = harness.capabilities.max_body_bytes
         if limit is None or limit <= _LARGEST_BODY:
-            return super().missing(harness)
-        return f"a limit of {limit} bytes is too large to try; give {_LARGEST_BODY} at most"
+            return None
+        return f"a limit of {limit} bytes is too large to try; give the harness {_LARGEST_BODY} at most"
 
 
 class _SharedReach(Requirement):
     """Jobs are seen beyond this process, so that a second adapter sees those of the first."""
 
     name = "reach beyond this process"
+    shows = "reach"
 
     def missing(self, harness: Harness) -> str | None:
         """As `Requirement.missing`."""
         is_shared = harness.capabilities.reach is not Reach.PROCESS
-        return None if is_shared else "reach is this process only"
+        return None if is_shared else "for adapters whose jobs others see, too"
 
 
 class _Restart(Requirement):
-    """The harness has `restart`."""
+    """There is a server; what survives its end is shown if the harness has `restart`."""
 
     name = "restart"
 
+    def missing(self, harness: AnyHarness) -> str | None:
+        """As `Requirement.missing`."""
+        return None if harness.has_server else f"for {harness.kind}s with a server"
+
+    def hidden(self, harness: AnyHarness) -> str | None:
+        """As `Requirement.hidden`."""
+        return None if harness.can_restart else "the harness has no restart(); ServerHarness has one"
+
+
+class _Connection(Requirement):
+    """The adapter talks to a server at a port that the harness fills in, so that it may be a proxy's."""
+
+    name = "a connection"
+    shows = "reach"
+
     def missing(self, harness: Harness) -> str | None:
         """As `Requirement.missing`."""
-        return None if harness.can_restart else "the harness has no restart()"
+        return None if harness.capabilities.reach is Reach.NETWORK else "for adapters over a network"
+
+    def hidden(self, harness: Harness) -> str | None:
+        """As `Requirement.hidden`."""
+        is_known = harness.values.get("port", "").isdigit()
+        return None if is_known else "the harness has no {port}, so that no connection can be broken"
+
+
+class _Network(Requirement):
+    """Machines with clocks of their own share the jobs."""
+
+    name = "a network"
+    shows = "reach"
+
+    def missing(self, harness: AnyHarness) -> str | None:
+        """As `Requirement.missing`."""
+        return None if harness.capabilities.reach is Reach.NETWORK else "for adapters over a network"
+
+    def hidden(self, harness: AnyHarness) -> str | None:
+        """As `Requirement.hidden`."""
+        return "one virtual clock is everybody's; say real_clock" if harness.virtual else None
 
 
 class _OnVirtualClock(Requirement):
-    """The cases run on a virtual clock: the adapter has `VirtualTime`, and the harness lets it be used."""
+    """The adapter takes a virtual clock; what it does with it is shown if the harness lets it be used."""
 
     name = "virtual clock"
 
     def missing(self, harness: Harness) -> str | None:
         """As `Requirement.missing`."""
-        return None if harness.virtual else "needs a virtual clock"
+        return None if VirtualTime in harness.facets else "for adapters with the facet virtual_time"
+
+    def hidden(self, harness: Harness) -> str | None:
+        """As `Requirement.hidden`."""
+        return None if harness.virtual else "the harness says real_clock; let another suite class do without"
 
 
 @attrs.frozen
@@ -162,9 +232,9 @@ class Absent(Requirement):
         """The name of what must be missing, with a "no" before it."""
         return f"no {self.of.name}"
 
-    def missing(self, harness: Harness) -> str | None:
+    def missing(self, harness: AnyHarness) -> str | None:
         """As `Requirement.missing`."""
-        return None if self.of.missing(harness) is not None else f"{self.of.name} is there"
+        return None if self.of.missing(harness) is not None else f"for {harness.kind}s without {self.of.name}"
 
 
 #: What a case may list: a facet stands for `HasFacet` of it.
@@ -195,6 +265,10 @@ DELAYS: Final = Declared("delay_granularity")
 DURABILITY: Final = Declared("durability")
 #: The backend itself refuses old reservations (S7).
 FENCING: Final = Declared("fencing")
+#: A settlement brings jobs and entries along, in one transaction (S20).
+FOLLOW: Final = Declared("follow")
+#: Kicks are counted (S22).
+KICKS: Final = Declared("kicks")
 #: A reservation runs out (S7).
 LEASE: Final = _Lease("lease")
 #: Bodies have a largest size (S2).
@@ -205,6 +279,10 @@ PRIORITIES: Final = Declared("priorities")
 TIE_BREAK: Final = Declared("tie_break")
 #: A second adapter sees the same jobs.
 SHARED_REACH: Final = _SharedReach()
+#: Machines with clocks of their own share the jobs.
+NETWORK: Final = _Network()
+#: Connections can be broken.
+CONNECTION: Final = _Connection()
 #: The server can be restarted with its data.
 RESTART: Final = _Restart()
 #: Time passes only when the suite moves it.

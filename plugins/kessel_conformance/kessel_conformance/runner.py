@@ -13,11 +13,14 @@ from typing import Final
 import attrs
 
 from kessel_conformance.bench import Bench
-from kessel_conformance.catalogue import Case, cases, known_version, ordered
-from kessel_conformance.harness import Harness, ServerMissing
+from kessel_conformance.catalogue import Case, catalogue_of, known_version, ordered
+from kessel_conformance.harness import Harness
+from kessel_conformance.harness_base import AnyHarness, NotShown, ServerMissing
 from kessel_conformance.history import Violation
-from kessel_conformance.requirements import RESTART
+from kessel_conformance.opencase import OpenCase
 from kessel_conformance.settings import Settings
+from kessel_conformance.stores.bench import StoreBench
+from kessel_conformance.stores.harness import StoreHarness
 from kessel_core.values.nearest import did_you_mean
 
 __all__ = ["FAILING", "Outcome", "Run", "Verdict", "run_case", "run_suite"]
@@ -30,8 +33,11 @@ class Verdict(StrEnum):
     FAIL = "fail"
     #: Listed as an expected failure, and failed.
     XFAIL = "expected failure"
+    #: It is for others.
     SKIP = "skip"
-    #: The harness or the server failed, not the adapter.
+    #: What it looks at is declared, but cannot be looked at in this run.
+    NOT_SHOWN = "not shown"
+    #: The harness or the server failed, not what is checked.
     ERROR = "error"
     #: Failed, but is newer than the pinned suite.
     ADVISORY = "advisory"
@@ -53,6 +59,8 @@ class Outcome:
     #: The calls that showed a failure, with their times.
     example: str = ""
     seconds: float = 0.0
+    #: Names of what it says something about: capabilities, facets; see `Case.shows`.
+    shows: tuple[str, ...] = attrs.field(default=attrs.Factory(lambda self: self.case.shows, takes_self=True))
 
     @property
     def ok(self) -> bool:
@@ -65,31 +73,55 @@ class Outcome:
         return "\n".join(filter(None, (self.reason, self.example)))
 
 
-def run_case(harness: Harness, wanted: Case, settings: Settings) -> Outcome:
+def _not_run(harness: AnyHarness, wanted: Case) -> Outcome | None:
+    """Return how a case ends that does not apply, or whose subject is hidden; None if it is to be run."""
+    if (why_not := wanted.skip_reason(harness)) is not None:
+        return Outcome(case=wanted, verdict=Verdict.SKIP, reason=why_not)
+    if (hidden := wanted.hidden(harness)) is not None:
+        return Outcome(case=wanted, verdict=Verdict.NOT_SHOWN, reason=hidden[0], shows=hidden[1])
+    return None
+
+
+def _bench(harness: AnyHarness, wanted: Case, settings: Settings) -> OpenCase:
+    """Return what a case works with; a context manager."""
+    match harness:
+        case Harness():
+            return Bench(harness, wanted.clauses, settings)
+        case StoreHarness():
+            return StoreBench(harness, wanted.clauses, settings)
+        case _:
+            raise TypeError(f"{type(harness).__name__} is not a harness of this suite")
+
+
+def run_case(harness: AnyHarness, wanted: Case, settings: Settings) -> Outcome:
     """Run one case on a harness that is up."""
     start = time.perf_counter()
-    why_not = wanted.skip_reason(harness)
     expected = harness.expected_failures.get(wanted.id)
-    if why_not is not None and expected is not None:
-        why_not = f"does not apply ({why_not}), so take it off the expected failures ({expected})"
+    if (not_run := _not_run(harness, wanted)) is not None:
+        if expected is None:
+            return not_run
+        why_not = f"it is not run ({not_run.reason}), so take it off the expected failures ({expected})"
         return Outcome(case=wanted, verdict=Verdict.FAIL, reason=why_not)
-    if why_not is not None:
-        return Outcome(case=wanted, verdict=Verdict.SKIP, reason=why_not)
     if wanted.id in harness.disabled:
         return Outcome(case=wanted, verdict=Verdict.DISABLED, reason=harness.disabled[wanted.id])
     why_still = harness.still.get(wanted.id)
     verdict, example = Verdict.PASS, ""
     reason = "" if why_still is None else f"on a server that stands still between calls: {why_still}"
     try:
-        with Bench(harness, wanted.clauses, settings) as bench:
+        with _bench(harness, wanted, settings) as bench:
             wanted.run(bench)
     except Violation as exc:
         verdict, reason, example = Verdict.FAIL, exc.reason, exc.example
     except ServerMissing as exc:
         verdict, reason = Verdict.ERROR, str(exc)
+    except NotShown as exc:
+        verdict, reason = Verdict.NOT_SHOWN, str(exc)
     except Exception as exc:
-        # No clause was checked: the adapter raised what it may not, or the harness is wrong.
+        # No clause was checked: something was raised that may not be, or the harness is wrong.
         verdict, reason, example = Verdict.FAIL, f"{type(exc).__name__}: {exc}", traceback.format_exc()
+    if verdict is not Verdict.ERROR and (gone := harness.ended()) is not None:
+        # Whatever was seen then, or was not: it says nothing about what is checked.
+        verdict, reason = Verdict.ERROR, f"{gone}; {reason or 'it was there when the case began'}"
     if expected is not None:
         if verdict is Verdict.PASS:
             verdict, reason = Verdict.FAIL, f"passes now, so take it off the expected failures ({expected})"
@@ -105,29 +137,31 @@ def run_case(harness: Harness, wanted: Case, settings: Settings) -> Outcome:
     return Outcome(case=wanted, verdict=verdict, reason=reason, example=example, seconds=seconds)
 
 
-def _run_apart(harness: Harness, wanted: Case, settings: Settings) -> Outcome:
+def _run_apart(harness: AnyHarness, wanted: Case, settings: Settings) -> Outcome:
     """Run one case on a harness that is brought up for it alone."""
     try:
         harness.up()
-    except ServerMissing as exc:
-        return Outcome(case=wanted, verdict=Verdict.ERROR, reason=str(exc))
+    except Exception as exc:
+        reason = f"the harness does not come up: {exc}"
+        return Outcome(case=wanted, verdict=Verdict.ERROR, reason=reason)
     try:
         return run_case(harness, wanted, settings)
     finally:
         harness.down()
 
 
-def check_listed(harness: Harness) -> None:
+def check_listed(harness: AnyHarness) -> None:
     """Refuse lists of the harness that name no case or give no reason.
 
     Raises:
         ValueError: With every mistake.
     """
     wrong: list[str] = []
+    cases = catalogue_of(harness.kind).cases()
     for name in ("expected_failures", "disabled", "still"):
         for case_id, reason in getattr(harness, name).items():
-            if case_id not in cases():
-                wrong.append(f"{name}: {case_id!r} is not a case{did_you_mean(case_id, cases())}")
+            if case_id not in cases:
+                wrong.append(f"{name}: {case_id!r} is not a case{did_you_mean(case_id, cases)}")
             elif not str(reason).strip():
                 wrong.append(f"{name}: {case_id!r} needs a reason")
     if wrong:
@@ -137,11 +171,13 @@ def check_listed(harness: Harness) -> None:
 class Run:
     """One harness under a choice of cases. Cases that wait for real time run side by side."""
 
-    def __init__(self, harness: Harness, settings: Settings, wanted: Iterable[str] | None = None) -> None:
+    def __init__(self, harness: AnyHarness, settings: Settings, wanted: Iterable[str] | None = None) -> None:
         check_listed(harness)
         self.harness = harness
         self.settings = settings
-        self.wanted: Sequence[Case] = [cases()[name] for name in (cases() if wanted is None else wanted)]
+        self._cases = catalogue_of(harness.kind).cases()
+        names = self._cases if wanted is None else wanted
+        self.wanted: Sequence[Case] = [self._cases[name] for name in names]
         self.outcomes: dict[str, Outcome] = {}
         self.seconds = 0.0
         self._pool: ThreadPoolExecutor | None = None
@@ -156,9 +192,9 @@ class Run:
         """
         self._start = time.perf_counter()
         self.harness.up()
-        if not self.harness.virtual:
-            aside = [c for c in self.wanted if c.waits]
-            self._pool = ThreadPoolExecutor(max_workers=max(1, len(aside)), thread_name_prefix="kessel-case")
+        aside = [c for c in self.wanted if c.real_time or (c.waits and not self.harness.virtual)]
+        if aside:
+            self._pool = ThreadPoolExecutor(max_workers=len(aside), thread_name_prefix="kessel-case")
             for wanted in aside:
                 run, harness = run_case, self.harness
                 if self._needs_own_server(wanted):
@@ -169,7 +205,7 @@ class Run:
                 self._waiting[wanted.id] = self._pool.submit(run, harness, wanted, self.settings)
 
     def _needs_own_server(self, wanted: Case) -> bool:
-        return RESTART in wanted.needs or wanted.id in self.harness.still
+        return wanted.alone or wanted.id in self.harness.still
 
     def down(self) -> None:
         """Stop the harness."""
@@ -186,16 +222,16 @@ class Run:
             if case_id in self._waiting:
                 outcome = self._waiting[case_id].result()
             else:
-                if self._needs_own_server(cases()[case_id]):
+                if self._needs_own_server(self._cases[case_id]):
                     for future in self._waiting.values():
                         future.exception()
-                outcome = run_case(self.harness, cases()[case_id], self.settings)
+                outcome = run_case(self.harness, self._cases[case_id], self.settings)
             self.outcomes[case_id] = outcome
         return self.outcomes[case_id]
 
 
 def run_suite(
-    harness: Harness,
+    harness: AnyHarness,
     settings: Settings | None = None,
     *,
     report: Callable[[Outcome], None] = lambda outcome: None,

@@ -1,7 +1,7 @@
 """`kessel new KIND NAME`: writes a complete distribution for a plugin, ready to be tested.
 
-Adapters, handlers and middleware: all of it lies here, because what it writes is tested by the suites of this
-distribution, which is what whoever writes a plugin installs.
+Adapters, stores, handlers and middleware: all of it lies here, because what it writes is tested by the suites
+of this distribution, which is what whoever writes a plugin installs.
 
 The files are templates in the folder beside this module; everything is rendered and checked
 before the first file is written.
@@ -27,6 +27,7 @@ KINDS: Final[Mapping[str, str]] = {
     "adapter": "The queue adapter {name} for kessel",
     "handlers": "The handlers {name} for kessel",
     "middleware": "The middleware {name} for kessel",
+    "store": "The store {name} for kessel",
 }
 
 # Narrower than what an index accepts: one spelling that fits the distribution, the package (with
@@ -39,7 +40,24 @@ _TAKEN: Final[Mapping[str, frozenset[str]]] = {
     "adapter": _BUILT_IN | {"beanstalk", "conformance", "handlers-example", "memory", "sqlite"},
     "handlers": frozenset({"example"}),
     "middleware": _BUILT_IN,
+    "store": frozenset({"memory", "sqlite"}),
 }
+
+#: Of the CI of an adapter: the server that its tests start has to be there, and is an error if it is not.
+_SERVER: Final = """\
+    env:
+      # The package of Ubuntu with the server that the tests start, such as redis-server; empty: none.
+      SERVER_PACKAGE: ""
+"""
+_INSTALL: Final = """\
+      - if: env.SERVER_PACKAGE != ''
+        run: sudo apt-get update && sudo apt-get install --yes --no-install-recommends "$SERVER_PACKAGE"
+"""
+#: The wheel that is published must hold the report of the very sources in it.
+_CHECK: Final = """\
+      - if: matrix.python == '3.13'
+        run: python -m pip install --force-reinstall --no-deps dist/*.whl && kessel adapters --check {name}
+"""
 
 
 def rendered(kind: str, name: str) -> dict[str, str]:
@@ -63,8 +81,12 @@ def rendered(kind: str, name: str) -> dict[str, str]:
         "title": "".join(word.capitalize() for word in name.split("-")),
         "suite": SUITE_VERSION,
         "pytest": "pytest",
+        "server": "",
+        "install": "",
+        "check": "",
     }
     if kind == "adapter":
+        values |= {"server": _SERVER, "install": _INSTALL, "check": _CHECK.format(name=name)}
         report = f"{package}/conformance.json"
         values["pytest"] += f" --kessel-budget ci --kessel-suite {SUITE_VERSION} --kessel-report {report}"
     sources = {

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from kessel_conformance.harness import Harness, ServerMissing, filled
 from kessel_core.contract import AdapterSpec
@@ -109,21 +109,37 @@ class ServerHarness(Harness):
             else:
                 return
 
-    def _halt(self) -> None:
+    def _halt(self, *, killed: bool = False) -> None:
         process, self._process = self._process, None
         if process is None:
             return
-        process.terminate()
+        if killed:
+            process.kill()
+        else:
+            process.terminate()
         try:
             process.wait(5)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
+    def ended(self) -> str | None:
+        """As `Harness.ended`: the process that was started is asked."""
+        process = self._process
+        if process is None or (status := process.poll()) is None:
+            return None
+        return f"{self.values['program']} has ended, with status {status}"
+
     def restart(self) -> None:
-        """Stop the server and start it again on the same port."""
-        self._halt()
+        """Kill the server, and start it again on the same port."""
+        self._halt(killed=True)
         self._run()
+
+    def portable(self) -> Self:
+        """As of `Harness`; the process stays here."""
+        twin = super().portable()
+        twin._process = None
+        return twin
 
     def another(self, *, still: bool = False) -> ServerHarness:
         """Return a harness with a server of its own, on another port and with its own data."""

@@ -21,12 +21,34 @@ class Budget:
     queues: int
     rounds: int
     batches: int
+    #: At how many places a request, and an answer, is cut.
+    cuts: int
+    #: At how many places of its code a process is killed.
+    kills: int
+    #: How often each of eight writers of a store adds one.
+    adds: int
+    #: How often two who wait for each other's entries answer.
+    turns: int
 
 
 BUDGETS: Final[Mapping[str, Budget]] = {
-    "quick": Budget(examples=80, steps=30, queues=48, rounds=12, batches=1),
-    "ci": Budget(examples=400, steps=40, queues=64, rounds=16, batches=4),
-    "thorough": Budget(examples=2500, steps=60, queues=96, rounds=24, batches=12),
+    "quick": Budget(
+        examples=80, steps=30, queues=48, rounds=12, batches=1, cuts=3, kills=6, adds=100, turns=300
+    ),
+    "ci": Budget(
+        examples=400, steps=40, queues=64, rounds=16, batches=4, cuts=100, kills=300, adds=1000, turns=3000
+    ),
+    "thorough": Budget(
+        examples=2500,
+        steps=60,
+        queues=96,
+        rounds=24,
+        batches=12,
+        cuts=10_000,
+        kills=10_000,
+        adds=1000,
+        turns=20_000,
+    ),
 }
 
 
@@ -34,9 +56,11 @@ BUDGETS: Final[Mapping[str, Budget]] = {
 class Settings:
     """What the person who runs the suite chooses."""
 
+    #: How much is generated: `quick`, `ci` or `thorough`.
     budget: str = "quick"
     #: Pins the catalogue: newer cases cannot fail the build.
     suite: str | None = None
+    #: Of what is generated.
     seed: int = 0
     #: Let Hypothesis shorten a failing plan; on a virtual clock.
     shrink: bool = True

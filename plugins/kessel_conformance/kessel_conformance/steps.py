@@ -134,22 +134,17 @@ class Settle:
         settlement = _settlement(self.how, job.label, pause_of(both, self.pause))
         what = f"{worker.name} {settlement_text(settlement, job.label)}"
         worker.let_go()
-        following: Reservation | None = None
-        before = both.now()
-        try:
+
+        def settle() -> Reservation | None:
             if self.reserve:
-                following = worker.consumer.settle_and_reserve(reservation, settlement)
-            else:
-                worker.consumer.settle(reservation, settlement)
-        except LeaseLost as exc:
-            both.history.add(f"{what} -> LeaseLost")
-            if both.model.holds(job, worker.name, Span(before, both.now())) is True:
-                both.broken("S7", f"{what}: refused although its lease surely holds: {exc}", exc)
+                return worker.consumer.settle_and_reserve(reservation, settlement)
+            worker.consumer.settle(reservation, settlement)
+            return None
+
+        accepted = both.judged(worker, job, what, settle)
+        if accepted is None:
             return
-        at = Span(before, both.now())
-        both.history.add(what)
-        if both.model.holds(job, worker.name, at) is False:
-            both.broken("S7", f"{what}: accepted although the lease had ended")
+        following, at = accepted
         match settlement:
             case Rollback(pause):
                 both.model.rolled_back(job, pause.total_seconds(), at)
@@ -178,19 +173,9 @@ class GiveBack:
         reservation, job = worker.held
         what = f"give back {job.label} for {worker.name}"
         worker.let_go()
-        before = both.now()
-        try:
-            both.adapter.give_back(reservation)
-        except LeaseLost as exc:
-            both.history.add(f"{what} -> LeaseLost")
-            if both.model.holds(job, worker.name, Span(before, both.now())) is True:
-                both.broken("S7", f"{what}: refused although its lease surely holds: {exc}", exc)
-            return
-        at = Span(before, both.now())
-        both.history.add(what)
-        if both.model.holds(job, worker.name, at) is False:
-            both.broken("S7", f"{what}: accepted although the lease had ended")
-        both.model.snoozed(job, 0.0, at)
+        accepted = both.judged(worker, job, what, lambda: both.adapter.give_back(reservation))
+        if accepted is not None:
+            both.model.snoozed(job, 0.0, accepted[1])
 
 
 @attrs.frozen
@@ -264,20 +249,11 @@ class Extend:
             return
         reservation, job = worker.held
         what = f"{worker.name} extends {job.label}"
-        before = both.now()
-        try:
-            worker.consumer.extend(reservation)
-        except LeaseLost as exc:
-            both.history.add(f"{what} -> LeaseLost")
-            if both.model.holds(job, worker.name, Span(before, both.now())) is True:
-                both.broken("S7", f"{what}: refused although its lease surely holds: {exc}", exc)
+        accepted = both.judged(worker, job, what, lambda: worker.consumer.extend(reservation))
+        if accepted is None:
             worker.let_go()
-            return
-        at = Span(before, both.now())
-        both.history.add(what)
-        if both.model.holds(job, worker.name, at) is False:
-            both.broken("S7", f"{what}: accepted although the lease had ended")
-        both.model.extended(job, at)
+        else:
+            both.model.extended(job, accepted[1])
 
 
 @attrs.frozen

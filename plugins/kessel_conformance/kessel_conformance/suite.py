@@ -1,4 +1,4 @@
-"""The class that an adapter's author derives from: the whole catalogue in one test.
+"""The class that an adapter's author derives from, and what that for stores shares: a catalogue in one test.
 
 One parametrized test, so that no case can be overridden, and a check that the test itself
 is still there.
@@ -6,19 +6,21 @@ is still there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from inspect import getattr_static
 from typing import Any, ClassVar, NoReturn
 
 import pytest
 
-from kessel_conformance.catalogue import cases
-from kessel_conformance.harness import Harness, ServerMissing
+from kessel_conformance.catalogue import catalogue_of
+from kessel_conformance.harness import Harness
+from kessel_conformance.harness_base import AnyHarness, ServerMissing
+from kessel_conformance.report import part
 from kessel_conformance.runner import Run, Verdict, check_listed, under_ci
 from kessel_conformance.settings import Settings
 from kessel_core import KesselError
 
-__all__ = ["AdapterConformance", "SealedSuite"]
+__all__ = ["AdapterConformance", "CatalogueSuite", "SealedSuite"]
 
 
 class SealedSuite:
@@ -59,25 +61,27 @@ class _NotUp:
         raise error
 
 
-class AdapterConformance(SealedSuite):
-    """Derive a class named `Test...` and give it a `harness`."""
+class CatalogueSuite(SealedSuite):
+    """Runs the catalogue of a harness."""
 
-    #: How the adapter is opened.
-    harness: ClassVar[Harness]
+    #: How to open what is checked.
+    harness: ClassVar[Any]
+    #: The class that it must have.
+    _harness_class: ClassVar[type[AnyHarness]]
     _sealed = ("test_conformance", "pytest_generate_tests", "run_")
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.__name__.startswith("_"):
+        if cls.__name__.startswith("_") or cls.__module__.startswith("kessel_conformance."):
             return
-        if not isinstance(getattr(cls, "harness", None), Harness):
-            raise TypeError(f"{cls.__name__} needs `harness = Harness(...)`")
+        if not isinstance(getattr(cls, "harness", None), cls._harness_class):
+            raise TypeError(f"{cls.__name__} needs `harness = {cls._harness_class.__name__}(...)`")
         check_listed(cls.harness)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Make one test of every case."""
         if metafunc.function.__name__ == "test_conformance":
-            metafunc.parametrize("case_id", list(cases()))
+            metafunc.parametrize("case_id", list(catalogue_of(self.harness.kind).cases()))
 
     @pytest.fixture(scope="class", name="kessel_run")
     @classmethod
@@ -94,7 +98,8 @@ class AdapterConformance(SealedSuite):
         try:
             run.up()
         except Exception as exc:
-            if isinstance(exc, ServerMissing) and not under_ci():
+            wants_report = request.config.getoption("kessel_report", None) is not None
+            if isinstance(exc, ServerMissing) and not under_ci() and not wants_report:
                 pytest.skip(f"the server is missing: {exc}")
             yield _NotUp(exc)
             return
@@ -102,7 +107,7 @@ class AdapterConformance(SealedSuite):
             yield run
         finally:
             run.down()
-            request.config.stash.setdefault(RUNS, []).append(run)
+            request.config.stash.setdefault(RUNS, []).append((_key(cls), run))
 
     def test_conformance(self, case_id: str, kessel_run: Run | _NotUp, record_property: Any) -> None:
         """Run one case of the catalogue."""
@@ -119,6 +124,8 @@ class AdapterConformance(SealedSuite):
                 pytest.fail(text, pytrace=False)
             case Verdict.SKIP:
                 pytest.skip(outcome.reason)
+            case Verdict.NOT_SHOWN:
+                pytest.skip(f"not shown, though declared: {outcome.reason}")
             case Verdict.DISABLED:
                 pytest.skip(f"disabled: {outcome.reason}")
             case Verdict.XFAIL:
@@ -129,7 +136,44 @@ class AdapterConformance(SealedSuite):
                 pass
 
 
-RUNS: pytest.StashKey[list[Run]] = pytest.StashKey()
+class AdapterConformance(CatalogueSuite):
+    """Derive a class named `Test...` and give it a `harness`."""
+
+    #: How the adapter is opened.
+    harness: ClassVar[Harness]
+    _harness_class = Harness
+
+
+#: What ran in this process, by what tells suite classes apart.
+RUNS: pytest.StashKey[list[tuple[str, Run]]] = pytest.StashKey()
+
+
+def _key(suite: type) -> str:
+    """Tell a suite class from others, in every process of a session."""
+    return f"{suite.__module__}.{suite.__qualname__}"
+
+
+def classes_beside(items: Iterable[pytest.Item]) -> list[str]:
+    """Return the suite classes of every module that has a collected one, as they are told apart.
+
+    Also those of which nothing was collected, because they are marked or left out by their name: a report
+    that is silent about one of an adapter's suite classes says too much about the adapter.
+    """
+    suites = [item for item in items if issubclass(getattr(item, "cls", None) or object, CatalogueSuite)]
+    modules = {id(module): module for item in suites if (module := getattr(item, "module", None)) is not None}
+    found = {value for module in modules.values() for value in vars(module).values() if _is_suite(value)}
+    return sorted({_key(suite) for suite in found})
+
+
+def _is_suite(value: object) -> bool:
+    if not isinstance(value, type) or not issubclass(value, CatalogueSuite):
+        return False
+    return hasattr(value, "harness") and not value.__name__.startswith("_")
+
+
+def parts_of(config: pytest.Config) -> list[dict[str, Any]]:
+    """Return what this process ran, as parts of the report."""
+    return [part(run, key.rpartition(".")[2], key) for key, run in config.stash.get(RUNS, [])]
 
 
 def settings_of(config: pytest.Config) -> Settings:

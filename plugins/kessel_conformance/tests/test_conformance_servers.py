@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
-from kessel_conformance import Harness, ServerHarness, ServerMissing, server
+from kessel_conformance import Harness, ServerHarness, ServerMissing, runner, server
+from kessel_conformance import report as reporting
 from kessel_conformance.bench import Bench
-from kessel_conformance.catalogue import Case, Level
+from kessel_conformance.catalogue import ADAPTERS, Case, Level
 from kessel_conformance.inprocess import NoQueue
-from kessel_conformance.runner import Run, Verdict, run_case
+from kessel_conformance.runner import Outcome, Run, Verdict, run_case, run_suite
 from kessel_conformance.settings import Settings
 
 from kessel_core.contract import AdapterSpec
@@ -81,12 +85,30 @@ def test_case_that_restarts_the_server_has_its_own_beside_the_others() -> None:
     assert run.outcomes[RESTARTS].verdict is Verdict.SKIP  # durability is not declared; it was asked there
 
 
-def test_case_that_restarts_the_only_server_runs_on_it_when_the_others_are_done() -> None:
-    harness = OnServer(one=True)
-    assert set(ran(harness, RESTARTS, "manager.callback_once").outcomes) == {
-        RESTARTS,
-        "manager.callback_once",
-    }
+def test_case_that_restarts_the_only_server_runs_on_it_when_the_others_are_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order: list[str] = []
+    others = [case.id for case in ADAPTERS.cases().values() if case.waits and not case.alone][:3]
+    begun = threading.Barrier(len(others) + 1)
+
+    def ran_case(harness: Harness, case: Case, settings: Settings) -> Outcome:
+        if case.id != RESTARTS:
+            begun.wait(20)
+            threading.Event().wait(0.2)  # a restart that does not wait for it would come first
+        order.append(case.id)
+        return Outcome(case=case, verdict=Verdict.PASS)
+
+    monkeypatch.setattr(runner, "run_case", ran_case)
+    run = Run(OnServer(one=True), Settings(), [RESTARTS, *others])
+    run.up()
+    try:
+        begun.wait(20)
+        run.outcome(RESTARTS)
+        assert sorted(order[:-1]) == sorted(others)
+        assert order[-1] == RESTARTS
+    finally:
+        run.down()
 
 
 def test_still_case_has_a_server_that_stands_still_and_the_report_says_why() -> None:
@@ -157,3 +179,127 @@ def test_server_that_ends_at_once_is_missing() -> None:
     harness = ServerHarness(SPEC, "echo://127.0.0.1:{port}", [sys.executable, "-c", "pass"])
     with pytest.raises(ServerMissing, match="ended at once"):
         harness.start()
+
+
+class Dying(Harness):
+    """Its server ends when a case has begun, or refuses to be brought up again."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.gone = how, False
+
+    def start(self) -> None:
+        self.gone = False
+
+    def open(self, clock: Any, namespace: str) -> NoQueue:
+        return NoQueue()
+
+    def restart(self) -> None:
+        raise ServerMissing("it does not come back")
+
+    def ended(self) -> str | None:
+        return "the server has ended, with status -9" if self.gone else None
+
+    def case(self, bench: Bench) -> None:
+        if self.how == "restart":
+            self.restart()
+        self.gone = True
+        if self.how == "raises":
+            bench.broken("nothing answers")
+
+
+@pytest.mark.parametrize("how", ["passes", "raises", "restart"])
+def test_case_whose_server_failed_is_an_error_of_the_run_and_no_fault_of_the_adapter(how: str) -> None:
+    """Passed or failed, it has shown nothing; not even a failure that is expected."""
+    harness = Dying(how)
+    harness.up()
+    case = Case(id="x.y", clauses=("S9",), level=Level.CORE, why="a test", run=harness.case)
+    for expected in ({}, {"x.y": "known"}):
+        harness.expected_failures, harness.gone = expected, False
+        outcome = run_case(harness, case, Settings())
+        assert outcome.verdict is Verdict.ERROR
+        assert not outcome.ok
+        assert ("does not come back" if how == "restart" else "has ended, with status -9") in outcome.reason
+
+
+def test_run_whose_server_failed_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    harness = Dying("passes")
+    dying = Case(id="x.y", clauses=("S9",), level=Level.CORE, why="a test", run=harness.case)
+    monkeypatch.setattr(ADAPTERS, "cases", lambda: MappingProxyType({"x.y": dying}))
+    run = run_suite(harness)
+    assert [outcome.verdict for outcome in run.outcomes.values()] == [Verdict.ERROR]
+    found = reporting.report(run)
+    assert (found["passed"], found["totals"]["error"]) == (False, 1)
+
+
+def test_server_that_was_killed_is_seen(echo: ServerHarness) -> None:
+    assert echo.ended() is None  # not started yet
+    echo.start()
+    try:
+        assert echo.ended() is None
+        assert echo._process is not None
+        echo._process.kill()
+        echo._process.wait(20)
+        assert str(echo.ended()).endswith("has ended, with status -9")
+        echo.restart()
+        assert echo.ended() is None
+    finally:
+        echo.stop()
+    assert echo.ended() is None  # stopped, by the harness
+
+
+WIRING = """
+from kessel_conformance import AdapterConformance, Harness
+from kessel_conformance.inprocess import NoQueue
+
+
+class Dying(Harness):
+    def open(self, clock, namespace):
+        return NoQueue()
+
+    def ended(self):
+        return "the server has ended"
+
+
+class TestDying(AdapterConformance):
+    harness = Dying()
+"""
+
+
+def test_run_whose_server_failed_does_not_pass_under_pytest(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(WIRING, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "pause and refused"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "1 failed" in done.stdout
+    assert "the server has ended" in done.stdout
+
+
+WRITES_AT_ITS_END = """
+import os, pathlib, signal, socket, sys
+signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path({tmp!r}, "end").touch(), os._exit(0)))
+server = socket.create_server(("127.0.0.1", {port}))
+while True:
+    server.accept()
+""".replace("{tmp!r}", "'{tmp}'")
+
+
+def test_server_that_is_restarted_writes_nothing_more() -> None:
+    """Else whoever writes at the end only would look as if it survived a crash (S9)."""
+    command = [sys.executable, "-c", WRITES_AT_ITS_END]
+    harness = ServerHarness(SPEC, "echo://127.0.0.1:{port}", command, patience=20.0)
+    harness.start()
+    try:
+        port, end = harness.values["port"], Path(harness.folder, "end")
+        harness.restart()
+        assert (harness.values["port"], harness.ended(), end.exists()) == (port, None, False)
+        harness.stop()
+        assert end.exists(), "an orderly stop lets it write"
+    finally:
+        harness.down()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import ClassVar
+from datetime import timedelta
+from typing import Any, ClassVar
 
 import attrs
 import pytest
@@ -118,7 +119,7 @@ def test_expected_failure_that_does_not_apply_fails() -> None:
     harness = up(expected_failures={"x.y": "known, see issue 1"})
     outcome = run_case(harness, entered(fails, needs=(LEASE,)), Settings())
     assert outcome.verdict is Verdict.FAIL
-    assert "lease is not declared" in outcome.reason
+    assert "for adapters that declare lease" in outcome.reason
 
 
 def test_disabled_case_is_neither_a_pass_nor_a_skip() -> None:
@@ -146,7 +147,7 @@ def test_unknown_suite_version_is_refused(text: str) -> None:
 
 def test_undeclared_capability_is_a_named_skip() -> None:
     outcome = run_case(up(), entered(fails, needs=(LEASE,)), Settings())
-    assert (outcome.verdict, outcome.reason) == (Verdict.SKIP, "lease is not declared")
+    assert (outcome.verdict, outcome.reason) == (Verdict.SKIP, "for adapters that declare lease")
 
 
 def test_violation_reads_as_clause_reason_and_history() -> None:
@@ -311,3 +312,25 @@ def test_sister_without_what_it_needs_is_refused() -> None:
 
         class TestNoMake(MiddlewareConformance):
             pass
+
+
+def test_reserve_that_waits_is_in_the_list_of_calls_before_it_returns() -> None:
+    """A call that hangs is what such a list is read for."""
+    bench = Bench(up())
+    seen: list[str] = []
+
+    class Waits:
+        def reserve(self, timeout: timedelta) -> None:
+            seen.append(bench.history.text())
+
+    with bench:
+        waits: Any = Waits()
+        assert bench.reserve(waits, timedelta(seconds=5)) is None
+        bench.reserve(waits)
+    assert "a worker begins to wait, up to 5 s" in seen[0]
+    first, second, *rest = (line.split(maxsplit=1)[1] for line in bench.history.text().splitlines())
+    assert (first, second) == (
+        "a worker begins to wait, up to 5 s",
+        "a worker reserves, waiting up to 5 s -> nothing",
+    )
+    assert rest == ["a worker reserves -> nothing"]

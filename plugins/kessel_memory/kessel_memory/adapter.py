@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import ClassVar, Final, TypeVar
+from typing import ClassVar, Final, TypeVar, cast
 
 from kessel_core.contract import (
     AdapterContext,
@@ -19,12 +19,12 @@ from kessel_core.contract import (
     Browse,
     Buried,
     Capabilities,
-    CapabilityMissing,
     Delete,
     Durability,
     EnqueueError,
     Facet,
     FacetKind,
+    Find,
     InvalidConfig,
     JobState,
     LeaseReturn,
@@ -35,13 +35,14 @@ from kessel_core.contract import (
     QueueStats,
     Reach,
     Reservation,
-    Results,
     Snooze,
     StoredJob,
     VirtualTime,
 )
+from kessel_core.contract import Store as EntryStore
 from kessel_memory import operations
 from kessel_memory.consumer import MemoryConsumer
+from kessel_memory.entries import MemoryStore
 from kessel_memory.options import MemoryOptions
 from kessel_memory.store import Store
 
@@ -56,7 +57,7 @@ _shared_lock: Final = threading.Lock()
 _PORTION: Final = 1000
 
 
-class MemoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAdapter):
+class MemoryAdapter(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapter):
     """Jobs in the memory of this process; they are gone with it, or when the last adapter closes.
 
     Args:
@@ -75,6 +76,7 @@ class MemoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAd
         self._consumers: list[MemoryConsumer] = []
         self._store = _opened(options, context)
         self._lock = self._store.lock
+        self._entry_store = MemoryStore(self._store.entries)
         self._capabilities = Capabilities(
             reach=Reach.PROCESS,
             durability=Durability.NONE,
@@ -88,6 +90,8 @@ class MemoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAd
             fencing=True,
             attempts=Attempts.SERVER,
             dedupe=True,
+            follow=True,
+            kicks=True,
             counts=True,
             blocking_reserve=True,
         )
@@ -98,9 +102,9 @@ class MemoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAd
         return self._capabilities
 
     def facet(self, kind: FacetKind[F]) -> F | None:
-        """As `QueueAdapter.facet`; results are there only if some are kept."""
-        if kind is Results and not self._options.keep_results:
-            return None
+        """As `QueueAdapter.facet`; the store is an object of its own."""
+        if kind is EntryStore:
+            return cast("F", self._entry_store)
         return super().facet(kind)
 
     # producer side
@@ -162,6 +166,11 @@ class MemoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAd
         with self._lock:
             return operations.listing(self._store, queue, state, limit)
 
+    def find(self, job_id: str) -> StoredJob | None:
+        """As `Find.find`."""
+        with self._lock:
+            return operations.find(self._store, job_id)
+
     def buried(self, queue: str, limit: int = 100) -> list[StoredJob]:
         """As `Buried.buried`."""
         return self.peek(queue, JobState.BURIED, limit)
@@ -191,23 +200,13 @@ class MemoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, Results, QueueAd
         with self._lock:
             return self._store.next_change(queues)
 
-    def result(self, job_id: str) -> bytes | None:
-        """As `Results.result`; only the latest `keep_results` are kept.
-
-        Raises:
-            CapabilityMissing: None are.
-        """
-        if not self._options.keep_results:
-            raise CapabilityMissing(Results.facet_name, self.name, "set keep_results")
-        with self._lock:
-            return self._store.results.get(job_id)
-
     def close(self) -> None:
         """As `QueueAdapter.close`; jobs that nobody else shares are gone."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
+            self._entry_store.close()
             for consumer in self._consumers:
                 consumer.cancel()
         with _shared_lock:

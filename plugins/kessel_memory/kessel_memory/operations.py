@@ -62,6 +62,15 @@ def listing(store: Store, name: str, state: JobState, limit: int) -> list[Stored
     return [_stored(store, job, state) for job in islice(jobs, max(0, limit))]
 
 
+def find(store: Store, job_id: str) -> StoredJob | None:
+    """Return the job with an id."""
+    store.catch_up()
+    job = store.jobs.get(job_id)
+    if job is None or job.state is None:
+        return None
+    return _stored(store, job, job.state)
+
+
 def _stored(store: Store, job: Job, state: JobState) -> StoredJob:
     due = reason = message = buried_at = None
     if state is JobState.DELAYED:
@@ -98,6 +107,7 @@ def kick(store: Store, name: str, job_id: str) -> None:
         raise UnknownJob(job_id, name)
     del job.queue.buried[job_id], job.burial
     job.attempt = 0
+    job.kicks += 1
     store.make_ready(job)
 
 

@@ -10,7 +10,7 @@ import attrs
 
 from kessel_core.contract import InvalidConfig, Problem, TieBreak, url_options
 
-__all__ = ["MemoryOptions", "memory_url_options"]
+__all__ = ["MemoryOptions", "MemoryStoreOptions", "memory_url_options"]
 
 _SHORTEST_LEASE = timedelta(milliseconds=1)
 _LONGEST_LEASE = timedelta(days=366)
@@ -35,8 +35,6 @@ class MemoryOptions:
     max_body_bytes: int | None = None
     #: Refuse to hold more jobs than this, in whatever state; None: no limit.
     capacity: int | None = None
-    #: How many of the latest results are kept for `MemoryAdapter.result`; 0: none.
-    keep_results: int = 0
 
     def __attrs_post_init__(self) -> None:
         """Check everything together."""
@@ -47,10 +45,17 @@ class MemoryOptions:
             limit: int | None = getattr(self, name)
             if limit is not None and limit < 1:
                 problems.append(Problem((name,), f"expected 1 or more, got {limit}"))
-        if self.keep_results < 0:
-            problems.append(Problem(("keep_results",), f"expected 0 or more, got {self.keep_results}"))
         if problems:
             raise InvalidConfig(problems, "invalid options of the adapter 'memory'")
+
+
+@attrs.frozen(kw_only=True)
+class MemoryStoreOptions:
+    """Options of `memory://name` as a store."""
+
+    #: "" is private to the application that opens it; with a name, everybody in this process who opens that
+    #: name shares its entries, until the last one has closed it.
+    name: str = ""
 
 
 def memory_url_options(url: SplitResult) -> dict[str, Any]:

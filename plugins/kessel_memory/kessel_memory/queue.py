@@ -44,6 +44,7 @@ class Job:
         "deadline",
         "due",
         "enqueued_at",
+        "kicks",
         "message",
         "number",
         "queue",
@@ -68,6 +69,7 @@ class Job:
         self.enqueued_at = enqueued_at
         self.attempt = 0
         self.snoozes = 0
+        self.kicks = 0
         self.state = _READY
 
 

@@ -7,11 +7,10 @@ three, because this is the path by which the speed of everything else is judged.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from heapq import heappop, heappush
-from typing import Final
+from typing import Final, NoReturn
 
 from kessel_core import Clock
 from kessel_core.contract import (
@@ -25,14 +24,15 @@ from kessel_core.contract import (
     Reservation,
     Settlement,
     Snooze,
+    later,
 )
+from kessel_memory.entries import Entries
 from kessel_memory.options import MemoryOptions
 from kessel_memory.queue import Burial, Job, MemoryQueue, ReadyEntry, Waiter
 from kessel_memory.timers import NEVER, NOISE, Timers
 
 __all__ = ["Store"]
 
-_FAR: Final = datetime.max.replace(tzinfo=UTC)
 #: Queues that are not worth looking through for idle ones.
 _FEW: Final = 64
 # Looked up once: a member of an enum costs more than a name, and this one is wanted for every job.
@@ -46,7 +46,8 @@ class Store(Timers):
         super().__init__(options, clock)
         self.options = options
         self.jobs: dict[str, Job] = {}
-        self.results: OrderedDict[str, bytes] = OrderedDict()
+        #: Small facts beside the jobs (S19).
+        self.entries = Entries(clock, self.lock)
         #: How many adapters have it open.
         self.handles = 0
         self._prune_at = _FEW
@@ -77,10 +78,9 @@ class Store(Timers):
         if job_id in jobs:
             self._refuse_held(job_id)
         if len(message.body) > self._max_body:
-            why = f"its body of {len(message.body)} bytes is larger than {self._max_body}"
-            raise EnqueueRejected(job_id, why, reason="too-large")
+            self._check_size(message)
         if len(jobs) >= self._capacity:
-            raise EnqueueRejected(job_id, f"the memory queue holds its {self._capacity} jobs", reason="full")
+            self._refuse_full(job_id)
         now = self.clock.now()
         is_due = self.next_due is not None and now >= self.next_due
         if is_due or (self.next_mono is not NEVER and self.clock.monotonic() >= self.next_mono):
@@ -97,6 +97,14 @@ class Store(Timers):
             self.delay(job, delay)
         # Last, so that an interrupted call leaves no id behind whose job would never be delivered.
         jobs[job_id] = job
+
+    def _check_size(self, message: Message) -> None:
+        if len(message.body) > self._max_body:
+            why = f"its body of {len(message.body)} bytes is larger than {self._max_body}"
+            raise EnqueueRejected(message.id, why, reason="too-large")
+
+    def _refuse_full(self, job_id: str) -> NoReturn:
+        raise EnqueueRejected(job_id, f"the memory queue holds its {self._capacity} jobs", reason="full")
 
     def _refuse_held(self, job_id: str) -> None:
         self.catch_up()  # its delay or lease may be over
@@ -127,7 +135,14 @@ class Store(Timers):
         job.deadline = deadline = mono + self._lease
         message = job.message
         reservation = Reservation(
-            message.id, queue.name, message.body, attempt, deadline, self._lease_span, job.snoozes
+            message.id,
+            queue.name,
+            message.body,
+            attempt,
+            deadline,
+            self._lease_span,
+            job.snoozes,
+            kicks=job.kicks,
         )
         queue.reserved[reservation] = job
         if deadline < self.next_mono:
@@ -135,28 +150,46 @@ class Store(Timers):
         return reservation
 
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:
-        """End a reservation.
+        """End a reservation, and store what it brings along (S20).
 
         Raises:
             LeaseLost: It holds nothing any more.
+            EnqueueRejected: What it brings along is refused; nothing was changed.
         """
         job = self._held(reservation)
+        if isinstance(settlement, (Commit, Bury)) and settlement.follow:
+            self._check_follow_ups(settlement)
         del job.queue.reserved[reservation]
         if isinstance(settlement, Commit):
             self.forget(job)
-            if settlement.result is not None:
-                self._keep(job, settlement.result)
+            self._bring_along(settlement)
         elif isinstance(settlement, Bury):
             job.state = JobState.BURIED
             job.burial = Burial(settlement.reason, settlement.message, self.clock.now())
             job.queue.buried[job.message.id] = job
-            if settlement.result is not None:
-                self._keep(job, settlement.result)
+            self._bring_along(settlement)
         else:
             if isinstance(settlement, Snooze):
                 job.attempt -= 1
                 job.snoozes += 1
             self._roll_back(job, settlement.pause)
+
+    def _check_follow_ups(self, settlement: Commit | Bury) -> None:
+        """Raise EnqueueRejected if not all follow-ups can be stored."""
+        new = {one.id: one for one in settlement.follow if one.id not in self.jobs}
+        # A commit makes room for one of them.
+        room = self._capacity - len(self.jobs) + isinstance(settlement, Commit)
+        for number, message in enumerate(new.values(), 1):
+            self._check_size(message)
+            if number > room:
+                self._refuse_full(message.id)
+
+    def _bring_along(self, settlement: Commit | Bury) -> None:
+        for message in settlement.follow:
+            if message.id not in self.jobs:
+                self.put(message)
+        for put in settlement.puts:
+            self.entries.put(put.space, put.key, put.value, ttl=put.ttl)
 
     def extend(self, reservation: Reservation) -> None:
         """Renew a lease to its full length.
@@ -194,23 +227,12 @@ class Store(Timers):
         job.state = None
         self.jobs.pop(job.message.id, None)
 
-    def _keep(self, job: Job, result: bytes) -> None:
-        limit = self.options.keep_results
-        if limit:
-            self.results[job.message.id] = result
-            if len(self.results) > limit:
-                self.results.popitem(last=False)
-
     def _roll_back(self, job: Job, pause: timedelta) -> None:
         if pause <= timedelta(0):
             self.catch_up()  # what time made ready before this has its place before it (S6)
             self.make_ready(job)
             return
-        try:
-            due = self.clock.now() + pause
-        except OverflowError:
-            due = _FAR
-        self.delay(job, due)
+        self.delay(job, later(self.clock.now(), pause))
 
     def wait_and_take(self, waiter: Waiter, timeout: float) -> Reservation | None:
         """Wait until a job of the waiter's queues is ready, the time is over, or it is cancelled."""

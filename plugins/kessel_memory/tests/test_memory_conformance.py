@@ -1,12 +1,12 @@
 from kessel_conformance import AdapterConformance, Harness
 from kessel_memory.plugin import SPEC
 
-from kessel_core.contract import Browse, Buried, Delete, Pause, Results, VirtualTime
+from kessel_core.contract import Browse, Buried, Delete, Find, Pause, Store, VirtualTime
 
 
 class TestMemory(AdapterConformance):
     harness = Harness(
         SPEC,
-        url="memory://{namespace}?max_body_bytes=70000&lease=20s&keep_results=100",
-        facets=(Browse, Buried, Delete, Pause, Results, VirtualTime),
+        url="memory://{namespace}?max_body_bytes=70000&lease=20s",
+        facets=(Browse, Buried, Delete, Find, Pause, Store, VirtualTime),
     )

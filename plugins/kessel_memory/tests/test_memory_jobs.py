@@ -9,16 +9,14 @@ import pytest
 from kessel_memory.adapter import MemoryAdapter
 from kessel_memory.consumer import MemoryConsumer
 
-from kessel_core import AdapterUnavailable, CapabilityMissing, EnqueueRejected, IdHeld, LeaseLost
+from kessel_core import AdapterUnavailable, EnqueueRejected, IdHeld, LeaseLost
 from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
     Bury,
-    Commit,
     JobState,
     Message,
     Reservation,
-    Results,
     Rollback,
     TieBreak,
 )
@@ -300,29 +298,6 @@ def test_after_cancel_a_held_job_can_be_settled_but_no_other_is_taken(
     assert consumer.settle_and_reserve(reservation, COMMIT) is None
     assert consumer.reserve(timedelta(hours=1)) is None
     assert adapter.stats("default").ready == 1
-
-
-def test_results_are_kept_as_many_as_asked_for(opened: Open, message: Make) -> None:
-    adapter = opened(keep_results=2)
-    assert adapter.facet(Results) is adapter
-    consumer = adapter.consumer(["default"])
-    for job_id in ("a", "b", "c"):
-        adapter.enqueue(message(job_id))
-        reservation = consumer.reserve(NO_PAUSE)
-        assert reservation is not None
-        consumer.settle(reservation, Commit(job_id.encode()))
-    assert [adapter.result(job_id) for job_id in ("a", "b", "c")] == [None, b"b", b"c"]
-
-
-def test_results_are_not_kept_unless_asked_for(adapter: MemoryAdapter, message: Make) -> None:
-    adapter.enqueue(message("a"))
-    consumer = adapter.consumer(["default"])
-    reservation = consumer.reserve(NO_PAUSE)
-    assert reservation is not None
-    consumer.settle(reservation, Commit(b"result"))
-    assert adapter.facet(Results) is None
-    with pytest.raises(CapabilityMissing, match="results"):
-        adapter.result("a")
 
 
 def test_a_closed_adapter_stores_nothing(adapter: MemoryAdapter, message: Make) -> None:

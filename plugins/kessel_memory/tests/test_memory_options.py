@@ -20,11 +20,12 @@ from kessel_core.contract import (
     Buried,
     Delete,
     Durability,
+    Find,
     LeaseReturn,
     Message,
     Pause,
     Reach,
-    Results,
+    Store,
     VirtualTime,
     facets_of,
 )
@@ -56,21 +57,20 @@ def test_a_url_says_the_options(url: str, found: dict[str, Any]) -> None:
 
 def test_all_values_out_of_range_are_refused_together() -> None:
     with pytest.raises(InvalidConfig) as caught:
-        MemoryOptions(lease=timedelta(0), capacity=0, max_body_bytes=-1, keep_results=-1)
+        MemoryOptions(lease=timedelta(0), capacity=0, max_body_bytes=-1)
     assert [problem.path for problem in caught.value.problems] == [
         "lease",
         "max_body_bytes",
         "capacity",
-        "keep_results",
     ]
 
 
 def test_it_declares_every_capability(opened: Open) -> None:
     """S17: the values are those of the options."""
-    adapter = opened(lease=timedelta(seconds=5), max_body_bytes=100, keep_results=1)
+    adapter = opened(lease=timedelta(seconds=5), max_body_bytes=100)
     capabilities = adapter.capabilities
-    assert len(capabilities.declared()) == 12, "all but durability and longest_delay"
-    assert set(facets_of(adapter)) == {Browse, Buried, Delete, Pause, Results, VirtualTime}
+    assert len(capabilities.declared()) == 14, "all but durability and longest_delay"
+    assert set(facets_of(adapter)) == {Browse, Buried, Delete, Find, Pause, Store, VirtualTime}
     assert "durability" not in capabilities.declared()
     assert capabilities.reach is Reach.PROCESS
     assert capabilities.durability is Durability.NONE

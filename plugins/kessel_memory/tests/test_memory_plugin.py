@@ -37,10 +37,8 @@ def test_the_spec_opens_an_adapter_that_works() -> None:
 
 
 def test_texts_of_a_url_become_options() -> None:
-    assert options_of(
-        "memory://Shop?lease=5m&tie_break=enqueued&capacity=10&keep_results=3"
-    ) == MemoryOptions(
-        name="Shop", lease=timedelta(minutes=5), tie_break=TieBreak.ENQUEUED, capacity=10, keep_results=3
+    assert options_of("memory://Shop?lease=5m&tie_break=enqueued&capacity=10") == MemoryOptions(
+        name="Shop", lease=timedelta(minutes=5), tie_break=TieBreak.ENQUEUED, capacity=10
     )
 
 

@@ -6,9 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
+from kessel_memory import timers
 from kessel_memory.adapter import MemoryAdapter
 from kessel_memory.consumer import MemoryConsumer
 
@@ -330,3 +331,27 @@ def test_an_interrupted_wait_leaves_no_trace(opened: Open, message: Make) -> Non
     assert adapter._store.timekeeper is None
     adapter.enqueue(message("a"))
     assert consumer.reserve(NO_PAUSE) is not None
+
+
+class SetClock(SystemClock):
+    """A real clock whose date somebody sets, which wakes nobody."""
+
+    ahead = timedelta(0)
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead
+
+
+def test_a_date_that_was_set_forward_is_noticed_by_who_waits_for_a_delayed_job(
+    opened: Open, message: Make, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F34: within a minute; a shorter time here."""
+    clock = SetClock()
+    adapter = opened(clock)
+    adapter.enqueue(message("a", delay=clock.now() + timedelta(hours=3)))
+    assert adapter._store.until_next_bound() == 60.0
+    monkeypatch.setattr(timers, "_LONGEST_SLEEP", 0.05)
+    taken = pool.submit(adapter.consumer(["default"]).reserve, timedelta(hours=9))
+    waiting(adapter, 1)
+    clock.ahead = timedelta(hours=3)
+    assert reserved(taken).id == "a"

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import ClassVar, Final, TypeVar
+from typing import ClassVar, Final, TypeVar, cast
 
 from kessel_core.contract import (
     NO_PAUSE,
@@ -14,8 +14,9 @@ from kessel_core.contract import (
     AdapterError,
     AdapterUnavailable,
     Attempts,
+    Bury,
     Capabilities,
-    CapabilityMissing,
+    Commit,
     DoctorContext,
     EnqueueError,
     EnqueueRejected,
@@ -29,19 +30,19 @@ from kessel_core.contract import (
     Message,
     Reach,
     Reservation,
-    Results,
     Settlement,
+    Store,
     TieBreak,
     WaitingAdapter,
 )
 from kessel_sqlite import doctor, sql
-from kessel_sqlite.consumer import Deliveries
+from kessel_sqlite.consumer import NOTHING, Brought, Deliveries, Row
 from kessel_sqlite.edge import translated
 from kessel_sqlite.engine import Engine, next_change
+from kessel_sqlite.entries import SqliteStore
 from kessel_sqlite.hostclock import microseconds, moment
 from kessel_sqlite.operations import SqliteOperations
 from kessel_sqlite.options import SqliteOptions
-from kessel_sqlite.results import KeptResults
 from kessel_sqlite.schema import DELAYED, READY, STATES
 
 __all__ = ["SqliteAdapter"]
@@ -52,12 +53,11 @@ _F = TypeVar("_F", bound=Facet)
 _CHUNK: Final = 10_000
 _CHUNK_BYTES: Final = 16 * 1024 * 1024
 
-_Row = tuple[str, str, int, int, int | None, int, bytes]
 #: State and due time of the job that holds an id.
 _Holder = tuple[int, int | None]
 
 
-class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
+class SqliteAdapter(SqliteOperations, WaitingAdapter):
     """A queue in one SQLite file.
 
     Thread-safe; a forked child may keep using it.
@@ -74,9 +74,9 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
         self.options = options
         self.engine = Engine(options, context.clock)
         self.line = self.engine.line
-        keep_for = options.keep_results
-        self._results = None if keep_for is None else KeptResults(self.engine, keep_for)
-        self._deliveries = Deliveries(self.engine, self._results)
+        #: Small facts beside the jobs, in the same file.
+        self.store = SqliteStore(self.engine, options.max_body_bytes, owns_file=False)
+        self._deliveries = Deliveries(self.engine, options.lease, self.store.entries)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -93,14 +93,16 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
             fencing=True,
             attempts=Attempts.DURABLE,
             dedupe=True,
+            follow=True,
+            kicks=True,
             counts=True,
             blocking_reserve=True,
         )
 
     def facet(self, kind: FacetKind[_F]) -> _F | None:
-        """Return this adapter as a facet; `Results` only with the option `keep_results`."""
-        if kind is Results and self._results is None:
-            return None
+        """Return a facet: the store, or this adapter."""
+        if kind is Store:
+            return cast("_F", self.store)
         return super().facet(kind)
 
     # producer side
@@ -130,7 +132,7 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
     def put(self, message: Message) -> None:
         """Store one job in a transaction of its own."""
         row = self._row(message)
-        holder = self.engine.file.run(self.engine.link(), lambda c: _inserted(c, row), job_id=message.id)
+        holder = self.engine.file.run(self.engine.link(), lambda c: _inserted(c, row), written=message.id)
         if holder is not None:
             raise self._held(message.id, holder)
 
@@ -139,7 +141,7 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
         is_over = due is not None and due <= self.engine.host.now()
         return IdHeld(job_id, str(JobState.READY if is_over else STATES[state]))
 
-    def _put_within(self, connection: sqlite3.Connection, row: _Row) -> None:
+    def _put_within(self, connection: sqlite3.Connection, row: Row) -> None:
         try:
             found = connection.execute("PRAGMA database_list").fetchall()
             main = next((str(one[2]) for one in found if one[1] == "main"), "")
@@ -153,7 +155,7 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
         if holder is not None:
             raise self._held(row[0], holder)
 
-    def _row(self, message: Message) -> _Row:
+    def _row(self, message: Message) -> Row:
         if len(message.body) > self.options.max_body_bytes:
             why = f"its body has {len(message.body)} bytes, the limit is {self.options.max_body_bytes}"
             raise EnqueueRejected(message.id, why, "too-large")
@@ -165,7 +167,7 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
     def enqueue_many(self, messages: Sequence[Message]) -> list[AdapterError | None]:
         """Store many jobs, up to ten thousand per transaction; each transaction is atomic."""
         outcomes: list[AdapterError | None] = [None] * len(messages)
-        rows: list[tuple[int, _Row]] = []
+        rows: list[tuple[int, Row]] = []
         for index, message in enumerate(messages):
             try:
                 rows.append((index, self._row(message)))
@@ -183,7 +185,7 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
         return outcomes
 
     def _store(
-        self, chunk: list[tuple[int, _Row]], outcomes: list[AdapterError | None]
+        self, chunk: list[tuple[int, Row]], outcomes: list[AdapterError | None]
     ) -> AdapterError | None:
         """Store jobs in one transaction; note ids that are held, return the error if the whole failed."""
         rows = [row for _, row in chunk]
@@ -201,7 +203,7 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
             return {index: holder for index, holder in found.items() if holder is not None}
 
         try:
-            held = self.engine.file.run(self.engine.link(), insert, job_id=rows[0][0])
+            held = self.engine.file.run(self.engine.link(), insert, written=rows[0][0])
         except (EnqueueError, AdapterUnavailable) as exc:
             return exc
         for index, row in chunk:
@@ -211,7 +213,7 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
             self._announce_all(row for index, row in chunk if index not in held)
         return None
 
-    def _announce_all(self, rows: Iterable[_Row]) -> None:
+    def _announce_all(self, rows: Iterable[Row]) -> None:
         ready: dict[str, int] = {}
         first_due: dict[str, int] = {}
         for _, queue, _, _, due, _, _ in rows:
@@ -232,15 +234,33 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
 
     def end(self, reservation: Reservation, settlement: Settlement) -> None:
         """Settle; from any thread, because the token in the row fences."""
-        self._deliveries.settle(reservation, settlement)
+        brought = self._brought(settlement)
+        self._deliveries.settle(reservation, settlement, brought)
+        self._announce_brought(brought)
 
     def settle_and_take(
         self, reservation: Reservation, settlement: Settlement, queues: tuple[str, ...]
     ) -> Reservation | None:
         """Settle and take the next job in one transaction."""
-        taken = self._deliveries.settle_and_take(reservation, settlement, queues)
+        brought = self._brought(settlement)
+        taken = self._deliveries.settle_and_take(reservation, settlement, queues, brought)
         self.announce_return(reservation.queue, settlement)
+        self._announce_brought(brought)
         return taken
+
+    def _brought(self, settlement: Settlement) -> Brought:
+        """Return what a settlement brings along; raises EnqueueRejected before anything is written (S20)."""
+        if not isinstance(settlement, (Commit, Bury)) or not (settlement.follow or settlement.puts):
+            return NOTHING
+        return Brought(tuple(map(self._row, settlement.follow)), settlement.puts)
+
+    def _announce_brought(self, brought: Brought) -> None:
+        if brought is NOTHING:
+            return
+        if not self.line.is_empty:
+            self._announce_all(brought.rows)
+        for put in brought.puts:
+            self.engine.line.entries.announce(put.space, put.key)
 
     def renew(self, reservation: Reservation) -> None:
         """Extend the lease, using the calling thread's own connection."""
@@ -255,16 +275,6 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
             return moment(now)
         return moment(next_change(rows))
 
-    def result(self, job_id: str) -> bytes | None:
-        """Return the latest encoded result of a job; None if there is none (any more).
-
-        Raises:
-            CapabilityMissing: The option `keep_results` is not set.
-        """
-        if self._results is None:
-            raise CapabilityMissing(Results.facet_name, self.name, "set keep_results, for example to 7d")
-        return self._results.get(job_id)
-
     # the file
 
     def doctor(self, context: DoctorContext) -> list[Finding]:
@@ -276,7 +286,7 @@ class SqliteAdapter(SqliteOperations, Results, WaitingAdapter):
         self.engine.close()
 
 
-def _inserted(connection: sqlite3.Connection, row: _Row) -> _Holder | None:
+def _inserted(connection: sqlite3.Connection, row: Row) -> _Holder | None:
     """Insert one job; return state and due time of the job that holds its id, if one does."""
     while not connection.execute(sql.INSERT, row).rowcount:
         holder: _Holder | None = connection.execute(sql.HOLDER, (row[0],)).fetchone()
@@ -285,9 +295,9 @@ def _inserted(connection: sqlite3.Connection, row: _Row) -> _Holder | None:
     return None
 
 
-def _chunks(rows: Sequence[tuple[int, _Row]]) -> Iterator[list[tuple[int, _Row]]]:
+def _chunks(rows: Sequence[tuple[int, Row]]) -> Iterator[list[tuple[int, Row]]]:
     """Split jobs into transactions."""
-    chunk: list[tuple[int, _Row]] = []
+    chunk: list[tuple[int, Row]] = []
     size = 0
     for one in rows:
         chunk.append(one)

@@ -6,7 +6,7 @@ import os
 import random
 import sqlite3
 from datetime import timedelta
-from typing import Final, assert_never
+from typing import Final, NamedTuple, TypeAlias, assert_never
 
 import attrs
 
@@ -16,6 +16,7 @@ from kessel_core.contract import (
     Bury,
     Commit,
     LeaseLost,
+    Put,
     Reservation,
     Rollback,
     Settlement,
@@ -23,11 +24,11 @@ from kessel_core.contract import (
 )
 from kessel_sqlite import sql
 from kessel_sqlite.engine import Engine
+from kessel_sqlite.entries import FileEntries
 from kessel_sqlite.hostclock import after, span_microseconds
-from kessel_sqlite.results import KeptResults
 from kessel_sqlite.schema import DELAYED, READY
 
-__all__ = ["Deliveries", "SqliteReservation"]
+__all__ = ["NOTHING", "Brought", "Deliveries", "Row", "SqliteReservation"]
 
 _LONGEST_MESSAGE: Final = 100_000
 
@@ -47,20 +48,37 @@ class SqliteReservation(Reservation):
     token: int = 0
 
 
+#: The values of `sql.INSERT`: id, queue, state, priority, due, enqueued at, body.
+Row: TypeAlias = tuple[str, str, int, int, int | None, int, bytes]
+
+
+class Brought(NamedTuple):
+    """What a settlement brings along, ready to be written (S20)."""
+
+    #: Values for `sql.INSERT`.
+    rows: tuple[Row, ...] = ()
+    #: Entries.
+    puts: tuple[Put, ...] = ()
+
+
+NOTHING: Final = Brought()
+
+
 class Deliveries:
     """Reserves the jobs of one file, and settles and extends their reservations. Thread-safe.
 
     Args:
         engine: The open file.
-        results: Where results are kept; None: they are not.
+        lease: How long a reservation holds its job.
+        entries: Writes the entries of settlements.
     """
 
-    def __init__(self, engine: Engine, results: KeptResults | None) -> None:
+    def __init__(self, engine: Engine, lease: timedelta, entries: FileEntries) -> None:
         self._engine = engine
+        self._entries = entries
         self._host = engine.host
         self._clock = engine.clock
-        self._results = results
-        self._lease = engine.options.lease
+        self._lease = lease
         self._lease_seconds = self._lease.total_seconds()
         self._lease_microseconds = span_microseconds(self._lease)
 
@@ -115,29 +133,40 @@ class Deliveries:
         rows = connection.execute(claim.take, values).fetchall()
         if not rows:
             return None, True
-        seq, job_id, queue, body, attempts, snoozes = rows[0]
+        seq, job_id, queue, body, attempts, snoozes, kicks = rows[0]
         deadline = monotonic + self._lease_seconds
-        taken = SqliteReservation(job_id, queue, body, attempts, deadline, self._lease, snoozes, seq, token)
-        return taken, True
+        lease = self._lease
+        return (
+            SqliteReservation(
+                job_id, queue, body, attempts, deadline, lease, snoozes, seq, token, kicks=kicks
+            ),
+            True,
+        )
 
     # settle
 
-    def settle(self, reservation: Reservation, settlement: Settlement) -> None:
+    def settle(self, reservation: Reservation, settlement: Settlement, brought: Brought = NOTHING) -> None:
         """Settle; the row is changed only if it still has the token of this delivery.
+
+        What the settlement brings along is written in the same transaction.
 
         Raises:
             LeaseLost: It does not.
         """
         held = _own(reservation)
-        if self._result_of(settlement) is None:
+        if brought is NOTHING:
             # A single statement is its own transaction.
             done = self._engine.change(*self._ending(held, settlement))
         else:
-            done = self._engine.write(lambda c: self._settle(c, held, settlement))
+            done = self._engine.write(lambda c: self._settle(c, held, settlement, brought))
         _refuse_if_lost(held, done)
 
     def settle_and_take(
-        self, reservation: Reservation, settlement: Settlement, queues: tuple[str, ...]
+        self,
+        reservation: Reservation,
+        settlement: Settlement,
+        queues: tuple[str, ...],
+        brought: Brought = NOTHING,
     ) -> SqliteReservation | None:
         """Settle and reserve the next job in one transaction.
 
@@ -147,7 +176,7 @@ class Deliveries:
         held = _own(reservation)
         claim = sql.claim_of(queues)
         done, taken, is_complete = self._engine.write(
-            lambda c: self._settle_and_take(c, held, settlement, claim)
+            lambda c: self._settle_and_take(c, held, settlement, brought, claim)
         )
         _refuse_if_lost(held, done)
         if is_complete:
@@ -157,9 +186,15 @@ class Deliveries:
         except AdapterError:
             return None
 
-    def _settle(self, connection: sqlite3.Connection, held: SqliteReservation, settlement: Settlement) -> int:
+    def _settle(
+        self,
+        connection: sqlite3.Connection,
+        held: SqliteReservation,
+        settlement: Settlement,
+        brought: Brought,
+    ) -> int:
         connection.execute(sql.BEGIN)
-        done = self._settle_within(connection, held, settlement)
+        done = self._settle_within(connection, held, settlement, brought)
         connection.execute(sql.END)
         return done
 
@@ -168,10 +203,11 @@ class Deliveries:
         connection: sqlite3.Connection,
         held: SqliteReservation,
         settlement: Settlement,
+        brought: Brought,
         claim: sql.Claim,
     ) -> tuple[int, SqliteReservation | None, bool]:
         connection.execute(sql.BEGIN)
-        if not self._settle_within(connection, held, settlement):
+        if not self._settle_within(connection, held, settlement, brought):
             connection.execute(sql.UNDO)
             return 0, None, True
         taken, is_complete = self._claim_within(connection, claim)
@@ -179,18 +215,19 @@ class Deliveries:
         return 1, taken, is_complete
 
     def _settle_within(
-        self, connection: sqlite3.Connection, held: SqliteReservation, settlement: Settlement
+        self,
+        connection: sqlite3.Connection,
+        held: SqliteReservation,
+        settlement: Settlement,
+        brought: Brought,
     ) -> int:
         done = connection.execute(*self._ending(held, settlement)).rowcount
-        if done and self._results is not None and (body := self._result_of(settlement)) is not None:
-            self._results.keep(connection, held.id or "", held.queue, body)
+        if done and brought is not NOTHING:
+            # One whose id is held is left out by the statement: it counts as stored.
+            connection.executemany(sql.INSERT, brought.rows)
+            for put in brought.puts:
+                self._entries.put(connection, put.space, put.key, put.value, None, put.ttl)
         return done
-
-    def _result_of(self, settlement: Settlement) -> bytes | None:
-        """Return the encoded result to keep, or None."""
-        if self._results is None or not isinstance(settlement, (Commit, Bury)):
-            return None
-        return settlement.result
 
     def _ending(self, held: SqliteReservation, settlement: Settlement) -> tuple[str, tuple[object, ...]]:
         """Return the statement of a settlement, and its values."""

@@ -36,7 +36,7 @@ def examine(operations: SqliteOperations, context: DoctorContext) -> list[Findin
             *_rights(engine),
             *_durability(engine),
             *_room(engine),
-            *_lease(engine),
+            *_lease(operations.options.lease),
             *_jobs(operations, context),
         ]
     except (AdapterError, OSError) as exc:
@@ -126,12 +126,12 @@ def _room(engine: Engine) -> Iterator[Finding]:
         )
 
 
-def _lease(engine: Engine) -> Iterator[Finding]:
-    if engine.options.lease < timedelta(seconds=5):
+def _lease(lease: timedelta) -> Iterator[Finding]:
+    if lease < timedelta(seconds=5):
         yield Finding(
             Level.WARNING,
             "lease",
-            f"only {engine.options.lease.total_seconds():g} s: a worker that stalls so long loses its jobs",
+            f"only {lease.total_seconds():g} s: a worker that stalls so long loses its jobs",
             "choose a lease of some ten seconds",
         )
 

@@ -6,7 +6,7 @@ import os
 import sqlite3
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from kessel_core.contract import (
     AdapterError,
@@ -14,9 +14,14 @@ from kessel_core.contract import (
     EnqueueRejected,
     EnqueueUnknown,
     ProtocolError,
+    StoreRejected,
+    StoreUnknown,
 )
 
-__all__ = ["RECOVER", "is_busy", "leaves_connection_sound", "translated"]
+__all__ = ["RECOVER", "Written", "is_busy", "leaves_connection_sound", "translated"]
+
+#: What a transaction is to write: the id of a job, or space and key of an entry; None: neither.
+Written: TypeAlias = str | tuple[str, str] | None
 
 #: What to do about a damaged file.
 RECOVER: Final = (
@@ -40,21 +45,21 @@ def leaves_connection_sound(exc: sqlite3.Error) -> bool:
     return _primary(exc) in _SOUND
 
 
-def translated(exc: sqlite3.Error, path: str, waited: timedelta, job_id: str | None) -> AdapterError:
-    """Return the error to raise; with a `job_id` that of an enqueue (S14).
+def translated(exc: sqlite3.Error, path: str, waited: timedelta, written: Written) -> AdapterError:
+    """Return the error to raise; that of an enqueue (S14) or of a put (S19), if one was to be written.
 
-    Whatever SQLite refuses it rolls back completely, so the job is definitely not stored. Only after an I/O
+    Whatever SQLite refuses it rolls back completely, so it is definitely not stored. Only after an I/O
     error (`SQLITE_IOERR`) may the commit be on the disk. Advice is added to the error as a note, which
     `kessel doctor` shows.
     """
-    error, advice = _classified(exc, path, waited, job_id)
+    error, advice = _classified(exc, path, waited, written)
     if advice:
         error.add_note(advice)
     return error
 
 
 def _classified(
-    exc: sqlite3.Error, path: str, waited: timedelta, job_id: str | None
+    exc: sqlite3.Error, path: str, waited: timedelta, written: Written
 ) -> tuple[AdapterError, str]:
     name = getattr(exc, "sqlite_errorname", None) or type(exc).__name__
     known = f"{path}: {exc} ({name})"
@@ -76,18 +81,18 @@ def _classified(
         case sqlite3.SQLITE_CORRUPT:
             return ProtocolError(f"{known}: the file is damaged; see `kessel doctor`"), RECOVER
         case sqlite3.SQLITE_FULL:
-            return _refused(job_id, f"{path}: the disk is full", "full"), "free some space"
+            return _refused(written, f"{path}: the disk is full", "full"), "free some space"
         case sqlite3.SQLITE_READONLY:
             return (
-                _refused(job_id, f"{path}: the file is read-only for this process", "read-only"),
+                _refused(written, f"{path}: the file is read-only for this process", "read-only"),
                 "let this user write the file and its directory, where SQLite keeps the -wal and -shm files",
             )
         case sqlite3.SQLITE_TOOBIG:
-            return _refused(job_id, f"{path}: {exc}", "too-large"), ""
+            return _refused(written, f"{path}: {exc}", "too-large"), ""
         case sqlite3.SQLITE_CANTOPEN:
             return AdapterUnavailable(f"{path}: {_why_not_open(Path(path))}"), "check the path and its rights"
-        case sqlite3.SQLITE_IOERR if job_id is not None:
-            return EnqueueUnknown(job_id, known), ""
+        case sqlite3.SQLITE_IOERR if written is not None:
+            return _unknown(written, known), ""
         case sqlite3.SQLITE_ERROR if "no such" in str(exc):
             return (
                 ProtocolError(f"{known}: the tables of kessel are gone"),
@@ -111,7 +116,15 @@ def _why_not_open(path: Path) -> str:
     return "cannot be opened"
 
 
-def _refused(job_id: str | None, why: str, reason: str) -> AdapterError:
-    if job_id is None:
-        return AdapterUnavailable(why)
-    return EnqueueRejected(job_id, why, reason)
+def _refused(written: Written, why: str, reason: str) -> AdapterError:
+    match written:
+        case None:
+            return AdapterUnavailable(why)
+        case str(job_id):
+            return EnqueueRejected(job_id, why, reason)
+        case (space, key):
+            return StoreRejected(space, key, why, reason=reason)
+
+
+def _unknown(written: str | tuple[str, str], why: str) -> AdapterError:
+    return EnqueueUnknown(written, why) if isinstance(written, str) else StoreUnknown(*written, why)

@@ -1,4 +1,4 @@
-"""What the adapter, its deliveries, operations and doctor share: options, clocks, and the file.
+"""What the adapter, its deliveries, operations, store and doctor share: options, clocks, and the file.
 
 Each thread has its own connection, which is closed when the thread ends. Nothing here knows what a job is.
 """
@@ -18,7 +18,7 @@ from kessel_sqlite import sql
 from kessel_sqlite.file import DatabaseFile
 from kessel_sqlite.hostclock import HostClock, moment
 from kessel_sqlite.link import Link
-from kessel_sqlite.options import SqliteOptions
+from kessel_sqlite.options import FileOptions
 from kessel_sqlite.wake import FileLine
 
 __all__ = ["Engine", "Outlook", "next_change"]
@@ -37,7 +37,7 @@ class Engine:
         ProtocolError: It is not a SQLite database, or a newer kessel wrote it.
     """
 
-    def __init__(self, options: SqliteOptions, clock: Clock) -> None:
+    def __init__(self, options: FileOptions, clock: Clock) -> None:
         self.options = options
         self.clock = clock
         #: The wall clock in microseconds, watched for jumps.
@@ -54,17 +54,17 @@ class Engine:
 
     @property
     def line(self) -> FileLine:
-        """The line of waiting consumers, shared by all adapters of this process that have the file open."""
+        """Who waits, shared by all adapters and stores of this process that have the file open."""
         return self.file.line
 
     def link(self) -> Link:
         """Return the holder of the calling thread's connection.
 
         Raises:
-            AdapterUnavailable: The adapter is closed.
+            AdapterUnavailable: The file is closed.
         """
         if self._is_closed:
-            raise AdapterUnavailable(f"{self.options.path}: the adapter is closed")
+            raise AdapterUnavailable(f"{self.options.path}: it was closed by this application")
         try:
             return cast("Link", self._local.link)
         except AttributeError:
@@ -145,6 +145,18 @@ class _FileSource:
         for queue, row in zip(queues, rows, strict=True):
             until, is_ready, _ = row
             yield queue, until is None and bool(is_ready), moment(next_change([row]))
+
+    def versions(self, entries: Sequence[tuple[str, str]]) -> list[tuple[str, str, int]]:
+        now = self._engine.host.now()
+
+        def look(connection: sqlite3.Connection) -> list[tuple[str, str, int]]:
+            found = []
+            for space, key in entries:
+                row = connection.execute(sql.ENTRY_VERSION, (space, key.encode(), now)).fetchone()
+                found.append((space, key, 0 if row is None else row[0]))
+            return found
+
+        return self._engine.file.run(self._link, look, writes=False)
 
     def close(self) -> None:
         self._link.close()

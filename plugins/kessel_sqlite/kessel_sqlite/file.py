@@ -22,7 +22,7 @@ from typing import Final, TypeVar
 
 from kessel_core.contract import AdapterError, AdapterUnavailable, ProtocolError, get_logger
 from kessel_sqlite import schema
-from kessel_sqlite.edge import is_busy, translated
+from kessel_sqlite.edge import Written, is_busy, translated
 from kessel_sqlite.link import Link
 from kessel_sqlite.wake import FileLine, line_of
 
@@ -81,7 +81,7 @@ class DatabaseFile:
         work: Callable[[sqlite3.Connection], _T],
         *,
         writes: bool = True,
-        job_id: str | None = None,
+        written: Written = None,
     ) -> _T:
         """Run some work with a connection, waiting for the lock for at most `timeout`.
 
@@ -90,7 +90,7 @@ class DatabaseFile:
             work: Called again from the start while the file is locked, so its first statement must be the
                 one that takes the lock. It leaves no transaction open when it returns.
             writes: Queue behind the other writers of this process first.
-            job_id: Id of the job that is being enqueued, for the error.
+            written: What the work is to write, for the error.
 
         Raises:
             AdapterError: Translated at the edge; the work was rolled back.
@@ -104,7 +104,7 @@ class DatabaseFile:
                 now = time.monotonic()
                 give_up = give_up or now + self._timeout_seconds
                 if now >= give_up or not is_busy(exc):
-                    raise translated(exc, self.path, self.timeout, job_id) from exc
+                    raise translated(exc, self.path, self.timeout, written) from exc
             # Random and short, and shorter after a long wait: SQLite's own pauses grow with each failed
             # attempt, so an unlucky writer would starve.
             has_waited_long = give_up - now < self._timeout_seconds - _LONG_WAIT_SECONDS
@@ -166,7 +166,7 @@ class DatabaseFile:
             except OSError:
                 return connection
             log.warning(
-                "%s %s while open; opening the path anew, jobs in the old file are not seen any more",
+                "%s %s while open; opening the path anew, what is in the old file is not seen any more",
                 self.path,
                 change,
             )

@@ -12,6 +12,7 @@ from kessel_core.contract import (
     Browse,
     Buried,
     Delete,
+    Find,
     JobState,
     Pause,
     QueueStats,
@@ -22,15 +23,18 @@ from kessel_core.contract import (
 from kessel_sqlite import sql
 from kessel_sqlite.engine import Engine, next_change
 from kessel_sqlite.hostclock import after, moment
+from kessel_sqlite.options import SqliteOptions
+from kessel_sqlite.schema import STATES
 
 __all__ = ["SqliteOperations"]
 
 
-class SqliteOperations(Browse, Buried, Delete, Pause, VirtualTime):
+class SqliteOperations(Browse, Buried, Delete, Find, Pause, VirtualTime):
     """The operations and facets of the adapter. Thread-safe; all raise what `DatabaseFile.run` raises."""
 
-    #: The open file; set by the adapter.
+    #: The open file, and its options; set by the adapter.
     engine: Engine
+    options: SqliteOptions
 
     def queues(self) -> list[str]:
         """Return the queues that hold a job or are paused, sorted."""
@@ -58,6 +62,15 @@ class SqliteOperations(Browse, Buried, Delete, Pause, VirtualTime):
         values = {"queue": queue, "limit": max(0, limit), "now": self.engine.host.now()}
         rows = self.engine.read(lambda c: c.execute(sql.LISTS[state], values).fetchall())
         return [_stored(row, state) for row in rows]
+
+    def find(self, job_id: str) -> StoredJob | None:
+        """Return the job with that id, in whatever queue and state."""
+        row = self.engine.read(lambda c: c.execute(sql.FIND, (job_id,)).fetchone())
+        if row is None:
+            return None
+        *shown, state, due = row
+        is_over = due is not None and due <= self.engine.host.now()
+        return _stored(tuple(shown), JobState.READY if is_over else STATES[state])
 
     def buried(self, queue: str, limit: int = 100) -> list[StoredJob]:
         """Return up to `limit` buried jobs, oldest burial first."""

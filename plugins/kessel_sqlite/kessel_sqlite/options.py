@@ -1,4 +1,4 @@
-"""The options of the adapter, and how a URL sets them; opens nothing."""
+"""The options of the adapter and of the store, and how a URL sets them; opens nothing."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ import attrs
 
 from kessel_core.contract import Durability, InvalidConfig, Problem, url_options
 
-__all__ = ["Access", "SqliteOptions", "absent_file", "file_place", "sqlite_url_options"]
+__all__ = [
+    "Access",
+    "FileOptions",
+    "SqliteOptions",
+    "SqliteStoreOptions",
+    "absent_file",
+    "file_place",
+    "sqlite_url_options",
+]
 
 _ZERO = timedelta(0)
 #: SQLite's own limit for a row is 1,000,000,000 bytes, and the other columns need some of it.
-_LARGEST_BODY = 999_000_000
+_LARGEST = 999_000_000
 
 
 def _positive(_: object, attribute: attrs.Attribute[Any], value: timedelta | int | None) -> None:
@@ -28,14 +36,14 @@ def _positive(_: object, attribute: attrs.Attribute[Any], value: timedelta | int
         raise ValueError(f"{attribute.name} must be more than zero")
 
 
-def _body_limit(_: object, attribute: attrs.Attribute[Any], value: int) -> None:
-    if not 1 <= value <= _LARGEST_BODY:
-        raise ValueError(f"{attribute.name} must be 1 to {_LARGEST_BODY}")
+def _size_limit(_: object, attribute: attrs.Attribute[Any], value: int) -> None:
+    if not 1 <= value <= _LARGEST:
+        raise ValueError(f"{attribute.name} must be 1 to {_LARGEST}")
 
 
 def _file(_: object, attribute: attrs.Attribute[Any], value: Path) -> None:
     if str(value) == ":memory:":
-        raise ValueError(f"{attribute.name}: for jobs in memory use the adapter memory://")
+        raise ValueError(f"{attribute.name}: for what is kept in memory only use memory://")
     if "\0" in str(value):
         raise ValueError(f"{attribute.name} must not hold a NUL")
 
@@ -65,30 +73,52 @@ class Access(StrEnum):
 
 
 @attrs.frozen(kw_only=True)
-class SqliteOptions:
-    """The options of one file of jobs.
+class FileOptions:
+    """What can be set for a file, whatever is kept in it.
 
     Raises:
         ValueError: A value is out of range.
     """
 
     #: The file; created if it does not exist; its directory must exist.
-    path: Path = attrs.field(default=Path("kessel.db"), converter=Path, validator=_file)
-    #: What an acknowledged job survives: `power`, for which every commit waits for the disk, or
-    #: `process-crash`, with which a power failure may lose the jobs of the last moments.
+    path: Path = attrs.field(converter=Path, validator=_file)
+    #: What an acknowledged write survives: `power`, for which every commit waits for the disk, or
+    #: `process-crash`, with which a power failure may lose what was written in the last moments.
     durability: Durability = attrs.field(
         default=Durability.POWER, converter=Durability, validator=_durability
     )
-    #: How long a reservation holds its job unless it is extended; at least 10 ms.
-    lease: timedelta = attrs.field(default=timedelta(seconds=60), validator=_lease)
     #: Longest wait for the lock on the file; more than zero.
     timeout: timedelta = attrs.field(default=timedelta(seconds=10), validator=_positive)
-    #: How long results of finished jobs are kept, more than zero; None: they are not.
-    keep_results: timedelta | None = attrs.field(default=None, validator=_positive)
-    #: Longest body, in bytes.
-    max_body_bytes: int = attrs.field(default=256 * 1024 * 1024, validator=_body_limit)
     #: Who may read and write the file if it is created: `owner`, or `group` for the file's group, too.
     access: Access = attrs.field(default=Access.OWNER, converter=Access)
+
+
+@attrs.frozen(kw_only=True)
+class SqliteOptions(FileOptions):
+    """The options of one file of jobs.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    path: Path = attrs.field(default=Path("kessel.db"), converter=Path, validator=_file)
+    #: How long a reservation holds its job unless it is extended; at least 10 ms.
+    lease: timedelta = attrs.field(default=timedelta(seconds=60), validator=_lease)
+    #: Longest body of a job, and longest value in its store, in bytes.
+    max_body_bytes: int = attrs.field(default=256 * 1024 * 1024, validator=_size_limit)
+
+
+@attrs.frozen(kw_only=True)
+class SqliteStoreOptions(FileOptions):
+    """The options of one file of entries.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    path: Path = attrs.field(default=Path("kessel-store.db"), converter=Path, validator=_file)
+    #: Longest value, in bytes.
+    max_value_bytes: int = attrs.field(default=256 * 1024 * 1024, validator=_size_limit)
 
 
 def sqlite_url_options(url: SplitResult) -> Mapping[str, Any]:
@@ -108,7 +138,7 @@ def sqlite_url_options(url: SplitResult) -> Mapping[str, Any]:
     return found
 
 
-def absent_file(options: SqliteOptions) -> str | None:
+def absent_file(options: FileOptions) -> str | None:
     """Say that the file does not exist, so opening would create it; see `AdapterSpec.absent`."""
     path = options.path.absolute()
     try:
@@ -121,6 +151,6 @@ def absent_file(options: SqliteOptions) -> str | None:
     return None
 
 
-def file_place(options: SqliteOptions) -> str:
+def file_place(options: FileOptions) -> str:
     """Return the absolute path of the file; see `AdapterSpec.place`."""
     return str(options.path.absolute())

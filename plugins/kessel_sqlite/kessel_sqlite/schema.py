@@ -6,6 +6,10 @@ be the application's own: its tables, its `user_version` and its `application_id
 Times are whole microseconds of the wall clock, in UTC. `due` is set as long as time alone will make a job
 ready: for a delayed job it is the end of the delay, for a reserved one the end of the lease. One index holds
 both, so that a claim needs only one look-up for all jobs that became due.
+
+Keys of entries are bytes of UTF-8: these are compared byte by byte, which is the order of the code points,
+whatever encoding the file has for text. Versions come from one sequence of the whole file, so that none is
+used twice, also not after a delete.
 """
 
 from __future__ import annotations
@@ -71,8 +75,27 @@ CREATE INDEX kessel_results_by_age ON kessel_results (finished_at)
 #: Deliveries that do not count as attempts (S21).
 _SNOOZES: Final = "ALTER TABLE kessel_jobs ADD COLUMN snoozes INTEGER NOT NULL DEFAULT 0"
 
+#: Small facts beside the jobs (S19).
+_ENTRIES: Final = """
+CREATE TABLE kessel_store (
+    version INTEGER PRIMARY KEY AUTOINCREMENT,
+    space TEXT NOT NULL CHECK (typeof(space) = 'text'),
+    key BLOB NOT NULL CHECK (typeof(key) = 'blob'),
+    value BLOB NOT NULL CHECK (typeof(value) = 'blob'),
+    expires_at INTEGER CHECK (typeof(expires_at) IN ('integer', 'null'))
+);
+CREATE UNIQUE INDEX kessel_store_by_key ON kessel_store (space, key);
+CREATE INDEX kessel_store_by_end ON kessel_store (expires_at) WHERE expires_at IS NOT NULL
+"""
+
+#: How many times a job was made ready again after a burial (S22). Results are entries of the store now (S25).
+_KICKS: Final = """
+ALTER TABLE kessel_jobs ADD COLUMN kicks INTEGER NOT NULL DEFAULT 0;
+DROP TABLE kessel_results
+"""
+
 #: Script `n` migrates a file from version `n` to `n + 1`; version 0 is a file without our tables.
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SNOOZES)
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SNOOZES, _ENTRIES, _KICKS)
 #: The version that this release reads and writes.
 VERSION: Final = len(MIGRATIONS)
 

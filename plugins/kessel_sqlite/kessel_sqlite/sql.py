@@ -45,7 +45,7 @@ PROMOTED_AT_ONCE: Final = 500
 _CLAIM: Final = (
     f"UPDATE kessel_jobs SET state = {RESERVED}, due = ?, token = ?, attempts = attempts + 1"
     " WHERE seq = ({next}) RETURNING seq, CAST(id AS TEXT), queue, CAST(body AS BLOB),"
-    " CAST(attempts AS INTEGER), CAST(snoozes AS INTEGER)"
+    " CAST(attempts AS INTEGER), CAST(snoozes AS INTEGER), CAST(kicks AS INTEGER)"
 )
 _NEXT_OF_ONE: Final = (
     f"SELECT seq FROM kessel_jobs WHERE state = {READY} AND queue = ?"
@@ -145,15 +145,6 @@ BURY_JOB: Final = (
 #: Due.
 EXTEND_JOB: Final = f"UPDATE kessel_jobs SET due = ? {_HELD}"
 
-#: Id, queue, finished at, body.
-KEEP_RESULT: Final = "INSERT OR REPLACE INTO kessel_results VALUES (?, ?, ?, ?)"
-#: Deletes results that finished at this time or before.
-SWEEP_RESULTS: Final = (
-    "DELETE FROM kessel_results WHERE id IN (SELECT id FROM kessel_results WHERE finished_at <= ? LIMIT 5000)"
-)
-#: Id, finished after.
-RESULT: Final = "SELECT CAST(body AS BLOB) FROM kessel_results WHERE id = ? AND finished_at > ?"
-
 # --- operations ------------------------------------------------------------------------------
 
 #: Most rows that each statement of a purge removes.
@@ -190,6 +181,9 @@ LISTS: Final = {
         " ORDER BY buried_at, seq LIMIT :limit"
     ),
 }
+
+#: Id.
+FIND: Final = f"SELECT {_SHOWN}, state, due FROM kessel_jobs WHERE id = ?"
 
 #: Ready, delayed, reserved, buried, end of the pause.
 STATS: Final = (
@@ -229,7 +223,8 @@ QUEUES: Final = (
 
 #: Id, queue.
 KICK: Final = (
-    f"UPDATE kessel_jobs SET state = {READY}, attempts = 0, reason = NULL, message = NULL, buried_at = NULL"
+    f"UPDATE kessel_jobs SET state = {READY}, attempts = 0, kicks = kicks + 1, reason = NULL, message = NULL,"
+    " buried_at = NULL"
     f" WHERE id = ? AND queue = ? AND state = {BURIED}"
 )
 #: Id, queue, now.
@@ -238,6 +233,33 @@ DELETE: Final = f"DELETE FROM kessel_jobs WHERE id = ? AND queue = ? AND (state 
 PAUSE: Final = "INSERT OR REPLACE INTO kessel_pauses VALUES (?, ?)"
 #: Queue.
 RESUME: Final = "DELETE FROM kessel_pauses WHERE queue = ?"
+
+# --- entries (S19) ---------------------------------------------------------------------------
+
+#: Most ended entries, and about how many bytes of them, that one transaction removes.
+ENDED_AT_ONCE: Final = 100
+ENDED_BYTES_AT_ONCE: Final = 1024 * 1024
+
+_ALIVE: Final = "(expires_at IS NULL OR expires_at > ?)"
+#: Space, key, now.
+ENTRY_VERSION: Final = f"SELECT version FROM kessel_store WHERE space = ? AND key = ? AND {_ALIVE}"
+#: Space, key, now.
+ENTRY: Final = (
+    f"SELECT key, version, value, expires_at FROM kessel_store WHERE space = ? AND key = ? AND {_ALIVE}"
+)
+#: Space, first key, end of the keys, now, limit.
+ENTRIES: Final = (
+    "SELECT key, version, value, expires_at FROM kessel_store WHERE space = ? AND key >= ? AND key < ?"
+    f" AND {_ALIVE} ORDER BY key LIMIT ?"
+)
+#: Space, key, value, expires at. The row that it replaces is removed, so the version is a new one.
+PUT_ENTRY: Final = "INSERT OR REPLACE INTO kessel_store (space, key, value, expires_at) VALUES (?, ?, ?, ?)"
+#: Version.
+REMOVE_ENTRY: Final = "DELETE FROM kessel_store WHERE version = ?"
+#: Now, limit. The length of a value is known without reading it.
+ENDED_ENTRIES: Final = (
+    "SELECT version, length(value) FROM kessel_store WHERE expires_at <= ? ORDER BY expires_at LIMIT ?"
+)
 
 # --- the clock -------------------------------------------------------------------------------
 

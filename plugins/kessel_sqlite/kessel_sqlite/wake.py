@@ -1,7 +1,8 @@
-"""Wakes waiting consumers: at once for jobs of their own process, within milliseconds for those of others.
+"""Wakes what waits: at once for writes of its own process, within milliseconds for those of others.
 
-For each process and file there is one `FileLine`: the line of the waiting consumers, the lock of the writers
-and, only while somebody waits, one thread that polls `PRAGMA data_version` for commits by other connections.
+For each process and file there is one `FileLine`: the line of the waiting consumers, the threads that wait
+for entries, the lock of the writers and, only while somebody waits, one thread that polls
+`PRAGMA data_version` for commits by other connections.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from kessel_core.contract import Waiter, WaitingLine, get_logger
+from kessel_sqlite.entryline import EntryLine, EntryWaiter
 
 __all__ = ["FileLine", "Source", "line_of"]
 
@@ -21,7 +23,7 @@ log = get_logger("kessel.sqlite")
 
 #: Interval between two polls for commits of other processes, in seconds.
 POLL_SECONDS: Final = 0.015
-#: A watcher ends after this many seconds without a waiting consumer; the next wait starts another.
+#: A watcher ends after this many seconds in which nobody waits; the next wait starts another.
 _LINGER_SECONDS: Final = 5.0
 
 _registry: dict[str, FileLine] = {}
@@ -36,6 +38,9 @@ class Source(Protocol):
 
     def outlook(self, queues: Sequence[str]) -> Iterable[tuple[str, bool, datetime | None]]:
         """Return each queue's name, whether it has a ready job, and when time makes the next one ready."""
+
+    def versions(self, entries: Sequence[tuple[str, str]]) -> Iterable[tuple[str, str, int]]:
+        """Return space, key and version of these entries; the version is 0 where there is none."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -52,24 +57,26 @@ class FileLine(WaitingLine):
     def reset(self) -> None:
         """Start with an empty line; also in a forked child, where the other threads are gone."""
         super().reset()
+        #: The threads that wait for entries.
+        self.entries = EntryLine(self.lock)
         #: Held by the one thread that writes.
         self.writer = threading.RLock()
         self._wanted = threading.Condition(self.lock)
         self._watcher: threading.Thread | None = None
 
     def open(self, connect: Callable[[], Source] | None) -> None:
-        """Register an adapter that has the file open.
+        """Register an adapter or a store that has the file open.
 
         Args:
-            connect: Creates the source that the watcher polls; None: this adapter needs no watcher, because
-                it does not use real time.
+            connect: Creates the source that the watcher polls; None: this one needs no watcher, because it
+                does not use real time.
         """
         with self.lock:
             self._users += 1
             self._connect = connect or self._connect
 
     def close(self) -> None:
-        """Unregister an adapter; the last one ends the watcher."""
+        """Unregister one; the last ends the watcher. All that wait for entries look again."""
         with self.lock:
             self._users -= 1
             is_last = self._users <= 0
@@ -77,12 +84,26 @@ class FileLine(WaitingLine):
             if is_last:
                 self._connect = None
             self._wanted.notify()
+            self.entries.wake()
         if watcher is not None and watcher is not threading.current_thread():
             watcher.join(timeout=2)
 
     def join(self, queues: frozenset[str]) -> Waiter:
         """Enter the line, and make sure that the watcher runs."""
         waiter = super().join(queues)
+        self._watch_on()
+        return waiter
+
+    def join_entry(self, waiter: EntryWaiter) -> None:
+        """Wait for an entry from now on, and make sure that the watcher runs."""
+        self.entries.join(waiter)
+        self._watch_on()
+
+    @property
+    def _is_idle(self) -> bool:
+        return self.is_empty and self.entries.is_empty
+
+    def _watch_on(self) -> None:
         with self.lock:
             if self._watcher is None and self._connect is not None:
                 self._watcher = threading.Thread(
@@ -90,7 +111,6 @@ class FileLine(WaitingLine):
                 )
                 self._watcher.start()
             self._wanted.notify()
-        return waiter
 
     def _watch(self, connect: Callable[[], Source]) -> None:
         source = None
@@ -107,9 +127,9 @@ class FileLine(WaitingLine):
     def _is_wanted(self) -> bool:
         """Whether somebody waits, now or within a few seconds; if not, this watcher is to end."""
         with self.lock:
-            if self.is_empty and self._users > 0:
+            if self._is_idle and self._users > 0:
                 self._wanted.wait(_LINGER_SECONDS)
-            if self.is_empty or self._users <= 0:
+            if self._is_idle or self._users <= 0:
                 self._watcher = None
                 return False
             return True
@@ -118,14 +138,19 @@ class FileLine(WaitingLine):
         try:
             if not source.has_changed():
                 return
-            # Ask for the queues only now, so that a consumer that has just joined is not left out.
-            for queue, is_ready, due in source.outlook(self.wanted_queues()):
-                # One consumer per queue; it wakes the next one when it has taken a job.
-                self.announce(queue, 1 if is_ready else 0, due)
+            # Ask who waits only now, so that who has just joined is not left out.
+            if queues := self.wanted_queues():
+                for queue, is_ready, due in source.outlook(queues):
+                    # One consumer per queue; it wakes the next one when it has taken a job.
+                    self.announce(queue, 1 if is_ready else 0, due)
+            if entries := self.entries.wanted():
+                for space, key, version in source.versions(entries):
+                    self.entries.found(space, key, version)
         except Exception:
-            # The consumers will meet the same error, and report it.
+            # Those who wait will meet the same error, and report it.
             log.debug("the watcher could not look", exc_info=True)
             self.wake()
+            self.entries.wake()
             time.sleep(0.2)
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 from kessel_sqlite.adapter import SqliteAdapter
-from kessel_sqlite.options import SqliteOptions
+from kessel_sqlite.entries import SqliteStore
+from kessel_sqlite.options import SqliteOptions, SqliteStoreOptions
+from kessel_sqlite.plugin import STORE
 
 from kessel_core import Clock, SystemClock
 from kessel_core.contract import AdapterContext
@@ -64,3 +66,18 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture
+def opened_store(path: Path) -> Iterator[Callable[..., SqliteStore]]:
+    """Open the file as a store, as often as a test likes."""
+    with ExitStack() as stack:
+
+        def open_file(clock: Clock | None = None, **options: Any) -> SqliteStore:
+            context = AdapterContext(clock=clock or SystemClock())
+            store = STORE.open(SqliteStoreOptions(**{"path": path, **options}), context)
+            assert isinstance(store, SqliteStore)
+            stack.callback(store.close)
+            return store
+
+        yield open_file

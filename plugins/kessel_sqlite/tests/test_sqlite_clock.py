@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from kessel_sqlite.adapter import SqliteAdapter
+from kessel_sqlite.edge import Written
 from kessel_sqlite.hostclock import HostClock
 from kessel_sqlite.link import Link
 
@@ -60,11 +61,11 @@ class Setting:
     def while_waiting(self, adapter: SqliteAdapter, then: Callable[[], object] = lambda: None) -> None:
         run = adapter.engine.file.run
 
-        def waiting(link: Link, work: Any, *, writes: bool = True, job_id: str | None = None) -> Any:
+        def waiting(link: Link, work: Any, *, writes: bool = True, written: Written = None) -> Any:
             if writes and not self._hours:
                 self._hours = 1
                 then()
-            return run(link, work, writes=writes, job_id=job_id)
+            return run(link, work, writes=writes, written=written)
 
         self._patch.setattr(adapter.engine.file, "run", waiting)
 
@@ -143,3 +144,23 @@ def test_finding_d14_an_absurd_pause_ends_with_the_calendar_and_can_be_looked_at
         assert [job.due.year for job in adapter.peek("default", JobState.DELAYED, 5)] == [9999, 9999]
         adapter.pause("default", pause)
         assert adapter.stats("default").paused > timedelta(days=365_000)
+
+
+def test_F34_the_clock_of_another_boot_is_not_compared_with_this_one(
+    opened: Opener, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Monotonic clocks begin anew at each boot, and in each container: leases would end, or never."""
+    first = opened()
+    first.enqueue(message("a"))
+    with closing(first.consumer(["q"])) as holder, closing(sqlite3.connect(path)) as plain:
+        assert holder.reserve(NO_PAUSE) is not None
+        due = plain.execute("SELECT due FROM kessel_jobs").fetchone()
+        own = plain.execute("SELECT value FROM kessel_meta WHERE key = 'clock'").fetchone()[0]
+        plain.execute("UPDATE kessel_meta SET value = 'another/1 1234567' WHERE key = 'clock'")
+        plain.commit()
+        with closing(opened().consumer(["q"])) as newcomer:
+            assert newcomer.reserve(NO_PAUSE) is None
+        assert plain.execute("SELECT due FROM kessel_jobs").fetchone() == due
+        now = plain.execute("SELECT value FROM kessel_meta WHERE key = 'clock'").fetchone()[0]
+        assert now.partition(" ")[0] == own.partition(" ")[0], "it is the one to compare with from now on"
+    assert "the wall clock was set" not in caplog.text

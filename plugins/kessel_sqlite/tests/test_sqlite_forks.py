@@ -10,6 +10,7 @@ from contextlib import closing
 from datetime import timedelta
 
 import pytest
+from kessel_sqlite import consumer
 from kessel_sqlite.adapter import SqliteAdapter
 
 from kessel_core.contract import COMMIT, NO_PAUSE, Message
@@ -55,6 +56,21 @@ def test_fork_gives_the_child_connections_of_its_own(opened: Opener) -> None:
     assert (stats.ready, stats.reserved) == (99, 0)
     with closing(sqlite3.connect(adapter.options.path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@may_fork
+def test_a_forked_child_draws_tokens_of_its_own() -> None:
+    """S7: with the tokens of its parent it could settle what the parent holds."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, str(consumer._tokens.getrandbits(63)).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as drawn:
+        theirs = int(drawn.read())
+    assert os.waitpid(child, 0)[1] == 0
+    assert theirs != consumer._tokens.getrandbits(63)
 
 
 @may_fork

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from kessel_sqlite.adapter import SqliteAdapter
 
-from kessel_core.contract import COMMIT, NO_PAUSE, AdapterUnavailable, Message
+from kessel_core.contract import COMMIT, NO_PAUSE, AdapterUnavailable, Message, StoreConflict
 
 Opener = Callable[..., SqliteAdapter]
 
@@ -73,7 +73,9 @@ def in_another_thread(call: Callable[[], None]) -> list[BaseException]:
     return failed
 
 
-@pytest.mark.parametrize("what", ["enqueue", "enqueue_many", "reserve and commit", "stats", "open anew"])
+@pytest.mark.parametrize(
+    "what", ["enqueue", "enqueue_many", "reserve and commit", "stats", "open anew", "put", "conflict", "wait"]
+)
 def test_finding_d7_an_exception_of_a_signal_handler_leaves_no_lock_wherever_it_comes(
     path: Path, opened: Opener, what: str
 ) -> None:
@@ -90,6 +92,13 @@ def test_finding_d7_an_exception_of_a_signal_handler_leaves_no_lock_wherever_it_
                 adapter.enqueue_many([message(next(names)) for _ in range(3)])
             case "stats":
                 adapter.stats("q")
+            case "put":
+                adapter.store.put("s", "k", b"", expect=None, ttl=timedelta(microseconds=1))
+            case "conflict":
+                with suppress(StoreConflict):
+                    adapter.store.put("s", "k", b"", expect=999)
+            case "wait":
+                adapter.store.wait("s", "none", timeout=timedelta(milliseconds=1))
             case "open anew":
                 adapter.engine.link().discard()
                 adapter.enqueue(message(next(names)))

@@ -17,11 +17,12 @@ from kessel_core.contract import (
     Buried,
     Bury,
     Delete,
+    Find,
     JobState,
     Message,
     Pause,
-    Results,
     Rollback,
+    Store,
     VirtualTime,
     facets_of,
 )
@@ -100,8 +101,7 @@ def test_a_consumer_of_no_queue_or_a_bad_name_is_refused(adapter: SqliteAdapter,
 def test_facets_are_what_the_file_can_do(
     adapter: SqliteAdapter, opened: Callable[..., SqliteAdapter], clock: VirtualClock
 ) -> None:
-    assert set(facets_of(adapter)) == {Browse, Buried, Delete, Pause, VirtualTime}
-    assert Results in facets_of(opened(clock, keep_results=SECOND))
+    assert set(facets_of(adapter)) == {Browse, Buried, Delete, Find, Pause, Store, VirtualTime}
 
 
 def test_cancel_ends_reserves_but_not_a_settle(adapter: SqliteAdapter, clock: VirtualClock) -> None:

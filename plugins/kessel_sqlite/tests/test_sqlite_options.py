@@ -41,15 +41,12 @@ def test_path_of_a_url(url: str, path: str) -> None:
 
 
 def test_every_option_is_read_from_a_url() -> None:
-    found = options(
-        "sqlite:///j.db?durability=process-crash&lease=5s&timeout=500ms&keep_results=7d&max_body_bytes=9"
-    )
+    found = options("sqlite:///j.db?durability=process-crash&lease=5s&timeout=500ms&max_body_bytes=9")
     assert found == SqliteOptions(
         path=Path("j.db"),
         durability=Durability.PROCESS_CRASH,
         lease=timedelta(seconds=5),
         timeout=timedelta(milliseconds=500),
-        keep_results=timedelta(days=7),
         max_body_bytes=9,
     )
 
@@ -62,7 +59,6 @@ def test_every_option_is_read_from_a_url() -> None:
         "sqlite:///j.db?lease=0s",
         "sqlite:///j.db?timeout=-1s",
         "sqlite:///j.db?durability=none",
-        "sqlite:///j.db?keep_results=0d",
         "sqlite:///j.db?max_body_bytes=2000000000",
         "sqlite:///j.db?colour=red",
         "sqlite://:memory:",

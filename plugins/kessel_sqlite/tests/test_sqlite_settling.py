@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from kessel_sqlite.adapter import SqliteAdapter
 
-from kessel_core import CapabilityMissing, LeaseLost, UnknownJob
+from kessel_core import EnqueueRejected, LeaseLost, UnknownJob
 from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
@@ -19,12 +19,10 @@ from kessel_core.contract import (
     Consumer,
     JobState,
     Message,
+    Put,
     Reservation,
-    Results,
     Rollback,
-    Settlement,
     Snooze,
-    need,
 )
 from kessel_core.testing.clock import VirtualClock
 
@@ -242,47 +240,34 @@ def test_S10_attempts_outlive_the_adapter(opened: Callable[..., SqliteAdapter], 
         adapter.close()
 
 
-def test_results_are_kept_for_as_long_as_asked(
-    opened: Callable[..., SqliteAdapter], clock: VirtualClock
+def test_s20_follow_ups_are_refused_before_anything_is_written(
+    clock: VirtualClock, opened: Callable[..., SqliteAdapter]
 ) -> None:
-    adapter = opened(clock, keep_results=timedelta(days=7))
-    assert adapter.facet(Results) is adapter
-    adapter.enqueue_many([message("a"), message("b")])
-    with closing(adapter.consumer(["q"])) as consumer:
-        taken = consumer.reserve(NO_PAUSE)
-        assert taken is not None
-        taken = consumer.settle_and_reserve(taken, Commit(b"one"))
-        assert taken is not None
-        consumer.settle(taken, Commit(b"two"))
-    assert (adapter.result("a"), adapter.result("b"), adapter.result("c")) == (b"one", b"two", None)
-    clock.advance(timedelta(days=7))
-    assert adapter.result("a") is None
+    adapter = opened(clock, max_body_bytes=10)
+    adapter.enqueue(Message("a", "q", b"x", 5))
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(NO_PAUSE)
+    assert held is not None
+    large = Commit(follow=(Message("b", "q", b"x", 5), Message("c", "q", b"x" * 11, 5)))
+    with pytest.raises(EnqueueRejected, match="11 bytes"):
+        consumer.settle_and_reserve(held, large)
+    assert adapter.stats("q").total == 1
+    consumer.settle(held, Commit(follow=large.follow[:1]))
+    assert adapter.stats("q").ready == 1
 
 
-@pytest.mark.parametrize("way", ["settle", "settle_and_reserve"])
-def test_X7_results_of_failures_are_kept_and_the_latest_counts(
-    opened: Callable[..., SqliteAdapter], clock: VirtualClock, way: str
+def test_s20_a_settle_that_is_lost_brings_nothing_along(
+    clock: VirtualClock, opened: Callable[..., SqliteAdapter]
 ) -> None:
-    adapter = opened(clock, keep_results=timedelta(days=7))
-    adapter.enqueue(message("a"))
-
-    def settled(settlement: Settlement) -> None:
-        with closing(adapter.consumer(["q"])) as consumer:
-            getattr(consumer, way)(taken_by(consumer), settlement)
-
-    settled(Bury("fatal", "no", b"failed"))
-    assert adapter.result("a") == b"failed"
-    adapter.kick("q", "a")
-    settled(Bury("fatal", "no result"))
-    assert adapter.result("a") == b"failed"
-    adapter.kick("q", "a")
-    settled(Commit(b"done"))
-    assert adapter.result("a") == b"done"
-
-
-def test_S17_results_without_the_option_are_refused_by_name(adapter: SqliteAdapter) -> None:
-    assert adapter.facet(Results) is None
-    with pytest.raises(CapabilityMissing, match="results"):
-        need(adapter, Results)
-    with pytest.raises(CapabilityMissing, match="keep_results"):
-        adapter.result("a")
+    adapter = opened(clock)
+    adapter.enqueue(Message("a", "q", b"x", 5))
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(NO_PAUSE)
+    assert held is not None
+    adapter.give_back(held)
+    brought = Commit(follow=(Message("b", "q", b"x", 5),), puts=(Put("s", "k", b"v"),))
+    for settle in (consumer.settle, consumer.settle_and_reserve):
+        with pytest.raises(LeaseLost):
+            settle(held, brought)
+    assert adapter.stats("q").total == 1
+    assert adapter.store.get("s", "k") is None

@@ -14,7 +14,7 @@ from kessel_sqlite import file, schema
 from kessel_sqlite.adapter import SqliteAdapter
 
 from kessel_core import AdapterUnavailable
-from kessel_core.contract import COMMIT, NO_PAUSE, Message, ProtocolError
+from kessel_core.contract import COMMIT, NO_PAUSE, Entry, Message, ProtocolError
 
 Opener = Callable[..., SqliteAdapter]
 
@@ -46,7 +46,25 @@ def test_a_file_of_version_1_is_migrated_and_its_jobs_run(
             consumer.settle(taken, COMMIT)
     assert adapter.stats("q").total == 0
     with closing(sqlite3.connect(path)) as connection:
-        assert schema.version_of(connection) == schema.VERSION == 2
+        assert schema.version_of(connection) == schema.VERSION == 4
+
+
+def test_s19_a_file_of_version_2_gets_a_store_while_an_older_release_has_it_open(
+    path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as older:
+        with monkeypatch.context() as patch:
+            patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:2])
+            patch.setattr(schema, "VERSION", 2)
+            schema.prepare(older, str(path))
+        store = opened().store
+        version = store.put("s", "k", b"v")
+        older.execute(
+            "INSERT INTO kessel_jobs (id, queue, state, priority, enqueued_at, body)"
+            " VALUES ('a', 'q', 0, 5, 0, x'78')"
+        )
+    assert opened().store.get("s", "k") == Entry("k", version, b"v")
+    assert opened().stats("q").ready == 1
 
 
 def test_a_file_of_an_older_release_is_migrated_and_keeps_its_jobs(

@@ -81,6 +81,7 @@ def cancel_frees(bench: Bench) -> None:
 @case(
     "consumer.cancel_wakes",
     "S9",
+    real_time=True,
     why="A worker that is told to stop waits in a reserve nearly all of its time.",
 )
 def cancel_wakes(bench: Bench) -> None:
@@ -100,6 +101,7 @@ def cancel_wakes(bench: Bench) -> None:
     "reserve.wakes_for_job",
     "S9",
     needs=(BLOCKING_RESERVE,),
+    real_time=True,
     why="A worker that looks only now and then starts urgent jobs late.",
 )
 def wakes_for_job(bench: Bench) -> None:
@@ -145,6 +147,7 @@ def reach_is_shared(bench: Bench) -> None:
 @case(
     "consumer.close_returns_job",
     "S9",
+    looks_at=("lease_return",),
     why="A job that a closing consumer holds must not be lost.",
     waits=True,
 )

@@ -106,7 +106,7 @@ def threads_share(bench: Bench) -> None:
 
     def work() -> None:
         consumer = bench.consumer()
-        while (reservation := bench.reserve(consumer)) is not None:
+        for reservation in bench.each(consumer):
             with lock:
                 seen.append(reservation.body)
             bench.settle(consumer, reservation)

@@ -9,11 +9,12 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.requirements import (
     DEDUPE,
+    DELAYS,
     MAX_BODY_BYTES,
     PRIORITIES,
 )
 from kessel_core import EnqueueRejected, IdHeld
-from kessel_core.contract import Bury, Message
+from kessel_core.contract import Bury, JobState
 
 
 @case(
@@ -77,26 +78,19 @@ def equal_bodies(bench: Bench) -> None:
 )
 def dedupe_holds(bench: Bench) -> None:
     message = bench.put()
-    _is_held(bench, message, "ready")
+    bench.is_held(message, JobState.READY)
     outcomes = bench.call("enqueue_many of it", lambda: bench.adapter.enqueue_many([message]))
     bench.check(isinstance(outcomes[0], IdHeld), "an id that is held must be IdHeld in a batch, too")
     consumer = bench.consumer()
     held = bench.gets(consumer, message, "the job")
-    _is_held(bench, message, "reserved")
+    bench.is_held(message, JobState.RESERVED)
     bench.settle(consumer, held)
     bench.nothing(consumer, "the same id was enqueued four times and is settled")
     bench.send(message, " after its end")
     bench.settle(
         consumer, bench.gets(consumer, message, "the job of an id that is free again"), Bury("a", "b")
     )
-    _is_held(bench, message, "buried")
-
-
-def _is_held(bench: Bench, message: Message, state: str) -> None:
-    error = bench.refused(
-        IdHeld, f"enqueue it again while it is {state}", lambda: bench.adapter.enqueue(message)
-    )
-    bench.equal((error.job_id, error.state), (message.id, state), "id, and state of the job that holds it")
+    bench.is_held(message, JobState.BURIED)
 
 
 @case(
@@ -122,3 +116,67 @@ def size_limit(bench: Bench) -> None:
     )
     bench.check(isinstance(outcomes[1], EnqueueRejected), "the refused one must be EnqueueRejected")
     bench.equal(len(bench.drain(consumer)), 2, "jobs stored around a refused one")
+
+
+@case("enqueue.none_at_all", "S14", why="A producer that had nothing to say stumbles over an empty batch.")
+def none_at_all(bench: Bench) -> None:
+    outcomes = bench.call("enqueue_many of nothing", lambda: bench.adapter.enqueue_many([]))
+    bench.equal(list(outcomes), [], "outcomes")
+    bench.nothing(bench.consumer(), "nothing was enqueued")
+
+
+@case(
+    "enqueue.many_of_each_kind",
+    "S14",
+    "S4",
+    "S6",
+    waits=True,
+    why="A batch is for one queue in the head of who wrote it: the others get its queue, priority or delay.",
+)
+def many_of_each_kind(bench: Bench) -> None:
+    declared = bench.capabilities
+    bodies: list[bytes | None] = [None, b"", b"\xff\r\n\0", b" b ", None, None]
+    queues = [bench.queue_named(name) for name in "abcabc"]
+    delays = [None, timedelta(seconds=1), None] * 2 if declared.delay_granularity is not None else [None] * 6
+    messages = [
+        bench.message(body, queue=queue, priority=priority, delay=delay)
+        for body, queue, priority, delay in zip(bodies, queues, (9, 30, 30, 5, 3, 4), delays, strict=True)
+    ]
+    due = bench.now() + timedelta(seconds=1)
+    bench.send_many(messages, " for three queues")
+    late = [message for message in messages if message.delay is not None]
+    for queue in sorted(set(queues)):
+        own = [message for message in messages if message.queue == queue and message not in late]
+        own = sorted(own, key=lambda message: message.priority) if declared.priorities is not None else own
+        came = bench.drain(bench.consumer(queue))
+        if bench.now() < due or not late:
+            bench.equal(sorted(came), sorted(message.body for message in own), f"bodies in {queue}, now")
+            if declared.priorities is not None:
+                bench.equal(came, [message.body for message in own], f"their order in {queue}")
+    bench.until(due + bench.slack)
+    consumer = bench.consumer(*sorted(set(queues)))
+    came = bench.drain(consumer)
+    bench.equal(sorted(came), sorted(message.body for message in late), "bodies that were delayed")
+
+
+@case(
+    "enqueue.refused_among_others",
+    "S14",
+    "S4",
+    needs=(DELAYS,),
+    why="One job that cannot be stored stops its batch, is told as stored, or shifts what is told of others.",
+)
+def refused_among_others(bench: Bench) -> None:
+    longest = bench.capabilities.longest_delay
+    if longest is None or longest > timedelta(days=300_000):
+        return
+    far = [bench.message(delay=longest + timedelta(days=1)) for _ in range(3)]
+    good = [bench.message() for _ in range(3)]
+    batch = [far[0], good[0], good[1], far[1], good[2], far[2]]
+    outcomes = bench.call(
+        "enqueue_many with delays that are too long", lambda: bench.adapter.enqueue_many(batch)
+    )
+    told = [outcome.job_id if isinstance(outcome, EnqueueRejected) else outcome for outcome in outcomes]
+    bench.equal(told, [m.id if m in far else None for m in batch], "ids of the refused, each in its place")
+    came = bench.drain(bench.consumer())
+    bench.equal(sorted(bench.labels(came)), sorted(bench.labels([m.body for m in good])), "jobs stored")

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_conformance.opened import MICRO
+from kessel_conformance.opencase import MICRO
 from kessel_conformance.requirements import FENCING, LEASE, PRIORITIES
 from kessel_core.contract import COMMIT, Bury, Rollback
 

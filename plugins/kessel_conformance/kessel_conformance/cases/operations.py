@@ -8,7 +8,6 @@ from datetime import timedelta
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.requirements import COUNTS, VIRTUAL_CLOCK
-from kessel_core import UnknownJob
 from kessel_core.contract import (
     Browse,
     Buried,
@@ -43,7 +42,7 @@ def count_states(bench: Bench) -> None:
 
 @case("stats.unknown_queue", "S9", why="A dashboard asks for queues that nobody has used yet.")
 def unknown_queue(bench: Bench) -> None:
-    found = bench.call("stats", lambda: bench.adapter.stats(bench.queue_named("never")))
+    found = bench.stats(bench.queue_named("never"))
     bench.equal(found.total, 0, "jobs in a queue that does not exist")
 
 
@@ -76,7 +75,7 @@ def spares_reserved(bench: Bench) -> None:
     if bench.capabilities.delay_granularity is not None:
         bench.put(delay=timedelta(hours=1))
         expected = 4
-    bench.equal(bench.call("purge", lambda: bench.adapter.purge(bench.queue)), expected, "jobs purged")
+    bench.equal(bench.purge(), expected, "jobs purged")
     bench.nothing(consumer, "the queue was purged")
     bench.settle(other, held)
     if bench.capabilities.counts:
@@ -143,12 +142,8 @@ def only_waiting(bench: Bench) -> None:
     consumer = bench.consumer()
     held = bench.gets(consumer, kept, "the job")
     gone = bench.put()
-    bench.refused(
-        UnknownJob, "delete a reserved job", lambda: bench.facet(Delete).delete(bench.queue, kept.id)
-    )
-    bench.refused(
-        UnknownJob, "delete an unknown job", lambda: bench.facet(Delete).delete(bench.queue, "no-such-id")
-    )
+    bench.not_deleted(kept.id, "which is held")
+    bench.not_deleted("no-such-id", "which nobody has")
     bench.delete(gone.id)
     bench.settle(consumer, held)
     bench.nothing(consumer, "one job was deleted, the other committed")
@@ -166,15 +161,15 @@ def stops_delivery(bench: Bench) -> None:
     consumer = bench.consumer()
     span = timedelta(seconds=1)
     due = bench.now() + span
-    bench.call("pause for 1 s", lambda: bench.facet(Pause).pause(bench.queue, span))
+    bench.pause(bench.queue, span)
     found = bench.stats()
     bench.check(found.paused is not None, "stats does not show that the queue is paused")
     held = bench.comes_no_earlier(consumer, message, due, "from a paused queue", "S9")
     bench.settle(consumer, held)
-    bench.call("pause for an hour", lambda: bench.facet(Pause).pause(bench.queue, timedelta(hours=1)))
+    bench.pause(bench.queue, timedelta(hours=1))
     another = bench.put()
     bench.nothing(consumer, "the queue is paused")
-    bench.call("resume", lambda: bench.facet(Pause).pause(bench.queue, timedelta(0)))
+    bench.pause(bench.queue, timedelta(0))
     bench.let_pass(bench.slack - bench.grain)
     bench.gets(consumer, another, "the job after the pause was ended")
 

@@ -20,9 +20,9 @@ from kessel_core.contract import (
     Delete,
     Facet,
     FacetKind,
+    Find,
     JobState,
     Pause,
-    Results,
     Rollback,
     VirtualTime,
     facets_of,
@@ -35,18 +35,6 @@ def make_sense(bench: Bench) -> None:
     declared = bench.adapter.capabilities
     bench.equal(bench.adapter.capabilities, declared, "capabilities asked twice")
     bench.equal(declared, bench.harness.capabilities, "capabilities of another adapter with the same options")
-    for name in ("delay_granularity", "longest_delay", "lease"):
-        value = getattr(declared, name)
-        bench.check(value is None or value > timedelta(0), f"{name} is {value}, expected more than nothing")
-    limit = declared.max_body_bytes
-    bench.check(limit is None or limit > 0, f"max_body_bytes is {limit}")
-    if declared.priorities is not None:
-        low, high = declared.priorities
-        bench.check(0 <= low < high <= 4294967295, f"priorities are {declared.priorities}")
-    bench.check(
-        declared.longest_delay is None or declared.delay_granularity is not None,
-        "longest_delay without delays",
-    )
     expected = bench.harness.expected_capabilities
     bench.equal(declared, expected or declared, "capabilities, which the harness gives")
     if bench.harness.spec is not None:
@@ -117,6 +105,17 @@ def refused_peek(bench: Bench) -> None:
 
 
 @case(
+    "refused.find",
+    "S17",
+    needs=(absent(Find),),
+    why="Nothing is found, says what cannot look, and somebody believes the job done.",
+)
+def refused_find(bench: Bench) -> None:
+    message = bench.put()
+    _is_refused(bench, Find, lambda adapter: adapter.find(message.id))
+
+
+@case(
     "refused.pause",
     "S17",
     needs=(absent(Pause),),
@@ -135,16 +134,6 @@ def refused_pause(bench: Bench) -> None:
 def refused_delete(bench: Bench) -> None:
     message = bench.put()
     _is_refused(bench, Delete, lambda adapter: adapter.delete(bench.queue, message.id))
-
-
-@case(
-    "refused.results",
-    "S17",
-    needs=(absent(Results),),
-    why="A result that is never there looks like a job that is never done.",
-)
-def refused_results(bench: Bench) -> None:
-    _is_refused(bench, Results, lambda adapter: adapter.result("x"))
 
 
 @case(

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
 from datetime import timedelta
-from functools import partial
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.requirements import DELAYS, PRIORITIES
-from kessel_core import UnknownJob
-from kessel_core.contract import COMMIT, Buried, Bury, Commit, Delete, Results, Rollback
+from kessel_core.contract import COMMIT, Buried, Bury, Delete, Rollback
 
 
 @case("settle.commit_removes", "S8", why="A committed job that comes back does its work twice.")
@@ -22,23 +20,6 @@ def commit_removes(bench: Bench) -> None:
     if bench.harness.virtual:
         bench.let_pass((bench.capabilities.lease or timedelta(hours=1)) * 2)
         bench.nothing(consumer, "the job was committed, long ago")
-
-
-@case(
-    "settle.commit_with_result",
-    "S8",
-    needs=(Results,),
-    why="Who keeps results takes another path for these commits, and has to remove the job there, too.",
-)
-def commit_with_result(bench: Bench) -> None:
-    bench.put()
-    bench.put()
-    consumer = bench.consumer()
-    following = bench.settle_and_reserve(consumer, bench.taken(consumer), Commit(b'{"status":"success"}'))
-    bench.check(following is not None, "the next job did not come")
-    assert following is not None
-    bench.settle(consumer, following, Commit(b'{"status":"success"}'))
-    bench.nothing(consumer, "both jobs were committed")
 
 
 @case(
@@ -227,10 +208,9 @@ def kick_keeps_priority(bench: Bench) -> None:
 def kick_only_buried(bench: Bench) -> None:
     waiting = bench.put(delay=timedelta(hours=1))
     ready = bench.put()
-    kick = bench.facet(Buried).kick
     for message in (waiting, ready):
-        bench.refused(UnknownJob, "kick a job that is not buried", partial(kick, bench.queue, message.id))
-    bench.refused(UnknownJob, "kick an unknown job", partial(kick, bench.queue, "no-such-id"))
+        bench.not_kicked(message.id, "which is not buried")
+    bench.not_kicked("no-such-id", "which nobody has")
     consumer = bench.consumer()
     bench.settle(consumer, bench.gets(consumer, ready, "the ready job"))
     bench.nothing(consumer, "the other job is delayed by an hour")
@@ -246,4 +226,4 @@ def delete_removes(bench: Bench) -> None:
     bench.delete(first.id)
     left = bench.buried()
     bench.equal([job.id for job in left], [second.id], "buried jobs after one was deleted")
-    bench.refused(UnknownJob, "delete it again", lambda: bench.facet(Delete).delete(bench.queue, first.id))
+    bench.not_deleted(first.id, "again")

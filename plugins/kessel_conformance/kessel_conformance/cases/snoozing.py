@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_conformance.opened import MICRO
+from kessel_conformance.opencase import MICRO
 from kessel_conformance.requirements import ATTEMPTS, DELAYS, LEASE, PRIORITIES, TIE_BREAK
 from kessel_core import LeaseLost
 from kessel_core.contract import COMMIT, Browse, JobState, Reservation, Rollback, Snooze, TieBreak

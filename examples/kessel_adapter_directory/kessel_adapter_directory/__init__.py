@@ -1,0 +1,1 @@
+"""An adapter for kessel that keeps jobs in a directory of files."""

@@ -1,0 +1,1 @@
+"""An adapter for kessel that keeps jobs in Redis, by a script in Lua."""

@@ -1,0 +1,61 @@
+"""Pauses a queue for as long as something is done to it."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+from typing import Final
+
+from kessel_core.clock import SystemClock
+from kessel_core.contract.adapter import QueueAdapter
+from kessel_core.contract.facets import Pause
+from kessel_core.model.settlement import NO_PAUSE
+
+__all__ = ["Paused"]
+
+#: How long a queue is paused, in seconds; short, so that a move that was killed does not stop it for long.
+_PAUSE: Final = (30.0, 60.0)
+#: Seconds after which a pause is renewed.
+_RENEWED: Final = 5.0
+#: Largest difference between two readings of one pause: servers have their own clock, and whole seconds.
+_SAME_PAUSE: Final = timedelta(seconds=2)
+
+
+class Paused:
+    """A queue that delivers nothing, if its adapter can be paused; afterwards it is as it was before."""
+
+    def __init__(self, adapter: QueueAdapter, queue: str) -> None:
+        self._adapter = adapter
+        self._queue = queue
+        self._facet = adapter.facet(Pause)
+        self._clock = SystemClock()
+        self._renewed = self._clock.monotonic()
+        # A random length, so that another adapter shows the same pause only if it is the same queue.
+        self._length = timedelta(seconds=random.uniform(*_PAUSE))  # noqa: S311 - no secret
+        self._before: timedelta | None = None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the queue is really paused."""
+        return self._facet is not None
+
+    def __enter__(self) -> Paused:
+        if self._facet is not None:
+            self._before = self._adapter.stats(self._queue).paused
+            self._facet.pause(self._queue, self._length)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._facet is not None:
+            self._facet.pause(self._queue, self._before or NO_PAUSE)
+
+    def renew(self) -> None:
+        """Keep it paused; called again and again."""
+        if self._facet is not None and self._clock.monotonic() - self._renewed > _RENEWED:
+            self._facet.pause(self._queue, self._length)
+            self._renewed = self._clock.monotonic()
+
+    def shows_in(self, other: QueueAdapter) -> bool:
+        """Whether this very pause shows in another adapter."""
+        here, there = (adapter.stats(self._queue).paused for adapter in (self._adapter, other))
+        return here is not None and there is not None and abs(here - there) <= _SAME_PAUSE

@@ -1,0 +1,143 @@
+"""What happens to connections whose descriptors somebody else in the process closes (fault 45)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+from kessel_beanstalk import connection as module
+from kessel_beanstalk.adapter import BeanstalkAdapter
+from kessel_beanstalk.testing import Beanstalkd
+
+from kessel_core.contract import COMMIT, NO_PAUSE, AdapterUnavailable, Consumer, LeaseLost, Message
+
+Opened = Callable[..., BeanstalkAdapter]
+
+
+@pytest.fixture(autouse=True)
+def _nobody_has_closed_anything_yet() -> Iterator[None]:
+    module._somebody_closes.clear()
+    yield
+    module._somebody_closes.clear()
+
+
+def number_of(consumer: Consumer) -> int:
+    held = consumer._connection  # type: ignore[attr-defined]
+    number = held.socket.fileno()
+    assert isinstance(number, int)
+    return number
+
+
+@pytest.fixture
+def holding(server: Beanstalkd, opened: Opened) -> tuple[Consumer, object]:
+    adapter = opened(server.port)
+    adapter.enqueue(Message("one", "default", b'{"v":1,"id":"one","type":"a"}', 1))
+    consumer = adapter.consumer(["default"])
+    return consumer, consumer.reserve(NO_PAUSE)
+
+
+@pytest.mark.parametrize("call", ["settle", "settle_and_reserve", "extend"])
+def test_f45_a_call_on_a_closed_descriptor_is_a_lost_lease_and_the_job_comes_again(
+    holding: tuple[Consumer, object], call: str
+) -> None:
+    consumer, held = holding
+    os.close(number_of(consumer))
+    arguments = (held, COMMIT) if call.startswith("settle") else (held,)
+    with pytest.raises(LeaseLost):
+        getattr(consumer, call)(*arguments)
+    again = consumer.reserve(NO_PAUSE)
+    assert again is not None
+    consumer.settle(again, COMMIT)
+    consumer.close()
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_f45_what_has_taken_the_number_is_neither_written_to_nor_closed(
+    holding: tuple[Consumer, object], is_known: bool
+) -> None:
+    """Before any theft is known, a file is told from a socket by the system; afterwards all are."""
+    consumer, held = holding
+    number = number_of(consumer)
+    mine, theirs = socket.socketpair()
+    if is_known:
+        module._somebody_closes.set()
+        os.dup2(theirs.fileno(), number)
+    else:
+        os.dup2(null := os.open(os.devnull, os.O_RDWR), number)
+        os.close(null)
+    with pytest.raises(LeaseLost):
+        consumer.settle(held, COMMIT)  # type: ignore[arg-type]
+    consumer.close()
+    os.fstat(number)
+    theirs.close()
+    os.close(number)
+    assert mine.recv(1) == b""
+    mine.close()
+    assert module._somebody_closes.is_set()
+
+
+def test_f45_a_waiting_reserve_whose_number_was_taken_says_nothing_there(
+    server: Beanstalkd, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = opened(server.port).consumer(["default"])
+    assert consumer.reserve(NO_PAUSE) is None
+    number, mine = number_of(consumer), socket.socketpair()
+    adapter = opened(server.port)
+    adapter.enqueue(Message("one", "default", b'{"v":1,"id":"one","type":"a"}', 1))
+    ask = module.Connection.ask
+
+    def taken_meanwhile(connection: module.Connection, command: object) -> object:
+        answer = ask(connection, command)  # type: ignore[arg-type, var-annotated]
+        module._somebody_closes.set()
+        os.dup2(mine[1].fileno(), number)
+        return answer
+
+    with monkeypatch.context() as patch, pytest.raises(AdapterUnavailable, match="somebody else"):
+        patch.setattr(module.Connection, "ask", taken_meanwhile)
+        consumer.reserve(NO_PAUSE)
+    os.close(number)
+    mine[1].close()
+    assert mine[0].recv(1) == b""
+    mine[0].close()
+    again = consumer.reserve(NO_PAUSE)
+    assert again is not None
+    consumer.close()
+
+
+def test_f45_a_lost_connection_is_no_theft(server: Beanstalkd, opened: Opened) -> None:
+    consumer = opened(server.port).consumer(["default"])
+    assert consumer.reserve(NO_PAUSE) is None
+    server.kill()
+    with pytest.raises(AdapterUnavailable):
+        consumer.reserve(NO_PAUSE)
+    assert not module._somebody_closes.is_set()
+
+
+PROGRAM = """
+import os, sys
+report = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT)
+os.closerange(0, 3)
+from kessel_core import JobManager
+with JobManager("beanstalk://127.0.0.1:" + sys.argv[1], only_requests=True) as manager:
+    manager.request("a")
+    low = [os.readlink(f"/proc/self/fd/{n}") for n in range(3) if os.path.exists(f"/proc/self/fd/{n}")]
+    os.write(report, repr(low).encode())
+os._exit(0)
+"""
+
+
+def test_f45_no_connection_has_the_number_of_a_standard_stream(server: Beanstalkd, tmp_path: object) -> None:
+    """A `print` of anybody would be a command to the server."""
+    if not os.path.exists("/proc/self/fd"):  # noqa: PTH110
+        pytest.skip("there is no /proc here")
+    report = f"{tmp_path}/report"
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(server.port), report], timeout=60, check=False)
+    assert done.returncode == 0
+    with open(report) as file:  # noqa: PTH123
+        low = file.read()
+    assert "socket" not in low
+    assert "/dev/null" in low

@@ -1,0 +1,234 @@
+"""Whose clock counts: a second process whose clock is an hour ahead, an hour behind, or stands still.
+
+Over a network it is the backend's (contract, rule 5): what others believe about the time changes nothing.
+"""
+
+from __future__ import annotations
+
+# ruff: noqa: D103  # what a case is for stands in its `why`
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Final
+
+from kessel_conformance.bench import Bench
+from kessel_conformance.catalogue import case
+from kessel_conformance.elsewhere import Elsewhere
+from kessel_conformance.requirements import DELAYS, FENCING, LEASE, NETWORK
+from kessel_core import LeaseLost
+from kessel_core.contract import COMMIT, NO_PAUSE, Message, Pause, Rollback, Settlement, Snooze
+
+_HOUR: Final = timedelta(hours=1)
+#: How a clock may be wrong, and how people call it.
+_AHEAD, _BEHIND, _STILL = (_HOUR, False), (-_HOUR, False), (NO_PAUSE, True)
+_WRONG: Final = {"an hour ahead": _AHEAD, "an hour behind": _BEHIND, "standing still": _STILL}
+_DELAY: Final = timedelta(seconds=2)
+
+
+class _Other:
+    """A process whose clock is wrong."""
+
+    def __init__(self, bench: Bench, elsewhere: Elsewhere, how: str) -> None:
+        self.bench = bench
+        self.how = how
+        #: For the names of queues.
+        self.name = how.replace(" ", "-")
+        self._elsewhere = elsewhere
+        self._ahead, self._stands = _WRONG[how]
+
+    def ask(self, what: str, name: str, *arguments: object) -> object:
+        """Let it do something under its clock, and note what came of it."""
+        with self._elsewhere.clock(self._ahead, stands=self._stands):
+            return self.bench.call(
+                f"{what}, by a clock {self.how}", lambda: self._elsewhere.ask(name, *arguments)
+            )
+
+    def reserve(self, queue: str) -> tuple[int, bytes] | None:
+        """Reserve; return the number of what it holds, and the body."""
+        found = self.ask("reserve", "reserve", queue)
+        assert found is None or isinstance(found, tuple)
+        return found
+
+    def refused(self, what: str, name: str, *arguments: object) -> None:
+        """Check that it no longer holds a job."""
+        with self._elsewhere.clock(self._ahead, stands=self._stands):
+            what = f"{what}, by a clock {self.how}"
+            self.bench.refused(LeaseLost, what, lambda: self._elsewhere.ask(name, *arguments))
+
+
+def _each(bench: Bench, elsewhere: Elsewhere) -> list[_Other]:
+    return [_Other(bench, elsewhere, how) for how in _WRONG]
+
+
+class _Waits:
+    """A job that must not come until a span has passed, and must come then, to the one who asks for it.
+
+    Args:
+        bench: The case.
+        message: The job.
+        begun: The span began at this moment at the earliest, and now at the latest.
+        span: How long the job waits.
+        why: What was done with it, for people.
+        taker: Who asks for it; None: this process.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        message: Message,
+        begun: datetime,
+        span: timedelta,
+        why: str,
+        taker: _Other | None = None,
+    ) -> None:
+        self.bench = bench
+        self.message = message
+        self.due, self.latest = begun + span, bench.now() + span
+        self.why = why if taker is None else f"{why}, taken by a clock {taker.how}"
+        self._taker = taker
+        self._has_come = False
+
+    def look(self, *, late: bool) -> None:
+        """Ask for it; `late`: it is due."""
+        if self._has_come:  # on a busy machine, between the first look and the second
+            return
+        body = self._taken()
+        if body is None:
+            self.bench.check(not late, f"{self.why}: it did not come when it was due")
+            return
+        left = (self.due - self.bench.now()).total_seconds()
+        self.bench.check(left <= 0, f"{self.why}: it came {left:.3f} s early")
+        self.bench.equal(self.bench.label(body), self.bench.label(self.message.body), self.why)
+        self._has_come = True
+
+    def _taken(self) -> bytes | None:
+        queue = self.message.queue
+        if self._taker is not None:
+            found = self._taker.reserve(queue)
+            return None if found is None else found[1]
+        held = self.bench.reserve(self.bench.consumer(queue))
+        return None if held is None else held.body
+
+
+@case(
+    "clocks.delays",
+    "S4",
+    needs=(NETWORK, DELAYS),
+    waits=True,
+    why="One machine whose clock is wrong starts jobs an hour early, or an hour late.",
+)
+def delays(bench: Bench) -> None:
+    with Elsewhere(bench) as elsewhere:
+        waiting = [wait for other in _each(bench, elsewhere) for wait in _delayed(bench, other)]
+        for wait in waiting:
+            wait.look(late=False)
+        for wait in waiting:
+            if wait.due - bench.now() < _HOUR / 4:
+                bench.until(wait.latest + bench.slack)
+                wait.look(late=True)
+
+
+def _delayed(bench: Bench, other: _Other) -> Iterator[_Waits]:
+    def named(what: str) -> str:
+        return bench.queue_named(f"{what}.{other.name}")
+
+    sent = bench.message(queue=named("sent"))
+    begun = bench.now()
+    other.ask(f"enqueue {bench.label(sent.body)}, delay 2 s", "enqueue", sent, _DELAY)
+    yield _Waits(bench, sent, begun, _DELAY, f"enqueued by a clock {other.how}")
+    for delay in (_DELAY, _HOUR / 2):
+        begun = bench.now()
+        taken = bench.put(queue=named(f"taken{delay.seconds}"), delay=delay)
+        yield _Waits(bench, taken, begun, delay, f"delayed by {delay}", other)
+    for settlement in (Rollback(_DELAY), Snooze(_DELAY)):
+        yield _returned(bench, other, settlement, named)
+    if bench.has(Pause):
+        yield _paused(bench, other, named("paused"))
+
+
+def _returned(bench: Bench, other: _Other, settlement: Settlement, named: Callable[[str], str]) -> _Waits:
+    what = type(settlement).__name__.lower()
+    message = bench.put(queue=named(what))
+    held = other.reserve(message.queue)
+    if held is None:
+        bench.broken(f"a ready job was not delivered to a clock {other.how}")
+    begun = bench.now()
+    other.ask(f"{what} {bench.label(message.body)} for 2 s", "settle", held[0], settlement)
+    return _Waits(bench, message, begun, _DELAY, f"put off with {what} by a clock {other.how}")
+
+
+def _paused(bench: Bench, other: _Other, queue: str) -> _Waits:
+    message = bench.put(queue=queue)
+    begun = bench.now()
+    other.ask("pause a queue for 2 s", "pause", queue, _DELAY)
+    return _Waits(bench, message, begun, _DELAY, f"in a queue that was paused by a clock {other.how}")
+
+
+@case(
+    "clocks.expiration",
+    "S5",
+    needs=(NETWORK,),
+    waits=True,
+    why="A worker whose clock is ahead drops what is not expired, and tells nobody.",
+)
+def expiration(bench: Bench) -> None:
+    with Elsewhere(bench) as elsewhere:
+        for other in _each(bench, elsewhere):
+            message = bench.put(queue=bench.queue_named(f"expires.{other.name}"), expiration=_HOUR / 2)
+            held = other.reserve(message.queue)
+            if held is None or held[1] != message.body:
+                bench.broken(f"a job that expires in half an hour did not come to a clock {other.how}")
+            other.ask(f"commit {bench.label(message.body)}", "settle", held[0], COMMIT)
+
+
+@case(
+    "clocks.leases",
+    "S7",
+    needs=(NETWORK, LEASE),
+    waits=True,
+    why="A worker whose clock is ahead takes the jobs of all others while they run.",
+)
+def leases(bench: Bench) -> None:
+    with Elsewhere(bench) as elsewhere:
+        waiting = [wait for other in _each(bench, elsewhere) for wait in _held(bench, other)]
+        for part in (0.3, 0.6):
+            for wait in waiting:
+                bench.until(wait.due - bench.lease * (1 - part))
+                wait.look(late=False)
+        for wait in waiting:
+            bench.until(wait.latest + bench.slack)
+            wait.look(late=True)
+
+
+def _held(bench: Bench, other: _Other) -> Iterator[_Waits]:
+    here = bench.put(queue=bench.queue_named(f"here.{other.name}"))
+    begun = bench.now()
+    bench.gets(bench.consumer(here.queue), here, "the job")
+    yield _Waits(bench, here, begun, bench.lease, "held by the right clock", other)
+    there = bench.put(queue=bench.queue_named(f"there.{other.name}"))
+    begun = bench.now()
+    if other.reserve(there.queue) is None:
+        bench.broken(f"a ready job was not delivered to a clock {other.how}")
+    yield _Waits(bench, there, begun, bench.lease, f"held by a clock {other.how}")
+
+
+@case(
+    "clocks.fenced",
+    "S7",
+    needs=(NETWORK, LEASE, FENCING),
+    waits=True,
+    why="A holder whose clock stands still never believes that its lease is over, and commits another's job.",
+)
+def fenced(bench: Bench) -> None:
+    with Elsewhere(bench) as elsewhere:
+        other = _Other(bench, elsewhere, "standing still")
+        message = bench.put()
+        held = other.reserve(message.queue)
+        if held is None:
+            bench.broken("a ready job was not delivered to a clock standing still")
+        bench.let_pass(bench.lease + bench.slack)
+        consumer = bench.consumer()
+        again = bench.gets(consumer, message, "the job whose lease has ended")
+        other.refused("commit", "settle", held[0], COMMIT)
+        other.refused("extend", "extend", held[0])
+        bench.settle(consumer, again)
+        bench.nothing(consumer, "the job was committed by its holder")

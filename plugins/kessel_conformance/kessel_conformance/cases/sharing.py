@@ -1,0 +1,196 @@
+"""Several adapters on the same jobs, as producers, workers and operators: each sees what the others do."""
+
+from __future__ import annotations
+
+# ruff: noqa: D103  # what a case is for stands in its `why`
+import threading
+from collections import Counter
+from datetime import timedelta
+from functools import partial
+
+from kessel_conformance.bench import Bench
+from kessel_conformance.catalogue import case
+from kessel_conformance.requirements import SHARED_REACH
+from kessel_core import IdHeld
+from kessel_core.contract import (
+    NO_PAUSE,
+    Browse,
+    Buried,
+    Bury,
+    Delete,
+    JobState,
+    Pause,
+    Rollback,
+)
+
+NEEDS = (SHARED_REACH,)
+
+
+@case(
+    "reach.settles_are_shared",
+    "S8",
+    "S9",
+    "S10",
+    needs=NEEDS,
+    waits=True,
+    why="A job is tried, buried, kicked and committed by different processes, and each must find what is so.",
+)
+def settles_are_shared(bench: Bench) -> None:
+    with bench.sharing() as other:
+        mine, yours = bench.consumer(), other.consumer()
+        message = bench.put(priority=9)
+        other.settle(yours, other.gets(yours, message, "the other adapter's job"), Rollback())
+        bench.let_pass(bench.slack)
+        held = bench.gets(mine, message, "the job that another adapter rolled back")
+        other.nothing(yours, "the job is held")
+        if bench.capabilities.attempts is not None:
+            bench.equal(bench.attempt(mine, held), 2, "attempt() over two adapters", "S10")
+        bench.extend(mine, held)
+        bench.settle(mine, held, Bury("error", "it failed"))
+        other.nothing(yours, "the job is buried")
+        if bench.has(Buried):
+            (job,) = other.buried()
+            other.equal(
+                (job.body, job.reason, job.message), (message.body, "error", "it failed"), "the buried job"
+            )
+            other.kick(job.id)
+            held = bench.gets(mine, message, "the job that another adapter kicked")
+            bench.snooze(mine, held)
+            held = other.gets(yours, message, "the job that another adapter snoozed")
+            if bench.capabilities.attempts is not None:
+                other.equal(
+                    other.attempt(yours, held), 1, "attempt() after kick and snooze, over two adapters", "S10"
+                )
+            other.settle(yours, held)
+        bench.nothing(mine, "the job is done")
+
+
+@case(
+    "reach.operations_are_shared",
+    "S9",
+    "S14",
+    needs=NEEDS,
+    waits=True,
+    why="An operator's adapter is another one than those of producers and workers.",
+)
+def operations_are_shared(bench: Bench) -> None:
+    declared = bench.capabilities
+    with bench.sharing() as other:
+        sent = [bench.put(), bench.put()]
+        if declared.delay_granularity is not None:
+            bench.put(delay=timedelta(hours=1))
+        holder = bench.consumer()
+        held = bench.taken(holder)
+        listed = other.call("queues", other.adapter.queues)
+        other.check(other.queue in listed, "another adapter's queue is not listed")
+        mine, yours = bench.stats(), other.stats()
+        other.equal(yours, mine, "stats of two adapters")
+        if declared.counts:
+            late = int(declared.delay_granularity is not None)
+            other.equal(
+                (yours.ready, yours.delayed, yours.reserved), (1, late, 1), "ready, delayed, reserved"
+            )
+        if declared.dedupe:
+            for message in sent:
+                other.refused(IdHeld, "enqueue it again", partial(other.adapter.enqueue, message))
+        if bench.has(Browse):
+            (shown,) = other.peek(JobState.RESERVED, 5)
+            other.equal(shown.body, held.body, "the job that another adapter holds")
+        ready = next(message for message in sent if message.body != held.body)
+        if bench.has(Pause):
+            other.pause(other.queue, timedelta(hours=1))
+            bench.nothing(bench.consumer(), "another adapter has paused the queue")
+            bench.check(bench.stats().paused is not None, "stats does not show the pause of another adapter")
+            other.pause(other.queue, NO_PAUSE)
+            bench.let_pass(bench.slack - bench.grain)
+        if bench.has(Delete):
+            other.not_deleted(held.id or "", "which another adapter holds")
+            other.delete(ready.id)
+            bench.nothing(bench.consumer(), "another adapter has deleted the job")
+        other.purge()
+        bench.nothing(bench.consumer(), "another adapter has purged the queue")
+        bench.settle(holder, held)
+
+
+@case(
+    "reach.race_for_jobs",
+    "S7",
+    "S9",
+    needs=NEEDS,
+    why="A lock in one process keeps its own threads apart, and nobody else.",
+)
+def race_for_jobs(bench: Bench) -> None:
+    sent = [bench.message() for _ in range(80)]
+    bench.send_many(sent)
+    seen: list[bytes] = []
+    lock = threading.Lock()
+    with bench.sharing() as second, bench.sharing() as third:
+        benches = [bench, second, third]
+        consumers = [one.consumer() for one in benches]
+
+        def works(place: int, _: int) -> None:
+            held = benches[place].reserve(consumers[place])
+            if held is not None:
+                with lock:
+                    seen.append(held.body)
+                benches[place].settle(consumers[place], held)
+
+        bench.in_step(30, *(partial(works, place) for place in range(3)))
+    seen += bench.drain(bench.consumer())
+    counted = Counter(bench.labels(seen))
+    bench.equal({label: times for label, times in counted.items() if times > 1}, {}, "jobs that came twice")
+    bench.equal(len(counted), len(sent), "jobs that came", "S9")
+
+
+@case(
+    "reach.namespaces_apart",
+    "S9",
+    "S14",
+    why="What is not under the prefix or in the folder of its own store is shared with every other one.",
+)
+def namespaces_apart(bench: Bench) -> None:
+    if "{namespace}" not in (bench.harness.url or ""):
+        return  # the queues of a case are told apart by their names only
+    other = bench.on_clock(bench.clock)
+    with other:
+        other.queue = bench.queue
+        message = bench.put()
+        there = other.send(message)
+        bench.equal(there.id, message.id, "the same job in two stores")
+        late = bench.put(queue=bench.queue_named("only-here"))
+        listed = other.call("queues of the other store", other.adapter.queues)
+        other.check(late.queue not in listed, "a queue of another store is listed")
+        if bench.has(Pause):
+            bench.pause(bench.queue, timedelta(hours=1))
+            other.check(other.stats().paused is None, "a queue of the same name is paused in the other store")
+        if bench.capabilities.counts:
+            other.equal(other.stats().total, 1, "jobs in the other store")
+        consumer = other.consumer()
+        held = other.gets(consumer, message, "the other store's own job")
+        other.nothing(other.consumer(), "the other store has one job only")
+        other.settle(consumer, held)
+        if bench.has(Pause):
+            bench.pause(bench.queue, NO_PAUSE)
+            bench.let_pass(bench.slack - bench.grain)
+        mine = bench.consumer()
+        bench.settle(mine, bench.gets(mine, message, "its own job"))
+
+
+@case(
+    "adapter.close_spares_others",
+    "S9",
+    "S7",
+    needs=NEEDS,
+    why="A process that ends takes others' jobs along: it empties what is shared, or releases all leases.",
+)
+def close_spares_others(bench: Bench) -> None:
+    message, waiting = bench.put(), bench.message()
+    consumer = bench.consumer()
+    held = bench.gets(consumer, message, "the job")
+    with bench.sharing() as other:
+        other.nothing(other.consumer(), "the job is held")
+        other.send(waiting)
+    bench.extend(consumer, held)
+    bench.gets(bench.consumer(), waiting, "the job of an adapter that was closed since")
+    bench.nothing(bench.consumer(), "the job is held, the other adapter was closed")
+    bench.settle(consumer, held)

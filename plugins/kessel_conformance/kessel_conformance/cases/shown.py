@@ -1,0 +1,91 @@
+"""Acting on a job that was just shown, which an adapter may find without a search (S8, S9)."""
+
+from __future__ import annotations
+
+# ruff: noqa: D103  # what a case is for stands in its `why`
+from datetime import timedelta
+from functools import partial
+
+from kessel_conformance.bench import Bench
+from kessel_conformance.catalogue import case
+from kessel_core.contract import Browse, Buried, Bury, Delete, Find, JobState, StoredJob, UnknownJob
+
+
+@case(
+    "delete.of_shown",
+    "S9",
+    needs=(Browse, Delete),
+    why="What was shown may have changed since: a worker has it, or it came back, or it is gone.",
+)
+def delete_of_shown(bench: Bench) -> None:
+    facet = bench.facet(Delete)
+    kept, gone = bench.put(), bench.put()
+    shown = _by_body(bench.peek(JobState.READY, 10))
+    consumer = bench.consumer()
+    held = bench.taken(consumer)
+    if held.body == gone.body:  # where no order is promised
+        kept, gone = gone, kept
+    under_worker, free = shown[kept.body], shown[gone.body]
+    (reserved,) = bench.peek(JobState.RESERVED, 10)
+    bench.refused(UnknownJob, "delete what was shown as reserved", lambda: facet.delete_shown(reserved))
+    bench.refused(
+        UnknownJob, "delete what was shown, and is reserved", lambda: facet.delete_shown(under_worker)
+    )
+    bench.call("delete what was shown", lambda: facet.delete_shown(free))
+    bench.refused(UnknownJob, "delete what was shown once more", lambda: facet.delete_shown(free))
+    bench.roll_back(consumer, held)
+    bench.call("delete what was shown, and came back since", lambda: facet.delete_shown(under_worker))
+    bench.nothing(consumer, "both jobs were deleted")
+
+
+@case(
+    "buried.kick_of_shown",
+    "S8",
+    needs=(Buried,),
+    why="Thousands of buried jobs are listed once, and then kicked one by one.",
+)
+def kick_of_shown(bench: Bench) -> None:
+    facet = bench.facet(Buried)
+    consumer = bench.consumer()
+    first, second = bench.put(), bench.put()
+    for _ in range(2):
+        bench.settle(consumer, bench.taken(consumer), Bury("error", "broken"))
+    shown = _by_body(bench.buried())
+    bench.call("kick the second that was shown", lambda: facet.kick_shown(shown[second.body]))
+    bench.gets(consumer, second, "the job that was kicked")
+    bench.refused(UnknownJob, "kick it once more", lambda: facet.kick_shown(shown[second.body]))
+    bench.equal(bench.labels([job.body for job in bench.buried()]), bench.labels([first.body]), "the buried")
+    if bench.has(Browse):
+        (reserved,) = bench.peek(JobState.RESERVED, 10)
+        bench.refused(UnknownJob, "kick what was shown as reserved", lambda: facet.kick_shown(reserved))
+
+
+@case(
+    "find.by_id",
+    "S9",
+    needs=(Find,),
+    why="Who asks what became of a job must not hear that it is gone while it waits, runs or is buried.",
+)
+def find_by_id(bench: Bench) -> None:
+    facet = bench.facet(Find)
+    consumer, gone = bench.consumer(), bench.put()
+    bench.settle(consumer, bench.gets(consumer, gone, "the job"))
+    buried, reserved = bench.put(), bench.put(queue=bench.queue_named("other"))
+    bench.settle(consumer, bench.taken(consumer), Bury("error", "broken"))
+    bench.taken(bench.consumer(reserved.queue))
+    expected = {JobState.BURIED: buried, JobState.RESERVED: reserved, JobState.READY: bench.put()}
+    if bench.capabilities.delay_granularity is not None:
+        expected[JobState.DELAYED] = bench.put(delay=timedelta(hours=1))
+    for state, message in expected.items():
+        found = bench.call(f"find the {state} job", partial(facet.find, message.id), "nothing")
+        bench.check(found is not None, f"the {state} job was not found")
+        assert found is not None
+        seen = (found.id, found.queue, found.state, found.body)
+        wanted = (message.id, message.queue, state, message.body)
+        bench.equal(seen, wanted, f"what was found of the {state} job")
+    for what, job_id in (("a job that is gone", gone.id), ("the beginning of an id", buried.id[:-1])):
+        bench.equal(bench.call(f"find {what}", partial(facet.find, job_id), "nothing"), None, what)
+
+
+def _by_body(jobs: list[StoredJob]) -> dict[bytes, StoredJob]:
+    return {job.body: job for job in jobs}

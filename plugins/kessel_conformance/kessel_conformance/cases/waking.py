@@ -1,0 +1,349 @@
+"""Whatever makes a job ready wakes a consumer that waits for it; it does not sleep on (S9).
+
+What another call does happens in real time; what time does, on the adapter's own clock.
+"""
+
+from __future__ import annotations
+
+# ruff: noqa: D103  # what a case is for stands in its `why`
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final, TypeAlias
+
+from kessel_conformance.bench import Bench
+from kessel_conformance.catalogue import case
+from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, LEASE, SHARED_REACH, Need
+from kessel_core.contract import (
+    NO_PAUSE,
+    Buried,
+    Bury,
+    Consumer,
+    Message,
+    Pause,
+    Reservation,
+    Rollback,
+    Snooze,
+)
+
+#: How long a reserve waits, and how long one that must not be woken may take to be found asleep.
+_LONG: Final = timedelta(seconds=4)
+_HOUR: Final = timedelta(hours=1)
+#: Tries, of which the best counts: a busy machine may make any single one late.
+_TRIES: Final = 3
+
+#: The consumer that is to wait, the job that it is to get, and what makes that ready.
+Prepared: TypeAlias = tuple[Consumer, Message, Callable[[], object]]
+
+
+def wakes(bench: Bench, prepare: Callable[[Bench], Prepared]) -> None:
+    """Let a consumer wait in real time, make a job ready, and check that it has it soon."""
+    with bench.in_real_time() as real:
+        late = []
+        for _ in range(_TRIES):
+            waiter, message, act = prepare(real)
+            times: list[float] = []
+            came: list[Reservation | None] = []
+
+            def acts(act: Callable[[], object] = act, times: list[float] = times) -> None:
+                time.sleep(0.04)  # most likely it waits by now
+                act()
+                times.append(time.monotonic())
+
+            def waits(
+                waiter: Consumer = waiter,
+                came: list[Reservation | None] = came,
+                times: list[float] = times,
+            ) -> None:
+                came.append(real.reserve(waiter, _LONG))
+                times.append(time.monotonic())
+
+            real.side_by_side([waits, acts], 20)
+            held = came[0]
+            real.check(held is not None, "the waiting reserve did not see the job, which became ready")
+            assert held is not None
+            real.equal(real.label(held.body), real.label(message.body), "the job that came")
+            real.settle(waiter, held)
+            late.append(abs(times[1] - times[0]))
+            if late[-1] <= real.slack.total_seconds():
+                return
+        real.broken(
+            f"the waiting reserve saw the job {min(late):.3f} s after it became ready, at best: it polls"
+        )
+
+
+def _woken_by(name: str, *clauses: str, needs: tuple[Need, ...] = (), why: str) -> Callable[..., object]:
+    """Enter a case of a consumer that is woken by what another call does."""
+
+    def enter(prepare: Callable[[Bench], Prepared]) -> Callable[[Bench], Prepared]:
+        def run(bench: Bench) -> None:
+            wakes(bench, prepare)
+
+        needs_all = (BLOCKING_RESERVE, *needs)
+        case(f"reserve.wakes_for_{name}", *clauses, needs=needs_all, real_time=True, why=why)(run)
+        return prepare
+
+    return enter
+
+
+def _held(bench: Bench, *queues: str) -> tuple[Message, Consumer, Reservation]:
+    message = bench.put()
+    holder = bench.consumer(*queues)
+    return message, holder, bench.gets(holder, message, "the job")
+
+
+@_woken_by("rollback", "S9", "S8", why="Only a new job is announced, not one that comes back.")
+def by_rollback(bench: Bench) -> Prepared:
+    message, holder, held = _held(bench)
+    return bench.consumer(), message, lambda: bench.settle(holder, held, Rollback())
+
+
+@_woken_by("snooze", "S9", "S21", why="As for a rollback.")
+def by_snooze(bench: Bench) -> Prepared:
+    message, holder, held = _held(bench)
+    return bench.consumer(), message, lambda: bench.settle(holder, held, Snooze())
+
+
+@_woken_by("give_back", "S9", "S21", why="A worker that stops gives its job to one that has nothing to do.")
+def by_give_back(bench: Bench) -> Prepared:
+    message, _, held = _held(bench)
+    return bench.consumer(), message, lambda: bench.give_back(held)
+
+
+@_woken_by(
+    "kick", "S9", "S8", needs=(Buried,), why="An operator kicks a job while the workers have nothing to do."
+)
+def by_kick(bench: Bench) -> Prepared:
+    message, holder, held = _held(bench)
+    bench.settle(holder, held, Bury("error", "it failed"))
+    job_id = bench.buried()[0].id
+    return bench.consumer(), message, lambda: bench.kick(job_id)
+
+
+@_woken_by(
+    "resume",
+    "S9",
+    needs=(Pause,),
+    why="A queue is resumed, and its workers sleep until the end of the pause.",
+)
+def by_resume(bench: Bench) -> Prepared:
+    bench.pause(bench.queue, _HOUR)
+    return bench.consumer(), bench.put(), lambda: bench.pause(bench.queue, NO_PAUSE)
+
+
+@_woken_by(
+    "batch", "S9", "S14", why="A batch has a path of its own, which announces nothing, or one queue only."
+)
+def by_batch(bench: Bench) -> Prepared:
+    other = bench.queue_named("other")
+    batch = [bench.message(), bench.message(), bench.message(queue=other)]
+    return bench.consumer(other), batch[-1], lambda: bench.send_many(batch)
+
+
+@_woken_by("second_queue", "S9", why="A consumer of several queues listens for its first one only.")
+def by_second_queue(bench: Bench) -> Prepared:
+    message = bench.message(queue=bench.queue_named("b"))
+    consumer = bench.consumer(*(bench.queue_named(name) for name in "abc"))
+    return consumer, message, lambda: bench.send(message)
+
+
+@_woken_by(
+    "sooner_delay",
+    "S9",
+    "S4",
+    needs=(DELAYS,),
+    why="A consumer sleeps until the first delay that it knew when it fell asleep.",
+)
+def by_sooner_delay(bench: Bench) -> Prepared:
+    bench.put(delay=_HOUR)
+    message = bench.message(delay=timedelta(milliseconds=150))
+
+    def sends() -> None:
+        bench.send(message, ", delay 150 ms less what has passed")
+        time.sleep(max(0.0, ((message.delay or bench.now()) - bench.now()).total_seconds()))
+
+    return bench.consumer(), message, sends
+
+
+@_woken_by(
+    "retry",
+    "S9",
+    "S8",
+    needs=(DELAYS,),
+    why="A pause begins while consumers sleep, and ends before they wake.",
+)
+def by_retry(bench: Bench) -> Prepared:
+    message, holder, held = _held(bench)
+
+    def returns() -> None:
+        bench.settle(holder, held, Rollback(timedelta(milliseconds=100)))
+        time.sleep(0.1)
+
+    return bench.consumer(), message, returns
+
+
+@case(
+    "reserve.wakes_from_afar",
+    "S9",
+    needs=(BLOCKING_RESERVE, SHARED_REACH),
+    real_time=True,
+    why="Jobs come from other processes, whose adapters cannot call this one's.",
+)
+def from_afar(bench: Bench) -> None:
+    with bench.in_real_time() as real:
+        other = real.harness.open(real.clock, real.namespace)
+        try:
+            message, consumer = real.message(), real.consumer()
+            got: list[Reservation | None] = []
+
+            def sends() -> None:
+                time.sleep(0.05)
+                other.enqueue(message)
+
+            real.side_by_side(
+                [
+                    lambda: got.append(real.reserve(consumer, _LONG)),
+                    sends,
+                ],
+                _LONG.total_seconds() / 2,
+            )
+            real.check(got[0] is not None, "the waiting reserve did not see another adapter's job")
+        finally:
+            other.close()
+
+
+@case(
+    "reserve.wakes_each_for_its_own",
+    "S9",
+    needs=(BLOCKING_RESERVE,),
+    real_time=True,
+    why="Several jobs wake one consumer, or a consumer of another queue, and the others sleep on.",
+)
+def each_for_its_own(bench: Bench) -> None:
+    with bench.in_real_time() as real:
+        # Those that are to be woken first are the ones that have waited for the shortest time.
+        consumers = [real.consumer(real.queue_named(name), real.queue) for name in "aabbc"]
+        messages = [real.message(queue=real.queue_named(name)) for name in "cbbaa"]
+        came: list[Reservation | None] = []
+        start, ends = real.now(), []
+
+        def sends() -> None:
+            time.sleep(0.05)
+            for message in messages[:3]:
+                real.send(message)
+                time.sleep(0.005)  # so that one who was woken for nothing waits again
+            real.send_many(messages[3:])
+
+        def waits(number: int) -> None:
+            time.sleep(0.008 * number)
+            came.append(real.reserve(consumers[number], _LONG))
+            ends.append(real.now())
+
+        waiting = [partial(waits, number) for number in range(len(consumers))]
+        real.side_by_side([*waiting, sends], 2 * _LONG.total_seconds())
+        seen = [real.label(held.body) for held in came if held is not None]
+        real.equal(
+            sorted(seen), sorted(real.labels([m.body for m in messages])), "jobs that waiting consumers got"
+        )
+        late = max(ends) - start
+        real.check(
+            late < _LONG / 2, f"a consumer was not woken, and saw its job after {late.total_seconds():.1f} s"
+        )
+
+
+@case(
+    "reserve.waits_for_job",
+    "S9",
+    real_time=True,
+    why="A consumer that polls looks a last time long before its wait is over, or does not wait at all.",
+)
+def waits_for_job(bench: Bench) -> None:
+    with bench.in_real_time() as real:
+        consumer = real.consumer()
+        got: list[Reservation | None] = []
+
+        def sends() -> None:
+            time.sleep(0.1)
+            real.put()
+
+        real.side_by_side([lambda: got.append(real.reserve(consumer, timedelta(seconds=1.5))), sends])
+        real.check(got[0] is not None, "a job that became ready during the wait was not delivered")
+
+
+def _in_time(bench: Bench, consumer: Consumer, message: Message, due: datetime, why: str) -> None:
+    """Let a consumer wait far beyond `due`: it must have the job then, and settles it."""
+    wait = 2 * (due - bench.now()) + _HOUR if bench.harness.virtual else _LONG
+    came: list[tuple[Reservation | None, datetime]] = []
+
+    def waits() -> None:
+        came.append((bench.reserve(consumer, wait), bench.now()))
+
+    if bench.harness.virtual:
+        waits()  # moves the time
+    else:
+        bench.until(due - timedelta(seconds=1))
+        bench.side_by_side([waits, lambda: bench.until(due + bench.slack)], 60)
+    reservation, now = came[0]
+    if reservation is None or reservation.body != message.body:
+        bench.broken(f"reserve slept through {why}")
+    bench.check(now >= due - bench.slack, f"the job came before {why}")
+    late = (now - due - bench.slack).total_seconds()
+    bench.check(late <= 0.5, f"the waiting reserve came back {late:.1f} s too late, after {why}")
+    bench.settle(consumer, reservation)
+
+
+@case(
+    "reserve.wakes_for_lease_end",
+    "S9",
+    "S7",
+    needs=(BLOCKING_RESERVE, LEASE),
+    waits=True,
+    why="The job of a dead worker is ready, while those that live wait for a new one.",
+)
+def for_lease_end(bench: Bench) -> None:
+    other = bench.queue_named("other")
+    message = bench.put(queue=other)
+    bench.gets(bench.consumer(other), message, "the job")
+    due = bench.now() + bench.lease
+    _in_time(bench, bench.consumer(bench.queue, other), message, due, "the end of its lease")
+
+
+@case(
+    "reserve.wakes_for_pause_end",
+    "S9",
+    needs=(BLOCKING_RESERVE, Pause),
+    waits=True,
+    why="A queue goes on, and its workers sleep until the next job is enqueued.",
+)
+def for_pause_end(bench: Bench) -> None:
+    message = bench.put()
+    due = bench.now() + timedelta(milliseconds=700)
+    bench.pause(bench.queue, timedelta(milliseconds=700))
+    consumer = bench.consumer(bench.queue_named("other"), bench.queue)
+    _in_time(bench, consumer, message, due, "the end of the pause")
+
+
+@case(
+    "reserve.wakes_for_each_due",
+    "S9",
+    "S4",
+    needs=(BLOCKING_RESERVE, DELAYS),
+    waits=True,
+    why="A consumer wakes for the delay of its first queue, or for that of a job which was settled long ago.",
+)
+def for_each_due(bench: Bench) -> None:
+    other = bench.queue_named("other")
+    holder, consumer = bench.consumer(), bench.consumer(bench.queue, other)
+    retried, snoozed = bench.put(), bench.put()
+    due: dict[Message, datetime] = {}
+    bench.put(delay=_HOUR)
+    for message, settlement, milliseconds in ((retried, Rollback, 300), (snoozed, Snooze, 900)):
+        held = bench.gets(holder, message, "the job")
+        due[message] = bench.now() + timedelta(milliseconds=milliseconds)
+        bench.settle(holder, held, settlement(timedelta(milliseconds=milliseconds)))
+    late = bench.put(queue=other, delay=timedelta(milliseconds=1500))
+    due[late] = late.delay or bench.now()
+    for message, moment in due.items():
+        why = f"the delay or pause of {bench.label(message.body)}"
+        _in_time(bench, consumer, message, moment, why)

@@ -1,0 +1,322 @@
+"""The calls of producers and workers, each with what its outcomes mean when the connection breaks."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import ClassVar, Final, cast
+
+from kessel_conformance.call import Call
+from kessel_conformance.ledger import BURIED, GONE, MAYBE, READY
+from kessel_conformance.requirements import ATTEMPTS, LEASE
+from kessel_core import (
+    AdapterError,
+    AdapterUnavailable,
+    EnqueueRejected,
+    EnqueueUnknown,
+    LeaseLost,
+)
+from kessel_core.contract import (
+    COMMIT,
+    NO_PAUSE,
+    Bury,
+    Commit,
+    Message,
+    Reservation,
+    Rollback,
+    Settlement,
+    Snooze,
+)
+
+__all__ = ["ENQUEUES", "EXTENDS", "RESERVES", "SETTLES"]
+
+#: How an enqueue may end, apart from returning (S14).
+_OF_ENQUEUE: Final = (EnqueueRejected, EnqueueUnknown, AdapterUnavailable)
+_HOUR: Final = timedelta(hours=1)
+#: How long a reserve after a fault may take to see a job that is ready.
+_WAIT: Final = timedelta(seconds=2)
+
+
+# --- producers -------------------------------------------------------------------------------------------
+
+
+class Enqueue(Call):
+    name = "enqueue"
+    errors: ClassVar[tuple[type[AdapterError], ...]] = _OF_ENQUEUE
+
+    def prepare(self) -> None:
+        self._enqueues(self.job())  # so that there is a connection
+        self.message, self.later_one = self.job(), self.job()
+
+    def act(self) -> object:
+        return self.adapter.enqueue(self.message)
+
+    def returned(self, value: object) -> None:
+        self.ends(self.message, READY, "enqueue returned, so it is stored", soon=True)
+
+    def failed(self, error: AdapterError) -> None:
+        self.judged(self.message, error)
+
+    def judged(self, message: Message, error: AdapterError | None) -> None:
+        """Say where a job has to be after this outcome (S14)."""
+        if error is None:
+            self.ends(message, READY, "its enqueue was acknowledged, so it is stored", soon=True)
+        elif isinstance(error, EnqueueUnknown):
+            self.ends(message, MAYBE, "nobody knows whether it is stored")
+        else:
+            self.ends(message, GONE, f"{type(error).__name__} says that it is surely not stored")
+        named = getattr(error, "job_id", message.id)
+        if named != message.id:
+            self.broken(f"{type(error).__name__} names the job {named!r}, expected {message.id!r}")
+
+    def again(self) -> None:
+        self._enqueues(self.later_one)
+
+    def _enqueues(self, message: Message) -> None:
+        self.works(f"enqueue {self.label(message)}", lambda: self.adapter.enqueue(message))
+        self.ends(message, READY, "its enqueue was acknowledged, so it is stored", soon=True)
+
+
+class EnqueueMany(Enqueue):
+    name = "enqueue_many of 3"
+    errors = ()
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.batch = [self.message, self.job(), self.job()]
+
+    def act(self) -> object:
+        return self.adapter.enqueue_many(self.batch)
+
+    def returned(self, value: object) -> None:
+        outcomes = cast("list[AdapterError | None]", value)
+        if len(outcomes) != len(self.batch):
+            self.broken(f"{len(outcomes)} outcomes for {len(self.batch)} jobs")
+        for message, outcome in zip(self.batch, outcomes, strict=True):
+            if outcome is not None and not isinstance(outcome, _OF_ENQUEUE):
+                self.broken(f"the outcome of {self.label(message)} is {type(outcome).__name__}: {outcome}")
+            self.judged(message, outcome)
+
+    def again(self) -> None:
+        outcomes = self.works(
+            f"enqueue_many of {self.label(self.later_one)}",
+            lambda: self.adapter.enqueue_many([self.later_one]),
+        )
+        if outcomes != [None]:
+            self.broken(f"enqueue_many must work when nothing is broken any more, but it answered {outcomes}")
+        self.judged(self.later_one, None)
+
+
+# --- consumers -------------------------------------------------------------------------------------------
+
+
+class _Slot(Call):
+    """A consumer, connected; with one job that it holds, or none."""
+
+    holds = True
+
+    def connected(self) -> None:
+        """Reserve and commit a job, so that there is a connection."""
+        self.stored()
+        self.commits(self.takes(self.jobs[-1].message, wait=_WAIT))
+
+    def held_one(self) -> Reservation:
+        """Take a job that the call is about; another one becomes ready for what follows."""
+        self.message = self.stored()
+        held = self.takes(self.message)
+        self.next = self.stored()
+        return held
+
+    def goes_on(self) -> None:
+        """Reserve and commit another job."""
+        self.commits(self.takes(self.message, self.next, wait=_WAIT))
+
+
+class Reserve(_Slot):
+    name = "reserve with two jobs ready"
+    errors = (AdapterUnavailable,)
+
+    def prepare(self) -> None:
+        self.connected()
+        self.message, self.next = self.stored(), self.stored()
+        self.held: Reservation | None = None
+
+    def act(self) -> object:
+        return self.consumer.reserve(NO_PAUSE)
+
+    def returned(self, value: object) -> None:
+        if value is None:
+            self.broken("reserve says that nothing is ready")
+        self.held = cast("Reservation", value)
+        if self.held.body not in (self.message.body, self.next.body):
+            self.broken(f"reserve brought {self.bench.label(self.held.body)}")
+
+    def failed(self, error: AdapterError) -> None:
+        """The jobs stay, one of them perhaps under a lease that nobody knows of."""
+
+    def again(self) -> None:
+        if self.held is not None:
+            self.commits(self.held)
+        self.goes_on()
+
+
+class _Settle(_Slot):
+    """A settlement of a held job."""
+
+    settlement: ClassVar[Settlement]
+    errors = (LeaseLost, AdapterUnavailable)
+
+    def prepare(self) -> None:
+        self.held = self.held_one()
+
+    def act(self) -> object:
+        return self.consumer.settle(self.held, self.settlement)
+
+    def returned(self, value: object) -> None:
+        why = f"settle with {type(self.settlement).__name__} returned"
+        match self.settlement:
+            case Commit():
+                self.ends(self.message, GONE, why)
+            case Bury():
+                self.ends(self.message, BURIED, why)
+            case _:
+                counts = not isinstance(self.settlement, Snooze)
+                knows = ATTEMPTS.missing(self.bench.harness) is None
+                self.ends(self.message, READY, why, soon=True, attempt=1 + counts if knows else None)
+
+    def failed(self, error: AdapterError) -> None:
+        if isinstance(error, AdapterUnavailable):
+            # "The lease still holds; the caller should try again."
+            answer = self.asked(f"{self.name} again", self.act)
+            if isinstance(answer.error, AdapterUnavailable):
+                self.broken(f"it must not fail again when nothing is broken any more: {answer.error}")
+            self.judge(answer)
+            return
+        settled = {Commit: GONE, Bury: BURIED}.get(type(self.settlement), READY)
+        self.ends(self.message, READY | settled, "its settle was refused, and it is settled once at most")
+
+    def again(self) -> None:
+        self.goes_on()
+
+
+class SettleCommit(_Settle):
+    name = "commit"
+    settlement = COMMIT
+
+
+class SettleRollback(_Settle):
+    name = "roll back"
+    settlement = Rollback()
+
+
+class SettleSnooze(_Settle):
+    name = "snooze"
+    settlement = Snooze()
+
+
+class SettleBury(_Settle):
+    name = "bury"
+    settlement = Bury("error", "broken")
+
+
+class SettleAndReserve(_Settle):
+    name = "settle_and_reserve with a commit"
+    settlement = COMMIT
+
+    def act(self) -> object:
+        return self.consumer.settle_and_reserve(self.held, COMMIT)
+
+    def returned(self, value: object) -> None:
+        super().returned(value)
+        self.following = cast("Reservation | None", value)
+
+    def again(self) -> None:
+        following = getattr(self, "following", None)
+        if following is not None:
+            self.commits(following)
+        first, self.next = self.next, self.stored()  # the first may be under a lease that nobody knows of
+        self.commits(self.takes(self.message, first, self.next, wait=_WAIT))
+
+
+class GiveBack(_Settle):
+    name = "give_back"
+    settlement = Snooze()
+
+    def act(self) -> object:
+        return self.adapter.give_back(self.held)
+
+
+class Attempt(_Slot):
+    name = "attempt"
+    needs = (ATTEMPTS,)
+    errors = (AdapterError,)
+
+    def prepare(self) -> None:
+        self.held = self.held_one()
+
+    def act(self) -> object:
+        return self.consumer.attempt(self.held)
+
+    def returned(self, value: object) -> None:
+        if value != 1:
+            self.broken(f"attempt says {value}, expected 1")
+
+    def failed(self, error: AdapterError) -> None:
+        """The caller uses the count that it has."""
+
+    def again(self) -> None:
+        """What a consumer does after a loss is shown by the other calls."""
+
+
+class Extend(_Slot):
+    name = "extend"
+    needs = (LEASE,)
+    errors = (LeaseLost, AdapterUnavailable)
+    lease_passes = 0.5
+
+    def prepare(self) -> None:
+        self.held = self.held_one()
+        self.is_held = True
+        self.begun = self.bench.clock.monotonic()
+
+    def act(self) -> object:
+        return self.consumer.extend(self.held)
+
+    def returned(self, value: object) -> None:
+        deadline = self.held.deadline
+        if deadline is None or deadline <= self.begun + self.bench.lease.total_seconds():
+            self.broken("extend returned, but did not move the deadline")
+
+    def failed(self, error: AdapterError) -> None:
+        if isinstance(error, AdapterUnavailable):
+            self.commits(self.held)  # "The lease holds until its deadline."
+        self.is_held = False
+
+    def again(self) -> None:
+        if not self.is_held:
+            self.goes_on()
+
+    def later(self) -> None:
+        if not self.is_held:
+            return
+        over = self.begun + (self.bench.lease + self.bench.slack).total_seconds()
+        self.bench.let_pass(timedelta(seconds=over - self.bench.clock.monotonic()))
+        other = self.bench.consumer(self.queue)
+        self.bench.settle(other, self.bench.gets(other, self.next, "the job that nobody holds"))
+        self.ends(self.next, GONE, "it was committed")
+        found = self.bench.reserve(other)
+        if found is not None and self.bench.clock.monotonic() < (self.held.deadline or 0.0):
+            self.broken("extend returned, but the job was delivered to another when its first lease was over")
+        self.bench.call("close the worker", other.close)
+
+
+ENQUEUES: Final[tuple[type[Call], ...]] = (Enqueue, EnqueueMany)
+RESERVES: Final[tuple[type[Call], ...]] = (Reserve,)
+SETTLES: Final[tuple[type[Call], ...]] = (
+    SettleCommit,
+    SettleRollback,
+    SettleSnooze,
+    SettleBury,
+    SettleAndReserve,
+    GiveBack,
+)
+EXTENDS: Final[tuple[type[Call], ...]] = (Extend, Attempt)

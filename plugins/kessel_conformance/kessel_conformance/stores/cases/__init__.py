@@ -1,0 +1,1 @@
+"""The cases for stores, a module for each part of the clause."""

@@ -1,0 +1,279 @@
+"""A wait ends when the version differs, or when the time is over (S19e)."""
+
+from __future__ import annotations
+
+# ruff: noqa: D103  # what a case is for stands in its `why`
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+from kessel_conformance.catalogue import STORES
+from kessel_conformance.stores.bench import StoreBench, version_of
+from kessel_conformance.stores.child import answer
+from kessel_conformance.stores.process import PATIENCE
+from kessel_conformance.stores.requirements import OTHER_PROCESS, SHARED_REACH, WAKES
+from kessel_core import AdapterUnavailable
+from kessel_core.contract import Entry
+
+case = STORES.case
+
+NOW: Final = timedelta(0)
+SHORT: Final = timedelta(milliseconds=300)
+#: Seconds until a thread that was started surely waits; nothing depends on it.
+_A_MOMENT: Final = 0.05
+
+
+def _waits(bench: StoreBench, seen: int, act: Callable[[], object], key: str = "k") -> Entry | None:
+    """Let a thread wait, do something meanwhile, and return what the wait returned."""
+    found: list[Entry | None] = []
+
+    def wait() -> None:
+        found.append(bench.woken(key, seen=seen))
+
+    def act_later() -> None:
+        time.sleep(_A_MOMENT)
+        act()
+
+    bench.side_by_side([wait, act_later], limit=PATIENCE)
+    return found[0]
+
+
+@case(
+    "wait.already",
+    "S19e",
+    why="A wait that only looks for what comes misses what came between the read and the wait.",
+)
+def already(bench: StoreBench) -> None:
+    bench.equal(bench.wait(timeout=NOW), None, "a wait for nothing, where nothing is")
+    first = bench.put()
+    bench.equal(version_of(bench.woken(seen=0)), first, "the version, if none was seen")
+    second = bench.put()
+    bench.equal(version_of(bench.woken(seen=first)), second, "the version, if an older one was seen")
+    bench.equal(version_of(bench.woken(seen=second + 1)), second, "the version, if another one was seen")
+    bench.equal(version_of(bench.woken(seen=2**63)), second, "the version, if one was seen that cannot be")
+    bench.delete()
+    bench.equal(bench.woken(seen=second), None, "what is there after a delete")
+    third = bench.put(ttl=SHORT)
+    bench.let_pass(SHORT + bench.slack)
+    bench.equal(bench.woken(seen=third), None, "what is there after the end of the entry")
+
+
+@case(
+    "wait.times_out",
+    "S19e",
+    waits=True,
+    why="A wait that ends early makes its caller poll, one that never ends hangs him.",
+)
+def times_out(bench: StoreBench) -> None:
+    version = bench.put()
+    there = bench.entry()
+    for seen, key, expected in ((version, "k", there), (0, "none", None)):
+        start = bench.clock.monotonic()
+        bench.equal(bench.wait(key, seen=seen, timeout=SHORT), expected, "what has not changed")
+        waited = bench.clock.monotonic() - start
+        bench.check(waited >= SHORT.total_seconds() * 0.999, f"the wait ended {waited:.3f} s after its begin")
+        if bench.harness.virtual:
+            bench.check(
+                waited < 2 * SHORT.total_seconds(), f"the wait of {SHORT} took {waited:.3f} s of the clock"
+            )
+    for timeout in (NOW, -SHORT):
+        start = bench.clock.monotonic()
+        bench.equal(bench.wait(seen=version, timeout=timeout), there, f"a wait of {timeout}")
+        if bench.harness.virtual:
+            bench.equal(bench.clock.monotonic(), start, "the time after a wait without time")
+
+
+@case(
+    "wait.put_and_delete",
+    "S19e",
+    waits=True,
+    why="A deaf wait returns what it waited for when its time is over.",
+)
+def put_and_delete(bench: StoreBench) -> None:
+    real = bench.in_real_time()
+    entry = _waits(real, 0, lambda: real.put(value=b"1"))
+    real.equal(None if entry is None else entry.value, b"1", "what a wait returns that a put ended")
+    version = version_of(entry)
+    entry = _waits(real, version, lambda: real.put(value=b"2"))
+    real.equal(None if entry is None else entry.value, b"2", "what a wait returns that a second put ended")
+    version = version_of(entry)
+    real.equal(_waits(real, version, lambda: real.delete()), None, "what a wait returns that a delete ended")
+
+
+@case(
+    "wait.end_of_entry",
+    "S19e",
+    "S19b",
+    waits=True,
+    why="Nobody writes when an entry ends, so nobody wakes a wait for that.",
+)
+def end_of_entry(bench: StoreBench) -> None:
+    real = bench.in_real_time()
+    version = real.put(ttl=4 * SHORT)
+    end = real.entry().expires_at
+    assert end is not None
+    real.equal(real.woken(seen=version), None, "what a wait returns that the end of the entry ended")
+    real.check(real.now() >= end, f"the wait ended {end - real.now()} before the entry did")
+    if bench.harness.virtual:
+        before = bench.now()
+        version = bench.put(ttl=SHORT)
+        bench.equal(bench.woken(seen=version), None, "the same on a virtual clock")
+        took = bench.now() - before
+        bench.check(took >= SHORT, f"the wait for the end of an entry of {SHORT} took {took} of the clock")
+
+
+@case(
+    "wait.only_its_entry",
+    "S19e",
+    waits=True,
+    why="A wait that any write ends returns what has not changed, long before its time.",
+)
+def only_its_entry(bench: StoreBench) -> None:
+    real = bench.in_real_time()
+    version = real.put(value=b"stays")
+
+    def write_others() -> None:
+        for number in range(3):
+            real.put(f"k{number}")
+            real.put("k", space=real.space_named("beside"))
+            real.delete(f"k{number}")
+            time.sleep(_A_MOMENT)
+
+    def wait() -> None:
+        start = real.clock.monotonic()
+        entry = real.wait(seen=version, timeout=2 * SHORT)
+        waited = real.clock.monotonic() - start
+        real.equal(version_of(entry), version, "the version after the time is over")
+        real.check(
+            waited >= 2 * SHORT.total_seconds() * 0.999,
+            f"writes to others ended the wait after {waited:.3f} s",
+        )
+
+    real.side_by_side([wait, write_others], limit=PATIENCE)
+
+
+@case("wait.many", "S19e", waits=True, why="One write wakes one of those who wait, and leaves the others.")
+def many(bench: StoreBench) -> None:
+    real = bench.in_real_time()
+    found: list[int] = []
+
+    def wait(key: str) -> None:
+        found.append(version_of(real.woken(key)))
+
+    def put() -> None:
+        time.sleep(2 * _A_MOMENT)
+        for key in "ab":
+            real.put(key)
+
+    real.side_by_side([put, *(partial(wait, key) for key in "ab" * 6)], limit=PATIENCE)
+    expected = sorted(real.entry(key).version for key in "ab" * 6)
+    real.equal(sorted(found), expected, "versions that twelve waits for two entries return")
+
+
+@case("wait.closed", "S19e", waits=True, why="A stop that a wait holds up lasts as long as the wait.")
+def wait_closed(bench: StoreBench) -> None:
+    real = bench.in_real_time()
+    store, space = real.store, real.space
+
+    def wait() -> None:
+        start, patience = real.clock.monotonic(), real.harness.long_wait
+        call = partial(store.wait, space, "k", timeout=patience)
+        real.refused(AdapterUnavailable, "wait while the store is closed", call)
+        waited = real.clock.monotonic() - start
+        real.check(waited < patience.total_seconds(), "the close did not end the wait")
+
+    def close() -> None:
+        time.sleep(_A_MOMENT)
+        real.close()
+
+    real.side_by_side([wait, close], limit=PATIENCE)
+    real.open_again()
+
+
+@case(
+    "wait.no_lost_wake_up",
+    "S19e",
+    needs=(WAKES,),
+    waits=True,
+    why="A write between the look and the sleep of a wait wakes nobody; it happens once in thousands.",
+)
+def no_lost_wake_up(bench: StoreBench) -> None:
+    real, turns = bench.in_real_time(), bench.settings.amounts.turns
+    patience, interval = real.harness.long_wait, sys.getswitchinterval()
+
+    def talk(own: str, others: str) -> None:
+        lost = answer(real.store, real.space, own, others, own == "ping", turns, patience)
+        real.check(lost is None, lost or "")
+
+    sys.setswitchinterval(1e-5)  # threads meet in more ways
+    try:
+        real.side_by_side([partial(talk, "ping", "pong"), partial(talk, "pong", "ping")], limit=600)
+        real.history.add(f"two threads answer each other {turns} times")
+        _wakes_at_any_moment(real, turns)
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def _wakes_at_any_moment(real: StoreBench, turns: int) -> None:
+    """Let a put come at any moment of a wait that begins: before its look, during, and after it."""
+    start = time.perf_counter()
+    for _ in range(10):
+        real.store.get(real.space, "any")
+    look = (time.perf_counter() - start) / 10
+    gate, patience = threading.Barrier(2, timeout=PATIENCE), real.harness.long_wait
+
+    def put() -> None:
+        for turn in range(turns):
+            if gate.broken:
+                return
+            gate.wait()
+            time.sleep(real.random.uniform(0, 2 * look))
+            real.store.put(real.space, "any", b"%d" % turn)
+
+    def wait() -> None:
+        seen = 0
+        for turn in range(turns):
+            gate.wait()
+            begin = time.monotonic()
+            seen = version_of(real.store.wait(real.space, "any", seen=seen, timeout=patience))
+            if time.monotonic() - begin >= patience.total_seconds():
+                gate.abort()
+                real.broken(f"wake-up {turn} of {turns} was lost")
+
+    real.side_by_side([put, wait], limit=600)
+    real.history.add(f"a thread waits {turns} times, and another one puts meanwhile")
+
+
+@case(
+    "wait.other_process",
+    "S19e",
+    needs=(SHARED_REACH, OTHER_PROCESS),
+    waits=True,
+    why="Who waits for a result is hardly ever the process that writes it.",
+)
+def other_process(bench: StoreBench) -> None:
+    real = bench.in_real_time()
+    process = real.process()
+    for turn in range(10):
+        seen = version_of(real.get("asked"))
+        process.ask("wait", real.space, "asked", seen=seen, timeout=real.harness.long_wait)
+        time.sleep(_A_MOMENT * (turn % 2))
+        asked = real.put("asked", b"%d" % turn)
+        real.equal(version_of(process.answer()), asked, "the version that another process waited for")
+        seen = version_of(real.get("answered"))
+        process.ask("put", real.space, "answered", b"%d" % turn)
+        entry = real.wait("answered", seen=seen)
+        real.equal(version_of(entry), process.answer(), "the version that another process has put")
+    version = version_of(real.get("answered"))
+    entry = _waits(real, version, lambda: process.call("delete", real.space, "answered"), "answered")
+    real.equal(entry, None, "what a wait returns that a delete of another process ended")
+    ping, turns = [process, real.process()], real.settings.amounts.turns // 4
+    for one, own, others in ((ping[0], "ping", "pong"), (ping[1], "pong", "ping")):
+        one.ask("answer", real.space, own, others, own == "ping", turns, real.harness.long_wait)
+    for one in ping:
+        real.equal(one.answer(PATIENCE * 5), None, "what two processes say that answer each other")
+    real.history.add("two processes answer each other")

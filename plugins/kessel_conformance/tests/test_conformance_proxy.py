@@ -1,0 +1,190 @@
+"""The proxy breaks what it is told to break, at that byte, and passes on all else."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from kessel_conformance import Cut, FaultProxy, Traffic
+
+
+class Answers:
+    """A server that answers each line with its length, and keeps what it received."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.changed = threading.Condition()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                peer, _ = self._listener.accept()
+            except OSError:
+                return
+            thread = threading.Thread(target=self._serve, args=(peer,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, peer: socket.socket) -> None:
+        with peer:
+            try:
+                while data := peer.recv(1000):
+                    with self.changed:
+                        self.received += data
+                        self.changed.notify_all()
+                    if data.endswith(b"\n"):
+                        peer.sendall(b"%06d\n" % len(data))
+            except OSError:
+                pass
+
+    def got(self, data: bytes) -> bool:
+        """Wait until this was received, all in all."""
+        with self.changed:
+            return self.changed.wait_for(lambda: self.received == data, 10)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(10)
+
+
+@pytest.fixture
+def server() -> Iterator[Answers]:
+    one = Answers()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def proxy(server: Answers) -> Iterator[FaultProxy]:
+    with FaultProxy(server.port) as one:
+        yield one
+
+
+def dial(proxy: FaultProxy) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", proxy.port), timeout=10)
+
+
+def ask(peer: socket.socket, line: bytes = b"12345\n") -> bytes:
+    peer.sendall(line)
+    return rest(peer, 7)
+
+
+def rest(peer: socket.socket, most: int = 7) -> bytes:
+    """Read until so many bytes are there, or the stream ends."""
+    found = b""
+    while len(found) < most and (data := peer.recv(most - len(found))):
+        found += data
+    return found
+
+
+def answers(proxy: FaultProxy) -> bool:
+    try:
+        with dial(proxy) as peer:
+            return ask(peer) == b"000006\n"
+    except OSError:
+        return False
+
+
+def test_traffic_is_counted_by_bytes_and_round_trips(proxy: FaultProxy) -> None:
+    with dial(proxy) as peer:
+        ask(peer)
+        before = proxy.traffic
+        assert [ask(peer), ask(peer)] == [b"000006\n"] * 2
+        assert proxy.traffic - before == Traffic(round_trips=2, up=12, down=14)
+    with dial(proxy) as peer:
+        ask(peer)
+    whole = proxy.traffic
+    assert (whole.connections, whole.round_trips, whole.bytes) == (2, 4, 52)
+
+
+@pytest.mark.parametrize("after", [0, 1, 5])
+@pytest.mark.parametrize("reset", [False, True])
+def test_request_is_cut_after_so_many_bytes_once(
+    proxy: FaultProxy, server: Answers, after: int, reset: bool
+) -> None:
+    with dial(proxy) as peer:
+        proxy.cut_at(Cut(up=True, after=after, reset=reset))
+        peer.sendall(b"12345\n")
+        if reset:
+            with pytest.raises(ConnectionResetError):
+                rest(peer)
+        else:
+            assert rest(peer) == b""
+    assert server.got(b"12345\n"[:after])
+    assert proxy.end_faults() is False
+    with dial(proxy) as peer:
+        assert ask(peer) == b"000006\n"
+
+
+@pytest.mark.parametrize("after", [0, 1, 6])
+def test_answer_is_cut_after_so_many_bytes_of_what_the_server_did(
+    proxy: FaultProxy, server: Answers, after: int
+) -> None:
+    with dial(proxy) as peer:
+        proxy.cut_at(Cut(up=False, after=after))
+        peer.sendall(b"12345\n")
+        assert rest(peer) == b"000006\n"[:after]
+    assert server.got(b"12345\n")
+
+
+def test_cut_that_is_not_reached_is_outstanding(proxy: FaultProxy) -> None:
+    with dial(proxy) as peer:
+        proxy.cut_at(Cut(up=True, after=100))
+        assert ask(peer) == b"000006\n"
+        assert proxy.end_faults() is True
+        assert ask(peer, b"1" * 200 + b"\n") == b"000201\n"
+
+
+def test_swallowing_both_ways_leaves_the_other_side_half_open(proxy: FaultProxy) -> None:
+    with dial(proxy) as peer:
+        ask(peer)
+        proxy.drop_up = proxy.drop_down = True
+        peer.sendall(b"12345\n")
+        peer.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            peer.recv(1)
+
+
+def test_held_answer_comes_late(proxy: FaultProxy) -> None:
+    with dial(proxy) as peer:
+        proxy.hold_answers()
+        peer.sendall(b"12345\n")
+        peer.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            peer.recv(1)
+        proxy.end_faults()
+        peer.settimeout(10)
+        assert rest(peer) == b"000006\n"
+
+
+def test_refusing_proxy_resets_new_connections_and_keeps_old_ones(proxy: FaultProxy) -> None:
+    with dial(proxy) as old:
+        ask(old)
+        proxy.refuses = True
+        assert not answers(proxy)
+        assert ask(old) == b"000006\n"
+        proxy.end_faults()
+        assert answers(proxy)
+
+
+def test_server_that_is_gone_resets_connections(server: Answers) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        with FaultProxy(free.getsockname()[1]) as proxy:
+            assert not answers(proxy)
+
+
+def test_slow_and_dribbling_proxy_passes_everything_on(proxy: FaultProxy) -> None:
+    proxy.delay, proxy.dribble = 0.01, True
+    with dial(proxy) as peer:
+        assert ask(peer) == b"000006\n"
+        proxy.cut()
+        assert peer.recv(1) == b""

@@ -1,0 +1,523 @@
+"""Mutants of the networked adapter and of its server: what a tired author gets wrong about lost connections,
+restarts and clocks. Each names the case that shows it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
+from networked import KINDS, Lost, Networked
+
+from kessel_core.contract import (
+    COMMIT,
+    AdapterError,
+    AdapterUnavailable,
+    DoctorContext,
+    EnqueueRejected,
+    Finding,
+    JobState,
+    LeaseLost,
+    Level,
+    Message,
+    QueueStats,
+    Reservation,
+    Rollback,
+    Settlement,
+    Snooze,
+    UnknownJob,
+)
+
+# one line a mutant, where it fits
+__all__ = ["MUTANTS", "NetworkedMutant"]
+
+
+@attrs.frozen
+class NetworkedMutant:
+    name: str
+    #: The case that shows it.
+    case: str
+    what: str
+    #: The fault of the server, if that is what is wrong.
+    server: str = "none"
+
+
+MUTANTS: list[NetworkedMutant] = []
+
+
+def mutant(name: str, case: str, what: str, **methods: Any) -> None:
+    MUTANTS.append(NetworkedMutant(name, case, what))
+    KINDS[name] = type(name, (Networked,), dict(methods))
+
+
+def swallowing(method: Callable[..., Any], *, instead: Any = None) -> Callable[..., Any]:
+    """The method, but a lost connection is answered like this."""
+
+    def mutated(self: Networked, *arguments: Any, **named: Any) -> Any:
+        try:
+            return method(self, *arguments, **named)
+        except AdapterUnavailable:
+            return instead
+
+    return mutated
+
+
+def repeating(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method, but it is tried again after a lost connection."""
+
+    def mutated(self: Networked, *arguments: Any) -> Any:
+        try:
+            return method(self, *arguments)
+        except (AdapterUnavailable, Lost):
+            return method(self, *arguments)
+
+    return mutated
+
+
+# --- enqueue ---------------------------------------------------------------------------------------------
+
+
+def put_with(outcome: Callable[[Message, Lost], Exception | None]) -> Callable[[Networked, Message], None]:
+    def put(self: Networked, message: Message) -> None:
+        try:
+            self.asked("put", message, self.delay(message))
+        except Lost as exc:
+            error = outcome(message, exc)
+            if error is not None:
+                raise error from exc
+
+    return put
+
+
+def put_twice(self: Networked, message: Message) -> None:
+    try:
+        self.asked("put", message, self.delay(message))
+    except Lost:
+        Networked.put(self, message)
+
+
+def many_at_once(self: Networked, messages: Sequence[Message]) -> list[AdapterError | None]:
+    for message in messages:
+        self.enqueue(message)
+    return [None] * len(messages)
+
+
+def many_or_none(self: Networked, messages: Sequence[Message]) -> list[AdapterError | None]:
+    outcomes = [*Networked.enqueue_many(self, messages)]
+    failed = next((outcome for outcome in outcomes if outcome is not None), None)
+    return [failed] * len(messages)
+
+
+mutant(
+    "enqueue_swallowed",
+    "lost.enqueue",
+    "an enqueue that is lost returns as stored",
+    put=put_with(lambda message, exc: None),
+)
+mutant(
+    "unknown_is_unavailable",
+    "lost.enqueue",
+    "an enqueue without an answer is surely not stored",
+    put=put_with(lambda message, exc: AdapterUnavailable(str(exc))),
+)
+mutant(
+    "unknown_is_rejected",
+    "lost.enqueue",
+    "an enqueue without an answer is rejected",
+    put=put_with(lambda message, exc: EnqueueRejected(message.id, str(exc))),
+)
+mutant("enqueue_twice", "lost.enqueue", "an enqueue without an answer is sent again", put=put_twice)
+mutant(
+    "many_raises",
+    "lost.enqueue",
+    "a batch raises instead of answering for each job",
+    enqueue_many=many_at_once,
+)
+mutant(
+    "many_all_fail",
+    "lost.enqueue",
+    "a batch of which one job failed is told as failed",
+    enqueue_many=many_or_none,
+)
+
+
+# --- the connection ----------------------------------------------------------------------------------------
+
+
+def asked_without_translation(self: Networked, name: str, *arguments: Any) -> Any:
+    try:
+        return Networked.asked(self, name, *arguments)
+    except Lost as exc:
+        raise exc.__cause__ or exc from None
+
+
+def read_without_end(self: Networked, peer: socket.socket, size: int) -> bytes:
+    return b"".join(iter(lambda: peer.recv(min(size, 1)), b"")) if size > 4 else peer.recv(size)
+
+
+def read_once(self: Networked, peer: socket.socket, size: int) -> bytes:
+    return peer.recv(size)
+
+
+def read_spinning(self: Networked, peer: socket.socket, size: int) -> bytes:
+    found, until = b"", time.monotonic() + 20
+    while len(found) < size and time.monotonic() < until:
+        found += (data := peer.recv(size - len(found)))
+        if not data:
+            time.sleep(0.01)
+    return found
+
+
+def asked_odd(self: Networked, name: str, *arguments: Any) -> Any:
+    try:
+        return Networked.asked(self, name, *arguments)
+    except (EOFError, pickle.UnpicklingError) as exc:
+        raise AdapterError("the answer makes no sense") from exc
+
+
+mutant(
+    "foreign_errors",
+    "lost.reserve",
+    "errors of the socket are not translated",
+    asked=asked_without_translation,
+)
+mutant("half_answers", "lost.slow", "what has arrived is taken for the whole answer", read=read_once)
+mutant("end_not_seen", "lost.settle", "the end of the stream is waited over for ever", read=read_spinning)
+mutant(
+    "not_discarded",
+    "lost.half_open",
+    "a connection is used again after a missing answer",
+    discard=lambda self: None,
+    is_stale=lambda self, peer: False,
+)
+mutant("no_timeout", "lost.half_open", "an answer is waited for without an end", timeout=lambda self: None)
+
+
+# --- consumers -------------------------------------------------------------------------------------------
+
+
+def renew_believing(self: Networked, reservation: Reservation) -> None:
+    with contextlib.suppress(AdapterUnavailable):
+        Networked.renew(self, reservation)
+
+
+def renew_lost(self: Networked, reservation: Reservation) -> None:
+    try:
+        Networked.renew(self, reservation)
+    except AdapterUnavailable:
+        self.lost_one = reservation.id  # type: ignore[attr-defined]
+        raise
+
+
+def end_after_lost(self: Networked, reservation: Reservation, settlement: Settlement) -> None:
+    if getattr(self, "lost_one", None) == reservation.id:
+        raise LeaseLost(reservation.id, "it could not be extended")
+    Networked.end(self, reservation, settlement)
+
+
+def take_forgetting(self: Networked, queues: tuple[str, ...]) -> Reservation | None:
+    """It does not look whether the first try has taken a job."""
+    if getattr(self, "is_broken", False):
+        return None
+    try:
+        return Networked.take(self, queues)
+    except AdapterUnavailable:
+        self.is_broken = True  # type: ignore[attr-defined]
+        raise
+
+
+def snooze_counted(self: Networked, reservation: Reservation, settlement: Settlement) -> None:
+    try:
+        Networked.end(self, reservation, settlement)
+    except AdapterUnavailable:
+        if not isinstance(settlement, Snooze):
+            raise
+
+
+def end_refused(self: Networked, reservation: Reservation, settlement: Settlement) -> None:
+    try:
+        Networked.end(self, reservation, settlement)
+    except AdapterUnavailable as exc:
+        raise AdapterError("refused") from exc
+
+
+mutant(
+    "dead_is_empty",
+    "lost.reserve",
+    "a lost connection looks like an empty queue",
+    take=swallowing(Networked.take),
+)
+mutant("never_recovers", "lost.reserve", "a reserve that failed once fails for ever", take=take_forgetting)
+mutant("settle_swallowed", "lost.settle", "a settle that is lost returns", end=swallowing(Networked.end))
+mutant("snooze_swallowed", "lost.settle", "a snooze that is lost returns", end=snooze_counted)
+mutant("settle_refused", "lost.settle", "a settle that is lost is told as refused", end=end_refused)
+mutant(
+    "both_swallowed",
+    "lost.settle",
+    "a settle that is lost is not told where a reserve follows",
+    settle_and_take=swallowing(Networked.settle_and_take),
+)
+mutant(
+    "give_back_swallowed", "lost.settle", "a job that could not be given back is forgotten",
+    give_back=swallowing(Networked.give_back),
+)  # fmt: skip
+mutant("renew_swallowed", "lost.extend", "an extend that is lost moves the deadline", renew=renew_believing)
+mutant(
+    "renew_gives_up", "lost.extend", "a lease that was not extended is given up, though it holds",
+    renew=renew_lost, end=end_after_lost,
+)  # fmt: skip
+
+
+# --- operations ------------------------------------------------------------------------------------------
+
+
+def nothing_counted(self: Networked, queue: str) -> QueueStats:
+    found: QueueStats = swallowing(Networked.stats, instead=QueueStats(queue=queue))(self, queue)
+    return found
+
+
+def doctor_calm(self: Networked, context: DoctorContext) -> list[Finding]:
+    return [Finding(Level.OK, "reachable", "it was, when it was opened")]
+
+
+def doctor_raising(self: Networked, context: DoctorContext) -> list[Finding]:
+    self.stats("any")
+    return Networked.doctor(self, context)
+
+
+def kick_unknown(self: Networked, queue: str, job_id: str) -> None:
+    try:
+        Networked.kick(self, queue, job_id)
+    except AdapterUnavailable as exc:
+        raise UnknownJob(job_id, queue) from exc
+
+
+mutant("stats_empty", "lost.look", "a server that is gone has no jobs", stats=nothing_counted)
+mutant(
+    "queues_empty",
+    "lost.look",
+    "a server that is gone has no queues",
+    queues=swallowing(Networked.queues, instead=[]),
+)
+mutant(
+    "peek_empty",
+    "lost.look",
+    "a server that is gone shows no jobs",
+    peek=swallowing(Networked.peek, instead=[]),
+)
+mutant(
+    "buried_empty",
+    "lost.look",
+    "a server that is gone has no failures",
+    buried=swallowing(Networked.buried, instead=[]),
+)
+mutant(
+    "doctor_calm", "lost.look", "the doctor of a server that is gone finds nothing wrong", doctor=doctor_calm
+)
+mutant("doctor_raising", "lost.look", "the doctor of a server that is gone raises", doctor=doctor_raising)
+mutant("kick_swallowed", "lost.change", "a kick that is lost returns", kick=swallowing(Networked.kick))
+mutant("kick_unknown", "lost.change", "a kick that is lost finds no such job", kick=kick_unknown)
+mutant(
+    "delete_swallowed", "lost.change", "a delete that is lost returns", delete=swallowing(Networked.delete)
+)
+mutant(
+    "purge_swallowed",
+    "lost.change",
+    "a purge that is lost found nothing",
+    purge=swallowing(Networked.purge, instead=0),
+)
+mutant(
+    "purge_twice",
+    "lost.change",
+    "a purge is sent again, and counts what is left",
+    purge=repeating(Networked.purge),
+)
+mutant("pause_swallowed", "lost.change", "a pause that is lost returns", pause=swallowing(Networked.pause))
+
+
+# --- cost ------------------------------------------------------------------------------------------------
+
+
+def looking_at_all(method: Callable[..., Any], state: JobState) -> Callable[..., Any]:
+    """The method, but it lists the whole queue first, as to find what it is called with."""
+
+    def mutated(self: Networked, queue: Any, *arguments: Any) -> Any:
+        for name in [queue] if isinstance(queue, str) else queue:
+            self.peek(name, state, 10_000)
+        return method(self, queue, *arguments)
+
+    return mutated
+
+
+def purge_by_one(self: Networked, queue: str) -> int:
+    count = 0
+    while jobs := self.peek(queue, JobState.READY, 10_000):
+        self.delete(queue, jobs[0].id)
+        count += 1
+    return count
+
+
+mutant(
+    "kick_looks_at_all",
+    "scale.linear",
+    "each kick lists all that are buried",
+    kick=looking_at_all(Networked.kick, JobState.BURIED),
+)
+mutant(
+    "take_looks_at_all",
+    "scale.linear",
+    "each reserve lists all that are ready",
+    take=looking_at_all(Networked.take, JobState.READY),
+)
+mutant("purge_by_one", "scale.linear", "a purge lists what is left before each job", purge=purge_by_one)
+
+
+# --- the end of the server -------------------------------------------------------------------------------
+
+
+def server_fault(name: str, what: str) -> None:
+    MUTANTS.append(NetworkedMutant(f"server_{name}", "durable.server_restart", what, server=name))
+
+
+server_fault("forgets", "nothing was written")
+server_fault(
+    "writes_at_the_end", "jobs are written when the server is stopped in order, but process-crash is declared"
+)
+server_fault("loses_ready", "ready jobs are lost by a restart")
+server_fault("loses_delayed", "delayed jobs are lost by a restart")
+server_fault("loses_buried", "buried jobs are lost by a restart")
+server_fault("loses_reserved", "jobs that are held are lost by a restart")
+server_fault("resets_attempts", "attempts are counted from zero after a restart")
+server_fault("resets_snoozes", "snoozes are counted from zero after a restart")
+server_fault("resets_kicks", "kicks are counted from zero after a restart")
+server_fault("resets_priority", "jobs have the default priority after a restart")
+server_fault("resets_order", "jobs are read from the end of the file")
+server_fault("ends_delays", "delayed jobs are ready after a restart")
+server_fault("forgets_reasons", "reasons of burials are lost by a restart")
+server_fault("cuts_messages", "messages of burials are written without their end")
+server_fault("changes_bodies", "bodies are written as text")
+
+
+# --- the end of a process --------------------------------------------------------------------------------
+
+
+def asked_behind(self: Networked, name: str, *arguments: Any) -> Any:
+    """Enqueues are sent with the call that follows."""
+    behind = self.__dict__.setdefault("behind", [])
+    if name == "put":
+        behind.append(arguments)
+        return None
+    while behind:
+        Networked.asked(self, "put", *behind.pop(0))
+    return Networked.asked(self, name, *arguments)
+
+
+def end_in_two(self: Networked, reservation: Reservation, settlement: Settlement) -> None:
+    if not isinstance(settlement, Rollback):
+        Networked.end(self, reservation, settlement)
+        return
+    Networked.end(self, reservation, COMMIT)
+    Networked.put(self, Message(reservation.id or "", reservation.queue, reservation.body, 65536))
+
+
+def put_locked(self: Networked, message: Message) -> None:
+    lock = Path(self.options.folder) / f"{self.options.namespace}.lock"
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        try:
+            lock.touch(exist_ok=False)
+        except FileExistsError:
+            time.sleep(0.01)
+            continue
+        break
+    Networked.put(self, message)
+    lock.unlink()
+
+
+mutant("enqueue_behind", "durable.killed_process", "an enqueue returns before it is sent", asked=asked_behind)
+mutant("rollback_in_two", "durable.killed_process", "a rollback is a commit and a new job", end=end_in_two)
+mutant("lock_left", "durable.killed_process", "a process that is killed leaves a lock", put=put_locked)
+
+
+# --- clocks ----------------------------------------------------------------------------------------------
+
+
+def delay_past_clock(self: Networked, message: Message) -> timedelta:
+    """Counted from the time of the machine, and not from that of the given clock."""
+    return timedelta(0) if message.delay is None else max(timedelta(0), message.delay - datetime.now(UTC))
+
+
+def asked_at(method: str, now: Callable[[Networked], float]) -> Callable[..., Any]:
+    """Let the server go by the time of whoever asks, in this method."""
+
+    def asked(self: Networked, name: str, *arguments: Any) -> Any:
+        if name == method:
+            return Networked.asked(self, "as_if_at", now(self), name, arguments)
+        return Networked.asked(self, name, *arguments)
+
+    return asked
+
+
+def own_now(self: Networked) -> float:
+    return self.clock.now().timestamp()
+
+
+def take_unexpired(self: Networked, queues: tuple[str, ...]) -> Reservation | None:
+    self.call("drop_expired", queues, own_now(self))
+    return Networked.take(self, queues)
+
+
+def end_of_anybody(self: Networked, reservation: Reservation, settlement: Settlement) -> None:
+    self.call("end_of_anybody", reservation.id, settlement)
+
+
+mutant(
+    "delay_past_clock",
+    "clocks.delays",
+    "delays count from another clock than the given one",
+    delay=delay_past_clock,
+)
+mutant(
+    "take_by_own_clock",
+    "clocks.delays",
+    "jobs are due by the clock of the worker",
+    asked=asked_at("take_for", own_now),
+)
+mutant(
+    "take_by_time",
+    "clocks.delays",
+    "jobs are due by `time.time` of the worker",
+    asked=asked_at("take_for", lambda self: time.time()),
+)
+mutant(
+    "settle_by_own_clock",
+    "clocks.delays",
+    "pauses end by the clock of the worker",
+    asked=asked_at("end", own_now),
+)
+mutant(
+    "pause_by_own_clock",
+    "clocks.delays",
+    "a queue is paused by the clock of the operator",
+    asked=asked_at("pause", own_now),
+)
+mutant(
+    "lease_by_own_clock",
+    "clocks.leases",
+    "leases are counted by the clock of the worker",
+    asked=asked_at("take_for", own_now),
+)
+mutant(
+    "expired_dropped", "clocks.expiration", "a worker drops what is expired by its clock", take=take_unexpired
+)
+mutant("token_ignored", "clocks.fenced", "the server does not look who settles", end=end_of_anybody)

@@ -1,0 +1,73 @@
+"""The cases of lost connections, restarts and clocks: green on a correct adapter, each mutant is caught.
+
+All run at once, on servers of their own, because most of them wait.
+"""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from kessel_conformance import faults
+from kessel_conformance.catalogue import cases
+from kessel_conformance.runner import Outcome, Run, Verdict
+from kessel_conformance.settings import Settings
+
+sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
+from networked import KINDS, NetworkedHarness
+from networked_mutants import MUTANTS, NetworkedMutant
+
+#: The cases that need a server, a restart of it, or a second clock.
+PREFIXES = ("lost.", "scale.", "durable.server_", "durable.killed_", "clocks.")
+SHOWN_HERE = [name for name in cases() if name.startswith(PREFIXES)]
+HISTORY = "What happened, in seconds since the start:"
+#: Seconds; a call that never ends is given up sooner than for an author.
+NO_END = 20.0
+
+
+def outcome(mutant: NetworkedMutant) -> Outcome:
+    kind = mutant.name if mutant.name in KINDS else "Networked"
+    run = Run(NetworkedHarness(kind, mutant.server), Settings(), [mutant.case])
+    run.up()
+    try:
+        return run.outcome(mutant.case)
+    finally:
+        run.down()
+
+
+@pytest.fixture(scope="module")
+def outcomes(request: pytest.FixtureRequest) -> dict[str, Future[Outcome]]:
+    """How the selected mutants do."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(faults, "ANSWER_WITHIN", NO_END)
+    items = [item for item in request.session.items if hasattr(item, "callspec")]
+    chosen = [item.callspec.params.get("mutant") for item in items]
+    pool = ThreadPoolExecutor(6)
+    request.addfinalizer(patch.undo)
+    request.addfinalizer(pool.shutdown)
+    return {mutant.name: pool.submit(outcome, mutant) for mutant in MUTANTS if mutant in chosen}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_mutant_fails_its_case_with_a_history(
+    mutant: NetworkedMutant, outcomes: dict[str, Future[Outcome]]
+) -> None:
+    found = outcomes[mutant.name].result()
+    assert found.verdict is Verdict.FAIL, f"{mutant.what}: {found.verdict} {found.reason}"
+    assert HISTORY in found.text and found.reason.startswith(found.case.clauses), found.text
+
+
+def test_networked_adapter_without_a_fault_passes() -> None:
+    run = Run(NetworkedHarness(), Settings(), SHOWN_HERE)
+    run.up()
+    try:
+        found = {case.id: run.outcome(case.id) for case in run.wanted}
+    finally:
+        run.down()
+    assert {name: one.text for name, one in found.items() if one.verdict is not Verdict.PASS} == {}
+
+
+def test_every_case_that_only_a_server_can_show_has_a_mutant() -> None:
+    assert {mutant.case for mutant in MUTANTS} == set(SHOWN_HERE)

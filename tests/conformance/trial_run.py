@@ -1,0 +1,67 @@
+"""Runs the conformance suite with the harness of a test module, and prints what failed, as JSON.
+
+`python trial_run.py WIRING.py [--all]`. The adapter is the one that PYTHONPATH finds first. It stops at the
+first failure, fixed cases first and the generated plans last, so that one sees what only luck finds; `--all`
+goes on.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+PLANS: Final = "model.any_plan"
+
+
+def _harness(wiring: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("wiring", wiring)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["wiring"] = module
+    spec.loader.exec_module(module)
+    from kessel_conformance import AdapterConformance
+
+    (suite,) = (
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, AdapterConformance)
+        and value is not AdapterConformance
+    )
+    return suite.harness
+
+
+def _run(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    from kessel_conformance import ServerMissing
+    from kessel_conformance.runner import Run
+    from kessel_conformance.settings import Settings
+
+    try:
+        run = Run(_harness(Path(arguments[0])), Settings(shrink=False))
+        run.up()
+    except ServerMissing:
+        raise
+    except Exception as exc:
+        return [("(opening)", f"{type(exc).__name__}: {exc}")]
+    failures: list[tuple[str, str]] = []
+    for case in sorted(run.wanted, key=lambda case: (case.id == PLANS, case.waits)):
+        outcome = run.outcome(case.id)
+        if not outcome.ok:
+            failures.append((case.id, outcome.text))
+            if "--all" not in arguments:
+                break
+    return failures
+
+
+if __name__ == "__main__":
+    logging.disable()
+    found = _run(sys.argv[1:])
+    sys.stdout.write(f"\n{json.dumps(found)}\n")
+    sys.stdout.flush()
+    os._exit(0)  # cases may still be waiting for real time; the parent ends their servers

@@ -1,0 +1,43 @@
+"""What `QueueAdapter` does for adapters that do not do better."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from unittest.mock import Mock
+
+from kessel_core.contract import (
+    AdapterUnavailable,
+    DoctorContext,
+    EnqueueRejected,
+    EnqueueUnknown,
+    Level,
+    Message,
+    QueueAdapter,
+    QueueStats,
+)
+
+
+def test_s14_a_batch_is_not_tried_further_once_a_job_had_no_answer() -> None:
+    """Each further job could wait for its own time-out, and the batch for hours."""
+    messages = [Message(name, "q", b"", 1) for name in "abcde"]
+    rejected, unknown = EnqueueRejected("b", "too large"), EnqueueUnknown("c", "no answer within 10 s")
+    adapter = Mock()
+    adapter.enqueue.side_effect = [None, rejected, unknown]
+    outcomes = QueueAdapter.enqueue_many(adapter, messages)
+    assert outcomes[:3] == [None, rejected, unknown]
+    assert [type(outcome) for outcome in outcomes[3:]] == [AdapterUnavailable] * 2
+    assert "job c had no answer" in str(outcomes[4])
+    assert adapter.enqueue.call_count == 3
+
+
+def test_s9_doctor_asks_the_backend_even_if_no_queue_is_named() -> None:
+    """Else a backend that is gone looks well."""
+    context = DoctorContext(queues=(), types=frozenset(), grace=timedelta(seconds=1))
+    adapter = Mock()
+    adapter.queues.side_effect = AdapterUnavailable("connection refused")
+    [finding] = QueueAdapter.doctor(adapter, context)
+    assert (finding.level, finding.detail) == (Level.ERROR, "connection refused")
+    adapter.queues.side_effect = [["a", "b"], []]
+    adapter.stats.side_effect = lambda queue: QueueStats(queue=queue, ready=2)
+    assert [finding.detail for finding in QueueAdapter.doctor(adapter, context)] == ["4 jobs in a, b"]
+    assert [finding.detail for finding in QueueAdapter.doctor(adapter, context)] == ["0 jobs in no queue"]

@@ -1,0 +1,348 @@
+"""Results are kept in the store, and awaited from any process (S25, S26)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import attrs
+import pytest
+from kessel_memory.adapter import MemoryAdapter
+from kessel_memory.options import MemoryOptions
+
+from kessel_core import (
+    CapabilityMissing,
+    Config,
+    Fatal,
+    InvalidConfig,
+    JobContext,
+    JobFailed,
+    JobManager,
+    JobRequest,
+    JobsConfig,
+    KesselError,
+    Reason,
+    ResultPending,
+    ResultsConfig,
+    ResultTimeout,
+    ResultUnknown,
+    Snooze,
+    Status,
+    SystemClock,
+    Transient,
+    handler,
+)
+from kessel_core.contract import (
+    AdapterContext,
+    Buried,
+    Capabilities,
+    FacetKind,
+    Find,
+    JobState,
+    Store,
+    need,
+)
+from kessel_core.testing import VirtualClock, run_until_idle
+
+DAY = timedelta(days=1)
+SECOND = timedelta(seconds=1)
+KEEP = Config(results=ResultsConfig(keep=DAY), jobs=JobsConfig(max_attempts=3))
+
+
+class Apart(MemoryAdapter):
+    """A memory adapter without a store, which cannot write entries with a settlement."""
+
+    name: ClassVar[str] = "apart"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return attrs.evolve(super().capabilities, follow=False)
+
+    def facet(self, kind: FacetKind[Any]) -> Any:
+        return None if kind is Store else super().facet(kind)
+
+
+@pytest.fixture(params=["together", "apart"])
+def app(request: pytest.FixtureRequest) -> Any:
+    opened: list[JobManager] = []
+
+    def open_(handlers: Any = None, *, clock: Any = None, config: Config = KEEP) -> JobManager:
+        clock = clock or VirtualClock()
+        if request.param == "together":
+            manager = JobManager("memory://", handlers=handlers, config=config, clock=clock)
+        else:
+            adapter = Apart(MemoryOptions(), AdapterContext(clock=clock))
+            manager = JobManager(adapter, store="memory://", handlers=handlers, config=config, clock=clock)
+        opened.append(manager.connect())
+        return manager
+
+    yield open_
+    for manager in opened:
+        manager.close()
+
+
+App = Callable[..., JobManager]
+
+
+def raising(*errors: Exception) -> Callable[[Any], Any]:
+    left = list(errors)
+
+    def do(payload: Any) -> Any:
+        if left:
+            raise left.pop(0)
+        return payload
+
+    return do
+
+
+def test_s25_a_success_is_kept_with_its_value(app: App) -> None:
+    manager = app({"a": raising()})
+    job = manager.request("a", {"n": [1, None]}, ref="r")
+    run_until_idle(manager)
+    outcome = manager.result(job.id)
+    assert (outcome.id, outcome.type, outcome.ref, outcome.value) == (job.id, "a", "r", {"n": [1, None]})
+    assert outcome.raise_for_failure() is outcome
+
+
+def test_x7_s25c_failures_expirations_and_burials_are_kept_as_well(app: App) -> None:
+    clock = VirtualClock()
+    errors = [Transient("1"), Transient("2"), Transient("3")]
+    manager = app({"fatal": raising(Fatal("no")), "tried": raising(*errors), "late": print}, clock=clock)
+    ids = [
+        manager.request("fatal").id,
+        manager.request("tried").id,
+        manager.request("late", expiration=SECOND).id,
+        manager.request("unknown").id,
+    ]
+    clock.advance(2 * SECOND)
+    run_until_idle(manager)
+    outcomes = [manager.result(one) for one in ids]
+    assert [outcome.status for outcome in outcomes] == [Status.FAILED] * 4
+    expected = [Reason.ERROR, Reason.RETRIES_EXHAUSTED, Reason.EXPIRED, Reason.NO_HANDLER]
+    assert [outcome.reason for outcome in outcomes] == expected
+    with pytest.raises(JobFailed, match="no"):
+        outcomes[0].raise_for_failure()
+
+
+def test_s25b_a_later_outcome_replaces_an_earlier_one(app: App) -> None:
+    manager = app({"a": raising(Fatal("first"))})
+    job = manager.request("a", 7)
+    run_until_idle(manager)
+    assert manager.result(job.id).message == "first"
+    need(manager.adapter, Buried).kick("default", job.id)
+    run_until_idle(manager)
+    assert manager.result(job.id).value == 7
+
+
+def test_x7_s25_what_is_tried_again_has_no_outcome_yet(app: App) -> None:
+    seen: list[str] = []
+
+    def do(payload: Any, job: JobContext) -> None:
+        with pytest.raises(ResultPending) as caught:
+            manager.result(job.id)
+        seen.append(str(caught.value.state))
+        if len(seen) < 3:
+            raise Snooze(SECOND) if len(seen) == 1 else Transient("once more")
+
+    manager = app({"a": do})
+    manager.request("a")
+    run_until_idle(manager)
+    assert seen == ["reserved"] * 3
+
+
+def test_s25d_after_its_time_it_is_not_returned(app: App) -> None:
+    clock = VirtualClock()
+    manager = app({"a": raising()}, clock=clock)
+    job = manager.request("a")
+    run_until_idle(manager)
+    clock.advance(DAY - SECOND)
+    assert manager.result(job.id).ok
+    clock.advance(SECOND)
+    with pytest.raises(ResultUnknown, match="no result, and no job"):
+        manager.result(job.id)
+
+
+def test_s26_pending_is_told_with_the_state_and_unknown_apart_from_it(app: App) -> None:
+    manager = app({"a": raising()})
+    states = {}
+    for name, delay in (("ready", None), ("delayed", DAY)):
+        job = manager.request(JobRequest(type="a", delay=delay))
+        with pytest.raises(ResultPending) as caught:
+            manager.result(job.id)
+        states[name] = caught.value.state
+        assert not isinstance(caught.value, ResultTimeout)
+    assert states == {"ready": "ready", "delayed": "delayed"}
+    with pytest.raises(ResultUnknown):
+        manager.result("no-such-job")
+
+
+def test_s26_without_a_way_to_find_a_job_nobody_claims_that_it_is_unknown() -> None:
+    class Blind(MemoryAdapter):
+        name: ClassVar[str] = "blind"
+
+        def facet(self, kind: FacetKind[Any]) -> Any:
+            return None if kind is Find else super().facet(kind)
+
+    clock = VirtualClock()
+    adapter = Blind(MemoryOptions(), AdapterContext(clock=clock))
+    with JobManager(adapter, clock=clock) as manager, pytest.raises(ResultPending) as caught:
+        manager.result("x")
+    assert caught.value.state is None
+    assert "cannot be told" in str(caught.value)
+
+
+def test_s26_a_wait_never_lasts_longer_than_its_timeout_by_the_applications_clock(app: App) -> None:
+    clock = VirtualClock()
+    manager = app({"a": raising()}, clock=clock)
+    job = manager.request("a")
+    began = clock.now()
+    with pytest.raises(ResultTimeout, match="within the time to wait; it is ready"):
+        manager.result(job.id, timedelta(minutes=5))
+    assert clock.now() - began == timedelta(minutes=5)
+    with pytest.raises(ResultUnknown):
+        manager.result("no-such-job", timedelta(minutes=5))
+
+
+def test_s26_a_wait_that_began_before_the_request_is_woken() -> None:
+    with (
+        JobManager("memory://", handlers={"a": raising()}, config=KEEP, clock=SystemClock()) as manager,
+        ThreadPoolExecutor() as pool,
+    ):
+        waiting = pool.submit(manager.result, "own-id", timedelta(minutes=1))
+        manager.start()
+        manager.request(JobRequest(type="a", id="own-id", payload=3))
+        assert waiting.result(30).value == 3
+
+
+def test_s26_the_async_form_does_not_block_the_loop() -> None:
+    async def main() -> Any:
+        job = await manager.request_async("a", 5)
+        outcome, ticks = await asyncio.gather(manager.result_async(job.id, timedelta(minutes=1)), tick())
+        return outcome.value, ticks
+
+    async def tick() -> int:
+        manager.start()
+        await asyncio.sleep(0)
+        return 1
+
+    with JobManager("memory://", handlers={"a": raising()}, config=KEEP, clock=SystemClock()) as manager:
+        assert asyncio.run(main()) == (5, 1)
+
+
+def test_s26_a_job_in_the_only_slot_does_not_wait_for_ever() -> None:
+    errors: list[str] = []
+
+    def outer(payload: Any) -> None:
+        job = manager.request("inner")
+        with pytest.raises(ResultPending):
+            manager.result(job.id)
+        try:
+            manager.result(job.id, timedelta(minutes=1))
+        except KesselError as exc:
+            errors.append(str(exc))
+
+    async def waits(payload: Any) -> None:
+        try:
+            manager.result("x", timedelta(minutes=1))
+        except KesselError as exc:
+            errors.append(str(exc))
+
+    handlers = {"outer": outer, "waits": waits, "inner": raising()}
+    with JobManager("memory://", handlers=handlers, config=KEEP, clock=SystemClock()) as manager:
+        manager.request("outer")
+        manager.worker(slots=1).drain()
+        manager.request("waits")
+        manager.worker(slots=2).drain()
+    assert "no slot is left" in errors[0]
+    assert "result_async" in errors[1]
+
+
+def test_s25_a_handler_says_how_long_its_results_are_kept() -> None:
+    @handler("kept", keep=2 * SECOND)
+    def kept(payload: Any) -> int:
+        return 1
+
+    clock = VirtualClock()
+    with JobManager("memory://", handlers=[kept, plain], clock=clock) as manager:
+        first, second = manager.request("kept"), manager.request("plain")
+        run_until_idle(manager)
+        assert manager.result(first.id).value == 1
+        with pytest.raises(ResultUnknown):
+            manager.result(second.id)
+        clock.advance(2 * SECOND)
+        with pytest.raises(ResultUnknown):
+            manager.result(first.id)
+    with pytest.raises(InvalidConfig, match="keep"):
+        handler("x", keep=timedelta(0))
+
+
+@handler("plain")
+def plain(payload: Any) -> int:
+    return 2
+
+
+def test_s17_without_a_store_results_are_refused_at_connect_and_at_the_call() -> None:
+    adapter = Apart(MemoryOptions(), AdapterContext(clock=VirtualClock()))
+    with pytest.raises(CapabilityMissing, match=r"results\.keep is set; set store to a URL"):
+        JobManager(adapter, config=KEEP).connect()
+
+    @handler("kept", keep=DAY)
+    def kept(payload: Any) -> None:
+        return None
+
+    with pytest.raises(CapabilityMissing, match="results of kept are to be kept"):
+        JobManager(adapter, handlers=[kept]).connect()
+    with (
+        JobManager(adapter) as manager,
+        pytest.raises(CapabilityMissing, match="results are kept in a store"),
+    ):
+        manager.result("x")
+
+
+def test_s25_a_value_that_is_too_large_for_the_store_is_left_out() -> None:
+    from kessel_core.features.results import KeptOutcomes
+    from kessel_core.model.result import JobResult
+    from kessel_core.wire.results import decode_outcome
+
+    with JobManager("memory://") as manager:
+        kept = KeptOutcomes(DAY, manager.store)
+    kept._limit = 400
+    (put,) = kept.puts(JobResult(id="i", request=None, status=Status.SUCCESS, value="x" * 400), DAY)
+    outcome = decode_outcome(put.value)
+    assert (outcome.value, outcome.value_omitted) == (None, True)
+
+
+def test_find_shows_a_job_in_each_of_its_states() -> None:
+    clock = VirtualClock()
+    with JobManager("memory://", clock=clock) as manager:
+        find = need(manager.adapter, Find).find
+        job = manager.request("a", delay=SECOND)
+        states: list[JobState] = []
+
+        def look() -> None:
+            stored = find(job.id)
+            assert stored is not None
+            assert stored.id == job.id
+            states.append(stored.state)
+
+        look()
+        clock.advance(SECOND)
+        look()
+        consumer = manager.adapter.consumer(["default"])
+        held = consumer.reserve(timedelta(0))
+        assert held is not None
+        look()
+        from kessel_core.contract import COMMIT, Bury
+
+        consumer.settle(held, Bury("error"))
+        look()
+        need(manager.adapter, Buried).kick("default", job.id)
+        held = consumer.reserve(timedelta(0))
+        assert held is not None
+        consumer.settle(held, COMMIT)
+        assert find(job.id) is None
+        consumer.close()
+    assert states == [JobState.DELAYED, JobState.READY, JobState.RESERVED, JobState.BURIED]
