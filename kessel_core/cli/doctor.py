@@ -172,8 +172,7 @@ def _findings_without_queue(app: App, why: str) -> Iterator[Finding]:
 
 
 def _handler_finding(registry: HandlerRegistry) -> Finding:
-    types = registry.types()
-    if types:
+    if types := registry.own_types():
         return Finding(Level.OK, "handlers", f"{len(types)}: {', '.join(types)}")
     advice = "map types in [kessel.handlers], or install a plugin with handlers"
     return Finding(

@@ -29,7 +29,7 @@ __all__ = ["outcome_of", "result"]
 @configured
 @pass_app
 def result(app: App, job_id: str, wait: timedelta | None, as_json: bool) -> None:
-    """Show how a job ended.
+    """Show how a job ended, or wait for it.
 
     Results are kept in the store if results.keep is set, or the job's handler says so. Exits with 1 if
     there is none, or the job failed.

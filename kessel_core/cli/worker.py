@@ -28,7 +28,6 @@ from kessel_core.cli.output import emit, jobs_text
 from kessel_core.cli.streams import kept_stderr
 from kessel_core.contract.promises import Reach
 from kessel_core.errors import DescriptorsLost
-from kessel_core.model.callbacks import RESERVED
 from kessel_core.values.logs import get_logger
 
 if TYPE_CHECKING:
@@ -140,8 +139,7 @@ def _check(app: App, manager: JobManager) -> None:
 
 def _check_handlers(app: App, manager: JobManager) -> None:
     """Refuse to run without handlers; otherwise log the adapter and the job types of this process."""
-    types = manager.registry.types()
-    own = [one for one in types if not one.startswith(RESERVED)]
+    types, own = manager.registry.types(), manager.registry.own_types()
     # What plugins offer for callbacks is enough for a worker of queues that it was told to serve.
     if not own and not (types and app.given("queues")):
         raise app.wrong(
@@ -149,7 +147,7 @@ def _check_handlers(app: App, manager: JobManager) -> None:
             "no job type has a handler, so every job would be buried; "
             "name a module with --handlers, map types in [kessel.handlers], or install a plugin",
         )
-    known = [*own, *(one for one in types if one.startswith(RESERVED))]
+    known = [*own, *(one for one in types if one not in own)]
     some = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")
     log.info("worker: jobs of %s, handlers for %s", app.place, some)
 

@@ -15,6 +15,7 @@ import attrs
 
 from kessel_core.errors import InvalidConfig, Problem
 from kessel_core.handlers.declare import _Errors, options_of
+from kessel_core.model.callbacks import RESERVED
 from kessel_core.model.json import JsonValue
 from kessel_core.model.routes import NO_ROUTE, Route
 from kessel_core.values.logs import get_logger
@@ -81,6 +82,10 @@ class HandlerRegistry:
     def types(self) -> tuple[str, ...]:
         """Return the known types, sorted."""
         return tuple(sorted(self._handlers))
+
+    def own_types(self) -> tuple[str, ...]:
+        """Return the known types that producers request, sorted: none that only answers callbacks."""
+        return tuple(one for one in self.types() if not one.startswith(RESERVED))
 
     def add(self, type: str | None, target: object, source: str) -> Handler:  # noqa: A002  # the word of the model
         """Register a handler.
