@@ -86,7 +86,8 @@ def test_finding_a11_a_server_that_forks_and_ends_gives_back_what_its_children_r
     assert code == 0, site.errors()
     assert not [pid for pid in pids if runs(pid)]
     assert [line[2] for line in site.notes("collected")] == ["0", "0"]
-    assert waiting(site) == [(0, 1), (0, 1)]
+    # A child may take what the other has given back, before the signal comes to it, too.
+    assert [(attempts, snoozes > 0) for attempts, snoozes in waiting(site)] == [(0, True), (0, True)]
     assert "Traceback" not in site.errors()
 
 

@@ -17,6 +17,11 @@ _links: weakref.WeakSet[Link] = weakref.WeakSet()
 #: Connections of the parent process that were in use during the fork: never touched again.
 _abandoned: list[sqlite3.Connection] = []
 _held_for_fork: list[Link] = []
+#: The thread that holds them, and the gate.
+_forking: list[int] = []
+#: Held from before a fork until after it, and to begin or end a link: what a thread does inside of SQLite during
+#: a fork keeps locks of SQLite that nobody in the child would ever release.
+_gate = threading.RLock()
 
 
 class Link:
@@ -32,7 +37,8 @@ class Link:
         self.lock = threading.RLock()
         #: The thread that is using the connection.
         self.user: int | None = None
-        _links.add(self)
+        with _gate:
+            _links.add(self)
 
     def discard(self) -> None:
         """Close the connection, whatever it is doing; an open transaction is rolled back."""
@@ -64,7 +70,8 @@ class Link:
             self.discard()
 
     def __del__(self) -> None:
-        self.discard()
+        with _gate:
+            self.discard()
 
 
 # --- forks -----------------------------------------------------------------------------------
@@ -76,18 +83,26 @@ class Link:
 
 def _before_fork() -> None:
     end = time.monotonic() + 1
+    if not _gate.acquire(timeout=1):  # another thread forks as well
+        return
+    _forking.append(threading.get_ident())
     for link in list(_links):
         if link.lock.acquire(timeout=max(0.0, end - time.monotonic())):
             _held_for_fork.append(link)
 
 
 def _after_fork_in_parent() -> None:
+    if _forking != [threading.get_ident()]:
+        return
     for link in _held_for_fork:
         link.lock.release()
     _held_for_fork.clear()
+    _forking.clear()
+    _gate.release()
 
 
 def _after_fork_in_child() -> None:
+    global _gate
     for link in list(_links):
         if link in _held_for_fork:
             link.discard()
@@ -96,6 +111,8 @@ def _after_fork_in_child() -> None:
             link.connection = None
         link.lock, link.user = threading.RLock(), None
     _held_for_fork.clear()
+    _forking.clear()
+    _gate = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

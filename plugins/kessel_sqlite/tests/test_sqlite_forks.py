@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -73,16 +74,32 @@ def test_a_forked_child_draws_tokens_of_its_own() -> None:
     assert theirs != consumer._tokens.getrandbits(63)
 
 
+def in_a_thread(work: Callable[[], None]) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def at_once(work: Callable[[], None]) -> None:
+    work()
+
+
 @may_fork
-def test_forks_while_threads_are_in_the_middle_of_transactions(opened: Opener) -> None:
-    """F8: neither a lock nor a transaction of another thread gets into the child."""
+@pytest.mark.parametrize("each", [at_once, in_a_thread], ids=["open connections", "connections of new threads"])
+def test_forks_while_threads_are_in_the_middle_of_transactions(
+    opened: Opener, each: Callable[[Callable[[], None]], None]
+) -> None:
+    """F8: neither a lock nor a transaction of another thread gets into the child.
+
+    What opens or closes a connection holds locks of SQLite itself.
+    """
     adapter = opened(durability="process-crash")
     is_over = threading.Event()
     made = [0, 0]
 
     def produce(number: int) -> None:
         while not is_over.is_set():
-            adapter.enqueue(message(f"{number}-{made[number]}"))
+            each(lambda: adapter.enqueue(message(f"{number}-{made[number]}")))
             made[number] += 1
 
     threads = [threading.Thread(target=produce, args=(n,)) for n in range(2)]
@@ -93,6 +110,7 @@ def test_forks_while_threads_are_in_the_middle_of_transactions(opened: Opener) -
             child = os.fork()
             if child == 0:
                 code = 1
+                signal.alarm(30)  # a child that hangs is ended
                 try:
                     adapter.enqueue(Message(f"child{n}", "children", b"", 5))
                     adapter.close()
