@@ -24,7 +24,7 @@ import attrs
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 from kessel_conformance import ServerHarness
-from reference import DISKS, Held, Record, Reference
+from reference import DISKS, Disk, Held, Record, Reference
 
 from kessel_core import SystemClock
 from kessel_core.contract import (
@@ -329,10 +329,11 @@ class Keeper:
         self.fault = fault
         self.lock = threading.Lock()
         for file in folder.glob("*.jobs") if fault != "forgets" else ():
-            disk = DISKS[file.stem] = pickle.loads(file.read_bytes())
-            disk.records = [record for record in disk.records if self.survives(record)]
-            for record in disk.records:
+            records, counter, paused = pickle.loads(file.read_bytes())
+            kept = [record for record in records if self.survives(record)]
+            for record in kept:
                 self.restored(record)
+            DISKS[file.stem] = Disk(records=kept, counter=counter, paused=paused)
 
     def survives(self, record: Record) -> bool:
         return self.fault != f"loses_{record.state}" and not (
@@ -373,7 +374,8 @@ class Keeper:
 
     def write(self, namespace: str) -> None:
         fresh = self.folder / f"{namespace}.new"
-        fresh.write_bytes(pickle.dumps(attrs.evolve(DISKS[namespace], entries=None)))
+        disk = DISKS[namespace]
+        fresh.write_bytes(pickle.dumps((disk.records, disk.counter, disk.paused)))
         fresh.replace(self.folder / f"{namespace}.jobs")
 
 

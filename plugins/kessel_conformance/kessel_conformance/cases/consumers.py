@@ -10,10 +10,7 @@ from typing import Any
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_conformance.requirements import (
-    BLOCKING_RESERVE,
-    SHARED_REACH,
-)
+from kessel_conformance.requirements import SHARED_REACH
 from kessel_core import AdapterUnavailable, InvalidConfig
 from kessel_core.contract import COMMIT, NO_PAUSE, LeaseReturn
 
@@ -95,26 +92,6 @@ def cancel_wakes(bench: Bench) -> None:
 
         real.side_by_side([lambda: got.append(real.reserve(consumer, _LONG)), stop], _SOON)
         real.equal(got, [None], "what the waiting reserve brought")
-
-
-@case(
-    "reserve.wakes_for_job",
-    "S9",
-    needs=(BLOCKING_RESERVE,),
-    real_time=True,
-    why="A worker that looks only now and then starts urgent jobs late.",
-)
-def wakes_for_job(bench: Bench) -> None:
-    with bench.in_real_time() as real:
-        consumer = real.consumer()
-        got: list[object] = []
-
-        def send() -> None:
-            time.sleep(0.05)  # most likely it waits by now
-            real.put()
-
-        real.side_by_side([lambda: got.append(real.reserve(consumer, _LONG)), send], _SOON)
-        real.check(got != [None], "the waiting reserve did not see the job")
 
 
 @case(

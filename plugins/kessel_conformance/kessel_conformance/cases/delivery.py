@@ -9,13 +9,8 @@ from datetime import timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_conformance.requirements import (
-    ATTEMPTS,
-)
+from kessel_conformance.requirements import ATTEMPTS
 
-#: How long a reserve waits, and how soon it must come back when it is woken.
-_LONG = timedelta(seconds=4)
-_SOON = 3.0
 AWKWARD = (
     b"",
     b"\0",

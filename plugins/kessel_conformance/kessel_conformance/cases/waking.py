@@ -8,13 +8,13 @@ from __future__ import annotations
 # ruff: noqa: D103  # what a case is for stands in its `why`
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Final, TypeAlias
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, LEASE, SHARED_REACH, Need
+from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, SHARED_REACH, Need
 from kessel_core.contract import (
     NO_PAUSE,
     Buried,
@@ -91,6 +91,12 @@ def _held(bench: Bench, *queues: str) -> tuple[Message, Consumer, Reservation]:
     message = bench.put()
     holder = bench.consumer(*queues)
     return message, holder, bench.gets(holder, message, "the job")
+
+
+@_woken_by("job", "S9", why="A worker that looks only now and then starts urgent jobs late.")
+def by_job(bench: Bench) -> Prepared:
+    message = bench.message()
+    return bench.consumer(), message, lambda: bench.send(message)
 
 
 @_woken_by("rollback", "S9", "S8", why="Only a new job is announced, not one that comes back.")
@@ -269,81 +275,3 @@ def waits_for_job(bench: Bench) -> None:
 
         real.side_by_side([lambda: got.append(real.reserve(consumer, timedelta(seconds=1.5))), sends])
         real.check(got[0] is not None, "a job that became ready during the wait was not delivered")
-
-
-def _in_time(bench: Bench, consumer: Consumer, message: Message, due: datetime, why: str) -> None:
-    """Let a consumer wait far beyond `due`: it must have the job then, and settles it."""
-    wait = 2 * (due - bench.now()) + _HOUR if bench.harness.virtual else _LONG
-    came: list[tuple[Reservation | None, datetime]] = []
-
-    def waits() -> None:
-        came.append((bench.reserve(consumer, wait), bench.now()))
-
-    if bench.harness.virtual:
-        waits()  # moves the time
-    else:
-        bench.until(due - timedelta(seconds=1))
-        bench.side_by_side([waits, lambda: bench.until(due + bench.slack)], 60)
-    reservation, now = came[0]
-    if reservation is None or reservation.body != message.body:
-        bench.broken(f"reserve slept through {why}")
-    bench.check(now >= due - bench.slack, f"the job came before {why}")
-    late = (now - due - bench.slack).total_seconds()
-    bench.check(late <= 0.5, f"the waiting reserve came back {late:.1f} s too late, after {why}")
-    bench.settle(consumer, reservation)
-
-
-@case(
-    "reserve.wakes_for_lease_end",
-    "S9",
-    "S7",
-    needs=(BLOCKING_RESERVE, LEASE),
-    waits=True,
-    why="The job of a dead worker is ready, while those that live wait for a new one.",
-)
-def for_lease_end(bench: Bench) -> None:
-    other = bench.queue_named("other")
-    message = bench.put(queue=other)
-    bench.gets(bench.consumer(other), message, "the job")
-    due = bench.now() + bench.lease
-    _in_time(bench, bench.consumer(bench.queue, other), message, due, "the end of its lease")
-
-
-@case(
-    "reserve.wakes_for_pause_end",
-    "S9",
-    needs=(BLOCKING_RESERVE, Pause),
-    waits=True,
-    why="A queue goes on, and its workers sleep until the next job is enqueued.",
-)
-def for_pause_end(bench: Bench) -> None:
-    message = bench.put()
-    due = bench.now() + timedelta(milliseconds=700)
-    bench.pause(bench.queue, timedelta(milliseconds=700))
-    consumer = bench.consumer(bench.queue_named("other"), bench.queue)
-    _in_time(bench, consumer, message, due, "the end of the pause")
-
-
-@case(
-    "reserve.wakes_for_each_due",
-    "S9",
-    "S4",
-    needs=(BLOCKING_RESERVE, DELAYS),
-    waits=True,
-    why="A consumer wakes for the delay of its first queue, or for that of a job which was settled long ago.",
-)
-def for_each_due(bench: Bench) -> None:
-    other = bench.queue_named("other")
-    holder, consumer = bench.consumer(), bench.consumer(bench.queue, other)
-    retried, snoozed = bench.put(), bench.put()
-    due: dict[Message, datetime] = {}
-    bench.put(delay=_HOUR)
-    for message, settlement, milliseconds in ((retried, Rollback, 300), (snoozed, Snooze, 900)):
-        held = bench.gets(holder, message, "the job")
-        due[message] = bench.now() + timedelta(milliseconds=milliseconds)
-        bench.settle(holder, held, settlement(timedelta(milliseconds=milliseconds)))
-    late = bench.put(queue=other, delay=timedelta(milliseconds=1500))
-    due[late] = late.delay or bench.now()
-    for message, moment in due.items():
-        why = f"the delay or pause of {bench.label(message.body)}"
-        _in_time(bench, consumer, message, moment, why)

@@ -155,6 +155,7 @@ def odd_arguments(bench: StoreBench) -> None:
 
 @case("capabilities.make_sense", "S17", why="The core plans by these values.")
 def make_sense(bench: StoreBench) -> None:
+    bench.history.add("ask for the store's capabilities, several times")
     declared = bench.store.capabilities
     bench.equal(bench.store.capabilities, declared, "capabilities asked twice")
     bench.equal(declared, bench.harness.capabilities, "capabilities of another store with the same options")

@@ -211,9 +211,9 @@ def no_lost_wake_up(bench: StoreBench) -> None:
 
     sys.setswitchinterval(1e-5)  # threads meet in more ways
     try:
+        real.history.add(f"two threads answer each other, {turns} times each")
         real.side_by_side([partial(talk, "ping", "pong"), partial(talk, "pong", "ping")], limit=600)
-        real.history.add(f"two threads answer each other {turns} times")
-        _wakes_at_any_moment(real, turns)
+        _wakes_at_any_moment(real, 3 * turns)  # one turn is short, and so is the moment
     finally:
         sys.setswitchinterval(interval)
 
@@ -244,8 +244,8 @@ def _wakes_at_any_moment(real: StoreBench, turns: int) -> None:
                 gate.abort()
                 real.broken(f"wake-up {turn} of {turns} was lost")
 
-    real.side_by_side([put, wait], limit=600)
     real.history.add(f"a thread waits {turns} times, and another one puts meanwhile")
+    real.side_by_side([put, wait], limit=600)
 
 
 @case(
@@ -259,11 +259,13 @@ def other_process(bench: StoreBench) -> None:
     real = bench.in_real_time()
     process = real.process()
     for turn in range(10):
-        seen = version_of(real.get("asked"))
+        seen, began = version_of(real.get("asked")), time.monotonic()
         process.ask("wait", real.space, "asked", seen=seen, timeout=real.harness.long_wait)
         time.sleep(_A_MOMENT * (turn % 2))
         asked = real.put("asked", b"%d" % turn)
         real.equal(version_of(process.answer()), asked, "the version that another process waited for")
+        is_woken = time.monotonic() - began < real.harness.long_wait.total_seconds()
+        real.check(is_woken, "the wait of another process was not woken")
         seen = version_of(real.get("answered"))
         process.ask("put", real.space, "answered", b"%d" % turn)
         entry = real.wait("answered", seen=seen)
