@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -107,23 +108,35 @@ def test_second_signal_is_handed_on(stage: Stage) -> None:
 def test_a_second_stop_shortens_the_wait_to_what_giving_back_takes() -> None:
     clock = VirtualClock()
     keeper = Supervisor(["unused"], 1, grace=timedelta(minutes=10), clock=clock)
-    keeper._workers[0].due = None
-    assert keeper._timeout() is None
+
+    def left() -> float:
+        assert keeper._kill_at is not None
+        return keeper._kill_at - clock.monotonic()
+
     keeper._stop()
-    assert keeper._timeout() == pytest.approx(600 + module.SLACK.total_seconds())
+    assert left() == pytest.approx(600 + module.SLACK.total_seconds())
     clock.advance(timedelta(minutes=1))
     keeper._stop()
-    assert keeper._timeout() == pytest.approx(module.SLACK.total_seconds())
-    clock.advance(timedelta(hours=1))
-    assert keeper._timeout() == 0.0, "what is late is done at once"
+    assert left() == pytest.approx(module.SLACK.total_seconds())
 
 
-def test_a_replacement_is_started_when_its_pause_is_over_and_not_before() -> None:
+def test_a_replacement_is_started_when_its_pause_is_over_and_not_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock = VirtualClock()
     keeper = Supervisor(["unused"], 2, grace=LONG, clock=clock)
-    now = clock.monotonic()
-    keeper._workers[0].due, keeper._workers[1].due = now + 2.0, now + 5.0
-    assert keeper._timeout() == pytest.approx(2.0)
+    started: list[float] = []
+    fake = SimpleNamespace(pid=1)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: started.append(clock.monotonic()) or fake)
+    begin = clock.monotonic()
+    keeper._workers[0].due, keeper._workers[1].due = begin + 2.0, begin + 5.0
+    for _ in range(6):
+        keeper._start_due(0)
+        clock.advance(timedelta(seconds=1))
+    assert started == [begin + 2.0, begin + 5.0]
+    for worker in keeper._workers:
+        assert worker.begun is not None
+        os.close(worker.begun)
 
 
 def test_death_is_logged_with_how_and_when_the_next_one_comes(

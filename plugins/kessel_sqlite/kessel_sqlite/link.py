@@ -19,8 +19,8 @@ _abandoned: list[sqlite3.Connection] = []
 _held_for_fork: list[Link] = []
 #: The thread that holds them, and the gate.
 _forking: list[int] = []
-#: Held from before a fork until after it, and to begin or end a link: what a thread does inside of SQLite during
-#: a fork keeps locks of SQLite that nobody in the child would ever release.
+#: Held from before a fork until after it, and to begin or end a link: what a thread does inside of SQLite
+#: during a fork holds locks of SQLite that nobody in the child would ever release.
 _gate = threading.RLock()
 
 

@@ -85,7 +85,7 @@ def at_once(work: Callable[[], None]) -> None:
 
 
 @may_fork
-@pytest.mark.parametrize("each", [at_once, in_a_thread], ids=["open connections", "connections of new threads"])
+@pytest.mark.parametrize("each", [at_once, in_a_thread], ids=["open", "of new threads"])
 def test_forks_while_threads_are_in_the_middle_of_transactions(
     opened: Opener, each: Callable[[Callable[[], None]], None]
 ) -> None:
