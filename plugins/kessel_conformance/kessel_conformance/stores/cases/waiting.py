@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
 
 from kessel_conformance.catalogue import STORES
 from kessel_conformance.stores.bench import StoreBench, version_of
@@ -25,6 +27,8 @@ NOW: Final = timedelta(0)
 SHORT: Final = timedelta(milliseconds=300)
 #: Seconds until a thread that was started surely waits; nothing depends on it.
 _A_MOMENT: Final = 0.05
+#: Seconds after which a wait sleeps for sure; where it does not, a test finds less, and nothing else.
+_ASLEEP: Final = 0.3
 
 
 def _waits(bench: StoreBench, seen: int, act: Callable[[], object], key: str = "k") -> Entry | None:
@@ -213,39 +217,54 @@ def no_lost_wake_up(bench: StoreBench) -> None:
     try:
         real.history.add(f"two threads answer each other, {turns} times each")
         real.side_by_side([partial(talk, "ping", "pong"), partial(talk, "pong", "ping")], limit=600)
-        _wakes_at_any_moment(real, 3 * turns)  # one turn is short, and so is the moment
+        _wakes_at_any_line(real, turns // 2)
     finally:
         sys.setswitchinterval(interval)
 
 
-def _wakes_at_any_moment(real: StoreBench, turns: int) -> None:
-    """Let a put come at any moment of a wait that begins: before its look, during, and after it."""
-    start = time.perf_counter()
-    for _ in range(10):
-        real.store.get(real.space, "any")
-    look = (time.perf_counter() - start) / 10
-    gate, patience = threading.Barrier(2, timeout=PATIENCE), real.harness.long_wait
+def _wakes_at_any_line(real: StoreBench, most: int) -> None:
+    """Let a put come at each line of Python that a wait goes through before it sleeps, or at some of them."""
+    real.history.add("a thread waits, and another one puts while it is at one line of its way after another")
+    lines = _put_at(real, sys.maxsize)[0]
+    for line in sorted(real.random.sample(range(1, lines + 1), min(lines, most))):
+        _, waited, place = _put_at(real, line)
+        if waited >= real.harness.long_wait.total_seconds():
+            real.broken(f"a put that came while the wait was at {place} did not wake it")
 
-    def put() -> None:
-        for turn in range(turns):
-            if gate.broken:
-                return
-            gate.wait()
-            time.sleep(real.random.uniform(0, 2 * look))
-            real.store.put(real.space, "any", b"%d" % turn)
+
+def _put_at(real: StoreBench, line: int) -> tuple[int, float, str]:
+    """Wait, and let a put come at a line of that; return lines passed until then, seconds, and the place."""
+    is_there, is_put = threading.Event(), threading.Event()
+    passed, place, waited = 0, "", 0.0
+
+    def trace(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
+        nonlocal passed, place
+        if event == "line" and not is_put.is_set():
+            passed += 1
+            if passed == line:
+                place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+                is_there.set()
+                is_put.wait(0.02)  # not for ever: it may wait for a lock that is held here
+        return trace
 
     def wait() -> None:
-        seen = 0
-        for turn in range(turns):
-            gate.wait()
-            begin = time.monotonic()
-            seen = version_of(real.store.wait(real.space, "any", seen=seen, timeout=patience))
-            if time.monotonic() - begin >= patience.total_seconds():
-                gate.abort()
-                real.broken(f"wake-up {turn} of {turns} was lost")
+        nonlocal waited
+        seen, before = version_of(real.store.get(real.space, "any")), sys.gettrace()
+        begin = time.monotonic()
+        sys.settrace(trace)
+        try:
+            real.store.wait(real.space, "any", seen=seen, timeout=real.harness.long_wait)
+        finally:
+            sys.settrace(before)
+        waited = time.monotonic() - begin
 
-    real.history.add(f"a thread waits {turns} times, and another one puts meanwhile")
-    real.side_by_side([put, wait], limit=600)
+    def put() -> None:
+        is_there.wait(_ASLEEP)
+        real.store.put(real.space, "any", b"now")
+        is_put.set()
+
+    real.side_by_side([wait, put], limit=PATIENCE)
+    return passed, waited, place
 
 
 @case(
