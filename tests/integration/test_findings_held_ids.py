@@ -125,8 +125,9 @@ def test_finding_b1_an_interrupted_move_goes_on_where_its_jobs_are_held(tmp_path
         JobManager(f"sqlite:///{tmp_path}/old.db") as old,
         JobManager(f"sqlite:///{tmp_path}/new.db") as new,
     ):
-        old.request(asked())
-        new.request(asked())
+        job = old.message(asked())
+        old.adapter.enqueue(job)
+        new.adapter.enqueue(job)
         moved = Moved()
         move_jobs(old.adapter, new.adapter, ["default"], moved)
         assert moved.count == 1
