@@ -13,7 +13,7 @@ from pathlib import Path
 README = Path(__file__).parents[2] / "README.md"
 
 
-def test_the_quick_start_does_what_it_says(tmp_path: Path) -> None:
+def test_finding_c8_the_quick_start_does_what_it_says_and_shows_the_result(tmp_path: Path) -> None:
     section = README.read_text("utf-8").partition("## Quick start")[2].partition("\n## ")[0]
     install, first, second = re.findall(r"^```\n(.*?)^```", section, re.M | re.S)
     assert install.startswith("pip install . ")
