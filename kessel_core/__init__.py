@@ -68,7 +68,8 @@ if TYPE_CHECKING:
     )
     from kessel_core.config.origin import LoadedConfig
     from kessel_core.model.outcome import Outcome
-    from kessel_core.model.worker import Health
+    from kessel_core.model.progress import Progress
+    from kessel_core.model.worker import BusyJob, Health, WorkerEntry, WorkerState
     from kessel_core.plugins.loading import build_plugins
     from kessel_core.runtime.worker import Worker
 
@@ -79,12 +80,16 @@ __all__ = [
     "Job",
     "JobResult",
     "Outcome",
+    "Progress",
     "JsonValue",
     "JsonInput",
     "Status",
     "Reason",
     "Worker",
     "Health",
+    "WorkerEntry",
+    "WorkerState",
+    "BusyJob",
     # handlers
     "handler",
     "HandlerRegistry",
@@ -148,6 +153,7 @@ __all__ = [
 _LATE: Final = {
     "CallbacksConfig": "config.options",
     "ResultsConfig": "config.options",
+    "BusyJob": "model.worker",
     "Config": "config.options",
     "Health": "model.worker",
     "JobManager": "client.manager",
@@ -157,8 +163,11 @@ _LATE: Final = {
     "LoggingConfig": "config.options",
     "Outcome": "model.outcome",
     "PluginsConfig": "config.options",
+    "Progress": "model.progress",
     "Worker": "runtime.worker",
     "WorkerConfig": "config.options",
+    "WorkerEntry": "model.worker",
+    "WorkerState": "model.worker",
     "build_plugins": "plugins.loading",
     "load_config": "config.layers",
     "with_section": "cli.commands",

@@ -417,15 +417,19 @@ class ResultPending(KesselError):
     """The job has no result yet.
 
     `job_id` is the id, `state` the state of the job: `ready`, `delayed`, `reserved` or `buried`; None if the
-    adapter cannot find a job by its id, so that it may not even be there.
+    adapter cannot find a job by its id, so that it may not even be there. `progress` is what the job reported
+    last, a `Progress`; None: nothing.
     """
 
     _known: ClassVar[str] = "no result yet"
 
-    def __init__(self, job_id: str, state: str | None) -> None:
+    def __init__(self, job_id: str, state: str | None, progress: Any = None) -> None:
         self.job_id = job_id
         self.state = state
+        self.progress = progress
         what = f"it is {state}" if state is not None else "whether it is there cannot be told here"
+        if progress is not None:
+            what += f"; progress: {progress}"
         super().__init__(f"job {job_id}: {self._known}; {what}")
 
 

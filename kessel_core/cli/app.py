@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kessel_core.config.options import Config
     from kessel_core.config.origin import Argument, LoadedConfig
     from kessel_core.contract.adapter import QueueAdapter
+    from kessel_core.contract.store import Store
     from kessel_core.errors import InvalidConfig
     from kessel_core.plugins.opening import Chosen
     from kessel_core.plugins.registry import Implementation, Plugins
@@ -188,6 +189,60 @@ class App:
             yield adapter
         finally:
             adapter.close()
+
+    @cached_property
+    def chosen_store(self) -> Chosen[Store] | None:
+        """The configured store, not open yet; None: that of the adapter, if it has one.
+
+        Raises:
+            InvalidConfig: It or its options are wrong; says where that is written.
+        """
+        from kessel_core.config.options import ADAPTER_STORE
+
+        if self.config.store == ADAPTER_STORE:
+            return None
+        with self.located():
+            return self.plugins.chosen_store(self.config.store)
+
+    @property
+    def store_place(self) -> str:
+        """Where the entries of the store are, for people, as `place`."""
+        from kessel_core.values.secrets import redacted
+
+        chosen = self.chosen_store
+        if chosen is None:
+            return self.place
+        return chosen.spec.place(chosen.options) or redacted(self.config.store)
+
+    @contextmanager
+    def store(self) -> Iterator[Store | None]:
+        """Open the configured store to look into it; a queue beside it is not touched.
+
+        Yields:
+            The store; None: the adapter has none of its own, and no other is configured.
+
+        Raises:
+            InvalidConfig: It or its options are wrong; says where that is written.
+            KesselError: It does not exist yet, or cannot be reached.
+        """
+        from kessel_core.clock import SystemClock
+        from kessel_core.contract.spec import AdapterContext
+        from kessel_core.contract.store import Store
+        from kessel_core.errors import KesselError
+
+        chosen = self.chosen_store
+        if chosen is None:
+            with self.adapter(only_looks=True) as adapter:
+                yield adapter.facet(Store)
+            return
+        if (why := chosen.spec.absent(chosen.options)) is not None:
+            raise KesselError(f"{why}; nothing was made. The first worker or request makes it")
+        with self.located():
+            store = chosen.open(AdapterContext(clock=SystemClock()))
+        try:
+            yield store
+        finally:
+            store.close()
 
     @contextmanager
     def manager(self, **overrides: Any) -> Iterator[JobManager]:

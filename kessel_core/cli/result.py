@@ -13,6 +13,7 @@ from kessel_core.cli.choosing import span
 from kessel_core.cli.output import emit, preview
 from kessel_core.errors import ResultPending, ResultUnknown
 from kessel_core.model.settlement import NO_PAUSE
+from kessel_core.wire.entries import progress_fields
 from kessel_core.wire.results import outcome_fields
 
 if TYPE_CHECKING:
@@ -32,14 +33,14 @@ def result(app: App, job_id: str, wait: timedelta | None, as_json: bool) -> None
     """Show how a job ended, or wait for it.
 
     Results are kept in the store if results.keep is set, or the job's handler says so. Exits with 1 if
-    there is none, or the job failed.
+    there is none, or the job failed; of a job that has not ended it shows the state, and its progress.
     """
     with (
         app.adapter(only_looks=True) as adapter,
         app.manager(only_requests=True, adapter=adapter) as manager,
         app.located(),
     ):
-        outcome = outcome_of(manager, job_id, wait)
+        outcome = outcome_of(manager, job_id, wait, as_json=as_json)
     if as_json:
         emit(outcome_fields(outcome))
     else:
@@ -51,10 +52,15 @@ def result(app: App, job_id: str, wait: timedelta | None, as_json: bool) -> None
         raise click.exceptions.Exit(1)
 
 
-def outcome_of(manager: JobManager, job_id: str, wait: timedelta | None) -> Outcome:
+def outcome_of(
+    manager: JobManager, job_id: str, wait: timedelta | None, *, as_json: bool = False
+) -> Outcome:
     """Return how a job ended; says why there is no outcome, and exits with 1."""
     try:
         return manager.result(job_id, NO_PAUSE if wait is None else wait)
     except (ResultPending, ResultUnknown) as exc:
+        if as_json and isinstance(exc, ResultPending):
+            progress = None if exc.progress is None else progress_fields(exc.progress)
+            emit({"id": job_id, "status": "pending", "state": exc.state, "progress": progress})
         say(preview(str(exc), 500), err=True)
         raise click.exceptions.Exit(1) from exc

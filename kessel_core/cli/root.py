@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "worker": ("worker", "worker", "Work on jobs until told to stop."),
     "drain": ("worker", "drain", "Work until the queues are empty, then end."),
     "result": ("result", "result", "Show how a job ended, or wait for it."),
+    "workers": ("workers", "workers", "List the workers that run, and the jobs that they run."),
     "stats": ("queues", "stats", "Count the jobs of each queue by state."),
     "peek": ("queues", "peek", "Show jobs without reserving them."),
     "find": ("operate", "find", "Find jobs by ref, type or the start of an id."),

@@ -17,6 +17,7 @@ from kessel_core.contract.spec import AdapterContext
 from kessel_core.contract.store import Store
 from kessel_core.errors import CapabilityMissing, ConfigError, InvalidConfig, Problem, UnusablePlugin
 from kessel_core.features.callbacks import Callbacks, callback_handlers
+from kessel_core.features.progress import Reports
 from kessel_core.features.results import KeptOutcomes
 from kessel_core.features.retry import RetryPause
 from kessel_core.handlers.registry import HandlerRegistry
@@ -65,6 +66,8 @@ class Application:
     jobs: JobMaker
     producer: Producer
     pipeline: Pipeline
+    #: What running jobs report.
+    reports: Reports
     watchers: Watchers
     #: What plugins make of their sections of the configuration.
     sections: Sections
@@ -118,7 +121,7 @@ def open_application(settings: ApplicationSettings) -> Application:
         routes=_routes(registry, config.routes),
         payload_types=plugins.payload_types(),
     )
-    callbacks = Callbacks()
+    callbacks, reports = Callbacks(), Reports(store)
     watchers = watchers_of(plugins)
     producer = Producer(adapter, jobs, callbacks, preparers_of(plugins), watchers.enqueued, registry)
     application = Application(
@@ -141,9 +144,11 @@ def open_application(settings: ApplicationSettings) -> Application:
             loop=loop,
             follow_ups=FollowUps(adapter, store),
             kept=KeptOutcomes(config.results.keep, store),
+            reports=reports,
             made=producer.made,
             stored=producer.stored,
         ),
+        reports=reports,
         watchers=watchers,
         sections=sections,
         loop=loop,

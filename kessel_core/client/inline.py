@@ -13,6 +13,7 @@ from kessel_core.contract.messages import Reservation
 from kessel_core.contract.store import Store
 from kessel_core.errors import EnqueueRejected, IdHeld
 from kessel_core.features.callbacks import Callbacks
+from kessel_core.features.progress import Reported
 from kessel_core.model.job import JobRequest
 from kessel_core.model.result import JobResult, Status
 from kessel_core.model.settlement import Bury, Commit, Settlement
@@ -27,9 +28,13 @@ __all__ = ["run_inline"]
 class _NoLease:
     """Stands in for the lease of a job that is in no queue: nothing to extend, nothing to settle."""
 
+    #: Nobody else can get it.
+    is_held = True
+
     def __init__(self, reservation: Reservation, adapter: QueueAdapter) -> None:
         self.reservation = reservation
         self.asked: list[FollowUp] = []
+        self.reported: Reported | None = None
         self._adapter = adapter
 
     def begin(self, longest: float) -> None:

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from kessel_core.model.job import Job
     from kessel_core.model.message import Message
     from kessel_core.model.outcome import Outcome
+    from kessel_core.model.progress import Progress
     from kessel_core.model.result import JobResult
+    from kessel_core.model.worker import WorkerEntry
     from kessel_core.plugins.registry import Plugins
     from kessel_core.runtime.pipeline import Pipeline
     from kessel_core.runtime.worker import Worker
@@ -401,6 +403,40 @@ class JobManager:
 
         return await asyncio.to_thread(self.result, job_id, timeout)
 
+    def progress(self, job_id: str) -> Progress | None:
+        """Return what a job reported last, from any process; also of one that has ended (S27).
+
+        It changes once a second at most, and is kept for a day.
+
+        Args:
+            job_id: The id that `request` returned.
+
+        Returns:
+            The progress; None: the job has reported none, or there is no such job.
+
+        Raises:
+            CapabilityMissing: There is no store, so no progress is kept (S17).
+            AdapterError: The store cannot be asked.
+        """
+        from kessel_core.features.progress import progress_of
+
+        return progress_of(self._need().need_store("progress is kept in a store"), job_id)
+
+    def workers(self) -> list[WorkerEntry]:
+        """Return the workers that have an entry in the store, in the order of their start (S27).
+
+        A worker writes its entry when it starts, every ten seconds and when it stops, and removes it when it
+        has ended; that of a worker that was killed stays for thirty seconds. With `worker.listed` off it
+        writes none, and `drain` writes one after ten seconds only.
+
+        Raises:
+            CapabilityMissing: There is no store, so no worker is known (S17).
+            AdapterError: The store cannot be asked.
+        """
+        from kessel_core.features.workers import listed_workers
+
+        return listed_workers(self._need().need_store("workers are listed in a store"))
+
     # --- running ----------------------------------------------------------------------------
 
     def process_single_job(
@@ -446,6 +482,7 @@ class JobManager:
         Raises:
             InvalidConfig: With every mistake in the arguments.
         """
+        from kessel_core.runtime.reporting import ReportPlan
         from kessel_core.runtime.worker import Worker
 
         opened = self._need_handlers()
@@ -472,6 +509,14 @@ class JobManager:
             grace=grace,
             heartbeat=settings.heartbeat,
             patience=settings.patience,
+            reporting=None
+            if opened.store is None
+            else ReportPlan(
+                store=opened.store,
+                reports=opened.reports,
+                types=tuple(opened.registry.types()),
+                is_listed=settings.listed,
+            ),
         )
         self._workers.add(worker)
         opened.jobs.report_unserved(names)

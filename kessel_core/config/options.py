@@ -106,6 +106,8 @@ class WorkerConfig:
     grace: timedelta = attrs.field(default=timedelta(seconds=30), metadata=within(timedelta(0)))
     #: How often the lease of a running job is extended; unset: every third of the lease.
     heartbeat: timedelta | None = attrs.field(default=None, metadata=within(timedelta(milliseconds=10)))
+    #: Whether workers write an entry about themselves into the store, if there is one, for `kessel workers`.
+    listed: bool = True
     #: How long `drain` keeps trying while the queue is not usable; `worker` never gives up.
     patience: timedelta = attrs.field(default=timedelta(seconds=30), metadata=within(timedelta(0)))
 

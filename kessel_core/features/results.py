@@ -11,6 +11,7 @@ from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.facets import Find
 from kessel_core.contract.store import Store
 from kessel_core.errors import ResultPending, ResultTimeout, ResultUnknown
+from kessel_core.features.progress import progress_of
 from kessel_core.model.outcome import Outcome
 from kessel_core.model.result import JobResult
 from kessel_core.model.settlement import NO_PAUSE, Put
@@ -67,7 +68,8 @@ def awaited(adapter: QueueAdapter, store: Store, job_id: str, timeout: timedelta
     job = finding.find(job_id) if finding is not None else None
     if job is not None or finding is None:
         waited = ResultTimeout if timeout > NO_PAUSE else ResultPending
-        raise waited(job_id, str(job.state) if job is not None else None)
+        state = str(job.state) if job is not None else None
+        raise waited(job_id, state, progress_of(store, job_id))
     # It may have ended between the two looks: its outcome is there before the job is gone.
     entry = store.get(SPACE, job_id)
     if entry is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -18,6 +18,7 @@ from kessel_core.values.logs import SafeLogger
 
 if TYPE_CHECKING:
     from kessel_core.handlers.registry import Handler
+    from kessel_core.model.progress import Progress
 
 __all__ = ["JobContext"]
 
@@ -48,8 +49,29 @@ class _NoLease:
 _NO_LEASE: Final = _NoLease()
 
 
-def _asks_for_nothing(held: Held, job: Job, request: JobRequest) -> Job:
-    raise KesselError("this job was not started by kessel, so it cannot ask for others")
+class Runner(Protocol):
+    """Whoever runs jobs: what they may ask for while they run; thread-safe."""
+
+    def follow_up(self, held: Held, job: Job, request: JobRequest) -> Job:
+        """Take note of a job that another one asks for (S20)."""
+        ...
+
+    def progress(self, held: Held, job: Job, progress: Progress) -> None:
+        """Take note of how far a job is (S27); raises nothing."""
+        ...
+
+
+class _NoRunner:
+    """Stands in where kessel does not run the job."""
+
+    def follow_up(self, held: Held, job: Job, request: JobRequest) -> Job:
+        raise KesselError("this job was not started by kessel, so it cannot ask for others")
+
+    def progress(self, held: Held, job: Job, progress: Progress) -> None:
+        return None
+
+
+_NO_RUNNER: Final = _NoRunner()
 
 
 @attrs.frozen(eq=False)
@@ -72,7 +94,7 @@ class JobContext:
     #: Earlier deliveries that were snoozed, as far as the queue knows (S21).
     snoozes: int = 0
     _held: Held = _NO_LEASE
-    _ask: Callable[[Held, Job, JobRequest], Job] = _asks_for_nothing
+    _runner: Runner = _NO_RUNNER
 
     @property
     def id(self) -> str:
@@ -155,4 +177,24 @@ class JobContext:
                 callback=callback,
                 headers=headers,
             )
-        return self._ask(self._held, self.request, type)
+        return self._runner.follow_up(self._held, self.request, type)
+
+    def progress(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Say how far this job is, for those who wait for it; cheap, so call it as often as you like (S27).
+
+        Only the latest report counts. A worker writes it into the store once a second at most, and once
+        more at the end of the attempt; it never waits for the store here, and a store that is away changes
+        nothing about the job. Without a store nothing is written, which the log says once. Others see it
+        with `JobManager.progress`, and in `ResultPending`, until a day after the last report.
+
+        Args:
+            done: What is done, in any unit; zero or more.
+            total: All that there is to do, in the same unit, more than zero; None: not known.
+            note: What it is about, in words meant for people; cut at 200 characters.
+
+        Raises:
+            ValueError: An argument is something else; names every mistake.
+        """
+        from kessel_core.model.progress import Progress  # hardly any handler calls this
+
+        self._runner.progress(self._held, self.request, Progress.checked(done, total, note, self.clock.now()))

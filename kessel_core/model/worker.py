@@ -1,14 +1,17 @@
-"""Values that describe a worker: its identity and its health. The worker itself is in `runtime`."""
+"""Values that describe a worker: its identity, its health, its entry. The worker itself is in `runtime`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Final
 
 import attrs
 
-__all__ = ["SLOT_THREAD", "Health", "WorkerInfo"]
+from kessel_core.model.readonly import EMPTY
+
+__all__ = ["SLOT_THREAD", "BusyJob", "Health", "WorkerEntry", "WorkerInfo", "WorkerState"]
 
 #: The names of the threads of slots begin so; the number of the slot follows.
 SLOT_THREAD: Final = "kessel-slot-"
@@ -54,3 +57,74 @@ class WorkerInfo:
     host: str
     #: Returns the worker's health; cheap, thread-safe.
     health: Callable[[], Health] = attrs.field(eq=False, repr=False)
+
+
+# --- what a worker writes about itself --------------------------------------------------------------
+
+
+class WorkerState(StrEnum):
+    """What a worker does, as its entry says."""
+
+    #: It takes jobs.
+    RUNNING = "running"
+    #: It takes no more jobs, and waits for those that run.
+    STOPPING = "stopping"
+
+
+@attrs.frozen(kw_only=True)
+class BusyJob:
+    """A job that a worker runs. Thread-safe."""
+
+    #: Its id; None if other software stored it without one.
+    id: str | None
+    #: Its type; None if its body cannot be read.
+    type: str | None
+    #: The queue that it came from.
+    queue: str
+    #: When the worker took it; aware.
+    since: datetime
+
+
+@attrs.frozen(kw_only=True)
+class WorkerEntry:
+    """What a worker wrote about itself into the store (S27). Thread-safe.
+
+    It is written every ten seconds and lives for thirty: a worker that died is gone after that.
+    """
+
+    #: Its own; each start of a worker has another one.
+    id: str
+    #: The name of its machine.
+    host: str
+    #: Its process id there.
+    pid: int
+    #: The version of kessel-core.
+    version: str
+    #: What it does.
+    state: WorkerState
+    #: Names of the queues that it serves.
+    queues: tuple[str, ...]
+    #: The job types that it has handlers for, sorted.
+    types: tuple[str, ...]
+    #: How many jobs it can run at the same time, one or more.
+    slots: int
+    #: How many it runs.
+    busy: int
+    #: These jobs, those that run longest first; at most a hundred.
+    jobs: tuple[BusyJob, ...] = ()
+    #: Number of attempts by how they ended: `success`, `failed`, `failed-transient`, `snoozed`, `lost`.
+    counts: Mapping[str, int] = EMPTY
+    #: When it was started; aware, by the clock of its machine, as all times here.
+    started_at: datetime
+    #: When it wrote this.
+    seen_at: datetime
+
+    def is_silent(self, now: datetime) -> bool:
+        """Whether it has missed a time to write, so that it may be dead, or cannot reach the store."""
+        return now - self.seen_at > 2 * ENTRY_EVERY
+
+
+#: How often a worker writes its entry.
+ENTRY_EVERY: Final = timedelta(seconds=10)
+#: How long an entry lives.
+ENTRY_LIVES: Final = timedelta(seconds=30)

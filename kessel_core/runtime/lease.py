@@ -19,6 +19,7 @@ from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.consumer import Consumer
 from kessel_core.contract.messages import Reservation
 from kessel_core.errors import AdapterError, AdapterUnavailable, EnqueueRejected, LeaseLost
+from kessel_core.features.progress import Reported
 from kessel_core.model.retry import RetryPolicy
 from kessel_core.model.settlement import Settlement
 from kessel_core.runtime.descriptors import Descriptors
@@ -62,6 +63,14 @@ class HeldJob(Protocol):
     @property
     def asked(self) -> list[FollowUp]:
         """The jobs that the handler asked for, in order (S20)."""
+        ...
+
+    #: What the handler reported (S27); None: nothing.
+    reported: Reported | None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the job is still held here, as far as is known, and this process may use the queue."""
         ...
 
     def begin(self, longest: float) -> None:
@@ -125,6 +134,8 @@ class Lease:
         self._is_refused = False
         #: The jobs that the handler asked for, in order (S20).
         self.asked: list[FollowUp] = []
+        #: What the handler reported (S27); None: nothing.
+        self.reported: Reported | None = None
         #: When the slot took the job, on the monotonic clock.
         self.since = clock.monotonic()
 
@@ -218,6 +229,11 @@ class Lease:
         )
 
     # --- any thread --------------------------------------------------------------------------
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the job is still held here, as far as is known, and this process may use the queue."""
+        return not self._is_lost and not self._claimed.locked() and self._is_sound()
 
     def _is_sound(self) -> bool:
         """Return whether the adapter can still be used by this process."""

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import attrs
 
@@ -22,6 +22,7 @@ from kessel_core.config.options import JobsConfig
 from kessel_core.errors import DecodeError, EnqueueRejected
 from kessel_core.features.callbacks import Callbacks, callback_request
 from kessel_core.features.logging import log_failure
+from kessel_core.features.progress import Reports
 from kessel_core.features.results import KeptOutcomes
 from kessel_core.handlers.context import Held, JobContext
 from kessel_core.handlers.registry import Handler, HandlerRegistry
@@ -41,6 +42,9 @@ from kessel_core.runtime.handling import ANSWER, outcome_of_exception, text_of
 from kessel_core.runtime.lease import HeldJob, SettleResult
 from kessel_core.values.logs import get_logger
 from kessel_core.wire.requests import decode, dump
+
+if TYPE_CHECKING:
+    from kessel_core.model.progress import Progress
 
 __all__ = ["Pipeline"]
 
@@ -73,6 +77,7 @@ class Pipeline:
         loop: AsyncLoop | None = None,
         follow_ups: FollowUps,
         kept: KeptOutcomes,
+        reports: Reports,
         made: Callable[[JobRequest], tuple[Job, Message]],
         stored: Callable[[Job], None],
     ) -> None:
@@ -90,10 +95,9 @@ class Pipeline:
         self._loop = loop
         self._follow_ups = follow_ups
         self._kept = kept
+        self._reports = reports
         #: Makes a job of what another asks for, and tells that it was stored.
         self._made, self._stored = made, stored
-        #: Bound once, because each job gets it.
-        self._ask: Final = self._asked
         #: The most attempts that any handler allows.
         self._most_attempts = max([rules.max_attempts, *(handler.max_attempts or 0 for handler in registry)])
 
@@ -129,6 +133,8 @@ class Pipeline:
             decision = self._decided(delivery, outcome, held)
         except Exception as exc:  # a bug; it counts as an attempt, so that the job cannot loop for ever
             delivery, decision = self._unexpected(delivery, held, exc)
+        if held.reported is not None:
+            self._reports.write(held, is_last=True)
         following = self._following(delivery, decision, held)
         # One round trip instead of two; not before a callback, because a slow one would use up the next
         # job's lease.
@@ -280,10 +286,12 @@ class Pipeline:
             reservation.queue,
             reservation.snoozes,
             held,
-            self._ask,
+            self,
         )
 
-    def _asked(self, held: Held, job: Job, request: JobRequest) -> Job:
+    # --- what a running job asks for -----------------------------------------------------------
+
+    def follow_up(self, held: Held, job: Job, request: JobRequest) -> Job:
         """Take note of a job that another asks for (S20)."""
         asked = cast("HeldJob", held).asked
         if not request.id:
@@ -291,6 +299,10 @@ class Pipeline:
         follow_up = FollowUp(*self._made(request))
         asked.append(follow_up)
         return follow_up.job
+
+    def progress(self, held: Held, job: Job, progress: Progress) -> None:
+        """Take note of how far a job is (S27); raises nothing."""
+        self._reports.note(cast("HeldJob", held), job.id, progress)
 
     # --- the decision ------------------------------------------------------------------------
 

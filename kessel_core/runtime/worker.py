@@ -26,6 +26,7 @@ from kessel_core.runtime.heartbeat import Heartbeat
 from kessel_core.runtime.idleness import Idleness
 from kessel_core.runtime.lease import Lease
 from kessel_core.runtime.pipeline import Pipeline
+from kessel_core.runtime.reporting import Reporter, ReportPlan
 from kessel_core.runtime.slot import Slot, SlotPlan
 from kessel_core.runtime.stopping import INSIDE, StopSwitch, start, uninterrupted
 from kessel_core.values.logs import get_logger
@@ -57,6 +58,7 @@ class Worker:
         grace: timedelta,
         heartbeat: timedelta | None = None,
         patience: timedelta = timedelta(seconds=30),
+        reporting: ReportPlan | None = None,
     ) -> None:
         #: Names of the queues that it serves.
         self.queues = tuple(queues)
@@ -69,6 +71,9 @@ class Worker:
         self._count = slots
         self._heartbeat_every = heartbeat
         self._patience = patience
+        #: None: it reports nothing.
+        self._reporting = reporting
+        self._reporter: Reporter | None = None
         self._pid = os.getpid()
         self._is_started = False
         self._has_ended = False
@@ -146,6 +151,20 @@ class Worker:
     def _start_slots(self) -> None:
         for slot in self._slots:
             slot.thread.start()
+        if self._reporting is not None:
+            self._reporter = Reporter(
+                self._reporting,
+                queues=self.queues,
+                slots=self._count,
+                leases=self._leases,
+                counts=lambda: self.counts,
+                stop=self._stop,
+                is_over=lambda: not self._alive,
+                descriptors=self._descriptors,
+                clock=self._clock,
+                waits=self._is_draining,
+            )
+            self._reporter.start()
 
     def _connect(self) -> None:
         # Here, so that a configuration that the adapter refuses is raised to the caller, and not met by
@@ -272,6 +291,8 @@ class Worker:
             lease.give_back()
         for slot in self._slots:
             slot.thread.join(timeout=0 if slot.lease is not None or self.has_lost_descriptors else 1.0)
+        if self._reporter is not None:
+            self._reporter.join()
         self._descriptors.close()
         if not self._has_ended:
             self._has_ended = True

@@ -253,7 +253,7 @@ def test_x3_of_a_consumer_other_threads_call_extend_and_cancel_only(
         ending = next(endings)
         if ending == "extend":
             job.extend()
-            until(lambda: clock.waiting)
+            until(lambda: clock.waiting == 2)  # the heartbeat, and the reporter
             clock.advance(timedelta(seconds=20))  # the heartbeat extends, too
             until(lambda: ("extend", "kessel-heartbeat") in {(w, t) for _, w, t in recorder.calls})
         elif ending == "snooze":

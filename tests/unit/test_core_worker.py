@@ -452,6 +452,8 @@ class Beating(VirtualClock):
         self.asked: list[float | None] = []
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
+        if threading.current_thread().name == "kessel-reporter":  # another one that waits by the clock
+            return condition.wait(0.02)
         self.waits += 1
         if threading.current_thread().name == "kessel-heartbeat":
             self.asked.append(timeout)

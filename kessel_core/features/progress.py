@@ -1,0 +1,137 @@
+"""Progress of running jobs: the latest value, in the store (S27).
+
+A handler only leaves its report with its lease. The worker's thread writes it, once a second at most; what
+is left is written at the end of the attempt, before the settlement. Nothing here can fail a job.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import timedelta
+from typing import Final, Protocol
+
+from kessel_core.contract.store import Store
+from kessel_core.errors import AdapterError, DecodeError
+from kessel_core.model.progress import Progress
+from kessel_core.values.logs import get_logger
+from kessel_core.wire.entries import decode_progress, encode_progress
+
+__all__ = ["Reported", "Reporting", "Reports", "progress_of"]
+
+log = get_logger("kessel.progress")
+
+#: Where progress is, each under the id of its job.
+SPACE: Final = "progress"
+#: How long it is kept after the last report.
+KEPT: Final = timedelta(days=1)
+
+
+class Reported:
+    """What one attempt has reported; made with its first report."""
+
+    __slots__ = ("job_id", "latest", "writing")
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        #: What is not written yet.
+        self.latest: Progress | None = None
+        #: Held while it is written, so that an older value cannot overtake a newer one.
+        self.writing = threading.Lock()
+
+
+class Reporting(Protocol):
+    """Whoever holds a job that may report; in a worker its lease."""
+
+    #: None: it has not reported anything.
+    reported: Reported | None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the job is still held here, as far as is known, and this process may use the store."""
+        ...
+
+
+class Reports:
+    """The reports of the jobs of one application; thread-safe.
+
+    Args:
+        store: Where they are written; None: nowhere.
+    """
+
+    def __init__(self, store: Store | None) -> None:
+        self._store = store
+        self._first = threading.Lock()
+        self._has_warned = False
+        #: Whether the last write failed: then only the worker's thread tries again.
+        self._is_away = False
+
+    def note(self, held: Reporting, job_id: str, progress: Progress) -> None:
+        """Take a report; the one before it is forgotten if it is not written yet."""
+        if self._store is None:
+            self._warn()
+            return
+        reported = held.reported
+        if reported is None:
+            with self._first:  # two threads of a handler may report for the first time
+                reported = held.reported = held.reported or Reported(job_id)
+        reported.latest = progress
+
+    def _warn(self) -> None:
+        with self._first:
+            first, self._has_warned = not self._has_warned, True
+        if first:
+            log.warning(
+                "progress of jobs is kept nowhere, because there is no store; set store to a URL, for "
+                'example store = "sqlite:///kessel-store.db"'
+            )
+
+    def write(self, held: Reporting, *, is_last: bool = False) -> None:
+        """Write what was reported since the last call; raises nothing.
+
+        Args:
+            held: The job.
+            is_last: At the end of the attempt: a store that was away a moment ago is not waited for.
+        """
+        reported = held.reported
+        if reported is None or (is_last and self._is_away):
+            return
+        with reported.writing:
+            latest = reported.latest
+            if latest is None or not held.is_held:
+                return
+            reported.latest = None
+            if not self._put(reported.job_id, latest) and reported.latest is None:
+                reported.latest = latest
+
+    def _put(self, job_id: str, progress: Progress) -> bool:
+        """Write one value; return whether there is no reason to try again."""
+        assert self._store is not None
+        try:
+            self._store.put(SPACE, job_id, encode_progress(progress), ttl=KEPT)
+        except Exception as exc:
+            is_known = isinstance(exc, AdapterError)
+            level = logging.DEBUG if self._is_away and is_known else logging.WARNING
+            trace = None if is_known else exc
+            text = "job %s: progress not written: %s"
+            log.log(level, text, job_id, exc, exc_info=trace, extra={"job_id": job_id})
+            self._is_away = True
+            return False
+        self._is_away = False
+        return True
+
+
+def progress_of(store: Store, job_id: str) -> Progress | None:
+    """Return what a job reported last, or None; so is what cannot be read.
+
+    Raises:
+        AdapterError: The store cannot be asked.
+    """
+    entry = store.get(SPACE, job_id)
+    if entry is None:
+        return None
+    try:
+        return decode_progress(entry.value)
+    except DecodeError as exc:
+        log.warning("job %s: %s", job_id, exc, extra={"job_id": job_id})
+        return None
