@@ -9,6 +9,7 @@ import attrs
 import click
 
 from kessel_core.cli.app import App, as_json, configured, pass_app
+from kessel_core.cli.doctor_store import advice_on, store_finding, store_trouble
 from kessel_core.cli.output import Wrong, emit, table
 from kessel_core.contract.doctor import DoctorContext, Finding, Level
 from kessel_core.contract.promises import Reach
@@ -18,7 +19,6 @@ from kessel_core.errors import (
     KesselError,
     PluginClash,
     Problem,
-    ProtocolError,
     UnusablePlugin,
 )
 from kessel_core.plugins.status import PluginState
@@ -81,15 +81,17 @@ def _findings(app: App) -> Iterator[Finding]:
     try:
         if (why := _absent(app)) is not None:
             yield from _findings_without_queue(app, why)
+        elif (finding := store_trouble(app)) is not None:
+            yield finding
+            yield _handler_finding(_registry(app))
+            with app.adapter() as adapter:
+                yield from _adapter_findings(adapter, _context(app, _registry(app)))
         else:
             with app.manager() as manager:
                 yield _handler_finding(manager.registry)
-                context = DoctorContext(
-                    queues=app.config.queues,
-                    types=frozenset(manager.registry.types()),
-                    grace=app.config.worker.grace,
-                )
+                context = _context(app, manager.registry)
                 yield from _adapter_findings(manager.adapter, context)
+                yield store_finding(app, manager)
                 yield from _findings_of_plugins(manager.plugins, context)
     except InvalidConfig as exc:
         for problem in exc.problems:
@@ -98,7 +100,7 @@ def _findings(app: App) -> Iterator[Finding]:
     except ConfigError as exc:
         yield Finding(Level.ERROR, "application", str(exc), "`kessel plugins` tells more")
     except KesselError as exc:
-        yield Finding(Level.ERROR, "adapter", str(exc), _advice(exc))
+        yield Finding(Level.ERROR, "adapter", str(exc), advice_on(exc))
     except Exception as exc:
         # A plugin that fails in its own way is what a doctor is called for.
         yield Finding(
@@ -116,15 +118,6 @@ def _described(problem: Problem) -> tuple[str, str]:
         return str(attrs.evolve(problem, advice="")), problem.advice
     advice = "install a plugin that has it" if isinstance(problem, UnusablePlugin) else "correct it there"
     return str(problem), advice
-
-
-def _advice(error: KesselError) -> str:
-    """Return what to do; an adapter may have added its advice as a note to the error."""
-    if notes := getattr(error, "__notes__", ()):
-        return "; ".join(notes)
-    if isinstance(error, ProtocolError):
-        return "check address and user: something else, or another version, is there, or it refuses the user"
-    return "check the address, and that the backend runs"
 
 
 def _plugin_findings(app: App) -> Iterator[Finding]:
@@ -155,7 +148,19 @@ def _absent(app: App) -> str | None:
         return None  # the manager lists it with everything else that is wrong
 
 
+def _context(app: App, registry: HandlerRegistry) -> DoctorContext:
+    return DoctorContext(
+        queues=app.config.queues, types=frozenset(registry.types()), grace=app.config.worker.grace
+    )
+
+
 def _findings_without_queue(app: App, why: str) -> Iterator[Finding]:
+    yield _handler_finding(_registry(app))
+    yield Finding(Level.WARNING, "adapter", why, "right before the first request, which makes it")
+
+
+def _registry(app: App) -> HandlerRegistry:
+    """Check sections, handlers and middleware without opening anything; return the handlers."""
     from kessel_core.clock import SystemClock
     from kessel_core.plugins.chain import build_chain
     from kessel_core.plugins.handlers import collect_handlers
@@ -167,8 +172,7 @@ def _findings_without_queue(app: App, why: str) -> Iterator[Finding]:
         plugins = app.plugins.joined(sections.make_all())
         registry = collect_handlers(plugins, app.config.handlers)
         build_chain(plugins, app.config.middleware, app.config.middleware_options)
-    yield _handler_finding(registry)
-    yield Finding(Level.WARNING, "adapter", why, "right before the first request, which makes it")
+    return registry
 
 
 def _handler_finding(registry: HandlerRegistry) -> Finding:

@@ -52,9 +52,7 @@ def result(app: App, job_id: str, wait: timedelta | None, as_json: bool) -> None
         raise click.exceptions.Exit(1)
 
 
-def outcome_of(
-    manager: JobManager, job_id: str, wait: timedelta | None, *, as_json: bool = False
-) -> Outcome:
+def outcome_of(manager: JobManager, job_id: str, wait: timedelta | None, *, as_json: bool = False) -> Outcome:
     """Return how a job ended; says why there is no outcome, and exits with 1."""
     try:
         return manager.result(job_id, NO_PAUSE if wait is None else wait)

@@ -34,7 +34,7 @@ def workers(app: App, jobs: bool, as_json: bool) -> None:
     """List the workers that run, and the jobs that they run.
 
     A worker writes an entry into the store every ten seconds. One that was killed is `silent` after
-    twenty, and gone after thirty.
+    fifteen, and gone after thirty.
     """
     with app.store() as store:
         if store is None:
@@ -52,7 +52,11 @@ def workers(app: App, jobs: bool, as_json: bool) -> None:
         if not is_shared:
             say("nobody else can see the entries of this store: name one that others can reach", err=True)
     elif jobs:
-        table(["id", "type", "queue", "since", "host", "#pid"], list(_job_rows(entries)))
+        rows = list(_job_rows(entries))
+        if rows:
+            table(["id", "type", "queue", "since", "host", "#pid"], rows)
+        else:
+            say("no job was running when the workers wrote their entries")
     else:
         click.echo(app.store_place)
         table(

@@ -121,7 +121,7 @@ def open_application(settings: ApplicationSettings) -> Application:
         routes=_routes(registry, config.routes),
         payload_types=plugins.payload_types(),
     )
-    callbacks, reports = Callbacks(), Reports(store)
+    callbacks, reports = Callbacks(), Reports(store, settings.clock)
     watchers = watchers_of(plugins)
     producer = Producer(adapter, jobs, callbacks, preparers_of(plugins), watchers.enqueued, registry)
     application = Application(

@@ -11,6 +11,7 @@ import threading
 from datetime import timedelta
 from typing import Final, Protocol
 
+from kessel_core.clock import Clock
 from kessel_core.contract.store import Store
 from kessel_core.errors import AdapterError, DecodeError
 from kessel_core.model.progress import Progress
@@ -25,6 +26,8 @@ log = get_logger("kessel.progress")
 SPACE: Final = "progress"
 #: How long it is kept after the last report.
 KEPT: Final = timedelta(days=1)
+#: For how many seconds the end of an attempt does not try a store that has just failed.
+_AWAY: Final = 10.0
 
 
 class Reported:
@@ -57,14 +60,16 @@ class Reports:
 
     Args:
         store: Where they are written; None: nowhere.
+        clock: The application's clock.
     """
 
-    def __init__(self, store: Store | None) -> None:
+    def __init__(self, store: Store | None, clock: Clock) -> None:
         self._store = store
+        self._clock = clock
         self._first = threading.Lock()
         self._has_warned = False
-        #: Whether the last write failed: then only the worker's thread tries again.
-        self._is_away = False
+        #: When the last write failed, on the monotonic clock; None: it did not.
+        self._failed: float | None = None
 
     def note(self, held: Reporting, job_id: str, progress: Progress) -> None:
         """Take a report; the one before it is forgotten if it is not written yet."""
@@ -91,10 +96,11 @@ class Reports:
 
         Args:
             held: The job.
-            is_last: At the end of the attempt: a store that was away a moment ago is not waited for.
+            is_last: At the end of the attempt: a store that failed a moment ago is not waited for, because
+                each job would wait for it.
         """
         reported = held.reported
-        if reported is None or (is_last and self._is_away):
+        if reported is None or (is_last and self._has_just_failed()):
             return
         with reported.writing:
             latest = reported.latest
@@ -104,6 +110,10 @@ class Reports:
             if not self._put(reported.job_id, latest) and reported.latest is None:
                 reported.latest = latest
 
+    def _has_just_failed(self) -> bool:
+        failed = self._failed
+        return failed is not None and self._clock.monotonic() < failed + _AWAY
+
     def _put(self, job_id: str, progress: Progress) -> bool:
         """Write one value; return whether there is no reason to try again."""
         assert self._store is not None
@@ -111,13 +121,13 @@ class Reports:
             self._store.put(SPACE, job_id, encode_progress(progress), ttl=KEPT)
         except Exception as exc:
             is_known = isinstance(exc, AdapterError)
-            level = logging.DEBUG if self._is_away and is_known else logging.WARNING
+            level = logging.DEBUG if self._failed is not None and is_known else logging.WARNING
             trace = None if is_known else exc
             text = "job %s: progress not written: %s"
             log.log(level, text, job_id, exc, exc_info=trace, extra={"job_id": job_id})
-            self._is_away = True
+            self._failed = self._clock.monotonic()
             return False
-        self._is_away = False
+        self._failed = None
         return True
 
 

@@ -69,9 +69,7 @@ def _number(given: object) -> float | None:
     return given if math.isfinite(given) else None
 
 
-def _problems(
-    numbers: dict[str, float | None], done: object, total: object, note: object
-) -> Iterator[str]:
+def _problems(numbers: dict[str, float | None], done: object, total: object, note: object) -> Iterator[str]:
     if (number := numbers["done"]) is None or number < 0:
         yield f"done must be a number from 0 up, got {_shown(done)}"
     if total is not None and ((number := numbers["total"]) is None or number <= 0):

@@ -121,7 +121,7 @@ class WorkerEntry:
 
     def is_silent(self, now: datetime) -> bool:
         """Whether it has missed a time to write, so that it may be dead, or cannot reach the store."""
-        return now - self.seen_at > 2 * ENTRY_EVERY
+        return now - self.seen_at > 1.5 * ENTRY_EVERY
 
 
 #: How often a worker writes its entry.

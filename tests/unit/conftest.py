@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -44,6 +46,46 @@ def app(opened: Callable[..., JobManager], clock: VirtualClock) -> Callable[...,
         return opened(**{"clock": clock, "config": config, "handlers": handlers, **more})
 
     return open_
+
+
+class _Watched(VirtualClock):
+    """A clock that only the test moves, and that knows whether the thread that reports waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_advance=False)
+        self._begun = 0
+        self._is_waiting = False
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
+        if threading.current_thread().name != "kessel-reporter":
+            return super().wait(condition, timeout)
+        self._begun += 1
+        self._is_waiting = True
+        try:
+            return super().wait(condition, timeout)
+        finally:
+            self._is_waiting = False
+
+    def until_looked(self, begun: int = 0) -> None:
+        """Wait until the reporter has looked and waits again."""
+        end = time.monotonic() + 20
+        while not (self._begun > begun and self._is_waiting):
+            assert time.monotonic() < end, "the reporter does not wait"
+            time.sleep(0.000_5)
+
+    def pass_seconds(self, count: int) -> None:
+        """Let time pass, a second at a time; the reporter looks each time."""
+        self.until_looked()
+        for _ in range(count):
+            begun = self._begun
+            self.advance(timedelta(seconds=1))
+            self.until_looked(begun)
+
+
+@pytest.fixture
+def watched() -> Callable[[], VirtualClock]:
+    """Makes clocks for one worker that reports: `pass_seconds` lets time pass, and the reporter look."""
+    return _Watched
 
 
 class _Settled(Consumer):
