@@ -1,4 +1,4 @@
-"""Measure what the end of a job brings along: a follow-up, a callback job, a kept result; and the wait for it.
+"""Measure what the end of a job brings along: follow-ups, callback jobs, kept results; and the wait for one.
 
 Usage: python benchmarks/bench_following.py [--jobs N] [--rounds N] [--waits N]
 

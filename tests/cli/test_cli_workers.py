@@ -41,7 +41,7 @@ def kessel_adapters():
 AWAY = """
 import attrs
 from kessel_core import AdapterUnavailable, hookimpl
-from kessel_core.contract import StoreSpec
+from kessel_core.contract import Store, StoreCapabilities, StoreSpec
 
 @attrs.frozen
 class Options:
@@ -50,9 +50,21 @@ class Options:
 def away(options, context):
     raise AdapterUnavailable("nobody answers at base:1")
 
+class Silent(Store):
+    name = "silent"
+    capabilities = StoreCapabilities(reach="host")
+
+    def get_entry(self, *arguments):
+        raise AdapterUnavailable("nobody answers at base:1")
+
+    put_entry = delete_entry = scan_entries = get_entry
+
 @hookimpl
 def kessel_stores():
-    return [StoreSpec(name="moon", schemes=("moon",), options=Options, open=away)]
+    return [
+        StoreSpec(name="moon", schemes=("moon",), options=Options, open=away),
+        StoreSpec(name="dark", schemes=("dark",), options=Options, open=lambda o, c: Silent(c.clock)),
+    ]
 """
 
 
@@ -195,6 +207,7 @@ def test_s27_the_progress_of_a_job_that_has_not_ended_is_shown(kessel: Kessel) -
     assert kessel("result", silent.id, "--json").json["progress"] is None
     done = kessel("result", "no-such-job", "--json")
     assert (done.code, done.out) == (1, "")
+    assert done.err.endswith("no result, and no job: it was never stored here, or its time is over\n")
 
 
 # --- the doctor -----------------------------------------------------------------------------------------
@@ -242,24 +255,27 @@ def test_s27_the_doctor_makes_no_store_and_looks_at_the_rest(kessel: Kessel) -> 
     assert not (Path(kessel.directory) / "st.db").exists()
 
 
-@pytest.mark.parametrize("adapter", ["memory://", "sqlite:///kessel.db"])
+@pytest.mark.parametrize(
+    ("adapter", "store"),
+    [("memory://", "moon"), ("sqlite:///kessel.db", "moon"), ("sqlite:///kessel.db", "dark")],
+)
 def test_s27_a_store_that_is_away_is_the_stores_finding_and_not_the_queues(
-    kessel: Kessel, site: Site, given: Given, adapter: str
+    kessel: Kessel, site: Site, given: Given, adapter: str, store: str
 ) -> None:
     given()
     site.install("away", AWAY)
-    kessel.write("kessel.toml", f'[kessel]\nadapter = "{adapter}"\nstore = "moon://"\n')
+    kessel.write("kessel.toml", f'[kessel]\nadapter = "{adapter}"\nstore = "{store}://"\n')
     done = kessel("doctor")
     assert done.code == 1
     found = finding(kessel, "store")
     assert found["level"] == "error"
-    assert found["detail"] == "moon://: nobody answers at base:1"
+    assert found["detail"] == f"{store}://: nobody answers at base:1"
     assert "check the address, and that the backend runs; until then no worker starts" in found["advice"]
     assert finding(kessel, "handlers")["level"] == "ok"
     assert [one["level"] for one in kessel("doctor", "--json").json if one["level"] == "error"] == ["error"]
     done = kessel("workers")
     assert done.code == 1
-    assert "nobody answers" in done.err
+    assert "nobody answers" in done.err, done
 
 
 def test_s27_a_store_that_is_no_store_is_said_clearly(kessel: Kessel, given: Given) -> None:

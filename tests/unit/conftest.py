@@ -53,12 +53,15 @@ class _Watched(VirtualClock):
 
     def __init__(self) -> None:
         super().__init__(auto_advance=False)
+        #: How long the reporter wanted to wait, in seconds.
+        self.asked: list[float | None] = []
         self._begun = 0
         self._is_waiting = False
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
         if threading.current_thread().name != "kessel-reporter":
             return super().wait(condition, timeout)
+        self.asked.append(timeout)
         self._begun += 1
         self._is_waiting = True
         try:

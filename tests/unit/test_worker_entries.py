@@ -53,6 +53,8 @@ class Noted(MemoryStore):
         self.tried = 0
         self.removed = 0
         self.failing: Exception | None = None
+        #: How long a write takes, by the clock.
+        self.takes = timedelta(0)
 
     def put_entry(self, space: str, key: str, value: bytes, expect: int | None, ttl: timedelta | None) -> int:
         self.tried += 1
@@ -60,11 +62,14 @@ class Noted(MemoryStore):
             raise self.failing
         version = super().put_entry(space, key, value, expect, ttl)
         self.puts += 1
+        assert isinstance(self._clock, VirtualClock)
+        self._clock.advance(self.takes)
         return version
 
     def delete_entry(self, space: str, key: str, expect: int | None) -> bool:
         if self.failing is not None:
             raise self.failing
+        threading.Event().wait(0.05)  # others go on meanwhile
         found = super().delete_entry(space, key, expect)
         self.removed += 1
         return found
@@ -178,6 +183,34 @@ def test_s27_it_is_written_every_ten_seconds_and_lives_for_thirty(open_here: Ope
     assert here.workers()
     here.clock.pass_seconds(1)
     assert here.workers() == []
+
+
+def test_s27_a_slow_store_does_not_make_the_entries_rarer(open_here: Open) -> None:
+    here = open_here()
+    here.store.takes = 0.3 * SECOND
+    here.manager.start()
+    began = listed(here).seen_at
+    here.clock.pass_seconds(9)
+    assert here.store.puts == 1
+    looked = here.clock._begun
+    here.clock.advance(0.7 * SECOND)
+    here.clock.until_looked(looked)
+    assert here.store.puts == 2
+    assert listed(here).seen_at - began == 10 * SECOND
+
+
+def test_fault_45_without_its_descriptors_a_worker_does_not_touch_the_store(
+    open_here: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = open_here()
+    worker = here.manager.start()
+    listed(here)
+    assert worker._reporter is not None
+    monkeypatch.setattr(worker._reporter._descriptors, "check", lambda: False)
+    here.clock.pass_seconds(20)
+    worker.stop()
+    worker.join()
+    assert (here.store.tried, here.store.removed) == (1, 0)
 
 
 def test_s27_a_store_that_is_away_is_told_of_once_and_tried_every_ten_seconds(
