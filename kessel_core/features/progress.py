@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from kessel_core.clock import Clock
 from kessel_core.contract.store import Store
-from kessel_core.errors import AdapterError, DecodeError
+from kessel_core.errors import AdapterError, DecodeError, StoreRejected
 from kessel_core.model.progress import Progress
 from kessel_core.values.logs import get_logger
 from kessel_core.wire.entries import decode_progress, encode_progress
@@ -76,6 +76,8 @@ class Reports:
         if self._store is None:
             self._warn()
             return
+        if not job_id:
+            return  # nobody can ask for it
         reported = held.reported
         if reported is None:
             with self._first:  # two threads of a handler may report for the first time
@@ -119,6 +121,8 @@ class Reports:
         assert self._store is not None
         try:
             self._store.put(SPACE, job_id, encode_progress(progress), ttl=KEPT)
+        except StoreRejected as exc:  # it would be refused again; the store is well
+            log.warning("%s", exc, extra={"job_id": job_id})
         except Exception as exc:
             is_known = isinstance(exc, AdapterError)
             level = logging.DEBUG if self._failed is not None and is_known else logging.WARNING

@@ -188,7 +188,7 @@ class JobContext:
         with `JobManager.progress`, and in `ResultPending`, until a day after the last report.
 
         Args:
-            done: What is done, in any unit; zero or more.
+            done: What is done, in any unit; a number from zero to 10**18.
             total: All that there is to do, in the same unit, more than zero; None: not known.
             note: What it is about, in words meant for people; cut at 200 characters.
 

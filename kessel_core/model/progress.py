@@ -13,13 +13,15 @@ __all__ = ["Progress"]
 
 #: Longest note, in characters; the rest is cut.
 LONGEST_NOTE: Final = 200
+#: Larger numbers are a mistake; some readers of JSON would round them, too.
+LARGEST: Final = 10**18
 
 
 @attrs.frozen(kw_only=True)
 class Progress:
     """How far a running job is, as its handler said last. Thread-safe."""
 
-    #: What is done, in units of the handler's own; zero or more.
+    #: What is done, in units of the handler's own; from zero to 10**18.
     done: float
     #: All that there is to do, in the same units, more than zero; None: not known. `done` may be beyond it,
     #: where it was an estimate.
@@ -58,25 +60,24 @@ class Progress:
 
 def _number(given: object) -> float | None:
     """Return a plain number that JSON can write, also of a number of numpy; None if it is none."""
-    if type(given) is int:
-        return given
-    if type(given) is not float:
-        from numbers import Integral, Real
+    from numbers import Integral, Real
 
-        if isinstance(given, bool) or not isinstance(given, Real):
-            return None
-        given = int(given) if isinstance(given, Integral) else float(given)
-    return given if math.isfinite(given) else None
+    if isinstance(given, bool) or not isinstance(given, Real):
+        return None
+    number: float = int(given) if isinstance(given, Integral) else float(given)
+    return number if -LARGEST <= number <= LARGEST else None  # nor is it NaN
 
 
 def _problems(numbers: dict[str, float | None], done: object, total: object, note: object) -> Iterator[str]:
     if (number := numbers["done"]) is None or number < 0:
-        yield f"done must be a number from 0 up, got {_shown(done)}"
+        yield f"done must be a number from 0 to 10**18, got {_shown(done)}"
     if total is not None and ((number := numbers["total"]) is None or number <= 0):
-        yield f"total must be a number of more than 0, or None, got {_shown(total)}"
+        yield f"total must be a number of more than 0 up to 10**18, or None, got {_shown(total)}"
     if not isinstance(note, str):
         yield f"note must be text, got {_shown(note)}"
 
 
 def _shown(given: object) -> str:
+    if isinstance(given, int) and abs(given) > LARGEST:
+        return "a larger one"  # Python may refuse to write it
     return f"{given!r:.60}" if isinstance(given, (int, float, str)) else type(given).__name__

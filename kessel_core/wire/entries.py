@@ -54,7 +54,7 @@ def decode_progress(body: bytes) -> Progress:
 
 def _progress(fields: Any) -> Progress:
     return Progress.checked(
-        fields["done"], fields.get("total"), fields.get("note", ""), datetime.fromisoformat(fields["at"])
+        fields["done"], fields.get("total"), fields.get("note", ""), _moment(fields["at"])
     )
 
 
@@ -110,13 +110,13 @@ def _worker(fields: Any) -> WorkerEntry:
                 id=job["id"],
                 type=job["type"],
                 queue=job["queue"],
-                since=datetime.fromisoformat(job["since"]),
+                since=_moment(job["since"]),
             )
             for job in fields["jobs"]
         ),
         counts=fields["counts"],
-        started_at=datetime.fromisoformat(fields["started_at"]),
-        seen_at=datetime.fromisoformat(fields["seen_at"]),
+        started_at=_moment(fields["started_at"]),
+        seen_at=_moment(fields["seen_at"]),
     )
 
 
@@ -126,3 +126,10 @@ def _decoded(body: bytes, what: str, read: Callable[[Any], T]) -> T:
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as exc:
         why = f"{type(exc).__name__}: {exc}"
         raise DecodeError(body, [Problem(("$",), f"not {what}: {why}")]) from exc
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    return moment

@@ -32,6 +32,7 @@ from kessel_core import (
     ResultsConfig,
     ResultTimeout,
     Status,
+    StoreRejected,
     Transient,
     Worker,
 )
@@ -149,16 +150,17 @@ def test_s27_every_mistake_in_a_report_is_named_at_once() -> None:
     with pytest.raises(ValueError) as caught:
         job.progress(-1, total=0, note=7)  # type: ignore[arg-type]
     assert str(caught.value) == (
-        "progress: done must be a number from 0 up, got -1; total must be a number of more than 0, or None,"
-        " got 0; note must be text, got 7"
+        "progress: done must be a number from 0 to 10**18, got -1; total must be a number of more than 0 up"
+        " to 10**18, or None, got 0; note must be text, got 7"
     )
-    for wrong in (True, math.nan, math.inf, "1", None, [1]):
+    for wrong in (True, math.nan, math.inf, "1", None, [1], 10**18 + 1, 10**5000, 1e30):
         with pytest.raises(ValueError, match="done must be"):
             job.progress(wrong)  # type: ignore[arg-type]
         if wrong is not None:
             with pytest.raises(ValueError, match="total must be"):
                 job.progress(1, wrong)  # type: ignore[arg-type]
     job.progress(0, 0.5)
+    job.progress(10**18, 10**18)
 
 
 def test_s27_other_numbers_become_plain_ones_and_notes_fit() -> None:
@@ -183,7 +185,15 @@ def test_s27_progress_comes_back_equal_also_what_a_newer_version_wrote() -> None
     progress = Progress(done=1.5, total=7, note="a\n\u00e4", at=NOW + timedelta(microseconds=7))
     assert decode_progress(encode_progress(progress)) == progress
     assert decode_progress(b'{"done":1,"at":"2026-01-05T09:00:00Z","new":1}') == Progress(done=1, at=NOW)
-    for wrong in (b"", b"[]", b"7", b'{"done":1}', b'{"done":"x","at":"2026-01-05T09:00:00Z"}', b"\xff"):
+    for wrong in (
+        b"",
+        b"[]",
+        b"7",
+        b'{"done":1}',
+        b'{"done":"x","at":"2026-01-05T09:00:00Z"}',
+        b'{"done":1,"at":"2026-01-05T09:00:00"}',
+        b"\xff",
+    ):
         with pytest.raises(DecodeError, match="not progress"):
             decode_progress(wrong)
 
@@ -433,6 +443,31 @@ def test_s27_a_store_that_is_back_gets_the_latest_value(noted: Open, error: Exce
     until(lambda: worker.counts)
     assert store.done == [1, 2]
     assert worker.counts == {"success": 1}
+
+
+def test_s27_what_the_store_refuses_is_not_tried_again_and_others_are_written(
+    noted: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager, store = noted({"a": lambda payload, job: job.progress(payload)})
+    store.failing = StoreRejected("progress", "x", "the key is not for this store")
+    manager.request("a", 1)
+    with caplog.at_level("WARNING", "kessel.progress"):
+        assert [result.ok for result in run_until_idle(manager)] == [True]
+    assert "the key is not for this store" in caplog.text
+    store.failing = None
+    manager.request("a", 2)
+    run_until_idle(manager)
+    assert store.done == [2], "it counts as a store that is away"
+
+
+def test_s27_a_job_without_an_id_reports_to_nobody(noted: Open) -> None:
+    from kessel_core.runtime.lease import Lease
+
+    manager, store = noted({})
+    lease = Lease(manager.adapter, None, None, manager.clock)  # type: ignore[arg-type]
+    manager._need().reports.note(lease, "", Progress(done=1, at=NOW))
+    assert lease.reported is None
+    assert store.tried == 0
 
 
 def test_s27_after_the_job_is_lost_or_has_ended_its_reports_are_dropped(noted: Open) -> None:
