@@ -60,11 +60,14 @@ class Progress:
 
 def _number(given: object) -> float | None:
     """Return a plain number that JSON can write, also of a number of numpy; None if it is none."""
-    from numbers import Integral, Real
+    if isinstance(given, (int, float)) and not isinstance(given, bool):
+        number: float = given
+    else:
+        from numbers import Integral, Real
 
-    if isinstance(given, bool) or not isinstance(given, Real):
-        return None
-    number: float = int(given) if isinstance(given, Integral) else float(given)
+        if isinstance(given, bool) or not isinstance(given, Real):
+            return None
+        number = int(given) if isinstance(given, Integral) else float(given)
     return number if -LARGEST <= number <= LARGEST else None  # nor is it NaN
 
 
