@@ -83,9 +83,10 @@ def _findings(app: App) -> Iterator[Finding]:
             yield from _findings_without_queue(app, why)
         elif (finding := store_trouble(app)) is not None:
             yield finding
-            yield _handler_finding(_registry(app))
+            registry = _registry(app)
+            yield _handler_finding(registry)
             with app.adapter() as adapter:
-                yield from _adapter_findings(adapter, _context(app, _registry(app)))
+                yield from _adapter_findings(adapter, _context(app, registry))
         else:
             with app.manager() as manager:
                 yield _handler_finding(manager.registry)

@@ -11,7 +11,7 @@ import click
 from kessel_core.cli.app import App, as_json, configured, pass_app, say
 from kessel_core.cli.output import Wrong, ago, emit, span_text, table
 from kessel_core.contract.promises import Reach
-from kessel_core.errors import CapabilityMissing
+from kessel_core.contract.store import no_store
 from kessel_core.features.workers import listed_workers
 from kessel_core.wire.entries import worker_fields
 
@@ -38,9 +38,7 @@ def workers(app: App, jobs: bool, as_json: bool) -> None:
     """
     with app.store() as store:
         if store is None:
-            why = "workers are listed in a store; "
-            advice = 'set store to a URL, for example store = "sqlite:///kessel-store.db"'
-            raise CapabilityMissing("store", app.chosen.spec.name, why + advice)
+            raise no_store(app.chosen.spec.name, "workers are listed in a store")
         entries = listed_workers(store)
         is_shared = _is_shared(store)
     now = datetime.now(UTC)

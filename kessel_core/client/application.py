@@ -14,7 +14,7 @@ from kessel_core.clock import Clock
 from kessel_core.config.options import ADAPTER_STORE, Config
 from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.spec import AdapterContext
-from kessel_core.contract.store import Store
+from kessel_core.contract.store import Store, no_store
 from kessel_core.errors import CapabilityMissing, ConfigError, InvalidConfig, Problem, UnusablePlugin
 from kessel_core.features.callbacks import Callbacks, callback_handlers
 from kessel_core.features.progress import Reports
@@ -91,8 +91,7 @@ class Application:
         """
         if self.store is not None:
             return self.store
-        advice = 'set store to a URL, for example store = "sqlite:///kessel-store.db"'
-        raise CapabilityMissing(Store.facet_name, self.adapter.name, f"{why}{why and '; '}{advice}")
+        raise no_store(self.adapter.name, why)
 
 
 def open_application(settings: ApplicationSettings) -> Application:

@@ -21,12 +21,15 @@ from kessel_core.contract.facets import Facet
 from kessel_core.contract.promises import Durability, Reach, declared_of
 from kessel_core.contract.spec import AdapterContext, unknown_place
 from kessel_core.contract.url import url_options
-from kessel_core.errors import StoreRejected
+from kessel_core.errors import CapabilityMissing, StoreRejected
 from kessel_core.model.names import space_name_problem
 from kessel_core.model.settlement import NO_PAUSE
 from kessel_core.values.secrets import quoted
 
-__all__ = ["Entry", "Store", "StoreCapabilities", "StoreSpec"]
+__all__ = ["SET_A_STORE", "Entry", "Store", "StoreCapabilities", "StoreSpec", "no_store"]
+
+#: What to do where there is none.
+SET_A_STORE: Final = 'set store to a URL, for example store = "sqlite:///kessel-store.db"'
 
 #: A key is at most this long, in characters: an id of a job, and something before it.
 LONGEST_KEY: Final = 300
@@ -243,6 +246,11 @@ class Store(Facet):
             raise StoreRejected(space, "", f"the key {problem}")
         if version is not None and (type(version) is not int or version < 0):
             raise StoreRejected(space, key or "", f"a version is a number from 0 up, got {quoted(version)}")
+
+
+def no_store(adapter: str, why: str = "") -> CapabilityMissing:
+    """Create the error that there is no store (S17); `why` says what cannot be done without it."""
+    return CapabilityMissing(Store.facet_name, adapter, f"{why}; {SET_A_STORE}" if why else SET_A_STORE)
 
 
 def _key_problem(key: object) -> str | None:

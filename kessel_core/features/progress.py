@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Final, Protocol
 
 from kessel_core.clock import Clock
-from kessel_core.contract.store import Store
+from kessel_core.contract.store import SET_A_STORE, Store
 from kessel_core.errors import AdapterError, DecodeError, StoreRejected
 from kessel_core.model.progress import Progress
 from kessel_core.values.logs import get_logger
@@ -88,10 +88,7 @@ class Reports:
         with self._first:
             first, self._has_warned = not self._has_warned, True
         if first:
-            log.warning(
-                "progress of jobs is kept nowhere, because there is no store; set store to a URL, for "
-                'example store = "sqlite:///kessel-store.db"'
-            )
+            log.warning("progress of jobs is kept nowhere, because there is no store; %s", SET_A_STORE)
 
     def write(self, held: Reporting, *, is_last: bool = False) -> None:
         """Write what was reported since the last call; raises nothing.
