@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check wheels test-all bench conformance strength mutants mutate mutate-changed chaos clean
+.PHONY: help venv demo test check wheels test-all bench conformance strength mutants mutate mutate-changed chaos simulate clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -60,6 +60,9 @@ mutate-changed: $(STAMP) ## The same for lines that differ from main, within 90 
 
 chaos: $(STAMP) ## Run the long fault tests.
 	$(WITH_BEANSTALKD) KESSEL_CHAOS=1 $(BIN)/python -m pytest -k chaos -rP plugins tests
+
+simulate: $(STAMP) ## Run simulations of whole applications from 2,000 seeds, or from SEEDS, and print what they came to.
+	$(BIN)/python -m tests.simulation.scenarios $(or $(SEEDS),2000)
 
 clean: ## Remove what was built.
 	rm -rf $(VENV) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -68,6 +69,8 @@ class Reports:
         self._clock = clock
         self._first = threading.Lock()
         self._has_warned = False
+        #: Called when an attempt reports for the first time, so that nobody has to look whether one has.
+        self.begun: list[Callable[[], None]] = []
         #: When the last write failed, on the monotonic clock; None: it did not.
         self._failed: float | None = None
 
@@ -82,6 +85,8 @@ class Reports:
         if reported is None:
             with self._first:  # two threads of a handler may report for the first time
                 reported = held.reported = held.reported or Reported(job_id)
+            for tell in tuple(self.begun):
+                tell()
         reported.latest = progress
 
     def _warn(self) -> None:

@@ -10,6 +10,7 @@ from math import inf
 from kessel_core.clock import Clock
 from kessel_core.runtime.lease import Lease
 from kessel_core.runtime.stopping import StopSwitch
+from kessel_core.runtime.threads import new_thread
 
 __all__ = ["Heartbeat"]
 
@@ -54,7 +55,7 @@ class Heartbeat:
             # The configured interval suits ordinary leases; no lease may end between two beats.
             self._every = min(self._every, third if self._configured == inf else 2 * third)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="kessel-heartbeat", daemon=True)
+                self._thread = new_thread(self._run, "kessel-heartbeat", self._clock)
                 self._thread.start()
             self._stop.changed.notify_all()
 

@@ -28,6 +28,7 @@ from kessel_core.model.worker import ENTRY_EVERY, BusyJob, WorkerEntry, WorkerSt
 from kessel_core.runtime.descriptors import Descriptors
 from kessel_core.runtime.lease import Lease
 from kessel_core.runtime.stopping import StopSwitch
+from kessel_core.runtime.threads import new_thread
 from kessel_core.values.logs import get_logger
 from kessel_core.wire.head import head_of
 
@@ -37,6 +38,8 @@ log = get_logger("kessel.worker")
 
 #: The least time between two writes of the progress of a job, in seconds.
 _PROGRESS_EVERY: Final = 1.0
+#: How long it waits while no job reports anything and no entry is due, in seconds.
+_NOTHING: Final = 3600.0
 #: How many jobs an entry names.
 _MOST_JOBS: Final = 100
 
@@ -102,7 +105,9 @@ class Reporter:
         #: What the last entry says; None: there is none.
         self._state: WorkerState | None = None
         self._is_away = False
-        self._thread = threading.Thread(target=self._run, name="kessel-reporter", daemon=True)
+        #: An attempt has reported for the first time; guarded by `stop.changed`.
+        self._is_told = False
+        self._thread = new_thread(self._run, "kessel-reporter", clock)
 
     def start(self) -> None:
         """Start the thread."""
@@ -114,26 +119,41 @@ class Reporter:
             self._thread.join(timeout=1.0)
 
     def _run(self) -> None:
-        changed = self._stop.changed
-        while True:
-            if self._plan.is_listed:
-                self._write_entry()
-            for lease in self._leases():
-                self._plan.reports.write(lease)
-            end = self._clock.monotonic() + _PROGRESS_EVERY
-            if self._plan.is_listed:
-                end = min(end, self._due)
-            with changed:
-                # Slots and leases notify it as well, which is no reason to write more often.
-                while not self._has_ended() and not self._is_news():
-                    left = end - self._clock.monotonic()
-                    if left <= 0:
-                        break
-                    self._clock.wait(changed, left)
-                if self._has_ended():
-                    break
+        self._plan.reports.begun.append(self._tell)
+        try:
+            while not self._has_ended():
+                if self._plan.is_listed:
+                    self._write_entry()
+                leases = tuple(self._leases())
+                for lease in leases:
+                    self._plan.reports.write(lease)
+                self._wait(any(lease.reported is not None for lease in leases))
+        finally:
+            self._plan.reports.begun.remove(self._tell)
         if self._state is not None:
             self._attempt(lambda: remove_entry(self._plan.store, self._id), "removed")
+
+    def _wait(self, is_reporting: bool) -> None:
+        """Wait until there may be something to write, or the end."""
+        now = self._clock.monotonic()
+        end = now + (_PROGRESS_EVERY if is_reporting else _NOTHING)
+        if self._plan.is_listed:
+            end = min(end, self._due)
+        changed = self._stop.changed
+        with changed:
+            # Slots and leases notify it as well, which is no reason to write more often.
+            while not self._has_ended() and not self._is_news():
+                now = self._clock.monotonic()
+                if self._is_told:
+                    self._is_told, end = False, min(end, now + _PROGRESS_EVERY)
+                if now >= end:
+                    return
+                self._clock.wait(changed, end - now)
+
+    def _tell(self) -> None:
+        with self._stop.changed:
+            self._is_told = True
+            self._stop.changed.notify_all()
 
     def _has_ended(self) -> bool:
         return self._is_over() or self._stop.is_overdue

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextvars import Context
@@ -26,6 +25,7 @@ from kessel_core.runtime.heartbeat import Heartbeat
 from kessel_core.runtime.lease import Lease
 from kessel_core.runtime.pipeline import Pipeline
 from kessel_core.runtime.stopping import INSIDE, StopSwitch
+from kessel_core.runtime.threads import new_thread
 from kessel_core.values.logs import get_logger
 
 __all__ = ["Slot", "SlotPlan"]
@@ -80,8 +80,7 @@ class Slot:
         self.counts: Counter[str] = Counter()
         #: Why it gave up: the error of a queue that was not usable for too long.
         self.gave_up: BaseException | None = None
-        # Daemon, because a handler that never ends must not keep a stopped process alive.
-        self.thread = threading.Thread(target=self._run, name=f"{SLOT_THREAD}{number}", daemon=True)
+        self.thread = new_thread(self._run, f"{SLOT_THREAD}{number}", plan.clock)
 
     def connect(self) -> None:
         """Create the consumer; called before the thread starts.

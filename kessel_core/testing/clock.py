@@ -7,7 +7,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-__all__ = ["VirtualClock"]
+__all__ = ["VirtualClock", "span_of"]
 
 # A Monday morning, so that printed times look plausible; with a fraction, so that code that truncates to
 # whole seconds does not pass by luck.
@@ -113,7 +113,7 @@ class VirtualClock:
                     " use VirtualClock(auto_advance=False) where several threads take part"
                 )
             with self._lock:
-                self._move(_span(timeout))
+                self._move(span_of(timeout))
             condition.wait(_A_MOMENT)  # releases it, as every wait does: another thread may need it
             return False
         with self._lock:
@@ -121,7 +121,7 @@ class VirtualClock:
             # moved since, the timeout is out of date, and the time may never be moved that far again.
             if self._reader.is_behind(self._moves):
                 return True
-            end = None if timeout is None else self._passed + _span(timeout)
+            end = None if timeout is None else self._passed + span_of(timeout)
             if end is not None and end <= self._passed:
                 return False
             self._tickets = ticket = self._tickets + 1
@@ -168,7 +168,8 @@ def _aware(moment: datetime) -> datetime:
     return moment
 
 
-def _span(seconds: float) -> timedelta:
+def span_of(seconds: float) -> timedelta:
+    """Return the span of virtual time that a wait of so many seconds takes."""
     # Rounded up, because a wait may be late but never early. Sums of float seconds are slightly off, so a
     # value within a thousandth of a microsecond counts as whole; but a positive timeout never becomes zero.
     if seconds <= 0:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from math import inf
 from typing import Any
 
 import attrs
@@ -57,11 +58,14 @@ class _Watched(VirtualClock):
         self.asked: list[float | None] = []
         self._begun = 0
         self._is_waiting = False
+        #: Until when it waits, on the monotonic clock.
+        self._end = 0.0
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
         if threading.current_thread().name != "kessel-reporter":
             return super().wait(condition, timeout)
         self.asked.append(timeout)
+        self._end = self.monotonic() + (inf if timeout is None else timeout)
         self._begun += 1
         self._is_waiting = True
         try:
@@ -77,12 +81,12 @@ class _Watched(VirtualClock):
             time.sleep(0.000_5)
 
     def pass_seconds(self, count: int) -> None:
-        """Let time pass, a second at a time; the reporter looks each time."""
+        """Let time pass, a second at a time; the reporter looks when its wait is over."""
         self.until_looked()
         for _ in range(count):
-            begun = self._begun
+            begun, end = self._begun, self._end
             self.advance(timedelta(seconds=1))
-            self.until_looked(begun)
+            self.until_looked(begun if end <= self.monotonic() else 0)
 
 
 @pytest.fixture

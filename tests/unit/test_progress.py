@@ -324,6 +324,9 @@ class Stopped:
         clock.until_looked()
         request = manager.request("a")
         assert self.running.wait(BOUND)
+        if self.before:
+            until(lambda: clock.asked[-1] == 1.0)  # it was told, and looks a second later
+            clock.until_looked()
         return clock, store, worker, request
 
 
@@ -337,7 +340,7 @@ def test_s27_of_100_000_reports_in_a_second_at_most_two_are_written_and_the_last
     until(lambda: worker.counts)
     assert store.done == [49_999, 99_999]
     assert {key for key, _ in store.puts} == {request.id}
-    assert set(clock.asked) == {1.0}, "it looks more often than once a second"
+    assert min(clock.asked) == 1.0, "it looks more often than once a second"
 
 
 def test_s27_what_was_written_is_not_written_again(noted: Open) -> None:

@@ -145,6 +145,17 @@ def test_s27_a_worker_says_who_and_where_it_is_and_what_it_can_do(open_here: Ope
     assert entry.version == version("kessel-core")
 
 
+@pytest.mark.parametrize(("is_listed", "seconds"), [(True, 10.0), (False, 3600.0)])
+def test_s27_while_no_job_reports_it_wakes_for_its_entry_only(
+    open_here: Open, is_listed: bool, seconds: float
+) -> None:
+    here = open_here({"a": print}, listed=is_listed)
+    here.manager.start()
+    here.clock.until_looked()
+    here.clock.pass_seconds(int(seconds))
+    assert set(here.clock.asked) == {seconds}
+
+
 def test_s27_it_says_what_it_runs_and_what_came_of_the_others(open_here: Open) -> None:
     stuck = Stuck()
     here = open_here({"stuck": stuck, "quick": lambda payload: None})

@@ -113,7 +113,7 @@ class HostClock:
 
     @staticmethod
     def _measured(now: int, monotonic: float) -> int:
-        return now - int(monotonic * 1_000_000)
+        return now - round(monotonic * 1_000_000)  # cut off, each jump would move the ends of leases by some
 
 
 def _host() -> str:
