@@ -7,7 +7,8 @@ workers=${2:-auto}
 
 BEANSTALKD=$(tools/ensure_beanstalkd.sh)
 REDIS_SERVER=$(tools/ensure_redis.sh)
-export BEANSTALKD REDIS_SERVER
+POSTGRES=$(tools/ensure_postgres.sh)
+export BEANSTALKD REDIS_SERVER POSTGRES
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 

@@ -1,0 +1,344 @@
+"""The adapter: what it promises, and its producer side; the rest is in the modules that it imports."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Final, TypeVar, cast
+
+from kessel_core.contract import (
+    NO_PAUSE,
+    AdapterContext,
+    AdapterError,
+    AdapterUnavailable,
+    Attempts,
+    Bury,
+    Capabilities,
+    Commit,
+    DoctorContext,
+    Durability,
+    EnqueueError,
+    EnqueueRejected,
+    EnqueueUnknown,
+    Facet,
+    FacetKind,
+    Finding,
+    IdHeld,
+    InvalidConfig,
+    LeaseReturn,
+    Message,
+    Problem,
+    Reach,
+    Reservation,
+    Rollback,
+    Settlement,
+    Snooze,
+    Store,
+    TieBreak,
+    WaitingAdapter,
+)
+from kessel_postgres import codec, doctor
+from kessel_postgres.consumer import NOTHING, Brought, Deliveries
+from kessel_postgres.database import Database
+from kessel_postgres.entries import PostgresStore
+from kessel_postgres.link import Call
+from kessel_postgres.operations import PostgresOperations
+from kessel_postgres.options import PostgresOptions
+from kessel_postgres.waiting import told_delayed, told_entry, told_ready
+
+__all__ = ["PostgresAdapter"]
+
+_F = TypeVar("_F", bound=Facet)
+
+#: Most jobs, and about how many bytes, that one transaction of `enqueue_many` stores.
+_CHUNK: Final = 5_000
+_CHUNK_BYTES: Final = 16 * 1024 * 1024
+
+
+class PostgresAdapter(PostgresOperations, WaitingAdapter):
+    """A queue in one schema of a PostgreSQL database.
+
+    Thread-safe; a forked child may keep using it, with connections of its own.
+
+    Raises:
+        AdapterUnavailable: Nobody answers, or a server that takes no writes.
+        ProtocolError: It is no PostgreSQL, or refuses, or the schema is not installed or not of this version.
+        InvalidConfig: An option that libpq does not know, or a server that is not durable where that is
+            required.
+    """
+
+    name: ClassVar[str] = "postgres"
+
+    def __init__(self, options: PostgresOptions, context: AdapterContext) -> None:
+        super().__init__(context)
+        self.options = options
+        self.database = Database(options, context.clock)
+        self.line = self.database.line
+        durability = self.database.facts.durability
+        if options.require_durable and durability is not Durability.POWER:
+            self.database.close()
+            facts = self.database.facts
+            why = (
+                f"the server may lose acknowledged jobs: fsync={facts.fsync},"
+                f" full_page_writes={facts.full_page_writes}, synchronous_commit={facts.synchronous_commit}"
+            )
+            raise InvalidConfig([Problem(("require_durable",), why)])
+        #: Small facts beside the jobs, in the same schema.
+        self.store = PostgresStore(self.database, options.max_body_bytes, owns_database=False)
+        self._deliveries = Deliveries(self.database, options.lease)
+        self._capabilities = Capabilities(
+            reach=Reach.NETWORK,
+            durability=durability,
+            delay_granularity=timedelta(microseconds=1),
+            priorities=(0, 2**32 - 1),
+            tie_break=TieBreak.ENQUEUED,
+            max_body_bytes=options.max_body_bytes,
+            lease=options.lease,
+            lease_return=LeaseReturn.LEASE_END,
+            fencing=True,
+            attempts=Attempts.DURABLE,
+            dedupe=True,
+            follow=True,
+            kicks=True,
+            counts=True,
+            blocking_reserve=not options.pooler,
+        )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the adapter promises with these options, on this server."""
+        return self._capabilities
+
+    def facet(self, kind: FacetKind[_F]) -> _F | None:
+        """Return a facet: the store, or this adapter."""
+        if kind is Store:
+            return cast("_F", self.store)
+        return super().facet(kind)
+
+    # producer side
+
+    def enqueue(self, message: Message) -> None:
+        """Store one job; see `QueueAdapter.enqueue`."""
+        self.refuse_if_closed()
+        span = self._put(message)
+        if not self.line.is_empty:
+            self.announce(message.queue, None if span is None else message.delay)
+
+    def put(self, message: Message) -> None:
+        """Store one job in a transaction of its own."""
+        self._put(message)
+
+    def _put(self, message: Message) -> bytes | None:
+        call, tell = self._put_call(message)
+        row = self.database.call(call, message.id, tell)
+        if (holder := row.get_value(0, 0)) is not None:
+            raise IdHeld(message.id, holder.decode())
+        return call.values[3]
+
+    def _put_call(self, message: Message) -> tuple[Call, tuple[str, ...]]:
+        """Return the call that stores a job, and what to tell others; raises EnqueueRejected."""
+        values = self._values(message)
+        return Call(self.database.statements.put_one, values), (self._told(message),)
+
+    def _values(self, message: Message) -> tuple[bytes, bytes, bytes, bytes | None, bytes]:
+        """Return id, queue, priority, span and body; raises EnqueueRejected."""
+        if len(message.body) > self.options.max_body_bytes:
+            why = f"its body has {len(message.body)} bytes, the limit is {self.options.max_body_bytes}"
+            raise EnqueueRejected(message.id, why, "too-large")
+        span = None if message.delay is None else self.database.due(message.delay)
+        return (
+            codec.job_id(message.id),
+            codec.text(message.queue),
+            codec.integer(message.priority),
+            span,
+            message.body,
+        )
+
+    def _told(self, message: Message) -> str:
+        left = NO_PAUSE if message.delay is None else message.delay - self.clock.now()
+        return told_ready(message.queue) if left <= NO_PAUSE else told_delayed(message.queue, left)
+
+    def enqueue_many(self, messages: Sequence[Message]) -> list[AdapterError | None]:
+        """Store many jobs, up to five thousand per transaction; each transaction is atomic."""
+        outcomes: list[AdapterError | None] = [None] * len(messages)
+        rows: list[tuple[int, tuple[Any, ...]]] = []
+        again: list[int] = []
+        seen: set[str] = set()
+        for index, message in enumerate(messages):
+            if message.id in seen:
+                again.append(index)  # the first of them counts; so it is found held
+                continue
+            seen.add(message.id)
+            try:
+                rows.append((index, self._values(message)))
+            except EnqueueRejected as exc:
+                outcomes[index] = exc
+        down: AdapterUnavailable | None = None
+        for chunk in _chunks(rows):
+            error = down or self._store(chunk, messages, outcomes)
+            if error is None:
+                continue
+            for index, _ in chunk:
+                outcomes[index] = _error_for(messages[index].id, error)
+            if isinstance(error, (AdapterUnavailable, EnqueueUnknown)):
+                down = (
+                    error
+                    if isinstance(error, AdapterUnavailable)
+                    else AdapterUnavailable(f"not tried: {error.why}")
+                )
+        for index in again:
+            try:
+                if down is not None:
+                    raise down
+                self.enqueue(messages[index])
+            except (EnqueueError, AdapterUnavailable) as exc:
+                outcomes[index] = exc
+        return outcomes
+
+    def _store(
+        self,
+        chunk: list[tuple[int, tuple[Any, ...]]],
+        messages: Sequence[Message],
+        outcomes: list[AdapterError | None],
+    ) -> AdapterError | None:
+        """Store jobs in one transaction; note ids that are held, return the error if the whole failed."""
+        ids, queues, priorities, spans, bodies = zip(*(values for _, values in chunk), strict=True)
+        values = (
+            codec.array(codec.TEXTS, ids),
+            codec.array(codec.TEXTS, queues),
+            codec.array(codec.LONGS, priorities),
+            codec.array(codec.SPANS, spans),
+            codec.array(codec.MANY_BYTES, bodies),
+        )
+        ready, first_due = self._kinds(messages[index] for index, _ in chunk)
+        now = self.clock.now()
+        tell = [told_ready(queue, count) for queue, count in ready.items()]
+        tell += [told_delayed(queue, max(due - now, NO_PAUSE)) for queue, due in first_due.items()]
+        call = Call(self.database.statements.put_many, values)
+        try:
+            rows = self.database.call(call, messages[chunk[0][0]].id, tell)
+        except (EnqueueError, AdapterUnavailable) as exc:
+            return exc
+        for row in range(rows.ntuples):
+            index = chunk[codec.number(rows.get_value(row, 0) or b"") - 1][0]
+            outcomes[index] = IdHeld(messages[index].id, (rows.get_value(row, 1) or b"").decode())
+        self._announce(ready, first_due)
+        return None
+
+    def _kinds(self, messages: Iterator[Message]) -> tuple[Counter[str], dict[str, datetime]]:
+        """Return how many jobs of each queue are ready, and when the first of the others is due."""
+        now = self.clock.now()
+        ready: Counter[str] = Counter()
+        first_due: dict[str, datetime] = {}
+        for message in messages:
+            if message.delay is None or message.delay <= now:
+                ready[message.queue] += 1
+            else:
+                first_due[message.queue] = min(message.delay, first_due.get(message.queue, message.delay))
+        return ready, first_due
+
+    def _announce(self, ready: Counter[str], first_due: dict[str, datetime]) -> None:
+        if self.line.is_empty:
+            return
+        for queue, count in ready.items():
+            self.line.announce(queue, count)
+        for queue, due in first_due.items():
+            self.announce(queue, due)
+
+    # consuming side: what the consumers of the contract call
+
+    def take(self, queues: tuple[str, ...]) -> Reservation | None:
+        """Reserve the next job if one is ready."""
+        self.refuse_if_closed()
+        return self._deliveries.take(queues)
+
+    def end(self, reservation: Reservation, settlement: Settlement) -> None:
+        """Settle; from any thread, because the token in the table fences."""
+        brought = self._brought(settlement)
+        self._deliveries.settle(reservation, settlement, brought, self._told_return(reservation, settlement))
+        self._announce_brought(settlement)
+
+    def settle_and_take(
+        self, reservation: Reservation, settlement: Settlement, queues: tuple[str, ...]
+    ) -> Reservation | None:
+        """Settle and take the next job in one round trip and one transaction."""
+        brought = self._brought(settlement)
+        tell = self._told_return(reservation, settlement)
+        taken = self._deliveries.settle_and_take(reservation, settlement, queues, brought, tell)
+        self.announce_return(reservation.queue, settlement)
+        self._announce_brought(settlement)
+        return taken
+
+    def _told_return(self, reservation: Reservation, settlement: Settlement) -> tuple[str, ...]:
+        if not isinstance(settlement, (Rollback, Snooze)):
+            return ()
+        if settlement.pause <= NO_PAUSE:
+            return (told_ready(reservation.queue),)
+        return (told_delayed(reservation.queue, settlement.pause),)
+
+    def _brought(self, settlement: Settlement) -> Brought:
+        """Return what a settlement brings along; raises EnqueueRejected before anything is sent (S20)."""
+        if not isinstance(settlement, (Commit, Bury)) or not (settlement.follow or settlement.puts):
+            return NOTHING
+        made = [self._put_call(message) for message in settlement.follow]
+        calls = (*(call for call, _ in made), *map(self.store.put_call, settlement.puts))
+        told = (*(text for _, tell in made for text in tell),)
+        return Brought(calls, told + tuple(told_entry(put.space, put.key) for put in settlement.puts))
+
+    def _announce_brought(self, settlement: Settlement) -> None:
+        if not isinstance(settlement, (Commit, Bury)) or not (settlement.follow or settlement.puts):
+            return
+        for message in settlement.follow:
+            self.announce(message.queue, message.delay)
+        for put in settlement.puts:
+            self.database.line.announce_entry(put.space, put.key)
+        if settlement.puts:
+            self.store.sweep()
+
+    def renew(self, reservation: Reservation) -> None:
+        """Extend the lease."""
+        self._deliveries.renew(reservation)
+
+    def looks_again(self, queues: tuple[str, ...]) -> datetime | None:
+        """Let the line look when time alone makes a job ready, once for all slots; a slot itself never."""
+        if (again := self._deliveries.again()) is not None:
+            self.database.line.plan(again)
+        return None
+
+    # the server
+
+    def doctor(self, context: DoctorContext) -> list[Finding]:
+        """Check the server: version, rights, durability, dead rows, who keeps them, stuck jobs."""
+        return doctor.examine(self, context)
+
+    def shut(self) -> None:
+        """Close all connections; later calls are refused."""
+        self.database.close()
+
+
+def _chunks(rows: Sequence[tuple[int, tuple[Any, ...]]]) -> Iterator[list[tuple[int, tuple[Any, ...]]]]:
+    """Split jobs into transactions."""
+    chunk: list[tuple[int, tuple[Any, ...]]] = []
+    size = 0
+    for one in rows:
+        chunk.append(one)
+        size += len(one[1][-1])
+        if len(chunk) >= _CHUNK or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _error_for(job_id: str, exc: AdapterError) -> AdapterError:
+    # The error of a transaction names its first job; every job gets an error with its own id.
+    match exc:
+        case EnqueueRejected():
+            copy: AdapterError = EnqueueRejected(job_id, exc.why, exc.reason)
+        case EnqueueUnknown():
+            copy = EnqueueUnknown(job_id, exc.why)
+        case _:
+            return exc
+    copy.__cause__ = exc.__cause__
+    return copy

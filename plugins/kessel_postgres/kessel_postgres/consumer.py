@@ -1,0 +1,264 @@
+"""The consuming side: reserving, settling and extending. The contract's base does waiting and cancelling."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
+
+import attrs
+
+from kessel_core.contract import (
+    NO_PAUSE,
+    AdapterError,
+    AdapterUnavailable,
+    Bury,
+    Commit,
+    LeaseLost,
+    Reservation,
+    Rollback,
+    Settlement,
+    Snooze,
+)
+from kessel_postgres import codec
+from kessel_postgres.database import Database
+from kessel_postgres.link import Call, Lost, Refused
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
+
+__all__ = ["NOTHING", "Brought", "Deliveries", "PostgresReservation"]
+
+_LONGEST_MESSAGE: Final = 100_000
+
+#: Generates tokens. Seeded by the system, and again in a forked child, so that no two processes agree.
+_tokens: Final = random.Random()  # noqa: S311 - tokens protect against accidents, they are not secret
+os.register_at_fork(after_in_child=_tokens.seed)
+
+
+@attrs.define(eq=False)
+class PostgresReservation(Reservation):
+    """A reservation, with the token that fences it."""
+
+    #: The number of the job.
+    seq: int = 0
+    #: Random, for this delivery only; in the table as long as the reservation holds the job.
+    token: int = 0
+    #: A settlement that was sent and not answered: it may be done.
+    unsure: Settlement | None = None
+
+
+class Brought(NamedTuple):
+    """What a settlement brings along (S20): calls of the same transaction, and what to tell others."""
+
+    calls: tuple[Call, ...] = ()
+    tell: tuple[str, ...] = ()
+
+
+NOTHING: Final = Brought()
+
+_NO_SPAN: Final = codec.span(NO_PAUSE)
+_COMMIT, _ROLLBACK, _SNOOZE, _BURY = (number.to_bytes(4, "big") for number in (1, 2, 3, 4))
+
+
+class Deliveries:
+    """Reserves the jobs of one schema, and settles and extends their reservations. Thread-safe.
+
+    Args:
+        database: Where they are.
+        lease: How long a reservation holds its job.
+    """
+
+    def __init__(self, database: Database, lease: timedelta) -> None:
+        self._database = database
+        self._clock = database.clock
+        self._lease = lease
+        self._lease_seconds = lease.total_seconds()
+        self._lease_value = codec.span(lease)
+        self._local = threading.local()
+
+    # take
+
+    def take(self, queues: tuple[str, ...]) -> PostgresReservation | None:
+        """Reserve the next job if one is ready."""
+        names = _names(queues)
+        while True:
+            monotonic = self._clock.monotonic()
+            token = _tokens.getrandbits(62)
+            values = (names, self._lease_value, codec.integer(token))
+            row = self._database.call(Call(self._database.statements.take, values))
+            taken, is_complete = self._taken(row, 0, monotonic, token)
+            if is_complete:
+                return taken
+
+    def again(self) -> timedelta | None:
+        """Return after which span this thread should look again, as it was told by its last look."""
+        found: timedelta | None = getattr(self._local, "again", None)
+        return found
+
+    def _taken(
+        self, row: PGresult, first: int, monotonic: float, token: int
+    ) -> tuple[PostgresReservation | None, bool]:
+        """Read what was taken; returns False if more is due than one transaction makes ready."""
+        seq = row.get_value(0, first + 1)
+        if seq is None:
+            again = row.get_value(0, first)
+            span = self._local.again = None if again is None else codec.to_span(again)
+            return None, span is None or span > NO_PAUSE
+        job_id, queue, body, attempts, snoozes, kicks = (
+            row.get_value(0, column) or b"" for column in range(first + 2, first + 8)
+        )
+        return (
+            PostgresReservation(
+                codec.to_id(job_id),
+                queue.decode(),
+                body,
+                codec.number(attempts),
+                monotonic + self._lease_seconds,
+                self._lease,
+                codec.number(snoozes),
+                codec.number(seq),
+                token,
+                kicks=codec.number(kicks),
+            ),
+            True,
+        )
+
+    # settle
+
+    def settle(
+        self,
+        reservation: Reservation,
+        settlement: Settlement,
+        brought: Brought = NOTHING,
+        tell: Sequence[str] = (),
+    ) -> None:
+        """Settle; refused unless the job still has the token of this delivery.
+
+        Raises:
+            LeaseLost: It does not.
+        """
+        held = _own(reservation)
+        calls = (self._settle_call(held, settlement), *brought.calls)
+        if self._sent(held, settlement, calls, (*tell, *brought.tell)) is None:
+            self._refuse_if_lost(held, settlement)
+
+    def settle_and_take(
+        self,
+        reservation: Reservation,
+        settlement: Settlement,
+        queues: tuple[str, ...],
+        brought: Brought = NOTHING,
+        tell: Sequence[str] = (),
+    ) -> PostgresReservation | None:
+        """Settle and reserve the next job in one transaction.
+
+        Raises:
+            LeaseLost: The job no longer has the token of this delivery; nothing was reserved.
+        """
+        held = _own(reservation)
+        # Before it is sent: the holder must see the end of its lease before the others do.
+        monotonic = self._clock.monotonic()
+        token = _tokens.getrandbits(62)
+        names, new = _names(queues), codec.integer(token)
+        calls: tuple[Call, ...]
+        if brought is NOTHING:
+            values = (*_ending(settlement, held), names, self._lease_value, new)
+            calls, first = (Call(self._database.statements.step, values),), 1
+        else:
+            values = (names, self._lease_value, new)
+            take = Call(self._database.statements.take, values)
+            calls, first = (self._settle_call(held, settlement), *brought.calls, take), 0
+        rows = self._sent(held, settlement, calls, (*tell, *brought.tell))
+        if rows is None or (first and not codec.boolean(rows[-1].get_value(0, 0))):
+            self._refuse_if_lost(held, settlement)
+            return None
+        taken, is_complete = self._taken(rows[-1], first, monotonic, token)
+        if is_complete:
+            return taken
+        try:
+            return self.take(queues)
+        except AdapterError:
+            return None
+
+    def _sent(
+        self,
+        held: PostgresReservation,
+        settlement: Settlement,
+        calls: Sequence[Call],
+        tell: Sequence[str],
+    ) -> list[PGresult] | None:
+        """Run the calls of a settlement; None: it is refused, because the job is not held."""
+        try:
+            return self._database.run(calls, tell=tell)
+        except Refused:
+            return None
+        except AdapterUnavailable as exc:
+            if isinstance(exc.__cause__, Lost) and exc.__cause__.was_sent:
+                held.unsure = settlement
+            raise
+
+    def _refuse_if_lost(self, held: PostgresReservation, settlement: Settlement) -> None:
+        """Raise LeaseLost, unless an earlier try without an answer has done the same.
+
+        While its lease holds, nobody but its holder ends a delivery.
+        """
+        is_over = held.deadline is not None and self._clock.monotonic() >= held.deadline
+        if is_over or held.unsure != settlement:
+            raise LeaseLost(held.id, "its lease has ended, or it was settled")
+
+    def _settle_call(self, held: PostgresReservation, settlement: Settlement) -> Call:
+        values = (*_ending(settlement, held), b"\1")
+        return Call(self._database.statements.settle, values)
+
+    # extend
+
+    def renew(self, reservation: Reservation) -> None:
+        """Renew the lease to its full length from now.
+
+        Raises:
+            LeaseLost: The job was settled, or delivered to another slot.
+        """
+        held = _own(reservation)
+        values = (
+            codec.numbers([held.seq]),
+            codec.numbers([held.token]),
+            self._lease_value,
+        )
+        rows = self._database.call(Call(self._database.statements.renew, values))
+        if not rows.ntuples:
+            raise LeaseLost(held.id, "it was settled, or its lease has ended")
+
+
+def _ending(settlement: Settlement, held: PostgresReservation) -> tuple[bytes, ...]:
+    """Return what a settlement is to `settle` and `step`: number, seq, token, pause, reason and message."""
+    delivery = codec.integer(held.seq), codec.integer(held.token)
+    match settlement:
+        case Commit():
+            return _COMMIT, *delivery, _NO_SPAN, b"", b""
+        case Rollback(pause):
+            return _ROLLBACK, *delivery, codec.span(pause), b"", b""
+        case Snooze(pause):
+            return _SNOOZE, *delivery, codec.span(pause), b"", b""
+        case Bury(reason, message):
+            return _BURY, *delivery, _NO_SPAN, _stored_text(reason), _stored_text(message)
+        case _:
+            assert_never(settlement)
+
+
+def _stored_text(text: str) -> bytes:
+    """Return a text that PostgreSQL takes; an odd message must never prevent a burial."""
+    return text[:_LONGEST_MESSAGE].replace("\0", "\\x00").encode("utf-8", "backslashreplace")
+
+
+def _names(queues: Sequence[str]) -> bytes:
+    return codec.array(codec.TEXTS, map(codec.text, queues))
+
+
+def _own(reservation: Reservation) -> PostgresReservation:
+    if not isinstance(reservation, PostgresReservation):
+        raise LeaseLost(reservation.id, "it is not of this adapter")
+    return reservation

@@ -1,0 +1,188 @@
+"""What the adapter, its deliveries, operations, store and doctor share: options, clock, connections.
+
+`Database.run` is the one place that borrows a connection, does again what met another transaction, and
+translates errors. Nothing here knows what a job is.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from kessel_core import Clock
+from kessel_core.contract import AdapterUnavailable, ProtocolError
+from kessel_postgres import codec
+from kessel_postgres.connecting import OLDEST, SETTINGS, ServerFacts, connected, facts_of
+from kessel_postgres.edge import (
+    Written,
+    is_repeatable,
+    leaves_connection_sound,
+    not_installed,
+    translated,
+)
+from kessel_postgres.link import Call, Link, Lost, Refused
+from kessel_postgres.options import ServerOptions
+from kessel_postgres.pool import Pool
+from kessel_postgres.schema import VERSION, readable
+from kessel_postgres.sql import channel_of, statements_of
+from kessel_postgres.waiting import ServerLine
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
+
+__all__ = ["Database"]
+
+#: How often a transaction is done that met another one.
+_TRIES: Final = 4
+
+
+class Database:
+    """One schema of one database. Thread-safe; a forked child may keep using it.
+
+    Raises:
+        AdapterUnavailable: Nobody answers.
+        ProtocolError: It is no PostgreSQL, or too old; it refuses; the tables are not there, or of a version
+            that this release does not know.
+        InvalidConfig: libpq does not know an option.
+    """
+
+    def __init__(self, options: ServerOptions, clock: Clock) -> None:
+        self.options = options
+        self.clock = clock
+        self.statements = statements_of(options.schema)
+        self.seconds = options.timeout.total_seconds()
+        self.pool = Pool(lambda: connected(options), options.connections, self.seconds)
+        self._settings = (Call(SETTINGS),) if options.pooler else ()
+        self._channel = channel_of(options.schema).encode()
+        try:
+            #: What the server said when it was opened.
+            self.facts = self._checked()
+        except BaseException:
+            self.pool.close()
+            raise
+        self.line = ServerLine(self)
+
+    def due(self, moment: datetime) -> bytes | None:
+        """Return the span until a moment; None if that is over."""
+        left = moment - self.clock.now()
+        return codec.span(left) if left > _NOTHING else None
+
+    def call(self, call: Call, written: Written = None, tell: Sequence[str] = ()) -> PGresult:
+        """Run one call as its own transaction, then notify others; raises what `run` raises."""
+        return self.run((call,), written, tell)[0]
+
+    def run(self, calls: Sequence[Call], written: Written = None, tell: Sequence[str] = ()) -> list[PGresult]:
+        """Run calls as one transaction, in one round trip.
+
+        Args:
+            calls: At least one.
+            written: What it writes, for the errors.
+            tell: Notifications for other processes. They go along in a transaction of their own, because
+                PostgreSQL lets only one notifying transaction of a cluster commit at a time.
+
+        Raises:
+            AdapterUnavailable: The server cannot be reached, or does not answer; where something is written,
+                nothing was.
+            EnqueueUnknown, StoreUnknown: It may be written.
+            EnqueueRejected, StoreRejected: The server refused what was to be written.
+            ProtocolError: It refused for another reason.
+            Refused: Our own function raised `LEASE_LOST`.
+        """
+        transactions: list[Sequence[Call]] = [(*self._settings, *calls)]
+        if tell:
+            notify = self.statements.notify
+            transactions.append([Call(notify, (self._channel, text.encode())) for text in tell])
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                answers = self._exchange(transactions)
+            except Refused as exc:
+                if exc.code.startswith("KS"):
+                    raise
+                if not tries_left or not is_repeatable(exc):
+                    raise translated(exc, self.options.place, self.options.schema, written) from exc
+                time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - so that the two do not meet again
+            except Lost as exc:
+                raise translated(exc, self.options.place, self.options.schema, written) from exc
+            else:
+                return answers[0][len(self._settings) :]
+        raise AssertionError("unreachable")
+
+    def _exchange(self, transactions: Sequence[Sequence[Call]]) -> list[list[PGresult]]:
+        link = self.pool.borrow()
+        try:
+            answers = link.run(transactions, self.seconds)
+        except Refused as exc:
+            if leaves_connection_sound(exc):
+                self.pool.give(link)
+            else:
+                self.pool.drop(link)
+            raise
+        except BaseException:
+            self.pool.drop(link)
+            raise
+        self.pool.give(link)
+        return answers
+
+    def _checked(self) -> ServerFacts:
+        link = self.pool.borrow()
+        try:
+            facts = self._facts(link)
+        except (Lost, Refused) as exc:
+            self.pool.drop(link)
+            raise translated(exc, self.options.place, self.options.schema, None) from exc
+        except BaseException:
+            self.pool.drop(link)
+            raise
+        self.pool.give(link)
+        return facts
+
+    def _facts(self, link: Link) -> ServerFacts:
+        place, schema = self.options.place, self.options.schema
+        facts = facts_of(link, schema, self.seconds)
+        if facts.version < OLDEST:
+            raise ProtocolError(
+                f"{place}: PostgreSQL {facts.version_name} is too old; kessel-postgres needs"
+                f" {OLDEST // 10000} or newer"
+            )
+        if facts.encoding != "UTF8":
+            raise ProtocolError(
+                f"{place}: the database {facts.database!r} has the encoding {facts.encoding}, expected UTF8"
+            )
+        if not self.options.pooler and facts.plan_cache_mode != "force_generic_plan":
+            error = ProtocolError(f"{place}: a pooler answers, which drops the options of a connection")
+            error.add_note("if it pools transactions, add pooler=true to the address")
+            raise error
+        if not facts.has_meta:
+            raise not_installed(schema, place)
+        if not facts.may_use:
+            error = ProtocolError(f"{place}: the role {facts.role!r} may not use the schema {schema!r}")
+            error.add_note(f"give it the rights: kessel postgres sql --grant {facts.role}")
+            raise error
+        if facts.is_replica or facts.is_read_only:
+            what = "is a replica" if facts.is_replica else "is read-only"
+            unavailable = AdapterUnavailable(f"{place}: the server {what} and takes no jobs")
+            unavailable.add_note("name the primary, or several hosts with target_session_attrs=read-write")
+            raise unavailable
+        rows = link.run([[Call(self.statements.meta)]], self.seconds)[0][0]
+        meta = {
+            (rows.get_value(row, 0) or b"").decode(): (rows.get_value(row, 1) or b"").decode()
+            for row in range(rows.ntuples)
+        }
+        if (wrong := readable(meta)) is not None:
+            error = ProtocolError(f"{place}: {wrong}")
+            if int(meta.get("version", "0")) < VERSION:
+                error.add_note(f"bring them up to date: kessel postgres upgrade --schema {schema}")
+            raise error
+        return facts
+
+    def close(self) -> None:
+        """Close all connections; later calls are refused. Idempotent."""
+        # First, so that whoever is woken hears of it.
+        self.pool.close()
+        self.line.shut()
+
+
+_NOTHING: Final = datetime.min - datetime.min

@@ -1,0 +1,128 @@
+"""Translates what PostgreSQL and its client say into the errors of the contract; the only place that does."""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import psycopg
+
+from kessel_core.contract import (
+    AdapterError,
+    AdapterUnavailable,
+    EnqueueRejected,
+    EnqueueUnknown,
+    ProtocolError,
+    StoreRejected,
+    StoreUnknown,
+    without_secrets,
+)
+from kessel_postgres.link import Lost, Refused
+
+__all__ = [
+    "LEASE_LOST",
+    "Written",
+    "is_repeatable",
+    "leaves_connection_sound",
+    "not_connected",
+    "not_installed",
+    "translated",
+]
+
+#: What a transaction is to write: the id of a job, or space and key of an entry; None: neither.
+Written: TypeAlias = str | tuple[str, str] | None
+
+#: Raised by our own functions: the delivery does not hold its job.
+LEASE_LOST: Final = "KS001"
+
+#: Two transactions met; this one is undone and may be done again.
+_AGAIN: Final = frozenset({"40001", "40P01"})
+#: The schema lacks what a statement names.
+_MISSING: Final = frozenset({"42P01", "3F000", "42883", "42703"})
+_RIGHTS: Final = frozenset({"42501"})
+_READ_ONLY: Final = "25006"
+_FULL: Final = frozenset({"53100", "53200", "54000"})
+#: What a value may not hold or be.
+_VALUE: Final = frozenset({"22021", "22P05", "22003", "22008", "22001"})
+#: What libpq says of an answer that is none of PostgreSQL.
+_ODD: Final = ("SSL negotiation", "invalid response", "expected authentication", "unexpected")
+#: Who is refused at the door; trying again does not help.
+_DOOR: Final = frozenset({"28P01", "28000", "3D000"})
+
+
+def is_repeatable(exc: Refused) -> bool:
+    """Whether the transaction is undone only because it met another one."""
+    return exc.code in _AGAIN
+
+
+def leaves_connection_sound(exc: Refused) -> bool:
+    """Whether the connection may be used again; a server that is read-only now may be so for ever."""
+    return exc.code != _READ_ONLY and exc.code[:2] not in ("57", "58", "08", "26", "XX")
+
+
+def not_installed(schema: str, place: str) -> ProtocolError:
+    """Return the error that names the command."""
+    error = ProtocolError(f"{place}: the tables of kessel are not there")
+    error.add_note(f"make them with: kessel postgres install --schema {schema}")
+    return error
+
+
+def translated(exc: Lost | Refused, place: str, schema: str, written: Written) -> AdapterError:
+    """Return the error to raise; that of an enqueue (S14) or of a put (S19), if one was to be written."""
+    if isinstance(exc, Lost):
+        if exc.was_sent and written is not None:
+            return _unknown(written, f"{place}: {exc.why}")
+        return AdapterUnavailable(f"{place}: {exc.why}")
+    why = f"{place}: {exc.why} ({exc.code})"
+    if exc.code in _MISSING:
+        return not_installed(schema, place)
+    if exc.code in _RIGHTS:
+        error = ProtocolError(why)
+        error.add_note("the rights that are needed: kessel postgres sql --grant ROLE")
+        return error
+    if exc.code == _READ_ONLY:
+        # Of a replica, or of a server that was made one: another may take writes.
+        return _refused(written, f"{place}: it takes no writes now, as a replica does", "read-only")
+    if exc.code in _FULL:
+        return _refused(written, why, "too-large" if exc.code == "54000" else "full")
+    if exc.code in _VALUE:
+        return _refused(written, why, "refused")
+    if exc.code.startswith(("08", "53", "55", "57", "58", "40", "26")):
+        return AdapterUnavailable(why)
+    return ProtocolError(why)
+
+
+def not_connected(exc: psycopg.Error, place: str) -> AdapterError:
+    """Return the error for a connection that was not made; nothing was sent."""
+    code = exc.sqlstate or ""
+    # libpq repeats neither passwords nor what it was given, apart from hosts.
+    text = without_secrets(" ".join(str(exc).split()))
+    if "unsupported startup parameter" in text:
+        error = ProtocolError(f"{place}: a pooler answers, which takes no options: {text}")
+        error.add_note("if it pools transactions, add pooler=true to the address")
+        return error
+    if code in _DOOR or "authentication failed" in text or "no password supplied" in text:
+        error = ProtocolError(f"{place}: refused: {text}")
+        error.add_note("check user, password and database")
+        return error
+    if code == "42501":
+        return ProtocolError(f"{place}: refused: {text}")
+    if "does not exist" in text and code == "":
+        return ProtocolError(f"{place}: refused: {text}")
+    is_odd = any(part in text for part in _ODD)
+    if is_odd and "terminated" not in text and "closed" not in text:
+        return ProtocolError(f"{place}: this is no PostgreSQL: {text}")
+    return AdapterUnavailable(f"{place}: {text}")
+
+
+def _refused(written: Written, why: str, reason: str) -> AdapterError:
+    match written:
+        case None:
+            return AdapterUnavailable(why)
+        case str(job_id):
+            return EnqueueRejected(job_id, why, reason)
+        case (space, key):
+            return StoreRejected(space, key, why, reason=reason)
+
+
+def _unknown(written: str | tuple[str, str], why: str) -> AdapterError:
+    return EnqueueUnknown(written, why) if isinstance(written, str) else StoreUnknown(*written, why)

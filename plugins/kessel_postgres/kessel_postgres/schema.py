@@ -1,0 +1,83 @@
+"""The tables and functions of a schema by version, and how they get there; the statements are in `v1.sql`.
+
+Each change of them is a script of its own, and adds only: functions carry a version in their names, and those
+of the release before stay, so that old and new processes work side by side during a deployment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from typing import Final
+
+from kessel_postgres.options import schema_problem
+
+__all__ = ["SCRIPTS", "VERSION", "grants", "readable", "script", "upgrade_script"]
+
+#: Script `n` brings a schema from version `n` to `n + 1`; version 0 has no tables.
+SCRIPTS: Final = ("v1.sql",)
+#: The version that this release reads and writes.
+VERSION: Final = len(SCRIPTS)
+
+#: The class of the locks that only one who migrates a schema may hold; any number, always the same.
+_LOCK: Final = 1_800_959_853
+
+
+def readable(meta: Mapping[str, str]) -> str | None:
+    """Return why this release cannot work with a schema, or None.
+
+    A newer schema says in `readable_from` which version a program must know at least.
+    """
+    version, oldest = int(meta.get("version", "0")), int(meta.get("readable_from", "0"))
+    if version < VERSION:
+        return f"its tables have version {version}, this release of kessel-postgres needs {VERSION}"
+    if oldest > VERSION:
+        return (
+            f"its tables have version {version}, this release of kessel-postgres knows up to {VERSION};"
+            " update kessel-postgres, or use another schema"
+        )
+    return None
+
+
+def script(schema: str, version: int) -> str:
+    """Return the statements that bring a schema to a version from the one before it.
+
+    Raises:
+        ValueError: The name of the schema is none.
+    """
+    if (wrong := schema_problem(schema)) is not None:
+        raise ValueError(f"schema {wrong}")
+    text = files(__package__).joinpath(SCRIPTS[version - 1]).read_text("utf-8")
+    return text.replace("__s__", f'"{schema}"')
+
+
+def upgrade_script(schema: str, present: int) -> Iterator[str]:
+    """Yield the statements that bring a schema up to date, to be run as one transaction.
+
+    Args:
+        schema: Its name.
+        present: The version that it has; 0: there is none.
+    """
+    # Waits for the locks of others for a moment only: who waits for a table stops all who come after.
+    yield "SET LOCAL lock_timeout = '5s'"
+    yield f"SELECT pg_advisory_xact_lock({_LOCK}, hashtext('{schema}'))"
+    if present == 0:
+        yield f'CREATE SCHEMA IF NOT EXISTS "{schema}"'
+    for version in range(present + 1, VERSION + 1):
+        yield script(schema, version)
+    yield (
+        f"INSERT INTO \"{schema}\".meta VALUES ('version', '{VERSION}'), ('readable_from', '1')"  # noqa: S608 - the name is checked
+        " ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+    )
+
+
+def grants(schema: str, role: str) -> Iterator[str]:
+    """Yield the statements that give a role what producers and workers need, and no more."""
+    name = '"' + role.replace('"', '""') + '"'
+    yield f'GRANT USAGE ON SCHEMA "{schema}" TO {name}'
+    yield f'GRANT SELECT ON ALL TABLES IN SCHEMA "{schema}" TO {name}'
+    tables = ", ".join(
+        f'"{schema}".{table}' for table in ("jobs", "ready", "timed", "held", "buried", "pauses", "entries")
+    )
+    yield f"GRANT INSERT, UPDATE, DELETE ON {tables} TO {name}"
+    yield f'GRANT USAGE ON ALL SEQUENCES IN SCHEMA "{schema}" TO {name}'

@@ -1,0 +1,211 @@
+"""Every statement, for one schema; nothing here runs one. The functions that they call are in `v1.sql`."""
+
+# ruff: noqa: S608 - statements are built from the constants of this package only
+
+from __future__ import annotations
+
+import functools
+from typing import Final
+
+import attrs
+
+from kessel_core.contract import JobState
+from kessel_postgres.codec import (
+    BOOL,
+    BYTES,
+    INT,
+    LONG,
+    LONGS,
+    MANY_BYTES,
+    SPAN,
+    SPANS,
+    TEXT,
+    TEXTS,
+)
+from kessel_postgres.link import Statement
+
+__all__ = ["Statements", "channel_of", "statements_of"]
+
+#: What operators see of a job; each list adds where its jobs are.
+_SHOWN: Final = (
+    "j.id, j.queue, j.body, j.priority, {0}.attempts, {0}.snoozes, j.enqueued_at, {1}, {2}, {3}, {4}"
+)
+_NONE: Final = ("NULL::timestamptz", "NULL::text", "NULL::text", "NULL::timestamptz")
+#: Asked once for each statement; as a plain call it would be asked for each row, and no index used.
+_NOW: Final = "(SELECT clock_timestamp())"
+
+
+def channel_of(schema: str) -> str:
+    """Return the channel on which the processes that use a schema notify each other."""
+    return f"kessel_{schema}"
+
+
+def _shown(
+    table: str, due: str = _NONE[0], reason: str = _NONE[1], message: str = _NONE[2], at: str = _NONE[3]
+) -> str:
+    return _SHOWN.format(table, due, reason, message, at)
+
+
+_OVERDUE: Final = (
+    f"SELECT {_shown('x')}, j.priority p, j.seq FROM s.{{0}} x JOIN s.jobs j USING (seq)"
+    f" WHERE x.queue = $1 AND x.due <= {_NOW}"
+)
+# Queue, limit. A delayed job that is due, and a reserved one whose lease is over, are ready.
+_LISTS: Final = {
+    JobState.READY: (
+        f"(SELECT {_shown('y')}, j.priority p, j.seq FROM (SELECT * FROM s.ready WHERE queue = $1"
+        " ORDER BY priority, seq LIMIT $2) y JOIN s.jobs j USING (seq)) UNION ALL "
+        + " UNION ALL ".join(_OVERDUE.format(table) for table in ("timed", "held"))
+        + " ORDER BY p, seq LIMIT $2"
+    ),
+    JobState.DELAYED: (
+        f"SELECT {_shown('x', 'x.due')} FROM s.timed x JOIN s.jobs j USING (seq)"
+        f" WHERE x.queue = $1 AND x.due > {_NOW} ORDER BY x.due, x.seq LIMIT $2"
+    ),
+    JobState.RESERVED: (
+        f"SELECT {_shown('x', 'x.due')} FROM s.held x JOIN s.jobs j USING (seq)"
+        f" WHERE x.queue = $1 AND x.due > {_NOW} ORDER BY x.due, x.seq LIMIT $2"
+    ),
+    JobState.BURIED: (
+        f"SELECT {_shown('x', _NONE[0], 'x.reason', 'x.message', 'x.buried_at')} FROM s.buried x"
+        " JOIN s.jobs j USING (seq) WHERE x.queue = $1"
+        " ORDER BY x.buried_at, x.seq LIMIT $2"
+    ),
+}
+
+# Id; the state is the last column.
+_FIND: Final = (
+    "SELECT j.id, j.queue, j.body, j.priority, coalesce(y.attempts, t.attempts, h.attempts, b.attempts),"
+    " coalesce(y.snoozes, t.snoozes, h.snoozes, b.snoozes), j.enqueued_at, coalesce(t.due, h.due),"
+    " b.reason, b.message, b.buried_at, CASE WHEN h.due > n.now THEN 'reserved'"
+    " WHEN t.due > n.now THEN 'delayed' WHEN b.seq IS NOT NULL THEN 'buried' ELSE 'ready' END"
+    " FROM s.jobs j CROSS JOIN (SELECT clock_timestamp() AS now) n"
+    " LEFT JOIN s.ready y ON y.queue = j.queue AND y.priority = j.priority AND y.seq = j.seq"
+    " LEFT JOIN s.timed t ON t.seq = j.seq LEFT JOIN s.held h ON h.seq = j.seq"
+    " LEFT JOIN s.buried b ON b.seq = j.seq WHERE j.id = $1"
+)
+
+# Queue: ready, delayed, reserved, buried, what is left of a pause.
+_STATS: Final = (
+    "SELECT (SELECT count(*) FROM s.ready WHERE queue = $1)"
+    " + (SELECT count(*) FROM s.timed WHERE queue = $1 AND due <= n.now)"
+    " + (SELECT count(*) FROM s.held WHERE queue = $1 AND due <= n.now),"
+    " (SELECT count(*) FROM s.timed WHERE queue = $1 AND due > n.now),"
+    " (SELECT count(*) FROM s.held WHERE queue = $1 AND due > n.now),"
+    " (SELECT count(*) FROM s.buried WHERE queue = $1),"
+    " (SELECT until - n.now FROM s.pauses WHERE queue = $1 AND until > n.now)"
+    " FROM (SELECT clock_timestamp() AS now) n"
+)
+
+# Jumps from name to name in an index, instead of reading it.
+_NAMES: Final = (
+    "WITH RECURSIVE names (name) AS (SELECT min(queue) FROM s.{0} UNION ALL"
+    " SELECT (SELECT min(queue) FROM s.{0} WHERE queue > name) FROM names WHERE name IS NOT NULL)"
+    " SELECT name FROM names WHERE name IS NOT NULL"
+)
+_QUEUES: Final = (
+    " UNION ".join(
+        f"SELECT * FROM ({_NAMES.format(table)}) {table}" for table in ("ready", "timed", "held", "buried")
+    )
+    + " UNION SELECT queue FROM s.pauses WHERE until > (SELECT clock_timestamp()) ORDER BY 1"
+)
+
+_ALIVE: Final = "(expires_at IS NULL OR expires_at > clock_timestamp())"
+
+
+@attrs.frozen(kw_only=True)
+class Statements:
+    """The statements of one schema."""
+
+    #: Id, queue, priority, span, body.
+    put_one: Statement
+    #: The same as arrays.
+    put_many: Statement
+    #: Queues, lease, token.
+    take: Statement
+    #: What, seq, token, pause, reason, message, strict.
+    settle: Statement
+    #: What, seq, token, pause, reason, message, queues, lease, new token.
+    step: Statement
+    #: Seqs, tokens, lease.
+    renew: Statement
+    #: Queues.
+    outlook: Statement
+    #: Channel, payload.
+    notify: Statement
+    #: Queue, limit.
+    lists: dict[JobState, Statement]
+    #: Id.
+    find: Statement
+    #: Queue.
+    stats: Statement
+    #: Nothing.
+    queues: Statement
+    #: Queue, id.
+    kick: Statement
+    #: Queue, id.
+    delete: Statement
+    #: Queue, most.
+    purge: Statement
+    #: Queue, span.
+    pause: Statement
+    #: Space, key, value, expected version, time to live.
+    entry_put: Statement
+    #: Space, key, expected version.
+    entry_delete: Statement
+    #: Nothing.
+    entry_sweep: Statement
+    #: Space, key.
+    entry: Statement
+    #: Space, first key, end of the keys, key after which, limit.
+    entries: Statement
+    #: Nothing: names and values of the table `meta`.
+    meta: Statement
+
+
+@functools.cache
+def statements_of(schema: str) -> Statements:
+    """Return the statements for a schema, whose name is checked."""
+    quoted = f'"{schema}".'
+
+    def made(name: str, text: str, *types: int) -> Statement:
+        return Statement(f"kessel_{name}".encode(), text.replace("s.", quoted).encode(), types)
+
+    def called(name: str, *types: int) -> Statement:
+        numbers = ", ".join(f"${number}" for number in range(1, len(types) + 1))
+        return made(name, f"SELECT * FROM s.{name}_v1({numbers})", *types)
+
+    return Statements(
+        put_one=called("put_one", TEXT, TEXT, LONG, SPAN, BYTES),
+        put_many=called("put_many", TEXTS, TEXTS, LONGS, SPANS, MANY_BYTES),
+        take=called("take", TEXTS, SPAN, LONG),
+        settle=called("settle", INT, LONG, LONG, SPAN, TEXT, TEXT, BOOL),
+        step=called("step", INT, LONG, LONG, SPAN, TEXT, TEXT, TEXTS, SPAN, LONG),
+        renew=called("renew", LONGS, LONGS, SPAN),
+        outlook=called("outlook", TEXTS),
+        notify=made("notify", "SELECT pg_notify($1, $2)", TEXT, TEXT),
+        lists={state: made(f"list_{state.value}", text, TEXT, LONG) for state, text in _LISTS.items()},
+        find=made("find", _FIND, TEXT),
+        stats=made("stats", _STATS, TEXT),
+        queues=made("queues", _QUEUES),
+        kick=called("kick", TEXT, TEXT),
+        delete=called("delete", TEXT, TEXT),
+        purge=called("purge", TEXT, INT),
+        pause=called("pause", TEXT, SPAN),
+        entry_put=called("entry_put", TEXT, TEXT, BYTES, LONG, SPAN),
+        entry_delete=called("entry_delete", TEXT, TEXT, LONG),
+        entry_sweep=called("entry_sweep"),
+        entry=made(
+            "entry",
+            "SELECT key, version, value, expires_at FROM s.entries WHERE space = $1 AND key = $2 AND "
+            + _ALIVE,
+            *(TEXT, TEXT),
+        ),
+        entries=made(
+            "entries",
+            "SELECT key, version, value, expires_at FROM s.entries WHERE space = $1 AND key >= $2"
+            " AND key > $3 AND starts_with(key, $2) AND " + _ALIVE + " ORDER BY key LIMIT $4",
+            *(TEXT, TEXT, TEXT, LONG),
+        ),
+        meta=made("meta", "SELECT key, value FROM s.meta"),
+    )
