@@ -16,10 +16,14 @@ BACKENDS: Final = {
         "sqlite": "kessel-sqlite",
         "memory": "kessel-memory",
         "beanstalk": "kessel-beanstalk",
+        "postgres": "kessel-postgres",
+        "postgresql": "kessel-postgres",
     },
     "store": {
         "sqlite": "kessel-sqlite",
         "memory": "kessel-memory",
+        "postgres": "kessel-postgres",
+        "postgresql": "kessel-postgres",
     },
 }
 
@@ -28,6 +32,7 @@ COMMANDS: Final = {
     "conformance": "kessel-conformance",
     "endpoints": "kessel-http",
     "new": "kessel-conformance",
+    "postgres": "kessel-postgres",
 }
 
 #: Section of the configuration -> distribution.

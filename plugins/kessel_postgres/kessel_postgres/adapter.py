@@ -46,6 +46,7 @@ from kessel_postgres.link import Call
 from kessel_postgres.operations import PostgresOperations
 from kessel_postgres.options import PostgresOptions
 from kessel_postgres.waiting import told_delayed, told_entry, told_ready
+from kessel_postgres.within import put_within
 
 __all__ = ["PostgresAdapter"]
 
@@ -118,12 +119,41 @@ class PostgresAdapter(PostgresOperations, WaitingAdapter):
 
     # producer side
 
-    def enqueue(self, message: Message) -> None:
-        """Store one job; see `QueueAdapter.enqueue`."""
+    def enqueue(self, message: Message, *, connection: Any = None) -> None:
+        """Store one job; see `QueueAdapter.enqueue`.
+
+        Args:
+            message: The job.
+            connection: The application's own connection to the same database, of psycopg, psycopg2,
+                SQLAlchemy (or a Session) or Django: the job becomes part of its transaction, and is stored
+                only if that commits. Waiting workers then notice it within five seconds, or when `wake` is
+                called after the commit.
+
+        Raises:
+            TypeError: `connection` is no such thing.
+            ValueError: It is connected to another database.
+        """
         self.refuse_if_closed()
+        if connection is not None:
+            self._values(message)  # refuses what is too large
+            left = NO_PAUSE if message.delay is None else message.delay - self.clock.now()
+            put_within(self.database, message, left if left > NO_PAUSE else None, connection)
+            return
         span = self._put(message)
         if not self.line.is_empty:
             self.announce(message.queue, None if span is None else message.delay)
+
+    def wake(self, queue: str) -> None:
+        """Tell workers to look into a queue; for what was stored in the application's own transaction.
+
+        Call it after the commit, for example from a hook. Nothing is lost without it: they look themselves.
+
+        Raises:
+            AdapterUnavailable: The server cannot be reached.
+        """
+        self.refuse_if_closed()
+        self.database.tell([told_ready(queue)])
+        self.line.announce(queue)
 
     def put(self, message: Message) -> None:
         """Store one job in a transaction of its own."""

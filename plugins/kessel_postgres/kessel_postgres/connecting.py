@@ -20,8 +20,10 @@ OLDEST: Final = 140000
 
 #: Plans of our statements look for a few rows by an index, however many there are. A plan that is made while
 #: a table is nearly empty reads all of it, and goes on doing so when there are millions; and plpgsql plans
-#: again and again while it finds that plan dear.
+#: again and again while it finds that plan dear. What has to be read all the same has an absurd cost then, so
+#: compiling it would seem to be worth while, and takes half a second.
 _PLANS: Final = {
+    "jit": "off",
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",

@@ -26,7 +26,7 @@ from kessel_postgres.edge import (
 from kessel_postgres.link import Call, Link, Lost, Refused
 from kessel_postgres.options import ServerOptions
 from kessel_postgres.pool import Pool
-from kessel_postgres.schema import VERSION, readable
+from kessel_postgres.schema import readable
 from kessel_postgres.sql import channel_of, statements_of
 from kessel_postgres.waiting import ServerLine
 
@@ -56,8 +56,11 @@ class Database:
         self.seconds = options.timeout.total_seconds()
         self.pool = Pool(lambda: connected(options), options.connections, self.seconds)
         self._settings = (Call(SETTINGS),) if options.pooler else ()
-        self._channel = channel_of(options.schema).encode()
+        #: The channel on which the processes of this schema notify each other.
+        self.channel = channel_of(options.schema).encode()
         try:
+            #: Tells this schema from those of other databases; set by `_checked`.
+            self.identity = ""
             #: What the server said when it was opened.
             self.facts = self._checked()
         except BaseException:
@@ -73,6 +76,10 @@ class Database:
     def call(self, call: Call, written: Written = None, tell: Sequence[str] = ()) -> PGresult:
         """Run one call as its own transaction, then notify others; raises what `run` raises."""
         return self.run((call,), written, tell)[0]
+
+    def tell(self, texts: Sequence[str]) -> None:
+        """Notify others; raises what `run` raises."""
+        self.run([Call(self.statements.notify, (self.channel, text.encode())) for text in texts])
 
     def run(self, calls: Sequence[Call], written: Written = None, tell: Sequence[str] = ()) -> list[PGresult]:
         """Run calls as one transaction, in one round trip.
@@ -94,7 +101,7 @@ class Database:
         transactions: list[Sequence[Call]] = [(*self._settings, *calls)]
         if tell:
             notify = self.statements.notify
-            transactions.append([Call(notify, (self._channel, text.encode())) for text in tell])
+            transactions.append([Call(notify, (self.channel, text.encode())) for text in tell])
         for tries_left in reversed(range(_TRIES)):
             try:
                 answers = self._exchange(transactions)
@@ -102,10 +109,10 @@ class Database:
                 if exc.code.startswith("KS"):
                     raise
                 if not tries_left or not is_repeatable(exc):
-                    raise translated(exc, self.options.place, self.options.schema, written) from exc
+                    raise translated(exc, self.options.place, written) from exc
                 time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - so that the two do not meet again
             except Lost as exc:
-                raise translated(exc, self.options.place, self.options.schema, written) from exc
+                raise translated(exc, self.options.place, written) from exc
             else:
                 return answers[0][len(self._settings) :]
         raise AssertionError("unreachable")
@@ -132,7 +139,7 @@ class Database:
             facts = self._facts(link)
         except (Lost, Refused) as exc:
             self.pool.drop(link)
-            raise translated(exc, self.options.place, self.options.schema, None) from exc
+            raise translated(exc, self.options.place, None) from exc
         except BaseException:
             self.pool.drop(link)
             raise
@@ -152,30 +159,31 @@ class Database:
                 f"{place}: the database {facts.database!r} has the encoding {facts.encoding}, expected UTF8"
             )
         if not self.options.pooler and facts.plan_cache_mode != "force_generic_plan":
-            error = ProtocolError(f"{place}: a pooler answers, which drops the options of a connection")
-            error.add_note("if it pools transactions, add pooler=true to the address")
-            raise error
+            raise ProtocolError(
+                f"{place}: a pooler answers, which drops the options of a connection; if it pools"
+                " transactions, add pooler=true to the address"
+            )
         if not facts.has_meta:
-            raise not_installed(schema, place)
+            raise not_installed(place)
         if not facts.may_use:
-            error = ProtocolError(f"{place}: the role {facts.role!r} may not use the schema {schema!r}")
-            error.add_note(f"give it the rights: kessel postgres sql --grant {facts.role}")
-            raise error
+            raise ProtocolError(
+                f"{place}: the role {facts.role!r} may not use the schema; the rights that it needs:"
+                f" kessel postgres sql --grant {facts.role}"
+            )
         if facts.is_replica or facts.is_read_only:
             what = "is a replica" if facts.is_replica else "is read-only"
-            unavailable = AdapterUnavailable(f"{place}: the server {what} and takes no jobs")
-            unavailable.add_note("name the primary, or several hosts with target_session_attrs=read-write")
-            raise unavailable
+            raise AdapterUnavailable(
+                f"{place}: the server {what} and takes no jobs; name the primary, or several hosts with"
+                " target_session_attrs=read-write"
+            )
         rows = link.run([[Call(self.statements.meta)]], self.seconds)[0][0]
         meta = {
             (rows.get_value(row, 0) or b"").decode(): (rows.get_value(row, 1) or b"").decode()
             for row in range(rows.ntuples)
         }
         if (wrong := readable(meta)) is not None:
-            error = ProtocolError(f"{place}: {wrong}")
-            if int(meta.get("version", "0")) < VERSION:
-                error.add_note(f"bring them up to date: kessel postgres upgrade --schema {schema}")
-            raise error
+            raise ProtocolError(f"{place}: {wrong}")
+        self.identity = meta.get("id", "")
         return facts
 
     def close(self) -> None:

@@ -59,14 +59,14 @@ def leaves_connection_sound(exc: Refused) -> bool:
     return exc.code != _READ_ONLY and exc.code[:2] not in ("57", "58", "08", "26", "XX")
 
 
-def not_installed(schema: str, place: str) -> ProtocolError:
+def not_installed(place: str) -> ProtocolError:
     """Return the error that names the command."""
-    error = ProtocolError(f"{place}: the tables of kessel are not there")
-    error.add_note(f"make them with: kessel postgres install --schema {schema}")
-    return error
+    return ProtocolError(
+        f"{place}: the tables of kessel are not there; make them with: kessel postgres install"
+    )
 
 
-def translated(exc: Lost | Refused, place: str, schema: str, written: Written) -> AdapterError:
+def translated(exc: Lost | Refused, place: str, written: Written) -> AdapterError:
     """Return the error to raise; that of an enqueue (S14) or of a put (S19), if one was to be written."""
     if isinstance(exc, Lost):
         if exc.was_sent and written is not None:
@@ -74,11 +74,9 @@ def translated(exc: Lost | Refused, place: str, schema: str, written: Written) -
         return AdapterUnavailable(f"{place}: {exc.why}")
     why = f"{place}: {exc.why} ({exc.code})"
     if exc.code in _MISSING:
-        return not_installed(schema, place)
+        return not_installed(place)
     if exc.code in _RIGHTS:
-        error = ProtocolError(why)
-        error.add_note("the rights that are needed: kessel postgres sql --grant ROLE")
-        return error
+        return ProtocolError(f"{why}; the rights that are needed: kessel postgres sql --grant ROLE")
     if exc.code == _READ_ONLY:
         # Of a replica, or of a server that was made one: another may take writes.
         return _refused(written, f"{place}: it takes no writes now, as a replica does", "read-only")
@@ -97,13 +95,12 @@ def not_connected(exc: psycopg.Error, place: str) -> AdapterError:
     # libpq repeats neither passwords nor what it was given, apart from hosts.
     text = without_secrets(" ".join(str(exc).split()))
     if "unsupported startup parameter" in text:
-        error = ProtocolError(f"{place}: a pooler answers, which takes no options: {text}")
-        error.add_note("if it pools transactions, add pooler=true to the address")
-        return error
+        return ProtocolError(
+            f"{place}: a pooler answers, which takes no options of a connection; if it pools transactions,"
+            " add pooler=true to the address"
+        )
     if code in _DOOR or "authentication failed" in text or "no password supplied" in text:
-        error = ProtocolError(f"{place}: refused: {text}")
-        error.add_note("check user, password and database")
-        return error
+        return ProtocolError(f"{place}: refused: {text}")
     if code == "42501":
         return ProtocolError(f"{place}: refused: {text}")
     if "does not exist" in text and code == "":

@@ -48,13 +48,12 @@ def install(options: ServerOptions) -> tuple[int, int]:
             text = " ".join(str(exc).split())
             if exc.sqlstate in ("55P03", "57014") or connection.closed:
                 raise AdapterUnavailable(f"{place}: not changed: {text}") from exc
-            error = ProtocolError(f"{place}: not changed: {text}")
             if exc.sqlstate == "42501":
-                error.add_note(
-                    "let a role with the right CREATE on the database run it, or print the statements for"
+                text += (
+                    "; let a role with the right CREATE on the database run it, or print the statements for"
                     f" somebody who may: kessel postgres sql --schema {options.schema}"
                 )
-            raise error from exc
+            raise ProtocolError(f"{place}: not changed: {text}") from exc
         return present, VERSION
 
 

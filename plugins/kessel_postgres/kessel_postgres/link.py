@@ -88,12 +88,7 @@ class Link:
 
     def is_sound(self) -> bool:
         """Whether an idle connection is still there: one that has something to say was closed, as a rule."""
-        if self._poll.poll(0):
-            try:
-                self.pgconn.consume_input()
-            except psycopg.Error:
-                return False
-        return self.pgconn.status == ConnStatus.OK
+        return self.pgconn.status == ConnStatus.OK and not self._poll.poll(0)
 
     def run(self, transactions: Sequence[Sequence[Call]], seconds: float) -> list[list[PGresult]]:
         """Run calls in one round trip, each inner sequence as a transaction of its own; return their rows.

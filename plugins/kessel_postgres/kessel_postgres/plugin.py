@@ -15,10 +15,12 @@ from kessel_postgres.options import (
 )
 
 if TYPE_CHECKING:
+    import click
+
     from kessel_postgres.adapter import PostgresAdapter
     from kessel_postgres.entries import PostgresStore
 
-__all__ = ["SPEC", "STORE", "kessel_adapters", "kessel_stores"]
+__all__ = ["SPEC", "STORE", "kessel_adapters", "kessel_cli", "kessel_stores"]
 
 
 def _open(options: PostgresOptions, context: AdapterContext) -> PostgresAdapter:
@@ -72,3 +74,11 @@ def kessel_adapters() -> Iterable[AdapterSpec]:
 def kessel_stores() -> Iterable[StoreSpec]:
     """Offer the store `postgres`: `postgresql://user@host/database`."""
     return [STORE]
+
+
+@hookimpl
+def kessel_cli(group: click.Group) -> None:
+    """Add `kessel postgres`."""
+    from kessel_postgres.command import postgres
+
+    group.add_command(postgres)

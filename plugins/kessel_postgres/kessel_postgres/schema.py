@@ -30,7 +30,10 @@ def readable(meta: Mapping[str, str]) -> str | None:
     """
     version, oldest = int(meta.get("version", "0")), int(meta.get("readable_from", "0"))
     if version < VERSION:
-        return f"its tables have version {version}, this release of kessel-postgres needs {VERSION}"
+        return (
+            f"its tables have version {version}, this release of kessel-postgres needs {VERSION};"
+            " bring them up to date with: kessel postgres upgrade"
+        )
     if oldest > VERSION:
         return (
             f"its tables have version {version}, this release of kessel-postgres knows up to {VERSION};"
@@ -66,8 +69,9 @@ def upgrade_script(schema: str, present: int) -> Iterator[str]:
     for version in range(present + 1, VERSION + 1):
         yield script(schema, version)
     yield (
-        f"INSERT INTO \"{schema}\".meta VALUES ('version', '{VERSION}'), ('readable_from', '1')"  # noqa: S608 - the name is checked
-        " ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+        f"INSERT INTO \"{schema}\".meta VALUES ('version', '{VERSION}'), ('readable_from', '1'),"  # noqa: S608 - the name is checked
+        " ('id', gen_random_uuid()::text) ON CONFLICT (key) DO UPDATE SET value ="
+        " CASE WHEN meta.key = 'id' THEN meta.value ELSE excluded.value END"
     )
 
 

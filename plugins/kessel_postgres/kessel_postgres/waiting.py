@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 from kessel_core.contract import AdapterError, Waiter, WaitingLine, get_logger
 from kessel_postgres import codec
 from kessel_postgres.connecting import connected
-from kessel_postgres.link import Call, Link, Lost, Refused, Statement
+from kessel_postgres.link import Call, Link, Lost, Refused
 
 if TYPE_CHECKING:
     from kessel_postgres.database import Database
@@ -302,11 +302,12 @@ class _Listener:
         self._hear(link)
 
     def _listen(self) -> Link:
-        link = connected(self._database.options)
+        database = self._database
+        link = connected(database.options)
         try:
-            channel = f"kessel_{self._database.options.schema}"
+            statements = database.statements
             link.run(
-                [[Call(Statement(b"listen", f'LISTEN "{channel}"'.encode(), ()))]], self._database.seconds
+                [[Call(statements.listen)], [Call(statements.hear, (database.channel,))]], database.seconds
             )
         except BaseException:
             link.close()
@@ -319,9 +320,8 @@ class _Listener:
         return link
 
     def _ask(self, link: Link, now: float) -> None:
-        notify = self._database.statements.notify
-        channel = f"kessel_{self._database.options.schema}".encode()
-        link.run([[Call(notify, (channel, self._name.encode()))]], self._database.seconds)
+        beat = Call(self._database.statements.beat, (self._database.channel, self._name.encode()))
+        link.run([[beat]], self._database.seconds)
         self._beat = self._asked = now
 
     def _hear(self, link: Link) -> None:

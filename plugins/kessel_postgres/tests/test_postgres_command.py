@@ -1,0 +1,166 @@
+"""`kessel postgres`, and what the other commands say about a schema that is not ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import attrs
+import psycopg
+import pytest
+from kessel_postgres.testing import Postgres
+
+from kessel_core.cli.root import run
+
+
+@attrs.frozen
+class Done:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def kessel(
+    capsys: pytest.CaptureFixture[str], tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Done]:
+    monkeypatch.chdir(str(tmp_path))
+
+    def call(*arguments: str) -> Done:
+        capsys.readouterr()
+        code = run(arguments)
+        captured = capsys.readouterr()
+        return Done(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def database(server: Postgres) -> Iterator[psycopg.Connection]:
+    with closing(psycopg.connect(server.url(), autocommit=True)) as connection:
+        yield connection
+
+
+def test_install_makes_the_tables_once(kessel: Callable[..., Done], server: Postgres) -> None:
+    address = server.url("schema=cli_once")
+    first = kessel("postgres", "install", address)
+    assert (first.code, first.out.endswith("tables made, version 1\n")) == (0, True)
+    assert kessel("postgres", "install", address).out.endswith("nothing to do\n")
+    assert kessel("postgres", "upgrade", address).out.endswith("nothing to do\n")
+    assert kessel("request", "--adapter", address, "a.job").code == 0
+
+
+def test_missing_tables_are_one_error_that_names_the_command(
+    kessel: Callable[..., Done], server: Postgres
+) -> None:
+    done = kessel("stats", "--adapter", server.url("schema=cli_missing"))
+    assert done.code != 0
+    assert "make them with: kessel postgres install" in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_configured_adapter_is_the_address(kessel: Callable[..., Done], server: Postgres) -> None:
+    with open("kessel.toml", "w") as file:  # noqa: PTH123 - the folder is the current one
+        file.write(f'[kessel]\nadapter = "{server.url()}"\nadapter_options = {{ schema = "cli_config" }}\n')
+    assert "schema cli_config: tables made" in kessel("postgres", "install").out
+
+
+def test_address_of_another_adapter_is_refused(kessel: Callable[..., Done]) -> None:
+    done = kessel("postgres", "install", "sqlite:///jobs.db")
+    assert done.code != 0
+    assert "give an address, as postgresql://" in done.err
+
+
+def test_printed_statements_do_what_install_does(
+    kessel: Callable[..., Done], server: Postgres, database: psycopg.Connection
+) -> None:
+    printed = kessel("postgres", "sql", "--schema", "cli_printed").out
+    database.execute(printed.encode())
+    assert kessel("stats", "--adapter", server.url("schema=cli_printed")).code == 0
+
+
+def test_printed_rights_are_all_that_a_role_needs(
+    kessel: Callable[..., Done], server: Postgres, database: psycopg.Connection
+) -> None:
+    """A role with these rights and no others does everything that producers and workers do."""
+    kessel("postgres", "install", server.url("schema=cli_least"))
+    database.execute("CREATE ROLE clerk LOGIN")
+    address = f"postgresql://clerk@127.0.0.1:{server.port}/postgres?schema=cli_least"
+    before = kessel("stats", "--adapter", address)
+    assert "kessel postgres sql --grant clerk" in before.err
+    database.execute(kessel("postgres", "sql", "--schema", "cli_least", "--grant", "clerk").out.encode())
+    assert kessel("request", "--adapter", address, "a.job", "--delay", "1h").code == 0
+    assert kessel("request", "--adapter", address, "a.job").code == 0
+    assert kessel("purge", "--adapter", address, "--yes", "default").code == 0
+    assert "rights" not in kessel("doctor", "--adapter", address).out
+    assert kessel("postgres", "upgrade", address).code == 0
+
+
+def test_role_that_may_not_create_is_told_who_could(
+    kessel: Callable[..., Done], server: Postgres, database: psycopg.Connection
+) -> None:
+    database.execute("CREATE ROLE guest LOGIN")
+    address = f"postgresql://guest@127.0.0.1:{server.port}/postgres?schema=cli_guest"
+    done = kessel("postgres", "install", address)
+    assert done.code != 0
+    assert "kessel postgres sql --schema cli_guest" in done.err
+    assert database.execute("SELECT to_regnamespace('cli_guest')::text").fetchone() == (None,)
+
+
+def test_newer_tables_are_refused_by_name(
+    kessel: Callable[..., Done], server: Postgres, database: psycopg.Connection
+) -> None:
+    server.install("cli_newer")
+    database.execute("UPDATE cli_newer.meta SET value = '9' WHERE key IN ('version', 'readable_from')")
+    done = kessel("stats", "--adapter", server.url("schema=cli_newer"))
+    assert "version 9" in done.err
+    assert "update kessel-postgres" in done.err
+    # A newer one that says that it can be read is read.
+    database.execute("UPDATE cli_newer.meta SET value = '1' WHERE key = 'readable_from'")
+    assert kessel("stats", "--adapter", server.url("schema=cli_newer")).code == 0
+
+
+def test_older_tables_name_the_command(
+    kessel: Callable[..., Done], server: Postgres, database: psycopg.Connection
+) -> None:
+    server.install("cli_older")
+    database.execute("UPDATE cli_older.meta SET value = '0' WHERE key = 'version'")
+    assert "kessel postgres upgrade" in kessel("stats", "--adapter", server.url("schema=cli_older")).err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--schema", "Shop"), ("--schema", "pg_shop"), ("--from", "7"), ("--grant", " ")]
+)
+def test_wrong_arguments_of_sql_are_refused(kessel: Callable[..., Done], arguments: tuple[str, str]) -> None:
+    done = kessel("postgres", "sql", *arguments)
+    assert done.code != 0
+    assert done.out == ""
+    assert arguments[0] in done.err
+
+
+def test_grant_quotes_the_name_of_the_role(kessel: Callable[..., Done]) -> None:
+    assert 'TO "a""; DROP"' in kessel("postgres", "sql", "--grant", 'a"; DROP').out
+
+
+def test_doctor_says_what_the_server_is(kessel: Callable[..., Done], server: Postgres, schema: str) -> None:
+    done = kessel("doctor", "--adapter", server.url(f"schema={schema}"))
+    assert "PostgreSQL 1" in done.out
+    assert "fsync=off" in done.out
+
+
+def test_doctor_names_who_keeps_dead_rows(
+    kessel: Callable[..., Done],
+    server: Postgres,
+    schema: str,
+    database: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from datetime import timedelta
+
+    monkeypatch.setattr("kessel_postgres.doctor._LONG", timedelta(seconds=-1))
+    with psycopg.connect(server.url("application_name=night%20report")) as holder:
+        holder.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        holder.execute("SELECT 1")
+        done = kessel("doctor", "--adapter", server.url(f"schema={schema}"))
+    assert "night report" in done.out
+    assert "end it" in done.out

@@ -1,0 +1,361 @@
+"""Few connections, many slots (E8): borrowed for one round trip, heard on one, nothing sent twice."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from kessel_conformance import FaultProxy
+from kessel_postgres.adapter import PostgresAdapter
+from kessel_postgres.consumer import PostgresReservation
+from kessel_postgres.link import Lost
+from kessel_postgres.testing import Postgres
+
+from kessel_core.contract import (
+    COMMIT,
+    NO_PAUSE,
+    AdapterUnavailable,
+    Commit,
+    EnqueueUnknown,
+    IdHeld,
+    LeaseLost,
+    Message,
+    Put,
+    Rollback,
+    StoreUnknown,
+)
+
+LONG = timedelta(seconds=30)
+
+
+def message(job_id: str, queue: str = "q") -> Message:
+    return Message(job_id, queue, b"x", 1)
+
+
+def patiently(holds: Callable[[], object]) -> None:
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def database(server: Postgres) -> Iterator[psycopg.Connection]:
+    with closing(psycopg.connect(server.url(), autocommit=True)) as connection:
+        yield connection
+
+
+@pytest.fixture
+def waiting() -> Iterator[Callable[..., list[Any]]]:
+    """Let slots wait in threads; returns what they got so far."""
+    threads: list[threading.Thread] = []
+    consumers: list[Any] = []
+
+    def wait(adapter: PostgresAdapter, count: int, queue: str = "q") -> list[Any]:
+        got: list[Any] = []
+
+        def slot() -> None:
+            consumer = adapter.consumer([queue])
+            consumers.append(consumer)
+            if (found := consumer.reserve(LONG)) is not None:
+                got.append(found)
+                consumer.settle(found, COMMIT)
+
+        for _ in range(count):
+            threads.append(threading.Thread(target=slot))
+            threads[-1].start()
+        patiently(lambda: len(adapter.line._waiters) >= count)
+        return got
+
+    yield wait
+    for consumer in consumers:
+        consumer.cancel()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_hundred_waiting_slots_hold_at_most_the_connections_that_they_may(
+    opened: Callable[..., PostgresAdapter], waiting: Callable[..., list[Any]]
+) -> None:
+    adapter = opened(connections=3)
+    got = waiting(adapter, 100)
+    assert adapter.database.pool.count <= 3
+    others = opened()
+    assert others.enqueue_many([message(str(number)) for number in range(100)]) == [None] * 100
+    patiently(lambda: len(got) == 100)
+    assert {one.id for one in got} == {str(number) for number in range(100)}
+    assert adapter.database.pool.count <= 3
+
+
+def test_waiting_slots_ask_nothing(
+    opened: Callable[..., PostgresAdapter],
+    waiting: Callable[..., list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    adapter = opened()
+    waiting(adapter, 20)
+    patiently(lambda: adapter.database.line._planned is None)
+    time.sleep(0.2)  # what the listener woke when it began
+    runs: list[object] = []
+    run = adapter.database.run
+    monkeypatch.setattr(adapter.database, "run", lambda *a, **k: (runs.append(a), run(*a, **k))[1])
+    time.sleep(1.0)
+    assert len(runs) <= 1
+
+
+def test_connection_that_died_is_replaced_before_anything_is_sent(
+    opened: Callable[..., PostgresAdapter], database: psycopg.Connection
+) -> None:
+    adapter = opened(connections=1)
+    adapter.enqueue(message("a"))
+    (pid,) = adapter.database.pool.pids
+    database.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+    adapter.enqueue(message("b"))
+    assert adapter.stats("q").ready == 2
+
+
+def test_listener_that_died_is_replaced_and_nobody_sleeps_on(
+    opened: Callable[..., PostgresAdapter], waiting: Callable[..., list[Any]], database: psycopg.Connection
+) -> None:
+    adapter = opened()
+    got = waiting(adapter, 2)
+    listening = (
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1800959854 AND granted"
+        " AND objid::bigint = (hashtext(%s)::bigint & 4294967295)"
+    )
+    channel = adapter.database.channel.decode()
+    patiently(lambda: database.execute(listening, (channel,)).fetchone() == (1,))
+    database.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory'"
+        " AND classid = 1800959854 AND objid::bigint = (hashtext(%s)::bigint & 4294967295)",
+        (channel,),
+    )
+    opened().enqueue(message("a"))  # nobody listens at this moment, so nobody is notified
+    patiently(lambda: got)
+
+
+def test_all_connections_busy_is_an_error_in_time(opened: Callable[..., PostgresAdapter]) -> None:
+    adapter = opened(connections=1, timeout=timedelta(seconds=0.2))
+    link = adapter.database.pool.borrow()
+    with pytest.raises(AdapterUnavailable, match="all 1 connections were busy"):
+        adapter.queues()
+    adapter.database.pool.give(link)
+    assert adapter.queues() == []
+
+
+def test_one_round_trip_a_job(
+    opened: Callable[..., PostgresAdapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E8: the settlement of one job and the reserve of the next go out in one flush."""
+    adapter = opened()
+    adapter.enqueue_many([message(str(number)) for number in range(20)])
+    consumer = adapter.consumer(["q"])
+    reservation = consumer.reserve(NO_PAUSE)
+    flushes: list[object] = []
+    link = adapter.database.pool.borrow()
+    run = link.run
+    monkeypatch.setattr(link, "run", lambda *a: (flushes.append(a), run(*a))[1])
+    adapter.database.pool.give(link)
+    jobs = 0
+    while reservation is not None:
+        jobs += 1
+        brought = Commit(follow=(message("next"),), puts=(Put("s", "k", b"v"),)) if jobs == 5 else COMMIT
+        reservation = consumer.settle_and_reserve(reservation, brought)
+    assert (jobs, len(flushes)) == (21, 22)  # one more for what has ended in the store
+    consumer.close()
+
+
+@pytest.fixture
+def proxied(server: Postgres) -> Iterator[FaultProxy]:
+    with closing(FaultProxy(server.port)) as proxy:
+        yield proxy
+
+
+class _Cut:
+    """Runs calls, and loses the answer of one."""
+
+    def __init__(self, adapter: PostgresAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.armed = False
+        exchange = adapter.database._exchange
+
+        def cut(transactions: Any) -> Any:
+            answers = exchange(transactions)
+            if self.armed:
+                self.armed = False
+                raise Lost("the answer is lost", was_sent=True)
+            return answers
+
+        monkeypatch.setattr(adapter.database, "_exchange", cut)
+
+
+@pytest.fixture
+def cut(opened: Callable[..., PostgresAdapter], monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    adapter = opened()
+    return adapter, _Cut(adapter, monkeypatch)
+
+
+def test_enqueue_without_an_answer_is_unknown_and_not_repeated(cut: tuple[Any, Any]) -> None:
+    """S14"""
+    adapter, fault = cut
+    fault.armed = True
+    with pytest.raises(EnqueueUnknown):
+        adapter.enqueue(message("a"))
+    assert adapter.stats("q").ready == 1
+    with pytest.raises(IdHeld):
+        adapter.enqueue(message("a"))
+    fault.armed = True
+    outcomes = adapter.enqueue_many([message("b"), message("c")])
+    assert [type(outcome) for outcome in outcomes] == [EnqueueUnknown, EnqueueUnknown]
+
+
+def test_put_without_an_answer_is_unknown(cut: tuple[Any, Any]) -> None:
+    """S19"""
+    adapter, fault = cut
+    fault.armed = True
+    with pytest.raises(StoreUnknown):
+        adapter.store.put("s", "k", b"v")
+    assert adapter.store.get("s", "k").value == b"v"
+
+
+def test_settlement_without_an_answer_is_found_done_at_the_next_try(cut: tuple[Any, Any]) -> None:
+    """S7: while its lease holds, nobody but its holder ends a delivery; so the first try has done it."""
+    adapter, fault = cut
+    adapter.enqueue(message("a"))
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(NO_PAUSE)
+    fault.armed = True
+    with pytest.raises(AdapterUnavailable):
+        consumer.settle(held, COMMIT)
+    with pytest.raises(LeaseLost):  # another settlement was not done
+        adapter.settle(held, Rollback())
+    consumer.settle(held, COMMIT)
+    with pytest.raises(LeaseLost):
+        consumer.settle(held, COMMIT)
+    assert adapter.find("a") is None
+    consumer.close()
+
+
+def test_settlement_that_was_not_sent_is_not_believed_done(
+    opened: Callable[..., PostgresAdapter], server: Postgres
+) -> None:
+    adapter = opened(connections=1, timeout=timedelta(seconds=0.2))
+    adapter.enqueue(message("a"))
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(NO_PAUSE)
+    assert isinstance(held, PostgresReservation)
+    link = adapter.database.pool.borrow()
+    with pytest.raises(AdapterUnavailable):
+        consumer.settle(held, COMMIT)
+    adapter.database.pool.give(link)
+    assert held.unsure is None
+    consumer.settle(held, COMMIT)
+    consumer.close()
+
+
+def test_server_that_does_not_answer_is_unavailable_in_time(
+    proxied: FaultProxy, server: Postgres, schema: str
+) -> None:
+    from kessel_core import SystemClock
+    from kessel_core.contract import AdapterContext
+
+    options = server.options(schema, port=proxied.port, timeout=timedelta(seconds=0.3))
+    adapter = PostgresAdapter(options, AdapterContext(clock=SystemClock()))
+    with closing(psycopg.connect(server.url(), autocommit=True)) as other, other.transaction():
+        other.execute(f'LOCK TABLE "{schema}".jobs')
+        begun = time.monotonic()
+        with pytest.raises(AdapterUnavailable, match="statement timeout"):
+            adapter.enqueue(message("a"))
+        assert time.monotonic() - begun < 5
+    adapter.enqueue(message("a"))  # so it was not stored before
+    adapter.close()
+
+
+def test_child_of_a_fork_has_connections_of_its_own(opened: Callable[..., PostgresAdapter]) -> None:
+    adapter = opened()
+    adapter.enqueue(message("parent"))
+    pids = set(adapter.database.pool.pids)
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:  # pragma: no cover - another process
+        try:
+            adapter.enqueue(message("child"))
+            os.write(writer, b"n" if pids & adapter.database.pool.pids else b"y")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answer:
+        assert answer.read() == b"y"
+    assert adapter.stats("q").ready == 2
+    assert pids == adapter.database.pool.pids
+
+
+def test_close_wakes_all_who_wait(
+    opened: Callable[..., PostgresAdapter], waiting: Callable[..., list[Any]]
+) -> None:
+    adapter = opened()
+    got = waiting(adapter, 3)
+    adapter.close()
+    adapter.close()
+    with pytest.raises(AdapterUnavailable, match="closed"):
+        adapter.enqueue(message("a"))
+    assert got == []
+
+
+def test_pooler_mode_prepares_nothing_and_finds_jobs_by_looking(
+    opened: Callable[..., PostgresAdapter], waiting: Callable[..., list[Any]], database: psycopg.Connection
+) -> None:
+    adapter = opened(pooler=True, connections=1)
+    got = waiting(adapter, 2)
+    opened(pooler=True).enqueue(message("a"))
+    patiently(lambda: got)
+    link = adapter.database.pool.borrow()
+    assert link._prepared == {}
+    adapter.database.pool.give(link)
+
+
+def test_waiting_slot_hears_of_each_way_in_which_others_make_a_job_ready(
+    opened: Callable[..., PostgresAdapter], waiting: Callable[..., list[Any]]
+) -> None:
+    """Each from another adapter, which shares nothing with it but the server."""
+    adapter, other = opened(), opened()
+    operator = other.consumer(["q"])
+    for number, make in enumerate(("enqueue", "delay", "rollback", "kick", "resume", "follow")):
+        job = message(f"{number}")
+        if make == "resume":
+            other.pause("q", LONG)
+            other.enqueue(job)
+        elif make in ("rollback", "kick", "follow"):
+            other.enqueue(job)
+            held = operator.reserve(NO_PAUSE)
+            assert held is not None
+            if make == "kick":
+                from kessel_core.contract import Bury
+
+                operator.settle(held, Bury("r", "m"))
+        got = waiting(adapter, 1)
+        if make == "enqueue":
+            other.enqueue(job)
+        elif make == "delay":
+            due = other.clock.now() + timedelta(milliseconds=50)
+            other.enqueue(Message(job.id, "q", b"x", 1, due))
+        elif make == "rollback":
+            operator.settle(held, Rollback(timedelta(milliseconds=20)))
+        elif make == "kick":
+            other.kick("q", job.id)
+        elif make == "resume":
+            other.pause("q", NO_PAUSE)
+        else:
+            operator.settle(held, Commit(follow=(message("followed"),)))
+        begun = time.monotonic()
+        patiently(lambda got=got: got)
+        assert time.monotonic() - begun < 4.5, make  # sooner than the look in case of a loss
+        patiently(lambda: not adapter.line._waiters)
+    operator.close()

@@ -1,0 +1,140 @@
+"""Jobs that are stored in the application's own transaction (S9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+import pytest
+from kessel_postgres.adapter import PostgresAdapter
+from kessel_postgres.testing import Postgres
+
+from kessel_core.contract import EnqueueRejected, IdHeld, JobState, Message
+
+
+@pytest.fixture
+def adapter(opened: Callable[..., PostgresAdapter]) -> PostgresAdapter:
+    return opened(max_body_bytes=1000)
+
+
+@pytest.fixture
+def connection(server: Postgres) -> Iterator[psycopg.Connection]:
+    with closing(psycopg.connect(server.url())) as connection:
+        yield connection
+
+
+def message(job_id: str = "a", **more: Any) -> Message:
+    return Message(job_id, "q", b"\0body", 7, **more)
+
+
+def test_job_is_there_when_the_transaction_commits_and_not_before(
+    adapter: PostgresAdapter, connection: psycopg.Connection
+) -> None:
+    adapter.enqueue(message("a\0\\"), connection=connection)
+    assert adapter.find("a\0\\") is None
+    connection.commit()
+    found = adapter.find("a\0\\")
+    assert found is not None
+    assert (found.state, found.body, found.priority) == (JobState.READY, b"\0body", 7)
+
+
+def test_job_is_gone_with_a_rollback(adapter: PostgresAdapter, connection: psycopg.Connection) -> None:
+    adapter.enqueue(message(), connection=connection)
+    connection.rollback()
+    assert adapter.queues() == []
+
+
+def test_delay_counts_by_the_clock_of_the_server(
+    adapter: PostgresAdapter, connection: psycopg.Connection
+) -> None:
+    """S4: a transaction that goes on for long does not make a delay shorter, nor longer."""
+    connection.execute("SELECT pg_sleep(0.2)")
+    adapter.enqueue(message(delay=adapter.clock.now() + timedelta(hours=1)), connection=connection)
+    connection.commit()
+    found = adapter.find("a")
+    assert found is not None and found.due is not None
+    assert found.state is JobState.DELAYED
+    assert abs(found.due - adapter.clock.now() - timedelta(hours=1)) < timedelta(seconds=30)
+
+
+def test_held_id_leaves_the_transaction_as_it_is(
+    adapter: PostgresAdapter, connection: psycopg.Connection
+) -> None:
+    """S14: the application may go on and commit its own work."""
+    adapter.enqueue(message())
+    connection.execute("CREATE TEMPORARY TABLE own (a int)")
+    with pytest.raises(IdHeld, match="ready"):
+        adapter.enqueue(message(), connection=connection)
+    connection.execute("INSERT INTO own VALUES (1)")
+    connection.commit()
+
+
+def test_too_large_body_is_refused_before_anything_is_sent(
+    adapter: PostgresAdapter, connection: psycopg.Connection
+) -> None:
+    with pytest.raises(EnqueueRejected):
+        adapter.enqueue(Message("a", "q", b"x" * 1001, 1), connection=connection)
+    assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+def test_connections_of_others_are_unwrapped(
+    adapter: PostgresAdapter, connection: psycopg.Connection
+) -> None:
+    """A Session and a Connection of SQLAlchemy, and one of Django, by their shape."""
+    pooled = SimpleNamespace(driver_connection=connection)
+    alchemy = SimpleNamespace(connection=pooled)
+    session = SimpleNamespace(connection=lambda: alchemy)
+    django = SimpleNamespace(ensure_connection=lambda: None, connection=connection)
+    for number, given in enumerate((alchemy, session, django)):
+        adapter.enqueue(message(str(number)), connection=given)
+    connection.commit()
+    assert adapter.stats("q").ready == 3
+
+
+def test_connection_to_another_database_is_refused(adapter: PostgresAdapter, server: Postgres) -> None:
+    with closing(psycopg.connect(server.url(), autocommit=True)) as first:
+        first.execute("CREATE DATABASE other")
+    elsewhere = server.url().replace("/postgres", "/other")
+    with closing(psycopg.connect(elsewhere)) as second, pytest.raises(ValueError, match="not to the database"):
+        adapter.enqueue(message(), connection=second)
+
+
+def test_schema_of_the_same_name_elsewhere_is_refused(adapter: PostgresAdapter, server: Postgres) -> None:
+    with closing(psycopg.connect(server.url(), autocommit=True)) as first:
+        first.execute("CREATE DATABASE twin")
+    from kessel_postgres.installing import install
+
+    install(server.options(adapter.options.schema, database="twin"))
+    elsewhere = server.url().replace("/postgres", "/twin")
+    with closing(psycopg.connect(elsewhere)) as second, pytest.raises(ValueError, match="not to the database"):
+        adapter.enqueue(message(), connection=second)
+
+
+def test_what_is_no_connection_is_refused(adapter: PostgresAdapter) -> None:
+    with pytest.raises(TypeError, match=r"psycopg.*builtins\.str"):
+        adapter.enqueue(message(), connection="postgresql://")
+
+
+def test_wake_tells_workers_of_other_processes(
+    adapter: PostgresAdapter, opened: Callable[..., PostgresAdapter], connection: psycopg.Connection
+) -> None:
+    import threading
+
+    other = opened()
+    consumer = other.consumer(["q"])
+    got: list[Any] = []
+    thread = threading.Thread(target=lambda: got.append(consumer.reserve(timedelta(seconds=30))))
+    thread.start()
+    while not other.database.line._thread or other.database.line.is_idle:
+        pass
+    adapter.enqueue(message(), connection=connection)
+    connection.commit()
+    while thread.is_alive():
+        adapter.wake("q")
+        thread.join(0.05)
+    assert got[0] is not None
+    consumer.close()
