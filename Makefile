@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= auto
 # An assignment of its own: a substitution that fails in front of a command would not stop that command.
 WITH_BEANSTALKD = BEANSTALKD="$$(tools/ensure_beanstalkd.sh)" && export BEANSTALKD &&
-WITH_POSTGRES = POSTGRES="$$(tools/ensure_postgres.sh)" && export POSTGRES &&
+WITH_POSTGRES = POSTGRES="$$(tools/ensure_postgres.sh)" && export POSTGRES && PGBOUNCER="$$(tools/ensure_pgbouncer.sh)" && export PGBOUNCER &&
 WITH_REDIS = REDIS_SERVER="$$(tools/ensure_redis.sh)" && export REDIS_SERVER &&
 
 help: ## Show the targets.

@@ -4,7 +4,7 @@ set -euo pipefail
 
 # Debian keeps the programs outside PATH; the newest version counts.
 found() {
-    command -v postgres || ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | sort -V | tail -n 1
+    command -v postgres || ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | sort -V | tail -n 1 || true
 }
 
 if [ -n "${POSTGRES:-}" ]; then

@@ -8,7 +8,8 @@ workers=${2:-auto}
 BEANSTALKD=$(tools/ensure_beanstalkd.sh)
 REDIS_SERVER=$(tools/ensure_redis.sh)
 POSTGRES=$(tools/ensure_postgres.sh)
-export BEANSTALKD REDIS_SERVER POSTGRES
+PGBOUNCER=$(tools/ensure_pgbouncer.sh)
+export BEANSTALKD REDIS_SERVER POSTGRES PGBOUNCER
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 

@@ -16,13 +16,17 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
+
+import psycopg
 
 from kessel_core.contract import AdapterError
 from kessel_postgres.installing import install
 from kessel_postgres.options import PostgresOptions
+from kessel_postgres.schema import upgrade_script
 
-__all__ = ["Postgres", "PostgresMissing", "free_port", "programs"]
+__all__ = ["PgBouncer", "Postgres", "PostgresMissing", "free_port", "programs"]
 
 #: What every server here has; the tables of tests are small, and their disk is no question.
 _USUAL = {
@@ -189,6 +193,14 @@ class Postgres:
         """Make the tables of kessel in a schema."""
         install(self.options(schema))
 
+    def install_many(self, schemas: Iterable[str]) -> None:
+        """Make the tables of kessel in many schemas, three times as quickly as one by one."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute("SET check_function_bodies = off")
+            for schema in schemas:
+                script = ";\n".join(["BEGIN", *upgrade_script(schema, 0), "COMMIT"])
+                connection.execute(script.encode())
+
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Stop it by its process id; SIGINT asks it to stop in order."""
         process = self.process
@@ -203,3 +215,54 @@ class Postgres:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+
+
+class PgBouncer:
+    """A PgBouncer in transaction mode in front of a server, on a free loopback port.
+
+    Args:
+        server: Running.
+        pool: How many connections to it there are.
+    """
+
+    def __init__(self, server: Postgres, pool: int = 20) -> None:
+        program = os.environ.get("PGBOUNCER") or shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+        if not Path(program).exists():
+            raise PostgresMissing("no pgbouncer: install it, or name it with PGBOUNCER=/path/to/pgbouncer")
+        self.port = free_port()
+        self._folder = Path(tempfile.mkdtemp(prefix="kessel-pgbouncer-"))
+        self._folder.chmod(0o755)
+        (self._folder / "users").write_text('"kessel" ""\n')
+        settings = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": self.port,
+            "unix_socket_dir": "",
+            "auth_type": "trust",
+            "auth_file": self._folder / "users",
+            "pool_mode": "transaction",
+            "max_client_conn": 2000,
+            "default_pool_size": pool,
+        }
+        lines = [
+            "[databases]",
+            f"postgres = host=127.0.0.1 port={server.port}",
+            "[pgbouncer]",
+            *(f"{name} = {value}" for name, value in settings.items()),
+        ]
+        (self._folder / "ini").write_text("\n".join(lines) + "\n")
+        self.process = _started([program, str(self._folder / "ini")])
+        until = time.monotonic() + 20
+        while time.monotonic() < until and self.process.poll() is None:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            time.sleep(0.02)
+        self.close()
+        raise AssertionError("pgbouncer does not start")
+
+    def close(self) -> None:
+        """Stop it."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+        shutil.rmtree(self._folder, ignore_errors=True)

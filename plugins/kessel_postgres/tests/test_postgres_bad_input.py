@@ -169,7 +169,16 @@ def test_all_wrong_options_are_told_together() -> None:
             parameters={"host": "x", "sslmode": "\0"},
         )
     names = {problem.where[0] for problem in caught.value.problems}
-    assert names == {"schema", "port", "connections", "timeout", "lease", "max_body_bytes", "host", "parameters"}
+    assert names == {
+        "schema",
+        "port",
+        "connections",
+        "timeout",
+        "lease",
+        "max_body_bytes",
+        "host",
+        "parameters",
+    }
 
 
 def test_options_of_libpq_are_known_from_others() -> None:

@@ -99,7 +99,10 @@ def test_connection_to_another_database_is_refused(adapter: PostgresAdapter, ser
     with closing(psycopg.connect(server.url(), autocommit=True)) as first:
         first.execute("CREATE DATABASE other")
     elsewhere = server.url().replace("/postgres", "/other")
-    with closing(psycopg.connect(elsewhere)) as second, pytest.raises(ValueError, match="not to the database"):
+    with (
+        closing(psycopg.connect(elsewhere)) as second,
+        pytest.raises(ValueError, match="not to the database"),
+    ):
         adapter.enqueue(message(), connection=second)
 
 
@@ -110,7 +113,10 @@ def test_schema_of_the_same_name_elsewhere_is_refused(adapter: PostgresAdapter, 
 
     install(server.options(adapter.options.schema, database="twin"))
     elsewhere = server.url().replace("/postgres", "/twin")
-    with closing(psycopg.connect(elsewhere)) as second, pytest.raises(ValueError, match="not to the database"):
+    with (
+        closing(psycopg.connect(elsewhere)) as second,
+        pytest.raises(ValueError, match="not to the database"),
+    ):
         adapter.enqueue(message(), connection=second)
 
 

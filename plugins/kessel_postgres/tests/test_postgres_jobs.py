@@ -1,0 +1,235 @@
+"""What the suite cannot see: rows that are read, texts that PostgreSQL does not take, deadlocks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kessel_postgres import codec
+from kessel_postgres.adapter import PostgresAdapter
+from kessel_postgres.testing import Postgres
+
+from kessel_core.contract import (
+    COMMIT,
+    NO_PAUSE,
+    Bury,
+    Commit,
+    EnqueueRejected,
+    IdHeld,
+    JobState,
+    LeaseLost,
+    Message,
+    Put,
+    Rollback,
+    Snooze,
+)
+
+
+@pytest.fixture
+def adapter(opened: Callable[..., PostgresAdapter]) -> PostgresAdapter:
+    return opened(max_body_bytes=1000)
+
+
+@pytest.fixture
+def database(server: Postgres) -> Iterator[psycopg.Connection]:
+    with closing(psycopg.connect(server.url(), autocommit=True)) as connection:
+        yield connection
+
+
+def message(job_id: str = "a", queue: str = "q", **more: Any) -> Message:
+    return Message(job_id, queue, b"x", 1, **more)
+
+
+@given(st.text())
+def test_ids_come_back_as_they_were(job_id: str) -> None:
+    job_id = job_id.encode("utf-8", "replace").decode()
+    stored = codec.job_id(job_id)
+    assert b"\0" not in stored
+    assert codec.to_id(stored) == job_id
+
+
+@given(st.timedeltas(min_value=timedelta(0)))
+def test_spans_are_kept_or_cut_to_ten_thousand_years(span: timedelta) -> None:
+    assert codec.to_span(codec.span(span)) == min(span, timedelta(days=3_660_000))
+
+
+def test_no_statement_of_a_job_reads_more_than_its_rows(
+    opened: Callable[..., PostgresAdapter], schema: str, database: psycopg.Connection
+) -> None:
+    """The cost of a claim does not grow with the jobs that wait, are delayed, held or buried."""
+    fill = opened()
+    due = datetime.now(UTC) + timedelta(hours=1)
+    fill.enqueue_many([message(f"r{number}") for number in range(3000)])
+    fill.enqueue_many([message(f"d{number}", delay=due) for number in range(3000)])
+    database.execute(
+        f'WITH gone AS (DELETE FROM "{schema}".ready WHERE seq % 2 = 0 RETURNING *)'
+        f' INSERT INTO "{schema}".buried'
+        " SELECT seq, queue, now(), 'r', 'm', 1, 0, 0 FROM gone"
+    )
+    fill.close()
+    reading = "SELECT sum(seq_tup_read), sum(idx_tup_fetch) FROM pg_stat_user_tables WHERE schemaname = %s"
+
+    def read() -> int:
+        rows, by_index = database.execute(reading, (schema,)).fetchone() or (0, 0)
+        return int(rows) + int(by_index)
+
+    before = read()
+    adapter = opened()
+    consumer = adapter.consumer(["q"])
+    both = adapter.consumer(["q", "other"])
+    held = consumer.reserve(NO_PAUSE)
+    for number, settlement in enumerate(
+        (
+            COMMIT,
+            Rollback(),
+            Snooze(timedelta(hours=1)),
+            Bury("r", "m"),
+            Commit(follow=(message("f"),)),
+            COMMIT,
+        )
+    ):
+        assert held is not None
+        consumer.extend(held)
+        held = consumer.settle_and_reserve(held, settlement)
+        assert held is not None, number
+    consumer.settle(held, COMMIT)
+    other = both.reserve(NO_PAUSE)
+    assert other is not None
+    both.settle(other, COMMIT)
+    adapter.enqueue(message("one"))
+    with pytest.raises(IdHeld):
+        adapter.enqueue(message("d7"))
+    assert adapter.find("d8") is not None
+    adapter.delete("q", "d9")
+    adapter.kick("q", adapter.buried("q", 1)[0].id)
+    assert adapter.peek("q", JobState.READY, 2)
+    assert adapter.peek("q", JobState.DELAYED, 2)
+    assert adapter.queues() == ["q"]
+    adapter.line.wake()
+    adapter.close()  # its connections tell what they have read
+    # A read of all rows of one table would be 1,500 at least.
+    assert read() - before < 700
+
+
+def test_odd_reasons_and_messages_never_prevent_a_burial(adapter: PostgresAdapter) -> None:
+    adapter.enqueue(message())
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(NO_PAUSE)
+    assert held is not None
+    consumer.settle(held, Bury("a\0", "\ud800 and \0" + "x" * 200_000))
+    [job] = adapter.buried("q")
+    assert job.reason == "a\\x00"
+    assert job.message is not None and job.message.startswith("\\ud800 and \\x00")
+    assert len(job.message) <= 100_100
+
+
+def test_refused_follow_up_changes_nothing_and_the_lease_holds(adapter: PostgresAdapter) -> None:
+    """S20"""
+    adapter.enqueue(message())
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(NO_PAUSE)
+    assert held is not None
+    large = Message("f", "q", b"x" * 1001, 1)
+    with pytest.raises(EnqueueRejected):
+        consumer.settle(held, Commit(follow=(message("g"), large)))
+    assert adapter.find("g") is None
+    consumer.settle(held, COMMIT)
+
+
+def test_late_settlement_stores_nothing_of_what_it_brings(opened: Callable[..., PostgresAdapter]) -> None:
+    """S7, S20: all of it happens, or nothing."""
+    adapter = opened()
+    adapter.enqueue(message())
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(NO_PAUSE)
+    assert held is not None
+    adapter.give_back(held)
+    brought = Commit(follow=(message("f"),), puts=(Put("s", "k", b"v"),))
+    for settle in (consumer.settle, consumer.settle_and_reserve):
+        with pytest.raises(LeaseLost):
+            settle(held, brought)
+    assert adapter.find("f") is None
+    assert adapter.store.get("s", "k") is None
+    assert adapter.stats("q").ready == 1
+
+
+def test_more_jobs_that_are_due_than_one_transaction_takes_go_in_their_order(
+    adapter: PostgresAdapter, schema: str, database: psycopg.Connection
+) -> None:
+    """S6: the most urgent of all may be in the last portion."""
+    due = datetime.now(UTC) + timedelta(hours=1)
+    adapter.enqueue_many([Message(str(number), "q", b"x", 1000 - number, due) for number in range(900)])
+    database.execute(f"UPDATE \"{schema}\".timed SET due = now() - seq * interval '-1 us' - interval '1 s'")
+    consumer = adapter.consumer(["q"])
+    first = consumer.reserve(NO_PAUSE)
+    assert first is not None
+    second = consumer.settle_and_reserve(first, COMMIT)
+    assert second is not None
+    assert (first.id, second.id) == ("899", "898")
+    consumer.settle(second, COMMIT)
+
+
+def test_same_id_twice_in_a_batch_is_held_by_the_first(adapter: PostgresAdapter) -> None:
+    """S14"""
+    outcomes = adapter.enqueue_many(
+        [message("a"), message("b"), message("a"), Message("c", "q", b"x" * 1001, 1)]
+    )
+    assert [type(outcome) for outcome in outcomes] == [type(None), type(None), IdHeld, EnqueueRejected]
+    assert adapter.stats("q").ready == 2
+
+
+def test_two_who_put_the_same_ids_in_another_order_both_get_an_answer(
+    opened: Callable[..., PostgresAdapter],
+) -> None:
+    """Two transactions that wait for each other: one is undone, and done again."""
+    adapters = [opened(), opened()]
+    messages = [message(str(number)) for number in range(400)]
+    outcomes: dict[int, list[Any]] = {}
+
+    def put(number: int) -> None:
+        ordered = messages if number == 0 else messages[::-1]
+        outcomes[number] = adapters[number].enqueue_many(ordered)
+
+    threads = [threading.Thread(target=put, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    kinds = [type(one) for number in range(2) for one in outcomes[number]]
+    assert (kinds.count(type(None)), kinds.count(IdHeld)) == (400, 400)
+
+
+def test_delay_of_thousands_of_years_is_kept(adapter: PostgresAdapter) -> None:
+    """S4"""
+    last = datetime.max.replace(tzinfo=UTC)
+    adapter.enqueue(message(delay=last))
+    found = adapter.find("a")
+    assert found is not None and found.due is not None
+    assert found.due > last - timedelta(days=1)
+
+
+def test_versions_of_an_entry_only_grow_whoever_writes(opened: Callable[..., PostgresAdapter]) -> None:
+    """S19a"""
+    stores = [opened().store for _ in range(3)]
+    seen: list[int] = []
+
+    def write(number: int) -> None:
+        for _ in range(15):
+            stores[number].put("s", "k", b"v")
+            seen.append(stores[0].get("s", "k").version)  # type: ignore[union-attr]  # nobody deletes it
+            if number == 2:
+                stores[number].put("s", "other", b"v")
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert stores[0].put("s", "k", b"v") > max(seen)

@@ -1,0 +1,93 @@
+"""Behind PgBouncer in transaction mode, where a connection keeps nothing from one transaction to the next."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from kessel_conformance import AdapterConformance
+from kessel_postgres.adapter import PostgresAdapter
+from kessel_postgres.plugin import SPEC
+from kessel_postgres.testing import PgBouncer, Postgres
+
+from kessel_core.contract import COMMIT, NO_PAUSE, Message, ProtocolError
+
+from .harnesses import URL, PostgresHarness
+
+
+@pytest.fixture
+def pooler(server: Postgres) -> Iterator[PgBouncer]:
+    bouncer = PgBouncer(server, pool=3)
+    yield bouncer
+    bouncer.close()
+
+
+def test_address_of_a_pooler_without_the_option_says_what_to_add(
+    pooler: PgBouncer, opened: Callable[..., PostgresAdapter]
+) -> None:
+    with pytest.raises(ProtocolError, match="add pooler=true to the address"):
+        opened(port=pooler.port)
+
+
+def test_six_slots_over_three_connections_do_each_job_once(
+    pooler: PgBouncer, opened: Callable[..., PostgresAdapter]
+) -> None:
+    adapter = opened(port=pooler.port, pooler=True)
+    jobs = {str(number) for number in range(300)}
+    assert not any(adapter.enqueue_many([Message(job, "q", b"x", 1) for job in jobs]))
+    done: list[Any] = []
+
+    def drain() -> None:
+        consumer = adapter.consumer(["q"])
+        held = consumer.reserve(NO_PAUSE)
+        while held is not None:
+            done.append(held.id)
+            held = consumer.settle_and_reserve(held, COMMIT)
+
+    threads = [threading.Thread(target=drain) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(done) == sorted(jobs)
+
+
+def test_waiting_slot_finds_the_job_of_another_process_by_looking(
+    pooler: PgBouncer, opened: Callable[..., PostgresAdapter]
+) -> None:
+    adapter = opened(port=pooler.port, pooler=True)
+    consumer = adapter.consumer(["q"])
+    threading.Timer(0.2, lambda: opened().enqueue(Message("a", "q", b"x", 1))).start()
+    held = consumer.reserve(timedelta(seconds=20))
+    assert held is not None
+    consumer.settle(held, COMMIT)
+
+
+class _BehindPgBouncer(PostgresHarness):
+    bouncer: PgBouncer
+
+    def start(self) -> None:
+        super().start()
+        assert self.server is not None
+        self.bouncer = PgBouncer(self.server)
+        self.values["port"] = str(self.bouncer.port)  # for the suite; the server keeps its own
+
+    def stop(self) -> None:
+        self.bouncer.close()
+        super().stop()
+
+    def portable(self) -> _BehindPgBouncer:
+        twin = super().portable()
+        del twin.bouncer
+        return twin
+
+
+if os.environ.get("KESSEL_CHAOS") == "1":
+
+    class TestChaosPostgresBehindPgBouncer(AdapterConformance):
+        # Connections that are cut are those to the pooler.
+        harness = _BehindPgBouncer(SPEC, URL + "&pooler=true", tolerance=timedelta(seconds=0.5))
