@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
 import attrs
 
 from kessel_core.contract import (
+    COMMIT,
     NO_PAUSE,
     AdapterError,
     AdapterUnavailable,
@@ -165,7 +166,15 @@ class Deliveries:
         token = _tokens.getrandbits(62)
         names, new = _names(queues), codec.integer(token)
         calls: tuple[Call, ...]
-        if brought is NOTHING:
+        values: tuple[bytes, ...]
+        if len(queues) == 1 and settlement == COMMIT and not self._database.options.pooler:
+            # Its plan depends on what a connection keeps, and so on there being no pooler.
+            values = (
+                *(codec.integer(held.seq), codec.integer(held.token)),
+                *(codec.text(queues[0]), self._lease_value, new),
+            )
+            calls, first = (Call(self._database.statements.fast, values),), 1
+        elif brought is NOTHING:
             values = (*_ending(settlement, held), names, self._lease_value, new)
             calls, first = (Call(self._database.statements.step, values),), 1
         else:

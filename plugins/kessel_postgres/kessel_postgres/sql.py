@@ -119,6 +119,31 @@ _QUEUES: Final = (
 _ALIVE: Final = "(expires_at IS NULL OR expires_at > clock_timestamp())"
 
 
+# What `step` does for a commit in one queue, as one statement, which costs a third less than the functions:
+# most jobs end so. Where a job is to be made ready first, or the queue is paused, it takes nothing and says
+# so (`busy`). The next job is claimed only if the last one was held, and all of it is one transaction.
+# Seq, token, queue, lease, new token.
+_FAST: Final = """
+WITH f AS MATERIALIZED (SELECT clock_timestamp() AS now),
+g AS MATERIALIZED (SELECT
+  EXISTS (SELECT 1 FROM s.pauses p WHERE p.queue = $3 AND p.until > (SELECT now FROM f))
+  OR EXISTS (SELECT 1 FROM s.timed x WHERE x.queue = $3 AND x.due <= (SELECT now FROM f))
+  OR EXISTS (SELECT 1 FROM s.held x WHERE x.queue = $3 AND x.due <= (SELECT now FROM f)) AS busy),
+d AS MATERIALIZED (
+  DELETE FROM s.held WHERE seq = $1 AND token = $2 AND due > (SELECT now FROM f) RETURNING seq),
+e AS (DELETE FROM s.jobs WHERE seq = (SELECT seq FROM d)),
+c AS (DELETE FROM s.ready r WHERE r.ctid = ANY (
+  CASE WHEN (SELECT busy FROM g) OR NOT EXISTS (SELECT 1 FROM d) THEN NULL ELSE ARRAY(
+    SELECT y.ctid FROM s.ready y WHERE y.queue = $3
+      ORDER BY y.priority, y.seq LIMIT 1 FOR UPDATE SKIP LOCKED) END)
+  RETURNING r.seq, r.attempts, r.snoozes, r.kicks),
+h AS (INSERT INTO s.held
+  SELECT c.seq, $5, $3, (SELECT now FROM f) + $4, c.attempts + 1, c.snoozes, c.kicks FROM c)
+SELECT EXISTS (SELECT 1 FROM d), CASE WHEN (SELECT busy FROM g) THEN interval '0' END,
+  j.seq, j.id, $3, j.body, c.attempts + 1, c.snoozes, c.kicks
+  FROM (VALUES (1)) v LEFT JOIN (c JOIN s.jobs j USING (seq)) ON true"""
+
+
 @attrs.frozen(kw_only=True)
 class Statements:
     """The statements of one schema."""
@@ -133,6 +158,8 @@ class Statements:
     settle: Statement
     #: What, seq, token, pause, reason, message, queues, lease, new token.
     step: Statement
+    #: Seq, token, queue, lease, new token: `step` for a commit in one queue.
+    fast: Statement
     #: Seqs, tokens, lease.
     renew: Statement
     #: Queues.
@@ -193,6 +220,7 @@ def statements_of(schema: str) -> Statements:
         take=called("take", TEXTS, SPAN, LONG),
         settle=called("settle", INT, LONG, LONG, SPAN, TEXT, TEXT, BOOL),
         step=called("step", INT, LONG, LONG, SPAN, TEXT, TEXT, TEXTS, SPAN, LONG),
+        fast=made("fast", _FAST.strip(), LONG, LONG, TEXT, SPAN, LONG),
         renew=called("renew", LONGS, LONGS, SPAN),
         outlook=called("outlook", TEXTS),
         notify=made(
