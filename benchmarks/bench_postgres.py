@@ -72,9 +72,8 @@ def compare(server: Postgres, fsync: str, jobs: int) -> None:
     print(f"fsync={fsync}, {jobs} jobs of {len(BODY)} bytes")
     print(f"  enqueue    {one:8.0f}/s  {one / bare_put:5.2f} of a bare INSERT")
     print(f"  many       {bulk:8.0f}/s  {bulk / one:5.1f} times one by one")
-    print(
-        f"  drain      {drained:8.0f}/s  {drained / bare_take:5.2f} of a bare DELETE; {cpu:.0f} us of the client"
-    )
+    share = drained / bare_take
+    print(f"  drain      {drained:8.0f}/s  {share:5.2f} of a bare DELETE; {cpu:.0f} us of the client")
     print(f"  {SLOTS} slots    {eight:8.0f}/s  {eight / drained:5.2f} times one slot")
 
 

@@ -8,7 +8,9 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 BEANSTALKD=$(tools/ensure_beanstalkd.sh)
 REDIS_SERVER=$(tools/ensure_redis.sh)
-export BEANSTALKD REDIS_SERVER
+POSTGRES=$(tools/ensure_postgres.sh)
+PGBOUNCER=$(tools/ensure_pgbouncer.sh)
+export BEANSTALKD REDIS_SERVER POSTGRES PGBOUNCER
 
 # Print "VERSION PROGRAM" of each; no associative array, because the bash of macOS has none.
 found() {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 import pytest
@@ -15,6 +15,8 @@ from kessel_conformance.operator_steps import PauseQueue, Remove
 from kessel_conformance.plans import Plan, random_plan
 from kessel_conformance.steps import Drop, GiveBack, Put, Settle
 from kessel_memory.plugin import SPEC as MEMORY
+from kessel_postgres.plugin import SPEC as POSTGRES
+from kessel_postgres.testing import Postgres
 from kessel_sqlite.plugin import SPEC as SQLITE
 
 LEASE = "lease=1h&max_body_bytes=70000"
@@ -32,13 +34,10 @@ def sqlite() -> Harness:
     return Harness(SQLITE, url="sqlite:///{tmp}/{namespace}.db?" + LEASE)
 
 
-class Beanstalkd(ServerHarness):
+class Timed(Harness):
     """Notes whether the machine was too busy to keep the times of the plan."""
 
-    def __init__(self) -> None:
-        command = ["beanstalkd", "-l", "127.0.0.1", "-p", "{port}"]
-        super().__init__(BEANSTALK, "beanstalk://127.0.0.1:{port}?ttr=60s", command, variable="BEANSTALKD")
-        self.pauses: list[float] = []
+    pauses: list[float]
 
     @property
     def was_busy(self) -> bool:
@@ -47,6 +46,28 @@ class Beanstalkd(ServerHarness):
     def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
         super().sleep(seconds)
+
+
+class Beanstalkd(Timed, ServerHarness):
+    def __init__(self) -> None:
+        command = ["beanstalkd", "-l", "127.0.0.1", "-p", "{port}"]
+        super().__init__(BEANSTALK, "beanstalk://127.0.0.1:{port}?ttr=60s", command, variable="BEANSTALKD")
+        self.pauses = []
+
+
+class Postgresql(Timed):
+    def __init__(self) -> None:
+        super().__init__(POSTGRES, "postgresql://kessel@127.0.0.1:{port}/postgres?lease=60s")
+        self.pauses = []
+        self.server = Postgres()
+
+    def start(self) -> None:
+        self.server.start()
+        self.server.install()
+        self.values["port"] = str(self.server.port)
+
+    def stop(self) -> None:
+        self.server.close()
 
 
 def orders(harness: Harness, plans: Sequence[Plan], unit: float) -> list[list[str]]:
@@ -95,14 +116,17 @@ def for_seconds(plan: Plan) -> Plan:
     return [[changed(step) for step in steps] for steps in plan]
 
 
-def test_same_plan_with_delays_on_a_real_server_settles_the_same_jobs_in_the_same_order() -> None:
+@pytest.mark.parametrize("real", [Beanstalkd, Postgresql])
+def test_same_plan_with_delays_on_a_real_server_settles_the_same_jobs_in_the_same_order(
+    real: Callable[[], Timed],
+) -> None:
     """S4, S6, S8: with delays, pauses, burials and kicks; forty queues wait together for the real seconds."""
     plans = [
         for_seconds(without_looks_at_time(random_plan(random.Random(f"s/{number}"), rounds=ROUNDS, unit=1.0)))
         for number in range(40)
     ]
     found = []
-    for harness in (memory(), sqlite(), server := Beanstalkd()):
+    for harness in (memory(), sqlite(), server := real()):
         harness.up()
         try:
             found.append(orders(harness, plans, UNIT))

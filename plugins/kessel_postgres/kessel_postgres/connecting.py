@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import attrs
@@ -35,6 +36,8 @@ SETTINGS: Final = Statement(
     + b", ".join(f"set_config('{name}', '{value}', true)".encode() for name, value in _PLANS.items()),
     (),
 )
+#: What libpq says of a value in which it finds no sense.
+_SENSELESS: Final = re.compile(r"invalid (\w+) value: \S*")
 #: A peer that is gone is noticed within half a minute, also where nothing is sent.
 _ALIVE: Final = {
     "keepalives_idle": "10",
@@ -60,6 +63,8 @@ def opened(options: ServerOptions) -> psycopg.Connection[tuple[object, ...]]:
     try:
         return psycopg.connect(_conninfo(options), autocommit=True, prepare_threshold=None)
     except psycopg.Error as exc:
+        if exc.sqlstate is None and (found := _SENSELESS.search(str(exc))):
+            raise InvalidConfig([Problem((found[1],), found[0])], "invalid options") from None
         raise not_connected(exc, options.place) from None  # the chain would show the address
 
 

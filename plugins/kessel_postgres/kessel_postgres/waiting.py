@@ -161,9 +161,11 @@ class ServerLine(WaitingLine):
                         return
                 try:
                     watch.turn()
-                except (AdapterError, Lost, Refused) as exc:
-                    # Those who wait will meet the same error, and report it.
-                    log.debug("cannot listen: %s", exc)
+                except Exception as exc:
+                    # Those who wait will meet the same error, and report it. Whatever it is, a listener that
+                    # is gone would leave them asleep.
+                    is_usual = isinstance(exc, (AdapterError, Lost, Refused))
+                    log.debug("cannot listen: %s", exc, exc_info=None if is_usual else exc)
                     watch.close()
                     self.wake()
                     self.entries.wake()

@@ -204,6 +204,11 @@ def test_option_that_libpq_does_not_know_is_refused(server: Postgres) -> None:
         SPEC.open(PostgresOptions(parameters={"sslmood": "x"}), CONTEXT)
 
 
+def test_value_in_which_libpq_finds_no_sense_is_refused(server: Postgres) -> None:
+    with pytest.raises(InvalidConfig, match='sslmode: invalid sslmode value: "foo"'):
+        opened(server.url("sslmode=foo"))
+
+
 def test_place_shows_no_secret() -> None:
     options = PostgresOptions(host="h", password="hush", parameters={"sslpassword": "hush"})
     assert "hush" not in options.place + repr(options)

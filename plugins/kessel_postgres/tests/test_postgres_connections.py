@@ -123,8 +123,12 @@ def test_connection_that_died_is_replaced_before_anything_is_sent(
 
 
 def test_listener_that_died_is_replaced_and_nobody_sleeps_on(
-    opened: Callable[..., PostgresAdapter], waiting: Callable[..., list[Any]], database: psycopg.Connection
+    opened: Callable[..., PostgresAdapter],
+    waiting: Callable[..., list[Any]],
+    database: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("kessel_postgres.waiting._LOOK", 1000.0)
     adapter = opened()
     got = waiting(adapter, 2)
     listening = (
@@ -140,6 +144,45 @@ def test_listener_that_died_is_replaced_and_nobody_sleeps_on(
     )
     opened().enqueue(message("a"))  # nobody listens at this moment, so nobody is notified
     patiently(lambda: got)
+
+
+def test_listener_that_hears_nothing_is_replaced(
+    opened: Callable[..., PostgresAdapter], waiting: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that is cut in silence says nothing; so the listener speaks to itself."""
+    from kessel_postgres.link import Link
+
+    for name, seconds in (("_LOOK", 1000.0), ("_BEAT", 0.2), ("_BEAT_TAKES", 0.2)):
+        monkeypatch.setattr(f"kessel_postgres.waiting.{name}", seconds)
+    heard, deaf = Link.notifications, set()
+
+    def notifications(link: Link) -> Iterator[tuple[int, str]]:
+        deaf.add(link.pid) if not deaf else None
+        return iter(()) if link.pid in deaf else heard(link)
+
+    monkeypatch.setattr(Link, "notifications", notifications)
+    adapter = opened()
+    got = waiting(adapter, 1)
+    patiently(lambda: deaf)
+    opened().enqueue(message("a"))
+    patiently(lambda: got)
+
+
+def test_connection_whose_answer_is_late_is_not_used_again(
+    opened: Callable[..., PostgresAdapter], database: psycopg.Connection, schema: str
+) -> None:
+    """Else the next call would read it as its own."""
+    adapter = opened(connections=1)
+    adapter.enqueue(message("a"))
+    before = set(adapter.database.pool.pids)
+    with database.transaction():
+        database.execute(f'LOCK TABLE "{schema}".jobs')
+        adapter.database.seconds = 0.01
+        with pytest.raises(AdapterUnavailable, match="no answer in time"):
+            adapter.find("a")
+    adapter.database.seconds = 10.0
+    assert adapter.queues() == ["q"]
+    assert not before & adapter.database.pool.pids
 
 
 def test_all_connections_busy_is_an_error_in_time(opened: Callable[..., PostgresAdapter]) -> None:
