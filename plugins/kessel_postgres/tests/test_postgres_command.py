@@ -8,6 +8,7 @@ from contextlib import closing
 import attrs
 import psycopg
 import pytest
+from kessel_postgres.schema import VERSION, upgrade_script
 from kessel_postgres.testing import Postgres
 
 from kessel_core.cli.root import run
@@ -118,6 +119,18 @@ def test_newer_tables_are_refused_by_name(
     # A newer one that says that it can be read is read.
     database.execute("UPDATE cli_newer.meta SET value = '1' WHERE key = 'readable_from'")
     assert kessel("stats", "--adapter", server.url("schema=cli_newer")).code == 0
+
+
+def test_upgrade_keeps_the_identity_of_the_database(
+    server: Postgres, schema: str, database: psycopg.Connection
+) -> None:
+    """Else jobs in the transactions of applications that are open would be refused."""
+    known = f"SELECT value FROM \"{schema}\".meta WHERE key = 'id'".encode()
+    before = database.execute(known).fetchone()
+    with database.transaction():
+        for statement in upgrade_script(schema, VERSION):
+            database.execute(statement)
+    assert before == database.execute(known).fetchone() != (None,)
 
 
 def test_older_tables_name_the_command(

@@ -21,14 +21,17 @@ from kessel_core.contract import (
     NO_PAUSE,
     Bury,
     Commit,
+    Consumer,
     EnqueueRejected,
     IdHeld,
     JobState,
     LeaseLost,
     Message,
+    ProtocolError,
     Put,
     Rollback,
     Snooze,
+    UnknownJob,
 )
 
 
@@ -63,8 +66,14 @@ def test_spans_are_kept_or_cut_to_ten_thousand_years(span: timedelta) -> None:
 def test_no_statement_of_a_job_reads_more_than_its_rows(
     opened: Callable[..., PostgresAdapter], schema: str, database: psycopg.Connection
 ) -> None:
-    """The cost of a claim does not grow with the jobs that wait, are delayed, held or buried."""
-    fill = opened()
+    """The cost of a claim does not grow with the jobs that wait, are delayed, held or buried.
+
+    Also not where plans were made while the tables were empty.
+    """
+    adapter, fill = opened(), opened()
+    consumer, both = adapter.consumer(["q"]), adapter.consumer(["q", "other"])
+    use_each_statement(adapter, consumer, both)
+    assert adapter.purge("q") > 0
     due = datetime.now(UTC) + timedelta(hours=1)
     fill.enqueue_many([message(f"r{number}") for number in range(3000)])
     fill.enqueue_many([message(f"d{number}", delay=due) for number in range(3000)])
@@ -80,10 +89,22 @@ def test_no_statement_of_a_job_reads_more_than_its_rows(
         rows, by_index = database.execute(reading, (schema,)).fetchone() or (0, 0)
         return int(rows) + int(by_index)
 
+    # A backend tells at the end of a transaction, once a second at most.
+    database.execute("SELECT pg_sleep(1)")
+    adapter.queues()
     before = read()
-    adapter = opened()
-    consumer = adapter.consumer(["q"])
-    both = adapter.consumer(["q", "other"])
+    use_each_statement(adapter, consumer, both)
+    adapter.close()  # its connections tell what they have read
+    # A read of all rows of one table would be 1,500 at least.
+    assert read() - before < 700
+
+
+def use_each_statement(adapter: PostgresAdapter, consumer: Consumer, both: Consumer) -> None:
+    """Use each statement, with jobs of its own that are gone or buried at the end."""
+    due = datetime.now(UTC) + timedelta(hours=1)
+    for number in range(7, 10):
+        adapter.enqueue_many([message(f"own{number}", delay=due), message(f"more{number}")])
+    adapter.enqueue_many([message(f"own{number}") for number in range(20, 30)])
     held = consumer.reserve(NO_PAUSE)
     for number, settlement in enumerate(
         (
@@ -105,17 +126,15 @@ def test_no_statement_of_a_job_reads_more_than_its_rows(
     both.settle(other, COMMIT)
     adapter.enqueue(message("one"))
     with pytest.raises(IdHeld):
-        adapter.enqueue(message("d7"))
-    assert adapter.find("d8") is not None
-    adapter.delete("q", "d9")
+        adapter.enqueue(message("own7"))
+    assert adapter.find("own8") is not None
+    for number in range(7, 10):
+        adapter.delete("q", f"own{number}")
+    adapter.delete("q", "one")
     adapter.kick("q", adapter.buried("q", 1)[0].id)
     assert adapter.peek("q", JobState.READY, 2)
     assert adapter.peek("q", JobState.DELAYED, 2)
     assert adapter.queues() == ["q"]
-    adapter.line.wake()
-    adapter.close()  # its connections tell what they have read
-    # A read of all rows of one table would be 1,500 at least.
-    assert read() - before < 700
 
 
 def test_odd_reasons_and_messages_never_prevent_a_burial(adapter: PostgresAdapter) -> None:
@@ -152,12 +171,30 @@ def test_late_settlement_stores_nothing_of_what_it_brings(opened: Callable[..., 
     assert held is not None
     adapter.give_back(held)
     brought = Commit(follow=(message("f"),), puts=(Put("s", "k", b"v"),))
-    for settle in (consumer.settle, consumer.settle_and_reserve):
-        with pytest.raises(LeaseLost):
-            settle(held, brought)
+    for settle in (adapter.settle, lambda *one: adapter.settle_and_take(*one, ("q",))):
+        for settlement in (brought, COMMIT):
+            with pytest.raises(LeaseLost):
+                settle(held, settlement)
     assert adapter.find("f") is None
     assert adapter.store.get("s", "k") is None
-    assert adapter.stats("q").ready == 1
+    stats = adapter.stats("q")
+    assert (stats.ready, stats.reserved) == (1, 0)
+
+
+@pytest.mark.parametrize("queues", [["q"], ["q", "other"]])
+def test_lease_that_has_ended_by_the_clock_of_the_server_is_lost(
+    adapter: PostgresAdapter, schema: str, database: psycopg.Connection, queues: list[str]
+) -> None:
+    """S7: whatever the holder's clock says; and nothing is reserved for one who lost."""
+    adapter.enqueue_many([message("a"), message("b")])
+    consumer = adapter.consumer(queues)
+    held = consumer.reserve(NO_PAUSE)
+    assert held is not None
+    database.execute(f"UPDATE \"{schema}\".held SET due = now() - interval '1 s'")
+    with pytest.raises(LeaseLost):
+        consumer.settle_and_reserve(held, COMMIT)
+    stats = adapter.stats("q")
+    assert (stats.ready, stats.reserved) == (2, 0)
 
 
 def test_more_jobs_that_are_due_than_one_transaction_takes_go_in_their_order(
@@ -233,3 +270,19 @@ def test_versions_of_an_entry_only_grow_whoever_writes(opened: Callable[..., Pos
     for thread in threads:
         thread.join()
     assert stores[0].put("s", "k", b"v") > max(seen)
+
+
+def test_statement_that_failed_is_prepared_anew(
+    opened: Callable[..., PostgresAdapter], schema: str, database: psycopg.Connection
+) -> None:
+    """What lacks names the command; once it is there again, the same connection goes on."""
+    adapter = opened(connections=1)
+    pids = set(adapter.database.pool.pids)
+    database.execute(f'ALTER FUNCTION "{schema}".kick_v1 RENAME TO gone')
+    with pytest.raises(ProtocolError, match="kessel postgres install"):
+        adapter.kick("q", "a")
+    database.execute(f'ALTER FUNCTION "{schema}".gone RENAME TO kick_v1')
+    for _ in range(2):
+        with pytest.raises(UnknownJob):
+            adapter.kick("q", "a")
+    assert pids == adapter.database.pool.pids
