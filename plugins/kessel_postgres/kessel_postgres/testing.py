@@ -189,6 +189,12 @@ class Postgres:
         """Return the address of an adapter on it."""
         return f"postgresql://kessel@127.0.0.1:{self.port}/postgres{'?' if query else ''}{query}"
 
+    @property
+    def version(self) -> str:
+        """What the program says of itself."""
+        command = [str(programs() / "postgres"), "--version"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+
     def install(self, schema: str = "kessel") -> None:
         """Make the tables of kessel in a schema."""
         install(self.options(schema))

@@ -36,6 +36,7 @@ class PostgresHarness(Harness):
             self.server.start()
         except PostgresMissing as exc:
             raise ServerMissing(str(exc)) from exc
+        self.version = self.version or self.server.version
         # Ahead, because all cases of real time begin at once, and each has its own.
         self._ready = [f"kc{number}" for number in range(_AHEAD)]
         self.server.install_many(self._ready)

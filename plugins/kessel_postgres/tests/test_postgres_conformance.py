@@ -1,15 +1,9 @@
-from __future__ import annotations
-
 from datetime import timedelta
 
-from kessel_conformance import AdapterConformance, StoreConformance
-from kessel_postgres.plugin import SPEC, STORE
+from kessel_conformance import AdapterConformance
+from kessel_postgres.plugin import SPEC
 
-from .harnesses import URL, PostgresHarness, StoreOnPostgres
-
-
-class TestPostgresStore(StoreConformance):
-    harness = StoreOnPostgres(STORE, "postgresql://kessel@127.0.0.1:{port}/postgres?max_value_bytes=70000")
+from .harnesses import URL, PostgresHarness
 
 
 class TestPostgres(AdapterConformance):
