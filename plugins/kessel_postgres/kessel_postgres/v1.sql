@@ -1,6 +1,9 @@
 -- Version 1 of the schema. `__s__` stands for its quoted name; every name is qualified, because the path of
 -- a role says nothing here. A small table for each state beside `jobs`, whose rows are never updated:
 -- a claim then neither rewrites a body nor leaves one behind for vacuum.
+--
+-- What was just claimed is looked up with `= (SELECT ..)` or `= ANY (ARRAY(..))`, never by a join alone: a plan
+-- that is made while the tables are empty may join by reading a whole index, and is kept when there are millions.
 
 CREATE TABLE __s__.meta (key text PRIMARY KEY, value text NOT NULL);
 
@@ -224,7 +227,8 @@ BEGIN
     )
     INSERT INTO __s__.ready
         SELECT j.queue, j.priority, j.seq, a.attempts, a.snoozes, a.kicks
-            FROM (SELECT * FROM e UNION ALL SELECT * FROM d) a JOIN __s__.jobs j USING (seq);
+            FROM (SELECT * FROM e UNION ALL SELECT * FROM d) a JOIN __s__.jobs j ON j.seq = a.seq
+                AND j.seq = ANY (ARRAY(SELECT seq FROM e UNION ALL SELECT seq FROM d));
     GET DIAGNOSTICS n = ROW_COUNT;
     RETURN n;
 END
@@ -274,13 +278,13 @@ BEGIN
             )
             SELECT j.seq, j.id, j.queue, j.body, c.attempts + 1, c.snoozes, c.kicks
                 INTO r_seq, r_id, r_queue, r_body, r_attempts, r_snoozes, r_kicks
-                FROM c JOIN __s__.jobs j USING (seq);
+                FROM c JOIN __s__.jobs j ON j.seq = (SELECT o.seq FROM c o);
         ELSE
             -- The best of each queue is read without locks: whoever locked the first of each, and took one,
             -- would hide the others from those who look meanwhile.
             WITH c AS (
                 DELETE FROM __s__.ready r WHERE r.ctid = ANY (ARRAY(
-                    SELECT l.ctid FROM __s__.ready l WHERE l.queue = ANY (open_) AND l.ctid = ANY (ARRAY(
+                    SELECT l.ctid FROM __s__.ready l WHERE l.ctid = ANY (ARRAY(
                         SELECT x.ctid FROM unnest(open_) u CROSS JOIN LATERAL (
                             SELECT y.ctid, y.priority, y.seq FROM __s__.ready y WHERE y.queue = u
                                 ORDER BY y.priority, y.seq LIMIT 16) x
@@ -293,7 +297,7 @@ BEGIN
             )
             SELECT j.seq, j.id, j.queue, j.body, c.attempts + 1, c.snoozes, c.kicks
                 INTO r_seq, r_id, r_queue, r_body, r_attempts, r_snoozes, r_kicks
-                FROM c JOIN __s__.jobs j USING (seq);
+                FROM c JOIN __s__.jobs j ON j.seq = (SELECT o.seq FROM c o);
         END IF;
         IF r_seq IS NOT NULL THEN
             RETURN;
@@ -363,7 +367,8 @@ BEGIN
             RETURNING seq, snoozes, kicks
     )
     INSERT INTO __s__.ready
-        SELECT j.queue, j.priority, j.seq, 0, b.snoozes, b.kicks + 1 FROM b JOIN __s__.jobs j USING (seq);
+        SELECT j.queue, j.priority, j.seq, 0, b.snoozes, b.kicks + 1
+            FROM b JOIN __s__.jobs j ON j.seq = (SELECT o.seq FROM b o);
     RETURN FOUND;
 END
 $f$;
