@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from kessel_core.contract import (
     AdapterError,
@@ -15,10 +15,8 @@ from kessel_core.contract import (
     Level,
 )
 from kessel_postgres.link import Call, Lost, Refused, Statement
+from kessel_postgres.operations import PostgresOperations
 from kessel_postgres.schema import VERSION
-
-if TYPE_CHECKING:
-    from kessel_postgres.adapter import PostgresAdapter
 
 __all__ = ["examine"]
 
@@ -64,16 +62,16 @@ SELECT extract(epoch FROM clock_timestamp())::text, pg_notification_queue_usage(
   has_table_privilege('"{s}".jobs', 'INSERT, DELETE')::text, current_setting('synchronous_standby_names')"""
 
 
-def examine(adapter: PostgresAdapter, context: DoctorContext) -> list[Finding]:
+def examine(operations: PostgresOperations, context: DoctorContext) -> list[Finding]:
     """Return the findings; raises nothing."""
     findings: list[Finding] = []
     checks: list[Callable[[], Iterator[Finding]]] = [
-        lambda: _server(adapter),
-        lambda: _durability(adapter),
-        lambda: _misc(adapter),
-        lambda: _vacuum(adapter),
-        lambda: _lease(adapter.options.lease),
-        lambda: _jobs(adapter, context),
+        lambda: _server(operations),
+        lambda: _durability(operations),
+        lambda: _misc(operations),
+        lambda: _vacuum(operations),
+        lambda: _lease(operations.options.lease),
+        lambda: _jobs(operations, context),
     ]
     for check in checks:
         try:
@@ -88,8 +86,8 @@ def _advice(exc: Exception) -> str:
     return "; ".join(getattr(exc, "__notes__", ())) or "check the address, and that the server runs"
 
 
-def _server(adapter: PostgresAdapter) -> Iterator[Finding]:
-    database = adapter.database
+def _server(operations: PostgresOperations) -> Iterator[Finding]:
+    database = operations.database
     facts = database.facts
     yield Finding(
         Level.OK,
@@ -105,8 +103,8 @@ def _server(adapter: PostgresAdapter) -> Iterator[Finding]:
         )
 
 
-def _durability(adapter: PostgresAdapter) -> Iterator[Finding]:
-    facts = adapter.database.facts
+def _durability(operations: PostgresOperations) -> Iterator[Finding]:
+    facts = operations.database.facts
     detail = (
         f"an acknowledged job survives: {facts.durability} (fsync={facts.fsync},"
         f" full_page_writes={facts.full_page_writes}, synchronous_commit={facts.synchronous_commit})"
@@ -122,9 +120,9 @@ def _durability(adapter: PostgresAdapter) -> Iterator[Finding]:
         yield Finding(Level.OK, "durability", detail)
 
 
-def _misc(adapter: PostgresAdapter) -> Iterator[Finding]:
+def _misc(operations: PostgresOperations) -> Iterator[Finding]:
     before = datetime.now(UTC)
-    (row,) = _rows(adapter, "misc", _MISC)
+    (row,) = _rows(operations, "misc", _MISC)
     epoch, notifications, autovacuum, most, present, invalid, may_write, standbys = row
     apart = abs(datetime.fromtimestamp(float(epoch), UTC) - before)
     if apart > _SAME_CLOCK:
@@ -146,9 +144,9 @@ def _misc(adapter: PostgresAdapter) -> Iterator[Finding]:
     if int(invalid):
         yield Finding(Level.ERROR, "indexes", f"{invalid} of the schema are not valid", "REINDEX SCHEMA")
     if may_write != "true":
-        advice = f"kessel postgres sql --grant {adapter.database.facts.role}"
+        advice = f"kessel postgres sql --grant {operations.database.facts.role}"
         yield Finding(Level.ERROR, "rights", "this role may not write the jobs", advice)
-    needed = adapter.options.connections + 1
+    needed = operations.options.connections + 1
     if int(present) + needed > int(most):
         yield Finding(
             Level.WARNING,
@@ -156,7 +154,7 @@ def _misc(adapter: PostgresAdapter) -> Iterator[Finding]:
             f"{present} of {most} are in use, and one process may need {needed}",
             "lower the option connections, or use a pooler with pooler=true",
         )
-    if standbys and adapter.database.facts.synchronous_commit in ("local", "off"):
+    if standbys and operations.database.facts.synchronous_commit in ("local", "off"):
         yield Finding(
             Level.WARNING,
             "replication",
@@ -165,8 +163,8 @@ def _misc(adapter: PostgresAdapter) -> Iterator[Finding]:
         )
 
 
-def _vacuum(adapter: PostgresAdapter) -> Iterator[Finding]:
-    long_ones = [row for row in _rows(adapter, "holders", _HOLDERS) if int(row[2]) > _LONG.total_seconds()]
+def _vacuum(operations: PostgresOperations) -> Iterator[Finding]:
+    long_ones = [row for row in _rows(operations, "holders", _HOLDERS) if int(row[2]) > _LONG.total_seconds()]
     for kind, what, seconds in long_ones:
         yield Finding(
             Level.WARNING,
@@ -174,14 +172,14 @@ def _vacuum(adapter: PostgresAdapter) -> Iterator[Finding]:
             f"a {kind} ({what}) keeps dead rows since {timedelta(seconds=int(seconds))}",
             "end it: every claim walks over the rows that it keeps",
         )
-    rows = _rows(adapter, "rows", _ROWS)
+    rows = _rows(operations, "rows", _ROWS)
     dead = [(name, int(count), live, last) for name, count, live, last in rows if int(count) > _DEAD]
     for name, count, live, last in dead:
         yield Finding(
             Level.WARNING,
             "dead rows",
             f"{name}: {count} beside {live} live ones, last vacuum {last}",
-            f'VACUUM "{adapter.options.schema}".{name}; if they stay, see who keeps them',
+            f'VACUUM "{operations.options.schema}".{name}; if they stay, see who keeps them',
         )
     if not long_ones and not dead:
         worst = max((int(count) for _, count, _, _ in rows), default=0)
@@ -198,16 +196,16 @@ def _lease(lease: timedelta) -> Iterator[Finding]:
         )
 
 
-def _jobs(adapter: PostgresAdapter, context: DoctorContext) -> Iterator[Finding]:
+def _jobs(operations: PostgresOperations, context: DoctorContext) -> Iterator[Finding]:
     for queue in context.queues:
-        stats = adapter.stats(queue)
+        stats = operations.stats(queue)
         text = (
             f"{queue}: {stats.ready} ready, {stats.delayed} delayed, {stats.reserved} reserved,"
             f" {stats.buried} buried"
         )
-        first = adapter.peek(queue, JobState.READY)
+        first = operations.peek(queue, JobState.READY)
         since = first[0].enqueued_at if first else None
-        age = timedelta(0) if since is None else adapter.clock.now() - since
+        age = timedelta(0) if since is None else operations.database.clock.now() - since
         if stats.buried:
             yield Finding(Level.WARNING, "jobs", text, f"look at them: kessel buried --queue {queue}")
         elif age > _STUCK:
@@ -217,11 +215,11 @@ def _jobs(adapter: PostgresAdapter, context: DoctorContext) -> Iterator[Finding]
             yield Finding(Level.OK, "jobs", text)
 
 
-def _rows(adapter: PostgresAdapter, name: str, query: str) -> list[list[str]]:
+def _rows(operations: PostgresOperations, name: str, query: str) -> list[list[str]]:
     """Run a query of texts and whole numbers; NULL becomes an empty text."""
     # The name of the schema is checked.
-    inner = query.replace("{s}", adapter.options.schema)
-    result = adapter.database.call(Call(Statement(f"doctor_{name}".encode(), inner.encode(), ())))
+    inner = query.replace("{s}", operations.options.schema)
+    result = operations.database.call(Call(Statement(f"doctor_{name}".encode(), inner.encode(), ())))
     return [
         [_read(result.get_value(row, column), result.ftype(column)) for column in range(result.nfields)]
         for row in range(result.ntuples)

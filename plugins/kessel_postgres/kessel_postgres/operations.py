@@ -20,6 +20,7 @@ from kessel_core.contract import (
 from kessel_postgres import codec
 from kessel_postgres.database import Database
 from kessel_postgres.link import Call
+from kessel_postgres.options import PostgresOptions
 from kessel_postgres.waiting import ALL, told_ready
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ _PURGED_AT_ONCE: Final = 5_000
 class PostgresOperations(Browse, Buried, Delete, Find, Pause):
     """The operations and facets of the adapter. Thread-safe; all raise what `Database.run` raises."""
 
-    #: Set by the adapter.
+    #: Where the jobs are, and its options; set by the adapter.
     database: Database
+    options: PostgresOptions
 
     def queues(self) -> list[str]:
         """Return the queues that hold a job or are paused, sorted."""

@@ -19,15 +19,18 @@ import select
 import threading
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from kessel_core.contract import AdapterError, Waiter, WaitingLine, get_logger
 from kessel_postgres import codec
 from kessel_postgres.connecting import connected
 from kessel_postgres.link import Call, Link, Lost, Refused
+from kessel_postgres.options import ServerOptions
+from kessel_postgres.pool import Pool
+from kessel_postgres.sql import Statements
 
 if TYPE_CHECKING:
-    from kessel_postgres.database import Database
+    from psycopg.pq.abc import PGresult
 
 __all__ = ["ServerLine", "told_delayed", "told_entry", "told_ready"]
 
@@ -61,6 +64,19 @@ def told_entry(space: str, key: str) -> str:
     return f"e:{space}:{key}"
 
 
+class Source(Protocol):
+    """Where to look, and how to reach it: the database that the line is of."""
+
+    options: ServerOptions
+    statements: Statements
+    seconds: float
+    channel: bytes
+    pool: Pool
+
+    def call(self, call: Call) -> PGresult:
+        """Run one call as its own transaction; raises the errors of the contract."""
+
+
 class ServerLine(WaitingLine):
     """What all consumers and waiting threads of one adapter share. Thread-safe.
 
@@ -68,7 +84,7 @@ class ServerLine(WaitingLine):
         database: Where to look.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Source) -> None:
         self._database = database
         self._is_shut = False
         super().__init__()
@@ -144,7 +160,7 @@ class ServerLine(WaitingLine):
 
     # --- the thread --------------------------------------------------------------------------
 
-    def _watch(self, database: Database, pipe: tuple[int, int]) -> None:
+    def _watch(self, database: Source, pipe: tuple[int, int]) -> None:
         watch = (
             _Poller(self, database, pipe[0])
             if database.options.pooler
@@ -180,7 +196,7 @@ class ServerLine(WaitingLine):
         with self.lock:
             return self._planned
 
-    def look(self, database: Database) -> bool:
+    def look(self, database: Source) -> bool:
         """Look for all who wait; return whether a job was ready."""
         with self.lock:
             self._planned = None
@@ -247,7 +263,7 @@ def _drain(pipe: int) -> None:
 class _Poller:
     """Looks again and again, where nothing is heard: soon after something was there, later and later else."""
 
-    def __init__(self, line: ServerLine, database: Database, pipe: int) -> None:
+    def __init__(self, line: ServerLine, database: Source, pipe: int) -> None:
         self._line, self._database, self._pipe = line, database, pipe
         self._pause = _POLL[0]
 
@@ -269,7 +285,7 @@ class _Poller:
 class _Listener:
     """Listens on a connection of its own."""
 
-    def __init__(self, line: ServerLine, database: Database, pipe: int) -> None:
+    def __init__(self, line: ServerLine, database: Source, pipe: int) -> None:
         self._line, self._database, self._pipe = line, database, pipe
         self._link: Link | None = None
         self._name = f"h:{os.getpid()}.{random.getrandbits(62)}"
