@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Final, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from kessel_core.contract import (
     NO_PAUSE,
@@ -39,22 +39,19 @@ from kessel_core.contract import (
     WaitingAdapter,
 )
 from kessel_postgres import codec, doctor
+from kessel_postgres.batches import chunks, error_for, kinds_of
 from kessel_postgres.consumer import NOTHING, Brought, Deliveries
 from kessel_postgres.database import Database
 from kessel_postgres.entries import PostgresStore
 from kessel_postgres.link import Call
 from kessel_postgres.operations import PostgresOperations
 from kessel_postgres.options import PostgresOptions
-from kessel_postgres.waiting import told_delayed, told_entry, told_ready
+from kessel_postgres.telling import told_delayed, told_entry, told_ready
 from kessel_postgres.within import put_within
 
 __all__ = ["PostgresAdapter"]
 
 _F = TypeVar("_F", bound=Facet)
-
-#: Most jobs, and about how many bytes, that one transaction of `enqueue_many` stores.
-_CHUNK: Final = 5_000
-_CHUNK_BYTES: Final = 16 * 1024 * 1024
 
 
 class PostgresAdapter(PostgresOperations, WaitingAdapter):
@@ -205,12 +202,12 @@ class PostgresAdapter(PostgresOperations, WaitingAdapter):
             except EnqueueRejected as exc:
                 outcomes[index] = exc
         down: AdapterUnavailable | None = None
-        for chunk in _chunks(rows):
+        for chunk in chunks(rows):
             error = down or self._store(chunk, messages, outcomes)
             if error is None:
                 continue
             for index, _ in chunk:
-                outcomes[index] = _error_for(messages[index].id, error)
+                outcomes[index] = error_for(messages[index].id, error)
             if isinstance(error, (AdapterUnavailable, EnqueueUnknown)):
                 down = (
                     error
@@ -241,7 +238,7 @@ class PostgresAdapter(PostgresOperations, WaitingAdapter):
             codec.array(codec.SPANS, spans),
             codec.array(codec.MANY_BYTES, bodies),
         )
-        ready, first_due = self._kinds(messages[index] for index, _ in chunk)
+        ready, first_due = kinds_of((messages[index] for index, _ in chunk), self.clock.now())
         now = self.clock.now()
         tell = [told_ready(queue, count) for queue, count in ready.items()]
         tell += [told_delayed(queue, max(due - now, NO_PAUSE)) for queue, due in first_due.items()]
@@ -255,18 +252,6 @@ class PostgresAdapter(PostgresOperations, WaitingAdapter):
             outcomes[index] = IdHeld(messages[index].id, (rows.get_value(row, 1) or b"").decode())
         self._announce(ready, first_due)
         return None
-
-    def _kinds(self, messages: Iterator[Message]) -> tuple[Counter[str], dict[str, datetime]]:
-        """Return how many jobs of each queue are ready, and when the first of the others is due."""
-        now = self.clock.now()
-        ready: Counter[str] = Counter()
-        first_due: dict[str, datetime] = {}
-        for message in messages:
-            if message.delay is None or message.delay <= now:
-                ready[message.queue] += 1
-            else:
-                first_due[message.queue] = min(message.delay, first_due.get(message.queue, message.delay))
-        return ready, first_due
 
     def _announce(self, ready: Counter[str], first_due: dict[str, datetime]) -> None:
         if self.line.is_empty:
@@ -345,30 +330,3 @@ class PostgresAdapter(PostgresOperations, WaitingAdapter):
     def shut(self) -> None:
         """Close all connections; later calls are refused."""
         self.database.close()
-
-
-def _chunks(rows: Sequence[tuple[int, tuple[Any, ...]]]) -> Iterator[list[tuple[int, tuple[Any, ...]]]]:
-    """Split jobs into transactions."""
-    chunk: list[tuple[int, tuple[Any, ...]]] = []
-    size = 0
-    for one in rows:
-        chunk.append(one)
-        size += len(one[1][-1])
-        if len(chunk) >= _CHUNK or size >= _CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
-def _error_for(job_id: str, exc: AdapterError) -> AdapterError:
-    # The error of a transaction names its first job; every job gets an error with its own id.
-    match exc:
-        case EnqueueRejected():
-            copy: AdapterError = EnqueueRejected(job_id, exc.why, exc.reason)
-        case EnqueueUnknown():
-            copy = EnqueueUnknown(job_id, exc.why)
-        case _:
-            return exc
-    copy.__cause__ = exc.__cause__
-    return copy

@@ -9,7 +9,7 @@ from kessel_core.contract import AdapterError, Entry, Put, Reach, Store, StoreCa
 from kessel_postgres import codec
 from kessel_postgres.database import Database
 from kessel_postgres.link import Call
-from kessel_postgres.waiting import told_entry
+from kessel_postgres.telling import told_entry
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult

@@ -21,7 +21,7 @@ from kessel_postgres import codec
 from kessel_postgres.database import Database
 from kessel_postgres.link import Call
 from kessel_postgres.options import PostgresOptions
-from kessel_postgres.waiting import ALL, told_ready
+from kessel_postgres.telling import ALL, told_ready
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult

@@ -28,11 +28,12 @@ from kessel_postgres.link import Call, Link, Lost, Refused
 from kessel_postgres.options import ServerOptions
 from kessel_postgres.pool import Pool
 from kessel_postgres.sql import Statements
+from kessel_postgres.telling import ALL
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
-__all__ = ["ServerLine", "told_delayed", "told_entry", "told_ready"]
+__all__ = ["ServerLine", "Source"]
 
 log = get_logger("kessel.postgres")
 
@@ -45,23 +46,6 @@ _BEAT_TAKES: Final = 5.0
 _POLL: Final = (0.05, 1.0)
 #: The thread ends after this many seconds in which nobody waits; the next wait starts another.
 _LINGER: Final = 30.0
-#: Wakes all who wait for a queue, or for an entry.
-ALL: Final = 1_000_000
-
-
-def told_ready(queue: str, count: int = 1) -> str:
-    """Return the notification of jobs that are ready."""
-    return f"r:{count}:{queue}"
-
-
-def told_delayed(queue: str, span: timedelta) -> str:
-    """Return the notification of a job that becomes ready after a span."""
-    return f"d:{span // timedelta(microseconds=1)}:{queue}"
-
-
-def told_entry(space: str, key: str) -> str:
-    """Return the notification of an entry that was changed."""
-    return f"e:{space}:{key}"
 
 
 class Source(Protocol):
