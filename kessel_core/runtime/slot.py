@@ -174,7 +174,14 @@ class Slot:
             if reservation.lease is not noticed and reservation.lease is not None:
                 noticed = reservation.lease
                 notice(noticed)
-            self.lease = lease = Lease(plan.adapter, consumer, reservation, plan.clock, plan.descriptors)
+            lease = Lease(plan.adapter, consumer, reservation, plan.clock, plan.descriptors)
+            if reservation.deadline is not None and lease.since >= reservation.deadline:
+                # The answer came late, or the process stood still: others may have the job by now.
+                log.warning("slot %d: the lease of %s ended before it started", self.number, reservation.id)
+                self.counts["lost"] += 1
+                reservation = None
+                continue
+            self.lease = lease
             result, settled = run(lease, take_next=True)
             self.lease = None
             self.counts[result.status if settled.is_settled else "lost"] += 1

@@ -59,6 +59,38 @@ class Held:
         return self.reservation.deadline - self.clock.monotonic()
 
 
+# --- starting -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["reserve", "settle_and_reserve"])
+def test_s7_a_job_whose_lease_ended_before_its_answer_came_is_not_started(
+    call: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ran: list[object] = []
+    clock = VirtualClock()
+    plugins = build_plugins(extra={"memory": kessel_memory.plugin}, distributions=[])
+    url = f"memory://?lease={SECONDS:g}"
+    with JobManager(url, clock=clock, handlers={"a": ran.append}, plugins=plugins) as manager:
+        for number in (1, 2):
+            manager.request("a", number)
+        worker = manager.worker(slots=1)
+        late = [True]
+        consumer = type(manager.adapter.consumer(["default"]))
+        on_time = getattr(consumer, call)
+
+        def answers(*arguments: Any) -> Any:
+            found = on_time(*arguments)
+            if found is not None and late:
+                late.clear()
+                clock.advance(timedelta(seconds=SECONDS))
+            return found
+
+        monkeypatch.setattr(consumer, call, answers)
+        assert worker.drain() == {"success": 2, "lost": 1}
+    assert sorted(ran) == [1, 2]  # type: ignore[type-var]
+    assert "ended before it started" in caplog.text
+
+
 # --- extending ------------------------------------------------------------------------------------------
 
 
