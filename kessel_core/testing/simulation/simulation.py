@@ -1,4 +1,7 @@
-"""A whole application, with all its workers, run from one seed (S43)."""
+"""A whole application, with all its workers, run from one seed (S43).
+
+More than 350 lines, a third of which tell the user of this class what it does and what its parts mean.
+"""
 
 from __future__ import annotations
 

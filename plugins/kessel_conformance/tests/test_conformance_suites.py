@@ -18,7 +18,7 @@ from kessel_conformance import (
     Violation,
 )
 from kessel_conformance.bench import Bench
-from kessel_conformance.catalogue import Case, Level, known_version
+from kessel_conformance.catalogue import Case, Level, cases, known_version
 from kessel_conformance.inprocess import NoQueue
 from kessel_conformance.requirements import LEASE, Requirement
 from kessel_conformance.runner import Verdict, run_case
@@ -164,6 +164,20 @@ def test_pytest_plugin_loads_neither_hypothesis_nor_cases() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "['kessel_conformance.pytest_plugin']"
+
+
+def test_cases_are_in_one_order_whichever_module_of_them_was_imported_first() -> None:
+    code = (
+        "import kessel_conformance.cases.waking\n"
+        "from kessel_conformance.catalogue import cases\n"
+        "print(*cases(), sep=chr(10))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    found = done.stdout.split()
+    assert found == list(cases())
+    assert found[0].startswith("enqueue."), "those of the first module"
 
 
 def double(payload: int) -> int:
