@@ -215,9 +215,11 @@ class FaultProxy:
                     self._closed.wait(self.delay)
                 if not up:
                     self._answers_pass.wait()
-                if self.drop_up if up else self.drop_down:
+                if (self.drop_up if up else self.drop_down) or link.is_cut:
                     continue
                 passes, cut = self._counted(link, up, len(data))
+                if cut is not None:  # before the adapter can have read it, and ask for more
+                    link.is_cut = True
                 single = min(passes, _SINGLE_BYTES) if self.dribble and not up else 0
                 for byte in data[:single]:
                     sink.sendall(bytes([byte]))
@@ -258,6 +260,8 @@ class _Link:
         self.server = server
         #: Direction of the latest data.
         self.was_up = False
+        #: Nothing passes any more, in either direction.
+        self.is_cut = False
         self._resets = False
 
     def cut(self, *, reset: bool) -> None:

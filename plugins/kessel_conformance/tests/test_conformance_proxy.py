@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from kessel_conformance import Cut, FaultProxy, Traffic
+from kessel_conformance import proxy as proxy_module
 
 
 class Answers:
@@ -133,6 +134,29 @@ def test_answer_is_cut_after_so_many_bytes_of_what_the_server_did(
         peer.sendall(b"12345\n")
         assert rest(peer) == b"000006\n"[:after]
     assert server.got(b"12345\n")
+
+
+def test_nothing_reaches_the_server_any_more_once_an_answer_is_cut(
+    proxy: FaultProxy, server: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that takes the piece for the whole asks again at once, before the connection has ended."""
+    asked, cut = threading.Event(), proxy_module._Link.cut
+
+    def late(link: proxy_module._Link, *, reset: bool) -> None:
+        asked.wait(10)
+        cut(link, reset=reset)
+
+    monkeypatch.setattr(proxy_module._Link, "cut", late)
+    with dial(proxy) as peer:
+        proxy.cut_at(Cut(up=False, after=6))
+        peer.sendall(b"12345\n")
+        assert rest(peer, 6) == b"000006"
+        peer.sendall(b"again\n")
+        with server.changed:
+            server.changed.wait(0.1)  # where it comes through, it is there by then
+        asked.set()
+        assert rest(peer) == b""
+    assert server.received == b"12345\n"
 
 
 def test_cut_that_is_not_reached_is_outstanding(proxy: FaultProxy) -> None:
