@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+from kessel_beanstalk.testing import Beanstalkd
 
-LONG = 120.0
+from kessel_core import JobManager
+
+LONG = 100.0
+T = TypeVar("T")
 
 JOBS = """
 from kessel_core import Outcome, handler
@@ -34,11 +43,30 @@ def told(outcome: Outcome) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(params=["sqlite", "beanstalk"])
+def url(request: pytest.FixtureRequest, tmp_path: Path, stack: ExitStack) -> str:
+    """Where the jobs are."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/jobs.db"
+    server = Beanstalkd()
+    stack.callback(server.kill)
+    server.start()
+    return f"beanstalk://127.0.0.1:{server.port}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, url: str) -> Path:
+    """With handlers, and a configuration that keeps results: beanstalkd cannot, so in a file."""
     (tmp_path / "jobs.py").write_text(JOBS)
     (tmp_path / "told.py").write_text(TOLD)
+    store = "adapter" if url.startswith("sqlite") else f"sqlite:///{tmp_path}/store.db"
     (tmp_path / "kessel.toml").write_text(
-        '[kessel]\nadapter = "sqlite:///jobs.db"\n[kessel.results]\nkeep = "1h"\n'
+        f'[kessel]\nadapter = "{url}"\nstore = "{store}"\n[kessel.results]\nkeep = "1h"\n'
         '[kessel.callbacks]\nqueue = "callbacks"\n'
     )
     return tmp_path
@@ -70,24 +98,46 @@ def test_s26_a_request_waits_for_the_end_in_another_process(folder: Path) -> Non
     assert "failed: bad-payload" in failed[2]
 
 
-def test_s22_a_worker_without_the_handler_of_the_callback_stores_it_for_one_that_has_it(folder: Path) -> None:
-    for ref, payload, more in (
-        ("good", "21", ()),
-        ("bad", '"x"', ()),
-        ("late", "1", ("--expiration", "1ms")),
-    ):
-        code, _, err = ended(
-            start(folder, "request", "double", payload, "--ref", ref, "--callback", "job:told", *more)
-        )
-        assert code == 0, err
-    code, _, err = ended(start(folder, "drain", "--handlers", "jobs", "-q", "default"))
-    assert code == 0, err
-    assert not (folder / "told.jsonl").exists()
-    code, _, err = ended(start(folder, "drain", "--handlers", "told", "-q", "callbacks"))
-    assert code == 0, err
-    told = [json.loads(line) for line in (folder / "told.jsonl").read_text().splitlines()]
-    assert sorted(told) == [
-        ["bad", "failed", "bad-payload", None],
-        ["good", "success", "None", 42],
-        ["late", "failed", "expired", None],
-    ]
+def eventually(read: Callable[[], T], wanted: T) -> None:
+    end = time.monotonic() + LONG
+    while (found := read()) != wanted:
+        assert time.monotonic() < end, found
+        time.sleep(0.02)
+
+
+def test_s22_a_worker_without_the_handler_of_the_callback_stores_it_for_one_that_has_it(
+    folder: Path, url: str, stack: ExitStack
+) -> None:
+    """Three processes: the producer is this one."""
+
+    def worker(handlers: str, queue: str) -> subprocess.Popen[str]:
+        process = stack.enter_context(start(folder, "worker", "--handlers", handlers, "-q", queue))
+        stack.callback(process.kill)
+        return process
+
+    def told() -> list[list[object]]:
+        file = folder / "told.jsonl"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return sorted(json.loads(line) for line in lines)
+
+    manager = stack.enter_context(JobManager(url, only_requests=True))
+    manager.request("double", 21, ref="good", callback="job:told")
+    manager.request("double", "x", ref="bad", callback="job:told")
+    manager.request("double", 1, ref="late", callback="job:told", expiration=timedelta(milliseconds=1))
+    workers = [worker("jobs", "default")]
+    eventually(lambda: manager.adapter.stats("callbacks").ready, 3)
+    assert told() == []
+    workers.append(worker("told", "callbacks"))
+    eventually(
+        told,
+        [
+            ["bad", "failed", "bad-payload", None],
+            ["good", "success", "None", 42],
+            ["late", "failed", "expired", None],
+        ],
+    )
+    assert manager.adapter.stats("default").buried == 1
+    for process in workers:
+        process.terminate()
+        assert process.wait(LONG) == 0
+    assert manager.adapter.stats("callbacks").total == 0

@@ -1,0 +1,307 @@
+"""Workers are killed before and after each step of a job: what it brings along is neither lost nor doubled.
+
+Each job has a callback job and a follow-up. Small in every run; `KESSEL_CHAOS=1` runs two thousand jobs. The
+seed is printed; give it as `KESSEL_SEED` to choose the same steps again.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import attrs
+import pytest
+from kessel_beanstalk.testing import Beanstalkd
+
+from kessel_core import JobManager, JobRequest
+from kessel_core.contract import Buried
+from kessel_core.runtime.following import follow_up_id
+
+PROGRAM = Path(__file__).with_name("killed.py")
+IS_LARGE = os.environ.get("KESSEL_CHAOS") == "1"
+#: Jobs that succeed, each with a callback job and a follow-up; a quarter as many fail, with a callback job.
+JOBS = 2_000 if IS_LARGE else 60
+WAVE = 20
+LONG = 240.0 if IS_LARGE else 60.0
+QUEUES = ("jobs", "callbacks", "follow-ups")
+
+TYPES = ("work", "wrong", "told", "follow")
+#: Before and after each call that a worker makes for a job, on every adapter.
+CALLS = [
+    f"{step} {kind}"
+    for kind in TYPES
+    for step in ("reserved", "before handler", "after handler", "before settle", "after settle")
+]
+
+
+class Queue(ABC):
+    """What differs between the adapters."""
+
+    #: Where workers find it.
+    url: str
+    #: The steps that only this adapter has, each between two others.
+    steps: tuple[str, ...]
+
+    @abstractmethod
+    def repeats(self, expected: Expected) -> dict[str, int]:
+        """Check what was stored; return how many times more than once, by queue."""
+
+
+@attrs.frozen
+class Expected:
+    """What must have been stored, by the ids of what was requested."""
+
+    good: list[str]
+    bad: list[str]
+
+    @property
+    def told(self) -> set[tuple[str, ...]]:
+        """Id of each callback job, and what it tells."""
+        return {(follow_up_id(one, "callback"), "told", one, "success", one) for one in self.good} | {
+            (follow_up_id(one, "callback"), "told", one, "failed", "None") for one in self.bad
+        }
+
+    @property
+    def followed(self) -> set[tuple[str, ...]]:
+        """Id of each follow-up, and of what it follows."""
+        return {(follow_up_id(one, "follow-up 0"), "follow", one) for one in self.good}
+
+    @property
+    def runs(self) -> set[tuple[str, ...]]:
+        """All that handlers must have been called with, at least once each."""
+        own = {(one, "work") for one in self.good} | {(one, "wrong") for one in self.bad}
+        return own | self.told | self.followed
+
+
+class OnSqlite(Queue):
+    """A file whose own triggers count what is stored and removed, in the transactions that do it."""
+
+    steps = (
+        "COMMIT in reserve",
+        *(f"{word} in settle work" for word in ("BEGIN", "DELETE", "INSERT", "COMMIT")),
+        *(f"{word} in settle wrong" for word in ("BEGIN", "UPDATE", "INSERT", "COMMIT")),
+        *(f"{word} in settle told" for word in ("BEGIN", "DELETE", "COMMIT")),
+        *(f"{word} in settle follow" for word in ("BEGIN", "DELETE", "COMMIT")),
+    )
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.url = f"sqlite:///{path}?lease=1s&durability=process-crash"
+        with JobManager(self.url, only_requests=True), closing(sqlite3.connect(path)) as connection:
+            connection.executescript(
+                "CREATE TABLE seen (id, what);"
+                "CREATE TRIGGER stored AFTER INSERT ON kessel_jobs"
+                " BEGIN INSERT INTO seen VALUES (new.id, 'stored'); END;"
+                "CREATE TRIGGER removed AFTER DELETE ON kessel_jobs"
+                " BEGIN INSERT INTO seen VALUES (old.id, 'removed'); END"
+            )
+
+    def repeats(self, expected: Expected) -> dict[str, int]:
+        with closing(sqlite3.connect(self.path)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            seen = Counter(connection.execute("SELECT what, id FROM seen").fetchall())
+        ids = {run[0] for run in expected.runs}
+        wanted = {("stored", one) for one in ids} | {("removed", one) for one in ids - {*expected.bad}}
+        assert seen == dict.fromkeys(wanted, 1), "not exactly once"
+        return dict.fromkeys(QUEUES, 0)
+
+
+class OnBeanstalkd(Queue):
+    """A server, which counts what was ever put into a tube as long as somebody watches it."""
+
+    steps = (
+        "reserve-with-timeout in reserve",
+        *(f"{step} told" for step in ("before put", "put in put", "after put")),
+        *(f"{step} follow" for step in ("before put", "put in put", "after put")),
+        *(f"delete in settle {kind}" for kind in ("work", "told", "follow")),
+        "bury in settle wrong",
+    )
+
+    def __init__(self, stack: ExitStack) -> None:
+        server = Beanstalkd()
+        stack.callback(server.kill)
+        server.start()
+        self.url = f"beanstalk://127.0.0.1:{server.port}"
+        self.lines = stack.enter_context(
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), LONG)).makefile("rwb")
+        )
+        for queue in QUEUES:
+            assert self.asked(f"watch {queue}").startswith("WATCHING")
+
+    def asked(self, command: str) -> str:
+        self.lines.write(f"{command}\r\n".encode())
+        self.lines.flush()
+        return self.lines.readline().decode()
+
+    def put(self, queue: str) -> int:
+        """How many jobs were ever put into a queue."""
+        words = self.asked(f"stats-tube {queue}").split()
+        text = self.lines.read(int(words[1]) + 2).decode()
+        return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("total-jobs:"))
+
+    def repeats(self, expected: Expected) -> dict[str, int]:
+        once = {
+            "jobs": len(expected.good + expected.bad),
+            "callbacks": len(expected.told),
+            "follow-ups": len(expected.followed),
+        }
+        return {queue: self.put(queue) - number for queue, number in once.items()}
+
+
+class Place:
+    """A directory with a journal, and those who replace killed workers."""
+
+    def __init__(self, home: Path, stack: ExitStack) -> None:
+        self.home, self._stack = home, stack
+        self._errors = stack.enter_context((home / "errors").open("w"))
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    def start(self, url: str, seed: int, steps: list[str]) -> None:
+        process = subprocess.Popen(
+            [sys.executable, str(PROGRAM), url, f"{seed}", *steps],
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            stderr=self._errors,
+            start_new_session=True,
+        )
+        self._running.append(process)
+        self._stack.callback(self._end, process)
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)  # its worker, too
+        process.wait(30)
+
+    def check(self) -> None:
+        """Fail if somebody is gone who should replace workers."""
+        for process in self._running:
+            assert process.poll() is None, (self.home / "errors").read_text()[-4000:]
+
+    def notes(self, what: str) -> list[tuple[str, ...]]:
+        """What the journal says after this word, line by line."""
+        journal = self.home / "journal"
+        lines = journal.read_text().splitlines() if journal.exists() else []
+        return [tuple(words[1:]) for line in lines if (words := line.split("\t"))[0] == what]
+
+    def runs_after_the_end(self, ids: set[str]) -> list[str]:
+        """Jobs of these that ran although they had been settled."""
+        settled: set[str] = set()
+        found = []
+        for line in (self.home / "journal").read_text().splitlines():
+            what, job_id, *_ = line.split("\t")
+            if what == "settled":
+                settled.add(job_id)
+            elif what == "run" and job_id in settled & ids:
+                found.append(job_id)
+        return found
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(params=["sqlite", "beanstalk"])
+def queue(request: pytest.FixtureRequest, tmp_path: Path, stack: ExitStack) -> Queue:
+    return OnSqlite(tmp_path / "jobs.db") if request.param == "sqlite" else OnBeanstalkd(stack)
+
+
+@pytest.fixture
+def place(tmp_path: Path, stack: ExitStack, queue: Queue) -> Place:
+    return Place(tmp_path, stack)
+
+
+def asked(first: int, chance: random.Random) -> list[JobRequest]:
+    """Make requests: four that succeed to each that fails; callback jobs are among the first to be run."""
+    wave = []
+    for number in range(first, first + WAVE):
+        kind = "wrong" if number % 5 == 4 else "work"
+        name = f"{kind}-{number}"
+        told = f"job:told?queue=callbacks&priority={chance.randrange(100)}"
+        wave.append(JobRequest(type=kind, payload=name, id=name, callback=told, queue="jobs", priority=100))
+    return wave
+
+
+def waiting(manager: JobManager) -> int:
+    """How many jobs have not come to their end."""
+    counts = [manager.adapter.stats(queue) for queue in QUEUES]
+    return sum(count.total - count.buried for count in counts)
+
+
+def request_and_wait(manager: JobManager, place: Place, steps: set[str], chance: random.Random) -> Expected:
+    """Request jobs until they are enough, and somebody has died at each step; then wait for their end."""
+    requests: list[JobRequest] = []
+    end = time.monotonic() + LONG
+    while len(requests) * 4 // 5 < JOBS or not steps <= {died[0] for died in place.notes("died")}:
+        if waiting(manager) < 2 * WAVE:
+            wave = asked(len(requests), chance)
+            manager.request_many(wave)
+            requests += wave
+        time.sleep(0.01)
+        place.check()
+        assert time.monotonic() < end, steps - {died[0] for died in place.notes("died")}
+    (place.home / "peace").touch()
+    while waiting(manager):
+        time.sleep(0.01)
+        place.check()
+        assert time.monotonic() < end, [manager.adapter.stats(queue) for queue in QUEUES]
+    return Expected(
+        [str(one.id) for one in requests if one.type == "work"],
+        [str(one.id) for one in requests if one.type == "wrong"],
+    )
+
+
+@pytest.mark.timeout(300)
+def test_F35_chaos_killed_at_each_step_no_callback_and_no_follow_up_is_missing_or_has_two_ids(
+    place: Place, queue: Queue
+) -> None:
+    """S8, S9, S20, S22: stored exactly once on SQLite; on beanstalkd again only under the same id."""
+    seed = int(os.environ.get("KESSEL_SEED") or random.SystemRandom().randrange(10**6))
+    print(f"KESSEL_SEED={seed}")
+    chance = random.Random(seed)
+    begin = time.monotonic()
+    steps = [*CALLS, "asked work", *queue.steps]
+    chance.shuffle(steps)
+    for number in range(2):
+        place.start(queue.url, seed + number, steps[number::2])
+    with JobManager(queue.url, only_requests=True) as manager:
+        expected = request_and_wait(manager, place, {*steps}, chance)
+        operations = manager.adapter.facet(Buried)
+        assert operations is not None
+        buried = operations.buried("jobs", limit=len(expected.bad) + 1)
+    place.check()
+
+    # All that must run has run, and nothing else: by ids, so that a repetition has the id of what it repeats.
+    runs = place.notes("run")
+    assert {*runs} == expected.runs
+    assert Counter(one.id for one in buried) == dict.fromkeys(expected.bad, 1)
+    assert {one.reason for one in buried} == {"error"}
+    assert place.runs_after_the_end({*expected.good, *expected.bad}) == []
+    repeats = queue.repeats(expected)
+    deaths = Counter(died[0] for died in place.notes("died"))
+    assert repeats["jobs"] == 0
+    for name in ("callbacks", "follow-ups"):
+        assert 0 <= repeats[name] <= deaths.total(), "stored again without a cause"
+    if isinstance(queue, OnBeanstalkd):  # shows that repetitions are counted: each of these deaths is one
+        assert repeats["callbacks"] >= deaths["after put told"]
+        assert repeats["follow-ups"] >= deaths["after put follow"]
+    print(
+        f"{queue.url.partition(':')[0]}: {len(expected.good):,} jobs done, each with a callback job and a"
+        f" follow-up, and {len(expected.bad):,} buried, each with a callback job; {deaths.total():,} workers"
+        f" killed, at each of {len(steps)} steps {min(deaths[step] for step in steps)} times or more; stored"
+        f" again under the same id: {repeats['callbacks']:,} callback jobs and {repeats['follow-ups']:,}"
+        f" follow-ups; {len(runs):,} runs, {len(runs) - len({*runs}):,} of them again;"
+        f" {time.monotonic() - begin:.1f} s"
+    )
