@@ -3,9 +3,9 @@
     python killed.py URL SEED STEP...
 
 Each worker is a process of its own, forked from this one, which opens nothing itself. The first ones kill
-themselves at the steps that are named, one each; later ones at steps that the seed chooses, or they are killed
-at any time. Once there is a file `peace`, nobody is killed any more. All write one journal, a line a write,
-which a kill cannot cut in two. The steps that exist are what `reached` is called with.
+themselves at the steps that are named, one each; later ones at steps that the seed chooses, or they are
+killed at any time. Once there is a file `peace`, nobody is killed any more. All write one journal, a line a
+write, which a kill cannot cut in two. The steps that exist are what `reached` is called with.
 """
 
 from __future__ import annotations
