@@ -206,11 +206,10 @@ def run_worker(url: str) -> None:
 def replace_for_ever(url: str, chance: random.Random, steps: list[str]) -> None:
     """Run one worker after the other; returns only if one ends without having been killed."""
     for number in itertools.count():
-        is_first_round = number < len(steps)
-        step = steps[number] if is_first_round else chance.choice([*steps, ANY_TIME, ANY_TIME])
+        step = steps[number] if number < len(steps) else chance.choice([*steps, ANY_TIME, ANY_TIME])
         # A worker that is busy takes the next job with each settle, so it calls `reserve` once.
-        often = 1 if step.endswith("in reserve") else 2 if is_first_round else 12
-        left, moment = chance.randint(1, often), chance.uniform(0.0, 0.4)
+        left = 1 if step.endswith("in reserve") else chance.randint(1, 2)
+        moment = chance.uniform(0.0, 0.2)
         child = os.fork()
         if child == 0:
             point.step, point.left = step, left
