@@ -299,6 +299,7 @@ async def swallow_limit(payload, job):
     while is_first and not (HOME / payload).exists():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(0.05)
+    note("ended", job.request.ref)
 
 
 @handler("block_limit", timeout=timedelta(seconds=0.2))
@@ -307,6 +308,7 @@ async def block_limit(payload, job):
     note("started", job.request.ref)
     while is_first and not (HOME / payload).exists():
         time.sleep(0.01)
+    note("ended", job.request.ref)
 
 
 @handler("limit", timeout=timedelta(seconds=0.2))
