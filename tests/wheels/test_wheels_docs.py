@@ -118,8 +118,9 @@ def test_the_readme_is_true_in_an_environment_with_what_it_installs_and_no_more(
     names = ["kessel-core", *(word.removeprefix("./plugins/").replace("_", "-") for word in line.split()[1:])]
     (program,) = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
     (tmp_path / "program.py").write_text(program, "utf-8")
-    requests = [line for line in text.splitlines() if line.startswith("kessel request addition")]
-    assert len(requests) == 2
+    _, worker, typed = re.findall(r"^```\n(.*?)^```", text.partition("## Quick start")[2], re.M | re.S)[:3]
+    assert worker.endswith("kessel worker\n")
+    assert typed.count("kessel request addition") == 2
     out = run(
         "\n".join(
             [
@@ -127,13 +128,16 @@ def test_the_readme_is_true_in_an_environment_with_what_it_installs_and_no_more(
                 "python3 -m venv own",
                 f"own/bin/python -m pip install {' '.join(names)}",
                 ". own/bin/activate",
-                *requests,
-                "kessel stats",
-                "kessel drain",
+                f"{worker.strip()} & worker=$!",
+                "trap 'kill $worker 2>/dev/null || true' EXIT",
+                typed,
+                "kill $worker",
+                "wait $worker",
                 "python program.py",
             ]
         ),
         tmp_path,
     )
+    assert re.search("^3$", out, re.M), "the first request prints its result"
     assert "addition success" in out
     assert "{'failed': 1, 'success': 1}" in out
