@@ -111,7 +111,8 @@ def test_doctor_warns_when_no_type_has_a_handler(kessel: Any) -> None:
 
 
 def test_adapters_says_what_to_install_when_there_is_none(kessel: Any) -> None:
-    kessel.write("kessel.toml", '[kessel.plugins]\ndisabled = ["sqlite", "memory", "beanstalk", "postgres"]\n')
+    names = '"sqlite", "memory", "beanstalk", "postgres"'
+    kessel.write("kessel.toml", f"[kessel.plugins]\ndisabled = [{names}]\n")
     assert "pip install kessel-sqlite" in kessel.ok("adapters").out
     assert kessel.ok("adapters", "--json").json == []
 
