@@ -136,7 +136,9 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
         return _TIMEOUT
 
     def is_stale(self, peer: socket.socket) -> bool:
-        return bool(select.select([peer], [], [], 0)[0])
+        poll = select.poll()  # `select` refuses numbers from 1,024 up, which many tests at once reach
+        poll.register(peer, select.POLLIN)
+        return bool(poll.poll(0))
 
     def discard(self) -> None:
         self.mine.peer.close()

@@ -19,6 +19,7 @@ import select
 import threading
 import time
 from datetime import timedelta
+from math import ceil
 from typing import TYPE_CHECKING, Final, Protocol
 
 from kessel_core.contract import AdapterError, Waiter, WaitingLine, get_logger
@@ -234,8 +235,16 @@ def _span(value: bytes | None) -> timedelta | None:
 
 def _sleep(pipe: int, seconds: float) -> None:
     """Sleep until something is to be done, or the time is over."""
-    if select.select([pipe], [], [], max(0.0, seconds))[0]:
+    if _readable([pipe], seconds):
         _drain(pipe)
+
+
+def _readable(descriptors: list[int], seconds: float) -> set[int]:
+    """Wait until some can be read from; `select` would refuse numbers from 1,024 up."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in poll.poll(ceil(max(0.0, seconds) * 1000))}
 
 
 def _drain(pipe: int) -> None:
@@ -298,8 +307,7 @@ class _Listener:
             wakes.append(planned)
         if self._asked is not None:
             wakes.append(self._asked + _BEAT_TAKES)
-        ready = select.select([link.pgconn.socket, self._pipe], [], [], max(0.0, min(wakes) - now))[0]
-        if self._pipe in ready:
+        if self._pipe in _readable([link.pgconn.socket, self._pipe], min(wakes) - now):
             _drain(self._pipe)
         self._hear(link)
 

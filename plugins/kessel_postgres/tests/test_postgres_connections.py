@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ from kessel_postgres.adapter import PostgresAdapter
 from kessel_postgres.consumer import PostgresReservation
 from kessel_postgres.link import Lost
 from kessel_postgres.testing import Postgres
+from kessel_postgres.waiting import _readable
 
 from kessel_core.contract import (
     COMMIT,
@@ -402,3 +405,20 @@ def test_waiting_slot_hears_of_each_way_in_which_others_make_a_job_ready(
         assert time.monotonic() - begun < 4.5, make  # sooner than the look in case of a loss
         patiently(lambda: not adapter.line._waiters)
     operator.close()
+
+
+def test_who_listens_may_have_more_than_a_thousand_descriptors_open() -> None:
+    """`select` refuses their numbers, and no worker of a large application would be woken any more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
+    reading, writing = os.pipe()
+    high = fcntl.fcntl(reading, fcntl.F_DUPFD, 1500)
+    try:
+        os.write(writing, b"x")
+        assert _readable([high], 5) == {high}
+        os.read(high, 1)
+        assert _readable([high], 0) == set()
+    finally:
+        for descriptor in (reading, writing, high):
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
