@@ -7,6 +7,8 @@ import sys
 from io import RawIOBase, TextIOWrapper
 from typing import IO, Any, TextIO, cast
 
+from kessel_core.values.streams import keep_standard_numbers
+
 __all__ = ["kept_stderr", "prepare_streams"]
 
 
@@ -15,11 +17,8 @@ def prepare_streams() -> None:
 
     A file that is opened later would get the number of a closed stream, and be written to as one.
     """
+    keep_standard_numbers()
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115  # a number, and it stays open
     if isinstance(sys.stdout, TextIOWrapper):

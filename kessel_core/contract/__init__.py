@@ -76,6 +76,7 @@ from kessel_core.model.states import JobState
 from kessel_core.values.logs import get_logger
 from kessel_core.values.printing import printable
 from kessel_core.values.secrets import quoted, redacted, without_secrets
+from kessel_core.values.streams import keep_standard_numbers
 from kessel_core.wire.head import Head, head_of
 from kessel_core.wire.requests import decode
 
@@ -139,6 +140,7 @@ __all__ = [
     "url_options",
     # helpers
     "checked_queues",
+    "keep_standard_numbers",
     "later",
     "queue_name_problem",
     "rounded_up",

@@ -18,6 +18,7 @@ import attrs
 from kessel_core.errors import KesselError
 from kessel_core.runtime import forks, recursion
 from kessel_core.values.logs import get_logger
+from kessel_core.values.streams import keep_standard_numbers
 
 if TYPE_CHECKING:
     import asyncio
@@ -154,6 +155,7 @@ class AsyncLoop:
                 raise Stopped("its manager is closed")
             # A forked child has its parent's loop, but no thread that runs it.
             if self._loop is None or self._thread is None or not self._thread.is_alive():
+                keep_standard_numbers()
                 self._loop = loop = asyncio.new_event_loop()
                 self._calls, self._running, self._stepping = set(), {}, None
                 self._thread = threading.Thread(

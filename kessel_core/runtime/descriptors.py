@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from kessel_core.values.streams import keep_standard_numbers
+
 __all__ = ["LOST", "Descriptors"]
 
 #: What to say of it.
@@ -45,6 +47,7 @@ class Descriptors:
         try:
             from fcntl import F_GETFL, fcntl
 
+            keep_standard_numbers()
             number = os.open(os.devnull, _FLAGS)
         except (ImportError, OSError):
             return

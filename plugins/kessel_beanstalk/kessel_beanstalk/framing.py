@@ -34,12 +34,12 @@ class FramedSocket(socket.socket):
     The timeouts are `SO_RCVTIMEO` and `SO_SNDTIMEO`, not Python's: those would cost a `poll`
     before every `recv`.
 
-    A job may close descriptors by their numbers (fault 45). So this one is never one of the standard streams,
-    to which anybody writes; and what has taken its number is neither shut down nor closed.
+    A job may close descriptors by their numbers (fault 45). So what has taken the number of this one is
+    neither shut down nor closed.
     """
 
     def __init__(self, connected: socket.socket, timeout: float) -> None:
-        super().__init__(fileno=_above_streams(connected.detach()))
+        super().__init__(fileno=connected.detach())
         self._identity = _identity(self.fileno())
         self.settimeout(None)
         self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -190,17 +190,6 @@ class ReplyReader:
                 "closed by the peer" + (" in the middle of an answer" if self.has_rest else "")
             )
         return part
-
-
-def _above_streams(number: int) -> int:
-    """Return the descriptor, with another number if it got that of a closed standard stream."""
-    while number <= 2:
-        low, number = number, os.dup(number)
-        null = os.open(os.devnull, os.O_RDWR)
-        os.dup2(null, low)  # so that nobody else gets it, either
-        if null > 2:
-            os.close(null)
-    return number
 
 
 def _identity(number: int) -> tuple[int, int] | None:

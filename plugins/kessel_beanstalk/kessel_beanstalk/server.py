@@ -17,7 +17,13 @@ from kessel_beanstalk.connection import DEFAULT_TUBE, Connection
 from kessel_beanstalk.edge import described
 from kessel_beanstalk.framing import FramedSocket
 from kessel_beanstalk.options import BeanstalkOptions
-from kessel_core.contract import AdapterError, AdapterUnavailable, CapabilityMissing, get_logger
+from kessel_core.contract import (
+    AdapterError,
+    AdapterUnavailable,
+    CapabilityMissing,
+    get_logger,
+    keep_standard_numbers,
+)
 
 __all__ = ["ADAPTER_NAME", "Server"]
 
@@ -71,6 +77,7 @@ class Server:
     def _dialled(self, watched: Sequence[str]) -> tuple[Connection, ServerFacts]:
         options = self.options
         patience = options.connect_timeout.total_seconds()
+        keep_standard_numbers()
         try:
             plain = socket.create_connection((options.host, options.port), timeout=patience)
         except (OSError, UnicodeError) as exc:  # UnicodeError: a host name that IDNA refuses

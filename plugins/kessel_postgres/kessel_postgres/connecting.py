@@ -9,7 +9,7 @@ import attrs
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from kessel_core.contract import Durability, InvalidConfig, Problem
+from kessel_core.contract import Durability, InvalidConfig, Problem, keep_standard_numbers
 from kessel_postgres.edge import not_connected
 from kessel_postgres.link import Call, Link, Statement
 from kessel_postgres.options import ServerOptions
@@ -60,6 +60,7 @@ def connected(options: ServerOptions) -> Link:
 
 def opened(options: ServerOptions) -> psycopg.Connection[tuple[object, ...]]:
     """Make a connection of psycopg, in autocommit; raises what `connected` raises."""
+    keep_standard_numbers()
     try:
         return psycopg.connect(_conninfo(options), autocommit=True, prepare_threshold=None)
     except psycopg.Error as exc:

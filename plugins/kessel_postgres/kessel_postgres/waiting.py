@@ -22,7 +22,7 @@ from datetime import timedelta
 from math import ceil
 from typing import TYPE_CHECKING, Final, Protocol
 
-from kessel_core.contract import AdapterError, Waiter, WaitingLine, get_logger
+from kessel_core.contract import AdapterError, Waiter, WaitingLine, get_logger, keep_standard_numbers
 from kessel_postgres import codec
 from kessel_postgres.connecting import connected
 from kessel_postgres.link import Call, Link, Lost, Refused
@@ -106,6 +106,7 @@ class ServerLine(WaitingLine):
         """Make sure that somebody listens; call it when something waits."""
         with self.lock:
             if self._thread is None and not self._is_shut:
+                keep_standard_numbers()
                 self._pipe = os.pipe()
                 for end in self._pipe:
                     os.set_blocking(end, False)
