@@ -72,6 +72,7 @@ ELSEWHERE = {
 NOT_MADE_BY_USERS = {"Bench", "Clock", "JobContext", "Worker"}
 #: Values have no docstrings of their own.
 VALUES = {
+    "Written": "What is to be written: the id of a job, or space and key of an entry; None: neither.",
     "JsonInput": "The type of a payload in a request: a `JsonValue`, or a more specific type such as "
     "`dict[str, int]` or `list[str]`. What types cannot express is checked at run time (S2).",
     "JsonValue": "None, bool, int, float, text, or lists and dicts with text keys of these.",

@@ -33,7 +33,14 @@ from kessel_core.clock import later
 from kessel_core.contract.adapter import QueueAdapter, checked_queues, facets_of, need
 from kessel_core.contract.base import BaseAdapter, BaseConsumer, WaitingAdapter, rounded_up
 from kessel_core.contract.consumer import Consumer
-from kessel_core.contract.doctor import DoctorContext, Finding, Level
+from kessel_core.contract.doctor import (
+    DoctorContext,
+    Finding,
+    Level,
+    ShowsJobs,
+    jobs_findings,
+    lease_findings,
+)
 from kessel_core.contract.facets import (
     Browse,
     Buried,
@@ -49,6 +56,7 @@ from kessel_core.contract.operations import QueueStats, StoredJob
 from kessel_core.contract.promises import Attempts, Capabilities, Durability, LeaseReturn, Reach, TieBreak
 from kessel_core.contract.spec import AdapterContext, AdapterSpec
 from kessel_core.contract.store import Entry, Store, StoreCapabilities, StoreSpec
+from kessel_core.contract.storing import Written, error_for, in_portions, refused_write, unknown_write
 from kessel_core.contract.url import url_options
 from kessel_core.contract.waiting import Waiter, WaitingLine
 from kessel_core.errors import (
@@ -134,16 +142,24 @@ __all__ = [
     "DoctorContext",
     "Finding",
     "Level",
+    "ShowsJobs",
+    "jobs_findings",
+    "lease_findings",
     # how an adapter is found and opened
     "AdapterSpec",
     "AdapterContext",
     "url_options",
     # helpers
     "checked_queues",
+    "error_for",
+    "in_portions",
     "keep_standard_numbers",
     "later",
     "queue_name_problem",
+    "refused_write",
     "rounded_up",
+    "unknown_write",
+    "Written",
     # errors that adapters raise
     "AdapterError",
     "AdapterUnavailable",

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final, Protocol
 
 import attrs
 
-__all__ = ["DoctorContext", "Finding", "Level"]
+from kessel_core.contract.operations import QueueStats, StoredJob
+from kessel_core.model.states import JobState
+
+__all__ = ["DoctorContext", "Finding", "Level", "ShowsJobs", "jobs_findings", "lease_findings"]
+
+#: A lease below this is lost by a worker that stalls for a moment.
+_SHORT_LEASE: Final = timedelta(seconds=5)
+#: A job that is ready for so long is one that nobody takes.
+_STUCK: Final = timedelta(days=1)
 
 
 class Level(StrEnum):
@@ -45,3 +55,55 @@ class DoctorContext:
     types: frozenset[str]
     #: How long a stopping worker waits for its running jobs.
     grace: timedelta
+
+
+class ShowsJobs(Protocol):
+    """What `jobs_findings` asks: an adapter that counts and shows its jobs."""
+
+    def stats(self, queue: str) -> QueueStats:
+        """As `QueueAdapter.stats`."""
+        ...
+
+    def peek(self, queue: str, state: JobState, limit: int = 1) -> Sequence[StoredJob]:
+        """As `Browse.peek`."""
+        ...
+
+
+def lease_findings(lease: timedelta) -> Iterator[Finding]:
+    """Yield what is to be said of the length of a lease; nothing if it is long enough."""
+    if lease < _SHORT_LEASE:
+        yield Finding(
+            Level.WARNING,
+            "lease",
+            f"only {lease.total_seconds():g} s: a worker that stalls so long loses its jobs",
+            "choose a lease of some ten seconds",
+        )
+
+
+def jobs_findings(operations: ShowsJobs, queues: Iterable[str], now: datetime) -> Iterator[Finding]:
+    """Yield a line for each queue: how many jobs it has, whether some are buried, or wait in vain.
+
+    Args:
+        operations: The adapter; must say when a job was enqueued, else no job waits in vain.
+        queues: Names of queues.
+        now: The time by the clock that says when jobs were enqueued.
+
+    Raises:
+        AdapterError: The adapter cannot tell.
+    """
+    for queue in queues:
+        stats = operations.stats(queue)
+        text = (
+            f"{queue}: {stats.ready} ready, {stats.delayed} delayed, {stats.reserved} reserved,"
+            f" {stats.buried} buried"
+        )
+        first = operations.peek(queue, JobState.READY)
+        since = first[0].enqueued_at if first else None
+        age = timedelta(0) if since is None else now - since
+        if stats.buried:
+            yield Finding(Level.WARNING, "jobs", text, f"look at them: kessel buried --queue {queue}")
+        elif age > _STUCK:
+            what = f"{text}; the next one has waited for {age.days} days"
+            yield Finding(Level.WARNING, "jobs", what, "does a worker serve this queue?")
+        else:
+            yield Finding(Level.OK, "jobs", text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 from kessel_core.contract import (
     NO_PAUSE,
@@ -37,21 +37,26 @@ from kessel_core.contract import (
     Store,
     TieBreak,
     WaitingAdapter,
+    error_for,
+    in_portions,
 )
 from kessel_postgres import codec, doctor
-from kessel_postgres.batches import chunks, error_for, kinds_of
 from kessel_postgres.consumer import NOTHING, Brought, Deliveries
 from kessel_postgres.database import Database
 from kessel_postgres.entries import PostgresStore
 from kessel_postgres.link import Call
 from kessel_postgres.operations import PostgresOperations
 from kessel_postgres.options import PostgresOptions
-from kessel_postgres.telling import told_delayed, told_entry, told_ready
+from kessel_postgres.telling import kinds_of, told_delayed, told_entry, told_ready
 from kessel_postgres.within import put_within
 
 __all__ = ["PostgresAdapter"]
 
 _F = TypeVar("_F", bound=Facet)
+
+#: Most jobs, and about how many bytes, that one transaction of `enqueue_many` stores.
+_CHUNK: Final = 5_000
+_CHUNK_BYTES: Final = 16 * 1024 * 1024
 
 
 class PostgresAdapter(PostgresOperations, WaitingAdapter):
@@ -202,7 +207,7 @@ class PostgresAdapter(PostgresOperations, WaitingAdapter):
             except EnqueueRejected as exc:
                 outcomes[index] = exc
         down: AdapterUnavailable | None = None
-        for chunk in chunks(rows):
+        for chunk in in_portions(rows, lambda one: len(one[1][-1]), most=_CHUNK, most_bytes=_CHUNK_BYTES):
             error = down or self._store(chunk, messages, outcomes)
             if error is None:
                 continue

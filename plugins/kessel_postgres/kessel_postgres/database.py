@@ -13,11 +13,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from kessel_core import Clock
-from kessel_core.contract import AdapterUnavailable, ProtocolError
+from kessel_core.contract import AdapterUnavailable, ProtocolError, Written
 from kessel_postgres import codec
 from kessel_postgres.connecting import OLDEST, SETTINGS, ServerFacts, connected, facts_of
 from kessel_postgres.edge import (
-    Written,
     is_repeatable,
     leaves_connection_sound,
     not_installed,

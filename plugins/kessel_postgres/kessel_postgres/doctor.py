@@ -11,8 +11,9 @@ from kessel_core.contract import (
     DoctorContext,
     Durability,
     Finding,
-    JobState,
     Level,
+    jobs_findings,
+    lease_findings,
 )
 from kessel_postgres.link import Call, Lost, Refused, Statement
 from kessel_postgres.operations import PostgresOperations
@@ -20,8 +21,6 @@ from kessel_postgres.schema import VERSION
 
 __all__ = ["examine"]
 
-#: Age of the next ready job above which there is a warning.
-_STUCK: Final = timedelta(days=1)
 #: Age of a transaction above which there is a warning: vacuum removes nothing that is younger.
 _LONG: Final = timedelta(minutes=5)
 #: Dead rows in one of our tables above which there is a warning.
@@ -70,8 +69,8 @@ def examine(operations: PostgresOperations, context: DoctorContext) -> list[Find
         lambda: _durability(operations),
         lambda: _misc(operations),
         lambda: _vacuum(operations),
-        lambda: _lease(operations.options.lease),
-        lambda: _jobs(operations, context),
+        lambda: lease_findings(operations.options.lease),
+        lambda: jobs_findings(operations, context.queues, operations.database.clock.now()),
     ]
     for check in checks:
         try:
@@ -184,35 +183,6 @@ def _vacuum(operations: PostgresOperations) -> Iterator[Finding]:
     if not long_ones and not dead:
         worst = max((int(count) for _, count, _, _ in rows), default=0)
         yield Finding(Level.OK, "vacuum", f"at most {worst} dead rows in a table, no long transaction")
-
-
-def _lease(lease: timedelta) -> Iterator[Finding]:
-    if lease < timedelta(seconds=5):
-        yield Finding(
-            Level.WARNING,
-            "lease",
-            f"only {lease.total_seconds():g} s: a worker that stalls so long loses its jobs",
-            "choose a lease of some ten seconds",
-        )
-
-
-def _jobs(operations: PostgresOperations, context: DoctorContext) -> Iterator[Finding]:
-    for queue in context.queues:
-        stats = operations.stats(queue)
-        text = (
-            f"{queue}: {stats.ready} ready, {stats.delayed} delayed, {stats.reserved} reserved,"
-            f" {stats.buried} buried"
-        )
-        first = operations.peek(queue, JobState.READY)
-        since = first[0].enqueued_at if first else None
-        age = timedelta(0) if since is None else operations.database.clock.now() - since
-        if stats.buried:
-            yield Finding(Level.WARNING, "jobs", text, f"look at them: kessel buried --queue {queue}")
-        elif age > _STUCK:
-            what = f"{text}; the next one has waited for {age.days} days"
-            yield Finding(Level.WARNING, "jobs", what, "does a worker serve this queue?")
-        else:
-            yield Finding(Level.OK, "jobs", text)
 
 
 def _rows(operations: PostgresOperations, name: str, query: str) -> list[list[str]]:

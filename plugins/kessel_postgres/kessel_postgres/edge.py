@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Final
 
 import psycopg
 
 from kessel_core.contract import (
     AdapterError,
     AdapterUnavailable,
-    EnqueueRejected,
-    EnqueueUnknown,
     ProtocolError,
-    StoreRejected,
-    StoreUnknown,
+    Written,
+    refused_write,
+    unknown_write,
     without_secrets,
 )
 from kessel_postgres.link import Lost, Refused
 
 __all__ = [
     "LEASE_LOST",
-    "Written",
     "is_repeatable",
     "leaves_connection_sound",
     "not_connected",
     "not_installed",
     "translated",
 ]
-
-#: What a transaction is to write: the id of a job, or space and key of an entry; None: neither.
-Written: TypeAlias = str | tuple[str, str] | None
 
 #: Raised by our own functions: the delivery does not hold its job.
 LEASE_LOST: Final = "KS001"
@@ -70,7 +65,7 @@ def translated(exc: Lost | Refused, place: str, written: Written) -> AdapterErro
     """Return the error to raise; that of an enqueue (S14) or of a put (S19), if one was to be written."""
     if isinstance(exc, Lost):
         if exc.was_sent and written is not None:
-            return _unknown(written, f"{place}: {exc.why}")
+            return unknown_write(written, f"{place}: {exc.why}")
         return AdapterUnavailable(f"{place}: {exc.why}")
     why = f"{place}: {exc.why} ({exc.code})"
     if exc.code in _MISSING:
@@ -79,11 +74,11 @@ def translated(exc: Lost | Refused, place: str, written: Written) -> AdapterErro
         return ProtocolError(f"{why}; the rights that are needed: kessel postgres sql --grant ROLE")
     if exc.code == _READ_ONLY:
         # Of a replica, or of a server that was made one: another may take writes.
-        return _refused(written, f"{place}: it takes no writes now, as a replica does", "read-only")
+        return refused_write(written, f"{place}: it takes no writes now, as a replica does", "read-only")
     if exc.code in _FULL:
-        return _refused(written, why, "too-large" if exc.code == "54000" else "full")
+        return refused_write(written, why, "too-large" if exc.code == "54000" else "full")
     if exc.code in _VALUE:
-        return _refused(written, why, "refused")
+        return refused_write(written, why, "refused")
     if exc.code.startswith(("08", "53", "55", "57", "58", "40", "26")):
         return AdapterUnavailable(why)
     return ProtocolError(why)
@@ -109,17 +104,3 @@ def not_connected(exc: psycopg.Error, place: str) -> AdapterError:
     if is_odd and "terminated" not in text and "closed" not in text:
         return ProtocolError(f"{place}: this is no PostgreSQL: {text}")
     return AdapterUnavailable(f"{place}: {text}")
-
-
-def _refused(written: Written, why: str, reason: str) -> AdapterError:
-    match written:
-        case None:
-            return AdapterUnavailable(why)
-        case str(job_id):
-            return EnqueueRejected(job_id, why, reason)
-        case (space, key):
-            return StoreRejected(space, key, why, reason=reason)
-
-
-def _unknown(written: str | tuple[str, str], why: str) -> AdapterError:
-    return EnqueueUnknown(written, why) if isinstance(written, str) else StoreUnknown(*written, why)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Final
 
-__all__ = ["ALL", "told_delayed", "told_entry", "told_ready"]
+from kessel_core.contract import Message
+
+__all__ = ["ALL", "kinds_of", "told_delayed", "told_entry", "told_ready"]
 
 #: Wakes all who wait for a queue, or for an entry.
 ALL: Final = 1_000_000
@@ -24,3 +28,15 @@ def told_delayed(queue: str, span: timedelta) -> str:
 def told_entry(space: str, key: str) -> str:
     """Return the notification of an entry that was changed."""
     return f"e:{space}:{key}"
+
+
+def kinds_of(messages: Iterable[Message], now: datetime) -> tuple[Counter[str], dict[str, datetime]]:
+    """Return how many jobs of each queue are ready, and when the first of the others is due."""
+    ready: Counter[str] = Counter()
+    first_due: dict[str, datetime] = {}
+    for message in messages:
+        if message.delay is None or message.delay <= now:
+            ready[message.queue] += 1
+        else:
+            first_due[message.queue] = min(message.delay, first_due.get(message.queue, message.delay))
+    return ready, first_due

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import ClassVar, Final, TypeVar, cast
@@ -20,7 +20,6 @@ from kessel_core.contract import (
     DoctorContext,
     EnqueueError,
     EnqueueRejected,
-    EnqueueUnknown,
     Facet,
     FacetKind,
     Finding,
@@ -34,6 +33,8 @@ from kessel_core.contract import (
     Store,
     TieBreak,
     WaitingAdapter,
+    error_for,
+    in_portions,
 )
 from kessel_sqlite import doctor, sql
 from kessel_sqlite.consumer import NOTHING, Brought, Deliveries, Row
@@ -174,12 +175,12 @@ class SqliteAdapter(SqliteOperations, WaitingAdapter):
             except EnqueueRejected as exc:
                 outcomes[index] = exc
         down: AdapterError | None = None
-        for chunk in _chunks(rows):
+        for chunk in in_portions(rows, lambda one: len(one[1][-1]), most=_CHUNK, most_bytes=_CHUNK_BYTES):
             error = down or self._store(chunk, outcomes)
             if error is None:
                 continue
             for index, row in chunk:
-                outcomes[index] = _error_for(row[0], error)
+                outcomes[index] = error_for(row[0], error)
             if isinstance(error, AdapterUnavailable):
                 down = error
         return outcomes
@@ -293,30 +294,3 @@ def _inserted(connection: sqlite3.Connection, row: Row) -> _Holder | None:
         if holder is not None:  # else it has just ended
             return holder
     return None
-
-
-def _chunks(rows: Sequence[tuple[int, Row]]) -> Iterator[list[tuple[int, Row]]]:
-    """Split jobs into transactions."""
-    chunk: list[tuple[int, Row]] = []
-    size = 0
-    for one in rows:
-        chunk.append(one)
-        size += len(one[1][-1])
-        if len(chunk) >= _CHUNK or size >= _CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
-def _error_for(job_id: str, exc: AdapterError) -> AdapterError:
-    # The error of a transaction names its first job; every job gets an error with its own id.
-    match exc:
-        case EnqueueRejected():
-            copy: AdapterError = EnqueueRejected(job_id, exc.why, exc.reason)
-        case EnqueueUnknown():
-            copy = EnqueueUnknown(job_id, exc.why)
-        case _:
-            return exc
-    copy.__cause__ = exc.__cause__
-    return copy

@@ -7,11 +7,10 @@ import shlex
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from kessel_core.contract import AdapterError, DoctorContext, Finding, JobState, Level
+from kessel_core.contract import AdapterError, DoctorContext, Finding, Level, jobs_findings, lease_findings
 from kessel_sqlite import sql
 from kessel_sqlite.edge import RECOVER
 from kessel_sqlite.engine import Engine
@@ -23,8 +22,6 @@ __all__ = ["examine"]
 _LITTLE_ROOM: Final = 64 * 1024 * 1024
 #: Bytes of the write-ahead log above which there is a warning.
 _LONG_LOG: Final = 256 * 1024 * 1024
-#: Age of the next ready job above which there is a warning.
-_STUCK: Final = timedelta(days=1)
 
 
 def examine(operations: SqliteOperations, context: DoctorContext) -> list[Finding]:
@@ -36,8 +33,8 @@ def examine(operations: SqliteOperations, context: DoctorContext) -> list[Findin
             *_rights(engine),
             *_durability(engine),
             *_room(engine),
-            *_lease(operations.options.lease),
-            *_jobs(operations, context),
+            *lease_findings(operations.options.lease),
+            *jobs_findings(operations, context.queues, operations.engine.clock.now()),
         ]
     except (AdapterError, OSError) as exc:
         return [Finding(Level.ERROR, "file", str(exc), _advice(exc))]
@@ -124,41 +121,3 @@ def _room(engine: Engine) -> Iterator[Finding]:
             f"the write-ahead log has grown to {log / 1e6:.0f} MB",
             "look for a connection that keeps a read transaction open: it stops the log from being emptied",
         )
-
-
-def _lease(lease: timedelta) -> Iterator[Finding]:
-    if lease < timedelta(seconds=5):
-        yield Finding(
-            Level.WARNING,
-            "lease",
-            f"only {lease.total_seconds():g} s: a worker that stalls so long loses its jobs",
-            "choose a lease of some ten seconds",
-        )
-
-
-def _jobs(operations: SqliteOperations, context: DoctorContext) -> Iterator[Finding]:
-    for queue in context.queues:
-        stats = operations.stats(queue)
-        text = (
-            f"{queue}: {stats.ready} ready, {stats.delayed} delayed, {stats.reserved} reserved,"
-            f" {stats.buried} buried"
-        )
-        age = _age_of_next(operations, queue)
-        if stats.buried:
-            yield Finding(Level.WARNING, "jobs", text, f"look at them: kessel buried --queue {queue}")
-        elif age > _STUCK:
-            yield Finding(
-                Level.WARNING,
-                "jobs",
-                f"{text}; the next one has waited for {age.days} days",
-                "does a worker serve this queue?",
-            )
-        else:
-            yield Finding(Level.OK, "jobs", text)
-
-
-def _age_of_next(operations: SqliteOperations, queue: str) -> timedelta:
-    """Return how long ago the next ready job of a queue was enqueued; zero if there is none."""
-    first = operations.peek(queue, JobState.READY)
-    enqueued_at = first[0].enqueued_at if first else None
-    return timedelta(0) if enqueued_at is None else operations.engine.clock.now() - enqueued_at

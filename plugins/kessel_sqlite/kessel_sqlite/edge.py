@@ -6,22 +6,18 @@ import os
 import sqlite3
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 from kessel_core.contract import (
     AdapterError,
     AdapterUnavailable,
-    EnqueueRejected,
-    EnqueueUnknown,
     ProtocolError,
-    StoreRejected,
-    StoreUnknown,
+    Written,
+    refused_write,
+    unknown_write,
 )
 
-__all__ = ["RECOVER", "Written", "is_busy", "leaves_connection_sound", "translated"]
-
-#: What a transaction is to write: the id of a job, or space and key of an entry; None: neither.
-Written: TypeAlias = str | tuple[str, str] | None
+__all__ = ["RECOVER", "is_busy", "leaves_connection_sound", "translated"]
 
 #: What to do about a damaged file.
 RECOVER: Final = (
@@ -81,18 +77,18 @@ def _classified(
         case sqlite3.SQLITE_CORRUPT:
             return ProtocolError(f"{known}: the file is damaged; see `kessel doctor`"), RECOVER
         case sqlite3.SQLITE_FULL:
-            return _refused(written, f"{path}: the disk is full", "full"), "free some space"
+            return refused_write(written, f"{path}: the disk is full", "full"), "free some space"
         case sqlite3.SQLITE_READONLY:
             return (
-                _refused(written, f"{path}: the file is read-only for this process", "read-only"),
+                refused_write(written, f"{path}: the file is read-only for this process", "read-only"),
                 "let this user write the file and its directory, where SQLite keeps the -wal and -shm files",
             )
         case sqlite3.SQLITE_TOOBIG:
-            return _refused(written, f"{path}: {exc}", "too-large"), ""
+            return refused_write(written, f"{path}: {exc}", "too-large"), ""
         case sqlite3.SQLITE_CANTOPEN:
             return AdapterUnavailable(f"{path}: {_why_not_open(Path(path))}"), "check the path and its rights"
         case sqlite3.SQLITE_IOERR if written is not None:
-            return _unknown(written, known), ""
+            return unknown_write(written, known), ""
         case sqlite3.SQLITE_ERROR if "no such" in str(exc):
             return (
                 ProtocolError(f"{known}: the tables of kessel are gone"),
@@ -114,17 +110,3 @@ def _why_not_open(path: Path) -> str:
     if not os.access(directory, os.W_OK | os.X_OK):
         return f"this user may not create files in {directory}"
     return "cannot be opened"
-
-
-def _refused(written: Written, why: str, reason: str) -> AdapterError:
-    match written:
-        case None:
-            return AdapterUnavailable(why)
-        case str(job_id):
-            return EnqueueRejected(job_id, why, reason)
-        case (space, key):
-            return StoreRejected(space, key, why, reason=reason)
-
-
-def _unknown(written: str | tuple[str, str], why: str) -> AdapterError:
-    return EnqueueUnknown(written, why) if isinstance(written, str) else StoreUnknown(*written, why)

@@ -20,9 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from kessel_core.contract import AdapterError, AdapterUnavailable, ProtocolError, get_logger
+from kessel_core.contract import AdapterError, AdapterUnavailable, ProtocolError, Written, get_logger
 from kessel_sqlite import schema
-from kessel_sqlite.edge import Written, is_busy, translated
+from kessel_sqlite.edge import is_busy, translated
 from kessel_sqlite.link import Link
 from kessel_sqlite.wake import FileLine, line_of
 
