@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from kessel_core import Config, JobManager, JobsConfig
+from tests.until import until
 
 LONG = 60.0
 
@@ -70,11 +71,7 @@ def manager(**handlers: object) -> JobManager:
     return JobManager("sqlite:///jobs.db?lease=1s", handlers=handlers, config=config)
 
 
-def eventually(condition: Callable[[], object], pause: float = 0.02) -> None:
-    end = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(pause)
+eventually = partial(until, seconds=LONG, pause=0.02)
 
 
 @pytest.mark.parametrize("poison", ["leave", "kill", "crash"])

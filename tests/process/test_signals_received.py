@@ -6,19 +6,17 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 
 import pytest
 
 from kessel_core.runtime.signals import STOP_SIGNALS, ReceivedSignals, StopSignals, on_signals
+from tests.until import until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 
-def eventually(condition: object) -> None:
-    end = time.monotonic() + 30
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end
-        time.sleep(0.005)
+eventually = partial(until, seconds=30, pause=0.005)
 
 
 def test_finding_a1_a_signal_to_a_forked_child_concerns_the_child() -> None:

@@ -12,15 +12,17 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from kessel_core import JobManager, SystemClock
 from kessel_core.contract import JobState
+from tests.until import until
 
 LONG = 60.0
 LEASE = 3.0
@@ -143,11 +145,7 @@ def manager(place: Place) -> Iterator[JobManager]:
         yield opened
 
 
-def eventually(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+eventually = partial(until, seconds=LONG, pause=0.02)
 
 
 def stop_outside_of_a_transaction(process: subprocess.Popen[str]) -> None:

@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
+
+from tests.until import until
 
 LONG = 60.0
 
@@ -100,11 +103,7 @@ class Place:
             process.wait(LONG)
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+eventually = partial(until, seconds=LONG, pause=0.02)
 
 
 @pytest.fixture

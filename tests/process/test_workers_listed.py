@@ -7,9 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from kessel_beanstalk.testing import Beanstalkd
 
 from kessel_core import JobManager, ResultPending, WorkerEntry, WorkerState, load_config
 from kessel_core.testing import VirtualClock
+from tests.until import until as until_within
 
 LONG = 60.0
 
@@ -84,11 +85,7 @@ def manager_of(folder: Path, clock: Any = None) -> JobManager:
     return JobManager(config=config, only_requests=True, clock=clock)
 
 
-def until(is_true: Callable[[], object]) -> None:
-    end = time.monotonic() + LONG
-    while not is_true():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.02)
+until = partial(until_within, seconds=LONG, pause=0.02)
 
 
 def by_pid(manager: JobManager) -> dict[int, WorkerEntry]:

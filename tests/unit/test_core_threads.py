@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -36,19 +35,12 @@ from kessel_core.contract import (
 )
 from kessel_core.model.policies import UnknownType
 from kessel_core.testing import NeverIdle, VirtualClock, run_until_idle
+from tests.until import until
 
 Open = Callable[..., JobManager]
 BOUND = 20.0
 #: What any thread may call; everything else belongs to the slot's own.
 FOR_ALL = {"extend", "cancel"}
-
-
-def until(true: Callable[[], object]) -> None:
-    """Wait for another thread, for a bounded time."""
-    end = time.monotonic() + BOUND
-    while not true():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.001)
 
 
 class Stuck:

@@ -7,7 +7,6 @@ import json
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -45,18 +44,11 @@ from kessel_core.contract import (
 )
 from kessel_core.hooks import WorkerInfo
 from kessel_core.testing import VirtualClock
+from tests.until import until
 
 Open = Callable[..., JobManager]
 BOUND = 20.0
 MINUTE = timedelta(minutes=1)
-
-
-def until(true: Callable[[], object]) -> None:
-    """Wait for another thread, for a bounded time."""
-    end = time.monotonic() + BOUND
-    while not true():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.001)
 
 
 def job(kind: str = "a", job_id: str = "i") -> Reservation:

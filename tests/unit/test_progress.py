@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -39,18 +38,12 @@ from kessel_core import (
 from kessel_core.contract import AdapterContext, Capabilities, FacetKind, Store
 from kessel_core.testing import VirtualClock, run_until_idle
 from kessel_core.wire.entries import decode_progress, encode_progress
+from tests.until import until
 
 SECOND = timedelta(seconds=1)
 DAY = timedelta(days=1)
 BOUND = 20.0
 NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
-
-
-def until(is_true: Callable[[], object]) -> None:
-    end = time.monotonic() + BOUND
-    while not is_true():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.001)
 
 
 class Apart(MemoryAdapter):

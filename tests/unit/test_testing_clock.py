@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -14,15 +12,9 @@ from hypothesis import strategies as st
 
 from kessel_core import Clock, SystemClock
 from kessel_core.testing.clock import VirtualClock
+from tests.until import until
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "it never came about"
-        time.sleep(0.001)
 
 
 def test_both_are_clocks() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -31,17 +30,11 @@ from kessel_core import (
 from kessel_core.contract import AdapterContext, FacetKind, Store
 from kessel_core.testing import VirtualClock
 from kessel_core.wire.entries import decode_worker, encode_worker
+from tests.until import until
 
 SECOND = timedelta(seconds=1)
 BOUND = 20.0
 NOW = datetime(2026, 1, 5, 9, tzinfo=UTC)
-
-
-def until(is_true: Callable[[], object]) -> None:
-    end = time.monotonic() + BOUND
-    while not is_true():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.001)
 
 
 class Noted(MemoryStore):
