@@ -9,9 +9,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= auto
 # An assignment of its own: a substitution that fails in front of a command would not stop that command.
-WITH_BEANSTALKD = BEANSTALKD="$$(tools/ensure_beanstalkd.sh)" && export BEANSTALKD &&
-WITH_POSTGRES = POSTGRES="$$(tools/ensure_postgres.sh)" && export POSTGRES && PGBOUNCER="$$(tools/ensure_pgbouncer.sh)" && export PGBOUNCER &&
-WITH_REDIS = REDIS_SERVER="$$(tools/ensure_redis.sh)" && export REDIS_SERVER &&
+WITH_BEANSTALKD = BEANSTALKD="$$(tools/ensure.sh beanstalkd)" && export BEANSTALKD &&
+WITH_POSTGRES = POSTGRES="$$(tools/ensure.sh postgres)" && export POSTGRES && PGBOUNCER="$$(tools/ensure.sh pgbouncer)" && export PGBOUNCER &&
+WITH_REDIS = REDIS_SERVER="$$(tools/ensure.sh redis-server)" && export REDIS_SERVER &&
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16

@@ -5,10 +5,10 @@ set -euo pipefail
 python=$1
 workers=${2:-auto}
 
-BEANSTALKD=$(tools/ensure_beanstalkd.sh)
-REDIS_SERVER=$(tools/ensure_redis.sh)
-POSTGRES=$(tools/ensure_postgres.sh)
-PGBOUNCER=$(tools/ensure_pgbouncer.sh)
+BEANSTALKD=$(tools/ensure.sh beanstalkd)
+REDIS_SERVER=$(tools/ensure.sh redis-server)
+POSTGRES=$(tools/ensure.sh postgres)
+PGBOUNCER=$(tools/ensure.sh pgbouncer)
 export BEANSTALKD REDIS_SERVER POSTGRES PGBOUNCER
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

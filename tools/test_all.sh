@@ -6,10 +6,10 @@ set -euo pipefail
 only=" $* "
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-BEANSTALKD=$(tools/ensure_beanstalkd.sh)
-REDIS_SERVER=$(tools/ensure_redis.sh)
-POSTGRES=$(tools/ensure_postgres.sh)
-PGBOUNCER=$(tools/ensure_pgbouncer.sh)
+BEANSTALKD=$(tools/ensure.sh beanstalkd)
+REDIS_SERVER=$(tools/ensure.sh redis-server)
+POSTGRES=$(tools/ensure.sh postgres)
+PGBOUNCER=$(tools/ensure.sh pgbouncer)
 export BEANSTALKD REDIS_SERVER POSTGRES PGBOUNCER
 
 # Print "VERSION PROGRAM" of each; no associative array, because the bash of macOS has none.
