@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 import attrs
 
-from kessel_beanstalk.framing import MalformedReply, ReplyReader
+from kessel_beanstalk.framing import MalformedReply, ReplyReader, UnendedChunk
 from kessel_core.contract import JobState
 
 __all__ = [
@@ -157,6 +157,18 @@ def _body(reader: ReplyReader, words: list[bytes]) -> StoredBody:
         raise MalformedReply(f"expected a job, got {words!r:.80}") from exc
 
 
+def _body_if_whole(reader: ReplyReader, words: list[bytes]) -> StoredBody | None:
+    """Read a job that was asked for by its number; None if it is still being put.
+
+    The server has a number for it from the first line of the `put` on, and answers with as much of the body
+    as it has received, filled up to the length (seen with beanstalkd 1.12).
+    """
+    try:
+        return _body(reader, words)
+    except UnendedChunk:
+        return None
+
+
 def _fields(reader: ReplyReader, words: list[bytes]) -> dict[str, str]:
     """Read `key: value` lines."""
     entries = (line.partition(": ") for line in _lines(reader, words))
@@ -203,7 +215,9 @@ def _seconds(text: str) -> int:
     return number
 
 
-def _job_stats(fields: dict[str, str]) -> JobStats:
+def _job_stats(fields: dict[str, str]) -> JobStats | None:
+    if fields["state"] == "invalid":  # it is still being put, see `_body_if_whole`
+        return None
     return JobStats(
         server_id=_count(fields["id"]),
         tube=fields["tube"],
@@ -276,7 +290,7 @@ _RELEASE: Final = Kind[Refused | None](
 _BURY: Final = Kind[Refused | None](
     "bury", {b"BURIED": _none, **_refusals(b"NOT_FOUND", b"OUT_OF_MEMORY", b"INTERNAL_ERROR")}
 )
-_PEEK: Final = Kind[StoredBody | None]("peek", _BODY_OR_NONE)
+_PEEK: Final = Kind[StoredBody | None]("peek", {b"FOUND": _body_if_whole, b"NOT_FOUND": _none})
 _STATS_JOB: Final = Kind[JobStats | None]("stats-job", {b"OK": _from_fields(_job_stats), b"NOT_FOUND": _none})
 _STATS_TUBE: Final = Kind[TubeStats | None](
     "stats-tube", {b"OK": _from_fields(_tube_stats), b"NOT_FOUND": _none}
@@ -339,7 +353,7 @@ def kick_job(server_id: int) -> Command[bool]:
 
 
 def peek(server_id: int) -> Command[StoredBody | None]:
-    """Return a job, whatever its state."""
+    """Return a job, whatever its state; None if it does not exist, or not yet as a whole."""
     return Command(_PEEK, b"peek %d\r\n" % server_id)
 
 
@@ -351,7 +365,7 @@ list_tubes: Final = Command(_LIST, b"list-tubes\r\n")
 
 
 def stats_job(server_id: int) -> Command[JobStats | None]:
-    """Return the statistics of a job; None if it does not exist."""
+    """Return the statistics of a job; None if it does not exist, or not yet as a whole."""
     return Command(_STATS_JOB, b"stats-job %d\r\n" % server_id)
 
 

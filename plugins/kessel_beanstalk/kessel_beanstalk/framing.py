@@ -11,7 +11,7 @@ import socket
 import struct
 from typing import Final
 
-__all__ = ["FramedSocket", "MalformedReply", "NotSent", "ReplyReader"]
+__all__ = ["FramedSocket", "MalformedReply", "NotSent", "ReplyReader", "UnendedChunk"]
 
 #: Far longer than any reply line of beanstalkd, in bytes.
 _LONGEST_LINE: Final = 1024
@@ -22,6 +22,10 @@ _READ: Final = 65536
 
 class MalformedReply(Exception):
     """The received bytes are not framed like a reply of beanstalkd."""
+
+
+class UnendedChunk(MalformedReply):
+    """A chunk without its closing CRLF."""
 
 
 class NotSent(ConnectionError):
@@ -161,6 +165,7 @@ class ReplyReader:
             ConnectionError: As `readline`, here and below.
             TimeoutError: Nothing was received in time.
             MalformedReply: It is not a chunk of that length.
+            UnendedChunk: It does not end there; as many bytes were consumed all the same.
         """
         if not 0 <= length <= _LONGEST_CHUNK:
             raise MalformedReply(f"a chunk of {length} bytes")
@@ -173,12 +178,11 @@ class ReplyReader:
                 parts.append(part)
                 missing -= len(part)
             self._received, self._at, end = b"".join(parts), 0, length
-        received = self._received
-        if received[end : end + 2] != b"\r\n":
-            raise MalformedReply("a chunk that is longer than announced")
-        chunk = received[self._at : end]
+        received, at = self._received, self._at
         self._at = end + 2
-        return chunk
+        if received[end : end + 2] != b"\r\n":
+            raise UnendedChunk("a chunk that is longer than announced")
+        return received[at:end]
 
     def _receive(self, size: int) -> bytes:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -275,3 +276,24 @@ def test_finding_d12_foreign_tubes_and_damaged_records_are_named_and_passed_over
         assert adapter.purge("q") == 0
         assert client.stats_tube("kessel.buried.q")["current-jobs-ready"] == len(damaged)
         assert client.stats_tube("kessel.foo")["current-jobs-ready"] == 1
+
+
+def test_s9_a_job_that_is_still_being_put_is_not_there_for_those_who_look(
+    opened: Callable[..., BeanstalkAdapter], server: Beanstalkd
+) -> None:
+    """The server shows it by its number: a body whose end is missing, and no state that a job can have."""
+    adapter = opened(server.port)
+    body = b'{"v":1,"id":"late","type":"t","payload":null}'
+    with socket.create_connection(("127.0.0.1", server.port)) as slow:
+        slow.sendall(b"use q\r\nput 9 0 60 %d\r\n%b" % (len(body), body[:20]))
+        assert slow.recv(100) == b"USING q\r\n"
+        adapter.enqueue(Message("there", "q", b'{"v":1,"id":"there","type":"t","payload":null}', 9))
+        assert [job.id for job in adapter.peek("q", JobState.READY, 5)] == ["there"]
+        for job_id in ("@1", "late"):
+            with pytest.raises(UnknownJob):
+                adapter.delete("q", job_id)
+        slow.sendall(body[20:] + b"\r\n")
+        assert slow.recv(100) == b"INSERTED 1\r\n"
+    assert sorted(job.id for job in adapter.peek("q", JobState.READY, 5)) == ["late", "there"]
+    adapter.delete("q", "late")
+    assert [job.id for job in adapter.peek("q", JobState.READY, 5)] == ["there"]
