@@ -50,13 +50,14 @@ class LoggingMiddleware:
         self._level = _LEVELS[options.level]
 
     @hookimpl(wrapper=True)
-    def kessel_execute_job(self, job: JobContext) -> Generator[None, JobResult, JobResult]:
+    def kessel_execute_job(self, job: JobContext) -> Generator[None, JobResult | None, JobResult | None]:
         """Measure the attempt and log it; costs almost nothing while the level is disabled."""
         if not log.isEnabledFor(self._level):
             return (yield)
         start = job.clock.monotonic()
         result = yield
-        if result.status is Status.SUCCESS:
+        # A middleware inside of this one may have lost the result, which the core then still has.
+        if result is not None and result.status is Status.SUCCESS:
             milliseconds = (job.clock.monotonic() - start) * 1000
             extra = {**_fields(result, job.request, job.attempt, job.queue), "ms": round(milliseconds, 3)}
             log.log(self._level, "job %s %s success in %.1f ms", job.id, job.type, milliseconds, extra=extra)

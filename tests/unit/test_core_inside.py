@@ -29,9 +29,12 @@ class Loses:
         yield
 
 
+@pytest.mark.parametrize("level", ["INFO", "ERROR"])
 def test_finding_d1_a_middleware_that_returns_nothing_buries_no_job(
-    opened: Open, caplog: pytest.LogCaptureFixture
+    opened: Open, caplog: pytest.LogCaptureFixture, level: str
 ) -> None:
+    """Whether kessel's own middleware logs the attempt or not."""
+    caplog.set_level(level, "kessel")
     manager = opened(plugin=Loses(), handlers={"a": lambda payload: 42})
     assert manager.process_single_job("a").value == 42
     manager.request("a")
