@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 PROGRAM = """
-import os
+import os, resource
 from kessel_core.runtime.descriptors import Descriptors
 from kessel_core.values.streams import keep_standard_numbers
 
@@ -29,6 +29,10 @@ assert watching.check(), "what a worker watches is no stream, either"
 os.closerange(0, 3)
 keep_standard_numbers()
 assert all(os.fstat(n).st_rdev == os.stat(os.devnull).st_rdev for n in range(3))
+os.closerange(0, 3)
+limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+keep_standard_numbers()  # none is left
 os.write(told, b"well")
 """
 
