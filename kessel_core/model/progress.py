@@ -38,8 +38,8 @@ class Progress:
 
     def __str__(self) -> str:
         text = f"{self.done:,}"
-        if self.total is not None:
-            text += f" of {self.total:,} ({math.floor(min(self.done / self.total, 1.0) * 100)} %)"
+        if (share := self.share) is not None:
+            text += f" of {self.total:,} ({math.floor(share * 100)} %)"
         return f"{text}, {self.note}" if self.note else text
 
     @classmethod
