@@ -56,8 +56,9 @@ class LoggingMiddleware:
             return (yield)
         start = job.clock.monotonic()
         result = yield
-        # A middleware inside of this one may have lost the result, which the core then still has.
-        if result is not None and result.status is Status.SUCCESS:
+        # A middleware inside of this one may have lost the result or made something else of it;
+        # what then becomes of the job is for the core to say.
+        if isinstance(result, JobResult) and result.status is Status.SUCCESS:
             milliseconds = (job.clock.monotonic() - start) * 1000
             extra = {**_fields(result, job.request, job.attempt, job.queue), "ms": round(milliseconds, 3)}
             log.log(self._level, "job %s %s success in %.1f ms", job.id, job.type, milliseconds, extra=extra)

@@ -245,7 +245,13 @@ def test_a_failing_middleware_is_a_failing_handler(app: App) -> None:
     assert (result.status, result.reason) == (Status.TRANSIENT, Reason.ERROR)
 
 
-def test_a_middleware_that_returns_something_else_is_a_failure(app: App) -> None:
+@pytest.mark.parametrize("level", ["INFO", "ERROR"])
+def test_a_middleware_that_returns_something_else_is_a_failure(
+    app: App, caplog: pytest.LogCaptureFixture, level: str
+) -> None:
+    """Whether kessel's own middleware logs the attempt or not."""
+    caplog.set_level(level, "kessel")
+
     class Wrong:
         @hookimpl
         def kessel_execute_job(self, job: JobContext) -> Any:
