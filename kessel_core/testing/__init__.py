@@ -9,6 +9,7 @@ from __future__ import annotations
 from kessel_core.testing.clock import VirtualClock
 from kessel_core.testing.delivery import run_delivery
 from kessel_core.testing.idle import NeverIdle, run_until_idle
+from kessel_core.testing.ports import free_port
 from kessel_core.testing.simulation import Event, Seed, Simulation, Stuck, Totals, Violation, for_each_seed
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "VirtualClock",
     "run_delivery",
     "run_until_idle",
+    # servers of tests
+    "free_port",
     # all workers, from one seed
     "Event",
     "Seed",

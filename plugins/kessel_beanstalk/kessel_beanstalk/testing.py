@@ -10,14 +10,9 @@ import socket
 import subprocess
 import time
 
-__all__ = ["Beanstalkd", "free_port"]
+from kessel_core.testing import free_port
 
-
-def free_port() -> int:
-    """Return a loopback port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+__all__ = ["Beanstalkd"]
 
 
 class Beanstalkd:

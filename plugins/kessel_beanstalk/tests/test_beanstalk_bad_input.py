@@ -13,9 +13,10 @@ from pathlib import Path
 import greenstalk
 import pytest
 from kessel_beanstalk.adapter import BeanstalkAdapter
-from kessel_beanstalk.testing import Beanstalkd, free_port
+from kessel_beanstalk.testing import Beanstalkd
 
 from kessel_core import JobManager
+from kessel_core.testing import free_port
 
 Opened = Callable[..., BeanstalkAdapter]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import greenstalk
 import pytest
 from kessel_beanstalk.adapter import BeanstalkAdapter
-from kessel_beanstalk.testing import Beanstalkd, free_port
+from kessel_beanstalk.testing import Beanstalkd
 from kessel_conformance import Cut, FaultProxy
 
 from kessel_core import (
@@ -29,6 +29,7 @@ from kessel_core import (
     UnknownJob,
 )
 from kessel_core.contract import COMMIT, NO_PAUSE, Bury, JobState, Message
+from kessel_core.testing import free_port
 
 Opened = Callable[..., BeanstalkAdapter]
 SECOND = timedelta(seconds=1)

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, ClassVar, Final, Self
 from urllib.parse import urlsplit
@@ -70,7 +71,7 @@ class AnyHarness:
     # --- for authors to override -------------------------------------------------------------
 
     def start(self) -> None:
-        """Bring up what is needed. Called once, before anything is opened.
+        """Bring up what is needed. Called once, before anything is opened; `stop` follows even if it fails.
 
         Raises:
             ServerMissing: It cannot be had here.
@@ -160,11 +161,13 @@ class AnyHarness:
 
     def up(self) -> None:
         """Start, and learn what is declared."""
-        self.start()
         try:
+            self.start()
             self._probe()
         except BaseException:
-            self.down()
+            # What a start leaves half done is stopped as well; why it failed is the error to be told.
+            with suppress(Exception):
+                self.down()
             raise
 
     def down(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 
 from kessel_conformance.harness import Harness, ServerMissing, filled
 from kessel_core.contract import AdapterSpec
+from kessel_core.testing import free_port
 
 __all__ = ["ServerHarness"]
 
@@ -71,7 +72,7 @@ class ServerHarness(Harness):
         if self.version is None and self._version_option is not None:
             self.version = self._printed_version(found, self._version_option)
         for tries_left in reversed(range(_PORTS_TRIED)):
-            self.values["port"] = str(_free_port())
+            self.values["port"] = str(free_port())
             try:
                 self._run()
             except _Ended:  # somebody may have taken the port meanwhile
@@ -162,10 +163,3 @@ class ServerHarness(Harness):
     def stop(self) -> None:
         """Stop the server."""
         self._halt()
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port

@@ -166,8 +166,8 @@ def test_server_that_finds_its_port_taken_gets_another(
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         busy = taken.getsockname()[1]
-        choose, ports = server._free_port, iter([busy])
-        monkeypatch.setattr(server, "_free_port", lambda: next(ports, None) or choose())
+        choose, ports = server.free_port, iter([busy])
+        monkeypatch.setattr(server, "free_port", lambda: next(ports, None) or choose())
         echo.start()
         try:
             assert int(echo.values["port"]) != busy

@@ -22,11 +22,12 @@ from pathlib import Path
 import psycopg
 
 from kessel_core.contract import AdapterError
+from kessel_core.testing import free_port
 from kessel_postgres.installing import install
 from kessel_postgres.options import PostgresOptions
 from kessel_postgres.schema import upgrade_script
 
-__all__ = ["PgBouncer", "Postgres", "PostgresMissing", "free_port", "programs"]
+__all__ = ["PgBouncer", "Postgres", "PostgresMissing", "programs"]
 
 #: What every server here has; the tables of tests are small, and their disk is no question.
 _USUAL = {
@@ -43,13 +44,6 @@ _USUAL = {
 
 class PostgresMissing(RuntimeError):
     """The programs of PostgreSQL cannot be found here."""
-
-
-def free_port() -> int:
-    """Return a loopback port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def programs() -> Path:

@@ -14,7 +14,7 @@ import pytest
 from kessel_postgres.adapter import PostgresAdapter
 from kessel_postgres.options import PostgresOptions, postgres_url_options
 from kessel_postgres.plugin import SPEC
-from kessel_postgres.testing import Postgres, free_port
+from kessel_postgres.testing import Postgres
 
 from kessel_core import SystemClock, build_plugins
 from kessel_core.contract import (
@@ -25,6 +25,7 @@ from kessel_core.contract import (
     Message,
     ProtocolError,
 )
+from kessel_core.testing import free_port
 
 CONTEXT = AdapterContext(clock=SystemClock())
 
