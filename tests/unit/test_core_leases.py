@@ -67,7 +67,7 @@ def test_s7_a_job_whose_lease_ended_before_its_answer_came_is_not_started(
     call: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     ran: list[object] = []
-    clock = VirtualClock()
+    clock = VirtualClock(auto_advance=False)
     plugins = build_plugins(extra={"memory": kessel_memory.plugin}, distributions=[])
     url = f"memory://?lease={SECONDS:g}"
     with JobManager(url, clock=clock, handlers={"a": ran.append}, plugins=plugins) as manager:

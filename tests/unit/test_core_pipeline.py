@@ -326,6 +326,7 @@ def test_s7_a_lost_lease_settles_and_reports_nothing(
 def test_a_settle_is_tried_again_while_the_queue_is_away(
     app: App, deliver: Deliver, clock: VirtualClock
 ) -> None:
+    clock.auto_advance = True
     away = [AdapterUnavailable("away")] * 2
     done = deliver(app({"a": lambda payload: 1}), body(), *away, deadline=clock.monotonic() + 60)
     assert (done.ending, done.settlements) == (("success", None), [COMMIT])
@@ -349,6 +350,7 @@ def test_s9_what_cannot_be_settled_is_said_with_its_queue_and_its_body(
     failures: list[Exception],
     lease: float,
 ) -> None:
+    clock.auto_advance = True
     done = deliver(app({"a": print}), body(), *failures, deadline=clock.monotonic() + lease)
     assert (done.result, done.settlements) == (None, [])
     (said,) = [record for record in caplog.records if "could not be settled" in record.getMessage()]
@@ -360,6 +362,7 @@ def test_s9_what_cannot_be_settled_is_said_with_its_queue_and_its_body(
 def test_s7_a_lease_lost_while_the_queue_was_away_is_not_tried_for_again(
     app: App, deliver: Deliver, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    clock.auto_advance = True
     failures = [AdapterUnavailable("away"), LeaseLost("i", "late")]
     done = deliver(app({"a": print}), body(), *failures, deadline=clock.monotonic() + 60)
     assert (done.result, done.settlements) == (None, [])
