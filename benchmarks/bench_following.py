@@ -6,7 +6,7 @@ Each figure stands beside its floor, the bare statements that do the same: `sqli
 kessel. Both sides take turns in short rounds, and the median of the ratios counts. Kessel's side is a whole
 worker with one slot, handlers included, and the job that follows is run, too; every commit is synced to the
 disk, and beanstalkd is on another core. SQLite tells other processes of a commit by nothing but a counter, so
-the floor of that wait is a loop that looks at it every 15 ms, as kessel-sqlite does.
+the floor of that wait is a loop that looks at it every 15 ms.
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ with JobManager(url, store=store, only_requests=True) as manager:
         manager.result(f"r{n}", timedelta(seconds=30))
         print(time.perf_counter(), flush=True)
 """
-#: The same with bare statements: it looks whether somebody has written as often as kessel-sqlite does.
+#: The same with bare statements: it looks whether somebody has written every 15 ms.
 _BARE_WAITER = """
 import sqlite3, sys, time
 path, count = sys.argv[1:]

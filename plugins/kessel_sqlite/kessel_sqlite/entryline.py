@@ -65,12 +65,13 @@ class EntryLine:
             for waiter in self._waiting.get((space, key), ()):
                 _wake(waiter)
 
-    def found(self, space: str, key: str, version: int) -> None:
-        """Wake those that have seen another version than this one."""
+    def found(self, space: str, key: str, version: int) -> bool:
+        """Wake those that have seen another version than this one; return whether there were any."""
         with self._lock:
-            for waiter in self._waiting.get((space, key), ()):
-                if waiter.seen != version:
-                    _wake(waiter)
+            told = [waiter for waiter in self._waiting.get((space, key), ()) if waiter.seen != version]
+            for waiter in told:
+                _wake(waiter)
+        return bool(told)
 
     def wake(self) -> None:
         """Wake all of them."""

@@ -1,8 +1,8 @@
-"""Wakes what waits: at once for writes of its own process, within milliseconds for those of others.
+"""Wakes what waits: at once for writes of its own process, within a millisecond for those of others.
 
 For each process and file there is one `FileLine`: the line of the waiting consumers, the threads that wait
-for entries, the lock of the writers and, only while somebody waits, one thread that polls
-`PRAGMA data_version` for commits by other connections.
+for entries, the lock of the writers and, only while somebody waits, one thread that looks for commits by
+other connections (`PRAGMA data_version`) whenever the log of the file is written to.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from typing import Final, Protocol
 
 from kessel_core.contract import Waiter, WaitingLine, get_logger
 from kessel_sqlite.entryline import EntryLine, EntryWaiter
+from kessel_sqlite.pace import POLL_SECONDS, Pace, Rest, Seen
+from kessel_sqlite.writes import Writes, watch
 
 __all__ = ["FileLine", "Source", "line_of"]
 
 log = get_logger("kessel.sqlite")
 
-#: Interval between two polls for commits of other processes, in seconds.
-POLL_SECONDS: Final = 0.015
+#: Its pause after an error.
+_ERROR_SECONDS: Final = 0.2
 #: A watcher ends after this many seconds in which nobody waits; the next wait starts another.
 _LINGER_SECONDS: Final = 5.0
 
@@ -47,9 +49,16 @@ class Source(Protocol):
 
 
 class FileLine(WaitingLine):
-    """What all adapters and consumers of one file share in this process. Thread-safe."""
+    """What all adapters and consumers of one file share in this process. Thread-safe.
 
-    def __init__(self) -> None:
+    Args:
+        path: The real path of the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        # A commit appends to the write-ahead log; the file itself is written when the log is full.
+        self._log = f"{path}-wal"
+        self._writes: Writes | None = None
         self._users = 0
         self._connect: Callable[[], Source] | None = None
         super().__init__()
@@ -63,6 +72,9 @@ class FileLine(WaitingLine):
         self.writer = threading.RLock()
         self._wanted = threading.Condition(self.lock)
         self._watcher: threading.Thread | None = None
+        if self._writes is not None:
+            self._writes.close()
+            self._writes = None
 
     def open(self, connect: Callable[[], Source] | None) -> None:
         """Register an adapter or a store that has the file open.
@@ -84,6 +96,8 @@ class FileLine(WaitingLine):
             if is_last:
                 self._connect = None
             self._wanted.notify()
+            if self._writes is not None:
+                self._writes.wake()
             self.entries.wake()
         if watcher is not None and watcher is not threading.current_thread():
             watcher.join(timeout=2)
@@ -113,16 +127,37 @@ class FileLine(WaitingLine):
             self._wanted.notify()
 
     def _watch(self, connect: Callable[[], Source]) -> None:
-        source = None
+        source, pace, writes = None, Pace(), watch(self._log)
+        with self.lock:
+            self._writes = writes
         try:
             while self._is_wanted():
                 if source is None:
                     source = connect()
-                self._look(source)
-                time.sleep(POLL_SECONDS)
+                if self._is_told(writes, pace.after(self._look(source))):
+                    pace.noticed()
         finally:
+            with self.lock:
+                if self._writes is writes:  # not that of a watcher which was started meanwhile
+                    self._writes = None
+                if writes is not None:
+                    writes.close()
             if source is not None:
                 source.close()
+
+    @staticmethod
+    def _is_told(writes: Writes | None, rest: Rest) -> bool:
+        """Rest; return whether that was ended by notice of a write to the log of the file."""
+        if not rest.is_cut_short:
+            time.sleep(rest.seconds)
+            return False
+        if writes is not None:
+            try:
+                return writes.wait(rest.seconds)
+            except OSError:
+                pass  # there is no log yet, or the system has no watches left
+        time.sleep(min(rest.seconds, POLL_SECONDS))
+        return False
 
     def _is_wanted(self) -> bool:
         """Whether somebody waits, now or within a few seconds; if not, this watcher is to end."""
@@ -134,30 +169,36 @@ class FileLine(WaitingLine):
                 return False
             return True
 
-    def _look(self, source: Source) -> None:
+    def _look(self, source: Source) -> Seen:
         try:
             if not source.has_changed():
-                return
+                return Seen.NOTHING
+            seen = Seen.CHANGED
             # Ask who waits only now, so that who has just joined is not left out.
             if queues := self.wanted_queues():
                 for queue, is_ready, due in source.outlook(queues):
                     # One consumer per queue; it wakes the next one when it has taken a job.
                     self.announce(queue, 1 if is_ready else 0, due)
+                    if is_ready:
+                        seen = Seen.WANTED
             if entries := self.entries.wanted():
                 for space, key, version in source.versions(entries):
-                    self.entries.found(space, key, version)
+                    if self.entries.found(space, key, version):
+                        seen = Seen.WANTED
         except Exception:
             # Those who wait will meet the same error, and report it.
             log.debug("the watcher could not look", exc_info=True)
             self.wake()
             self.entries.wake()
-            time.sleep(0.2)
+            time.sleep(_ERROR_SECONDS)
+            return Seen.NOTHING
+        return seen
 
 
 def line_of(path: str) -> FileLine:
     """Return the line of this process for a file, given by its real path."""
     with _registry_lock:
-        return _registry.setdefault(path, FileLine())
+        return _registry.setdefault(path, FileLine(path))
 
 
 def _after_fork_in_child() -> None:

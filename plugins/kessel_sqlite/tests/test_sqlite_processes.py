@@ -20,6 +20,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from kessel_sqlite import pace, wake
 from kessel_sqlite.adapter import SqliteAdapter
 
 from kessel_core.contract import COMMIT, NO_PAUSE, Message
@@ -297,26 +298,14 @@ except LeaseLost:
         os.close(write)
 
 
-@pytest.fixture
-def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses of the watcher between two looks at the file, in seconds."""
-    seen: list[float] = []
-    real = time.sleep
-
-    def sleep(seconds: float) -> None:
-        if threading.current_thread().name == "kessel-sqlite-watcher":
-            seen.append(seconds)
-        real(seconds)
-
-    monkeypatch.setattr(time, "sleep", sleep)
-    return seen
-
-
 @pytest.mark.timeout(60)
-def test_a_waiting_consumer_notices_a_job_of_another_process_within_milliseconds(
-    zoo: Zoo, opened: Callable[..., SqliteAdapter], naps: list[float]
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives notice of writes")
+def test_a_waiting_consumer_notices_a_job_of_another_process_by_its_write(
+    zoo: Zoo, opened: Callable[..., SqliteAdapter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing else would wake it for an hour; how soon depends on the pauses alone."""
+    """Nothing else would wake it for an hour: neither its own wait nor a look without a notice."""
+    monkeypatch.setattr(pace, "_SURE", 3600.0)
+    monkeypatch.setattr(pace, "_SETTLING", 0.02)
     adapter = opened()
     with closing(adapter.consumer(["q"])) as consumer:
         consumer.reserve(NO_PAUSE)
@@ -324,8 +313,42 @@ def test_a_waiting_consumer_notices_a_job_of_another_process_within_milliseconds
         taken = consumer.reserve(timedelta(hours=1))
         assert taken is not None
         consumer.settle(taken, COMMIT)
-    assert naps
-    assert max(naps) < 0.02
+
+
+@pytest.mark.timeout(60)
+def test_without_notices_a_waiting_consumer_polls_for_jobs_of_other_processes(
+    zoo: Zoo, opened: Callable[..., SqliteAdapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else would wake it for an hour."""
+    monkeypatch.setattr(wake, "watch", lambda path: None)
+    adapter = opened()
+    with closing(adapter.consumer(["q"])) as consumer:
+        consumer.reserve(NO_PAUSE)
+        zoo.start(PRODUCER, "a", 1, 2)
+        taken = consumer.reserve(timedelta(hours=1))
+        assert taken is not None
+        consumer.settle(taken, COMMIT)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives notice of writes")
+def test_a_consumer_that_waits_for_long_looks_only_now_and_then(
+    opened: Callable[..., SqliteAdapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Speed: an idle worker costs nothing. A file that is polled is looked at 66 times a second."""
+    looks: list[float] = []
+    real = wake.FileLine._look
+
+    def counted(line: wake.FileLine, source: wake.Source) -> pace.Seen:
+        looks.append(time.monotonic())
+        return real(line, source)
+
+    monkeypatch.setattr(wake.FileLine, "_look", counted)
+    monkeypatch.setattr(pace, "_SETTLING", 0.02)
+    adapter = opened()
+    with closing(adapter.consumer(["q"])) as consumer:
+        assert consumer.reserve(timedelta(seconds=1)) is None
+    assert 1 < len(looks) < 40
 
 
 @pytest.mark.timeout(60)
