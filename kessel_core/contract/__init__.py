@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from kessel_core.clock import later
 from kessel_core.contract.adapter import QueueAdapter, checked_queues, facets_of, need
-from kessel_core.contract.base import BaseAdapter, BaseConsumer, WaitingAdapter, rounded_up
+from kessel_core.contract.base import BaseAdapter, BaseConsumer, WaitingAdapter
 from kessel_core.contract.consumer import Consumer
 from kessel_core.contract.doctor import (
     DoctorContext,
@@ -54,6 +54,7 @@ from kessel_core.contract.facets import (
 from kessel_core.contract.messages import Reservation
 from kessel_core.contract.operations import QueueStats, StoredJob
 from kessel_core.contract.promises import Attempts, Capabilities, Durability, LeaseReturn, Reach, TieBreak
+from kessel_core.contract.rounding import rounded_up
 from kessel_core.contract.spec import AdapterContext, AdapterSpec
 from kessel_core.contract.store import Entry, Store, StoreCapabilities, StoreSpec
 from kessel_core.contract.storing import Written, error_for, in_portions, refused_write, unknown_write

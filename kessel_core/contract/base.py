@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import weakref
 from abc import abstractmethod
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final, assert_never
@@ -19,30 +20,17 @@ from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.consumer import Consumer
 from kessel_core.contract.facets import VirtualTime
 from kessel_core.contract.messages import Reservation
+from kessel_core.contract.rounding import rounded_up
 from kessel_core.contract.spec import AdapterContext
 from kessel_core.contract.waiting import Waiter, WaitingLine
 from kessel_core.errors import AdapterError, AdapterUnavailable, EnqueueRejected, LeaseLost
 from kessel_core.model.message import Message
 from kessel_core.model.settlement import NO_PAUSE, Bury, Commit, Rollback, Settlement, Snooze
 
-__all__ = ["BaseAdapter", "BaseConsumer", "WaitingAdapter", "rounded_up"]
+__all__ = ["BaseAdapter", "BaseConsumer", "WaitingAdapter"]
 
 #: Longest sleep of a waiting consumer before it looks again, unless the adapter says otherwise.
 POLL: Final = timedelta(milliseconds=100)
-_MICROSECOND: Final = timedelta(microseconds=1)
-
-
-def rounded_up(span: timedelta, granularity: timedelta | None) -> timedelta:
-    """Round a span up to a multiple of the granularity: late is allowed, early never (S4).
-
-    A negative span counts as zero; without a granularity nothing is rounded.
-    """
-    if granularity is None or granularity <= _MICROSECOND or span <= NO_PAUSE:
-        return max(span, NO_PAUSE)
-    try:
-        return -(-span // granularity) * granularity
-    except OverflowError:  # within one step of the longest possible span
-        return span
 
 
 class WaitingAdapter(QueueAdapter):
@@ -91,6 +79,21 @@ class WaitingAdapter(QueueAdapter):
             LeaseLost: The backend says that the reservation no longer holds its job.
         """
 
+    def renew_many(self, reservations: Sequence[Reservation]) -> list[AdapterError | None]:
+        """Renew several leases; return for each what `renew` would have raised, or None.
+
+        The default does one after the other; override it for a backend that can do all in one step.
+        """
+        outcomes: list[AdapterError | None] = []
+        for reservation in reservations:
+            try:
+                self.renew(reservation)
+            except AdapterError as exc:
+                outcomes.append(exc)
+            else:
+                outcomes.append(None)
+        return outcomes
+
     def shut(self) -> None:
         """Release connections, files and threads; called once."""
 
@@ -138,6 +141,22 @@ class WaitingAdapter(QueueAdapter):
         if reservation.deadline is not None and self.clock.monotonic() >= reservation.deadline:
             raise LeaseLost(reservation.id, "its lease is over")
         self.settle(reservation, Snooze())
+
+    def extend_many(self, held: Sequence[tuple[Consumer, Reservation]]) -> list[Exception | None]:
+        """See `QueueAdapter.extend_many`; what is still held is renewed by `renew_many`."""
+        # Before it is sent: the holder must see the end of its lease before the others do.
+        begun = self.clock.monotonic()
+        outcomes: list[Exception | None] = [LeaseLost(one.id, "its lease is over") for _, one in held]
+        live = [
+            (number, one)
+            for number, (_, one) in enumerate(held)
+            if one.deadline is None or begun < one.deadline
+        ]
+        for (number, one), outcome in zip(live, self.renew_many([one for _, one in live]), strict=True):
+            outcomes[number] = outcome
+            if outcome is None and one.lease is not None:
+                one.deadline = begun + one.lease.total_seconds()
+        return outcomes
 
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:
         """Settle, and notify consumers that wait for the job. Raises what `end` raises."""
@@ -299,12 +318,9 @@ class BaseConsumer(Consumer):
 
     def extend(self, reservation: Reservation) -> None:
         """See `Consumer.extend`."""
-        begun = self._clock.monotonic()
-        if reservation.deadline is not None and begun >= reservation.deadline:
-            raise LeaseLost(reservation.id, "its lease is over")
-        self._adapter.renew(reservation)
-        if reservation.lease is not None:
-            reservation.deadline = begun + reservation.lease.total_seconds()
+        (outcome,) = self._adapter.extend_many([(self, reservation)])
+        if outcome is not None:
+            raise outcome
 
     def _refuse_if_lost(self, reservation: Reservation) -> None:
         if reservation is not self._held:

@@ -8,17 +8,20 @@ from datetime import timedelta
 from math import inf
 
 from kessel_core.clock import Clock
+from kessel_core.contract.adapter import QueueAdapter
+from kessel_core.errors import AdapterError
 from kessel_core.runtime.lease import Lease
 from kessel_core.runtime.stopping import StopSwitch
 from kessel_core.runtime.threads import new_thread
 
-__all__ = ["Heartbeat"]
+__all__ = ["Heartbeat", "beat"]
 
 
 class Heartbeat:
     """One thread per worker; it starts with the first lease that it is told about.
 
     Args:
+        adapter: The open adapter.
         leases: Returns the leases of the running jobs.
         stop: Ends the heartbeat when the grace period is over.
         is_over: Whether every slot has ended; called with `stop.changed` held.
@@ -28,12 +31,14 @@ class Heartbeat:
 
     def __init__(
         self,
+        adapter: QueueAdapter,
         leases: Callable[[], Iterable[Lease]],
         stop: StopSwitch,
         is_over: Callable[[], bool],
         clock: Clock,
         every: timedelta | None = None,
     ) -> None:
+        self._adapter = adapter
         self._leases = leases
         self._stop = stop
         self._is_over = is_over
@@ -69,6 +74,21 @@ class Heartbeat:
                 if self._is_over() or self._stop.is_overdue:
                     return
                 every = self._every  # read now, because a shorter lease may have come during the wait
-            now = self._clock.monotonic()
-            for lease in self._leases():
-                lease.beat(now, every, self._configured)
+            beat(self._adapter, self._leases(), self._clock.monotonic(), every, self._configured)
+
+
+def beat(
+    adapter: QueueAdapter, leases: Iterable[Lease], now: float, every: float, sooner: float = inf
+) -> None:
+    """Extend those leases that are due, in one call; see `Lease.is_due`. Raises nothing."""
+    due = [lease for lease in leases if lease.is_due(now, every, sooner)]
+    if not due:
+        return
+    try:
+        outcomes = adapter.extend_many([(lease.consumer, lease.reservation) for lease in due])
+        if len(outcomes) != len(due):
+            raise AdapterError(f"the adapter extended {len(due)} leases with {len(outcomes)} outcomes")
+    except Exception as exc:  # any, because the next beat must come
+        outcomes = [exc] * len(due)
+    for lease, outcome in zip(due, outcomes, strict=True):
+        lease.note_extension(outcome)

@@ -118,7 +118,8 @@ class Lease:
         descriptors: Descriptors | None = None,
     ) -> None:
         self._adapter = adapter
-        self._consumer = consumer
+        #: What the slot took the job with.
+        self.consumer: Final = consumer
         #: The delivery.
         self.reservation: Final = reservation
         self._clock = clock
@@ -147,11 +148,11 @@ class Lease:
 
     def attempt(self) -> int:
         """Return the exact number of this attempt, or the best estimate (S10); raises nothing."""
-        return self._asked("attempts", self._consumer.attempt, self.reservation.attempt)
+        return self._asked("attempts", self.consumer.attempt, self.reservation.attempt)
 
     def kicks(self) -> int:
         """Return how many times the job was kicked, or the best estimate (S22); raises nothing."""
-        return self._asked("kicks", self._consumer.kicks, self.reservation.kicks)
+        return self._asked("kicks", self.consumer.kicks, self.reservation.kicks)
 
     def _asked(self, what: str, ask: Callable[[Reservation], int], estimate: int) -> int:
         if not self._is_sound():
@@ -202,9 +203,9 @@ class Lease:
                 if before is not None:
                     before()
                 if take_next:
-                    following = self._consumer.settle_and_reserve(self.reservation, settlement)
+                    following = self.consumer.settle_and_reserve(self.reservation, settlement)
                     return SETTLED if following is None else SettleResult(True, following)
-                self._consumer.settle(self.reservation, settlement)
+                self.consumer.settle(self.reservation, settlement)
                 return SETTLED
             except AdapterUnavailable:
                 tried += 1
@@ -252,7 +253,7 @@ class Lease:
         """
         if not self._is_sound():
             raise LeaseLost(self.reservation.id, "the descriptors of its process were closed")
-        self._consumer.extend(self.reservation)
+        self.consumer.extend(self.reservation)
 
     def give_back(self) -> None:
         """Give the job back because its slot did not end in time; the delivery does not count (S21)."""
@@ -274,8 +275,8 @@ class Lease:
 
     # --- the heartbeat -----------------------------------------------------------------------
 
-    def beat(self, now: float, every: float, sooner: float = inf) -> None:
-        """Extend the lease if a third of it has passed (S7), or will have before the next beat is due.
+    def is_due(self, now: float, every: float, sooner: float = inf) -> bool:
+        """Return whether to extend the lease: a third of it has passed, or will have at the next beat (S7).
 
         Args:
             now: The monotonic clock, in seconds.
@@ -285,28 +286,29 @@ class Lease:
         reservation = self.reservation
         deadline, length = reservation.deadline, reservation.lease
         if self._is_lost or self._claimed.locked() or deadline is None or length is None:
-            return
+            return False
         if not self._is_sound():
-            return
+            return False
         whole = length.total_seconds()
         if whole - (deadline - now) < min(whole / 3, sooner) - every / 2:
-            return  # it began, or was extended, only recently
+            return False  # it began, or was extended, only recently
         if self._overdue_at is not None and now > self._overdue_at:
             self._report_overdue()
-            if now < deadline:
-                return
-            # Extend too late on purpose: the adapter sees that the lease is over, and makes the backend
+            # Extended too late on purpose: the adapter sees that the lease is over, and makes the backend
             # release the job. beanstalkd often fails to notice the end of a lease by itself.
-        try:
-            self._consumer.extend(reservation)
-        except LeaseLost as exc:
+            return now >= deadline
+        return True
+
+    def note_extension(self, outcome: Exception | None) -> None:
+        """Take note of what became of an extension; None: it was made. Raises nothing."""
+        if outcome is None or self._claimed.locked():  # made, or the job was settled meanwhile
+            return
+        job_id = self.reservation.id
+        if isinstance(outcome, LeaseLost):
             self._is_lost = True  # logged once, because the handler may run on for hours
-            log.warning("%s while its handler runs", exc, extra={"job_id": reservation.id})
-        except Exception as exc:
-            # Any exception, because the heartbeat of the other slots must go on.
-            log.warning(
-                "job %s: lease not extended: %s", reservation.id, exc, extra={"job_id": reservation.id}
-            )
+            log.warning("%s while its handler runs", outcome, extra={"job_id": job_id})
+        else:
+            log.warning("job %s: lease not extended: %s", job_id, outcome, extra={"job_id": job_id})
 
     def _report_overdue(self) -> None:
         if self._is_overdue:

@@ -122,7 +122,12 @@ class Worker:
         self._pid = os.getpid()
         _started.add(self)
         heartbeat = Heartbeat(
-            self._leases, self._stop, lambda: not self._alive, self._clock, self._heartbeat_every
+            self._adapter,
+            self._leases,
+            self._stop,
+            lambda: not self._alive,
+            self._clock,
+            self._heartbeat_every,
         )
         plan = SlotPlan(
             adapter=self._adapter,

@@ -27,6 +27,7 @@ from kessel_core import AdapterUnavailable, IdHeld, LeaseLost, UnknownJob
 from kessel_core.contract import (
     NO_PAUSE,
     Bury,
+    Consumer,
     JobState,
     Message,
     QueueStats,
@@ -178,6 +179,31 @@ slot_mutant(
 )
 mutant("lease_extended_half", "extends by half a lease", lease_extended=lambda s, r: s.now() + LEASE / 2)
 mutant("lease_extended_from_end", "extends from the old end", lease_extended=lambda s, r: r.ready_at + LEASE)
+mutant(
+    "extends_the_first",
+    "extends the first two of several leases",
+    extend_many=lambda s, held: _first_of(s, held),
+)
+mutant(
+    "extends_all_or_none",
+    "gives all leases up if one of several is lost",
+    extend_many=lambda s, held: _together(s, held),
+)
+mutant(
+    "extends_out_of_order",
+    "says of several leases which one is lost, in another order",
+    extend_many=lambda s, held: Reference.extend_many(s, held)[::-1],
+)
+mutant(
+    "extends_lost_ones",
+    "says that it extended several leases, those that are lost, too",
+    extend_many=lambda s, held: [None for _ in Reference.extend_many(s, held)],
+)
+mutant(
+    "extends_without_deadline",
+    "extends several leases and leaves their deadlines",
+    extend_many=lambda s, held: _unmoved(s, held),
+)
 mutant("leases_end_together", "ends all leases with the first", tick=lambda s: _all_over(s))
 mutant(
     "lease_not_anew",
@@ -793,6 +819,24 @@ def _of_same(slot: Slot, held: Any, settlement: Any) -> Any:
         return None
     slot.held = slot.adapter.take([held.queue])
     return slot.held
+
+
+def _first_of(adapter: Reference, held: Sequence[tuple[Consumer, Reservation]]) -> list[Exception | None]:
+    return [*Reference.extend_many(adapter, held[:2]), *(None for _ in held[2:])]
+
+
+def _together(adapter: Reference, held: Sequence[tuple[Consumer, Reservation]]) -> list[Exception | None]:
+    outcomes = Reference.extend_many(adapter, held)
+    lost = next((one for one in outcomes if one is not None), None)
+    return [lost for _ in outcomes]
+
+
+def _unmoved(adapter: Reference, held: Sequence[tuple[Consumer, Reservation]]) -> list[Exception | None]:
+    deadlines = [reservation.deadline for _, reservation in held]
+    outcomes = Reference.extend_many(adapter, held)
+    for (_, reservation), deadline in zip(held, deadlines, strict=True):
+        reservation.deadline = deadline
+    return outcomes
 
 
 def _all_over(s: Reference) -> None:

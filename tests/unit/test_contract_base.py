@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from kessel_memory.adapter import MemoryAdapter
+from kessel_memory.options import MemoryOptions
 
 from kessel_core import AdapterError, AdapterUnavailable, LeaseLost
 from kessel_core.contract import (
@@ -26,8 +29,8 @@ from kessel_core.contract import (
     Rollback,
     Snooze,
     WaitingLine,
+    rounded_up,
 )
-from kessel_core.contract.base import rounded_up
 from kessel_core.testing import VirtualClock
 
 HOUR = timedelta(hours=1)
@@ -471,6 +474,68 @@ def test_s7_a_lease_that_is_over_is_not_extended_and_one_that_fails_keeps_its_en
     with pytest.raises(LeaseLost, match="its lease is over"):
         consumer.extend(taken)
     assert pile.calls == []
+
+
+def test_s7_leases_are_extended_together_in_one_call_but_for_those_that_are_over(
+    pile: Pile, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each by what the backend says of it; what is over here is not even asked for."""
+    held = []
+    for name in ("a", "over", "b", "lost"):
+        slot = pile.consumer(["q"])
+        held.append((slot, holding(pile, slot, name)))
+    over = held[1][1]
+    over.deadline = clock.monotonic() + 10
+    clock.advance(timedelta(seconds=10))
+    asked: list[list[str | None]] = []
+    lost = LeaseLost("lost", "to another")
+
+    def renew_many(reservations: Sequence[Reservation]) -> list[AdapterError | None]:
+        asked.append([one.id for one in reservations])
+        clock.advance(timedelta(seconds=5))
+        return [None, None, lost]
+
+    monkeypatch.setattr(pile, "renew_many", renew_many)
+    before = clock.monotonic()
+    outcomes = pile.extend_many(held)
+    assert asked == [["a", "b", "lost"]]
+    assert [outcomes[0], outcomes[2], outcomes[3]] == [None, None, lost]
+    assert "its lease is over" in str(outcomes[1])
+    assert [one.deadline for _, one in held] == [before + 60, before, before + 60, before + 50]
+
+
+def test_s7_without_a_call_for_many_leases_each_is_renewed_whatever_the_others_do(
+    pile: Pile, clock: VirtualClock
+) -> None:
+    held = []
+    for name in ("a", "b", "c"):
+        slot = pile.consumer(["q"])
+        held.append((slot, holding(pile, slot, name)))
+    clock.advance(timedelta(seconds=10))
+    gone = AdapterUnavailable("gone")
+
+    def fails_at_the_next() -> None:
+        pile.at["renew"] = lambda: pile.fails.update(renew=gone)
+
+    pile.at["renew"] = fails_at_the_next
+    assert pile.extend_many(held) == [None, gone, None]
+
+
+def test_s7_the_contract_extends_one_lease_after_the_other_whatever_the_others_raise() -> None:
+    adapter = MemoryAdapter(MemoryOptions(), AdapterContext(clock=VirtualClock()))
+    bug = RuntimeError("a bug")
+    held = []
+    for name in ("a", "b", "c"):
+        adapter.enqueue(message(name))
+        slot = adapter.consumer(["q"])
+        taken = slot.reserve(NO_PAUSE)
+        assert taken is not None
+        held.append((slot, taken))
+    held[1][0].extend = Mock(side_effect=bug)  # type: ignore[method-assign]
+    held[2][0].settle(held[2][1], COMMIT)
+    first, second, third = adapter.extend_many(held)
+    assert (first, second) == (None, bug)
+    assert isinstance(third, LeaseLost)
 
 
 def test_s21_giving_back_is_a_snooze_for_any_thread_as_long_as_the_lease_holds(

@@ -128,7 +128,7 @@ def test_f45_with_lost_descriptors_a_lease_touches_the_queue_no_more(watched: Wa
     reservation = Reservation("1", "default", b"", 3, clock.monotonic() + 30, timedelta(seconds=30))
     lease = Lease(object(), Untouchable(), reservation, clock, watched.descriptors)  # type: ignore[arg-type]  # never used
     clock.advance(timedelta(seconds=20))
-    lease.beat(clock.monotonic(), 10)
+    assert not lease.is_due(clock.monotonic(), 10)
     assert lease.attempt() == 3
     with pytest.raises(LeaseLost):
         lease.extend()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from math import inf
 from typing import Any
+from unittest.mock import Mock
 
 import kessel_memory.plugin
 import pytest
@@ -22,6 +23,7 @@ from kessel_core import (
     hookimpl,
 )
 from kessel_core.contract import COMMIT, NO_PAUSE, Consumer, Reservation, Rollback, Settlement
+from kessel_core.runtime.heartbeat import beat
 from kessel_core.runtime.lease import Lease
 from kessel_core.testing import VirtualClock
 
@@ -54,7 +56,7 @@ class Held:
     def after(self, seconds: float) -> float:
         """Let time pass, make one beat, and return the rest of the lease in seconds."""
         self.clock.advance(timedelta(seconds=seconds))
-        self.lease.beat(self.clock.monotonic(), EVERY)
+        beat(self.manager.adapter, [self.lease], self.clock.monotonic(), EVERY)
         assert self.reservation.deadline is not None
         return self.reservation.deadline - self.clock.monotonic()
 
@@ -119,7 +121,7 @@ def test_a_lease_is_extended_at_its_third_or_sooner_as_configured(
 ) -> None:
     held = Held()
     held.clock.advance(timedelta(seconds=gone))
-    held.lease.beat(held.clock.monotonic(), every, sooner)
+    beat(held.manager.adapter, [held.lease], held.clock.monotonic(), every, sooner)
     left = (held.reservation.deadline or 0) - held.clock.monotonic()
     assert left == pytest.approx(SECONDS if extended else SECONDS - gone)
 
@@ -129,7 +131,7 @@ def test_a_lease_without_an_end_is_never_extended(field: str, monkeypatch: pytes
     held = Held()
     setattr(held.reservation, field, None)
     monkeypatch.setattr(held.consumer, "extend", lambda reservation: pytest.fail("extended"))
-    held.lease.beat(held.clock.monotonic() + SECONDS / 2, EVERY)
+    beat(held.manager.adapter, [held.lease], held.clock.monotonic() + SECONDS / 2, EVERY)
 
 
 def test_a_plain_handler_past_its_timeout_loses_its_lease_and_is_named(
@@ -167,6 +169,54 @@ def test_a_lease_that_cannot_be_extended_is_said_and_stops_nobody(
     monkeypatch.setattr(held.consumer, "extend", failing)
     held.after(10)
     assert str(error) in caplog.text
+
+
+@pytest.mark.parametrize("answer", [RuntimeError("a bug"), []], ids=["raises", "too short"])
+def test_a_call_for_all_leases_that_fails_is_said_for_each_and_stops_nobody(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, answer: Any
+) -> None:
+    held = Held()
+    monkeypatch.setattr(held.manager.adapter, "extend_many", Mock(side_effect=[answer]))
+    assert held.after(10) == pytest.approx(SECONDS - 10)
+    assert caplog.text.count("lease not extended") == 1
+    monkeypatch.undo()
+    assert held.after(10) == pytest.approx(SECONDS)
+
+
+def test_e8_the_leases_of_all_jobs_that_are_due_are_extended_in_one_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = Held()
+    adapter, leases = held.manager.adapter, [held.lease]
+    for _ in range(2):
+        held.manager.request("a")
+        consumer = adapter.consumer(["default"])
+        reservation = consumer.reserve(NO_PAUSE)
+        assert reservation is not None
+        leases.append(Lease(adapter, consumer, reservation, held.clock))
+    called = Mock(side_effect=adapter.extend_many)
+    monkeypatch.setattr(adapter, "extend_many", called)
+    held.clock.advance(timedelta(seconds=10))
+    leases[1].reservation.deadline = held.clock.monotonic() + SECONDS  # extended a moment ago
+    beat(adapter, leases, held.clock.monotonic(), EVERY)
+    ((asked,), _) = called.call_args
+    assert [one for _, one in asked] == [leases[0].reservation, leases[2].reservation]
+    beat(adapter, leases, held.clock.monotonic(), EVERY)
+    assert called.call_count == 1
+
+
+def test_a_job_that_is_settled_while_its_lease_is_extended_is_not_said_to_be_lost(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held()
+
+    def settled(reservation: Reservation) -> None:
+        held.lease.settle(COMMIT, take_next=False)
+        raise LeaseLost("i", "it was settled")
+
+    monkeypatch.setattr(held.consumer, "extend", settled)
+    held.after(10)
+    assert "lost" not in caplog.text
 
 
 def test_after_a_queue_that_was_away_the_lease_is_extended_by_the_next_beat(

@@ -488,6 +488,7 @@ def test_s27_after_the_job_is_lost_or_has_ended_its_reports_are_dropped(noted: O
 
 
 def test_s27_a_lost_lease_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kessel_core.runtime.heartbeat import beat
     from kessel_core.runtime.lease import Lease
 
     clock = VirtualClock()
@@ -504,7 +505,7 @@ def test_s27_a_lost_lease_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(consumer, "extend", lost)
         clock.advance(timedelta(seconds=30))
-        lease.beat(clock.monotonic(), 1.0)
+        beat(manager.adapter, [lease], clock.monotonic(), 1.0)
         assert not lease.is_held
         consumer.close()
 

@@ -225,21 +225,25 @@ class Deliveries:
 
     # extend
 
-    def renew(self, reservation: Reservation) -> None:
-        """Renew the lease to its full length from now.
-
-        Raises:
-            LeaseLost: The job was settled, or delivered to another slot.
-        """
-        held = _own(reservation)
+    def renew_many(self, reservations: Sequence[Reservation]) -> list[AdapterError | None]:
+        """Renew leases to their full length from now, in one statement; returns what became of each."""
+        held = [one for one in reservations if isinstance(one, PostgresReservation)]
         values = (
-            codec.numbers([held.seq]),
-            codec.numbers([held.token]),
+            codec.numbers([one.seq for one in held]),
+            codec.numbers([one.token for one in held]),
             self._lease_value,
         )
-        rows = self._database.call(Call(self._database.statements.renew, values))
-        if not rows.ntuples:
-            raise LeaseLost(held.id, "it was settled, or its lease has ended")
+        try:
+            rows = self._database.call(Call(self._database.statements.renew, values))
+        except AdapterError as exc:
+            return [exc] * len(reservations)
+        renewed = {codec.number(rows.get_value(row, 0) or b"") for row in range(rows.ntuples)}
+        return [
+            None
+            if isinstance(one, PostgresReservation) and one.token in renewed
+            else LeaseLost(one.id, "it was settled, or its lease has ended")
+            for one in reservations
+        ]
 
 
 def _ending(settlement: Settlement, held: PostgresReservation) -> tuple[bytes, ...]:

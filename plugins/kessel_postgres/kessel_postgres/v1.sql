@@ -333,13 +333,13 @@ BEGIN
 END
 $f$;
 
--- Renew leases; returns those that are renewed.
+-- Renew leases; returns the tokens of those that are renewed.
 CREATE FUNCTION __s__.renew_v1(seqs bigint[], tokens bigint[], lease interval)
 RETURNS SETOF bigint LANGUAGE plpgsql AS $f$
 DECLARE now_ timestamptz := clock_timestamp();
 BEGIN
     RETURN QUERY UPDATE __s__.held h SET due = now_ + lease FROM unnest(seqs, tokens) AS u (s, t)
-        WHERE h.seq = u.s AND h.token = u.t AND h.due > now_ RETURNING h.seq;
+        WHERE h.seq = u.s AND h.token = u.t AND h.due > now_ RETURNING h.token;
 END
 $f$;
 

@@ -117,6 +117,26 @@ def test_waiting_slots_ask_nothing(
     assert len(runs) <= 1
 
 
+def test_e8_the_leases_of_all_running_jobs_are_extended_by_one_statement(
+    opened: Callable[..., PostgresAdapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = opened()
+    adapter.enqueue_many([message(str(number)) for number in range(20)])
+    held = []
+    for _ in range(20):
+        consumer = adapter.consumer(["q"])
+        taken = consumer.reserve(NO_PAUSE)
+        assert taken is not None
+        held.append((consumer, taken))
+    runs: list[object] = []
+    run = adapter.database.run
+    monkeypatch.setattr(adapter.database, "run", lambda *a, **k: (runs.append(a), run(*a, **k))[1])
+    assert adapter.extend_many(held) == [None] * 20
+    assert len(runs) == 1
+    for consumer, _ in held:
+        consumer.close()
+
+
 def test_connection_that_died_is_replaced_before_anything_is_sent(
     opened: Callable[..., PostgresAdapter], database: psycopg.Connection
 ) -> None:

@@ -264,8 +264,14 @@ class SqliteAdapter(SqliteOperations, WaitingAdapter):
             self.engine.line.entries.announce(put.space, put.key)
 
     def renew(self, reservation: Reservation) -> None:
-        """Extend the lease, using the calling thread's own connection."""
-        self._deliveries.renew(reservation)
+        """Extend the lease."""
+        (outcome,) = self.renew_many([reservation])
+        if outcome is not None:
+            raise outcome
+
+    def renew_many(self, reservations: Sequence[Reservation]) -> list[AdapterError | None]:
+        """Extend leases, in one transaction, using the calling thread's own connection."""
+        return self._deliveries.renew_many(reservations)
 
     def looks_again(self, queues: tuple[str, ...]) -> datetime | None:
         """Return when time alone makes a job ready; the watcher reports what other processes do."""

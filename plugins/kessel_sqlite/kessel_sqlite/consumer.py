@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final, NamedTuple, TypeAlias, assert_never
 
@@ -253,26 +254,35 @@ class Deliveries:
 
     # extend
 
-    def renew(self, reservation: Reservation) -> None:
-        """Renew the lease to its full length from now.
+    def renew_many(self, reservations: Sequence[Reservation]) -> list[AdapterError | None]:
+        """Renew leases to their full length from now, in one transaction; returns what became of each."""
+        held = [one for one in reservations if isinstance(one, SqliteReservation)]
+        try:
+            renewed = self._engine.write(lambda c: self._renew(c, held))
+        except AdapterError as exc:
+            return [exc] * len(reservations)
+        return [
+            None
+            if isinstance(one, SqliteReservation) and one.token in renewed
+            else LeaseLost(one.id, "it was settled, or given to another slot")
+            for one in reservations
+        ]
 
-        Raises:
-            LeaseLost: The job was settled, or delivered to another slot.
-        """
-        held = _own(reservation)
-        if not self._engine.write(lambda c: self._renew(c, held)):
-            raise LeaseLost(held.id, "it was settled, or given to another slot")
-
-    def _renew(self, connection: sqlite3.Connection, held: SqliteReservation) -> int:
+    def _renew(self, connection: sqlite3.Connection, held: Sequence[SqliteReservation]) -> set[int]:
+        """Return the tokens of the leases that are renewed."""
         while True:
             connection.execute(sql.BEGIN)
             # Under the lock, as in a claim: a time from before a jump would end the lease of a live worker.
             now = self._host.now()
             if not self._host.jumped(now, self._clock.monotonic()):
-                values = (now + self._lease_microseconds, held.seq, held.token)
-                done = connection.execute(sql.EXTEND_JOB, values).rowcount
+                end = now + self._lease_microseconds
+                renewed = {
+                    one.token
+                    for one in held
+                    if connection.execute(sql.EXTEND_JOB, (end, one.seq, one.token)).rowcount
+                }
                 connection.execute(sql.END)
-                return done
+                return renewed
             connection.execute(sql.UNDO)
             self._host.follow(connection)
 

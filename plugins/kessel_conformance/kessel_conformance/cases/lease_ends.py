@@ -11,7 +11,7 @@ from kessel_conformance.catalogue import case
 from kessel_conformance.clocks import late_clock
 from kessel_conformance.opencase import MICRO
 from kessel_conformance.requirements import DELAYS, LEASE, VIRTUAL_CLOCK
-from kessel_core.contract import COMMIT, NO_PAUSE, Browse, Buried, Delete, JobState, Rollback
+from kessel_core.contract import COMMIT, NO_PAUSE, Browse, Buried, Delete, JobState, LeaseLost, Rollback
 
 NEEDS = (LEASE,)
 
@@ -47,6 +47,46 @@ def extended_in_full(bench: Bench) -> None:
             bench.settle(first, held, Rollback())
             bench.let_pass(bench.slack)
             bench.gets(second, message, "the job after its rollback")
+
+
+@case(
+    "lease.extended_together",
+    "S7",
+    needs=NEEDS,
+    waits=True,
+    why="A worker renews the leases of all its slots in one call: what that misses is run twice.",
+)
+def extended_together(bench: Bench) -> None:
+    slots = [bench.consumer() for _ in range(4)]
+    for _ in slots:
+        bench.put()
+    held = [(slot, bench.taken(slot)) for slot in slots]
+    ended = held[1]
+    bench.settle(*ended)
+    bench.let_pass(bench.lease * 0.6)
+    before = bench.clock.monotonic()
+    outcomes = bench.call(
+        "extend four leases together, of which the second has ended", lambda: bench.adapter.extend_many(held)
+    )
+    after = bench.clock.monotonic()
+    shown = [None if one is None else type(one) for one in outcomes]
+    bench.equal(
+        shown, [None, LeaseLost, None, None], "outcomes of four leases, of which the second has ended"
+    )
+    lease = bench.lease.total_seconds()
+    held.remove(ended)
+    deadlines = [reservation.deadline or 0.0 for _, reservation in held]
+    bench.check(
+        before + lease - 1e-6 <= min(deadlines) and max(deadlines) <= after + lease + 1e-6,
+        f"extended until {deadlines}, not a lease from now, {before + lease:.3f} to {after + lease:.3f}",
+    )
+    bench.let_pass(bench.lease * 0.85)
+    early = bench.reserve(slots[1])
+    still = bench.clock.monotonic() < min(deadlines)  # else the machine was too busy
+    bench.check(early is None or not still, "the extended leases still hold, but a job was delivered")
+    if early is None and still:
+        for slot, reservation in held:
+            bench.settle(slot, reservation)
 
 
 @case(
