@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import Final, NamedTuple
 
@@ -127,7 +127,6 @@ class Search:
             if stats.state is JobState.BURIED:
                 self._side_tubes.readings.saw_buried(stats, body, told_at)
             base = self._side_tubes.base(connection, body, stats, told_at=told_at)
-            is_timed = stats.state in (JobState.DELAYED, JobState.RESERVED)
             job = StoredJob(
                 id=self._names.name(server_id, body),
                 queue=stats.tube,
@@ -137,7 +136,7 @@ class Search:
                 attempt=record.attempt if record is not None else max(0, stats.reserves - base.uncounted),
                 snoozes=record.snoozes if record is not None else base.snoozes,
                 enqueued_at=now - timedelta(seconds=stats.age),
-                due=now + timedelta(seconds=stats.time_left) if is_timed else None,
+                due=_due(stats, now),
                 reason=record.reason if record is not None else None,
                 message=record.message if record is not None else None,
                 buried_at=record.at if record is not None else None,
@@ -145,3 +144,10 @@ class Search:
             self._names.was_shown(job.id, server_id)  # because a listed job may be acted on next
             jobs.append(job)
         return jobs
+
+
+def _due(stats: JobStats, now: datetime) -> datetime | None:
+    if stats.state is JobState.DELAYED:
+        # The server cuts the rest off to whole seconds. A delay must not end early where a job is moved (S4).
+        return now + timedelta(seconds=stats.time_left + 1)
+    return now + timedelta(seconds=stats.time_left) if stats.state is JobState.RESERVED else None
