@@ -76,6 +76,10 @@ class Slot:
         self.lease: Lease | None = None
         #: Whether the queue was usable at the last call; written by `SlotPlan.on_connection`.
         self.connected = True
+        #: When it took its last job, and since when it waits for one, on the monotonic clock; None: it never
+        #: took one; it does not wait.
+        self.taken_at: float | None = None
+        self.idle_since: float | None = None
         #: Number of attempts by how they ended: a status, or `lost`.
         self.counts: Counter[str] = Counter()
         #: Why it gave up: the error of a queue that was not usable for too long.
@@ -128,7 +132,7 @@ class Slot:
                     self._serve()
                     return
                 except BaseException as exc:  # SystemExit too: a slot must not end unnoticed
-                    self.lease = None
+                    self.lease = self.idle_since = None
                     if self.connected:
                         failures, lost_at = 0, plan.clock.monotonic()
                     failures += 1
@@ -144,6 +148,7 @@ class Slot:
                         pause = min(pause, left)
                     plan.stop.sleep(pause)
         finally:
+            self.idle_since = None
             self.close()
             plan.on_end(self)
 
@@ -160,6 +165,8 @@ class Slot:
             if reservation is None:
                 if stop.is_on:
                     return
+                if self.idle_since is None:
+                    self.idle_since = plan.clock.monotonic()
                 # Without waiting after a lost connection, so that even an empty queue shows that it is back.
                 reservation = consumer.reserve(wait if self.connected else NO_PAUSE)
                 if not self.connected:
@@ -181,7 +188,7 @@ class Slot:
                 self.counts["lost"] += 1
                 reservation = None
                 continue
-            self.lease = lease
+            self.lease, self.idle_since, self.taken_at = lease, None, lease.since
             result, settled = run(lease, take_next=True)
             self.lease = None
             self.counts[result.status if settled.is_settled else "lost"] += 1

@@ -16,6 +16,7 @@ from kessel_core.testing import VirtualClock
 
 App = Callable[..., JobManager]
 SOME_SECONDS = timedelta(seconds=4)
+MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
@@ -23,20 +24,20 @@ def idleness(app: App, clock: VirtualClock) -> tuple[JobManager, Idleness]:
     """What looks at the queue of a manager that has a job ready."""
     manager = app({"a": print})
     manager.request("a")
-    return manager, Idleness(manager.adapter, ["default"], clock)
+    return manager, Idleness(manager.adapter, ["default"], clock, MINUTE)
 
 
 def test_finding_c2_a_slot_that_idles_beside_a_ready_job_is_seen_at_the_second_look(
     idleness: tuple[JobManager, Idleness], clock: VirtualClock
 ) -> None:
     _, looking = idleness
-    assert looking.reason(1, 0) == ""
-    assert looking.reason(1, 0) == ""  # too soon: the job may be on its way
+    assert looking.look(1, None, 0).idle == ""
+    assert looking.look(1, None, 0).idle == ""  # too soon: the job may be on its way
     clock.advance(SOME_SECONDS)
-    assert looking.reason(1, 0) == "1 of the slots idle although jobs are ready: 1 in queue default"
-    assert looking.reason(0, 0) == ""  # the slot has one
+    assert looking.look(1, None, 0).idle == "1 of the slots idle although jobs are ready: 1 in queue default"
+    assert looking.look(0, None, 0).idle == ""  # the slot has one
     clock.advance(SOME_SECONDS)
-    assert looking.reason(1, 0) == ""
+    assert looking.look(1, None, 0).idle == ""
 
 
 def test_finding_c2_slots_that_work_meanwhile_are_not_blamed(
@@ -44,7 +45,7 @@ def test_finding_c2_slots_that_work_meanwhile_are_not_blamed(
 ) -> None:
     _, looking = idleness
     for progress in range(5):
-        assert looking.reason(1, progress) == ""
+        assert looking.look(1, None, progress).idle == ""
         clock.advance(SOME_SECONDS)
 
 
@@ -54,7 +55,7 @@ def test_finding_c2_a_paused_queue_is_no_reason(
     manager, looking = idleness
     manager.adapter.pause("default", timedelta(hours=1))  # type: ignore[attr-defined]  # of memory
     for _ in range(3):
-        assert looking.reason(1, 0) == ""
+        assert looking.look(1, None, 0).idle == ""
         clock.advance(SOME_SECONDS)
 
 
@@ -69,9 +70,9 @@ def test_finding_c2_the_queue_is_asked_every_few_seconds_at_most_and_may_fail(
         raise AdapterUnavailable("away")
 
     monkeypatch.setattr(manager.adapter, "stats", stats)
-    looking = Idleness(manager.adapter, ["default"], clock)
+    looking = Idleness(manager.adapter, ["default"], clock, MINUTE)
     for _ in range(100):
-        assert looking.reason(1, 0) == ""
+        assert looking.look(1, None, 0).idle == ""
     assert asked == ["default"]
 
 
