@@ -32,7 +32,7 @@ __all__ = ["Telling", "telling"]
 log = get_logger("kessel.health")
 
 #: Seconds between two times that the file is renewed.
-_RENEW_EVERY: Final = 5.0
+_RENEW_EVERY: Final = 2.0
 
 
 class Telling:
