@@ -159,18 +159,14 @@ def _passed(descriptor: int) -> socket.socket:
         raise click.UsageError("--health-fd is for the supervisor only") from exc
 
 
-def _taken(app: App, text: str) -> socket.socket:
-    from kessel_core.runtime.health_http import listening
-    from kessel_core.values.addresses import address_text, read_address
+def _taken(app: App, address: str) -> socket.socket:
+    from kessel_core.cli.serving import listener_at
+    from kessel_core.runtime.health_pages import LIVE, READY
 
     try:
-        listener = listening(*read_address(text))
-    except (OSError, UnicodeError) as exc:
-        why = f"cannot listen at {text}: {getattr(exc, 'strerror', None) or exc}"
-        advice = "; choose an address of this machine and a free port above 1023, as 127.0.0.1:8086"
-        raise app.wrong("worker.health_address", why + advice) from exc
-    log.info("health: http://%s/livez and /readyz", address_text(*listener.getsockname()[:2]))
-    return listener
+        return listener_at(address, (LIVE, READY))
+    except ValueError as exc:
+        raise app.wrong("worker.health_address", str(exc)) from exc
 
 
 def _writable(app: App, path: Path) -> Path:

@@ -72,6 +72,10 @@ class QueueStats:
     buried: int = 0
     #: Time left of a pause of the queue; None: not paused.
     paused: timedelta | None = None
+    #: How long the ready job that is next has been ready: since it was stored, its delay was over, or it came
+    #: back. An adapter that does not keep when it came back may say a longer time. None: no job is ready, or
+    #: the adapter cannot tell without a search.
+    oldest_ready: timedelta | None = None
 
     @classmethod
     def counted(cls, queue: str, states: Iterable[JobState], paused: timedelta | None = None) -> QueueStats:
