@@ -22,6 +22,9 @@ class SectionContext:
     #: Whether this process runs jobs. A process that only requests or looks may lack what jobs need,
     #: such as secrets of the environment, so they are not to be checked there.
     runs_jobs: bool
+    #: Whether workers of this application have an address for their pages (`kessel_pages`). One that only
+    #: offers a page has nothing to do elsewhere.
+    shows_pages: bool = False
     #: Returns the application's store (S19); None: it has none. Raises `KesselError` while the application is
     #: not open yet, as when the factory is called.
     store: Callable[[], Store | None]

@@ -11,14 +11,14 @@ import threading
 import weakref
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import attrs
 
-from kessel_core import Job, JobContext, JobResult
+from kessel_core import Job, JobContext, JobResult, Status
 
-__all__ = ["BUCKETS", "OTHER", "Counts", "Distribution", "Labels"]
+__all__ = ["BUCKETS", "OTHER", "Attempts", "Counts", "Distribution", "Labels"]
 
 #: The label of everything that has no label of its own.
 OTHER: Final = "_other"
@@ -66,6 +66,27 @@ class Distribution:
         return Distribution([*self.counts], self.sum)
 
 
+@attrs.define(eq=False)
+class Attempts:
+    """The attempts at jobs of one queue and type."""
+
+    queue: str
+    type: str
+    #: How many succeeded: an attribute of its own, because most do.
+    successes: int = 0
+    #: How many ended otherwise, by status and reason.
+    others: Counter[Labels] = attrs.field(factory=Counter)
+    #: How long handlers ran.
+    runs: Distribution = attrs.field(factory=Distribution)
+
+    def by_status(self) -> Iterator[tuple[Labels, int]]:
+        """Yield the numbers of attempts by queue, type, status, reason."""
+        if self.successes:
+            yield (self.queue, self.type, Status.SUCCESS.value, ""), self.successes
+        for (status, reason), number in self.others.items():
+            yield (self.queue, self.type, status, reason), number
+
+
 class Counts:
     """What has been counted since the start. Thread-safe.
 
@@ -80,29 +101,24 @@ class Counts:
         self._requested = dict(self._queues)
         self._lock = threading.Lock()
         #: By queue, type.
-        self.requests: Counter[Labels] = Counter()
-        #: By queue, type, status, reason.
-        self.attempts: Counter[Labels] = Counter()
-        #: By queue, type, status, reason.
-        self.ends: Counter[Labels] = Counter()
+        self._requests: Counter[Labels] = Counter()
+        self._attempts: dict[Labels, Attempts] = {}
         #: By queue.
-        self.snoozes: Counter[Labels] = Counter()
-        #: By queue.
-        self.waits: dict[Labels, Distribution] = {(queue,): Distribution() for queue in self._queues}
-        #: By queue, type.
-        self.runs: dict[Labels, Distribution] = {}
+        self._waits: dict[Labels, Distribution] = {(queue,): Distribution() for queue in self._queues}
         _all.add(self)
+
+    # --- counting ---------------------------------------------------------------------------------------
 
     def stored(self, request: Job) -> None:
         """Count a request that was stored."""
-        queue = self._requested.get(request.queue)
-        kind = self._types.get(request.type, OTHER)
+        kind = self.type_of(request.type)
         with self._lock:
+            queue = self._requested.get(request.queue)
             if queue is None:
                 queue = request.queue if len(self._requested) < _MOST_QUEUES else OTHER
                 if queue is not OTHER:
                     self._requested[queue] = queue
-            self.requests[queue, kind] += 1
+            self._requests[queue, kind] += 1
 
     def started(self, job: JobContext) -> None:
         """Measure the time from when the job was due to its start."""
@@ -111,56 +127,57 @@ class Counts:
         if due is None or job.started_at is None:  # other software has stored it
             return
         seconds = (job.started_at - due).total_seconds()
-        queue = self._queues.get(job.queue, OTHER)
+        labels = (self._queues.get(job.queue, OTHER),)
         with self._lock:
-            waits = self.waits.get((queue,))
+            waits = self._waits.get(labels)
             if waits is None:
-                waits = self.waits[queue,] = Distribution()
+                waits = self._waits[labels] = Distribution()
             waits.add(seconds)
 
-    def settled(self, result: JobResult, *, is_snoozed: bool) -> None:
+    def settled(self, result: JobResult) -> None:
         """Count an attempt, and measure the handler if there was one."""
-        labels = self._labels(result)
+        request = result.request
+        if request is None:  # its body could not be read
+            labels = (OTHER, OTHER)
+        else:
+            labels = (self._queues.get(request.queue, OTHER), self._types.get(request.type, OTHER))
         begun, ended = result.started_at, result.finished_at
         with self._lock:
-            self.attempts[labels] += 1
-            if is_snoozed:
-                self.snoozes[labels[:1]] += 1
+            attempts = self._attempts.get(labels)
+            if attempts is None:
+                attempts = self._attempts[labels] = Attempts(*labels)
+            if result.status is Status.SUCCESS and result.reason is None:
+                attempts.successes += 1
+            else:
+                attempts.others[str(result.status), str(result.reason or "")] += 1
             if begun is not None and ended is not None:
-                runs = self.runs.get(labels[:2])
-                if runs is None:
-                    runs = self.runs[labels[:2]] = Distribution()
-                runs.add((ended - begun).total_seconds())
+                attempts.runs.add((ended - begun).total_seconds())
 
-    def finished(self, result: JobResult) -> None:
-        """Count a job that has ended."""
-        labels = self._labels(result)
-        with self._lock:
-            self.ends[labels] += 1
+    # --- what was counted ----------------------------------------------------------------------------------
 
     def type_of(self, kind: str | None) -> str:
         """Return the label of a type."""
         return OTHER if kind is None else self._types.get(kind, OTHER)
 
-    def copied(self) -> Counts:
-        """Return what has been counted so far; it does not change any more."""
-        copy = Counts((), ())
+    def requests(self) -> dict[Labels, int]:
+        """Return the numbers of requests by queue, type."""
         with self._lock:
-            copy.requests = Counter(self.requests)
-            copy.attempts = Counter(self.attempts)
-            copy.ends = Counter(self.ends)
-            copy.snoozes = Counter(self.snoozes)
-            copy.waits = {labels: one.copy() for labels, one in self.waits.items()}
-            copy.runs = {labels: one.copy() for labels, one in self.runs.items()}
-        return copy
+            return dict(self._requests)
 
-    def _labels(self, result: JobResult) -> Labels:
-        request = result.request
-        reason = result.reason or ""
-        if request is None:  # its body could not be read
-            return OTHER, OTHER, str(result.status), str(reason)
-        queue = self._queues.get(request.queue, OTHER)
-        return queue, self._types.get(request.type, OTHER), str(result.status), str(reason)
+    def attempts(self) -> dict[Labels, int]:
+        """Return the numbers of attempts by queue, type, status, reason."""
+        with self._lock:
+            return dict(pair for one in self._attempts.values() for pair in one.by_status())
+
+    def runs(self) -> dict[Labels, Distribution]:
+        """Return how long handlers ran, by queue, type; of types that no handler ran of there is nothing."""
+        with self._lock:
+            return {labels: one.runs.copy() for labels, one in self._attempts.items() if any(one.runs.counts)}
+
+    def waits(self) -> dict[Labels, Distribution]:
+        """Return how long jobs waited, by queue."""
+        with self._lock:
+            return {labels: one.copy() for labels, one in self._waits.items()}
 
     def _unlock_in_child(self) -> None:
         # Another thread may have held it when a handler forked.

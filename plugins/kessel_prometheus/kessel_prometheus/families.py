@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Final
@@ -13,7 +14,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from kessel_core import AdapterError, Clock, KesselError
+from kessel_core import AdapterError, Clock, KesselError, Status
 from kessel_core.contract import QueueStats
 from kessel_core.hooks import PageContext, get_logger
 from kessel_prometheus.counting import BUCKETS, Counts, Distribution, Labels
@@ -23,27 +24,31 @@ __all__ = ["of_exporter", "of_worker"]
 log = get_logger("kessel.prometheus")
 
 _ATTEMPT: Final = ("queue", "type", "status", "reason")
+_FINAL: Final = frozenset({Status.SUCCESS.value, Status.FAILED.value})
 
 
 def of_worker(counts: Counts, context: PageContext, clock: Clock) -> Iterator[Metric]:
     """Return what a worker process has counted, how its slots are, and what its queues hold now."""
-    counted = counts.copied()
-    health = context.health()
-    requests = {(*labels, "stored"): number for labels, number in counted.requests.items()}
+    health, attempts = context.health(), counts.attempts()
+    requests = {(*labels, "stored"): number for labels, number in counts.requests().items()}
+    # An attempt that succeeds or fails for good is the last one of its job.
+    ends = {labels: number for labels, number in attempts.items() if labels[2] in _FINAL}
+    snoozes: Counter[Labels] = Counter()
+    for (queue, _, status, _), number in attempts.items():
+        if status == Status.SNOOZED:
+            snoozes[(queue,)] += number
     yield _counter("kessel_requests", "Requests of jobs.", ("queue", "type", "outcome"), requests)
-    yield _counter("kessel_attempts", "Attempts at jobs that were settled.", _ATTEMPT, counted.attempts)
-    yield _counter("kessel_jobs_finished", "Jobs that succeeded or failed for good.", _ATTEMPT, counted.ends)
-    yield _counter("kessel_snoozes", "Deliveries that were put off until later.", ("queue",), counted.snoozes)
+    yield _counter("kessel_attempts", "Attempts at jobs that were settled.", _ATTEMPT, attempts)
+    yield _counter("kessel_jobs_finished", "Jobs that succeeded or failed for good.", _ATTEMPT, ends)
+    yield _counter("kessel_snoozes", "Deliveries that were put off until later.", ("queue",), snoozes)
     lost = CounterMetricFamily(
         "kessel_leases_lost", "Attempts that the queue took no settlement of: the job is delivered again."
     )
     lost.add_metric([], health.counts.get("lost", 0))
     yield lost
-    yield _histogram(
-        "kessel_job_wait_seconds", "Time from when a job was due to its first start.", ("queue",),
-        counted.waits,
-    )  # fmt: skip
-    yield _histogram("kessel_job_run_seconds", "Time that a handler ran.", ("queue", "type"), counted.runs)
+    text = "Time from when a job was due to its first start."
+    yield _histogram("kessel_job_wait_seconds", text, ("queue",), counts.waits())
+    yield _histogram("kessel_job_run_seconds", "Time that a handler ran.", ("queue", "type"), counts.runs())
     slots = GaugeMetricFamily("kessel_slots", "Slots of workers by what they do.", labels=["state"])
     idle = health.slots - health.busy - health.disconnected - health.dead
     for state, number in (

@@ -1,6 +1,6 @@
 """Watches the jobs of an application, and offers what it has counted as the page `/metrics`.
 
-Until a worker asks for its pages nobody reads what is counted, so nothing is.
+Nothing is counted before a worker asks for the page: nobody would read it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from typing import Final
 
 import attrs
 
-from kessel_core import Clock, Job, JobContext, JobResult, Status, hookimpl
-from kessel_core.contract import Settlement
+from kessel_core import Clock, Job, JobContext, JobResult, hookimpl
 from kessel_core.hooks import Page, PageContext
 from kessel_prometheus.counting import Counts
 
@@ -61,16 +60,10 @@ class Metrics:
             counts.started(job)
 
     @hookimpl
-    def kessel_job_settled(self, result: JobResult, settlement: Settlement) -> None:
+    def kessel_job_settled(self, result: JobResult) -> None:
         """Count an attempt and measure its handler."""
         if (counts := self._counts) is not None:
-            counts.settled(result, is_snoozed=result.status is Status.SNOOZED)
-
-    @hookimpl
-    def kessel_job_finished(self, result: JobResult) -> None:
-        """Count a job that has ended."""
-        if (counts := self._counts) is not None:
-            counts.finished(result)
+            counts.settled(result)
 
 
 def _merged(running: Sequence[bytes], ended: Sequence[bytes]) -> bytes:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["kessel_cli", "kessel_sections"]
 
 
-def _made(options: PrometheusOptions, context: SectionContext) -> Metrics:
+def _made(options: PrometheusOptions, context: SectionContext) -> Metrics | None:
+    if not context.shows_pages:
+        return None  # nobody could read what it counts, and a watcher costs time for each job
     from kessel_prometheus.metrics import Metrics
 
     return Metrics(context.clock)

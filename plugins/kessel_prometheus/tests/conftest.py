@@ -11,7 +11,7 @@ import kessel_prometheus.plugin
 import pytest
 from kessel_prometheus.metrics import PATH
 
-from kessel_core import JobManager, Worker, build_plugins
+from kessel_core import Config, JobManager, Worker, WorkerConfig, build_plugins
 from kessel_core.hooks import Page, PageContext
 from kessel_core.plugins.pages import pages_of
 from kessel_core.testing import VirtualClock
@@ -41,6 +41,7 @@ class App:
         self.manager = JobManager(
             "memory://",
             clock=clock,
+            config=Config(worker=WorkerConfig(health_address="127.0.0.1:0")),
             handlers=handlers,
             plugins=build_plugins(extra=extra, distributions=[]),
         ).connect()
