@@ -8,22 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import attrs
-
 from kessel_core import Clock, Job, JobContext, JobResult, hookimpl
 from kessel_core.hooks import Page, PageContext
 from kessel_prometheus.counting import Counts
 
-__all__ = ["PATH", "TEXT", "Metrics", "PrometheusOptions"]
+__all__ = ["PATH", "TEXT", "Metrics"]
 
 PATH: Final = "/metrics"
 #: The format of Prometheus' text exposition that every version of it reads.
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
-
-
-@attrs.frozen
-class PrometheusOptions:
-    """The options of `[kessel.prometheus]`: none so far."""
 
 
 class Metrics:

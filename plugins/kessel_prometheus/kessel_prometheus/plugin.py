@@ -10,7 +10,8 @@ from kessel_core.hooks import Section, SectionContext
 if TYPE_CHECKING:
     import click
 
-    from kessel_prometheus.metrics import Metrics, PrometheusOptions
+    from kessel_prometheus.metrics import Metrics
+    from kessel_prometheus.options import PrometheusOptions
 
 __all__ = ["kessel_cli", "kessel_sections"]
 
@@ -26,7 +27,7 @@ def _made(options: PrometheusOptions, context: SectionContext) -> Metrics | None
 @hookimpl
 def kessel_sections() -> list[Section]:
     """Offer the section `prometheus`; what it makes watches the jobs of the application."""
-    from kessel_prometheus.metrics import PrometheusOptions
+    from kessel_prometheus.options import PrometheusOptions
 
     return [Section(name="prometheus", options=PrometheusOptions, factory=_made)]
 

@@ -148,7 +148,7 @@ def test_help_and_workers_without_an_address_do_not_load_the_library() -> None:
         "plugin.kessel_cli(click.Group())\n"
         "from kessel_core import JobManager\n"
         "with JobManager('memory://') as manager: manager.worker().drain()\n"
-        "print('prometheus_client' in sys.modules, 'kessel_prometheus.metrics' in sys.modules)"
+        "print('prometheus_client' in sys.modules, 'kessel_prometheus.counting' in sys.modules)"
     )
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=LONG
