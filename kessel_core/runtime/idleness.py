@@ -19,6 +19,7 @@ from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.operations import QueueStats
 from kessel_core.errors import AdapterError
 from kessel_core.values.durations import duration_text
+from kessel_core.values.secrets import without_secrets
 
 __all__ = ["LOOK_EVERY", "Idleness", "Seen"]
 
@@ -117,7 +118,7 @@ class Idleness:
         try:
             counts = [self._adapter.stats(queue) for queue in self._queues]
         except AdapterError as exc:
-            return Seen(away=f"the queue cannot be reached: {exc}")
+            return Seen(away=f"the queue cannot be reached: {without_secrets(str(exc))}")
         if not idle:
             return Seen()
         # Nobody has seen what happened between looks that are far from each other.

@@ -289,6 +289,77 @@ def test_s38_slots_that_have_all_lost_the_queue_are_not_ready(ward: Ward) -> Non
     assert (health.live, health.ready) == (True, False)
     assert health.reasons == ("no slot can reach the queue",)
     assert health.idle_since is None
+    ward.manager.request("a")
+    assert "although jobs are ready" not in ward.probed(200).reason  # a slot without a queue does not idle
+
+
+def test_s38_a_slot_that_has_lost_the_queue_beside_one_that_has_not_leaves_it_ready(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = Deaf(ward.ended)
+    lost.raises = AdapterUnavailable("gone")
+    consumers: list[Consumer] = [Deaf(ward.ended)]
+    monkeypatch.setattr(
+        ward.manager.adapter, "make_consumer", lambda queues: consumers.pop() if consumers else lost
+    )
+    ward.worker = ward.manager.worker(slots=2)
+    ward.start()
+    until(lambda: ward.worker.health().disconnected == 1)
+    assert ward.worker.health().ready
+
+
+def test_s38_a_slot_that_is_told_again_and_again_that_nothing_is_there_has_idled_all_the_time(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wait for a job ends every thirty seconds, and the next one begins."""
+    asked = threading.Semaphore(0)
+    again = threading.Semaphore(0)
+
+    class Returning(Deaf):
+        def reserve(self, timeout: timedelta) -> None:
+            asked.release()
+            again.acquire(timeout=20)
+
+    monkeypatch.setattr(ward.manager.adapter, "make_consumer", lambda queues: Returning(ward.ended))
+    ward.start()
+    ward.manager.request("a")
+
+    def next_wait() -> None:
+        assert asked.acquire(timeout=20)
+        again.release()
+
+    try:
+        assert not ward.probed(66, between=next_wait).live
+    finally:
+        ward.worker.stop(timedelta(0))
+        again.release(2)
+
+
+def test_s38_of_several_slots_the_one_that_has_waited_longest_counts(app: App) -> None:
+    clock = VirtualClock(auto_advance=False)
+    running, go_on = threading.Event(), threading.Event()
+
+    def long(payload: object) -> None:
+        running.set()
+        go_on.wait(20)
+
+    manager = app({"long": long}, clock=clock)
+    worker = manager.worker(slots=2)
+    begun = clock.now()
+    worker.start()
+    try:
+        until(lambda: worker.health().idle_since == begun)
+        clock.advance(timedelta(minutes=1))
+        manager.request("long")
+        assert running.wait(20)
+        clock.advance(timedelta(seconds=5))  # its lease lasts longer
+        go_on.set()
+        until(lambda: worker.health().busy == 0)
+        assert worker.health().idle_since == begun
+    finally:
+        worker.stop()
+        worker.join()
+    assert worker.health().idle_since is None
 
 
 def test_s38_a_queue_that_hangs_is_told_of_without_waiting_for_it(

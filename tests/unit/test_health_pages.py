@@ -184,6 +184,8 @@ def test_s38_a_process_that_falls_silent_is_not_live(summed: SummedPages, proces
     assert said_by(summed) == (False, False, ["process 2: it does not answer"])
     processes.running = {1: 101, 2: 202}  # its replacement has not begun
     assert said_by(summed) == (True, False, ["process 2: it has not begun"])
+    processes.running = {1: 101, 2: 102}  # nor has one that got the number of the first
+    assert said_by(summed) == (True, False, ["process 2: it has not begun"])
 
 
 def test_s38_a_stop_is_told_at_once_and_silence_then_is_no_fault(
@@ -238,6 +240,8 @@ def test_s38_a_process_that_does_not_answer_in_time_counts_with_what_it_said_las
     processes.begin(2, count=7)
     assert summed.answer("/count").body == b"12"
     processes.hush(2)
+    assert summed.answer("/count").body == b"12"
+    processes.answers[2] = lambda path: Answer(500, b"9")
     assert summed.answer("/count").body == b"12"
 
 

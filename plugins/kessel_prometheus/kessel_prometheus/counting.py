@@ -146,7 +146,7 @@ class Counts:
             attempts = self._attempts.get(labels)
             if attempts is None:
                 attempts = self._attempts[labels] = Attempts(*labels)
-            if result.status is Status.SUCCESS and result.reason is None:
+            if result.status is Status.SUCCESS:
                 attempts.successes += 1
             else:
                 attempts.others[str(result.status), str(result.reason or "")] += 1

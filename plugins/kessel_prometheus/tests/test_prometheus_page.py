@@ -228,6 +228,12 @@ def test_while_the_queue_is_away_the_rest_is_told_without_it(
     assert shown[build] == 1
 
 
+def test_what_has_no_value_is_not_named(app: Callable[..., App]) -> None:
+    one = app(HANDLERS)
+    assert one.page is not None
+    assert b"kessel_snoozes" not in one.page.show()
+
+
 def test_nothing_is_counted_before_somebody_may_ask(app: Callable[..., App]) -> None:
     """Without an address of its health a worker would count for nobody."""
     one = app(HANDLERS, offers=False)
