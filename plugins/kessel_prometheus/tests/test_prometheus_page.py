@@ -178,6 +178,8 @@ def test_queues_are_asked_when_the_page_is(app: Callable[..., App], clock: Virtu
         'kessel_queue_jobs{queue="default",state="buried"}': 0,
         'kessel_queue_paused{queue="default"}': 0,
     }
+    clock.advance(timedelta(minutes=2))
+    assert one.show()['kessel_queue_oldest_ready_seconds{queue="default"}'] == pytest.approx(120)
     adapter.pause("default", timedelta(hours=1))
     assert one.show()['kessel_queue_paused{queue="default"}'] == 1
 
