@@ -49,6 +49,10 @@ class Health:
     reason: str
     #: Number of attempts by how they ended: `success`, `failed`, `failed-transient`, `snoozed`, `lost`.
     counts: Mapping[str, int]
+    #: Number of attempts whose lease had ended before they could be settled, by queue; counted as `lost`.
+    leases_lost: Mapping[str, int] = EMPTY
+    #: Number of attempts that the queue could not be told the end of, by queue; counted as `lost`.
+    settles_failed: Mapping[str, int] = EMPTY
 
 
 @attrs.frozen(kw_only=True)

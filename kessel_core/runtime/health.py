@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from kessel_core.clock import Clock
-from kessel_core.model.readonly import read_only
+from kessel_core.model.readonly import EMPTY, read_only
 from kessel_core.model.worker import Health
 from kessel_core.runtime.idleness import Idleness, Seen
+from kessel_core.runtime.lease import Trouble
 from kessel_core.runtime.slot import Slot
 
 __all__ = ["counts_of", "health_of"]
@@ -94,8 +95,19 @@ def health_of(
         longest=max((seconds - lease.since for lease in leases), default=0.0),
         last_reserved=_moment(taken, now, seconds),
         idle_since=_moment(idle_since, now, seconds),
+        leases_lost=_troubles(slots, Trouble.LEASE_LOST),
+        settles_failed=_troubles(slots, Trouble.NOT_TOLD),
         counts=read_only(counts),
     )
+
+
+def _troubles(slots: Sequence[Slot], which: Trouble) -> Mapping[str, int]:
+    found: Counter[str] = Counter()
+    for slot in slots:
+        for (queue, trouble), number in tuple(slot.troubles.items()):
+            if trouble is which:
+                found[queue] += number
+    return read_only(found) if found else EMPTY
 
 
 def _moment(at: float | None, now: datetime, seconds: float) -> datetime | None:

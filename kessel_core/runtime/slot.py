@@ -22,7 +22,7 @@ from kessel_core.model.settlement import NO_PAUSE, Snooze
 from kessel_core.model.worker import SLOT_THREAD
 from kessel_core.runtime.descriptors import Descriptors
 from kessel_core.runtime.heartbeat import Heartbeat
-from kessel_core.runtime.lease import Lease
+from kessel_core.runtime.lease import Lease, Trouble
 from kessel_core.runtime.pipeline import Pipeline
 from kessel_core.runtime.stopping import INSIDE, StopSwitch
 from kessel_core.runtime.threads import new_thread
@@ -82,6 +82,8 @@ class Slot:
         self.idle_since: float | None = None
         #: Number of attempts by how they ended: a status, or `lost`.
         self.counts: Counter[str] = Counter()
+        #: Number of attempts that the queue took no settlement of, by queue and why.
+        self.troubles: Counter[tuple[str, Trouble]] = Counter()
         #: Why it gave up: the error of a queue that was not usable for too long.
         self.gave_up: BaseException | None = None
         self.thread = new_thread(self._run, f"{SLOT_THREAD}{number}", plan.clock)
@@ -186,12 +188,15 @@ class Slot:
                 # The answer came late, or the process stood still: others may have the job by now.
                 log.warning("slot %d: the lease of %s ended before it started", self.number, reservation.id)
                 self.counts["lost"] += 1
+                self.troubles[reservation.queue, Trouble.LEASE_LOST] += 1
                 reservation = None
                 continue
             self.lease, self.idle_since, self.taken_at = lease, None, lease.since
             result, settled = run(lease, take_next=True)
             self.lease = None
             self.counts[result.status if settled.is_settled else "lost"] += 1
+            if settled.trouble is not None:
+                self.troubles[reservation.queue, settled.trouble] += 1
             reservation = settled.following
 
     def _report_lost(self, exc: BaseException) -> None:

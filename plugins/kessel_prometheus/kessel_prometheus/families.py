@@ -41,11 +41,12 @@ def of_worker(counts: Counts, context: PageContext, clock: Clock) -> Iterator[Me
     yield _counter("kessel_attempts", "Attempts at jobs that were settled.", _ATTEMPT, attempts)
     yield _counter("kessel_jobs_finished", "Jobs that succeeded or failed for good.", _ATTEMPT, ends)
     yield _counter("kessel_snoozes", "Deliveries that were put off until later.", ("queue",), snoozes)
-    lost = CounterMetricFamily(
-        "kessel_leases_lost", "Attempts that the queue took no settlement of: the job is delivered again."
-    )
-    lost.add_metric([], health.counts.get("lost", 0))
-    yield lost
+    for name, text, lost in (
+        ("kessel_leases_lost", "Attempts whose lease had ended too early.", health.leases_lost),
+        ("kessel_settles_failed", "Attempts that the queue could not be told of.", health.settles_failed),
+    ):
+        # From zero, because a counter that appears with its first loss has not grown.
+        yield _counter(name, text, ("queue",), {(queue,): lost.get(queue, 0) for queue in context.queues})
     text = "Time from when a job was due to its first start."
     yield _histogram("kessel_job_wait_seconds", text, ("queue",), counts.waits())
     yield _histogram("kessel_job_run_seconds", "Time that a handler ran.", ("queue", "type"), counts.runs())

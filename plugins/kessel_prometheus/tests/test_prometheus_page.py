@@ -9,11 +9,13 @@ from importlib.metadata import version
 from typing import Any
 
 import pytest
+from kessel_memory.store import Store
 from kessel_prometheus.counting import BUCKETS, Distribution
 
 from kessel_core import AdapterUnavailable, JobRequest, Snooze, Transient
 from kessel_core.contract import QueueStats
 from kessel_core.testing import VirtualClock
+from tests.until import until
 
 from .conftest import App
 
@@ -52,8 +54,43 @@ def test_each_attempt_and_each_end_is_counted_with_its_status_and_reason(app: Ca
         'kessel_jobs_finished_total{queue="default",reason="",status="success",type="good"}': 2,
         'kessel_jobs_finished_total{queue="default",reason="error",status="failed",type="bad"}': 1,
         'kessel_snoozes_total{queue="default"}': 1,
+        'kessel_leases_lost_total{queue="default"}': 0,
+        'kessel_settles_failed_total{queue="default"}': 0,
     }
-    assert shown["kessel_leases_lost_total"] == 0
+
+
+def test_attempts_that_could_not_be_settled_are_counted_by_why(
+    app: Callable[..., App], clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*arguments: object, **named: object) -> None:
+        raise AdapterUnavailable("nobody answers")
+
+    def late(payload: object) -> None:
+        clock.advance(timedelta(hours=1))
+
+    def unheard(payload: object) -> None:
+        monkeypatch.setattr(Store, "settle", away)
+
+    one = app({"late": late, "unheard": unheard})
+    one.worker = one.manager.worker(slots=1)
+    one.offer()
+    one.manager.request("late", priority=1)
+    one.manager.request("unheard", priority=2)
+    one.worker.start()
+    failed = 'kessel_settles_failed_total{queue="default"}'
+
+    def moved() -> bool:
+        clock.advance(timedelta(milliseconds=100))  # the settlement is tried again for a while
+        return one.show()[failed] == 1
+
+    until(moved)
+    monkeypatch.undo()
+    one.worker.stop(timedelta(0))
+    one.worker.join()
+    shown = one.show()
+    assert shown['kessel_leases_lost_total{queue="default"}'] >= 1
+    assert shown[failed] == 1
+    assert one.worker.counts["lost"] >= 2
 
 
 def test_ten_thousand_invented_types_are_one_label(app: Callable[..., App]) -> None:
