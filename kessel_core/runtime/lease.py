@@ -27,7 +27,7 @@ from kessel_core.runtime.descriptors import Descriptors
 from kessel_core.runtime.following import FollowUp
 from kessel_core.values.logs import get_logger
 
-__all__ = ["SETTLED", "HeldJob", "Lease", "SettleResult", "Trouble"]
+__all__ = ["GIVEN_BACK", "SETTLED", "HeldJob", "Lease", "SettleResult", "Trouble"]
 
 log = get_logger("kessel.worker")
 
@@ -61,7 +61,7 @@ class SettleResult(NamedTuple):  # not attrs: created for every job
 
 
 SETTLED: Final = SettleResult(True)
-_GIVEN_BACK: Final = SettleResult(False)
+GIVEN_BACK: Final = SettleResult(False)
 _LEASE_LOST: Final = SettleResult(False, trouble=Trouble.LEASE_LOST)
 _NOT_TOLD: Final = SettleResult(False, trouble=Trouble.NOT_TOLD)
 
@@ -194,7 +194,7 @@ class Lease:
         Raises nothing: a job that cannot be settled is logged, and comes back when its lease ends.
         """
         if not self._is_sound() or not (self._is_refused or self._claim()):
-            return _GIVEN_BACK  # by a stopping worker
+            return GIVEN_BACK  # by a stopping worker, or nothing may be told the queue any more
         try:
             return self._settle(settlement, take_next, before)
         except EnqueueRejected as exc:
