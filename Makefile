@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check wheels test-all bench conformance strength mutants mutate mutate-changed chaos simulate clean
+.PHONY: help venv demo test check wheels test-all bench conformance strength mutants mutate mutate-changed chaos prometheus simulate clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -61,6 +61,9 @@ mutate-changed: $(STAMP) ## The same for lines that differ from main, within 90 
 
 chaos: $(STAMP) ## Run the long fault tests.
 	$(WITH_BEANSTALKD) $(WITH_POSTGRES) KESSEL_CHAOS=1 $(BIN)/python -m pytest -k chaos -rP plugins tests
+
+prometheus: $(STAMP) ## Let a real Prometheus scrape workers and the exporter, and check pages and rules with promtool.
+	PROMETHEUS="$$(tools/ensure.sh prometheus)" && export PROMETHEUS && $(BIN)/python -m pytest plugins/kessel_prometheus
 
 simulate: $(STAMP) ## Run simulations of whole applications from 2,000 seeds, or from SEEDS, and print what they came to.
 	$(BIN)/python -m tests.simulation.scenarios $(or $(SEEDS),2000)

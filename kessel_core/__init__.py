@@ -55,6 +55,7 @@ from kessel_core.model.retry import RetryPolicy
 if TYPE_CHECKING:
     from kessel_core.cli.commands import with_section
     from kessel_core.cli.logs import JsonFormatter
+    from kessel_core.cli.serving import QueueCounts, serve_pages, with_queue
     from kessel_core.client.manager import JobManager
     from kessel_core.config.layers import load_config
     from kessel_core.config.options import (
@@ -103,6 +104,9 @@ __all__ = [
     "hookimpl",
     "build_plugins",
     "with_section",
+    "with_queue",
+    "QueueCounts",
+    "serve_pages",
     # configuration and time
     "Config",
     "WorkerConfig",
@@ -171,6 +175,9 @@ _LATE: Final = {
     "build_plugins": "plugins.loading",
     "load_config": "config.layers",
     "with_section": "cli.commands",
+    "with_queue": "cli.serving",
+    "QueueCounts": "cli.serving",
+    "serve_pages": "cli.serving",
 }
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Print the path of a program that the tests start: the one that a variable names, one that is there, or a newly
-# installed one. Usage: tools/ensure.sh beanstalkd|redis-server|postgres|pgbouncer
+# installed one. Usage: tools/ensure.sh beanstalkd|redis-server|postgres|pgbouncer|prometheus
 set -euo pipefail
 
 name=$1
@@ -10,6 +10,7 @@ beanstalkd) variable=BEANSTALKD package=beanstalkd formula=beanstalkd ;;
 redis-server) variable=REDIS_SERVER package=redis-server formula=redis version=", from version 6.2" ;;
 postgres) variable=POSTGRES package=postgresql formula=postgresql@17 version=", from version 14" ;;
 pgbouncer) variable=PGBOUNCER package=pgbouncer formula=pgbouncer ;;
+prometheus) variable=PROMETHEUS package=prometheus formula=prometheus ;;
 *) echo "$0: $name is none of them" >&2 && exit 2 ;;
 esac
 

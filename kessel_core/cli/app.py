@@ -134,7 +134,7 @@ class App:
         """Create the error that the value of an option cannot be used, with its origin."""
         from kessel_core.errors import InvalidConfig, Problem
 
-        return self.loaded.located(InvalidConfig([Problem((option,), why)]))
+        return self.loaded.located(InvalidConfig([Problem(tuple(option.split(".")), why)]))
 
     @contextmanager
     def located(self) -> Iterator[None]:

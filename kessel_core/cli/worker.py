@@ -24,6 +24,7 @@ from kessel_core.cli.app import (
     pass_app,
     queue_option,
 )
+from kessel_core.cli.health import Telling, telling
 from kessel_core.cli.output import emit, jobs_text
 from kessel_core.cli.streams import kept_stderr
 from kessel_core.contract.promises import Reach
@@ -56,12 +57,22 @@ def _worker_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @_worker_options
 @config_option("-p", "--processes", path="worker.processes", metavar="N", help="Worker processes.")
+@config_option(
+    "--health",
+    path="worker.health_address",
+    metavar="HOST:PORT",
+    help="Serve /livez and /readyz there, as 127.0.0.1:8086.",
+)
+@config_option(
+    "--health-file", path="worker.health_file", metavar="PATH", help="Renew this file while it is alive."
+)
 @click.option("--parent-fd", type=int, hidden=True)
 @click.option("--begun-fd", type=int, hidden=True)
+@click.option("--health-fd", type=int, hidden=True)
 @logs_options
 @configured
 @pass_app
-def worker(app: App, parent_fd: int | None, begun_fd: int | None) -> None:
+def worker(app: App, parent_fd: int | None, begun_fd: int | None, health_fd: int | None) -> None:
     """Work on jobs until told to stop.
 
     SIGTERM, SIGHUP or Ctrl-C stops: no new job is taken, running ones get the grace period, what is
@@ -69,14 +80,14 @@ def worker(app: App, parent_fd: int | None, begun_fd: int | None) -> None:
     """
     from kessel_core.runtime.signals import StopSignals
 
-    for descriptor in (parent_fd, begun_fd):
+    for descriptor in (parent_fd, begun_fd, health_fd):
         if descriptor is not None:
             _keep_from_children(descriptor)
     # Before anything is imported for the jobs, which may take long.
     with StopSignals() as signals:
         try:
             signals.check()
-            code = _worked(app, signals, parent_fd, begun_fd)
+            code = _worked(app, signals, parent_fd, begun_fd, health_fd)
         except BaseException:
             if not signals.is_asked:
                 raise
@@ -88,18 +99,28 @@ def _keep_from_children(descriptor: int) -> None:
     try:
         os.set_inheritable(descriptor, False)
     except OSError as exc:
-        raise click.UsageError("--parent-fd and --begun-fd are for the supervisor only") from exc
+        raise click.UsageError("--parent-fd, --begun-fd and --health-fd are for the supervisor only") from exc
 
 
-def _worked(app: App, signals: StopSignals, parent_fd: int | None, begun_fd: int | None) -> int:
+def _worked(
+    app: App, signals: StopSignals, parent_fd: int | None, begun_fd: int | None, health_fd: int | None
+) -> int:
     """Do the work of this process; return its exit code."""
     app.start_logging(kept_stderr())
-    if app.config.worker.processes > 1:
-        return _supervised(app)
+    with telling(app, health_fd) as health:
+        if app.config.worker.processes > 1:
+            return _supervised(app, health)
+        return _alone(app, signals, health, parent_fd, begun_fd)
+
+
+def _alone(
+    app: App, signals: StopSignals, health: Telling, parent_fd: int | None, begun_fd: int | None
+) -> int:
     ending.bound()
     with app.manager() as manager:
         _check(app, manager)
         work = manager.worker()
+        health.of_worker(manager, work)
         run = functools.partial(work.run, ready=functools.partial(_say_begun, begun_fd))
         if not _run(run, work.stop, signals, parent_fd):
             # Must not look like a requested stop, so that the supervisor or the system restarts it.
@@ -115,15 +136,20 @@ def _say_begun(descriptor: int | None) -> None:
         os.close(descriptor)
 
 
-def _supervised(app: App) -> int:
+def _supervised(app: App, health: Telling) -> int:
     from kessel_core.runtime.supervisor import Supervisor
 
+    processes = app.config.worker.processes
     # What is wrong with plugins or adapter is said here once, and not by every process.
     with app.manager() as manager:
         _check(app, manager)
+        listeners = health.listeners(processes)
+        pages = health.pages(manager)
     # -P, as the command itself runs: `-m` alone would import from the working directory before all else.
     command = [sys.executable, "-P", "-m", "kessel_core.cli", *sys.argv[1:], "--processes", "1"]
-    return Supervisor(command, app.config.worker.processes, grace=app.config.worker.grace).run()
+    supervisor = Supervisor(command, processes, grace=app.config.worker.grace, listeners=listeners)
+    health.of_processes(supervisor, listeners, pages)
+    return supervisor.run()
 
 
 def _check(app: App, manager: JobManager) -> None:

@@ -107,7 +107,13 @@ def open_application(settings: ApplicationSettings) -> Application:
     if plugins is None:
         plugins = build_plugins(disabled=config.plugins.disabled, required=config.plugins.required)
     loop = AsyncLoop()
-    sections = Sections(plugins, config.sections, clock=settings.clock, runs_jobs=not settings.only_requests)
+    sections = Sections(
+        plugins,
+        config.sections,
+        clock=settings.clock,
+        runs_jobs=not settings.only_requests,
+        shows_pages=config.worker.health_address is not None,
+    )
     runner = HandlerRunner(loop, config.jobs, plugins.payload_types())
     checked = _checked(plugins, sections, settings, runner)
     plugins, registry = checked.plugins, checked.registry

@@ -509,6 +509,7 @@ class JobManager:
             grace=grace,
             heartbeat=settings.heartbeat,
             patience=settings.patience,
+            deaf_after=settings.deaf_after,
             reporting=None
             if opened.store is None
             else ReportPlan(

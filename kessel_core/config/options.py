@@ -17,6 +17,7 @@ import attrs
 
 from kessel_core.config.rules import (
     Option,
+    address_rule,
     handlers_rule,
     names_rule,
     not_blank_rule,
@@ -108,6 +109,13 @@ class WorkerConfig:
     heartbeat: timedelta | None = attrs.field(default=None, metadata=within(timedelta(milliseconds=10)))
     #: Whether workers write an entry about themselves into the store, if there is one, for `kessel workers`.
     listed: bool = True
+    #: Where `/livez` and `/readyz` of all processes together are served, as `127.0.0.1:8086`; unset:
+    #: nowhere.
+    health_address: str | None = attrs.field(default=None, metadata=rule(address_rule))
+    #: A file that is renewed every few seconds while the worker is alive, for probes without a port.
+    health_file: str | None = attrs.field(default=None, metadata=rule(not_blank_rule))
+    #: How long jobs may wait beside an idle slot, and none be taken, until the worker counts as not alive.
+    deaf_after: timedelta = attrs.field(default=timedelta(seconds=60), metadata=within(timedelta(seconds=5)))
     #: How long `drain` keeps trying while the queue is not usable; `worker` never gives up.
     patience: timedelta = attrs.field(default=timedelta(seconds=30), metadata=within(timedelta(0)))
 

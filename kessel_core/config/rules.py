@@ -16,6 +16,7 @@ import attrs
 
 from kessel_core.errors import Problem
 from kessel_core.model.names import queue_name_problem
+from kessel_core.values.addresses import read_address
 from kessel_core.values.durations import duration_text
 from kessel_core.values.nearest import nearest_or_all
 from kessel_core.values.reading import fit, named
@@ -24,6 +25,7 @@ from kessel_core.values.secrets import quoted
 __all__ = [
     "Option",
     "Rule",
+    "address_rule",
     "handlers_rule",
     "names_rule",
     "not_blank_rule",
@@ -61,10 +63,19 @@ def _shown(value: Any) -> str:
     return duration_text(value) if isinstance(value, timedelta) else quoted(value)
 
 
-def not_blank_rule(value: str) -> Iterator[Problem]:
-    """Refuse blank text."""
-    if not value.strip():
+def not_blank_rule(value: str | None) -> Iterator[Problem]:
+    """Refuse blank text; None passes if the type allows it."""
+    if value is not None and not value.strip():
         yield Problem((), "must not be blank")
+
+
+def address_rule(value: str | None) -> Iterator[Problem]:
+    """Refuse what `values.addresses` cannot read; None is fine."""
+    if value is not None:
+        try:
+            read_address(value)
+        except ValueError as exc:
+            yield Problem((), str(exc))
 
 
 def names_rule(names: tuple[object, ...]) -> Iterator[Problem]:

@@ -52,7 +52,7 @@ from kessel_core.contract.facets import (
     VirtualTime,
 )
 from kessel_core.contract.messages import Reservation
-from kessel_core.contract.operations import QueueStats, StoredJob
+from kessel_core.contract.operations import QueueStats, StoredJob, ready_for
 from kessel_core.contract.promises import Attempts, Capabilities, Durability, LeaseReturn, Reach, TieBreak
 from kessel_core.contract.rounding import rounded_up
 from kessel_core.contract.spec import AdapterContext, AdapterSpec
@@ -157,6 +157,7 @@ __all__ = [
     "keep_standard_numbers",
     "later",
     "queue_name_problem",
+    "ready_for",
     "refused_write",
     "rounded_up",
     "unknown_write",

@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 
 import attrs
 
+from kessel_core.errors import DecodeError
 from kessel_core.model.job import Job
 from kessel_core.model.states import JobState
 from kessel_core.wire.requests import decode
 
-__all__ = ["QueueStats", "StoredJob"]
+__all__ = ["QueueStats", "StoredJob", "ready_for"]
 
 
 @attrs.frozen(kw_only=True)
@@ -72,6 +73,10 @@ class QueueStats:
     buried: int = 0
     #: Time left of a pause of the queue; None: not paused.
     paused: timedelta | None = None
+    #: How long the ready job that is next has been ready: since it was stored, its delay was over, or it came
+    #: back. An adapter that does not keep when it came back may say a longer time. None: no job is ready, or
+    #: the adapter cannot tell without a search. Not compared: it is another one at every look.
+    oldest_ready: timedelta | None = attrs.field(default=None, eq=False)
 
     @classmethod
     def counted(cls, queue: str, states: Iterable[JobState], paused: timedelta | None = None) -> QueueStats:
@@ -90,3 +95,29 @@ class QueueStats:
     def total(self) -> int:
         """The number of jobs in the queue, in any state."""
         return self.ready + self.delayed + self.reserved + self.buried
+
+
+def ready_for(job: StoredJob | None, now: datetime) -> timedelta | None:
+    """Return how long a job has been ready, for `QueueStats.oldest_ready` of an adapter that can show jobs.
+
+    One that came back after an attempt counts from when it was stored, unless `due` says when it came back.
+
+    Args:
+        job: The ready job that is next; None: none is ready.
+        now: The time by the clock that says when the job was enqueued.
+
+    Returns:
+        Zero or more; None: there is no job, or it is not known when it was enqueued.
+    """
+    if job is None or job.enqueued_at is None:
+        return None
+    since = [job.enqueued_at]
+    if job.due is not None:
+        since.append(job.due)
+    try:
+        not_before = job.job().not_before
+    except DecodeError:
+        not_before = None
+    if not_before is not None:
+        since.append(not_before)
+    return max(now - max(since), timedelta(0))

@@ -7,6 +7,7 @@ example of each, are in `kessel_core.hooks.specs` and on the reference page abou
 from __future__ import annotations
 
 from kessel_core.hooks.middleware import Middleware
+from kessel_core.hooks.page import Page, PageContext
 from kessel_core.hooks.section import Section, SectionContext
 from kessel_core.hooks.specs import GROUP, hookimpl
 from kessel_core.model.worker import WorkerInfo
@@ -17,6 +18,8 @@ from kessel_core.values.sources import sources_of
 __all__ = [
     "GROUP",
     "Middleware",
+    "Page",
+    "PageContext",
     "PayloadType",
     "Section",
     "SectionContext",

@@ -22,6 +22,9 @@ class SectionContext:
     #: Whether this process runs jobs. A process that only requests or looks may lack what jobs need,
     #: such as secrets of the environment, so they are not to be checked there.
     runs_jobs: bool
+    #: Whether workers of this application have an address for their pages (`kessel_pages`). One that only
+    #: offers a page has nothing to do elsewhere.
+    shows_pages: bool = False
     #: Returns the application's store (S19); None: it has none. Raises `KesselError` while the application is
     #: not open yet, as when the factory is called.
     store: Callable[[], Store | None]
@@ -46,6 +49,6 @@ class Section:
     #: Makes what the application uses: called with an instance of `options` and a `SectionContext`, once for
     #: each application. What it returns may have hooks of its own, which are called for the jobs of this
     #: application alone: `kessel_handlers`, `kessel_callbacks`, `kessel_execute_job`, `kessel_retry_pause`,
-    #: `kessel_prepare_request`, `kessel_doctor` and those that watch jobs and workers. It must be
-    #: thread-safe. May raise ValueError or `InvalidConfig`.
+    #: `kessel_prepare_request`, `kessel_doctor`, `kessel_pages` and those that watch jobs and workers. It
+    #: must be thread-safe. May raise ValueError or `InvalidConfig`.
     factory: Callable[[Any, SectionContext], object]

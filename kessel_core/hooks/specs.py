@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kessel_core.contract.store import StoreSpec
     from kessel_core.handlers.context import JobContext
     from kessel_core.hooks.middleware import Middleware
+    from kessel_core.hooks.page import Page, PageContext
     from kessel_core.hooks.section import Section
     from kessel_core.model.job import Job, JobRequest
     from kessel_core.model.outcome import Outcome
@@ -403,6 +404,31 @@ def kessel_doctor(context: DoctorContext) -> Iterable[Finding]:
     def kessel_doctor(context):
         if "tide.read" not in context.types:
             yield Finding(Level.WARNING, "tide", "nobody reads it", "install a handler of tide.read")
+    ```
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def kessel_pages(context: PageContext) -> Mapping[str, Page]:
+    """Offer pages on the address of `kessel worker --health`: path -> page.
+
+    Called once, before the worker starts, and once more in the process that supervises several workers, which
+    only merges what these show. If two plugins offer the same path, the first one is served.
+
+    ```python
+    from kessel_core.hooks import Page
+
+
+    @hookimpl
+    def kessel_pages(context):
+        def show():
+            return str(context.health().busy).encode()
+
+        def merge(running, ended):
+            return str(sum(int(page) for page in running)).encode()
+
+        return {"/busy": Page(show=show, merge=merge)}
     ```
     """
     raise NotImplementedError

@@ -35,10 +35,24 @@ class Health:
     dead: int
     #: Running time of the longest running job, in seconds.
     longest: float
+    #: Whether it is alive: False when restarting its process would help (S38).
+    live: bool
+    #: Whether it takes jobs: False while the queue cannot be reached, before it has begun, and once it stops.
+    ready: bool
+    #: Why `live` or `ready` is False, in words; empty while both are True.
+    reasons: tuple[str, ...]
+    #: When one of its slots took a job last; aware; None: none did yet.
+    last_reserved: datetime | None
+    #: Since when the slot that has waited longest has had no job; aware; None: no slot waits for one.
+    idle_since: datetime | None
     #: Why `ok` is False, in words; "" while it is True.
     reason: str
     #: Number of attempts by how they ended: `success`, `failed`, `failed-transient`, `snoozed`, `lost`.
-    counts: dict[str, int]
+    counts: Mapping[str, int]
+    #: Number of attempts whose lease had ended before they could be settled, by queue; counted as `lost`.
+    leases_lost: Mapping[str, int] = EMPTY
+    #: Number of attempts that the queue could not be told the end of, by queue; counted as `lost`.
+    settles_failed: Mapping[str, int] = EMPTY
 
 
 @attrs.frozen(kw_only=True)

@@ -31,6 +31,7 @@ BACKENDS: Final = {
 COMMANDS: Final = {
     "conformance": "kessel-conformance",
     "endpoints": "kessel-http",
+    "exporter": "kessel-prometheus",
     "new": "kessel-conformance",
     "postgres": "kessel-postgres",
 }
@@ -38,6 +39,7 @@ COMMANDS: Final = {
 #: Section of the configuration -> distribution.
 SECTIONS: Final = {
     "http": "kessel-http",
+    "prometheus": "kessel-prometheus",
 }
 
 #: The handlers that `kessel demo` runs.

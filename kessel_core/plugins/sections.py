@@ -49,6 +49,7 @@ class Sections:
         configured: Name -> table, as in `Config.sections`.
         clock: The application's clock.
         runs_jobs: Whether this process runs jobs.
+        shows_pages: Whether its workers have an address for pages.
         store: Opens the store when a section asks for it; None: `opened` says what it is.
     """
 
@@ -59,11 +60,14 @@ class Sections:
         *,
         clock: Clock,
         runs_jobs: bool,
+        shows_pages: bool = False,
         store: Callable[[], Store | None] | None = None,
     ) -> None:
         self._plugins = plugins
         self._configured = configured
-        self._context = SectionContext(clock=clock, runs_jobs=runs_jobs, store=store or self._get_store)
+        self._context = SectionContext(
+            clock=clock, runs_jobs=runs_jobs, shows_pages=shows_pages, store=store or self._get_store
+        )
         self._is_open = False
         self._store: Store | None = None
         self._made: dict[str, object] = {}

@@ -63,9 +63,12 @@ def preparers_of(plugins: Plugins) -> tuple[Callable[..., Any], ...]:
 
 
 def _isolated(implementation: Implementation) -> Callable[..., None]:
+    # Looked up once: this is called several times for each job.
+    function, wanted = implementation.function, implementation.wanted
+
     def watch(**arguments: Any) -> None:
         try:
-            implementation(**arguments)
+            function(*[arguments[name] for name in wanted])
         except KeyboardInterrupt:
             raise
         except BaseException:  # SystemExit would silently end the slot's thread

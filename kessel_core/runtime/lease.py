@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from enum import Enum, auto
 from math import inf
 from typing import Final, NamedTuple, Protocol
 
@@ -26,7 +27,7 @@ from kessel_core.runtime.descriptors import Descriptors
 from kessel_core.runtime.following import FollowUp
 from kessel_core.values.logs import get_logger
 
-__all__ = ["LOST", "SETTLED", "HeldJob", "Lease", "SettleResult"]
+__all__ = ["GIVEN_BACK", "SETTLED", "HeldJob", "Lease", "SettleResult", "Trouble"]
 
 log = get_logger("kessel.worker")
 
@@ -35,6 +36,15 @@ _SETTLE_RETRY: Final = RetryPolicy(base=timedelta(milliseconds=50), cap=timedelt
 _TRIES: Final = 6
 #: How much of the body of an unsettled job is logged, in bytes: nothing else may identify the job.
 _BODY_LIMIT: Final = 2000
+
+
+class Trouble(Enum):
+    """Why the queue took no settlement; the job is delivered again."""
+
+    #: The lease had ended.
+    LEASE_LOST = auto()
+    #: The queue could not be told in time, or failed.
+    NOT_TOLD = auto()
 
 
 class SettleResult(NamedTuple):  # not attrs: created for every job
@@ -46,10 +56,14 @@ class SettleResult(NamedTuple):  # not attrs: created for every job
     following: Reservation | None = None
     #: Why nothing was settled: a job that was to follow is refused (S20). The lease still holds.
     refused: EnqueueRejected | None = None
+    #: Why nothing was settled otherwise; None also if a stopping worker has given the job back.
+    trouble: Trouble | None = None
 
 
 SETTLED: Final = SettleResult(True)
-LOST: Final = SettleResult(False)
+GIVEN_BACK: Final = SettleResult(False)
+_LEASE_LOST: Final = SettleResult(False, trouble=Trouble.LEASE_LOST)
+_NOT_TOLD: Final = SettleResult(False, trouble=Trouble.NOT_TOLD)
 
 
 class HeldJob(Protocol):
@@ -181,7 +195,7 @@ class Lease:
         Raises nothing: a job that cannot be settled is logged, and comes back when its lease ends.
         """
         if not self._is_sound() or not (self._is_refused or self._claim()):
-            return LOST  # a stopping worker has given it back
+            return GIVEN_BACK  # by a stopping worker, or nothing may be told the queue any more
         try:
             return self._settle(settlement, take_next, before)
         except EnqueueRejected as exc:
@@ -190,9 +204,10 @@ class Lease:
         except LeaseLost as exc:
             job_id = self.reservation.id
             log.warning("%s; the job will be delivered again", exc, extra={"job_id": job_id})
+            return _LEASE_LOST
         except Exception as exc:
             self._report_unsettled(settlement, exc)
-        return LOST
+            return _NOT_TOLD
 
     def _settle(
         self, settlement: Settlement, take_next: bool, before: Callable[[], None] | None

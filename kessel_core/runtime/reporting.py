@@ -32,7 +32,7 @@ from kessel_core.runtime.threads import new_thread
 from kessel_core.values.logs import get_logger
 from kessel_core.wire.head import head_of
 
-__all__ = ["Reporter", "ReportPlan"]
+__all__ = ["ReportPlan", "Reporter", "busy_jobs"]
 
 log = get_logger("kessel.worker")
 
@@ -186,8 +186,8 @@ class Reporter:
             self._is_away = False
 
     def _entry(self) -> WorkerEntry:
-        now, seconds = self._clock.now(), self._clock.monotonic()
-        leases = sorted(self._leases(), key=lambda lease: lease.since)
+        now = self._clock.now()
+        jobs = busy_jobs(self._leases(), self._clock)
         return WorkerEntry(
             id=self._id,
             host=socket.gethostname(),
@@ -197,12 +197,18 @@ class Reporter:
             queues=self._queues,
             types=self._plan.types,
             slots=self._slots,
-            busy=len(leases),
-            jobs=tuple(_busy(lease, now, seconds) for lease in leases[:_MOST_JOBS]),
+            busy=len(jobs),
+            jobs=jobs[:_MOST_JOBS],
             counts=read_only(self._counts()),
             started_at=self._started_at,
             seen_at=now,
         )
+
+
+def busy_jobs(leases: Iterable[Lease], clock: Clock) -> tuple[BusyJob, ...]:
+    """Return the jobs that are held, those that run longest first."""
+    now, seconds = clock.now(), clock.monotonic()
+    return tuple(_busy(lease, now, seconds) for lease in sorted(leases, key=lambda lease: lease.since))
 
 
 def _busy(lease: Lease, now: datetime, seconds: float) -> BusyJob:

@@ -22,7 +22,7 @@ from kessel_core.model.settlement import NO_PAUSE, Snooze
 from kessel_core.model.worker import SLOT_THREAD
 from kessel_core.runtime.descriptors import Descriptors
 from kessel_core.runtime.heartbeat import Heartbeat
-from kessel_core.runtime.lease import Lease
+from kessel_core.runtime.lease import Lease, Trouble
 from kessel_core.runtime.pipeline import Pipeline
 from kessel_core.runtime.stopping import INSIDE, StopSwitch
 from kessel_core.runtime.threads import new_thread
@@ -76,8 +76,14 @@ class Slot:
         self.lease: Lease | None = None
         #: Whether the queue was usable at the last call; written by `SlotPlan.on_connection`.
         self.connected = True
+        #: When it took its last job, and since when it waits for one, on the monotonic clock; None: it never
+        #: took one; it does not wait.
+        self.taken_at: float | None = None
+        self.idle_since: float | None = None
         #: Number of attempts by how they ended: a status, or `lost`.
         self.counts: Counter[str] = Counter()
+        #: Number of attempts that the queue took no settlement of, by queue and why.
+        self.troubles: Counter[tuple[str, Trouble]] = Counter()
         #: Why it gave up: the error of a queue that was not usable for too long.
         self.gave_up: BaseException | None = None
         self.thread = new_thread(self._run, f"{SLOT_THREAD}{number}", plan.clock)
@@ -128,7 +134,7 @@ class Slot:
                     self._serve()
                     return
                 except BaseException as exc:  # SystemExit too: a slot must not end unnoticed
-                    self.lease = None
+                    self.lease = self.idle_since = None
                     if self.connected:
                         failures, lost_at = 0, plan.clock.monotonic()
                     failures += 1
@@ -144,6 +150,7 @@ class Slot:
                         pause = min(pause, left)
                     plan.stop.sleep(pause)
         finally:
+            self.idle_since = None
             self.close()
             plan.on_end(self)
 
@@ -160,6 +167,8 @@ class Slot:
             if reservation is None:
                 if stop.is_on:
                     return
+                if self.idle_since is None:
+                    self.idle_since = plan.clock.monotonic()
                 # Without waiting after a lost connection, so that even an empty queue shows that it is back.
                 reservation = consumer.reserve(wait if self.connected else NO_PAUSE)
                 if not self.connected:
@@ -179,12 +188,15 @@ class Slot:
                 # The answer came late, or the process stood still: others may have the job by now.
                 log.warning("slot %d: the lease of %s ended before it started", self.number, reservation.id)
                 self.counts["lost"] += 1
+                self.troubles[reservation.queue, Trouble.LEASE_LOST] += 1
                 reservation = None
                 continue
-            self.lease = lease
+            self.lease, self.idle_since, self.taken_at = lease, None, lease.since
             result, settled = run(lease, take_next=True)
             self.lease = None
             self.counts[result.status if settled.is_settled else "lost"] += 1
+            if settled.trouble is not None:
+                self.troubles[reservation.queue, settled.trouble] += 1
             reservation = settled.following
 
     def _report_lost(self, exc: BaseException) -> None:

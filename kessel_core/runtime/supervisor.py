@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final
@@ -70,15 +71,24 @@ class Supervisor:
         command: The command of a worker process; `--parent-fd N --begun-fd N` is appended.
         processes: How many, one or more.
         grace: How long a stopping worker waits for its jobs; the workers must have the same setting.
+        listeners: None or one for each process, which answers there for its health: `--health-fd N` is
+            appended.
         clock: Only its monotonic time is used.
     """
 
     def __init__(
-        self, command: Sequence[str], processes: int, *, grace: timedelta, clock: Clock | None = None
+        self,
+        command: Sequence[str],
+        processes: int,
+        *,
+        grace: timedelta,
+        listeners: Sequence[socket.socket] = (),
+        clock: Clock | None = None,
     ) -> None:
         #: The command of each worker process.
         self.command = list(command)
         self._grace = grace
+        self._listeners = listeners
         self._clock = clock or SystemClock()
         self._workers = [_WorkerProcess(number) for number in range(1, processes + 1)]
         self._stops = 0
@@ -113,6 +123,16 @@ class Supervisor:
             os.close(alive_write)
             os.close(alive_read)
 
+    @property
+    def running(self) -> Mapping[int, int]:
+        """Number of each process that runs, from 1, and its process id; thread-safe."""
+        return {w.number: process.pid for w in self._workers if (process := w.process) is not None}
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to stop; thread-safe."""
+        return self._stops > 0
+
     def _code(self) -> int:
         if self._config_exit_code is not None:
             return self._config_exit_code
@@ -124,13 +144,16 @@ class Supervisor:
             if worker.due is None or worker.due > now:
                 continue
             worker.begun, begins = os.pipe()
+            passed = {"--parent-fd": alive, "--begun-fd": begins}
+            if self._listeners:
+                passed["--health-fd"] = self._listeners[worker.number - 1].fileno()
             os.set_blocking(worker.begun, False)
             try:
                 # A session of its own, so that Ctrl-C in the terminal reaches workers only through the
                 # supervisor: to a worker a second signal means "stop at once".
                 worker.process = subprocess.Popen(  # noqa: S603  # our own command, from the caller
-                    [*self.command, "--parent-fd", str(alive), "--begun-fd", str(begins)],
-                    pass_fds=(alive, begins),
+                    [*self.command, *(text for one in passed.items() for text in map(str, one))],
+                    pass_fds=tuple(passed.values()),
                     stdin=subprocess.DEVNULL,
                     start_new_session=True,
                 )

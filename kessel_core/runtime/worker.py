@@ -11,7 +11,6 @@ import os
 import socket
 import threading
 import weakref
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Final
@@ -19,14 +18,15 @@ from typing import Final
 from kessel_core.clock import Clock
 from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.errors import AdapterUnavailable, ConfigError, DescriptorsLost, KesselError
-from kessel_core.model.worker import Health, WorkerInfo
+from kessel_core.model.worker import BusyJob, Health, WorkerInfo
 from kessel_core.plugins.watchers import Watchers
 from kessel_core.runtime.descriptors import LOST, Descriptors
+from kessel_core.runtime.health import counts_of, health_of
 from kessel_core.runtime.heartbeat import Heartbeat
 from kessel_core.runtime.idleness import Idleness
 from kessel_core.runtime.lease import Lease
 from kessel_core.runtime.pipeline import Pipeline
-from kessel_core.runtime.reporting import Reporter, ReportPlan
+from kessel_core.runtime.reporting import Reporter, ReportPlan, busy_jobs
 from kessel_core.runtime.slot import Slot, SlotPlan
 from kessel_core.runtime.stopping import INSIDE, StopSwitch, start, uninterrupted
 from kessel_core.values.logs import get_logger
@@ -58,6 +58,7 @@ class Worker:
         grace: timedelta,
         heartbeat: timedelta | None = None,
         patience: timedelta = timedelta(seconds=30),
+        deaf_after: timedelta = timedelta(seconds=60),
         reporting: ReportPlan | None = None,
     ) -> None:
         #: Names of the queues that it serves.
@@ -85,7 +86,7 @@ class Worker:
         self._slots: list[Slot] = []
         self._alive = 0
         self._is_draining = False
-        self._idleness = Idleness(adapter, self.queues, clock)
+        self._idleness = Idleness(adapter, self.queues, clock, deaf_after)
 
     # --- control ----------------------------------------------------------------------------
 
@@ -330,40 +331,34 @@ class Worker:
     @property
     def counts(self) -> dict[str, int]:
         """Number of attempts so far by how they ended; thread-safe."""
-        total: Counter[str] = Counter()
-        for slot in self._slots:
-            total.update(slot.counts)
-        return {str(what): n for what, n in sorted(total.items())}
+        return counts_of(self._slots)
 
-    def health(self) -> Health:
-        """Return the health of the worker; thread-safe. Cheap: the queue is asked every few seconds at most.
+    def health(self, *, looks: bool = True) -> Health:
+        """Return the health of the worker (S38); thread-safe. The queue is asked every few seconds at most.
 
-        A slot that idles beside waiting jobs shows at the second look, some seconds after the first.
+        What takes time, a slot that idles beside waiting jobs, is seen only if somebody asks again and again:
+        at least twice in `worker.deaf_after`.
+
+        Args:
+            looks: Whether the queue may be asked, which takes as long as it takes to answer; False: only what
+                is known by now is told, at once.
         """
-        now = self._clock.monotonic()
-        leases = list(self._leases())
-        is_working = not self._stop.is_on and not self._is_draining
-        ended = [slot for slot in self._slots if slot.thread.ident is not None and not slot.thread.is_alive()]
-        dead = len(ended) if is_working else 0
-        disconnected = sum(not slot.connected for slot in self._slots)
-        counts = self.counts
-        reason = ""
-        if dead or disconnected:
-            reason = f"{dead} slots have ended, {disconnected} cannot reach the queue"
-        elif is_working and self._alive:
-            idle = self._count - len(leases)
-            reason = self._idleness.reason(idle, (len(leases), sum(counts.values())))
-        return Health(
-            ok=not reason,
-            reason=reason,
-            running=bool(self._alive) and not self._stop.is_on,
-            slots=self._count,
-            busy=len(leases),
-            disconnected=disconnected,
-            dead=dead,
-            longest=max((now - lease.since for lease in leases), default=0.0),
-            counts=counts,
+        return health_of(
+            self._slots,
+            count=self._count,
+            idleness=self._idleness,
+            clock=self._clock,
+            is_alive=bool(self._alive),
+            is_stopping=self._stop.is_on,
+            is_draining=self._is_draining,
+            has_lost_descriptors=self.has_lost_descriptors,
+            looks=looks,
         )
+
+    @property
+    def running(self) -> tuple[BusyJob, ...]:
+        """The jobs that it runs, those that run longest first; thread-safe."""
+        return busy_jobs(self._leases(), self._clock)
 
     def _info(self, grace: timedelta) -> WorkerInfo:
         return WorkerInfo(

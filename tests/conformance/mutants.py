@@ -385,6 +385,26 @@ mutant(
 # --- operations ---
 mutant("stats_off_by_one", "counts one ready job too many", stats=lambda s, q: _more(Reference.stats(s, q)))
 mutant(
+    "oldest_never_ages",
+    "tells that the next ready job has just come",
+    ready_for=lambda s, r, now: timedelta(0),
+)
+mutant(
+    "oldest_counts_delay",
+    "counts the delay of the next ready job into its age",
+    ready_for=lambda s, r, now: timedelta(seconds=now - r.enqueued_at),
+)
+mutant(
+    "oldest_in_milliseconds",
+    "tells the age of the next ready job in milliseconds as seconds",
+    ready_for=lambda s, r, now: 1000 * Reference.ready_for(s, r, now),
+)
+mutant(
+    "oldest_of_held",
+    "tells the age of a job that a worker holds",
+    oldest_ready=lambda s, w: _age_of_held(s) or Reference.oldest_ready(s, w),
+)
+mutant(
     "stats_unknown_raises", "has no counts for queues that it does not know", stats=lambda s, q: _known(s, q)
 )
 mutant(
@@ -602,6 +622,11 @@ def _less(held: Held | None) -> Held | None:
     if held is not None:
         held.attempt -= 1
     return held
+
+
+def _age_of_held(s: Reference) -> timedelta | None:
+    held = [r.enqueued_at for r in s.disk.records if r.state is JobState.RESERVED]
+    return timedelta(seconds=s.now() - min(held)) if held else None
 
 
 def _more(stats: QueueStats) -> QueueStats:

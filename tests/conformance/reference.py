@@ -426,7 +426,16 @@ class Reference(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapter):
                 reserved=len(self.of(queue, JobState.RESERVED)),
                 buried=len(self.of(queue, JobState.BURIED)),
                 paused=timedelta(seconds=rest) if rest > 0 else None,
+                oldest_ready=self.oldest_ready(waiting),
             )
+
+    def oldest_ready(self, waiting: list[Record]) -> timedelta | None:
+        now = self.now()
+        ready = sorted((r for r in waiting if r.ready_at <= now), key=self.order)
+        return self.ready_for(ready[0], now) if ready else None
+
+    def ready_for(self, record: Record, now: float) -> timedelta:
+        return timedelta(seconds=max(now - max(record.ready_at, record.enqueued_at), 0.0))
 
     def stored(self, record: Record, state: JobState) -> StoredJob:
         return StoredJob(

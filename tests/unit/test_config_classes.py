@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kessel_core import Config, InvalidConfig, JobsConfig, PluginsConfig, WorkerConfig
+from kessel_core.config.options import options
 from kessel_core.values.durations import duration_text, parse_duration
 
 
@@ -122,3 +123,42 @@ def test_text_that_is_no_duration_is_refused(text: str) -> None:
 def test_duration_text_is_read_back_equal(milliseconds: int) -> None:
     span = timedelta(milliseconds=milliseconds)
     assert abs(parse_duration(duration_text(span)) - span) < timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["127.0.0.1:8086", "[::1]:8086", "localhost:0", "0.0.0.0:65535", " worker-1.example:80 "],
+)
+def test_s38_an_address_to_listen_at_is_a_host_and_a_port(text: str) -> None:
+    assert WorkerConfig(health_address=text).health_address == text
+    assert list(options()["worker.health_address"].problems(text)) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "8086", ":8086", "127.0.0.1", "127.0.0.1:", "::1:8086", "[]:80", "a b:80", "x:65536", "x:-1"),
+        *(
+            "x:8_0",
+            "http://x:80",
+            "x:80/livez",
+            "me@x:80",
+            "x:\N{ARABIC-INDIC DIGIT THREE}",
+            "x:" + "9" * 5000,
+        ),
+    ],
+)
+def test_s38_anything_else_is_no_address_to_listen_at(text: str) -> None:
+    with pytest.raises(
+        InvalidConfig, match=r"worker\.health_address: expected HOST:PORT, as 127\.0\.0\.1:8086"
+    ):
+        Config(worker=WorkerConfig(health_address=text))
+
+
+def test_s38_times_and_files_of_the_health_have_bounds() -> None:
+    with pytest.raises(InvalidConfig) as error:
+        Config(worker=WorkerConfig(health_file=" ", deaf_after=timedelta(seconds=4)))
+    assert [str(problem) for problem in error.value.problems] == [
+        "worker.health_file: must not be blank",
+        "worker.deaf_after: expected 5s or more, got 4s",
+    ]

@@ -14,7 +14,7 @@ import pytest
 from kessel_core import DescriptorsLost, JobManager, LeaseLost
 from kessel_core.contract import COMMIT, Consumer, Reservation, Settlement
 from kessel_core.runtime.descriptors import Descriptors
-from kessel_core.runtime.lease import LOST, Lease
+from kessel_core.runtime.lease import GIVEN_BACK, Lease
 from kessel_core.testing import VirtualClock
 
 Open = Callable[..., JobManager]
@@ -132,7 +132,7 @@ def test_f45_with_lost_descriptors_a_lease_touches_the_queue_no_more(watched: Wa
     assert lease.attempt() == 3
     with pytest.raises(LeaseLost):
         lease.extend()
-    assert lease.settle(COMMIT, take_next=True) is LOST
+    assert lease.settle(COMMIT, take_next=True) is GIVEN_BACK
     lease.give_back()
     assert watched.losses == 1
 

@@ -11,6 +11,8 @@ from datetime import timedelta
 from itertools import islice
 from typing import TypeVar
 
+import attrs
+
 from kessel_beanstalk import commands
 from kessel_beanstalk.commands import JobStats
 from kessel_beanstalk.connection import DEFAULT_TUBE, Connection
@@ -28,6 +30,7 @@ from kessel_core.contract import (
     UnknownJob,
     get_logger,
     queue_name_problem,
+    ready_for,
 )
 
 __all__ = ["Operations"]
@@ -90,7 +93,23 @@ class Operations:
 
     def stats(self, queue: str) -> QueueStats:
         """See `QueueAdapter.stats`."""
-        return self._run(lambda connection: self._stats(connection, queue))
+
+        def work(connection: Connection) -> QueueStats:
+            found = self._stats(connection, queue)
+            if not found.ready:
+                return found
+            return attrs.evolve(found, oldest_ready=self._oldest_ready(connection, queue))
+
+        return self._run(work)
+
+    def _oldest_ready(self, connection: Connection, queue: str) -> timedelta | None:
+        connection.use(queue)
+        stored = connection.ask(commands.peek_ready)
+        if stored is None:
+            return None
+        found = self._search.jobs(connection, [stored.server_id], lambda stats: stats.state is JobState.READY)
+        shown = self._search.shown(connection, found)
+        return ready_for(shown[0], self._shared.clock.now()) if shown else None
 
     @staticmethod
     def _stats(connection: Connection, queue: str) -> QueueStats:

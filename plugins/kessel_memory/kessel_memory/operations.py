@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final
 
 from kessel_core.contract import JobState, QueueStats, StoredJob, UnknownJob
-from kessel_memory.queue import Job, first_entries
+from kessel_memory.queue import Job, MemoryQueue, first_entries
 from kessel_memory.store import Store
 
 __all__ = ["counts", "delete", "kick", "listing", "names", "pause", "purge"]
@@ -40,7 +40,16 @@ def counts(store: Store, name: str) -> QueueStats:
         reserved=len(queue.reserved),
         buried=len(queue.buried),
         paused=rest,
+        oldest_ready=_oldest_ready(store, queue),
     )
+
+
+def _oldest_ready(store: Store, queue: MemoryQueue) -> timedelta | None:
+    job = next(first_entries(queue.ready, 1), None)
+    if job is None:
+        return None
+    since = max(job.enqueued_at, getattr(job, "due", job.enqueued_at))  # it may never have been delayed
+    return max(store.clock.now() - since, timedelta(0))
 
 
 def listing(store: Store, name: str, state: JobState, limit: int) -> list[StoredJob]:

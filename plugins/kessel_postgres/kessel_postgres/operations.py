@@ -16,6 +16,7 @@ from kessel_core.contract import (
     QueueStats,
     StoredJob,
     UnknownJob,
+    ready_for,
 )
 from kessel_postgres import codec
 from kessel_postgres.database import Database
@@ -45,7 +46,7 @@ class PostgresOperations(Browse, Buried, Delete, Find, Pause):
         return [_text(rows, row, 0) or "" for row in range(rows.ntuples)]
 
     def stats(self, queue: str) -> QueueStats:
-        """Count the jobs of a queue by state; all of them are read for it."""
+        """Count the jobs of a queue by state; all are read for it, and the next ready one is looked at."""
         values = (codec.text(queue),)
         row = self.database.call(Call(self.database.statements.stats, values))
         ready, delayed, reserved, buried = (
@@ -59,7 +60,12 @@ class PostgresOperations(Browse, Buried, Delete, Find, Pause):
             reserved=reserved,
             buried=buried,
             paused=None if paused is None else codec.to_span(paused),
+            oldest_ready=self._oldest_ready(queue) if ready else None,
         )
+
+    def _oldest_ready(self, queue: str) -> timedelta | None:
+        shown = self.peek(queue, JobState.READY)
+        return ready_for(shown[0], self.database.clock.now()) if shown else None
 
     def peek(self, queue: str, state: JobState, limit: int = 1) -> list[StoredJob]:
         """Return up to `limit` jobs in that state, next one first."""

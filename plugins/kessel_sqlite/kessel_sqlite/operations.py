@@ -19,6 +19,7 @@ from kessel_core.contract import (
     StoredJob,
     UnknownJob,
     VirtualTime,
+    ready_for,
 )
 from kessel_sqlite import sql
 from kessel_sqlite.engine import Engine, next_change
@@ -55,7 +56,12 @@ class SqliteOperations(Browse, Buried, Delete, Find, Pause, VirtualTime):
             reserved=reserved,
             buried=buried,
             paused=None if until is None else timedelta(microseconds=until - now),
+            oldest_ready=self._oldest_ready(queue) if ready else None,
         )
+
+    def _oldest_ready(self, queue: str) -> timedelta | None:
+        shown = self.peek(queue, JobState.READY)
+        return ready_for(shown[0], self.engine.host.clock.now()) if shown else None
 
     def peek(self, queue: str, state: JobState, limit: int = 1) -> list[StoredJob]:
         """Return up to `limit` jobs in that state, next one first."""

@@ -1,0 +1,63 @@
+"""What `kessel worker` says of a wrong address or file for its health, before anything is opened (S38)."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def refused(kessel: Any, *arguments: str) -> str:
+    done = kessel("worker", *arguments)
+    assert done.code == 2
+    assert done.err.startswith("error: invalid configuration: ")
+    (line,) = done.err.splitlines()
+    assert "Traceback" not in done.err
+    assert not Path(kessel.directory, "kessel.db").exists()
+    return str(line.removeprefix("error: invalid configuration: "))
+
+
+def test_s38_what_is_no_address_is_refused(kessel: Any) -> None:
+    assert refused(kessel, "--health", "8086") == (
+        "--health: expected HOST:PORT, as 127.0.0.1:8086 or [::1]:8086, got '8086'"
+    )
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_s38_a_port_that_is_taken_is_one_error(kessel: Any, processes: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        why = refused(kessel, "--health", address, "--processes", processes)
+    assert why.startswith(f"--health: cannot listen at {address}: Address already in use; choose")
+
+
+def test_s38_an_address_of_another_machine_or_of_none_is_one_error(kessel: Any) -> None:
+    assert "--health: cannot listen at 192.0.2.1:8086: " in refused(kessel, "--health", "192.0.2.1:8086")
+    assert "cannot listen at no-such-host.invalid:80" in refused(
+        kessel, "--health", "no-such-host.invalid:80"
+    )
+    assert "cannot listen at " + "x" * 70 in refused(kessel, "--health", "x" * 70 + ":80")
+
+
+def test_s38_a_wrong_address_in_the_file_is_said_to_be_there(kessel: Any) -> None:
+    kessel.write("kessel.toml", '[kessel.worker]\nhealth_address = "192.0.2.1:8086"\n')
+    assert refused(kessel).startswith("kessel.toml: worker.health_address: cannot listen at")
+
+
+def test_s38_a_file_that_cannot_be_written_is_one_error_and_leaves_nothing(kessel: Any) -> None:
+    assert refused(kessel, "--health-file", "nowhere/health").endswith(
+        "nowhere/health: No such file or directory"
+    )
+    Path(kessel.directory, "folder").mkdir()
+    assert "folder: Is a directory" in refused(kessel, "--health-file", "folder")
+    assert [path.name for path in Path(kessel.directory).iterdir()] == ["folder"]
+
+
+def test_s38_a_socket_that_is_none_is_wrong_usage(kessel: Any) -> None:
+    reading, writing = os.pipe()
+    for descriptor in (reading, 9999):
+        assert kessel("worker", "--health-fd", str(descriptor)).code == 2
+    os.close(writing)
