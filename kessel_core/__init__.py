@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         WorkerConfig,
     )
     from kessel_core.config.origin import LoadedConfig
+    from kessel_core.features.facts import Cause, CauseName, Explanation, Facts, Unseen
     from kessel_core.model.outcome import Outcome
     from kessel_core.model.progress import Progress
     from kessel_core.model.worker import BusyJob, Health, WorkerEntry, WorkerState
@@ -90,6 +91,12 @@ __all__ = [
     "WorkerEntry",
     "WorkerState",
     "BusyJob",
+    # why a job does not run
+    "Explanation",
+    "Cause",
+    "CauseName",
+    "Facts",
+    "Unseen",
     # handlers
     "handler",
     "HandlerRegistry",
@@ -154,7 +161,11 @@ _LATE: Final = {
     "CallbacksConfig": "config.options",
     "ResultsConfig": "config.options",
     "BusyJob": "model.worker",
+    "Cause": "features.facts",
+    "CauseName": "features.facts",
     "Config": "config.options",
+    "Explanation": "features.facts",
+    "Facts": "features.facts",
     "Health": "model.worker",
     "JobManager": "client.manager",
     "JobsConfig": "config.options",
@@ -164,6 +175,7 @@ _LATE: Final = {
     "Outcome": "model.outcome",
     "PluginsConfig": "config.options",
     "Progress": "model.progress",
+    "Unseen": "features.facts",
     "Worker": "runtime.worker",
     "WorkerConfig": "config.options",
     "WorkerEntry": "model.worker",

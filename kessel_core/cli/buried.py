@@ -10,7 +10,6 @@ import click
 from kessel_core.cli.app import App, as_json, configured, pass_app, queue_option, say
 from kessel_core.cli.choosing import Choice, choice_options
 from kessel_core.cli.jobs import (
-    ALL,
     by_id,
     first_line,
     job_fields,
@@ -27,6 +26,7 @@ from kessel_core.cli.queues import confirm
 from kessel_core.contract.adapter import need
 from kessel_core.contract.facets import Buried, Delete
 from kessel_core.errors import KesselError, UnknownJob
+from kessel_core.features.finding import ALL
 
 if TYPE_CHECKING:
     from kessel_core.contract.adapter import QueueAdapter

@@ -9,11 +9,12 @@ import attrs
 import click
 
 from kessel_core.cli.app import say
-from kessel_core.cli.jobs import ALL, by_id, known_queues
+from kessel_core.cli.jobs import by_id, known_queues
 from kessel_core.cli.output import emit
 from kessel_core.contract.adapter import need
 from kessel_core.contract.facets import Buried, Delete
 from kessel_core.errors import KesselError
+from kessel_core.features.finding import ALL
 from kessel_core.values.strict_json import read_json
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from kessel_core.cli.jobs import (
     print_job,
     ref_of,
     say_rest,
-    stored_jobs,
     type_of,
 )
 from kessel_core.cli.output import ago, emit, jobs_text, preview, table
@@ -25,6 +24,7 @@ from kessel_core.cli.queues import FOR_EVER, pause_text, queue_argument
 from kessel_core.contract.adapter import need
 from kessel_core.contract.facets import Delete, Pause
 from kessel_core.errors import KesselError, UnknownJob
+from kessel_core.features.finding import stored_jobs
 from kessel_core.model.settlement import NO_PAUSE
 from kessel_core.model.states import JobState
 

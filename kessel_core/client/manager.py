@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kessel_core.config.origin import LoadedConfig
     from kessel_core.contract.adapter import QueueAdapter
     from kessel_core.contract.store import Store
+    from kessel_core.features.facts import Explanation
     from kessel_core.handlers.registry import HandlerRegistry
     from kessel_core.model.job import Job
     from kessel_core.model.message import Message
@@ -436,6 +437,41 @@ class JobManager:
         from kessel_core.features.workers import listed_workers
 
         return listed_workers(self._need().need_store("workers are listed in a store"))
+
+    def explain(
+        self, job_id: str, *, queues: Sequence[str] | None = None, limit: int = 10_000
+    ) -> Explanation:
+        """Say why a job does not run, what would change it, and what could not be seen (S39).
+
+        It changes nothing, and raises nothing for whatever id: what cannot be looked at is in `unseen`. It is
+        true of the moment in which it looks.
+
+        Args:
+            job_id: The id that `request` returned; or its start, 8 characters at least, if no other job's
+                begins so.
+            queues: Where it is looked for; None: in all queues.
+            limit: How many jobs of a queue and state are looked at, at most, where the adapter has to search.
+
+        Raises:
+            KesselError: The manager is not connected.
+        """
+        from kessel_core.features.looking import explain
+
+        opened = self._need()
+
+        def timeout_of(kind: str) -> timedelta | None:
+            found = opened.registry.get(kind)
+            return found.timeout if found is not None else None
+
+        return explain(
+            opened.adapter,
+            opened.store,
+            job_id,
+            clock=self.clock,
+            queues=None if queues is None else _names(queues),
+            limit=limit,
+            timeout_of=timeout_of,
+        )
 
     # --- running ----------------------------------------------------------------------------
 

@@ -158,6 +158,7 @@ class Worker:
                 slots=self._count,
                 leases=self._leases,
                 counts=lambda: self.counts,
+                disconnected=self._disconnected,
                 stop=self._stop,
                 is_over=lambda: not self._alive,
                 descriptors=self._descriptors,
@@ -340,7 +341,7 @@ class Worker:
         is_working = not self._stop.is_on and not self._is_draining
         ended = [slot for slot in self._slots if slot.thread.ident is not None and not slot.thread.is_alive()]
         dead = len(ended) if is_working else 0
-        disconnected = sum(not slot.connected for slot in self._slots)
+        disconnected = self._disconnected()
         counts = self.counts
         reason = ""
         if dead or disconnected:
@@ -376,6 +377,9 @@ class Worker:
         for slot in self._slots:
             if (lease := slot.lease) is not None:
                 yield lease
+
+    def _disconnected(self) -> int:
+        return sum(not slot.connected for slot in self._slots)
 
     def _note_connection(self, slot: Slot, is_connected: bool) -> bool:
         """Record that a slot has lost the queue or has it back.
