@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +10,7 @@ import click
 from kessel_core.cli.app import App, as_json, configured, pass_app, queue_option, say
 from kessel_core.cli.choosing import Choice, choice_options
 from kessel_core.cli.jobs import (
+    First,
     by_id,
     first_line,
     job_fields,
@@ -26,7 +27,7 @@ from kessel_core.cli.queues import confirm
 from kessel_core.contract.adapter import need
 from kessel_core.contract.facets import Buried, Delete
 from kessel_core.errors import KesselError, UnknownJob
-from kessel_core.features.finding import ALL
+from kessel_core.features.finding import buried_jobs
 
 if TYPE_CHECKING:
     from kessel_core.contract.adapter import QueueAdapter
@@ -56,7 +57,7 @@ def buried(ctx: click.Context, as_json: bool) -> None:
     app = ctx.ensure_object(App)
     with app.adapter(only_looks=True) as adapter:
         queues = known_queues(app, adapter)
-        print_causes(app, queues, _buried(adapter, queues), as_json)
+        print_causes(app, queues, buried_jobs(adapter, queues), as_json)
 
 
 @buried.command("list")
@@ -70,11 +71,11 @@ def list_(app: App, /, limit: int, as_json: bool, **kinds: Any) -> None:
     """List buried jobs with their reasons, oldest burial first."""
     choice = Choice(**kinds)
     with app.adapter(only_looks=True) as adapter:
-        found, _ = choice.of(_buried(adapter, app.config.queues))
-    shown = found[:limit]
+        fitting = choice.of(buried_jobs(adapter, app.config.queues))
+        found = First(fitting, limit, from_the_end=choice.newest)
     if as_json:
-        emit([job_fields(job) for job in shown])
-    elif not found:
+        emit([job_fields(job) for job in found.kept])
+    elif not found.total:
         say(f"no buried job{_of(choice)} in {', '.join(app.config.queues)}")
     else:
         table(
@@ -90,10 +91,10 @@ def list_(app: App, /, limit: int, as_json: bool, **kinds: Any) -> None:
                     ago(job.buried_at),
                     first_line(job.message),
                 )
-                for job in shown
+                for job in found.kept
             ],
         )
-    say_rest(len(shown), len(found), as_json)
+    say_rest(len(found.kept), found.total, as_json)
 
 
 @buried.command()
@@ -106,7 +107,7 @@ def show(app: App, job_id: str, as_json: bool) -> None:
     """Show one buried job whole: why it is here, and what it holds."""
     with app.adapter(only_looks=True) as adapter:
         queues = known_queues(app, adapter)
-        job = by_id(_buried(adapter, queues), job_id)
+        job = by_id(buried_jobs(adapter, queues), job_id)
     if job is None:
         raise KesselError(_missing(job_id, queues))
     print_job(job, as_json)
@@ -176,11 +177,14 @@ def delete(
     with app.adapter(only_looks=True) as adapter:
         facet = need(adapter, Delete)
 
-        def ask(jobs: Sequence[StoredJob]) -> None:
-            count = jobs_text(len(jobs), "buried job")
-            confirm(yes, lambda: f"Remove {count}{_of(choice)} in {', '.join(app.config.queues)} for good?")
+        def question() -> str:
+            jobs = sum(1 for _ in choice.of(buried_jobs(adapter, app.config.queues)))
+            count = jobs_text(jobs, "buried job")
+            return f"Remove {count}{_of(choice)} in {', '.join(app.config.queues)} for good?"
 
-        _apply(app, adapter, choice, facet.delete_shown, "deleted", as_json, ask)
+        if not job_ids:
+            confirm(yes, question)
+        _apply(app, adapter, choice, facet.delete_shown, "deleted", as_json)
 
 
 def _chosen(job_ids: tuple[str, ...], every: bool, limit: int | None, kinds: dict[str, Any]) -> Choice:
@@ -198,38 +202,36 @@ def _apply(
     operation: Callable[[StoredJob], None],
     done: str,
     as_json: bool,
-    ask: Callable[[Sequence[StoredJob]], None] | None = None,
 ) -> None:
-    """Apply the operation to each job; those that are gone are listed at the end."""
+    """Apply the operation to each job as it is met; those that are gone are listed at the end."""
     # Who names a job does not need to know where it is; who names a kind means the queues of the options.
     queues = known_queues(app, adapter) if choice.ids else app.config.queues
     # Only buried jobs: `delete` of an adapter would also take a waiting one.
-    jobs, missing = choice.of(_buried(adapter, queues))
-    if ask is not None and not choice.ids:
-        ask(jobs)
+    found: Iterable[StoredJob] = buried_jobs(adapter, queues)
+    missing: list[str] = []
+    if choice.ids:
+        found, missing = choice.named(found)
+    else:
+        found = choice.of(found)
+    count = 0
     changed: list[str] = []
-    for job in jobs:
+    for job in found:
         try:
             operation(job)
         except UnknownJob:  # somebody else was faster
             missing.append(job.id)
-        else:
+            continue
+        count += 1
+        if as_json:  # for people the number is enough, and takes no memory
             changed.append(job.id)
     if as_json:
         emit({done: changed, "missing": missing})
     else:
-        say(f"{done} {jobs_text(len(changed), 'buried job')}{_of(choice)}")
+        say(f"{done} {jobs_text(count, 'buried job')}{_of(choice)}")
     if missing:
         for job_id in missing:
             say(f"error: {_missing(job_id, queues)}", err=True)
         raise SystemExit(1)
-
-
-def _buried(adapter: QueueAdapter, queues: tuple[str, ...]) -> list[StoredJob]:
-    jobs = [job for queue in queues for job in need(adapter, Buried).buried(queue, ALL)]
-    if len(queues) > 1:  # each queue is in order already
-        jobs.sort(key=lambda job: job.buried_at.timestamp() if job.buried_at is not None else 0.0)
-    return jobs
 
 
 def _of(choice: Choice) -> str:

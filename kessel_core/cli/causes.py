@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -52,7 +52,7 @@ class _Cause:
             self.newest = at if self.newest is None else max(self.newest, at)
 
 
-def _causes(jobs: Sequence[StoredJob]) -> list[_Cause]:
+def _causes(jobs: Iterable[StoredJob]) -> list[_Cause]:
     """Group buried jobs by cause, the largest group first."""
     found: dict[tuple[str, str, str, str], _Cause] = {}
     for job in jobs:
@@ -62,7 +62,7 @@ def _causes(jobs: Sequence[StoredJob]) -> list[_Cause]:
     return sorted(found.values(), key=lambda cause: -cause.count)
 
 
-def print_causes(app: App, queues: Sequence[str], jobs: Sequence[StoredJob], as_json: bool) -> None:
+def print_causes(app: App, queues: Sequence[str], jobs: Iterable[StoredJob], as_json: bool) -> None:
     """Print the summary."""
     causes = _causes(jobs)
     if as_json:

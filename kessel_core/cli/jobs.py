@@ -6,7 +6,8 @@ Looks only; what is done with a job is for the commands.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from kessel_core.contract.operations import StoredJob
 
 __all__ = [
+    "First",
     "by_id",
+    "by_ids",
     "first_line",
     "job_fields",
     "known_queues",
@@ -132,20 +135,62 @@ def known_queues(app: App, adapter: QueueAdapter) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*app.config.queues, *adapter.queues()]))
 
 
-def by_id(jobs: Sequence[StoredJob], text: str) -> StoredJob | None:
+def by_id(jobs: Iterable[StoredJob], text: str) -> StoredJob | None:
     """Find a job by its id, or by the start of an id if only one job has it.
 
     Raises:
         KesselError: The ids of several jobs start so.
     """
-    whole = next((job for job in jobs if job.id == text), None)
-    if whole is not None:
-        return whole
-    found = [job for job in jobs if is_start(text, job.id)]
-    if len(found) > 1:
-        some = ", ".join(job.id for job in found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
-        raise KesselError(f"the ids of {len(found):,} jobs start with {text!r}: {preview(some, 400)}")
-    return found[0] if found else None
+    return by_ids(jobs, (text,))[text]
+
+
+def by_ids(jobs: Iterable[StoredJob], texts: Sequence[str]) -> dict[str, StoredJob | None]:
+    """Find a job for each text, as `by_id`, looking at every job once and keeping none but those.
+
+    Raises:
+        KesselError: The ids of several jobs start as one of the texts.
+    """
+    found = {text: _Named() for text in texts}
+    for job in jobs:
+        for text, named in found.items():
+            if job.id == text:
+                named.whole = named.whole or job
+            elif is_start(text, job.id):
+                named.count += 1
+                if len(named.begun) < _SHOWN:
+                    named.begun.append(job)
+    return {text: named.one(text) for text, named in found.items()}
+
+
+@attrs.define
+class _Named:
+    """The jobs that one text may mean."""
+
+    whole: StoredJob | None = None
+    #: Some of those whose ids begin so, and how many there are.
+    begun: list[StoredJob] = attrs.field(factory=list)
+    count: int = 0
+
+    def one(self, text: str) -> StoredJob | None:
+        if self.whole is not None:
+            return self.whole
+        if self.count > 1:
+            some = ", ".join(job.id for job in self.begun[:_SHOWN]) + (", ..." if self.count > _SHOWN else "")
+            raise KesselError(f"the ids of {self.count:,} jobs start with {text!r}: {preview(some, 400)}")
+        return self.begun[0] if self.begun else None
+
+
+class First:
+    """Keeps the first of many jobs, or the last ones, the last of all first; and counts them all."""
+
+    def __init__(self, jobs: Iterable[StoredJob], limit: int, *, from_the_end: bool = False) -> None:
+        self.total = 0
+        last: deque[StoredJob] = deque(maxlen=limit)
+        for job in jobs:
+            self.total += 1
+            if from_the_end or self.total <= limit:
+                last.append(job)
+        self.kept = [*reversed(last)] if from_the_end else [*last]
 
 
 def say_rest(shown: int, total: int, as_json: bool) -> None:

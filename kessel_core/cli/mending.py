@@ -12,9 +12,9 @@ from kessel_core.cli.app import say
 from kessel_core.cli.jobs import by_id, known_queues
 from kessel_core.cli.output import emit
 from kessel_core.contract.adapter import need
-from kessel_core.contract.facets import Buried, Delete
+from kessel_core.contract.facets import Delete
 from kessel_core.errors import KesselError
-from kessel_core.features.finding import ALL
+from kessel_core.features.finding import buried_jobs
 from kessel_core.values.strict_json import read_json
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ def kick_mended(app: App, job_id: str, payload: str, as_json: bool) -> None:
     with app.adapter(only_looks=True) as adapter:
         need(adapter, Delete, "the buried job would stay beside the mended one")
         queues = known_queues(app, adapter)
-        buried = need(adapter, Buried)
-        job = by_id([job for queue in queues for job in buried.buried(queue, ALL)], job_id)
+        job = by_id(buried_jobs(adapter, queues), job_id)
     if job is None:
         raise KesselError(f"no buried job {job_id!r} in {', '.join(queues)}")
     asked = attrs.evolve(job.job().as_request(), id="", payload=value, delay=None, queue=job.queue)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
+from itertools import islice
 from typing import Final
 
 from kessel_core.contract.adapter import QueueAdapter, need
@@ -12,7 +14,16 @@ from kessel_core.errors import DecodeError
 from kessel_core.model.job import Job
 from kessel_core.model.states import JobState
 
-__all__ = ["ALL", "LEAST_START", "decoded", "is_start", "jobs_named", "stored_jobs", "waiting_jobs"]
+__all__ = [
+    "ALL",
+    "LEAST_START",
+    "buried_jobs",
+    "decoded",
+    "is_start",
+    "jobs_named",
+    "stored_jobs",
+    "waiting_jobs",
+]
 
 #: Adapters list at most what they are asked for; this is more than a person looks at.
 ALL: Final = 1_000_000
@@ -32,15 +43,17 @@ def stored_jobs(
     adapter: QueueAdapter,
     queues: Iterable[str],
     states: Iterable[JobState] = tuple(JobState),
-    limit: int = ALL,
+    limit: int | None = None,
 ) -> Iterator[StoredJob]:
-    """Yield the jobs of some queues in some states, each once; one that moves meanwhile may be missed.
+    """Yield the jobs of some queues in some states, reading a few at a time where that is possible.
+
+    One that moves meanwhile may be missed.
 
     Args:
         adapter: Where they are.
         queues: Names of queues.
         states: The states.
-        limit: How many jobs are looked at in each queue and state, at most.
+        limit: How many jobs are looked at in each queue and state, at most; None: all.
 
     Raises:
         CapabilityMissing: The adapter does not show its jobs.
@@ -52,7 +65,7 @@ def stored_jobs(
         # A job that moves from one state to the next is met twice; those of the last one meet no other.
         seen: set[str] = set()
         for state in there:
-            for job in _in_state(adapter, queue, state, limit):
+            for job in islice(_in_state(adapter, queue, state), limit):
                 if job.id in seen:
                     continue
                 if state is not there[-1]:
@@ -60,10 +73,34 @@ def stored_jobs(
                 yield job
 
 
-def _in_state(adapter: QueueAdapter, queue: str, state: JobState, limit: int) -> list[StoredJob]:
+def _in_state(adapter: QueueAdapter, queue: str, state: JobState) -> Iterator[StoredJob]:
     if state is JobState.BURIED and (facet := adapter.facet(Buried)) is not None:
-        return facet.buried(queue, limit)
-    return need(adapter, Browse).peek(queue, state, limit)
+        return facet.each_buried(queue)
+    return need(adapter, Browse).each(queue, state)
+
+
+def buried_jobs(adapter: QueueAdapter, queues: Sequence[str]) -> Iterator[StoredJob]:
+    """Yield the buried jobs of some queues, oldest burial first.
+
+    They are read a few at a time where that is possible. What is kicked meanwhile, fails and is buried
+    again is not yielded a second time.
+
+    Raises:
+        CapabilityMissing: The adapter does not show its buried jobs.
+        AdapterError: It cannot be asked.
+    """
+    facet = need(adapter, Buried)
+
+    def each(queue: str) -> Iterator[StoredJob]:
+        # What is buried again stands at the end, behind all that were there before.
+        most = adapter.stats(queue).buried if adapter.capabilities.counts else None
+        return islice(facet.each_buried(queue), most)
+
+    return merge(*map(each, queues), key=_burial)
+
+
+def _burial(job: StoredJob) -> float:
+    return job.buried_at.timestamp() if job.buried_at is not None else 0.0
 
 
 def waiting_jobs(adapter: QueueAdapter, queue: str, limit: int) -> list[StoredJob]:
@@ -77,7 +114,7 @@ def waiting_jobs(adapter: QueueAdapter, queue: str, limit: int) -> list[StoredJo
 
 
 def jobs_named(
-    adapter: QueueAdapter, queues: Sequence[str], text: str, limit: int = ALL
+    adapter: QueueAdapter, queues: Sequence[str], text: str, limit: int | None = None
 ) -> tuple[list[StoredJob], list[StoredJob]]:
     """Find jobs by an id, or by how their ids begin.
 

@@ -150,6 +150,32 @@ def test_finding_c5_a_waiting_job_is_found_shown_and_cancelled(kessel: Any) -> N
     assert (gone.code, gone.err) == (1, f"error: no job '{first}' in default, other\n")
 
 
+def test_s39_jobs_in_a_state_are_listed_with_what_matters_there(kessel: Any, many: list[str]) -> None:
+    out = kessel.ok("list", "buried", "--limit", "2").out
+    assert f"2 of 120; the next page: --after {sorted(many)[1]}" in out
+    assert "mailbox" in out
+    kessel.ok("request", "later", "--delay", "2h", "--ref", "r-1")
+    out = kessel.ok("list", "delayed").out
+    assert "later" in out
+    assert "r-1" in out
+    assert "in 119 min" in out
+    assert "65,536" in out
+    assert kessel.ok("list", "ready").out == "no such ready job in default\n"
+    assert len(kessel.ok("list", "buried", "--type", "card.charge", "--json").json) == 20
+    assert kessel("list", "lost").code == 2
+    assert kessel("list", "buried", "--since", "soon").code == 2
+    rest = kessel("list", "buried", "--limit", "5", "--json", "--after", sorted(many)[9])
+    assert [job["id"] for job in rest.json] == sorted(many)[10:15]
+    assert rest.err == f"5 of 110; the next page: --after {sorted(many)[14]}\n"
+
+
+def test_s39_jobs_are_found_by_their_age(kessel: Any) -> None:
+    first = kessel.ok("request", "mail.send", "--json").json["id"]
+    assert [job["id"] for job in kessel.ok("find", "--since", "1h", "--json").json] == [first]
+    assert kessel("find", "--since", "0s").code == 1
+    assert kessel("find", "--since", "1h", "--type", "other").code == 1
+
+
 @pytest.mark.parametrize(
     "typed", ["purrge", "drian", "demoo", "pauze", "dran", "remove", "clear", "stop", "empty"]
 )
@@ -169,6 +195,7 @@ def test_finding_c5_nothing_that_removes_or_runs_jobs_is_proposed_for_another_wo
         ("stats",),
         ("peek",),
         ("find", "--type", "x"),
+        ("list", "buried"),
         ("show", "some-id"),
         ("explain", "some-id"),
         ("delete", "some-id"),
