@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from kessel_core.config.options import (
         CallbacksConfig,
         Config,
+        HistoryConfig,
         JobsConfig,
         LoggingConfig,
         PluginsConfig,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     )
     from kessel_core.config.origin import LoadedConfig
     from kessel_core.features.facts import Cause, CauseName, Explanation, Facts, Unseen
+    from kessel_core.model.history import Event, EventKind, JobHistory
     from kessel_core.model.outcome import Outcome
     from kessel_core.model.progress import Progress
     from kessel_core.model.worker import BusyJob, Health, WorkerEntry, WorkerState
@@ -97,6 +99,9 @@ __all__ = [
     "CauseName",
     "Facts",
     "Unseen",
+    "JobHistory",
+    "Event",
+    "EventKind",
     # handlers
     "handler",
     "HandlerRegistry",
@@ -118,6 +123,7 @@ __all__ = [
     "LoggingConfig",
     "CallbacksConfig",
     "ResultsConfig",
+    "HistoryConfig",
     "load_config",
     "LoadedConfig",
     "Clock",
@@ -166,7 +172,11 @@ _LATE: Final = {
     "Config": "config.options",
     "Explanation": "features.facts",
     "Facts": "features.facts",
+    "Event": "model.history",
+    "EventKind": "model.history",
     "Health": "model.worker",
+    "HistoryConfig": "config.options",
+    "JobHistory": "model.history",
     "JobManager": "client.manager",
     "JobsConfig": "config.options",
     "JsonFormatter": "cli.logs",

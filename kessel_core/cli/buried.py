@@ -22,12 +22,14 @@ from kessel_core.cli.jobs import (
     type_of,
 )
 from kessel_core.cli.mending import kick_mended
+from kessel_core.cli.noting import noted, noting
 from kessel_core.cli.output import Wrong, ago, emit, jobs_text, preview, table
 from kessel_core.cli.queues import confirm
 from kessel_core.contract.adapter import need
 from kessel_core.contract.facets import Buried, Delete
 from kessel_core.errors import KesselError, UnknownJob
 from kessel_core.features.finding import buried_jobs
+from kessel_core.model.history import EventKind
 
 if TYPE_CHECKING:
     from kessel_core.contract.adapter import QueueAdapter
@@ -146,7 +148,9 @@ def kick(
         return
     with app.adapter(only_looks=True) as adapter:
         facet = need(adapter, Buried)
-        _apply(app, adapter, choice, facet.kick_shown, "kicked", as_json)
+        with noting(app, adapter) as note:
+            operation = noted(facet.kick_shown, EventKind.KICKED, note)
+            _apply(app, adapter, choice, operation, "kicked", as_json)
 
 
 @buried.command()
@@ -184,7 +188,9 @@ def delete(
 
         if not job_ids:
             confirm(yes, question)
-        _apply(app, adapter, choice, facet.delete_shown, "deleted", as_json)
+        with noting(app, adapter) as note:
+            operation = noted(facet.delete_shown, EventKind.DELETED, note)
+            _apply(app, adapter, choice, operation, "deleted", as_json)
 
 
 def _chosen(job_ids: tuple[str, ...], every: bool, limit: int | None, kinds: dict[str, Any]) -> Choice:

@@ -10,11 +10,13 @@ import click
 
 from kessel_core.cli.app import say
 from kessel_core.cli.jobs import by_id, known_queues
+from kessel_core.cli.noting import noted, noting
 from kessel_core.cli.output import emit
 from kessel_core.contract.adapter import need
 from kessel_core.contract.facets import Delete
 from kessel_core.errors import KesselError
 from kessel_core.features.finding import buried_jobs
+from kessel_core.model.history import EventKind
 from kessel_core.values.strict_json import read_json
 
 if TYPE_CHECKING:
@@ -44,7 +46,9 @@ def kick_mended(app: App, job_id: str, payload: str, as_json: bool) -> None:
     asked = attrs.evolve(job.job().as_request(), id="", payload=value, delay=None, queue=job.queue)
     with app.manager(only_requests=True) as manager:
         stored = manager.request(asked)
-        need(manager.adapter, Delete).delete(job.queue, job.id)
+        with noting(app, manager.adapter) as note:
+            removal = need(manager.adapter, Delete)
+            noted(lambda one: removal.delete(one.queue, one.id), EventKind.DELETED, note)(job)
     if as_json:
         emit({"kicked": [stored.id], "missing": [], "instead_of": job.id})
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -21,12 +21,14 @@ from kessel_core.cli.jobs import (
     say_rest,
     type_of,
 )
+from kessel_core.cli.noting import Note, noting
 from kessel_core.cli.output import ago, emit, jobs_text, preview, table
 from kessel_core.cli.queues import FOR_EVER, pause_text, queue_argument
 from kessel_core.contract.adapter import need
 from kessel_core.contract.facets import Delete, Pause
 from kessel_core.errors import KesselError, UnknownJob
 from kessel_core.features.finding import stored_jobs
+from kessel_core.model.history import EventKind
 from kessel_core.model.settlement import NO_PAUSE
 from kessel_core.model.states import JobState
 
@@ -140,17 +142,19 @@ def delete(app: App, job_ids: tuple[str, ...], as_json: bool) -> None:
         facet = need(adapter, Delete)
         queues = known_queues(app, adapter)
         unknown: list[str] = []
-        for job_id in job_ids:
-            (deleted if _deleted(facet, queues, job_id) else unknown).append(job_id)
+        with noting(app, adapter) as note:
+            for job_id in job_ids:
+                (deleted if _deleted(facet, queues, job_id, note) else unknown).append(job_id)
         # All jobs are looked at once, and only for what is no whole id.
         others = by_ids(stored_jobs(adapter, queues), unknown) if unknown else {}
-        for job_id, job in others.items():
-            if job is None:
-                missing.append(f"no job {job_id!r} in {', '.join(queues)}")
-            elif _deleted(facet, (job.queue,), job.id):
-                deleted.append(job.id)
-            else:
-                missing.append(f"job {job.id} is held by a worker")
+        with noting(app, adapter) as note:
+            for job_id, job in others.items():
+                if job is None:
+                    missing.append(f"no job {job_id!r} in {', '.join(queues)}")
+                elif _deleted(facet, (job.queue,), job.id, note):
+                    deleted.append(job.id)
+                else:
+                    missing.append(f"job {job.id} is held by a worker")
     if as_json:
         emit({"deleted": deleted, "problems": missing})
     else:
@@ -161,12 +165,14 @@ def delete(app: App, job_ids: tuple[str, ...], as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _deleted(facet: Delete, queues: Sequence[str], job_id: str) -> bool:
+def _deleted(facet: Delete, queues: Sequence[str], job_id: str, note: Note) -> bool:
+    at = datetime.now(UTC)
     for queue in queues:
         try:
             facet.delete(queue, job_id)
         except UnknownJob:
             continue
+        note(job_id, EventKind.DELETED, at)
         return True
     return False
 

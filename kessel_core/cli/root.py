@@ -45,6 +45,7 @@ COMMANDS: Final = {
     "find": ("operate", "find", "Find jobs by ref, type, age or the start of an id."),
     "show": ("operate", "show", "Show one job whole, in whatever state it is."),
     "explain": ("explain", "explain", "Say why a job does not run, and what would change it."),
+    "history": ("history", "history", "Show what happened to a job, in order, and what is missing."),
     "delete": ("operate", "delete", "Remove single jobs that no worker holds, as to cancel them."),
     "buried": ("buried", "buried", "Show why jobs were buried; list, show, kick or delete them."),
     "pause": ("operate", "pause", "Deliver nothing from a queue for a while."),

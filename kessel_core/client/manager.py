@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kessel_core.contract.store import Store
     from kessel_core.features.facts import Explanation
     from kessel_core.handlers.registry import HandlerRegistry
+    from kessel_core.model.history import JobHistory
     from kessel_core.model.job import Job
     from kessel_core.model.message import Message
     from kessel_core.model.outcome import Outcome
@@ -438,6 +439,30 @@ class JobManager:
 
         return listed_workers(self._need().need_store("workers are listed in a store"))
 
+    def history(self, job_id: str) -> JobHistory:
+        """Return what happened to a job, as far as it was written down, from any process (S39).
+
+        Written down is what happens while `history.keep` is set, by every process for itself; a log that may
+        have gaps, and says where they show.
+
+        Args:
+            job_id: The id that `request` returned.
+
+        Returns:
+            The events in the order of their times; none if there are none (any more).
+
+        Raises:
+            CapabilityMissing: There is no store, so no history is kept (S17).
+            AdapterError: The store cannot be asked.
+        """
+        from kessel_core.features.events import history_of
+
+        opened = self._need()
+        store = opened.need_store("histories are kept in a store")
+        if opened.recorder is not None:
+            opened.recorder.flush()
+        return history_of(store, job_id)
+
     def explain(
         self, job_id: str, *, queues: Sequence[str] | None = None, limit: int = 10_000
     ) -> Explanation:
@@ -545,6 +570,7 @@ class JobManager:
             grace=grace,
             heartbeat=settings.heartbeat,
             patience=settings.patience,
+            recorder=opened.recorder,
             reporting=None
             if opened.store is None
             else ReportPlan(

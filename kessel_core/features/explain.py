@@ -13,6 +13,8 @@ from kessel_core.features import waiting
 from kessel_core.features.advice import advice
 from kessel_core.features.facts import Cause, CauseName, Explanation, Facts
 from kessel_core.features.wording import FEW, ago, at, first_line, named
+from kessel_core.model.history import EventKind
+from kessel_core.model.result import Status
 from kessel_core.model.states import JobState
 from kessel_core.model.worker import ENTRY_EVERY
 from kessel_core.values.moments import span_text, when
@@ -64,7 +66,7 @@ def _found(facts: Facts, checks: tuple[Callable[[Facts], Cause | None], ...]) ->
 
 
 def _unknown(facts: Facts) -> Cause | None:
-    if facts.job is not None or facts.outcome is not None or not facts.is_searched:
+    if facts.job is not None or not facts.is_searched or _ended(facts) is not None:
         return None
     if facts.matches:
         some = ", ".join(facts.matches[:FEW]) + (", ..." if len(facts.matches) > FEW else "")
@@ -83,8 +85,10 @@ def _unknown(facts: Facts) -> Cause | None:
 
 def _ended(facts: Facts) -> Cause | None:
     outcome = facts.outcome
-    if facts.job is not None or outcome is None:
+    if facts.job is not None:
         return None
+    if outcome is None:
+        return _ended_as_written(facts)
     how = "succeeded" if outcome.ok else f"failed ({outcome.reason}): {first_line(outcome.message)}"
     at = "" if outcome.finished_at is None else f" {ago(outcome.finished_at, facts.now)}"
     return Cause(
@@ -92,6 +96,22 @@ def _ended(facts: Facts) -> Cause | None:
         text=f"it has ended{at}, at attempt {outcome.attempt}: it {how}",
         command=("result", facts.id),
     )
+
+
+def _ended_as_written(facts: Facts) -> Cause | None:
+    """Return how it ended by its history, which is a log: it may lack the end."""
+    event = facts.last_event
+    if event is None:
+        return None
+    by = f" by {event.worker}" if event.worker else ""
+    if event.kind is EventKind.DELETED:
+        text = f"it was deleted {ago(event.at, facts.now)}{by}"
+    elif event.kind is EventKind.FINISHED:
+        how = "succeeded" if event.status == Status.SUCCESS else f"failed ({event.reason})"
+        text = f"it has ended {ago(event.at, facts.now)}{by}, at attempt {event.attempt}: it {how}"
+    else:
+        return None
+    return Cause(name=CauseName.ENDED, text=text, command=("history", facts.id))
 
 
 def _buried(facts: Facts) -> Cause | None:
@@ -156,6 +176,9 @@ def _lease(facts: Facts) -> str:
 
 def _notes(facts: Facts, causes: tuple[Cause, ...]) -> Iterator[str]:
     request, job = facts.request, facts.job
+    event = facts.last_event
+    if job is None and event is not None and CauseName.ENDED not in {cause.name for cause in causes}:
+        yield f"the last that was written down of it: {event.kind}, {ago(event.at, facts.now)}"
     if facts.moved:
         yield f"it moved while it was looked at: {facts.moved}"
     for other in facts.others:

@@ -8,6 +8,7 @@ from enum import StrEnum
 import attrs
 
 from kessel_core.contract.operations import QueueStats, StoredJob
+from kessel_core.model.history import Event, JobHistory
 from kessel_core.model.job import Job
 from kessel_core.model.outcome import Outcome
 from kessel_core.model.progress import Progress
@@ -105,6 +106,8 @@ class Facts:
     workers: tuple[WorkerEntry, ...] | None = None
     #: How it ended.
     outcome: Outcome | None = None
+    #: What was written down of it; None: nothing.
+    history: JobHistory | None = None
     #: What it reported last.
     progress: Progress | None = None
     #: How long its handler may run.
@@ -113,6 +116,11 @@ class Facts:
     unseen: tuple[Unseen, ...] = ()
     #: What was different when the job was looked at again; "": it had not moved.
     moved: str = ""
+
+    @property
+    def last_event(self) -> Event | None:
+        """What was written down last."""
+        return self.history.events[-1] if self.history is not None and self.history.events else None
 
 
 @attrs.frozen(kw_only=True)

@@ -20,11 +20,13 @@ from kessel_core.contract.promises import Reach
 from kessel_core.contract.store import SET_A_STORE, Store
 from kessel_core.errors import KesselError
 from kessel_core.features import results
+from kessel_core.features.events import history_of, ids_begun
 from kessel_core.features.explain import explained
 from kessel_core.features.facts import Explanation, Facts, Unseen
 from kessel_core.features.finding import LEAST_START, decoded, jobs_named, waiting_jobs
 from kessel_core.features.progress import progress_of
 from kessel_core.features.workers import listed_workers
+from kessel_core.model.history import JobHistory
 from kessel_core.model.outcome import Outcome
 from kessel_core.model.progress import Progress
 from kessel_core.model.states import JobState
@@ -91,8 +93,13 @@ class _Look:
         facts = self._found(job_id, names)
         job = facts.job
         if job is None:
-            ended = self._outcome_of(facts.id)
-            return attrs.evolve(facts, outcome=ended, now=self._clock.now(), unseen=tuple(self._unseen))
+            return attrs.evolve(
+                facts,
+                outcome=self._outcome_of(facts.id),
+                history=self._history(facts.id),
+                now=self._clock.now(),
+                unseen=tuple(self._unseen),
+            )
         request = decoded(job)
         waiting = self._waiting(job)
         ahead, is_more = self._ahead(job, waiting)
@@ -103,6 +110,7 @@ class _Look:
             ahead=ahead,
             is_ahead_more=is_more,
             workers=self._workers(),
+            history=self._history(job.id),
             progress=self._progress(job),
             timeout=None if request is None else self._seen("its handler", lambda: timeout_of(request.type)),
         )
@@ -193,7 +201,15 @@ class _Look:
         if store is None or len(start) < LEAST_START:
             return set()
         kept = self._seen("results", lambda: store.scan(results.SPACE, prefix=start, limit=_MATCHES))
-        return {entry.key for entry in kept or ()}
+        written = self._seen("histories", lambda: ids_begun(store, start, _MATCHES))
+        return {entry.key for entry in kept or ()} | {*(written or ())}
+
+    def _history(self, job_id: str) -> JobHistory | None:
+        store = self._store
+        if store is None or not job_id:
+            return None
+        found = self._seen("its history", lambda: history_of(store, job_id))
+        return found if found is not None and found.events else None
 
     def _workers(self) -> tuple[WorkerEntry, ...] | None:
         store = self._store

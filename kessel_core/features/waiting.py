@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from kessel_core.features.facts import Cause, CauseName, Facts
-from kessel_core.features.wording import ago, at, counted, few, named
+from kessel_core.features.wording import ago, at, counted, few, first_line, named
+from kessel_core.model.history import EventKind
 from kessel_core.model.states import JobState
 from kessel_core.model.worker import ENTRY_EVERY, ENTRY_LIVES, WorkerEntry, WorkerState
 from kessel_core.values.moments import span_text, when
@@ -24,7 +25,14 @@ def _delayed(facts: Facts) -> Cause | None:
     if job is None or job.state is not JobState.DELAYED:
         return None
     attempt, snoozes = job.attempt or 0, job.snoozes or 0
-    if not attempt and not snoozes and request is not None and request.not_before is not None:
+    event = facts.last_event
+    if event is not None and event.kind is EventKind.SETTLED:
+        failed = ": ".join(filter(None, (event.reason, first_line(event.message))))
+        why = f"it waits for the end of the pause after attempt {event.attempt}, which failed: {failed}"
+    elif event is not None and event.kind is EventKind.SNOOZED:
+        asked = f": {event.message}" if event.message else ""
+        why = f"it was snoozed ({snoozes} so far){asked}"
+    elif not attempt and not snoozes and request is not None and request.not_before is not None:
         why = "it waits for the end of its delay"
     elif attempt and not snoozes:
         why = f"it waits for the end of the pause after attempt {attempt}, which failed"
@@ -154,8 +162,12 @@ def _deaf(facts: Facts) -> Cause | None:
 
 
 def _ready_since(facts: Facts) -> datetime | None:
-    """Return since when it is ready; None: nobody knows, as after a retry."""
-    job, request = facts.job, facts.request
+    """Return since when it is ready; None: nobody knows, as after a retry without a history."""
+    job, request, event = facts.job, facts.request, facts.last_event
+    if event is not None and event.kind is EventKind.KICKED:
+        return event.at
+    if event is not None and event.kind in (EventKind.SETTLED, EventKind.SNOOZED):
+        return event.at + (event.pause or timedelta(0))
     if job is None or job.attempt or job.snoozes:
         return None
     moments = [job.enqueued_at or (request.requested_at if request is not None else None)]

@@ -205,6 +205,7 @@ def test_finding_c5_nothing_that_removes_or_runs_jobs_is_proposed_for_another_wo
         ("pause", "default"),
         ("purge", "default", "--yes"),
         ("result", "some-id"),
+        ("history", "some-id"),
     ],
 )
 def test_finding_c6_looking_makes_no_file_and_names_the_place(

@@ -325,7 +325,7 @@ def test_s39_a_queue_or_a_store_that_fails_is_not_seen_and_no_error(
     job_id = manager.request("work").id
     away: Any = _Away(error, manager.store.capabilities)
     found = explain(manager.adapter, away, job_id, clock=VirtualClock())
-    assert [one.what for one in found.unseen] == ["the workers"]
+    assert [one.what for one in found.unseen] == ["the workers", "its history"]
     assert str(error) in found.unseen[0].why
     nothing = explain(away, manager.store, job_id, clock=VirtualClock())
     assert nothing.causes == ()
