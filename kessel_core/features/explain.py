@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Final
 
 from kessel_core.features import waiting
 from kessel_core.features.advice import advice
@@ -20,12 +19,6 @@ from kessel_core.model.worker import ENTRY_EVERY
 from kessel_core.values.moments import span_text, when
 
 __all__ = ["explained"]
-
-_FREE: Final = Cause(
-    name=CauseName.FREE,
-    text="nothing that was seen keeps it: a worker should take it at once",
-    change="look again; if it is still here, look at the log of a worker",
-)
 
 
 def explained(facts: Facts) -> Explanation:
@@ -55,7 +48,16 @@ def _causes(facts: Facts) -> list[Cause]:
     if facts.job.state is JobState.DELAYED:
         return found  # who works at the queue now is no matter yet
     found += _found(facts, waiting.CROWDED)
-    return found or [_FREE]
+    return found or [_free(facts)]
+
+
+def _free(facts: Facts) -> Cause:
+    then = "; the workers were not seen" if facts.workers is None else ": a worker should take it at once"
+    return Cause(
+        name=CauseName.FREE,
+        text=f"nothing that was seen keeps it{then}",
+        change="look again; if it is still here, look at the log of a worker",
+    )
 
 
 def _found(facts: Facts, checks: tuple[Callable[[Facts], Cause | None], ...]) -> list[Cause]:
@@ -91,6 +93,9 @@ def _ended(facts: Facts) -> Cause | None:
         return _ended_as_written(facts)
     how = "succeeded" if outcome.ok else f"failed ({outcome.reason}): {first_line(outcome.message)}"
     at = "" if outcome.finished_at is None else f" {ago(outcome.finished_at, facts.now)}"
+    event = facts.last_event
+    if event is not None and event.kind is EventKind.FINISHED and event.worker:
+        at += f" by {event.worker}"
     return Cause(
         name=CauseName.ENDED,
         text=f"it has ended{at}, at attempt {outcome.attempt}: it {how}",

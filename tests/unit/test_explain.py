@@ -201,6 +201,11 @@ def test_s39_slots_are_deaf_only_beside_a_job_that_was_ready_for_long() -> None:
     assert names(facts(job=ready, workers=(awake,), stats=is_paused)) == [CauseName.PAUSED]
 
 
+def test_s39_where_workers_are_not_seen_nothing_is_promised_of_them() -> None:
+    assert first(facts()).text.endswith("a worker should take it at once")
+    assert first(facts(workers=None)).text.endswith("the workers were not seen")
+
+
 def test_s39_an_expiration_is_noted_until_it_is_the_cause() -> None:
     soon = facts(request={"expires_at": NOW + timedelta(minutes=22)})
     assert "(in 22 min)" in explained(soon).notes[0]

@@ -22,6 +22,7 @@ from kessel_core import (
     HistoryConfig,
     JobManager,
     JobRequest,
+    ResultsConfig,
     Snooze,
     StoreRejected,
     SystemClock,
@@ -433,6 +434,12 @@ def test_s39_an_explanation_tells_the_error_before_a_pause_and_who_ended_a_job(o
     assert ended.state == "ended"
     assert f"by {os.uname().nodename}:{os.getpid()}, at attempt 1: it succeeded" in ended.causes[0].text
     assert manager.explain(done[:30]).id in (done, done[:30])
+    kept = Config(history=KEPT.history, results=ResultsConfig(keep=timedelta(hours=1)))
+    both = opened(config=kept, handlers={"work": work})
+    with_outcome = both.request("work", "now").id
+    both.worker().drain()
+    both.history(with_outcome)
+    assert f"0 s ago by {os.uname().nodename}:{os.getpid()}, at attempt 1" in first_text(both, with_outcome)
     opened_recorder(manager).note("gone-by-hand", EventKind.REQUESTED)
     opened_recorder(manager).note("gone-by-hand", EventKind.DELETED)
     opened_recorder(manager).note("gone-anyhow", EventKind.STARTED)
