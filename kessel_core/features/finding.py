@@ -65,7 +65,7 @@ def stored_jobs(
         # A job that moves from one state to the next is met twice; those of the last one meet no other.
         seen: set[str] = set()
         for state in there:
-            for job in islice(_in_state(adapter, queue, state), limit):
+            for job in _in_state(adapter, queue, state, limit):
                 if job.id in seen:
                     continue
                 if state is not there[-1]:
@@ -73,10 +73,12 @@ def stored_jobs(
                 yield job
 
 
-def _in_state(adapter: QueueAdapter, queue: str, state: JobState) -> Iterator[StoredJob]:
+def _in_state(adapter: QueueAdapter, queue: str, state: JobState, limit: int | None) -> Iterable[StoredJob]:
     if state is JobState.BURIED and (facet := adapter.facet(Buried)) is not None:
-        return facet.each_buried(queue)
-    return need(adapter, Browse).each(queue, state)
+        return facet.each_buried(queue) if limit is None else facet.buried(queue, limit)
+    browse = need(adapter, Browse)
+    # With a limit as a listing, because not every adapter can stop in the middle of all.
+    return browse.each(queue, state) if limit is None else browse.peek(queue, state, limit)
 
 
 def buried_jobs(adapter: QueueAdapter, queues: Sequence[str]) -> Iterator[StoredJob]:

@@ -361,6 +361,12 @@ def test_s39_a_bounded_search_says_what_it_did_not_look_at(opened: Callable[...,
     found = manager.explain(jobs[4], limit=2)
     assert found.causes[0].name is CauseName.UNKNOWN
     assert found.unseen[0].what == "3 ready jobs of the queue 'default'"
+    listed: list[int] = []
+    peek = adapter.peek
+    adapter.peek = lambda queue, state, limit=1: listed.append(limit) or peek(queue, state, limit)
+    manager.explain(jobs[4], limit=2)
+    assert listed == [2]
+    adapter.peek = peek
     assert manager.explain(jobs[4], limit=5).state == "ready"
     adapter.facet = real
     place = manager.explain(jobs[4], limit=2)
