@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from kessel_core.features import waiting
 from kessel_core.features.advice import advice
-from kessel_core.features.facts import Cause, CauseName, Explanation, Facts
+from kessel_core.features.facts import Cause, CauseName, Explanation, Facts, Unseen
 from kessel_core.features.wording import FEW, ago, at, first_line, named
 from kessel_core.model.history import EventKind
 from kessel_core.model.result import Status
@@ -29,7 +29,7 @@ def explained(facts: Facts) -> Explanation:
         state=_state(facts, causes),
         causes=causes,
         notes=tuple(_notes(facts, causes)),
-        unseen=facts.unseen,
+        unseen=(*facts.unseen, *_unwritten(facts)),
         facts=facts,
     )
 
@@ -38,6 +38,13 @@ def _state(facts: Facts, causes: tuple[Cause, ...]) -> str | None:
     if facts.job is not None:
         return str(facts.job.state)
     return "ended" if causes and causes[0].name is CauseName.ENDED else None
+
+
+def _unwritten(facts: Facts) -> Iterator[Unseen]:
+    """Yield what only a history tells, where there is none."""
+    job = facts.job
+    if job is not None and job.state is JobState.DELAYED and job.attempt and facts.history is None:
+        yield Unseen(what=f"what attempt {job.attempt} failed on", why="no history is kept: set history.keep")
 
 
 def _causes(facts: Facts) -> list[Cause]:

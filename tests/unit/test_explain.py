@@ -17,8 +17,11 @@ from kessel_core import (
     BusyJob,
     Cause,
     CauseName,
+    Event,
+    EventKind,
     Facts,
     Job,
+    JobHistory,
     JobManager,
     JobRequest,
     Reason,
@@ -204,6 +207,41 @@ def test_s39_slots_are_deaf_only_beside_a_job_that_was_ready_for_long() -> None:
 def test_s39_where_workers_are_not_seen_nothing_is_promised_of_them() -> None:
     assert first(facts()).text.endswith("a worker should take it at once")
     assert first(facts(workers=None)).text.endswith("the workers were not seen")
+
+
+def test_s39_one_worker_with_a_handler_is_enough() -> None:
+    assert names(facts(workers=(entry(types=("other",)), entry(pid=8)))) == [CauseName.FREE]
+    assert names(facts(workers=(entry(pid=8, queues=("mail",)), entry(types=("other",))))) == [
+        CauseName.NO_HANDLER
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "ago", "pause", "expected"),
+    [
+        (EventKind.KICKED, 300, None, CauseName.DEAF),
+        (EventKind.KICKED, 5, None, CauseName.FREE),
+        (EventKind.SETTLED, 300, 0, CauseName.DEAF),
+        (EventKind.SETTLED, 300, 290, CauseName.FREE),
+        (EventKind.SNOOZED, 300, 200, CauseName.DEAF),
+        (EventKind.STARTED, 300, None, CauseName.FREE),
+    ],
+)
+def test_s39_a_history_tells_since_when_a_job_is_ready(
+    kind: EventKind, ago: int, pause: int | None, expected: CauseName
+) -> None:
+    event = Event(
+        kind=kind,
+        at=NOW - timedelta(seconds=ago),
+        pause=None if pause is None else timedelta(seconds=pause),
+    )
+    old = NOW - timedelta(hours=1)
+    given = facts(
+        job={"attempt": 1, "enqueued_at": old},
+        workers=(entry(started_at=old),),
+        history=JobHistory(id=ID, events=(event,)),
+    )
+    assert names(given) == [expected]
 
 
 def test_s39_an_expiration_is_noted_until_it_is_the_cause() -> None:

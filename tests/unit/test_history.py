@@ -429,6 +429,7 @@ def test_s39_an_explanation_tells_the_error_before_a_pause_and_who_ended_a_job(o
     retried, snoozed, done = (manager.request("work", what).id for what in ("away", "later", "now"))
     manager.worker().drain()
     assert "after attempt 1, which failed: error: mail server away" in first_text(manager, retried)
+    assert manager.explain(retried).unseen == ()
     assert "it was snoozed (1 so far)" in first_text(manager, snoozed)
     ended = manager.explain(done)
     assert ended.state == "ended"
