@@ -26,7 +26,8 @@ def _delayed(facts: Facts) -> Cause | None:
         return None
     attempt, snoozes = job.attempt or 0, job.snoozes or 0
     event = facts.last_event
-    if event is not None and event.kind is EventKind.SETTLED:
+    # What was written last may be older than what happened last.
+    if event is not None and event.kind is EventKind.SETTLED and event.attempt == attempt:
         failed = ": ".join(filter(None, (event.reason, first_line(event.message))))
         why = f"it waits for the end of the pause after attempt {event.attempt}, which failed: {failed}"
     elif event is not None and event.kind is EventKind.SNOOZED:

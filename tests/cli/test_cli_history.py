@@ -96,6 +96,12 @@ def test_s39_more_kicks_than_may_wait_are_all_noted(kept: Any, monkeypatch: pyte
     assert all(kinds(kept, one)[-1] == "kicked" for one in ids)
 
 
+def test_s39_the_doctor_says_that_histories_are_kept(kept: Any) -> None:
+    kept.ok("request", "work")
+    (store,) = [one for one in kept.ok("doctor", "--json").json if one["subject"] == "store"]
+    assert "progress, histories for 7d, entries of workers" in store["detail"]
+
+
 @pytest.mark.parametrize("keep", ["soon", "0s", "-1d"])
 def test_s39_a_wrong_time_is_refused_with_its_place(kessel: Any, keep: str) -> None:
     kessel.write("kessel.toml", f'[kessel.history]\nkeep = "{keep}"\n')

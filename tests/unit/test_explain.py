@@ -244,6 +244,17 @@ def test_s39_a_history_tells_since_when_a_job_is_ready(
     assert names(given) == [expected]
 
 
+@pytest.mark.parametrize(("attempt", "is_told"), [(2, True), (1, False)])
+def test_s39_an_error_is_told_of_the_attempt_that_was_the_last(attempt: int, is_told: bool) -> None:
+    """S39: a history is written behind, so its last event may be that of the attempt before."""
+    event = Event(kind=EventKind.SETTLED, at=NOW, attempt=attempt, reason="error", message="away\nframes")
+    job = {"attempt": 2, "due": NOW + timedelta(hours=1)}
+    history = JobHistory(id=ID, events=(event,))
+    text = first(facts(JobState.DELAYED, job=job, history=history)).text
+    assert "the pause after attempt 2" in text
+    assert text.endswith("failed: error: away") is is_told
+
+
 def test_s39_an_expiration_is_noted_until_it_is_the_cause() -> None:
     soon = facts(request={"expires_at": NOW + timedelta(minutes=22)})
     assert "(in 22 min)" in explained(soon).notes[0]
