@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 __all__ = ["buried"]
 
 
+_dry_run = click.option("--dry-run", is_flag=True, help="Only say which ones it would be.")
+
+
 @click.group(invoke_without_command=True)
 @as_json
 @queue_option
@@ -121,6 +124,7 @@ def show(app: App, job_id: str, as_json: bool) -> None:
 @click.option("--payload", metavar="JSON", help="The mended payload of one job (- reads standard input).")
 @limit_option(None, "How many at most.")
 @choice_options
+@_dry_run
 @as_json
 @queue_option
 @configured
@@ -132,6 +136,7 @@ def kick(
     every: bool,
     payload: str | None,
     limit: int | None,
+    dry_run: bool,
     as_json: bool,
     **kinds: Any,
 ) -> None:
@@ -144,10 +149,15 @@ def kick(
     if payload is not None:
         if len(job_ids) != 1:
             raise click.UsageError("--payload mends one job: give its id")
+        if dry_run:
+            raise click.UsageError("--dry-run does not go with --payload")
         kick_mended(app, job_ids[0], payload, as_json)
         return
     with app.adapter(only_looks=True) as adapter:
         facet = need(adapter, Buried)
+        if dry_run:
+            _apply(app, adapter, choice, _nothing, "would kick", as_json)
+            return
         with noting(app, adapter) as note:
             operation = noted(facet.kick_shown, EventKind.KICKED, note)
             _apply(app, adapter, choice, operation, "kicked", as_json)
@@ -158,6 +168,7 @@ def kick(
 @click.option("--all", "every", is_flag=True, help="All buried jobs of the queues.")
 @limit_option(None, "How many at most.")
 @choice_options
+@_dry_run
 @click.option("-y", "--yes", is_flag=True, help="Do not ask, where no ids are given.")
 @as_json
 @queue_option
@@ -169,6 +180,7 @@ def delete(
     job_ids: tuple[str, ...],
     every: bool,
     limit: int | None,
+    dry_run: bool,
     yes: bool,
     as_json: bool,
     **kinds: Any,
@@ -180,6 +192,9 @@ def delete(
     choice = _chosen(job_ids, every, limit, kinds)
     with app.adapter(only_looks=True) as adapter:
         facet = need(adapter, Delete)
+        if dry_run:
+            _apply(app, adapter, choice, _nothing, "would delete", as_json)
+            return
 
         def question() -> str:
             jobs = sum(1 for _ in choice.of(buried_jobs(adapter, app.config.queues)))
@@ -191,6 +206,10 @@ def delete(
         with noting(app, adapter) as note:
             operation = noted(facet.delete_shown, EventKind.DELETED, note)
             _apply(app, adapter, choice, operation, "deleted", as_json)
+
+
+def _nothing(job: StoredJob) -> None:
+    """What a dry run does to a job."""
 
 
 def _chosen(job_ids: tuple[str, ...], every: bool, limit: int | None, kinds: dict[str, Any]) -> Choice:
@@ -231,7 +250,7 @@ def _apply(
         if as_json:  # for people the number is enough, and takes no memory
             changed.append(job.id)
     if as_json:
-        emit({done: changed, "missing": missing})
+        emit({done.replace(" ", "_"): changed, "missing": missing})
     else:
         say(f"{done} {jobs_text(count, 'buried job')}{_of(choice)}")
     if missing:

@@ -84,6 +84,20 @@ def test_finding_c3_kick_and_delete_choose_by_message_age_end_and_number(
     assert sorted(done["kicked" if command == "kick" else "deleted"]) == sorted(many[chosen])
 
 
+@pytest.mark.parametrize("command", ["kick", "delete"])
+def test_s39_a_dry_run_says_which_ones_and_changes_nothing(
+    kessel: Any, many: list[str], command: str
+) -> None:
+    before = kessel.ok("stats", "--json").json
+    done = kessel.ok("buried", command, "--type", "card.charge", "--limit", "3", "--dry-run", "--json").json
+    assert done == {f"would_{command}": many[100:103], "missing": []}
+    assert kessel.ok("buried", command, "--all", "--dry-run").out == f"would {command} 120 buried jobs\n"
+    assert kessel.ok("buried", command, many[5], "--dry-run").out == f"would {command} 1 buried job\n"
+    assert kessel("buried", command, "no-such-job", "--dry-run").code == 1
+    assert kessel.ok("stats", "--json").json == before
+    assert kessel("buried", "kick", many[5], "--payload", "1", "--dry-run").code == 2
+
+
 def test_finding_c7_the_start_of_an_id_serves_if_it_is_unique(kessel: Any, many: list[str]) -> None:
     assert kessel.ok("show", many[3][:34], "--json").json["id"] == many[3]
     assert kessel.ok("buried", "show", many[3][:34], "--json").json["id"] == many[3]
