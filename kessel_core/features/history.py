@@ -213,6 +213,8 @@ class Recorder:
                     again.sort(key=lambda one: one.number)
                     with self._changed:
                         self._waiting.extendleft(reversed(again))
+                        # The thread may have seen that nothing waits while somebody else tried to write it.
+                        self._changed.notify()
                     return False
             return self._put_dropped()
         finally:

@@ -236,6 +236,31 @@ def test_s39_a_store_that_is_away_delays_nobody_and_is_tried_again(
     assert levels[:3] == [logging.WARNING, logging.DEBUG, logging.DEBUG]
 
 
+def test_s39_what_somebody_else_could_not_write_is_left_to_the_thread(
+    recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that a flush holds is not there for the thread, which must hear of it when it comes back."""
+    real, is_away = recorder.kept.put, [True]
+
+    def put(space: str, key: str, value: bytes, **more: Any) -> int:
+        if is_away and is_away.pop():
+            until(lambda: recorder._changed._waiters)  # the thread found nothing, and sleeps
+            raise AdapterUnavailable("nobody answers")
+        return int(real(space, key, value, **more))
+
+    monkeypatch.setattr(writing, "_PAUSE", 0.01)
+    recorder.note("first", EventKind.REQUESTED)
+    until(lambda: recorder.kept.scan(SPACE))
+    until(lambda: recorder._changed._waiters)
+    monkeypatch.setattr(recorder.kept, "put", put)
+    with recorder._changed:
+        recorder._noted += 1
+        event = history_of(recorder.kept, "first").events[0]
+        recorder._waiting.append(writing._Noted("second", recorder._noted, event))
+    recorder.flush()  # it fails, with the thread asleep
+    until(lambda: history_of(recorder.kept, "second").events)
+
+
 def test_s39_what_waits_is_bounded_and_what_is_dropped_is_counted_and_said(
     recorder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
