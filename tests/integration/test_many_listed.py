@@ -126,6 +126,14 @@ def test_s39_jobs_that_are_buried_again_meanwhile_are_kicked_once(adapter: Queue
     consumer.close()
 
 
+def test_s39_buried_jobs_of_several_queues_are_met_in_the_order_of_their_burial(url: str) -> None:
+    adapter = opened(url)
+    ids = [job_id for n in range(6) for job_id in bury(adapter, 1, f"queue-{n % 3}-{n}")]
+    queues = [job_id.rpartition("-")[0] for job_id in ids]
+    assert [job.id for job in buried_jobs(adapter, queues[::-1])] == ids
+    adapter.close()
+
+
 def peak(work: Callable[[], Any]) -> int:
     """Return the most memory in bytes that it held at once."""
     work()  # what is imported and cached at the first time

@@ -28,7 +28,18 @@ from kessel_core import (
     WorkerEntry,
     WorkerState,
 )
-from kessel_core.contract import Browse, Find, JobState, QueueStats, Reach, Store, StoredJob
+from kessel_core.contract import (
+    Browse,
+    Find,
+    JobState,
+    QueueStats,
+    Reach,
+    Rollback,
+    Settlement,
+    Snooze,
+    Store,
+    StoredJob,
+)
 from kessel_core.features.advice import advice
 from kessel_core.features.explain import explained
 from kessel_core.features.looking import explain
@@ -315,6 +326,29 @@ def test_s39_a_job_that_moves_while_it_is_looked_at_is_said(opened: Callable[...
     found = manager.explain(job_id)
     assert found.facts.moved == "it was ready, and is reserved"
     assert any("moved while it was looked at" in note for note in found.notes)
+    consumer.close()
+
+
+@pytest.mark.parametrize("settlement", [Rollback(), Snooze()])
+def test_s39_a_job_that_was_delivered_meanwhile_is_said(
+    opened: Callable[..., JobManager], settlement: Settlement
+) -> None:
+    manager = opened()
+    job_id = manager.request("work").id
+    adapter, consumer = manager.adapter, manager.adapter.consumer(["default"])
+    real = adapter.stats
+    deliveries = iter([consumer.reserve])
+
+    def stats(queue: str) -> QueueStats:
+        for reserve in deliveries:
+            held = reserve(timedelta(0))
+            assert held is not None
+            consumer.settle(held, settlement)
+        return real(queue)
+
+    adapter.stats = stats  # type: ignore[method-assign]
+    assert manager.explain(job_id).facts.moved == "it was delivered meanwhile"
+    assert manager.explain(job_id).facts.moved == ""
     consumer.close()
 
 
