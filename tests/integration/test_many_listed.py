@@ -134,6 +134,22 @@ def test_s39_buried_jobs_of_several_queues_are_met_in_the_order_of_their_burial(
     adapter.close()
 
 
+def test_s39_a_job_that_a_worker_takes_meanwhile_is_listed_once() -> None:
+    adapter = opened("memory://")
+    consumers = [adapter.consumer(["default"]) for _ in range(2)]
+    for one in ("held", "ready"):
+        adapter.enqueue(Message(one, "default", BODY % (one.encode(), b"t", b""), 1))
+        if one == "held":
+            assert consumers[0].reserve(NO_PAUSE)
+    listed = stored_jobs(adapter, ["default"])
+    assert next(listed).id == "ready"
+    assert consumers[1].reserve(NO_PAUSE)
+    assert [job.id for job in listed] == ["held"]
+    for consumer in consumers:
+        consumer.close()
+    adapter.close()
+
+
 def peak(work: Callable[[], Any]) -> int:
     """Return the most memory in bytes that it held at once."""
     work()  # what is imported and cached at the first time
