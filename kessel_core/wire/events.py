@@ -36,8 +36,8 @@ def event_fields(event: Event) -> dict[str, JsonValue]:
 
 
 def encode_events(events: Sequence[Event]) -> bytes:
-    """Encode events of one job."""
-    return dump([event_fields(event) for event in events]).encode()
+    """Encode events of one job; a lone surrogate in a message becomes an escape of JSON."""
+    return dump([event_fields(event) for event in events]).encode("utf-8", "backslashreplace")
 
 
 def decode_events(body: bytes) -> list[Event]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+
+from kessel_core import Event, EventKind, JobManager
+from kessel_core.wire.events import encode_events
 
 
 @pytest.fixture
@@ -63,6 +67,16 @@ def test_s39_gaps_are_said(kept: Any) -> None:
     kept.ok("drain")
     assert "gap: nothing is known from before" in kept.ok("history", job_id).out
     assert len(kept.ok("history", job_id, "--json").json["gaps"]) == 1
+
+
+def test_s39_what_a_job_carries_moves_no_cursor(kept: Any) -> None:
+    job_id = buried(kept)
+    odd = Event(kind=EventKind.SETTLED, at=datetime.now(UTC), message="\udcff\x1b[2J", worker="\x1b]0;x\x07")
+    with JobManager("sqlite:///kessel.db", only_requests=True) as manager:
+        manager.store.put("events", f"{job_id}/odd", encode_events([odd]))
+    for out in (kept.ok("history", job_id).out, kept.ok("explain", job_id).out):
+        assert "\x1b" not in out
+        assert "\x07" not in out
 
 
 def test_s39_without_a_history_it_is_said_what_to_set(kessel: Any) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from kessel_core.cli.choosing import is_since
 from kessel_core.cli.jobs import by_id
 from kessel_core.cli.root import CAREFUL, COMMANDS
 from kessel_core.contract import JobState, StoredJob
@@ -286,3 +288,34 @@ def test_finding_d6_the_start_of_a_number_of_the_server_names_no_job() -> None:
     job = StoredJob(id="@12345", queue="q", state=JobState.BURIED, body=b"")
     assert by_id([job], "@1234") is None
     assert by_id([job], "@12345") is job
+
+
+def test_s39_a_whole_id_is_meant_also_where_it_is_the_start_of_others() -> None:
+    jobs = [
+        StoredJob(id=one, queue="q", state=JobState.BURIED, body=b"")
+        for one in ("order-123", "order-12", "order-124")
+    ]
+    for some in (jobs, jobs[::-1]):
+        found = by_id(some, "order-12")
+        assert found is not None
+        assert found.id == "order-12"
+
+
+@pytest.mark.parametrize(
+    ("state", "stored", "buried", "is_new"),
+    [
+        (JobState.BURIED, 120, 5, True),
+        (JobState.BURIED, 5, 120, False),
+        (JobState.BURIED, 5, None, False),
+        (JobState.READY, 5, None, True),
+        (JobState.READY, 120, None, False),
+        (JobState.DELAYED, None, None, False),
+    ],
+)
+def test_s39_a_job_is_new_by_its_burial_or_by_when_it_was_stored(
+    state: JobState, stored: int | None, buried: int | None, is_new: bool
+) -> None:
+    now = datetime.now(UTC)
+    at = [None if minutes is None else now - timedelta(minutes=minutes) for minutes in (stored, buried)]
+    job = StoredJob(id="a", queue="q", state=state, body=b"", enqueued_at=at[0], buried_at=at[1])
+    assert is_since(job, timedelta(hours=1)) is is_new

@@ -421,6 +421,8 @@ def test_s39_events_come_back_as_they_were_written() -> None:
         was_run=True, status="failed", reason="error", message="no",
     )  # fmt: skip
     assert decode_events(encode_events([whole, *ran(R)])) == [whole, *ran(R)]
+    odd = Event(kind=E, at=NOW, message="\udcff \x00 é \U0001f600")
+    assert decode_events(encode_events([odd])) == [odd]
     lost = Dropped(worker="w", since=NOW, until=NOW, count=1)
     assert decode_dropped(encode_dropped(lost)) == lost
     newer = b'[{"kind": "teleported", "at": 0}, {"kind": "kicked", "at": "2026-05-01T12:00:00Z"}]'
