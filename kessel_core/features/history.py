@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from kessel_core.clock import Clock
-from kessel_core.contract.store import LONGEST_KEY, Store
+from kessel_core.contract.store import Store
 from kessel_core.errors import AdapterError, StoreRejected
 from kessel_core.features.events import DROPPED, SPACE
 from kessel_core.handlers.context import JobContext
@@ -210,7 +210,6 @@ class Recorder:
             for together in left:
                 if not self._put(together):
                     again = [*together, *(one for those in left for one in those)]
-                    again.sort(key=lambda one: one.number)
                     with self._changed:
                         self._waiting.extendleft(reversed(again))
                         # The thread may have seen that nothing waits while somebody else tried to write it.
@@ -225,7 +224,7 @@ class Recorder:
         store, first = self._store, together[0]
         # The same key when it is tried again, because it may have been written.
         key = f"{first.job_id}/{self._number(first.event.at, first.number)}"
-        if store is None or len(key) > LONGEST_KEY:
+        if store is None:
             return True
         try:
             store.put(SPACE, key, encode_events([one.event for one in together]), ttl=self._keep)

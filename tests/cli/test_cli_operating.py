@@ -53,8 +53,11 @@ def test_finding_c3_buried_alone_sums_up_by_kind_and_message_with_the_next_comma
 def test_finding_c3_lists_say_how_many_there_are_in_all(kessel: Any, many: list[str]) -> None:
     assert "100 of 120" in kessel.ok("buried", "list").out
     done = kessel.ok("buried", "list", "--limit", "5", "--json")
-    assert len(done.json) == 5
+    assert [job["id"] for job in done.json] == many[:5]
     assert "5 of 120" in done.err
+    newest = kessel.ok("buried", "list", "--newest", "--limit", "5", "--json")
+    assert [job["id"] for job in newest.json] == many[:-6:-1]
+    assert "5 of 120" in newest.err
     assert "of" not in kessel.ok("buried", "list", "--limit", "1000").out.splitlines()[-1].split()
     assert "3 of 120" in kessel.ok("peek", "--state", "buried", "--limit", "3").out
     assert "2 of 20" in kessel.ok("find", "--type", "card.charge", "--limit", "2").out

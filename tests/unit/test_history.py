@@ -206,6 +206,8 @@ def test_s39_one_thread_writes_what_happened_within_a_second_in_one_entry_a_job(
         recorder.note(f"j{number % 2}", EventKind.KICKED)
     until(lambda: len(recorder.kept.scan(SPACE)) == 2)
     assert [len(history_of(recorder.kept, job).events) for job in ("j0", "j1")] == [10, 10]
+    recorder.note("later", EventKind.KICKED)  # the thread sleeps by now, and is woken
+    until(lambda: history_of(recorder.kept, "later").events)
     assert [thread.name for thread in threading.enumerate()].count("kessel-history") == 1
 
 
@@ -284,6 +286,32 @@ class _Away:
 
     def put(self, *_: object, **__: object) -> int:
         raise AdapterUnavailable("nobody answers")
+
+
+def test_s39_the_number_of_dropped_events_is_not_lost_with_a_store_that_goes_away(
+    recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "MOST_WAITING", 0)
+    recorder.note("j", EventKind.REQUESTED, at=NOW)
+    store, recorder._store = recorder._store, _Away()
+    recorder.flush()
+    recorder.note("j", EventKind.KICKED, at=NOW + timedelta(minutes=1))
+    recorder.flush()
+    recorder._store = store
+    recorder.flush()
+    (entry,) = store.scan(DROPPED)
+    lost = decode_dropped(entry.value)
+    assert (lost.count, lost.since, lost.until) == (2, NOW, NOW + timedelta(minutes=1))
+
+
+def test_s39_of_a_long_message_the_beginning_is_kept(opened: Opened) -> None:
+    def work(payload: Any) -> None:
+        raise ValueError("no " * 1_000)
+
+    manager = opened(config=KEPT, handlers={"work": work})
+    job_id = manager.request("work").id
+    manager.worker().drain()
+    assert [len(event.message) for event in manager.history(job_id).events if event.kind is E] == [500]
 
 
 def test_s39_what_the_store_refuses_is_dropped_and_counted(
