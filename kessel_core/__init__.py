@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from kessel_core.config.options import (
         CallbacksConfig,
         Config,
+        HistoryConfig,
         JobsConfig,
         LoggingConfig,
         PluginsConfig,
@@ -68,6 +69,8 @@ if TYPE_CHECKING:
         WorkerConfig,
     )
     from kessel_core.config.origin import LoadedConfig
+    from kessel_core.features.facts import Cause, CauseName, Explanation, Facts, Unseen
+    from kessel_core.model.history import Event, EventKind, JobHistory
     from kessel_core.model.outcome import Outcome
     from kessel_core.model.progress import Progress
     from kessel_core.model.worker import BusyJob, Health, WorkerEntry, WorkerState
@@ -91,6 +94,15 @@ __all__ = [
     "WorkerEntry",
     "WorkerState",
     "BusyJob",
+    # why a job does not run
+    "Explanation",
+    "Cause",
+    "CauseName",
+    "Facts",
+    "Unseen",
+    "JobHistory",
+    "Event",
+    "EventKind",
     # handlers
     "handler",
     "HandlerRegistry",
@@ -115,6 +127,7 @@ __all__ = [
     "LoggingConfig",
     "CallbacksConfig",
     "ResultsConfig",
+    "HistoryConfig",
     "load_config",
     "LoadedConfig",
     "Clock",
@@ -158,8 +171,16 @@ _LATE: Final = {
     "CallbacksConfig": "config.options",
     "ResultsConfig": "config.options",
     "BusyJob": "model.worker",
+    "Cause": "features.facts",
+    "CauseName": "features.facts",
     "Config": "config.options",
+    "Explanation": "features.facts",
+    "Facts": "features.facts",
+    "Event": "model.history",
+    "EventKind": "model.history",
     "Health": "model.worker",
+    "HistoryConfig": "config.options",
+    "JobHistory": "model.history",
     "JobManager": "client.manager",
     "JobsConfig": "config.options",
     "JsonFormatter": "cli.logs",
@@ -168,6 +189,7 @@ _LATE: Final = {
     "Outcome": "model.outcome",
     "PluginsConfig": "config.options",
     "Progress": "model.progress",
+    "Unseen": "features.facts",
     "Worker": "runtime.worker",
     "WorkerConfig": "config.options",
     "WorkerEntry": "model.worker",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
@@ -225,8 +225,6 @@ class App:
             InvalidConfig: It or its options are wrong; says where that is written.
             KesselError: It does not exist yet, or cannot be reached.
         """
-        from kessel_core.clock import SystemClock
-        from kessel_core.contract.spec import AdapterContext
         from kessel_core.contract.store import Store
         from kessel_core.errors import KesselError
 
@@ -237,12 +235,48 @@ class App:
             return
         if (why := chosen.spec.absent(chosen.options)) is not None:
             raise KesselError(f"{why}; nothing was made. The first worker or request makes it")
+        with self._open_store(chosen) as store:
+            yield store
+
+    @contextmanager
+    def _open_store(self, chosen: Chosen[Store]) -> Iterator[Store]:
+        from kessel_core.clock import SystemClock
+        from kessel_core.contract.spec import AdapterContext
+
         with self.located():
             store = chosen.open(AdapterContext(clock=SystemClock()))
         try:
             yield store
         finally:
             store.close()
+
+    @contextmanager
+    def store_beside(self, adapter: QueueAdapter) -> Iterator[tuple[Store | None, str]]:
+        """Open the configured store for a command that can do without; makes none.
+
+        Yields:
+            The store, or None and why there is none that can be used.
+
+        Raises:
+            InvalidConfig: It or its options are wrong; says where that is written.
+        """
+        from kessel_core.contract.store import SET_A_STORE, Store
+        from kessel_core.errors import AdapterError
+
+        chosen = self.chosen_store
+        if chosen is None:
+            yield adapter.facet(Store), SET_A_STORE
+            return
+        if (why := chosen.spec.absent(chosen.options)) is not None:
+            yield None, why
+            return
+        with ExitStack() as opened:
+            found: tuple[Store | None, str]
+            try:
+                found = opened.enter_context(self._open_store(chosen)), ""
+            except AdapterError as exc:
+                found = None, str(exc)
+            yield found
 
     @contextmanager
     def manager(self, **overrides: Any) -> Iterator[JobManager]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +10,7 @@ import click
 from kessel_core.cli.app import App, as_json, configured, pass_app, queue_option, say
 from kessel_core.cli.choosing import Choice, choice_options
 from kessel_core.cli.jobs import (
-    ALL,
+    First,
     by_id,
     first_line,
     job_fields,
@@ -22,17 +22,23 @@ from kessel_core.cli.jobs import (
     type_of,
 )
 from kessel_core.cli.mending import kick_mended
+from kessel_core.cli.noting import noted, noting
 from kessel_core.cli.output import Wrong, ago, emit, jobs_text, preview, table
 from kessel_core.cli.queues import confirm
 from kessel_core.contract.adapter import need
 from kessel_core.contract.facets import Buried, Delete
 from kessel_core.errors import KesselError, UnknownJob
+from kessel_core.features.finding import buried_jobs
+from kessel_core.model.history import EventKind
 
 if TYPE_CHECKING:
     from kessel_core.contract.adapter import QueueAdapter
     from kessel_core.contract.operations import StoredJob
 
 __all__ = ["buried"]
+
+
+_dry_run = click.option("--dry-run", is_flag=True, help="Only say which ones it would be.")
 
 
 @click.group(invoke_without_command=True)
@@ -56,7 +62,7 @@ def buried(ctx: click.Context, as_json: bool) -> None:
     app = ctx.ensure_object(App)
     with app.adapter(only_looks=True) as adapter:
         queues = known_queues(app, adapter)
-        print_causes(app, queues, _buried(adapter, queues), as_json)
+        print_causes(app, queues, buried_jobs(adapter, queues), as_json)
 
 
 @buried.command("list")
@@ -70,11 +76,11 @@ def list_(app: App, /, limit: int, as_json: bool, **kinds: Any) -> None:
     """List buried jobs with their reasons, oldest burial first."""
     choice = Choice(**kinds)
     with app.adapter(only_looks=True) as adapter:
-        found, _ = choice.of(_buried(adapter, app.config.queues))
-    shown = found[:limit]
+        fitting = choice.of(buried_jobs(adapter, app.config.queues))
+        found = First(fitting, limit, from_the_end=choice.newest)
     if as_json:
-        emit([job_fields(job) for job in shown])
-    elif not found:
+        emit([job_fields(job) for job in found.kept])
+    elif not found.total:
         say(f"no buried job{_of(choice)} in {', '.join(app.config.queues)}")
     else:
         table(
@@ -90,10 +96,10 @@ def list_(app: App, /, limit: int, as_json: bool, **kinds: Any) -> None:
                     ago(job.buried_at),
                     first_line(job.message),
                 )
-                for job in shown
+                for job in found.kept
             ],
         )
-    say_rest(len(shown), len(found), as_json)
+    say_rest(len(found.kept), found.total, as_json)
 
 
 @buried.command()
@@ -106,7 +112,7 @@ def show(app: App, job_id: str, as_json: bool) -> None:
     """Show one buried job whole: why it is here, and what it holds."""
     with app.adapter(only_looks=True) as adapter:
         queues = known_queues(app, adapter)
-        job = by_id(_buried(adapter, queues), job_id)
+        job = by_id(buried_jobs(adapter, queues), job_id)
     if job is None:
         raise KesselError(_missing(job_id, queues))
     print_job(job, as_json)
@@ -118,6 +124,7 @@ def show(app: App, job_id: str, as_json: bool) -> None:
 @click.option("--payload", metavar="JSON", help="The mended payload of one job (- reads standard input).")
 @limit_option(None, "How many at most.")
 @choice_options
+@_dry_run
 @as_json
 @queue_option
 @configured
@@ -129,6 +136,7 @@ def kick(
     every: bool,
     payload: str | None,
     limit: int | None,
+    dry_run: bool,
     as_json: bool,
     **kinds: Any,
 ) -> None:
@@ -141,11 +149,18 @@ def kick(
     if payload is not None:
         if len(job_ids) != 1:
             raise click.UsageError("--payload mends one job: give its id")
+        if dry_run:
+            raise click.UsageError("--dry-run does not go with --payload")
         kick_mended(app, job_ids[0], payload, as_json)
         return
     with app.adapter(only_looks=True) as adapter:
         facet = need(adapter, Buried)
-        _apply(app, adapter, choice, facet.kick_shown, "kicked", as_json)
+        if dry_run:
+            _apply(app, adapter, choice, _nothing, "would kick", as_json)
+            return
+        with noting(app, adapter) as note:
+            operation = noted(facet.kick_shown, EventKind.KICKED, note)
+            _apply(app, adapter, choice, operation, "kicked", as_json)
 
 
 @buried.command()
@@ -153,6 +168,7 @@ def kick(
 @click.option("--all", "every", is_flag=True, help="All buried jobs of the queues.")
 @limit_option(None, "How many at most.")
 @choice_options
+@_dry_run
 @click.option("-y", "--yes", is_flag=True, help="Do not ask, where no ids are given.")
 @as_json
 @queue_option
@@ -164,6 +180,7 @@ def delete(
     job_ids: tuple[str, ...],
     every: bool,
     limit: int | None,
+    dry_run: bool,
     yes: bool,
     as_json: bool,
     **kinds: Any,
@@ -175,12 +192,24 @@ def delete(
     choice = _chosen(job_ids, every, limit, kinds)
     with app.adapter(only_looks=True) as adapter:
         facet = need(adapter, Delete)
+        if dry_run:
+            _apply(app, adapter, choice, _nothing, "would delete", as_json)
+            return
 
-        def ask(jobs: Sequence[StoredJob]) -> None:
-            count = jobs_text(len(jobs), "buried job")
-            confirm(yes, lambda: f"Remove {count}{_of(choice)} in {', '.join(app.config.queues)} for good?")
+        def question() -> str:
+            jobs = sum(1 for _ in choice.of(buried_jobs(adapter, app.config.queues)))
+            count = jobs_text(jobs, "buried job")
+            return f"Remove {count}{_of(choice)} in {', '.join(app.config.queues)} for good?"
 
-        _apply(app, adapter, choice, facet.delete_shown, "deleted", as_json, ask)
+        if not job_ids:
+            confirm(yes, question)
+        with noting(app, adapter) as note:
+            operation = noted(facet.delete_shown, EventKind.DELETED, note)
+            _apply(app, adapter, choice, operation, "deleted", as_json)
+
+
+def _nothing(job: StoredJob) -> None:
+    """What a dry run does to a job."""
 
 
 def _chosen(job_ids: tuple[str, ...], every: bool, limit: int | None, kinds: dict[str, Any]) -> Choice:
@@ -198,38 +227,36 @@ def _apply(
     operation: Callable[[StoredJob], None],
     done: str,
     as_json: bool,
-    ask: Callable[[Sequence[StoredJob]], None] | None = None,
 ) -> None:
-    """Apply the operation to each job; those that are gone are listed at the end."""
+    """Apply the operation to each job as it is met; those that are gone are listed at the end."""
     # Who names a job does not need to know where it is; who names a kind means the queues of the options.
     queues = known_queues(app, adapter) if choice.ids else app.config.queues
     # Only buried jobs: `delete` of an adapter would also take a waiting one.
-    jobs, missing = choice.of(_buried(adapter, queues))
-    if ask is not None and not choice.ids:
-        ask(jobs)
+    found: Iterable[StoredJob] = buried_jobs(adapter, queues)
+    missing: list[str] = []
+    if choice.ids:
+        found, missing = choice.named(found)
+    else:
+        found = choice.of(found)
+    count = 0
     changed: list[str] = []
-    for job in jobs:
+    for job in found:
         try:
             operation(job)
         except UnknownJob:  # somebody else was faster
             missing.append(job.id)
-        else:
+            continue
+        count += 1
+        if as_json:  # for people the number is enough, and takes no memory
             changed.append(job.id)
     if as_json:
-        emit({done: changed, "missing": missing})
+        emit({done.replace(" ", "_"): changed, "missing": missing})
     else:
-        say(f"{done} {jobs_text(len(changed), 'buried job')}{_of(choice)}")
+        say(f"{done} {jobs_text(count, 'buried job')}{_of(choice)}")
     if missing:
         for job_id in missing:
             say(f"error: {_missing(job_id, queues)}", err=True)
         raise SystemExit(1)
-
-
-def _buried(adapter: QueueAdapter, queues: tuple[str, ...]) -> list[StoredJob]:
-    jobs = [job for queue in queues for job in need(adapter, Buried).buried(queue, ALL)]
-    if len(queues) > 1:  # each queue is in order already
-        jobs.sort(key=lambda job: job.buried_at.timestamp() if job.buried_at is not None else 0.0)
-    return jobs
 
 
 def _of(choice: Choice) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kessel_core.cli.app import App
     from kessel_core.contract.operations import StoredJob
 
-__all__ = ["print_causes"]
+__all__ = ["print_causes", "typed"]
 
 #: Kinds that are shown; an operator begins with the largest.
 _MOST: Final = 20
@@ -52,7 +52,7 @@ class _Cause:
             self.newest = at if self.newest is None else max(self.newest, at)
 
 
-def _causes(jobs: Sequence[StoredJob]) -> list[_Cause]:
+def _causes(jobs: Iterable[StoredJob]) -> list[_Cause]:
     """Group buried jobs by cause, the largest group first."""
     found: dict[tuple[str, str, str, str], _Cause] = {}
     for job in jobs:
@@ -62,7 +62,7 @@ def _causes(jobs: Sequence[StoredJob]) -> list[_Cause]:
     return sorted(found.values(), key=lambda cause: -cause.count)
 
 
-def print_causes(app: App, queues: Sequence[str], jobs: Sequence[StoredJob], as_json: bool) -> None:
+def print_causes(app: App, queues: Sequence[str], jobs: Iterable[StoredJob], as_json: bool) -> None:
     """Print the summary."""
     causes = _causes(jobs)
     if as_json:
@@ -102,7 +102,7 @@ def print_causes(app: App, queues: Sequence[str], jobs: Sequence[StoredJob], as_
 def _next(app: App, causes: Sequence[_Cause]) -> list[tuple[str, str]]:
     """Return the commands for the largest group, as they must be typed here."""
     cause = causes[0]
-    options = _typed(app)
+    options = typed(app)
     if cause.queue not in app.config.queues or app.given("queues"):
         options += ["--queue", cause.queue]
     kind = ["--type", cause.type, *(["--reason", cause.reason] if cause.reason else [])]
@@ -122,7 +122,7 @@ def _next(app: App, causes: Sequence[_Cause]) -> list[tuple[str, str]]:
     ]
 
 
-def _typed(app: App) -> list[str]:
+def typed(app: App) -> list[str]:
     """Return the options that chose the adapter, as they were typed; never a secret."""
     from kessel_core.values.secrets import redacted
 

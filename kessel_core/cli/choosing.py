@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import click
 
-from kessel_core.cli.jobs import by_id, type_of
+from kessel_core.cli.jobs import by_ids, type_of
+from kessel_core.model.states import JobState
 from kessel_core.values.durations import duration_text, parse_duration
 
 if TYPE_CHECKING:
     from kessel_core.contract.operations import StoredJob
 
-__all__ = ["Choice", "choice_options", "span"]
+__all__ = ["Choice", "choice_options", "is_since", "since_option", "span"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,25 +74,39 @@ class Choice:
             return False
         return self.type is None or type_of(job) == self.type
 
-    def of(self, jobs: Sequence[StoredJob]) -> tuple[list[StoredJob], list[str]]:
-        """Return the jobs that are meant, and the ids that none of them has.
+    def named(self, jobs: Iterable[StoredJob]) -> tuple[list[StoredJob], list[str]]:
+        """Return the jobs of the ids, and the ids that none of them has.
 
         Raises:
             KesselError: Several ids start as one that was given.
         """
-        if self.ids:
-            found = {text: by_id(jobs, text) for text in self.ids}
-            chosen = {job.id: job for job in found.values() if job is not None}
-            return list(chosen.values()), [text for text, job in found.items() if job is None]
-        fitting = [job for job in jobs if self.takes(job)]
-        if self.newest:
-            fitting.reverse()
-        return fitting[: self.limit], []
+        found = by_ids(jobs, self.ids)
+        chosen = {job.id: job for job in found.values() if job is not None}
+        return list(chosen.values()), [text for text, job in found.items() if job is None]
+
+    def of(self, jobs: Iterable[StoredJob]) -> Iterator[StoredJob]:
+        """Yield the jobs of the kind, holding none of them; only with `newest` and a limit, so many."""
+        fitting = filter(self.takes, jobs)
+        if self.newest and self.limit is not None:  # without a limit it is all the same
+            return reversed(deque(fitting, self.limit))
+        return islice(fitting, self.limit)
 
 
 def _is_older(job: StoredJob, span: timedelta) -> bool:
     # A burial of unknown time is nobody's to call old.
     return job.buried_at is not None and datetime.now(UTC) - job.buried_at >= span
+
+
+def is_since(job: StoredJob, span: timedelta) -> bool:
+    """Whether a job was stored at most so long ago; a buried one, buried. Not if nobody knows."""
+    at = job.buried_at if job.state is JobState.BURIED else job.enqueued_at
+    return at is not None and datetime.now(UTC) - at <= span
+
+
+def since_option(command: F) -> F:
+    """Add `--since`."""
+    text = "Only stored, or for buried ones buried, at most so long ago, as 1h."
+    return click.option("--since", type=span, metavar="TIME", help=text)(command)
 
 
 def choice_options(command: F) -> F:

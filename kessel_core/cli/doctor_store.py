@@ -90,5 +90,7 @@ def _kept(app: App, manager: JobManager) -> Iterator[str]:
     else:
         yield "no results (results.keep is not set)"
     yield "progress"
+    if (written := app.config.history.keep) is not None:
+        yield f"histories for {duration_text(written)}"
     count = len(manager.workers())
     yield f"entries of workers ({count} now)" if app.config.worker.listed else "no entries of workers"

@@ -6,29 +6,28 @@ Looks only; what is done with a job is for the commands.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 import click
 
-from kessel_core.cli.output import body_value, emit, iso, preview, when
-from kessel_core.contract.adapter import need
-from kessel_core.contract.facets import Browse, Buried
-from kessel_core.errors import DecodeError, KesselError
-from kessel_core.model.states import JobState
+from kessel_core.cli.output import body_value, emit, iso, preview
+from kessel_core.errors import KesselError
+from kessel_core.features.finding import ALL, decoded, is_start
+from kessel_core.values.moments import when
 
 if TYPE_CHECKING:
     from kessel_core.cli.app import App
     from kessel_core.contract.adapter import QueueAdapter
     from kessel_core.contract.operations import StoredJob
-    from kessel_core.model.job import Job
 
 __all__ = [
-    "ALL",
+    "First",
     "by_id",
-    "decoded",
+    "by_ids",
     "first_line",
     "job_fields",
     "known_queues",
@@ -36,18 +35,13 @@ __all__ = [
     "print_job",
     "ref_of",
     "say_rest",
-    "stored_jobs",
     "type_of",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Adapters list at most what they are asked for; this is more than a person looks at.
-ALL: Final = 1_000_000
 #: Ids of jobs that may be meant, in an error.
 _SHOWN: Final = 5
-#: Shortest accepted start of an id, in characters.
-_LEAST_START: Final = 4
 
 
 def limit_option(default: int | None, text: str) -> Callable[[F], F]:
@@ -63,14 +57,6 @@ def limit_option(default: int | None, text: str) -> Callable[[F], F]:
 
 
 # --- one job ---------------------------------------------------------------------------------
-
-
-def decoded(job: StoredJob) -> Job | None:
-    """Decode a stored job; None if its body is not a request."""
-    try:
-        return job.job()
-    except DecodeError:
-        return None
 
 
 def type_of(job: StoredJob) -> str:
@@ -149,45 +135,62 @@ def known_queues(app: App, adapter: QueueAdapter) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*app.config.queues, *adapter.queues()]))
 
 
-def stored_jobs(
-    adapter: QueueAdapter, queues: Iterable[str], states: Iterable[JobState] = tuple(JobState)
-) -> Iterator[StoredJob]:
-    """Yield the jobs of some queues in some states, each once; one that moves meanwhile may be missed.
-
-    Raises:
-        CapabilityMissing: The adapter does not show its jobs.
-    """
-    seen: set[tuple[str, str]] = set()
-    for queue in queues:
-        count = adapter.stats(queue)
-        for state in states:
-            if not getattr(count, state.value):
-                continue
-            if state is JobState.BURIED and (facet := adapter.facet(Buried)) is not None:
-                jobs = facet.buried(queue, ALL)
-            else:
-                jobs = need(adapter, Browse).peek(queue, state, ALL)
-            for job in jobs:
-                if (queue, job.id) not in seen:
-                    seen.add((queue, job.id))
-                    yield job
-
-
-def by_id(jobs: Sequence[StoredJob], text: str) -> StoredJob | None:
+def by_id(jobs: Iterable[StoredJob], text: str) -> StoredJob | None:
     """Find a job by its id, or by the start of an id if only one job has it.
 
     Raises:
         KesselError: The ids of several jobs start so.
     """
-    whole = next((job for job in jobs if job.id == text), None)
-    if whole is not None or len(text) < _LEAST_START:
-        return whole
-    # A number of the server, such as @1234, is whole or it is another job's.
-    found = [job for job in jobs if job.id.startswith(text) and not text.startswith("@")]
-    if len(found) > 1:
-        some = ", ".join(job.id for job in found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
-        raise KesselError(f"the ids of {len(found):,} jobs start with {text!r}: {preview(some, 400)}")
-    return found[0] if found else None
+    return by_ids(jobs, (text,))[text]
+
+
+def by_ids(jobs: Iterable[StoredJob], texts: Sequence[str]) -> dict[str, StoredJob | None]:
+    """Find a job for each text, as `by_id`, looking at every job once and keeping none but those.
+
+    Raises:
+        KesselError: The ids of several jobs start as one of the texts.
+    """
+    found = {text: _Named() for text in texts}
+    for job in jobs:
+        for text, named in found.items():
+            if job.id == text:
+                named.whole = named.whole or job
+            elif is_start(text, job.id):
+                named.count += 1
+                if len(named.begun) < _SHOWN:
+                    named.begun.append(job)
+    return {text: named.one(text) for text, named in found.items()}
+
+
+@attrs.define
+class _Named:
+    """The jobs that one text may mean."""
+
+    whole: StoredJob | None = None
+    #: Some of those whose ids begin so, and how many there are.
+    begun: list[StoredJob] = attrs.field(factory=list)
+    count: int = 0
+
+    def one(self, text: str) -> StoredJob | None:
+        if self.whole is not None:
+            return self.whole
+        if self.count > 1:
+            some = ", ".join(job.id for job in self.begun[:_SHOWN]) + (", ..." if self.count > _SHOWN else "")
+            raise KesselError(f"the ids of {self.count:,} jobs start with {text!r}: {preview(some, 400)}")
+        return self.begun[0] if self.begun else None
+
+
+class First:
+    """Keeps the first of many jobs, or the last ones, the last of all first; and counts them all."""
+
+    def __init__(self, jobs: Iterable[StoredJob], limit: int, *, from_the_end: bool = False) -> None:
+        self.total = 0
+        last: deque[StoredJob] = deque(maxlen=limit)
+        for job in jobs:
+            self.total += 1
+            if from_the_end or self.total <= limit:
+                last.append(job)
+        self.kept = [*reversed(last)] if from_the_end else [*last]
 
 
 def say_rest(shown: int, total: int, as_json: bool) -> None:

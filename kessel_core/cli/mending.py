@@ -9,11 +9,14 @@ import attrs
 import click
 
 from kessel_core.cli.app import say
-from kessel_core.cli.jobs import ALL, by_id, known_queues
+from kessel_core.cli.jobs import by_id, known_queues
+from kessel_core.cli.noting import noted, noting
 from kessel_core.cli.output import emit
 from kessel_core.contract.adapter import need
-from kessel_core.contract.facets import Buried, Delete
+from kessel_core.contract.facets import Delete
 from kessel_core.errors import KesselError
+from kessel_core.features.finding import buried_jobs
+from kessel_core.model.history import EventKind
 from kessel_core.values.strict_json import read_json
 
 if TYPE_CHECKING:
@@ -37,14 +40,15 @@ def kick_mended(app: App, job_id: str, payload: str, as_json: bool) -> None:
     with app.adapter(only_looks=True) as adapter:
         need(adapter, Delete, "the buried job would stay beside the mended one")
         queues = known_queues(app, adapter)
-        buried = need(adapter, Buried)
-        job = by_id([job for queue in queues for job in buried.buried(queue, ALL)], job_id)
+        job = by_id(buried_jobs(adapter, queues), job_id)
     if job is None:
         raise KesselError(f"no buried job {job_id!r} in {', '.join(queues)}")
     asked = attrs.evolve(job.job().as_request(), id="", payload=value, delay=None, queue=job.queue)
     with app.manager(only_requests=True) as manager:
         stored = manager.request(asked)
-        need(manager.adapter, Delete).delete(job.queue, job.id)
+        with noting(app, manager.adapter) as note:
+            removal = need(manager.adapter, Delete)
+            noted(lambda one: removal.delete(one.queue, one.id), EventKind.DELETED, note)(job)
     if as_json:
         emit({"kicked": [stored.id], "missing": [], "instead_of": job.id})
     else:

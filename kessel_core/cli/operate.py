@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
 
 from kessel_core.cli.app import App, as_json, configured, pass_app, queue_option, say
-from kessel_core.cli.choosing import span
+from kessel_core.cli.choosing import is_since, since_option, span
 from kessel_core.cli.jobs import (
+    First,
     by_id,
+    by_ids,
     job_fields,
     known_queues,
     limit_option,
     print_job,
     ref_of,
     say_rest,
-    stored_jobs,
     type_of,
 )
+from kessel_core.cli.noting import Note, noting
 from kessel_core.cli.output import ago, emit, jobs_text, preview, table
 from kessel_core.cli.queues import FOR_EVER, pause_text, queue_argument
 from kessel_core.contract.adapter import need
 from kessel_core.contract.facets import Delete, Pause
 from kessel_core.errors import KesselError, UnknownJob
+from kessel_core.features.finding import stored_jobs
+from kessel_core.model.history import EventKind
 from kessel_core.model.settlement import NO_PAUSE
 from kessel_core.model.states import JobState
 
@@ -47,6 +51,7 @@ _STATES = tuple(state.value for state in JobState)
 @click.option("--ref", metavar="TEXT", help="Of this ref.")
 @click.option("--type", "job_type", metavar="TYPE", help="Of this type.")
 @click.option("--state", type=click.Choice(_STATES), help="Only in this state.")
+@since_option
 @limit_option(100, "How many.")
 @as_json
 @queue_option
@@ -58,29 +63,31 @@ def find(
     ref: str | None,
     job_type: str | None,
     state: str | None,
+    since: timedelta | None,
     limit: int,
     as_json: bool,
 ) -> None:
-    """Find jobs by ref, type or the start of an id.
+    """Find jobs by ref, type, age or the start of an id.
 
     In every queue and state, unless told where. Exits with 1 if there is none.
     """
-    if start is None and ref is None and job_type is None:
-        raise click.UsageError("give --ref, --type or the start of an id")
+    if start is None and ref is None and job_type is None and since is None:
+        raise click.UsageError("give --ref, --type, --since or the start of an id")
     states = tuple(JobState) if state is None else (JobState(state),)
     with app.adapter(only_looks=True) as adapter:
         queues = known_queues(app, adapter)
-        found = [
+        fitting = (
             job
             for job in stored_jobs(adapter, queues, states)
             if (start is None or job.id.startswith(start))
             and (job_type is None or type_of(job) == job_type)
             and (ref is None or ref_of(job) == ref)
-        ]
-    shown = found[:limit]
+            and (since is None or is_since(job, since))
+        )
+        found = First(fitting, limit)
     if as_json:
-        emit([job_fields(job) for job in shown])
-    elif found:
+        emit([job_fields(job) for job in found.kept])
+    elif found.total:
         table(
             ["id", "queue", "state", "type", "ref", "enqueued", "due"],
             [
@@ -93,11 +100,11 @@ def find(
                     ago(job.enqueued_at),
                     ago(job.due),
                 )
-                for job in shown
+                for job in found.kept
             ],
         )
-    say_rest(len(shown), len(found), as_json)
-    if not found:
+    say_rest(len(found.kept), found.total, as_json)
+    if not found.total:
         say(f"no such job in {', '.join(queues)}", err=True)
         raise SystemExit(1)
 
@@ -134,20 +141,20 @@ def delete(app: App, job_ids: tuple[str, ...], as_json: bool) -> None:
     with app.adapter(only_looks=True) as adapter:
         facet = need(adapter, Delete)
         queues = known_queues(app, adapter)
-        others: list[StoredJob] | None = None
-        for job_id in job_ids:
-            if _deleted(facet, queues, job_id):
-                deleted.append(job_id)
-                continue
-            if others is None:  # all jobs are looked at once, and only for what is no whole id
-                others = list(stored_jobs(adapter, queues))
-            job = by_id(others, job_id)
-            if job is None:
-                missing.append(f"no job {job_id!r} in {', '.join(queues)}")
-            elif _deleted(facet, (job.queue,), job.id):
-                deleted.append(job.id)
-            else:
-                missing.append(f"job {job.id} is held by a worker")
+        unknown: list[str] = []
+        with noting(app, adapter) as note:
+            for job_id in job_ids:
+                (deleted if _deleted(facet, queues, job_id, note) else unknown).append(job_id)
+        # All jobs are looked at once, and only for what is no whole id.
+        others = by_ids(stored_jobs(adapter, queues), unknown) if unknown else {}
+        with noting(app, adapter) as note:
+            for job_id, job in others.items():
+                if job is None:
+                    missing.append(f"no job {job_id!r} in {', '.join(queues)}")
+                elif _deleted(facet, (job.queue,), job.id, note):
+                    deleted.append(job.id)
+                else:
+                    missing.append(f"job {job.id} is held by a worker")
     if as_json:
         emit({"deleted": deleted, "problems": missing})
     else:
@@ -158,19 +165,21 @@ def delete(app: App, job_ids: tuple[str, ...], as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _deleted(facet: Delete, queues: Sequence[str], job_id: str) -> bool:
+def _deleted(facet: Delete, queues: Sequence[str], job_id: str, note: Note) -> bool:
+    at = datetime.now(UTC)
     for queue in queues:
         try:
             facet.delete(queue, job_id)
         except UnknownJob:
             continue
+        note(job_id, EventKind.DELETED, at)
         return True
     return False
 
 
 def _found(app: App, adapter: QueueAdapter, job_id: str) -> StoredJob:
     queues = known_queues(app, adapter)
-    job = by_id(list(stored_jobs(adapter, queues)), job_id)
+    job = by_id(stored_jobs(adapter, queues), job_id)
     if job is None:
         raise KesselError(f"no job {job_id!r} in {', '.join(queues)}")
     return job

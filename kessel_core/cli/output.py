@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from kessel_core.values.moments import span_text, when
 from kessel_core.values.printing import printable
 from kessel_core.values.strict_json import read_json
 
@@ -28,9 +29,7 @@ __all__ = [
     "iso",
     "jobs_text",
     "preview",
-    "span_text",
     "table",
-    "when",
 ]
 
 #: Wide enough that nothing is cut when a program or a file reads the output.
@@ -166,11 +165,6 @@ def jobs_text(count: int, what: str = "job") -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def when(moment: datetime) -> str:
-    """Format a moment in local time with its zone, to the second."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S%z")
-
-
 def ago(moment: datetime | None) -> str:
     """Format the distance of a moment from now, such as `3 h ago` or `in 5 min`."""
     if moment is None:
@@ -178,15 +172,6 @@ def ago(moment: datetime | None) -> str:
     span = datetime.now(UTC) - moment
     text = span_text(abs(span))
     return f"{text} ago" if span >= timedelta(0) else f"in {text}"
-
-
-def span_text(span: timedelta) -> str:
-    """Format a span in its largest unit: s, min, h or days."""
-    seconds = int(span.total_seconds())
-    for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:  # "90 min" says more than "1 h"
-            return f"{seconds // size:,} {unit}"
-    return f"{seconds} s"
 
 
 def iso(moment: datetime | None) -> str | None:

@@ -12,12 +12,14 @@ import click
 
 from kessel_core.cli.app import App, as_json, configured, pass_app, say
 from kessel_core.cli.choosing import span
-from kessel_core.cli.jobs import ALL, decoded, job_fields, known_queues, limit_option, ref_of, say_rest
-from kessel_core.cli.output import Wrong, ago, emit, jobs_text, preview, span_text, table
+from kessel_core.cli.jobs import job_fields, known_queues, limit_option, ref_of, say_rest
+from kessel_core.cli.output import Wrong, ago, emit, jobs_text, preview, table
 from kessel_core.contract.adapter import need
 from kessel_core.contract.facets import Browse
+from kessel_core.features.finding import ALL, decoded
 from kessel_core.model.names import queue_name_problem
 from kessel_core.model.states import JobState
+from kessel_core.values.moments import span_text
 
 if TYPE_CHECKING:
     from kessel_core.contract.adapter import QueueAdapter

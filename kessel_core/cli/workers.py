@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from kessel_core.cli.app import App, as_json, configured, pass_app, say
-from kessel_core.cli.output import Wrong, ago, emit, span_text, table
+from kessel_core.cli.output import Wrong, ago, emit, table
 from kessel_core.contract.promises import Reach
 from kessel_core.contract.store import no_store
 from kessel_core.features.workers import listed_workers
+from kessel_core.values.moments import span_text
 from kessel_core.wire.entries import worker_fields
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -17,6 +17,7 @@ from kessel_core.contract.spec import AdapterContext
 from kessel_core.contract.store import Store, no_store
 from kessel_core.errors import CapabilityMissing, ConfigError, InvalidConfig, Problem, UnusablePlugin
 from kessel_core.features.callbacks import Callbacks, callback_handlers
+from kessel_core.features.history import Recorder
 from kessel_core.features.progress import Reports
 from kessel_core.features.results import KeptOutcomes
 from kessel_core.features.retry import RetryPause
@@ -29,6 +30,7 @@ from kessel_core.plugins.loading import build_plugins
 from kessel_core.plugins.opening import Chosen
 from kessel_core.plugins.registry import Plugins
 from kessel_core.plugins.sections import Sections
+from kessel_core.plugins.status import PluginStatus
 from kessel_core.plugins.watchers import Watchers, preparers_of, watchers_of
 from kessel_core.runtime.async_loop import AsyncLoop
 from kessel_core.runtime.following import FollowUps
@@ -36,6 +38,12 @@ from kessel_core.runtime.handling import HandlerRunner
 from kessel_core.runtime.pipeline import Pipeline
 
 __all__ = ["Application", "ApplicationSettings", "open_application"]
+
+
+#: Who writes down what happens to jobs, in logs.
+_HISTORY: Final = PluginStatus(
+    name="history", distribution="kessel-core", module="kessel_core.features.history"
+)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -69,6 +77,8 @@ class Application:
     #: What running jobs report.
     reports: Reports
     watchers: Watchers
+    #: Writes down what happens to jobs; None: nobody wants to know.
+    recorder: Recorder | None
     #: What plugins make of their sections of the configuration.
     sections: Sections
     #: Runs async handlers; its thread starts with the first of them.
@@ -80,6 +90,8 @@ class Application:
         """Stop the event loop, and close the adapter and the store if they were opened here."""
         try:
             self.loop.close()
+            if self.recorder is not None:
+                self.recorder.close()
         finally:
             self.opened.close()
 
@@ -127,7 +139,8 @@ def open_application(settings: ApplicationSettings) -> Application:
         payload_types=plugins.payload_types(),
     )
     callbacks, reports = Callbacks(), Reports(store, settings.clock)
-    watchers = watchers_of(plugins)
+    recorder = None if config.history.keep is None else Recorder(config.history.keep, settings.clock)
+    watchers = watchers_of(plugins if recorder is None else plugins.joined([(_HISTORY, recorder)]))
     producer = Producer(adapter, jobs, callbacks, preparers_of(plugins), watchers.enqueued, registry)
     application = Application(
         adapter=adapter,
@@ -155,23 +168,31 @@ def open_application(settings: ApplicationSettings) -> Application:
         ),
         reports=reports,
         watchers=watchers,
+        recorder=recorder,
         sections=sections,
         loop=loop,
         opened=opened,
     )
-    keeping = [one.type for one in registry if one.keep is not None]
-    if config.results.keep is not None or keeping:
-        why = (
-            "results.keep is set"
-            if not keeping
-            else f"results of {', '.join(sorted(keeping))} are to be kept"
-        )
-        try:
+    try:
+        for why in _needing_a_store(config, registry):
             application.need_store(why)
-        except CapabilityMissing:
-            application.close()
-            raise
+    except CapabilityMissing:
+        application.close()
+        raise
+    if recorder is not None:
+        recorder.open(application.need_store())
     return application
+
+
+def _needing_a_store(config: Config, registry: HandlerRegistry) -> Iterator[str]:
+    """Yield what cannot be done without a store, and was asked for."""
+    keeping = sorted(one.type for one in registry if one.keep is not None)
+    if keeping:
+        yield f"results of {', '.join(keeping)} are to be kept"
+    elif config.results.keep is not None:
+        yield "results.keep is set"
+    if config.history.keep is not None:
+        yield "history.keep is set"
 
 
 def _opened(

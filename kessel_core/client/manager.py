@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from kessel_core.config.origin import LoadedConfig
     from kessel_core.contract.adapter import QueueAdapter
     from kessel_core.contract.store import Store
+    from kessel_core.features.facts import Explanation
     from kessel_core.handlers.registry import HandlerRegistry
+    from kessel_core.model.history import JobHistory
     from kessel_core.model.job import Job
     from kessel_core.model.message import Message
     from kessel_core.model.outcome import Outcome
@@ -437,6 +439,65 @@ class JobManager:
 
         return listed_workers(self._need().need_store("workers are listed in a store"))
 
+    def history(self, job_id: str) -> JobHistory:
+        """Return what happened to a job, as far as it was written down, from any process (S39).
+
+        Written down is what happens while `history.keep` is set, by every process for itself; a log that may
+        have gaps, and says where they show.
+
+        Args:
+            job_id: The id that `request` returned.
+
+        Returns:
+            The events in the order of their times; none if there are none (any more).
+
+        Raises:
+            CapabilityMissing: There is no store, so no history is kept (S17).
+            AdapterError: The store cannot be asked.
+        """
+        from kessel_core.features.events import history_of
+
+        opened = self._need()
+        store = opened.need_store("histories are kept in a store")
+        if opened.recorder is not None:
+            opened.recorder.flush()
+        return history_of(store, job_id)
+
+    def explain(
+        self, job_id: str, *, queues: Sequence[str] | None = None, limit: int = 10_000
+    ) -> Explanation:
+        """Say why a job does not run, what would change it, and what could not be seen (S39).
+
+        It changes nothing, and raises nothing for whatever id: what cannot be looked at is in `unseen`. It is
+        true of the moment in which it looks.
+
+        Args:
+            job_id: The id that `request` returned; or its start, 8 characters at least, if no other job's
+                begins so.
+            queues: Where it is looked for; None: in all queues.
+            limit: How many jobs of a queue and state are looked at, at most, where the adapter has to search.
+
+        Raises:
+            KesselError: The manager is not connected.
+        """
+        from kessel_core.features.looking import explain
+
+        opened = self._need()
+
+        def timeout_of(kind: str) -> timedelta | None:
+            found = opened.registry.get(kind)
+            return found.timeout if found is not None else None
+
+        return explain(
+            opened.adapter,
+            opened.store,
+            job_id,
+            clock=self.clock,
+            queues=None if queues is None else _names(queues),
+            limit=limit,
+            timeout_of=timeout_of,
+        )
+
     # --- running ----------------------------------------------------------------------------
 
     def process_single_job(
@@ -510,6 +571,7 @@ class JobManager:
             heartbeat=settings.heartbeat,
             patience=settings.patience,
             deaf_after=settings.deaf_after,
+            recorder=opened.recorder,
             reporting=None
             if opened.store is None
             else ReportPlan(

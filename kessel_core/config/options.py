@@ -38,6 +38,7 @@ __all__ = [
     "CallbacksConfig",
     "Config",
     "DEFAULT_ADAPTER",
+    "HistoryConfig",
     "JobsConfig",
     "LogLevel",
     "LoggingConfig",
@@ -162,6 +163,14 @@ class ResultsConfig:
 
 
 @attrs.frozen(kw_only=True)
+class HistoryConfig:
+    """What is written down of jobs: `[kessel.history]`."""
+
+    #: How long each event of a job is kept in the store, for `kessel history`; unset: none is written.
+    keep: timedelta | None = attrs.field(default=None, metadata=within(timedelta(seconds=1)))
+
+
+@attrs.frozen(kw_only=True)
 class PluginsConfig:
     """Which plugins are used: `[kessel.plugins]`."""
 
@@ -221,6 +230,8 @@ class Config:
     callbacks: CallbacksConfig = attrs.field(factory=CallbacksConfig)
     #: Which results are kept.
     results: ResultsConfig = attrs.field(factory=ResultsConfig)
+    #: What is written down of jobs.
+    history: HistoryConfig = attrs.field(factory=HistoryConfig)
     #: Which plugins are used.
     plugins: PluginsConfig = attrs.field(factory=PluginsConfig)
     #: What the command logs.

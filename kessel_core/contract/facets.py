@@ -8,9 +8,9 @@ facets: derive from `Facet`, and set `facet_name`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import ClassVar, TypeAlias, TypeVar
+from typing import ClassVar, Final, TypeAlias, TypeVar
 
 from kessel_core.contract.operations import StoredJob
 from kessel_core.model.states import JobState
@@ -24,6 +24,9 @@ class Facet(ABC):
     #: Its name in errors, reports and listings.
     facet_name: ClassVar[str]
 
+
+#: All jobs, where a listing needs a limit.
+_ALL: Final = 2**31 - 1
 
 F = TypeVar("F", bound=Facet)
 #: The class of a facet. Not `type[F]`, because type checkers refuse abstract classes there.
@@ -39,6 +42,14 @@ class Browse(Facet):
     def peek(self, queue: str, state: JobState, limit: int = 1) -> list[StoredJob]:
         """Return up to `limit` jobs in that state, next one first; none if the queue does not exist."""
 
+    def each(self, queue: str, state: JobState) -> Iterator[StoredJob]:
+        """Yield all jobs in that state, in the order of `peek`; none if the queue does not exist.
+
+        One that moves meanwhile may be missed, or met twice. Override it where reading a few at a time needs
+        less memory; the default reads them all at once.
+        """
+        return iter(self.peek(queue, state, _ALL))
+
 
 class Buried(Facet):
     """Lists buried jobs with their reasons, and makes them ready again (S8)."""
@@ -48,6 +59,13 @@ class Buried(Facet):
     @abstractmethod
     def buried(self, queue: str, limit: int = 100) -> list[StoredJob]:
         """Return up to `limit` buried jobs with reason, message and time, oldest burial first."""
+
+    def each_buried(self, queue: str) -> Iterator[StoredJob]:
+        """Yield all buried jobs, as `buried`; one that moves meanwhile may be missed, or met twice.
+
+        Override it for the same reason as `Browse.each`. What it yields may be kicked or deleted at once.
+        """
+        return iter(self.buried(queue, _ALL))
 
     @abstractmethod
     def kick(self, queue: str, job_id: str) -> None:

@@ -124,6 +124,8 @@ class WorkerEntry:
     slots: int
     #: How many it runs.
     busy: int
+    #: How many of its slots cannot reach the queue.
+    disconnected: int = 0
     #: These jobs, those that run longest first; at most a hundred.
     jobs: tuple[BusyJob, ...] = ()
     #: Number of attempts by how they ended: `success`, `failed`, `failed-transient`, `snoozed`, `lost`.

@@ -105,6 +105,7 @@ class Plugins:
             manager.register(plugin, name=name)
         joined = Plugins(manager, self._report, self.warnings)
         joined._remarks = self._remarks
+        joined._active |= self._active  # also of parts that were joined before
         for number, (owner, part) in enumerate(parts):
             name = f"{owner.name}#{number}"
             manager.register(part, name=name)

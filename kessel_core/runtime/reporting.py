@@ -67,6 +67,7 @@ class Reporter:
         slots: How many jobs it can run at the same time.
         leases: Returns the leases of the running jobs.
         counts: Returns the number of attempts by how they ended.
+        disconnected: Returns how many slots cannot reach the queue.
         stop: Tells that the worker stops.
         is_over: Whether every slot has ended; called with `stop.changed` held.
         descriptors: Without them the store is not touched any more.
@@ -83,6 +84,7 @@ class Reporter:
         slots: int,
         leases: Callable[[], Iterable[Lease]],
         counts: Callable[[], Mapping[str, int]],
+        disconnected: Callable[[], int],
         stop: StopSwitch,
         is_over: Callable[[], bool],
         descriptors: Descriptors,
@@ -94,6 +96,7 @@ class Reporter:
         self._slots = slots
         self._leases = leases
         self._counts = counts
+        self._disconnected = disconnected
         self._stop = stop
         self._is_over = is_over
         self._descriptors = descriptors
@@ -198,6 +201,7 @@ class Reporter:
             types=self._plan.types,
             slots=self._slots,
             busy=len(jobs),
+            disconnected=self._disconnected(),
             jobs=jobs[:_MOST_JOBS],
             counts=read_only(self._counts()),
             started_at=self._started_at,

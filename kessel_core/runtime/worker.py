@@ -18,6 +18,7 @@ from typing import Final
 from kessel_core.clock import Clock
 from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.errors import AdapterUnavailable, ConfigError, DescriptorsLost, KesselError
+from kessel_core.features.history import Recorder
 from kessel_core.model.worker import BusyJob, Health, WorkerInfo
 from kessel_core.plugins.watchers import Watchers
 from kessel_core.runtime.descriptors import LOST, Descriptors
@@ -60,6 +61,7 @@ class Worker:
         patience: timedelta = timedelta(seconds=30),
         deaf_after: timedelta = timedelta(seconds=60),
         reporting: ReportPlan | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         #: Names of the queues that it serves.
         self.queues = tuple(queues)
@@ -75,6 +77,8 @@ class Worker:
         #: None: it reports nothing.
         self._reporting = reporting
         self._reporter: Reporter | None = None
+        #: None: nothing is written down of its jobs.
+        self._recorder = recorder
         self._pid = os.getpid()
         self._is_started = False
         self._has_ended = False
@@ -164,6 +168,7 @@ class Worker:
                 slots=self._count,
                 leases=self._leases,
                 counts=lambda: self.counts,
+                disconnected=self._disconnected,
                 stop=self._stop,
                 is_over=lambda: not self._alive,
                 descriptors=self._descriptors,
@@ -299,6 +304,8 @@ class Worker:
             slot.thread.join(timeout=0 if slot.lease is not None or self.has_lost_descriptors else 1.0)
         if self._reporter is not None:
             self._reporter.join()
+        if self._recorder is not None:
+            self._recorder.flush()
         self._descriptors.close()
         if not self._has_ended:
             self._has_ended = True
@@ -377,6 +384,9 @@ class Worker:
             if (lease := slot.lease) is not None:
                 yield lease
 
+    def _disconnected(self) -> int:
+        return sum(not slot.connected for slot in self._slots)
+
     def _note_connection(self, slot: Slot, is_connected: bool) -> bool:
         """Record that a slot has lost the queue or has it back.
 
@@ -401,6 +411,8 @@ class Worker:
             LOST,
             extra={"job_id": leases[0].reservation.id if leases else None},
         )
+        if self._recorder is not None:
+            self._recorder.abandon()
         self._stop.turn_on(0.0)
         self._announce(AT_ONCE)
 

@@ -70,6 +70,7 @@ def worker_fields(entry: WorkerEntry) -> dict[str, JsonValue]:
         "types": list(entry.types),
         "slots": entry.slots,
         "busy": entry.busy,
+        "disconnected": entry.disconnected,
         "jobs": [
             {"id": job.id, "type": job.type, "queue": job.queue, "since": iso(job.since)}
             for job in entry.jobs
@@ -105,6 +106,7 @@ def _worker(fields: Any) -> WorkerEntry:
         types=tuple(fields["types"]),
         slots=fields["slots"],
         busy=fields["busy"],
+        disconnected=fields.get("disconnected", 0),
         jobs=tuple(
             BusyJob(
                 id=job["id"],

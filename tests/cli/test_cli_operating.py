@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from kessel_core.cli.choosing import is_since
 from kessel_core.cli.jobs import by_id
 from kessel_core.cli.root import CAREFUL, COMMANDS
 from kessel_core.contract import JobState, StoredJob
@@ -50,8 +53,11 @@ def test_finding_c3_buried_alone_sums_up_by_kind_and_message_with_the_next_comma
 def test_finding_c3_lists_say_how_many_there_are_in_all(kessel: Any, many: list[str]) -> None:
     assert "100 of 120" in kessel.ok("buried", "list").out
     done = kessel.ok("buried", "list", "--limit", "5", "--json")
-    assert len(done.json) == 5
+    assert [job["id"] for job in done.json] == many[:5]
     assert "5 of 120" in done.err
+    newest = kessel.ok("buried", "list", "--newest", "--limit", "5", "--json")
+    assert [job["id"] for job in newest.json] == many[:-6:-1]
+    assert "5 of 120" in newest.err
     assert "of" not in kessel.ok("buried", "list", "--limit", "1000").out.splitlines()[-1].split()
     assert "3 of 120" in kessel.ok("peek", "--state", "buried", "--limit", "3").out
     assert "2 of 20" in kessel.ok("find", "--type", "card.charge", "--limit", "2").out
@@ -83,13 +89,27 @@ def test_finding_c3_kick_and_delete_choose_by_message_age_end_and_number(
     assert sorted(done["kicked" if command == "kick" else "deleted"]) == sorted(many[chosen])
 
 
+@pytest.mark.parametrize("command", ["kick", "delete"])
+def test_s39_a_dry_run_says_which_ones_and_changes_nothing(
+    kessel: Any, many: list[str], command: str
+) -> None:
+    before = kessel.ok("stats", "--json").json
+    done = kessel.ok("buried", command, "--type", "card.charge", "--limit", "3", "--dry-run", "--json").json
+    assert done == {f"would_{command}": many[100:103], "missing": []}
+    assert kessel.ok("buried", command, "--all", "--dry-run").out == f"would {command} 120 buried jobs\n"
+    assert kessel.ok("buried", command, many[5], "--dry-run").out == f"would {command} 1 buried job\n"
+    assert kessel("buried", command, "no-such-job", "--dry-run").code == 1
+    assert kessel.ok("stats", "--json").json == before
+    assert kessel("buried", "kick", many[5], "--payload", "1", "--dry-run").code == 2
+
+
 def test_finding_c7_the_start_of_an_id_serves_if_it_is_unique(kessel: Any, many: list[str]) -> None:
     assert kessel.ok("show", many[3][:34], "--json").json["id"] == many[3]
     assert kessel.ok("buried", "show", many[3][:34], "--json").json["id"] == many[3]
-    ambiguous = kessel("buried", "kick", many[3][:6])
+    ambiguous = kessel("buried", "kick", many[3][:8])
     assert ambiguous.code == 1
-    assert "ids of 120 jobs start with" in ambiguous.err
-    assert kessel("buried", "kick", many[3][:2]).code == 1
+    assert re.search(r"ids of \d+ jobs start with", ambiguous.err)
+    assert "no buried job" in kessel("buried", "kick", many[3][:7]).err
     assert kessel.ok("buried", "kick", many[3][:34], "--json").json["kicked"] == [many[3]]
     assert kessel.ok("delete", many[3][:34], "--json").json["deleted"] == [many[3]]
 
@@ -149,6 +169,32 @@ def test_finding_c5_a_waiting_job_is_found_shown_and_cancelled(kessel: Any) -> N
     assert (gone.code, gone.err) == (1, f"error: no job '{first}' in default, other\n")
 
 
+def test_s39_jobs_in_a_state_are_listed_with_what_matters_there(kessel: Any, many: list[str]) -> None:
+    out = kessel.ok("list", "buried", "--limit", "2").out
+    assert f"2 of 120; the next page: --after {sorted(many)[1]}" in out
+    assert "mailbox" in out
+    kessel.ok("request", "later", "--delay", "2h", "--ref", "r-1")
+    out = kessel.ok("list", "delayed").out
+    assert "later" in out
+    assert "r-1" in out
+    assert "in 119 min" in out
+    assert "65,536" in out
+    assert kessel.ok("list", "ready").out == "no such ready job in default\n"
+    assert len(kessel.ok("list", "buried", "--type", "card.charge", "--json").json) == 20
+    assert kessel("list", "lost").code == 2
+    assert kessel("list", "buried", "--since", "soon").code == 2
+    rest = kessel("list", "buried", "--limit", "5", "--json", "--after", sorted(many)[9])
+    assert [job["id"] for job in rest.json] == sorted(many)[10:15]
+    assert rest.err == f"5 of 110; the next page: --after {sorted(many)[14]}\n"
+
+
+def test_s39_jobs_are_found_by_their_age(kessel: Any) -> None:
+    first = kessel.ok("request", "mail.send", "--json").json["id"]
+    assert [job["id"] for job in kessel.ok("find", "--since", "1h", "--json").json] == [first]
+    assert kessel("find", "--since", "0s").code == 1
+    assert kessel("find", "--since", "1h", "--type", "other").code == 1
+
+
 @pytest.mark.parametrize(
     "typed", ["purrge", "drian", "demoo", "pauze", "dran", "remove", "clear", "stop", "empty"]
 )
@@ -168,7 +214,9 @@ def test_finding_c5_nothing_that_removes_or_runs_jobs_is_proposed_for_another_wo
         ("stats",),
         ("peek",),
         ("find", "--type", "x"),
+        ("list", "buried"),
         ("show", "some-id"),
+        ("explain", "some-id"),
         ("delete", "some-id"),
         ("buried",),
         ("buried", "list"),
@@ -176,6 +224,7 @@ def test_finding_c5_nothing_that_removes_or_runs_jobs_is_proposed_for_another_wo
         ("pause", "default"),
         ("purge", "default", "--yes"),
         ("result", "some-id"),
+        ("history", "some-id"),
     ],
 )
 def test_finding_c6_looking_makes_no_file_and_names_the_place(
@@ -242,3 +291,34 @@ def test_finding_d6_the_start_of_a_number_of_the_server_names_no_job() -> None:
     job = StoredJob(id="@12345", queue="q", state=JobState.BURIED, body=b"")
     assert by_id([job], "@1234") is None
     assert by_id([job], "@12345") is job
+
+
+def test_s39_a_whole_id_is_meant_also_where_it_is_the_start_of_others() -> None:
+    jobs = [
+        StoredJob(id=one, queue="q", state=JobState.BURIED, body=b"")
+        for one in ("order-123", "order-12", "order-124")
+    ]
+    for some in (jobs, jobs[::-1]):
+        found = by_id(some, "order-12")
+        assert found is not None
+        assert found.id == "order-12"
+
+
+@pytest.mark.parametrize(
+    ("state", "stored", "buried", "is_new"),
+    [
+        (JobState.BURIED, 120, 5, True),
+        (JobState.BURIED, 5, 120, False),
+        (JobState.BURIED, 5, None, False),
+        (JobState.READY, 5, None, True),
+        (JobState.READY, 120, None, False),
+        (JobState.DELAYED, None, None, False),
+    ],
+)
+def test_s39_a_job_is_new_by_its_burial_or_by_when_it_was_stored(
+    state: JobState, stored: int | None, buried: int | None, is_new: bool
+) -> None:
+    now = datetime.now(UTC)
+    at = [None if minutes is None else now - timedelta(minutes=minutes) for minutes in (stored, buried)]
+    job = StoredJob(id="a", queue="q", state=state, body=b"", enqueued_at=at[0], buried_at=at[1])
+    assert is_since(job, timedelta(hours=1)) is is_new

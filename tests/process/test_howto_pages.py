@@ -24,6 +24,7 @@ PAGES = [
         "run-workers",
         "start-a-plugin",
         "watch-queues",
+        "why-a-job-does-not-run",
     )
 ]
 

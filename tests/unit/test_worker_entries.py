@@ -168,6 +168,17 @@ def test_s27_it_says_what_it_runs_and_what_came_of_the_others(open_here: Open) -
     stuck.go_on.set()
 
 
+def test_s39_it_says_how_many_slots_cannot_reach_the_queue(open_here: Open) -> None:
+    here = open_here()
+    worker = here.manager.start(slots=3)
+    assert listed(here).disconnected == 0
+    for slot in worker._slots[:2]:
+        worker._note_connection(slot, False)
+    here.clock.pass_seconds(10)
+    until(lambda: here.workers()[0].disconnected)
+    assert listed(here).disconnected == worker.health().disconnected == 2
+
+
 def test_s27_it_is_written_every_ten_seconds_and_lives_for_thirty(open_here: Open) -> None:
     here = open_here()
     here.manager.start()
@@ -388,6 +399,10 @@ def test_s27_an_entry_comes_back_equal_and_what_is_none_is_left_out_of_the_list(
     body = encode_worker(ENTRY)
     assert decode_worker(body) == ENTRY
     assert decode_worker(body[:-1] + b',"new":[1]}') == ENTRY
+    cut_off = attrs.evolve(ENTRY, disconnected=2)
+    assert decode_worker(encode_worker(cut_off)) == cut_off
+    older = encode_worker(ENTRY).replace(b'"disconnected":0,', b"")
+    assert decode_worker(older) == ENTRY
     for wrong in (b"", b"[]", b"{}", body.replace(b"stopping", b"asleep"), b"\xff"):
         with pytest.raises(DecodeError, match="not the entry of a worker"):
             decode_worker(wrong)

@@ -16,7 +16,7 @@ import attrs
 
 from kessel_core.client.manager import JobManager
 from kessel_core.clock import Clock
-from kessel_core.config.options import Config
+from kessel_core.config.options import Config, HistoryConfig
 from kessel_core.contract.adapter import need
 from kessel_core.contract.facets import Find, VirtualTime
 from kessel_core.errors import CapabilityMissing, KesselError
@@ -127,7 +127,10 @@ class Simulation:
         self._chances = Chances(self.seed, **chances)
         config = config if config is not None else Config()
         # What workers say about themselves names their process, and is written every ten seconds.
-        self._config = attrs.evolve(config, worker=attrs.evolve(config.worker, listed=False))
+        # A history of every event is what a simulation is; the thread that writes one is none of its strands.
+        self._config = attrs.evolve(
+            config, worker=attrs.evolve(config.worker, listed=False), history=HistoryConfig()
+        )
         self._adapter, self._store = adapter, store
         self._crew = Crew(
             workers=workers,

@@ -7,7 +7,7 @@ what this adapter costs is the floor under the speed of kessel.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import ClassVar, Final, TypeVar, cast
 
@@ -55,6 +55,8 @@ _shared: Final[dict[str, Store]] = {}
 _shared_lock: Final = threading.Lock()
 # Many messages are stored in portions, so that workers get their turn in between.
 _PORTION: Final = 1000
+#: All jobs, where a listing needs a limit.
+_ALL: Final = 2**31 - 1
 
 
 class MemoryAdapter(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapter):
@@ -166,6 +168,16 @@ class MemoryAdapter(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapt
         with self._lock:
             return operations.listing(self._store, queue, state, limit)
 
+    def each(self, queue: str, state: JobState) -> Iterator[StoredJob]:
+        """As `Browse.each`; they are shown one by one."""
+        with self._lock:
+            jobs = list(operations.in_state(self._store, queue, state, _ALL))
+        for job in jobs:
+            with self._lock:
+                shown = operations.shown(self._store, job, queue, state)
+            if shown is not None:
+                yield shown
+
     def find(self, job_id: str) -> StoredJob | None:
         """As `Find.find`."""
         with self._lock:
@@ -174,6 +186,10 @@ class MemoryAdapter(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapt
     def buried(self, queue: str, limit: int = 100) -> list[StoredJob]:
         """As `Buried.buried`."""
         return self.peek(queue, JobState.BURIED, limit)
+
+    def each_buried(self, queue: str) -> Iterator[StoredJob]:
+        """As `Buried.each_buried`."""
+        return self.each(queue, JobState.BURIED)
 
     def kick(self, queue: str, job_id: str) -> None:
         """As `Buried.kick`."""

@@ -12,7 +12,7 @@ from kessel_core.contract import JobState, QueueStats, StoredJob, UnknownJob
 from kessel_memory.queue import Job, MemoryQueue, first_entries
 from kessel_memory.store import Store
 
-__all__ = ["counts", "delete", "kick", "listing", "names", "pause", "purge"]
+__all__ = ["counts", "delete", "in_state", "kick", "listing", "names", "pause", "purge", "shown"]
 
 #: Seconds of a thousand years: a longer pause could not be counted from now as a date.
 _LONGEST_PAUSE: Final = 31_557_600_000.0
@@ -54,10 +54,15 @@ def _oldest_ready(store: Store, queue: MemoryQueue) -> timedelta | None:
 
 def listing(store: Store, name: str, state: JobState, limit: int) -> list[StoredJob]:
     """Show the jobs of a queue that are in a state; reserved ones by the end of their lease."""
+    return [_stored(store, job, state) for job in in_state(store, name, state, limit)]
+
+
+def in_state(store: Store, name: str, state: JobState, limit: int) -> Iterable[Job]:
+    """Return the jobs of a queue that are in a state, next one first."""
     store.catch_up()
     queue = store.queues.get(name)
     if queue is None:
-        return []
+        return ()
     jobs: Iterable[Job]
     match state:
         case JobState.READY:
@@ -68,7 +73,15 @@ def listing(store: Store, name: str, state: JobState, limit: int) -> list[Stored
             jobs = queue.reserved.values()
         case JobState.BURIED:
             jobs = queue.buried.values()
-    return [_stored(store, job, state) for job in islice(jobs, max(0, limit))]
+    return islice(jobs, max(0, limit))
+
+
+def shown(store: Store, job: Job, name: str, state: JobState) -> StoredJob | None:
+    """Show a job that was in a state; None if it is not any more."""
+    store.catch_up()
+    if job.state is not state or job.queue.name != name:
+        return None
+    return _stored(store, job, state)
 
 
 def find(store: Store, job_id: str) -> StoredJob | None:

@@ -20,6 +20,7 @@ __all__ = [
     "LONG",
     "LONGS",
     "MANY_BYTES",
+    "MOMENT",
     "SPAN",
     "SPANS",
     "TEXT",
@@ -46,6 +47,7 @@ TEXT: Final = 25
 MANY_BYTES: Final = 1001
 TEXTS: Final = 1009
 LONGS: Final = 1016
+MOMENT: Final = 1184
 SPAN: Final = 1186
 SPANS: Final = 1187
 

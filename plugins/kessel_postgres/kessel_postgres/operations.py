@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,10 @@ __all__ = ["PostgresOperations"]
 
 #: Most jobs of each state that one transaction of a purge removes.
 _PURGED_AT_ONCE: Final = 5_000
+#: How many jobs are read at once where all are wanted.
+_PAGE: Final = 500
+#: The time and the number of a burial before all others, which the server calls -infinity.
+_BEFORE_ALL: Final = (codec.integer(-(2**63)), codec.integer(0))
 
 
 class PostgresOperations(Browse, Buried, Delete, Find, Pause):
@@ -82,6 +87,19 @@ class PostgresOperations(Browse, Buried, Delete, Find, Pause):
     def buried(self, queue: str, limit: int = 100) -> list[StoredJob]:
         """Return up to `limit` buried jobs, oldest burial first."""
         return self.peek(queue, JobState.BURIED, limit)
+
+    def each_buried(self, queue: str) -> Iterator[StoredJob]:
+        """Yield the buried jobs, oldest burial first, a page at a time."""
+        at, seq = _BEFORE_ALL
+        while True:
+            values = (codec.text(queue), codec.integer(_PAGE), at, seq)
+            rows = self.database.call(Call(self.database.statements.buried_page, values))
+            for row in range(rows.ntuples):
+                yield _stored(rows, row, JobState.BURIED)
+            if rows.ntuples < _PAGE:
+                return
+            last = rows.ntuples - 1
+            at, seq = rows.get_value(last, 10) or b"", rows.get_value(last, 11) or b""
 
     def kick(self, queue: str, job_id: str) -> None:
         """Make one buried job ready again; its attempts are reset, its snoozes are kept.

@@ -17,6 +17,7 @@ from kessel_postgres.codec import (
     LONG,
     LONGS,
     MANY_BYTES,
+    MOMENT,
     SPAN,
     SPANS,
     TEXT,
@@ -79,6 +80,14 @@ _LISTS: Final = {
         f" WHERE queue = $1 ORDER BY buried_at, seq LIMIT $2) x {_BODIES} ORDER BY x.buried_at, x.seq"
     ),
 }
+
+# Queue, limit, time and number of the last one of the page before; the number is the last column.
+_BURIED_PAGE: Final = (
+    f"SELECT {_shown('x', _NONE[0], 'x.reason', 'x.message', 'x.buried_at')}, x.seq"
+    " FROM (SELECT * FROM s.buried WHERE queue = $1 AND (buried_at, seq) > ($3, $4)"
+    " ORDER BY buried_at, seq LIMIT $2) x"
+    f" {_BODIES} ORDER BY x.buried_at, x.seq"
+)
 
 # Id; the state is the last column.
 _FIND: Final = (
@@ -175,6 +184,8 @@ class Statements:
     hear: Statement
     #: Queue, limit.
     lists: dict[JobState, Statement]
+    #: Queue, limit, time and number of the last one before.
+    buried_page: Statement
     #: Id.
     find: Statement
     #: Queue.
@@ -231,6 +242,7 @@ def statements_of(schema: str) -> Statements:
         listen=made("listen", f'LISTEN "{channel_of(schema)}"'),
         hear=made("hear", f"SELECT pg_advisory_lock_shared{_HEARD}", TEXT),
         lists={state: made(f"list_{state.value}", text, TEXT, LONG) for state, text in _LISTS.items()},
+        buried_page=made("buried_page", _BURIED_PAGE, TEXT, LONG, MOMENT, LONG),
         find=made("find", _FIND, TEXT),
         stats=made("stats", _STATS, TEXT),
         queues=made("queues", _QUEUES),

@@ -8,11 +8,12 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import attrs
 import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kessel_postgres import codec
+from kessel_postgres import codec, operations
 from kessel_postgres.adapter import PostgresAdapter
 from kessel_postgres.testing import Postgres
 
@@ -147,6 +148,30 @@ def test_odd_reasons_and_messages_never_prevent_a_burial(adapter: PostgresAdapte
     assert job.reason == "a\\x00"
     assert job.message is not None and job.message.startswith("\\ud800 and \\x00")
     assert len(job.message) <= 100_100
+
+
+def test_s39_all_buried_jobs_are_met_once_a_page_at_a_time(
+    opened: Callable[..., PostgresAdapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S39: whatever is kicked meanwhile; each page reads from an index."""
+    monkeypatch.setattr(operations, "_PAGE", 7)
+    adapter = opened()
+    ids = [f"j{number:03d}" for number in range(30)]
+    adapter.enqueue_many([message(one) for one in ids])
+    with closing(adapter.consumer(["q"])) as consumer:
+        held = consumer.reserve(NO_PAUSE)
+        while held is not None:
+            held = consumer.settle_and_reserve(held, Bury("error", "no"))
+    listed = adapter.buried("q", 100)
+    assert [job.id for job in adapter.each_buried("q")] == [job.id for job in listed]
+    assert [attrs.asdict(job) for job in adapter.each_buried("q")] == [attrs.asdict(job) for job in listed]
+    assert list(adapter.each_buried("nowhere")) == []
+    kicked = []
+    for job in adapter.each_buried("q"):
+        adapter.kick("q", job.id)
+        kicked.append(job.id)
+    assert sorted(kicked) == ids
+    assert adapter.stats("q").ready == 30
 
 
 def test_refused_follow_up_changes_nothing_and_the_lease_holds(adapter: PostgresAdapter) -> None:

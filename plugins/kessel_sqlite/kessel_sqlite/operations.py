@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from kessel_core.contract import (
     NO_PAUSE,
@@ -28,6 +28,9 @@ from kessel_sqlite.options import SqliteOptions
 from kessel_sqlite.schema import STATES
 
 __all__ = ["SqliteOperations"]
+
+#: How many jobs are read at once where all are wanted.
+_PAGE: Final = 500
 
 
 class SqliteOperations(Browse, Buried, Delete, Find, Pause, VirtualTime):
@@ -65,9 +68,30 @@ class SqliteOperations(Browse, Buried, Delete, Find, Pause, VirtualTime):
 
     def peek(self, queue: str, state: JobState, limit: int = 1) -> list[StoredJob]:
         """Return up to `limit` jobs in that state, next one first."""
-        values = {"queue": queue, "limit": max(0, limit), "now": self.engine.host.now()}
+        return [job for job, _ in self._listed(queue, state, max(0, limit), sql.FROM_THE_START)]
+
+    def each(self, queue: str, state: JobState) -> Iterator[StoredJob]:
+        """Yield the jobs in that state, next one first, a page at a time."""
+        place = sql.FROM_THE_START
+        while page := self._listed(queue, state, _PAGE, place):
+            for job, _ in page:
+                yield job
+            _, place = page[-1]
+
+    def _listed(
+        self, queue: str, state: JobState, limit: int, place: tuple[int, int]
+    ) -> list[tuple[StoredJob, tuple[int, int]]]:
+        """Return jobs behind a place, each with its own."""
+        after, after_seq = place
+        values = {
+            "queue": queue,
+            "limit": limit,
+            "now": self.engine.host.now(),
+            "after": after,
+            "after_seq": after_seq,
+        }
         rows = self.engine.read(lambda c: c.execute(sql.LISTS[state], values).fetchall())
-        return [_stored(row, state) for row in rows]
+        return [(_stored(row[:-2], state), row[-2:]) for row in rows]
 
     def find(self, job_id: str) -> StoredJob | None:
         """Return the job with that id, in whatever queue and state."""
@@ -81,6 +105,10 @@ class SqliteOperations(Browse, Buried, Delete, Find, Pause, VirtualTime):
     def buried(self, queue: str, limit: int = 100) -> list[StoredJob]:
         """Return up to `limit` buried jobs, oldest burial first."""
         return self.peek(queue, JobState.BURIED, limit)
+
+    def each_buried(self, queue: str) -> Iterator[StoredJob]:
+        """Yield the buried jobs, oldest burial first, a page at a time."""
+        return self.each(queue, JobState.BURIED)
 
     def kick(self, queue: str, job_id: str) -> None:
         """Make one buried job ready again; its attempts are reset, its snoozes are kept.

@@ -158,28 +158,41 @@ _SHOWN: Final = (
     " CAST(buried_at AS INTEGER), CAST(body AS BLOB)"
 )
 
-#: For each state, up to `limit` jobs of a queue, next one first. A delayed job that is due, and a reserved
-#: one whose lease is over, are ready even before a claim marks them so. Two branches, because each has its
-#: own index.
+#: The column by which the jobs of a state are listed, before `seq`.
+_ORDER: Final = {
+    JobState.READY: "priority",
+    JobState.DELAYED: "due",
+    JobState.RESERVED: "due",
+    JobState.BURIED: "buried_at",
+}
+#: Comes before every job of a list.
+FROM_THE_START: Final = (-1, -1)
+
+
+def _listed(state: JobState, where: str) -> str:
+    """Select the jobs behind `after` and `after_seq`, up to `limit`."""
+    order = _ORDER[state]
+    return (
+        f"SELECT seq, {_COLUMNS} FROM kessel_jobs WHERE {where} AND queue = :queue"
+        f" AND ({order}, seq) > (:after, :after_seq) ORDER BY {order}, seq LIMIT :limit"
+    )
+
+
+def _list_of(state: JobState, *wheres: str) -> str:
+    # A branch for each condition, because each has its own index.
+    found = " UNION ALL ".join(f"SELECT * FROM ({_listed(state, where)})" for where in wheres)
+    order = _ORDER[state]
+    return f"SELECT {_SHOWN}, CAST({order} AS INTEGER), seq FROM ({found}) ORDER BY {order}, seq LIMIT :limit"
+
+
+#: For each state, up to `limit` jobs of a queue, next one first, from behind a place on; the last two columns
+#: are the place of each. A delayed job that is due, and a reserved one whose lease is over, are ready even
+#: before a claim marks them so.
 LISTS: Final = {
-    JobState.READY: (
-        f"SELECT {_SHOWN} FROM (SELECT * FROM (SELECT seq, {_COLUMNS} FROM kessel_jobs"
-        f" WHERE state = {READY} AND queue = :queue ORDER BY priority, seq LIMIT :limit) UNION ALL"
-        f" SELECT seq, {_COLUMNS} FROM kessel_jobs WHERE queue = :queue AND due <= :now)"
-        " ORDER BY priority, seq LIMIT :limit"
-    ),
-    JobState.DELAYED: (
-        f"SELECT {_SHOWN} FROM kessel_jobs WHERE queue = :queue AND due > :now AND state = {DELAYED}"
-        " ORDER BY due, seq LIMIT :limit"
-    ),
-    JobState.RESERVED: (
-        f"SELECT {_SHOWN} FROM kessel_jobs WHERE queue = :queue AND due > :now AND state = {RESERVED}"
-        " ORDER BY due, seq LIMIT :limit"
-    ),
-    JobState.BURIED: (
-        f"SELECT {_SHOWN} FROM kessel_jobs WHERE queue = :queue AND state = {BURIED}"
-        " ORDER BY buried_at, seq LIMIT :limit"
-    ),
+    JobState.READY: _list_of(JobState.READY, f"state = {READY}", "due <= :now"),
+    JobState.DELAYED: _list_of(JobState.DELAYED, f"due > :now AND state = {DELAYED}"),
+    JobState.RESERVED: _list_of(JobState.RESERVED, f"due > :now AND state = {RESERVED}"),
+    JobState.BURIED: _list_of(JobState.BURIED, f"state = {BURIED}"),
 }
 
 #: Id.

@@ -34,7 +34,7 @@ def filled() -> Iterator[sqlite3.Connection]:
 
 
 NAMES = '["q1", "q2"]'
-VALUES = {"queue": "q1", "now": 5, "limit": 1}
+VALUES = {"queue": "q1", "now": 5, "limit": 1, "after": -1, "after_seq": -1}
 
 ONE, MANY = sql.claim_of(("q1",)), sql.claim_of(("q1", "q2"))
 
