@@ -41,10 +41,11 @@ class Health:
     ready: bool
     #: Why `live` or `ready` is False, in words; empty while both are True.
     reasons: tuple[str, ...]
-    #: When one of its slots took a job last; aware; None: none did yet.
-    last_reserved: datetime | None
-    #: Since when the slot that has waited longest has had no job; aware; None: no slot waits for one.
-    idle_since: datetime | None
+    #: When one of its slots took a job last; aware; None: none did yet. Not compared: it is measured by two
+    #: clocks, so it may differ by microseconds from look to look.
+    last_reserved: datetime | None = attrs.field(eq=False)
+    #: Since when the slot that has waited longest has had no job; as `last_reserved`; None: no slot waits.
+    idle_since: datetime | None = attrs.field(eq=False)
     #: Why `ok` is False, in words; "" while it is True.
     reason: str
     #: Number of attempts by how they ended: `success`, `failed`, `failed-transient`, `snoozed`, `lost`.
