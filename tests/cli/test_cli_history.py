@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from kessel_core import Event, EventKind, JobManager
+from kessel_core import Event, EventKind, JobManager, UnknownJob
+from kessel_core.cli.noting import noted
+from kessel_core.contract import JobState, StoredJob
 from kessel_core.wire.events import encode_events
 
 
@@ -108,6 +110,28 @@ def test_s39_more_kicks_than_may_wait_are_all_noted(kept: Any, monkeypatch: pyte
     monkeypatch.setattr(noting, "_EVERY", 5)
     kept.ok("buried", "kick", "--all")
     assert all(kinds(kept, one)[-1] == "kicked" for one in ids)
+
+
+def test_s39_an_operation_is_noted_if_it_succeeds_with_the_time_before_it() -> None:
+    """A worker may begin a job at once that was kicked."""
+    seen: list[datetime] = []
+    written: list[tuple[str, EventKind, datetime]] = []
+
+    def note(*event: Any) -> None:
+        written.append(event)
+
+    def kick(job: StoredJob) -> None:
+        if job.id == "gone":
+            raise UnknownJob(job.id, job.queue)
+        seen.append(datetime.now(UTC))
+
+    jobs = [StoredJob(id=one, queue="q", state=JobState.BURIED, body=b"") for one in ("there", "gone")]
+    do = noted(kick, EventKind.KICKED, note)
+    do(jobs[0])
+    with pytest.raises(UnknownJob):
+        do(jobs[1])
+    assert [event[:2] for event in written] == [("there", EventKind.KICKED)]
+    assert written[0][2] <= seen[0]
 
 
 def test_s39_the_doctor_says_that_histories_are_kept(kept: Any) -> None:

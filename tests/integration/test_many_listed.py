@@ -24,6 +24,7 @@ from kessel_core.contract import (
     Browse,
     Buried,
     Bury,
+    Delete,
     JobState,
     Message,
     QueueAdapter,
@@ -132,6 +133,18 @@ def test_s39_buried_jobs_of_several_queues_are_met_in_the_order_of_their_burial(
     ids = [job_id for n in range(6) for job_id in bury(adapter, 1, f"queue-{n % 3}-{n}")]
     queues = [job_id.rpartition("-")[0] for job_id in ids]
     assert [job.id for job in buried_jobs(adapter, queues[::-1])] == ids
+    adapter.close()
+
+
+def test_s39_memory_shows_no_job_in_a_state_that_it_has_left() -> None:
+    adapter = opened("memory://")
+    ids = bury(adapter, 4)
+    facet = need(adapter, Buried)
+    listed = facet.each_buried("default")
+    assert next(listed).id == ids[0]
+    facet.kick("default", ids[1])
+    need(adapter, Delete).delete("default", ids[2])
+    assert [job.id for job in listed] == [ids[3]]
     adapter.close()
 
 

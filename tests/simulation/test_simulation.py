@@ -21,6 +21,7 @@ from kessel_memory.entries import MemoryStore
 from kessel_core import (
     Config,
     Fatal,
+    HistoryConfig,
     InvalidConfig,
     InvalidRequest,
     JobContext,
@@ -60,6 +61,15 @@ def test_two_workers_share_the_work_and_an_hour_passes_in_an_instant() -> None:
         "kessel-slot-1@1",
         "kessel-slot-1@2",
     }
+
+
+def test_s39_no_history_is_written_beside_that_of_the_simulation() -> None:
+    config = Config(history=HistoryConfig(keep=60 * SECOND))
+    with Simulation({"a": lambda payload: None}, seed=1, config=config) as simulation:
+        simulation.manager.request("a")
+        simulation.run_until_idle()
+        assert simulation.manager.store.scan("events") == []
+        assert not any(thread.name == "kessel-history" for thread in threading.enumerate())
 
 
 def test_a_process_that_dies_takes_all_its_threads_and_what_they_would_have_done() -> None:

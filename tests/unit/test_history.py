@@ -198,6 +198,18 @@ def test_s39_ids_of_whatever_form_have_their_own_history(opened: Opened) -> None
     assert len(ids_begun(manager.store, "a", 2)) == 2
 
 
+def test_s39_events_of_several_processes_stand_in_the_order_of_their_times(recorder: Any) -> None:
+    other = Recorder(timedelta(days=1), SystemClock())
+    other.open(recorder.kept)
+    for one, minute in ((recorder, 0), (recorder, 5), (other, 2)):
+        one.note("j", EventKind.KICKED, at=NOW + timedelta(minutes=minute))
+    recorder.flush()
+    other.flush()
+    other.close()
+    minutes = [(event.at - NOW) / timedelta(minutes=1) for event in history_of(recorder.kept, "j").events]
+    assert minutes == [0, 2, 5]
+
+
 # --- behind the jobs --------------------------------------------------------------------------------
 
 
@@ -362,6 +374,13 @@ def test_s39_a_store_is_not_touched_any_more_once_it_was_abandoned(recorder: Any
     recorder.abandon()
     recorder.flush()
     assert recorder.kept.scan(SPACE) == []
+
+
+def test_fault_45_a_worker_without_its_descriptors_writes_no_history(opened: Opened) -> None:
+    manager = opened(config=KEPT)
+    manager.worker()._note_loss()
+    job_id = manager.request("work").id
+    assert manager.history(job_id).events == ()
 
 
 # --- what is missing --------------------------------------------------------------------------------
