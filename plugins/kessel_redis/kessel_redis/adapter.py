@@ -150,7 +150,6 @@ class RedisAdapter(RedisOperations, WaitingAdapter):
 
     def enqueue_many(self, messages: Sequence[Message]) -> list[AdapterError | None]:
         """Store many jobs, up to two hundred per call; each call is atomic."""
-        self.refuse_if_closed()
         outcomes: list[AdapterError | None] = [None] * len(messages)
         rows: list[int] = []
         for index, message in enumerate(messages):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from kessel_core import Clock
 from kessel_core.contract import (
@@ -29,7 +29,9 @@ from kessel_redis.pool import Pool
 from kessel_redis.scripts import LOADS, OPERATIONS, Keys, Layout, Script, packed
 from kessel_redis.waiting import ServerLine
 
-__all__ = ["Database"]
+__all__ = ["VERSION", "Database"]
+
+_T = TypeVar("_T")
 
 #: The version of the keys; a newer one is refused.
 VERSION: Final = 1
@@ -53,7 +55,7 @@ class Database:
         self._name = secrets.token_hex(6)
         try:
             #: What the server said when it was opened.
-            self.facts = self._checked()
+            self.facts = self._borrowed(self._checked)
         except BaseException:
             self.pool.close()
             raise
@@ -101,9 +103,17 @@ class Database:
             EnqueueRejected, StoreRejected: The server refused what was to be written.
             ProtocolError: It refused for another reason.
         """
+        return self._borrowed(lambda link: self._asked(link, command, written is not None), written)
+
+    def ask(self) -> ServerFacts:
+        """Ask the server about itself; raises what `run` raises."""
+        return self._borrowed(facts_of)
+
+    def _borrowed(self, use: Callable[[Link], _T], written: Written = None) -> _T:
+        """Use a connection; one that may not be sound afterwards is closed."""
         link = self.pool.borrow()
         try:
-            answer = self._asked(link, command, written is not None)
+            answer = use(link)
         except (Lost, Refused) as exc:
             if isinstance(exc, Refused) and leaves_connection_sound(exc):
                 self.pool.give(link)
@@ -138,20 +148,11 @@ class Database:
             if isinstance(answer, Refused):
                 raise answer
 
-    def _checked(self) -> ServerFacts:
-        link = self.pool.borrow()
-        try:
-            facts = facts_of(link)
-            self._refuse(facts)
-            self._load(link)
-            self._check_version(link)
-        except (Lost, Refused) as exc:
-            self.pool.drop(link)
-            raise translated(exc, self.options.place, None) from exc
-        except BaseException:
-            self.pool.drop(link)
-            raise
-        self.pool.give(link)
+    def _checked(self, link: Link) -> ServerFacts:
+        facts = facts_of(link)
+        self._refuse(facts)
+        self._load(link)
+        self._check_version(link)
         return facts
 
     def _refuse(self, facts: ServerFacts) -> None:

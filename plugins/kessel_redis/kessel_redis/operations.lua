@@ -180,10 +180,10 @@ function operations.put(channel, message, key, value, expect, ttl)
   return {1, version}
 end
 
--- {1, whether there was one}, or {0, what is there or empty}.
+-- {1, whether there was one}, or {0, what is there}.
 function operations.remove(channel, message, key, expect)
   local found = entry(BASE, key)
-  if expect ~= '' and version_of(found) ~= tonumber(expect) then return {0, found or ''} end
+  if found and expect ~= '' and version_of(found) ~= tonumber(expect) then return {0, found} end
   redis.call('HDEL', KEYS[BASE + VALUES], key)
   redis.call('ZREM', KEYS[BASE + INDEX], key)
   redis.call('ZREM', KEYS[BASE + ENDS], key)

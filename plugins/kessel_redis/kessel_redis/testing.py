@@ -46,8 +46,8 @@ def program() -> str:
     found = shutil.which(named) if named else shutil.which("redis-server") or shutil.which("valkey-server")
     if found is None:
         raise RedisMissing(
-            "no Redis: install it (apt-get install redis-server, brew install redis), or name its program with"
-            " REDIS_SERVER=/path/to/redis-server"
+            "no Redis: install it (apt-get install redis-server, brew install redis), or name its program"
+            " with REDIS_SERVER=/path/to/redis-server"
         )
     return found
 

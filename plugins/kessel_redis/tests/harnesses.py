@@ -10,9 +10,7 @@ from kessel_redis.testing import Redis, RedisMissing
 
 __all__ = ["URL", "RedisHarness", "StoreOnRedis"]
 
-URL: Final = (
-    "redis://127.0.0.1:{port}?namespace={namespace}&max_body_bytes=70000&timeout=3s&connect_timeout=3s&lease=5s"
-)
+URL: Final = "redis://127.0.0.1:{port}?namespace={namespace}&max_body_bytes=70000&timeout=3s&connect_timeout=3s&lease=5s"
 
 
 def _started() -> Redis:
