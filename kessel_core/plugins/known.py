@@ -18,12 +18,20 @@ BACKENDS: Final = {
         "beanstalk": "kessel-beanstalk",
         "postgres": "kessel-postgres",
         "postgresql": "kessel-postgres",
+        "redis": "kessel-redis",
+        "rediss": "kessel-redis",
+        "valkey": "kessel-redis",
+        "valkeys": "kessel-redis",
     },
     "store": {
         "sqlite": "kessel-sqlite",
         "memory": "kessel-memory",
         "postgres": "kessel-postgres",
         "postgresql": "kessel-postgres",
+        "redis": "kessel-redis",
+        "rediss": "kessel-redis",
+        "valkey": "kessel-redis",
+        "valkeys": "kessel-redis",
     },
 }
 

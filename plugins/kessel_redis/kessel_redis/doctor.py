@@ -86,9 +86,7 @@ def _durability(operations: RedisOperations, facts: ServerFacts) -> Iterator[Fin
     elif declared is Durability.POWER:
         yield Finding(Level.OK, "durability", detail)
     elif facts.fsync == "no file":
-        advice = (
-            "without that file a crash loses jobs; set appendonly yes and appendfsync always"
-        )
+        advice = "without that file a crash loses jobs; set appendonly yes and appendfsync always"
         yield Finding(Level.WARNING, "durability", detail, advice)
     elif facts.fsync == "unknown":
         yield Finding(
