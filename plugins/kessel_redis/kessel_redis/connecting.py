@@ -49,7 +49,9 @@ def connected(options: ServerOptions) -> Link:
         connection.connect()
     except (redis.RedisError, OSError, ValueError) as exc:
         connection.disconnect()
-        raise not_connected(exc, options.place) from None  # the chain might show what was sent
+        raise not_connected(
+            exc, options.place, is_tls=options.tls
+        ) from None  # the chain might show what was sent
     return Link(connection)
 
 

@@ -61,12 +61,14 @@ def translated(exc: Lost | Refused, place: str, written: Written) -> AdapterErro
             return ProtocolError(f"{why}; something else uses keys of this namespace: choose another one")
         case code if code in _LATER:
             return AdapterUnavailable(why)
+    if "index is out of range" in exc.why:
+        return ProtocolError(f"{place}: the server has no such database; choose a smaller number")
     if "max number of clients" in exc.why:
         return AdapterUnavailable(f"{why}; raise maxclients, or lower the option connections")
     return ProtocolError(why)
 
 
-def not_connected(exc: Exception, place: str) -> AdapterError:
+def not_connected(exc: Exception, place: str, *, is_tls: bool) -> AdapterError:
     """Return the error for a connection that was not made; nothing was sent."""
     if (refused := refusal(exc)) is not None:
         return translated(refused, place, None)
@@ -79,4 +81,6 @@ def not_connected(exc: Exception, place: str) -> AdapterError:
         return ProtocolError(f"{place}: refused: invalid user name or password")
     if "SSL" in text or "certificate" in text:
         return ProtocolError(f"{place}: no encrypted connection: {text}")
+    if isinstance(exc, redis.TimeoutError) and is_tls:
+        text += "; are connections encrypted there?"  # a server without TLS waits for the end of a command
     return AdapterUnavailable(f"{place}: {text}")

@@ -35,6 +35,10 @@ _CODES: Final[tuple[tuple[type[Exception], str], ...]] = (
 _INSIDE: Final = re.compile(r"-(OOM|READONLY|NOPERM|MISCONF|WRONGTYPE|NOREPLICAS)\b")
 
 
+#: What else begins with a word in capitals is a sentence: redis-py takes `ERR` off.
+_CODE: Final = re.compile("[A-Z]{4,}")
+
+
 class Lost(Exception):
     """The connection is gone, or the answer did not come in time.
 
@@ -68,7 +72,7 @@ def refusal(exc: Exception) -> Refused | None:
         return Refused("ERR", text)
     if isinstance(exc, redis.ResponseError):
         code, _, why = text.partition(" ")
-        return Refused(code, why) if code.isupper() else Refused("ERR", text)
+        return Refused(code, why) if _CODE.fullmatch(code) else Refused("ERR", text)
     return None
 
 
@@ -117,7 +121,8 @@ class Link:
             Lost: The connection was closed, or nothing came in time.
         """
         try:
-            return self._connection.read_response()
+            # What looks like an error of the connection may be an answer, and others may follow it.
+            return self._connection.read_response(disconnect_on_error=False)
         except (redis.RedisError, OSError) as exc:
             if (refused := refusal(exc)) is not None:
                 return refused

@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 from kessel_conformance import AdapterConformance
 from kessel_redis.plugin import SPEC
 
@@ -5,4 +7,5 @@ from .harnesses import URL, RedisHarness
 
 
 class TestRedis(AdapterConformance):
-    harness = RedisHarness(SPEC, URL)
+    # A server of another process is late more often than one process, on a machine that does something else.
+    harness = RedisHarness(SPEC, URL, tolerance=timedelta(seconds=0.5))

@@ -252,7 +252,7 @@ class _Counter:
 
 
 def test_one_round_trip_a_job(opened: Opened, server: Redis) -> None:
-    """E8: the settlement of one job, with all that it brings along, and the reserve of the next go together."""
+    """E8: the settlement of a job, with all that it brings along, and the reserve of the next go together."""
     with closing(_Counter(server.port)) as counter:
         adapter = opened(port=counter.port)
         adapter.enqueue_many([message(str(number)) for number in range(20)])
@@ -335,7 +335,7 @@ def test_enqueue_without_an_answer_is_unknown_and_not_repeated(cut: tuple[Any, A
 def test_batch_goes_no_further_than_a_call_without_an_answer(
     cut: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S14: what was not tried is surely not stored, and a thousand jobs do not wait for a thousand time-outs."""
+    """S14: what was not tried is surely not stored; a thousand jobs do not wait for a thousand time-outs."""
     monkeypatch.setattr("kessel_redis.adapter._CHUNK", 2)
     adapter, fault = cut
     fault.armed = True
