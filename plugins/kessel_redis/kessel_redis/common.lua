@@ -20,6 +20,8 @@ local now = time[1] * 1000000 + time[2]
 -- A number as text, whole: `..` and `tostring` would keep 14 digits.
 local function text(number) return string.format('%.0f', number) end
 
+local moment = text(now)
+
 local function number_of(member) return string.sub(member, 1, 16) end
 
 local function priority_of(member) return string.sub(member, 18, 27) end
@@ -45,8 +47,8 @@ end
 -- nobody else is served meanwhile.
 local function promote(base)
   local ready, delayed, held = KEYS[base + READY], KEYS[base + DELAYED], KEYS[base + HELD]
-  local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', text(now), 'LIMIT', 0, 200)
-  local lost = redis.call('ZRANGEBYSCORE', held, '-inf', text(now), 'LIMIT', 0, 200)
+  local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', moment, 'LIMIT', 0, 200)
+  local lost = redis.call('ZRANGEBYSCORE', held, '-inf', moment, 'LIMIT', 0, 200)
   if #due == 0 and #lost == 0 then return false end
   local added = {}
   if #due > 0 then redis.call('ZREM', delayed, unpack(due)) end
@@ -100,7 +102,7 @@ local function version_of(found) return found and tonumber(string.sub(found, 1, 
 
 -- Remove some entries whose time is over.
 local function sweep(base, most)
-  local over = redis.call('ZRANGEBYSCORE', KEYS[base + ENDS], '-inf', text(now), 'LIMIT', 0, most)
+  local over = redis.call('ZRANGEBYSCORE', KEYS[base + ENDS], '-inf', moment, 'LIMIT', 0, most)
   if #over == 0 then return end
   redis.call('ZREM', KEYS[base + ENDS], unpack(over))
   redis.call('HDEL', KEYS[base + VALUES], unpack(over))

@@ -97,20 +97,20 @@ class Deliveries:
         return b"%d" % len(queues), self._lease_value, b"%x" % _tokens.getrandbits(62)
 
     def _taken(
-        self, answer: list[Any], queues: Sequence[str], monotonic: float
+        self, answer: bytes | list[Any], queues: Sequence[str], monotonic: float
     ) -> tuple[RedisReservation | None, bool]:
         """Read what was taken; returns False if more is due than one call makes ready."""
-        if len(answer) == 2:
-            span = int(answer[1])
+        if isinstance(answer, list):
+            span = int(answer[0])
             self._local.again = None if span < 0 else codec.to_span(span)
             return None, span != 0
-        _, index, member, stored, counted = answer
+        index, member, counted, stored = answer.split(b" ", 3)
         job_id, _, body = codec.to_record(stored)
         counts = codec.to_counts(counted)
         return (
             RedisReservation(
                 job_id,
-                queues[index],
+                queues[int(index)],
                 body,
                 counts.attempts + 1,
                 monotonic + self._lease_seconds,
@@ -159,7 +159,7 @@ class Deliveries:
         settlement: Settlement,
         queues: tuple[str, ...],
         reserve: tuple[bytes, bytes, bytes],
-    ) -> list[Any] | None:
+    ) -> Any:
         """Send a settlement; None: an earlier try without an answer has done it, and nothing was reserved."""
         layout = _layout(queues, held.queue, settlement)
         settled = _settled(settlement, held, layout.queue(held.queue))
@@ -168,12 +168,12 @@ class Deliveries:
             brought = self._brought(settlement, held.queue, layout)
         given = (*settled, *reserve, *brought)
         try:
-            answer: list[Any] = self._database.call(STEP, layout, given)
+            answer = self._database.call(STEP, layout, given)
         except AdapterUnavailable as exc:
             if isinstance(exc.__cause__, Lost) and exc.__cause__.was_sent:
                 held.unsure = settlement
             raise
-        if answer[0]:
+        if answer != 0:
             return answer
         # While its lease holds, nobody but its holder ends a delivery.
         is_over = held.deadline is not None and self._clock.monotonic() >= held.deadline

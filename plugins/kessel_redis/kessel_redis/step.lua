@@ -4,16 +4,25 @@
 -- 5 pause 6 note of a burial 7 from how many queues to take, the first ones 8 lease 9 token of the new delivery
 -- 10 channel, or empty: that is all 11 how many follow-ups 12 how many entries; then six of each follow-up, as
 -- in `put`, four of each entry (base, key, value, time to live), and messages.
--- Answers {0} if the delivery does not hold its job: then nothing is done. {1}: settled. {1, span}: nothing is
--- ready, and time alone changes that after a span (0: look again at once, -1: never). Else {1, index of the
--- queue from 0, member, record, counts}.
+-- Answers 0 if the delivery does not hold its job, then nothing is done; 1 if no job was to be taken; {span} if
+-- none is ready, and time alone changes that after a span (0: look again at once, -1: never). Else one text, which
+-- costs a client less than a list: index of the queue from 0, member and counts, each with a blank, and the record.
 
-local what, settled = ARGV[1], tonumber(ARGV[2])
+local what, settled, queues = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[7])
+
+-- First, because then nobody holds a job whose lease is over.
+local more = false
+for index = 0, queues - 1 do
+  if promote(4 + 8 * index) then more = true end
+end
+
 if what ~= '' then
   local held, member = KEYS[settled + HELD], ARGV[3]
-  local ends = redis.call('ZSCORE', held, member)
-  if not ends or tonumber(ends) <= now then return {0} end
-  redis.call('ZREM', held, member)
+  if more or settled >= 4 + 8 * queues then
+    local ends = redis.call('ZSCORE', held, member)
+    if ends and tonumber(ends) <= now then return 0 end
+  end
+  if redis.call('ZREM', held, member) == 0 then return 0 end
   local number = number_of(member)
   if what == 'commit' then
     redis.call('HDEL', KEYS[settled + RECORDS], number)
@@ -21,7 +30,7 @@ if what ~= '' then
   elseif what == 'end' then  -- a commit of a job that has counts
     forget(settled, number, ARGV[4])
   elseif what == 'bury' then
-    redis.call('ZADD', KEYS[settled + BURIED], text(now), string.sub(member, 1, 27))
+    redis.call('ZADD', KEYS[settled + BURIED], moment, string.sub(member, 1, 27))
     redis.call('HSET', KEYS[settled + NOTES], number, ARGV[6])
     count(settled, number, 1, 0)
   else
@@ -47,14 +56,8 @@ if what ~= '' then
   end
 end
 
-local queues = tonumber(ARGV[7])
-if queues == 0 then return {1} end
-
-local more = false
-for index = 0, queues - 1 do
-  if promote(4 + 8 * index) then more = true end
-end
-if more then return {1, 0} end  -- the most urgent of all may be among the rest
+if queues == 0 then return 1 end
+if more then return {0} end  -- the most urgent of all may be among the rest
 
 local again = nil
 local function look_again(moment)
@@ -85,14 +88,12 @@ if not found then
     look_again(redis.call('ZRANGE', KEYS[base + DELAYED], 0, 0, 'WITHSCORES')[2])
     look_again(redis.call('ZRANGE', KEYS[base + HELD], 0, 0, 'WITHSCORES')[2])
   end
-  return {1, again and text(again - now) or -1}
+  return {again and text(again - now) or -1}
 end
 
 local base = 4 + 8 * best
 if queues > 1 then redis.call('ZREM', KEYS[base + READY], found) end
 local member = found .. ':' .. string.format('%010.0f', priority) .. ':' .. ARGV[9]
 redis.call('ZADD', KEYS[base + HELD], text(now + ARGV[8]), member)
-return {
-  1, best, member, redis.call('HGET', KEYS[base + RECORDS], found),
-  redis.call('HGET', KEYS[base + COUNTS], found) or '',
-}
+local counted = redis.call('HGET', KEYS[base + COUNTS], found) or ''
+return best .. ' ' .. member .. ' ' .. counted .. ' ' .. redis.call('HGET', KEYS[base + RECORDS], found)
