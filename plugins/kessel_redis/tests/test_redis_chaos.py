@@ -17,6 +17,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from kessel_redis.testing import Redis
 
 from kessel_core import EnqueueIncomplete, JobManager, JobRequest, KesselError
@@ -50,8 +51,9 @@ with manager:
 """
 
 
+@pytest.mark.parametrize("appendfsync", ["always", "no"])
 def test_chaos_no_acknowledged_job_is_lost_and_none_is_early(
-    servers: Callable[..., Redis], tmp_path: Path
+    servers: Callable[..., Redis], tmp_path: Path, appendfsync: str
 ) -> None:
     """S4, S9, S14, S20: kill -9 of the server and of a worker, in the middle of work."""
     is_large = os.environ.get("KESSEL_CHAOS") == "1"
@@ -59,7 +61,7 @@ def test_chaos_no_acknowledged_job_is_lost_and_none_is_early(
     print(f"KESSEL_SEED={seed}")
     dice = random.Random(seed)
     total, kills = (10_000, 8) if is_large else (400, 2)
-    server = servers()
+    server = servers(appendfsync=appendfsync)
     url = server.url("lease=3s&timeout=2s&connections=4")
     log, script = tmp_path / "starts.log", tmp_path / "worker.py"
     log.touch()
