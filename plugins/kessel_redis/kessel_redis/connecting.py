@@ -1,28 +1,31 @@
-"""Makes connections, with what every one of them needs set; and reads what the server says about itself."""
+"""Makes connections, with what every one of them needs set, to the server that takes our jobs now.
+
+With Sentinel one of several is asked who that is; in a cluster the node that has our keys. This happens
+whenever a connection is made, because the answer changes.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any, Final
 
-import attrs
 import redis
 from redis.backoff import NoBackoff
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
 
-from kessel_core.contract import Durability, keep_standard_numbers
-from kessel_redis.edge import not_connected
-from kessel_redis.link import Link, Refused
-from kessel_redis.options import ServerOptions
-from kessel_redis.scripts import packed
+from kessel_core.contract import AdapterUnavailable, ProtocolError, keep_standard_numbers
+from kessel_redis.edge import not_connected, translated
+from kessel_redis.link import Link, Lost, Refused
+from kessel_redis.options import Address, ServerOptions
+from kessel_redis.scripts import Keys, packed
 
-__all__ = ["OLDEST", "ServerFacts", "connected", "facts_of"]
+__all__ = ["connected"]
 
-#: The oldest version that is supported, as Redis counts; Valkey says with which of them it is compatible.
-OLDEST: Final = (6, 2)
-
+#: How often one node of a cluster may name another one.
+_HOPS: Final = 5
 #: A peer that is gone is noticed within half a minute, also where nothing is sent.
 _ALIVE: Final = {
     number: value
@@ -37,31 +40,93 @@ _ALIVE: Final = {
 
 
 def connected(options: ServerOptions) -> Link:
-    """Make a connection.
+    """Make a connection to the server that has our keys; the first address counts that leads to one.
 
     Raises:
-        AdapterUnavailable: Nobody answers.
+        AdapterUnavailable: Nobody answers, or nobody who takes jobs now.
         ProtocolError: Somebody answers who is no Redis, or refuses user, password or database.
     """
     keep_standard_numbers()
-    connection = _connection(options)
+    error: AdapterUnavailable | None = None
+    for address in options.addresses:
+        try:
+            return _by_sentinel(options, address) if options.service else _following(options, address)
+        except AdapterUnavailable as exc:
+            error = error or exc
+        except Lost as exc:
+            error = error or AdapterUnavailable(f"{options.place}: {exc.why}")
+    assert error is not None
+    raise error
+
+
+def _by_sentinel(options: ServerOptions, sentinel: Address) -> Link:
+    """Ask a sentinel for the primary, and connect there."""
+    link = _linked(options, sentinel, is_sentinel=True)
+    try:
+        ask = packed(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", options.service.encode())
+        found = link.run(ask, 1)[0]
+    finally:
+        link.close()
+    if isinstance(found, Refused):
+        raise ProtocolError(f"{options.place}: no sentinel answers at {sentinel}: {found.why}")
+    if found is None:
+        raise ProtocolError(f"{options.place}: the sentinel at {sentinel} knows no such service")
+    primary = Address(found[0].decode(), int(found[1]))
+    link = _linked(options, primary)
+    with _closed_on_error(link):
+        role = link.run(packed(b"ROLE"), 1)[0]
+        if isinstance(role, list) and role[0] != b"master":
+            # One that was demoted answers all the same, and the sentinel may not know yet.
+            raise AdapterUnavailable(f"{options.place}: {primary} is a replica now")
+    return link
+
+
+def _following(options: ServerOptions, address: Address) -> Link:
+    """Connect, and go on to the node that has our keys if this one names it."""
+    for _ in range(_HOPS):
+        link = _linked(options, address)
+        with _closed_on_error(link):
+            answer = link.run(packed(b"EXISTS", Keys(options.namespace).version), 1)[0]
+            if isinstance(answer, Refused) and answer.code != "MOVED":
+                raise translated(answer, options.place, None)
+        if not isinstance(answer, Refused):
+            return link
+        link.close()
+        host, _, port = answer.why.split()[-1].rpartition(":")
+        address = Address(host or address.host, int(port))
+    raise AdapterUnavailable(f"{options.place}: the nodes of the cluster name each other")
+
+
+@contextlib.contextmanager
+def _closed_on_error(link: Link) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        link.close()
+        raise
+
+
+def _linked(options: ServerOptions, address: Address, *, is_sentinel: bool = False) -> Link:
+    connection = _connection(options, address, is_sentinel=is_sentinel)
     try:
         connection.connect()
     except (redis.RedisError, OSError, ValueError) as exc:
         connection.disconnect()
-        raise not_connected(
-            exc, options.place, is_tls=options.tls
-        ) from None  # the chain might show what was sent
+        # The chain might show what was sent.
+        raise not_connected(exc, options.place, is_tls=options.tls) from None
     return Link(connection)
 
 
-def _connection(options: ServerOptions) -> Any:
+def _connection(options: ServerOptions, address: Address, *, is_sentinel: bool) -> Any:
     """Return a connection of redis-py, whose types are incomplete; it is not connected yet."""
     kind: Any = Connection
+    username, password = options.username, options.password
+    if is_sentinel:
+        username, password = options.sentinel_username, options.sentinel_password
     given: dict[str, Any] = {
-        "db": options.db,
-        "username": options.username or None,
-        "password": options.password or None,
+        "db": 0 if is_sentinel else options.db,
+        "username": username or None,
+        "password": password or None,
         "socket_timeout": options.timeout.total_seconds(),
         "socket_connect_timeout": options.connect_timeout.total_seconds(),
         # Nothing below kessel may send a command again.
@@ -73,8 +138,8 @@ def _connection(options: ServerOptions) -> Any:
         given |= {"path": options.socket}
     else:
         given |= {
-            "host": options.host,
-            "port": options.port,
+            "host": address.host,
+            "port": address.port,
             "socket_keepalive": True,
             "socket_keepalive_options": _ALIVE,
         }
@@ -87,105 +152,3 @@ def _connection(options: ServerOptions) -> Any:
             "ssl_check_hostname": options.tls_check_hostname,
         }
     return kind(**given)
-
-
-@attrs.frozen(kw_only=True)
-class ServerFacts:
-    """What a server says about itself; empty where it may not be asked."""
-
-    #: The fields of `INFO`.
-    info: Mapping[str, str]
-    #: The answers of `CONFIG GET`.
-    config: Mapping[str, str]
-
-    @property
-    def version(self) -> tuple[int, ...]:
-        """The version, as Redis counts; empty: unknown."""
-        parts = self.info.get("redis_version", "").split(".")[:2]
-        return tuple(int(part) for part in parts if part.isdigit())
-
-    @property
-    def version_name(self) -> str:
-        """Name and version, for people."""
-        if "valkey_version" in self.info:
-            return f"Valkey {self.info['valkey_version']}"
-        return f"Redis {self.info.get('redis_version', 'of unknown version')}"
-
-    @property
-    def is_replica(self) -> bool:
-        """Whether it follows another server."""
-        return self.info.get("role") in ("slave", "replica")
-
-    @property
-    def is_cluster(self) -> bool:
-        """Whether it is part of a cluster."""
-        return self.info.get("cluster_enabled") == "1"
-
-    @property
-    def evicts(self) -> bool:
-        """Whether it removes our keys when its memory is full; none of them has a time to live."""
-        return self.info.get("maxmemory_policy", "").startswith("allkeys-")
-
-    @property
-    def fsync(self) -> str:
-        """`no file`, the value of `appendfsync`, or `unknown`."""
-        if self.info.get("aof_enabled") == "0" or self.config.get("appendonly") == "no":
-            return "no file"
-        return self.config.get("appendfsync") or "unknown"
-
-    def durability(self, accepted: Durability | None) -> Durability:
-        """Return what an acknowledged write survives.
-
-        With `everysec` the write itself may wait two seconds for the disk, after the answer; so the end of
-        the server's process may lose it, and it counts only if the user accepts that.
-
-        Args:
-            accepted: What the user says; None: nothing.
-        """
-        most = self.provable
-        if accepted is None:
-            return Durability.NONE if self.fsync in ("everysec", "unknown") else most
-        return min(accepted, most, key=list(Durability).index)
-
-    @property
-    def provable(self) -> Durability:
-        """The most that its settings allow."""
-        match self.fsync:
-            case "no file":
-                return Durability.NONE
-            case "everysec" | "no":
-                return Durability.PROCESS_CRASH
-            case "always" if self.config.get("no-appendfsync-on-rewrite") == "yes":
-                return Durability.PROCESS_CRASH  # nothing is synced while the file is rewritten
-            case _:
-                return Durability.POWER
-
-
-_SETTINGS: Final = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite")
-
-
-def facts_of(link: Link) -> ServerFacts:
-    """Ask a server about itself, in one round trip; what it refuses is left out.
-
-    Raises:
-        Lost: It does not answer.
-        Refused: It answers nothing at all yet, or only after a password.
-    """
-    commands = [packed(b"INFO"), *(packed(b"CONFIG", b"GET", name.encode()) for name in _SETTINGS)]
-    info, *settings = link.run(b"".join(commands), len(commands))
-    if isinstance(info, Refused) and info.code != "NOPERM":
-        raise info
-    config: dict[str, str] = {}
-    for answer in settings:
-        if isinstance(answer, list) and len(answer) == 2:
-            config[_text(answer[0])] = _text(answer[1])
-    return ServerFacts(info={} if isinstance(info, Refused) else _fields(_text(info)), config=config)
-
-
-def _text(value: bytes | str) -> str:
-    return value if isinstance(value, str) else value.decode("utf-8", "replace")
-
-
-def _fields(info: str) -> dict[str, str]:
-    pairs = (line.partition(":") for line in info.splitlines() if not line.startswith("#"))
-    return {name: value for name, colon, value in pairs if colon}

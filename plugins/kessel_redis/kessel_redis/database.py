@@ -21,8 +21,9 @@ from kessel_core.contract import (
     Written,
 )
 from kessel_redis import codec
-from kessel_redis.connecting import OLDEST, ServerFacts, connected, facts_of
-from kessel_redis.edge import leaves_connection_sound, translated
+from kessel_redis.connecting import connected
+from kessel_redis.edge import leads_elsewhere, translated
+from kessel_redis.facts import OLDEST, ServerFacts, facts_of
 from kessel_redis.link import Link, Lost, Refused
 from kessel_redis.options import ServerOptions
 from kessel_redis.pool import Pool
@@ -115,10 +116,12 @@ class Database:
         try:
             answer = use(link)
         except (Lost, Refused) as exc:
-            if isinstance(exc, Refused) and leaves_connection_sound(exc):
+            if isinstance(exc, Refused) and not leads_elsewhere(exc):
                 self.pool.give(link)
             else:
                 self.pool.drop(link)
+            if isinstance(exc, Refused) and leads_elsewhere(exc):
+                self.pool.forget()  # the others lead to the same server
             raise translated(exc, self.options.place, written) from exc
         except BaseException:
             self.pool.drop(link)
@@ -160,8 +163,6 @@ class Database:
         if facts.version and facts.version < OLDEST:
             oldest = ".".join(map(str, OLDEST))
             raise ProtocolError(f"{place}: this is {facts.version_name}; kessel needs {oldest} or newer")
-        if facts.is_cluster:
-            raise ProtocolError(f"{place}: the server is part of a cluster, which is not supported yet")
         if facts.is_replica:
             raise AdapterUnavailable(f"{place}: the server is a replica and takes no jobs; name the primary")
         if facts.evicts:

@@ -15,8 +15,8 @@ from kessel_core.contract import (
     jobs_findings,
     lease_findings,
 )
-from kessel_redis.connecting import ServerFacts
 from kessel_redis.database import VERSION
+from kessel_redis.facts import ServerFacts
 from kessel_redis.operations import RedisOperations
 from kessel_redis.scripts import packed
 

@@ -17,22 +17,26 @@ from kessel_core.contract import (
 )
 from kessel_redis.link import Lost, Refused, refusal
 
-__all__ = ["RIGHTS", "leaves_connection_sound", "not_connected", "translated"]
+__all__ = ["RIGHTS", "leads_elsewhere", "not_connected", "translated"]
 
 #: What a server says that will take commands again later, or that another one takes; nothing was done.
 _LATER: Final = frozenset(
-    {"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED", "BUSY", "NOREPLICAS", "NOSCRIPT"}
+    {
+        *("LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED", "MOVED", "ASK"),
+        *("BUSY", "NOREPLICAS", "NOSCRIPT"),
+    }
 )
-#: The connection leads to a server that may never take writes again.
-_ELSEWHERE: Final = frozenset({"READONLY", "MASTERDOWN", "CLUSTERDOWN", "UNBLOCKED", "LOADING", "MOVED"})
+#: The connection leads to a server that may never take our jobs again.
+_ELSEWHERE: Final = frozenset(
+    {"READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "UNBLOCKED", "MOVED", "ASK"}
+)
 #: What the user of a worker needs.
-RIGHTS: Final = "+@read +@write +@scripting +@connection +@pubsub +time +info +config|get -@dangerous"
-_CLUSTER: Final = "Redis Cluster is not supported yet"
+RIGHTS: Final = "+@read +@write +@scripting +@connection +@pubsub -@dangerous +info +config|get +role"
 
 
-def leaves_connection_sound(exc: Refused) -> bool:
-    """Whether the connection may be used again."""
-    return exc.code not in _ELSEWHERE
+def leads_elsewhere(exc: Refused) -> bool:
+    """Whether the connection, and those that were made before, are to be replaced by new ones."""
+    return exc.code in _ELSEWHERE
 
 
 def translated(exc: Lost | Refused, place: str, written: Written) -> AdapterError:
@@ -55,8 +59,6 @@ def translated(exc: Lost | Refused, place: str, written: Written) -> AdapterErro
             return ProtocolError(f"{place}: refused: {without_secrets(exc.why)}")
         case "NOPERM":
             return ProtocolError(f"{why}; the rights that are needed: {RIGHTS}, on the keys and channels")
-        case "MOVED" | "ASK" | "CROSSSLOT":
-            return ProtocolError(f"{why}; {_CLUSTER}")
         case "WRONGTYPE":
             return ProtocolError(f"{why}; something else uses keys of this namespace: choose another one")
         case code if code in _LATER:

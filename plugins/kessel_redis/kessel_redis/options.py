@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Final
-from urllib.parse import SplitResult
+from typing import Any, Final, NamedTuple
+from urllib.parse import SplitResult, unquote
 
 import attrs
 
 from kessel_core.contract import Durability, InvalidConfig, Problem, redacted, url_options
 
-__all__ = ["RedisOptions", "RedisStoreOptions", "ServerOptions", "redis_url_options"]
+__all__ = ["Address", "RedisOptions", "RedisStoreOptions", "ServerOptions", "redis_url_options"]
 
 #: Schemes whose connections are encrypted.
 _TLS: Final = frozenset({"rediss", "valkeys"})
@@ -23,20 +23,36 @@ _TLS: Final = frozenset({"rediss", "valkeys"})
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.:@-]{1,100}")
 #: Redis refuses a value of 512 MiB, and a call needs room beside it.
 _LARGEST: Final = 500_000_000
-_NO_SENTINEL: Final = (
-    "is not supported yet: give the address of the primary, or one that follows it, such as that of a proxy,"
-    " of a virtual address, or of a managed service"
-)
+_INVALID: Final = "invalid address of 'redis'"
+_PORT: Final = 6379
+_SENTINEL_PORT: Final = 26379
+
+
+class Address(NamedTuple):
+    """Where somebody listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Return it for people, without a secret."""
+        return f"{redacted(self.host)}:{self.port}"
 
 
 @attrs.frozen(kw_only=True)
 class ServerOptions:
     """How a server is reached, and which keys are ours."""
 
-    #: Name or address of the server.
+    #: Name or address of the server; several with commas, each with or without `:port`, are nodes of one
+    #: cluster, or the sentinels that know the service.
     host: str = "localhost"
-    #: Its port, 1 to 65535.
-    port: int = 6379
+    #: The port of those that have none, 1 to 65535; None: 6379, of a sentinel 26379.
+    port: int | None = None
+    #: The name under which Redis Sentinel knows the primary; empty: `host` is the server itself.
+    service: str = ""
+    #: The user and the password of the sentinels, if they want one.
+    sentinel_username: str = ""
+    sentinel_password: str = attrs.field(default="", repr=False)
     #: Path of a Unix socket; then `host` and `port` are not used.
     socket: str = ""
     #: The user of an access list; empty: the default user.
@@ -85,7 +101,6 @@ class ServerOptions:
         if _NAMESPACE.fullmatch(self.namespace) is None:
             problems.append(Problem(("namespace",), "must be 1 to 100 of A-Z a-z 0-9 _ . : @ -"))
         for name, least, most in (
-            ("port", 1, 65535),
             ("db", 0, 1_000_000),
             ("connections", 1, 1000),
             ("replicas", 0, 100),
@@ -97,8 +112,20 @@ class ServerOptions:
             seconds = getattr(self, name).total_seconds()
             if not 0.1 <= seconds <= 3600:
                 problems.append(Problem((name,), f"expected 0.1 s to 1 h, got {seconds:g} s"))
-        if not self.host and not self.socket:
-            problems.append(Problem(("host",), "must not be empty"))
+        try:
+            ports = [port for _, port in self.addresses]
+        except ValueError:
+            problems.append(Problem(("host",), "expected NAME or NAME:PORT, several with commas"))
+        else:
+            problems += [
+                Problem(("port",), f"expected 1 to 65535, got {port}")
+                for port in ports
+                if not 1 <= port <= 65535
+            ]
+            if not all(host for host, _ in self.addresses):
+                problems.append(Problem(("host",), "must not be empty"))
+        if self.service and self.socket:
+            problems.append(Problem(("service",), "is not at a Unix socket"))
         if bool(self.tls_cert) != bool(self.tls_key):
             problems.append(Problem(("tls_cert",), "and tls_key go together"))
         if self.tls and self.socket:
@@ -106,9 +133,21 @@ class ServerOptions:
         return problems
 
     @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Whom to ask, in this order.
+
+        Raises:
+            ValueError: A port is no number.
+        """
+        usual = self.port if self.port is not None else _SENTINEL_PORT if self.service else _PORT
+        return tuple(_address(part.strip(), usual) for part in self.host.split(","))
+
+    @property
     def place(self) -> str:
         """Where the keys are, without a secret."""
-        where = f"unix socket {self.socket}" if self.socket else f"{redacted(self.host)}:{self.port}"
+        where = f"unix socket {self.socket}" if self.socket else ",".join(map(str, self.addresses))
+        if self.service:
+            where = f"service {self.service} at {where}"
         return f"{where}, database {self.db}, namespace {self.namespace}"
 
 
@@ -158,22 +197,39 @@ class RedisStoreOptions(ServerOptions):
         return problems
 
 
+def _address(text: str, port: int) -> Address:
+    if text.startswith("["):  # an address of IPv6, as in a URL
+        host, _, rest = text[1:].partition("]")
+        return Address(host, int(rest[1:]) if rest else port)
+    host, colon, rest = text.partition(":")
+    return Address(host, int(rest)) if colon and ":" not in rest else Address(text, port)
+
+
 def redis_url_options(url: SplitResult) -> Mapping[str, Any]:
-    """Read the options from a URL; its path is the number of the database.
+    """Read the options from a URL.
+
+    The path is the number of the database; with Sentinel it begins with the name of the service.
 
     Raises:
-        InvalidConfig: The URL is not valid, or names what is not supported.
+        InvalidConfig: The URL is not valid.
     """
     scheme, _, kind = url.scheme.partition("+")
-    if kind:
-        what = "Redis Sentinel" if kind == "sentinel" else "Redis Cluster"
-        raise InvalidConfig([Problem(("url",), f"{what} {_NO_SENTINEL}")], "invalid adapter URL")
+    user, at, hosts = url.netloc.rpartition("@")
+    if "," in hosts or kind:
+        # Several, which the standard library does not know; the rest is as usual.
+        url = url._replace(netloc=f"{user}{at}several")
     found = url_options(url)
-    path = str(found.pop("path", "")).strip("/")
+    if "," in hosts or kind:
+        found["host"] = unquote(hosts)
+    path = [part for part in str(found.pop("path", "")).split("/") if part]
+    if kind == "sentinel":
+        if not path:
+            raise InvalidConfig([Problem(("service",), "is missing: //HOST,HOST/SERVICE")], _INVALID)
+        found["service"] = path.pop(0)
     if path:
         if "db" in found:
-            raise InvalidConfig([Problem(("db",), "is given twice")], "invalid adapter URL")
-        found["db"] = path
+            raise InvalidConfig([Problem(("db",), "is given twice")], _INVALID)
+        found["db"] = "/".join(path)
     if scheme in _TLS:
         found.setdefault("tls", "true")
     return found

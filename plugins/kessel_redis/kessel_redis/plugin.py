@@ -33,8 +33,8 @@ def _place(options: ServerOptions) -> str:
     return options.place
 
 
-# The last ones are refused with a text of our own, where "no such scheme" would leave the user guessing.
-_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "redis+sentinel", "redis+cluster")
+_ENDS = ("", "+sentinel", "+cluster")
+_SCHEMES = tuple(name + end for end in _ENDS for name in ("redis", "rediss", "valkey", "valkeys"))
 _SUMMARY = "in Redis or Valkey: quick, for many machines, as durable as the server is configured"
 
 SPEC = AdapterSpec(

@@ -44,6 +44,8 @@ class Pool:
     def _reset(self) -> None:
         _abandoned.extend(self._idle)
         self._idle = []
+        #: Those that are not to be closed when they are given back.
+        self._valid: set[Link] = set()
         self._count = 0
         self._free = threading.Condition()
 
@@ -86,12 +88,14 @@ class Pool:
                 self._count -= 1
                 self._free.notify()
             raise
+        with self._free:
+            self._valid.add(link)
         return link
 
     def give(self, link: Link) -> None:
         """Give a connection back that is sound."""
         with self._free:
-            if not self._is_closed:
+            if not self._is_closed and link in self._valid:
                 self._idle.append(link)
                 self._free.notify()
                 return
@@ -101,17 +105,24 @@ class Pool:
         """Close a connection that is not."""
         with self._free:
             self._count -= 1
+            self._valid.discard(link)
             self._free.notify()
         link.close()
+
+    def forget(self) -> None:
+        """Make new connections from now on; those in use are closed when they are given back."""
+        with self._free:
+            idle, self._idle = self._idle, []
+            self._valid.clear()
+        for link in idle:
+            self.drop(link)
 
     def close(self) -> None:
         """Close all connections; those in use are closed when they are given back. Idempotent."""
         with self._free:
             self._is_closed = True
-            idle, self._idle = self._idle, []
             self._free.notify_all()
-        for link in idle:
-            self.drop(link)
+        self.forget()
 
 
 def _after_fork_in_child() -> None:

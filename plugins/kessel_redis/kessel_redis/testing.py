@@ -10,10 +10,11 @@ import socket
 import subprocess
 import tempfile
 import time
+from pathlib import Path
 
 from kessel_redis.options import RedisOptions
 
-__all__ = ["Redis", "RedisMissing", "free_port", "program"]
+__all__ = ["Redis", "RedisMissing", "Sentinel", "free_port", "program"]
 
 #: What every server here has: it keeps what it acknowledged.
 _USUAL = {
@@ -64,22 +65,19 @@ class Redis:
         self.settings = {**_USUAL, **{name.replace("_", "-"): value for name, value in settings.items()}}
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
-        self._folder: str | None = None
+        self._folder: Path | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it takes connections.
+        """Start it, and wait until it takes commands.
 
         Raises:
             AssertionError: It does not start.
         """
-        if self._folder is None:
-            self._folder = tempfile.mkdtemp(prefix="kessel-redis-")
-        options = [part for name, value in self.settings.items() for part in (f"--{name}", value)]
         until = time.monotonic() + 60
         while time.monotonic() < until:
             # The tests choose the program. A group of its own, so that Ctrl-C in a terminal is for the tests.
             self.process = subprocess.Popen(  # noqa: S603
-                [program(), "--port", str(self.port), "--dir", self._folder, *options],
+                [program(), *self.arguments()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -92,6 +90,18 @@ class Redis:
             time.sleep(0.1)  # somebody may have taken the port meanwhile
         self.kill()
         raise AssertionError("redis-server does not start")
+
+    @property
+    def folder(self) -> Path:
+        """The folder with its data, made when it is first asked for."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="kessel-redis-"))
+        return self._folder
+
+    def arguments(self) -> list[str]:
+        """Return the arguments of the program."""
+        settings = {"port": str(self.port), "dir": str(self.folder), **self.settings}
+        return [part for name, value in settings.items() for part in (f"--{name}", value)]
 
     def _answers(self) -> bool:
         """Whether it takes commands: one that still reads its file says so."""
@@ -130,3 +140,28 @@ class Redis:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+
+
+class Sentinel(Redis):
+    """A sentinel that watches a primary under the name `jobs`, and promotes a replica by itself.
+
+    Args:
+        primary: Running.
+    """
+
+    def __init__(self, primary: Redis) -> None:
+        super().__init__()
+        lines = [
+            f"port {self.port}",
+            "bind 127.0.0.1",
+            f"dir {self.folder}",
+            f"sentinel monitor jobs 127.0.0.1 {primary.port} 1",
+            "sentinel down-after-milliseconds jobs 300",
+            "sentinel failover-timeout jobs 2000",
+        ]
+        self._file = self.folder / "sentinel.conf"  # which it writes itself, too
+        self._file.write_text("\n".join(lines) + "\n")
+
+    def arguments(self) -> list[str]:
+        """Return the arguments of the program."""
+        return [str(self._file), "--sentinel"]

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from kessel_redis.adapter import RedisAdapter
-from kessel_redis.connecting import ServerFacts, connected
+from kessel_redis.connecting import connected
 from kessel_redis.entries import RedisStore
+from kessel_redis.facts import ServerFacts
 from kessel_redis.options import RedisOptions, RedisStoreOptions, redis_url_options
 from kessel_redis.plugin import SPEC, STORE
 from kessel_redis.scripts import packed
@@ -207,15 +208,20 @@ def test_server_that_becomes_a_replica_stores_nothing_and_says_so(
 ) -> None:
     """After a failover the socket may still lead to what is a replica now."""
     server = servers()
-    adapter = opened(at=server, connections=1)
-    before = ask(adapter, "CLIENT", "ID")
+    adapter = opened(at=server)
+    links = [adapter.database.pool.borrow() for _ in range(3)]
+    for link in links[1:]:
+        adapter.database.pool.give(link)
     ask(adapter, "REPLICAOF", "127.0.0.1", "1")
     with pytest.raises(EnqueueRejected, match="takes no writes") as caught:
         adapter.enqueue(message())
     assert caught.value.reason == "read-only"
     ask(adapter, "REPLICAOF", "NO", "ONE")
-    assert ask(adapter, "CLIENT", "ID") != before  # that connection is not used again
+    # No connection that was made before is used again, not even one that was in use.
+    adapter.database.pool.give(links[0])
     adapter.enqueue(message())
+    assert adapter.database.pool.count == 1
+    assert adapter.database.pool.borrow() not in links
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-random", "allkeys-lfu"])
@@ -249,18 +255,6 @@ def test_old_server_is_refused(monkeypatch: pytest.MonkeyPatch, server: Redis) -
     monkeypatch.setattr("kessel_redis.database.facts_of", lambda link: old)
     with pytest.raises(ProtocolError, match=r"Redis 6\.0\.16; kessel needs 6\.2"):
         opened_by(server.url())
-
-
-def test_part_of_a_cluster_is_refused(servers: Servers) -> None:
-    server = servers(cluster_enabled="yes")
-    with pytest.raises(ProtocolError, match="part of a cluster, which is not supported yet"):
-        opened_by(server.url())
-
-
-@pytest.mark.parametrize("kind", ["sentinel", "cluster"])
-def test_address_of_what_is_not_supported_is_refused_by_name(kind: str) -> None:
-    with pytest.raises(InvalidConfig, match=f"(?i)Redis {kind} is not supported yet"):
-        build_plugins().chosen_adapter(f"redis+{kind}://h1,h2/shop", {})
 
 
 def test_keys_of_a_newer_release_are_refused(opened: Opened, ask: Ask, server: Redis, namespace: str) -> None:
@@ -413,8 +407,29 @@ def test_options_come_from_the_address(scheme: str) -> None:
         build_plugins().chosen_adapter(f"{scheme}://h/shop", {})
 
 
+def test_several_hosts_have_a_port_each_or_the_usual_one() -> None:
+    found = redis_url_options(urlsplit("rediss+sentinel://u:p%2C@s1,s2:5,[::1]:7/shop/2?sentinel_password=x"))
+    assert found == {
+        "host": "s1,s2:5,[::1]:7",
+        "username": "u",
+        "password": "p,",
+        "service": "shop",
+        "db": "2",
+        "tls": "true",
+        "sentinel_password": "x",
+    }
+    options = RedisOptions(host="s1,s2:5,[::1]:7", service="shop")
+    assert options.addresses == (("s1", 26379), ("s2", 5), ("::1", 7))
+    assert RedisOptions(host="a, ::1", port=7).addresses == (("a", 7), ("::1", 7))
+    assert redis_url_options(urlsplit("redis+cluster://a:1,b"))["host"] == "a:1,b"
+    with pytest.raises(InvalidConfig, match="service: is missing"):
+        redis_url_options(urlsplit("redis+sentinel://s1,s2"))
+    with pytest.raises(InvalidConfig, match="host: expected NAME or NAME:PORT"):
+        RedisOptions(host="a:b")
+
+
 def test_place_shows_no_secret() -> None:
-    options = RedisOptions(host="h", password="hush")
+    options = RedisOptions(host="h", password="hush", sentinel_password="hush")
     assert "hush" not in options.place + repr(options)
     assert SPEC.place(options) == "h:6379, database 0, namespace kessel"
 

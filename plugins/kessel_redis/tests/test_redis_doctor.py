@@ -10,7 +10,7 @@ import attrs
 import pytest
 from kessel_redis import doctor
 from kessel_redis.adapter import RedisAdapter
-from kessel_redis.connecting import ServerFacts
+from kessel_redis.facts import ServerFacts
 from kessel_redis.testing import Redis
 
 from kessel_core.contract import COMMIT, NO_PAUSE, Bury, DoctorContext, Level, Message
