@@ -78,8 +78,8 @@ class RedisAdapter(RedisOperations, WaitingAdapter):
         if options.require_durable and durability is not Durability.POWER:
             self.database.close()
             why = (
-                f"the server may lose acknowledged jobs: appendfsync is {self.database.facts.fsync},"
-                f" which counts as {durability}"
+                f"the server may lose acknowledged jobs: its setting {self.database.facts.setting} counts as"
+                f" {durability}"
             )
             raise InvalidConfig([Problem(("require_durable",), why)])
         #: Small facts beside the jobs, in the same namespace.

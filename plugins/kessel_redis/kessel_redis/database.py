@@ -177,7 +177,7 @@ class Database:
                     Problem(
                         ("durability",),
                         f"{accepted} is more than the server's settings allow, {facts.provable}"
-                        f" (appendfsync: {facts.fsync})",
+                        f" ({facts.setting})",
                     )
                 ],
                 "invalid options of 'redis'",

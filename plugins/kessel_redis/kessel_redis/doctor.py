@@ -75,7 +75,7 @@ def _server(operations: RedisOperations, facts: ServerFacts) -> Iterator[Finding
 
 def _durability(operations: RedisOperations, facts: ServerFacts) -> Iterator[Finding]:
     declared, proved = operations.database.durability, facts.durability(operations.options.durability)
-    detail = f"an acknowledged job survives: {declared} (appendfsync: {facts.fsync})"
+    detail = f"an acknowledged job survives: {declared} ({facts.setting})"
     if list(Durability).index(proved) < list(Durability).index(declared):
         yield Finding(
             Level.ERROR,

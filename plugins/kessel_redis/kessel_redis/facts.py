@@ -56,6 +56,11 @@ class ServerFacts:
             return "no file"
         return self.config.get("appendfsync") or "unknown"
 
+    @property
+    def setting(self) -> str:
+        """The setting of the server that counts, for people."""
+        return "appendonly no" if self.fsync == "no file" else f"appendfsync {self.fsync}"
+
     def durability(self, accepted: Durability | None) -> Durability:
         """Return what an acknowledged write survives.
 

@@ -36,7 +36,7 @@ _INSIDE: Final = re.compile(r"-(OOM|READONLY|NOPERM|MISCONF|WRONGTYPE|NOREPLICAS
 
 
 #: What else begins with a word in capitals is a sentence: redis-py takes `ERR` off.
-_CODE: Final = re.compile("[A-Z]{4,}")
+_CODE: Final = re.compile("[A-Z]{3,}")
 
 
 class Lost(Exception):
