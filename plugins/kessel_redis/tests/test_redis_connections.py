@@ -475,6 +475,21 @@ def test_parent_hears_what_its_child_stores(opened: Opened, waiting: Waiting, as
     assert time.monotonic() - begun < 4.5  # sooner than the look in case of a loss
 
 
+def test_messages_of_this_process_wake_nobody_again(
+    opened: Opened, waiting: Waiting, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is published comes back to who published it, who has woken a slot already."""
+    adapter = opened()
+    waiting(adapter, 1, "other")
+    patiently(lambda: listens(adapter, ask))
+    heard: list[str] = []
+    monkeypatch.setattr(adapter.line, "hear", heard.append)
+    adapter.enqueue(message("a"))
+    opened().enqueue_many([message("b"), message("c")])
+    patiently(lambda: heard)
+    assert heard == ["r:2:q"]
+
+
 def test_close_wakes_all_who_wait(opened: Opened, waiting: Waiting) -> None:
     adapter = opened()
     got = waiting(adapter, 3)
