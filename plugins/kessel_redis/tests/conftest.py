@@ -57,7 +57,7 @@ def opened(server: Redis, namespace: str) -> Iterator[Callable[..., RedisAdapter
             clock: Clock | None = None, at: Redis | None = None, **options: Any
         ) -> RedisAdapter:
             context = AdapterContext(clock=clock or SystemClock())
-            adapter = RedisAdapter((at or server).options(namespace, **options), context)
+            adapter = RedisAdapter((at or server).options(**{"namespace": namespace, **options}), context)
             stack.callback(adapter.close)
             return adapter
 
