@@ -45,7 +45,7 @@ from kessel_redis.entries import RedisStore
 from kessel_redis.operations import RedisOperations
 from kessel_redis.options import RedisOptions
 from kessel_redis.scripts import PUT, Layout
-from kessel_redis.telling import kinds_of, told_after
+from kessel_redis.telling import kinds_of, told_of
 
 __all__ = ["RedisAdapter"]
 
@@ -135,12 +135,9 @@ class RedisAdapter(RedisOperations, WaitingAdapter):
         """Store jobs in one call; return for each who holds its id, or nothing."""
         layout = Layout(tuple(dict.fromkeys(message.queue for message in messages)))
         database = self.database
-        told = Counter(told_after(message.queue, span) for message, span in zip(messages, spans, strict=True))
+        queues = (message.queue for message in messages)
+        texts = [database.message(text) for text in told_of(zip(queues, spans, strict=True))]
         jobs = (to_store(message, span, layout) for message, span in zip(messages, spans, strict=True))
-        texts = [
-            database.message(text if text.startswith("d") else text.replace("r:1", f"r:{count}", 1))
-            for text, count in told.items()
-        ]
         given = (
             *(database.keys.channel, b"%d" % len(texts), *texts),
             *itertools.chain.from_iterable(jobs),

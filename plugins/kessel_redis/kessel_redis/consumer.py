@@ -31,7 +31,7 @@ from kessel_redis import codec
 from kessel_redis.database import Database
 from kessel_redis.link import Lost
 from kessel_redis.scripts import OPERATIONS, STEP, Layout
-from kessel_redis.telling import told_after, told_delayed, told_entry, told_ready
+from kessel_redis.telling import told_delayed, told_entry, told_of, told_ready
 
 __all__ = ["Deliveries", "RedisReservation", "to_store"]
 
@@ -194,8 +194,9 @@ class Deliveries:
         follow = (
             to_store(message, span, layout) for message, span in zip(settlement.follow, spans, strict=True)
         )
+        queues = (message.queue for message in settlement.follow)
         told = (
-            *(told_after(one.queue, span) for one, span in zip(settlement.follow, spans, strict=True)),
+            *told_of(zip(queues, spans, strict=True)),
             *(told_entry(put.space, put.key) for put in settlement.puts),
         )
         return (

@@ -9,7 +9,7 @@ from typing import Final
 
 from kessel_core.contract import Message
 
-__all__ = ["ALL", "kinds_of", "told_after", "told_delayed", "told_entry", "told_ready"]
+__all__ = ["ALL", "kinds_of", "told_delayed", "told_entry", "told_of", "told_ready"]
 
 #: Wakes all who wait for a queue, or for an entry.
 ALL: Final = 1_000_000
@@ -25,9 +25,20 @@ def told_delayed(queue: str, span: timedelta) -> str:
     return f"d:{span // timedelta(microseconds=1)}:{queue}"
 
 
-def told_after(queue: str, span: bytes) -> str:
-    """Return the message of a job that becomes ready after a span as the scripts read it."""
-    return told_ready(queue) if span == b"0" else f"d:{span.decode()}:{queue}"
+def told_of(stored: Iterable[tuple[str, bytes]]) -> list[str]:
+    """Return the messages of jobs, each by its queue and the span until it is due, as the scripts read it.
+
+    One of each queue for all that are ready, and one for the first of the others.
+    """
+    ready: Counter[str] = Counter()
+    first: dict[str, int] = {}
+    for queue, span in stored:
+        if span == b"0":
+            ready[queue] += 1
+        else:
+            first[queue] = min(int(span), first.get(queue, int(span)))
+    delayed = (told_delayed(queue, timedelta(microseconds=span)) for queue, span in first.items())
+    return [*(told_ready(queue, count) for queue, count in ready.items()), *delayed]
 
 
 def told_entry(space: str, key: str) -> str:

@@ -188,10 +188,10 @@ class ServerLine(WaitingLine):
             if paused == b"0" and is_ready:
                 # One consumer; it wakes the next one when it has taken a job.
                 self.announce(queue)
-            elif paused != b"0" and is_ready:
+            elif is_ready:
                 self.plan(codec.to_span(paused))
             elif due != b"-1":
-                self.plan(codec.to_span(max(int(paused), int(due))))
+                self.plan(codec.to_span(due))
 
     def hear(self, payload: str) -> None:
         """Wake those whom a message concerns."""

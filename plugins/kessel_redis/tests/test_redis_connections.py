@@ -371,6 +371,21 @@ def test_settlement_without_an_answer_is_found_done_at_the_next_try(cut: tuple[A
     consumer.close()
 
 
+def test_settlement_without_an_answer_is_not_believed_done_once_the_lease_is_over(
+    cut: tuple[Any, Any],
+) -> None:
+    """S7: then anybody may have ended the delivery."""
+    adapter, fault = cut
+    adapter.enqueue(message("a"))
+    held = adapter.consumer(["q"]).reserve(NO_PAUSE)
+    fault.armed = True
+    with pytest.raises(AdapterUnavailable):
+        adapter.settle(held, COMMIT)
+    held.deadline = adapter.clock.monotonic()
+    with pytest.raises(LeaseLost):
+        adapter.settle(held, COMMIT)
+
+
 def test_settlement_that_was_not_sent_is_not_believed_done(opened: Opened) -> None:
     adapter = opened(connections=1, timeout=timedelta(seconds=0.2))
     adapter.enqueue(message("a"))

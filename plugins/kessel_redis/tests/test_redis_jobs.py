@@ -14,6 +14,7 @@ from kessel_redis import codec
 from kessel_redis.adapter import RedisAdapter
 from kessel_redis.consumer import RedisReservation
 from kessel_redis.scripts import PUT, Keys, Layout
+from kessel_redis.telling import told_of
 
 from kessel_core.contract import (
     COMMIT,
@@ -77,6 +78,12 @@ def test_calls_of_the_same_form_begin_alike() -> None:
     assert first[: -len(b"$2\r\nxy\r\n$4\r\n\r\n$5\r\n")] == second[: -len(b"$1\r\n\0\r\n$4\r\n\r\n$5\r\n")]
     assert first.startswith(b"*28\r\n$7\r\nEVALSHA\r\n")
     assert (layout.queue("b"), layout.space("s")) == (b"12", b"20")
+
+
+def test_batch_is_told_by_a_message_of_each_queue_and_kind() -> None:
+    stored = [("a", b"0"), ("b", b"30"), ("a", b"0"), ("b", b"20"), ("b", b"40"), ("b", b"0")]
+    assert told_of(stored) == ["r:2:a", "r:1:b", "d:20:b"]
+    assert told_of([]) == []
 
 
 @pytest.mark.parametrize("queues", [["q"], ["other", "q", "more"]])
