@@ -15,7 +15,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from kessel_conformance import FaultProxy
 from kessel_redis.adapter import RedisAdapter
 from kessel_redis.consumer import RedisReservation
 from kessel_redis.link import Link, Lost
@@ -287,12 +286,6 @@ def test_leases_of_many_jobs_are_renewed_in_one_round_trip(opened: Opened, serve
         later = [adapter.find(one.id) for one in held]
         assert later[3] is None
         assert all(found.due > end for found, end in zip(later, ends, strict=True) if found is not None)
-
-
-@pytest.fixture
-def proxied(server: Redis) -> Iterator[FaultProxy]:
-    with closing(FaultProxy(server.port)) as proxy:
-        yield proxy
 
 
 class _Cut:
