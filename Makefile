@@ -42,10 +42,10 @@ test-all: $(STAMP) ## Run the tests on every CPython from 3.11 up, and on lowest
 	tools/test_all.sh
 
 bench: $(STAMP) ## Measure, each figure beside its floor.
-	$(WITH_BEANSTALKD) $(WITH_POSTGRES) tools/bench.sh $(BIN)/python
+	$(WITH_BEANSTALKD) $(WITH_POSTGRES) $(WITH_REDIS) tools/bench.sh $(BIN)/python
 
 conformance: $(STAMP) ## Run the conformance suite at the ci budget for every adapter, and publish the reports.
-	$(WITH_BEANSTALKD) $(WITH_POSTGRES) $(BIN)/python tools/conformance.py
+	$(WITH_BEANSTALKD) $(WITH_POSTGRES) $(WITH_REDIS) $(BIN)/python tools/conformance.py
 
 strength: $(STAMP) ## Count the planted faults that the conformance suite catches, for the reports and the matrix.
 	$(BIN)/python tests/conformance/test_mutants.py
@@ -54,13 +54,13 @@ mutants: $(STAMP) ## Break copies of the adapters in small ways, and show what t
 	$(WITH_BEANSTALKD) $(WITH_REDIS) $(BIN)/python tests/conformance/measure.py $(MUTANTS)
 
 mutate: $(STAMP) ## Put small faults into kessel's own code, and show which of them no test notices; takes hours.
-	$(WITH_BEANSTALKD) $(WITH_POSTGRES) $(BIN)/python tools/mutate --record $(MODULES)
+	$(WITH_BEANSTALKD) $(WITH_POSTGRES) $(WITH_REDIS) $(BIN)/python tools/mutate --record $(MODULES)
 
 mutate-changed: $(STAMP) ## The same for lines that differ from main, within 90 seconds; asks the tests as `make test` ran them.
-	$(WITH_BEANSTALKD) $(WITH_POSTGRES) $(BIN)/python tools/mutate --changed --within 90 $(MODULES)
+	$(WITH_BEANSTALKD) $(WITH_POSTGRES) $(WITH_REDIS) $(BIN)/python tools/mutate --changed --within 90 $(MODULES)
 
 chaos: $(STAMP) ## Run the long fault tests.
-	$(WITH_BEANSTALKD) $(WITH_POSTGRES) KESSEL_CHAOS=1 $(BIN)/python -m pytest -k chaos -rP plugins tests
+	$(WITH_BEANSTALKD) $(WITH_POSTGRES) $(WITH_REDIS) KESSEL_CHAOS=1 $(BIN)/python -m pytest -k chaos -rP plugins tests
 
 prometheus: $(STAMP) ## Let a real Prometheus scrape workers and the exporter, and check pages and rules with promtool.
 	PROMETHEUS="$$(tools/ensure.sh prometheus)" && export PROMETHEUS && $(BIN)/python -m pytest plugins/kessel_prometheus

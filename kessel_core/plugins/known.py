@@ -10,6 +10,12 @@ from typing import Final
 
 __all__ = ["BACKENDS", "COMMANDS", "EXAMPLES", "SECTIONS"]
 
+_REDIS: Final = {
+    f"{name}{end}": "kessel-redis"
+    for name in ("redis", "rediss", "valkey", "valkeys")
+    for end in ("", "+sentinel", "+cluster")
+}
+
 #: `adapter` or `store` -> scheme or name -> distribution.
 BACKENDS: Final = {
     "adapter": {
@@ -18,12 +24,14 @@ BACKENDS: Final = {
         "beanstalk": "kessel-beanstalk",
         "postgres": "kessel-postgres",
         "postgresql": "kessel-postgres",
+        **_REDIS,
     },
     "store": {
         "sqlite": "kessel-sqlite",
         "memory": "kessel-memory",
         "postgres": "kessel-postgres",
         "postgresql": "kessel-postgres",
+        **_REDIS,
     },
 }
 

@@ -86,7 +86,7 @@ def test_option_without_default_must_be_given_and_one_of_an_unknown_type_is_show
 
 
 def test_no_adapter_at_all_says_what_to_install(kessel: Any) -> None:
-    names = '"beanstalk", "memory", "postgres", "sqlite"'
+    names = '"beanstalk", "memory", "postgres", "redis", "sqlite"'
     kessel.write("kessel.toml", f"[kessel.plugins]\ndisabled = [{names}]\n")
     assert kessel.ok("adapters").out == "no adapter is installed; run: pip install kessel-sqlite\n"
     assert kessel.ok("adapters", "--json").json == []

@@ -111,7 +111,7 @@ def test_doctor_warns_when_no_type_has_a_handler(kessel: Any) -> None:
 
 
 def test_adapters_says_what_to_install_when_there_is_none(kessel: Any) -> None:
-    names = '"sqlite", "memory", "beanstalk", "postgres"'
+    names = '"sqlite", "memory", "beanstalk", "postgres", "redis"'
     kessel.write("kessel.toml", f"[kessel.plugins]\ndisabled = [{names}]\n")
     assert "pip install kessel-sqlite" in kessel.ok("adapters").out
     assert kessel.ok("adapters", "--json").json == []

@@ -29,7 +29,8 @@ def read(package: str) -> dict[str, Any]:
 
 
 def test_every_adapter_and_no_other_has_its_report() -> None:
-    assert set(PUBLISHED) == {"kessel_beanstalk", "kessel_memory", "kessel_postgres", "kessel_sqlite"}
+    backends = ("beanstalk", "memory", "postgres", "redis", "sqlite")
+    assert set(PUBLISHED) == {f"kessel_{name}" for name in backends}
     assert set(TOOL["DOCS"].glob("*.json")) == {
         path for report in PUBLISHED.values() for path in (report, report.with_suffix(".badge.json"))
     }

@@ -114,7 +114,8 @@ def test_every_address_in_the_docs_is_one_that_its_adapter_takes() -> None:
     plugins = build_plugins()
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        for url in re.findall(r"\b(?:beanstalk|memory|postgresql|sqlite)://[^\s`'\")|\\]*", text):
+        schemes = "beanstalk|memory|postgresql|rediss?|sqlite|valkeys?"
+        for url in re.findall(rf"\b(?:{schemes})://[^\s`'\")|\\]*", text):
             if "{" not in url:  # a pattern of the conformance suite
                 plugins.chosen_adapter(url.rstrip(".,;:"), {})
 

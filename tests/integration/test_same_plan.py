@@ -17,6 +17,8 @@ from kessel_conformance.steps import Drop, GiveBack, Put, Settle
 from kessel_memory.plugin import SPEC as MEMORY
 from kessel_postgres.plugin import SPEC as POSTGRES
 from kessel_postgres.testing import Postgres
+from kessel_redis.plugin import SPEC as REDIS
+from kessel_redis.testing import Redis
 from kessel_sqlite.plugin import SPEC as SQLITE
 
 LEASE = "lease=1h&max_body_bytes=70000"
@@ -70,6 +72,20 @@ class Postgresql(Timed):
         self.server.close()
 
 
+class RedisServer(Timed):
+    def __init__(self) -> None:
+        super().__init__(REDIS, "redis://127.0.0.1:{port}?namespace={namespace}&lease=60s")
+        self.pauses = []
+        self.server = Redis()
+
+    def start(self) -> None:
+        self.server.start()
+        self.values["port"] = str(self.server.port)
+
+    def stop(self) -> None:
+        self.server.close()
+
+
 def orders(harness: Harness, plans: Sequence[Plan], unit: float) -> list[list[str]]:
     """Run plans to their ends, while the model watches; return which jobs were committed in which order."""
     assert str(harness.capabilities.tie_break) == "enqueued"
@@ -116,7 +132,7 @@ def for_seconds(plan: Plan) -> Plan:
     return [[changed(step) for step in steps] for steps in plan]
 
 
-@pytest.mark.parametrize("real", [Beanstalkd, Postgresql])
+@pytest.mark.parametrize("real", [Beanstalkd, Postgresql, RedisServer])
 def test_same_plan_with_delays_on_a_real_server_settles_the_same_jobs_in_the_same_order(
     real: Callable[[], Timed],
 ) -> None:

@@ -92,7 +92,7 @@ def test_a_store_of_a_plugin_is_closed_with_the_manager() -> None:
 @pytest.mark.parametrize(
     ("url", "text"),
     [
-        ("redis://h", r"store: no plugin has a store for 'redis://'"),
+        ("amqp://h", r"store: no plugin has a store for 'amqp://'"),
         ("sqllite:///x.db", r"store: no plugin has a store for 'sqllite://'"),
         ("memory://x?colour=red", r"memory://x\?colour=red: store.colour: unknown option"),
         ("memory://a:secret@x?colour=red", r"^(?!.*secret)"),

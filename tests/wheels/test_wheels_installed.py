@@ -20,6 +20,7 @@ DISTRIBUTIONS = [
     "kessel-core",
     "kessel-memory",
     "kessel-postgres",
+    "kessel-redis",
     "kessel-sqlite",
     "kessel-beanstalk",
     "kessel-handlers-example",
@@ -105,7 +106,8 @@ def test_each_adapter_ships_a_conformance_report_of_its_own_version(tmp_path: Pa
     done = kessel("adapters", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = {adapter["distribution"]: adapter["conformance"] for adapter in json.loads(done.stdout)}
-    assert set(found) == {"kessel-beanstalk", "kessel-memory", "kessel-postgres", "kessel-sqlite"}
+    backends = ("beanstalk", "memory", "postgres", "redis", "sqlite")
+    assert set(found) == {f"kessel-{name}" for name in backends}
     for name, conformance in found.items():
         assert conformance["remarks"] == [], name
         assert conformance["report"]["passed"], name

@@ -1,0 +1,565 @@
+"""Few connections, many slots (E8): borrowed for one round trip, heard on one, nothing sent twice."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from kessel_redis.adapter import RedisAdapter
+from kessel_redis.consumer import RedisReservation
+from kessel_redis.link import Link, Lost
+from kessel_redis.testing import Redis
+from kessel_redis.waiting import _Listener, _readable
+
+from kessel_core.contract import (
+    COMMIT,
+    NO_PAUSE,
+    AdapterUnavailable,
+    Bury,
+    Commit,
+    EnqueueUnknown,
+    IdHeld,
+    LeaseLost,
+    Message,
+    Put,
+    Rollback,
+    StoreUnknown,
+)
+
+LONG = timedelta(seconds=30)
+Waiting = Callable[..., list[Any]]
+Opened = Callable[..., RedisAdapter]
+Ask = Callable[..., Any]
+
+
+def message(job_id: str, queue: str = "q") -> Message:
+    return Message(job_id, queue, b"x", 1)
+
+
+def patiently(holds: Callable[[], object]) -> None:
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def waiting() -> Iterator[Waiting]:
+    """Let slots wait in threads; returns what they got so far."""
+    threads: list[threading.Thread] = []
+    consumers: list[Any] = []
+
+    def wait(adapter: RedisAdapter, count: int, queue: str = "q") -> list[Any]:
+        got: list[Any] = []
+
+        def slot() -> None:
+            consumer = adapter.consumer([queue])
+            consumers.append(consumer)
+            if (found := consumer.reserve(LONG)) is not None:
+                got.append(found)
+                consumer.settle(found, COMMIT)
+
+        for _ in range(count):
+            threads.append(threading.Thread(target=slot))
+            threads[-1].start()
+        patiently(lambda: len(adapter.line._waiters) >= count)
+        return got
+
+    yield wait
+    for consumer in consumers:
+        consumer.cancel()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def listens(adapter: RedisAdapter, ask: Ask) -> bool:
+    return bool(ask(adapter, "PUBSUB", "NUMSUB", adapter.database.keys.channel)[1])
+
+
+def test_hundred_waiting_slots_hold_at_most_the_connections_that_they_may(
+    opened: Opened, waiting: Waiting
+) -> None:
+    adapter = opened(connections=3)
+    got = waiting(adapter, 100)
+    assert adapter.database.pool.count <= 3
+    others = opened()
+    assert others.enqueue_many([message(str(number)) for number in range(100)]) == [None] * 100
+    patiently(lambda: len(got) == 100)
+    assert {one.id for one in got} == {str(number) for number in range(100)}
+    assert adapter.database.pool.count <= 3
+
+
+def test_waiting_slots_ask_nothing(
+    opened: Opened, waiting: Waiting, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = opened()
+    waiting(adapter, 20)
+    patiently(lambda: listens(adapter, ask))
+    time.sleep(0.2)  # what the listener woke when it began
+    runs: list[object] = []
+    run = adapter.database.run
+    monkeypatch.setattr(adapter.database, "run", lambda *a, **k: (runs.append(a), run(*a, **k))[1])
+    time.sleep(1.0)
+    assert len(runs) <= 1
+
+
+def test_connection_that_died_is_replaced_before_anything_is_sent(opened: Opened, ask: Ask) -> None:
+    adapter, other = opened(connections=1), opened()
+    adapter.enqueue(message("a"))
+    ask(other, "CLIENT", "KILL", "ID", str(ask(adapter, "CLIENT", "ID")))
+    adapter.enqueue(message("b"))
+    assert adapter.stats("q").ready == 2
+
+
+def test_listener_that_died_is_replaced_and_nobody_sleeps_on(
+    opened: Opened, waiting: Waiting, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kessel_redis.waiting._LOOK", 1000.0)
+    adapter, other = opened(), opened()
+    got = waiting(adapter, 2)
+    patiently(lambda: listens(adapter, ask))
+    ask(other, "CLIENT", "KILL", "TYPE", "pubsub")
+    other.enqueue(message("a"))  # nobody listens at this moment, so nobody is told
+    patiently(lambda: got)
+
+
+def test_listener_that_hears_nothing_is_replaced(
+    opened: Opened, waiting: Waiting, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that is cut in silence says nothing; so the listener asks for an answer."""
+    for name, seconds in (("_LOOK", 1000.0), ("_BEAT", 0.2), ("_BEAT_TAKES", 0.2)):
+        monkeypatch.setattr(f"kessel_redis.waiting.{name}", seconds)
+    hear, deaf = _Listener._hear, set[int]()
+
+    def swallowed(listener: _Listener, link: Link) -> None:
+        deaf.add(id(link)) if not deaf else None
+        link.read() if id(link) in deaf else hear(listener, link)
+
+    monkeypatch.setattr(_Listener, "_hear", swallowed)
+    adapter = opened()
+    got = waiting(adapter, 1)
+    patiently(lambda: deaf)
+    opened().enqueue(message("a"))
+    patiently(lambda: got)
+
+
+def test_listener_that_is_answered_lives_on(
+    opened: Opened, waiting: Waiting, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("_LOOK", 1000.0), ("_BEAT", 0.05), ("_BEAT_TAKES", 5.0)):
+        monkeypatch.setattr(f"kessel_redis.waiting.{name}", seconds)
+    adapter, other = opened(), opened()
+    waiting(adapter, 1)
+    patiently(lambda: listens(adapter, ask))
+    before = ask(other, "CLIENT", "LIST", "TYPE", "pubsub").split()[0]
+    patiently(lambda: b"cmd=ping" in ask(other, "CLIENT", "LIST", "TYPE", "pubsub"))
+    time.sleep(0.3)
+    assert ask(other, "CLIENT", "LIST", "TYPE", "pubsub").split()[0] == before
+
+
+def test_nobody_listens_for_long_once_nobody_waits(
+    opened: Opened, waiting: Waiting, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy worker would hear of every job of the others, for nothing."""
+    for name in ("_LINGER", "_LOOK"):
+        monkeypatch.setattr(f"kessel_redis.waiting.{name}", 0.1)
+    adapter = opened()
+    got = waiting(adapter, 1)
+    adapter.enqueue(message("a"))
+    patiently(lambda: got)
+    patiently(lambda: not listens(adapter, ask))
+    again = waiting(adapter, 1)
+    opened().enqueue(message("b"))
+    patiently(lambda: again)
+
+
+def test_connection_whose_answer_is_late_is_not_used_again(opened: Opened, ask: Ask) -> None:
+    """Else the next call would read it as its own."""
+    adapter, other = opened(connections=1, timeout=timedelta(seconds=0.3)), opened()
+    adapter.enqueue(message("a"))
+    before = ask(adapter, "CLIENT", "ID")
+    ask(other, "CLIENT", "PAUSE", "600", "ALL")
+    with pytest.raises(AdapterUnavailable, match="no answer in time"):
+        adapter.find("a")
+    patiently(lambda: not unavailable(adapter))
+    assert adapter.queues() == ["q"]
+    assert ask(adapter, "CLIENT", "ID") != before
+
+
+def unavailable(adapter: RedisAdapter) -> bool:
+    try:
+        adapter.queues()
+    except AdapterUnavailable:
+        return True
+    return False
+
+
+def test_all_connections_busy_is_an_error_in_time(opened: Opened) -> None:
+    adapter = opened(connections=1, timeout=timedelta(seconds=0.2))
+    link = adapter.database.pool.borrow()
+    with pytest.raises(AdapterUnavailable, match="all 1 connections were busy"):
+        adapter.queues()
+    adapter.database.pool.give(link)
+    assert adapter.queues() == []
+
+
+class _Counter:
+    """Passes bytes on to a server, and counts how often something goes there."""
+
+    def __init__(self, port: int) -> None:
+        self.trips = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._server = port
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self._server))
+            threading.Thread(target=self._pass, args=(client, server, True), daemon=True).start()
+            threading.Thread(target=self._pass, args=(server, client, False), daemon=True).start()
+
+    def _pass(self, source: socket.socket, to: socket.socket, is_request: bool) -> None:
+        try:
+            while data := source.recv(1 << 20):
+                self.trips += is_request
+                to.sendall(data)
+        except OSError:
+            pass
+        finally:
+            for one in (source, to):
+                one.close()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+def test_one_round_trip_a_job(opened: Opened, server: Redis) -> None:
+    """E8: the settlement of a job, with all that it brings along, and the reserve of the next go together."""
+    with closing(_Counter(server.port)) as counter:
+        adapter = opened(port=counter.port)
+        adapter.enqueue_many([message(str(number)) for number in range(20)])
+        consumer = adapter.consumer(["q", "other"])
+        reservation = consumer.reserve(NO_PAUSE)
+        counter.trips, jobs = 0, 0
+        while reservation is not None:
+            jobs += 1
+            brought = Commit(follow=(message("next"),), puts=(Put("s", "k", b"v"),)) if jobs == 5 else COMMIT
+            reservation = consumer.settle_and_reserve(reservation, brought)
+        assert (jobs, counter.trips) == (21, 21)
+        counter.trips = 0
+        adapter.enqueue(message("one"))
+        assert counter.trips == 1
+
+
+def test_leases_of_many_jobs_are_renewed_in_one_round_trip(opened: Opened, server: Redis) -> None:
+    """E8"""
+    with closing(_Counter(server.port)) as counter:
+        adapter = opened(port=counter.port, lease=timedelta(seconds=60))
+        for queue in ("a", "b"):
+            adapter.enqueue_many([message(f"{queue}{number}", queue) for number in range(5)])
+        consumers = [adapter.consumer(["a", "b"]) for _ in range(10)]
+        held = [consumer.reserve(NO_PAUSE) for consumer in consumers]
+        assert all(held)
+        ends = [adapter.find(one.id).due for one in held]
+        adapter.settle(held[3], COMMIT)
+        counter.trips = 0
+        renewed = adapter._deliveries.renew_many(held)
+        assert counter.trips == 1
+        assert renewed == [number != 3 for number in range(10)]
+        later = [adapter.find(one.id) for one in held]
+        assert later[3] is None
+        assert all(found.due > end for found, end in zip(later, ends, strict=True) if found is not None)
+
+
+class _Cut:
+    """Runs calls, and loses the answer of one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.armed = False
+        run = Link.run
+
+        def cut(link: Link, commands: bytes, answers: int) -> list[Any]:
+            found = run(link, commands, answers)
+            if self.armed:
+                self.armed = False
+                raise Lost("the answer is lost", was_sent=True)
+            return found
+
+        monkeypatch.setattr(Link, "run", cut)
+
+
+@pytest.fixture
+def cut(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> tuple[RedisAdapter, _Cut]:
+    return opened(), _Cut(monkeypatch)
+
+
+def test_enqueue_without_an_answer_is_unknown_and_not_repeated(cut: tuple[Any, Any]) -> None:
+    """S14"""
+    adapter, fault = cut
+    fault.armed = True
+    with pytest.raises(EnqueueUnknown):
+        adapter.enqueue(message("a"))
+    assert adapter.stats("q").ready == 1
+    with pytest.raises(IdHeld):
+        adapter.enqueue(message("a"))
+    fault.armed = True
+    outcomes = adapter.enqueue_many([message("b"), message("c")])
+    assert [type(outcome) for outcome in outcomes] == [EnqueueUnknown, EnqueueUnknown]
+    assert [outcome.job_id for outcome in outcomes] == ["b", "c"]
+
+
+def test_batch_goes_no_further_than_a_call_without_an_answer(
+    cut: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S14: what was not tried is surely not stored; a thousand jobs do not wait for a thousand time-outs."""
+    monkeypatch.setattr("kessel_redis.adapter._CHUNK", 2)
+    adapter, fault = cut
+    fault.armed = True
+    outcomes = adapter.enqueue_many([message(name) for name in "abcde"])
+    assert [type(outcome) for outcome in outcomes] == [EnqueueUnknown] * 2 + [AdapterUnavailable] * 3
+    assert adapter.stats("q").ready == 2
+
+
+def test_put_without_an_answer_is_unknown(cut: tuple[Any, Any]) -> None:
+    """S19"""
+    adapter, fault = cut
+    fault.armed = True
+    with pytest.raises(StoreUnknown):
+        adapter.store.put("s", "k", b"v")
+    assert adapter.store.get("s", "k").value == b"v"
+
+
+def test_settlement_without_an_answer_is_found_done_at_the_next_try(cut: tuple[Any, Any]) -> None:
+    """S7: while its lease holds, nobody but its holder ends a delivery; so the first try has done it."""
+    adapter, fault = cut
+    adapter.enqueue(message("a"))
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(NO_PAUSE)
+    fault.armed = True
+    with pytest.raises(AdapterUnavailable):
+        consumer.settle(held, COMMIT)
+    with pytest.raises(LeaseLost):  # another settlement was not done
+        adapter.settle(held, Rollback())
+    consumer.settle(held, COMMIT)
+    with pytest.raises(LeaseLost):
+        consumer.settle(held, COMMIT)
+    assert adapter.find("a") is None
+    consumer.close()
+
+
+def test_settlement_without_an_answer_is_not_believed_done_once_the_lease_is_over(
+    cut: tuple[Any, Any],
+) -> None:
+    """S7: then anybody may have ended the delivery."""
+    adapter, fault = cut
+    adapter.enqueue(message("a"))
+    held = adapter.consumer(["q"]).reserve(NO_PAUSE)
+    fault.armed = True
+    with pytest.raises(AdapterUnavailable):
+        adapter.settle(held, COMMIT)
+    held.deadline = adapter.clock.monotonic()
+    with pytest.raises(LeaseLost):
+        adapter.settle(held, COMMIT)
+
+
+def test_settlement_that_was_not_sent_is_not_believed_done(opened: Opened) -> None:
+    adapter = opened(connections=1, timeout=timedelta(seconds=0.2))
+    adapter.enqueue(message("a"))
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(NO_PAUSE)
+    assert isinstance(held, RedisReservation)
+    link = adapter.database.pool.borrow()
+    with pytest.raises(AdapterUnavailable):
+        consumer.settle(held, COMMIT)
+    adapter.database.pool.give(link)
+    assert held.unsure is None
+    consumer.settle(held, COMMIT)
+    consumer.close()
+
+
+def test_command_whose_answer_comes_too_late_is_done_once(
+    opened: Opened, servers: Callable[..., Redis], ask: Ask
+) -> None:
+    """S14: redis-py's client would send it ten times more."""
+    server = servers()
+    adapter = opened(at=server, timeout=timedelta(seconds=0.2))
+    assert server.process is not None
+    server.process.send_signal(signal.SIGSTOP)
+    with pytest.raises(EnqueueUnknown, match="no answer in time"):
+        adapter.enqueue(message("a"))
+    server.process.send_signal(signal.SIGCONT)
+    patiently(lambda: not unavailable(adapter) and adapter.stats("q").ready == 1)
+    numbers = ask(adapter, "INFO", "commandstats").decode()
+    assert "cmdstat_incr:calls=1," in numbers
+
+
+def test_scripts_that_the_server_has_lost_are_loaded_again(opened: Opened, ask: Ask) -> None:
+    """After a restart, a failover or SCRIPT FLUSH; nothing was done by the call that found them missing."""
+    adapter = opened()
+    consumer = adapter.consumer(["q"])
+    ask(adapter, "SCRIPT", "FLUSH")
+    adapter.enqueue(message("a"))
+    ask(adapter, "SCRIPT", "FLUSH")
+    held = consumer.reserve(NO_PAUSE)
+    assert held is not None
+    ask(adapter, "SCRIPT", "FLUSH")
+    assert consumer.settle_and_reserve(held, COMMIT) is None
+    ask(adapter, "SCRIPT", "FLUSH")
+    assert adapter.enqueue_many([message("b"), message("c")]) == [None, None]
+    ask(adapter, "SCRIPT", "FLUSH")
+    assert adapter.stats("q").ready == 2
+    consumer.close()
+
+
+def test_slots_that_wait_live_through_a_restart_of_the_server(
+    opened: Opened, servers: Callable[..., Redis], waiting: Waiting
+) -> None:
+    """Kill -9; the slots report it and wait on, as a worker does."""
+    server = servers()
+    adapter = opened(at=server)
+    adapter.enqueue(message("before"))
+    server.kill()
+    with pytest.raises(AdapterUnavailable):
+        adapter.consumer(["q"]).reserve(NO_PAUSE)
+    server.start()
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(NO_PAUSE)
+    assert held is not None and held.id == "before"
+    consumer.settle(held, COMMIT)
+    got = waiting(adapter, 3)
+    opened(at=server).enqueue_many([message(name) for name in "abc"])
+    patiently(lambda: len(got) == 3)
+
+
+def test_child_of_a_fork_has_connections_of_its_own(opened: Opened, ask: Ask) -> None:
+    adapter = opened()
+    adapter.enqueue(message("parent"))
+    before = ask(adapter, "CLIENT", "ID")
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:  # pragma: no cover - another process
+        try:
+            adapter.enqueue(message("child"))
+            os.write(writer, b"%d" % ask(adapter, "CLIENT", "ID"))
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answer:
+        assert int(answer.read()) != before
+    assert adapter.stats("q").ready == 2
+    assert ask(adapter, "CLIENT", "ID") == before
+
+
+def test_parent_hears_what_its_child_stores(opened: Opened, waiting: Waiting, ask: Ask) -> None:
+    """Else the child's messages would be taken for the parent's own, which it has announced itself."""
+    adapter = opened()
+    got = waiting(adapter, 1)
+    patiently(lambda: listens(adapter, ask))
+    begun = time.monotonic()
+    if (child := os.fork()) == 0:  # pragma: no cover - another process
+        try:
+            adapter.enqueue(message("child"))
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    patiently(lambda: got)
+    assert time.monotonic() - begun < 4.5  # sooner than the look in case of a loss
+
+
+def test_messages_of_this_process_wake_nobody_again(
+    opened: Opened, waiting: Waiting, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is published comes back to who published it, who has woken a slot already."""
+    adapter = opened()
+    waiting(adapter, 1, "other")
+    patiently(lambda: listens(adapter, ask))
+    heard: list[str] = []
+    monkeypatch.setattr(adapter.line, "hear", heard.append)
+    adapter.enqueue(message("a"))
+    opened().enqueue_many([message("b"), message("c")])
+    patiently(lambda: heard)
+    assert heard == ["r:2:q"]
+
+
+def test_close_wakes_all_who_wait(opened: Opened, waiting: Waiting) -> None:
+    adapter = opened()
+    got = waiting(adapter, 3)
+    adapter.close()
+    adapter.close()
+    with pytest.raises(AdapterUnavailable, match="closed"):
+        adapter.enqueue(message("a"))
+    assert got == []
+
+
+@pytest.mark.parametrize("make", ["enqueue", "many", "delay", "rollback", "kick", "resume", "follow"])
+def test_waiting_slot_hears_of_each_way_in_which_others_make_a_job_ready(
+    opened: Opened, waiting: Waiting, ask: Ask, make: str
+) -> None:
+    """Each from another adapter, which shares nothing with it but the server."""
+    adapter, other = opened(), opened()
+    operator = other.consumer(["q"])
+    held: Any = None
+    if make == "resume":
+        other.pause("q", LONG)
+        other.enqueue(message("a"))
+    elif make in ("rollback", "kick", "follow"):
+        other.enqueue(message("a"))
+        held = operator.reserve(NO_PAUSE)
+        if make == "kick":
+            operator.settle(held, Bury("r", "m"))
+    got = waiting(adapter, 1)
+    patiently(lambda: listens(adapter, ask))
+    time.sleep(0.05)  # what the listener woke when it began
+    begun = time.monotonic()
+    match make:
+        case "enqueue":
+            other.enqueue(message("a"))
+        case "many":
+            other.enqueue_many([message("a", "elsewhere"), message("b")])
+        case "delay":
+            other.enqueue(Message("a", "q", b"x", 1, other.clock.now() + timedelta(milliseconds=50)))
+        case "rollback":
+            operator.settle(held, Rollback(timedelta(milliseconds=20)))
+        case "kick":
+            other.kick("q", "a")
+        case "resume":
+            other.pause("q", NO_PAUSE)
+        case "follow":
+            operator.settle(held, Commit(follow=(message("followed"),)))
+    patiently(lambda: got)
+    assert time.monotonic() - begun < 4.5  # sooner than the look in case of a loss
+    operator.close()
+
+
+def test_who_listens_may_have_more_than_a_thousand_descriptors_open() -> None:
+    """`select` refuses their numbers, and no worker of a large application would be woken any more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
+    reading, writing = os.pipe()
+    high = fcntl.fcntl(reading, fcntl.F_DUPFD, 1500)
+    try:
+        os.write(writing, b"x")
+        assert _readable([high], 5) == {high}
+        os.read(high, 1)
+        assert _readable([high], 0) == set()
+    finally:
+        for descriptor in (reading, writing, high):
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
