@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from kessel_beanstalk.testing import Beanstalkd
 from kessel_postgres.testing import Postgres
+from kessel_redis.testing import Redis
 
 from kessel_core import JobManager
 from kessel_core.client.moving import Moved, move_jobs
 from kessel_core.contract import COMMIT, NO_PAUSE, Browse, Bury, Consumer, JobState, QueueAdapter, need
 from kessel_core.wire import requests
 
-ENGINES = ("memory", "sqlite", "beanstalk", "postgres")
+ENGINES = ("memory", "sqlite", "beanstalk", "postgres", "redis")
 HOUR = timedelta(hours=1)
 LOWEST = 2**32 - 1
 
@@ -47,7 +48,15 @@ def servers() -> Iterator[dict[str, Callable[[], str]]]:
                 started["postgres"] = server.url()
             return started["postgres"]
 
-        yield {"beanstalk": beanstalk, "postgres": postgres}
+        def redis() -> str:
+            if "redis" not in started:
+                server = Redis()
+                stack.callback(server.close)
+                server.start()
+                started["redis"] = server.url()
+            return started["redis"]
+
+        yield {"beanstalk": beanstalk, "postgres": postgres, "redis": redis}
 
 
 @pytest.fixture

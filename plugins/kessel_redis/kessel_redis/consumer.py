@@ -6,7 +6,7 @@ import itertools
 import os
 import random
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final, assert_never
 
@@ -210,29 +210,28 @@ class Deliveries:
 
     # extend
 
-    def renew(self, reservation: Reservation) -> None:
-        """Renew the lease to its full length from now.
-
-        Raises:
-            LeaseLost: The job was settled, or delivered to another slot.
-        """
-        if not self.renew_many((reservation,))[0]:
-            raise LeaseLost(reservation.id, "it was settled, or its lease has ended")
-
-    def renew_many(self, reservations: Iterable[Reservation]) -> list[bool]:
-        """Renew leases to their full length from now; return for each whether it still held its job.
+    def renew_many(self, reservations: Sequence[Reservation]) -> list[AdapterError | None]:
+        """Renew leases to their full length from now; returns what became of each.
 
         A thousand are one round trip.
         """
-        held = [_own(reservation) for reservation in reservations]
-        renewed: list[bool] = []
+        outcomes: dict[int, AdapterError | None] = {}
+        held = [one for one in reservations if isinstance(one, RedisReservation)]
         for first in range(0, len(held), _RENEWED_AT_ONCE):
             portion = held[first : first + _RENEWED_AT_ONCE]
             layout = Layout(tuple(dict.fromkeys(one.queue for one in portion)))
             pairs = ((layout.queue(one.queue), one.member) for one in portion)
             given = (b"renew", self._lease_value, *itertools.chain.from_iterable(pairs))
-            renewed += map(bool, self._database.call(OPERATIONS, layout, given))
-        return renewed
+            try:
+                renewed = self._database.call(OPERATIONS, layout, given)
+            except AdapterError as exc:
+                outcomes.update((id(one), exc) for one in portion)
+            else:
+                outcomes.update((id(one), None) for one, holds in zip(portion, renewed, strict=True) if holds)
+        return [
+            outcomes.get(id(one), LeaseLost(one.id, "it was settled, or its lease has ended"))
+            for one in reservations
+        ]
 
 
 def to_store(message: Message, span: bytes, layout: Layout) -> tuple[bytes, ...]:

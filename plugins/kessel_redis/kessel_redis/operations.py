@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
@@ -16,6 +17,7 @@ from kessel_core.contract import (
     QueueStats,
     StoredJob,
     UnknownJob,
+    ready_for,
 )
 from kessel_redis import codec
 from kessel_redis.database import Database
@@ -25,6 +27,8 @@ from kessel_redis.telling import ALL, told_ready
 
 __all__ = ["RedisOperations"]
 
+#: All jobs, where a listing needs a limit.
+_ALL: Final = 2**31 - 1
 #: Most jobs that one call of a purge removes, and whose bodies one call shows: nobody else is served then.
 _PURGED_AT_ONCE: Final = 250
 _SHOWN_AT_ONCE: Final = 250
@@ -62,6 +66,7 @@ class RedisOperations(Browse, Buried, Delete, Find, Pause):
     def stats(self, queue: str) -> QueueStats:
         """Count the jobs of a queue by state, exactly and at once, however many there are."""
         ready, delayed, reserved, buried, paused = self.database.operate(b"stats", queue)
+        shown = self.peek(queue, JobState.READY) if ready else None
         return QueueStats(
             queue=queue,
             ready=ready,
@@ -69,18 +74,21 @@ class RedisOperations(Browse, Buried, Delete, Find, Pause):
             reserved=reserved,
             buried=buried,
             paused=None if paused == b"0" else codec.to_span(paused),
+            oldest_ready=ready_for(shown[0], self.database.clock.now()) if shown else None,
         )
 
     def peek(self, queue: str, state: JobState, limit: int = 1) -> list[StoredJob]:
-        """Return up to `limit` jobs in that state, next one first.
+        """Return up to `limit` jobs in that state, next one first."""
+        return list(self._shown(queue, state, limit)) if limit > 0 else []
 
-        Of very many, bodies come a few hundred at a time; what is gone meanwhile is left out.
-        """
-        if limit <= 0:
-            return []
+    def each(self, queue: str, state: JobState) -> Iterator[StoredJob]:
+        """Yield the jobs in that state, next one first."""
+        return self._shown(queue, state, _ALL)
+
+    def _shown(self, queue: str, state: JobState, limit: int) -> Iterator[StoredJob]:
+        """Yield jobs; their bodies come a few hundred at a time, and what is gone by then is left out."""
         found = self.database.operate(b"list", queue, b"%d" % _SETS[state], b"%d" % limit)
         members, scores = found[::2], found[1::2]
-        shown: list[StoredJob] = []
         for first in range(0, len(members), _SHOWN_AT_ONCE):
             portion = slice(first, first + _SHOWN_AT_ONCE)
             numbers = (member[:16] for member in members[portion])
@@ -88,8 +96,7 @@ class RedisOperations(Browse, Buried, Delete, Find, Pause):
             for member, score, record in zip(members[portion], scores[portion], records, strict=True):
                 if record is not None:
                     priority = score if state is JobState.READY else member[17:27]
-                    shown.append(_stored(queue, state, priority, score, *record))
-        return shown
+                    yield _stored(queue, state, priority, score, *record)
 
     def find(self, job_id: str) -> StoredJob | None:
         """Return the job with that id, in whatever queue and state."""
@@ -106,6 +113,10 @@ class RedisOperations(Browse, Buried, Delete, Find, Pause):
     def buried(self, queue: str, limit: int = 100) -> list[StoredJob]:
         """Return up to `limit` buried jobs, oldest burial first."""
         return self.peek(queue, JobState.BURIED, limit)
+
+    def each_buried(self, queue: str) -> Iterator[StoredJob]:
+        """Yield the buried jobs, oldest burial first."""
+        return self._shown(queue, JobState.BURIED, _ALL)
 
     def kick(self, queue: str, job_id: str) -> None:
         """Make one buried job ready again; its attempts are reset, its snoozes are kept.

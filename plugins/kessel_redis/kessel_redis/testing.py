@@ -12,9 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from kessel_core.testing import free_port
 from kessel_redis.options import RedisOptions
 
-__all__ = ["Redis", "RedisMissing", "Sentinel", "free_port", "program"]
+__all__ = ["Redis", "RedisMissing", "Sentinel", "program"]
 
 #: What every server here has: it keeps what it acknowledged.
 _USUAL = {
@@ -28,13 +29,6 @@ _USUAL = {
 
 class RedisMissing(RuntimeError):
     """There is no program of Redis or Valkey here."""
-
-
-def free_port() -> int:
-    """Return a loopback port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def program() -> str:

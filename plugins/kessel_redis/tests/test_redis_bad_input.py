@@ -21,7 +21,7 @@ from kessel_redis.facts import ServerFacts
 from kessel_redis.options import RedisOptions, RedisStoreOptions, redis_url_options
 from kessel_redis.plugin import SPEC, STORE
 from kessel_redis.scripts import packed
-from kessel_redis.testing import Redis, free_port
+from kessel_redis.testing import Redis
 
 from kessel_core import SystemClock, build_plugins
 from kessel_core.contract import (
@@ -38,6 +38,7 @@ from kessel_core.contract import (
     ProtocolError,
     StoreRejected,
 )
+from kessel_core.testing import free_port
 
 CONTEXT = AdapterContext(clock=SystemClock())
 Servers = Callable[..., Redis]

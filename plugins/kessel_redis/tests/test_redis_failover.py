@@ -12,7 +12,7 @@ from kessel_redis.connecting import connected
 from kessel_redis.link import Refused
 from kessel_redis.options import RedisOptions
 from kessel_redis.scripts import packed
-from kessel_redis.testing import Redis, Sentinel, free_port
+from kessel_redis.testing import Redis, Sentinel
 
 from kessel_core import SystemClock
 from kessel_core.contract import (
@@ -27,6 +27,7 @@ from kessel_core.contract import (
     Message,
     ProtocolError,
 )
+from kessel_core.testing import free_port
 
 CONTEXT = AdapterContext(clock=SystemClock())
 Servers = Callable[..., Redis]
