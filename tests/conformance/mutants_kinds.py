@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,21 @@ mutant(
     "peek_thousand",
     "shows a thousand at most",
     peek=lambda s, q, st, limit=1: Reference.peek(s, q, st, min(limit, 1000)),
+)
+mutant(
+    "each_thousand",
+    "goes through a thousand at most",
+    each=lambda s, q, st: iter(Reference.peek(s, q, st, 1000)),
+)
+mutant(
+    "each_by_place",
+    "goes on where a page ended, though jobs have left",
+    each_buried=lambda s, q: _by_place(s, q),
+)
+mutant(
+    "each_anew",
+    "begins each page with the last job of the one before",
+    each=lambda s, q, st: _overlapping(s, q, st),
 )
 mutant(
     "number_as_text", "orders equals by number as text", order=lambda s, r: (r.priority, f"{r.number:03d}")
@@ -819,6 +834,20 @@ def _of_same(slot: Slot, held: Any, settlement: Any) -> Any:
         return None
     slot.held = slot.adapter.take([held.queue])
     return slot.held
+
+
+def _by_place(adapter: Reference, queue: str) -> Iterator[StoredJob]:
+    place = 0
+    while page := Reference.buried(adapter, queue, place + 10)[place:]:
+        yield from page
+        place += 10
+
+
+def _overlapping(adapter: Reference, queue: str, state: JobState) -> Iterator[StoredJob]:
+    for number, job in enumerate(Reference.peek(adapter, queue, state, 10**6)):
+        yield job
+        if number % 100 == 99:
+            yield job
 
 
 def _first_of(adapter: Reference, held: Sequence[tuple[Consumer, Reservation]]) -> list[Exception | None]:

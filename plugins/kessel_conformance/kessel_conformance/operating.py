@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from datetime import timedelta
 
 from kessel_conformance.history import shown
@@ -29,6 +31,19 @@ class Operating(OpenAdapter):
         """List the buried jobs of a queue."""
         queue = queue or self.queue
         return self.call(f"list the buried{self._of(queue)}", lambda: self.facet(Buried).buried(queue, limit))
+
+    def each_buried(self) -> Iterator[StoredJob]:
+        """Go through the buried jobs of the case's queue."""
+        begin = self.call("begin with the buried", lambda: self.facet(Buried).each_buried(self.queue))
+        each = iter(begin)
+        while (job := self.call("go on to the next", lambda: next(each, None), "the end")) is not None:
+            yield job
+
+    def go_through(self, state: JobState, most: int) -> list[StoredJob]:
+        """Go through the jobs of the case's queue in a state, at most so many."""
+        each = self.facet(Browse).each
+        what = f"go through the {state} jobs"
+        return self.call(what, lambda: list(itertools.islice(each(self.queue, state), most)))
 
     def peek(self, state: JobState, limit: int = 1, queue: str | None = None) -> list[StoredJob]:
         """Look at jobs of a queue."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
+import itertools
 from datetime import timedelta
 
 from kessel_conformance.bench import Bench
@@ -50,6 +51,8 @@ def many_at_once(bench: Bench) -> None:
         if declared.tie_break is not None:
             bench.check(shown == [m.body for m in rest], "the jobs are not shown in their order")
         bench.equal(len(bench.peek(JobState.READY, 7)), 7, "jobs shown of many, with a limit")
+        each = [job.body for job in bench.go_through(JobState.READY, 2 * _MANY)]
+        bench.check(each == shown, f"{len(each)} jobs are met one after the other, {len(shown)} are shown")
     if declared.dedupe:
         bench.is_held(rest[0], JobState.READY)
     removed = bench.purge()
@@ -129,3 +132,10 @@ def many_listed(bench: Bench) -> None:
         bench.equal(listed, [(label, f"of {label}") for label in order[:limit]], f"the first {limit} burials")
     default = bench.call("list the buried", lambda: bench.facet(Buried).buried(bench.queue))
     bench.equal(len(default), 100, "buried jobs shown without a limit")
+    met = []
+    for number, job in enumerate(itertools.islice(bench.each_buried(), 2 * len(order))):
+        met.append(bench.label(job.body))
+        if number % 2:  # as an operator does who goes through all of them
+            bench.kick(job.id)
+    bench.equal(met, order, "burials met one after the other, while every second was kicked")
+    bench.equal([bench.label(job.body) for job in bench.buried(1000)], order[::2], "burials left after that")
