@@ -548,6 +548,36 @@ def test_waiting_slot_hears_of_each_way_in_which_others_make_a_job_ready(
     operator.close()
 
 
+@pytest.mark.parametrize("make", ["put", "delete", "settle"])
+def test_who_waits_for_an_entry_hears_of_it_from_others(opened: Opened, ask: Ask, make: str) -> None:
+    """S19e"""
+    adapter, other = opened(), opened()
+    seen = 0 if make != "delete" else other.store.put("s", "k", b"v")
+    other.enqueue(message("a"))
+    held = other.consumer(["q"]).reserve(NO_PAUSE)
+    assert held is not None
+    ends: list[float] = []
+
+    def wait() -> None:
+        adapter.store.wait("s", "k", seen=seen, timeout=LONG)
+        ends.append(time.monotonic())
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    patiently(lambda: listens(adapter, ask))
+    time.sleep(0.1)  # what the listener woke when it began
+    begun = time.monotonic()
+    match make:
+        case "put":
+            other.store.put("s", "k", b"v")
+        case "delete":
+            other.store.delete("s", "k")
+        case "settle":
+            other.settle(held, Commit(puts=(Put("s", "k", b"v"),)))
+    thread.join(20)
+    assert ends and ends[0] - begun < 4.5  # sooner than the look in case of a loss
+
+
 def test_who_listens_may_have_more_than_a_thousand_descriptors_open() -> None:
     """`select` refuses their numbers, and no worker of a large application would be woken any more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
