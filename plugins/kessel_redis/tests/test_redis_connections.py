@@ -498,6 +498,23 @@ def test_messages_of_this_process_wake_nobody_again(
     assert heard == ["r:2:q"]
 
 
+@pytest.mark.parametrize("why", ["pause", "delay", "both"])
+def test_look_for_all_plans_the_next_one(opened: Opened, waiting: Waiting, ask: Ask, why: str) -> None:
+    """Else what time alone makes ready is found late, by the look in case of a loss."""
+    adapter = opened()
+    hour = timedelta(hours=1)
+    due = adapter.clock.now() + hour
+    adapter.enqueue(Message("a", "q", b"x", 1, None if why == "pause" else due))
+    if why != "delay":
+        adapter.pause("q", hour)
+    waiting(adapter, 1)
+    patiently(lambda: listens(adapter, ask))
+    time.sleep(0.1)  # what the listener woke when it began
+    adapter.line.look(adapter.database)
+    planned = adapter.line.take_plan()
+    assert planned is not None and 3590 < planned - time.monotonic() <= 3600
+
+
 def test_close_wakes_all_who_wait(opened: Opened, waiting: Waiting) -> None:
     adapter = opened()
     got = waiting(adapter, 3)
