@@ -134,6 +134,25 @@ def test_more_jobs_that_are_due_than_one_call_takes_go_in_their_order(
     consumer.settle(second, COMMIT)
 
 
+def test_more_jobs_that_became_due_while_one_ran_go_in_their_order(
+    adapter: RedisAdapter, ask: Ask, namespace: str
+) -> None:
+    """S6: also where the next one is taken with a settlement."""
+    adapter.enqueue(message("first"))
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(NO_PAUSE)
+    assert held is not None
+    due = datetime.now(UTC) + timedelta(hours=1)
+    adapter.enqueue_many([message(str(number), priority=1000 - number, delay=due) for number in range(450)])
+    delayed = f"{{{namespace}}}:d:q"
+    members = ask(adapter, "ZRANGE", delayed, "0", "-1")
+    ask(adapter, "ZADD", delayed, *(part for n, one in enumerate(members) for part in (str(n + 1), one)))
+    held = consumer.settle_and_reserve(held, COMMIT)
+    assert held is not None and held.id == "449"
+    assert adapter.find("first") is None
+    consumer.settle(held, COMMIT)
+
+
 @pytest.mark.parametrize("count", [199, 200, 450])
 @pytest.mark.parametrize("look", ["stats", "peek", "delete", "purge", "find"])
 def test_each_look_sees_leases_that_have_ended_however_many(
