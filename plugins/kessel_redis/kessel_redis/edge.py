@@ -31,7 +31,7 @@ _ELSEWHERE: Final = frozenset(
     {"READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "UNBLOCKED", "MOVED", "ASK"}
 )
 #: What the user of a worker needs.
-RIGHTS: Final = "+@read +@write +@scripting +@connection +@pubsub -@dangerous +info +config|get +role"
+RIGHTS: Final = "+@read +@write +@scripting +@connection +@pubsub -@dangerous +time +info +config|get +role"
 
 
 def leads_elsewhere(exc: Refused) -> bool:

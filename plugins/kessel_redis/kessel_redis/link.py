@@ -32,9 +32,7 @@ _CODES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (redis.exceptions.ClusterCrossSlotError, "CROSSSLOT"),
 )
 #: Before version 7 an error inside a script has its code in the middle of the text.
-_INSIDE: Final = re.compile(r"-(OOM|READONLY|NOPERM|MISCONF|WRONGTYPE|NOREPLICAS)\b")
-
-
+_INSIDE: Final = re.compile(r"^Error running script.*\b(OOM|READONLY|NOPERM|MISCONF|WRONGTYPE|NOREPLICAS)\b")
 #: What else begins with a word in capitals is a sentence: redis-py takes `ERR` off.
 _CODE: Final = re.compile("[A-Z]{3,}")
 

@@ -27,6 +27,10 @@ _USUAL = {
 }
 
 
+#: How often it is started; somebody may have taken its port meanwhile.
+_TRIES = 5
+
+
 class RedisMissing(RuntimeError):
     """There is no program of Redis or Valkey here."""
 
@@ -68,7 +72,7 @@ class Redis:
             AssertionError: It does not start.
         """
         until = time.monotonic() + 60
-        while time.monotonic() < until:
+        for _ in range(_TRIES):
             # The tests choose the program. A group of its own, so that Ctrl-C in a terminal is for the tests.
             self.process = subprocess.Popen(  # noqa: S603
                 [program(), *self.arguments()],
@@ -81,7 +85,7 @@ class Redis:
                 if self._answers():
                     return
                 time.sleep(0.01)
-            time.sleep(0.1)  # somebody may have taken the port meanwhile
+            time.sleep(0.1)
         self.kill()
         raise AssertionError("redis-server does not start")
 
@@ -95,7 +99,7 @@ class Redis:
     def arguments(self) -> list[str]:
         """Return the arguments of the program."""
         settings = {"port": str(self.port), "dir": str(self.folder), **self.settings}
-        return [part for name, value in settings.items() for part in (f"--{name}", value)]
+        return [part for name, value in settings.items() for part in (f"--{name}", *(value.split() or [""]))]
 
     def _answers(self) -> bool:
         """Whether it takes commands: one that still reads its file says so."""

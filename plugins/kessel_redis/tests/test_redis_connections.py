@@ -499,6 +499,23 @@ def test_messages_of_this_process_wake_nobody_again(
     assert heard == ["r:2:q"]
 
 
+@pytest.mark.parametrize("why", ["pause", "delay", "both"])
+def test_look_for_all_plans_the_next_one(opened: Opened, waiting: Waiting, ask: Ask, why: str) -> None:
+    """Else what time alone makes ready is found late, by the look in case of a loss."""
+    adapter = opened()
+    hour = timedelta(hours=1)
+    due = adapter.clock.now() + hour
+    adapter.enqueue(Message("a", "q", b"x", 1, None if why == "pause" else due))
+    if why != "delay":
+        adapter.pause("q", hour)
+    waiting(adapter, 1)
+    patiently(lambda: listens(adapter, ask))
+    time.sleep(0.1)  # what the listener woke when it began
+    adapter.line.look(adapter.database)
+    planned = adapter.line.take_plan()
+    assert planned is not None and 3590 < planned - time.monotonic() <= 3600
+
+
 def test_close_wakes_all_who_wait(opened: Opened, waiting: Waiting) -> None:
     adapter = opened()
     got = waiting(adapter, 3)
@@ -547,6 +564,36 @@ def test_waiting_slot_hears_of_each_way_in_which_others_make_a_job_ready(
     patiently(lambda: got)
     assert time.monotonic() - begun < 4.5  # sooner than the look in case of a loss
     operator.close()
+
+
+@pytest.mark.parametrize("make", ["put", "delete", "settle"])
+def test_who_waits_for_an_entry_hears_of_it_from_others(opened: Opened, ask: Ask, make: str) -> None:
+    """S19e"""
+    adapter, other = opened(), opened()
+    seen = 0 if make != "delete" else other.store.put("s", "k", b"v")
+    other.enqueue(message("a"))
+    held = other.consumer(["q"]).reserve(NO_PAUSE)
+    assert held is not None
+    ends: list[float] = []
+
+    def wait() -> None:
+        adapter.store.wait("s", "k", seen=seen, timeout=LONG)
+        ends.append(time.monotonic())
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    patiently(lambda: listens(adapter, ask))
+    time.sleep(0.1)  # what the listener woke when it began
+    begun = time.monotonic()
+    match make:
+        case "put":
+            other.store.put("s", "k", b"v")
+        case "delete":
+            other.store.delete("s", "k")
+        case "settle":
+            other.settle(held, Commit(puts=(Put("s", "k", b"v"),)))
+    thread.join(20)
+    assert ends and ends[0] - begun < 4.5  # sooner than the look in case of a loss
 
 
 def test_who_listens_may_have_more_than_a_thousand_descriptors_open() -> None:

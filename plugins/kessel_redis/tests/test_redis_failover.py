@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from kessel_redis.adapter import RedisAdapter
-from kessel_redis.connecting import connected
+from kessel_redis.connecting import _linked, connected
 from kessel_redis.link import Refused
-from kessel_redis.options import RedisOptions
+from kessel_redis.options import Address, RedisOptions
 from kessel_redis.scripts import packed
 from kessel_redis.testing import Redis, Sentinel
 
@@ -42,9 +42,6 @@ def patiently(holds: Callable[[], object], seconds: float = 30) -> None:
 
 def asked(server: Redis, *parts: object) -> Any:
     """Ask one server, whatever it is."""
-    from kessel_redis.connecting import _linked
-    from kessel_redis.options import Address
-
     link = _linked(server.options(), Address("127.0.0.1", server.port))
     answer = link.run(packed(*(str(part).encode() for part in parts)), 1)[0]
     link.close()

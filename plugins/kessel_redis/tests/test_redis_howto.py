@@ -41,7 +41,7 @@ def test_rights_of_a_worker_are_enough(
     assert consumer.settle_and_reserve(held, brought) is not None
     adapter.pause("q", timedelta(hours=1))
     assert adapter.queues() == ["q"]
-    assert {one.level for one in adapter.doctor(DOCTOR)} == {Level.OK}
+    assert {one.level for one in adapter.doctor(DOCTOR) if one.subject != "server"} == {Level.OK}
 
 
 def test_settings_of_the_page_let_jobs_survive_a_loss_of_power(
