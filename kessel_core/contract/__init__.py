@@ -53,6 +53,7 @@ from kessel_core.contract.facets import (
 )
 from kessel_core.contract.messages import Reservation
 from kessel_core.contract.operations import QueueStats, StoredJob, ready_for
+from kessel_core.contract.pool import Pool
 from kessel_core.contract.promises import Attempts, Capabilities, Durability, LeaseReturn, Reach, TieBreak
 from kessel_core.contract.rounding import rounded_up
 from kessel_core.contract.spec import AdapterContext, AdapterSpec
@@ -97,6 +98,7 @@ __all__ = [
     "BaseConsumer",
     "WaitingAdapter",
     "Waiter",
+    "Pool",
     "WaitingLine",
     # what it promises
     "Capabilities",

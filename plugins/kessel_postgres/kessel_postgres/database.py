@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from kessel_core import Clock
-from kessel_core.contract import AdapterUnavailable, ProtocolError, Written
+from kessel_core.contract import AdapterUnavailable, Pool, ProtocolError, Written
 from kessel_postgres import codec
 from kessel_postgres.connecting import OLDEST, SETTINGS, ServerFacts, connected, facts_of
 from kessel_postgres.edge import (
@@ -24,7 +24,6 @@ from kessel_postgres.edge import (
 )
 from kessel_postgres.link import Call, Link, Lost, Refused
 from kessel_postgres.options import ServerOptions
-from kessel_postgres.pool import Pool
 from kessel_postgres.schema import readable
 from kessel_postgres.sql import channel_of, statements_of
 from kessel_postgres.waiting import ServerLine
@@ -184,6 +183,11 @@ class Database:
             raise ProtocolError(f"{place}: {wrong}")
         self.identity = meta.get("id", "")
         return facts
+
+    @property
+    def pids(self) -> set[int]:
+        """The server's processes behind the connections."""
+        return {link.pid for link in self.pool.links}
 
     def close(self) -> None:
         """Close all connections; later calls are refused. Idempotent."""

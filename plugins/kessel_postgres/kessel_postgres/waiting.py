@@ -6,8 +6,7 @@ as well, for all who wait in one query: when time makes a job ready, and every f
 notification was lost. So two hundred waiting slots hold one connection and ask nothing.
 
 A connection that listens is the one that dies unseen, because nothing is ever sent on it. So it notifies
-itself, and is made anew if that does not arrive. After that all who wait look once, because nobody knows what
-they missed.
+itself, and is made anew if that does not arrive. Then all who wait look once: nobody knows what they missed.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from kessel_postgres import codec
 from kessel_postgres.connecting import connected
 from kessel_postgres.link import Call, Link, Lost, Refused
 from kessel_postgres.options import ServerOptions
-from kessel_postgres.pool import Pool
 from kessel_postgres.sql import Statements
 from kessel_postgres.telling import ALL
 
@@ -56,7 +54,10 @@ class Source(Protocol):
     statements: Statements
     seconds: float
     channel: bytes
-    pool: Pool
+
+    @property
+    def pids(self) -> set[int]:
+        """The server's processes behind the connections of this process."""
 
     def call(self, call: Call) -> PGresult:
         """Run one call as its own transaction; raises the errors of the contract."""
@@ -339,7 +340,7 @@ class _Listener:
         for pid, payload in link.notifications():
             if payload == self._name:
                 self._asked = None
-            elif not payload.startswith("h:") and pid not in self._database.pool.pids:
+            elif not payload.startswith("h:") and pid not in self._database.pids:
                 # What this process did itself, it has announced itself.
                 self._line.hear(payload)
 

@@ -142,7 +142,7 @@ def test_connection_that_died_is_replaced_before_anything_is_sent(
 ) -> None:
     adapter = opened(connections=1)
     adapter.enqueue(message("a"))
-    (pid,) = adapter.database.pool.pids
+    (pid,) = adapter.database.pids
     database.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
     adapter.enqueue(message("b"))
     assert adapter.stats("q").ready == 2
@@ -200,7 +200,7 @@ def test_connection_whose_answer_is_late_is_not_used_again(
     """Else the next call would read it as its own."""
     adapter = opened(connections=1)
     adapter.enqueue(message("a"))
-    before = set(adapter.database.pool.pids)
+    before = set(adapter.database.pids)
     with database.transaction():
         database.execute(f'LOCK TABLE "{schema}".jobs')
         adapter.database.seconds = 0.01
@@ -208,7 +208,7 @@ def test_connection_whose_answer_is_late_is_not_used_again(
             adapter.find("a")
     adapter.database.seconds = 10.0
     assert adapter.queues() == ["q"]
-    assert not before & adapter.database.pool.pids
+    assert not before & adapter.database.pids
 
 
 def test_all_connections_busy_is_an_error_in_time(opened: Callable[..., PostgresAdapter]) -> None:
@@ -350,12 +350,12 @@ def test_server_that_does_not_answer_is_unavailable_in_time(
 def test_child_of_a_fork_has_connections_of_its_own(opened: Callable[..., PostgresAdapter]) -> None:
     adapter = opened()
     adapter.enqueue(message("parent"))
-    pids = set(adapter.database.pool.pids)
+    pids = set(adapter.database.pids)
     reader, writer = os.pipe()
     if (child := os.fork()) == 0:  # pragma: no cover - another process
         try:
             adapter.enqueue(message("child"))
-            os.write(writer, b"n" if pids & adapter.database.pool.pids else b"y")
+            os.write(writer, b"n" if pids & adapter.database.pids else b"y")
         finally:
             os._exit(0)
     os.waitpid(child, 0)
@@ -363,7 +363,7 @@ def test_child_of_a_fork_has_connections_of_its_own(opened: Callable[..., Postgr
     with os.fdopen(reader, "rb") as answer:
         assert answer.read() == b"y"
     assert adapter.stats("q").ready == 2
-    assert pids == adapter.database.pool.pids
+    assert pids == adapter.database.pids
 
 
 def test_close_wakes_all_who_wait(

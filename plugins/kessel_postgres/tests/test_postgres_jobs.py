@@ -302,7 +302,7 @@ def test_statement_that_failed_is_prepared_anew(
 ) -> None:
     """What lacks names the command; once it is there again, the same connection goes on."""
     adapter = opened(connections=1)
-    pids = set(adapter.database.pool.pids)
+    pids = set(adapter.database.pids)
     database.execute(f'ALTER FUNCTION "{schema}".kick_v1 RENAME TO gone')
     with pytest.raises(ProtocolError, match="kessel postgres install"):
         adapter.kick("q", "a")
@@ -310,4 +310,4 @@ def test_statement_that_failed_is_prepared_anew(
     for _ in range(2):
         with pytest.raises(UnknownJob):
             adapter.kick("q", "a")
-    assert pids == adapter.database.pool.pids
+    assert pids == adapter.database.pids

@@ -16,6 +16,7 @@ from kessel_core import Clock
 from kessel_core.contract import (
     AdapterUnavailable,
     InvalidConfig,
+    Pool,
     Problem,
     ProtocolError,
     Written,
@@ -26,7 +27,6 @@ from kessel_redis.edge import leads_elsewhere, translated
 from kessel_redis.facts import OLDEST, ServerFacts, facts_of
 from kessel_redis.link import Link, Lost, Refused
 from kessel_redis.options import ServerOptions
-from kessel_redis.pool import Pool
 from kessel_redis.scripts import LOADS, OPERATIONS, Keys, Layout, Script, packed
 from kessel_redis.waiting import ServerLine
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import threading
 import time
 import weakref
@@ -70,6 +71,10 @@ class Link:
             self.discard()
 
     def __del__(self) -> None:
+        if sys.is_finalizing():
+            # A daemon thread may have been stopped while it held the gate; and nobody forks any more.
+            self.discard()
+            return
         with _gate:
             self.discard()
 

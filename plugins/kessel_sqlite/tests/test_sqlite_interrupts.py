@@ -153,3 +153,28 @@ def test_finding_d18_a_signal_handler_may_cancel_while_its_thread_holds_the_line
     finally:
         signal.signal(signal.SIGALRM, before)
     assert waiter.woken
+
+
+# What the thread runs has globals of its own: the end clears none of a function that never returns.
+_STOPPED_AT_THE_GATE = """
+import sqlite3, sys, threading, time
+from kessel_sqlite import link
+
+got = threading.Event()
+held = {"gate": link._gate, "got": got, "sleep": time.sleep}
+exec("def hold():\\n with gate:\\n  got.set()\\n  sleep(3600)", held)
+kept = link.Link()
+kept.connection = sqlite3.connect(sys.argv[1])
+threading.Thread(target=held["hold"], daemon=True).start()
+got.wait()
+print("ends")
+"""
+
+
+@pytest.mark.timeout(60)
+def test_a_process_ends_though_a_daemon_thread_was_stopped_in_the_middle_of_closing(
+    run_python: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The interpreter stops daemon threads wherever they are when it ends, and one may hold the gate."""
+    done = run_python(_STOPPED_AT_THE_GATE, tmp_path / "jobs.db")
+    assert (done.returncode, done.stdout) == (0, "ends\n"), done.stderr
