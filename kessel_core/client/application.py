@@ -34,6 +34,7 @@ from kessel_core.runtime.async_loop import AsyncLoop
 from kessel_core.runtime.following import FollowUps
 from kessel_core.runtime.handling import HandlerRunner
 from kessel_core.runtime.pipeline import Pipeline
+from kessel_core.runtime.settling import Settling
 
 __all__ = ["Application", "ApplicationSettings", "open_application"]
 
@@ -122,7 +123,10 @@ def open_application(settings: ApplicationSettings) -> Application:
     )
     callbacks, reports = Callbacks(), Reports(store, settings.clock)
     watchers = watchers_of(plugins)
-    producer = Producer(adapter, jobs, callbacks, preparers_of(plugins), watchers.enqueued, registry)
+    wrappers = checked.chain.enqueue
+    producer = Producer(
+        adapter, jobs, callbacks, preparers_of(plugins), wrappers, watchers.enqueued, registry
+    )
     application = Application(
         adapter=adapter,
         store=store,
@@ -141,7 +145,7 @@ def open_application(settings: ApplicationSettings) -> Application:
             watchers=watchers,
             longest_pause=adapter.capabilities.longest_delay,
             loop=loop,
-            follow_ups=FollowUps(adapter, store),
+            settling=Settling(FollowUps(adapter, store), wrappers, adapter.capabilities.max_body_bytes),
             kept=KeptOutcomes(config.results.keep, store),
             reports=reports,
             made=producer.made,
@@ -227,7 +231,12 @@ def _checked(
         except ConfigError as exc:
             found.append(("store", exc))
     if settings.only_requests:
-        chain = build_chain(plugins)  # a process that runs no jobs needs no middleware
+        try:
+            chain = build_chain(
+                plugins, settings.middleware, settings.config.middleware_options, only_requests=True
+            )
+        except InvalidConfig as exc:
+            found.append(("middleware", exc))
     else:
         try:
             plugins = plugins.joined(sections.make_all())
