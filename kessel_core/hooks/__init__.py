@@ -10,7 +10,7 @@ from kessel_core.hooks.middleware import Middleware
 from kessel_core.hooks.section import Section, SectionContext
 from kessel_core.hooks.specs import GROUP, hookimpl
 from kessel_core.model.worker import WorkerInfo
-from kessel_core.values.logs import get_logger
+from kessel_core.values.logs import add_log_fields, get_logger
 from kessel_core.values.payload_types import PayloadType
 from kessel_core.values.sources import sources_of
 
@@ -21,6 +21,7 @@ __all__ = [
     "Section",
     "SectionContext",
     "WorkerInfo",
+    "add_log_fields",
     "get_logger",
     "hookimpl",
     "sources_of",

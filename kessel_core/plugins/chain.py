@@ -18,6 +18,7 @@ from kessel_core.errors import InvalidConfig, Problem, UnusablePlugin
 from kessel_core.hooks import specs
 from kessel_core.hooks.middleware import Middleware
 from kessel_core.model.result import JobResult
+from kessel_core.plugins import known
 from kessel_core.plugins.enqueuing import EnqueueWrapper
 from kessel_core.plugins.inspection import inspected
 from kessel_core.plugins.offers import Offer, Offers
@@ -219,6 +220,7 @@ def _unread_options(
 def _unknown(plugins: Plugins, name: str) -> str:
     if name in _ELSEWHERE:
         return f"{name!r} is not a middleware; {_ELSEWHERE[name]}"
-    return with_unusable(
-        f"{name!r} is not known{nearest_or_all(name, plugins.middleware().names)}", plugins.report
-    )
+    hint = nearest_or_all(name, plugins.middleware().names)
+    if name in known.MIDDLEWARE:
+        hint = f"; run: pip install {known.MIDDLEWARE[name]}"
+    return with_unusable(f"{name!r} is not known{hint}", plugins.report)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["BACKENDS", "COMMANDS", "EXAMPLES", "SECTIONS"]
+__all__ = ["BACKENDS", "COMMANDS", "EXAMPLES", "MIDDLEWARE", "SECTIONS"]
 
 #: `adapter` or `store` -> scheme or name -> distribution.
 BACKENDS: Final = {
@@ -33,6 +33,11 @@ COMMANDS: Final = {
     "endpoints": "kessel-http",
     "new": "kessel-conformance",
     "postgres": "kessel-postgres",
+}
+
+#: Middleware -> distribution.
+MIDDLEWARE: Final = {
+    "otel": "kessel-otel",
 }
 
 #: Section of the configuration -> distribution.

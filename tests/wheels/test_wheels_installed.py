@@ -24,6 +24,7 @@ DISTRIBUTIONS = [
     "kessel-beanstalk",
     "kessel-handlers-example",
     "kessel-http",
+    "kessel-otel",
     "kessel-conformance",
 ]
 
