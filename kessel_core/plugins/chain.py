@@ -180,8 +180,7 @@ def _configured(
 
 
 def _is_for_requests(plugins: Plugins, name: str) -> bool:
-    found = plugins.middleware().of(name)
-    return len(found) == 1 and found[0].thing.for_requests
+    return any(offer.thing.for_requests for offer in plugins.middleware().of(name))
 
 
 def _create(name: str, middleware: Middleware, given: Mapping[str, Any]) -> object:

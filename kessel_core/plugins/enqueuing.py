@@ -113,7 +113,6 @@ class Enqueuing:
             except Exception:
                 _log_failed(wrapper)
                 continue
-            running.close()
             log.error("plugin %s: kessel_enqueue_jobs yielded twice", wrapper.owner)
 
     def _throw(self, exc: BaseException) -> None:

@@ -250,7 +250,17 @@ def test_wrong_headers_name_the_plugin_and_nothing_is_stored(headers: Any, why: 
             manager.request("t")
         assert why in str(caught.value)
         assert stored(manager) == []
+        assert isinstance(wrong.seen[-1][1], GeneratorExit), "told at once, while the error is still there"
     assert outer.seen[-1] == ("!a", caught.value)
+
+
+def test_s2_headers_that_just_fit_are_stored() -> None:
+    with open_with("memory://") as manager:
+        size = len(manager.message(JobRequest(type="t", headers={"long": "x" * 1000})).body)
+    for limit, kept in ((size, ["long"]), (size - 1, [])):
+        around = Around(headers={"long": "x" * 1000})
+        with open_with(memory(max_body_bytes=limit), around) as manager:
+            assert list(manager.request("t").headers) == kept
 
 
 # --- wrappers that fail --------------------------------------------------------------------------------
@@ -309,6 +319,18 @@ def test_a_wrapper_that_yields_twice_is_logged(caplog: pytest.LogCaptureFixture)
     assert "plugin middleware a: kessel_enqueue_jobs yielded twice" in caplog.text
 
 
+def test_what_interrupts_the_call_is_raised_in_the_innermost_wrapper_first() -> None:
+    seen: list[Any] = []
+    adapter = memory(Failing)
+    adapter.fails = lambda job_id: KeyboardInterrupt()
+    with (
+        open_with(adapter, Around("a", seen), Around("b", seen)) as manager,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        manager.request("t", priority=1)
+    assert [entry[0] for entry in seen] == ["+a", "+b", "!b", "!a"]
+
+
 def test_a_wrapper_that_makes_something_else_of_an_interruption_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -328,13 +350,14 @@ def test_a_wrapper_that_makes_something_else_of_an_interruption_is_logged(
             except BaseException:
                 return
 
-    adapter = memory(Failing)
+    adapter, outer = memory(Failing), Around("o")
     adapter.fails = lambda job_id: KeyboardInterrupt()
     with (
-        open_with(adapter, Other("a"), Swallows("b")) as manager,
-        pytest.raises(KeyboardInterrupt),
+        open_with(adapter, outer, Other("a"), Swallows("b"), Around("c")) as manager,
+        pytest.raises(KeyboardInterrupt) as caught,
     ):
         manager.request("t", priority=1)
+    assert outer.seen[-1] == ("!o", caught.value)
     assert caplog.text.count("kessel_enqueue_jobs failed after the call") == 1
 
 
@@ -406,6 +429,29 @@ def test_s20_a_wrapper_that_fails_around_a_settlement_is_logged_and_the_job_ends
     assert len(ran) == 2
     assert outer.seen[-1] == ("-a", [None, None])
     assert caplog.text.count("plugin middleware b: kessel_enqueue_jobs failed") == 1
+
+
+def test_s20_the_users_own_interrupt_in_a_wrapper_around_a_settlement_is_raised() -> None:
+    around = Around()
+    manager, _ = chained(memory(), around)
+    with manager:
+        manager.request("first")
+        around.before = KeyboardInterrupt()
+        with pytest.raises(KeyboardInterrupt):
+            run_until_idle(manager)
+
+
+def test_s15_a_function_waits_for_a_job_that_a_wrapper_goes_around() -> None:
+    told: list[JobResult] = []
+    adapter = memory(Failing)
+    adapter.fails = lambda job_id: EnqueueRejected(job_id, "no", "invalid")
+    with open_with(adapter, Around(), handlers={"t": lambda payload: 7}) as manager:
+        with pytest.raises(EnqueueRejected):
+            manager.request("t", priority=1, callback=told.append)
+        assert not manager._need().callbacks._functions
+        manager.request("t", callback=told.append)
+        run_until_idle(manager)
+    assert [result.value for result in told] == [7]
 
 
 def test_s20_a_refused_follow_up_is_told_with_its_error() -> None:
@@ -482,6 +528,23 @@ def test_a_process_that_only_requests_makes_middleware_for_requests_and_no_other
         manager.request("t")
     assert around.seen == [("+a", ["t"], None), ("-a", [None])]
     assert made == []
+
+
+def test_a_process_that_only_requests_reports_middleware_for_requests_that_two_offer() -> None:
+    class Plugin:
+        def __init__(self, for_requests: bool) -> None:
+            self.for_requests = for_requests
+
+        @hookimpl
+        def kessel_middleware(self) -> list[Middleware]:
+            return [Middleware(name="a", factory=Around, for_requests=self.for_requests)]
+
+    extra = {"memory": kessel_memory.plugin, "one": Plugin(True), "two": Plugin(False)}
+    plugins = build_plugins(extra=extra, distributions=[])
+    with pytest.raises(InvalidConfig, match="one"):
+        JobManager("memory://", plugins=plugins, middleware=("a",), only_requests=True).connect()
+    with JobManager("memory://", plugins=plugins, middleware=("one/a",), only_requests=True) as manager:
+        assert len(manager._need().producer._wrappers) == 1
 
 
 def test_a_process_that_only_requests_reports_wrong_options_of_middleware_for_requests() -> None:

@@ -18,9 +18,10 @@ from kessel_otel.middleware import Otel
 from kessel_otel.options import OtelOptions
 from opentelemetry import baggage, propagate, trace
 from opentelemetry.context import attach, detach
+from opentelemetry.sdk.trace import Span
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
-from kessel_core import InvalidConfig, Job, JobContext, JobManager, JobResult, Status, SystemClock
+from kessel_core import InvalidConfig, Job, JobContext, JobManager, JobRequest, JobResult, Status, SystemClock
 from kessel_core.contract import AdapterContext
 from kessel_core.testing import VirtualClock, run_until_idle
 
@@ -38,9 +39,9 @@ def results(manager: JobManager) -> list[Status]:
     return [result.status for result in run_until_idle(manager)]
 
 
-def attempt(otel: Otel, headers: dict[str, str], seen: list[Any] | None = None) -> None:
+def attempt(otel: Otel, headers: dict[str, str], seen: list[Any] | None = None, job_id: str = "x") -> None:
     """Run an attempt with these headers in a context of its own, as the pipeline does."""
-    job = JobContext(Job(type="t", id="x", headers=headers), 1, SystemClock())
+    job = JobContext(Job(type="t", id=job_id, headers=headers), 1, SystemClock())
 
     def run() -> None:
         running = otel.kessel_execute_job(job)
@@ -109,6 +110,32 @@ def test_baggage_that_nobody_would_read_is_not_sent_and_costs_no_request(spans: 
         finally:
             detach(token)
         assert list(job.headers) == ["traceparent"]
+
+
+def test_a_header_that_is_too_long_is_not_sent_whoever_makes_it(spans: Spans, opened: Open) -> None:
+    made = {"at-most": "x" * 8192, "longer": "x" * 8193}
+    with put(propagate, "inject", lambda carrier, context: carrier.update(made)):
+        assert list(opened().request("t").headers) == ["at-most"]
+
+
+def test_a_job_of_other_software_without_an_id_has_a_span(spans: Spans) -> None:
+    attempt(Otel(OtelOptions()), {}, job_id="")
+    assert "messaging.message.id" not in spans.one("process").attributes
+
+
+def test_a_span_that_cannot_end_keeps_no_other_from_its_end(
+    spans: Spans, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = Span.end
+
+    def end(self: Span, *args: Any) -> None:
+        if self.name == "create bad":
+            raise Broken("cannot end")
+        ends(self, *args)
+
+    monkeypatch.setattr(Span, "end", end)
+    opened().request_many([JobRequest(type="t", queue="bad"), "t"])
+    assert [one.name for one in spans.all()] == ["create default", "send"]
 
 
 def test_s2_a_job_that_has_just_room_for_itself_is_stored_without_headers(spans: Spans, opened: Open) -> None:
@@ -278,6 +305,9 @@ else:
         assert not manager.request("t").headers
         manager.request("t", headers={"traceparent": "GOOD"}, callback="job:told")
         run_until_idle(manager)
+        manager.request("t", callback="job:told")
+        run_until_idle(manager)
+        assert seen.pop() == {}, "nothing is to be said"
         assert not [name for name in sys.modules if name.startswith("opentelemetry.sdk")]
     assert seen[:2] == ["0" * 32, "TRACE"], seen
     assert seen[2]["traceparent"] == "GOOD", seen

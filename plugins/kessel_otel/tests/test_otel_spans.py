@@ -27,6 +27,7 @@ from kessel_core import (
     Transient,
 )
 from kessel_core.contract import AdapterContext, Message
+from kessel_core.hooks import get_logger
 from kessel_core.testing import VirtualClock, run_until_idle
 
 from .conftest import Seen, Spans
@@ -347,6 +348,27 @@ def test_s21_a_snooze_is_no_failure(spans: Spans, opened: Open) -> None:
     assert second.attributes["kessel.job.attempt"] == 1
 
 
+def test_a_long_text_is_cut(spans: Spans, opened: Open) -> None:
+    def work(payload: Any) -> None:
+        raise Fatal("x" * 5000)
+
+    manager = opened({"t": work})
+    manager.request("t")
+    run_until_idle(manager)
+    assert len(spans.one("process").description) == 1000
+
+
+def test_what_a_job_does_not_have_is_no_attribute(
+    spans: Spans, opened: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = opened({"t": nothing})
+    manager.request("t")
+    run_until_idle(manager)
+    for span in spans.all():
+        assert not [name for name in span.attributes if name.endswith(("conversation_id", "delay_seconds"))]
+    assert [record for record in caplog.records if record.name.startswith("opentelemetry")] == []
+
+
 def test_attempts_are_counted(spans: Spans, opened: Open) -> None:
     def work(payload: Any) -> None:
         raise Transient("again")
@@ -439,7 +461,7 @@ def test_log_lines_have_the_ids_of_the_current_span(
 
     manager = opened({"t": work})
     with caplog.at_level(logging.INFO, "kessel"):
-        logging.getLogger("kessel.handlers.t").info("before")
+        get_logger("kessel.tests").info("before")
         manager.request("t", 0)
         manager.request("t", 1)
         run_until_idle(manager)
