@@ -180,7 +180,10 @@ def _configured(
 
 
 def _is_for_requests(plugins: Plugins, name: str) -> bool:
-    return any(offer.thing.for_requests for offer in plugins.middleware().of(name))
+    # One that is known to be for requests, and is not installed, must not be left out in silence.
+    return name in known.MIDDLEWARE or any(
+        offer.thing.for_requests for offer in plugins.middleware().of(name)
+    )
 
 
 def _create(name: str, middleware: Middleware, given: Mapping[str, Any]) -> object:

@@ -35,7 +35,7 @@ COMMANDS: Final = {
     "postgres": "kessel-postgres",
 }
 
-#: Middleware -> distribution.
+#: Middleware that goes around requests, too -> distribution.
 MIDDLEWARE: Final = {
     "otel": "kessel-otel",
 }

@@ -547,6 +547,16 @@ def test_a_process_that_only_requests_reports_middleware_for_requests_that_two_o
         assert len(manager._need().producer._wrappers) == 1
 
 
+@pytest.mark.parametrize("only_requests", [False, True])
+def test_a_middleware_of_this_project_that_is_not_installed_is_named_with_its_distribution(
+    only_requests: bool,
+) -> None:
+    plugins = build_plugins(extra={"memory": kessel_memory.plugin}, distributions=[])
+    manager = JobManager("memory://", plugins=plugins, middleware=("otel",), only_requests=only_requests)
+    with pytest.raises(InvalidConfig, match=r"otel.*pip install kessel-otel"):
+        manager.connect()
+
+
 def test_a_process_that_only_requests_reports_wrong_options_of_middleware_for_requests() -> None:
     class Plugin:
         @hookimpl
