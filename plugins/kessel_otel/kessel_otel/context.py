@@ -14,7 +14,7 @@ from opentelemetry.context import Context, get_current
 from kessel_core import JobContext
 from kessel_otel.guard import guarded
 
-__all__ = ["FOLLOWS", "headers_of", "origin_of"]
+__all__ = ["FOLLOWS", "headers_of", "origin_of", "within"]
 
 #: The header of a job that another one brought along: the id of that one.
 FOLLOWS: Final = "kessel-follows"
@@ -22,10 +22,20 @@ FOLLOWS: Final = "kessel-follows"
 _LONGEST: Final = 8192
 
 
+def within(span: trace.Span, context: Context | None = None) -> Context:
+    """Return the context (None: the current one) with a span as its current one.
+
+    Without an SDK older APIs give a span that is nothing; then who traces before and after is passed on.
+    """
+    if span.get_span_context().is_valid:
+        return trace.set_span_in_context(span, context)
+    return get_current() if context is None else context
+
+
 def headers_of(span: trace.Span) -> dict[str, str]:
     """Return the headers that lead to a span; what cannot be a header of a job is left out."""
     carrier: dict[str, str] = {}
-    guarded(propagate.inject, carrier, trace.set_span_in_context(span))
+    guarded(propagate.inject, carrier, within(span))
     return {key: value for key, value in carrier.items() if _is_text(key) and _is_text(value)}
 
 

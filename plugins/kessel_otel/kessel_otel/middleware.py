@@ -11,7 +11,7 @@ from opentelemetry.context import attach
 from kessel_core import AdapterError, Job, JobContext, JobResult, hookimpl
 from kessel_core.hooks import add_log_fields
 from kessel_otel.attributes import fail, fail_attempt, kind_of, of_attempt
-from kessel_otel.context import FOLLOWS, origin_of
+from kessel_otel.context import FOLLOWS, origin_of, within
 from kessel_otel.guard import guarded
 from kessel_otel.options import OtelOptions
 from kessel_otel.sending import Sending
@@ -52,7 +52,7 @@ class Otel:
         )
         # Never detached: kessel runs each delivery in a context of its own, and what it logs, stores and
         # tells when the job is settled belongs to this span, too.
-        attach(trace.set_span_in_context(span, context))
+        attach(within(span, context))
         return span
 
     @hookimpl(wrapper=True)

@@ -9,7 +9,7 @@ from opentelemetry.context import attach, detach
 
 from kessel_core import Job
 from kessel_otel.attributes import BATCH, DESTINATION, fail, kind_of, of_job, of_operation
-from kessel_otel.context import headers_of
+from kessel_otel.context import headers_of, within
 from kessel_otel.guard import guarded
 
 __all__ = ["Sending"]
@@ -37,7 +37,7 @@ class Sending:
         #: What leads to its origin, for each job.
         self.headers = [headers_of(span) for span in self._origins]
         # What an instrumented client of the queue does meanwhile belongs to the call.
-        self._token = attach(trace.set_span_in_context(self._send))
+        self._token = attach(within(self._send))
 
     def _batch(self, tracer: trace.Tracer, jobs: Sequence[Job]) -> trace.Span:
         queues = {job.queue for job in jobs}

@@ -228,6 +228,21 @@ def test_whatever_raises_the_jobs_are_as_without_traces(
     assert caplog.text.count("tracing failed") <= 6, "once for each kind"
 
 
+def test_a_tracer_that_makes_nothing_passes_the_trace_on(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As version 1.25 of the API has it without an SDK."""
+    headers: list[dict[str, str]] = []
+    manager = opened(
+        {"t": lambda payload: None, "told": lambda payload, job: headers.append(dict(job.headers))}
+    )
+    otel = manager._need().producer._wrappers[0].function.__self__
+    monkeypatch.setattr(otel._tracer, "start_span", lambda *args, **kwargs: trace.INVALID_SPAN)
+    manager.request("t", headers={"traceparent": GOOD}, callback="job:told")
+    assert results(manager) == [Status.SUCCESS] * 2
+    assert headers[0]["traceparent"] == GOOD
+
+
 def test_what_fails_is_logged_once(spans: Spans, opened: Open, caplog: pytest.LogCaptureFixture) -> None:
     manager = opened()
     with put(propagate, "inject", _raise):
