@@ -414,7 +414,7 @@ def test_s20_headers_that_make_a_follow_up_too_large_are_left_out_instead_of_bur
     assert sorted(ran) == [("second", {}), ("told", {})]
 
 
-@pytest.mark.parametrize("fails", ["before", "after"])
+@pytest.mark.parametrize("fails", ["before", "after", "headers"])
 def test_s20_a_wrapper_that_fails_around_a_settlement_is_logged_and_the_job_ends(
     fails: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -423,7 +423,7 @@ def test_s20_a_wrapper_that_fails_around_a_settlement_is_logged_and_the_job_ends
     manager, ran = chained(memory(), outer, broken)
     with manager:
         manager.request("first", callback="job:told")
-        setattr(broken, fails, RuntimeError("broken"))
+        setattr(broken, fails, [] if fails == "headers" else RuntimeError("broken"))
         results = run_until_idle(manager)
     assert [result.status for result in results] == [Status.SUCCESS] * 3
     assert len(ran) == 2

@@ -165,6 +165,23 @@ def test_s20_follow_ups_and_callback_jobs_come_from_the_attempt_that_brings_them
     assert "kessel.job.follows" not in process.attributes
 
 
+def test_s20_a_job_in_a_row_follows_the_one_before_it(spans: Spans, opened: Open) -> None:
+    ran: list[JobContext] = []
+
+    def work(payload: Any, job: JobContext) -> None:
+        ran.append(job)
+        if len(ran) < 3:
+            job.follow_up("t", headers=job.headers)
+
+    manager = opened({"t": work})
+    manager.request("t")
+    run_until_idle(manager)
+    ids = [one.attributes["messaging.message.id"] for one in spans.of("process")]
+    assert [job.headers.get("kessel-follows") for job in ran] == [None, ids[0], ids[1]]
+    for before, send in zip(spans.of("process"), spans.of("send")[1:], strict=False):
+        assert send.parent == before.id
+
+
 def test_s22_one_callback_job_is_sent_by_one_span(spans: Spans, opened: Open) -> None:
     manager = opened({"t": nothing, "told": nothing})
     manager.request("t", callback="job:told")
