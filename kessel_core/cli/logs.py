@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any, Final, TextIO
 
 from kessel_core.model.worker import SLOT_THREAD
+from kessel_core.values.logs import completed
 from kessel_core.values.printing import printable, printable_lines, traceback_text
 from kessel_core.values.secrets import without_secrets
 
@@ -165,6 +166,7 @@ class _CommandHandler(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
         super().__init__(stream)
         self.set_name("kessel")
+        self.addFilter(completed)  # records of other libraries, too
         self.setFormatter(formatter)
         self.own_formatter = formatter
 

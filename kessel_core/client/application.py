@@ -36,6 +36,7 @@ from kessel_core.runtime.async_loop import AsyncLoop
 from kessel_core.runtime.following import FollowUps
 from kessel_core.runtime.handling import HandlerRunner
 from kessel_core.runtime.pipeline import Pipeline
+from kessel_core.runtime.settling import Settling
 
 __all__ = ["Application", "ApplicationSettings", "open_application"]
 
@@ -141,7 +142,10 @@ def open_application(settings: ApplicationSettings) -> Application:
     callbacks, reports = Callbacks(), Reports(store, settings.clock)
     recorder = None if config.history.keep is None else Recorder(config.history.keep, settings.clock)
     watchers = watchers_of(plugins if recorder is None else plugins.joined([(_HISTORY, recorder)]))
-    producer = Producer(adapter, jobs, callbacks, preparers_of(plugins), watchers.enqueued, registry)
+    wrappers = checked.chain.enqueue
+    producer = Producer(
+        adapter, jobs, callbacks, preparers_of(plugins), wrappers, watchers.enqueued, registry
+    )
     application = Application(
         adapter=adapter,
         store=store,
@@ -160,7 +164,7 @@ def open_application(settings: ApplicationSettings) -> Application:
             watchers=watchers,
             longest_pause=adapter.capabilities.longest_delay,
             loop=loop,
-            follow_ups=FollowUps(adapter, store),
+            settling=Settling(FollowUps(adapter, store), wrappers, adapter.capabilities.max_body_bytes),
             kept=KeptOutcomes(config.results.keep, store),
             reports=reports,
             made=producer.made,
@@ -254,7 +258,12 @@ def _checked(
         except ConfigError as exc:
             found.append(("store", exc))
     if settings.only_requests:
-        chain = build_chain(plugins)  # a process that runs no jobs needs no middleware
+        try:
+            chain = build_chain(
+                plugins, settings.middleware, settings.config.middleware_options, only_requests=True
+            )
+        except InvalidConfig as exc:
+            found.append(("middleware", exc))
     else:
         try:
             plugins = plugins.joined(sections.make_all())

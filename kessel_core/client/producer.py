@@ -30,7 +30,9 @@ from kessel_core.model.ids import new_id
 from kessel_core.model.job import DEFAULT_PRIORITY, DEFAULT_QUEUE, Job, JobRequest
 from kessel_core.model.json import JsonInput
 from kessel_core.model.message import Message
+from kessel_core.plugins.enqueuing import EnqueueWrapper, Enqueuing
 from kessel_core.values.secrets import quoted
+from kessel_core.wire.messages import labelled
 from kessel_core.wire.requests import encode
 
 __all__ = ["Producer"]
@@ -44,6 +46,7 @@ class Producer:
         jobs: Makes the jobs of requests.
         callbacks: Keeps functions until their jobs end.
         preparers: Implementations of `kessel_prepare_request`, in order.
+        wrappers: Implementations of `kessel_enqueue_jobs`, outermost first.
         enqueued: Watchers of `kessel_job_enqueued`.
         registry: The handlers of this process; one that is given as callback stands for its type.
     """
@@ -54,6 +57,7 @@ class Producer:
         jobs: JobMaker,
         callbacks: Callbacks,
         preparers: Sequence[Callable[..., JobRequest | None]],
+        wrappers: Sequence[EnqueueWrapper],
         enqueued: Sequence[Callable[..., None]],
         registry: HandlerRegistry,
     ) -> None:
@@ -63,12 +67,14 @@ class Producer:
         self._routes = jobs.routes
         self._callbacks = callbacks
         self._preparers = tuple(preparers)
+        self._wrappers = tuple(wrappers)
         self._enqueued = tuple(enqueued)
         self._registry = registry
         #: Read once: the capabilities of an open adapter do not change.
         self._capabilities = adapter.capabilities
         #: If there is no size limit, most jobs need no check against the capabilities.
-        self._has_size_limit = self._capabilities.max_body_bytes is not None
+        self._most_bytes = self._capabilities.max_body_bytes
+        self._has_size_limit = self._most_bytes is not None
 
     def message(self, request: JobRequest) -> Message:
         """Return what `request` would pass to the adapter; see `JobManager.message`."""
@@ -166,18 +172,28 @@ class Producer:
         if job.not_before is not None or job.priority != DEFAULT_PRIORITY or self._has_size_limit or callback:
             self._check_capabilities(job, body, callback)
         message = Message(job.id, job.queue, body, job.priority, job.not_before, job.expires_at)
-        if callback is None or isinstance(callback, str):
-            self._adapter.enqueue(message)
+        if self._wrappers:
+            with Enqueuing(self._wrappers, (job,)) as enqueuing:
+                job, message = labelled(job, message, enqueuing.jobs[0], self._most_bytes)
+                self._enqueue(message, callback)
+        elif callback is None or isinstance(callback, str):
+            self._adapter.enqueue(message)  # as `_enqueue`, and one call less on the way of most requests
         else:
-            before = self._callbacks.expect(job.id, callback)
-            try:
-                self._adapter.enqueue(message)
-            except (EnqueueRejected, AdapterUnavailable, IdHeld):
-                self._callbacks.restore(job.id, before)
-                raise
+            self._enqueue(message, callback)
         if self._enqueued:
             self.stored(job)
         return job
+
+    def _enqueue(self, message: Message, callback: str | Callable[[Any], object] | None) -> None:
+        if callback is None or isinstance(callback, str):
+            self._adapter.enqueue(message)
+            return
+        before = self._callbacks.expect(message.id, callback)
+        try:
+            self._adapter.enqueue(message)
+        except (EnqueueRejected, AdapterUnavailable, IdHeld):
+            self._callbacks.restore(message.id, before)
+            raise
 
     def request_many(self, requests: Iterable[JobRequest | tuple[str, JsonInput] | str]) -> list[Job]:
         """Store many jobs, in order; see `JobManager.request_many`."""
@@ -200,14 +216,27 @@ class Producer:
                 functions[job.id] = prepared.callback
         if problems:
             raise InvalidRequest(problems, "invalid requests, nothing was stored")
+        if not messages:
+            return []
+        if not self._wrappers:
+            return self._all_stored(jobs, *self._enqueue_many(messages, functions))
+        with Enqueuing(self._wrappers, jobs) as enqueuing:
+            wanted = zip(jobs, messages, enqueuing.jobs, strict=True)
+            made = [labelled(*one, self._most_bytes) for one in wanted]
+            enqueuing.outcomes, before = self._enqueue_many([message for _, message in made], functions)
+        return self._all_stored([job for job, _ in made], enqueuing.outcomes, before)
+
+    def _enqueue_many(
+        self, messages: list[Message], functions: Mapping[str, Callable[[Any], object]]
+    ) -> tuple[list[AdapterError | None], dict[str, Callable[[Any], object] | None]]:
+        """Store many; return what became of each, and which functions waited for their ids before."""
         before = {job_id: self._callbacks.expect(job_id, one) for job_id, one in functions.items()}
-        outcomes = self._adapter.enqueue_many(messages) if messages else []
-        return self._all_stored(jobs, outcomes, before)
+        return self._adapter.enqueue_many(messages), before
 
     def _all_stored(
         self,
         jobs: list[Job],
-        outcomes: list[AdapterError | None],
+        outcomes: Sequence[AdapterError | None],
         before: Mapping[str, Callable[[Any], object] | None],
     ) -> list[Job]:
         stored: list[Job] = []

@@ -11,7 +11,7 @@ from kessel_core.hooks.page import Page, PageContext
 from kessel_core.hooks.section import Section, SectionContext
 from kessel_core.hooks.specs import GROUP, hookimpl
 from kessel_core.model.worker import WorkerInfo
-from kessel_core.values.logs import get_logger
+from kessel_core.values.logs import add_log_fields, get_logger
 from kessel_core.values.payload_types import PayloadType
 from kessel_core.values.sources import sources_of
 
@@ -24,6 +24,7 @@ __all__ = [
     "Section",
     "SectionContext",
     "WorkerInfo",
+    "add_log_fields",
     "get_logger",
     "hookimpl",
     "sources_of",

@@ -49,6 +49,6 @@ class Section:
     #: Makes what the application uses: called with an instance of `options` and a `SectionContext`, once for
     #: each application. What it returns may have hooks of its own, which are called for the jobs of this
     #: application alone: `kessel_handlers`, `kessel_callbacks`, `kessel_execute_job`, `kessel_retry_pause`,
-    #: `kessel_prepare_request`, `kessel_doctor`, `kessel_pages` and those that watch jobs and workers. It
-    #: must be thread-safe. May raise ValueError or `InvalidConfig`.
+    #: `kessel_prepare_request`, `kessel_enqueue_jobs`, `kessel_doctor`, `kessel_pages` and those that watch
+    #: jobs and workers. It must be thread-safe. May raise ValueError or `InvalidConfig`.
     factory: Callable[[Any, SectionContext], object]

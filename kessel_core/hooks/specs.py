@@ -8,7 +8,7 @@ Longer than 350 lines, because authors of plugins should see all hooks, each wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kessel_core.contract.doctor import DoctorContext, Finding
     from kessel_core.contract.spec import AdapterSpec
     from kessel_core.contract.store import StoreSpec
+    from kessel_core.errors import AdapterError
     from kessel_core.handlers.context import JobContext
     from kessel_core.hooks.middleware import Middleware
     from kessel_core.hooks.page import Page, PageContext
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from kessel_core.model.worker import WorkerInfo
     from kessel_core.values.payload_types import PayloadType
 
-__all__ = ["GROUP", "HOOKS", "WRAPPABLE", "hookimpl", "hookspec"]
+__all__ = ["GROUP", "HOOKS", "WRAPPABLE", "WRAPPED", "hookimpl", "hookspec"]
 
 
 #: Entry-point group; the major version of this API is in its name.
@@ -338,6 +339,39 @@ def kessel_prepare_request(request: JobRequest) -> JobRequest | None:
 
 
 @hookspec
+def kessel_enqueue_jobs(
+    jobs: Sequence[Job], result: JobResult | None
+) -> Generator[Sequence[Mapping[str, str]] | None, Sequence[AdapterError | None], None]:
+    """Go around a call that stores jobs; always a wrapper, `@hookimpl(wrapper=True)`.
+
+    Before its `yield` nothing is stored. It may yield headers to be added, a mapping for each job; they go
+    before those that the job has, and are left out where they would make it too large for the queue. The
+    yield returns what became of each job, in order: None if it is stored, else the error that the queue
+    gave, such as `EnqueueRejected` or `EnqueueUnknown`. What is no answer of the queue is raised there,
+    such as Ctrl-C.
+
+    `jobs` are those of one `request` or `request_many`, and `result` is None. What the end of a job brings
+    along (S20, S22) comes here, too, around the settlement: then `result` says how that job ended.
+
+    An exception before the yield is passed to who requests, and nothing is stored; around a settlement it
+    is logged, because the job has ended. One after the yield is logged, and changes nothing: whoever
+    requests hears what the queue said. What it returns is ignored.
+
+    Called in the thread that stores the jobs, not for those that the application stores in a transaction
+    of its own, nor for those that are moved. In a middleware it needs `Middleware(for_requests=True)`.
+
+    ```python
+    @hookimpl(wrapper=True)
+    def kessel_enqueue_jobs(jobs):
+        outcomes = yield [{"sent-by": "shop"} for job in jobs]
+        failed = [error for error in outcomes if error is not None]
+        print("stored", len(jobs) - len(failed), "of", len(jobs))
+    ```
+    """
+    raise NotImplementedError
+
+
+@hookspec
 def kessel_job_enqueued(request: Job) -> None:
     """A request was stored. Called in the producer's thread.
 
@@ -468,4 +502,9 @@ def kessel_worker_stopping(worker: WorkerInfo) -> None:
 HOOKS: Final = frozenset(name for name in globals() if name.startswith("kessel_"))
 
 #: The hooks that an implementation may wrap.
-WRAPPABLE: Final = frozenset({kessel_execute_job.__name__, kessel_retry_pause.__name__})
+WRAPPABLE: Final = frozenset(
+    {kessel_execute_job.__name__, kessel_retry_pause.__name__, kessel_enqueue_jobs.__name__}
+)
+
+#: Those that every implementation has to wrap.
+WRAPPED: Final = frozenset({kessel_enqueue_jobs.__name__})

@@ -1,4 +1,4 @@
-"""The middleware chain of an application, in a pluggy manager of its own (D2).
+"""The middleware chain of an application, in a pluggy manager of its own (D2), around jobs and requests.
 
 Each application has its own chain, so any number of applications can share one set of plugins. Building
 a chain reads the plugins and never changes them.
@@ -18,10 +18,12 @@ from kessel_core.errors import InvalidConfig, Problem, UnusablePlugin
 from kessel_core.hooks import specs
 from kessel_core.hooks.middleware import Middleware
 from kessel_core.model.result import JobResult
+from kessel_core.plugins import known
+from kessel_core.plugins.enqueuing import EnqueueWrapper
 from kessel_core.plugins.inspection import inspected
 from kessel_core.plugins.offers import Offer, Offers
 from kessel_core.plugins.registry import Plugins
-from kessel_core.plugins.status import PluginStatus, with_unusable
+from kessel_core.plugins.status import with_unusable
 from kessel_core.values.nearest import nearest_or_all
 
 __all__ = ["Chain", "ChainMember", "build_chain"]
@@ -38,6 +40,7 @@ class _ChainSpecs:
 
     kessel_execute_job = staticmethod(specs.kessel_execute_job)
     kessel_retry_pause = staticmethod(specs.kessel_retry_pause)
+    kessel_enqueue_jobs = staticmethod(specs.kessel_enqueue_jobs)
 
 
 @attrs.frozen
@@ -59,6 +62,8 @@ class Chain:
     execute: Callable[..., JobResult]
     #: Returns the pause before the next attempt: `retry_pause(job=..., result=...)`; None: no policy answers.
     retry_pause: Callable[..., timedelta | None]
+    #: Who goes around a call that stores jobs, outermost first.
+    enqueue: tuple[EnqueueWrapper, ...]
     #: The configured middleware, outermost first.
     members: tuple[ChainMember, ...]
 
@@ -69,6 +74,7 @@ def build_chain(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     inner: Iterable[object] = (),
+    only_requests: bool = False,
 ) -> Chain:
     """Create the configured middleware, and put it around the plugins' own hooks and those of the core.
 
@@ -80,10 +86,15 @@ def build_chain(
         order: Names of middleware, outermost first: `name`, or `plugin/name` or `distribution/name`.
         options: Options by name of middleware, spelled as in `order`.
         inner: The core's own implementations, which answer last: the retry policy, the handler runner.
+        only_requests: Whether the process runs no jobs: then only middleware that is for requests is made,
+            and what else is named need not be there.
 
     Raises:
         InvalidConfig: Unknown names, wrong options, or objects that are not middleware; all at once.
     """
+    if only_requests:
+        order = [name for name in order if _is_for_requests(plugins, name)]
+        options = {name: table for name, table in (options or {}).items() if name in order}
     configured = _configured(plugins, order, options or {})
     manager = pluggy.PluginManager("kessel")
     manager.add_hookspecs(_ChainSpecs)
@@ -92,9 +103,12 @@ def build_chain(
     for name, plugin in plugins.objects():
         _register(manager, f"plugin {name}", plugin)
     problems: list[Problem] = []
-    for name, thing, owner in reversed(configured):
+    for name, thing, offer in reversed(configured):
+        if hasattr(thing, "kessel_enqueue_jobs") and not offer.thing.for_requests:
+            text = "it has a kessel_enqueue_jobs, so its Middleware needs for_requests=True"
+            problems.append(UnusablePlugin(("middleware",), f"{name!r} from {offer.owner.owner}: {text}"))
         problems.extend(
-            UnusablePlugin(("middleware",), f"{name!r} from {owner.owner}: {text}")
+            UnusablePlugin(("middleware",), f"{name!r} from {offer.owner.owner}: {text}")
             for text in _register(manager, f"middleware {name}", thing)
         )
     if problems:
@@ -104,7 +118,11 @@ def build_chain(
     return Chain(
         execute=manager.hook.kessel_execute_job,
         retry_pause=manager.hook.kessel_retry_pause,
-        members=tuple(ChainMember(name, owner.owner) for name, _, owner in configured),
+        enqueue=tuple(
+            EnqueueWrapper(impl.plugin_name, impl.function, tuple(impl.argnames))
+            for impl in reversed(manager.hook.kessel_enqueue_jobs.get_hookimpls())
+        ),
+        members=tuple(ChainMember(name, offer.owner.owner) for name, _, offer in configured),
     )
 
 
@@ -131,8 +149,8 @@ def _register(manager: pluggy.PluginManager, name: str, thing: object) -> list[s
 
 def _configured(
     plugins: Plugins, order: Sequence[str], options: Mapping[str, Mapping[str, Any]]
-) -> list[tuple[str, object, PluginStatus]]:
-    """Create the middleware of a chain: name as configured, object, and plugin of each."""
+) -> list[tuple[str, object, Offer]]:
+    """Create the middleware of a chain: name as configured, object, and offer of each."""
     offered = plugins.middleware()
     problems: list[Problem] = []
     offers: dict[str, Offer] = {}
@@ -146,10 +164,10 @@ def _configured(
             problems.append(Problem(("middleware",), f"{name!r} is named twice"))
         else:
             offers[name] = found[0]
-    chain: list[tuple[str, object, PluginStatus]] = []
+    chain: list[tuple[str, object, Offer]] = []
     for name, offer in offers.items():
         try:
-            chain.append((name, _create(name, offer.thing, options.get(name, {})), offer.owner))
+            chain.append((name, _create(name, offer.thing, options.get(name, {})), offer))
         except InvalidConfig as exc:
             problems += exc.problems
         except Exception as exc:
@@ -159,6 +177,13 @@ def _configured(
     if problems:
         raise InvalidConfig(problems, "invalid middleware")
     return chain
+
+
+def _is_for_requests(plugins: Plugins, name: str) -> bool:
+    # One that is known to be for requests, and is not installed, must not be left out in silence.
+    return name in known.MIDDLEWARE or any(
+        offer.thing.for_requests for offer in plugins.middleware().of(name)
+    )
 
 
 def _create(name: str, middleware: Middleware, given: Mapping[str, Any]) -> object:
@@ -197,6 +222,7 @@ def _unread_options(
 def _unknown(plugins: Plugins, name: str) -> str:
     if name in _ELSEWHERE:
         return f"{name!r} is not a middleware; {_ELSEWHERE[name]}"
-    return with_unusable(
-        f"{name!r} is not known{nearest_or_all(name, plugins.middleware().names)}", plugins.report
-    )
+    hint = nearest_or_all(name, plugins.middleware().names)
+    if name in known.MIDDLEWARE:
+        hint = f"; run: pip install {known.MIDDLEWARE[name]}"
+    return with_unusable(f"{name!r} is not known{hint}", plugins.report)

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from kessel_core.hooks.specs import HOOKS, WRAPPABLE
+from kessel_core.hooks.specs import HOOKS, WRAPPABLE, WRAPPED
 from kessel_core.values.nearest import did_you_mean
 
 __all__ = ["Inspection", "inspected", "text_of"]
@@ -90,6 +90,8 @@ def _wrapper_faults(name: str, options: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name} is an old-style wrapper; use wrapper=True"
     elif options.get("wrapper") and name not in WRAPPABLE:
         yield f"{name} must not be a wrapper; only {' and '.join(sorted(WRAPPABLE))} have an inside"
+    elif name in WRAPPED and not options.get("wrapper"):
+        yield f"{name} goes around a call, so it must be a wrapper: @hookimpl(wrapper=True), with a yield"
 
 
 def text_of(exc: BaseException) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["BACKENDS", "COMMANDS", "EXAMPLES", "SECTIONS"]
+__all__ = ["BACKENDS", "COMMANDS", "EXAMPLES", "MIDDLEWARE", "SECTIONS"]
 
 _REDIS: Final = {
     f"{name}{end}": "kessel-redis"
@@ -42,6 +42,11 @@ COMMANDS: Final = {
     "exporter": "kessel-prometheus",
     "new": "kessel-conformance",
     "postgres": "kessel-postgres",
+}
+
+#: Middleware that goes around requests, too -> distribution.
+MIDDLEWARE: Final = {
+    "otel": "kessel-otel",
 }
 
 #: Section of the configuration -> distribution.

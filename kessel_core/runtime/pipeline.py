@@ -37,9 +37,10 @@ from kessel_core.plugins.watchers import Watchers
 from kessel_core.runtime import forks
 from kessel_core.runtime.async_loop import AsyncLoop
 from kessel_core.runtime.delivery import MESSAGE_LIMIT, Decision, Delivery, decide
-from kessel_core.runtime.following import NOTHING, Following, FollowUp, FollowUps, follow_up_id
+from kessel_core.runtime.following import NOTHING, Following, FollowUp, follow_up_id
 from kessel_core.runtime.handling import ANSWER, outcome_of_exception, text_of
 from kessel_core.runtime.lease import HeldJob, SettleResult
+from kessel_core.runtime.settling import Settling
 from kessel_core.values.logs import get_logger
 from kessel_core.wire.requests import decode, dump
 
@@ -75,7 +76,7 @@ class Pipeline:
         watchers: Watchers,
         longest_pause: timedelta | None = None,
         loop: AsyncLoop | None = None,
-        follow_ups: FollowUps,
+        settling: Settling,
         kept: KeptOutcomes,
         reports: Reports,
         made: Callable[[JobRequest], tuple[Job, Message]],
@@ -93,7 +94,7 @@ class Pipeline:
         #: The longest delay of the adapter; None: limited by the calendar only.
         self._longest_pause = longest_pause
         self._loop = loop
-        self._follow_ups = follow_ups
+        self._settling = settling
         self._kept = kept
         self._reports = reports
         #: Makes a job of what another asks for, and tells that it was stored.
@@ -143,8 +144,7 @@ class Pipeline:
         if following is NOTHING:
             settled = held.settle(decision.settlement, take_next=take_next)
         else:
-            settlement, before = self._follow_ups.with_settlement(decision.settlement, following)
-            settled = held.settle(settlement, take_next=take_next, before=before)
+            following, settled = self._settling.settle(held, decision, following, take_next=take_next)
             if settled.refused is not None:
                 decision = self._without_follow_ups(delivery, decision, settled.refused)
                 following, settled = NOTHING, held.settle(decision.settlement, take_next=take_next)

@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any
 
 from kessel_core.values.printing import printable, traceback_text
 from kessel_core.values.secrets import without_secrets
 
-__all__ = ["SafeLogger", "get_logger"]
+__all__ = ["SafeLogger", "add_log_fields", "completed", "get_logger"]
 
 #: The failures that were reported already, because a broken filter fails for every line.
 _complained: set[str] = set()
+
+#: What adds fields to records, in the order in which it was added.
+_sources: tuple[Callable[[], Mapping[str, object]], ...] = ()
 
 
 class SafeLogger(logging.LoggerAdapter[logging.Logger]):
     """A logger whose methods never raise an `Exception`. Thread-safe."""
 
     def __init__(self, logger: logging.Logger, extra: dict[str, object] | None = None) -> None:
-        logger.addFilter(_bounded)  # has no effect if it was added before
+        logger.addFilter(completed)  # has no effect if it was added before
         super().__init__(logger, extra)
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
@@ -65,8 +68,33 @@ def get_logger(name: str) -> SafeLogger:
     return SafeLogger(logging.getLogger(name))
 
 
-def _bounded(record: logging.LogRecord) -> bool:
-    """Format the traceback of a record once, for all formatters."""
+def add_log_fields(source: Callable[[], Mapping[str, object]]) -> None:
+    """Add fields to each record that kessel, its plugins and `job.logger` log; in the command to all records.
+
+    For what depends on the moment, such as the ids of a trace. They are on the record, as those of `extra`
+    are, which go before them. It holds for the whole process; a second call with the same function has no
+    effect. Thread-safe.
+
+    Args:
+        source: Returns the fields; called for each record in the thread and the context that logs, so it
+            must be quick. If it raises, the record is without them.
+
+    Example:
+        >>> def tenant():
+        ...     return {"tenant": "north"}
+        >>> add_log_fields(tenant)
+    """
+    global _sources
+    if source not in _sources:
+        _sources = (*_sources, source)
+
+
+def completed(record: logging.LogRecord) -> bool:
+    """Add to a record what its formatters need: fields, and its traceback, formatted once for all of them."""
+    for source in _sources:
+        with suppress(Exception):
+            for name, value in source().items():
+                vars(record).setdefault(name, value)
     if record.exc_info and not record.exc_text:
         record.exc_text = traceback_text(record.exc_info)
     return True

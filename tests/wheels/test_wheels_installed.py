@@ -26,6 +26,7 @@ DISTRIBUTIONS = [
     "kessel-handlers-example",
     "kessel-http",
     "kessel-prometheus",
+    "kessel-otel",
     "kessel-conformance",
 ]
 

@@ -62,7 +62,12 @@ class _Offers:
     @hookimpl
     def kessel_middleware(self) -> Iterable[Middleware]:
         return [
-            Middleware(name=name, factory=partial(_same, thing)) for name, thing in self._middleware.items()
+            Middleware(
+                name=name,
+                factory=partial(_same, thing),
+                for_requests=hasattr(thing, "kessel_enqueue_jobs"),
+            )
+            for name, thing in self._middleware.items()
         ]
 
 

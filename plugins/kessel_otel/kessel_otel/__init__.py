@@ -1,0 +1,1 @@
+"""Traces of jobs with OpenTelemetry: spans of requests and of attempts, linked across processes."""

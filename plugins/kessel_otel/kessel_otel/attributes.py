@@ -1,0 +1,92 @@
+"""Names and attributes of spans: the messaging conventions of OpenTelemetry 1.44, and kessel's own.
+
+Own ones are `kessel.job.*`: the conventions have no general attribute for a type, an attempt or a delay.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+from opentelemetry.trace import Span, Status, StatusCode
+
+from kessel_core import Job, JobContext, JobResult, KesselError
+from kessel_core import Status as JobStatus
+from kessel_otel.context import FOLLOWS
+
+__all__ = [
+    "BATCH",
+    "DESTINATION",
+    "Attributes",
+    "fail",
+    "fail_attempt",
+    "kind_of",
+    "of_attempt",
+    "of_job",
+    "of_operation",
+]
+
+Attributes: TypeAlias = dict[str, str | int | float]
+
+DESTINATION: Final = "messaging.destination.name"
+BATCH: Final = "messaging.batch.message_count"
+_ERROR: Final = "error.type"
+#: Characters of a description at most.
+_LONGEST: Final = 1000
+
+
+def of_operation(name: str) -> Attributes:
+    """Return what says which operation of which system it is; `name` is `create`, `send` or `process`."""
+    return {
+        "messaging.system": "kessel",
+        "messaging.operation.name": name,
+        "messaging.operation.type": name,
+    }
+
+
+def of_job(job: Job, operation: str, queue: str) -> Attributes:
+    """Return the attributes of a span about one job."""
+    found = of_operation(operation)
+    found[DESTINATION] = queue
+    found["kessel.job.type"] = job.type
+    if job.id:
+        found["messaging.message.id"] = job.id
+    if job.ref is not None:
+        found["messaging.message.conversation_id"] = job.ref
+    if job.not_before is not None and job.requested_at is not None:
+        found["kessel.job.delay_seconds"] = (job.not_before - job.requested_at).total_seconds()
+    return found
+
+
+def of_attempt(job: JobContext) -> Attributes:
+    """Return the attributes of the span of an attempt, as far as they are known before it."""
+    found = of_job(job.request, "process", job.queue)
+    found["kessel.job.attempt"] = job.attempt
+    if follows := job.headers.get(FOLLOWS):
+        found["kessel.job.follows"] = follows
+    return found
+
+
+def kind_of(exc: BaseException) -> str:
+    """Return the class of an error, as `error.type` has it; those of kessel by their public name."""
+    kind = type(exc)
+    if isinstance(exc, KesselError) or kind.__module__ == "builtins":
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def fail(span: Span, kind: str, description: str) -> None:
+    """Mark a span as failed."""
+    span.set_attribute(_ERROR, kind)
+    span.set_status(Status(StatusCode.ERROR, description[:_LONGEST]))
+
+
+def fail_attempt(span: Span, result: JobResult) -> None:
+    """Say on the span of an attempt how it ended; one that was put off has not failed."""
+    span.set_attribute("kessel.job.status", str(result.status))
+    if result.status in (JobStatus.SUCCESS, JobStatus.SNOOZED):
+        return
+    if result.raised is not None:
+        span.record_exception(result.raised)
+        fail(span, kind_of(result.raised), result.message)
+    else:
+        fail(span, str(result.reason) if result.reason is not None else "_OTHER", result.message)
