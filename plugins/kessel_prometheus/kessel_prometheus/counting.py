@@ -11,12 +11,12 @@ import threading
 import weakref
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import attrs
 
-from kessel_core import Job, JobContext, JobResult, Status
+from kessel_core import AdapterError, EnqueueUnknown, Job, JobContext, JobResult, Status
 
 __all__ = ["BUCKETS", "OTHER", "Attempts", "Counts", "Distribution", "Labels"]
 
@@ -100,7 +100,7 @@ class Counts:
         self._types = {one: one for one in types}
         self._requested = dict(self._queues)
         self._lock = threading.Lock()
-        #: By queue, type.
+        #: By queue, type, outcome.
         self._requests: Counter[Labels] = Counter()
         self._attempts: dict[Labels, Attempts] = {}
         #: By queue.
@@ -109,16 +109,16 @@ class Counts:
 
     # --- counting ---------------------------------------------------------------------------------------
 
-    def stored(self, request: Job) -> None:
-        """Count a request that was stored."""
-        kind = self.type_of(request.type)
+    def requested(self, jobs: Sequence[Job], outcomes: Sequence[AdapterError | None]) -> None:
+        """Count requests by what became of them."""
         with self._lock:
-            queue = self._requested.get(request.queue)
-            if queue is None:
-                queue = request.queue if len(self._requested) < _MOST_QUEUES else OTHER
-                if queue is not OTHER:
-                    self._requested[queue] = queue
-            self._requests[queue, kind] += 1
+            for job, error in zip(jobs, outcomes, strict=True):
+                queue = self._requested.get(job.queue)
+                if queue is None:
+                    queue = job.queue if len(self._requested) < _MOST_QUEUES else OTHER
+                    if queue is not OTHER:
+                        self._requested[queue] = queue
+                self._requests[queue, self.type_of(job.type), _outcome(error)] += 1
 
     def started(self, job: JobContext) -> None:
         """Measure the time from when the job was due to its start."""
@@ -160,7 +160,7 @@ class Counts:
         return OTHER if kind is None else self._types.get(kind, OTHER)
 
     def requests(self) -> dict[Labels, int]:
-        """Return the numbers of requests by queue, type."""
+        """Return the numbers of requests by queue, type, outcome."""
         with self._lock:
             return dict(self._requests)
 
@@ -182,6 +182,12 @@ class Counts:
     def _unlock_in_child(self) -> None:
         # Another thread may have held it when a handler forked.
         self._lock = threading.Lock()
+
+
+def _outcome(error: AdapterError | None) -> str:
+    if error is None:
+        return "stored"
+    return "unknown" if isinstance(error, EnqueueUnknown) else "rejected"
 
 
 _all: weakref.WeakSet[Counts] = weakref.WeakSet()

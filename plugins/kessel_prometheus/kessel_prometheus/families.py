@@ -30,14 +30,13 @@ _FINAL: Final = frozenset({Status.SUCCESS.value, Status.FAILED.value})
 def of_worker(counts: Counts, context: PageContext, clock: Clock) -> Iterator[Metric]:
     """Return what a worker process has counted, how its slots are, and what its queues hold now."""
     health, attempts = context.health(), counts.attempts()
-    requests = {(*labels, "stored"): number for labels, number in counts.requests().items()}
     # An attempt that succeeds or fails for good is the last one of its job.
     ends = {labels: number for labels, number in attempts.items() if labels[2] in _FINAL}
     snoozes: Counter[Labels] = Counter()
     for (queue, _, status, _), number in attempts.items():
         if status == Status.SNOOZED:
             snoozes[(queue,)] += number
-    yield _counter("kessel_requests", "Requests of jobs.", ("queue", "type", "outcome"), requests)
+    yield _counter("kessel_requests", "Requests of jobs.", ("queue", "type", "outcome"), counts.requests())
     yield _counter("kessel_attempts", "Attempts at jobs that were settled.", _ATTEMPT, attempts)
     yield _counter("kessel_jobs_finished", "Jobs that succeeded or failed for good.", _ATTEMPT, ends)
     yield _counter("kessel_snoozes", "Deliveries that were put off until later.", ("queue",), snoozes)

@@ -5,10 +5,10 @@ Nothing is counted before a worker asks for the page: nobody would read it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Final
 
-from kessel_core import Clock, Job, JobContext, JobResult, hookimpl
+from kessel_core import AdapterError, Clock, Job, JobContext, JobResult, hookimpl
 from kessel_core.hooks import Page, PageContext
 from kessel_prometheus.counting import Counts
 
@@ -40,11 +40,14 @@ class Metrics:
 
         return {PATH: Page(show=show, merge=_merged, content_type=TEXT)}
 
-    @hookimpl
-    def kessel_job_enqueued(self, request: Job) -> None:
-        """Count what was stored."""
+    @hookimpl(wrapper=True)
+    def kessel_enqueue_jobs(
+        self, jobs: Sequence[Job]
+    ) -> Generator[None, Sequence[AdapterError | None], None]:
+        """Count what is requested, by what became of it."""
+        outcomes = yield
         if (counts := self._counts) is not None:
-            counts.stored(request)
+            counts.requested(jobs, outcomes)
 
     @hookimpl
     def kessel_job_started(self, job: JobContext) -> None:

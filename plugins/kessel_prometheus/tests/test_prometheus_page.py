@@ -7,12 +7,21 @@ from collections.abc import Callable
 from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from kessel_memory.store import Store
 from kessel_prometheus.counting import BUCKETS, Distribution
 
-from kessel_core import AdapterUnavailable, JobRequest, Snooze, Transient
+from kessel_core import (
+    AdapterError,
+    AdapterUnavailable,
+    EnqueueRejected,
+    EnqueueUnknown,
+    JobRequest,
+    Snooze,
+    Transient,
+)
 from kessel_core.contract import QueueStats
 from kessel_core.testing import VirtualClock
 from tests.until import until
@@ -121,6 +130,28 @@ def test_requests_for_invented_queues_have_a_bounded_number_of_labels(app: Calla
     requested = {name: value for name, value in shown.items() if name.startswith("kessel_requests_total")}
     assert len(requested) == 100
     assert requested['kessel_requests_total{outcome="stored",queue="_other",type="good"}'] == 51
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (EnqueueRejected("i", "too large", reason="too-large"), "rejected"),
+        (AdapterUnavailable("away"), "rejected"),
+        (EnqueueUnknown("i", "no answer"), "unknown"),
+    ],
+)
+def test_s14_requests_are_counted_by_what_became_of_them(
+    app: Callable[..., App], monkeypatch: pytest.MonkeyPatch, error: AdapterError, outcome: str
+) -> None:
+    one = app(HANDLERS)
+    monkeypatch.setattr(one.manager.adapter, "enqueue", Mock(side_effect=error))
+    with pytest.raises(AdapterError):
+        one.manager.request("good")
+    monkeypatch.undo()
+    one.manager.request("good")
+    shown = one.show()
+    assert shown[f'kessel_requests_total{{outcome="{outcome}",queue="default",type="good"}}'] == 1
+    assert shown['kessel_requests_total{outcome="stored",queue="default",type="good"}'] == 1
 
 
 def test_the_wait_is_from_when_a_job_was_due_to_its_first_start(
