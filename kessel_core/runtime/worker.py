@@ -405,11 +405,13 @@ class Worker:
 
     def _note_loss(self) -> None:
         here = threading.current_thread()
-        leases = [slot.lease for slot in self._slots if slot.thread is here and slot.lease is not None]
+        mine = [slot.lease for slot in self._slots if slot.thread is here and slot.lease is not None]
+        # Another thread may notice it first, such as the one that reports; it was one of those that run.
+        blamed = mine or list(self._leases())
         log.error(
             "%s; the worker ends, and its running jobs are delivered again",
             LOST,
-            extra={"job_id": leases[0].reservation.id if leases else None},
+            extra={"job_id": blamed[0].reservation.id if len(blamed) == 1 else None},
         )
         if self._recorder is not None:
             self._recorder.abandon()

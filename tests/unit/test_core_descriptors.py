@@ -16,6 +16,7 @@ from kessel_core.contract import COMMIT, Consumer, Reservation, Settlement
 from kessel_core.runtime.descriptors import Descriptors
 from kessel_core.runtime.lease import GIVEN_BACK, Lease
 from kessel_core.testing import VirtualClock
+from tests.until import until
 
 Open = Callable[..., JobManager]
 
@@ -174,4 +175,4 @@ def test_f45_a_worker_whose_job_closes_descriptors_ends_and_its_job_comes_back(
     (said,) = [record for record in caplog.records if "descriptors" in record.getMessage()]
     assert (said.levelname, vars(said)["job_id"]) == ("ERROR", job.id)
     manager.close()  # raises nothing, whoever has been told already
-    assert not [thread for thread in threading.enumerate() if thread.name == "kessel-heartbeat"]
+    until(lambda: all(thread.name != "kessel-heartbeat" for thread in threading.enumerate()))
