@@ -102,6 +102,7 @@ def test_f37_s7_a_worker_that_was_stopped_past_its_lease_commits_nothing(place: 
         try:
             other.request("slow")
             eventually((place / "started").exists)
+            eventually(other.workers)  # not in the middle of writing that, with the lock of the file
             os.kill(process.pid, signal.SIGSTOP)
             eventually(lambda: other.worker(slots=1).drain().get("success"))
             other.request("slow", delay=timedelta(days=1))
