@@ -1,9 +1,10 @@
-"""Measure what health and metrics cost a job: own time with each beside off, in turns.
+"""Measure what health, metrics and traces cost a job: own time with each beside off, in turns.
 
 Usage: python benchmarks/bench_metrics.py [--quick] [--json]
 
 Memory queue, one slot, a handler that does nothing, middleware `logging` (level warning). Figures are
-CPU time of the process for each job, medians over the rounds; every round runs each variant once.
+CPU time of the process for each job, medians over the rounds; every round runs each variant once. Traces are
+those of an SDK that exports nothing; what the request costs with them is measured by bench_tracing.py.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ import gc
 import json
 import logging
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
+
+from opentelemetry.sdk.trace import TracerProvider
 
 from kessel_core import Config, JobManager, WorkerConfig, build_plugins
 from kessel_core.hooks import PageContext
@@ -23,17 +28,28 @@ from kessel_core.plugins.pages import pages_of
 from kessel_core.runtime.health_http import HealthServer, ask_all, listening
 from kessel_core.runtime.health_pages import WorkerPages
 
+sys.path.insert(0, str(Path(__file__).parent))
+from bench_tracing import traced_by  # beside this file
+
 US = 1e6
+PROVIDER = TracerProvider(shutdown_on_exit=False)
 
 
-def drained(jobs: int, *, has_plugin: bool, is_served: bool) -> float:
+def drained(jobs: int, *, has_plugin: bool, is_served: bool, provider: object = None) -> float:
     """Return the CPU seconds for each of some jobs that are ready."""
     config = Config(worker=WorkerConfig(health_address="127.0.0.1:0" if is_served else None))
     plugins = build_plugins(disabled=() if has_plugin else ("prometheus",))
     with ExitStack() as stack:
-        manager = stack.enter_context(
-            JobManager("memory://", handlers={"noop": lambda payload: None}, plugins=plugins, config=config)
-        )
+        with traced_by(provider):
+            manager = stack.enter_context(
+                JobManager(
+                    "memory://",
+                    handlers={"noop": lambda payload: None},
+                    plugins=plugins,
+                    config=config,
+                    middleware=("logging",) if provider is None else ("otel", "logging"),
+                )
+            )
         worker = manager.worker(slots=1)
         port = 0
         if is_served:
@@ -67,6 +83,9 @@ VARIANTS: dict[str, Callable[[int], float]] = {
     "installed, no address": lambda jobs: drained(jobs, has_plugin=True, is_served=False),
     "an address for the health": lambda jobs: drained(jobs, has_plugin=False, is_served=True),
     "an address, and metrics": lambda jobs: drained(jobs, has_plugin=True, is_served=True),
+    "an address, metrics and traces": lambda jobs: drained(
+        jobs, has_plugin=True, is_served=True, provider=PROVIDER
+    ),
 }
 
 

@@ -15,7 +15,8 @@ import logging
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from opentelemetry import propagate, trace
@@ -31,16 +32,23 @@ US = 1e6
 ATTRIBUTES = {f"messaging.{name}": "value" for name in "abcdef"}
 
 
+@contextmanager
+def traced_by(provider: object) -> Iterator[None]:
+    """Let the applications that are connected inside trace with a provider of their own; None: as it is."""
+    set_before = trace.get_tracer
+    if provider is not None:
+        trace.get_tracer = provider.get_tracer  # type: ignore[attr-defined]  # one that has it
+    try:
+        yield
+    finally:
+        trace.get_tracer = set_before
+
+
 def jobs_of(provider: object, middleware: tuple[str, ...], count: int) -> tuple[float, float]:
     """Return the microseconds of a request and of its run; None: no traces."""
     counter = Counter()
-    set_before = trace.get_tracer
-    if provider is not None:
-        trace.get_tracer = provider.get_tracer  # type: ignore[attr-defined]  # of this application alone
-    try:
+    with traced_by(provider):
         manager = JobManager("memory://", handlers={"noop": counter}, middleware=middleware).connect()
-    finally:
-        trace.get_tracer = set_before
     counter.expect(count)
     gc.collect()
     begin = time.process_time()
