@@ -78,6 +78,7 @@ VALUES = {
     "JsonValue": "None, bool, int, float, text, or lists and dicts with text keys of these.",
     "hookimpl": "Marks an implementation of a hook; see [Hooks](hooks.md).",
     "GROUP": "The entry-point group of plugins; the major version of their API is in its name.",
+    "EVERY_WAITER": "A number of jobs that wakes all who wait for a queue; for `told_ready`.",
     "COMMIT": "A `Commit` that keeps no result.",
     "NO_PAUSE": "A span of zero.",
     "Settlement": "`Commit | Rollback | Snooze | Bury`.",

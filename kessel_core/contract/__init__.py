@@ -56,9 +56,11 @@ from kessel_core.contract.operations import QueueStats, StoredJob, ready_for
 from kessel_core.contract.pool import Pool
 from kessel_core.contract.promises import Attempts, Capabilities, Durability, LeaseReturn, Reach, TieBreak
 from kessel_core.contract.rounding import rounded_up
+from kessel_core.contract.serverline import Ear, Listener, Outlook, ServerLine, nap, readable
 from kessel_core.contract.spec import AdapterContext, AdapterSpec
 from kessel_core.contract.store import Entry, Store, StoreCapabilities, StoreSpec
 from kessel_core.contract.storing import Written, error_for, in_portions, refused_write, unknown_write
+from kessel_core.contract.telling import EVERY_WAITER, kinds_of, told_delayed, told_entry, told_ready
 from kessel_core.contract.url import url_options
 from kessel_core.contract.waiting import Waiter, WaitingLine
 from kessel_core.errors import (
@@ -98,7 +100,11 @@ __all__ = [
     "BaseConsumer",
     "WaitingAdapter",
     "Waiter",
+    "Ear",
+    "Listener",
+    "Outlook",
     "Pool",
+    "ServerLine",
     "WaitingLine",
     # what it promises
     "Capabilities",
@@ -161,7 +167,14 @@ __all__ = [
     "queue_name_problem",
     "ready_for",
     "refused_write",
+    "EVERY_WAITER",
+    "kinds_of",
+    "nap",
+    "readable",
     "rounded_up",
+    "told_delayed",
+    "told_entry",
+    "told_ready",
     "unknown_write",
     "Written",
     # errors that adapters raise

@@ -39,6 +39,10 @@ from kessel_core.contract import (
     WaitingAdapter,
     error_for,
     in_portions,
+    kinds_of,
+    told_delayed,
+    told_entry,
+    told_ready,
 )
 from kessel_postgres import codec, doctor
 from kessel_postgres.consumer import NOTHING, Brought, Deliveries
@@ -47,7 +51,6 @@ from kessel_postgres.entries import PostgresStore
 from kessel_postgres.link import Call
 from kessel_postgres.operations import PostgresOperations
 from kessel_postgres.options import PostgresOptions
-from kessel_postgres.telling import kinds_of, told_delayed, told_entry, told_ready
 from kessel_postgres.within import put_within
 
 __all__ = ["PostgresAdapter"]

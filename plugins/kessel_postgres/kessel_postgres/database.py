@@ -26,7 +26,7 @@ from kessel_postgres.link import Call, Link, Lost, Refused
 from kessel_postgres.options import ServerOptions
 from kessel_postgres.schema import readable
 from kessel_postgres.sql import channel_of, statements_of
-from kessel_postgres.waiting import ServerLine
+from kessel_postgres.waiting import PostgresLine
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
@@ -64,7 +64,7 @@ class Database:
         except BaseException:
             self.pool.close()
             raise
-        self.line = ServerLine(self)
+        self.line = PostgresLine(self)
 
     def due(self, moment: datetime) -> bytes | None:
         """Return the span until a moment; None if that is over."""

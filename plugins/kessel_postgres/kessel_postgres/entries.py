@@ -5,11 +5,19 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from kessel_core.contract import AdapterError, Entry, Put, Reach, Store, StoreCapabilities, StoreConflict
+from kessel_core.contract import (
+    AdapterError,
+    Entry,
+    Put,
+    Reach,
+    Store,
+    StoreCapabilities,
+    StoreConflict,
+    told_entry,
+)
 from kessel_postgres import codec
 from kessel_postgres.database import Database
 from kessel_postgres.link import Call
-from kessel_postgres.telling import told_entry
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult

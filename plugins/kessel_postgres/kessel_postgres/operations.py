@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from kessel_core.contract import (
+    EVERY_WAITER,
     NO_PAUSE,
     Browse,
     Buried,
@@ -18,12 +19,12 @@ from kessel_core.contract import (
     StoredJob,
     UnknownJob,
     ready_for,
+    told_ready,
 )
 from kessel_postgres import codec
 from kessel_postgres.database import Database
 from kessel_postgres.link import Call
 from kessel_postgres.options import PostgresOptions
-from kessel_postgres.telling import ALL, told_ready
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
@@ -137,7 +138,9 @@ class PostgresOperations(Browse, Buried, Delete, Find, Pause):
     def pause(self, queue: str, duration: timedelta) -> None:
         """Deliver nothing from the queue for `duration`; zero resumes at once."""
         values = (codec.text(queue), codec.span(max(duration, NO_PAUSE)))
-        self.database.call(Call(self.database.statements.pause, values), tell=(told_ready(queue, ALL),))
+        self.database.call(
+            Call(self.database.statements.pause, values), tell=(told_ready(queue, EVERY_WAITER),)
+        )
         self.database.line.wake()
 
 

@@ -22,7 +22,6 @@ from kessel_postgres.adapter import PostgresAdapter
 from kessel_postgres.consumer import PostgresReservation
 from kessel_postgres.link import Lost
 from kessel_postgres.testing import Postgres
-from kessel_postgres.waiting import _readable
 
 from kessel_core.contract import (
     COMMIT,
@@ -36,6 +35,7 @@ from kessel_core.contract import (
     Put,
     Rollback,
     StoreUnknown,
+    readable,
 )
 
 LONG = timedelta(seconds=30)
@@ -154,7 +154,7 @@ def test_listener_that_died_is_replaced_and_nobody_sleeps_on(
     database: psycopg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("kessel_postgres.waiting._LOOK", 1000.0)
+    monkeypatch.setattr("kessel_core.contract.serverline.LOOK", 1000.0)
     adapter = opened()
     got = waiting(adapter, 2)
     listening = (
@@ -178,8 +178,8 @@ def test_listener_that_hears_nothing_is_replaced(
     """A connection that is cut in silence says nothing; so the listener speaks to itself."""
     from kessel_postgres.link import Link
 
-    for name, seconds in (("_LOOK", 1000.0), ("_BEAT", 0.2), ("_BEAT_TAKES", 0.2)):
-        monkeypatch.setattr(f"kessel_postgres.waiting.{name}", seconds)
+    for name, seconds in (("LOOK", 1000.0), ("BEAT", 0.2), ("BEAT_TAKES", 0.2)):
+        monkeypatch.setattr(f"kessel_core.contract.serverline.{name}", seconds)
     heard, deaf = Link.notifications, set()
 
     def notifications(link: Link) -> Iterator[tuple[int, str]]:
@@ -438,9 +438,9 @@ def test_who_listens_may_have_more_than_a_thousand_descriptors_open() -> None:
     high = fcntl.fcntl(reading, fcntl.F_DUPFD, 1500)
     try:
         os.write(writing, b"x")
-        assert _readable([high], 5) == {high}
+        assert readable([high], 5) == {high}
         os.read(high, 1)
-        assert _readable([high], 0) == set()
+        assert readable([high], 0) == set()
     finally:
         for descriptor in (reading, writing, high):
             os.close(descriptor)

@@ -37,6 +37,7 @@ from kessel_core.contract import (
     WaitingAdapter,
     error_for,
     in_portions,
+    kinds_of,
 )
 from kessel_redis import doctor
 from kessel_redis.consumer import Deliveries, to_store
@@ -45,7 +46,7 @@ from kessel_redis.entries import RedisStore
 from kessel_redis.operations import RedisOperations
 from kessel_redis.options import RedisOptions
 from kessel_redis.scripts import PUT, Layout
-from kessel_redis.telling import kinds_of, told_of
+from kessel_redis.telling import told_of
 
 __all__ = ["RedisAdapter"]
 

@@ -26,12 +26,15 @@ from kessel_core.contract import (
     Rollback,
     Settlement,
     Snooze,
+    told_delayed,
+    told_entry,
+    told_ready,
 )
 from kessel_redis import codec
 from kessel_redis.database import Database
 from kessel_redis.link import Lost
 from kessel_redis.scripts import OPERATIONS, STEP, Layout
-from kessel_redis.telling import told_delayed, told_entry, told_of, told_ready
+from kessel_redis.telling import told_of
 
 __all__ = ["Deliveries", "RedisReservation", "to_store"]
 

@@ -28,7 +28,7 @@ from kessel_redis.facts import OLDEST, ServerFacts, facts_of
 from kessel_redis.link import Link, Lost, Refused
 from kessel_redis.options import ServerOptions
 from kessel_redis.scripts import LOADS, OPERATIONS, Keys, Layout, Script, packed
-from kessel_redis.waiting import ServerLine
+from kessel_redis.waiting import RedisLine
 
 __all__ = ["VERSION", "Database"]
 
@@ -62,7 +62,7 @@ class Database:
             raise
         #: What an acknowledged write survives.
         self.durability = self.facts.durability(options.durability)
-        self.line = ServerLine(self)
+        self.line = RedisLine(self)
 
     @property
     def origin(self) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, ClassVar, Final
 
-from kessel_core.contract import Entry, Reach, Store, StoreCapabilities, StoreConflict
+from kessel_core.contract import Entry, Reach, Store, StoreCapabilities, StoreConflict, told_entry
 from kessel_redis import codec
 from kessel_redis.database import Database
 from kessel_redis.scripts import OPERATIONS, Layout
-from kessel_redis.telling import told_entry
 
 __all__ = ["RedisStore"]
 

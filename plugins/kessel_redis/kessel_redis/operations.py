@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 from kessel_core.contract import (
+    EVERY_WAITER,
     NO_PAUSE,
     Browse,
     Buried,
@@ -18,12 +19,12 @@ from kessel_core.contract import (
     StoredJob,
     UnknownJob,
     ready_for,
+    told_ready,
 )
 from kessel_redis import codec
 from kessel_redis.database import Database
 from kessel_redis.options import RedisOptions
 from kessel_redis.scripts import OPERATIONS, Layout, packed
-from kessel_redis.telling import ALL, told_ready
 
 __all__ = ["RedisOperations"]
 
@@ -148,7 +149,7 @@ class RedisOperations(Browse, Buried, Delete, Find, Pause):
 
     def pause(self, queue: str, duration: timedelta) -> None:
         """Deliver nothing from the queue for `duration`; zero resumes at once."""
-        told = self.database.message(told_ready(queue, ALL))
+        told = self.database.message(told_ready(queue, EVERY_WAITER))
         span = codec.micros(max(duration, NO_PAUSE))
         self.database.operate(b"pause", queue, self.database.keys.channel, told, queue.encode(), span)
         self.database.line.wake()

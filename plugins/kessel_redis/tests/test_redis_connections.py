@@ -19,7 +19,7 @@ from kessel_redis.adapter import RedisAdapter
 from kessel_redis.consumer import RedisReservation
 from kessel_redis.link import Link, Lost
 from kessel_redis.testing import Redis
-from kessel_redis.waiting import _Listener, _readable
+from kessel_redis.waiting import RedisLine, RedisListener
 
 from kessel_core.contract import (
     COMMIT,
@@ -34,6 +34,7 @@ from kessel_core.contract import (
     Put,
     Rollback,
     StoreUnknown,
+    readable,
 )
 
 LONG = timedelta(seconds=30)
@@ -125,7 +126,7 @@ def test_connection_that_died_is_replaced_before_anything_is_sent(opened: Opened
 def test_listener_that_died_is_replaced_and_nobody_sleeps_on(
     opened: Opened, waiting: Waiting, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kessel_redis.waiting._LOOK", 1000.0)
+    monkeypatch.setattr("kessel_core.contract.serverline.LOOK", 1000.0)
     adapter, other = opened(), opened()
     got = waiting(adapter, 2)
     patiently(lambda: listens(adapter, ask))
@@ -138,15 +139,21 @@ def test_listener_that_hears_nothing_is_replaced(
     opened: Opened, waiting: Waiting, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection that is cut in silence says nothing; so the listener asks for an answer."""
-    for name, seconds in (("_LOOK", 1000.0), ("_BEAT", 0.2), ("_BEAT_TAKES", 0.2)):
-        monkeypatch.setattr(f"kessel_redis.waiting.{name}", seconds)
-    hear, deaf = _Listener._hear, set[int]()
+    for name, seconds in (("LOOK", 1000.0), ("BEAT", 0.2), ("BEAT_TAKES", 0.2)):
+        monkeypatch.setattr(f"kessel_core.contract.serverline.{name}", seconds)
+    hear, deaf = RedisListener.hear, set[int]()
 
-    def swallowed(listener: _Listener, link: Link) -> None:
+    def swallowed(listener: RedisListener, *, is_readable: bool) -> bool:
+        link = listener._link
+        assert link is not None
         deaf.add(id(link)) if not deaf else None
-        link.read() if id(link) in deaf else hear(listener, link)
+        if id(link) not in deaf:
+            return hear(listener, is_readable=is_readable)
+        if is_readable:
+            link.read()
+        return False
 
-    monkeypatch.setattr(_Listener, "_hear", swallowed)
+    monkeypatch.setattr(RedisListener, "hear", swallowed)
     adapter = opened()
     got = waiting(adapter, 1)
     patiently(lambda: deaf)
@@ -157,8 +164,8 @@ def test_listener_that_hears_nothing_is_replaced(
 def test_listener_that_is_answered_lives_on(
     opened: Opened, waiting: Waiting, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, seconds in (("_LOOK", 1000.0), ("_BEAT", 0.05), ("_BEAT_TAKES", 5.0)):
-        monkeypatch.setattr(f"kessel_redis.waiting.{name}", seconds)
+    for name, seconds in (("LOOK", 1000.0), ("BEAT", 0.05), ("BEAT_TAKES", 5.0)):
+        monkeypatch.setattr(f"kessel_core.contract.serverline.{name}", seconds)
     adapter, other = opened(), opened()
     waiting(adapter, 1)
     patiently(lambda: listens(adapter, ask))
@@ -172,8 +179,8 @@ def test_nobody_listens_for_long_once_nobody_waits(
     opened: Opened, waiting: Waiting, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A busy worker would hear of every job of the others, for nothing."""
-    for name in ("_LINGER", "_LOOK"):
-        monkeypatch.setattr(f"kessel_redis.waiting.{name}", 0.1)
+    monkeypatch.setattr(RedisLine, "linger", 0.1)
+    monkeypatch.setattr("kessel_core.contract.serverline.LOOK", 0.1)
     adapter = opened()
     got = waiting(adapter, 1)
     adapter.enqueue(message("a"))
@@ -511,8 +518,8 @@ def test_look_for_all_plans_the_next_one(opened: Opened, waiting: Waiting, ask: 
     waiting(adapter, 1)
     patiently(lambda: listens(adapter, ask))
     time.sleep(0.1)  # what the listener woke when it began
-    adapter.line.look(adapter.database)
-    planned = adapter.line.take_plan()
+    adapter.line.look()
+    planned = adapter.line.planned
     assert planned is not None and 3590 < planned - time.monotonic() <= 3600
 
 
@@ -604,9 +611,9 @@ def test_who_listens_may_have_more_than_a_thousand_descriptors_open() -> None:
     high = fcntl.fcntl(reading, fcntl.F_DUPFD, 1500)
     try:
         os.write(writing, b"x")
-        assert _readable([high], 5) == {high}
+        assert readable([high], 5) == {high}
         os.read(high, 1)
-        assert _readable([high], 0) == set()
+        assert readable([high], 0) == set()
     finally:
         for descriptor in (reading, writing, high):
             os.close(descriptor)

@@ -1,4 +1,4 @@
-"""What processes tell each other in notifications; `waiting` reads them."""
+"""What the processes of an adapter over a network tell each other, as text; `ServerLine.hear` reads it."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from kessel_core.contract import Message
+from kessel_core.model.message import Message
 
-__all__ = ["ALL", "kinds_of", "told_delayed", "told_entry", "told_ready"]
+__all__ = ["EVERY_WAITER", "kinds_of", "told_delayed", "told_entry", "told_ready"]
 
 #: Wakes all who wait for a queue, or for an entry.
-ALL: Final = 1_000_000
+EVERY_WAITER: Final = 1_000_000
 
 
 def told_ready(queue: str, count: int = 1) -> str:
-    """Return the notification of jobs that are ready."""
+    """Return what tells of jobs that are ready."""
     return f"r:{count}:{queue}"
 
 
 def told_delayed(queue: str, span: timedelta) -> str:
-    """Return the notification of a job that becomes ready after a span."""
+    """Return what tells of a job that becomes ready after a span."""
     return f"d:{span // timedelta(microseconds=1)}:{queue}"
 
 
 def told_entry(space: str, key: str) -> str:
-    """Return the notification of an entry that was changed."""
+    """Return what tells of an entry that was changed."""
     return f"e:{space}:{key}"
 
 

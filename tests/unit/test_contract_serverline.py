@@ -1,0 +1,226 @@
+"""The line of those who wait for an adapter over a network: what is told wakes whom it concerns (E8, S4)."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from datetime import timedelta
+
+import pytest
+
+from kessel_core import AdapterUnavailable
+from kessel_core.contract import (
+    EVERY_WAITER,
+    Listener,
+    Outlook,
+    ServerLine,
+    serverline,
+    told_delayed,
+    told_entry,
+    told_ready,
+)
+from tests.until import until
+
+HOUR = timedelta(hours=1)
+
+
+class Wire(Listener):
+    """Listens at a pipe, on which a test speaks."""
+
+    def __init__(self, line: Line, pipe: int) -> None:
+        super().__init__(line, pipe)
+        self._of = line
+        self.ends: tuple[int, int] | None = None
+
+    def connect(self) -> int:
+        if self._of.fails:
+            raise self._of.fails.pop()
+        self.ends = os.pipe()
+        os.set_blocking(self.ends[0], False)
+        self._of.connected.append(self)
+        return self.ends[0]
+
+    def ask(self) -> None:
+        self._of.asked += 1
+        if self._of.answers:
+            self.say("pong")
+
+    def say(self, text: str) -> None:
+        assert self.ends is not None
+        os.write(self.ends[1], f"{text}\n".encode())
+
+    def hear(self, *, is_readable: bool) -> bool:
+        if not is_readable or self.ends is None:
+            return False
+        told = os.read(self.ends[0], 4096).decode().splitlines()
+        for one in told:
+            self._of.hear(one)
+        return "pong" in told
+
+    def disconnect(self) -> None:
+        ends, self.ends = self.ends, None
+        for end in ends or ():
+            os.close(end)
+
+
+class Line(ServerLine):
+    linger = 3600.0
+
+    def __init__(self) -> None:
+        super().__init__("test")
+        self.connected: list[Wire] = []
+        self.fails: list[Exception] = []
+        self.asked = 0
+        self.answers = True
+        self.seen: dict[str, Outlook] = {}
+        self.looks = 0
+
+    def ear(self, pipe: int) -> Wire:
+        return Wire(self, pipe)
+
+    def outlooks(self, queues: Sequence[str]) -> Iterable[Outlook]:
+        self.looks += 1
+        return [self.seen.get(queue, Outlook(queue, None, False, None)) for queue in queues]
+
+    def close(self) -> None:
+        self.shut()
+
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    with closing(Line()) as made:
+        yield made
+
+
+def listening(line: Line) -> Wire:
+    """Wait until it listens, and all who wait have looked because of that."""
+    until(lambda: line.connected and line.asked)
+    for waiter in [*line._waiters, *line.entries._waiters]:
+        until(lambda waiter=waiter: waiter.woken)
+        waiter.woken = False
+    return line.connected[-1]
+
+
+@pytest.mark.parametrize(
+    ("paused", "is_ready", "due", "change"),
+    [
+        (None, False, None, None),
+        (None, True, HOUR, HOUR),
+        (HOUR, True, None, HOUR),
+        (HOUR, False, None, None),
+        (HOUR, False, 2 * HOUR, 2 * HOUR),
+        (2 * HOUR, False, HOUR, 2 * HOUR),
+        (2 * HOUR, True, HOUR, 2 * HOUR),
+    ],
+)
+def test_s4_time_alone_makes_a_job_ready_at_the_end_of_its_delay_and_of_the_pause(
+    paused: timedelta | None, is_ready: bool, due: timedelta | None, change: timedelta | None
+) -> None:
+    assert Outlook("q", paused, is_ready, due).next_change == change
+
+
+def test_what_is_told_wakes_whom_it_concerns(line: Line) -> None:
+    one, two, other = line.join(frozenset({"q"})), line.join(frozenset({"q"})), line.join(frozenset({"r"}))
+    entry, another = line.join_entry("s", "k:1"), line.join_entry("s", "k:2")
+    wire = listening(line)
+    wire.say(told_ready("q"))
+    until(lambda: one.woken)
+    wire.say(told_entry("s", "k:1"))
+    until(lambda: entry.woken)
+    assert (two.woken, other.woken, another.woken) == (False, False, False)
+    wire.say(told_ready("r", EVERY_WAITER))
+    until(lambda: other.woken)
+    assert not two.woken
+
+
+@pytest.mark.parametrize("told", ["", "x", "r:", "r:many:q", "d:-1:q", "d:9" + 30 * "9" + ":q", "e"])
+def test_what_others_say_on_its_channel_is_ignored(line: Line, told: str) -> None:
+    waiter = line.join(frozenset({"q"}))
+    listening(line)
+    line.hear(told)
+    assert not waiter.woken
+    assert line.planned is None
+
+
+def test_s4_it_looks_when_a_delay_that_was_told_is_over(line: Line) -> None:
+    waiter = line.join(frozenset({"q"}))
+    wire = listening(line)
+    line.seen["q"] = Outlook("q", None, True, None)
+    wire.say(told_delayed("q", timedelta(milliseconds=30)))
+    until(lambda: waiter.woken)
+
+
+def test_an_earlier_plan_counts_and_a_later_one_does_not(line: Line) -> None:
+    line.plan(2 * HOUR)
+    line.plan(HOUR)
+    line.plan(3 * HOUR)
+    assert line.planned is not None
+    assert 3590 < line.planned - time.monotonic() <= 3600
+
+
+def test_a_listener_that_is_not_answered_is_replaced_and_all_look_once(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that listens is the one that dies unseen."""
+    monkeypatch.setattr(serverline, "BEAT_TAKES", 0.05)
+    monkeypatch.setattr(serverline, "LOOK", 3600.0)
+    line.answers = False
+    waiter = line.join(frozenset({"q"}))
+    listening(line)
+    line.answers = True
+    until(lambda: len(line.connected) > 1)
+    until(lambda: waiter.woken)
+
+
+def test_a_listener_that_is_answered_is_asked_again_and_stays(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serverline, "BEAT", 0.01)
+    line.join(frozenset({"q"}))
+    listening(line)
+    until(lambda: line.asked > 5)
+    assert len(line.connected) == 1
+
+
+@pytest.mark.parametrize("error", [AdapterUnavailable("away"), RuntimeError("a bug")])
+def test_who_cannot_listen_wakes_all_who_wait_and_tries_again(line: Line, error: Exception) -> None:
+    """They meet the same error, and report it; a line without a listener would leave them asleep."""
+    line.fails.append(error)
+    waiter, entry = line.join(frozenset({"q"})), line.join_entry("s", "k")
+    until(lambda: waiter.woken and entry.woken)
+    until(lambda: line.connected)
+
+
+def test_it_looks_now_and_then_in_case_that_something_was_not_heard(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serverline, "LOOK", 0.01)
+    line.seen["q"] = Outlook("q", None, True, None)
+    waiter = line.join(frozenset({"q"}))
+    listening(line)
+    until(lambda: waiter.woken)
+
+
+def test_the_thread_ends_once_nobody_waits_and_another_wait_starts_one(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Line, "linger", 0.01)
+    monkeypatch.setattr(serverline, "LOOK", 0.01)
+    waiter = line.join(frozenset({"q"}))
+    wire = listening(line)
+    line.leave(waiter)
+    until(lambda: line._thread is None)
+    until(lambda: wire.ends is None)
+    line.join(frozenset({"q"}))
+    until(lambda: len(line.connected) == 2)
+
+
+def test_shutting_ends_the_thread_and_wakes_who_waits_for_entries(line: Line) -> None:
+    entry = line.join_entry("s", "k")
+    listening(line)
+    line.shut()
+    assert entry.woken
+    assert not [thread for thread in threading.enumerate() if thread.name == "kessel-test"]
