@@ -31,6 +31,8 @@ class Column:
     #: What it may be cut to, in cells; None: it is shown whole or not at all.
     least: int | None = None
     is_right: bool = False
+    #: It is left out where it has nothing to say.
+    is_optional: bool = False
 
 
 def cut(text: str, width: int) -> str:
@@ -58,7 +60,9 @@ def fitted(
         want if column.least is None else min(want, max(column.least, cell_len(column.title)))
         for column, want in zip(columns, wanted, strict=True)
     ]
-    kept = [at for at, want in enumerate(wanted) if want]
+    kept = [
+        at for at, column in enumerate(columns) if not column.is_optional or any(row[at].text for row in rows)
+    ]
     while len(kept) > 1 and sum(least[at] for at in kept) + _GAP * (len(kept) - 1) > width:
         kept.remove(max(kept, key=lambda at: columns[at].rank))
     left = width - sum(least[at] for at in kept) - _GAP * (len(kept) - 1)

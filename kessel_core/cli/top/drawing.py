@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Final
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from kessel_core.cli.top.columns import cut
@@ -22,6 +23,8 @@ __all__ = ["drawn", "once"]
 
 #: Below so many lines for the parts only one of them is shown.
 _LEAST_BODY: Final = 12
+#: Below so many there is no line for the id of the chosen row.
+_LEAST_CHOSEN: Final = 4
 _HELP: Final = (
     "tab, left, right   the next part of the screen",
     "up, down           the next row; also page up, page down, home, end",
@@ -63,11 +66,13 @@ def drawn(
     if view.is_help or view.is_whole:
         body = _page(_HELP if view.is_help else tuple(whole(view, overview)), view.scroll, width, room)
     else:
-        if room >= _LEAST_BODY:
+        if room >= _LEAST_CHOSEN:
             below.insert(0, _chosen(overview, view, width))
-            body = _parts(overview, view, width, room - 1)
+            room -= 1
+        if room >= _LEAST_BODY:
+            body = _parts(overview, view, width, room)
         else:
-            body = [_tabs(overview, view, width), *_part(overview, view, view.pane, width, room - 1)]
+            body = [_tabs(overview, view), *_part(overview, view, view.pane, width, max(0, room - 1))]
         room = height - len(top) - len(below)
     body = body[: max(0, room)]
     body += [Text("")] * (room - len(body))
@@ -101,7 +106,14 @@ def _header(overview: Overview, place: str, width: int) -> Text:
 def _chosen(overview: Overview, view: View, width: int) -> Text:
     """Return the line that has the id of the chosen row, to copy it."""
     row = chosen_row(view, overview)
-    return Text("" if row is None else cut(f"> {shown(row)}", width), style="cyan")
+    if row is None:
+        return Text("")
+    what, name = shown(row)
+    # Whole or not at all: part of an id is no id.
+    for text in (f"> {what} {name}", name, "enter shows the whole name"):
+        if cell_len(text) <= width:
+            return Text(text, style="cyan")
+    return Text("")
 
 
 def _footer(overview: Overview, view: View, width: int, doing: str) -> Text:
@@ -112,25 +124,22 @@ def _footer(overview: Overview, view: View, width: int, doing: str) -> Text:
         return Text(cut(printable(view.message or doing), width), style="yellow")
     if view.is_help or view.is_whole:
         return Text(cut("up down scroll  any other key goes back  q quit", width), style="dim")
-    keys = ["q quit", "? help", "tab part", "enter whole"]
-    keys += [f"{key} {one.words}" for key, one in BINDINGS.items() if one.action not in overview.refused]
-    if len(overview.refused) and not any(one.action not in overview.refused for one in BINDINGS.values()):
-        keys.insert(0, "read-only" if "read-only" in str(overview.refused) else "only looks")
+    can = [f"{key} {one.words}" for key, one in BINDINGS.items() if one.action not in overview.refused]
     text = ""
-    for key in keys:
-        if len(text) + len(key) + 2 <= width:
+    for key in ("q quit", "? help", "tab", *(can or ["only looks"]), "enter whole", "space look now"):
+        if len(text) + len(key) <= width:
             text += f"{key}  "
     return Text(text, style="dim")
 
 
-def _tabs(overview: Overview, view: View, width: int) -> Text:
+def _tabs(overview: Overview, view: View) -> Text:
     text = Text()
     for pane in Pane:
         part = part_of(overview, pane)
         text.append(
             f"{pane.value} {len(part.rows) + part.left_out}", "reverse" if pane is view.pane else "dim"
         )
-        text.append("  ")
+        text.append(" ")
     return text
 
 

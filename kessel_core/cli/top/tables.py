@@ -30,20 +30,20 @@ _COLUMNS: Final = {
         Column("", 0, 8), Column("ready", 1, is_right=True), Column("delayed", 6, is_right=True),
         Column("reserved", 5, is_right=True), Column("buried", 2, is_right=True),
         Column("oldest", 3, is_right=True), Column("change", 7, is_right=True),
-        Column("workers", 8, is_right=True), Column("paused", 4),
+        Column("workers", 8, is_right=True, is_optional=True), Column("paused", 4, is_optional=True),
     ),
     Pane.RUNNING: (
-        Column("", 3, is_right=True), Column("queue", 4, 6), Column("type", 0, 8), Column("progress", 1, 8),
+        Column("", 3, is_right=True), Column("queue", 4, 6), Column("type", 0, 8), Column("progress", 1, 20),
         Column("worker", 5, 8), Column("id", 6),
     ),
     Pane.BURIALS: (
         Column("", 2, is_right=True), Column("queue", 3, 6), Column("type", 1, 8), Column("reason", 0, 6),
-        Column("message", 4, 8), Column("id", 5), Column("ref", 6, 4),
+        Column("message", 4, 16), Column("id", 5), Column("ref", 6, 4, is_optional=True),
     ),
     Pane.WORKERS: (
         Column("", 0, 8), Column("state", 1, 6), Column("busy", 2, is_right=True),
-        Column("rate", 4, is_right=True), Column("queues", 3, 6), Column("seen", 5, is_right=True),
-        Column("started", 7, is_right=True), Column("version", 8), Column("types", 6, 8),
+        Column("rate", 4, is_right=True), Column("queues", 3, 16), Column("seen", 5, is_right=True),
+        Column("started", 7, is_right=True), Column("version", 8), Column("types", 6, 20),
     ),
 }  # fmt: skip
 _STYLES: Final = {
@@ -169,17 +169,17 @@ def _rate(rate: float | None, sign: str = "") -> str:
 # --- one row ---------------------------------------------------------------------------------
 
 
-def shown(row: Row) -> str:
-    """Return the chosen row in one line that has its id or name whole."""
+def shown(row: Row) -> tuple[str, str]:
+    """Return what a row is, and its whole id or name."""
     match row:
         case QueueView():
-            return f"queue {preview(row.stats.queue)}"
+            return "queue", preview(row.stats.queue)
         case RunningView():
-            return f"job {preview(row.job.id or 'without an id')}"
+            return "job", preview(row.job.id or "without an id")
         case BurialView():
-            return f"job {preview(row.job.id)}"
+            return "job", preview(row.job.id)
         case WorkerView():
-            return f"worker {preview(row.entry.id)}"
+            return "worker", preview(row.entry.id)
 
 
 def whole(view: View, overview: Overview) -> Iterator[str]:
