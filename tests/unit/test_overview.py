@@ -28,8 +28,9 @@ from kessel_core.contract import (
     StoreCapabilities,
     StoredJob,
 )
-from kessel_core.features import overview as module
-from kessel_core.features.overview import Action, Overviews, Standing
+from kessel_core.features import watching as module
+from kessel_core.features.overview import Action, Standing
+from kessel_core.features.watching import Overviews
 from kessel_core.features.workers import write_entry
 from kessel_core.model.progress import Progress
 from kessel_core.testing import VirtualClock
@@ -222,7 +223,11 @@ def test_what_an_adapter_cannot_show_is_named(clock: VirtualClock, looking: Call
     bare.is_age_known = False
     bare.give()
     seen = looking(bare, None, no_store="set one").look()
-    assert [text.partition(" ")[0] for text in seen.queues.missing] == ["'counts'", "'oldest_ready'", "'pause'"]
+    assert [text.partition(" ")[0] for text in seen.queues.missing] == [
+        "'counts'",
+        "'oldest_ready'",
+        "'pause'",
+    ]
     assert seen.burials.missing[0].startswith("'buried' is missing: the adapter 'moon'")
     for part in (seen.running, seen.workers):
         assert part.missing[0].startswith("'store' is missing")
@@ -239,7 +244,9 @@ def test_nothing_is_said_to_be_missing_where_nothing_is(
 ) -> None:
     queue.give()
     seen = looking().look()
-    assert (seen.queues.missing, seen.burials.missing, seen.running.missing, seen.workers.missing) == ((),) * 4
+    assert (seen.queues.missing, seen.burials.missing, seen.running.missing, seen.workers.missing) == (
+        (),
+    ) * 4
     assert not seen.refused
 
 

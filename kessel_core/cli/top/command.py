@@ -24,7 +24,8 @@ from kessel_core.cli.output import console
 from kessel_core.cli.queues import queue_arguments
 from kessel_core.clock import SystemClock
 from kessel_core.errors import KesselError
-from kessel_core.features.overview import Overview, Overviews
+from kessel_core.features.overview import Overview
+from kessel_core.features.watching import Overviews
 from kessel_core.values.secrets import without_secrets
 
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ _COLUMNS: Final = {
         Column("message", 4, 16), Column("id", 5), Column("ref", 6, 4, is_optional=True),
     ),
     Pane.WORKERS: (
-        Column("", 0, 8), Column("state", 1, 6), Column("busy", 2, is_right=True),
+        Column("", 0, 8), Column("state", 1, 15), Column("busy", 2, is_right=True),
         Column("rate", 4, is_right=True), Column("queues", 3, 16), Column("seen", 5, is_right=True),
         Column("started", 7, is_right=True), Column("version", 8), Column("types", 6, 20),
     ),
