@@ -32,7 +32,9 @@ KESSEL = [sys.executable, "-m", "kessel_core.cli"]
 class Screen:
     """A terminal with a command on it, and what its screen shows."""
 
-    def __init__(self, folder: Path, arguments: list[str], size: tuple[int, int]) -> None:
+    def __init__(
+        self, folder: Path, arguments: list[str], size: tuple[int, int], program: list[str] = KESSEL
+    ) -> None:
         self._master, slave = pty.openpty()
         self.resize(*size, tell=False)
         self.before = termios.tcgetattr(slave)
@@ -40,7 +42,7 @@ class Screen:
         self.sent = ""
         environment = {name: text for name, text in os.environ.items() if not name.startswith("KESSEL_")}
         self.process = subprocess.Popen(
-            [*KESSEL, "top", *arguments],
+            [*program, "top", *arguments],
             cwd=folder,
             env=environment | {"TERM": "xterm", "PYTHONUTF8": "1"},
             stdin=slave,
@@ -96,6 +98,11 @@ class Screen:
             pass
         return self.process.wait(1)
 
+    def stray(self) -> str:
+        """What was sent while the screen was taken, and was not drawn on a line of it."""
+        taken = self.sent.partition("\x1b[?1049h\x1b[?25l")[2].partition("\x1b[0m\x1b[?25h\x1b[?1049l")[0]
+        return re.sub(r"\x1b\[0m\x1b\[2J|\x1b\[\d+;1H\x1b\[2K(?:[^\x1b\r\n]|\x1b\[[\d;]*m)*", "", taken)
+
     def is_as_before(self) -> bool:
         """Whether the first screen, the cursor and the modes of the terminal are back."""
         left = self.sent.rfind("\x1b[?1049l") > self.sent.rfind("\x1b[?1049h") >= 0
@@ -110,12 +117,18 @@ class Screen:
         os.close(self._master)
 
 
+@pytest.fixture
+def server() -> Iterator[Beanstalkd]:
+    server = Beanstalkd()
+    server.start()
+    yield server
+    server.kill()
+
+
 @pytest.fixture(params=["sqlite", "beanstalk"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A folder with a configuration, and three buried jobs and a delayed one in the queue."""
-    server = Beanstalkd() if request.param == "beanstalk" else None
-    if server is not None:
-        server.start()
+    server = request.getfixturevalue("server") if request.param == "beanstalk" else None
     url = f"sqlite:///{tmp_path}/jobs.db" if server is None else f"beanstalk://127.0.0.1:{server.port}"
     (tmp_path / "kessel.toml").write_text(
         f'[kessel]\nadapter = "{url}"\nstore = "sqlite:///{tmp_path}/store.db"\n'
@@ -129,17 +142,15 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
             consumer.settle(held, Bury("error", f"no address {number}"))
             consumer.close()
         manager.request("shop.ship", 9, queue="shop", delay=timedelta(hours=1))
-    yield tmp_path
-    if server is not None:
-        server.kill()
+    return tmp_path
 
 
 @pytest.fixture
 def top(folder: Path) -> Iterator[Callable[..., Screen]]:
     screens: list[Screen] = []
 
-    def start(*arguments: str, size: tuple[int, int] = (80, 24)) -> Screen:
-        screens.append(Screen(folder, ["--interval", "500ms", *arguments], size))
+    def start(*arguments: str, size: tuple[int, int] = (80, 24), **more: Any) -> Screen:
+        screens.append(Screen(folder, ["--interval", "500ms", *arguments], size, **more))
         return screens[-1]
 
     yield start
@@ -192,6 +203,7 @@ def test_keys_look_ask_and_do_and_q_leaves_the_terminal_as_it_was(
     screen.type("q")
     assert screen.ended() == 0
     assert screen.is_as_before()
+    assert screen.stray() == ""
 
 
 def test_a_view_that_only_looks_changes_nothing_whatever_is_typed(
@@ -243,3 +255,102 @@ def test_an_interruption_leaves_the_terminal_as_it_was(top: Callable[..., Screen
     assert screen.ended() == 130
     assert screen.is_as_before()
     assert "Traceback" not in screen.sent
+
+
+FAILING = """
+import sys
+from kessel_core.cli import main
+from kessel_core.cli.top import drawing
+
+whole = drawing.drawn
+
+def drawn(*arguments, **more):
+    if arguments[1].is_help:
+        raise RuntimeError("cannot draw")
+    return whole(*arguments, **more)
+
+drawing.drawn = drawn
+sys.exit(main())
+"""
+
+ONLY_SQLITE = pytest.mark.parametrize("folder", ["sqlite"], indirect=True)
+ONLY_BEANSTALK = pytest.mark.parametrize("folder", ["beanstalk"], indirect=True)
+
+
+@ONLY_SQLITE
+def test_a_mistake_of_the_view_itself_leaves_the_terminal_as_it_was(top: Callable[..., Screen]) -> None:
+    screen = top(program=[sys.executable, "-c", FAILING])
+    screen.until("no address 2")
+    screen.type("?")
+    assert screen.ended() == 1
+    assert screen.is_as_before()
+    # The error is said where it can be read.
+    assert "RuntimeError: cannot draw" in screen.sent.rpartition("\x1b[?1049l")[2]
+    assert screen.stray() == ""
+
+
+@ONLY_SQLITE
+def test_a_stopped_view_gives_the_terminal_back_until_it_goes_on(top: Callable[..., Screen]) -> None:
+    screen = top()
+    screen.until("no address 2")
+    screen.type("\x1a")  # Ctrl-Z
+    _, status = os.waitpid(screen.process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    while screen._read(0.0):
+        pass
+    assert screen.is_as_before()
+    screen.sent = ""
+    screen.process.send_signal(signal.SIGCONT)
+    screen.until("no address 2")
+    assert termios.tcgetattr(screen._slave) != screen.before
+    screen.type("q")
+    assert screen.ended() == 0
+    assert screen.is_as_before()
+
+
+@ONLY_SQLITE
+def test_a_terminal_that_is_gone_ends_the_view(top: Callable[..., Screen]) -> None:
+    screen = top()
+    screen.until("no address 2")
+    os.close(screen._master)
+    screen._master = os.open(os.devnull, os.O_RDONLY)
+    assert screen.process.wait(LONG) != 0
+
+
+@ONLY_BEANSTALK
+def test_while_the_server_is_away_the_picture_stands_and_keys_are_read(
+    top: Callable[..., Screen], server: Beanstalkd
+) -> None:
+    screen = top()
+    screen.until("no address 2")
+    server.kill()
+    lines = screen.until("away since")
+    assert "no address 2" in "\n".join(lines)
+    assert "not seen since" in "\n".join(lines)
+    screen.type("\x1b[Bp")
+    screen.until("not done: ")
+    server.start()
+    screen.until(lambda now: "away since" not in now[0])
+    screen.type("q")
+    assert screen.ended() == 0
+    assert screen.is_as_before()
+    assert screen.stray() == ""  # log lines neither
+
+
+@ONLY_BEANSTALK
+def test_a_server_that_does_not_answer_keeps_nobody_from_reading_and_ending(
+    top: Callable[..., Screen], server: Beanstalkd
+) -> None:
+    screen = top()
+    screen.until("no address 2")
+    server.signal(signal.SIGSTOP)
+    screen.until("no answer for")
+    screen.type("?")
+    screen.until("the chosen row whole")
+    screen.type("q")
+    end = time.monotonic() + LONG
+    while not screen.is_as_before() and time.monotonic() < end:
+        screen._read(0.1)
+    assert screen.is_as_before()
+    server.signal(signal.SIGCONT)
+    assert screen.ended() == 0

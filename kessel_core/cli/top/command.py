@@ -24,7 +24,7 @@ from kessel_core.cli.output import console
 from kessel_core.cli.queues import queue_arguments
 from kessel_core.clock import SystemClock
 from kessel_core.errors import KesselError
-from kessel_core.features.overview import Overview
+from kessel_core.features.overview import Overview, Part
 from kessel_core.features.watching import Overviews
 from kessel_core.values.secrets import without_secrets
 
@@ -37,8 +37,12 @@ if TYPE_CHECKING:
 
 __all__ = ["top"]
 
-#: Looking takes at most this share of the time, so that a slow queue is not kept busy by whoever looks.
+#: Looking takes about this share of the time at most, so that a slow queue is not kept busy by whoever looks;
+#: but a queue that was away is looked at again after so many seconds.
 _SHARE: Final = 0.1
+_LONGEST_PAUSE: Final = 10.0
+#: After so many seconds without an answer that is said, and how often it is.
+_NO_ANSWER: Final = 2.0
 #: For how many seconds the end waits for a look that is under way.
 _PATIENCE: Final = 1.0
 
@@ -86,13 +90,13 @@ def top(app: App, queues: tuple[str, ...], interval: timedelta, once: bool, read
         if once or not is_usable():
             _print(overviews.look(), app.place)
             return
-        from kessel_core.cli.top.terminal import Terminal
+        from kessel_core.cli.top.terminal import Terminal, logs_to
 
         note = opened.enter_context(noting(app, adapter))
         terminal = Terminal()
         work = _Work(adapter, overviews, note, interval.total_seconds(), terminal)
         try:
-            with terminal.entered():
+            with terminal.entered(), logs_to(work.say):
                 work.start()
                 _loop(terminal, work, app.place)
         finally:
@@ -116,6 +120,8 @@ def _print(overview: Overview, place: str) -> None:
 
 def _loop(terminal: Terminal, work: _Work, place: str) -> None:
     """Draw and read keys until somebody wants the end."""
+    yet: Part[Any] = Part(missing=("looking ...",))
+    nothing = Overview(at=SystemClock().now(), queues=yet, running=yet, burials=yet, workers=yet)
     import attrs
 
     from kessel_core.cli.top.drawing import drawn
@@ -123,21 +129,18 @@ def _loop(terminal: Terminal, work: _Work, place: str) -> None:
 
     view = View()
     pen = _Pen()
+    before: object = None
     while not terminal.is_interrupted:
-        if (said := work.said()) is not None:
+        while (said := work.said()) is not None:
             view = attrs.evolve(view, message=said)
-        overview = work.overview
-        size = terminal.size()
-        if overview is None:
-            terminal.draw(["kessel top: looking ..."])
-        else:
-            lines = drawn(overview, view, place, (size.columns, size.lines), doing=work.doing)
-            terminal.draw(pen.lines(lines, size.columns))
-        typed = terminal.typed(None)
+        size, overview, doing = terminal.size(), work.overview or nothing, work.doing
+        now = (size, overview, view, doing)
+        if now != before or not terminal.is_drawn:
+            before = now
+            terminal.draw(pen.lines(drawn(overview, view, place, size, doing=doing), size[0]))
+        typed = terminal.typed(_NO_ANSWER)
         if typed is None:
             return
-        if overview is None:
-            overview = Overview(at=SystemClock().now())
         for key in keys_in(typed):
             was_asked = view.asked
             view, act = pressed(view, key, overview)
@@ -186,9 +189,11 @@ class _Work:
         self._is_over = threading.Event()
         self._is_stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="kessel-top", daemon=True)
-        #: The latest picture, and what is being done.
+        #: The latest picture.
         self.overview: Overview | None = None
-        self.doing = ""
+        self._doing = ""
+        #: When the look that is under way was begun; None: there is none.
+        self._begun: float | None = None
 
     def start(self) -> None:
         self._thread.start()
@@ -208,8 +213,20 @@ class _Work:
         self._asked.put(None)
 
     def stop(self) -> None:
-        if self.doing:
+        if self._doing:
             self._is_stopped.set()
+
+    @property
+    def doing(self) -> str:
+        """What is being done that takes a while; "" if nothing does."""
+        begun = self._begun
+        waited = 0.0 if begun is None else time.monotonic() - begun
+        return self._doing or (f"no answer for {waited:.0f} s" if waited >= _NO_ANSWER else "")
+
+    def say(self, text: str) -> None:
+        """Let the loop show a text."""
+        self._said.put(without_secrets(text))
+        self._terminal.wake()
 
     def said(self) -> str | None:
         """Return what was done since the last call, if anything was."""
@@ -220,12 +237,13 @@ class _Work:
 
     def _run(self) -> None:
         while not self._is_over.is_set():
-            begun = time.monotonic()
+            begun = self._begun = time.monotonic()
             self.overview = self._overviews.look()
+            self._begun = None
             self._terminal.wake()
             took = time.monotonic() - begun
             try:
-                do = self._asked.get(timeout=max(self._interval - took, took / _SHARE))
+                do = self._asked.get(timeout=max(self._interval - took, min(took / _SHARE, _LONGEST_PAUSE)))
             except Empty:
                 continue
             if do is not None and not self._is_over.is_set():
@@ -237,7 +255,7 @@ class _Work:
         self._is_stopped.clear()
         if self._is_over.is_set():
             return
-        self.doing = f"{do.action} ..."
+        self._doing = f"{do.action} ..."
         self._terminal.wake()
         try:
             text = done(self._adapter, do, self._note, self._is_stopped.is_set)
@@ -245,5 +263,5 @@ class _Work:
             text = f"not done: {exc}"
         except Exception as exc:  # an adapter that fails in its own way
             text = f"not done: {type(exc).__name__}: {exc}"
-        self.doing = ""
-        self._said.put(without_secrets(text))
+        self._doing = ""
+        self.say(text)

@@ -5,29 +5,58 @@ The standard library and escape sequences that every terminal since the VT220 kn
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
 import sys
 import termios
 import tty
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
 
-__all__ = ["Terminal", "is_usable"]
+__all__ = ["Terminal", "is_usable", "logs_to"]
 
 #: The second screen and no cursor; and back.
 _ENTER: Final = "\x1b[?1049h\x1b[?25l"
 _LEAVE: Final = "\x1b[0m\x1b[?25h\x1b[?1049l"
 #: What is taken for the size of a terminal that does not know it.
-_USUAL: Final = os.terminal_size((80, 24))
+_USUAL: Final = (80, 24)
 
 
 def is_usable() -> bool:
     """Whether there is a terminal to draw on and to read keys from."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb")
+
+
+class _Handler(logging.Handler):
+    """Hands on the messages of log records."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._say(f"{record.levelname.lower()}: {record.getMessage()}")
+        except Exception:
+            self.handleError(record)
+
+
+@contextmanager
+def logs_to(say: Callable[[str], None]) -> Iterator[None]:
+    """Hand on what is logged and warned of, which would be printed over the screen."""
+    root, handler = logging.getLogger(), _Handler(say)
+    others = root.handlers[:]
+    root.handlers[:] = [handler]
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.handlers[:] = others
 
 
 class Terminal:
@@ -80,9 +109,8 @@ class Terminal:
         self.forget()
 
     def _leave(self) -> None:
-        try:
+        with suppress(OSError, termios.error):  # a terminal that is gone needs nothing
             self._write(_LEAVE)
-        finally:
             termios.tcsetattr(self._keys, termios.TCSADRAIN, self._before)
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
@@ -106,13 +134,18 @@ class Terminal:
         with suppress(OSError):  # it is awake already, or over
             os.write(self._wake, b"\0")
 
-    def size(self) -> os.terminal_size:
+    @property
+    def is_drawn(self) -> bool:
+        """Whether what was drawn last is still on the screen."""
+        return bool(self._lines)
+
+    def size(self) -> tuple[int, int]:
         """Return columns and lines, each at least 1."""
         try:
-            size = os.get_terminal_size(self._screen)
+            columns, lines = os.get_terminal_size(self._screen)
         except OSError:
             return _USUAL
-        return size if size.columns > 0 and size.lines > 0 else _USUAL
+        return (columns, lines) if columns > 0 and lines > 0 else _USUAL
 
     def typed(self, timeout: float | None) -> bytes | None:
         """Wait for what is typed.
