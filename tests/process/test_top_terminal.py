@@ -27,6 +27,12 @@ from kessel_core.contract import Bury
 
 LONG = 60.0
 KESSEL = [sys.executable, "-m", "kessel_core.cli"]
+#: Makes the terminal the one that Ctrl-C and Ctrl-Z come from, and becomes the program of its arguments.
+CONTROLLED = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 class Screen:
@@ -42,14 +48,13 @@ class Screen:
         self.sent = ""
         environment = {name: text for name, text in os.environ.items() if not name.startswith("KESSEL_")}
         self.process = subprocess.Popen(
-            [*program, "top", *arguments],
+            [sys.executable, "-c", CONTROLLED, *program, "top", *arguments],
             cwd=folder,
             env=environment | {"TERM": "xterm", "PYTHONUTF8": "1"},
             stdin=slave,
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
 
     def resize(self, columns: int, lines: int, *, tell: bool = True) -> None:
