@@ -145,9 +145,10 @@ class Overviews:
         counts = [self._adapter.stats(name) for name in names[:MOST_QUEUES]]
         self._changes.keep(names[:MOST_QUEUES])
         rows = [QueueView(stats=one, change=self._changes.add(one.queue, at, one.total)) for one in counts]
-        return Part(
-            rows=tuple(rows), left_out=len(names) - len(rows), missing=tuple(self._not_counted(counts))
-        )
+        missing = [*self._not_counted(counts)]
+        if (more := len(names) - len(rows)) > 0:
+            missing.append(f"{more:,} more queues are not looked at: name those that you want to see")
+        return Part(rows=tuple(rows), left_out=more, missing=tuple(missing))
 
     def _not_counted(self, counts: list[QueueStats]) -> Iterable[str]:
         name = self._adapter.name

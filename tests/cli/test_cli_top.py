@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from kessel_core.cli.top.command import pause_after
+
 Kessel = Any
 
 
@@ -82,6 +84,16 @@ def kessel_adapters():
     assert done.code == 1
     assert "error: nobody answers at base:1" in done.err
     assert "not seen since" in done.out
+
+
+@pytest.mark.parametrize(
+    ("took", "interval", "pause"),
+    [(0.1, 2.0, 1.9), (0.5, 2.0, 5.0), (60.0, 2.0, 10.0), (60.0, 3600.0, 3540.0)],
+)
+def test_looking_takes_a_tenth_of_the_time_and_a_queue_that_was_away_is_asked_again_soon(
+    took: float, interval: float, pause: float
+) -> None:
+    assert pause_after(took, interval) == pytest.approx(pause)
 
 
 @pytest.mark.parametrize(

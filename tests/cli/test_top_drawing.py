@@ -334,6 +334,22 @@ def test_nothing_that_jobs_and_workers_carry_moves_the_cursor_or_is_markup() -> 
     assert all(one.plain.isprintable() for one in once(picture, HOSTILE, 80))
 
 
+def test_what_is_wrong_is_red() -> None:
+    lines = drawn(PICTURE, View(pane=Pane.WORKERS), "x", LARGE)
+
+    def red(text: str) -> str:
+        line = next(one for one in lines if text in one.plain)
+        return " ".join(
+            line.plain[span.start : span.end].strip() for span in line.spans if span.style == "red"
+        )
+
+    assert red("  slow ") == "0"  # ready jobs, and nobody serves the queue
+    assert red("  mail   ") == "3"
+    assert red("  default ") == ""
+    assert red("disconnected") == "disconnected: 1 of 4 slots"
+    assert red("timeout") == "timeout"
+
+
 def test_one_picture_for_a_file_has_every_row() -> None:
     lines = [one.plain.rstrip() for one in once(PICTURE, "/srv/kessel.db", 240)]
     assert sum("timeout" in one for one in lines) == 30

@@ -113,7 +113,7 @@ def test_what_cannot_be_undone_is_done_only_after_yes(keys: list[str], question:
     assert pressed(view, "Y", PICTURE)[1] == do
 
 
-@pytest.mark.parametrize("answer", ["n", "enter", "esc", "P", "q", "space", "down"])
+@pytest.mark.parametrize("answer", ["n", "enter", "esc", "P", "p", "k", "q", "space", "down"])
 def test_any_other_answer_is_no(answer: str) -> None:
     view, act = typed("P", answer)
     assert act is None
@@ -190,6 +190,12 @@ def test_a_chosen_row_stays_chosen_where_it_moves_and_the_next_one_where_it_is_g
     assert chosen_index(view, Overview(at=NOW), Pane.BURIALS) == 0
     other = attrs.evolve(PICTURE, burials=Part(rows=(burial("b2", "x"), burial("b1"))))
     assert chosen_index(view, other, Pane.BURIALS) == 1  # the same id in another queue is another job
+
+
+def test_each_part_keeps_its_place() -> None:
+    view, _ = typed("down", "tab", "tab", "end", "tab", "tab", "up")
+    others = Part(rows=tuple(map(burial, ("c1", "c2", "c3"))))
+    assert chosen_index(view, attrs.evolve(PICTURE, burials=others), Pane.BURIALS) == 2
 
 
 def test_a_page_is_scrolled_and_left() -> None:

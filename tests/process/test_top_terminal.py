@@ -238,9 +238,11 @@ def test_the_screen_follows_the_size_of_the_terminal(top: Callable[..., Screen])
     screen = top(size=(200, 60))
     lines = screen.until("no address 2")
     assert len(lines[0]) == 200
+    emptied = screen.sent.count("\x1b[2J")
     screen.resize(40, 10)
     lines = screen.until("queues 2 running 0")
     assert len(lines) == 10
+    assert screen.sent.count("\x1b[2J") > emptied
     assert max(map(len, lines)) <= 40
     screen.resize(80, 24)
     screen.until("no address 2")
@@ -260,6 +262,16 @@ def test_an_interruption_leaves_the_terminal_as_it_was(top: Callable[..., Screen
     assert screen.ended() == 130
     assert screen.is_as_before()
     assert "Traceback" not in screen.sent
+
+
+@pytest.mark.parametrize("folder", ["sqlite"], indirect=True)
+def test_only_lines_that_change_are_drawn(top: Callable[..., Screen]) -> None:
+    """What somebody marks on the screen stays marked."""
+    screen = top()
+    screen.until("no address 2")
+    screen.sent, clock = "", "\x1b[1;1H"
+    screen.until(lambda now: screen.sent.count(clock) >= 2)
+    assert "\x1b[2;1H" not in screen.sent  # the titles of the queues
 
 
 FAILING = """
@@ -296,7 +308,7 @@ def test_a_mistake_of_the_view_itself_leaves_the_terminal_as_it_was(top: Callabl
 
 @ONLY_SQLITE
 def test_a_stopped_view_gives_the_terminal_back_until_it_goes_on(top: Callable[..., Screen]) -> None:
-    screen = top()
+    screen = top("--interval", "1h")
     screen.until("no address 2")
     screen.type("\x1a")  # Ctrl-Z
     _, status = os.waitpid(screen.process.pid, os.WUNTRACED)

@@ -205,6 +205,25 @@ def test_a_rate_is_that_of_the_last_minute_and_none_before_there_is_time_for_it(
     assert change() == pytest.approx(-3 * 60 / 90)
 
 
+def test_what_was_gone_has_no_rate_when_it_is_back(
+    queue: Queue, store: Places, looking: Callable[..., Overviews], clock: VirtualClock
+) -> None:
+    overviews = looking(configured=())
+
+    def rates() -> list[float | None]:
+        seen = overviews.look()
+        return [*(one.change for one in seen.queues.rows), *(one.rate for one in seen.workers.rows)]
+
+    for _ in range(2):
+        queue.give()
+        worker(store, clock)
+        assert rates() == [None, None]
+        queue.purge("default")
+        store.delete("workers", "w1")
+        clock.advance(10 * SECOND)
+        assert rates() == []
+
+
 def test_no_more_queues_are_counted_than_are_shown(
     queue: Queue, looking: Callable[..., Overviews], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +233,7 @@ def test_no_more_queues_are_counted_than_are_shown(
     part = looking().look().queues
     assert [one.stats.queue for one in part.rows] == ["default", "q0", "q1"]
     assert part.left_out == 3
+    assert part.missing == ("3 more queues are not looked at: name those that you want to see",)
     assert queue.asked.count("stats") == 3
 
 
@@ -309,6 +329,17 @@ def test_a_queue_with_too_many_burials_is_not_read_and_the_command_that_reads_it
     assert "buried big" not in queue.asked
 
 
+def test_as_many_burials_as_are_read_are_shown(
+    queue: Queue, looking: Callable[..., Overviews], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_READ", 5)
+    queue.give(number=5)
+    queue.bury(number=5)
+    part = looking().look().burials
+    assert (len(part.rows), part.missing) == (5, ())
+    assert part.rows[0].job.id == queue.last
+
+
 def test_burials_are_read_again_when_a_count_changes_or_after_ten_seconds(
     queue: Queue, looking: Callable[..., Overviews], clock: VirtualClock
 ) -> None:
@@ -372,6 +403,8 @@ def test_the_rate_of_a_worker_is_that_between_its_entries(
     worker(store, clock, counts={"success": 14, "failed": 2})
     assert overviews.look().workers.rows[0].rate == pytest.approx(30.0)
     clock.advance(5 * SECOND)
+    assert overviews.look().workers.rows[0].rate == pytest.approx(30.0)
+    worker(store, clock, age=14, counts={"success": 1})  # by a clock that was set back
     assert overviews.look().workers.rows[0].rate == pytest.approx(30.0)
 
 

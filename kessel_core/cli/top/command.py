@@ -156,6 +156,16 @@ def _loop(terminal: Terminal, work: _Work, place: str) -> None:
                 break  # what was typed before the question could be read does not answer it
 
 
+def pause_after(took: float, interval: float) -> float:
+    """Return the seconds from the end of a look to the next one.
+
+    Args:
+        took: Seconds that the look took.
+        interval: Seconds from one look to the next, if both are quick.
+    """
+    return max(interval - took, min(took / _SHARE, _LONGEST_PAUSE), 0.0)
+
+
 class _Pen:
     """Makes the characters and colours of lines, as this terminal knows them."""
 
@@ -243,7 +253,7 @@ class _Work:
             self._terminal.wake()
             took = time.monotonic() - begun
             try:
-                do = self._asked.get(timeout=max(self._interval - took, min(took / _SHARE, _LONGEST_PAUSE)))
+                do = self._asked.get(timeout=pause_after(took, self._interval))
             except Empty:
                 continue
             if do is not None and not self._is_over.is_set():
