@@ -161,11 +161,9 @@ def pressed(view: View, key: str, overview: Overview) -> tuple[View, Do | Turn |
     """
     if view.asked is not None:
         answered = attrs.evolve(view, question="", asked=None, message="")
-        return (
-            (answered, view.asked)
-            if key in ("y", "Y")
-            else (attrs.evolve(answered, message="not done"), None)
-        )
+        if key in ("y", "Y"):
+            return answered, view.asked
+        return attrs.evolve(answered, message="not done"), None
     view = attrs.evolve(view, message="")
     if key in ("q", "Q"):
         return view, Turn.END
