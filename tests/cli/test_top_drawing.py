@@ -221,6 +221,15 @@ def test_what_is_missing_is_a_line_that_names_it() -> None:
     assert "none" not in "\n".join(narrow)
 
 
+@pytest.mark.parametrize("size", [SMALL, LARGE, TINY])
+def test_no_word_of_a_note_is_cut(size: tuple[int, int]) -> None:
+    words = [f"word-{number}" for number in range(20)]
+    none = attrs.evolve(PICTURE, burials=Part(left_out=6000, missing=(" ".join(words),)))
+    shown = " ".join(screen(size, View(pane=Pane.BURIALS), picture=none)).split()
+    assert [word for word in shown if word.startswith("word-")] == words
+    assert "BURIALS 6,000" in " ".join(shown)
+
+
 def test_a_note_stays_beside_rows_that_fill_the_part() -> None:
     full = attrs.evolve(PICTURE, burials=attrs.evolve(PICTURE.burials, missing=("'counts' is missing",)))
     for size in (SMALL, TINY):

@@ -150,9 +150,13 @@ def _page(lines: Sequence[str], scroll: int, width: int, room: int) -> list[Text
 
 
 def _folded(text: str, width: int) -> list[str]:
-    return textwrap.wrap(
-        printable(text, 20_000), width, subsequent_indent="  " if width > 20 else "", drop_whitespace=False
-    )
+    return textwrap.wrap(printable(text, 20_000), width, subsequent_indent="  " if width > 20 else "")
+
+
+def _notes(part: Part[Row], width: int) -> list[str]:
+    """Return what must be said of a part, in lines."""
+    margin = "  " if width > 20 else ""
+    return [margin + line for text in noted(part) for line in _folded(text, width - len(margin))]
 
 
 # --- the parts -------------------------------------------------------------------------------
@@ -179,15 +183,15 @@ def _parts(overview: Overview, view: View, width: int, room: int) -> list[Text]:
 
 
 def _lines_of(part: Part[Row], width: int) -> int:
-    return len(part.rows) + sum(len(_folded(text, width)) for text in noted(part))
+    return len(part.rows) + len(_notes(part, width))
 
 
 def _part(overview: Overview, view: View | None, pane: Pane, width: int, room: int | None) -> list[Text]:
     """Return the lines of a part, its titles first; None: as many as it needs."""
     part = part_of(overview, pane)
-    notes = [line for text in noted(part) for line in _folded(text, width)]
+    notes = _notes(part, width)
     if not part.rows and not notes:
-        notes = ["none"]
+        notes = ["  none"]
     space = None if room is None else max(0, room - 1)
     visible = len(part.rows)
     if space is not None:
@@ -210,13 +214,13 @@ def _part(overview: Overview, view: View | None, pane: Pane, width: int, room: i
             line.stylize("reverse")
         lines.append(line)
     style = "red" if part.away is not None else "dim"
-    lines += [Text(f"  {note}" if width > 20 else note, style=style) for note in notes]
+    lines += [Text(note, style=style) for note in notes]
     return lines if room is None else lines[:room]
 
 
 def _title(pane: Pane, part: Part[Row], first: int, visible: int) -> str:
     total = len(part.rows) + part.left_out
     name = pane.value.upper()
-    if visible == total:
+    if visible in (0, total):
         return f"{name} {total:,}"
     return f"{name} {first + 1:,}-{first + visible:,} of {total:,}"
