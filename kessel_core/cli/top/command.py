@@ -24,7 +24,7 @@ from kessel_core.cli.output import console
 from kessel_core.cli.queues import queue_arguments
 from kessel_core.clock import SystemClock
 from kessel_core.errors import KesselError
-from kessel_core.features.overview import Overview, Part
+from kessel_core.features.overview import Action, Overview, Part
 from kessel_core.features.watching import Overviews
 from kessel_core.values.secrets import without_secrets
 
@@ -265,7 +265,8 @@ class _Work:
         self._is_stopped.clear()
         if self._is_over.is_set():
             return
-        self._doing = f"{do.action} ..."
+        can_stop = do.action is Action.KICK and do.job is None
+        self._doing = f"{do.action} ...{' esc stops' if can_stop else ''}"
         self._terminal.wake()
         try:
             text = done(self._adapter, do, self._note, self._is_stopped.is_set)
