@@ -25,7 +25,17 @@ if TYPE_CHECKING:
     from kessel_core.contract.adapter import QueueAdapter
     from kessel_core.contract.operations import QueueStats, StoredJob
 
-__all__ = ["FOR_EVER", "confirm", "job_rows", "pause_text", "peek", "purge", "queue_argument", "stats"]
+__all__ = [
+    "FOR_EVER",
+    "confirm",
+    "job_rows",
+    "pause_text",
+    "peek",
+    "purge",
+    "queue_argument",
+    "queue_arguments",
+    "stats",
+]
 
 #: The pause of a queue that waits for `kessel resume`: ten years.
 FOR_EVER: Final = timedelta(days=3650)
@@ -48,11 +58,14 @@ def queue_argument(**settings: Any) -> Callable[[F], F]:
     return click.argument("queue", callback=_checked, **settings)
 
 
+queue_arguments: Final = click.argument("queues", callback=_checked, nargs=-1, metavar="[QUEUE]...")
+
+
 # --- stats ---------------------------------------------------------------------------------
 
 
 @click.command()
-@click.argument("queues", callback=_checked, nargs=-1, metavar="[QUEUE]...")
+@queue_arguments
 @click.option("--max-ready", type=click.IntRange(0, ALL), metavar="N", help="Exit with 1 if more are ready.")
 @click.option(
     "--max-buried", type=click.IntRange(0, ALL), metavar="N", help="Exit with 1 if more are buried."

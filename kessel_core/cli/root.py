@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "drain": ("worker", "drain", "Work until the queues are empty, then end."),
     "result": ("result", "result", "Show how a job ended, or wait for it."),
     "workers": ("workers", "workers", "List the workers that run, and the jobs that they run."),
+    "top": ("top.command", "top", "Watch queues, running jobs, burials and workers."),
     "stats": ("queues", "stats", "Count the jobs of each queue by state."),
     "peek": ("queues", "peek", "Show jobs without reserving them."),
     "list": ("listing", "list_", "List the jobs in a state, by kind and age, page by page."),

@@ -1,0 +1,1 @@
+"""`kessel top`: its command, its keys, its drawing, what it does to queues and jobs, and the terminal."""
