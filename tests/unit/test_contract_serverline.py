@@ -77,6 +77,11 @@ class Line(ServerLine):
         self.answers = True
         self.seen: dict[str, Outlook] = {}
         self.looks = 0
+        self.has_woken = False
+
+    def wake_all(self) -> None:
+        super().wake_all()
+        self.has_woken = True
 
     def ear(self, pipe: int) -> Wire:
         return Wire(self, pipe)
@@ -96,10 +101,9 @@ def line() -> Iterator[Line]:
 
 
 def listening(line: Line) -> Wire:
-    """Wait until it listens, and all who wait have looked because of that."""
-    until(lambda: line.connected and line.asked)
+    """Wait until it listens, and has woken all who waited before; return what it listens with."""
+    until(lambda: line.has_woken)
     for waiter in [*line._waiters, *line.entries._waiters]:
-        until(lambda waiter=waiter: waiter.woken)
         waiter.woken = False
     return line.connected[-1]
 
