@@ -9,7 +9,8 @@ BEANSTALKD=$(tools/ensure.sh beanstalkd)
 REDIS_SERVER=$(tools/ensure.sh redis-server)
 POSTGRES=$(tools/ensure.sh postgres)
 PGBOUNCER=$(tools/ensure.sh pgbouncer)
-export BEANSTALKD REDIS_SERVER POSTGRES PGBOUNCER
+PROMETHEUS=$(tools/ensure.sh prometheus)
+export BEANSTALKD REDIS_SERVER POSTGRES PGBOUNCER PROMETHEUS
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 

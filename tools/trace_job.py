@@ -8,6 +8,7 @@ file that was entered before. Each path is run once before it is traced, so that
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import threading
@@ -62,11 +63,14 @@ def traced(act: Callable[[], object]) -> Trace:
         if not stays or stays[-1] != name:
             stays.append(name)
 
+    gc.collect()
+    gc.disable()  # what it collects may have finalizers, which are no part of the path
     sys.setprofile(note)
     try:
         act()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return Trace(stays=tuple(stays))
 
 

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,22 @@ from tests.until import until
 from .test_prometheus_command import LONG, Site
 
 PROGRAM = os.environ.get("PROMETHEUS", "")
-ALARMS = Path(__file__).parents[3] / "docs" / "howto" / "alarms.md"
+HOWTO = Path(__file__).parents[3] / "docs" / "howto"
+ALARMS, DASHBOARD = HOWTO / "alarms.md", HOWTO / "kessel-dashboard.json"
+#: What Grafana puts into a query.
+VARIABLES = {
+    "$__rate_interval": "4s",
+    "$workers": "kessel-workers",
+    "$queues": "kessel-queues",
+    "$queue": ".*",
+}
+#: Panels that show nothing while nothing of that kind has happened, or is running.
+QUIET = {
+    "Longest running job",
+    "Lost leases, settlements that failed",
+    "Buried in the last hour",
+    "Requests a second",
+}
 
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="for those that have a Prometheus: make prometheus")
 
@@ -67,15 +83,30 @@ class Server:
             process.terminate()
             process.wait(LONG)
 
+    def series(self, query: str) -> list[dict[str, Any]]:
+        """What a query finds."""
+        url = f"http://{self.address}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
+        with urllib.request.urlopen(url, timeout=LONG) as answer:
+            found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+        return found
+
     def value(self, query: str) -> float | None:
         """The one value of a query; None: there is none yet."""
-        url = f"http://{self.address}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
         try:
-            with urllib.request.urlopen(url, timeout=LONG) as answer:
-                found = json.load(answer)["data"]["result"]
+            found = self.series(query)
         except OSError:
             return None
         return float(found[0]["value"][1]) if found else None
+
+
+def queries() -> Iterator[tuple[str, str]]:
+    """The title of each panel of the dashboard, and each of its queries as Grafana sends it."""
+    for panel in json.loads(DASHBOARD.read_text("utf-8"))["panels"]:
+        for target in panel["targets"]:
+            query = target["expr"]
+            for variable, value in VARIABLES.items():
+                query = query.replace(variable, value)
+            yield panel["title"], query
 
 
 def test_sums_by_promql_equal_what_was_done_by_two_processes(tmp_path: Path) -> None:
@@ -100,6 +131,11 @@ def test_sums_by_promql_equal_what_was_done_by_two_processes(tmp_path: Path) -> 
         assert server.value('sum(kessel_slots{state="idle"})') == 2
         assert server.value('kessel_queue_jobs{job="kessel-queues", state="buried"}') == 2
         assert server.value("min(up)") == 1
+        for title, query in queries():
+            if title in QUIET:
+                server.series(query)  # valid at least
+            else:
+                until(lambda query=query: server.series(query), seconds=LONG, pause=0.2)
         for address in (site.address, exporter):
             with urllib.request.urlopen(f"http://{address}/metrics", timeout=LONG) as answer:
                 checked = promtool("check", "metrics", given=answer.read())
