@@ -138,7 +138,10 @@ def test_f22_a_waiting_worker_whose_network_vanishes_notices_and_goes_on(
     direct = managers(server.port, ttr="8s")
     worker = manager.start(slots=1)
     direct.request("count", ref="first")
-    wait_for(lambda: runs["first"] and told(direct, "current-waiting") == 1)
+    wait_for(lambda: runs["first"])
+    said = proxied.traffic
+    # A wait has just begun: one that ends in the meantime would not get the job.
+    wait_for(lambda: proxied.traffic != said and told(direct, "current-waiting") == 1)
     proxied.drop_up = proxied.drop_down = True
     direct.request("count", ref="ghost")
     assert direct.adapter.stats("default").reserved == 1  # by nobody who is there
