@@ -107,7 +107,7 @@ class ServerOptions:
                 ("parameters", name), "is an option of its own" if name in _OWN else "must not hold a NUL"
             )
             for name, text in self.parameters.items()
-            if name in _OWN or "\0" in text
+            if "\0" in text or (name in _OWN and not _is_of_many_hosts(name, text))
         ]
         return problems
 
@@ -181,8 +181,13 @@ def postgres_url_options(url: SplitResult) -> Mapping[str, Any]:
         if theirs in found:
             found[ours] = found.pop(theirs)
     rest = {name: found.pop(name) for name in list(found) if name in _LIBPQ}
-    if isinstance(found.get("port"), str) and "," in found["port"]:  # one for each of several hosts
+    if isinstance(found.get("port"), str) and _is_of_many_hosts("port", found["port"]):
         rest["port"] = found.pop("port")
     if rest:
         found["parameters"] = rest
     return found
+
+
+def _is_of_many_hosts(name: str, text: str) -> bool:
+    """Whether it is a port for each of several hosts, which only libpq can read."""
+    return name == "port" and "," in text
