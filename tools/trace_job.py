@@ -12,7 +12,8 @@ import gc
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -74,6 +75,18 @@ def traced(act: Callable[[], object]) -> Trace:
     return Trace(stays=tuple(stays))
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Log nothing: what formats the lines is no part of the path."""
+    log = logging.getLogger("kessel")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 def traces(url: str) -> dict[str, Trace]:
     """Trace a request, and a running job: success, retry, burial."""
 
@@ -85,7 +98,7 @@ def traces(url: str) -> dict[str, Trace]:
         return how
 
     found: dict[str, Trace] = {}
-    with JobManager(url, handlers={"t": handle}) as manager:
+    with quiet(), JobManager(url, handlers={"t": handle}) as manager:
         adapter, pipeline, clock = manager.adapter, manager.pipeline, manager.clock
         consumer = adapter.consumer(["default"])
 
@@ -105,7 +118,6 @@ def traces(url: str) -> dict[str, Trace]:
 
 def main() -> None:
     """Print the traces of one adapter."""
-    logging.getLogger("kessel").setLevel(logging.CRITICAL)
     threading.excepthook = lambda _: None
     url = sys.argv[1] if len(sys.argv) > 1 else "memory://"
     for name, trace in traces(url).items():
