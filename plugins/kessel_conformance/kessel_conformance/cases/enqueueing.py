@@ -145,6 +145,7 @@ def many_of_each_kind(bench: Bench) -> None:
     due = bench.now() + timedelta(seconds=1)
     bench.send_many(messages, " for three queues")
     late = [message for message in messages if message.delay is not None]
+    over: list[bytes] = []  # delayed ones that were due by the time of their queue: a slow machine
     for queue in sorted(set(queues)):
         own = [message for message in messages if message.queue == queue and message not in late]
         own = sorted(own, key=lambda message: message.priority) if declared.priorities is not None else own
@@ -153,10 +154,12 @@ def many_of_each_kind(bench: Bench) -> None:
             bench.equal(sorted(came), sorted(message.body for message in own), f"bodies in {queue}, now")
             if declared.priorities is not None:
                 bench.equal(came, [message.body for message in own], f"their order in {queue}")
+        else:
+            over += [body for body in came if body not in {message.body for message in own}]
     bench.until(due + bench.slack)
     consumer = bench.consumer(*sorted(set(queues)))
     came = bench.drain(consumer)
-    bench.equal(sorted(came), sorted(message.body for message in late), "bodies that were delayed")
+    bench.equal(sorted(came + over), sorted(message.body for message in late), "bodies that were delayed")
 
 
 @case(
