@@ -56,10 +56,18 @@ from kessel_core.contract.operations import QueueStats, StoredJob, ready_for
 from kessel_core.contract.pool import Pool
 from kessel_core.contract.promises import Attempts, Capabilities, Durability, LeaseReturn, Reach, TieBreak
 from kessel_core.contract.rounding import rounded_up
+from kessel_core.contract.serveradapter import ServerAdapter
 from kessel_core.contract.serverline import Ear, Listener, Outlook, ServerLine, nap, readable
 from kessel_core.contract.spec import AdapterContext, AdapterSpec
-from kessel_core.contract.store import Entry, Store, StoreCapabilities, StoreSpec
-from kessel_core.contract.storing import Written, error_for, in_portions, refused_write, unknown_write
+from kessel_core.contract.store import Entry, Store, StoreCapabilities, StoreSpec, Wakeable
+from kessel_core.contract.storing import (
+    Written,
+    error_for,
+    in_portions,
+    refuse_large,
+    refused_write,
+    unknown_write,
+)
 from kessel_core.contract.telling import EVERY_WAITER, kinds_of, told_delayed, told_entry, told_ready
 from kessel_core.contract.url import url_options
 from kessel_core.contract.waiting import Waiter, WaitingLine
@@ -104,8 +112,10 @@ __all__ = [
     "Listener",
     "Outlook",
     "Pool",
+    "ServerAdapter",
     "ServerLine",
     "WaitingLine",
+    "Wakeable",
     # what it promises
     "Capabilities",
     "Reach",
@@ -171,6 +181,7 @@ __all__ = [
     "kinds_of",
     "nap",
     "readable",
+    "refuse_large",
     "rounded_up",
     "told_delayed",
     "told_entry",

@@ -37,7 +37,7 @@ class WaitingAdapter(QueueAdapter):
     """A queue whose consumers wait in one line; how jobs are stored, taken and settled is left open.
 
     For a backend that settles and takes in one step, or that has one operation for all settlements;
-    `BaseAdapter` is the shorter way. To implement: `capabilities`, `put`, `take`, `end`, `renew`,
+    `BaseAdapter` is the shorter way. To implement: `capabilities`, `put`, `take`, `end`, `renew_many`,
     `queues`, `stats`, `purge`, and `shut` if there is something to close. Any thread may call them, several
     at the same time.
 
@@ -72,27 +72,13 @@ class WaitingAdapter(QueueAdapter):
         """Settle; raises what `Consumer.settle` raises. Waiting consumers are notified by the caller."""
 
     @abstractmethod
-    def renew(self, reservation: Reservation) -> None:
-        """Renew the lease to its full length from now; does nothing if the job has no lease.
-
-        Raises:
-            LeaseLost: The backend says that the reservation no longer holds its job.
-        """
-
     def renew_many(self, reservations: Sequence[Reservation]) -> list[AdapterError | None]:
-        """Renew several leases; return for each what `renew` would have raised, or None.
+        """Renew leases to their full length from now, in one step if the backend can.
 
-        The default does one after the other; override it for a backend that can do all in one step.
+        Returns:
+            For each None, or why it is not renewed: `LeaseLost` if it no longer holds its job. One that is
+            lost does not keep the others from being renewed.
         """
-        outcomes: list[AdapterError | None] = []
-        for reservation in reservations:
-            try:
-                self.renew(reservation)
-            except AdapterError as exc:
-                outcomes.append(exc)
-            else:
-                outcomes.append(None)
-        return outcomes
 
     def shut(self) -> None:
         """Release connections, files and threads; called once."""
@@ -228,6 +214,24 @@ class BaseAdapter(WaitingAdapter):
         Raises:
             LeaseLost: The backend says that the reservation no longer holds its job.
         """
+
+    @abstractmethod
+    def renew(self, reservation: Reservation) -> None:
+        """Renew the lease to its full length from now; does nothing if the job has no lease.
+
+        Raises:
+            LeaseLost: The backend says that the reservation no longer holds its job.
+        """
+
+    def renew_many(self, reservations: Sequence[Reservation]) -> list[AdapterError | None]:
+        """Call `renew` for one after the other; override it for a backend that can do all in one step."""
+        outcomes: list[AdapterError | None] = [None] * len(reservations)
+        for number, reservation in enumerate(reservations):
+            try:
+                self.renew(reservation)
+            except AdapterError as exc:
+                outcomes[number] = exc
+        return outcomes
 
     def end(self, reservation: Reservation, settlement: Settlement) -> None:
         """Call `commit`, `release` or `bury`; raises what they raise."""

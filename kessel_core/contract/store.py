@@ -11,7 +11,7 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Protocol
 from urllib.parse import SplitResult
 
 import attrs
@@ -72,6 +72,14 @@ class StoreCapabilities:
     def declared(self) -> tuple[str, ...]:
         """Return the names of what is declared, in the order of the fields."""
         return declared_of(self)
+
+
+class Wakeable(Protocol):
+    """Who waits in a line, such as a `Waiter`."""
+
+    condition: threading.Condition
+    #: Whether it was told to look again.
+    woken: bool
 
 
 class Store(Facet):
@@ -234,6 +242,33 @@ class Store(Facet):
                 return entry
             with pause:
                 self._clock.wait(pause, min(left, _POLL))
+
+    def wait_woken(
+        self, space: str, key: str, seen: int, end: float, waiter: Wakeable, *, least: float = 0.0
+    ) -> Entry | None:
+        """Wait as `wait_entry` does, for a store whose writes wake who is in line.
+
+        Args:
+            space: The name of the space.
+            key: The key.
+            seen: The version that is known.
+            end: When to give up, on the monotonic clock.
+            waiter: In line already, so that a write which comes after a look wakes it.
+            least: Shortest wait in seconds for the end of an entry that is due: more than zero where another
+                clock than the application's says when it has ended.
+        """
+        while True:
+            with waiter.condition:
+                waiter.woken = False
+            entry = self.get_entry(space, key)
+            left = end - self._clock.monotonic()
+            if (entry.version if entry is not None else 0) != seen or left <= 0:
+                return entry
+            if entry is not None and entry.expires_at is not None:  # its end is a change, too
+                left = min(left, max((entry.expires_at - self._clock.now()).total_seconds(), least))
+            with waiter.condition:
+                if not waiter.woken:
+                    self._clock.wait(waiter.condition, left)
 
     def close(self) -> None:
         """Close all connections; idempotent. The store of an adapter is closed with the adapter."""

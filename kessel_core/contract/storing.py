@@ -13,8 +13,9 @@ from kessel_core.errors import (
     StoreRejected,
     StoreUnknown,
 )
+from kessel_core.model.message import Message
 
-__all__ = ["Written", "error_for", "in_portions", "refused_write", "unknown_write"]
+__all__ = ["Written", "error_for", "in_portions", "refuse_large", "refused_write", "unknown_write"]
 
 _T = TypeVar("_T")
 
@@ -78,3 +79,10 @@ def in_portions(
             portion, total = [], 0
     if portion:
         yield portion
+
+
+def refuse_large(message: Message, most_bytes: int) -> None:
+    """Raise EnqueueRejected for a job whose body is longer than that."""
+    if len(message.body) > most_bytes:
+        why = f"its body has {len(message.body)} bytes, the limit is {most_bytes}"
+        raise EnqueueRejected(message.id, why, "too-large")

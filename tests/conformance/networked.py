@@ -208,6 +208,15 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
     def renew(self, reservation: Reservation) -> None:
         self.call("renewed", reservation.id, self.token(reservation))
 
+    def renew_many(self, reservations: Sequence[Reservation]) -> list[AdapterError | None]:
+        outcomes: list[AdapterError | None] = [None] * len(reservations)
+        for number, one in enumerate(reservations):
+            try:
+                self.renew(one)
+            except AdapterError as exc:
+                outcomes[number] = exc
+        return outcomes
+
     def token(self, reservation: Reservation) -> int:
         assert isinstance(reservation, Delivery)
         return reservation.token

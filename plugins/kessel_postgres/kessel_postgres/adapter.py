@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Final, TypeVar, cast
+from typing import Any, ClassVar, Final
 
 from kessel_core.contract import (
     NO_PAUSE,
@@ -21,8 +20,6 @@ from kessel_core.contract import (
     EnqueueError,
     EnqueueRejected,
     EnqueueUnknown,
-    Facet,
-    FacetKind,
     Finding,
     IdHeld,
     InvalidConfig,
@@ -32,14 +29,14 @@ from kessel_core.contract import (
     Reach,
     Reservation,
     Rollback,
+    ServerAdapter,
     Settlement,
     Snooze,
-    Store,
     TieBreak,
-    WaitingAdapter,
     error_for,
     in_portions,
     kinds_of,
+    refuse_large,
     told_delayed,
     told_entry,
     told_ready,
@@ -55,14 +52,12 @@ from kessel_postgres.within import put_within
 
 __all__ = ["PostgresAdapter"]
 
-_F = TypeVar("_F", bound=Facet)
-
 #: Most jobs, and about how many bytes, that one transaction of `enqueue_many` stores.
 _CHUNK: Final = 5_000
 _CHUNK_BYTES: Final = 16 * 1024 * 1024
 
 
-class PostgresAdapter(PostgresOperations, WaitingAdapter):
+class PostgresAdapter(PostgresOperations, ServerAdapter):
     """A queue in one schema of a PostgreSQL database.
 
     Thread-safe; a forked child may keep using it, with connections of its own.
@@ -75,6 +70,7 @@ class PostgresAdapter(PostgresOperations, WaitingAdapter):
     """
 
     name: ClassVar[str] = "postgres"
+    store: PostgresStore
 
     def __init__(self, options: PostgresOptions, context: AdapterContext) -> None:
         super().__init__(context)
@@ -115,12 +111,6 @@ class PostgresAdapter(PostgresOperations, WaitingAdapter):
     def capabilities(self) -> Capabilities:
         """What the adapter promises with these options, on this server."""
         return self._capabilities
-
-    def facet(self, kind: FacetKind[_F]) -> _F | None:
-        """Return a facet: the store, or this adapter."""
-        if kind is Store:
-            return cast("_F", self.store)
-        return super().facet(kind)
 
     # producer side
 
@@ -178,9 +168,7 @@ class PostgresAdapter(PostgresOperations, WaitingAdapter):
 
     def _values(self, message: Message) -> tuple[bytes, bytes, bytes, bytes | None, bytes]:
         """Return id, queue, priority, span and body; raises EnqueueRejected."""
-        if len(message.body) > self.options.max_body_bytes:
-            why = f"its body has {len(message.body)} bytes, the limit is {self.options.max_body_bytes}"
-            raise EnqueueRejected(message.id, why, "too-large")
+        refuse_large(message, self.options.max_body_bytes)
         span = None if message.delay is None else self.database.due(message.delay)
         return (
             codec.job_id(message.id),
@@ -216,12 +204,10 @@ class PostgresAdapter(PostgresOperations, WaitingAdapter):
                 continue
             for index, _ in chunk:
                 outcomes[index] = error_for(messages[index].id, error)
-            if isinstance(error, (AdapterUnavailable, EnqueueUnknown)):
-                down = (
-                    error
-                    if isinstance(error, AdapterUnavailable)
-                    else AdapterUnavailable(f"not tried: {error.why}")
-                )
+            if isinstance(error, AdapterUnavailable):
+                down = error
+            elif isinstance(error, EnqueueUnknown):
+                down = AdapterUnavailable(f"not tried: {error.why}")
         for index in again:
             try:
                 if down is not None:
@@ -246,8 +232,8 @@ class PostgresAdapter(PostgresOperations, WaitingAdapter):
             codec.array(codec.SPANS, spans),
             codec.array(codec.MANY_BYTES, bodies),
         )
-        ready, first_due = kinds_of((messages[index] for index, _ in chunk), self.clock.now())
         now = self.clock.now()
+        ready, first_due = kinds_of((messages[index] for index, _ in chunk), now)
         tell = [told_ready(queue, count) for queue, count in ready.items()]
         tell += [told_delayed(queue, max(due - now, NO_PAUSE)) for queue, due in first_due.items()]
         call = Call(self.database.statements.put_many, values)
@@ -258,16 +244,8 @@ class PostgresAdapter(PostgresOperations, WaitingAdapter):
         for row in range(rows.ntuples):
             index = chunk[codec.number(rows.get_value(row, 0) or b"") - 1][0]
             outcomes[index] = IdHeld(messages[index].id, (rows.get_value(row, 1) or b"").decode())
-        self._announce(ready, first_due)
+        self.announce_stored(ready, first_due)
         return None
-
-    def _announce(self, ready: Counter[str], first_due: dict[str, datetime]) -> None:
-        if self.line.is_empty:
-            return
-        for queue, count in ready.items():
-            self.line.announce(queue, count)
-        for queue, due in first_due.items():
-            self.announce(queue, due)
 
     # consuming side: what the consumers of the contract call
 
@@ -280,7 +258,7 @@ class PostgresAdapter(PostgresOperations, WaitingAdapter):
         """Settle; from any thread, because the token in the table fences."""
         brought = self._brought(settlement)
         self._deliveries.settle(reservation, settlement, brought, self._told_return(reservation, settlement))
-        self._announce_brought(settlement)
+        self.announce_brought(settlement)
 
     def settle_and_take(
         self, reservation: Reservation, settlement: Settlement, queues: tuple[str, ...]
@@ -290,7 +268,7 @@ class PostgresAdapter(PostgresOperations, WaitingAdapter):
         tell = self._told_return(reservation, settlement)
         taken = self._deliveries.settle_and_take(reservation, settlement, queues, brought, tell)
         self.announce_return(reservation.queue, settlement)
-        self._announce_brought(settlement)
+        self.announce_brought(settlement)
         return taken
 
     def _told_return(self, reservation: Reservation, settlement: Settlement) -> tuple[str, ...]:
@@ -309,21 +287,11 @@ class PostgresAdapter(PostgresOperations, WaitingAdapter):
         told = (*(text for _, tell in made for text in tell),)
         return Brought(calls, told + tuple(told_entry(put.space, put.key) for put in settlement.puts))
 
-    def _announce_brought(self, settlement: Settlement) -> None:
-        if not isinstance(settlement, (Commit, Bury)) or not (settlement.follow or settlement.puts):
-            return
-        for message in settlement.follow:
-            self.announce(message.queue, message.delay)
-        for put in settlement.puts:
-            self.database.line.announce_entry(put.space, put.key)
-        if settlement.puts:
+    def announce_brought(self, settlement: Settlement) -> None:
+        """See `ServerAdapter.announce_brought`; entries that have ended are removed with later ones."""
+        super().announce_brought(settlement)
+        if isinstance(settlement, (Commit, Bury)) and settlement.puts:
             self.store.sweep()
-
-    def renew(self, reservation: Reservation) -> None:
-        """Extend the lease."""
-        (outcome,) = self.renew_many([reservation])
-        if outcome is not None:
-            raise outcome
 
     def renew_many(self, reservations: Sequence[Reservation]) -> list[AdapterError | None]:
         """Extend leases, in one statement."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import ClassVar, Final, TypeVar, cast
+from typing import ClassVar, Final
 
 from kessel_core.contract import (
     AdapterContext,
@@ -21,8 +20,6 @@ from kessel_core.contract import (
     EnqueueError,
     EnqueueRejected,
     EnqueueUnknown,
-    Facet,
-    FacetKind,
     Finding,
     IdHeld,
     InvalidConfig,
@@ -31,13 +28,13 @@ from kessel_core.contract import (
     Problem,
     Reach,
     Reservation,
+    ServerAdapter,
     Settlement,
-    Store,
     TieBreak,
-    WaitingAdapter,
     error_for,
     in_portions,
     kinds_of,
+    refuse_large,
 )
 from kessel_redis import doctor
 from kessel_redis.consumer import Deliveries, to_store
@@ -50,14 +47,12 @@ from kessel_redis.telling import told_of
 
 __all__ = ["RedisAdapter"]
 
-_F = TypeVar("_F", bound=Facet)
-
 #: Most jobs, and about how many bytes, that one call of `enqueue_many` stores: nobody else is served then.
 _CHUNK: Final = 200
 _CHUNK_BYTES: Final = 1024 * 1024
 
 
-class RedisAdapter(RedisOperations, WaitingAdapter):
+class RedisAdapter(RedisOperations, ServerAdapter):
     """A queue in one namespace of a Redis or Valkey.
 
     Thread-safe; a forked child may keep using it, with connections of its own.
@@ -109,28 +104,17 @@ class RedisAdapter(RedisOperations, WaitingAdapter):
         """What the adapter promises with these options, on this server."""
         return self._capabilities
 
-    def facet(self, kind: FacetKind[_F]) -> _F | None:
-        """Return a facet: the store, or this adapter."""
-        if kind is Store:
-            return cast("_F", self.store)
-        return super().facet(kind)
-
     # producer side
 
     def put(self, message: Message) -> None:
         """Store one job in one call."""
-        self._refuse_if_large(message)
+        refuse_large(message, self.options.max_body_bytes)
         while True:
             holder = self._store([message], [self.database.span_until(message.delay)])[0]
             if not holder:
                 return
             if (job := self.find(message.id)) is not None:  # else that one has just ended
                 raise IdHeld(message.id, job.state.value)
-
-    def _refuse_if_large(self, message: Message) -> None:
-        if len(message.body) > self.options.max_body_bytes:
-            why = f"its body has {len(message.body)} bytes, the limit is {self.options.max_body_bytes}"
-            raise EnqueueRejected(message.id, why, "too-large")
 
     def _store(self, messages: Sequence[Message], spans: Sequence[bytes]) -> list[bytes]:
         """Store jobs in one call; return for each who holds its id, or nothing."""
@@ -152,7 +136,7 @@ class RedisAdapter(RedisOperations, WaitingAdapter):
         rows: list[int] = []
         for index, message in enumerate(messages):
             try:
-                self._refuse_if_large(message)
+                refuse_large(message, self.options.max_body_bytes)
             except EnqueueRejected as exc:
                 outcomes[index] = exc
             else:
@@ -182,7 +166,7 @@ class RedisAdapter(RedisOperations, WaitingAdapter):
         except (EnqueueError, AdapterUnavailable) as exc:
             return exc
         stored = [message for message, holder in zip(portion, holders, strict=True) if not holder]
-        self._announce(*kinds_of(stored, self.clock.now()))
+        self.announce_stored(*kinds_of(stored, self.clock.now()))
         for index, holder in zip(chunk, holders, strict=True):
             if holder:
                 try:
@@ -190,14 +174,6 @@ class RedisAdapter(RedisOperations, WaitingAdapter):
                 except (EnqueueError, AdapterUnavailable) as exc:
                     outcomes[index] = exc
         return None
-
-    def _announce(self, ready: Counter[str], first_due: dict[str, datetime]) -> None:
-        if self.line.is_empty:
-            return
-        for queue, count in ready.items():
-            self.line.announce(queue, count)
-        for queue, due in first_due.items():
-            self.announce(queue, due)
 
     # consuming side: what the consumers of the contract call
 
@@ -210,7 +186,7 @@ class RedisAdapter(RedisOperations, WaitingAdapter):
         """Settle; from any thread, because the token in the set fences."""
         self._refuse_brought(settlement)
         self._deliveries.settle(reservation, settlement)
-        self._announce_brought(settlement)
+        self.announce_brought(settlement)
 
     def settle_and_take(
         self, reservation: Reservation, settlement: Settlement, queues: tuple[str, ...]
@@ -219,28 +195,14 @@ class RedisAdapter(RedisOperations, WaitingAdapter):
         self._refuse_brought(settlement)
         taken = self._deliveries.settle_and_take(reservation, settlement, queues)
         self.announce_return(reservation.queue, settlement)
-        self._announce_brought(settlement)
+        self.announce_brought(settlement)
         return taken
 
     def _refuse_brought(self, settlement: Settlement) -> None:
         """Raise EnqueueRejected for a follow-up that is too large, before anything is sent (S20)."""
         if isinstance(settlement, (Commit, Bury)):
             for message in settlement.follow:
-                self._refuse_if_large(message)
-
-    def _announce_brought(self, settlement: Settlement) -> None:
-        if not isinstance(settlement, (Commit, Bury)):
-            return
-        for message in settlement.follow:
-            self.announce(message.queue, message.delay)
-        for put in settlement.puts:
-            self.database.line.announce_entry(put.space, put.key)
-
-    def renew(self, reservation: Reservation) -> None:
-        """Extend the lease."""
-        (outcome,) = self.renew_many([reservation])
-        if outcome is not None:
-            raise outcome
+                refuse_large(message, self.options.max_body_bytes)
 
     def renew_many(self, reservations: Sequence[Reservation]) -> list[AdapterError | None]:
         """Extend leases, a thousand in one round trip."""

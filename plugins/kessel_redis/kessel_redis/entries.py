@@ -12,6 +12,8 @@ from kessel_redis.scripts import OPERATIONS, Layout
 
 __all__ = ["RedisStore"]
 
+#: Shortest wait for the end of an entry, in seconds: the clock of the server says when it has ended.
+_LEAST: Final = 0.01
 #: No version is as large, and Lua's numbers tell it from its neighbours.
 _LARGEST: Final = 2**53 - 1
 
@@ -87,22 +89,11 @@ class RedisStore(Store):
 
     def wait_entry(self, space: str, key: str, seen: int, timeout: timedelta) -> Entry | None:
         """As `Store.wait_entry`; woken by the write, or by a message of another process."""
-        clock, line = self._clock, self._database.line
-        end = clock.monotonic() + timeout.total_seconds()
+        end = self._clock.monotonic() + timeout.total_seconds()
+        line = self._database.line
         waiter = line.join_entry(space, key)
         try:
-            while True:
-                with line.entries.lock:
-                    waiter.woken = False
-                entry = self.get_entry(space, key)
-                left = end - clock.monotonic()
-                if (entry.version if entry is not None else 0) != seen or left <= 0:
-                    return entry
-                if entry is not None and entry.expires_at is not None:  # its end is a change, too
-                    left = min(left, max((entry.expires_at - clock.now()).total_seconds(), 0.01))
-                with line.entries.lock:
-                    if not waiter.woken:
-                        clock.wait(waiter.condition, left)
+            return self.wait_woken(space, key, seen, end, waiter, least=_LEAST)
         finally:
             line.entries.leave(waiter)
 

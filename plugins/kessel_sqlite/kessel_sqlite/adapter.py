@@ -35,6 +35,7 @@ from kessel_core.contract import (
     WaitingAdapter,
     error_for,
     in_portions,
+    refuse_large,
 )
 from kessel_sqlite import doctor, sql
 from kessel_sqlite.consumer import NOTHING, Brought, Deliveries, Row
@@ -157,9 +158,7 @@ class SqliteAdapter(SqliteOperations, WaitingAdapter):
             raise self._held(row[0], holder)
 
     def _row(self, message: Message) -> Row:
-        if len(message.body) > self.options.max_body_bytes:
-            why = f"its body has {len(message.body)} bytes, the limit is {self.options.max_body_bytes}"
-            raise EnqueueRejected(message.id, why, "too-large")
+        refuse_large(message, self.options.max_body_bytes)
         now = self.engine.host.now()
         if message.delay is None or (due := microseconds(message.delay)) <= now:
             return message.id, message.queue, READY, message.priority, None, now, message.body
@@ -262,12 +261,6 @@ class SqliteAdapter(SqliteOperations, WaitingAdapter):
             self._announce_all(brought.rows)
         for put in brought.puts:
             self.engine.line.entries.announce(put.space, put.key)
-
-    def renew(self, reservation: Reservation) -> None:
-        """Extend the lease."""
-        (outcome,) = self.renew_many([reservation])
-        if outcome is not None:
-            raise outcome
 
     def renew_many(self, reservations: Sequence[Reservation]) -> list[AdapterError | None]:
         """Extend leases, in one transaction, using the calling thread's own connection."""

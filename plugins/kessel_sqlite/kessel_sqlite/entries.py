@@ -162,23 +162,12 @@ class SqliteStore(Store):
 
     def wait_entry(self, space: str, key: str, seen: int, timeout: timedelta) -> Entry | None:
         """As `Store.wait_entry`; woken by the write itself, or by the watcher if it is another process's."""
-        clock, line = self._clock, self._engine.line
-        end = clock.monotonic() + timeout.total_seconds()
+        end = self._clock.monotonic() + timeout.total_seconds()
+        line = self._engine.line
         waiter = EntryWaiter((space, key), seen, line.lock)
         try:
             line.join_entry(waiter)
-            while True:
-                with line.lock:
-                    waiter.woken = False
-                entry = self.get_entry(space, key)
-                left = end - clock.monotonic()
-                if (entry.version if entry is not None else 0) != seen or left <= 0:
-                    return entry
-                if entry is not None and entry.expires_at is not None:  # its end is a change, too
-                    left = min(left, max((entry.expires_at - clock.now()).total_seconds(), 0.0))
-                with line.lock:
-                    if not waiter.woken:
-                        clock.wait(waiter.condition, left)
+            return self.wait_woken(space, key, seen, end, waiter)
         finally:
             line.entries.leave(waiter)
 

@@ -1,0 +1,51 @@
+"""What adapters over a network have in common, beside their pool and their line (E8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import cast
+
+from kessel_core.contract.base import WaitingAdapter
+from kessel_core.contract.facets import F, FacetKind
+from kessel_core.contract.serverline import ServerLine
+from kessel_core.contract.store import Store
+from kessel_core.model.settlement import Bury, Commit, Settlement
+
+__all__ = ["ServerAdapter"]
+
+
+class ServerAdapter(WaitingAdapter):
+    """A queue whose consumers wait in a `ServerLine`, with a store beside it.
+
+    To implement: as for `WaitingAdapter`; and `line` and `store` are set by the constructor.
+    """
+
+    #: Those of this process who wait, for jobs and for entries.
+    line: ServerLine
+    #: Small facts beside the jobs.
+    store: Store
+
+    def facet(self, kind: FacetKind[F]) -> F | None:
+        """Return a facet: the store, or this adapter."""
+        if kind is Store:
+            return cast("F", self.store)
+        return super().facet(kind)
+
+    def announce_stored(self, ready: Mapping[str, int], first_due: Mapping[str, datetime]) -> None:
+        """Notify waiting consumers of a batch, as `kinds_of` tells it."""
+        if self.line.is_empty:
+            return
+        for queue, count in ready.items():
+            self.line.announce(queue, count)
+        for queue, due in first_due.items():
+            self.announce(queue, due)
+
+    def announce_brought(self, settlement: Settlement) -> None:
+        """Notify whoever waits for what a settlement has brought along (S20)."""
+        if not isinstance(settlement, (Commit, Bury)):
+            return
+        for message in settlement.follow:
+            self.announce(message.queue, message.delay)
+        for put in settlement.puts:
+            self.line.announce_entry(put.space, put.key)
