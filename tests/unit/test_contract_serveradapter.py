@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
 
@@ -131,13 +131,12 @@ def test_s4_who_waits_is_notified_of_a_delay_that_ends_before_its_next_look(
 
 @pytest.mark.parametrize("settle", [Commit, lambda **brought: Bury("error", "broken", **brought)])
 def test_s20_who_waits_for_what_a_settlement_brings_along_is_notified(
-    engine: Engine, settle: type[Commit]
+    engine: Engine, settle: Callable[..., Commit | Bury]
 ) -> None:
     (here,), (elsewhere,) = waiting(engine, "q"), waiting(engine, "other")
     entry, another = engine.line.join_entry("s", "k"), engine.line.join_entry("s", "other")
     follow, puts = (message("q"),), (Put("s", "k", b"v"),)
-    brings = Commit(follow=follow, puts=puts)
-    engine.announce_brought(brings if kind == "commit" else Bury("error", "", follow=follow, puts=puts))
+    engine.announce_brought(settle(follow=follow, puts=puts))
     assert (here.woken, elsewhere.woken, entry.woken, another.woken) == (True, False, True, False)
 
 
