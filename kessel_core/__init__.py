@@ -6,7 +6,7 @@ and `kessel_core.hooks`, tests use `kessel_core.testing`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from kessel_core.clock import Clock, SystemClock
 from kessel_core.errors import (
@@ -51,6 +51,7 @@ from kessel_core.model.job import Job, JobRequest
 from kessel_core.model.json import JsonInput, JsonValue
 from kessel_core.model.result import JobResult, Reason, Status
 from kessel_core.model.retry import RetryPolicy
+from kessel_core.values.late import late
 
 if TYPE_CHECKING:
     from kessel_core.cli.commands import with_section
@@ -202,16 +203,8 @@ _LATE: Final = {
     "serve_pages": "cli.serving",
 }
 
-
-def __getattr__(name: str) -> Any:
-    module = _LATE.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:
+    __getattr__ = late(__name__, _LATE)
 
 
 def __dir__() -> list[str]:

@@ -29,6 +29,8 @@ Rules for every method of the contract:
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final
+
 from kessel_core.clock import later
 from kessel_core.contract.adapter import QueueAdapter, checked_queues, facets_of, need
 from kessel_core.contract.base import BaseAdapter, BaseConsumer, WaitingAdapter
@@ -53,23 +55,11 @@ from kessel_core.contract.facets import (
 )
 from kessel_core.contract.messages import Reservation
 from kessel_core.contract.operations import QueueStats, StoredJob, ready_for
-from kessel_core.contract.pool import Pool
 from kessel_core.contract.promises import Attempts, Capabilities, Durability, LeaseReturn, Reach, TieBreak
 from kessel_core.contract.rounding import rounded_up
-from kessel_core.contract.serveradapter import ServerAdapter
-from kessel_core.contract.serverline import Ear, Listener, Outlook, ServerLine, nap, readable
 from kessel_core.contract.spec import AdapterContext, AdapterSpec
 from kessel_core.contract.store import Entry, Store, StoreCapabilities, StoreSpec, Wakeable
-from kessel_core.contract.storing import (
-    Written,
-    error_for,
-    in_portions,
-    refuse_large,
-    refused_write,
-    unknown_write,
-)
-from kessel_core.contract.telling import EVERY_WAITER, kinds_of, told_delayed, told_entry, told_ready
-from kessel_core.contract.url import url_options
+from kessel_core.contract.url import split_url, url_options
 from kessel_core.contract.waiting import Waiter, WaitingLine
 from kessel_core.errors import (
     AdapterError,
@@ -93,12 +83,27 @@ from kessel_core.model.message import Message
 from kessel_core.model.names import queue_name_problem
 from kessel_core.model.settlement import COMMIT, NO_PAUSE, Bury, Commit, Put, Rollback, Settlement, Snooze
 from kessel_core.model.states import JobState
+from kessel_core.values.late import late
 from kessel_core.values.logs import get_logger
 from kessel_core.values.printing import printable
 from kessel_core.values.secrets import quoted, redacted, without_secrets
 from kessel_core.values.streams import keep_standard_numbers
 from kessel_core.wire.head import Head, head_of
 from kessel_core.wire.requests import decode
+
+if TYPE_CHECKING:
+    from kessel_core.contract.pool import Pool
+    from kessel_core.contract.serveradapter import ServerAdapter
+    from kessel_core.contract.serverline import Ear, Listener, Outlook, ServerLine, nap, readable
+    from kessel_core.contract.storing import (
+        Written,
+        error_for,
+        in_portions,
+        refuse_large,
+        refused_write,
+        unknown_write,
+    )
+    from kessel_core.contract.telling import EVERY_WAITER, kinds_of, told_delayed, told_entry, told_ready
 
 __all__ = [
     # an open queue: derive from BaseAdapter, which implements most of the contract
@@ -167,6 +172,7 @@ __all__ = [
     # how an adapter is found and opened
     "AdapterSpec",
     "AdapterContext",
+    "split_url",
     "url_options",
     # helpers
     "checked_queues",
@@ -212,3 +218,33 @@ __all__ = [
     "redacted",
     "without_secrets",
 ]
+
+# What only engines over a network or on a file need is loaded on first use, so that no other pays for it.
+_LATE: Final = {
+    "EVERY_WAITER": "contract.telling",
+    "Ear": "contract.serverline",
+    "Listener": "contract.serverline",
+    "Outlook": "contract.serverline",
+    "Pool": "contract.pool",
+    "ServerAdapter": "contract.serveradapter",
+    "ServerLine": "contract.serverline",
+    "Written": "contract.storing",
+    "error_for": "contract.storing",
+    "in_portions": "contract.storing",
+    "kinds_of": "contract.telling",
+    "nap": "contract.serverline",
+    "readable": "contract.serverline",
+    "refuse_large": "contract.storing",
+    "refused_write": "contract.storing",
+    "told_delayed": "contract.telling",
+    "told_entry": "contract.telling",
+    "told_ready": "contract.telling",
+    "unknown_write": "contract.storing",
+}
+
+if not TYPE_CHECKING:
+    __getattr__ = late(__name__, _LATE)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

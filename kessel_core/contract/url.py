@@ -1,16 +1,35 @@
-"""Reads the options of an adapter from its URL."""
+"""Splits the URL of an adapter, and reads options from it."""
 
 from __future__ import annotations
 
-from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote
+import re
+from typing import Any, Final
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from kessel_core.errors import InvalidConfig, Problem
 from kessel_core.values.secrets import redacted
 
-__all__ = ["url_options"]
+__all__ = ["split_url", "url_options"]
 
 _HINT = "; in a user name and a password write %2F for /, %3F for ?, %23 for #, %40 for @"
+
+_NETLOC: Final = re.compile(r"[^/?#]*")
+
+
+def split_url(text: str) -> SplitResult:
+    """Return the parts of a URL, as `urllib.parse.urlsplit`; its host may be several, separated by commas.
+
+    Newer Pythons refuse an IPv6 address in brackets behind another host (gh-105704).
+
+    Raises:
+        ValueError: It cannot be read as a URL; the message may repeat all of it, with its password.
+    """
+    scheme, mark, rest = text.partition("://")
+    found = _NETLOC.match(rest)
+    netloc = found[0] if found else ""
+    if not mark or not {",", "["} <= set(netloc):
+        return urlsplit(text)
+    return urlsplit(f"{scheme}://{rest[len(netloc) :]}")._replace(netloc=netloc)
 
 
 def url_options(url: SplitResult) -> dict[str, Any]:

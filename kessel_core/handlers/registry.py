@@ -166,7 +166,7 @@ def _build(
     # Whatever is callable is called, because a mock would invent an attribute `handle`.
     function = target if callable(target) else getattr(target, "handle", None)
     if not callable(function):
-        raise refused(f"{target!r:.80} is neither a function nor an object with a method `handle`")
+        raise refused(f"{registered!r:.80} is neither a function nor an object with a method `handle`")
     call = getattr(function, "__call__", None)  # noqa: B004  # a callable object may be async
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
     if _is_generator(function) or _is_generator(call):

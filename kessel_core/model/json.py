@@ -7,13 +7,15 @@ import math
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from enum import Enum
-from pathlib import PurePath
-from typing import Any, ClassVar, Final, Protocol, TypeAlias, Union
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeAlias, Union
 
 from kessel_core.errors import Problem
+
+if TYPE_CHECKING:  # every producer imports this module, and few have such values
+    from decimal import Decimal
+    from pathlib import PurePath
+    from uuid import UUID
 
 __all__ = [
     "MAX_DEPTH",
@@ -54,7 +56,7 @@ class ModelObject(Protocol):
 # invariant; so this asks for read-only types. A TypedDict is a mapping to `object`. A value that passes the
 # type checker without being a JSON value, such as a tuple, is refused at run time (S2). Typed objects are
 # written as JSON before they are checked; see `values.unstructuring`.
-JsonInput: TypeAlias = Union[  # noqa: UP007, RUF036
+JsonInput: TypeAlias = Union[  # noqa: RUF036
     None,
     bool,
     int,
@@ -66,12 +68,12 @@ JsonInput: TypeAlias = Union[  # noqa: UP007, RUF036
     DataclassObject,
     ModelObject,
     Enum,
-    Decimal,
-    UUID,
+    "Decimal",
+    "UUID",
     date,
     time,
     timedelta,
-    PurePath,
+    "PurePath",
 ]
 
 #: The path to a value in a request, from its root `$`.
@@ -160,7 +162,6 @@ _HINTS: Final = {
     bytes: "use text, for example base64",
     bytearray: "use text, for example base64",
     datetime: "give it a time zone, as datetime.now(UTC) has, or use ISO-8601 text",
-    Decimal: "it is no finite number",
     types.GeneratorType: "use list(...)",
     range: "use list(...)",
     complex: "use a list of two numbers",
@@ -186,8 +187,15 @@ def _atom_problem(value: object) -> str | None:
         return "integers of more than 4300 digits cannot be read back" if too_long else None
     if isinstance(value, float):
         return None if math.isfinite(value) else f"{value} is not a JSON number"
-    hint = next((hint for cls, hint in _HINTS.items() if isinstance(value, cls)), _ANY_HINT)
-    return f"{type(value).__name__} is not a JSON value: {hint}"
+    return f"{type(value).__name__} is not a JSON value: {_hint(value)}"
+
+
+def _hint(value: object) -> str:
+    from decimal import Decimal
+
+    if isinstance(value, Decimal):
+        return "it is no finite number"
+    return next((hint for cls, hint in _HINTS.items() if isinstance(value, cls)), _ANY_HINT)
 
 
 def text_problem(value: object) -> str | None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Generic, TypeAlias, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 import attrs
 
 from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.spec import AdapterContext, AdapterSpec
 from kessel_core.contract.store import Store, StoreSpec
+from kessel_core.contract.url import split_url
 from kessel_core.errors import ConfigError, InvalidConfig, KesselError, PluginError, Problem, UnusablePlugin
 from kessel_core.plugins.known import BACKENDS
 from kessel_core.plugins.offers import Offers
@@ -110,7 +111,7 @@ def choose(
     if not is_url:
         return _structured(kind, spec, {}, options, name)
     try:
-        url = urlsplit(url_or_name)
+        url = split_url(url_or_name)
     except ValueError:
         # Python's message repeats the URL, so it is not kept as the cause either.
         why = f"{redacted(url_or_name)!r} cannot be read as a URL"

@@ -7,8 +7,6 @@ store that is not the adapter's own.
 
 from __future__ import annotations
 
-import hashlib
-import uuid
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -27,7 +25,7 @@ __all__ = ["NOTHING", "FollowUp", "FollowUps", "Following", "follow_up_id"]
 log = get_logger("kessel.pipeline")
 
 #: The name space of the ids of follow-ups; any fixed UUID would do.
-_NAMESPACE: Final = uuid.UUID("9d0c5c5e-2f9a-5d53-9e0c-6b1b0a1f7e4d")
+_NAMESPACE: Final = bytes.fromhex("9d0c5c5e2f9a5d539e0c6b1b0a1f7e4d")
 
 
 class FollowUp(NamedTuple):
@@ -53,9 +51,13 @@ NOTHING: Final = Following()
 
 def follow_up_id(job_id: str, role: str) -> str:
     """Return the id of a follow-up: a UUID of version 5 of the job's id and its role (S20, RFC 9562, 5.5)."""
+    # Here, because hashlib loads OpenSSL, 4 MB that a worker without follow-ups does without.
+    from hashlib import sha1
+    from uuid import UUID
+
     name = f"{job_id}\n{role}".encode("utf-8", "surrogatepass")
-    digest = hashlib.sha1(_NAMESPACE.bytes + name, usedforsecurity=False).digest()
-    return str(uuid.UUID(bytes=digest[:16], version=5))
+    digest = sha1(_NAMESPACE + name, usedforsecurity=False).digest()
+    return str(UUID(bytes=digest[:16], version=5))
 
 
 class FollowUps:

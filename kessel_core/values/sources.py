@@ -5,7 +5,6 @@ The files are read, nothing is imported: the digest of an installed package is t
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
@@ -45,6 +44,8 @@ def sources_of(module: str) -> tuple[str, str] | None:
 
 
 def _digest(spec: ModuleSpec) -> str | None:
+    import hashlib  # loads OpenSSL, 4 MB that a worker does without
+
     origin = Path(spec.origin or "")
     whole = hashlib.sha256()
     try:

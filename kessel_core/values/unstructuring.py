@@ -9,12 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from enum import Enum
-from functools import partial
-from pathlib import PurePath
-from typing import Any, Final
-from uuid import UUID
+from functools import cache, partial
+from typing import Any
 
 import attrs
 
@@ -45,21 +42,24 @@ def _number(span: timedelta) -> float:
     return int(seconds) if seconds.is_integer() else seconds
 
 
-#: Classes of single values, and their text or number; the first that fits counts.
-_SINGLE: Final[tuple[tuple[type, Callable[[Any], Any]], ...]] = (
-    # A time without zone, and what is no number, are left: nobody could read them back.
-    (datetime, lambda value: value if value.utcoffset() is None else value.isoformat()),
-    (date, lambda value: value.isoformat()),
-    (time, lambda value: value.isoformat()),
-    (timedelta, _number),
-    (Decimal, lambda value: str(value) if value.is_finite() else value),
-    (UUID, str),
-    (PurePath, str),
-)
+@cache
+def _singles() -> tuple[tuple[type, Callable[[Any], Any]], ...]:
+    """Return classes of single values, and what writes their text or number; the first that fits counts."""
+    # Here, because every producer imports this module, and few have such values.
+    from decimal import Decimal
+    from pathlib import PurePath
+    from uuid import UUID
 
-
-def _single(value: Any) -> Any:
-    return next((write(value) for kind, write in _SINGLE if isinstance(value, kind)), value)
+    return (
+        # A time without zone, and what is no number, are left: nobody could read them back.
+        (datetime, lambda value: value if value.utcoffset() is None else value.isoformat()),
+        (date, lambda value: value.isoformat()),
+        (time, lambda value: value.isoformat()),
+        (timedelta, _number),
+        (Decimal, lambda value: str(value) if value.is_finite() else value),
+        (UUID, str),
+        (PurePath, str),
+    )
 
 
 @attrs.frozen
@@ -101,7 +101,7 @@ class _Walk:
             return partial(self._fields, dataclasses.fields(kind))
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
             return lambda named: [self._inside(item) for item in named]
-        return _single if isinstance(value, tuple(known for known, _ in _SINGLE)) else None
+        return next((write for known, write in _singles() if isinstance(value, known)), None)
 
     def _offered(self, offered: PayloadType, value: Any) -> Any:
         made = offered.unstructure(value)

@@ -16,6 +16,7 @@ from typing import Any, Final
 from kessel_core.errors import DecodeError, InvalidRequest, Problem
 from kessel_core.model.checks import clamped, job_problems
 from kessel_core.model.job import DEFAULT_QUEUE, Job
+from kessel_core.model.json import MAX_DEPTH
 from kessel_core.values.strict_json import read_json
 
 __all__ = ["WIRE_VERSION", "decode", "dump", "encode", "iso"]
@@ -89,8 +90,8 @@ def iso(time: datetime) -> str:
 
 # An escaped surrogate; only then do the strings have to be checked one by one.
 _MAYBE_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
-#: This many brackets cannot nest too deeply.
-_FEW_BRACKETS: Final = 50
+#: A text of so many characters cannot nest too deeply: each level takes two brackets.
+_SHORT: Final = 2 * MAX_DEPTH
 #: An id up to this length needs no check.
 _LONGEST_PLAIN_ID: Final = 200
 
@@ -210,6 +211,7 @@ def _needs_checks(job: Job, values: dict[str, Any], text: str) -> bool:
         or "queue" in values
         or "callback" in values
         or len(job.id) > _LONGEST_PLAIN_ID
-        or (len(text) > _FEW_BRACKETS and text.count("[") + text.count("{") > _FEW_BRACKETS)
-        or ("\\u" in text and _MAYBE_SURROGATE.search(text) is not None)
+        or (len(text) > _SHORT and text.count("[") + text.count("{") > MAX_DEPTH)
+        # One character is found six times as fast as two.
+        or ("\\" in text and _MAYBE_SURROGATE.search(text) is not None)
     )

@@ -13,10 +13,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, ClassVar, Final, Self
-from urllib.parse import urlsplit
 
 from kessel_core import Clock, InvalidConfig, Problem, SystemClock
-from kessel_core.contract import AdapterContext, AdapterSpec, Facet, Reach, StoreSpec, redacted
+from kessel_core.contract import AdapterContext, AdapterSpec, Facet, Reach, StoreSpec, redacted, split_url
 from kessel_core.testing import VirtualClock
 
 __all__ = ["AnyHarness", "NotShown", "ServerMissing", "filled"]
@@ -110,7 +109,7 @@ class AnyHarness:
             return self._open_installed(url, options, context)
         from kessel_core.values.options import structure_options
 
-        given = dict(self.spec.from_url(urlsplit(url))) if url is not None else {}
+        given = dict(self.spec.from_url(split_url(url))) if url is not None else {}
         origin = redacted(url) if url is not None else "options"
         return self.spec.open(structure_options(self.spec.options, {**given, **options}, origin), context)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hashlib import sha256
 
 import attrs
 
@@ -33,7 +32,11 @@ class Endpoint:
 
 def key_of(target: str) -> str:
     """Return the key of the state of a target; that of a URL hides its path, which may be secret."""
-    return f"url:{sha256(target.encode()).hexdigest()[:32]}" if "://" in target else target
+    if "://" not in target:
+        return target
+    from hashlib import sha256  # loads OpenSSL, which a worker without deliveries does without
+
+    return f"url:{sha256(target.encode()).hexdigest()[:32]}"
 
 
 class Endpoints:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -24,6 +23,7 @@ from kessel_core.contract import (
     InvalidConfig,
     Message,
     ProtocolError,
+    split_url,
 )
 from kessel_core.testing import free_port
 
@@ -183,7 +183,7 @@ def test_all_wrong_options_are_told_together() -> None:
 
 
 def test_options_of_libpq_are_known_from_others() -> None:
-    found = postgres_url_options(urlsplit("postgresql://u@h:1/db?sslmode=require&lease=5s&leas=1"))
+    found = postgres_url_options(split_url("postgresql://u@h:1/db?sslmode=require&lease=5s&leas=1"))
     assert found["parameters"] == {"sslmode": "require"}
     assert (found["lease"], found["leas"], found["database"]) == ("5s", "1", "db")
     with pytest.raises(InvalidConfig, match="lease"):
@@ -191,7 +191,7 @@ def test_options_of_libpq_are_known_from_others() -> None:
 
 
 def test_several_hosts_have_a_port_each() -> None:
-    found = postgres_url_options(urlsplit("postgresql:///db?host=a,b&port=1,2&user=u&dbname=d"))
+    found = postgres_url_options(split_url("postgresql:///db?host=a,b&port=1,2&user=u&dbname=d"))
     assert found == {
         "host": "a,b",
         "database": "d",

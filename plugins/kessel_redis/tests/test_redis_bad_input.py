@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -40,6 +39,7 @@ from kessel_core.contract import (
     Message,
     ProtocolError,
     StoreRejected,
+    split_url,
 )
 from kessel_core.testing import free_port
 
@@ -440,11 +440,11 @@ def test_all_wrong_options_are_told_together() -> None:
 
 @pytest.mark.parametrize("scheme", ["redis", "valkey"])
 def test_options_come_from_the_address(scheme: str) -> None:
-    found = redis_url_options(urlsplit(f"{scheme}://u:p%40@h:1/3?lease=5s"))
+    found = redis_url_options(split_url(f"{scheme}://u:p%40@h:1/3?lease=5s"))
     assert found == {"host": "h", "port": 1, "username": "u", "password": "p@", "db": "3", "lease": "5s"}
-    assert redis_url_options(urlsplit(f"{scheme}s://h"))["tls"] == "true"
+    assert redis_url_options(split_url(f"{scheme}s://h"))["tls"] == "true"
     with pytest.raises(InvalidConfig, match="db: is given twice"):
-        redis_url_options(urlsplit(f"{scheme}://h/1?db=2"))
+        redis_url_options(split_url(f"{scheme}://h/1?db=2"))
     with pytest.raises(InvalidConfig, match="lease"):
         build_plugins().chosen_adapter(f"{scheme}://h?leas=1s", {})
     with pytest.raises(InvalidConfig, match="db: "):
@@ -452,7 +452,9 @@ def test_options_come_from_the_address(scheme: str) -> None:
 
 
 def test_several_hosts_have_a_port_each_or_the_usual_one() -> None:
-    found = redis_url_options(urlsplit("rediss+sentinel://u:p%2C@s1,s2:5,[::1]:7/shop/2?sentinel_password=x"))
+    found = redis_url_options(
+        split_url("rediss+sentinel://u:p%2C@s1,s2:5,[::1]:7/shop/2?sentinel_password=x")
+    )
     assert found == {
         "host": "s1,s2:5,[::1]:7",
         "username": "u",
@@ -465,9 +467,9 @@ def test_several_hosts_have_a_port_each_or_the_usual_one() -> None:
     options = RedisOptions(host="s1,s2:5,[::1]:7", service="shop")
     assert options.addresses == (("s1", 26379), ("s2", 5), ("::1", 7))
     assert RedisOptions(host="a, ::1", port=7).addresses == (("a", 7), ("::1", 7))
-    assert redis_url_options(urlsplit("redis+cluster://a:1,b"))["host"] == "a:1,b"
+    assert redis_url_options(split_url("redis+cluster://a:1,b"))["host"] == "a:1,b"
     with pytest.raises(InvalidConfig, match="service: is missing"):
-        redis_url_options(urlsplit("redis+sentinel://s1,s2"))
+        redis_url_options(split_url("redis+sentinel://s1,s2"))
     with pytest.raises(InvalidConfig, match="host: expected NAME or NAME:PORT"):
         RedisOptions(host="a:b")
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
@@ -27,6 +26,7 @@ from kessel_core.contract import (
     VirtualTime,
     facets_of,
     need,
+    split_url,
 )
 
 
@@ -66,7 +66,7 @@ def unknown_refused(bench: Bench) -> None:
     from kessel_core.values.options import structure_options
 
     url = filled(url, {**harness.values, "namespace": "odd", "tmp": harness.folder})
-    odd = urlsplit(url + ("&" if "?" in url else "?") + "no_such_option=1")
+    odd = split_url(url + ("&" if "?" in url else "?") + "no_such_option=1")
     error = bench.refused(
         InvalidConfig,
         "open a URL with an unknown option",

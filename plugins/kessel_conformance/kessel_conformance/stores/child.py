@@ -15,12 +15,11 @@ from datetime import timedelta
 from functools import partial
 from importlib import import_module
 from typing import Any, BinaryIO, Final
-from urllib.parse import urlsplit
 
 import attrs
 
 from kessel_core import KesselError, StoreConflict, SystemClock
-from kessel_core.contract import AdapterContext, QueueAdapter, Store, need
+from kessel_core.contract import AdapterContext, QueueAdapter, Store, need, split_url
 
 __all__ = ["Opening", "add", "answer", "serve"]
 
@@ -53,7 +52,7 @@ class Opening:
 
         module, _, name = self.spec.partition(":")
         spec = getattr(import_module(module), name)
-        given = dict(spec.from_url(urlsplit(self.url))) if self.url is not None else {}
+        given = dict(spec.from_url(split_url(self.url))) if self.url is not None else {}
         opened = spec.open(structure_options(spec.options, {**given, **self.options}, "options"), context)
         return need(opened, Store) if isinstance(opened, QueueAdapter) else opened
 

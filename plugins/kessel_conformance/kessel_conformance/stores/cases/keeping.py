@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from kessel_conformance.catalogue import STORES
 from kessel_conformance.harness_base import filled
@@ -15,7 +14,7 @@ from kessel_conformance.stores.bench import StoreBench
 from kessel_conformance.stores.process import PATIENCE
 from kessel_conformance.stores.requirements import MAX_VALUE_BYTES, OTHER_PROCESS, SHARED_REACH
 from kessel_core import AdapterUnavailable, InvalidConfig, StoreRejected
-from kessel_core.contract import Durability
+from kessel_core.contract import Durability, split_url
 
 case = STORES.case
 
@@ -177,7 +176,7 @@ def unknown_refused(bench: StoreBench) -> None:
     from kessel_core.values.options import structure_options
 
     url = filled(url, {**harness.values, "namespace": "odd", "tmp": harness.folder})
-    odd = urlsplit(url + ("&" if "?" in url else "?") + "no_such_option=1")
+    odd = split_url(url + ("&" if "?" in url else "?") + "no_such_option=1")
     error = bench.refused(
         InvalidConfig,
         "open a URL with an unknown option",
