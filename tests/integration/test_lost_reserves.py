@@ -297,6 +297,7 @@ def test_adapter_closes_although_the_server_is_away(near: Any, proxy: FaultProxy
     near.close()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_forked_child_asks_for_what_its_parent_has_lost(near: Any, proxy: FaultProxy) -> None:
     """Either may; the other finds nothing."""
     near.enqueue(message("a"))

@@ -181,6 +181,7 @@ def test_what_another_thread_has_found_meanwhile_is_no_error(
     assert backend.lost.next_ask is None
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_tokens_are_of_62_bits_and_none_comes_twice_not_even_after_a_fork() -> None:
     mine = {new_token() for _ in range(1000)}
     assert len(mine) == 1000
