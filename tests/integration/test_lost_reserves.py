@@ -5,6 +5,7 @@ The cases `lost.reserve_comes_back` and `lost.reserve_done_late` of the suite sh
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
 import sys
@@ -123,6 +124,15 @@ def test_job_keeps_its_place_and_its_counts(near: Any, proxy: FaultProxy) -> Non
     assert near.find("b").attempt == 0
 
 
+def test_job_keeps_its_priority(near: Any, proxy: FaultProxy) -> None:
+    """S6"""
+    near.enqueue(message("a", priority=5))
+    loses(near, proxy)
+    near.enqueue(message("b", priority=4))
+    near._deliveries.lost.ask()
+    assert [near.take(("q",)).id for _ in range(2)] == ["b", "a"]
+
+
 def test_job_is_found_in_whichever_queue_it_was(near: Any, proxy: FaultProxy) -> None:
     near.enqueue_many([message("a", "r"), message("b", "r", 2)])
     loses(near, proxy)
@@ -174,9 +184,25 @@ def test_next_job_comes_back_for_every_kind_of_settlement(
     assert near.take(("r",)).attempt == 1
 
 
-def test_reserve_that_was_not_sent_is_not_asked_for(near: Any, proxy: FaultProxy) -> None:
+def test_reserve_without_a_connection_is_not_asked_for(near: Any, proxy: FaultProxy) -> None:
     proxy.refuses = True
     proxy.cut()
+    with pytest.raises(AdapterUnavailable):
+        near.take(("q",))
+    assert near._deliveries.lost.next_ask is None
+
+
+def test_reserve_that_was_surely_not_sent_is_not_asked_for(
+    near: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = importlib.import_module(f"kessel_{near.name}.link").Lost
+    link = near.database.pool.borrow()
+
+    def fails(*arguments: Any) -> Any:
+        raise lost("it broke before", was_sent=False)
+
+    monkeypatch.setattr(link, "run", fails)
+    near.database.pool.give(link)
     with pytest.raises(AdapterUnavailable):
         near.take(("q",))
     assert near._deliveries.lost.next_ask is None

@@ -149,6 +149,8 @@ def test_each_has_its_time_and_the_first_counts(backend: Backend) -> None:
     backend.lost.ask()
     assert backend.asked == [[7], [8], [7], [8]]
     assert backend.lost.next_ask == timedelta(seconds=0.8)
+    backend.advance(10)
+    assert backend.lost.next_ask == timedelta(0)
 
 
 def test_while_one_thread_asks_others_need_not(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +176,7 @@ def test_what_another_thread_has_found_meanwhile_is_no_error(
     def meanwhile(lost: Sequence[LostReserve]) -> set[int]:
         monkeypatch.setattr(backend.lost, "_give_back", give_back)
         backend.lost.ask_quietly(every=True)
-        return set()
+        return {7}
 
     monkeypatch.setattr(backend.lost, "_give_back", meanwhile)
     backend.lost.ask()
