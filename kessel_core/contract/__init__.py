@@ -53,6 +53,7 @@ from kessel_core.contract.facets import (
     Pause,
     VirtualTime,
 )
+from kessel_core.contract.lostreserves import LostReserve, LostReserves, new_token
 from kessel_core.contract.messages import Reservation
 from kessel_core.contract.operations import QueueStats, StoredJob, ready_for
 from kessel_core.contract.promises import Attempts, Capabilities, Durability, LeaseReturn, Reach, TieBreak
@@ -115,6 +116,8 @@ __all__ = [
     "Waiter",
     "Ear",
     "Listener",
+    "LostReserve",
+    "LostReserves",
     "Outlook",
     "Pool",
     "ServerAdapter",
@@ -180,6 +183,7 @@ __all__ = [
     "in_portions",
     "keep_standard_numbers",
     "later",
+    "new_token",
     "queue_name_problem",
     "ready_for",
     "refused_write",

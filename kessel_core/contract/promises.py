@@ -112,6 +112,10 @@ class Capabilities:
     lease: timedelta | None = None
     #: When a dead worker's jobs come back; None: never, they are gone with the process (S9).
     lease_return: LeaseReturn | None = None
+    #: A job that a reserve took whose answer was lost is ready again within seconds, as long as the process
+    #: lives that asked for it (S7). Not declared: it is as if its worker had died, and `lease_return` says
+    #: when it comes back.
+    lost_reserves: bool = False
     #: The backend itself refuses to settle an outdated reservation, not only the client (S7).
     fencing: bool = False
     #: How durable the count of deliveries is; None: deliveries are not counted (S10).

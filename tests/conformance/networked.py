@@ -43,6 +43,8 @@ from kessel_core.contract import (
     JobState,
     LeaseLost,
     LeaseReturn,
+    LostReserve,
+    LostReserves,
     Message,
     Pause,
     QueueAdapter,
@@ -53,6 +55,7 @@ from kessel_core.contract import (
     StoredJob,
     TieBreak,
     WaitingAdapter,
+    new_token,
 )
 
 __all__ = ["KINDS", "SPEC", "Networked", "NetworkedHarness"]
@@ -100,6 +103,7 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
         self.options = options
         self.mine = threading.local()
         self.peers: list[socket.socket] = []
+        self.lost = LostReserves(self.clock, LEASE, self.given_back)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -112,6 +116,7 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
             tie_break=TieBreak.ENQUEUED,
             lease=LEASE,
             lease_return=LeaseReturn.LEASE_END,
+            lost_reserves=True,
             fencing=True,
             attempts=Attempts.DURABLE,
             kicks=True,
@@ -184,6 +189,14 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
     def lease(self) -> timedelta:
         return LEASE
 
+    def note(self, exc: AdapterUnavailable, token: int, queues: tuple[str, ...]) -> None:
+        if isinstance(exc.__cause__, Lost) and exc.__cause__.was_sent:
+            self.lost.add(token, queues)
+
+    def given_back(self, lost: Sequence[LostReserve]) -> set[int]:
+        found: set[int] = self.call("returned", {one.token for one in lost})
+        return found
+
     # --- the calls ---------------------------------------------------------------------------------------
 
     def put(self, message: Message) -> None:
@@ -195,11 +208,16 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
             raise AdapterUnavailable(str(exc)) from exc
 
     def take(self, queues: tuple[str, ...]) -> Reservation | None:
-        deadline = self.clock.monotonic() + LEASE.total_seconds()
-        found = self.call("take_for", queues)
+        self.lost.ask()
+        deadline, token = self.clock.monotonic() + LEASE.total_seconds(), new_token()
+        try:
+            found = self.call("take_for", queues, token)
+        except AdapterUnavailable as exc:
+            self.note(exc, token, queues)
+            raise
         if found is None:
             return None
-        *shown, snoozes, token, kicks = found
+        *shown, snoozes, kicks = found
         return Delivery(*shown, deadline, LEASE, snoozes, token, kicks=kicks)
 
     def end(self, reservation: Reservation, settlement: Settlement) -> None:
@@ -295,11 +313,29 @@ class Kept(Reference):
     def is_late(self, held: Held) -> bool:
         return False  # only the token counts
 
-    def take_for(self, queues: Sequence[str]) -> tuple[Any, ...] | None:
+    def take_for(self, queues: Sequence[str], token: int) -> tuple[Any, ...] | None:
         held = self.take(queues)
         if held is None:
             return None
-        return held.id, held.queue, held.body, held.attempt, held.snoozes, held.token, held.kicks
+        assert held.record is not None
+        held.record.token = token
+        return held.id, held.queue, held.body, held.attempt, held.snoozes, held.kicks
+
+    def returned(self, tokens: set[int]) -> set[int]:
+        """Make ready what is held under these tokens, as if it had not been taken."""
+        return self.returned_of([r for r in self.disk.records if r.token in tokens])
+
+    def returned_of(self, records: Sequence[Record]) -> set[int]:
+        found = {record.token for record in records if record.state is JobState.RESERVED}
+        for record in records:
+            if record.state is JobState.RESERVED:
+                record.state, record.ready_at = JobState.READY, 0.0
+                record.token, record.attempts = 0, record.attempts - 1
+        return found
+
+    def all_returned(self) -> set[int]:
+        """For a mutant."""
+        return self.returned_of(self.disk.records)
 
     def _held(self, job_id: str, token: int) -> Held:
         found = [r for r in self.disk.records if r.message.id == job_id and r.token == token]

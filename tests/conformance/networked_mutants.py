@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
-from networked import KINDS, Lost, Networked
+from networked import KINDS, LEASE, Delivery, Lost, Networked
 
 from kessel_core.contract import (
     COMMIT,
@@ -29,6 +29,7 @@ from kessel_core.contract import (
     JobState,
     LeaseLost,
     Level,
+    LostReserve,
     Message,
     QueueStats,
     Reservation,
@@ -36,6 +37,7 @@ from kessel_core.contract import (
     Settlement,
     Snooze,
     UnknownJob,
+    new_token,
 )
 
 # one line a mutant, where it fits
@@ -276,6 +278,62 @@ mutant(
     "renew_gives_up", "lost.extend", "a lease that was not extended is given up, though it holds",
     renew=renew_lost, end=end_after_lost,
 )  # fmt: skip
+
+
+# --- reserves without an answer --------------------------------------------------------------------------
+
+
+def take_unnoted(
+    self: Networked, reservation: Reservation, settlement: Settlement, queues: tuple[str, ...]
+) -> Reservation | None:
+    """The way of a busy slot has a reserve of its own, of which nobody takes note."""
+    self.settle(reservation, settlement)
+    deadline, token = self.clock.monotonic() + LEASE.total_seconds(), new_token()
+    try:
+        found = self.call("take_for", queues, token)
+    except AdapterUnavailable:
+        return None
+    if found is None:
+        return None
+    *shown, snoozes, kicks = found
+    return Delivery(*shown, deadline, LEASE, snoozes, token, kicks=kicks)
+
+
+def given_back_all(self: Networked, lost: Sequence[LostReserve]) -> set[int]:
+    """It cannot tell which job it was, and so gives back whatever is held."""
+    self.call("all_returned")
+    return {one.token for one in lost}
+
+
+def given_back_once(self: Networked, lost: Sequence[LostReserve]) -> set[int]:
+    Networked.given_back(self, lost)
+    return {one.token for one in lost}
+
+
+mutant(
+    "lost_reserve_forgotten",
+    "lost.reserve_comes_back",
+    "what a reserve took whose answer was lost waits for the end of its lease",
+    note=lambda self, exc, token, queues: None,
+)
+mutant(
+    "lost_next_forgotten",
+    "lost.reserve_comes_back",
+    "what a settle_and_reserve took whose answer was lost waits for the end of its lease",
+    settle_and_take=take_unnoted,
+)
+mutant(
+    "lost_reserve_takes_all",
+    "lost.reserve_comes_back",
+    "after a lost answer everything that anybody holds is given back",
+    given_back=given_back_all,
+)
+mutant(
+    "lost_reserve_asked_once",
+    "lost.reserve_done_late",
+    "a reserve that is not done yet when it is asked for is forgotten",
+    given_back=given_back_once,
+)
 
 
 # --- operations ------------------------------------------------------------------------------------------

@@ -160,6 +160,7 @@ def _capabilities(options: BeanstalkOptions, facts: ServerFacts, max_body_bytes:
         max_body_bytes=max_body_bytes,
         lease=options.ttr_seconds * _SECOND,
         lease_return=LeaseReturn.AT_ONCE,
+        lost_reserves=True,
         attempts=Attempts.SERVER,
         kicks=True,
         counts=True,

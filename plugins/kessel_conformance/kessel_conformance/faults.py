@@ -16,6 +16,7 @@ __all__ = [
     "ANSWER_WITHIN",
     "HALF_OPEN",
     "LATE",
+    "LATE_REQUEST",
     "NO_FAULT",
     "SERVER_GONE",
     "SLOW",
@@ -61,6 +62,7 @@ def _gone(proxy: FaultProxy) -> None:
 NO_FAULT: Final = Fault("nothing is broken", _nothing)
 HALF_OPEN: Final = Fault("the peer does not answer", _half_open)
 LATE: Final = Fault("the answers come too late", FaultProxy.hold_answers)
+LATE_REQUEST: Final = Fault("the request arrives too late", FaultProxy.hold_requests)
 SLOW: Final = Fault("the peer is slow", _slow)
 _IDLE_CUT: Final = Fault("the connection has been cut before", FaultProxy.cut, breaks_all=True)
 SERVER_GONE: Final = Fault("the server is gone", _gone, breaks_all=True)

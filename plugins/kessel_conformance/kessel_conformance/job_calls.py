@@ -27,13 +27,13 @@ from kessel_core.contract import (
     Snooze,
 )
 
-__all__ = ["ENQUEUES", "EXTENDS", "RESERVES", "SETTLES"]
+__all__ = ["ENQUEUES", "EXTENDS", "RESERVES", "SETTLES", "WAIT", "Slot"]
 
 #: How an enqueue may end, apart from returning (S14).
 _OF_ENQUEUE: Final = (EnqueueRejected, EnqueueUnknown, AdapterUnavailable)
 _HOUR: Final = timedelta(hours=1)
 #: How long a reserve after a fault may take to see a job that is ready.
-_WAIT: Final = timedelta(seconds=2)
+WAIT: Final = timedelta(seconds=2)
 
 
 # --- producers -------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ class EnqueueMany(Enqueue):
 # --- consumers -------------------------------------------------------------------------------------------
 
 
-class _Slot(Call):
+class Slot(Call):
     """A consumer, connected; with one job that it holds, or none."""
 
     holds = True
@@ -117,7 +117,7 @@ class _Slot(Call):
     def connected(self) -> None:
         """Reserve and commit a job, so that there is a connection."""
         self.stored()
-        self.commits(self.takes(self.jobs[-1].message, wait=_WAIT))
+        self.commits(self.takes(self.jobs[-1].message, wait=WAIT))
 
     def held_one(self) -> Reservation:
         """Take a job that the call is about; another one becomes ready for what follows."""
@@ -128,10 +128,10 @@ class _Slot(Call):
 
     def goes_on(self) -> None:
         """Reserve and commit another job."""
-        self.commits(self.takes(self.message, self.next, wait=_WAIT))
+        self.commits(self.takes(self.message, self.next, wait=WAIT))
 
 
-class Reserve(_Slot):
+class Reserve(Slot):
     name = "reserve with two jobs ready"
     errors = (AdapterUnavailable,)
 
@@ -159,7 +159,7 @@ class Reserve(_Slot):
         self.goes_on()
 
 
-class _Settle(_Slot):
+class _Settle(Slot):
     """A settlement of a held job."""
 
     settlement: ClassVar[Settlement]
@@ -234,7 +234,7 @@ class SettleAndReserve(_Settle):
         if following is not None:
             self.commits(following)
         first, self.next = self.next, self.stored()  # the first may be under a lease that nobody knows of
-        self.commits(self.takes(self.message, first, self.next, wait=_WAIT))
+        self.commits(self.takes(self.message, first, self.next, wait=WAIT))
 
 
 class GiveBack(_Settle):
@@ -245,7 +245,7 @@ class GiveBack(_Settle):
         return self.adapter.give_back(self.held)
 
 
-class Attempt(_Slot):
+class Attempt(Slot):
     name = "attempt"
     needs = (ATTEMPTS,)
     errors = (AdapterError,)
@@ -267,7 +267,7 @@ class Attempt(_Slot):
         """What a consumer does after a loss is shown by the other calls."""
 
 
-class Extend(_Slot):
+class Extend(Slot):
     name = "extend"
     needs = (LEASE,)
     errors = (LeaseLost, AdapterUnavailable)

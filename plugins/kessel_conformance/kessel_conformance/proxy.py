@@ -22,6 +22,8 @@ __all__ = ["Cut", "FaultProxy", "Traffic"]
 _BETWEEN_BYTES: Final = 0.0002
 #: So many bytes of each piece of data; all of a long one would take seconds.
 _SINGLE_BYTES: Final = 200
+#: Seconds; a server that does not answer a request that was held is waited for no longer.
+_ANSWERED_WITHIN: Final = 10.0
 #: `SO_LINGER` with no time at all: a close resets the connection instead of ending it in order.
 _RESET: Final = struct.pack("ii", 1, 0)
 
@@ -101,6 +103,9 @@ class FaultProxy:
         self._closed = threading.Event()
         self._answers_pass = threading.Event()
         self._answers_pass.set()
+        self._holds = False
+        #: The connections whose requests are held.
+        self._held: list[_Link] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._spawn(self._accept)
@@ -131,8 +136,29 @@ class FaultProxy:
         """Keep what goes to the adapter until `end_faults`, so that it comes late."""
         self._answers_pass.clear()
 
+    def hold_requests(self) -> None:
+        """Keep what goes to the server: until `end_faults` of all connections, until `pass_held` of these.
+
+        So a server carries out a request after the adapter has given it up, and made a new connection.
+        """
+        self._holds = True
+
+    def pass_held(self) -> None:
+        """Let the server have the requests that are held, and wait until it has answered each."""
+        with self._lock:
+            held, self._held = self._held, []
+        for link in held:
+            link.requests_pass.set()
+        for link in held:
+            link.answered.wait(_ANSWERED_WITHIN)
+
     def end_faults(self) -> bool:
-        """Pass everything on again, without delay; return whether a cut was still outstanding."""
+        """Pass everything on again, without delay, but for what `hold_requests` has kept.
+
+        Returns:
+            Whether a cut was still outstanding.
+        """
+        self._holds = False
         self._answers_pass.set()
         self.drop_up = self.drop_down = self.dribble = self.refuses = False
         self.delay = 0.0
@@ -150,6 +176,11 @@ class FaultProxy:
         """Stop, and wait for the threads."""
         self._closed.set()
         self._answers_pass.set()
+        with self._lock:
+            held, self._held = self._held, []
+        for link in held:
+            link.answered.set()
+            link.requests_pass.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -213,7 +244,10 @@ class FaultProxy:
             while data := source.recv(65536):
                 if self.delay:
                     self._closed.wait(self.delay)
-                if not up:
+                if up:
+                    self._wait_if_held(link)
+                else:
+                    link.answered.set()
                     self._answers_pass.wait()
                 if (self.drop_up if up else self.drop_down) or link.is_cut:
                     continue
@@ -225,12 +259,25 @@ class FaultProxy:
                     sink.sendall(bytes([byte]))
                     time.sleep(_BETWEEN_BYTES)
                 sink.sendall(data[single:passes])
+                if up and link.is_held:
+                    # Else its end, which comes next, would close the connection before the request is done.
+                    link.answered.wait(_ANSWERED_WITHIN)
                 if cut is not None:
                     link.cut(reset=cut.reset)
                     return
         if self.drop_up and self.drop_down:
             self._closed.wait()
         link.cut(reset=False)
+
+    def _wait_if_held(self, link: _Link) -> None:
+        with self._lock:
+            if self._holds and link not in self._held and not self._closed.is_set():
+                link.is_held = True
+                link.answered.clear()
+                link.requests_pass.clear()
+                self._held.append(link)
+        if link.is_held:
+            link.requests_pass.wait()
 
     def _counted(self, link: _Link, up: bool, size: int) -> tuple[int, Cut | None]:
         """Count data; return how much of it passes, and the cut if it is to be cut after that."""
@@ -262,6 +309,10 @@ class _Link:
         self.was_up = False
         #: Nothing passes any more, in either direction.
         self.is_cut = False
+        #: Its requests wait for `requests_pass`; the server has said something since then.
+        self.is_held = False
+        self.requests_pass = threading.Event()
+        self.answered = threading.Event()
         self._resets = False
 
     def cut(self, *, reset: bool) -> None:

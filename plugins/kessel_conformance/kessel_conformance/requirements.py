@@ -31,6 +31,7 @@ __all__ = [
     "FOLLOW",
     "KICKS",
     "LEASE",
+    "LOST_RESERVES",
     "MAX_BODY_BYTES",
     "NETWORK",
     "PRIORITIES",
@@ -271,6 +272,8 @@ FOLLOW: Final = Declared("follow")
 KICKS: Final = Declared("kicks")
 #: A reservation runs out (S7).
 LEASE: Final = _Lease("lease")
+#: What a reserve took whose answer was lost is ready again within seconds (S7).
+LOST_RESERVES: Final = Declared("lost_reserves")
 #: Bodies have a largest size (S2).
 MAX_BODY_BYTES: Final = _BodyLimit("max_body_bytes")
 #: Priorities are told apart (S3, S6).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -212,3 +213,55 @@ def test_slow_and_dribbling_proxy_passes_everything_on(proxy: FaultProxy) -> Non
         assert ask(peer) == b"000006\n"
         proxy.cut()
         assert peer.recv(1) == b""
+
+
+def test_request_that_is_held_reaches_the_server_after_its_caller_has_gone(
+    proxy: FaultProxy, server: Answers
+) -> None:
+    with dial(proxy) as peer:
+        ask(peer)
+        proxy.hold_requests()
+        peer.sendall(b"late\n")
+        peer.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            rest(peer)
+    proxy.end_faults()
+    assert answers(proxy)  # other connections are not held
+    assert server.got(b"12345\n12345\n")
+    before = proxy.traffic
+    proxy.pass_held()
+    assert server.received == b"12345\n12345\nlate\n"  # it has answered
+    assert (proxy.traffic - before).up == 5
+    proxy.pass_held()
+
+
+def test_connections_that_are_made_while_requests_are_held_are_held_as_well(
+    proxy: FaultProxy, server: Answers
+) -> None:
+    proxy.hold_requests()
+    peers = [dial(proxy), dial(proxy)]
+    for peer in peers:
+        peer.sendall(b"late\n")
+        peer.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            rest(peer)
+        peer.settimeout(10)
+    proxy.end_faults()
+    proxy.pass_held()
+    assert [rest(peer) for peer in peers] == [b"000005\n"] * 2
+    assert ask(peers[0]) == b"000006\n"  # as any other connection from now on
+    for peer in peers:
+        peer.close()
+
+
+def test_proxy_closes_while_requests_are_held(server: Answers) -> None:
+    with FaultProxy(server.port) as proxy:
+        proxy.hold_requests()
+        peer = dial(proxy)
+        peer.sendall(b"late\n")
+        peer.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            rest(peer)
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 4  # no thread was waited for in vain
+    peer.close()

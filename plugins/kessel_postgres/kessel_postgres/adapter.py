@@ -36,6 +36,7 @@ from kessel_core.contract import (
     error_for,
     in_portions,
     kinds_of,
+    later,
     refuse_large,
     told_delayed,
     told_entry,
@@ -98,6 +99,7 @@ class PostgresAdapter(PostgresOperations, ServerAdapter):
             max_body_bytes=options.max_body_bytes,
             lease=options.lease,
             lease_return=LeaseReturn.LEASE_END,
+            lost_reserves=True,
             fencing=True,
             attempts=Attempts.DURABLE,
             dedupe=True,
@@ -269,6 +271,7 @@ class PostgresAdapter(PostgresOperations, ServerAdapter):
         taken = self._deliveries.settle_and_take(reservation, settlement, queues, brought, tell)
         self.announce_return(reservation.queue, settlement)
         self.announce_brought(settlement)
+        self._deliveries.lost.ask_quietly()  # a slot that is always busy comes by nowhere else
         return taken
 
     def _told_return(self, reservation: Reservation, settlement: Settlement) -> tuple[str, ...]:
@@ -298,10 +301,14 @@ class PostgresAdapter(PostgresOperations, ServerAdapter):
         return self._deliveries.renew_many(reservations)
 
     def looks_again(self, queues: tuple[str, ...]) -> datetime | None:
-        """Let the line look when time alone makes a job ready, once for all slots; a slot itself never."""
+        """Let the line look when time alone makes a job ready, once for all slots.
+
+        A slot itself looks only for what a reserve without an answer has taken (see `LostReserves`).
+        """
         if (again := self._deliveries.again()) is not None:
             self.database.line.plan(again)
-        return None
+        ask = self._deliveries.lost.next_ask
+        return None if ask is None else later(self.clock.now(), ask)
 
     # the server
 
@@ -310,5 +317,6 @@ class PostgresAdapter(PostgresOperations, ServerAdapter):
         return doctor.examine(self, context)
 
     def shut(self) -> None:
-        """Close all connections; later calls are refused."""
+        """Give back what lost reserves have taken, and close all connections; later calls are refused."""
+        self._deliveries.lost.ask_quietly(every=True)
         self.database.close()

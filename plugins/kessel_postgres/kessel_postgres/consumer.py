@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import random
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
 
@@ -19,14 +18,19 @@ from kessel_core.contract import (
     Bury,
     Commit,
     LeaseLost,
+    LostReserve,
+    LostReserves,
     Reservation,
     Rollback,
     Settlement,
     Snooze,
+    new_token,
+    told_ready,
 )
 from kessel_postgres import codec
 from kessel_postgres.database import Database
-from kessel_postgres.link import Call, Lost, Refused
+from kessel_postgres.edge import may_be_done
+from kessel_postgres.link import Call, Refused
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
@@ -34,10 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["NOTHING", "Brought", "Deliveries", "PostgresReservation"]
 
 _LONGEST_MESSAGE: Final = 100_000
-
-#: Generates tokens. Seeded by the system, and again in a forked child, so that no two processes agree.
-_tokens: Final = random.Random()  # noqa: S311 - tokens protect against accidents, they are not secret
-os.register_at_fork(after_in_child=_tokens.seed)
 
 
 @attrs.define(eq=False)
@@ -80,17 +80,24 @@ class Deliveries:
         self._lease_seconds = lease.total_seconds()
         self._lease_value = codec.span(lease)
         self._local = threading.local()
+        #: Reserves whose answers were lost; to be asked for before each take, and now and then.
+        self.lost = LostReserves(self._clock, lease, self._given_back)
 
     # take
 
     def take(self, queues: tuple[str, ...]) -> PostgresReservation | None:
-        """Reserve the next job if one is ready."""
+        """Reserve the next job if one is ready; before that, give back what lost reserves have taken."""
+        self.lost.ask()
         names = _names(queues)
         while True:
             monotonic = self._clock.monotonic()
-            token = _tokens.getrandbits(62)
+            token = new_token()
             values = (names, self._lease_value, codec.integer(token))
-            row = self._database.call(Call(self._database.statements.take, values))
+            try:
+                row = self._database.call(Call(self._database.statements.take, values))
+            except BaseException as exc:
+                self._note(exc, token, queues)
+                raise
             taken, is_complete = self._taken(row, 0, monotonic, token)
             if is_complete:
                 return taken
@@ -99,6 +106,28 @@ class Deliveries:
         """Return after which span this thread should look again, as it was told by its last look."""
         found: timedelta | None = getattr(self._local, "again", None)
         return found
+
+    def _note(self, exc: BaseException, token: int, queues: tuple[str, ...]) -> None:
+        """Remember a reserve that ended with this, if it may have taken a job."""
+        if may_be_done(exc):
+            self.lost.add(token, queues)
+
+    def _given_back(self, lost: Sequence[LostReserve]) -> set[int]:
+        """Make ready again what is held under the tokens of lost reserves; return those of what was found."""
+        database = self._database
+        tokens = codec.numbers([one.token for one in lost])
+        names = _names(tuple(dict.fromkeys(queue for one in lost for queue in one.queues)))
+        rows = database.call(Call(database.statements.give_back, (tokens, names)))
+        found = {
+            codec.number(rows.get_value(row, 0) or b""): (rows.get_value(row, 1) or b"").decode()
+            for row in range(rows.ntuples)
+        }
+        for queue in found.values():
+            database.line.announce(queue)
+        if found:
+            with suppress(AdapterError):  # it is done; others look for themselves a little later
+                database.tell([told_ready(queue) for queue in found.values()])
+        return set(found)
 
     def _taken(
         self, row: PGresult, first: int, monotonic: float, token: int
@@ -163,7 +192,7 @@ class Deliveries:
         held = _own(reservation)
         # Before it is sent: the holder must see the end of its lease before the others do.
         monotonic = self._clock.monotonic()
-        token = _tokens.getrandbits(62)
+        token = new_token()
         names, new = _names(queues), codec.integer(token)
         calls: tuple[Call, ...]
         values: tuple[bytes, ...]
@@ -181,7 +210,11 @@ class Deliveries:
             values = (names, self._lease_value, new)
             take = Call(self._database.statements.take, values)
             calls, first = (self._settle_call(held, settlement), *brought.calls, take), 0
-        rows = self._sent(held, settlement, calls, (*tell, *brought.tell))
+        try:
+            rows = self._sent(held, settlement, calls, (*tell, *brought.tell))
+        except BaseException as exc:
+            self._note(exc, token, queues)
+            raise
         if rows is None or (first and not codec.boolean(rows[-1].get_value(0, 0))):
             self._refuse_if_lost(held, settlement)
             return None
@@ -206,7 +239,7 @@ class Deliveries:
         except Refused:
             return None
         except AdapterUnavailable as exc:
-            if isinstance(exc.__cause__, Lost) and exc.__cause__.was_sent:
+            if may_be_done(exc):
                 held.unsure = settlement
             raise
 

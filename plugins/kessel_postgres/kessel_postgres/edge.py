@@ -21,6 +21,7 @@ __all__ = [
     "LEASE_LOST",
     "is_repeatable",
     "leaves_connection_sound",
+    "may_be_done",
     "not_connected",
     "not_installed",
     "translated",
@@ -59,6 +60,13 @@ def not_installed(place: str) -> ProtocolError:
     return ProtocolError(
         f"{place}: the tables of kessel are not there; make them with: kessel postgres install"
     )
+
+
+def may_be_done(exc: BaseException) -> bool:
+    """Whether a call that ended with this may have been carried out all the same."""
+    if isinstance(exc, AdapterUnavailable):
+        return isinstance(exc.__cause__, Lost) and exc.__cause__.was_sent
+    return not isinstance(exc, (AdapterError, Refused))  # as when a signal ends the wait
 
 
 def translated(exc: Lost | Refused, place: str, written: Written) -> AdapterError:

@@ -153,6 +153,17 @@ SELECT EXISTS (SELECT 1 FROM d), CASE WHEN (SELECT busy FROM g) THEN interval '0
   j.seq, j.id, $3, j.body, c.attempts + 1, c.snoozes, c.kicks
   FROM (VALUES (1)) v LEFT JOIN (c JOIN s.jobs j ON j.seq = (SELECT o.seq FROM c o)) ON true"""
 
+# Makes ready what is held under tokens, as if it had not been taken: the answers of those reserves were lost.
+# Tokens, queues. There are as many rows in `held` as running jobs.
+_GIVE_BACK: Final = """
+WITH h AS (
+  DELETE FROM s.held WHERE queue = ANY ($2) AND token = ANY ($1)
+  RETURNING seq, token, queue, attempts, snoozes, kicks),
+r AS (INSERT INTO s.ready
+  SELECT h.queue, j.priority, h.seq, h.attempts - 1, h.snoozes, h.kicks
+    FROM h JOIN s.jobs j ON j.seq = h.seq AND j.seq = ANY (ARRAY(SELECT o.seq FROM h o)))
+SELECT token, queue FROM h"""
+
 
 @attrs.frozen(kw_only=True)
 class Statements:
@@ -170,6 +181,8 @@ class Statements:
     step: Statement
     #: Seq, token, queue, lease, new token: `step` for a commit in one queue.
     fast: Statement
+    #: Tokens, queues; rows of token and queue.
+    give_back: Statement
     #: Seqs, tokens, lease.
     renew: Statement
     #: Queues.
@@ -233,6 +246,7 @@ def statements_of(schema: str) -> Statements:
         settle=called("settle", INT, LONG, LONG, SPAN, TEXT, TEXT, BOOL),
         step=called("step", INT, LONG, LONG, SPAN, TEXT, TEXT, TEXTS, SPAN, LONG),
         fast=made("fast", _FAST.strip(), LONG, LONG, TEXT, SPAN, LONG),
+        give_back=made("give_back", _GIVE_BACK.strip(), LONGS, TEXTS),
         renew=called("renew", LONGS, LONGS, SPAN),
         outlook=called("outlook", TEXTS),
         notify=made(

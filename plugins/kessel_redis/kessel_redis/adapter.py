@@ -34,6 +34,7 @@ from kessel_core.contract import (
     error_for,
     in_portions,
     kinds_of,
+    later,
     refuse_large,
 )
 from kessel_redis import doctor
@@ -90,6 +91,7 @@ class RedisAdapter(RedisOperations, ServerAdapter):
             max_body_bytes=options.max_body_bytes,
             lease=options.lease,
             lease_return=LeaseReturn.LEASE_END,
+            lost_reserves=True,
             fencing=True,
             attempts=Attempts.SERVER if durability is Durability.NONE else Attempts.DURABLE,
             dedupe=True,
@@ -196,6 +198,7 @@ class RedisAdapter(RedisOperations, ServerAdapter):
         taken = self._deliveries.settle_and_take(reservation, settlement, queues)
         self.announce_return(reservation.queue, settlement)
         self.announce_brought(settlement)
+        self._deliveries.lost.ask_quietly()  # a slot that is always busy comes by nowhere else
         return taken
 
     def _refuse_brought(self, settlement: Settlement) -> None:
@@ -209,10 +212,14 @@ class RedisAdapter(RedisOperations, ServerAdapter):
         return self._deliveries.renew_many(reservations)
 
     def looks_again(self, queues: tuple[str, ...]) -> datetime | None:
-        """Let the line look when time alone makes a job ready, once for all slots; a slot itself never."""
+        """Let the line look when time alone makes a job ready, once for all slots.
+
+        A slot itself looks only for what a reserve without an answer has taken (see `LostReserves`).
+        """
         if (again := self._deliveries.again()) is not None:
             self.database.line.plan(again)
-        return None
+        ask = self._deliveries.lost.next_ask
+        return None if ask is None else later(self.clock.now(), ask)
 
     # the server
 
@@ -221,5 +228,6 @@ class RedisAdapter(RedisOperations, ServerAdapter):
         return doctor.examine(self, context)
 
     def shut(self) -> None:
-        """Close all connections; later calls are refused."""
+        """Give back what lost reserves have taken, and close all connections; later calls are refused."""
+        self._deliveries.lost.ask_quietly(every=True)
         self.database.close()

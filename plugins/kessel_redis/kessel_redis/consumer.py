@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import random
 import threading
 from collections.abc import Sequence
 from datetime import timedelta
@@ -20,19 +18,22 @@ from kessel_core.contract import (
     Bury,
     Commit,
     LeaseLost,
+    LostReserve,
+    LostReserves,
     Message,
     Put,
     Reservation,
     Rollback,
     Settlement,
     Snooze,
+    new_token,
     told_delayed,
     told_entry,
     told_ready,
 )
 from kessel_redis import codec
 from kessel_redis.database import Database
-from kessel_redis.link import Lost
+from kessel_redis.edge import may_be_done
 from kessel_redis.scripts import OPERATIONS, STEP, Layout
 from kessel_redis.telling import told_of
 
@@ -41,10 +42,6 @@ __all__ = ["Deliveries", "RedisReservation", "to_store"]
 _LONGEST_MESSAGE: Final = 100_000
 #: Most leases that one call renews: a script takes so many arguments.
 _RENEWED_AT_ONCE: Final = 1_000
-
-#: Generates tokens. Seeded by the system, and again in a forked child, so that no two processes agree.
-_tokens: Final = random.Random()  # noqa: S311 - tokens protect against accidents, they are not secret
-os.register_at_fork(after_in_child=_tokens.seed)
 
 #: Nothing is settled; and of a commit, which has neither pause nor note.
 _NO_SETTLEMENT: Final = (b"", b"0", b"", b"", b"0", b"")
@@ -77,16 +74,24 @@ class Deliveries:
         self._lease_seconds = lease.total_seconds()
         self._lease_value = codec.micros(lease)
         self._local = threading.local()
+        #: Reserves whose answers were lost; to be asked for before each take, and now and then.
+        self.lost = LostReserves(self._clock, lease, self._given_back)
 
     # take
 
     def take(self, queues: tuple[str, ...]) -> RedisReservation | None:
-        """Reserve the next job if one is ready."""
+        """Reserve the next job if one is ready; before that, give back what lost reserves have taken."""
+        self.lost.ask()
         while True:
             # Before it is sent: the holder must see the end of its lease before the others do.
             monotonic = self._clock.monotonic()
-            given = (*_NO_SETTLEMENT, *self._reserve(queues), *_NOTHING_BROUGHT)
-            answer = self._database.call(STEP, Layout(queues), given)
+            token = new_token()
+            given = (*_NO_SETTLEMENT, *self._reserve(queues, token), *_NOTHING_BROUGHT)
+            try:
+                answer = self._database.call(STEP, Layout(queues), given)
+            except BaseException as exc:
+                self._note(exc, token, queues)
+                raise
             taken, is_complete = self._taken(answer, queues, monotonic)
             if is_complete:
                 return taken
@@ -96,8 +101,28 @@ class Deliveries:
         found: timedelta | None = getattr(self._local, "again", None)
         return found
 
-    def _reserve(self, queues: Sequence[str]) -> tuple[bytes, bytes, bytes]:
-        return b"%d" % len(queues), self._lease_value, b"%x" % _tokens.getrandbits(62)
+    def _reserve(self, queues: Sequence[str], token: int) -> tuple[bytes, bytes, bytes]:
+        return b"%d" % len(queues), self._lease_value, b"%x" % token
+
+    def _note(self, exc: BaseException, token: int, queues: tuple[str, ...]) -> None:
+        """Remember a reserve that ended with this, if it may have taken a job."""
+        if may_be_done(exc):
+            self.lost.add(token, queues)
+
+    def _given_back(self, lost: Sequence[LostReserve]) -> set[int]:
+        """Make ready again what is held under the tokens of lost reserves; return those of what was found."""
+        database = self._database
+        layout = Layout(tuple(dict.fromkeys(queue for one in lost for queue in one.queues)))
+        told = ((layout.queue(queue), database.message(told_ready(queue))) for queue in layout.queues)
+        given = (
+            *(b"give_back", database.keys.channel, b"%d" % len(lost)),
+            *(b"%x" % one.token for one in lost),
+            *itertools.chain.from_iterable(told),
+        )
+        answer = database.call(OPERATIONS, layout, given)
+        for number in answer[1::2]:
+            database.line.announce(layout.queues[number])
+        return {int(token, 16) for token in answer[::2]}
 
     def _taken(
         self, answer: bytes | list[Any], queues: Sequence[str], monotonic: float
@@ -145,7 +170,12 @@ class Deliveries:
         """
         held = _own(reservation)
         monotonic = self._clock.monotonic()
-        answer = self._sent(held, settlement, queues, self._reserve(queues))
+        token = new_token()
+        try:
+            answer = self._sent(held, settlement, queues, self._reserve(queues, token))
+        except BaseException as exc:
+            self._note(exc, token, queues)
+            raise
         if answer is None:
             return None
         taken, is_complete = self._taken(answer, queues, monotonic)
@@ -173,7 +203,7 @@ class Deliveries:
         try:
             answer = self._database.call(STEP, layout, given)
         except AdapterUnavailable as exc:
-            if isinstance(exc.__cause__, Lost) and exc.__cause__.was_sent:
+            if may_be_done(exc):
                 held.unsure = settlement
             raise
         if answer != 0:

@@ -17,7 +17,7 @@ from kessel_core.contract import (
 )
 from kessel_redis.link import Lost, Refused, refusal
 
-__all__ = ["RIGHTS", "leads_elsewhere", "not_connected", "translated"]
+__all__ = ["RIGHTS", "leads_elsewhere", "may_be_done", "not_connected", "translated"]
 
 #: What a server says that will take commands again later, or that another one takes; nothing was done.
 _LATER: Final = frozenset(
@@ -37,6 +37,13 @@ RIGHTS: Final = "+@read +@write +@scripting +@connection +@pubsub -@dangerous +t
 def leads_elsewhere(exc: Refused) -> bool:
     """Whether the connection, and those that were made before, are to be replaced by new ones."""
     return exc.code in _ELSEWHERE
+
+
+def may_be_done(exc: BaseException) -> bool:
+    """Whether a call that ended with this may have been carried out all the same."""
+    if isinstance(exc, AdapterUnavailable):
+        return isinstance(exc.__cause__, Lost) and exc.__cause__.was_sent
+    return not isinstance(exc, AdapterError)  # as when a signal ends the wait
 
 
 def translated(exc: Lost | Refused, place: str, written: Written) -> AdapterError:

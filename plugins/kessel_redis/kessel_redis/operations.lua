@@ -31,6 +31,28 @@ function operations.renew(lease, ...)
   return renewed
 end
 
+-- Make ready what is held under tokens, as if it had not been taken: the answers of those reserves were lost.
+-- Of each queue the base, and the message if something was found there; for each that was found its token, and the
+-- place of its queue from 0. There are as many members in `held` as running jobs.
+function operations.give_back(channel, count, ...)
+  local given, wanted, found = {...}, {}, {}
+  for index = 1, tonumber(count) do wanted[given[index]] = true end
+  for index = count + 1, #given, 2 do
+    local base = tonumber(given[index])
+    for _, member in ipairs(redis.call('ZRANGE', KEYS[base + HELD], 0, -1)) do
+      local token = string.sub(member, 29)
+      if wanted[token] then
+        redis.call('ZREM', KEYS[base + HELD], member)
+        redis.call('ZADD', KEYS[base + READY], priority_of(member), number_of(member))
+        tell(channel, given[index + 1])
+        found[#found + 1] = token
+        found[#found + 1] = (base - BASE) / 8
+      end
+    end
+  end
+  return found
+end
+
 -- Of each queue: what is left of a pause, whether a job is ready, and the span until one becomes ready.
 function operations.outlook()
   local found = {}

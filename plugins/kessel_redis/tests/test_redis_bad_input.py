@@ -306,6 +306,19 @@ def test_full_memory_refuses_jobs_and_lets_workers_go_on(servers: Servers, opene
     assert adapter.stats("q").total == 0
 
 
+def test_what_a_lost_reserve_took_is_given_back_at_the_limit_of_memory(
+    servers: Servers, opened: Opened, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else no slot could reserve any more, because each asks for it first."""
+    adapter = opened(at=servers())
+    adapter.enqueue(message())
+    monkeypatch.setattr("kessel_redis.consumer.new_token", lambda: 7)
+    assert adapter.take(("q",)) is not None
+    adapter._deliveries.lost.add(7, ("q",))
+    ask(adapter, "CONFIG", "SET", "maxmemory", "1")
+    assert adapter.take(("q",)).attempt == 1
+
+
 def test_too_few_replicas_leave_the_outcome_unknown(opened: Opened) -> None:
     """S14: it may be stored, and a failover may lose it."""
     adapter = opened(replicas=1, timeout=timedelta(milliseconds=300))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
 import sqlite3
 from collections.abc import Sequence
 from datetime import timedelta
@@ -22,6 +20,7 @@ from kessel_core.contract import (
     Rollback,
     Settlement,
     Snooze,
+    new_token,
 )
 from kessel_sqlite import sql
 from kessel_sqlite.engine import Engine
@@ -32,11 +31,6 @@ from kessel_sqlite.schema import DELAYED, READY
 __all__ = ["NOTHING", "Brought", "Deliveries", "Row", "SqliteReservation"]
 
 _LONGEST_MESSAGE: Final = 100_000
-
-#: Generates tokens. Seeded by the system, and again in a forked child, so that no two processes agree.
-_tokens: Final = random.Random()  # noqa: S311 - tokens protect against accidents, they are not secret
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_tokens.seed)
 
 
 @attrs.define(eq=False)
@@ -129,7 +123,7 @@ class Deliveries:
             promoted = connection.execute(claim.promote, due).rowcount
             if promoted >= sql.PROMOTED_AT_ONCE:
                 return None, False
-        token = _tokens.getrandbits(63)
+        token = new_token()
         values = (now + self._lease_microseconds, token, *claim.names, now)
         rows = connection.execute(claim.take, values).fetchall()
         if not rows:

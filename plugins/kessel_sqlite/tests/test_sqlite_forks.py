@@ -11,10 +11,9 @@ from contextlib import closing
 from datetime import timedelta
 
 import pytest
-from kessel_sqlite import consumer
 from kessel_sqlite.adapter import SqliteAdapter
 
-from kessel_core.contract import COMMIT, NO_PAUSE, Message
+from kessel_core.contract import COMMIT, NO_PAUSE, Message, new_token
 
 Opener = Callable[..., SqliteAdapter]
 
@@ -65,13 +64,13 @@ def test_a_forked_child_draws_tokens_of_its_own() -> None:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writing, str(consumer._tokens.getrandbits(63)).encode())
+        os.write(writing, str(new_token()).encode())
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as drawn:
         theirs = int(drawn.read())
     assert os.waitpid(child, 0)[1] == 0
-    assert theirs != consumer._tokens.getrandbits(63)
+    assert theirs != new_token()
 
 
 def in_a_thread(work: Callable[[], None]) -> None:

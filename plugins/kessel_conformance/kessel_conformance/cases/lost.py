@@ -14,10 +14,11 @@ from itertools import product
 from kessel_conformance.bench import Bench
 from kessel_conformance.call import Call
 from kessel_conformance.catalogue import case
-from kessel_conformance.faults import ANSWER_WITHIN, HALF_OPEN, LATE, SLOW, Fault
+from kessel_conformance.faults import ANSWER_WITHIN, HALF_OPEN, LATE, LATE_REQUEST, SLOW, Fault
 from kessel_conformance.job_calls import ENQUEUES, EXTENDS, RESERVES, SETTLES
+from kessel_conformance.lost_calls import DONE_LATE, TAKES
 from kessel_conformance.operation_calls import CHANGES, LOOKS
-from kessel_conformance.requirements import CONNECTION
+from kessel_conformance.requirements import CONNECTION, LEASE, LOST_RESERVES
 from kessel_conformance.trials import Trials
 
 NEEDS = (CONNECTION,)
@@ -137,3 +138,27 @@ def half_open(bench: Bench) -> None:
 )
 def slow(bench: Bench) -> None:
     _under(bench, (SLOW,), (*ENQUEUES, *RESERVES, *SETTLES, *CHANGES))
+
+
+@case(
+    "lost.reserve_comes_back",
+    "S7",
+    "S9",
+    needs=(*NEEDS, LEASE, LOST_RESERVES),
+    waits=True,
+    why="An answer is lost, and an urgent job waits a whole lease for somebody who never heard of it.",
+)
+def reserve_comes_back(bench: Bench) -> None:
+    _broken(bench, TAKES)
+
+
+@case(
+    "lost.reserve_done_late",
+    "S7",
+    "S9",
+    needs=(*NEEDS, LEASE, LOST_RESERVES),
+    waits=True,
+    why="A server does what it was asked after it was asked once what became of it, and nobody asks again.",
+)
+def reserve_done_late(bench: Bench) -> None:
+    _under(bench, (LATE_REQUEST,), DONE_LATE)
