@@ -53,7 +53,6 @@ from kessel_core.contract.facets import (
     Pause,
     VirtualTime,
 )
-from kessel_core.contract.lostreserves import LostReserve, LostReserves, new_token
 from kessel_core.contract.messages import Reservation
 from kessel_core.contract.operations import QueueStats, StoredJob, ready_for
 from kessel_core.contract.promises import Attempts, Capabilities, Durability, LeaseReturn, Reach, TieBreak
@@ -93,6 +92,7 @@ from kessel_core.wire.head import Head, head_of
 from kessel_core.wire.requests import decode
 
 if TYPE_CHECKING:
+    from kessel_core.contract.lostreserves import LostReserve, LostReserves, new_token
     from kessel_core.contract.pool import Pool
     from kessel_core.contract.serveradapter import ServerAdapter
     from kessel_core.contract.serverline import Ear, Listener, Outlook, ServerLine, nap, readable
@@ -228,6 +228,8 @@ _LATE: Final = {
     "EVERY_WAITER": "contract.telling",
     "Ear": "contract.serverline",
     "Listener": "contract.serverline",
+    "LostReserve": "contract.lostreserves",
+    "LostReserves": "contract.lostreserves",
     "Outlook": "contract.serverline",
     "Pool": "contract.pool",
     "ServerAdapter": "contract.serveradapter",
@@ -237,6 +239,7 @@ _LATE: Final = {
     "in_portions": "contract.storing",
     "kinds_of": "contract.telling",
     "nap": "contract.serverline",
+    "new_token": "contract.lostreserves",
     "readable": "contract.serverline",
     "refuse_large": "contract.storing",
     "refused_write": "contract.storing",
