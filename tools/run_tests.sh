@@ -3,7 +3,9 @@
 # Usage: tools/run_tests.sh PYTHON [WORKERS]
 set -euo pipefail
 python=$1
-workers=${2:-auto}
+# About half of the time a test waits for a process, a server or a lease; so one more than there are cores.
+cores=$(nproc 2>/dev/null || sysctl -n hw.ncpu)
+workers=${2:-$((cores + 1))}
 
 BEANSTALKD=$(tools/ensure.sh beanstalkd)
 REDIS_SERVER=$(tools/ensure.sh redis-server)
@@ -15,7 +17,8 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
 rm -f .coverage .coverage.*  # figures of an earlier run would count as of this one
-"$python" -m pytest -n "$workers" --cov --cov-context=test --cov-report= tests plugins examples 2>&1 | tee "$log"
+# A file stays in one process: its servers start once. The order is that of conftest.py, long files first.
+"$python" -m pytest -n "$workers" --dist loadfile --no-loadscope-reorder --cov --cov-context=test --cov-report= tests plugins examples 2>&1 | tee "$log"
 "$python" tools/coverage_report.py
 echo
 echo "== from built wheels, in a clean environment"
