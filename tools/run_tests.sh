@@ -13,8 +13,14 @@ POSTGRES=$(tools/ensure.sh postgres)
 PGBOUNCER=$(tools/ensure.sh pgbouncer)
 PROMETHEUS=$(tools/ensure.sh prometheus)
 export BEANSTALKD REDIS_SERVER POSTGRES PGBOUNCER PROMETHEUS
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+# The files of tests are in memory where there is room for them (a run needs some hundred MB): no promise is
+# about the disk, and thousands of small databases are.
+room=$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $4 }')
+if [ "${room:-0}" -gt 2000000 ]; then work=$(mktemp -d /dev/shm/kessel.XXXXXX); else work=$(mktemp -d); fi
+trap 'rm -rf "$work"' EXIT
+chmod 711 "$work"  # PostgreSQL runs as another user where the tests run as root
+export TMPDIR=$work
+log=$work/log
 
 rm -f .coverage .coverage.*  # figures of an earlier run would count as of this one
 # A file stays in one process: its servers start once. The order is that of conftest.py, long files first.
