@@ -1,6 +1,17 @@
-"""Settings of all tests: how fast a machine is says nothing about what is tested."""
+"""Settings of all tests: how fast a machine is says nothing about what is tested; long files begin first."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parent
+#: Where a file of tests may take a minute, because they wait for processes and servers.
+LONG: Final = (ROOT / "tests" / "process", ROOT / "tests" / "conformance")
+#: Where it takes a few seconds at most.
+SHORT: Final = ROOT / "tests" / "unit"
 
 try:
     from hypothesis import HealthCheck, settings
@@ -9,3 +20,14 @@ except ImportError:  # the tests of built wheels run without it
 else:
     settings.register_profile("kessel", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("kessel")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long files first and short ones last, so that no process is left alone with a long one."""
+
+    def place(item: pytest.Item) -> int:
+        is_long = any(item.path.is_relative_to(folder) for folder in LONG)
+        return 0 if is_long else 2 if item.path.is_relative_to(SHORT) else 1
+
+    items.sort(key=place)  # stable: otherwise the order is the random one

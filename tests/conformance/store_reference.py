@@ -147,6 +147,7 @@ class Reference(Store):
         connection = sqlite3.connect(self.options.path, timeout=30, isolation_level=None)
         try:
             connection.execute("PRAGMA synchronous = OFF")
+            connection.execute("PRAGMA journal_mode = PERSIST")  # one file for all transactions
             connection.execute("BEGIN IMMEDIATE")
             yield Rows(connection)
             connection.execute("COMMIT")

@@ -11,6 +11,8 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -28,6 +30,7 @@ from mutants import MUTANTS, Reference, ReferenceHarness
 
 from kessel_core.contract import VirtualTime
 
+pytestmark = pytest.mark.no_cover  # it is the suite that is tested; what runs below it has its own tests
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = ROOT / "docs" / "reference" / "conformance-matrix.md"
 NUMBERS: Final = Path(strength.__file__)
@@ -63,6 +66,8 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
 }
 PLANTED: Final = len(MUTANTS) + len(networked_mutants.MUTANTS)
 PAIRS: Final = [(case_id, name) for case_id, names in ALONE.items() for name in names]
+#: Those whose case tells that nobody was woken.
+ASLEEP: Final = [pair for pair in PAIRS if "wakes" in pair[0]]
 
 
 def killers(kind: type[Reference]) -> list[str]:
@@ -161,11 +166,23 @@ def test_mutant_is_killed_by_every_case_that_its_line_names(name: str) -> None:
     assert failing(MUTANTS[name][1], fixed) == fixed, "make strength"
 
 
-@pytest.mark.parametrize(("case_id", "name"), PAIRS)
-def test_case_that_runs_alone_kills_its_mutant(
-    case_id: str, name: str, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(scope="module")
+def asleep() -> Iterator[dict[str, Future[list[str]]]]:
+    """What the cases fail that sleep as long as they may, by mutant: all at once, because they only sleep."""
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(len(ASLEEP)) as pool:
+        patch.setattr(waking, "_LONG", timedelta(seconds=1))
+        yield {name: pool.submit(failing, MUTANTS[name][1], [case_id]) for case_id, name in ASLEEP}
+
+
+@pytest.mark.parametrize(("case_id", "name"), ASLEEP)
+def test_case_that_waits_to_be_woken_kills_its_mutant(
+    case_id: str, name: str, asleep: dict[str, Future[list[str]]]
 ) -> None:
-    monkeypatch.setattr(waking, "_LONG", timedelta(seconds=1))  # most of them sleep as long as they may
+    assert asleep[name].result() == [case_id]
+
+
+@pytest.mark.parametrize(("case_id", "name"), [pair for pair in PAIRS if pair not in ASLEEP])
+def test_case_that_runs_alone_kills_its_mutant(case_id: str, name: str) -> None:
     assert failing(MUTANTS[name][1], [case_id]) == [case_id]
 
 

@@ -51,5 +51,5 @@ def test_each_adapter_has_mutants_of_each_rule() -> None:
 
 @pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.name in QUICK], ids=lambda mutant: mutant.name)
 def test_mutant_fails_the_adapters_own_suite_with_its_clause_and_a_history(mutant: SourceMutant) -> None:
-    failures = tried(SUBJECTS[mutant.adapter], mutant.package, *mutant.changed(), "--all")
+    failures = tried(SUBJECTS[mutant.adapter], mutant.package, *mutant.changed(), f"--naming={mutant.clause}")
     assert telling(mutant, failures), [failure.text for failure in failures] or "the mutant survives"

@@ -60,7 +60,7 @@ def tried(
         package: What is copied: the subject's own package, or the core.
         file: The changed file, relative to the package.
         source: Its content.
-        options: `--all`: every failure, and not only the first.
+        options: `--all`: every failure, and not only the first; `--naming=S7`: until one names that clause.
         limit: Seconds; a run that takes longer counts as a failure.
 
     Raises:

@@ -1,8 +1,8 @@
 """Runs the conformance suite with the harness of a test module, and prints what failed, as JSON.
 
-`python trial_run.py WIRING.py [--all]`. The adapter is the one that PYTHONPATH finds first. It stops at the
-first failure, fixed cases first and the generated plans last, so that one sees what only luck finds; `--all`
-goes on.
+`python trial_run.py WIRING.py [--all | --naming=CLAUSE]`. The adapter is the one that PYTHONPATH finds first.
+It stops at the first failure, fixed cases first and the generated plans last, so that one sees what only luck
+finds; `--all` goes on, `--naming` until a failure that names a clause and shows what happened.
 """
 
 from __future__ import annotations
@@ -50,11 +50,13 @@ def _run(arguments: Sequence[str]) -> list[tuple[str, str]]:
     except Exception as exc:
         return [("(opening)", f"{type(exc).__name__}: {exc}")]
     failures: list[tuple[str, str]] = []
+    (wanted,) = [one.partition("=")[2] for one in arguments if one.startswith("--naming=")] or [""]
     for case in sorted(run.wanted, key=lambda case: (case.id == PLANS, case.waits)):
         outcome = run.outcome(case.id)
         if not outcome.ok:
             failures.append((case.id, outcome.text))
-            if "--all" not in arguments:
+            is_enough = not wanted or (outcome.reason.startswith(f"{wanted}: ") and outcome.example != "")
+            if "--all" not in arguments and is_enough:
                 break
     return failures
 

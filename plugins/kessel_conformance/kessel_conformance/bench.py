@@ -280,8 +280,13 @@ class Bench(Operating):
         reservation = self.reserve(consumer)
         rest = min(max(self.grain / 10, MICRO * 200), MICRO * 10_000)
         end = due + self.slack
-        while reservation is None and self.now() < end:
+        # Only a look that began when the slack was over shows that it is not there: the answer of one that
+        # began before may be as late as a busy machine likes. One more, because a server that got no turn
+        # for so long may answer before it looks at its clock.
+        late_looks = 1 if self.harness.virtual else 2
+        while reservation is None and late_looks:
             move(self.harness, self.clock, end - self.now() if self.harness.virtual else rest)
+            late_looks -= self.now() >= end
             reservation = consumer.reserve(NO_PAUSE)
         if reservation is None:
             late = self.slack.total_seconds()
