@@ -24,6 +24,8 @@ from typing import Final
 
 import attrs
 from example_mutants import MUTANTS as OF_EXAMPLES
+from postgres_mutants import MUTANTS as OF_POSTGRES
+from redis_mutants import MUTANTS as OF_REDIS
 from source_mutant import SourceMutant
 from source_mutants import MUTANTS as OF_SHIPPED
 from subjects import SUBJECTS, generated
@@ -76,7 +78,7 @@ def equivalents() -> dict[str, str]:
 
 def trials(subject: str) -> Iterator[Trial]:
     """Yield all mutants of an adapter, those by hand first."""
-    for by_hand in (*OF_EXAMPLES, *OF_SHIPPED):
+    for by_hand in (*OF_EXAMPLES, *OF_SHIPPED, *OF_POSTGRES, *OF_REDIS):
         if by_hand.adapter == subject:
             name = by_hand.name.replace(".", ":by hand: ", 1)
             yield Trial(name=name, subject=subject, run=partial(tried_by_hand, by_hand))

@@ -20,10 +20,11 @@ PLANS: Final = "model.any_plan"
 
 
 def _harness(wiring: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("wiring", wiring)
+    # By its name, because a harness that is defined there may have to be found again in another process.
+    spec = importlib.util.spec_from_file_location(wiring.stem, wiring)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["wiring"] = module
+    sys.modules[wiring.stem] = module
     spec.loader.exec_module(module)
     from kessel_conformance import AdapterConformance
 
@@ -50,7 +51,7 @@ def _run(arguments: Sequence[str]) -> list[tuple[str, str]]:
     except Exception as exc:
         return [("(opening)", f"{type(exc).__name__}: {exc}")]
     failures: list[tuple[str, str]] = []
-    for case in sorted(run.wanted, key=lambda case: (case.id == PLANS, case.waits)):
+    for case in sorted(run.wanted, key=lambda case: (case.id == PLANS, case.alone, case.waits)):
         outcome = run.outcome(case.id)
         if not outcome.ok:
             failures.append((case.id, outcome.text))
