@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import time
 import tomllib
@@ -111,8 +112,12 @@ def ended(trial: Trial, times: int) -> Result:
 def measured(chosen: Iterable[Trial], *, times: int, workers: int) -> Iterator[Result]:
     """Try mutants side by side; yields each when it has ended."""
     with ThreadPoolExecutor(workers) as pool:
-        for future in as_completed([pool.submit(ended, trial, times) for trial in chosen]):
-            yield future.result()
+        try:
+            for future in as_completed([pool.submit(ended, trial, times) for trial in chosen]):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def table(results: list[Result], listed: dict[str, str]) -> list[str]:
@@ -164,6 +169,7 @@ def main(arguments: list[str]) -> int:
     listed = equivalents()
     print(f"{len(wanted)} mutants", flush=True)
     results: list[Result] = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers are stopped
     for result in measured(wanted, times=2 if chosen.twice else 1, workers=chosen.workers):
         results.append(result)
         name, known = result.trial.name, listed.get(result.trial.name)

@@ -35,14 +35,6 @@ MUTANTS: Final = (
         "the usual way was written later, and by hand",
     ),
     SourceMutant(
-        "postgres.settle_after_lease",
-        "S7",
-        _SQL,
-        "DELETE FROM __s__.held WHERE seq = s AND token = t AND due > now_",
-        "DELETE FROM __s__.held WHERE seq = s AND token = t",
-        "nobody else has it yet, so why not",
-    ),
-    SourceMutant(
         "postgres.lease_by_the_clients_clock",
         "S7",
         _DELIVERIES + "take",
@@ -54,14 +46,6 @@ MUTANTS: Final = (
         "            ends = codec.span(self._clock.now() + self._lease - theirs)\n"
         "            values = (names, ends, codec.integer(token))",
         "the client says until when it holds the job, by its own clock",
-    ),
-    SourceMutant(
-        "postgres.extend_of_ended",
-        "S7",
-        _SQL,
-        "WHERE h.seq = u.s AND h.token = u.t AND h.due > now_ RETURNING h.token",
-        "WHERE h.seq = u.s AND h.token = u.t RETURNING h.token",
-        "a lease that is over is renewed, although its end was promised to others",
     ),
     SourceMutant(
         "postgres.extend_of_others",

@@ -27,14 +27,6 @@ MUTANTS: Final = (
         "a token for each worker, and not for each delivery",
     ),
     SourceMutant(
-        "redis.settle_after_lease",
-        "S7",
-        _STEP,
-        "if ends and tonumber(ends) <= now then return 0 end",
-        "if ends and tonumber(ends) <= 0 then return 0 end",
-        "nobody else has it yet, so why not",
-    ),
-    SourceMutant(
         "redis.lease_by_the_clients_clock",
         "S7",
         _DELIVERIES + "_reserve",
@@ -52,14 +44,6 @@ MUTANTS: Final = (
         "local now = time[1] * 1000000 + time[2]",
         "local now = time[1] * 1000000",
         "the time of the server is told in two parts, and the second looks like nothing",
-    ),
-    SourceMutant(
-        "redis.extend_of_ended",
-        "S7",
-        _OPERATIONS,
-        "local holds = ends and tonumber(ends) > now",
-        "local holds = ends",
-        "a lease that is over is renewed, although its end was promised to others",
     ),
     SourceMutant(
         "redis.extend_only_local",

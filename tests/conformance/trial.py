@@ -57,7 +57,7 @@ class Subject:
 
 
 def tried(
-    subject: Subject, package: Path, file: str, source: str, *options: str, limit: float = 120.0
+    subject: Subject, package: Path, file: str, source: str, *options: str, limit: float = 180.0
 ) -> list[Failure]:
     """Run the suite on a copy of a package with one changed file.
 

@@ -14,6 +14,8 @@ from standing_postgres import SCHEMAS, OneDatabase
 
 class StandingHarness(PostgresHarness):
     def start(self) -> None:
+        if self.server is not None:
+            return  # again, after `stop`
         told = given()
         self.server = OneDatabase(Path(told["data"]), told["port"], told["database"])
         self.version = "as it is"
@@ -22,6 +24,9 @@ class StandingHarness(PostgresHarness):
             self.server.install_many(self._ready)
         self.made.update(self._ready)
         self.values.update(port=f"{self.server.port}", database=self.server.database)
+
+    def stop(self) -> None:
+        """It stands."""
 
     def another(self, *, still: bool = False) -> None:
         """None: a case that restarts the server runs when the others are done."""

@@ -14,10 +14,15 @@ from standing_redis import ByFile
 
 class StandingHarness(RedisHarness):
     def start(self) -> None:
+        if self.server is not None:
+            return  # again, after `stop`
         told = given()
         self.server = ByFile(Path(told["folder"]), told["port"])
         self.version = "as it is"
         self.values["port"] = f"{self.server.port}"
+
+    def stop(self) -> None:
+        """It stands."""
 
     def another(self, *, still: bool = False) -> None:
         """None: a case that restarts the server runs when the others are done."""
