@@ -60,6 +60,9 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "reserve.wakes_for_snooze": ("asleep_after_snooze",),
     "reserve.wakes_for_sooner_delay": ("asleep_after_delay",),
     "reserve.wakes_from_afar": ("hears_itself",),
+    "reserve.wakes_from_afar_each_way": tuple(
+        f"tells_no_other_of_{way}" for way in ("rollback", "snooze", "kick", "pause", "batch", "follow")
+    ),
 }
 PLANTED: Final = len(MUTANTS) + len(networked_mutants.MUTANTS)
 PAIRS: Final = [(case_id, name) for case_id, names in ALONE.items() for name in names]

@@ -82,7 +82,7 @@ def tried(
         found = [str(folder / "first"), str(subject.package.parent), os.environ.get("PYTHONPATH", "")]
         server: dict[str, str] = {}
         if subject.standing is not None:
-            server = stack.enter_context(lent(subject.standing, file))
+            server = stack.enter_context(lent(subject.standing, str(file)))
             found += [str(subject.wiring.parent), str(subject.package.parent / "tests")]
         environment = {
             **os.environ,
