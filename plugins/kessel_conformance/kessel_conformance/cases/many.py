@@ -79,11 +79,12 @@ def many_due_together(bench: Bench) -> None:
             break
         bench.purge()  # so slow a backend, or so busy a machine, that they were due before all were there
     bench.until(due + bench.slack)
+    consumer = bench.consumer()
+    # Nothing has looked before, which might have made the first portion ready.
+    bench.settle(consumer, bench.gets(consumer, last[1], "the most urgent of all that are due"))
     if bench.capabilities.counts:
         found = bench.stats()
-        bench.equal((found.ready, found.delayed), (262, 0), "ready and delayed, now that all are due")
-    consumer = bench.consumer()
-    bench.settle(consumer, bench.gets(consumer, last[1], "the most urgent of all that are due"))
+        bench.equal((found.ready, found.delayed), (261, 0), "ready and delayed, now that all are due")
     bench.settle(consumer, bench.gets(consumer, last[0], "the next one"))
     bench.equal(bench.purge(), 260, "jobs purged")
 
