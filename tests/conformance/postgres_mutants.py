@@ -64,12 +64,12 @@ MUTANTS: Final = (
         "that nothing was settled is an answer, and not an error that ends the transaction",
     ),
     SourceMutant(
-        "postgres.skip_locked_without_order",
+        "postgres.skip_locked_without_priority",
         "S6",
         _FAST,
         "      ORDER BY y.priority, y.seq LIMIT 1 FOR UPDATE SKIP LOCKED) END)",
-        "      LIMIT 1 FOR UPDATE SKIP LOCKED) END)",
-        "the index is in this order, so rows come in it, until the plan is another one",
+        "      ORDER BY y.seq LIMIT 1 FOR UPDATE SKIP LOCKED) END)",
+        "the oldest job that nobody holds, as most examples of SKIP LOCKED take it",
     ),
     SourceMutant(
         "postgres.lifo",

@@ -190,14 +190,6 @@ MUTANTS: Final = (
         "a kicked job has no try left",
     ),
     SourceMutant(
-        "redis.kick_in_any_queue",
-        "S8",
-        _OPERATIONS,
-        "if not found or string.sub(found, 29) ~= name then return nil end",
-        "if not found then return nil end",
-        "an id is unique, so nobody looks at the queue",
-    ),
-    SourceMutant(
         "redis.purge_takes_held",
         "S9",
         _OPERATIONS,
