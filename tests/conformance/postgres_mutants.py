@@ -189,12 +189,12 @@ MUTANTS: Final = (
         "a kicked job has no try left",
     ),
     SourceMutant(
-        "postgres.kick_forgets_snoozes",
-        "S21",
+        "postgres.kick_is_not_counted",
+        "S22",
         _SQL,
         "j.seq, 0, b.snoozes, b.kicks + 1",
-        "j.seq, 0, 0, b.kicks + 1",
-        "a kicked job begins anew, in everything",
+        "j.seq, 0, b.snoozes, b.kicks",
+        "a kick begins anew, and so its callback has the id of the one before",
     ),
     SourceMutant(
         "postgres.kick_in_any_queue",

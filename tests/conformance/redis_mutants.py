@@ -215,4 +215,12 @@ MUTANTS: Final = (
         "            return\n",
         "what expires soon is not worth sending, thinks the adapter",
     ),
+    SourceMutant(
+        "redis.unsure_is_done",
+        "S7",
+        _DELIVERIES + "_sent",
+        "if is_over or held.unsure != settlement:",
+        "if is_over or held.unsure is None:",
+        "a commit that was not answered excuses the burial that comes after it",
+    ),
 )
