@@ -37,6 +37,19 @@ mutant(
     enqueue=_enqueued,
     queues=lambda s: sorted(s.__dict__.get("names", set())),
 )
+for _what, _state in (("reserved", JobState.RESERVED), ("buried", JobState.BURIED)):
+    mutant(
+        f"queues_without_{_what}",
+        f"does not list queues whose jobs are all {_what}",
+        queues=lambda s, state=_state: sorted(
+            {r.message.queue for r in s.disk.records if r.state is not state}
+        ),
+    )
+mutant(
+    "queues_without_delayed",
+    "does not list queues whose jobs are all delayed",
+    queues=lambda s: sorted({r.message.queue for r in s.disk.records if r.ready_at <= s.now()}),
+)
 mutant("leases_end_in_take", "looks for ended leases only in a reserve", tick=lambda s: None, take=_taken)
 mutant("next_change_of_ready", "takes a ready job for a change to come", next_change=_next_change)
 
