@@ -70,3 +70,12 @@ _tells_itself("batch", "a batch", enqueue_many=lambda s, ms: _alone(s, lambda: R
 _tells_itself(
     "follow", "a follow-up", followed=lambda s, done: _alone(s, lambda: Reference.followed(s, done))
 )
+_tells_itself(
+    "delays",
+    "a batch in which jobs are delayed",
+    enqueue_many=lambda s, ms: (
+        _alone(s, lambda: Reference.enqueue_many(s, ms))
+        if any(message.delay for message in ms)
+        else Reference.enqueue_many(s, ms)
+    ),
+)

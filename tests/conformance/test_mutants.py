@@ -61,7 +61,8 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "reserve.wakes_for_sooner_delay": ("asleep_after_delay",),
     "reserve.wakes_from_afar": ("hears_itself",),
     "reserve.wakes_from_afar_each_way": tuple(
-        f"tells_no_other_of_{way}" for way in ("rollback", "snooze", "kick", "pause", "batch", "follow")
+        f"tells_no_other_of_{way}"
+        for way in ("rollback", "snooze", "kick", "pause", "batch", "follow", "delays")
     ),
 }
 PLANTED: Final = len(MUTANTS) + len(networked_mutants.MUTANTS)

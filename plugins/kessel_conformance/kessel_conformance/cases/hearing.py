@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -12,7 +13,7 @@ from typing import Final, TypeAlias
 from kessel_conformance.bench import Bench
 from kessel_conformance.cases.waking import Prepared, wakes
 from kessel_conformance.catalogue import case
-from kessel_conformance.requirements import BLOCKING_RESERVE, SHARED_REACH
+from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, SHARED_REACH
 from kessel_core.contract import (
     NO_PAUSE,
     Buried,
@@ -55,6 +56,8 @@ def each_way(bench: Bench) -> None:
 
 def _ways(bench: Bench) -> Iterator[_Way]:
     yield _batch
+    if DELAYS.missing(bench.harness) is None:
+        yield _delayed_batch
     yield partial(_comes_back, Rollback())
     yield partial(_comes_back, Snooze())
     if bench.has(Buried):
@@ -77,6 +80,20 @@ def _batch(real: Bench, other: QueueAdapter) -> Prepared:
         batch[1],
         lambda: real.call("enqueue 2 by another adapter", lambda: other.enqueue_many(batch)),
     )
+
+
+def _delayed_batch(real: Bench, other: QueueAdapter) -> Prepared:
+    soon = real.message(delay=timedelta(milliseconds=150))
+    late = real.message(queue=real.queue, delay=_HOUR)
+
+    def sends() -> None:
+        real.call(
+            "enqueue 2 by another adapter, delayed by 150 ms and by an hour",
+            lambda: other.enqueue_many([soon, late]),
+        )
+        time.sleep(max(0.0, ((soon.delay or real.now()) - real.now()).total_seconds()))
+
+    return real.consumer(), soon, sends
 
 
 def _holder(real: Bench, other: QueueAdapter) -> tuple[Consumer, Reservation]:
