@@ -145,6 +145,21 @@ def table(results: list[Result], listed: dict[str, str]) -> list[str]:
     return lines
 
 
+def told(result: Result, listed: dict[str, str], *, show: bool) -> str | None:
+    """Return the line about one mutant; None: there is nothing to be told."""
+    name = result.trial.name
+    if not result.is_steady:
+        return f"two ways  {name}"
+    if result.is_caught and name in listed:
+        return f"caught, though listed as equivalent  {name}"
+    if not result.is_caught and name not in listed:
+        return f"survived  {name}"
+    if show and result.failures[0] is not None:
+        case = result.failures[0].case
+        return f"caught    {name}  by {case} ({result.clause}) in {result.seconds:.1f} s"
+    return None
+
+
 def main(arguments: list[str]) -> int:
     """Measure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -170,21 +185,16 @@ def main(arguments: list[str]) -> int:
     print(f"{len(wanted)} mutants", flush=True)
     results: list[Result] = []
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers are stopped
-    for result in measured(wanted, times=2 if chosen.twice else 1, workers=chosen.workers):
-        results.append(result)
-        name, known = result.trial.name, listed.get(result.trial.name)
-        if not result.is_steady:
-            print(f"two ways  {name}", flush=True)
-        elif result.is_caught and known is not None:
-            print(f"caught, though listed as equivalent  {name}", flush=True)
-        elif not result.is_caught and known is None:
-            print(f"survived  {name}", flush=True)
-        elif chosen.show and result.failures[0] is not None:
-            case = result.failures[0].case
-            print(f"caught    {name}  by {case} ({result.clause}) in {result.seconds:.1f} s", flush=True)
+    try:
+        for result in measured(wanted, times=2 if chosen.twice else 1, workers=chosen.workers):
+            results.append(result)
+            if (line := told(result, listed, show=chosen.show)) is not None:
+                print(line, flush=True)
+    except KeyboardInterrupt:
+        print(f"stopped after {len(results)} of {len(wanted)}")
     print("\n".join(table(results, listed)))
     wrong = [result for result in results if result.is_caught == (result.trial.name in listed)]
-    return 1 if wrong else 0
+    return 1 if wrong or len(results) < len(wanted) else 0
 
 
 if __name__ == "__main__":
