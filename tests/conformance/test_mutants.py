@@ -170,6 +170,7 @@ def test_case_that_runs_alone_kills_its_mutant(
     case_id: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waking, "_LONG", timedelta(seconds=1))  # most of them sleep as long as they may
+    monkeypatch.setattr(waking, "_LATE", 1)
     assert failing(MUTANTS[name][1], [case_id]) == [case_id]
 
 

@@ -32,7 +32,7 @@ _LONG: Final = timedelta(seconds=4)
 _HOUR: Final = timedelta(hours=1)
 #: So many tries may be late, for a machine may be busy; and so many must be in time,
 #: for one that looks every few seconds is in time by luck.
-_LATE: Final = 2
+_LATE: Final = 3
 _IN_TIME: Final = 2
 
 #: The consumer that is to wait, the job that it is to get, and what makes that ready.
