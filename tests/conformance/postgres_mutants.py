@@ -1,7 +1,4 @@
-"""Mutants by hand of kessel-postgres: what one forgets in statements that are written twice, see `source_mutants`.
-
-This module has more than 350 lines, because it is a table.
-"""
+"""Mutants by hand of kessel-postgres: what one forgets in statements that are written twice, see `source_mutants`."""
 
 from __future__ import annotations
 

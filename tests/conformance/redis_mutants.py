@@ -1,7 +1,4 @@
-"""Mutants by hand of kessel-redis, most of them in its scripts, see `source_mutants`.
-
-This module has more than 350 lines, because it is a table.
-"""
+"""Mutants by hand of kessel-redis, most of them in its scripts, see `source_mutants`."""
 
 from __future__ import annotations
 
