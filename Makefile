@@ -52,7 +52,7 @@ strength: $(STAMP) ## Count the planted faults that the conformance suite catche
 	$(BIN)/python tests/conformance/test_mutants.py
 
 mutants: $(STAMP) ## Break copies of the adapters in small ways, and show what the suite catches, by adapter and clause.
-	$(WITH_BEANSTALKD) $(WITH_REDIS) $(BIN)/python tests/conformance/measure.py $(MUTANTS)
+	$(WITH_BEANSTALKD) $(WITH_POSTGRES) $(WITH_REDIS) $(BIN)/python tests/conformance/measure.py $(MUTANTS)
 
 mutate: $(STAMP) ## Put small faults into kessel's own code, and show which of them no test notices; takes hours.
 	$(WITH_BEANSTALKD) $(WITH_POSTGRES) $(WITH_REDIS) $(BIN)/python tools/mutate --record $(MODULES)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import time
 import tomllib
@@ -24,6 +25,8 @@ from typing import Final
 
 import attrs
 from example_mutants import MUTANTS as OF_EXAMPLES
+from postgres_mutants import MUTANTS as OF_POSTGRES
+from redis_mutants import MUTANTS as OF_REDIS
 from source_mutant import SourceMutant
 from source_mutants import MUTANTS as OF_SHIPPED
 from subjects import SUBJECTS, generated
@@ -76,7 +79,7 @@ def equivalents() -> dict[str, str]:
 
 def trials(subject: str) -> Iterator[Trial]:
     """Yield all mutants of an adapter, those by hand first."""
-    for by_hand in (*OF_EXAMPLES, *OF_SHIPPED):
+    for by_hand in (*OF_EXAMPLES, *OF_SHIPPED, *OF_POSTGRES, *OF_REDIS):
         if by_hand.adapter == subject:
             name = by_hand.name.replace(".", ":by hand: ", 1)
             yield Trial(name=name, subject=subject, run=partial(tried_by_hand, by_hand))
@@ -109,8 +112,12 @@ def ended(trial: Trial, times: int) -> Result:
 def measured(chosen: Iterable[Trial], *, times: int, workers: int) -> Iterator[Result]:
     """Try mutants side by side; yields each when it has ended."""
     with ThreadPoolExecutor(workers) as pool:
-        for future in as_completed([pool.submit(ended, trial, times) for trial in chosen]):
-            yield future.result()
+        try:
+            for future in as_completed([pool.submit(ended, trial, times) for trial in chosen]):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def table(results: list[Result], listed: dict[str, str]) -> list[str]:
@@ -138,6 +145,21 @@ def table(results: list[Result], listed: dict[str, str]) -> list[str]:
     return lines
 
 
+def told(result: Result, listed: dict[str, str], *, show: bool) -> str | None:
+    """Return the line about one mutant; None: there is nothing to be told."""
+    name = result.trial.name
+    if not result.is_steady:
+        return f"two ways  {name}"
+    if result.is_caught and name in listed:
+        return f"caught, though listed as equivalent  {name}"
+    if not result.is_caught and name not in listed:
+        return f"survived  {name}"
+    if show and result.failures[0] is not None:
+        case = result.failures[0].case
+        return f"caught    {name}  by {case} ({result.clause}) in {result.seconds:.1f} s"
+    return None
+
+
 def main(arguments: list[str]) -> int:
     """Measure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -162,21 +184,17 @@ def main(arguments: list[str]) -> int:
     listed = equivalents()
     print(f"{len(wanted)} mutants", flush=True)
     results: list[Result] = []
-    for result in measured(wanted, times=2 if chosen.twice else 1, workers=chosen.workers):
-        results.append(result)
-        name, known = result.trial.name, listed.get(result.trial.name)
-        if not result.is_steady:
-            print(f"two ways  {name}", flush=True)
-        elif result.is_caught and known is not None:
-            print(f"caught, though listed as equivalent  {name}", flush=True)
-        elif not result.is_caught and known is None:
-            print(f"survived  {name}", flush=True)
-        elif chosen.show and result.failures[0] is not None:
-            case = result.failures[0].case
-            print(f"caught    {name}  by {case} ({result.clause}) in {result.seconds:.1f} s", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers are stopped
+    try:
+        for result in measured(wanted, times=2 if chosen.twice else 1, workers=chosen.workers):
+            results.append(result)
+            if (line := told(result, listed, show=chosen.show)) is not None:
+                print(line, flush=True)
+    except KeyboardInterrupt:
+        print(f"stopped after {len(results)} of {len(wanted)}")
     print("\n".join(table(results, listed)))
     wrong = [result for result in results if result.is_caught == (result.trial.name in listed)]
-    return 1 if wrong else 0
+    return 1 if wrong or len(results) < len(wanted) else 0
 
 
 if __name__ == "__main__":

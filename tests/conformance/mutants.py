@@ -12,7 +12,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 import attrs
-import mutants_afterwards  # noqa: F401  # enters its own
+import mutants_afar  # noqa: F401  # enters its own
+import mutants_afterwards  # noqa: F401  # as before
 import mutants_kinds  # noqa: F401  # enters its own
 from breaking import MUTANTS, declares, mutant, slot_mutant, without
 from reference import LEASE, LIMIT, Held, Reference, ReferenceHarness, Slot

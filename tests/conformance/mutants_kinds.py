@@ -148,6 +148,12 @@ mutant(
     "number_as_text", "orders equals by number as text", order=lambda s, r: (r.priority, f"{r.number:03d}")
 )
 mutant("due_in_portions", "makes 250 jobs ready at once", is_ready=lambda s, r: _in_portion(s, r))
+mutant(
+    "due_in_portions_by_looks",
+    "makes 250 jobs ready at once, and the rest when somebody counts",
+    is_ready=lambda s, r: Reference.is_ready(s, r) if "counted" in s.__dict__ else _in_portion(s, r),
+    stats=lambda s, q: (s.__dict__.__setitem__("counted", True), Reference.stats(s, q))[1],
+)
 mutant("leases_one_by_one", "takes back one lease at a time", tick=lambda s: _one_lease(s))
 mutant(
     "buried_fifty",

@@ -246,6 +246,18 @@ def snooze_counted(self: Networked, reservation: Reservation, settlement: Settle
             raise
 
 
+def end_unsure(self: Networked, reservation: Reservation, settlement: Settlement) -> None:
+    unsure: set[int] = self.__dict__.setdefault("unsure", set())
+    try:
+        Networked.end(self, reservation, settlement)
+    except AdapterUnavailable:
+        unsure.add(id(reservation))
+        raise
+    except LeaseLost:
+        if id(reservation) not in unsure:
+            raise
+
+
 def end_refused(self: Networked, reservation: Reservation, settlement: Settlement) -> None:
     try:
         Networked.end(self, reservation, settlement)
@@ -263,6 +275,12 @@ mutant("never_recovers", "lost.reserve", "a reserve that failed once fails for e
 mutant("settle_swallowed", "lost.settle", "a settle that is lost returns", end=swallowing(Networked.end))
 mutant("snooze_swallowed", "lost.settle", "a snooze that is lost returns", end=snooze_counted)
 mutant("settle_refused", "lost.settle", "a settle that is lost is told as refused", end=end_refused)
+mutant(
+    "unsure_is_done",
+    "lost.settle",
+    "a settle without an answer excuses whatever is refused after it",
+    end=end_unsure,
+)
 mutant(
     "both_swallowed",
     "lost.settle",

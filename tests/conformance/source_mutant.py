@@ -24,7 +24,8 @@ class SourceMutant:
     name: str
     #: The clause that a failing case must name.
     clause: str
-    #: Package and symbol, as in `kessel_memory:Store.put`: a function, a method, a constant, or a script.
+    #: Package and symbol, as in `kessel_memory:Store.put`: a function, a method, a constant, or a file of
+    #: Lua or SQL.
     place: str
     #: What to change, once in that symbol, and into what.
     old: str
@@ -51,7 +52,7 @@ class SourceMutant:
         """
         symbol = self.place.partition(":")[2]
         found: list[tuple[Path, str, int, int]] = []
-        if symbol.endswith(".lua"):
+        if symbol.endswith((".lua", ".sql")):
             source = (self.package / symbol).read_text(encoding="utf-8")
             found.append((self.package / symbol, source, 0, len(source.splitlines())))
         for file in sorted(self.package.rglob("*.py")):

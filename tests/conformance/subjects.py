@@ -6,11 +6,13 @@ what only other tests can see, such as the wake-up of other processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Final
 
-from mutation import Mutant, named, python_mutants
-from text_mutation import lua_mutants, sql_mutants
+import attrs
+from mutation import Change, Mutant, named, python_mutants
+from text_mutation import lua_mutants, script_mutants, sql_mutants
 from trial import ROOT, Subject
 
 __all__ = ["SUBJECTS", "generated"]
@@ -28,6 +30,12 @@ def _shipped(name: str, *files: str) -> Subject:
     home = ROOT / "plugins" / package
     wiring = home / "tests" / f"test_{name}_conformance.py"
     return Subject(name=name, package=home / package, wiring=wiring, files=files)
+
+
+def _engine(name: str, *files: str, without: Iterable[str]) -> Subject:
+    """A shipped adapter of a server that stands while its mutants are tried."""
+    wiring = Path(__file__).with_name(f"wired_{name}.py")
+    return attrs.evolve(_shipped(name, *files), wiring=wiring, without=frozenset(without), standing=name)
 
 
 SUBJECTS: Final = {
@@ -53,6 +61,28 @@ SUBJECTS: Final = {
             *("attempts.py", "commands.py", "consumer.py", "delivery.py", "operations.py", "producer.py"),
             *("records.py", "search.py", "settling.py", "sidetubes.py"),
         ),
+        _engine(
+            "postgres",
+            *("adapter.py", "codec.py", "consumer.py", "database.py", "edge.py", "link.py"),
+            *("operations.py", "sql.py", "v1.sql", "waiting.py"),
+            # Entries and migrations, which have suites and tests of their own, and what a user calls by name.
+            without=(
+                *("entry_put_v1", "entry_delete_v1", "entry_sweep_v1", "PostgresAdapter.doctor"),
+                *("PostgresAdapter.wake", "Poller.turn", "Poller.close", "not_connected", "not_installed"),
+                *("PostgresAdapter.__init__", "Database._facts", "Database._checked"),
+            ),
+        ),
+        _engine(
+            "redis",
+            *("adapter.py", "codec.py", "common.lua", "consumer.py", "database.py", "edge.py", "link.py"),
+            *("operations.lua", "operations.py", "put.lua", "scripts.py", "step.lua", "telling.py"),
+            "waiting.py",
+            without=(
+                *("get", "put", "remove", "scan", "entry", "version_of", "sweep", "to_entry"),
+                *("RedisAdapter.doctor", "not_connected", "RedisAdapter.__init__", "Database._refuse"),
+                *("Database._check_version", "Database.ask"),
+            ),
+        ),
     )
 }
 
@@ -61,9 +91,17 @@ def generated(subject: Subject) -> Iterator[Mutant]:
     """Yield the generated mutants of an adapter, always the same ones in the same order."""
     for file in subject.files:
         source = (subject.package / file).read_text(encoding="utf-8")
-        if file.endswith(".lua"):
-            yield from named(file, source, lua_mutants(source))
-            continue
-        yield from named(file, source, python_mutants(source))
+        for changes in _changes(file, source):
+            seen = (change for change in changes if change.symbol not in subject.without)
+            yield from named(file, source, seen)
+
+
+def _changes(file: str, source: str) -> Iterator[Iterator[Change]]:
+    if file.endswith(".lua"):
+        yield lua_mutants(source)
+    elif file.endswith(".sql"):
+        yield script_mutants(source)
+    else:
+        yield python_mutants(source)
         if "SELECT" in source:
-            yield from named(file, source, sql_mutants(source))
+            yield sql_mutants(source)

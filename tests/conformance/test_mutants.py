@@ -63,6 +63,10 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "reserve.wakes_for_snooze": ("asleep_after_snooze",),
     "reserve.wakes_for_sooner_delay": ("asleep_after_delay",),
     "reserve.wakes_from_afar": ("hears_itself",),
+    "reserve.wakes_from_afar_each_way": tuple(
+        f"tells_no_other_of_{way}"
+        for way in ("rollback", "snooze", "kick", "pause", "batch", "follow", "delays")
+    ),
 }
 PLANTED: Final = len(MUTANTS) + len(networked_mutants.MUTANTS)
 PAIRS: Final = [(case_id, name) for case_id, names in ALONE.items() for name in names]
@@ -167,18 +171,19 @@ def test_mutant_is_killed_by_every_case_that_its_line_names(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def asleep() -> Iterator[dict[str, Future[list[str]]]]:
-    """What the cases fail that sleep as long as they may, by mutant: all at once, because they only sleep."""
+def asleep() -> Iterator[dict[tuple[str, str], Future[list[str]]]]:
+    """What the cases fail that sleep as long as they may, by case and mutant: all at once, because they only sleep."""
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(len(ASLEEP)) as pool:
         patch.setattr(waking, "_LONG", timedelta(seconds=1))
-        yield {name: pool.submit(failing, MUTANTS[name][1], [case_id]) for case_id, name in ASLEEP}
+        patch.setattr(waking, "_LATE", 1)
+        yield {pair: pool.submit(failing, MUTANTS[pair[1]][1], [pair[0]]) for pair in ASLEEP}
 
 
 @pytest.mark.parametrize(("case_id", "name"), ASLEEP)
 def test_case_that_waits_to_be_woken_kills_its_mutant(
-    case_id: str, name: str, asleep: dict[str, Future[list[str]]]
+    case_id: str, name: str, asleep: dict[tuple[str, str], Future[list[str]]]
 ) -> None:
-    assert asleep[name].result() == [case_id]
+    assert asleep[case_id, name].result() == [case_id]
 
 
 @pytest.mark.parametrize(("case_id", "name"), [pair for pair in PAIRS if pair not in ASLEEP])

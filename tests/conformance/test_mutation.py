@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 from measure import equivalents, sample, trials
 from mutation import named, python_mutants
 from subjects import SUBJECTS, generated
-from text_mutation import lua_mutants, sql_mutants
+from text_mutation import lua_mutants, script_mutants, sql_mutants
 
 SOURCE = '''\
 """A module; 1 is not < 2."""
@@ -138,6 +138,46 @@ def test_sql_is_changed_in_strings_alone() -> None:
         *("<", ">"),
         *("seq, priority", "priority DESC, seq", "priority, seq DESC"),
         *("2", "0"),
+    ]
+
+
+def test_sql_of_several_lines_is_changed_but_not_a_docstring() -> None:
+    source = 'NEXT: Final = """\nSELECT id WHERE due <= now LIMIT 2"""\n\ndef f():\n    """\n  1\n    """\n'
+    changes = list(sql_mutants(source))
+    assert [(change.symbol, change.text) for change in changes] == [
+        *(("NEXT", "<"), ("NEXT", ">")),
+        *(("NEXT", "3"), ("NEXT", "1")),
+    ]
+
+
+SCRIPT = """\
+CREATE TABLE __s__.held (seq bigint DEFAULT 0, token bigint);
+CREATE FUNCTION __s__.end_v1(s bigint) RETURNS boolean AS $f$
+DECLARE now_ timestamptz := clock_timestamp();
+BEGIN
+    DELETE FROM __s__.held WHERE seq = s;  -- of 3
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    n := 1;
+END
+$f$;
+"""
+
+
+def test_functions_of_a_script_of_sql_are_changed_but_not_their_comments_nor_tables() -> None:
+    changes = list(script_mutants(SCRIPT))
+    assert {change.symbol for change in changes} == {"end_v1"}
+    assert [(SCRIPT[change.start : change.end], change.text) for change in changes] == [
+        ("DELETE FROM __s__.held WHERE seq = s;", "NULL;"),
+        ("held", "timed"),
+        ("=", "<>"),
+        ("NOT FOUND", "FOUND"),
+        ("RETURN false;", "NULL;"),
+        ("false", "true"),
+        ("n := 1;", "NULL;"),
+        ("1", "2"),
+        ("1", "0"),
     ]
 
 

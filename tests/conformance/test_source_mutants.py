@@ -14,12 +14,17 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 import example_mutants
+import postgres_mutants
+import redis_mutants
 import source_mutants
 from source_mutant import SourceMutant, telling
 from subjects import SUBJECTS
 from trial import tried
 
-MUTANTS = (*example_mutants.MUTANTS, *source_mutants.MUTANTS)
+MUTANTS = (
+    *(*example_mutants.MUTANTS, *source_mutants.MUTANTS),
+    *(*postgres_mutants.MUTANTS, *redis_mutants.MUTANTS),
+)
 #: The priority comparison, the order among equals, the rounding of the delay, the lease check.
 QUICK = (
     "memory.priority_reversed",
@@ -42,7 +47,7 @@ def test_mutant_changes_one_place_of_the_source_as_it_is_now(mutant: SourceMutan
 def test_each_adapter_has_mutants_of_each_rule() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
     rules = {(mutant.adapter, mutant.clause) for mutant in MUTANTS}
-    shipped = ("memory", "sqlite", "beanstalk")
+    shipped = ("memory", "sqlite", "beanstalk", "postgres", "redis")
     assert rules >= {(adapter, clause) for adapter in shipped for clause in ("S4", "S5", "S6", "S7")}
     adapters = (*shipped, "directory", "redis_scripts")
     assert rules >= {(adapter, clause) for adapter in adapters for clause in ("S4", "S6", "S7", "S9")}

@@ -15,6 +15,8 @@ from typing import Final
 
 import attrs
 from mutation import Mutant
+from ports import share_ports
+from standing import lent
 
 ROOT: Final = Path(__file__).parents[2]
 PLANS: Final = "model.any_plan"
@@ -48,10 +50,14 @@ class Subject:
     wiring: Path
     #: What its mutants are generated from: names of files of the package.
     files: tuple[str, ...]
+    #: Functions in these that the suite of adapters does not see.
+    without: frozenset[str] = frozenset()
+    #: The kind of server that stands for its mutants, see `standing`; None: each run brings its own.
+    standing: str | None = None
 
 
 def tried(
-    subject: Subject, package: Path, file: str, source: str, *options: str, limit: float = 120.0
+    subject: Subject, package: Path, file: str, source: str, *options: str, limit: float = 180.0
 ) -> list[Failure]:
     """Run the suite on a copy of a package with one changed file.
 
@@ -66,14 +72,21 @@ def tried(
     Raises:
         RuntimeError: The run itself failed, not the adapter.
     """
-    with tempfile.TemporaryDirectory(prefix="kessel-mutant-") as name:
+    with contextlib.ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="kessel-mutant-"))
         folder = Path(name)
+        share_ports(folder)
         copy = folder / "first" / package.name
         shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
         (copy / file).write_text(source, encoding="utf-8")
         found = [str(folder / "first"), str(subject.package.parent), os.environ.get("PYTHONPATH", "")]
+        server: dict[str, str] = {}
+        if subject.standing is not None:
+            server = stack.enter_context(lent(subject.standing, str(file)))
+            found += [str(subject.wiring.parent), str(subject.package.parent / "tests")]
         environment = {
             **os.environ,
+            **server,
             "PYTHONPATH": os.pathsep.join(filter(None, found)),
             "PYTHONDONTWRITEBYTECODE": "1",
             "TMPDIR": name,

@@ -11,6 +11,7 @@ write, which a kill cannot cut in two. The steps that exist are what `reached` i
 from __future__ import annotations
 
 import contextlib
+import importlib
 import itertools
 import os
 import random
@@ -22,10 +23,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-import kessel_beanstalk.adapter  # noqa: F401 - imported once, and not in each worker
-import kessel_sqlite.adapter  # noqa: F401 - as before
-from kessel_beanstalk.connection import Connection
 
 from kessel_core import Config, Fatal, JobContext, JobManager, JobsConfig, Outcome, build_plugins, hookimpl
 from kessel_core.contract import Consumer, Message, QueueAdapter, Reservation, Settlement
@@ -145,6 +142,8 @@ def count_statements() -> None:
 
 def count_commands() -> None:
     """Make a step of each command to beanstalkd: it is sent, and its reply not read."""
+    from kessel_beanstalk.connection import Connection
+
     send = Connection.send
 
     def sent(self: Connection, *asked: Any) -> None:
@@ -153,6 +152,60 @@ def count_commands() -> None:
             point.inside(command.line.split(None, 1)[0].decode())
 
     Connection.send = sent  # type: ignore[method-assign]  # in this process only
+
+
+def count_calls() -> None:
+    """Make steps of what is sent to PostgreSQL: each call of a transaction, its end, and all answers."""
+    from kessel_postgres.link import Link
+
+    send, flush, answers = Link._send, Link._flush, Link._answers
+
+    def sent(self: Link, call: Any) -> None:
+        send(self, call)
+        self.pgconn.flush()  # what comes before a death has reached the server
+        point.inside(call.statement.name.decode().removeprefix("kessel_"))
+
+    def flushed(self: Link, end: float) -> None:
+        flush(self, end)
+        point.inside("end")
+
+    def answered(self: Link, syncs: int, end: float) -> Any:
+        found = answers(self, syncs, end)
+        point.inside("answer")
+        return found
+
+    changed: Any = Link
+    changed._send, changed._flush, changed._answers = sent, flushed, answered
+
+
+def count_halves() -> None:
+    """Make steps of what is sent to Redis: one half of a command, all of it, and the answer."""
+    from kessel_redis.link import Link
+
+    send, read = Link.send, Link.read
+
+    def sent(self: Link, commands: bytes) -> None:
+        send(self, commands[: len(commands) // 2])
+        point.inside("half")
+        send(self, commands[len(commands) // 2 :])
+        point.inside("end")
+
+    def answered(self: Link) -> Any:
+        found = read(self)
+        point.inside("answer")
+        return found
+
+    changed: Any = Link
+    changed.send, changed.read = sent, answered
+
+
+#: Of each adapter, by the scheme of its address: how steps get into its calls.
+COUNTERS: dict[str, Callable[[], None]] = {
+    "sqlite": count_statements,
+    "beanstalk": count_commands,
+    "postgresql": count_calls,
+    "redis": count_halves,
+}
 
 
 # --- the worker ----------------------------------------------------------------------------------------
@@ -230,7 +283,8 @@ if __name__ == "__main__":
     address, seed, *wanted = sys.argv[1:]
     with opened("memory://"):
         pass  # imports most of what workers need, once
-    count_statements()
-    count_commands()
+    scheme = address.partition(":")[0]
+    importlib.import_module(f"kessel_{scheme.removesuffix('ql')}.adapter")  # once, not in each worker
+    COUNTERS[scheme]()
     replace_for_ever(address, random.Random(seed), wanted)
     sys.exit("a worker ended by itself")

@@ -14,6 +14,8 @@ from typing import TypeVar
 
 import pytest
 from kessel_beanstalk.testing import Beanstalkd
+from kessel_postgres.testing import Postgres
+from kessel_redis.testing import Redis
 
 from kessel_core import JobManager
 
@@ -48,15 +50,28 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
-@pytest.fixture(params=["sqlite", "beanstalk"])
+@pytest.fixture(params=["sqlite", "beanstalk", "postgres", "redis"])
 def url(request: pytest.FixtureRequest, tmp_path: Path, stack: ExitStack) -> str:
     """Where the jobs are."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/jobs.db"
-    server = Beanstalkd()
-    stack.callback(server.kill)
-    server.start()
-    return f"beanstalk://127.0.0.1:{server.port}"
+    match request.param:
+        case "sqlite":
+            return f"sqlite:///{tmp_path}/jobs.db"
+        case "beanstalk":
+            beanstalkd = Beanstalkd()
+            stack.callback(beanstalkd.kill)
+            beanstalkd.start()
+            return f"beanstalk://127.0.0.1:{beanstalkd.port}"
+        case "postgres":
+            postgres = Postgres()
+            stack.callback(postgres.close)
+            postgres.start()
+            postgres.install()
+            return postgres.url()
+        case _:
+            redis = Redis()
+            stack.callback(redis.close)
+            redis.start()
+            return redis.url()
 
 
 @pytest.fixture
@@ -64,7 +79,7 @@ def folder(tmp_path: Path, url: str) -> Path:
     """With handlers, and a configuration that keeps results: beanstalkd cannot, so in a file."""
     (tmp_path / "jobs.py").write_text(JOBS)
     (tmp_path / "told.py").write_text(TOLD)
-    store = "adapter" if url.startswith("sqlite") else f"sqlite:///{tmp_path}/store.db"
+    store = f"sqlite:///{tmp_path}/store.db" if url.startswith("beanstalk") else "adapter"
     (tmp_path / "kessel.toml").write_text(
         f'[kessel]\nadapter = "{url}"\nstore = "{store}"\n[kessel.results]\nkeep = "1h"\n'
         '[kessel.callbacks]\nqueue = "callbacks"\n'

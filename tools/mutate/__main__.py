@@ -39,7 +39,10 @@ from results import Results
 #: The most important ones first.
 MODULES: Final = (
     *(f"kessel_core/{room}" for room in ("runtime", "client", "wire", "model", "contract", "features")),
-    *(f"plugins/kessel_{name}/kessel_{name}" for name in ("sqlite", "beanstalk", "memory")),
+    *(
+        f"plugins/kessel_{name}/kessel_{name}"
+        for name in ("sqlite", "beanstalk", "memory", "postgres", "redis")
+    ),
     *(f"kessel_core/{room}" for room in ("handlers", "plugins", "config", "values", "testing", "cli")),
     "kessel_core/clock.py",
     "kessel_core/errors.py",

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from faults import ROOT
+from ports import share_ports
 
 __all__ = ["a_copy"]
 
@@ -22,6 +23,7 @@ def a_copy() -> Iterator[tuple[Path, dict[str, str]]]:
     """Copy what git knows or would know, and yield the copy, with an environment that imports from it."""
     with tempfile.TemporaryDirectory(prefix="kessel-mutate-", ignore_cleanup_errors=True) as folder:
         copy = Path(folder).resolve() / "kessel"
+        share_ports(copy.parent)
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT, check=True, capture_output=True,

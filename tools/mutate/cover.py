@@ -29,7 +29,10 @@ LEFT_BY_MAKE_TEST: Final = ROOT / ".coverage"
 NOT_ASKED: Final = ("tests/wheels/", "tests/conformance/", "tests/docs/")
 MEASURED: Final = (
     "kessel_core",
-    *(f"plugins/kessel_{name}/kessel_{name}" for name in ("memory", "sqlite", "beanstalk")),
+    *(
+        f"plugins/kessel_{name}/kessel_{name}"
+        for name in ("memory", "sqlite", "beanstalk", "postgres", "redis")
+    ),
 )
 
 

@@ -17,6 +17,7 @@ STILL = dict.fromkeys(
         "lease.ended_at_first_look",
         "pause.outlasts_leases",
         "reserve.wakes_for_lease_end",
+        "settle.and_reserve_what_was_lost",
         "priority.kept_on_every_way",
         "order.tie_after_every_way",
         "delivery.attempts_on_every_way",

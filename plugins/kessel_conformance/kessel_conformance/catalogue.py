@@ -52,6 +52,7 @@ _MODULES: Final = (
     "snoozing",
     "following",
     "waking",
+    "hearing",
     "oversleeping",
     "order",
     "keeping",

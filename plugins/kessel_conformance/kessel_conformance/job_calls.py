@@ -237,6 +237,25 @@ class SettleAndReserve(_Settle):
         self.commits(self.takes(self.message, first, self.next, wait=WAIT))
 
 
+class SettleOtherwise(_Settle):
+    """A commit, and a burial when nobody knows whether the job was committed."""
+
+    name = "commit, or else bury"
+    settlement = COMMIT
+
+    def failed(self, error: AdapterError) -> None:
+        if isinstance(error, LeaseLost):
+            super().failed(error)
+            return
+        answer = self.asked("bury", lambda: self.consumer.settle(self.held, Bury("error", "broken")))
+        if answer.error is None:
+            self.ends(self.message, BURIED, "bury returned")
+        elif isinstance(answer.error, LeaseLost):
+            self.ends(self.message, READY | GONE, "bury was refused, and a commit before it was not answered")
+        else:
+            self.broken(f"nothing is broken any more, but bury raised {answer.error!r}", answer.error)
+
+
 class GiveBack(_Settle):
     name = "give_back"
     settlement = Snooze()
@@ -317,6 +336,7 @@ SETTLES: Final[tuple[type[Call], ...]] = (
     SettleSnooze,
     SettleBury,
     SettleAndReserve,
+    SettleOtherwise,
     GiveBack,
 )
 EXTENDS: Final[tuple[type[Call], ...]] = (Extend, Attempt)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.opencase import MICRO
-from kessel_conformance.requirements import LEASE, VIRTUAL_CLOCK
+from kessel_conformance.requirements import DELAYS, LEASE, PRIORITIES, VIRTUAL_CLOCK
 from kessel_core.contract import (
+    COMMIT,
     Browse,
     Bury,
     Delete,
     JobState,
+    Message,
     Pause,
     VirtualTime,
 )
@@ -88,3 +90,49 @@ def next_change_of_none(bench: Bench) -> None:
     if bench.has(Pause):
         bench.pause(buried, timedelta(hours=1))
         ask(buried, "nothing but a buried job, while it is paused")
+
+
+@case(
+    "settle.and_reserve_what_is_due",
+    "S4",
+    "S6",
+    needs=(DELAYS, PRIORITIES),
+    waits=True,
+    why="A busy worker, who gets a next job with each settle, never looks for what has become due meanwhile.",
+)
+def and_reserve_what_is_due(bench: Bench) -> None:
+    urgent = bench.put(priority=0, delay=timedelta(seconds=1))
+    bench.send_many([bench.message(priority=5) for _ in range(3)])
+    _next_is(bench, urgent, urgent.delay, "the most urgent job, which has become due")
+
+
+@case(
+    "settle.and_reserve_what_was_lost",
+    "S7",
+    "S9",
+    needs=(LEASE, PRIORITIES),
+    waits=True,
+    why="A busy worker, who gets a next job with each settle, leaves the jobs of those that have died.",
+)
+def and_reserve_what_was_lost(bench: Bench) -> None:
+    urgent = bench.put(priority=0)
+    bench.gets(bench.consumer(), urgent, "the job")
+    ends = bench.now() + bench.lease
+    bench.let_pass(bench.lease * 0.6)
+    bench.send_many([bench.message(priority=5) for _ in range(3)])
+    _next_is(bench, urgent, ends, "the most urgent job, whose lease has ended")
+
+
+def _next_is(bench: Bench, wanted: Message, ready: datetime | None, what: str) -> None:
+    """Hold another job until one is ready, and check that this comes with the settle."""
+    assert ready is not None
+    consumer = bench.consumer()
+    held = bench.taken(consumer)
+    bench.until(ready + bench.slack + MICRO)
+    is_over = held.deadline is not None and bench.clock.monotonic() >= held.deadline
+    if is_over or held.body == wanted.body:
+        return  # the machine was too busy
+    following = bench.settle_and_reserve(consumer, held, COMMIT)
+    bench.check(following is not None, f"{what}, did not come with a settle, nor did another")
+    assert following is not None
+    bench.equal(bench.label(following.body), bench.label(wanted.body), what)

@@ -17,6 +17,7 @@ from kessel_core.contract import (
     JobState,
     Message,
     Pause,
+    Rollback,
     VirtualTime,
 )
 
@@ -108,14 +109,26 @@ def unknown_queue(bench: Bench) -> None:
 
 @case("queues.listed", "S9", why="An operator starts by asking which queues there are.")
 def queues_listed(bench: Bench) -> None:
-    for name in ("q2", "q1"):
+    names = ["q2", "q1", "reserved"]
+    for name in names:
         bench.put(queue=bench.queue_named(name))
-    found = bench.call("queues", bench.adapter.queues)
-    bench.equal(found, sorted(found), "queues, sorted")
-    for name in ("q1", "q2"):
-        bench.check(
-            bench.queue_named(name) in found, f"{bench.queue_named(name)} holds a job but is not listed"
-        )
+    holder = bench.consumer(bench.queue_named("reserved"))
+    held = bench.taken(holder)
+    if bench.capabilities.delay_granularity is not None:
+        names.append("delayed")
+        bench.put(queue=bench.queue_named("delayed"), delay=timedelta(hours=1))
+    if bench.has(Buried):
+        names.append("buried")
+        bench.put(queue=bench.queue_named("buried"))
+        consumer = bench.consumer(bench.queue_named("buried"))
+        bench.settle(consumer, bench.taken(consumer), Bury("error"))
+    for when in ("", ", after a rollback"):
+        found = bench.call("queues", bench.adapter.queues)
+        bench.equal(found, sorted(found), "queues, sorted")
+        for name in map(bench.queue_named, names):
+            bench.check(name in found, f"{name} holds a job but is not listed{when}")
+        if not when:
+            bench.settle(holder, held, Rollback())  # what is forgotten meanwhile is not listed later, either
 
 
 @case(

@@ -169,6 +169,7 @@ def spares_holders(bench: Bench) -> None:
     holders = [bench.consumer() for _ in range(3)]
     sent = [bench.put() for _ in holders]
     held = [bench.taken(holder) for holder in holders]
+    rest = bench.put()
     bench.pause(bench.queue, _HOUR)
     for holder, reservation in zip(holders, held, strict=True):
         bench.extend(holder, reservation)
@@ -179,7 +180,9 @@ def spares_holders(bench: Bench) -> None:
     if bench.has(Buried):
         bench.equal([job.body for job in bench.buried()], [held[2].body], "buried jobs of a paused queue")
     bench.pause(bench.queue, NO_PAUSE)
-    bench.nothing(bench.consumer(), f"all {len(sent)} jobs were settled")
+    consumer = bench.consumer()
+    bench.settle(consumer, bench.gets(consumer, rest, "the job that was ready all the time"))
+    bench.nothing(consumer, f"all {len(sent) + 1} jobs were settled")
 
 
 @case(

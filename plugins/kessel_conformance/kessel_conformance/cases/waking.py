@@ -30,8 +30,10 @@ from kessel_core.contract import (
 #: How long a reserve waits, and how long one that must not be woken may take to be found asleep.
 _LONG: Final = timedelta(seconds=4)
 _HOUR: Final = timedelta(hours=1)
-#: Tries, of which the best counts: a busy machine may make any single one late.
-_TRIES: Final = 3
+#: So many tries may be late, for a machine may be busy; and so many must be in time,
+#: for one that looks every few seconds is in time by luck.
+_LATE: Final = 3
+_IN_TIME: Final = 2
 
 #: The consumer that is to wait, the job that it is to get, and what makes that ready.
 Prepared: TypeAlias = tuple[Consumer, Message, Callable[[], object]]
@@ -40,8 +42,9 @@ Prepared: TypeAlias = tuple[Consumer, Message, Callable[[], object]]
 def wakes(bench: Bench, prepare: Callable[[Bench], Prepared]) -> None:
     """Let a consumer wait in real time, make a job ready, and check that it has it soon."""
     with bench.in_real_time() as real:
-        late = []
-        for _ in range(_TRIES):
+        late: list[float] = []
+        in_time = 0
+        while in_time < _IN_TIME:
             waiter, message, act = prepare(real)
             times: list[float] = []
             came: list[Reservation | None] = []
@@ -65,12 +68,15 @@ def wakes(bench: Bench, prepare: Callable[[Bench], Prepared]) -> None:
             assert held is not None
             real.equal(real.label(held.body), real.label(message.body), "the job that came")
             real.settle(waiter, held)
-            late.append(abs(times[1] - times[0]))
-            if late[-1] <= real.slack.total_seconds():
-                return
-        real.broken(
-            f"the waiting reserve saw the job {min(late):.3f} s after it became ready, at best: it polls"
-        )
+            passed = abs(times[1] - times[0])
+            if passed <= real.slack.total_seconds():
+                in_time += 1
+                continue
+            late.append(passed)
+            real.check(
+                len(late) <= _LATE,
+                f"the waiting reserve saw the job {min(late):.3f} s after it became ready, or more: it polls",
+            )
 
 
 def _woken_by(name: str, *clauses: str, needs: tuple[Need, ...] = (), why: str) -> Callable[..., object]:

@@ -1,0 +1,81 @@
+"""Mutants of the reference adapter that tell others less than themselves; as `mutants.py`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
+from breaking import mutant
+from reference import Reference, Slot
+
+from kessel_core.contract import NO_PAUSE, Reservation
+
+_WAYS: Final = {
+    "rollback": "a rollback",
+    "snooze": "a snooze",
+    "kick": "a kick",
+    "pause": "the end of a pause by hand",
+}
+
+
+class _HearsOnlyItself(Slot):
+    """Goes on sleeping where another adapter has announced something to itself alone."""
+
+    def reserve(self, timeout: timedelta) -> Reservation | None:
+        adapter = self.adapter
+        found = super().reserve(NO_PAUSE)
+        if found is not None or not timeout:
+            return found
+        end = adapter.clock.monotonic() + timeout.total_seconds()
+        with adapter.lock:
+            while not self.cancelled and (left := end - adapter.clock.monotonic()) > 0:
+                adapter.clock.wait(adapter.disk.changed, min(left, self.until_change()))
+                if adapter.disk.__dict__.get("sender") in (None, adapter):
+                    self.held = adapter.take(self.queues)
+                if self.held is not None:
+                    return self.held
+        return None
+
+
+def _announce(adapter: Any, what: str, way: str) -> None:
+    adapter.disk.__dict__["sender"] = adapter if way == what or adapter.__dict__.get("alone") else None
+    Reference.announce(adapter, what)
+
+
+def _alone(adapter: Any, call: Callable[[], Any]) -> Any:
+    adapter.__dict__["alone"] = True
+    try:
+        return call()
+    finally:
+        adapter.__dict__["alone"] = False
+
+
+def _tells_itself(name: str, what: str, way: str = "", **methods: Any) -> None:
+    mutant(
+        f"tells_no_other_of_{name}",
+        f"tells other adapters nothing of {what}",
+        announce=lambda s, told: _announce(s, told, way),
+        make_consumer=lambda s, queues: (s.refuse_if_closed(), _HearsOnlyItself(s, queues))[1],
+        **methods,
+    )
+
+
+for _way, _what in _WAYS.items():
+    _tells_itself(_way, _what, _way)
+_tells_itself("batch", "a batch", enqueue_many=lambda s, ms: _alone(s, lambda: Reference.enqueue_many(s, ms)))
+_tells_itself(
+    "follow", "a follow-up", followed=lambda s, done: _alone(s, lambda: Reference.followed(s, done))
+)
+_tells_itself(
+    "delays",
+    "a batch in which jobs are delayed",
+    enqueue_many=lambda s, ms: (
+        _alone(s, lambda: Reference.enqueue_many(s, ms))
+        if any(message.delay for message in ms)
+        else Reference.enqueue_many(s, ms)
+    ),
+)
