@@ -19,7 +19,7 @@ MUTANTS: Final = (
         "redis.not_fenced",
         "S7",
         _DELIVERIES + "_reserve",
-        'b"%x" % _tokens.getrandbits(62)',
+        'b"%x" % token',
         'b"%x" % id(self)',
         "a token for each worker, and not for each delivery",
     ),

@@ -2,8 +2,8 @@
 
 `python trial_run.py WIRING.py [--all | --naming=CLAUSE]`. The adapter is the one that PYTHONPATH finds first.
 It stops at the first failure, fixed cases first and the generated plans last, so that one sees what only luck
-finds; `--all` goes on, `--naming` until a failure that names a clause and shows what happened. On a real clock
-the one at which it stops must fail twice.
+finds; `--all` goes on, `--naming` until a failure that names a clause and shows what happened.
+On a real clock the one at which it stops must fail twice.
 """
 
 from __future__ import annotations
