@@ -27,6 +27,7 @@ from kessel_core.contract import (
 from kessel_postgres import codec
 from kessel_postgres.database import Database
 from kessel_postgres.link import Call, Lost, Refused
+from kessel_postgres.vacuum import Vacuum
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
@@ -80,6 +81,7 @@ class Deliveries:
         self._lease_seconds = lease.total_seconds()
         self._lease_value = codec.span(lease)
         self._local = threading.local()
+        self._vacuum = Vacuum(database)
 
     # take
 
@@ -202,13 +204,15 @@ class Deliveries:
     ) -> list[PGresult] | None:
         """Run the calls of a settlement; None: it is refused, because the job is not held."""
         try:
-            return self._database.run(calls, tell=tell)
+            rows = self._database.run(calls, tell=tell)
         except Refused:
             return None
         except AdapterUnavailable as exc:
             if isinstance(exc.__cause__, Lost) and exc.__cause__.was_sent:
                 held.unsure = settlement
             raise
+        self._vacuum.count()
+        return rows
 
     def _refuse_if_lost(self, held: PostgresReservation, settlement: Settlement) -> None:
         """Raise LeaseLost, unless an earlier try without an answer has done the same.

@@ -156,6 +156,19 @@ SELECT EXISTS (SELECT 1 FROM d), CASE WHEN (SELECT busy FROM g) THEN interval '0
   FROM (VALUES (1)) v LEFT JOIN (c JOIN s.jobs j ON j.seq = (SELECT o.seq FROM c o)) ON true"""
 
 
+# `MAINTAIN` is a privilege since version 17; to ask an older server for it is an error.
+_MAY_VACUUM: Final = """
+SELECT bool_and(pg_has_role(c.relowner, 'USAGE') OR
+  CASE WHEN current_setting('server_version_num')::int >= 170000 THEN has_table_privilege(c.oid, 'MAINTAIN')
+  ELSE false END)
+  FROM pg_class c WHERE c.oid IN ('s.ready'::regclass, 's.held'::regclass, 's.timed'::regclass)"""
+# The index is what costs; a lock of somebody else, who vacuums as well or migrates, is not waited for.
+_VACUUM: Final = (
+    "VACUUM (SKIP_LOCKED, INDEX_CLEANUP on, TRUNCATE off, PROCESS_TOAST off, PARALLEL 0)"
+    " s.ready, s.held, s.timed"
+)
+
+
 @attrs.frozen(kw_only=True)
 class Statements:
     """The statements of one schema."""
@@ -214,6 +227,10 @@ class Statements:
     entries: Statement
     #: Nothing: names and values of the table `meta`.
     meta: Statement
+    #: Nothing: whether `vacuum` would do anything for this role.
+    may_vacuum: Statement
+    #: Nothing; in no transaction.
+    vacuum: Statement
 
 
 @functools.cache
@@ -268,4 +285,6 @@ def statements_of(schema: str) -> Statements:
             *(TEXT, TEXT, TEXT, LONG),
         ),
         meta=made("meta", "SELECT key, value FROM s.meta"),
+        may_vacuum=made("may_vacuum", _MAY_VACUUM.strip()),
+        vacuum=made("vacuum", _VACUUM),
     )
