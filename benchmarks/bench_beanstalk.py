@@ -19,11 +19,11 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 import greenstalk
 from bench_core import observed
 from kessel_beanstalk.testing import Beanstalkd
+from measuring import Comparison
 
 from kessel_core import JobManager, JobRequest
 from kessel_core.contract import COMMIT
@@ -170,26 +170,6 @@ def idle(port: int, slots: int, seconds: float) -> tuple[float, float]:
     url = f"beanstalk://127.0.0.1:{port}"
     command = [kessel, "worker", "--adapter", url, "--slots", str(slots), "--log-level", "warning"]
     return observed(command, seconds)
-
-
-class Comparison(NamedTuple):
-    """A figure and its target."""
-
-    what: str
-    figure: float
-    target: float
-    is_most: bool = True
-
-    @property
-    def is_met(self) -> bool:
-        """Whether the figure is on the right side of its target."""
-        return self.figure <= self.target if self.is_most else self.figure >= self.target
-
-    def __str__(self) -> str:
-        bound = "at most" if self.is_most else "at least"
-        return (
-            f"{'met' if self.is_met else 'MISSED':7}{self.what}: {self.figure:.2f} ({bound} {self.target:g})"
-        )
 
 
 def comparisons(figures: Figures, delays: Figures, request: float, drain: float) -> Iterator[Comparison]:

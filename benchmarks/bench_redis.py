@@ -1,69 +1,40 @@
 """Compare kessel-redis with bare loops over the same connections, on the same server.
 
-The floors are `LPUSH`, and `LMOVE` with `LREM`, the usual loop that loses no job: two round trips. The server
-is a private one, without a file and with `appendfsync always`, on a processor of its own: where it shares one
-with the client, a round trip costs a fraction, and what is compared is the scheduler.
+    python benchmarks/bench_redis.py              # a minute
+    python benchmarks/bench_redis.py --peers P    # also Huey, see peers.py
+    python benchmarks/bench_redis.py --check      # exit 1 if a target is missed
 
-Usage: python benchmarks/bench_redis.py [JOBS]
+The floors are `LPUSH`, and `LMOVE` with `LREM`, the usual loop that loses no job: two round trips. The server
+is a private one, without a file and with `appendfsync always`, on a processor of its own.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import resource
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable
-from contextlib import closing
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 
 from kessel_redis.adapter import RedisAdapter
 from kessel_redis.connecting import connected
 from kessel_redis.link import Link
 from kessel_redis.scripts import packed
 from kessel_redis.testing import Redis
+from measuring import Comparison, Side, apart, beside_peers, drain, each, in_turn, judged, late, show, waiting
 
 from kessel_core import SystemClock
-from kessel_core.contract import COMMIT, NO_PAUSE, AdapterContext, Message
+from kessel_core.contract import AdapterContext, Message
 
 BODY = b"x" * 300
-SLOTS = 8
-IDLE = 200
+SLOTS, MANY_SLOTS = 8, 200
 
 
-def rate(count: int, work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    work()
-    return count / (time.perf_counter() - begun)
-
-
-def opened(server: Redis, **options: object) -> RedisAdapter:
-    return RedisAdapter(server.options(**options), AdapterContext(clock=SystemClock()))
-
-
-def main(jobs: int) -> None:
-    for name, settings in (("no file", {"appendonly": "no"}), ("appendfsync always", {})):
-        server = Redis(**settings)
-        try:
-            server.start()
-            apart(server)
-            compare(server, name, jobs)
-            if not settings:
-                continue
-            late(server)
-            idle(server)
-        finally:
-            server.close()
-
-
-def apart(server: Redis) -> None:
-    """Give the server the first processor, and the client the others."""
-    if hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > 1:
-        assert server.process is not None
-        os.sched_setaffinity(server.process.pid, {0})
-        os.sched_setaffinity(0, set(range(1, os.cpu_count() or 1)))
+@contextmanager
+def opened(server: Redis) -> Iterator[RedisAdapter]:
+    context = AdapterContext(clock=SystemClock())
+    with closing(RedisAdapter(server.options(), context)) as adapter:
+        yield adapter
 
 
 def bare_drain(link: Link) -> None:
@@ -72,99 +43,98 @@ def bare_drain(link: Link) -> None:
         link.run(packed(b"LREM", b"held", b"1", job), 1)
 
 
-def compare(server: Redis, name: str, jobs: int) -> None:
-    with closing(connected(server.options())) as link:
-        push = packed(b"LPUSH", b"bare", BODY)
-        bare_put = rate(jobs, lambda: [link.run(push, 1) for _ in range(jobs)])
-        bare_take = rate(jobs, lambda: bare_drain(link))
-    with closing(opened(server)) as adapter:
-        one = rate(jobs, lambda: [adapter.enqueue(Message(f"s{n}", "q", BODY, 1)) for n in range(jobs)])
-        adapter.purge("q")
-        many = [Message(f"m{number}", "q", BODY, 1) for number in range(5 * jobs)]
-        bulk = rate(len(many), lambda: adapter.enqueue_many(many))
-        adapter.purge("q")
-        adapter.enqueue_many(many[:jobs])
-        cpu = time.process_time()
-        drained = rate(jobs, lambda: drain(adapter))
-        cpu = (time.process_time() - cpu) / jobs * 1e6
-        adapter.enqueue_many(many[:jobs])
-        slots = [threading.Thread(target=drain, args=(adapter,)) for _ in range(SLOTS)]
-        eight = rate(jobs, lambda: [[t.start() for t in slots], [t.join() for t in slots]])
-    print(f"{name}, {jobs} jobs of {len(BODY)} bytes")
-    print(f"  enqueue    {one:8.0f}/s  {one / bare_put:5.2f} of a bare LPUSH")
-    print(f"  many       {bulk:8.0f}/s  {bulk / one:5.1f} times one by one")
-    share = drained / bare_take
-    print(f"  drain      {drained:8.0f}/s  {share:5.2f} of a bare LMOVE + LREM; {cpu:.0f} us of the client")
-    print(f"  {SLOTS} slots    {eight:8.0f}/s  {eight / drained:5.2f} times one slot")
+def compare(server: Redis, jobs: int, rounds: int) -> Iterator[Comparison]:
+    """Measure all sides in turn; yield what has a target."""
+    many = [Message(f"m{number}", "q", BODY, 1) for number in range(jobs)]
+    single = [Message(f"s{number}", "q", BODY, 1) for number in range(jobs)]
+    push = packed(b"LPUSH", b"bare", BODY)
+    with closing(connected(server.options())) as link, opened(server) as adapter:
+
+        def empty() -> None:
+            adapter.purge("q")
+
+        def fill() -> None:
+            adapter.enqueue_many(many)
+
+        sides = {
+            "bare LPUSH": Side(lambda: [link.run(push, 1) for _ in range(jobs)]),
+            "bare LMOVE + LREM": Side(lambda: bare_drain(link)),
+            "enqueue": Side(lambda: each(adapter.enqueue, single), empty),
+            "enqueue_many": Side(lambda: adapter.enqueue_many(many), empty),
+            "drain": Side(lambda: drain(adapter)),
+            f"drain, {SLOTS} slots": Side(lambda: drain(adapter), fill, SLOTS),
+            f"drain, {MANY_SLOTS} slots": Side(lambda: drain(adapter), fill, MANY_SLOTS),
+        }
+        assert server.process is not None
+        found = in_turn(sides, jobs, rounds, server.process.pid)
+    show(found)
+
+    def ratio(one: str, other: str) -> float:
+        return found[one].rate / found[other].rate
+
+    one, eight = "drain", f"drain, {SLOTS} slots"
+    print(f"  enqueue, of a bare LPUSH: {ratio('enqueue', 'bare LPUSH'):.2f}")
+    print(f"  enqueue_many, of enqueue: {ratio('enqueue_many', 'enqueue'):.1f}")
+    yield Comparison("drain, of a bare LMOVE + LREM", ratio(one, "bare LMOVE + LREM"), 1.3, is_most=False)
+    yield Comparison(f"drain with {SLOTS} slots, of one slot", ratio(eight, one), 3, is_most=False)
+    yield Comparison("us of this process for a drained job", found[one].own, 50)
 
 
-def drain(adapter: RedisAdapter) -> None:
-    consumer = adapter.consumer(["q"])
-    held = consumer.reserve(NO_PAUSE)
-    while held is not None:
-        held = consumer.settle_and_reserve(held, COMMIT)
-    consumer.close()
+def waits(server: Redis, seconds: float) -> Iterator[Comparison]:
+    """Measure slots that wait."""
+    with opened(server) as adapter:
+        p50, p99 = late(adapter, server.url())
+        print(f"  to a slot of another process that waits: {p50:.2f} ms (p50), {p99:.2f} ms (p99)")
+        yield Comparison("ms to a slot of another process that waits", p50, 0.5)
+        idle = waiting(server.url(), MANY_SLOTS, seconds, counter(adapter))
+    print(f"  {MANY_SLOTS} slots that wait for {seconds:g} s: {idle}")
+    yield Comparison(f"connections of {MANY_SLOTS} slots that wait", idle.connections, 12)
+    yield Comparison("megabytes", idle.megabytes, 45)
+    yield Comparison("percent of a core", idle.share, 0.2)
 
 
-_PRODUCER = """
-import sys, time
-from kessel_core import SystemClock
-from kessel_core.contract import AdapterContext, Message
-from kessel_redis.adapter import RedisAdapter
-from kessel_redis.options import RedisOptions
-options = RedisOptions(host="127.0.0.1", port=int(sys.argv[1]))
-adapter = RedisAdapter(options, AdapterContext(clock=SystemClock()))
-for number in range(int(sys.argv[2])):
-    time.sleep(0.005)
-    adapter.enqueue(Message(f"late{number}", "late", b"%.6f" % time.time(), 1))
-adapter.close()
-"""
+def counter(adapter: RedisAdapter) -> Callable[[], int]:
+    """Return what tells the commands of the server so far, without its own."""
+    asked = 0
+
+    def count() -> int:
+        nonlocal asked
+        done = int(adapter.database.ask().info["total_commands_processed"])
+        asked += 1
+        return done - asked
+
+    return count
 
 
-def late(server: Redis, count: int = 500) -> None:
-    """Measure how long a job of another process takes to a slot that waits."""
-    spans = []
-    with closing(opened(server)) as adapter:
-        consumer = adapter.consumer(["late"])
-        consumer.reserve(timedelta(seconds=0.1))
-        with subprocess.Popen([sys.executable, "-c", _PRODUCER, str(server.port), str(count)]):
-            for _ in range(count):
-                held = consumer.reserve(timedelta(seconds=20))
-                assert held is not None
-                spans.append(time.time() - float(held.body))
-                consumer.settle(held, COMMIT)
-        consumer.close()
-    spans.sort()
-    p50, p99 = (spans[int(len(spans) * share)] * 1000 for share in (0.5, 0.99))
-    print(f"  to a slot of another process that waits: {p50:.2f} ms (p50), {p99:.2f} ms (p99)")
-
-
-def idle(server: Redis, seconds: float = 10.0) -> None:
-    """Measure what slots cost that wait."""
-    with closing(opened(server)) as adapter:
-        consumers = [adapter.consumer(["idle"]) for _ in range(IDLE)]
-        slots = [threading.Thread(target=one.reserve, args=(timedelta(seconds=60),)) for one in consumers]
-        for slot in slots:
-            slot.start()
-        time.sleep(1)
-        before, begun = commands(adapter), time.process_time()
-        time.sleep(seconds)
-        used, asked = time.process_time() - begun, commands(adapter) - before - 1
-        count = adapter.database.pool.count + 1
-        for one in consumers:
-            one.cancel()
-        for slot in slots:
-            slot.join()
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
-        f"  {IDLE} slots that wait: {count} connections, {used / seconds:.2%} of a core,"
-        f" {asked} commands in {seconds:g} s, {memory:.0f} MB at most with all of the above"
+def main() -> int:
+    """Measure, print, compare."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-
-
-def commands(adapter: RedisAdapter) -> int:
-    return int(adapter.database.ask().info["total_commands_processed"])
+    parser.add_argument("--jobs", type=int, default=4000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=20, help="how long to watch slots that wait")
+    parser.add_argument("--peers", metavar="PYTHON", help="also Huey, if this interpreter has it")
+    parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
+    options = parser.parse_args()
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    is_met = True
+    for name, settings in (("no file", {"appendonly": "no"}), ("appendfsync always", {})):
+        server = Redis(**settings)
+        try:
+            server.start()
+            assert server.process is not None
+            apart(server.process.pid)
+            print(f"{server.version}, {name}, {options.jobs} jobs of {len(BODY)} bytes")
+            is_met &= judged([*compare(server, options.jobs, options.rounds)])
+            if settings:
+                is_met &= judged([*waits(server, options.seconds)])
+                if options.peers:
+                    beside_peers(options.peers, ("huey",), server.url(), options.jobs, options.rounds)
+        finally:
+            server.close()
+    return 1 if options.check and not is_met else 0
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 4000)
+    raise SystemExit(main())

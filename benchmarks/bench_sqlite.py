@@ -26,6 +26,7 @@ from pathlib import Path
 
 from kessel_sqlite.adapter import SqliteAdapter
 from kessel_sqlite.options import SqliteOptions
+from measuring import Side, drain, in_turn
 
 from kessel_core import SystemClock
 from kessel_core.contract import COMMIT, NO_PAUSE, AdapterContext, Durability, Message
@@ -144,6 +145,24 @@ def loops(folder: Path, durability: Durability, count: int, ratios: Ratios) -> N
     bare.connection.close()
 
 
+def slots(folder: Path, durability: Durability, count: int, ratios: Ratios) -> None:
+    """Compare eight slots of one process with one: a file has one writer, so they should lose nothing."""
+    ours = Kessel(folder / f"slots-{durability}.db", durability)
+    drains = {
+        number: Side(partial(drain, ours.adapter), lambda: ours.many(ours.messages(count)), number)
+        for number in (1, 8)
+    }
+    rounds = [in_turn(drains, count, 1) for _ in range(ROUNDS)]
+    ratio = statistics.median(found[8].rate / found[1].rate for found in rounds)
+    ratios[f"8 slots at {durability}"] = ratio, 1.0
+    best = {number: max(found[number] for found in rounds) for number in drains}
+    print(
+        f"8 slots {durability!s:>14}: {best[8].rate:,.0f} jobs per second, one slot {best[1].rate:,.0f},"
+        f" {ratio:.2f}x (target 1x); own CPU {best[8].own:.0f} and {best[1].own:.0f} us"
+    )
+    ours.close()
+
+
 def many(folder: Path, ratios: Ratios) -> None:
     ours = Kessel(folder / "many.db", Durability.POWER)
     singles, bulks = [], []
@@ -259,6 +278,8 @@ def main() -> int:
         folder = Path(name)
         loops(folder, Durability.POWER, 300, ratios)
         loops(folder, Durability.PROCESS_CRASH, 2000, ratios)
+        slots(folder, Durability.POWER, 500, ratios)
+        slots(folder, Durability.PROCESS_CRASH, 3000, ratios)
         many(folder, ratios)
         fills(folder, [10, 10_000, *([1_000_000] if arguments.million else [])], ratios)
         wakes(folder, ratios)

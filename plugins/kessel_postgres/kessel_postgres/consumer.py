@@ -31,6 +31,7 @@ from kessel_postgres import codec
 from kessel_postgres.database import Database
 from kessel_postgres.edge import may_be_done
 from kessel_postgres.link import Call, Refused
+from kessel_postgres.vacuum import Vacuum
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
@@ -82,6 +83,7 @@ class Deliveries:
         self._local = threading.local()
         #: Reserves whose answers were lost; to be asked for before each take, and now and then.
         self.lost = LostReserves(self._clock, lease, self._given_back)
+        self._vacuum = Vacuum(database)
 
     # take
 
@@ -235,13 +237,15 @@ class Deliveries:
     ) -> list[PGresult] | None:
         """Run the calls of a settlement; None: it is refused, because the job is not held."""
         try:
-            return self._database.run(calls, tell=tell)
+            rows = self._database.run(calls, tell=tell)
         except Refused:
             return None
         except AdapterUnavailable as exc:
             if may_be_done(exc):
                 held.unsure = settlement
             raise
+        self._vacuum.count()
+        return rows
 
     def _refuse_if_lost(self, held: PostgresReservation, settlement: Settlement) -> None:
         """Raise LeaseLost, unless an earlier try without an answer has done the same.

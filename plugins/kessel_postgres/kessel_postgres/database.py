@@ -115,6 +115,13 @@ class Database:
                 return answers[0][len(self._settings) :]
         raise AssertionError("unreachable")
 
+    def alone(self, call: Call) -> None:
+        """Run a call that may be in no transaction with others; raises what `run` raises."""
+        try:
+            self._exchange([[call]])
+        except (Lost, Refused) as exc:
+            raise translated(exc, self.options.place, None) from exc
+
     def _exchange(self, transactions: Sequence[Sequence[Call]]) -> list[list[PGresult]]:
         link = self.pool.borrow()
         try:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
+import psycopg
 import pytest
 from kessel_postgres.adapter import PostgresAdapter
 from kessel_postgres.testing import Postgres
@@ -47,6 +48,13 @@ def schema(server: Postgres) -> str:
     name = f"t{next(_numbers)}"
     server.install(name)
     return name
+
+
+@pytest.fixture
+def database(server: Postgres) -> Iterator[psycopg.Connection]:
+    """A connection of the test's own."""
+    with closing(psycopg.connect(server.url(), autocommit=True)) as connection:
+        yield connection
 
 
 @pytest.fixture

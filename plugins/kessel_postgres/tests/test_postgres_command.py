@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 
 import attrs
 import psycopg
@@ -34,12 +33,6 @@ def kessel(
         return Done(code, captured.out, captured.err)
 
     return call
-
-
-@pytest.fixture
-def database(server: Postgres) -> Iterator[psycopg.Connection]:
-    with closing(psycopg.connect(server.url(), autocommit=True)) as connection:
-        yield connection
 
 
 def test_install_makes_the_tables_once(kessel: Callable[..., Done], server: Postgres) -> None:

@@ -53,12 +53,6 @@ def patiently(holds: Callable[[], object]) -> None:
 
 
 @pytest.fixture
-def database(server: Postgres) -> Iterator[psycopg.Connection]:
-    with closing(psycopg.connect(server.url(), autocommit=True)) as connection:
-        yield connection
-
-
-@pytest.fixture
 def waiting() -> Iterator[Callable[..., list[Any]]]:
     """Let slots wait in threads; returns what they got so far."""
     threads: list[threading.Thread] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kessel_postgres import codec, operations
 from kessel_postgres.adapter import PostgresAdapter
-from kessel_postgres.testing import Postgres
 
 from kessel_core.contract import (
     COMMIT,
@@ -40,12 +39,6 @@ from kessel_core.contract import (
 @pytest.fixture
 def adapter(opened: Callable[..., PostgresAdapter]) -> PostgresAdapter:
     return opened(max_body_bytes=1000)
-
-
-@pytest.fixture
-def database(server: Postgres) -> Iterator[psycopg.Connection]:
-    with closing(psycopg.connect(server.url(), autocommit=True)) as connection:
-        yield connection
 
 
 def message(job_id: str = "a", queue: str = "q", **more: Any) -> Message:
