@@ -83,7 +83,7 @@ from kessel_core.model.message import Message
 from kessel_core.model.names import queue_name_problem
 from kessel_core.model.settlement import COMMIT, NO_PAUSE, Bury, Commit, Put, Rollback, Settlement, Snooze
 from kessel_core.model.states import JobState
-from kessel_core.values.late import late
+from kessel_core.values.late import importing, late
 from kessel_core.values.logs import get_logger
 from kessel_core.values.printing import printable
 from kessel_core.values.secrets import quoted, redacted, without_secrets
@@ -180,6 +180,7 @@ __all__ = [
     # helpers
     "checked_queues",
     "error_for",
+    "importing",
     "in_portions",
     "keep_standard_numbers",
     "later",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import math
+import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
@@ -191,9 +192,7 @@ def _atom_problem(value: object) -> str | None:
 
 
 def _hint(value: object) -> str:
-    from decimal import Decimal
-
-    if isinstance(value, Decimal):
+    if (decimal := sys.modules.get("decimal")) is not None and isinstance(value, decimal.Decimal):
         return "it is no finite number"
     return next((hint for cls, hint in _HINTS.items() if isinstance(value, cls)), _ANY_HINT)
 

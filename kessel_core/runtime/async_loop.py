@@ -17,6 +17,7 @@ import attrs
 
 from kessel_core.errors import KesselError
 from kessel_core.runtime import forks, recursion
+from kessel_core.values.late import importing
 from kessel_core.values.logs import get_logger
 from kessel_core.values.streams import keep_standard_numbers
 
@@ -83,8 +84,9 @@ class AsyncLoop:
             Stopped: The loop was closed.
             BaseException: Whatever the coroutine raises.
         """
-        import asyncio
-        from concurrent.futures import CancelledError
+        with importing():
+            import asyncio
+            from concurrent.futures import CancelledError
 
         try:
             loop = self._started()

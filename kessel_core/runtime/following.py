@@ -18,6 +18,7 @@ from kessel_core.errors import AdapterUnavailable, EnqueueUnknown, IdHeld, Store
 from kessel_core.model.job import Job
 from kessel_core.model.message import Message
 from kessel_core.model.settlement import Bury, Commit, Put, Settlement
+from kessel_core.values.late import importing
 from kessel_core.values.logs import get_logger
 
 __all__ = ["NOTHING", "FollowUp", "FollowUps", "Following", "follow_up_id"]
@@ -51,9 +52,9 @@ NOTHING: Final = Following()
 
 def follow_up_id(job_id: str, role: str) -> str:
     """Return the id of a follow-up: a UUID of version 5 of the job's id and its role (S20, RFC 9562, 5.5)."""
-    # Here, because hashlib loads OpenSSL, 4 MB that a worker without follow-ups does without.
-    from hashlib import sha1
-    from uuid import UUID
+    with importing():  # here, because hashlib loads OpenSSL, 4 MB that most workers do without
+        from hashlib import sha1
+        from uuid import UUID
 
     name = f"{job_id}\n{role}".encode("utf-8", "surrogatepass")
     digest = sha1(_NAMESPACE + name, usedforsecurity=False).digest()

@@ -1,4 +1,4 @@
-"""Names of a package that are loaded when they are first used.
+"""What is loaded when it is first used.
 
 Every module that defines a handler or a plugin imports `kessel_core`, and so does every producer: what they
 do not need should cost them nothing (D5).
@@ -6,11 +6,18 @@ do not need should cost them nothing (D5).
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["late"]
+__all__ = ["importing", "late"]
+
+#: Longest wait of a fork for an import, in seconds.
+_PATIENCE: Final = 1.0
+_lock = threading.RLock()
 
 
 def late(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
@@ -33,3 +40,34 @@ def late(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         return value
 
     return load
+
+
+def importing() -> AbstractContextManager[object]:
+    """Hold off forks while a thread imports something; enter it around an import of a job or of a watcher.
+
+    A child that another thread forks in the middle of an import would have half of that module for ever: the
+    thread that was to load the rest is not there. Thread-safe; a fork inside of it goes on.
+    """
+    return _lock
+
+
+def _before_fork() -> None:
+    _lock.acquire(timeout=_PATIENCE)
+
+
+def _after_fork_in_parent() -> None:
+    with suppress(RuntimeError):  # it was not acquired in time
+        _lock.release()
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

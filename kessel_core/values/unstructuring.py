@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 
 from kessel_core.clock import plain_span
+from kessel_core.values.late import importing
 from kessel_core.values.payload_types import MODELS, PayloadType
 
 __all__ = ["unstructured"]
@@ -45,10 +46,10 @@ def _number(span: timedelta) -> float:
 @cache
 def _singles() -> tuple[tuple[type, Callable[[Any], Any]], ...]:
     """Return classes of single values, and what writes their text or number; the first that fits counts."""
-    # Here, because every producer imports this module, and few have such values.
-    from decimal import Decimal
-    from pathlib import PurePath
-    from uuid import UUID
+    with importing():  # here, because every producer imports this module, and few have such values
+        from decimal import Decimal
+        from pathlib import PurePath
+        from uuid import UUID
 
     return (
         # A time without zone, and what is no number, are left: nobody could read them back.

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 from importlib import import_module
+from pathlib import Path
 
 import pytest
+
+from kessel_core.values.late import importing
 
 LATE = ("kessel_core", "kessel_core.contract", "kessel_core.hooks")
 
@@ -57,3 +62,81 @@ def test_a_late_name_is_looked_up_once(package: str) -> None:
     vars(module).pop(name, None)
     found = getattr(module, name)
     assert vars(module)[name] is found
+
+
+#: A module whose import takes a while, and what says that its import has begun.
+SLOW = """
+import pathlib, time
+first = 1
+pathlib.Path("begun").touch()
+time.sleep(0.3)
+last = 2
+"""
+FORKS = """
+import os, pathlib, sys, threading, time
+sys.path.insert(0, "")
+from kessel_core.values.late import importing
+
+def work():
+    with importing():
+        import slow
+        assert slow.last
+
+thread = threading.Thread(target=work)
+thread.start()
+while not pathlib.Path("begun").exists():
+    time.sleep(0.001)
+if (child := os.fork()) == 0:
+    again = threading.Thread(target=work)  # as a rule it has the number of the thread that was importing
+    again.start()
+    again.join(5)
+    os._exit(0 if hasattr(sys.modules["slow"], "last") and not again.is_alive() else 1)
+thread.join()
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_child_that_is_forked_while_another_thread_imports_has_the_whole_module(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW, encoding="utf-8")
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS], cwd=tmp_path, check=True, timeout=30)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_an_import_that_does_not_end_holds_up_no_fork_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kessel_core.values.late._PATIENCE", 0.05)
+    is_over, begun = threading.Event(), threading.Event()
+
+    def imports() -> None:
+        with importing():
+            begun.set()
+            is_over.wait(10)
+
+    thread = threading.Thread(target=imports)
+    thread.start()
+    begun.wait(10)
+    try:
+        if (child := os.fork()) == 0:
+            with importing():  # a lock of its own
+                os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        is_over.set()
+        thread.join()
+    taken = []
+
+    def takes() -> None:
+        with importing():
+            taken.append(True)
+
+    other = threading.Thread(target=takes)
+    other.start()
+    other.join(5)
+    assert taken, "the fork keeps what it did not get"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_inside_of_an_import_goes_on() -> None:
+    with importing():
+        if (child := os.fork()) == 0:
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

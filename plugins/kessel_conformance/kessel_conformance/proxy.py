@@ -201,9 +201,9 @@ class FaultProxy:
                     self._threads.discard(thread)
 
         thread = threading.Thread(target=run, daemon=True, name="kessel-proxy")
-        with self._lock:
+        with self._lock:  # so that nobody joins a thread that has not begun
             self._threads.add(thread)
-        thread.start()
+            thread.start()
         return thread
 
     def _accept(self) -> None:

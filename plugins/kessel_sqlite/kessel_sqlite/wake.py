@@ -127,15 +127,25 @@ class FileLine(WaitingLine):
             self._wanted.notify()
 
     def _watch(self, connect: Callable[[], Source]) -> None:
-        source, pace, writes = None, Pace(), watch(self._log)
-        with self.lock:
-            self._writes = writes
+        source: Source | None = None
+        writes: Writes | None = None
+        pace = Pace()
         try:
+            writes = watch(self._log)
+            with self.lock:
+                self._writes = writes
             while self._is_wanted():
                 if source is None:
                     source = connect()
                 if self._is_told(writes, pace.after(self._look(source))):
                     pace.noticed()
+        except Exception:  # a bug; those who wait look once, and the next wait starts another watcher
+            log.exception("the watcher of %s failed", self._log)
+            with self.lock:
+                if self._watcher is threading.current_thread():
+                    self._watcher = None
+            self.wake()
+            self.entries.wake()
         finally:
             with self.lock:
                 if self._writes is writes:  # not that of a watcher which was started meanwhile

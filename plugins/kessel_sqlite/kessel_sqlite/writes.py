@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-from kessel_core.contract import keep_standard_numbers
+from kessel_core.contract import importing, keep_standard_numbers
 
 __all__ = ["Writes", "watch"]
 
@@ -101,13 +101,14 @@ def watch(path: str) -> Writes | None:
     if sys.platform != "linux":
         return None
     try:
-        import ctypes
+        with importing():
+            import ctypes
 
         library: Any = ctypes.CDLL(None)
         begin, add = library.inotify_init1, library.inotify_add_watch
+        add.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
     except (ImportError, OSError, AttributeError):
         return None
-    add.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
     keep_standard_numbers()
     notices = begin(os.O_NONBLOCK | os.O_CLOEXEC)
     if notices < 0:

@@ -16,6 +16,7 @@ from kessel_sqlite import pace, wake
 from kessel_sqlite.entryline import EntryWaiter
 from kessel_sqlite.pace import Seen
 from kessel_sqlite.wake import FileLine
+from kessel_sqlite.writes import Writes
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives notice of writes")
 
@@ -249,3 +250,29 @@ def test_the_watcher_is_there_only_while_somebody_waits(
     again = line.join(frozenset({"q"}))
     until(lambda: source.looks)
     line.leave(again)
+
+
+@pytest.mark.parametrize("what", ["watch", "connect"])
+def test_a_watcher_that_fails_lets_all_look_once_and_is_replaced(
+    line: FileLine, source: Told, path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Whoever waits would sleep on otherwise, alive but deaf to other processes."""
+
+    def fails(*_: object) -> Writes | None:
+        raise AttributeError("half a module")
+
+    with monkeypatch.context() as broken:
+        if what == "watch":
+            broken.setattr(wake, "watch", fails)
+        else:
+            line.open(fails)
+        waiter, entry = line.join(frozenset({"q"})), EntryWaiter(("s", "k"), 0, line.lock)
+        line.join_entry(entry)
+        until(lambda: waiter.woken and entry.woken)
+        line.entries.leave(entry)
+        line.leave(waiter)
+    line.open(lambda: source)
+    waiter = line.join(frozenset({"q"}))
+    source.at = 1
+    until(lambda: waiter.woken)
+    line.leave(waiter)
