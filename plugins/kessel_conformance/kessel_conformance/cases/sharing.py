@@ -104,6 +104,8 @@ def operations_are_shared(bench: Bench) -> None:
             other.pause(other.queue, NO_PAUSE)
             bench.let_pass(bench.slack - bench.grain)
         if bench.has(Delete):
+            if declared.lease is not None:
+                bench.extend(holder, held)  # a busy machine may have used up most of the lease
             other.not_deleted(held.id or "", "which another adapter holds")
             other.delete(ready.id)
             bench.nothing(bench.consumer(), "another adapter has deleted the job")
