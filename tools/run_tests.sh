@@ -3,9 +3,8 @@
 # Usage: tools/run_tests.sh PYTHON [WORKERS]
 set -euo pipefail
 python=$1
-# About half of the time a test waits for a process, a server or a lease; so one more than there are cores.
-cores=$(nproc 2>/dev/null || sysctl -n hw.ncpu)
-workers=${2:-$((cores + 1))}
+# One more would be quicker, because a test often waits; but what shows by chance or in real time fails then.
+workers=${2:-$(nproc 2>/dev/null || sysctl -n hw.ncpu)}
 
 BEANSTALKD=$(tools/ensure.sh beanstalkd)
 REDIS_SERVER=$(tools/ensure.sh redis-server)

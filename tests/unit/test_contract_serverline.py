@@ -77,7 +77,12 @@ class Line(ServerLine):
         self.answers = True
         self.seen: dict[str, Outlook] = {}
         self.looks = 0
-        self.has_woken = False
+        self.has_woken = self.has_looked = False
+
+    def look(self) -> bool:
+        found = super().look()
+        self.has_looked = True
+        return found
 
     def wake_all(self) -> None:
         super().wake_all()
@@ -102,7 +107,7 @@ def line() -> Iterator[Line]:
 
 def listening(line: Line) -> Wire:
     """Wait until it listens, and has woken all who waited before; return what it listens with."""
-    until(lambda: line.has_woken)
+    until(lambda: line.has_woken and (line.has_looked or line.is_idle))  # the first look wakes them as well
     for waiter in [*line._waiters, *line.entries._waiters]:
         waiter.woken = False
     return line.connected[-1]
