@@ -27,6 +27,7 @@ from functools import partial
 from pathlib import Path
 
 from kessel_core import JobManager, handler, hookimpl
+from kessel_core.contract import keep_standard_numbers
 
 HOME = Path(__file__).resolve().parent
 VAR = contextvars.ContextVar("var", default="unset")
@@ -184,8 +185,18 @@ async def fork_async_exit(payload, job):
         sys.exit(payload)
 
 
+def forking():
+    """Return what starts processes, with standard streams that are open.
+
+    Handlers of other tests close them, and in an application nobody opens them again. A pipe of
+    multiprocessing that gets one of their numbers is closed as the standard input in the child.
+    """
+    keep_standard_numbers()
+    return multiprocessing.get_context("fork")
+
+
 def in_pool(payload, job):
-    with multiprocessing.get_context("fork").Pool(2) as pool:
+    with forking().Pool(2) as pool:
         try:
             pool.apply_async(time.sleep, (20,)).get(timeout=0.1)
         except multiprocessing.TimeoutError:
@@ -193,20 +204,20 @@ def in_pool(payload, job):
 
 
 def terminate_pool(payload, job):
-    pool = multiprocessing.get_context("fork").Pool(2)
+    pool = forking().Pool(2)
     pool.apply_async(time.sleep, (20,))
     pool.terminate()
     pool.join()
 
 
 def broken_pool(payload, job):
-    context = multiprocessing.get_context("fork")
+    context = forking()
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
         pool.submit(os._exit, 3).result()
 
 
 def terminate_child(payload, job):
-    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(20,))
+    process = forking().Process(target=time.sleep, args=(20,))
     process.start()
     note("child", job.request.ref, process.pid)
     process.terminate()
@@ -332,7 +343,7 @@ def leave_thread(payload, job):
 
 
 def leave_process(payload, job):
-    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(20,))
+    process = forking().Process(target=time.sleep, args=(20,))
     process.start()
     note("child", job.request.ref, process.pid)
     note("started", job.request.ref)
