@@ -12,7 +12,6 @@ of its own; with `--free` the kernel places it.
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -27,6 +26,7 @@ from measuring import (
     Comparison,
     Side,
     apart,
+    arguments,
     beside_peers,
     drain,
     each,
@@ -224,16 +224,9 @@ def million(server: Postgres, jobs: int, rounds: int) -> Iterator[Comparison]:
 
 def main() -> int:
     """Measure, print, compare."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--jobs", type=int, default=4000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=20, help="how long to watch slots that wait")
+    parser = arguments(__doc__, "also frameworks that this interpreter has")
     parser.add_argument("--free", action="store_true", help="let the kernel place server and client")
     parser.add_argument("--million", action="store_true", help="also with a million waiting jobs")
-    parser.add_argument("--peers", metavar="PYTHON", help="also frameworks that this interpreter has")
-    parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
     options = parser.parse_args()
     print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     is_met = True

@@ -10,7 +10,6 @@ is a private one, without a file and with `appendfsync always`, on a processor o
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -21,7 +20,20 @@ from kessel_redis.connecting import connected
 from kessel_redis.link import Link
 from kessel_redis.scripts import packed
 from kessel_redis.testing import Redis
-from measuring import Comparison, Side, apart, beside_peers, drain, each, in_turn, judged, late, show, waiting
+from measuring import (
+    Comparison,
+    Side,
+    apart,
+    arguments,
+    beside_peers,
+    drain,
+    each,
+    in_turn,
+    judged,
+    late,
+    show,
+    waiting,
+)
 
 from kessel_core import SystemClock
 from kessel_core.contract import AdapterContext, Message
@@ -108,15 +120,7 @@ def counter(adapter: RedisAdapter) -> Callable[[], int]:
 
 def main() -> int:
     """Measure, print, compare."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--jobs", type=int, default=4000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=20, help="how long to watch slots that wait")
-    parser.add_argument("--peers", metavar="PYTHON", help="also Huey, if this interpreter has it")
-    parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
-    options = parser.parse_args()
+    options = arguments(__doc__, "also Huey, if this interpreter has it").parse_args()
     print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     is_met = True
     for name, settings in (("no file", {"appendonly": "no"}), ("appendfsync always", {})):

@@ -5,6 +5,7 @@ A figure here is the best of its rounds: what else runs on a machine only ever m
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -27,6 +28,7 @@ __all__ = [
     "Side",
     "Waiting",
     "apart",
+    "arguments",
     "beside_peers",
     "drain",
     "each",
@@ -40,6 +42,17 @@ __all__ = [
 
 Name = TypeVar("Name", bound=Hashable)
 T = TypeVar("T")
+
+
+def arguments(text: str | None, peers: str) -> argparse.ArgumentParser:
+    """Return a parser of what the benchmark of a server is asked for; `peers` is what else is measured."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=4000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=20, help="how long to watch slots that wait")
+    parser.add_argument("--peers", metavar="PYTHON", help=peers)
+    parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
+    return parser
 
 
 class Comparison(NamedTuple):

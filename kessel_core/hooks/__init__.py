@@ -46,8 +46,4 @@ _LATE: Final = {
 }
 
 if not TYPE_CHECKING:
-    __getattr__ = late(__name__, _LATE)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    __getattr__, __dir__ = late(__name__, _LATE)

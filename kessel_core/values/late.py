@@ -20,8 +20,10 @@ _PATIENCE: Final = 1.0
 _lock = threading.RLock()
 
 
-def late(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return the `__getattr__` of a package, which loads names from where they live. Thread-safe.
+def late(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return the `__getattr__` of a package, which loads names from where they live, and its `__dir__`.
+
+    Both are thread-safe.
 
     Type checkers must be told the same by imports under `TYPE_CHECKING`, and must not see the `__getattr__`,
     because with one they take any name for a good one.
@@ -39,7 +41,10 @@ def late(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         setattr(import_module(package), name, value)
         return value
 
-    return load
+    def names() -> list[str]:
+        return sorted({*vars(import_module(package)), *homes})
+
+    return load, names
 
 
 def importing() -> AbstractContextManager[object]:

@@ -27,13 +27,13 @@ from kessel_core.contract import (
     JobState,
     LeaseLost,
     Message,
-    Outlook,
     ProtocolError,
     Put,
     Rollback,
     Snooze,
     UnknownJob,
 )
+from tests.outlooks import one_look_tells_of_each_queue
 
 
 @pytest.fixture
@@ -311,14 +311,4 @@ def test_E8_one_look_tells_of_each_queue_what_its_waiters_need(
     opened: Callable[..., PostgresAdapter],
 ) -> None:
     """A look that fails would connect anew each time, and wake all who wait for nothing."""
-    adapter, hour = opened(), timedelta(hours=1)
-    adapter.enqueue(Message("1", "ready", b"", 1))
-    adapter.enqueue(Message("2", "due", b"", 1, delay=adapter.clock.now() + hour))
-    adapter.enqueue(Message("3", "paused", b"", 1))
-    adapter.pause("paused", hour)
-    ready, due, paused, empty = adapter.line.outlooks(("ready", "due", "paused", "empty"))
-    assert ready == Outlook("ready", None, True, None)
-    assert due[:3] == ("due", None, False) and due.due is not None
-    assert hour * 0.9 < due.due <= hour
-    assert paused.is_ready and paused.paused is not None and hour * 0.9 < paused.paused <= hour
-    assert empty == Outlook("empty", None, False, None)
+    one_look_tells_of_each_queue(opened())

@@ -28,12 +28,12 @@ from kessel_core.contract import (
     JobState,
     LeaseLost,
     Message,
-    Outlook,
     Put,
     Rollback,
     Snooze,
     StoreConflict,
 )
+from tests.outlooks import one_look_tells_of_each_queue
 
 Opened = Callable[..., RedisAdapter]
 Ask = Callable[..., Any]
@@ -416,14 +416,4 @@ def test_job_that_waits_costs_less_than_450_bytes_beside_its_body(adapter: Redis
 
 def test_E8_one_look_tells_of_each_queue_what_its_waiters_need(opened: Callable[..., RedisAdapter]) -> None:
     """A look that fails would connect anew each time, and wake all who wait for nothing."""
-    adapter, hour = opened(), timedelta(hours=1)
-    adapter.enqueue(Message("1", "ready", b"", 1))
-    adapter.enqueue(Message("2", "due", b"", 1, delay=adapter.clock.now() + hour))
-    adapter.enqueue(Message("3", "paused", b"", 1))
-    adapter.pause("paused", hour)
-    ready, due, paused, empty = adapter.line.outlooks(("ready", "due", "paused", "empty"))
-    assert ready == Outlook("ready", None, True, None)
-    assert due[:3] == ("due", None, False) and due.due is not None
-    assert hour * 0.9 < due.due <= hour
-    assert paused.is_ready and paused.paused is not None and hour * 0.9 < paused.paused <= hour
-    assert empty == Outlook("empty", None, False, None)
+    one_look_tells_of_each_queue(opened())
