@@ -132,9 +132,11 @@ class SqliteAdapter(SqliteOperations, WaitingAdapter):
             self.announce(message.queue, message.delay)
 
     def put(self, message: Message) -> None:
-        """Store one job in a transaction of its own."""
+        """Store one job, and wake nobody."""
         row = self._row(message)
-        holder = self.engine.file.run(self.engine.link(), lambda c: _inserted(c, row), written=message.id)
+        holder = self.engine.file.share(
+            self.engine.link(), lambda c: _inserted(c, row), is_statement=True, written=message.id
+        )
         if holder is not None:
             raise self._held(message.id, holder)
 

@@ -89,21 +89,19 @@ class Deliveries:
         claim = sql.claim_of(queues)
         rows = self._engine.outlook(claim.json, self._host.now())
         if any(until is None and is_ready for until, is_ready, _ in rows):
-            return self._engine.write(lambda c: self._take(c, claim))
+            return self._taken(claim)
         return None
 
     def _jumped(self) -> bool:
         return self._host.jumped(self._host.now(), self._clock.monotonic())
 
-    def _take(self, connection: sqlite3.Connection, claim: sql.Claim) -> SqliteReservation | None:
+    def _taken(self, claim: sql.Claim) -> SqliteReservation | None:
         while True:
-            connection.execute(sql.BEGIN)
-            taken, is_complete = self._claim_within(connection, claim)
-            connection.execute(sql.END)
+            taken, is_complete = self._engine.share(lambda c: self._claim_within(c, claim))
             if is_complete:
                 return taken
             if self._jumped():
-                self._host.follow(connection)
+                self._engine.write(self._host.follow)
 
     def _claim_within(
         self, connection: sqlite3.Connection, claim: sql.Claim
@@ -150,10 +148,9 @@ class Deliveries:
         """
         held = _own(reservation)
         if brought is NOTHING:
-            # A single statement is its own transaction.
             done = self._engine.change(*self._ending(held, settlement))
         else:
-            done = self._engine.write(lambda c: self._settle(c, held, settlement, brought))
+            done = self._engine.share(lambda c: self._settle_within(c, held, settlement, brought))
         _refuse_if_lost(held, done)
 
     def settle_and_take(
@@ -170,30 +167,18 @@ class Deliveries:
         """
         held = _own(reservation)
         claim = sql.claim_of(queues)
-        done, taken, is_complete = self._engine.write(
-            lambda c: self._settle_and_take(c, held, settlement, brought, claim)
+        done, taken, is_complete = self._engine.share(
+            lambda c: self._settle_and_claim(c, held, settlement, brought, claim)
         )
         _refuse_if_lost(held, done)
         if is_complete:
             return taken
         try:
-            return self._engine.write(lambda c: self._take(c, claim))
+            return self._taken(claim)
         except AdapterError:
             return None
 
-    def _settle(
-        self,
-        connection: sqlite3.Connection,
-        held: SqliteReservation,
-        settlement: Settlement,
-        brought: Brought,
-    ) -> int:
-        connection.execute(sql.BEGIN)
-        done = self._settle_within(connection, held, settlement, brought)
-        connection.execute(sql.END)
-        return done
-
-    def _settle_and_take(
+    def _settle_and_claim(
         self,
         connection: sqlite3.Connection,
         held: SqliteReservation,
@@ -201,12 +186,9 @@ class Deliveries:
         brought: Brought,
         claim: sql.Claim,
     ) -> tuple[int, SqliteReservation | None, bool]:
-        connection.execute(sql.BEGIN)
         if not self._settle_within(connection, held, settlement, brought):
-            connection.execute(sql.UNDO)
             return 0, None, True
         taken, is_complete = self._claim_within(connection, claim)
-        connection.execute(sql.END)
         return 1, taken, is_complete
 
     def _settle_within(
@@ -252,7 +234,8 @@ class Deliveries:
         """Renew leases to their full length from now, in one transaction; returns what became of each."""
         held = [one for one in reservations if isinstance(one, SqliteReservation)]
         try:
-            renewed = self._engine.write(lambda c: self._renew(c, held))
+            while (renewed := self._engine.share(lambda c: self._renew(c, held))) is None:
+                self._engine.write(self._host.follow)
         except AdapterError as exc:
             return [exc] * len(reservations)
         return [
@@ -262,23 +245,18 @@ class Deliveries:
             for one in reservations
         ]
 
-    def _renew(self, connection: sqlite3.Connection, held: Sequence[SqliteReservation]) -> set[int]:
-        """Return the tokens of the leases that are renewed."""
-        while True:
-            connection.execute(sql.BEGIN)
-            # Under the lock, as in a claim: a time from before a jump would end the lease of a live worker.
-            now = self._host.now()
-            if not self._host.jumped(now, self._clock.monotonic()):
-                end = now + self._lease_microseconds
-                renewed = {
-                    one.token
-                    for one in held
-                    if connection.execute(sql.EXTEND_JOB, (end, one.seq, one.token)).rowcount
-                }
-                connection.execute(sql.END)
-                return renewed
-            connection.execute(sql.UNDO)
-            self._host.follow(connection)
+    def _renew(self, connection: sqlite3.Connection, held: Sequence[SqliteReservation]) -> set[int] | None:
+        """Return the tokens of the leases that are renewed; None: not now, the clock was set."""
+        # Under the lock, as in a claim: a time from before a jump would end the lease of a live worker.
+        now = self._host.now()
+        if self._host.jumped(now, self._clock.monotonic()):
+            return None
+        end = now + self._lease_microseconds
+        return {
+            one.token
+            for one in held
+            if connection.execute(sql.EXTEND_JOB, (end, one.seq, one.token)).rowcount
+        }
 
 
 def _own(reservation: Reservation) -> SqliteReservation:

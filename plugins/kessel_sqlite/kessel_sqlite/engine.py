@@ -80,9 +80,15 @@ class Engine:
         """Run work that writes, in a transaction of its own; raises what `DatabaseFile.run` raises."""
         return self.file.run(self.link(), work)
 
+    def share(self, part: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Run a part of a transaction that others may share; raises what `DatabaseFile.share` raises."""
+        return self.file.share(self.link(), part)
+
     def change(self, statement: str, values: tuple[object, ...]) -> int:
-        """Run one statement as its own transaction; return how many rows it changed."""
-        return self.file.run(self.link(), lambda c: c.execute(statement, values).rowcount)
+        """Run one statement; return how many rows it changed."""
+        return self.file.share(
+            self.link(), lambda c: c.execute(statement, values).rowcount, is_statement=True
+        )
 
     def outlook(self, queues: str, now: int, link: Link | None = None) -> list[Outlook]:
         """Return the outlook of some queues, given as `sql.json_names` formats them."""

@@ -177,19 +177,8 @@ class SqliteStore(Store):
             self._engine.close()
 
     def _write(self, space: str, key: str, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Run some work in a transaction of its own, and wake who waits for the entry."""
-
-        def within(connection: sqlite3.Connection) -> _T:
-            connection.execute(sql.BEGIN)
-            try:
-                done = work(connection)
-            except StoreConflict:
-                connection.execute(sql.UNDO)
-                raise
-            connection.execute(sql.END)
-            return done
-
-        done = self._engine.file.run(self._engine.link(), within, written=(space, key))
+        """Run some work in a transaction, and wake who waits for the entry."""
+        done = self._engine.file.share(self._engine.link(), work, written=(space, key))
         self._engine.line.entries.announce(space, key)
         return done
 

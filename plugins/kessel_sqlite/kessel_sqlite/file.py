@@ -1,7 +1,7 @@
 """Access to one file: opening it, waiting for the lock with a limit, noticing that it was replaced.
 
-Everything runs through `DatabaseFile.run`, the one place that waits for locks, translates errors, and
-discards a connection after an unexpected error.
+Everything runs through `DatabaseFile.run` or `DatabaseFile.share`, the one place that waits for locks,
+translates errors, and discards a connection after an unexpected error.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from kessel_core.contract import AdapterError, AdapterUnavailable, ProtocolError
 from kessel_sqlite import schema
 from kessel_sqlite.edge import is_busy, translated
 from kessel_sqlite.link import Link
+from kessel_sqlite.turns import Turn
 from kessel_sqlite.wake import FileLine, line_of
 
 __all__ = ["DatabaseFile"]
@@ -95,10 +96,53 @@ class DatabaseFile:
         Raises:
             AdapterError: Translated at the edge; the work was rolled back.
         """
+        if writes:
+            return self._tried(lambda: self._write(link, work), written)
+        return self._tried(lambda: self._use(link, work), written)
+
+    def share(
+        self,
+        link: Link,
+        part: Callable[[sqlite3.Connection], _T],
+        *,
+        is_statement: bool = False,
+        written: Written = None,
+    ) -> _T:
+        """Run a part of a transaction, which other threads that write at this moment may share.
+
+        Args:
+            link: Holds the connection; opened if necessary.
+            part: Neither begins nor ends a transaction. Called again from the start if the transaction is
+                repeated, and perhaps by another thread. If it raises an error of the contract it has written
+                nothing.
+            is_statement: Whether it is a single statement, which is a transaction by itself.
+            written: What the part is to write, for the error.
+
+        Returns:
+            What the part returned; by then it is committed.
+
+        Raises:
+            AdapterError: Translated at the edge, or raised by the part; the part was rolled back.
+        """
+        if threading.current_thread() is threading.main_thread():
+            # A signal handler may raise there, with the parts of others half done.
+            turn = Turn(part, self, is_statement=is_statement, is_alone=True)
+            self.run(link, lambda c: self.line.turns.do(c, turn), written=written)
+            return turn.outcome
+        return self._tried(lambda: self._shared(link, Turn(part, self, is_statement=is_statement)), written)
+
+    def _shared(self, link: Link, turn: Turn[_T]) -> _T:
+        turns = self.line.turns
+        if not turns.take(turn, lambda: self._use(link, lambda c: turns.do(c, turn)), self._timeout_seconds):
+            raise self._locked_here()
+        return turn.outcome
+
+    def _tried(self, attempt: Callable[[], _T], written: Written) -> _T:
+        """Make an attempt, again while another process has the file locked; translate its error."""
         give_up: float | None = None
         while True:
             try:
-                return self._write(link, work) if writes else self._use(link, work)
+                return attempt()
             except sqlite3.Error as exc:
                 # Real time, even with a virtual clock, because the other process lives in real time.
                 now = time.monotonic()
@@ -112,23 +156,29 @@ class DatabaseFile:
 
     def _write(self, link: Link, work: Callable[[sqlite3.Connection], _T]) -> _T:
         # Writers of one process queue for a cheap lock, instead of all polling the lock of the file.
-        writer = self.line.writer
-        # The lock is acquired inside of `try`: a signal handler may raise right after that. Such a lock knows
-        # its thread, so that releasing one that was not acquired is refused, and harmless.
+        turns = self.line.turns
+        self._refuse_nested(link)
+        # Inside of `try`: a signal handler may raise right after the lock is acquired.
         try:
-            if not (writer.acquire(False) or writer.acquire(timeout=self._timeout_seconds)):
-                span = f"{self._timeout_seconds:g} s"
-                raise AdapterUnavailable(f"{self.path}: locked by this process for {span}")
+            if not turns.acquire(self._timeout_seconds):
+                raise self._locked_here()
             return self._use(link, work)
         finally:
             try:  # noqa: SIM105 - `suppress` is a call, after which a signal handler may raise
-                writer.release()
+                turns.lock.release()
             except RuntimeError:
                 pass
+            turns.wake()
 
-    def _use(self, link: Link, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    def _refuse_nested(self, link: Link) -> None:
         if link.user == threading.get_ident():
             raise AdapterUnavailable(f"{self.path}: called by a signal handler inside of another call")
+
+    def _locked_here(self) -> AdapterUnavailable:
+        return AdapterUnavailable(f"{self.path}: locked by this process for {self._timeout_seconds:g} s")
+
+    def _use(self, link: Link, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        self._refuse_nested(link)
         try:
             link.lock.acquire()
             link.user = threading.get_ident()

@@ -1,7 +1,7 @@
 """Wakes what waits: at once for writes of its own process, within a millisecond for those of others.
 
 For each process and file there is one `FileLine`: the line of the waiting consumers, the threads that wait
-for entries, the lock of the writers and, only while somebody waits, one thread that looks for commits by
+for entries, those that write and, only while somebody waits, one thread that looks for commits by
 other connections (`PRAGMA data_version`) whenever the log of the file is written to.
 """
 
@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from kessel_core.contract import Waiter, WaitingLine, get_logger
 from kessel_sqlite.entryline import EntryLine, EntryWaiter
 from kessel_sqlite.pace import POLL_SECONDS, Pace, Rest, Seen
+from kessel_sqlite.turns import Turns
 from kessel_sqlite.writes import Writes, watch
 
 __all__ = ["FileLine", "Source", "line_of"]
@@ -68,8 +69,8 @@ class FileLine(WaitingLine):
         super().reset()
         #: The threads that wait for entries.
         self.entries = EntryLine(self.lock)
-        #: Held by the one thread that writes.
-        self.writer = threading.RLock()
+        #: The threads that write.
+        self.turns = Turns()
         self._wanted = threading.Condition(self.lock)
         self._watcher: threading.Thread | None = None
         if self._writes is not None:
