@@ -68,6 +68,7 @@ _MODULES: Final = (
     "afterwards",
     "durable",
     "lost",
+    "files",
     "scale",
     "clocks",
     "refusal",

@@ -142,6 +142,12 @@ class AnyHarness:
         twin._tmp, twin.values = self.folder, {**self.values, "port": str(port)}
         return twin
 
+    def in_folder(self, folder: str) -> Self:
+        """Return this harness with another folder as `{tmp}`, for opening only."""
+        twin = copy.copy(self)
+        twin._tmp = folder
+        return twin
+
     def portable(self) -> Self:
         """Return a copy for another process, which only opens the same; it is pickled.
 

@@ -115,6 +115,10 @@ class OpenAdapter(OpenCase):
         """Return another one with an adapter, names and a history of its own."""
         return self.on_clock(self.clock)
 
+    def in_folder(self, folder: str) -> Self:
+        """Return another one whose adapter has another folder as `{tmp}`."""
+        return type(self)(self.harness.in_folder(folder), (self.clause,), self.settings, self.clock)
+
     def sharing(self) -> Self:
         """Return another one on the same jobs, with an adapter of its own; the history is shared."""
         other = self.on_clock(self.clock)

@@ -28,6 +28,7 @@ __all__ = [
     "DELAYS",
     "DURABILITY",
     "FENCING",
+    "FILES",
     "FOLLOW",
     "KICKS",
     "LEASE",
@@ -162,6 +163,21 @@ class _SharedReach(Requirement):
         return None if is_shared else "for adapters whose jobs others see, too"
 
 
+class _Files(Requirement):
+    """The adapter keeps its jobs in files of the harness's folder, which can be moved away."""
+
+    name = "files"
+    shows = "durability"
+
+    def missing(self, harness: Harness) -> str | None:
+        """As `Requirement.missing`."""
+        is_filled = "{tmp}" in str(harness.url) or any(
+            "{tmp}" in str(one) for one in harness.options.values()
+        )
+        is_kept = harness.capabilities.reach is Reach.HOST and not harness.has_server
+        return None if is_kept and is_filled else "for adapters whose jobs are in files of {tmp}"
+
+
 class _Restart(Requirement):
     """There is a server; what survives its end is shown if the harness has `restart`."""
 
@@ -256,6 +272,8 @@ def absent(need: Need) -> Absent:
 ATTEMPTS: Final = Declared("attempts")
 #: A waiting reserve is woken by a job, it does not poll.
 BLOCKING_RESERVE: Final = Declared("blocking_reserve")
+#: Its jobs are in files of the harness's folder.
+FILES: Final = _Files()
 #: `stats` counts exactly.
 COUNTS: Final = Declared("counts")
 #: An id that is still held is stored once.
