@@ -60,7 +60,7 @@ def _run(arguments: Sequence[str]) -> list[tuple[str, str]]:
         shows = outcome.reason.startswith(f"{wanted}: ") and outcome.example != ""
         return not outcome.ok and "--all" not in arguments and (not wanted or shows)
 
-    settings, failures = Settings(shrink=False), list[tuple[str, str]]()
+    settings, failures = Settings(shrink=False, repeats=0), list[tuple[str, str]]()
     cases = sorted(Run(harness, settings).wanted, key=lambda case: (case.id == PLANS, case.alone))
     # Those of real time all begin at once; most mutants are caught before that.
     later = [case for case in cases if takes_time(case)]

@@ -19,6 +19,7 @@ from kessel_conformance.harness import Harness
 from kessel_conformance.harness_base import AnyHarness, NotShown, ServerMissing
 from kessel_conformance.history import Violation
 from kessel_conformance.opencase import OpenCase
+from kessel_conformance.processor import Processor
 from kessel_conformance.settings import Settings
 from kessel_conformance.stores.bench import StoreBench
 from kessel_conformance.stores.harness import StoreHarness
@@ -60,6 +61,8 @@ class Outcome:
     #: The calls that showed a failure, with their times.
     example: str = ""
     seconds: float = 0.0
+    #: Whether it failed in real time on a machine too busy for that to prove anything.
+    is_doubtful: bool = False
     #: Names of what it says something about: capabilities, facets; see `Case.shows`.
     shows: tuple[str, ...] = attrs.field(default=attrs.Factory(lambda self: self.case.shows, takes_self=True))
 
@@ -96,7 +99,7 @@ def _bench(harness: AnyHarness, wanted: Case, settings: Settings) -> OpenCase:
 
 def run_case(harness: AnyHarness, wanted: Case, settings: Settings) -> Outcome:
     """Run one case on a harness that is up."""
-    start = time.perf_counter()
+    start, processor = time.perf_counter(), Processor.so_far()
     expected = harness.expected_failures.get(wanted.id)
     if (not_run := _not_run(harness, wanted)) is not None:
         if expected is None:
@@ -134,8 +137,15 @@ def run_case(harness: AnyHarness, wanted: Case, settings: Settings) -> Outcome:
         and known_version(settings.suite) < ordered(wanted.since)
     ):
         verdict = Verdict.ADVISORY
-    seconds = time.perf_counter() - start
-    return Outcome(case=wanted, verdict=verdict, reason=reason, example=example, seconds=seconds)
+    in_real_time = wanted.real_time or not harness.virtual
+    return Outcome(
+        case=wanted,
+        verdict=verdict,
+        reason=reason,
+        example=example,
+        seconds=time.perf_counter() - start,
+        is_doubtful=verdict is Verdict.FAIL and in_real_time and Processor.so_far().was_busy_since(processor),
+    )
 
 
 def _run_apart(harness: AnyHarness, wanted: Case, settings: Settings) -> Outcome:
@@ -229,17 +239,34 @@ class Run:
         self.seconds = time.perf_counter() - self._start
 
     def outcome(self, case_id: str) -> Outcome:
-        """Run a case, or return how it ended."""
+        """Run a case, or return how it ended; one whose failure is doubtful is repeated, alone."""
         if case_id not in self.outcomes:
-            if case_id in self._waiting:
-                outcome = self._waiting[case_id].result()
-            else:
-                if self._needs_own_server(self._cases[case_id]):
-                    for future in self._waiting.values():
-                        future.exception()
-                outcome = run_case(self.harness, self._cases[case_id], self.settings)
+            outcome = self._first(self._cases[case_id])
+            failed = outcome
+            for _ in range(self.settings.repeats):
+                if not outcome.is_doubtful:
+                    break
+                outcome = self._alone(self._cases[case_id])
+            if outcome is not failed and outcome.verdict is Verdict.PASS:
+                outcome = attrs.evolve(outcome, reason=f"repeated, the machine was busy: {failed.reason}")
             self.outcomes[case_id] = outcome
         return self.outcomes[case_id]
+
+    def _first(self, wanted: Case) -> Outcome:
+        if wanted.id in self._waiting:
+            return self._waiting[wanted.id].result()
+        if self._needs_own_server(wanted):
+            return self._alone(wanted)
+        return run_case(self.harness, wanted, self.settings)
+
+    def _alone(self, wanted: Case) -> Outcome:
+        """Run a case when those that run aside have ended."""
+        for future in self._waiting.values():
+            future.exception()
+        own = self.harness.another(still=True) if wanted.id in self.harness.still else None
+        if own is not None:
+            return _run_apart(own, wanted, self.settings)
+        return run_case(self.harness, wanted, self.settings)
 
 
 def run_suite(

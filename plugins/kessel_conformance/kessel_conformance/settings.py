@@ -67,6 +67,9 @@ class Settings:
     #: Shorten a failing plan on a real clock, which takes a minute or more.
     shrink_real: bool = False
 
+    #: How often a case is repeated that failed in real time while the machine kept it from the processor.
+    repeats: int = 2
+
     @property
     def amounts(self) -> Budget:
         """The budget's numbers."""

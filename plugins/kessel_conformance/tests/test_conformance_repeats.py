@@ -1,0 +1,110 @@
+"""Failures in real time on a busy machine: they are repeated; all others count at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+import pytest
+from kessel_conformance import Harness
+from kessel_conformance.catalogue import catalogue_of
+from kessel_conformance.history import Violation
+from kessel_conformance.processor import Processor
+from kessel_conformance.runner import Outcome, Run, Verdict
+from kessel_conformance.settings import Settings
+
+#: One that runs with the others, and two that run aside, the second alone.
+IDS = ("enqueue.many_in_order", "durable.reopened", "durable.server_restart")
+
+
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], None]:
+    """Let each case have the processor for so many seconds, and be kept from it for so many."""
+
+    def make(had: float, denied: float) -> None:
+        counted = iter(range(1000))
+
+        def so_far() -> Processor:
+            number = next(counted) % 2
+            return Processor(had * number, denied * number)
+
+        monkeypatch.setattr(Processor, "so_far", so_far)
+
+    return make
+
+
+def ended(
+    monkeypatch: pytest.MonkeyPatch,
+    failures: int,
+    *,
+    case_id: str = IDS[0],
+    real: bool = True,
+    repeats: int = 2,
+) -> tuple[Outcome, int]:
+    """Run a case that fails so many times; return its outcome, and how often it ran."""
+    ran: list[None] = []
+
+    def run(bench: object) -> None:
+        ran.append(None)
+        if len(ran) <= failures:
+            raise Violation("S4", "late", "history")
+
+    case = attrs.evolve(catalogue_of("adapter").cases()[case_id], run=run, needs=())
+    monkeypatch.setattr(type(catalogue_of("adapter")), "cases", lambda _: {case_id: case})
+    suite = Run(Harness(url="memory://", real_clock=real), Settings(repeats=repeats), [case_id])
+    suite.up()
+    try:
+        return suite.outcome(case_id), len(ran)
+    finally:
+        suite.down()
+
+
+@pytest.mark.parametrize("case_id", IDS)
+def test_a_failure_in_real_time_on_a_busy_machine_is_repeated_and_told(
+    monkeypatch: pytest.MonkeyPatch, busy: Callable[[float, float], None], case_id: str
+) -> None:
+    busy(0.1, 0.5)
+    outcome, ran = ended(monkeypatch, 2, case_id=case_id)
+    assert (outcome.verdict, ran) == (Verdict.PASS, 3)
+    assert outcome.reason == "repeated, the machine was busy: S4: late"
+
+
+def test_what_fails_each_time_fails_on_a_busy_machine_too(
+    monkeypatch: pytest.MonkeyPatch, busy: Callable[[float, float], None]
+) -> None:
+    busy(0.1, 0.5)
+    outcome, ran = ended(monkeypatch, 9)
+    assert (outcome.verdict, outcome.reason, ran) == (Verdict.FAIL, "S4: late", 3)
+
+
+@pytest.mark.parametrize(("had", "denied"), [(0.0, 0.0), (0.5, 0.4), (0.01, 0.05)])
+def test_a_failure_on_a_machine_that_is_not_busy_counts_at_once(
+    monkeypatch: pytest.MonkeyPatch, busy: Callable[[float, float], None], had: float, denied: float
+) -> None:
+    busy(had, denied)
+    outcome, ran = ended(monkeypatch, 1)
+    assert (outcome.verdict, ran) == (Verdict.FAIL, 1)
+
+
+def test_a_failure_in_virtual_time_counts_at_once(
+    monkeypatch: pytest.MonkeyPatch, busy: Callable[[float, float], None]
+) -> None:
+    busy(0.1, 0.5)
+    outcome, ran = ended(monkeypatch, 1, real=False)
+    assert (outcome.verdict, ran) == (Verdict.FAIL, 1)
+
+
+def test_who_measures_the_suite_may_do_without_repeats(
+    monkeypatch: pytest.MonkeyPatch, busy: Callable[[float, float], None]
+) -> None:
+    busy(0.1, 0.5)
+    outcome, ran = ended(monkeypatch, 1, repeats=0)
+    assert (outcome.verdict, ran) == (Verdict.FAIL, 1)
+
+
+def test_what_a_thread_had_of_the_processor_only_grows() -> None:
+    before = Processor.so_far()
+    sum(range(2_000_000))
+    after = Processor.so_far()
+    assert after.had >= before.had >= 0.0
+    assert after.denied >= before.denied >= 0.0
