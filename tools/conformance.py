@@ -72,7 +72,7 @@ A report is about one adapter; `NAME.json` is one object, or a list of them if s
 
 | status | meaning |
 |---|---|
-| `pass`, `fail` | the adapter keeps the clause, or breaks it; `example` holds the shortest plan found, with its times |
+| `pass`, `fail` | the adapter keeps the clause, or breaks it; a pass that has a `reason` was repeated on a busy machine, or ran on a server that stands still; `example` holds the shortest plan found, with its times |
 | `expected failure` | listed by the author with a reason, and it did fail |
 | `skip` | not applicable: `reason` says for which adapters it is |
 | `not shown` | what it looks at is declared, but this run could not look; `reason` says what to do |
