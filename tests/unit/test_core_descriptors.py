@@ -141,15 +141,10 @@ def test_f45_with_lost_descriptors_a_lease_touches_the_queue_no_more(watched: Wa
 @pytest.mark.parametrize("kind", ["plain", "async"])
 @pytest.mark.parametrize("how", ["run", "drain", "start"])
 def test_f45_a_worker_whose_job_closes_descriptors_ends_and_its_job_comes_back(
-    opened: Open,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-    kind: str,
-    how: str,
+    opened: Open, caplog: pytest.LogCaptureFixture, kind: str, how: str
 ) -> None:
     before: set[int] = set()
     deliveries: list[int] = []
-    closed: list[object] = []
 
     def close(payload: object, job: Any) -> None:
         deliveries.append(job.attempt)
@@ -166,7 +161,6 @@ def test_f45_a_worker_whose_job_closes_descriptors_ends_and_its_job_comes_back(
     manager = opened(
         "memory://?lease=30s", handlers=handlers
     )  # so long that no heartbeat is the first to see it
-    monkeypatch.setattr(type(manager.adapter.consumer(["default"])), "close", closed.append)
     before |= numbers()
     job = manager.request("close")
     worker = manager.worker(slots=2)
@@ -180,6 +174,27 @@ def test_f45_a_worker_whose_job_closes_descriptors_ends_and_its_job_comes_back(
     assert not worker.health().running
     (said,) = [record for record in caplog.records if "descriptors" in record.getMessage()]
     assert (said.levelname, vars(said)["job_id"]) == ("ERROR", job.id)
-    assert closed == []  # what its connection had as a number may be somebody else's by now
     manager.close()  # raises nothing, whoever has been told already
     until(lambda: all(thread.name != "kessel-heartbeat" for thread in threading.enumerate()))
+
+
+def test_f45_with_lost_descriptors_a_slot_does_not_even_close_its_connection(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S7: its number may be that of somebody else's file by now."""
+    closed: list[Consumer] = []
+
+    def close(_: object) -> None:
+        number = worker._descriptors._number
+        assert number is not None
+        os.close(number)
+
+    manager = opened("memory://?lease=30s", handlers={"close": close})
+    monkeypatch.setattr(
+        type(manager.adapter.consumer(["default"])), "close", lambda consumer: closed.append(consumer)
+    )
+    manager.request("close")
+    worker = manager.worker(slots=1)
+    with pytest.raises(DescriptorsLost):
+        worker.run()
+    assert closed == []
