@@ -9,6 +9,7 @@ from kessel_core.values.secrets import quoted
 __all__ = ["address_text", "read_address"]
 
 _HIGHEST_PORT: Final = 65_535
+_MOST_DIGITS: Final = 5
 
 
 def read_address(text: str) -> tuple[str, int]:
@@ -21,7 +22,8 @@ def read_address(text: str) -> tuple[str, int]:
     is_bracketed = host.startswith("[") and host.endswith("]")
     bare = host[1:-1] if is_bracketed else host
     is_host = bool(bare) and (is_bracketed or ":" not in bare) and not set(bare) & set(" /@[]\t\n")
-    is_port = port.isascii() and port.isdigit() and int(port[:6]) <= _HIGHEST_PORT
+    is_number = port.isascii() and port.isdigit() and len(port) <= _MOST_DIGITS
+    is_port = is_number and int(port) <= _HIGHEST_PORT
     if not (colon and is_host and is_port):
         raise ValueError(f"expected HOST:PORT, as 127.0.0.1:8086 or [::1]:8086, got {quoted(text)}")
     return bare, int(port)

@@ -145,6 +145,8 @@ def test_s38_an_address_to_listen_at_is_a_host_and_a_port(text: str) -> None:
             "me@x:80",
             "x:\N{ARABIC-INDIC DIGIT THREE}",
             "x:" + "9" * 5000,
+            "x:0000099999",
+            "x:" + "0" * 5000,
         ),
     ],
 )

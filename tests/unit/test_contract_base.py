@@ -168,6 +168,16 @@ def test_who_leaves_the_line_passes_the_news_on_to_one_that_can_use_it() -> None
     assert not last.woken
 
 
+def test_who_leaves_passes_the_news_on_to_one_that_has_none_yet() -> None:
+    """Contract, rules of the line, 2: two jobs are two pieces of news, which one who was woken cannot use."""
+    line = WaitingLine()
+    leaving, woken, asleep = (line.join(frozenset({"q"})) for _ in range(3))
+    line.announce("q", 2)
+    assert [one.woken for one in (leaving, woken, asleep)] == [True, True, False]
+    line.leave(leaving)
+    assert asleep.woken
+
+
 def test_a_job_for_later_wakes_only_who_would_look_too_late() -> None:
     line = WaitingLine()
     clock = VirtualClock()

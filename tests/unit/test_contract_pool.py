@@ -254,3 +254,25 @@ def test_many_who_ask_share_few_connections_and_all_are_served() -> None:
         thread.join()
     assert most[1] <= 3
     assert pool.count <= 3
+
+
+def test_e8_a_forked_child_neither_uses_nor_closes_the_connections_of_its_parent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To close one may shut it down for both, and what nobody refers to any more closes itself."""
+    ended: list[int] = []
+
+    class Own(Link):
+        def __del__(self) -> None:
+            ended.append(id(self))
+
+    pool: Pool[Own] = Pool(Own, 1, 0.0)
+    link = pool.borrow()
+    parents = id(link)
+    pool.give(link)
+    del link
+    monkeypatch.setattr(module, "_pools", {pool})
+    monkeypatch.setattr(module, "_abandoned", [])
+    module._after_fork_in_child()
+    assert ended == []
+    assert id(pool.borrow()) != parents

@@ -113,6 +113,14 @@ def listening(line: Line) -> Wire:
     return line.connected[-1]
 
 
+def is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize(
     ("paused", "is_ready", "due", "change"),
     [
@@ -162,6 +170,24 @@ def test_s4_it_looks_when_a_delay_that_was_told_is_over(line: Line) -> None:
     until(lambda: waiter.woken)
 
 
+def test_s4_a_plan_is_kept_by_one_that_listens_already(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The adapter plans in the thread of who has seen the delay: it has to end the long wait of the other."""
+    for name in ("LOOK", "BEAT", "BEAT_TAKES"):
+        monkeypatch.setattr(serverline, name, 3600.0)
+    waiter = line.join(frozenset({"q"}))
+    listening(line)
+    line.seen["q"] = Outlook("q", None, True, None)
+    line.plan(timedelta(milliseconds=1))
+    until(lambda: waiter.woken)
+
+
+def test_s19_a_look_is_for_those_who_wait_for_entries_as_well(line: Line) -> None:
+    entry = line.join_entry("s", "k")
+    listening(line)
+    line.look()
+    assert entry.woken
+
+
 def test_an_earlier_plan_counts_and_a_later_one_does_not(line: Line) -> None:
     line.plan(2 * HOUR)
     line.plan(HOUR)
@@ -197,9 +223,10 @@ def test_a_listener_that_is_answered_is_asked_again_and_stays(
 @pytest.mark.parametrize("error", [AdapterUnavailable("away"), RuntimeError("a bug")])
 def test_who_cannot_listen_wakes_all_who_wait_and_tries_again(line: Line, error: Exception) -> None:
     """They meet the same error, and report it; a line without a listener would leave them asleep."""
-    line.fails.append(error)
+    line.fails += [error] * 1000
     waiter, entry = line.join(frozenset({"q"})), line.join_entry("s", "k")
     until(lambda: waiter.woken and entry.woken)
+    line.fails.clear()
     until(lambda: line.connected)
 
 
@@ -219,10 +246,12 @@ def test_the_thread_ends_once_nobody_waits_and_another_wait_starts_one(
     monkeypatch.setattr(Line, "linger", 0.01)
     monkeypatch.setattr(serverline, "LOOK", 0.01)
     waiter = line.join(frozenset({"q"}))
-    wire = listening(line)
+    wire, pipe = listening(line), line._pipe
+    assert pipe is not None
     line.leave(waiter)
     until(lambda: line._thread is None)
     until(lambda: wire.ends is None)
+    until(lambda: not any(is_open(end) for end in pipe))
     line.join(frozenset({"q"}))
     until(lambda: len(line.connected) == 2)
 

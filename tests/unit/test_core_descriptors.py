@@ -176,3 +176,25 @@ def test_f45_a_worker_whose_job_closes_descriptors_ends_and_its_job_comes_back(
     assert (said.levelname, vars(said)["job_id"]) == ("ERROR", job.id)
     manager.close()  # raises nothing, whoever has been told already
     until(lambda: all(thread.name != "kessel-heartbeat" for thread in threading.enumerate()))
+
+
+def test_f45_with_lost_descriptors_a_slot_does_not_even_close_its_connection(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S7: its number may be that of somebody else's file by now."""
+    closed: list[Consumer] = []
+
+    def close(_: object) -> None:
+        number = worker._descriptors._number
+        assert number is not None
+        os.close(number)
+
+    manager = opened("memory://?lease=30s", handlers={"close": close})
+    monkeypatch.setattr(
+        type(manager.adapter.consumer(["default"])), "close", lambda consumer: closed.append(consumer)
+    )
+    manager.request("close")
+    worker = manager.worker(slots=1)
+    with pytest.raises(DescriptorsLost):
+        worker.run()
+    assert closed == []

@@ -89,6 +89,7 @@ def test_s7_a_job_whose_lease_ended_before_its_answer_came_is_not_started(
 
         monkeypatch.setattr(consumer, call, answers)
         assert worker.drain() == {"success": 2, "lost": 1}
+        assert worker.health().leases_lost == {"default": 1}
     assert sorted(ran) == [1, 2]  # type: ignore[type-var]
     assert "ended before it started" in caplog.text
 
