@@ -160,14 +160,16 @@ def test_settlement_stands_although_the_next_job_cannot_be_taken(
 def test_settlement_that_was_surely_not_done_is_not_believed_done(
     adapter: Any, monkeypatch: pytest.MonkeyPatch, error: str, is_busy: bool
 ) -> None:
-    """S7: what is tried again after the job was given back is refused, and nothing asks for a lost reserve."""
+    """S7: tried again after the job was given back, it is refused; and nothing asks for a lost reserve."""
     link = importlib.import_module(f"kessel_{adapter.name}.link")
     code = "LOADING" if adapter.name == "redis" else "57P03"
     wrong = link.Lost("it broke before", was_sent=False) if error == "not sent" else link.Refused(code, "up")
     adapter.enqueue(message("a"))
     held = adapter.take(("q",))
-    settle = (lambda: adapter.settle_and_take(held, COMMIT, ("q",))) if is_busy else (
-        lambda: adapter.settle(held, COMMIT)
+    settle = (
+        (lambda: adapter.settle_and_take(held, COMMIT, ("q",)))
+        if is_busy
+        else (lambda: adapter.settle(held, COMMIT))
     )
     with monkeypatch.context() as patch:
         patch.setattr(link.Link, "run", raises(wrong))

@@ -46,9 +46,9 @@ from kessel_core.features.advice import advice
 from kessel_core.features.explain import explained
 from kessel_core.features.looking import explain
 from kessel_core.features.wording import ago, few
-from kessel_core.wire.events import encode_events
 from kessel_core.model.progress import Progress
 from kessel_core.testing import VirtualClock
+from kessel_core.wire.events import encode_events
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 ID = "019b8d7e-16fa-7c3f-a0b1-5d2c3e4f5a6b"
@@ -349,7 +349,9 @@ def test_s39_an_id_may_be_given_by_its_start_if_no_other_job_begins_so(
     assert manager.explain("abcdefgh-2", queues=["other"]).state is None
 
 
-def test_s39_a_job_that_has_ended_may_be_given_by_its_start_as_well(opened: Callable[..., JobManager]) -> None:
+def test_s39_a_job_that_has_ended_may_be_given_by_its_start_as_well(
+    opened: Callable[..., JobManager],
+) -> None:
     """By what is kept of it: a result or a history; and a whole id is that of one job only."""
     manager = opened(config=Config(results=ResultsConfig(keep=timedelta(days=1))), handlers={"work": print})
     for one in ("abcdefgh", "abcdefgh-2", "other-one-1"):
@@ -511,7 +513,7 @@ def test_s39_a_bounded_search_says_what_it_did_not_look_at(opened: Callable[...,
     assert manager.explain(jobs[4], limit=5).state == "ready"
     assert manager.explain("another", limit=5).unseen == (), "all five were looked at"
     adapter.facet = real
-    assert manager.explain("another", limit=2).unseen == (), "who can be asked for an id need not be searched"
+    assert manager.explain("another", limit=2).unseen == (), "who is asked for an id is not searched"
     place = manager.explain(jobs[4], limit=2)
     assert (place.facts.ahead, place.facts.is_ahead_more) == (2, True)
 

@@ -21,6 +21,7 @@ from kessel_core.contract import (
     TieBreak,
 )
 from kessel_core.testing.clock import VirtualClock
+from tests.foreign import reservation_of_another_adapter_holds_nothing
 
 Make = Callable[..., Message]
 Open = Callable[..., MemoryAdapter]
@@ -377,3 +378,7 @@ def test_an_interrupted_enqueue_can_be_repeated(
             adapter.enqueue(message("a"))
     adapter.enqueue(message("a"))
     assert drained(adapter.consumer(["default"])) == ["a"]
+
+
+def test_s7_a_reservation_of_another_adapter_holds_nothing(adapter: MemoryAdapter) -> None:
+    reservation_of_another_adapter_holds_nothing(adapter)
