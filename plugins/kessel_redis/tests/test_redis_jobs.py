@@ -391,8 +391,8 @@ def test_job_is_stored_although_the_one_that_held_its_id_has_just_ended(
 def test_age_of_the_next_job_is_that_of_one_that_is_ready(adapter: RedisAdapter) -> None:
     adapter.enqueue(message("later", delay=datetime.now(UTC) + timedelta(hours=1)))
     assert adapter.stats("q").oldest_ready is None
-    adapter.enqueue(message("now"))
-    age = adapter.stats("q").oldest_ready
+    adapter.enqueue(message("now", "r"))
+    age = adapter.stats("r").oldest_ready
     assert age is not None and age >= NO_PAUSE
 
 
