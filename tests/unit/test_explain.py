@@ -17,6 +17,7 @@ from kessel_core import (
     BusyJob,
     Cause,
     CauseName,
+    Config,
     Event,
     EventKind,
     Facts,
@@ -25,6 +26,7 @@ from kessel_core import (
     JobManager,
     JobRequest,
     Reason,
+    ResultsConfig,
     WorkerEntry,
     WorkerState,
 )
@@ -43,8 +45,10 @@ from kessel_core.contract import (
 from kessel_core.features.advice import advice
 from kessel_core.features.explain import explained
 from kessel_core.features.looking import explain
+from kessel_core.features.wording import ago, few
 from kessel_core.model.progress import Progress
 from kessel_core.testing import VirtualClock
+from kessel_core.wire.events import encode_events
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 ID = "019b8d7e-16fa-7c3f-a0b1-5d2c3e4f5a6b"
@@ -286,6 +290,40 @@ def test_s39_a_job_whose_body_is_no_request_is_explained_as_well() -> None:
     assert "undecodable" in found.notes[0]
 
 
+@pytest.mark.parametrize("found", [facts(JobState.BURIED), attrs.evolve(facts(), job=None)])
+def test_s39_a_body_that_is_no_request_is_noted_only_of_a_job_that_waits(found: Facts) -> None:
+    assert explained(attrs.evolve(found, request=None)).notes == ()
+
+
+def test_s39_what_only_a_history_tells_is_missed_only_after_an_attempt() -> None:
+    later = {"due": NOW + timedelta(hours=1)}
+    assert explained(facts(JobState.DELAYED, job=later)).unseen == ()
+    (missed,) = explained(facts(JobState.DELAYED, job={**later, "attempt": 2})).unseen
+    assert missed.what == "what attempt 2 failed on"
+
+
+def test_s39_a_few_names_are_named_and_of_more_it_is_said_that_there_are_more() -> None:
+    def text(*matches: str) -> str:
+        return first(attrs.evolve(facts(), job=None, request=None, matches=matches)).text
+
+    assert text("a", "b", "c").endswith("begin so: a, b, c")
+    assert text("a", "b", "c", "d").endswith("begin so: a, b, c, ...")
+    assert few("abc") == "a, b, c"
+    assert few("abcd") == "a, b, c and 1 more"
+
+
+def test_s39_words_fit_their_number_and_a_moment_that_is_now_lies_in_no_future() -> None:
+    assert "1 job is ahead" in first(facts(ahead=1)).text
+    assert "2 jobs are ahead" in first(facts(ahead=2)).text
+    assert ago(NOW, NOW) == "0 s ago"
+
+
+def test_s39_a_slot_without_a_connection_is_not_idle() -> None:
+    old = NOW - timedelta(minutes=5)
+    cut = entry(started_at=old, busy=1, disconnected=1)
+    assert names(facts(job={"enqueued_at": old}, workers=(cut, entry(pid=8)))) == [CauseName.FREE]
+
+
 def test_s39_every_reason_of_a_burial_has_its_advice() -> None:
     texts = {advice(reason, ID)[0] for reason in Reason if reason is not Reason.TOO_EARLY}
     assert len(texts) == len(Reason) - 1
@@ -309,6 +347,28 @@ def test_s39_an_id_may_be_given_by_its_start_if_no_other_job_begins_so(
     assert manager.explain("abcdefg").id == "abcdefg"
     assert manager.explain("abcdef").causes[0].name is CauseName.UNKNOWN
     assert manager.explain("abcdefgh-2", queues=["other"]).state is None
+
+
+def test_s39_a_job_that_has_ended_may_be_given_by_its_start_as_well(
+    opened: Callable[..., JobManager],
+) -> None:
+    """By what is kept of it: a result or a history; and a whole id is that of one job only."""
+    manager = opened(config=Config(results=ResultsConfig(keep=timedelta(days=1))), handlers={"work": print})
+    for one in ("abcdefgh", "abcdefgh-2", "other-one-1"):
+        manager.request(JobRequest(type="work", id=one))
+    manager.worker().drain()
+    assert manager.explain("abcdefgh").id == "abcdefgh"
+    assert manager.explain("abcdefgh").causes[0].name is CauseName.ENDED
+    assert manager.explain("other-one").id == "other-one-1"
+    event = Event(kind=EventKind.DELETED, at=NOW)
+    manager.store.put("events", "written-down-1/1", encode_events([event]))
+    found = manager.explain("written-down")
+    assert (found.id, found.causes[0].name) == ("written-down-1", CauseName.ENDED)
+
+
+def test_s39_a_job_without_events_has_no_history(opened: Callable[..., JobManager]) -> None:
+    manager = opened()
+    assert manager.explain(manager.request("work").id).facts.history is None
 
 
 def test_s39_a_job_that_moves_while_it_is_looked_at_is_said(opened: Callable[..., JobManager]) -> None:
@@ -451,7 +511,9 @@ def test_s39_a_bounded_search_says_what_it_did_not_look_at(opened: Callable[...,
     assert listed == [2]
     adapter.peek = peek
     assert manager.explain(jobs[4], limit=5).state == "ready"
+    assert manager.explain("another", limit=5).unseen == (), "all five were looked at"
     adapter.facet = real
+    assert manager.explain("another", limit=2).unseen == (), "who is asked for an id is not searched"
     place = manager.explain(jobs[4], limit=2)
     assert (place.facts.ahead, place.facts.is_ahead_more) == (2, True)
 

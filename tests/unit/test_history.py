@@ -250,6 +250,51 @@ def test_s39_a_store_that_is_away_delays_nobody_and_is_tried_again(
     assert levels[:3] == [logging.WARNING, logging.DEBUG, logging.DEBUG]
 
 
+def test_s39_a_store_that_fails_in_its_own_way_loses_nothing_and_ends_no_thread(
+    recorder: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The events of all jobs of the batch are tried again, and not of the first one only."""
+    real, errors = recorder.kept.put, [RuntimeError("its own way"), AdapterUnavailable("away")]
+
+    def put(space: str, key: str, value: bytes, **more: Any) -> int:
+        if errors:
+            raise errors.pop()
+        return int(real(space, key, value, **more))
+
+    monkeypatch.setattr(writing, "_PAUSE", 3_600.0)  # the thread leaves it to this one
+    monkeypatch.setattr(recorder.kept, "put", put)
+    for job_id in ("a", "b", "c"):
+        recorder.note(job_id, EventKind.REQUESTED)
+    for _ in range(3):
+        recorder.flush()
+    assert [len(history_of(recorder.kept, job_id).events) for job_id in "abc"] == [1, 1, 1]
+    assert "its own way" in caplog.text
+
+
+def test_s39_each_time_that_the_store_goes_away_is_told_of(
+    recorder: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, is_away = recorder.kept.put, [True, False, True]
+
+    def put(space: str, key: str, value: bytes, **more: Any) -> int:
+        if is_away and is_away.pop(0):
+            raise AdapterUnavailable("nobody answers")
+        return int(real(space, key, value, **more))
+
+    monkeypatch.setattr(writing, "_PAUSE", 3_600.0)
+    monkeypatch.setattr(recorder.kept, "put", put)
+    for kind in (EventKind.REQUESTED, EventKind.STARTED):
+        recorder.note("j", kind)
+        recorder.flush()  # away
+        recorder.flush()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+
+
+def test_s39_a_flush_without_time_left_raises_nothing(recorder: Any) -> None:
+    recorder.note("j", EventKind.REQUESTED)
+    recorder.flush(-0.5)
+
+
 def test_s39_what_somebody_else_could_not_write_is_left_to_the_thread(
     recorder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,6 +359,26 @@ def test_s39_the_number_of_dropped_events_is_not_lost_with_a_store_that_goes_awa
     (entry,) = store.scan(DROPPED)
     lost = decode_dropped(entry.value)
     assert (lost.count, lost.since, lost.until) == (2, NOW, NOW + timedelta(minutes=1))
+    assert entry.expires_at is not None, "kept as long as the events beside which they are missing"
+
+
+def test_s39_what_is_dropped_while_the_number_is_written_is_counted_as_well(
+    recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "MOST_WAITING", 0)
+    recorder.note("j", EventKind.REQUESTED, at=NOW)
+
+    class Slow:
+        def put(self, *_: object, **__: object) -> int:
+            recorder.note("j", EventKind.KICKED, at=NOW + timedelta(minutes=1))
+            raise AdapterUnavailable("nobody answers")
+
+    store, recorder._store = recorder._store, Slow()
+    recorder.flush()
+    recorder._store = store
+    recorder.flush()
+    (entry,) = store.scan(DROPPED)
+    assert decode_dropped(entry.value).count == 2
 
 
 def test_s39_of_a_long_message_the_beginning_is_kept(opened: Opened) -> None:
@@ -428,6 +493,13 @@ def test_s39_what_is_missing_is_said(events: tuple[Any, ...], text: str) -> None
     assert any(text in gap for gap in gaps(ran(*events), [])), list(gaps(ran(*events), []))
 
 
+def test_s39_what_is_missing_is_said_once() -> None:
+    """The attempts behind a gap are there."""
+    events = ran(R, (S, 1), (E, 1), (S, 3), (E, 3), (S, 4), (E, 4), F)
+    (gap,) = gaps(events, [])
+    assert gap.startswith("attempt 2 is missing")
+
+
 def test_s39_an_attempt_without_a_handler_needs_no_start() -> None:
     settled = Event(kind=E, at=NOW + timedelta(minutes=1), attempt=1, reason="no-handler")
     assert list(gaps([*ran(R), settled], [])) == []
@@ -460,6 +532,16 @@ def test_s39_entries_that_cannot_be_read_are_a_gap(recorder: Any) -> None:
     found = history_of(recorder.kept, "j")
     assert len(found.events) == 1
     assert found.gaps == ("1 entries of its history cannot be read",)
+
+
+def test_s39_a_history_of_several_pages_is_read_to_its_end(
+    recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kessel_core.features.events.LARGEST_PAGE", 2)
+    for number in range(5):
+        recorder.note("j", EventKind.KICKED, at=NOW + timedelta(minutes=number))
+        recorder.flush()
+    assert len(history_of(recorder.kept, "j").events) == 5
 
 
 def test_s39_events_come_back_as_they_were_written() -> None:

@@ -313,6 +313,29 @@ def test_s25_a_value_that_is_too_large_for_the_store_is_left_out() -> None:
     (put,) = kept.puts(JobResult(id="i", request=None, status=Status.SUCCESS, value="x" * 400), DAY)
     outcome = decode_outcome(put.value)
     assert (outcome.value, outcome.value_omitted) == (None, True)
+    whole = JobResult(id="i", request=None, status=Status.SUCCESS, value="x")
+    kept._limit = len(kept.puts(whole, DAY)[0].value)
+    assert decode_outcome(kept.puts(whole, DAY)[0].value).value == "x", "what just fits is kept"
+
+
+def test_s25_of_a_job_without_an_id_nothing_is_kept() -> None:
+    """Nobody can ask for it, and an entry needs a key."""
+    from kessel_core.features.results import KeptOutcomes
+    from kessel_core.model.result import JobResult
+
+    with JobManager("memory://") as manager:
+        kept = KeptOutcomes(DAY, manager.store)
+    assert kept.puts(JobResult(id="", request=None, status=Status.FAILED), DAY) == ()
+
+
+def test_s26_a_job_that_ends_between_the_looks_at_store_and_queue_is_not_unknown(
+    app: Callable[..., JobManager], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = app({"a": lambda payload: payload})
+    job_id = manager.request("a", 7).id
+    run_until_idle(manager)
+    monkeypatch.setattr(type(manager.store), "wait", lambda *_, **__: None)
+    assert manager.result(job_id).value == 7
 
 
 def test_find_shows_a_job_in_each_of_its_states() -> None:

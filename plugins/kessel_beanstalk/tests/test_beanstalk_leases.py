@@ -15,6 +15,7 @@ from kessel_beanstalk.testing import Beanstalkd
 
 from kessel_core import JobContext, JobManager, LeaseLost, Transient, handler
 from kessel_core.contract import COMMIT, Message, Reservation, Rollback
+from tests.foreign import reservation_of_another_adapter_holds_nothing
 
 Opened = Callable[..., BeanstalkAdapter]
 SECOND = timedelta(seconds=1)
@@ -182,3 +183,7 @@ def test_finding_d13_where_the_number_of_attempts_decides_it_is_exact(server: Be
         [buried] = manager.adapter.buried("default")
     assert (buried.id, buried.reason, buried.attempt) == (job.id, "retries-exhausted", 3)
     assert len(seen) == 2 and all(number <= exact for number, exact in zip(seen, (2, 3), strict=True))
+
+
+def test_s7_a_reservation_of_another_adapter_holds_nothing(adapter: BeanstalkAdapter) -> None:
+    reservation_of_another_adapter_holds_nothing(adapter)

@@ -48,6 +48,8 @@ def test_s23_a_value_is_left_out_when_the_body_would_pass_20_kb() -> None:
     fits, too_long = (encoded(outcome(value="x" * size)) for size in (room, room + 1))
     assert len(fits) == LONGEST
     assert json.loads(fits)["data"]["value"] == "x" * room
+    in_bytes = json.loads(encoded(outcome(value="\u20ac" * (room // 3 + 1))))
+    assert in_bytes["data"].get("value_omitted"), "bytes count, and not characters"
     data = json.loads(too_long)["data"]
     assert "value" not in data
     assert data["value_omitted"] is True

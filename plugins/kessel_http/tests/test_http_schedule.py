@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -70,6 +71,18 @@ def test_s23_retry_after_is_read_as_seconds_and_as_a_date(header: str, seconds: 
 )
 def test_s23_retry_after_that_cannot_be_read_asks_for_nothing(header: str | None) -> None:
     assert asked_pause(header, NOW) is None
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone of a process is its system's")
+def test_s23_a_date_whose_zone_is_not_known_is_read_as_utc_wherever_it_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "XXX+5")
+        time.tzset()
+        pause = asked_pause("Mon, 05 Jan 2026 09:02:00 -0000", NOW)
+    time.tzset()
+    assert pause == timedelta(seconds=120)
 
 
 @given(st.text(max_size=40))

@@ -14,6 +14,7 @@ from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
     Bury,
+    Commit,
     JobState,
     Message,
     Reservation,
@@ -21,6 +22,7 @@ from kessel_core.contract import (
     TieBreak,
 )
 from kessel_core.testing.clock import VirtualClock
+from tests.foreign import reservation_of_another_adapter_holds_nothing
 
 Make = Callable[..., Message]
 Open = Callable[..., MemoryAdapter]
@@ -377,3 +379,31 @@ def test_an_interrupted_enqueue_can_be_repeated(
             adapter.enqueue(message("a"))
     adapter.enqueue(message("a"))
     assert drained(adapter.consumer(["default"])) == ["a"]
+
+
+def test_s7_a_reservation_of_another_adapter_holds_nothing(adapter: MemoryAdapter) -> None:
+    reservation_of_another_adapter_holds_nothing(adapter)
+
+
+def test_s20_a_commit_makes_room_for_one_follow_up_and_a_burial_for_none(opened: Open, message: Make) -> None:
+    adapter = opened(capacity=1)
+    consumer = adapter.consumer(["default"])
+    adapter.enqueue(message("a"))
+    held = consumer.reserve(timedelta(0))
+    assert held is not None
+    for settlement in (Bury("r", follow=(message("b"),)), Commit(follow=(message("b"), message("c")))):
+        with pytest.raises(EnqueueRejected, match="holds its 1 jobs"):
+            consumer.settle(held, settlement)
+    consumer.settle(held, Commit(follow=(message("b"),)))
+    assert adapter.stats("default").ready == 1
+
+
+def test_jobs_stay_until_the_last_of_those_who_share_them_closes(opened: Open, message: Make) -> None:
+    first, second = opened(name="shared-by-three"), opened(name="shared-by-three")
+    first.enqueue(message("a"))
+    first.close()
+    third = opened(name="shared-by-three")
+    assert third.find("a") is not None
+    second.close()
+    third.close()
+    assert opened(name="shared-by-three").find("a") is None

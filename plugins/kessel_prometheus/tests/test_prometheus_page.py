@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 from kessel_memory.store import Store
-from kessel_prometheus.counting import BUCKETS, Distribution
+from kessel_prometheus.counting import BUCKETS, Counts, Distribution
 
 from kessel_core import (
     AdapterError,
     AdapterUnavailable,
     EnqueueRejected,
     EnqueueUnknown,
+    Job,
     JobRequest,
+    JobResult,
     Snooze,
+    Status,
     Transient,
 )
 from kessel_core.contract import QueueStats
@@ -201,6 +204,21 @@ def test_a_value_falls_into_the_first_bucket_whose_bound_it_does_not_exceed() ->
         values.add(seconds)
     assert values.counts == [2, 1, *[0] * (len(BUCKETS) - 3), 1, 1]
     assert values.sum == pytest.approx(7200.1101)  # a clock that goes before another one counts as no wait
+
+
+def test_what_was_read_does_not_change_while_it_is_written_down() -> None:
+    """Else the buckets of a histogram would not add up to its count."""
+    counts = Counts(["default"], ["good"])
+    at = datetime(2026, 1, 5, tzinfo=UTC)
+    job = Job(type="good", queue="default")
+    result = JobResult(id="i", request=job, status=Status.SUCCESS, started_at=at, finished_at=at)
+    counts.settled(result)
+    read, waited = counts.runs(), counts.waits()
+    counts.settled(result)
+    counts.started(Mock(request=Job(type="good", requested_at=at), queue="default", started_at=at))
+    assert sum(read["default", "good"].counts) == 1
+    assert sum(waited["default",].counts) == 0
+    assert sum(counts.waits()["default",].counts) == 1
 
 
 def test_slots_and_the_longest_running_job_of_each_type(app: Callable[..., App], clock: VirtualClock) -> None:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import redis
 from kessel_redis.adapter import RedisAdapter
@@ -259,6 +260,26 @@ def test_old_server_is_refused(monkeypatch: pytest.MonkeyPatch, server: Redis) -
     monkeypatch.setattr("kessel_redis.database.facts_of", lambda link: old)
     with pytest.raises(ProtocolError, match=r"Redis 6\.0\.16; kessel needs 6\.2"):
         opened_by(server.url())
+    oldest = ServerFacts(info={"redis_version": "6.2.0"}, config={})
+    monkeypatch.setattr("kessel_redis.database.facts_of", lambda link: oldest)
+    opened_by(server.url()).close()
+
+
+def test_adapter_that_does_not_open_leaves_no_connection_behind(
+    servers: Servers, opened: Opened, ask: Ask
+) -> None:
+    """Whoever tries again and again would use up all that the server takes."""
+    adapter = opened(at=servers(appendfsync="everysec"))
+    server = adapter.options
+    before = ask(adapter, "CLIENT", "LIST").count(b"id=")
+    wrong: dict[str, Any]
+    for wrong in ({"require_durable": True}, {"durability": Durability.POWER}):
+        with pytest.raises(InvalidConfig):
+            RedisAdapter(attrs.evolve(server, **wrong), CONTEXT)
+    ask(adapter, "SET", adapter.database.keys.version, "99")
+    with pytest.raises(ProtocolError):
+        RedisAdapter(server, CONTEXT)
+    assert ask(adapter, "CLIENT", "LIST").count(b"id=") == before
 
 
 def test_keys_of_a_newer_release_are_refused(opened: Opened, ask: Ask, server: Redis, namespace: str) -> None:
@@ -324,6 +345,7 @@ def test_too_few_replicas_leave_the_outcome_unknown(opened: Opened) -> None:
     adapter = opened(replicas=1, timeout=timedelta(milliseconds=300))
     with pytest.raises(EnqueueUnknown, match="fewer than 1 replicas have it"):
         adapter.enqueue(message())
+    assert adapter.stats("q").ready == 1, "who only looks asks no replica"
 
 
 def test_replica_that_has_it_lets_an_enqueue_be_acknowledged(servers: Servers, opened: Opened) -> None:

@@ -378,6 +378,33 @@ def test_two_who_put_the_same_ids_both_get_an_answer(opened: Opened) -> None:
     assert (kinds.count(type(None)), kinds.count(IdHeld)) == (400, 400)
 
 
+def test_job_is_stored_although_the_one_that_held_its_id_has_just_ended(
+    adapter: RedisAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S14: between the answer and the look for its state."""
+    store, answers = adapter._store, [[b"held"]]
+    monkeypatch.setattr(adapter, "_store", lambda *given: answers.pop() if answers else store(*given))
+    adapter.enqueue(message("a"))
+    assert adapter.find("a") is not None
+
+
+def test_age_of_the_next_job_is_that_of_one_that_is_ready(adapter: RedisAdapter) -> None:
+    adapter.enqueue(message("later", delay=datetime.now(UTC) + timedelta(hours=1)))
+    assert adapter.stats("q").oldest_ready is None
+    adapter.enqueue(message("now", "r"))
+    age = adapter.stats("r").oldest_ready
+    assert age is not None and age >= NO_PAUSE
+
+
+def test_beginnings_of_calls_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a queue for each customer would fill the memory of a worker."""
+    monkeypatch.setattr("kessel_redis.scripts._KEPT", 3)
+    keys = Keys("n")
+    calls = [keys.call(PUT, Layout((f"q{number}",)), []) for number in range(10)]
+    assert len(keys._begun) <= 3
+    assert calls[0] == keys.call(PUT, Layout(("q0",)), [])
+
+
 def test_delay_of_thousands_of_years_is_kept(adapter: RedisAdapter) -> None:
     """S4"""
     last = datetime.max.replace(tzinfo=UTC)

@@ -27,6 +27,7 @@ from kessel_core.contract import (
     facets_of,
 )
 from kessel_core.testing.clock import VirtualClock
+from tests.foreign import reservation_of_another_adapter_holds_nothing
 
 SECOND = timedelta(seconds=1)
 
@@ -235,3 +236,7 @@ def test_F34_a_clock_set_back_keeps_no_dead_lease_alive(adapter: SqliteAdapter, 
         clock.jump_wall(timedelta(hours=-1))
         clock.advance(timedelta(seconds=61))
         assert drained(adapter) == ["a"]
+
+
+def test_s7_a_reservation_of_another_adapter_holds_nothing(adapter: SqliteAdapter) -> None:
+    reservation_of_another_adapter_holds_nothing(adapter)
