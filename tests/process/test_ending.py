@@ -303,7 +303,7 @@ def test_finding_d18_a_stop_in_a_signal_handler_waits_for_no_lock(tmp_path: Path
         engine = manager.adapter.engine  # type: ignore[attr-defined]
         before = signal.signal(signal.SIGALRM, lambda *_: worker.stop(timedelta(0)))
         try:
-            with engine.line.lock, engine.line.writer:
+            with engine.line.lock, engine.line.turns.lock:
                 signal.raise_signal(signal.SIGALRM)
                 assert worker.is_stopping
         finally:
