@@ -3,8 +3,8 @@
 # Usage: tools/run_tests.sh PYTHON [WORKERS]
 set -euo pipefail
 python=$1
-# One more would be quicker, because a test often waits; but what shows by chance or in real time fails then.
-workers=${2:-$(nproc 2>/dev/null || sysctl -n hw.ncpu)}
+# One more than there are cores, because a test often waits.
+workers=${2:-$(($(nproc 2>/dev/null || sysctl -n hw.ncpu) + 1))}
 
 BEANSTALKD=$(tools/ensure.sh beanstalkd)
 REDIS_SERVER=$(tools/ensure.sh redis-server)
