@@ -96,9 +96,8 @@ class DatabaseFile:
         Raises:
             AdapterError: Translated at the edge; the work was rolled back.
         """
-        if writes:
-            return self._tried(lambda: self._write(link, work), written)
-        return self._tried(lambda: self._use(link, work), written)
+        attempt = self._write if writes else self._use
+        return self._tried(link, lambda: attempt(link, work), written)
 
     def share(
         self,
@@ -115,7 +114,7 @@ class DatabaseFile:
             part: Neither begins nor ends a transaction. Called again from the start if the transaction is
                 repeated, and perhaps by another thread. If it raises an error of the contract it has written
                 nothing.
-            is_statement: Whether it is a single statement, which is a transaction by itself.
+            is_statement: Whether each of its statements may be a transaction by itself.
             written: What the part is to write, for the error.
 
         Returns:
@@ -129,7 +128,9 @@ class DatabaseFile:
             turn = Turn(part, self, is_statement=is_statement, is_alone=True)
             self.run(link, lambda c: self.line.turns.do(c, turn), written=written)
             return turn.outcome
-        return self._tried(lambda: self._shared(link, Turn(part, self, is_statement=is_statement)), written)
+        return self._tried(
+            link, lambda: self._shared(link, Turn(part, self, is_statement=is_statement)), written
+        )
 
     def _shared(self, link: Link, turn: Turn[_T]) -> _T:
         turns = self.line.turns
@@ -137,8 +138,11 @@ class DatabaseFile:
             raise self._locked_here()
         return turn.outcome
 
-    def _tried(self, attempt: Callable[[], _T], written: Written) -> _T:
+    def _tried(self, link: Link, attempt: Callable[[], _T], written: Written) -> _T:
         """Make an attempt, again while another process has the file locked; translate its error."""
+        # Before it waits for others: it would wait for itself.
+        if link.user == threading.get_ident():
+            raise AdapterUnavailable(f"{self.path}: called by a signal handler inside of another call")
         give_up: float | None = None
         while True:
             try:
@@ -157,7 +161,6 @@ class DatabaseFile:
     def _write(self, link: Link, work: Callable[[sqlite3.Connection], _T]) -> _T:
         # Writers of one process queue for a cheap lock, instead of all polling the lock of the file.
         turns = self.line.turns
-        self._refuse_nested(link)
         # Inside of `try`: a signal handler may raise right after the lock is acquired.
         try:
             if not turns.acquire(self._timeout_seconds):
@@ -170,15 +173,10 @@ class DatabaseFile:
                 pass
             turns.wake()
 
-    def _refuse_nested(self, link: Link) -> None:
-        if link.user == threading.get_ident():
-            raise AdapterUnavailable(f"{self.path}: called by a signal handler inside of another call")
-
     def _locked_here(self) -> AdapterUnavailable:
         return AdapterUnavailable(f"{self.path}: locked by this process for {self._timeout_seconds:g} s")
 
     def _use(self, link: Link, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        self._refuse_nested(link)
         try:
             link.lock.acquire()
             link.user = threading.get_ident()

@@ -36,7 +36,7 @@ class Turn(Generic[_T]):
             the contract it has written nothing.
         group: Turns of one group may be done in one transaction: they mean the same file, and the same
             durability.
-        is_statement: Whether the part is a single statement, which is a transaction by itself.
+        is_statement: Whether each statement of the part may be a transaction by itself.
         is_alone: Whether it must have a transaction of its own.
     """
 

@@ -19,6 +19,7 @@ import pytest
 from kessel_sqlite.adapter import SqliteAdapter
 
 from kessel_core.contract import COMMIT, NO_PAUSE, AdapterUnavailable, Message, StoreConflict
+from tests.until import until
 
 Opener = Callable[..., SqliteAdapter]
 
@@ -134,6 +135,25 @@ def test_finding_d7_a_call_inside_of_another_call_of_the_same_thread_is_refused_
     adapter.engine.read(within)
     adapter.enqueue(message("a"))
     assert adapter.stats("q").ready == 1
+
+
+def test_finding_d7_a_call_inside_of_another_one_does_not_stand_in_the_line_behind_those_who_wait_for_it(
+    opened: Opener,
+) -> None:
+    """In a thread whose writes are shared, as of an object that enqueues when it is collected."""
+    adapter = opened(timeout=timedelta(seconds=30))
+    turns = adapter.engine.line.turns
+    alone = threading.Thread(target=adapter.engine.write, args=(lambda _: None,))
+
+    def within(connection: sqlite3.Connection) -> None:
+        alone.start()
+        until(lambda: turns.waiting == 1)
+        with pytest.raises(AdapterUnavailable, match="inside of another call"):
+            adapter.enqueue(message("a"))
+        assert turns.waiting == 1
+
+    assert in_another_thread(lambda: adapter.engine.share(within)) == []
+    alone.join(30)
 
 
 def test_finding_d18_a_signal_handler_may_cancel_while_its_thread_holds_the_line(opened: Opener) -> None:

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from kessel_sqlite.turns import Turn, Turns
 from kessel_sqlite.wake import line_of
 
 from kessel_core import UnknownJob
-from kessel_core.contract import COMMIT, NO_PAUSE, Durability, IdHeld, Message
+from kessel_core.contract import COMMIT, NO_PAUSE, AdapterUnavailable, Durability, IdHeld, Message
 from tests.until import until
 
 LONG = 20.0
@@ -102,6 +103,22 @@ class Table:
 
     def hold(self) -> None:
         assert self.turns.acquire(0)
+
+    def hold_elsewhere(self) -> tuple[threading.Thread, threading.Event]:
+        """Let another thread write; return it, and what lets it end."""
+        holds, may_end = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            self.hold()
+            holds.set()
+            may_end.wait(LONG)
+            self.turns.lock.release()
+            self.turns.wake()
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        assert holds.wait(LONG)
+        return holder, may_end
 
     def pass_on(self, *threads: threading.Thread) -> None:
         """Let the others write, and wait until these have."""
@@ -354,18 +371,7 @@ def test_one_that_gives_up_just_when_it_is_woken_wakes_the_next(
     table: Table, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     behind: list[threading.Thread] = []
-    may_end, holds = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        table.hold()
-        holds.set()
-        may_end.wait(LONG)
-        table.turns.lock.release()
-        table.turns.wake()
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    assert holds.wait(LONG)
+    holder, may_end = table.hold_elsewhere()
 
     def enter(turns: Turns, turn: Turn[Any]) -> bool:
         if turns.waiting == 0:
@@ -395,29 +401,40 @@ def test_finding_d7_an_acquire_that_a_signal_ends_is_not_waited_for(
     def alarm(*_: object) -> None:
         raise Alarm
 
-    holder_may_end = threading.Event()
-    holds = threading.Event()
-
-    def hold() -> None:
-        table.hold()
-        holds.set()
-        holder_may_end.wait(LONG)
-        table.turns.lock.release()
-        table.turns.wake()
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    assert holds.wait(LONG)
+    holder, may_end = table.hold_elsewhere()
     with monkeypatch.context() as patched:
         patched.setattr(Turn, "sleep", alarm)
         patched.setattr(Turns, "_leave", alarm)
         with pytest.raises(Alarm):
             table.turns.acquire(LONG)
     behind = table.start("b")
-    holder_may_end.set()
+    may_end.set()
     ended(holder, behind)
     assert table.outcomes == {"b": "B"}
     assert table.turns.waiting == 0
+
+
+def test_who_gets_no_turn_within_the_timeout_is_told_so_and_has_written_nothing(
+    opened: Callable[..., SqliteAdapter], path: Path
+) -> None:
+    """A thread that shares its transactions, as all but the main thread do."""
+    adapter = opened(timeout=timedelta(milliseconds=1))
+    told: list[object] = []
+
+    def enqueue() -> None:
+        try:
+            told.append(adapter.enqueue(Message("a", "q", b"x", 1)))
+        except AdapterUnavailable as exc:
+            told.append(str(exc))
+
+    turns = adapter.engine.line.turns
+    assert turns.acquire(0)
+    thread = threading.Thread(target=enqueue)
+    thread.start()
+    ended(thread)
+    turns.lock.release()
+    assert told == [f"{path}: locked by this process for 0.001 s"]
+    assert adapter.queues() == []
 
 
 def test_a_forked_child_does_nothing_that_threads_of_its_parent_waited_for(path: Path) -> None:
