@@ -1,7 +1,8 @@
-"""What `files.gone` catches: two faults of an adapter over files, which no reference in memory can have."""
+"""What `files.gone` catches: faults of an adapter over files, which no reference in memory can have."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from kessel_conformance import Harness
 from kessel_conformance.runner import Run, Verdict
 from kessel_conformance.settings import Settings
 
-from kessel_core.contract import AdapterUnavailable, Message
+from kessel_core.contract import AdapterError, AdapterUnavailable, Message, QueueStats
 
 CASE = "files.gone"
 
@@ -24,6 +25,42 @@ class Swallows(DirectoryAdapter):
     def put(self, message: Message) -> None:
         with suppress(AdapterUnavailable):
             super().put(message)
+
+
+class SwallowsOne(DirectoryAdapter):
+    """As `Swallows`, for a job that comes alone."""
+
+    def enqueue(self, message: Message) -> None:
+        with suppress(AdapterUnavailable):
+            super().enqueue(message)
+
+
+class SwallowsMany(DirectoryAdapter):
+    """As `Swallows`, for jobs that come together."""
+
+    def enqueue_many(self, messages: Sequence[Message]) -> list[AdapterError | None]:
+        super().enqueue_many(messages)
+        return [None for _ in messages]
+
+
+class CountsNothing(DirectoryAdapter):
+    """What cannot be read is empty, it says."""
+
+    def stats(self, queue: str) -> QueueStats:
+        try:
+            return super().stats(queue)
+        except AdapterUnavailable:
+            return QueueStats(queue=queue)
+
+
+class NamesNothing(DirectoryAdapter):
+    """As `CountsNothing`, for the names of the queues."""
+
+    def queues(self) -> list[str]:
+        try:
+            return super().queues()
+        except AdapterUnavailable:
+            return []
 
 
 class MakesAnew(DirectoryAdapter):
@@ -56,6 +93,10 @@ def ended(kind: type[DirectoryAdapter]) -> tuple[Verdict, str]:
     ("kind", "why"),
     [
         (Swallows, "was acknowledged and is lost"),
+        (SwallowsOne, "was acknowledged and is lost"),
+        (SwallowsMany, "was acknowledged and is lost"),
+        (CountsNothing, "stats says that nothing is ready"),
+        (NamesNothing, "queues() leaves out a queue that has jobs"),
         (MakesAnew, "was made anew, without its jobs"),
     ],
 )

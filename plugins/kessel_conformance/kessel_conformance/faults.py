@@ -6,10 +6,11 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, Self
 
 import attrs
 
+from kessel_conformance.history import History
 from kessel_conformance.proxy import Cut, FaultProxy, Traffic
 
 __all__ = [
@@ -100,6 +101,20 @@ class Answer:
     value: object = None
     error: Exception | None = None
 
+    @classmethod
+    def of(cls, call: Callable[[], object]) -> Self:
+        """Make a call."""
+        try:
+            return cls(call())
+        except Exception as exc:
+            return cls(error=exc)
+
+    def noted(self, history: History, what: str, text_of: Callable[[object], str]) -> None:
+        """Note it, with what was called and how a value reads."""
+        error = self.error
+        text = f"{type(error).__name__}: {error}" if error is not None else text_of(self.value)
+        history.add(f"{what} -> {text}")
+
 
 class Apart:
     """A thread that makes calls one after the other; one that never returns stops nothing else."""
@@ -113,11 +128,7 @@ class Apart:
     def _run(self) -> None:
         while (asked := self._asked.get()) is not None:
             call, answers = asked
-            try:
-                answer = Answer(call())
-            except Exception as exc:
-                answer = Answer(error=exc)
-            answers.put(answer)
+            answers.put(Answer.of(call))
 
     def call(self, call: Callable[[], object]) -> Answer | None:
         """Make a call; None if it did not end within `ANSWER_WITHIN`."""

@@ -138,8 +138,8 @@ class AnyHarness:
 
     def through(self, port: int) -> Self:
         """Return this harness with another port of the same server, for opening only."""
-        twin = copy.copy(self)
-        twin._tmp, twin.values = self.folder, {**self.values, "port": str(port)}
+        twin = self.in_folder(self.folder)
+        twin.values = {**self.values, "port": str(port)}
         return twin
 
     def in_folder(self, folder: str) -> Self:
@@ -153,8 +153,8 @@ class AnyHarness:
 
         Override it if `start` keeps what cannot be pickled.
         """
-        twin = copy.copy(self)
-        twin._tmp, twin._numbers = self.folder, iter(())
+        twin = self.in_folder(self.folder)
+        twin._numbers = iter(())
         return twin
 
     @property

@@ -27,10 +27,10 @@ from kessel_core.contract import (
     Snooze,
 )
 
-__all__ = ["ENQUEUES", "EXTENDS", "RESERVES", "SETTLES", "WAIT", "Slot"]
+__all__ = ["ENQUEUES", "EXTENDS", "OF_ENQUEUE", "RESERVES", "SETTLES", "WAIT", "Slot"]
 
 #: How an enqueue may end, apart from returning (S14).
-_OF_ENQUEUE: Final = (EnqueueRejected, EnqueueUnknown, AdapterUnavailable)
+OF_ENQUEUE: Final = (EnqueueRejected, EnqueueUnknown, AdapterUnavailable)
 _HOUR: Final = timedelta(hours=1)
 #: How long a reserve after a fault may take to see a job that is ready.
 WAIT: Final = timedelta(seconds=2)
@@ -41,7 +41,7 @@ WAIT: Final = timedelta(seconds=2)
 
 class Enqueue(Call):
     name = "enqueue"
-    errors: ClassVar[tuple[type[AdapterError], ...]] = _OF_ENQUEUE
+    errors: ClassVar[tuple[type[AdapterError], ...]] = OF_ENQUEUE
 
     def prepare(self) -> None:
         self._enqueues(self.job())  # so that there is a connection
@@ -92,7 +92,7 @@ class EnqueueMany(Enqueue):
         if len(outcomes) != len(self.batch):
             self.broken(f"{len(outcomes)} outcomes for {len(self.batch)} jobs")
         for message, outcome in zip(self.batch, outcomes, strict=True):
-            if outcome is not None and not isinstance(outcome, _OF_ENQUEUE):
+            if outcome is not None and not isinstance(outcome, OF_ENQUEUE):
                 self.broken(f"the outcome of {self.label(message)} is {type(outcome).__name__}: {outcome}")
             self.judged(message, outcome)
 

@@ -69,7 +69,5 @@ class Near:
             history.add(f"{what}: no end")
             why = f"{what} did not end within {ANSWER_WITHIN:g} s (rule 7)"
             raise Violation(self.bench.clause, why, history.text())
-        error = answer.error
-        text = f"{type(error).__name__}: {error}" if error is not None else self.bench.text_of(answer.value)
-        history.add(f"{what} -> {text}")
+        answer.noted(history, what, self.bench.text_of)
         return answer

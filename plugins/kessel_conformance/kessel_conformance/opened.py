@@ -109,7 +109,7 @@ class OpenAdapter(OpenCase):
 
     def on_clock(self, clock: Clock) -> Self:
         """Return another one, in a namespace of its own, whose adapter has that clock."""
-        return type(self)(self.harness, (self.clause,), self.settings, clock)
+        return self._another(self.harness, clock)
 
     def beside(self) -> Self:
         """Return another one with an adapter, names and a history of its own."""
@@ -117,7 +117,10 @@ class OpenAdapter(OpenCase):
 
     def in_folder(self, folder: str) -> Self:
         """Return another one whose adapter has another folder as `{tmp}`."""
-        return type(self)(self.harness.in_folder(folder), (self.clause,), self.settings, self.clock)
+        return self._another(self.harness.in_folder(folder), self.clock)
+
+    def _another(self, harness: Harness, clock: Clock) -> Self:
+        return type(self)(harness, (self.clause,), self.settings, clock)
 
     def sharing(self) -> Self:
         """Return another one on the same jobs, with an adapter of its own; the history is shared."""

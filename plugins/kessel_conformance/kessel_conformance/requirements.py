@@ -167,7 +167,6 @@ class _Files(Requirement):
     """The adapter keeps its jobs in files of the harness's folder, which can be moved away."""
 
     name = "files"
-    shows = "durability"
 
     def missing(self, harness: Harness) -> str | None:
         """As `Requirement.missing`."""
@@ -272,8 +271,6 @@ def absent(need: Need) -> Absent:
 ATTEMPTS: Final = Declared("attempts")
 #: A waiting reserve is woken by a job, it does not poll.
 BLOCKING_RESERVE: Final = Declared("blocking_reserve")
-#: Its jobs are in files of the harness's folder.
-FILES: Final = _Files()
 #: `stats` counts exactly.
 COUNTS: Final = Declared("counts")
 #: An id that is still held is stored once.
@@ -284,6 +281,8 @@ DELAYS: Final = Declared("delay_granularity")
 DURABILITY: Final = Declared("durability")
 #: The backend itself refuses old reservations (S7).
 FENCING: Final = Declared("fencing")
+#: Its jobs are in files of the harness's folder.
+FILES: Final = _Files()
 #: A settlement brings jobs and entries along, in one transaction (S20).
 FOLLOW: Final = Declared("follow")
 #: Kicks are counted (S22).

@@ -86,6 +86,21 @@ def test_a_failure_on_a_machine_that_is_not_busy_counts_at_once(
     assert (outcome.verdict, ran) == (Verdict.FAIL, 1)
 
 
+def test_what_passes_on_a_busy_machine_is_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, busy: Callable[[float, float], None]
+) -> None:
+    busy(0.1, 0.5)
+    outcome, ran = ended(monkeypatch, 0)
+    assert (outcome.verdict, outcome.reason, ran) == (Verdict.PASS, "", 1)
+
+
+@pytest.mark.parametrize("earlier", [0.0, 500.0])
+def test_only_what_the_thread_was_denied_since_then_makes_it_busy(earlier: float) -> None:
+    before = Processor(had=earlier, denied=earlier)
+    assert Processor(earlier + 0.1, earlier + 0.5).was_busy_since(before)
+    assert not Processor(earlier + 0.5, earlier + 0.4).was_busy_since(before)
+
+
 def test_a_failure_in_virtual_time_counts_at_once(
     monkeypatch: pytest.MonkeyPatch, busy: Callable[[float, float], None]
 ) -> None:

@@ -13,12 +13,10 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.faults import Answer
 from kessel_conformance.harness_base import NotShown
+from kessel_conformance.job_calls import OF_ENQUEUE
 from kessel_conformance.requirements import FILES
-from kessel_core import AdapterError, AdapterUnavailable, EnqueueRejected, EnqueueUnknown, LeaseLost
+from kessel_core import AdapterError, AdapterUnavailable, EnqueueUnknown, LeaseLost
 from kessel_core.contract import COMMIT, NO_PAUSE, Browse, JobState, QueueStats, Reservation
-
-#: How an enqueue may end, apart from returning (S14).
-_OF_ENQUEUE = (EnqueueRejected, EnqueueUnknown, AdapterUnavailable)
 
 
 @case(
@@ -59,7 +57,7 @@ class _Gone:
             settled = self._asked("settle", lambda: consumer.settle(held, COMMIT), LeaseLost)
             taken = self._asked("reserve", lambda: consumer.reserve(NO_PAUSE))
             self._look()
-        self._goes_on()
+        self.there.add(bench.put().body)  # it goes on
         if taken.error is None:
             if taken.value is None:
                 bench.broken("reserve says that nothing is ready, although a job is, in files that are away")
@@ -94,20 +92,16 @@ class _Gone:
 
     def _asked(self, what: str, call: Callable[[], object], *allowed: type[AdapterError]) -> Answer:
         """Make a call that may work, or end with `AdapterUnavailable` or another error that is allowed."""
-        try:
-            answer = Answer(call())
-        except Exception as exc:
-            answer = Answer(error=exc)
+        answer = Answer.of(call)
+        answer.noted(self.bench.history, what, self.bench.text_of)
         error = answer.error
-        text = self.bench.text_of(answer.value) if error is None else f"{type(error).__name__}: {error}"
-        self.bench.history.add(f"{what} -> {text}")
         if error is not None and not isinstance(error, (AdapterUnavailable, *allowed)):
             self.bench.broken(f"{what} raised {type(error).__name__}, expected AdapterUnavailable: {error}")
         return answer
 
     def _enqueue(self) -> None:
         message = self.bench.message()
-        answer = self._asked("enqueue", lambda: self.bench.adapter.enqueue(message), *_OF_ENQUEUE)
+        answer = self._asked("enqueue", lambda: self.bench.adapter.enqueue(message), *OF_ENQUEUE)
         self._told(message.body, answer.error)
 
     def _enqueue_many(self) -> None:
@@ -116,7 +110,7 @@ class _Gone:
         if answer.error is not None:
             self.bench.broken("enqueue_many raised, instead of returning an outcome for each job")
         for message, outcome in zip(batch, cast("list[AdapterError | None]", answer.value), strict=True):
-            if outcome is not None and not isinstance(outcome, _OF_ENQUEUE):
+            if outcome is not None and not isinstance(outcome, OF_ENQUEUE):
                 self.bench.broken(f"the outcome of a job is {type(outcome).__name__}: {outcome}")
             self._told(message.body, outcome)
 
@@ -138,6 +132,3 @@ class _Gone:
             shown = self._asked("peek", lambda: bench.facet(Browse).peek(bench.queue, JobState.READY, 5))
             if shown.error is None and not shown.value:
                 bench.broken("peek shows nothing, although a job is ready, in files that are away")
-
-    def _goes_on(self) -> None:
-        self.there.add(self.bench.put().body)
