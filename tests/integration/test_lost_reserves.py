@@ -12,23 +12,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
 from datetime import timedelta
 from types import ModuleType
 from typing import Any
 
 import pytest
 from kessel_conformance import Cut, FaultProxy
-from kessel_postgres.adapter import PostgresAdapter
-from kessel_postgres.testing import Postgres
-from kessel_redis.adapter import RedisAdapter
-from kessel_redis.testing import Redis
 
-from kessel_core import Clock, SystemClock
 from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
-    AdapterContext,
     AdapterUnavailable,
     LeaseLost,
     Message,
@@ -48,34 +41,10 @@ def message(job_id: str, queue: str = "q", priority: int = 1) -> Message:
     return Message(job_id, queue, b"x", priority)
 
 
-@pytest.fixture(scope="module", params=["postgres", "redis"])
-def server(request: pytest.FixtureRequest) -> Iterator[Any]:
-    with closing(Postgres() if request.param == "postgres" else Redis()) as one:
-        one.start()
-        yield one
-
-
 @pytest.fixture
 def proxy(server: Any) -> Iterator[FaultProxy]:
     with FaultProxy(server.port) as one:
         yield one
-
-
-@pytest.fixture
-def opened(server: Any) -> Iterator[Opened]:
-    """Open the same jobs, as often as a test likes."""
-    name = f"t{next(_numbers)}"
-    kind = PostgresAdapter if isinstance(server, Postgres) else RedisAdapter
-    if isinstance(server, Postgres):
-        server.install(name)
-    with ExitStack() as stack:
-
-        def open_one(clock: Clock | None = None, **options: Any) -> Any:
-            adapter = kind(server.options(name, **options), AdapterContext(clock=clock or SystemClock()))
-            stack.callback(adapter.close)
-            return adapter
-
-        yield open_one
 
 
 @pytest.fixture

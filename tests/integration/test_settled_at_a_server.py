@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import itertools
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from kessel_postgres.adapter import PostgresAdapter
-from kessel_postgres.testing import Postgres
-from kessel_redis.adapter import RedisAdapter
-from kessel_redis.testing import Redis
 
 from kessel_core.contract import (
     COMMIT,
-    AdapterContext,
     AdapterUnavailable,
     Bury,
     Commit,
@@ -33,31 +26,16 @@ from tests.foreign import reservation_of_another_adapter_holds_nothing
 
 HOUR = timedelta(hours=1)
 Heard = list[str]
-_numbers = itertools.count(1)
 
 
 def message(job_id: str, queue: str = "q") -> Message:
     return Message(job_id, queue, b"x", 1)
 
 
-@pytest.fixture(scope="module", params=["postgres", "redis"])
-def server(request: pytest.FixtureRequest) -> Iterator[Any]:
-    with closing(Postgres() if request.param == "postgres" else Redis()) as one:
-        one.start()
-        yield one
-
-
 @pytest.fixture
-def adapter(server: Any) -> Iterator[Any]:
+def adapter(opened: Callable[..., Any]) -> Any:
     """One with jobs of its own, under virtual time, with a lease of 60 s."""
-    name = f"s{next(_numbers)}"
-    kind = PostgresAdapter if isinstance(server, Postgres) else RedisAdapter
-    if isinstance(server, Postgres):
-        server.install(name)
-    with ExitStack() as stack:
-        made = kind(server.options(name), AdapterContext(clock=VirtualClock()))
-        stack.callback(made.close)
-        yield made
+    return opened(VirtualClock())
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from kessel_core.contract import (
     told_entry,
     told_ready,
 )
+from tests.descriptors import is_open
 from tests.until import until
 
 HOUR = timedelta(hours=1)
@@ -111,14 +112,6 @@ def listening(line: Line) -> Wire:
     for waiter in [*line._waiters, *line.entries._waiters]:
         waiter.woken = False
     return line.connected[-1]
-
-
-def is_open(number: int) -> bool:
-    try:
-        os.fstat(number)
-    except OSError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize(

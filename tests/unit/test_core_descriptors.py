@@ -16,6 +16,7 @@ from kessel_core.contract import COMMIT, Consumer, Reservation, Settlement
 from kessel_core.runtime.descriptors import Descriptors
 from kessel_core.runtime.lease import GIVEN_BACK, Lease
 from kessel_core.testing import VirtualClock
+from tests.descriptors import is_open
 from tests.until import until
 
 Open = Callable[..., JobManager]
@@ -37,14 +38,6 @@ class Watched:
 
 def numbers() -> set[int]:
     return {int(name) for name in os.listdir("/dev/fd") if is_open(int(name))}  # noqa: PTH208
-
-
-def is_open(number: int) -> bool:
-    try:
-        os.fstat(number)
-    except OSError:
-        return False
-    return True
 
 
 @pytest.fixture
