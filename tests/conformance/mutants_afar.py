@@ -12,13 +12,14 @@ sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 from breaking import mutant
 from reference import Reference, Slot
 
-from kessel_core.contract import NO_PAUSE, Reservation
+from kessel_core.contract import NO_PAUSE, Reservation, Rollback, Snooze
 
 _WAYS: Final = {
     "rollback": "a rollback",
     "snooze": "a snooze",
     "kick": "a kick",
     "pause": "the end of a pause by hand",
+    "close": "a job that a closing consumer held",
 }
 
 
@@ -77,5 +78,32 @@ _tells_itself(
         _alone(s, lambda: Reference.enqueue_many(s, ms))
         if any(message.delay for message in ms)
         else Reference.enqueue_many(s, ms)
+    ),
+)
+_tells_itself("give_back", "giving back", give_back=lambda s, r: _alone(s, lambda: Reference.give_back(s, r)))
+for _kind in (Rollback, Snooze):
+    _tells_itself(
+        f"{_kind.__name__.lower()}_pause",
+        f"a {_kind.__name__.lower()} for some time",
+        settle=lambda s, r, st, kind=_kind: (
+            _alone(s, lambda: Reference.settle(s, r, st))
+            if isinstance(st, kind) and st.pause
+            else Reference.settle(s, r, st)
+        ),
+    )
+_tells_itself(
+    "shorter_pause",
+    "a pause that is set",
+    pause=lambda s, queue, span: (
+        _alone(s, lambda: Reference.pause(s, queue, span)) if span else Reference.pause(s, queue, span)
+    ),
+)
+_tells_itself(
+    "delayed_follow",
+    "a follow-up that is delayed",
+    followed=lambda s, done: (
+        _alone(s, lambda: Reference.followed(s, done))
+        if any(message.delay for message in done.follow)
+        else Reference.followed(s, done)
     ),
 )

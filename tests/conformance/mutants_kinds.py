@@ -545,6 +545,7 @@ WAKERS = {
     "snooze": "a snooze",
     "kick": "a kick",
     "pause": "the end of a pause by hand",
+    "close": "a consumer that closes with its job",
 }
 for _way, _of in WAKERS.items():
     mutant(

@@ -53,6 +53,7 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "reserve.waits_for_job": ("never_waits",),
     "reserve.wakes_each_for_its_own": ("wakes_one",),
     "reserve.wakes_for_batch": ("asleep_after_batch",),
+    "reserve.wakes_for_close": ("asleep_after_close",),
     "reserve.wakes_for_give_back": ("asleep_after_give_back",),
     "reserve.wakes_for_job": ("asleep_after_enqueue", "polls_slowly"),
     "reserve.wakes_for_kick": ("asleep_after_kick",),
@@ -65,7 +66,11 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "reserve.wakes_from_afar": ("hears_itself",),
     "reserve.wakes_from_afar_each_way": tuple(
         f"tells_no_other_of_{way}"
-        for way in ("rollback", "snooze", "kick", "pause", "batch", "follow", "delays")
+        for way in ("rollback", "snooze", "give_back", "close", "kick", "pause", "batch", "follow")
+    ),
+    "reserve.wakes_from_afar_later": tuple(
+        f"tells_no_other_of_{way}"
+        for way in ("delays", "rollback_pause", "snooze_pause", "shorter_pause", "delayed_follow")
     ),
 }
 PLANTED: Final = len(MUTANTS) + len(networked_mutants.MUTANTS)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 
-from kessel_core.contract import Capabilities, Facet, FacetKind, Reach, VirtualTime
+from kessel_core.contract import Capabilities, Facet, FacetKind, LeaseReturn, Reach, VirtualTime
 
 if TYPE_CHECKING:
     from kessel_conformance.harness import Harness
@@ -37,6 +37,7 @@ __all__ = [
     "NETWORK",
     "PRIORITIES",
     "RESTART",
+    "RETURNS_AT_ONCE",
     "SHARED_REACH",
     "TIE_BREAK",
     "VIRTUAL_CLOCK",
@@ -161,6 +162,18 @@ class _SharedReach(Requirement):
         """As `Requirement.missing`."""
         is_shared = harness.capabilities.reach is not Reach.PROCESS
         return None if is_shared else "for adapters whose jobs others see, too"
+
+
+class _ReturnsAtOnce(Requirement):
+    """The job of a worker that is gone comes back without waiting for the end of its lease."""
+
+    name = "lease_return at once"
+    shows = "lease_return"
+
+    def missing(self, harness: Harness) -> str | None:
+        """As `Requirement.missing`."""
+        is_late = harness.capabilities.lease_return is LeaseReturn.LEASE_END
+        return "for adapters that give back the jobs of a dead worker at once" if is_late else None
 
 
 class _Files(Requirement):
@@ -297,6 +310,8 @@ MAX_BODY_BYTES: Final = _BodyLimit("max_body_bytes")
 PRIORITIES: Final = Declared("priorities")
 #: The order among equals is promised (S6).
 TIE_BREAK: Final = Declared("tie_break")
+#: What a dead worker held comes back at once (S9).
+RETURNS_AT_ONCE: Final = _ReturnsAtOnce()
 #: A second adapter sees the same jobs.
 SHARED_REACH: Final = _SharedReach()
 #: Machines with clocks of their own share the jobs.

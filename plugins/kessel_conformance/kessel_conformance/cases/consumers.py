@@ -10,9 +10,9 @@ from typing import Any
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_conformance.requirements import SHARED_REACH
+from kessel_conformance.requirements import RETURNS_AT_ONCE, SHARED_REACH
 from kessel_core import AdapterUnavailable, InvalidConfig
-from kessel_core.contract import COMMIT, NO_PAUSE, LeaseReturn
+from kessel_core.contract import COMMIT, NO_PAUSE
 
 #: How long a reserve waits, and how soon it must come back when it is woken.
 _LONG = timedelta(seconds=4)
@@ -134,7 +134,7 @@ def close_returns_job(bench: Bench) -> None:
     bench.gets(first, message, "the job")
     bench.call("worker A is closed", first.close)
     bench.call("worker A is closed again", first.close)
-    at_once = bench.capabilities.lease_return is not LeaseReturn.LEASE_END
+    at_once = RETURNS_AT_ONCE.missing(bench.harness) is None
     if not at_once and bench.capabilities.lease is not None:
         bench.let_pass(bench.lease)
     bench.let_pass(bench.slack)

@@ -4,32 +4,35 @@ from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from typing import Final, TypeAlias
 
+import attrs
+
 from kessel_conformance.bench import Bench
 from kessel_conformance.cases.waking import Prepared, wakes
 from kessel_conformance.catalogue import case
-from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, SHARED_REACH
+from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, RETURNS_AT_ONCE, SHARED_REACH
 from kessel_core.contract import (
     NO_PAUSE,
     Buried,
     Bury,
     Commit,
     Consumer,
+    Message,
     Pause,
     QueueAdapter,
     Reservation,
     Rollback,
-    Settlement,
     Snooze,
     need,
 )
 
 _HOUR: Final = timedelta(hours=1)
+_SOON: Final = timedelta(milliseconds=150)
 
 #: Makes a job ready by another adapter.
 _Way: TypeAlias = Callable[[Bench, QueueAdapter], Prepared]
@@ -43,7 +46,24 @@ _Way: TypeAlias = Callable[[Bench, QueueAdapter], Prepared]
     why="Other processes are told of what is enqueued, and not of what comes back, is kicked or follows.",
 )
 def each_way(bench: Bench) -> None:
-    for way in _ways(bench):
+    _hears(bench, _ways(bench))
+
+
+@case(
+    "reserve.wakes_from_afar_later",
+    "S9",
+    "S4",
+    needs=(BLOCKING_RESERVE, SHARED_REACH, DELAYS),
+    real_time=True,
+    why="Other processes are told of what is ready at once, and sleep through what they were told will be.",
+)
+def later(bench: Bench) -> None:
+    _hears(bench, _ways_later(bench))
+
+
+def _hears(bench: Bench, ways: Iterable[_Way]) -> None:
+    """Check that a consumer hears of what another adapter makes ready, in each of these ways."""
+    for way in ways:
         with ExitStack() as stack:
 
             def prepare(real: Bench, way: _Way = way, stack: ExitStack = stack) -> Prepared:
@@ -56,44 +76,62 @@ def each_way(bench: Bench) -> None:
 
 def _ways(bench: Bench) -> Iterator[_Way]:
     yield _batch
-    if DELAYS.missing(bench.harness) is None:
-        yield _delayed_batch
     yield partial(_comes_back, Rollback())
     yield partial(_comes_back, Snooze())
+    yield _given_back
+    if RETURNS_AT_ONCE.missing(bench.harness) is None:
+        yield _closes
     if bench.has(Buried):
         yield _kick
     if bench.has(Pause):
         yield _resume
     if bench.capabilities.follow:
-        yield partial(_follows, "commit", lambda holder, held, done: holder.settle(held, done))
-        yield partial(
-            _follows,
-            "commit and reserve",
-            lambda holder, held, done: holder.settle_and_reserve(held, done),
-        )
+        yield partial(_follows, _commit, NO_PAUSE)
+        yield partial(_follows, _commit_and_reserve, NO_PAUSE)
+
+
+def _ways_later(bench: Bench) -> Iterator[_Way]:
+    yield _delayed_batch
+    yield partial(_comes_back, Rollback(_SOON))
+    yield partial(_comes_back, Snooze(_SOON))
+    if bench.has(Pause):
+        yield _pause_ends
+    if bench.capabilities.follow:
+        yield partial(_follows, _commit, _SOON)
+
+
+def _acts(
+    real: Bench, what: str, act: Callable[[], object], due_after: timedelta = NO_PAUSE
+) -> Callable[[], None]:
+    """Return a function that makes a call of another adapter, and returns when what it did is due."""
+
+    def acts() -> None:
+        due = time.monotonic() + due_after.total_seconds()
+        real.call(what, act)
+        time.sleep(max(0.0, due - time.monotonic()))
+
+    return acts
 
 
 def _batch(real: Bench, other: QueueAdapter) -> Prepared:
     batch = [real.message(queue=real.queue_named(name)) for name in ("one", "two")]
-    return (
-        real.consumer(batch[1].queue),
-        batch[1],
-        lambda: real.call("enqueue 2 by another adapter", lambda: other.enqueue_many(batch)),
-    )
+    sends = _acts(real, "enqueue 2 by another adapter", lambda: other.enqueue_many(batch))
+    return real.consumer(batch[1].queue), batch[1], sends
 
 
 def _delayed_batch(real: Bench, other: QueueAdapter) -> Prepared:
-    soon = real.message(delay=timedelta(milliseconds=150))
-    late = real.message(queue=real.queue, delay=_HOUR)
+    soon, late = real.message(), real.message(delay=_HOUR)
+    what = "enqueue 2 by another adapter, delayed by 150 ms and by an hour"
 
-    def sends() -> None:
-        real.call(
-            "enqueue 2 by another adapter, delayed by 150 ms and by an hour",
-            lambda: other.enqueue_many([soon, late]),
-        )
-        time.sleep(max(0.0, ((soon.delay or real.now()) - real.now()).total_seconds()))
+    def act() -> None:
+        other.enqueue_many([_soon(real, soon), late])
 
-    return real.consumer(), soon, sends
+    return real.consumer(), soon, _acts(real, what, act, _SOON)
+
+
+def _soon(real: Bench, message: Message) -> Message:
+    """Delay a job from now on, so that it is not due before `_acts` expects it."""
+    return attrs.evolve(message, delay=real.now() + _SOON)
 
 
 def _holder(real: Bench, other: QueueAdapter) -> tuple[Consumer, Reservation]:
@@ -105,15 +143,28 @@ def _holder(real: Bench, other: QueueAdapter) -> tuple[Consumer, Reservation]:
     return holder, held
 
 
-def _comes_back(settlement: Settlement, real: Bench, other: QueueAdapter) -> Prepared:
+def _comes_back(settlement: Rollback | Snooze, real: Bench, other: QueueAdapter) -> Prepared:
     message = real.put()
     holder, held = _holder(real, other)
-    what = f"{type(settlement).__name__.lower()} by another adapter"
+    pause = settlement.pause
+    what = f"{type(settlement).__name__.lower()} by another adapter{', for 150 ms' if pause else ''}"
+    return real.consumer(), message, _acts(real, what, lambda: holder.settle(held, settlement), pause)
+
+
+def _given_back(real: Bench, other: QueueAdapter) -> Prepared:
+    message = real.put()
+    _, held = _holder(real, other)
     return (
         real.consumer(),
         message,
-        lambda: real.call(what, lambda: holder.settle(held, settlement)),
+        _acts(real, "give back by another adapter", lambda: other.give_back(held)),
     )
+
+
+def _closes(real: Bench, other: QueueAdapter) -> Prepared:
+    message = real.put()
+    holder, _ = _holder(real, other)
+    return real.consumer(), message, _acts(real, "close of another adapter's consumer", holder.close)
 
 
 def _kick(real: Bench, other: QueueAdapter) -> Prepared:
@@ -121,38 +172,45 @@ def _kick(real: Bench, other: QueueAdapter) -> Prepared:
     holder, held = _holder(real, other)
     real.call("bury by another adapter", lambda: holder.settle(held, Bury("error", "it failed")))
     job_id = real.buried()[0].id
-    operations = need(other, Buried)
-    return (
-        real.consumer(),
-        message,
-        lambda: real.call("kick by another adapter", lambda: operations.kick(real.queue, job_id)),
-    )
+    kick = need(other, Buried).kick
+    return real.consumer(), message, _acts(real, "kick by another adapter", lambda: kick(real.queue, job_id))
 
 
 def _resume(real: Bench, other: QueueAdapter) -> Prepared:
     real.pause(real.queue, _HOUR)
-    operations = need(other, Pause)
-    return (
-        real.consumer(),
-        real.put(),
-        lambda: real.call("resume by another adapter", lambda: operations.pause(real.queue, NO_PAUSE)),
-    )
+    pause = need(other, Pause).pause
+    what = "resume by another adapter"
+    return real.consumer(), real.put(), _acts(real, what, lambda: pause(real.queue, NO_PAUSE))
+
+
+def _pause_ends(real: Bench, other: QueueAdapter) -> Prepared:
+    real.pause(real.queue, _HOUR)
+    pause = need(other, Pause).pause
+    what = "pause by another adapter, for 150 ms"
+    return real.consumer(), real.put(), _acts(real, what, lambda: pause(real.queue, _SOON), _SOON)
+
+
+def _commit(holder: Consumer, held: Reservation, done: Commit) -> None:
+    holder.settle(held, done)
+
+
+def _commit_and_reserve(holder: Consumer, held: Reservation, done: Commit) -> None:
+    holder.settle_and_reserve(held, done)
 
 
 def _follows(
-    what: str,
-    settles: Callable[[Consumer, Reservation, Settlement], object],
+    settles: Callable[[Consumer, Reservation, Commit], None],
+    delay: timedelta,
     real: Bench,
     other: QueueAdapter,
 ) -> Prepared:
     real.put()
     holder, held = _holder(real, other)
     told = real.message(queue=real.queue_named("told"))
-    return (
-        real.consumer(told.queue),
-        told,
-        lambda: real.call(
-            f"{what} with a follow-up, by another adapter",
-            lambda: settles(holder, held, Commit(follow=(told,))),
-        ),
-    )
+    how = settles.__name__.strip("_").replace("_", " ")
+    what = f"{how} with a follow-up, by another adapter{', delayed by 150 ms' if delay else ''}"
+
+    def act() -> None:
+        settles(holder, held, Commit(follow=(_soon(real, told) if delay else told,)))
+
+    return real.consumer(told.queue), told, _acts(real, what, act, delay)

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, SHARED_REACH, Need
+from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, RETURNS_AT_ONCE, SHARED_REACH, Need
 from kessel_core.contract import (
     NO_PAUSE,
     Buried,
@@ -121,6 +121,17 @@ def by_snooze(bench: Bench) -> Prepared:
 def by_give_back(bench: Bench) -> Prepared:
     message, _, held = _held(bench)
     return bench.consumer(), message, lambda: bench.give_back(held)
+
+
+@_woken_by(
+    "close",
+    "S9",
+    needs=(RETURNS_AT_ONCE,),
+    why="A worker ends, and its job is not seen before the next one is enqueued.",
+)
+def by_close(bench: Bench) -> Prepared:
+    message, holder, _ = _held(bench)
+    return bench.consumer(), message, lambda: bench.call("close of the consumer that holds it", holder.close)
 
 
 @_woken_by(
