@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -42,6 +43,7 @@ from kessel_core.contract import (
     FacetKind,
     Find,
     JobState,
+    Message,
     Store,
     need,
 )
@@ -151,6 +153,25 @@ def test_x7_s25_what_is_tried_again_has_no_outcome_yet(app: App) -> None:
     manager.request("a")
     run_until_idle(manager)
     assert seen == ["reserved"] * 3
+
+
+def test_s22_s25_who_is_told_by_a_job_finds_the_outcome_even_where_both_are_stored_one_by_one() -> None:
+    """The job that tells may run the moment that it is stored."""
+    found: list[Any] = []
+
+    class Watched(Apart):
+        def enqueue(self, message: Message) -> None:
+            if json.loads(message.body)["type"] == "told":
+                found.append(manager.result(asked.id).value)
+            super().enqueue(message)
+
+    clock = VirtualClock()
+    adapter = Watched(MemoryOptions(), AdapterContext(clock=clock))
+    handlers = {"a": raising(), "told": lambda payload: None}
+    with JobManager(adapter, store="memory://", handlers=handlers, config=KEEP, clock=clock) as manager:
+        asked = manager.request("a", 7, callback="job:told")
+        run_until_idle(manager)
+    assert found == [7]
 
 
 def test_s25d_after_its_time_it_is_not_returned(app: App) -> None:
