@@ -17,8 +17,18 @@ from hypothesis import strategies as st
 from kessel_memory.adapter import MemoryAdapter
 from kessel_memory.options import MemoryOptions
 
-from kessel_core import AdapterUnavailable, ConfigError, EnqueueUnknown, IdHeld, UnknownJob
+from kessel_core import (
+    AdapterUnavailable,
+    ConfigError,
+    EnqueueUnknown,
+    IdHeld,
+    JobManager,
+    JobRequest,
+    UnknownJob,
+)
+from kessel_core.client import moving, pausing
 from kessel_core.client.moving import Moved, move_jobs, risks
+from kessel_core.client.pausing import Paused
 from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
@@ -133,6 +143,20 @@ def test_work_of_a_move_grows_as_the_number_of_jobs(kind: type[Adapter]) -> None
     assert work[4000]["stats"] <= 200
 
 
+def test_s17_a_pause_is_renewed_every_five_seconds_and_not_for_each_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A call for each of a million jobs would double the work of a long move."""
+    clock, adapter = VirtualClock(), Adapter()
+    monkeypatch.setattr(pausing, "SystemClock", lambda: clock)
+    with Paused(adapter, "q") as paused:
+        assert adapter.calls["pause"] == 1
+        for _ in range(200):
+            clock.advance(timedelta(seconds=0.1))
+            paused.renew()
+        assert adapter.calls["pause"] == 1 + 3
+
+
 # --- a target that does not hold what it says --------------------------------------------------
 
 
@@ -225,6 +249,60 @@ def test_job_that_an_interrupted_move_has_stored_is_removed_now() -> None:
     assert (ids_in(source), ids_in(target)) == ([], ids)
 
 
+def test_jobs_behind_those_that_stay_are_moved_however_many_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listed a few at a time, as large ones are; what stays is listed again each time."""
+    monkeypatch.setattr(moving, "_PORTION", 2)
+    monkeypatch.setattr(moving, "_LISTED", 1)
+    source, target = Adapter(), Adapter()
+    ids = filled(source, 8)
+    for job_id in ids[:5]:
+        target.enqueue(Message(job_id, "q", b"another one", 5))
+    moved = Moved()
+    move_jobs(source, target, ["q"], moved)
+    assert moved == Moved(count=3, left=ids[:5])
+    assert ids_in(source) == ids[:5]
+
+
+def test_copies_of_a_portion_that_cannot_be_verified_are_all_taken_back() -> None:
+    """Also that of its last job, which no call is under way for any more: it would run twice."""
+
+    class Miscounting(Adapter):
+        def stats(self, queue: str) -> Any:
+            return attrs.evolve(super().stats(queue), ready=0)
+
+    source, target = Adapter(), Miscounting()
+    ids = filled(source)
+    moved = Moved()
+    with pytest.raises(AdapterError, match="says that it stored 1 in the queue 'q', and holds 0 more"):
+        move_jobs(source, target, ["q"], moved)
+    assert moved == Moved()
+    assert (ids_in(source), ids_in(target)) == (ids, [])
+
+
+def test_s4_s5_the_target_gets_each_job_as_if_it_was_requested_there() -> None:
+    """An adapter may look at any field, as at the expiration."""
+    source, target = Adapter(), Adapter()
+    stored: list[Message] = []
+    store = target.enqueue
+
+    def noted(message: Message) -> None:
+        stored.append(message)
+        store(message)
+
+    target.enqueue = noted  # type: ignore[method-assign]
+    hour = timedelta(hours=1)
+    requests = [
+        JobRequest(type="a", id="plain", queue="q"),
+        JobRequest(type="a", id="full", queue="q", priority=3, delay=hour, expiration=2 * hour),
+    ]
+    with JobManager(source, clock=source._store.clock, only_requests=True) as manager:
+        messages = [manager.message(request) for request in requests]
+        manager.request_many(requests)
+    move_jobs(source, target, ["q"], Moved())
+    assert stored == messages
+    assert [message.expiration is None for message in stored] == [True, False]
+
+
 def test_target_whose_worker_takes_jobs_while_they_are_counted_loses_none() -> None:
     """It cannot be paused, so a job may be done before it is counted."""
     source, target = Adapter(), Unpausable()
@@ -252,6 +330,32 @@ def test_job_that_a_worker_of_the_source_takes_meanwhile_runs_once() -> None:
     ids = filled(source)
     consumer = source.consumer(["q"])
     target.enqueue = after(target.enqueue, lambda: consumer.reserve(NO_PAUSE))  # type: ignore[method-assign]
+    moved = Moved()
+    move_jobs(source, target, ["q"], moved)
+    assert moved == Moved(count=2, taken=1)
+    assert (ids_in(source), ids_in(target)) == (ids[:1], ids[1:])
+
+
+def test_job_that_its_source_shows_and_does_not_remove_is_tried_once() -> None:
+    """A worker has it while a listing still shows it, or gives it back during the move: it stays."""
+
+    class Showing(Unpausable):
+        def delete_shown(self, job: StoredJob) -> None:
+            if job.id == "job-0":
+                raise UnknownJob(job.id, job.queue)
+            super().delete_shown(job)
+
+    source, target = Showing(), Adapter()
+    ids = filled(source)
+    stored: list[str] = []
+    store = target.enqueue
+
+    def once(message: Message) -> None:
+        assert message.id not in stored, "it is moved again and again"
+        stored.append(message.id)
+        store(message)
+
+    target.enqueue = once  # type: ignore[method-assign]
     moved = Moved()
     move_jobs(source, target, ["q"], moved)
     assert moved == Moved(count=2, taken=1)
