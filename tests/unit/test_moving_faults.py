@@ -157,6 +157,41 @@ def test_s17_a_pause_is_renewed_every_five_seconds_and_not_for_each_job(
         assert adapter.calls["pause"] == 1 + 3
 
 
+@pytest.mark.parametrize(
+    ("gone", "takes", "rest", "held"),
+    [
+        (29, 0, 29, [True, True, True, True]),
+        (30, 0, 9, [False, False, False, False]),  # renewed too late
+        (20, 9, 20, [True, True, True, True]),
+        (20, 9, 21, [True, True, False, False]),  # half a minute after the renewal was asked for
+        (20, 10, 9, [True, False, False, False]),  # the renewal itself took so long
+    ],
+)
+def test_pause_that_may_have_ended_before_it_was_renewed_has_not_held(
+    gone: int, takes: int, rest: int, held: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, adapter = VirtualClock(), Adapter()
+    monkeypatch.setattr(pausing, "SystemClock", lambda: clock)
+    monkeypatch.setattr(pausing, "_PAUSE", (30.0, 30.0))
+    seen: list[bool] = []
+    with Paused(adapter, "q") as paused:
+        clock.advance(timedelta(seconds=gone))
+        seen.append(paused.has_held)
+        adapter.pause = after(adapter.pause, lambda: clock.advance(timedelta(seconds=takes)))  # type: ignore[method-assign]
+        paused.renew()
+        seen.append(paused.has_held)
+        clock.advance(timedelta(seconds=rest))
+        seen.append(paused.has_held)
+        paused.renew()
+        seen.append(paused.has_held)
+    assert seen == held
+
+
+def test_queue_that_cannot_be_paused_has_not_held() -> None:
+    with Paused(Unpausable(), "q") as paused:
+        assert not paused.has_held
+
+
 # --- a target that does not hold what it says --------------------------------------------------
 
 
@@ -257,9 +292,18 @@ def test_jobs_behind_those_that_stay_are_moved_however_many_stay(monkeypatch: py
     ids = filled(source, 8)
     for job_id in ids[:5]:
         target.enqueue(Message(job_id, "q", b"another one", 5))
+    limits: list[int] = []
+    listing = source.peek
+
+    def noted(queue: str, state: JobState, limit: int = 1) -> list[StoredJob]:
+        limits.append(limit)
+        return listing(queue, state, limit)
+
+    source.peek = noted  # type: ignore[method-assign]
     moved = Moved()
     move_jobs(source, target, ["q"], moved)
     assert moved == Moved(count=3, left=ids[:5])
+    assert max(limits) <= 2 + 5, "what is listed at once has no limit"
     assert ids_in(source) == ids[:5]
 
 
@@ -320,6 +364,60 @@ def test_target_whose_worker_takes_jobs_while_they_are_counted_loses_none() -> N
         move_jobs(source, target, ["q"], moved)
     assert ids_in(source) == ids
     assert list(moved.pending) == [ids[0]]  # it has run there, and will run here: it is named
+
+
+def test_both_sides_stay_paused_for_as_long_as_a_portion_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second for each call, and the largest portions take minutes: no worker of either may take a job."""
+    clock = VirtualClock()
+    monkeypatch.setattr(pausing, "SystemClock", lambda: clock)
+    source, target = Adapter(clock), Adapter(clock)
+    ids = filled(source, 200)
+    workers = [source.consumer(["q"]), target.consumer(["q"])]
+
+    def slow(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            answer = method(*arguments)
+            clock.advance(timedelta(seconds=1))
+            assert [worker.reserve(NO_PAUSE) for worker in workers] == [None, None]
+            return answer
+
+        return call
+
+    target.enqueue, source.delete_shown = slow(target.enqueue), slow(source.delete_shown)  # type: ignore[method-assign]
+    moved = Moved()
+    move_jobs(source, target, ["q"], moved)
+    assert moved == Moved(count=200)
+    assert ids_in(target) == sorted(ids)
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_job_that_ran_in_the_target_because_a_call_outlasted_its_pause_is_named(
+    at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that hangs for minutes: what is not found in the target then may have run there."""
+    clock = VirtualClock()
+    monkeypatch.setattr(pausing, "SystemClock", lambda: clock)
+    source, target = Adapter(clock), Adapter(clock)
+    ids = filled(source)
+    worker = target.consumer(["q"])
+    stored: list[str] = []
+    store = target.enqueue
+
+    def hang(message: Message) -> None:
+        store(message)
+        stored.append(message.id)
+        if len(stored) == at + 2:  # the first or the last of a portion of two
+            clock.advance(timedelta(minutes=3))
+            while (held := worker.reserve(NO_PAUSE)) is not None:
+                worker.settle(held, COMMIT)
+
+    target.enqueue = hang  # type: ignore[method-assign]
+    moved = Moved()
+    with pytest.raises(AdapterError, match="does a worker take its jobs meanwhile"):
+        move_jobs(source, target, ["q"], moved)
+    assert moved.count == 1
+    assert ids_in(source) == ids[1:]
+    assert sorted(moved.pending) == ids[1 : 2 + at]
 
 
 # --- a source that cannot be paused ------------------------------------------------------------
