@@ -154,11 +154,17 @@ class Staged:
         #: How the processes have ended; None: they run.
         self.code: int | None = None
         self.kills = 0
+        #: Whether each process says that it has begun; None: it has no child that keeps the way to say so.
+        self.begins: bool | None = None
+        self.inherited: list[int] = []
         monkeypatch.setattr(subprocess, "Popen", self.start)
 
     def start(self, command: list[str], *, pass_fds: tuple[int, ...], **_: Any) -> Any:
         self.commands.append(command)
         self.passed.append(pass_fds)
+        if self.begins is not None:
+            self.inherited.append(os.dup(int(command[command.index("--begun-fd") + 1])))
+            os.write(self.inherited[-1], b"1" * self.begins)
         return self
 
     pid = 7
@@ -216,6 +222,22 @@ def test_s38_each_process_and_its_replacement_answers_at_a_listener_of_its_own(
     told = [int(command[command.index("--health-fd") + 1]) for command in staged.commands]
     assert told == own * 2
     assert all(number in passed for number, passed in zip(told, staged.passed, strict=True))
+
+
+@pytest.mark.parametrize("begins", [False, True])
+def test_d12_a_child_that_a_process_leaves_behind_changes_nothing_about_what_its_exit_code_means(
+    monkeypatch: pytest.MonkeyPatch, begins: bool
+) -> None:
+    """It keeps the other end of the pipe open; the supervisor must neither wait for it nor be misled."""
+    staged = Staged(monkeypatch)
+    staged.begins = begins
+    staged.keeper._start_due(0)
+    staged.code = 2
+    staged.keeper._collect()
+    for number in staged.inherited:
+        os.close(number)
+    assert staged.keeper.is_stopping is not begins
+    assert staged.keeper._code() == (0 if begins else 2)
 
 
 def test_d9_a_process_that_is_slow_to_die_is_killed_and_told_of_once(

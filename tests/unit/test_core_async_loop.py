@@ -8,6 +8,8 @@ import inspect
 import threading
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any
 
 import pytest
 
@@ -110,3 +112,32 @@ def test_d8_a_handler_that_waits_for_another_in_its_own_loop_leaves_that_one_clo
 
     assert "cannot wait for an async handler in this way" in loop.run(outer(), None)
     assert inspect.getcoroutinestate(inner) == inspect.CORO_CLOSED
+
+
+def test_d9_who_is_interrupted_while_he_waits_leaves_no_handler_running(loop: AsyncLoop) -> None:
+    """Ctrl-C in a program that runs a job itself; what the handler holds is given back at once."""
+    running, is_cancelled = threading.Event(), threading.Event()
+    submit = asyncio.run_coroutine_threadsafe
+
+    async def endless() -> None:
+        try:
+            running.set()
+            await asyncio.sleep(3600)  # the loop knows of it, so that it is not collected instead
+        except asyncio.CancelledError:
+            is_cancelled.set()
+            raise
+
+    def interrupt(*_: object) -> None:
+        assert running.wait(20)
+        raise KeyboardInterrupt
+
+    def interrupted(work: Any, inner: asyncio.AbstractEventLoop) -> Future[Any]:
+        future = submit(work, inner)
+        future.result = interrupt  # type: ignore[method-assign]
+        return future
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(asyncio, "run_coroutine_threadsafe", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run(endless(), None)
+    assert is_cancelled.wait(5)

@@ -190,7 +190,7 @@ def test_f45_with_lost_descriptors_a_slot_does_not_even_close_its_connection(
 
 
 @pytest.mark.parametrize("noticed_by", ["its slot", "another thread"])
-def test_f45_the_job_that_closed_descriptors_is_named_if_it_is_known(
+def test_s7_the_job_that_closed_descriptors_is_named_if_it_is_known(
     opened: Open, caplog: pytest.LogCaptureFixture, noticed_by: str
 ) -> None:
     """An operator mends its handler, and not that of a job that ran beside it."""
@@ -221,7 +221,7 @@ def test_f45_the_job_that_closed_descriptors_is_named_if_it_is_known(
     assert vars(said)["job_id"] == (job.id if noticed_by == "its slot" else None)
 
 
-def test_f45_a_worker_that_has_ended_leaves_no_descriptor_behind(opened: Open) -> None:
+def test_d9_a_worker_that_has_ended_leaves_no_descriptor_behind(opened: Open) -> None:
     """A program that drains its queue every minute must not run out of them."""
     manager = opened("memory://", handlers={"a": print})
     manager.worker(slots=1).drain()
