@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["is_open"]
+__all__ = ["is_open", "numbers"]
 
 
 def is_open(number: int) -> bool:
@@ -14,3 +14,8 @@ def is_open(number: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def numbers() -> set[int]:
+    """The numbers of all that are open."""
+    return {int(name) for name in os.listdir("/dev/fd") if is_open(int(name))}  # noqa: PTH208

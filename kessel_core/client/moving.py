@@ -91,7 +91,7 @@ def move_jobs(
     Reserved and buried jobs stay, and attempts are counted from zero again. If the source can be paused, it
     delivers nothing during the move; if not, a job that one of its workers takes meanwhile is taken back from
     the target, or is named in `moved.double`. The first job that the target refuses ends the move; it and the
-    rest stay. The target delivers nothing for the moment in which a portion is counted.
+    rest stay. The target, if it can be paused, delivers nothing until a portion is counted and removed.
 
     Args:
         source: Where the jobs are; must have the facets `Browse` and `Delete`.
@@ -167,28 +167,30 @@ class _Move:
     def _portion(self, jobs: Sequence[StoredJob]) -> None:
         """Store jobs in the target, count them there, and remove them from the source."""
         with Paused(self.target, self.queue) as target_pause:
+            pauses = (self.pause, target_pause)
             try:
                 before, copies = self._held(), self._copies(jobs[0])
-                there = self._stored(jobs)
+                there = self._stored(jobs, pauses)
                 self._check(self._held(), before)
                 if self._copies(jobs[0]) > copies:
                     raise ConfigError("source and target are the same: nothing is moved")
                 self.is_other = self.is_other or bool(self.moved.pending)
                 for job in there:
-                    self.pause.renew()
+                    _renew(pauses)
                     self._remove(job)
             except BaseException:
-                self._take_back(is_surely_waiting=target_pause.is_there)
+                # Where a pause may have ended, a job that is not there any more may have run.
+                self._take_back(is_surely_waiting=target_pause.has_held)
                 raise
 
     # --- storing -------------------------------------------------------------------------------
 
-    def _stored(self, jobs: Sequence[StoredJob]) -> list[StoredJob]:
+    def _stored(self, jobs: Sequence[StoredJob], pauses: Sequence[Paused]) -> list[StoredJob]:
         """Store jobs; return those that are in the target then, now or since an interrupted move."""
         there: list[StoredJob] = []
         held: list[tuple[StoredJob, Message]] = []
         for job in jobs:
-            self.pause.renew()
+            _renew(pauses)
             message = _message(job, is_id_unique=self.source.capabilities.dedupe)
             self.in_flight = job.id
             self.moved.pending[job.id] = message
@@ -295,6 +297,11 @@ class _Move:
                     if not is_surely_waiting:
                         continue  # a worker of the target may have it
                 del self.moved.pending[job_id]
+
+
+def _renew(pauses: Sequence[Paused]) -> None:
+    for pause in pauses:
+        pause.renew()
 
 
 def _message(job: StoredJob, *, is_id_unique: bool) -> Message:

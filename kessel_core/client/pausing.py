@@ -33,11 +33,21 @@ class Paused:
         # A random length, so that another adapter shows the same pause only if it is the same queue.
         self._length = timedelta(seconds=random.uniform(*_PAUSE))  # noqa: S311 - no secret
         self._before: timedelta | None = None
+        #: Whether a pause had ended when it was renewed, because a call took so long.
+        self._has_lapsed = False
 
     @property
     def is_there(self) -> bool:
         """Whether the queue is really paused."""
         return self._facet is not None
+
+    @property
+    def has_held(self) -> bool:
+        """Whether the queue was paused all the time since the beginning, as far as can be known here."""
+        return self._facet is not None and not (self._has_lapsed or self._is_over())
+
+    def _is_over(self) -> bool:
+        return self._clock.monotonic() - self._renewed >= self._length.total_seconds()
 
     def __enter__(self) -> Paused:
         if self._facet is not None:
@@ -52,8 +62,11 @@ class Paused:
     def renew(self) -> None:
         """Keep it paused; called again and again."""
         if self._facet is not None and self._clock.monotonic() - self._renewed > _RENEWED:
+            # The call may take long, and nobody knows when in it the pause began anew.
+            begun = self._clock.monotonic()
             self._facet.pause(self._queue, self._length)
-            self._renewed = self._clock.monotonic()
+            self._has_lapsed = self._has_lapsed or self._is_over()
+            self._renewed = begun
 
     def shows_in(self, other: QueueAdapter) -> bool:
         """Whether this very pause shows in another adapter."""

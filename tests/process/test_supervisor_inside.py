@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,12 +15,14 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from kessel_core.runtime import supervisor as module
 from kessel_core.runtime.supervisor import Supervisor
 from kessel_core.testing import VirtualClock
+from tests.descriptors import numbers
 
 LONG = timedelta(seconds=60)
 
@@ -137,6 +140,121 @@ def test_a_replacement_is_started_when_its_pause_is_over_and_not_before(
     for worker in keeper._workers:
         assert worker.begun is not None
         os.close(worker.begun)
+
+
+class Staged:
+    """A supervisor of processes that are not there, on a clock that the test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, processes: int = 1, **options: Any) -> None:
+        self.clock = VirtualClock()
+        self.keeper = Supervisor(["unused"], processes, grace=LONG, clock=self.clock, **options)
+        #: What each process was started with.
+        self.commands: list[list[str]] = []
+        self.passed: list[tuple[int, ...]] = []
+        #: How the processes have ended; None: they run.
+        self.code: int | None = None
+        self.kills = 0
+        #: Whether each process says that it has begun; None: it has no child that keeps the way to say so.
+        self.begins: bool | None = None
+        self.inherited: list[int] = []
+        monkeypatch.setattr(subprocess, "Popen", self.start)
+
+    def start(self, command: list[str], *, pass_fds: tuple[int, ...], **_: Any) -> Any:
+        self.commands.append(command)
+        self.passed.append(pass_fds)
+        if self.begins is not None:
+            self.inherited.append(os.dup(int(command[command.index("--begun-fd") + 1])))
+            os.write(self.inherited[-1], b"1" * self.begins)
+        return self
+
+    pid = 7
+
+    def poll(self) -> int | None:
+        return self.code
+
+    def send_signal(self, number: int) -> None:
+        pass
+
+    def kill(self) -> None:
+        self.kills += 1
+
+    def live(self, seconds: float) -> None:
+        """Start what is due, and let it die after that time, and its pause pass."""
+        self.code = None
+        self.keeper._start_due(0)
+        self.clock.advance(timedelta(seconds=seconds))
+        self.code = 9
+        self.keeper._collect()
+        self.clock.advance(timedelta(seconds=module.LONGEST_PAUSE))
+
+
+def test_a_pause_depends_on_how_long_this_very_process_lived(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not on how long the machine has been up: a worker that dies at its start must not be a busy loop."""
+    staged = Staged(monkeypatch)
+    for seconds in (1.0, 1.0, 9.9, 10.0, 1.0):
+        staged.live(seconds)
+    pauses = [vars(record)["pause_seconds"] for record in caplog.records if record.levelname == "WARNING"]
+    assert pauses == [0.5, 1.0, 2.0, 0.5, 1.0]
+
+
+def test_a_process_that_died_leaves_no_descriptor_in_the_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lives for months, and replaces each worker that dies."""
+    staged = Staged(monkeypatch, 2)
+    staged.live(1.0)
+    before = numbers()
+    for _ in range(3):
+        staged.live(1.0)
+    assert len(staged.commands) == 8
+    assert numbers() <= before
+
+
+def test_s38_each_process_and_its_replacement_answers_at_a_listener_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the supervisor asks one process must not be answered by another one."""
+    with socket.socket() as first, socket.socket() as second:
+        staged = Staged(monkeypatch, 2, listeners=[first, second])
+        for _ in range(2):
+            staged.live(1.0)
+        own = [first.fileno(), second.fileno()]
+    told = [int(command[command.index("--health-fd") + 1]) for command in staged.commands]
+    assert told == own * 2
+    assert all(number in passed for number, passed in zip(told, staged.passed, strict=True))
+
+
+@pytest.mark.parametrize("begins", [False, True])
+def test_d12_a_child_that_a_process_leaves_behind_changes_nothing_about_what_its_exit_code_means(
+    monkeypatch: pytest.MonkeyPatch, begins: bool
+) -> None:
+    """It keeps the other end of the pipe open; the supervisor must neither wait for it nor be misled."""
+    staged = Staged(monkeypatch)
+    staged.begins = begins
+    staged.keeper._start_due(0)
+    staged.code = 2
+    staged.keeper._collect()
+    for number in staged.inherited:
+        os.close(number)
+    assert staged.keeper.is_stopping is not begins
+    assert staged.keeper._code() == (0 if begins else 2)
+
+
+def test_d9_a_process_that_is_slow_to_die_is_killed_and_told_of_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may wait for a disk; meanwhile the supervisor looks ten times a second."""
+    staged = Staged(monkeypatch)
+    staged.keeper._start_due(0)
+    staged.keeper._stop()
+    staged.clock.advance(LONG + module.SLACK)
+    for _ in range(3):
+        staged.keeper._kill_late()
+    assert staged.kills == 1
+    assert caplog.text.count("it is killed") == 1
+    staged.code = -9
+    staged.keeper._collect()
+    assert staged.keeper._code() == 1
 
 
 def test_death_is_logged_with_how_and_when_the_next_one_comes(

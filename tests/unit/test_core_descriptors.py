@@ -16,7 +16,7 @@ from kessel_core.contract import COMMIT, Consumer, Reservation, Settlement
 from kessel_core.runtime.descriptors import Descriptors
 from kessel_core.runtime.lease import GIVEN_BACK, Lease
 from kessel_core.testing import VirtualClock
-from tests.descriptors import is_open
+from tests.descriptors import is_open, numbers
 from tests.until import until
 
 Open = Callable[..., JobManager]
@@ -34,10 +34,6 @@ class Watched:
 
     def lose(self) -> None:
         self.losses += 1
-
-
-def numbers() -> set[int]:
-    return {int(name) for name in os.listdir("/dev/fd") if is_open(int(name))}  # noqa: PTH208
 
 
 @pytest.fixture
@@ -191,3 +187,45 @@ def test_f45_with_lost_descriptors_a_slot_does_not_even_close_its_connection(
     with pytest.raises(DescriptorsLost):
         worker.run()
     assert closed == []
+
+
+@pytest.mark.parametrize("noticed_by", ["its slot", "another thread"])
+def test_s7_the_job_that_closed_descriptors_is_named_if_it_is_known(
+    opened: Open, caplog: pytest.LogCaptureFixture, noticed_by: str
+) -> None:
+    """An operator mends its handler, and not that of a job that ran beside it."""
+    beside, go_on = threading.Barrier(2), threading.Event()
+
+    def wait(payload: object) -> None:
+        beside.wait(20)
+        assert go_on.wait(20)
+
+    def close(payload: object) -> None:
+        number = worker._descriptors._number
+        assert number is not None
+        os.close(number)
+        if noticed_by == "another thread":
+            thread = threading.Thread(target=worker._descriptors.check)
+            thread.start()
+            thread.join(20)
+
+    manager = opened("memory://?lease=30s", handlers={"wait": wait, "close": close})
+    manager.request("wait")
+    worker = manager.start(slots=2)
+    beside.wait(20)
+    job = manager.request("close")
+    with pytest.raises(DescriptorsLost):
+        worker.join()
+    go_on.set()
+    (said,) = [record for record in caplog.records if "descriptors" in record.getMessage()]
+    assert vars(said)["job_id"] == (job.id if noticed_by == "its slot" else None)
+
+
+def test_d9_a_worker_that_has_ended_leaves_no_descriptor_behind(opened: Open) -> None:
+    """A program that drains its queue every minute must not run out of them."""
+    manager = opened("memory://", handlers={"a": print})
+    manager.worker(slots=1).drain()
+    before = numbers()
+    for _ in range(3):
+        manager.worker(slots=1).drain()
+    assert numbers() <= before

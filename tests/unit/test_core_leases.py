@@ -247,6 +247,52 @@ def test_s7_a_lost_lease_is_said_once_however_long_the_handler_runs_on(
     assert caplog.text.count("lease lost") == 1
 
 
+# --- settling -------------------------------------------------------------------------------------------
+
+
+def test_s9_a_queue_that_is_away_for_a_second_and_a_half_is_told_of_the_end_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The pauses double from 50 ms: 50, 100, 200, 400 and 800; the sixth try is the last one."""
+    held = Held()
+    held.clock.auto_advance = True
+    began, tried = held.clock.monotonic(), list[float]()
+    settle = held.consumer.settle
+
+    def late(reservation: Reservation, settlement: Settlement) -> None:
+        tried.append(round(held.clock.monotonic() - began, 3))
+        if len(tried) < 6:
+            raise AdapterUnavailable("away")
+        settle(reservation, settlement)
+
+    monkeypatch.setattr(held.consumer, "settle", late)
+    assert held.lease.settle(COMMIT, take_next=False).is_settled
+    assert tried == [0.0, 0.05, 0.15, 0.35, 0.75, 1.55]
+
+
+@pytest.mark.parametrize(
+    ("error", "level"), [(AdapterUnavailable("away"), "DEBUG"), (RuntimeError("a bug"), "ERROR")]
+)
+@pytest.mark.parametrize(("number", "what"), [("attempt", "attempts"), ("kicks", "kicks")])
+def test_s10_s22_a_number_that_is_not_known_is_an_estimate_and_only_a_bug_alarms(
+    error: Exception,
+    level: str,
+    number: str,
+    what: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A bug of an adapter comes with its traceback; a queue that is away is said elsewhere."""
+    held = Held()
+    monkeypatch.setattr(held.consumer, number, Mock(side_effect=error))
+    caplog.set_level("DEBUG", "kessel.worker")
+    assert getattr(held.lease, number)() == getattr(held.reservation, number)
+    (said,) = [record for record in caplog.records if "not known" in record.getMessage()]
+    assert said.getMessage() == f"job {held.reservation.id}: number of {what} not known: {error}"
+    assert (said.levelname, vars(said)["job_id"]) == (level, held.reservation.id)
+    assert bool(said.exc_info) is (level == "ERROR")
+
+
 # --- who ends it ----------------------------------------------------------------------------------------
 
 

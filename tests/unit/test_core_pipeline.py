@@ -140,6 +140,17 @@ def test_s10_the_last_failure_buries_the_job(app: App) -> None:
     assert str(buried.message).partition("\n")[0] == "no luck"
 
 
+def test_s12_the_reason_of_an_unknown_type_is_cut_however_many_types_are_known(
+    app: App, deliver: Deliver
+) -> None:
+    """Queues and logs take 2,000 characters."""
+    manager = app({f"type-{number:04}": print for number in range(500)})
+    done = deliver(manager, body(type="b"))
+    assert done.result.message.startswith("no handler for type 'b'; known types: ")
+    assert "type-0000, type-0001" in done.result.message
+    assert len(done.result.message) == 2000
+
+
 def test_s10_the_exact_number_decides_after_a_failure(app: App, deliver: Deliver) -> None:
     manager = app({"a": fail(Transient())}, jobs=JobsConfig(max_attempts=3))
     assert deliver(manager, body(), attempt=1, exact=3).ending == ("failed", "retries-exhausted")

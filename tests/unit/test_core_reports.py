@@ -287,3 +287,23 @@ def test_finding_c9_only_the_last_frames_are_kept_and_a_long_message_leaves_them
     (buried,) = need(manager.adapter, Buried).buried("default")
     assert len(str(buried.message)) <= 2000
     assert str(buried.message).count(", in dive") == 3
+
+
+@pytest.mark.parametrize("error", [Fatal("no such card"), Transient("no such card")])
+def test_s8_what_a_handler_raises_on_purpose_is_buried_with_where_it_was_raised(
+    app: App, error: Exception
+) -> None:
+    """The same message may come from ten places of a handler."""
+
+    def charge(payload: JsonValue) -> None:
+        raise error
+
+    manager = app({"a": charge}, jobs=JobsConfig(max_attempts=1))
+    manager.request("a")
+    (result,) = run_until_idle(manager)
+    (buried,) = need(manager.adapter, Buried).buried("default")
+    text, frame = str(buried.message).splitlines()
+    assert text == "no such card"
+    assert "test_core_reports.py:" in frame
+    assert frame.endswith(", in charge")
+    assert result.frames == frame

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Generator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
 import pytest
+from kessel_memory.adapter import MemoryAdapter
+from kessel_memory.options import MemoryOptions
 
 from kessel_core import (
     JobContext,
@@ -22,7 +24,7 @@ from kessel_core import (
     Transient,
     hookimpl,
 )
-from kessel_core.contract import COMMIT, NO_PAUSE, Bury
+from kessel_core.contract import COMMIT, NO_PAUSE, AdapterContext, Bury, Capabilities, Rollback
 from kessel_core.contract import Snooze as Snoozed
 from kessel_core.model.policies import OnExpired, UnknownType
 from kessel_core.testing import VirtualClock, run_until_idle
@@ -172,6 +174,34 @@ def test_s21_a_snooze_beyond_all_time_is_a_pause_and_with_an_expiration_its_end(
     assert (clock.now() + settled.pause).year == 9999
     late = datetime.max.replace(tzinfo=clock.now().tzinfo).isoformat()
     assert deliver(manager, body(expiration=late)).ending == ("failed", "expired")
+
+
+@pytest.mark.parametrize("longest", [HOUR, timedelta.max])
+@pytest.mark.parametrize(("kind", "settled"), [(Snooze, Snoozed), (Transient, Rollback)])
+def test_s11_s21_a_pause_ends_within_what_the_queue_holds_and_within_the_calendar(
+    opened: App,
+    deliver: Any,
+    clock: VirtualClock,
+    caplog: pytest.LogCaptureFixture,
+    kind: Callable[..., Exception],
+    settled: Callable[[timedelta], Any],
+    longest: timedelta,
+) -> None:
+    """An adapter may declare more than there are years; what is cut is said once."""
+
+    class Bounded(MemoryAdapter):
+        @property
+        def capabilities(self) -> Capabilities:
+            return attrs.evolve(super().capabilities, longest_delay=longest)
+
+    def handle(payload: JsonValue) -> None:
+        raise kind(after=timedelta.max)
+
+    adapter = Bounded(MemoryOptions(), AdapterContext(clock=clock))
+    done = deliver(opened(adapter, handlers={"a": handle}, clock=clock), body())
+    held = min(longest, datetime(9999, 12, 31, tzinfo=UTC) - clock.now())
+    assert done.settlements == [settled(held)]
+    assert caplog.text.count("is longer than the queue can hold") == 1
 
 
 def test_s21_a_job_of_unknown_type_ends_by_its_expiration_and_never_by_its_attempts(app: App) -> None:

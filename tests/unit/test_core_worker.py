@@ -392,6 +392,20 @@ def test_a_drain_goes_on_when_the_queue_is_usable_again_and_its_patience_starts_
     assert manager.worker(slots=1).drain() == {"success": 2}
 
 
+@pytest.mark.parametrize(
+    ("requests", "said"), [([], "no jobs"), (["a"], "1 success"), (["a", "a", "b"], "1 failed, 2 success")]
+)
+def test_d9_the_last_line_of_a_worker_says_what_came_of_its_jobs(
+    opened: Open, caplog: pytest.LogCaptureFixture, requests: list[str], said: str
+) -> None:
+    manager = opened(handlers={"a": lambda payload: 1, "b": lambda payload: 1 / 0})
+    manager.request_many(requests)
+    caplog.set_level("INFO", "kessel.worker")
+    manager.worker(slots=1).drain()
+    lines = [record.getMessage() for record in caplog.records if record.name == "kessel.worker"]
+    assert lines == ["worker: 1 slot on default", f"worker: stopped ({said})"]
+
+
 def test_d9_a_second_stop_can_only_shorten_the_grace_period(opened: Open, stuck: Stuck) -> None:
     manager = opened(handlers={"a": stuck})
     manager.request("a")

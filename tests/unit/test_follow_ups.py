@@ -178,6 +178,29 @@ def test_s20_a_refused_follow_up_buries_the_job_with_what_it_returned() -> None:
                 assert waiting(adapter) == []  # all or nothing
 
 
+def test_s20_what_a_refused_follow_up_leaves_to_read_is_cut_where_every_message_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What the job had returned may have any length; queues and logs take 2,000 characters."""
+    adapter = MemoryAdapter(MemoryOptions(capacity=1), AdapterContext(clock=VirtualClock()))
+
+    def first(payload: Any, job: JobContext) -> str:
+        for _ in range(2):
+            job.follow_up("second", delay=timedelta(days=1))
+        return "x" * 10_000
+
+    with manager_of(adapter, first=first) as manager:
+        manager.request("first")
+        result = run_one(manager)
+        (buried,) = adapter.buried("default")
+    assert result is not None
+    assert result.message.startswith("its follow-up was refused: ")
+    assert len(result.message) == 2000
+    assert buried.message == result.message
+    (said,) = [record for record in caplog.records if record.name == "kessel.pipeline"]
+    assert said.getMessage() == f"job {result.id}: {result.message}"
+
+
 def test_s20_a_wrong_follow_up_is_an_error_in_the_handler(adapter: MemoryAdapter) -> None:
     found: list[str] = []
 

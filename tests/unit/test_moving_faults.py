@@ -17,8 +17,18 @@ from hypothesis import strategies as st
 from kessel_memory.adapter import MemoryAdapter
 from kessel_memory.options import MemoryOptions
 
-from kessel_core import AdapterUnavailable, ConfigError, EnqueueUnknown, IdHeld, UnknownJob
+from kessel_core import (
+    AdapterUnavailable,
+    ConfigError,
+    EnqueueUnknown,
+    IdHeld,
+    JobManager,
+    JobRequest,
+    UnknownJob,
+)
+from kessel_core.client import moving, pausing
 from kessel_core.client.moving import Moved, move_jobs, risks
+from kessel_core.client.pausing import Paused
 from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
@@ -133,6 +143,55 @@ def test_work_of_a_move_grows_as_the_number_of_jobs(kind: type[Adapter]) -> None
     assert work[4000]["stats"] <= 200
 
 
+def test_s17_a_pause_is_renewed_every_five_seconds_and_not_for_each_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A call for each of a million jobs would double the work of a long move."""
+    clock, adapter = VirtualClock(), Adapter()
+    monkeypatch.setattr(pausing, "SystemClock", lambda: clock)
+    with Paused(adapter, "q") as paused:
+        assert adapter.calls["pause"] == 1
+        for _ in range(200):
+            clock.advance(timedelta(seconds=0.1))
+            paused.renew()
+        assert adapter.calls["pause"] == 1 + 3
+
+
+@pytest.mark.parametrize(
+    ("gone", "takes", "rest", "held"),
+    [
+        (29, 0, 29, [True, True, True, True]),
+        (30, 0, 9, [False, False, False, False]),  # renewed too late
+        (20, 9, 20, [True, True, True, True]),
+        (20, 9, 21, [True, True, False, False]),  # half a minute after the renewal was asked for
+        (20, 10, 9, [True, False, False, False]),  # the renewal itself took so long
+    ],
+)
+def test_pause_that_may_have_ended_before_it_was_renewed_has_not_held(
+    gone: int, takes: int, rest: int, held: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, adapter = VirtualClock(), Adapter()
+    monkeypatch.setattr(pausing, "SystemClock", lambda: clock)
+    monkeypatch.setattr(pausing, "_PAUSE", (30.0, 30.0))
+    seen: list[bool] = []
+    with Paused(adapter, "q") as paused:
+        clock.advance(timedelta(seconds=gone))
+        seen.append(paused.has_held)
+        adapter.pause = after(adapter.pause, lambda: clock.advance(timedelta(seconds=takes)))  # type: ignore[method-assign]
+        paused.renew()
+        seen.append(paused.has_held)
+        clock.advance(timedelta(seconds=rest))
+        seen.append(paused.has_held)
+        paused.renew()
+        seen.append(paused.has_held)
+    assert seen == held
+
+
+def test_queue_that_cannot_be_paused_has_not_held() -> None:
+    with Paused(Unpausable(), "q") as paused:
+        assert not paused.has_held
+
+
 # --- a target that does not hold what it says --------------------------------------------------
 
 
@@ -225,6 +284,69 @@ def test_job_that_an_interrupted_move_has_stored_is_removed_now() -> None:
     assert (ids_in(source), ids_in(target)) == ([], ids)
 
 
+def test_jobs_behind_those_that_stay_are_moved_however_many_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listed a few at a time, as large ones are; what stays is listed again each time."""
+    monkeypatch.setattr(moving, "_PORTION", 2)
+    monkeypatch.setattr(moving, "_LISTED", 1)
+    source, target = Adapter(), Adapter()
+    ids = filled(source, 8)
+    for job_id in ids[:5]:
+        target.enqueue(Message(job_id, "q", b"another one", 5))
+    limits: list[int] = []
+    listing = source.peek
+
+    def noted(queue: str, state: JobState, limit: int = 1) -> list[StoredJob]:
+        limits.append(limit)
+        return listing(queue, state, limit)
+
+    source.peek = noted  # type: ignore[method-assign]
+    moved = Moved()
+    move_jobs(source, target, ["q"], moved)
+    assert moved == Moved(count=3, left=ids[:5])
+    assert max(limits) <= 2 + 5, "what is listed at once has no limit"
+    assert ids_in(source) == ids[:5]
+
+
+def test_copies_of_a_portion_that_cannot_be_verified_are_all_taken_back() -> None:
+    """Also that of its last job, which no call is under way for any more: it would run twice."""
+
+    class Miscounting(Adapter):
+        def stats(self, queue: str) -> Any:
+            return attrs.evolve(super().stats(queue), ready=0)
+
+    source, target = Adapter(), Miscounting()
+    ids = filled(source)
+    moved = Moved()
+    with pytest.raises(AdapterError, match="says that it stored 1 in the queue 'q', and holds 0 more"):
+        move_jobs(source, target, ["q"], moved)
+    assert moved == Moved()
+    assert (ids_in(source), ids_in(target)) == (ids, [])
+
+
+def test_s4_s5_the_target_gets_each_job_as_if_it_was_requested_there() -> None:
+    """An adapter may look at any field, as at the expiration."""
+    source, target = Adapter(), Adapter()
+    stored: list[Message] = []
+    store = target.enqueue
+
+    def noted(message: Message) -> None:
+        stored.append(message)
+        store(message)
+
+    target.enqueue = noted  # type: ignore[method-assign]
+    hour = timedelta(hours=1)
+    requests = [
+        JobRequest(type="a", id="plain", queue="q"),
+        JobRequest(type="a", id="full", queue="q", priority=3, delay=hour, expiration=2 * hour),
+    ]
+    with JobManager(source, clock=source._store.clock, only_requests=True) as manager:
+        messages = [manager.message(request) for request in requests]
+        manager.request_many(requests)
+    move_jobs(source, target, ["q"], Moved())
+    assert stored == messages
+    assert [message.expiration is None for message in stored] == [True, False]
+
+
 def test_target_whose_worker_takes_jobs_while_they_are_counted_loses_none() -> None:
     """It cannot be paused, so a job may be done before it is counted."""
     source, target = Adapter(), Unpausable()
@@ -244,6 +366,60 @@ def test_target_whose_worker_takes_jobs_while_they_are_counted_loses_none() -> N
     assert list(moved.pending) == [ids[0]]  # it has run there, and will run here: it is named
 
 
+def test_both_sides_stay_paused_for_as_long_as_a_portion_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second for each call, and the largest portions take minutes: no worker of either may take a job."""
+    clock = VirtualClock()
+    monkeypatch.setattr(pausing, "SystemClock", lambda: clock)
+    source, target = Adapter(clock), Adapter(clock)
+    ids = filled(source, 200)
+    workers = [source.consumer(["q"]), target.consumer(["q"])]
+
+    def slow(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            answer = method(*arguments)
+            clock.advance(timedelta(seconds=1))
+            assert [worker.reserve(NO_PAUSE) for worker in workers] == [None, None]
+            return answer
+
+        return call
+
+    target.enqueue, source.delete_shown = slow(target.enqueue), slow(source.delete_shown)  # type: ignore[method-assign]
+    moved = Moved()
+    move_jobs(source, target, ["q"], moved)
+    assert moved == Moved(count=200)
+    assert ids_in(target) == sorted(ids)
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_job_that_ran_in_the_target_because_a_call_outlasted_its_pause_is_named(
+    at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that hangs for minutes: what is not found in the target then may have run there."""
+    clock = VirtualClock()
+    monkeypatch.setattr(pausing, "SystemClock", lambda: clock)
+    source, target = Adapter(clock), Adapter(clock)
+    ids = filled(source)
+    worker = target.consumer(["q"])
+    stored: list[str] = []
+    store = target.enqueue
+
+    def hang(message: Message) -> None:
+        store(message)
+        stored.append(message.id)
+        if len(stored) == at + 2:  # the first or the last of a portion of two
+            clock.advance(timedelta(minutes=3))
+            while (held := worker.reserve(NO_PAUSE)) is not None:
+                worker.settle(held, COMMIT)
+
+    target.enqueue = hang  # type: ignore[method-assign]
+    moved = Moved()
+    with pytest.raises(AdapterError, match="does a worker take its jobs meanwhile"):
+        move_jobs(source, target, ["q"], moved)
+    assert moved.count == 1
+    assert ids_in(source) == ids[1:]
+    assert sorted(moved.pending) == ids[1 : 2 + at]
+
+
 # --- a source that cannot be paused ------------------------------------------------------------
 
 
@@ -252,6 +428,32 @@ def test_job_that_a_worker_of_the_source_takes_meanwhile_runs_once() -> None:
     ids = filled(source)
     consumer = source.consumer(["q"])
     target.enqueue = after(target.enqueue, lambda: consumer.reserve(NO_PAUSE))  # type: ignore[method-assign]
+    moved = Moved()
+    move_jobs(source, target, ["q"], moved)
+    assert moved == Moved(count=2, taken=1)
+    assert (ids_in(source), ids_in(target)) == (ids[:1], ids[1:])
+
+
+def test_job_that_its_source_shows_and_does_not_remove_is_tried_once() -> None:
+    """A worker has it while a listing still shows it, or gives it back during the move: it stays."""
+
+    class Showing(Unpausable):
+        def delete_shown(self, job: StoredJob) -> None:
+            if job.id == "job-0":
+                raise UnknownJob(job.id, job.queue)
+            super().delete_shown(job)
+
+    source, target = Showing(), Adapter()
+    ids = filled(source)
+    stored: list[str] = []
+    store = target.enqueue
+
+    def once(message: Message) -> None:
+        assert message.id not in stored, "it is moved again and again"
+        stored.append(message.id)
+        store(message)
+
+    target.enqueue = once  # type: ignore[method-assign]
     moved = Moved()
     move_jobs(source, target, ["q"], moved)
     assert moved == Moved(count=2, taken=1)

@@ -441,6 +441,32 @@ def test_s27_a_store_that_is_back_gets_the_latest_value(noted: Open, error: Exce
     assert worker.counts == {"success": 1}
 
 
+def test_s27_a_store_that_is_away_once_more_is_told_of_once_more_and_a_bug_each_time(
+    noted: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    do = Stopped(range(1, 2), range(0))
+    clock, store, worker, request = do.start(noted)
+    held = next(worker._leases())
+    assert held.reported is not None
+    with caplog.at_level("DEBUG", "kessel.progress"):
+        away, bug = AdapterUnavailable("away"), RuntimeError("a bug")
+        for store.failing in (away, away, None, away, bug, bug):
+            held.reported.latest = held.reported.latest or Progress(done=2, at=NOW)
+            clock.pass_seconds(1)
+    told = [record for record in caplog.records if "not written" in record.getMessage()]
+    assert [(one.levelname, one.exc_info is not None) for one in told] == [
+        ("WARNING", False),
+        ("DEBUG", False),
+        ("WARNING", False),
+        ("WARNING", True),
+        ("WARNING", True),
+    ]
+    assert {vars(one)["job_id"] for one in told} == {request.id}
+    store.failing = None
+    do.go_on.set()
+    until(lambda: worker.counts)
+
+
 def test_s27_what_the_store_refuses_is_not_tried_again_and_others_are_written(
     noted: Open, caplog: pytest.LogCaptureFixture
 ) -> None:

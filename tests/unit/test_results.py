@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -11,6 +13,7 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 from kessel_memory.adapter import MemoryAdapter
+from kessel_memory.entries import Entries, MemoryStore
 from kessel_memory.options import MemoryOptions
 
 from kessel_core import (
@@ -31,6 +34,7 @@ from kessel_core import (
     ResultUnknown,
     Snooze,
     Status,
+    StoreRejected,
     SystemClock,
     Transient,
     handler,
@@ -42,6 +46,7 @@ from kessel_core.contract import (
     FacetKind,
     Find,
     JobState,
+    Message,
     Store,
     need,
 )
@@ -151,6 +156,46 @@ def test_x7_s25_what_is_tried_again_has_no_outcome_yet(app: App) -> None:
     manager.request("a")
     run_until_idle(manager)
     assert seen == ["reserved"] * 3
+
+
+def test_s22_s25_who_is_told_by_a_job_finds_the_outcome_even_where_both_are_stored_one_by_one() -> None:
+    """The job that tells may run the moment that it is stored."""
+    found: list[Any] = []
+
+    class Watched(Apart):
+        def enqueue(self, message: Message) -> None:
+            if json.loads(message.body)["type"] == "told":
+                found.append(manager.result(asked.id).value)
+            super().enqueue(message)
+
+    clock = VirtualClock()
+    adapter = Watched(MemoryOptions(), AdapterContext(clock=clock))
+    handlers = {"a": raising(), "told": lambda payload: None}
+    with JobManager(adapter, store="memory://", handlers=handlers, config=KEEP, clock=clock) as manager:
+        asked = manager.request("a", 7, callback="job:told")
+        run_until_idle(manager)
+    assert found == [7]
+
+
+def test_s25_an_outcome_that_the_store_refuses_is_said_and_does_not_keep_the_job_from_ending(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Refusing(MemoryStore):
+        def put_entry(self, space: str, key: str, *_: Any) -> int:
+            raise StoreRejected(space, key, "the key is not for this store")
+
+    clock = VirtualClock()
+    store = Refusing(Entries(clock, threading.RLock()))
+    adapter = Apart(MemoryOptions(), AdapterContext(clock=clock))
+    with JobManager(adapter, store=store, handlers={"a": raising()}, config=KEEP, clock=clock) as manager:
+        manager.request("a")
+        (result,) = run_until_idle(manager)
+        assert result.ok
+        assert adapter.stats("default").total == 0
+    (said,) = [record for record in caplog.records if record.name == "kessel.pipeline"]
+    assert said.levelname == "ERROR"
+    assert result.id in said.getMessage()
+    assert said.getMessage().endswith(": the key is not for this store")
 
 
 def test_s25d_after_its_time_it_is_not_returned(app: App) -> None:

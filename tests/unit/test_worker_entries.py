@@ -257,6 +257,67 @@ def test_s27_a_store_that_fails_in_its_own_way_does_not_end_the_reports(open_her
     listed(here)
 
 
+def test_s27_a_store_that_is_away_once_more_is_told_of_once_more(
+    open_here: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who mended the first outage must hear of the second one."""
+    here = open_here()
+    with caplog.at_level("WARNING", "kessel.worker"):
+        here.store.failing = AdapterUnavailable("first")
+        here.manager.start()
+        here.clock.pass_seconds(10)
+        here.store.failing = None
+        here.clock.pass_seconds(10)
+        here.store.failing = AdapterUnavailable("second")
+        here.clock.pass_seconds(20)
+    told = [record.getMessage() for record in caplog.records]
+    said = "the entry of this worker could not be written"
+    assert told == [f"{said}: first", f"{said}: second"]
+
+
+def test_s27_a_bug_of_a_store_is_told_with_its_traceback_each_time(
+    open_here: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The second one may be another one; a store that is away is the same outage as long as it lasts."""
+    here = open_here()
+    with caplog.at_level("DEBUG", "kessel.worker"):
+        here.store.failing = AdapterUnavailable("away")
+        here.manager.start()
+        here.clock.pass_seconds(10)
+        here.store.failing = RuntimeError("a bug")
+        here.clock.pass_seconds(20)
+    told = [record for record in caplog.records if "could not be written" in record.getMessage()]
+    levels = [(record.levelname, record.exc_info is not None) for record in told]
+    assert levels == [("WARNING", False), ("DEBUG", False), ("WARNING", True), ("WARNING", True)]
+
+
+def test_s27_once_no_job_reports_any_more_it_wakes_no_more(open_here: Open) -> None:
+    """One report must not make an idle worker wake once a second for the rest of its life."""
+    here = open_here({"a": lambda payload, job: job.progress(1)}, listed=False)
+    here.manager.start()
+    here.clock.until_looked()
+    here.manager.request("a")
+    until(lambda: here.clock.asked[-1] == 1.0)  # it was told, and looks a second later
+    until(lambda: here.manager.adapter.stats("default").total == 0)
+    here.clock.pass_seconds(2)
+    assert here.clock.asked[-1] > 3000.0
+
+
+def test_s27_many_short_jobs_that_report_do_not_put_off_the_entry(open_here: Open) -> None:
+    """Else the busiest workers are those that nobody sees."""
+    here = open_here({"a": lambda payload, job: job.progress(1)})
+    worker = here.manager.start()
+    began = listed(here).seen_at
+    for count in range(1, 21):
+        here.clock.until_looked()
+        looked = here.clock._begun
+        here.manager.request("a")
+        until(lambda count=count: worker.counts == {"success": count})
+        here.clock.until_looked(looked)
+        here.clock.advance(SECOND / 2)
+    until(lambda: listed(here).seen_at == began + 10 * SECOND, seconds=5.0)
+
+
 def test_s27_a_worker_that_stops_says_so_and_is_gone_when_it_has_ended(open_here: Open) -> None:
     stuck = Stuck()
     here = open_here({"a": stuck})
