@@ -635,6 +635,11 @@ slot_mutant(
     until_change=lambda self: _until(self, (JobState.READY, JobState.RESERVED), pauses=False),
 )
 slot_mutant(
+    "one_timer",
+    "has one timer for all who wait, which is not set again for those who are due later",
+    until_change=lambda self: _if_first(self),
+)
+slot_mutant(
     "sleeps_for_first_queue",
     "sleeps until something changes in its first queue",
     until_change=lambda self: _until(
@@ -970,6 +975,15 @@ def _until(
 ) -> float:
     coming = _changes(slot.adapter, queues or slot.queues, states, pauses=pauses)
     return coming[0] - slot.adapter.now() + 1e-6 if coming else 3600.0
+
+
+def _if_first(slot: Slot) -> float:
+    states = (JobState.READY, JobState.RESERVED)
+    everything = {record.message.queue for record in slot.adapter.disk.records}
+    mine, first = (
+        _changes(slot.adapter, queues, states, pauses=True) for queues in (slot.queues, list(everything))
+    )
+    return Slot.until_change(slot) if mine[:1] == first[:1] else 3600.0
 
 
 def _renumber(s: Reference, record: Record) -> None:

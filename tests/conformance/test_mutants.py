@@ -52,6 +52,7 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "reach.race_for_jobs": ("races_adapters",),
     "reserve.waits_for_job": ("never_waits",),
     "reserve.wakes_each_for_its_own": ("wakes_one",),
+    "reserve.wakes_each_in_time": ("one_timer",),
     "reserve.wakes_for_batch": ("asleep_after_batch",),
     "reserve.wakes_for_close": ("asleep_after_close",),
     "reserve.wakes_for_give_back": ("asleep_after_give_back",),

@@ -42,41 +42,53 @@ Prepared: TypeAlias = tuple[Consumer, Message, Callable[[], object]]
 def wakes(bench: Bench, prepare: Callable[[Bench], Prepared]) -> None:
     """Let a consumer wait in real time, make a job ready, and check that it has it soon."""
     with bench.in_real_time() as real:
-        late: list[float] = []
-        in_time = 0
-        while in_time < _IN_TIME:
-            waiter, message, act = prepare(real)
-            times: list[float] = []
-            came: list[Reservation | None] = []
 
-            def acts(act: Callable[[], object] = act, times: list[float] = times) -> None:
+        def tried() -> float:
+            waiter, message, act = prepare(real)
+            acted: list[float] = []
+            came: list[tuple[Reservation | None, float]] = []
+
+            def acts() -> None:
                 time.sleep(0.04)  # most likely it waits by now
                 act()
-                times.append(time.monotonic())
+                acted.append(time.monotonic())
 
-            def waits(
-                waiter: Consumer = waiter,
-                came: list[Reservation | None] = came,
-                times: list[float] = times,
-            ) -> None:
-                came.append(real.reserve(waiter, _LONG))
-                times.append(time.monotonic())
+            real.side_by_side([lambda: came.append(_waited(real, waiter)), acts], 20)
+            held, at = came[0]
+            _got(real, waiter, held, message)
+            return abs(at - acted[0])
 
-            real.side_by_side([waits, acts], 20)
-            held = came[0]
-            real.check(held is not None, "the waiting reserve did not see the job, which became ready")
-            assert held is not None
-            real.equal(real.label(held.body), real.label(message.body), "the job that came")
-            real.settle(waiter, held)
-            passed = abs(times[1] - times[0])
-            if passed <= real.slack.total_seconds():
-                in_time += 1
-                continue
-            late.append(passed)
-            real.check(
-                len(late) <= _LATE,
-                f"the waiting reserve saw the job {min(late):.3f} s after it became ready, or more: it polls",
-            )
+        _soon_enough(real, tried)
+
+
+def _waited(real: Bench, waiter: Consumer) -> tuple[Reservation | None, float]:
+    """Let a consumer wait; return what came, and when."""
+    held = real.reserve(waiter, _LONG)
+    return held, time.monotonic()
+
+
+def _got(real: Bench, waiter: Consumer, held: Reservation | None, message: Message) -> None:
+    """Check that this job came, and settle it."""
+    real.check(held is not None, "the waiting reserve did not see the job, which became ready")
+    assert held is not None
+    real.equal(real.label(held.body), real.label(message.body), "the job that came")
+    real.settle(waiter, held)
+
+
+def _soon_enough(real: Bench, tried: Callable[[], float]) -> None:
+    """Try until it was in time often enough; a try returns how late the job was seen, in seconds."""
+    late: list[float] = []
+    in_time = 0
+    while in_time < _IN_TIME:
+        passed = tried()
+        if passed <= real.slack.total_seconds():
+            in_time += 1
+            continue
+        late.append(passed)
+        real.check(
+            len(late) <= _LATE,
+            f"the waiting reserve saw the job {min(late):.3f} s after it became ready, or more: it polls",
+        )
 
 
 def _woken_by(name: str, *clauses: str, needs: tuple[Need, ...] = (), why: str) -> Callable[..., object]:
@@ -273,6 +285,40 @@ def each_for_its_own(bench: Bench) -> None:
         real.check(
             late < _LONG / 2, f"a consumer was not woken, and saw its job after {late.total_seconds():.1f} s"
         )
+
+
+@case(
+    "reserve.wakes_each_in_time",
+    "S9",
+    "S4",
+    needs=(BLOCKING_RESERVE, DELAYS),
+    real_time=True,
+    why="One timer serves all who wait; it knows what is due first, and what is due after that is seen late.",
+)
+def each_in_time(bench: Bench) -> None:
+    with bench.in_real_time() as real:
+
+        def tried() -> float:
+            waiting = [_due_after(real, milliseconds) for milliseconds in (500, 100, 300)]
+            came: dict[Consumer, tuple[Reservation | None, float]] = {}
+
+            def waits(waiter: Consumer) -> None:
+                came[waiter] = _waited(real, waiter)
+
+            real.side_by_side([partial(waits, waiter) for waiter, _, _ in waiting])
+            for waiter, message, _ in waiting:
+                _got(real, waiter, came[waiter][0], message)
+            return max(came[waiter][1] - due for waiter, _, due in waiting)
+
+        _soon_enough(real, tried)
+
+
+def _due_after(real: Bench, milliseconds: int) -> tuple[Consumer, Message, float]:
+    """Return a consumer of a queue of its own, the job that is delayed there, and when that is due."""
+    consumer = real.consumer(real.queue_named(str(milliseconds)))
+    due = time.monotonic() + milliseconds / 1000
+    message = real.put(queue=real.queue_named(str(milliseconds)), delay=timedelta(milliseconds=milliseconds))
+    return consumer, message, due
 
 
 @case(
