@@ -25,6 +25,8 @@ class Budget:
     cuts: int
     #: At how many places of its code a process is killed.
     kills: int
+    #: How many buried jobs are listed and gone through, 104 or more: some adapters show pages of hundreds.
+    burials: int
     #: How often each of eight writers of a store adds one.
     adds: int
     #: How often two who wait for each other's entries answer.
@@ -33,10 +35,28 @@ class Budget:
 
 BUDGETS: Final[Mapping[str, Budget]] = {
     "quick": Budget(
-        examples=80, steps=30, queues=48, rounds=12, batches=1, cuts=3, kills=6, adds=100, turns=300
+        examples=80,
+        steps=30,
+        queues=48,
+        rounds=12,
+        batches=1,
+        cuts=3,
+        kills=6,
+        burials=104,
+        adds=100,
+        turns=300,
     ),
     "ci": Budget(
-        examples=400, steps=40, queues=64, rounds=16, batches=4, cuts=100, kills=300, adds=1000, turns=3000
+        examples=400,
+        steps=40,
+        queues=64,
+        rounds=16,
+        batches=4,
+        cuts=100,
+        kills=300,
+        burials=1010,
+        adds=1000,
+        turns=3000,
     ),
     "thorough": Budget(
         examples=2500,
@@ -46,6 +66,7 @@ BUDGETS: Final[Mapping[str, Budget]] = {
         batches=12,
         cuts=10_000,
         kills=10_000,
+        burials=3000,
         adds=1000,
         turns=20_000,
     ),
