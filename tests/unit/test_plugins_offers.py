@@ -22,7 +22,9 @@ from kessel_core import (
 )
 from kessel_core.contract import AdapterContext, AdapterSpec
 from kessel_core.errors import PluginClash
+from kessel_core.plugins.offers import gathered
 from kessel_core.plugins.registry import Plugins
+from kessel_core.plugins.status import PluginStatus
 from kessel_core.plugins.watchers import watchers_of
 
 
@@ -122,6 +124,22 @@ def test_an_adapter_that_cannot_read_its_url_is_named(error: Exception, told: ty
     assert type(caught.value) is told
 
 
+@pytest.mark.parametrize("step", ["open", "from_url"])
+def test_what_the_code_of_an_adapter_says_of_its_url_is_told_without_secrets(step: str) -> None:
+    """Many client libraries repeat the URL that they were given (one rule for secrets, as finding D10)."""
+    error = RuntimeError("cannot reach moon://me:hunter2@h?token=hunter2")
+    with pytest.raises(PluginError, match=r"RuntimeError: cannot reach moon://\*\*\*@h") as caught:
+        opened(odd(**{step: raising(error)}), "moon://h")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["moon://h?lease=5", "MOON://h?lease=5", "Moon://h?lease=5"])
+def test_the_scheme_of_a_url_may_be_written_in_capitals(url: str) -> None:
+    """RFC 3986, 3.1: the case of a scheme does not count."""
+    moon = built(moon=Adapters(spec("moon", "moon")))
+    assert moon.chosen_adapter(url).options == Options(lease=5, host="h")
+
+
 def test_what_an_adapter_says_of_its_backend_is_passed_on() -> None:
     error = AdapterUnavailable("away")
     with pytest.raises(AdapterUnavailable) as caught:
@@ -167,6 +185,31 @@ def test_what_is_no_adapter_spec_is_a_warning_once() -> None:
     assert plugins.report[-1].warnings == ("kessel_adapters gave str, not an AdapterSpec",)
 
 
+def test_what_is_wrong_with_a_plugin_is_told_once_however_many_applications_find_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each application that adds parts of its own asks the plugins again."""
+    plugins = built(odd=Adapters("text"))
+    owner = plugins.report[-1]
+    for joined in (plugins, *(plugins.joined([(owner, object())]) for _ in range(2))):
+        joined.adapters()
+        assert joined.report[-1].warnings == ("kessel_adapters gave str, not an AdapterSpec",)
+    assert [record.getMessage() for record in caplog.records] == [
+        "plugin odd (the application): kessel_adapters gave str, not an AdapterSpec"
+    ]
+
+
+def test_d3_parts_that_are_joined_to_joined_plugins_are_called_beside_those_of_before() -> None:
+    seen: list[Any] = []
+    """Also of one owner; a plugin with a section may have the name of the part that writes histories."""
+    plugins = built(own=Adapters())
+    owner = plugins.report[-1]
+    both = plugins.joined([(owner, watcher(seen.append))]).joined([(owner, watcher(seen.append))])
+    for watch in watchers_of(both).settled:
+        watch(result="r", settlement=None)
+    assert seen == ["r", "r"]
+
+
 class Callbacks:
     def __init__(self, function: Any) -> None:
         self.function = function
@@ -183,6 +226,15 @@ def test_callback_that_two_plugins_offer_is_settled_by_naming_the_owner(
     assert plugins.callbacks().usable() == {"one/x": print, "two/x": repr}
     assert "callback 'x' is offered by one (the application) and by two" in caplog.text
     assert 'ask for "one/x" or "two/x"' in caplog.text
+
+
+def test_d4_an_owner_that_does_not_say_which_of_two_is_meant_is_no_way_to_write_a_callback() -> None:
+    """Two plugins of one distribution: each is named by its own name, and not by the distribution's."""
+    one, two = (PluginStatus(name=name, distribution="Acme_Tools", module="m") for name in ("one", "two"))
+    offered = gathered("callback", [(one, {"x": print, "y": len}), (two, {"x": repr})])
+    assert offered.usable() == {"one/x": print, "two/x": repr, "y": len}
+    assert len(offered.of("Acme_Tools/x")) == len(offered.of("acme-tools/x")) == 2
+    assert [offer.thing for offer in offered.of("acme-tools/y")] == [len]
 
 
 def test_what_two_plugins_offer_is_no_clash_if_it_is_the_very_same_thing() -> None:
