@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import attrs
 import pytest
@@ -19,6 +20,7 @@ from kessel_core import (
     EnqueueIncomplete,
     EnqueueRejected,
     EnqueueUnknown,
+    HistoryConfig,
     InvalidConfig,
     InvalidRequest,
     JobManager,
@@ -98,6 +100,36 @@ def test_connecting_and_closing_are_idempotent(opened: Open) -> None:
     manager.close()
     with pytest.raises(KesselError):
         _ = manager.adapter
+
+
+@pytest.mark.parametrize("part", ["loop", "recorder"])
+def test_interrupted_while_it_closes_a_manager_leaves_no_queue_open(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """Ctrl-C ends the wait for async handlers, or for a history that is still written; nothing else."""
+    manager = opened(config=Config(history=HistoryConfig(keep=timedelta(days=1))))
+    adapter = manager.adapter
+    with monkeypatch.context() as patch:
+        patch.setattr(type(getattr(manager._need(), part)), "close", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            manager.close()
+    with pytest.raises(AdapterUnavailable, match="closed"):
+        adapter.enqueue(Message("i", "q", b"x", 5))
+
+
+def test_f45_what_is_opened_after_descriptors_were_lost_is_closed_again(opened: Open) -> None:
+    """Only the connections of before may be somebody else's by now."""
+    manager = opened()
+    before, worker = manager.adapter, manager.worker()
+    worker._descriptors.are_lost = True
+    manager.close()
+    before.enqueue(Message("i", "q", b"x", 5))  # it was not touched
+    after = manager.connect().adapter
+    manager.close()
+    with pytest.raises(AdapterUnavailable, match="closed"):
+        after.enqueue(Message("i", "q", b"x", 5))
+    assert worker.has_lost_descriptors
+    before.close()
 
 
 def test_wrong_adapter_options_handlers_and_middleware_are_one_error(opened: Open) -> None:

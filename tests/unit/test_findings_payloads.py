@@ -293,6 +293,35 @@ class Plain:
     pass
 
 
+@attrs.frozen
+class Basket:
+    prices: tuple[int, ...]
+    total: int = attrs.field(init=False)
+    cache: object = attrs.field(init=False, factory=Plain, eq=False)
+
+    @total.default
+    def _sum(self) -> int:
+        return sum(self.prices)
+
+
+@dataclasses.dataclass
+class Crate:
+    prices: list[int]
+    total: int = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self.total = sum(self.prices)
+
+
+@pytest.mark.parametrize("value", [Basket((1, 2)), Crate([1, 2])], ids=["attrs", "dataclass"])
+def test_e5_what_an_object_makes_of_itself_is_not_written_and_is_made_again(value: Any) -> None:
+    """E5: it may be of any class, such as a cache, and nobody could hand it over."""
+    written = unstructured(value)
+    assert written == {"prices": [1, 2]}
+    again = read(type(value), written)
+    assert (again, again.total) == (value, 3)
+
+
 @pytest.mark.parametrize(
     ("value", "path", "hint"),
     [
@@ -486,9 +515,12 @@ def test_finding_c14_a_handler_declares_queue_and_priority(app: App) -> None:
         manager.request(" report "),
         manager.request(JobRequest(type="report")),
         *manager.request_many(["report"]),
+        # Of typed payloads the fields are checked a second time.
+        manager.request("report", Colour.RED),
+        *manager.request_many([("report", Colour.RED)]),
     ):
         assert (job.queue, job.priority) == ("slow", 900)
-    assert manager.adapter.stats("slow").ready == 4
+    assert manager.adapter.stats("slow").ready == 6
     said = manager.request("report", queue="default", priority=1)
     assert (said.queue, said.priority) == ("default", 1)
     assert manager.request("other").queue == "default"
