@@ -86,6 +86,14 @@ def test_configuration_settles_a_clash_of_handlers_by_a_handler_of_its_own() -> 
     assert answer(two_teams(), {"charge": f"{__name__}:of_the_configuration"}) == "configuration"
 
 
+def test_a_clash_that_the_configuration_settles_by_a_mistake_is_told_as_the_mistake_alone() -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        answer(two_teams(), {"charge": f"{__name__}:missing"})
+    assert [problem.path for problem in caught.value.problems] == ["handlers.charge"]
+    assert "missing" in str(caught.value)
+    assert "offered by" not in str(caught.value)
+
+
 def of_the_configuration(payload: object) -> str:
     return "configuration"
 

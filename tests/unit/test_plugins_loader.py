@@ -205,6 +205,15 @@ def test_other_api_major_is_incompatible_and_not_imported(site: Site, group: str
     assert "this is v1" in status.why
 
 
+def test_d1_a_distribution_for_several_api_majors_is_used_with_ours_and_not_told_as_incompatible(
+    site: Site,
+) -> None:
+    site.add("both")
+    entry_points = site.folder / "both_dist-1.0.dist-info" / "entry_points.txt"
+    entry_points.write_text(entry_points.read_text() + "[kessel.v2]\nboth = loader_both_new\n")
+    assert [status.state for status in site.build().report if status.name == "both"] == [PluginState.ACTIVE]
+
+
 @pytest.mark.parametrize("group", ["kessel", "kessel.vx", "kessel.v1.more", "other.v1"])
 def test_other_groups_are_not_ours(site: Site, group: str) -> None:
     site.add("foreign", group=group)
