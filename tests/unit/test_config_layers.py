@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -125,6 +126,11 @@ def test_file_is_named_by_argument_or_else_by_environment(tmp_path: Path) -> Non
     assert load_config("one.toml", environ=environ, directory=tmp_path).config.worker.slots == 2
 
 
+def test_no_file_is_named_by_the_null_device(tmp_path: Path) -> None:
+    written(tmp_path, "[kessel.worker]\nslots = 2\n")
+    assert load_config(os.devnull, environ={}, directory=tmp_path).config == Config()
+
+
 def test_all_problems_of_all_layers_are_listed_with_their_origins(tmp_path: Path) -> None:
     written(
         tmp_path,
@@ -197,6 +203,7 @@ def test_misspelt_option_gets_the_nearest_name(tmp_path: Path, text: str, where:
         ("[kessel]\nadapter = 3", "kessel.toml: adapter"),
         ("[kessel]\nhandlers = 'x:y'", "kessel.toml: handlers"),
         ("[kessel.handlers]\na = 3", "kessel.toml: handlers.a"),
+        ("[kessel.handlers]\na = ' '", "kessel.toml: handlers.a"),
         ("[kessel.handlers]\n' ' = 'x:y'", "kessel.toml: handlers"),
         ("[kessel.handlers]\n'a' = 'x:y'\n'a ' = 'x:z'", "kessel.toml: handlers"),
         ("[kessel.middleware_options]\nlogging = 3", "kessel.toml: middleware_options.logging"),
@@ -213,6 +220,13 @@ def test_wrong_value_is_refused_with_file_and_key(tmp_path: Path, text: str, whe
     with pytest.raises(InvalidConfig) as error:
         load_config(environ={}, directory=tmp_path)
     assert where in problems(error)
+
+
+def test_a_name_of_a_queue_that_is_blank_is_told_once(tmp_path: Path) -> None:
+    written(tmp_path, "[kessel]\nqueues = ['a b', ' ']\n")
+    with pytest.raises(InvalidConfig) as error:
+        load_config(environ={}, directory=tmp_path)
+    assert [str(problem) for problem in error.value.problems] == ["kessel.toml: queues[1]: must not be blank"]
 
 
 @pytest.mark.parametrize(
@@ -271,6 +285,11 @@ def test_options_of_another_kind_of_adapter_do_not_count(tmp_path: Path) -> None
 
 def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
     load_config(environ={"KESSEL_BILLING_ENDPOINT_ADDRESS": "x", "PATH": "y"}, directory=tmp_path)
+
+
+def test_a_variable_that_begins_as_those_of_a_section_is_meant_for_kessel(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match="KESSEL_WORKER_COLOUR_OF_THE_LOGS: unknown variable"):
+        load_config(environ={"KESSEL_WORKER_COLOUR_OF_THE_LOGS": "red"}, directory=tmp_path)
 
 
 def test_relation_across_layers_is_named_by_the_origin_of_the_option(tmp_path: Path) -> None:
@@ -359,6 +378,7 @@ def test_wrong_file_does_not_hide_what_is_wrong_elsewhere(tmp_path: Path) -> Non
         ("adapter_options", {"password": "hunter2", "n": 1}, {"password": "***", "n": 1}),
         ("adapter_options", {"a": {"client_secret": "hunter2"}}, {"a": {"client_secret": "***"}}),
         ("adapter_options", {"urls": ["x://u:hunter2@h"]}, {"urls": ["x://***@h"]}),
+        ("adapter_options", {"password": "", "token": None}, {"password": "", "token": None}),
         ("adapter_options", {"tokens": ["hunter2"]}, {"tokens": "***"}),
         ("adapter_options", {"nodes": [{"password": "hunter2"}]}, {"nodes": [{"password": "***"}]}),
         ("worker.grace", timedelta(seconds=90), "90s"),

@@ -28,6 +28,7 @@ from kessel_core import (
     JobResult,
     JsonValue,
     KesselError,
+    Snooze,
     Status,
     hookimpl,
 )
@@ -117,8 +118,8 @@ def test_interrupted_while_it_closes_a_manager_leaves_no_queue_open(
         adapter.enqueue(Message("i", "q", b"x", 5))
 
 
-def test_f45_what_is_opened_after_descriptors_were_lost_is_closed_again(opened: Open) -> None:
-    """Only the connections of before may be somebody else's by now."""
+def test_what_is_opened_after_descriptors_were_lost_is_closed_again(opened: Open) -> None:
+    """F45: only the connections of before may be somebody else's by now."""
     manager = opened()
     before, worker = manager.adapter, manager.worker()
     worker._descriptors.are_lost = True
@@ -383,13 +384,20 @@ def test_a_job_can_be_run_without_a_queue(opened: Open) -> None:
     assert (result.value, told, shelf.messages) == (7, [result], [])
 
 
-def test_a_transient_failure_without_a_queue_is_the_result(opened: Open) -> None:
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ConnectionError(), Status.TRANSIENT), (Snooze(timedelta(hours=1)), Status.SNOOZED)],
+    ids=["transient", "snooze"],
+)
+def test_what_would_be_tried_again_without_a_queue_is_the_result(
+    opened: Open, error: Exception, status: Status
+) -> None:
     def failing(payload: JsonValue) -> None:
-        raise ConnectionError
+        raise error
 
     manager, told = opened(handlers={"a": failing}), list[JobResult]()
     result = manager.process_single_job(JobRequest(type="a", id="i", callback=told.append))
-    assert (str(result.status), told) == ("failed-transient", [])
+    assert (result.status, told) == (status, [])
     assert not awaits(manager, "i"), "kept for ever, because it is not run again"
 
 

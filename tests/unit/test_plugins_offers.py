@@ -92,6 +92,13 @@ def test_option_in_url_and_table_is_refused() -> None:
     plugins = built(moon=Adapters(spec("moon", "moon")))
     with pytest.raises(InvalidConfig, match="also in the URL"):
         opened(plugins, "moon://host?lease=5", {"lease": 6})
+    with pytest.raises(InvalidConfig) as caught:
+        opened(plugins, "moon://host?lease=long", {"lease": 6, "leese": 6})
+    assert [str(problem).partition(",")[0] for problem in caught.value.problems] == [
+        "adapter_options.lease: is also in the URL",
+        "moon://host?lease=long: adapter.lease: expected a whole number",
+        "adapter_options.leese: unknown option; did you mean 'lease'?",
+    ]
 
 
 def odd(**changes: Any) -> Plugins:
@@ -156,6 +163,11 @@ def test_what_is_no_url_at_all_is_wrong_configuration() -> None:
 def test_a_path_for_an_adapter_says_how_a_url_is_written(name: str) -> None:
     with pytest.raises(InvalidConfig, match=r"write a URL, as sqlite:///jobs\.db"):
         built(moon=Adapters(spec("moon", "moon"))).chosen_adapter(name)
+
+
+def test_a_scheme_with_a_dot_is_not_taken_for_a_path() -> None:
+    with pytest.raises(InvalidConfig, match=r"no plugin opens 'mo\.on://'; did you mean 'moon'"):
+        built(moon=Adapters(spec("moon", "moon"))).chosen_adapter("mo.on://h")
 
 
 def test_missing_client_library_is_an_error_of_that_plugin() -> None:
@@ -237,6 +249,12 @@ def test_d4_an_owner_that_does_not_say_which_of_two_is_meant_is_no_way_to_write_
     assert [offer.thing for offer in offered.of("acme-tools/y")] == [len]
 
 
+def test_d4_a_type_that_looks_like_a_name_with_its_owner_is_what_it_says() -> None:
+    one, two = (PluginStatus(name=name, distribution="d", module="m") for name in ("one", "two"))
+    offered = gathered("handler", [(one, {"x": print}), (two, {"one/x": repr})])
+    assert offered.usable() == {"x": print, "one/x": repr}
+
+
 def test_what_two_plugins_offer_is_no_clash_if_it_is_the_very_same_thing() -> None:
     plugins = built(one=Callbacks(print), two=Callbacks(print))
     assert plugins.callbacks().usable() == {"x": print}
@@ -265,6 +283,7 @@ def test_each_plugin_is_asked_once_however_many_applications_there_are() -> None
         ("kessel_callbacks", [print], "not a mapping scheme -> function"),
         ("kessel_callbacks", {"x": 3}, "not a scheme and a function"),
         ("kessel_handlers", {3: print}, "expected text that is not blank"),
+        ("kessel_handlers", {" ": print}, "expected text that is not blank"),
         ("kessel_handlers", [print], "has no type: decorate it"),
         ("kessel_handlers", 3, "kessel_handlers failed: TypeError"),
     ],

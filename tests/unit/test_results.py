@@ -110,13 +110,15 @@ def test_s25_a_success_is_kept_with_its_value(app: App) -> None:
 
 def test_s25d_the_result_of_a_job_that_is_run_without_a_queue_is_kept_as_long(app: App) -> None:
     clock = VirtualClock()
-    manager = app({"a": raising()}, clock=clock)
-    job_id = manager.process_single_job("a", 7).id
+    manager = app({"good": raising(), "bad": raising(Fatal("no"))}, clock=clock)
+    good, bad = (manager.process_single_job(kind, 7).id for kind in ("good", "bad"))
     clock.advance(DAY - SECOND)
-    assert manager.result(job_id).value == 7
+    assert manager.result(good).value == 7
+    assert manager.result(bad).message == "no"
     clock.advance(SECOND)
-    with pytest.raises(ResultUnknown):
-        manager.result(job_id)
+    for job_id in (good, bad):
+        with pytest.raises(ResultUnknown):
+            manager.result(job_id)
 
 
 def test_x7_s25c_failures_expirations_and_burials_are_kept_as_well(app: App) -> None:
