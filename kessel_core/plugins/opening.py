@@ -66,7 +66,11 @@ class Chosen(Generic[T]):
             opened = self.spec.open(self.options, context)
             if isinstance(opened, QueueAdapter):
                 # They may depend on options and be made when they are asked for; what cannot be is told now.
-                _ = opened.capabilities
+                try:
+                    _ = opened.capabilities
+                except BaseException:
+                    opened.close()
+                    raise
         except KesselError:
             raise
         except Exception as exc:

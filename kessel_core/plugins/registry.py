@@ -106,8 +106,9 @@ class Plugins:
         joined = Plugins(manager, self._report, self.warnings)
         joined._remarks = self._remarks
         joined._active |= self._active  # also of parts that were joined before
-        for number, (owner, part) in enumerate(parts):
-            name = f"{owner.name}#{number}"
+        for owner, part in parts:
+            # A number of its own, because this owner may have parts from before.
+            name = f"{owner.name}#{len(joined._active)}"
             manager.register(part, name=name)
             joined._active[name] = owner
         return joined

@@ -40,7 +40,7 @@ def structure_options(
 
 def _create(cls: type, given: Mapping[str, Any]) -> Any:
     attrs.resolve_types(cls)
-    fields = {field.alias or field.name: field for field in attrs.fields(cls)}
+    fields = {field.alias or field.name: field for field in attrs.fields(cls) if field.init}
     problems: list[Problem] = []
     values: dict[str, Any] = {}
     for name, value in given.items():
@@ -57,7 +57,7 @@ def _create(cls: type, given: Mapping[str, Any]) -> Any:
         else:
             problems.extend(_refused_alone(field, values[name]))
     for name, field in fields.items():
-        if field.default is attrs.NOTHING and name not in given and field.init:
+        if field.default is attrs.NOTHING and name not in given:
             problems.append(Problem((name,), "is required"))
     if not problems:
         try:

@@ -197,8 +197,7 @@ def _job(body: bytes, text: str, fields: dict[str, Any]) -> Job:
         values["extra"] = extra
     job = Job(**values)
     if problems or extra or _needs_checks(job, values, text):
-        reported = {problem.where for problem in problems}
-        problems += [problem for problem in job_problems(job) if problem.where not in reported]
+        problems += job_problems(job)  # of other places: what its key cannot have is not in the job
         if problems:
             raise DecodeError(body, problems)
     return job

@@ -83,6 +83,18 @@ def test_adapter_that_declares_a_lease_of_zero_is_refused_when_it_is_opened() ->
         plugins.chosen_adapter("odd").open(AdapterContext(clock=SystemClock()))
 
 
+def test_adapter_that_is_refused_for_what_it_declares_does_not_stay_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed: list[Nonsense] = []
+    monkeypatch.setattr(Nonsense, "close", lambda adapter: closed.append(adapter))
+    offers = SimpleNamespace(kessel_adapters=hookimpl(lambda: [SPEC]))
+    plugins = build_plugins(distributions=(), extra={"odd": offers})
+    with pytest.raises(InvalidConfig):
+        plugins.chosen_adapter("odd").open(AdapterContext(clock=SystemClock()))
+    assert len(closed) == 1
+
+
 def test_harness_of_such_an_adapter_does_not_come_up() -> None:
     with pytest.raises(InvalidConfig, match=r"capabilities\.lease: expected more than zero"):
         Harness(SPEC, "odd://").up()

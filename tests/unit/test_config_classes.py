@@ -119,10 +119,29 @@ def test_text_that_is_no_duration_is_refused(text: str) -> None:
         parse_duration(text)
 
 
-@given(st.integers(0, 10**12))
-def test_duration_text_is_read_back_equal(milliseconds: int) -> None:
-    span = timedelta(milliseconds=milliseconds)
-    assert abs(parse_duration(duration_text(span)) - span) < timedelta(milliseconds=1)
+@given(st.integers(0, 10**15))
+def test_duration_text_is_read_back_equal(microseconds: int) -> None:
+    span = timedelta(microseconds=microseconds)
+    assert parse_duration(duration_text(span)) == span
+
+
+@pytest.mark.parametrize(
+    ("span", "text"),
+    [
+        (timedelta(0), "0s"),
+        (timedelta(microseconds=1), "0.001ms"),
+        (timedelta(microseconds=1500), "1.5ms"),
+        (timedelta(milliseconds=1001), "1001ms"),
+        (timedelta(seconds=90), "90s"),
+        (timedelta(minutes=120), "2h"),
+        (timedelta(hours=36), "36h"),
+        (timedelta(days=7), "7d"),
+    ],
+)
+def test_a_duration_is_written_in_the_largest_unit_of_which_it_is_a_whole_number(
+    span: timedelta, text: str
+) -> None:
+    assert duration_text(span) == text
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -99,6 +100,11 @@ def test_every_kind_of_option_is_read_from_the_environment(tmp_path: Path) -> No
     assert config.jobs.max_attempts == 7
 
 
+def test_a_file_may_begin_with_the_mark_that_some_editors_write(tmp_path: Path) -> None:
+    (tmp_path / "kessel.toml").write_bytes(b"\xef\xbb\xbf[kessel.worker]\nslots = 5\n")
+    assert load_config(environ={}, directory=tmp_path).config.worker.slots == 5
+
+
 def test_pyproject_table_is_used_when_there_is_no_kessel_toml(tmp_path: Path) -> None:
     written(tmp_path, "[tool.kessel.worker]\nslots = 5\n", "pyproject.toml")
     loaded = load_config(environ={}, directory=tmp_path)
@@ -118,6 +124,11 @@ def test_file_is_named_by_argument_or_else_by_environment(tmp_path: Path) -> Non
     environ = {"KESSEL_CONFIG": "two.toml"}
     assert load_config(environ=environ, directory=tmp_path).config.worker.slots == 3
     assert load_config("one.toml", environ=environ, directory=tmp_path).config.worker.slots == 2
+
+
+def test_no_file_is_named_by_the_null_device(tmp_path: Path) -> None:
+    written(tmp_path, "[kessel.worker]\nslots = 2\n")
+    assert load_config(os.devnull, environ={}, directory=tmp_path).config == Config()
 
 
 def test_all_problems_of_all_layers_are_listed_with_their_origins(tmp_path: Path) -> None:
@@ -192,11 +203,14 @@ def test_misspelt_option_gets_the_nearest_name(tmp_path: Path, text: str, where:
         ("[kessel]\nadapter = 3", "kessel.toml: adapter"),
         ("[kessel]\nhandlers = 'x:y'", "kessel.toml: handlers"),
         ("[kessel.handlers]\na = 3", "kessel.toml: handlers.a"),
+        ("[kessel.handlers]\na = ' '", "kessel.toml: handlers.a"),
         ("[kessel.handlers]\n' ' = 'x:y'", "kessel.toml: handlers"),
         ("[kessel.handlers]\n'a' = 'x:y'\n'a ' = 'x:z'", "kessel.toml: handlers"),
         ("[kessel.middleware_options]\nlogging = 3", "kessel.toml: middleware_options.logging"),
         ("[kessel.logging]\njson = 'true'", "kessel.toml: logging.json"),
         ("[kessel.logging]\nlevel = 'loud'", "kessel.toml: logging.level"),
+        ("[kessel.routes]\na = {priority = true}", "kessel.toml: routes.a.priority"),
+        ("[kessel.routes]\na = {priority = 1.0}", "kessel.toml: routes.a.priority"),
         ("[kessel.jobs]\nretry_base = '1h'\nretry_cap = '1m'", "kessel.toml: jobs.retry_cap"),
         ("[kessel.plugins]\ndisabled = ['x']\nrequired = ['x']", "kessel.toml: plugins.required"),
     ],
@@ -206,6 +220,25 @@ def test_wrong_value_is_refused_with_file_and_key(tmp_path: Path, text: str, whe
     with pytest.raises(InvalidConfig) as error:
         load_config(environ={}, directory=tmp_path)
     assert where in problems(error)
+
+
+def test_a_name_of_a_queue_that_is_blank_is_told_once(tmp_path: Path) -> None:
+    written(tmp_path, "[kessel]\nqueues = ['a b', ' ']\n")
+    with pytest.raises(InvalidConfig) as error:
+        load_config(environ={}, directory=tmp_path)
+    assert [str(problem) for problem in error.value.problems] == ["kessel.toml: queues[1]: must not be blank"]
+
+
+@pytest.mark.parametrize(
+    ("slots", "is_allowed"), [("0", False), ("1", True), ("10000", True), ("10001", False)]
+)
+def test_the_bounds_of_an_option_are_allowed_values(tmp_path: Path, slots: str, is_allowed: bool) -> None:
+    environ = {"KESSEL_WORKER_SLOTS": slots}
+    if is_allowed:
+        assert load_config(environ=environ, directory=tmp_path).config.worker.slots == int(slots)
+        return
+    with pytest.raises(InvalidConfig, match=f"KESSEL_WORKER_SLOTS: expected 1 to 10000, got {slots}"):
+        load_config(environ=environ, directory=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +276,8 @@ def test_options_of_another_kind_of_adapter_do_not_count(tmp_path: Path) -> None
         loaded = load_config(environ=environ, arguments=arguments, directory=tmp_path)
         return loaded.config.adapter_options, loaded.origins["adapter_options"].layer
 
-    assert options("beanstalk://other:1") == ({"ttr": "60s"}, "file")
+    for same in ("beanstalk://other:1", "BeansTalk://other:1", "beanstalk"):
+        assert options(same) == ({"ttr": "60s"}, "file")
     assert options("sqlite:///x.db") == ({}, "default")
     moved = {"KESSEL_ADAPTER": "sqlite:///x.db", "KESSEL_ADAPTER_OPTIONS": '{"lease": "5s"}'}
     assert options("sqlite:///y.db", **moved) == ({"lease": "5s"}, "environment")
@@ -251,6 +285,11 @@ def test_options_of_another_kind_of_adapter_do_not_count(tmp_path: Path) -> None
 
 def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
     load_config(environ={"KESSEL_BILLING_ENDPOINT_ADDRESS": "x", "PATH": "y"}, directory=tmp_path)
+
+
+def test_a_variable_that_begins_as_those_of_a_section_is_meant_for_kessel(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match="KESSEL_WORKER_COLOUR_OF_THE_LOGS: unknown variable"):
+        load_config(environ={"KESSEL_WORKER_COLOUR_OF_THE_LOGS": "red"}, directory=tmp_path)
 
 
 def test_relation_across_layers_is_named_by_the_origin_of_the_option(tmp_path: Path) -> None:
@@ -281,11 +320,20 @@ def test_the_place_of_a_problem_is_data(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["missing.toml", ""])
-def test_named_file_that_does_not_exist_is_one_clear_error(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("missing.toml", "there is no file 'missing.toml'"),
+        ("nowhere/kessel.toml", "there is no file 'nowhere/kessel.toml'"),
+        ("a_file/kessel.toml", "there is no file 'a_file/kessel.toml'"),
+        ("", "names no file"),
+    ],
+)
+def test_named_file_that_does_not_exist_is_one_clear_error(tmp_path: Path, name: str, says: str) -> None:
+    written(tmp_path, "", "a_file")
     with pytest.raises(InvalidConfig) as error:
         load_config(name, environ={}, directory=tmp_path)
-    assert set(problems(error)) == {"--config"}
+    assert problems(error) == {"--config": says}
 
 
 def test_misspelt_file_gets_the_nearest_name(tmp_path: Path) -> None:
@@ -330,6 +378,9 @@ def test_wrong_file_does_not_hide_what_is_wrong_elsewhere(tmp_path: Path) -> Non
         ("adapter_options", {"password": "hunter2", "n": 1}, {"password": "***", "n": 1}),
         ("adapter_options", {"a": {"client_secret": "hunter2"}}, {"a": {"client_secret": "***"}}),
         ("adapter_options", {"urls": ["x://u:hunter2@h"]}, {"urls": ["x://***@h"]}),
+        ("adapter_options", {"password": "", "token": None}, {"password": "", "token": None}),
+        ("adapter_options", {"tokens": ["hunter2"]}, {"tokens": "***"}),
+        ("adapter_options", {"nodes": [{"password": "hunter2"}]}, {"nodes": [{"password": "***"}]}),
         ("worker.grace", timedelta(seconds=90), "90s"),
         ("worker.grace", timedelta(minutes=5), "5m"),
     ],

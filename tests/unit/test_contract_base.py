@@ -258,6 +258,17 @@ def test_it_looks_again_when_the_adapter_says_so(pile: Pile, consumer: Consumer,
     assert clock.now() == before + timedelta(seconds=7)
 
 
+@pytest.mark.parametrize("seconds", [None, 0.05, 3600])
+def test_s18_unless_the_adapter_says_so_it_looks_soon_and_never_later_than_time_makes_a_job_ready(
+    pile: Pile, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, seconds: float | None
+) -> None:
+    """Jobs of other processes come without being told, however far away the next change here is."""
+    change = None if seconds is None else clock.now() + timedelta(seconds=seconds)
+    monkeypatch.setattr(pile, "facet", lambda kind: Mock(next_change=Mock(return_value=change)))
+    expected = timedelta(seconds=min(seconds or 0.1, 0.1))
+    assert BaseAdapter.looks_again(pile, ("q",)) == clock.now() + expected
+
+
 def test_what_it_plans_is_known_to_the_line(pile: Pile, consumer: Consumer, clock: VirtualClock) -> None:
     """So that a job which is due sooner wakes it, and one that is due later does not."""
     seen: list[datetime | None] = []
@@ -374,9 +385,13 @@ def test_settle_and_reserve_does_one_after_the_other(pile: Pile, consumer: Consu
     assert consumer.settle_and_reserve(following, COMMIT) is None
 
 
-def test_a_take_that_fails_after_the_settle_is_no_failure_of_it(pile: Pile, consumer: Consumer) -> None:
+@pytest.mark.parametrize("error", [AdapterUnavailable("gone"), AdapterError("refused")])
+def test_s7_a_take_that_fails_after_the_settle_is_no_failure_of_it(
+    pile: Pile, consumer: Consumer, error: AdapterError
+) -> None:
+    """Else the worker would take a job that has ended for one that it has lost."""
     taken = holding(pile, consumer)
-    pile.fails["take"] = AdapterUnavailable("gone")
+    pile.fails["take"] = error
     assert consumer.settle_and_reserve(taken, COMMIT) is None
     with pytest.raises(LeaseLost):
         consumer.settle(taken, COMMIT)

@@ -83,10 +83,10 @@ def test_what_it_took_is_held_no_more_once_its_lease_is_over_and_it_was_asked_fo
 
 def test_a_reserve_is_known_to_be_lost_until_the_end_of_a_lease_counted_from_then(backend: Backend) -> None:
     backend.lost.add(7, ("q",))
-    backend.advance(59.9)
+    backend.advance(59.5)
     backend.lost.ask()
     assert backend.lost.next_ask == timedelta(seconds=0.5)
-    backend.advance(0.5)
+    backend.advance(0.5)  # a lease is over at its end, not after it
     backend.lost.ask()
     assert backend.lost.next_ask is None
 

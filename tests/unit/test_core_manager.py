@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import attrs
 import pytest
@@ -19,6 +20,7 @@ from kessel_core import (
     EnqueueIncomplete,
     EnqueueRejected,
     EnqueueUnknown,
+    HistoryConfig,
     InvalidConfig,
     InvalidRequest,
     JobManager,
@@ -26,6 +28,7 @@ from kessel_core import (
     JobResult,
     JsonValue,
     KesselError,
+    Snooze,
     Status,
     hookimpl,
 )
@@ -98,6 +101,36 @@ def test_connecting_and_closing_are_idempotent(opened: Open) -> None:
     manager.close()
     with pytest.raises(KesselError):
         _ = manager.adapter
+
+
+@pytest.mark.parametrize("part", ["loop", "recorder"])
+def test_interrupted_while_it_closes_a_manager_leaves_no_queue_open(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """Ctrl-C ends the wait for async handlers, or for a history that is still written; nothing else."""
+    manager = opened(config=Config(history=HistoryConfig(keep=timedelta(days=1))))
+    adapter = manager.adapter
+    with monkeypatch.context() as patch:
+        patch.setattr(type(getattr(manager._need(), part)), "close", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            manager.close()
+    with pytest.raises(AdapterUnavailable, match="closed"):
+        adapter.enqueue(Message("i", "q", b"x", 5))
+
+
+def test_what_is_opened_after_descriptors_were_lost_is_closed_again(opened: Open) -> None:
+    """F45: only the connections of before may be somebody else's by now."""
+    manager = opened()
+    before, worker = manager.adapter, manager.worker()
+    worker._descriptors.are_lost = True
+    manager.close()
+    before.enqueue(Message("i", "q", b"x", 5))  # it was not touched
+    after = manager.connect().adapter
+    manager.close()
+    with pytest.raises(AdapterUnavailable, match="closed"):
+        after.enqueue(Message("i", "q", b"x", 5))
+    assert worker.has_lost_descriptors
+    before.close()
 
 
 def test_wrong_adapter_options_handlers_and_middleware_are_one_error(opened: Open) -> None:
@@ -351,13 +384,20 @@ def test_a_job_can_be_run_without_a_queue(opened: Open) -> None:
     assert (result.value, told, shelf.messages) == (7, [result], [])
 
 
-def test_a_transient_failure_without_a_queue_is_the_result(opened: Open) -> None:
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ConnectionError(), Status.TRANSIENT), (Snooze(timedelta(hours=1)), Status.SNOOZED)],
+    ids=["transient", "snooze"],
+)
+def test_what_would_be_tried_again_without_a_queue_is_the_result(
+    opened: Open, error: Exception, status: Status
+) -> None:
     def failing(payload: JsonValue) -> None:
-        raise ConnectionError
+        raise error
 
     manager, told = opened(handlers={"a": failing}), list[JobResult]()
     result = manager.process_single_job(JobRequest(type="a", id="i", callback=told.append))
-    assert (str(result.status), told) == ("failed-transient", [])
+    assert (result.status, told) == (status, [])
     assert not awaits(manager, "i"), "kept for ever, because it is not run again"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import pickle
 import uuid
@@ -12,12 +13,13 @@ from typing import Any
 import attrs
 import pytest
 
-from kessel_core import InvalidRequest, Job, JobRequest
+from kessel_core import DecodeError, InvalidRequest, Job, JobRequest
 from kessel_core.model.checks import job_from
 from kessel_core.model.ids import new_id
 from kessel_core.model.job import DEFAULT_PRIORITY, LOWEST_PRIORITY
 from kessel_core.model.json import MAX_DEPTH, json_problems
 from kessel_core.testing import VirtualClock
+from kessel_core.wire.requests import decode
 
 CLOCK = VirtualClock()
 NOW = CLOCK.now()
@@ -61,6 +63,20 @@ def test_s1_blanks_around_a_type_do_not_count() -> None:
 @pytest.mark.parametrize("kind", ["", "  ", 3, None, "\ud800"])
 def test_s1_a_type_is_text_that_is_not_blank(kind: Any) -> None:
     assert "$.type" in problems_of(type=kind)
+
+
+@pytest.mark.parametrize("key", ["id", "queue"])
+def test_s1_ids_and_names_of_queues_have_200_characters_at_most(key: str) -> None:
+    """The longest that all backends can hold; in a body of other software as well."""
+    for name in ("x" * 200, "x" * 201):
+        given = {"type": "a", key: name}
+        if len(name) == 200:
+            assert getattr(job_from(JobRequest(**given), NOW), key) == name
+            assert getattr(decode(json.dumps(given).encode()), key) == name
+        else:
+            assert set(problems_of(**given)) == {f"$.{key}"}
+            with pytest.raises(DecodeError, match=rf"\$\.{key}"):
+                decode(json.dumps(given).encode())
 
 
 def test_s1_everything_wrong_is_reported_at_once() -> None:

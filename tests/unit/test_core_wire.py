@@ -64,6 +64,17 @@ def test_a_type_alone_is_a_request() -> None:
     assert decode(b'{"type": "a"}') == Job(type="a")
 
 
+def test_s16_a_queue_without_a_name_is_the_default_one() -> None:
+    assert decode(b'{"type": "a", "queue": ""}') == Job(type="a")
+
+
+def test_s16_a_place_that_is_wrong_for_its_key_and_for_the_model_is_told_once() -> None:
+    """The reader of its key says so, and the checks of the model look at what could be read."""
+    with pytest.raises(DecodeError) as caught:
+        decode(b'{"type": " ", "queue": 5, "ref": 1, "id": 4, "headers": [1]}')
+    assert [p.path for p in caught.value.problems] == ["$.type", "$.queue", "$.ref", "$.id", "$.headers"]
+
+
 def test_unknown_keys_are_kept() -> None:
     request = decode(b'{"type": "a", "colour": ["red"]}')
     assert request.extra == {"colour": ["red"]}
@@ -90,12 +101,20 @@ def test_s3_a_priority_out_of_range_is_brought_into_it() -> None:
         (b'{"type": "a", "v": 2}', "$.v", "newer"),
         (b'{"type": "a", "v": true}', "$.v", "expected 1"),
         (b'{"type": "a", "priority": "high"}', "$.priority", "whole"),
+        (b'{"type": "a", "priority": true}', "$.priority", "whole"),
+        (b'{"type": "a", "priority": 1.0}', "$.priority", "whole"),
+        (b'{"type": "a", "callback": ":x"}', "$.callback", "scheme:target"),
         (b'{"type": "a", "delay": 5}', "$.delay", "ISO-8601"),
         (b'{"type": "a", "expiration": "2026-01-01T00:00:00"}', "$.expiration", "zone"),
         (b'{"type": "a", "ref": 1}', "$.ref", "text"),
         (b'{"type": "a", "headers": [1]}', "$.headers", "mapping"),
         (b'{"type": "a", "queue": "-"}', "$.queue", "1 to 200"),
         (b'{"type": "a", "payload": "\\ud800"}', "$.payload", "surrogate"),
+        (b'{"type": "a", "payload": "\\uD8FF"}', "$.payload", "surrogate"),
+        (b'{"type": "a", "payload": "\\udc00"}', "$.payload", "surrogate"),
+        (b'{"type": "a", "payload": "\\uDFFF"}', "$.payload", "surrogate"),
+        (b'{"type": "a", "delay": "0001-01-01T00:00:00+14:00"}', "$.delay", "ISO-8601"),
+        (b'{"type": "a", "expiration": "9999-12-31T23:59:59-12:00"}', "$.expiration", "ISO-8601"),
         (b'{"type": "a", "payload": ' + b"[" * 101 + b"]" * 101 + b"}", "$.payload" + "[0]" * 100, "deep"),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else len(value),

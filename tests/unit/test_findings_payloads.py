@@ -280,17 +280,48 @@ def test_finding_b5_message_and_request_async_write_typed_objects_too(app: App) 
         (pendulum.duration(minutes=1), 60),
         (PurePosixPath("a/b"), "a/b"),
         (Colour.RED, "red"),
+        (Odd.A, [1, 2]),
         (Point(1, Decimal(2)), [1, "2"]),
         ({"a": [Decimal(1), {"b": Colour.BLUE}]}, {"a": ["1", {"b": "blue"}]}),
     ],
     ids=str,
 )
 def test_finding_b5_single_values_are_written_wherever_they_are(app: App, value: Any, written: Any) -> None:
-    assert app().request("a", value).payload == written
+    payload = app().request("a", value).payload
+    assert json.dumps(payload) == json.dumps(written), "a whole number stays one"
 
 
 class Plain:
     pass
+
+
+@attrs.frozen
+class Basket:
+    prices: tuple[int, ...]
+    total: int = attrs.field(init=False)
+    cache: object = attrs.field(init=False, factory=Plain, eq=False)
+
+    @total.default
+    def _sum(self) -> int:
+        return sum(self.prices)
+
+
+@dataclasses.dataclass
+class Crate:
+    prices: list[int]
+    total: int = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self.total = sum(self.prices)
+
+
+@pytest.mark.parametrize("value", [Basket((1, 2)), Crate([1, 2])], ids=["attrs", "dataclass"])
+def test_e5_what_an_object_makes_of_itself_is_not_written_and_is_made_again(value: Any) -> None:
+    """E5: it may be of any class, such as a cache, and nobody could hand it over."""
+    written = unstructured(value)
+    assert written == {"prices": [1, 2]}
+    again = read(type(value), written)
+    assert (again, again.total) == (value, 3)
 
 
 @pytest.mark.parametrize(
@@ -311,6 +342,7 @@ class Plain:
         (print, "$.payload", "is not a JSON value"),
         (Line("a", Plain()), "$.payload.price", "Plain is not a JSON value"),  # type: ignore[arg-type]
         (Line("a", Decimal(1), {(1, 2): "x"}), "$.payload.amounts", "keys must be text"),  # type: ignore[dict-item]
+        (Line("a", Decimal(1), {True: "x"}), "$.payload.amounts", "keys must be text"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -479,6 +511,10 @@ def test_finding_b5_plugins_that_prepare_requests_see_json(app: App) -> None:
 def report(payload: Any) -> None: ...
 
 
+@handler("swift", queue="default")
+def swift(payload: Any) -> None: ...
+
+
 def test_finding_c14_a_handler_declares_queue_and_priority(app: App) -> None:
     manager = app([report])
     for job in (
@@ -486,16 +522,19 @@ def test_finding_c14_a_handler_declares_queue_and_priority(app: App) -> None:
         manager.request(" report "),
         manager.request(JobRequest(type="report")),
         *manager.request_many(["report"]),
+        # Of typed payloads the fields are checked a second time.
+        manager.request("report", Colour.RED),
+        *manager.request_many([("report", Colour.RED)]),
     ):
         assert (job.queue, job.priority) == ("slow", 900)
-    assert manager.adapter.stats("slow").ready == 4
+    assert manager.adapter.stats("slow").ready == 6
     said = manager.request("report", queue="default", priority=1)
     assert (said.queue, said.priority) == ("default", 1)
     assert manager.request("other").queue == "default"
 
 
 def test_finding_c14_the_configuration_is_asked_before_the_handler_and_without_one(opened: App) -> None:
-    config = Config(routes={"report": {"queue": "night"}, "mail": {"priority": 5}})
+    config = Config(routes={"report": {"queue": "night"}, " mail ": {"priority": 5}})
     manager = opened(config=config, handlers=[report])
     job = manager.request("report")
     assert (job.queue, job.priority) == ("night", 900)
@@ -506,10 +545,10 @@ def test_finding_c14_the_configuration_is_asked_before_the_handler_and_without_o
 def test_finding_c14_a_worker_says_which_declared_queues_it_does_not_serve(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
-    manager = app([report])
+    manager = app([report, swift])
     with caplog.at_level("INFO", "kessel"):
         manager.worker()
-        manager.worker(queues=["slow"])
+        manager.worker(queues=["slow", "default"])
     said = [record.getMessage() for record in caplog.records]
     assert said == ["worker: does not serve slow, where jobs of report go"]
 

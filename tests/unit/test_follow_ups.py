@@ -263,6 +263,20 @@ def test_s20_a_job_run_without_a_queue_stores_its_follow_ups(adapter: MemoryAdap
         assert [job.type for job in waiting(adapter)] == ["second"]
 
 
+def test_s20_a_refused_follow_up_of_a_job_run_without_a_queue_is_its_result() -> None:
+    adapter = failing(EnqueueRejected("b", "draining", "draining"))
+    adapter.failures = adapter.later  # type: ignore[attr-defined]  # nothing else is stored before
+
+    def first(payload: Any, job: JobContext) -> str:
+        job.follow_up("second")
+        return "done"
+
+    with manager_of(adapter, first=first) as manager:
+        result = manager.process_single_job("first")
+    assert (result.status, result.reason, result.value) == (Status.FAILED, Reason.FOLLOW_UP_REFUSED, "done")
+    assert waiting(adapter) == []
+
+
 # --- what is stored first, where the adapter cannot do both in one -----------------------------------
 
 

@@ -82,8 +82,22 @@ def test_configuration_settles_a_clash_of_handlers_by_naming_the_owner(team: str
     assert answer(two_teams(), {"charge": f"{team}/charge"}) == team
 
 
+def test_configuration_names_the_owner_of_a_type_with_a_colon() -> None:
+    plugins = two_teams(acme=("charge:now",), zeta=("charge:now",))
+    named = {"charge": "acme/charge:now", "charge:now": "zeta/charge:now"}
+    assert answer(plugins, named) == "acme"
+
+
 def test_configuration_settles_a_clash_of_handlers_by_a_handler_of_its_own() -> None:
     assert answer(two_teams(), {"charge": f"{__name__}:of_the_configuration"}) == "configuration"
+
+
+def test_a_clash_that_the_configuration_settles_by_a_mistake_is_told_as_the_mistake_alone() -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        answer(two_teams(), {"charge": f"{__name__}:missing"})
+    assert [problem.path for problem in caught.value.problems] == ["handlers.charge"]
+    assert "missing" in str(caught.value)
+    assert "offered by" not in str(caught.value)
 
 
 def of_the_configuration(payload: object) -> str:

@@ -178,6 +178,14 @@ def test_one_name_of_two_distributions_is_a_conflict_that_names_both(site: Site)
     assert not any(name.startswith("loader_") for name in sys.modules)
 
 
+def test_d4_one_name_twice_in_one_distribution_is_a_conflict(site: Site) -> None:
+    site.add("same")
+    entry_points = site.folder / "same_dist-1.0.dist-info" / "entry_points.txt"
+    entry_points.write_text(entry_points.read_text() + "same = loader_same_dist:other\n")
+    report = [status for status in site.build().report if status.name == "same"]
+    assert [status.state for status in report] == [PluginState.CONFLICT] * 2
+
+
 def test_name_of_the_core_cannot_be_taken(site: Site) -> None:
     site.add("logging")
     plugins = site.build()
@@ -205,6 +213,15 @@ def test_other_api_major_is_incompatible_and_not_imported(site: Site, group: str
     assert "this is v1" in status.why
 
 
+def test_d1_a_distribution_for_several_api_majors_is_used_with_ours_and_not_told_as_incompatible(
+    site: Site,
+) -> None:
+    site.add("both")
+    entry_points = site.folder / "both_dist-1.0.dist-info" / "entry_points.txt"
+    entry_points.write_text(entry_points.read_text() + "[kessel.v2]\nboth = loader_both_new\n")
+    assert [status.state for status in site.build().report if status.name == "both"] == [PluginState.ACTIVE]
+
+
 @pytest.mark.parametrize("group", ["kessel", "kessel.vx", "kessel.v1.more", "other.v1"])
 def test_other_groups_are_not_ours(site: Site, group: str) -> None:
     site.add("foreign", group=group)
@@ -225,13 +242,14 @@ def test_distribution_twice_on_the_path_counts_once(site: Site) -> None:
     assert [s.state for s in report if s.name == "good"] == [PluginState.ACTIVE]
 
 
-def test_damaged_metadata_of_others_is_passed_by(site: Site) -> None:
+@pytest.mark.parametrize("error", [OSError("disk"), ValueError("no text"), AttributeError("none")])
+def test_damaged_metadata_of_others_is_passed_by(site: Site, error: Exception) -> None:
     class Damaged(Distribution):
         def read_text(self, filename: str) -> str | None:
-            raise OSError("disk")
+            raise error
 
         def locate_file(self, path: Any) -> Any:
-            raise OSError("disk")
+            raise error
 
     site.add("good")
     report = build_plugins(distributions=[Damaged(), *site.distributions()]).report

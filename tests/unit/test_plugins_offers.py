@@ -22,7 +22,9 @@ from kessel_core import (
 )
 from kessel_core.contract import AdapterContext, AdapterSpec
 from kessel_core.errors import PluginClash
+from kessel_core.plugins.offers import gathered
 from kessel_core.plugins.registry import Plugins
+from kessel_core.plugins.status import PluginStatus
 from kessel_core.plugins.watchers import watchers_of
 
 
@@ -90,6 +92,13 @@ def test_option_in_url_and_table_is_refused() -> None:
     plugins = built(moon=Adapters(spec("moon", "moon")))
     with pytest.raises(InvalidConfig, match="also in the URL"):
         opened(plugins, "moon://host?lease=5", {"lease": 6})
+    with pytest.raises(InvalidConfig) as caught:
+        opened(plugins, "moon://host?lease=long", {"lease": 6, "leese": 6})
+    assert [str(problem).partition(",")[0] for problem in caught.value.problems] == [
+        "adapter_options.lease: is also in the URL",
+        "moon://host?lease=long: adapter.lease: expected a whole number",
+        "adapter_options.leese: unknown option; did you mean 'lease'?",
+    ]
 
 
 def odd(**changes: Any) -> Plugins:
@@ -122,6 +131,22 @@ def test_an_adapter_that_cannot_read_its_url_is_named(error: Exception, told: ty
     assert type(caught.value) is told
 
 
+@pytest.mark.parametrize("step", ["open", "from_url"])
+def test_what_the_code_of_an_adapter_says_of_its_url_is_told_without_secrets(step: str) -> None:
+    """Many client libraries repeat the URL that they were given (one rule for secrets, as finding D10)."""
+    error = RuntimeError("cannot reach moon://me:hunter2@h?token=hunter2")
+    with pytest.raises(PluginError, match=r"RuntimeError: cannot reach moon://\*\*\*@h") as caught:
+        opened(odd(**{step: raising(error)}), "moon://h")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["moon://h?lease=5", "MOON://h?lease=5", "Moon://h?lease=5"])
+def test_the_scheme_of_a_url_may_be_written_in_capitals(url: str) -> None:
+    """RFC 3986, 3.1: the case of a scheme does not count."""
+    moon = built(moon=Adapters(spec("moon", "moon")))
+    assert moon.chosen_adapter(url).options == Options(lease=5, host="h")
+
+
 def test_what_an_adapter_says_of_its_backend_is_passed_on() -> None:
     error = AdapterUnavailable("away")
     with pytest.raises(AdapterUnavailable) as caught:
@@ -138,6 +163,11 @@ def test_what_is_no_url_at_all_is_wrong_configuration() -> None:
 def test_a_path_for_an_adapter_says_how_a_url_is_written(name: str) -> None:
     with pytest.raises(InvalidConfig, match=r"write a URL, as sqlite:///jobs\.db"):
         built(moon=Adapters(spec("moon", "moon"))).chosen_adapter(name)
+
+
+def test_a_scheme_with_a_dot_is_not_taken_for_a_path() -> None:
+    with pytest.raises(InvalidConfig, match=r"no plugin opens 'mo\.on://'; did you mean 'moon'"):
+        built(moon=Adapters(spec("moon", "moon"))).chosen_adapter("mo.on://h")
 
 
 def test_missing_client_library_is_an_error_of_that_plugin() -> None:
@@ -167,6 +197,31 @@ def test_what_is_no_adapter_spec_is_a_warning_once() -> None:
     assert plugins.report[-1].warnings == ("kessel_adapters gave str, not an AdapterSpec",)
 
 
+def test_what_is_wrong_with_a_plugin_is_told_once_however_many_applications_find_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each application that adds parts of its own asks the plugins again."""
+    plugins = built(odd=Adapters("text"))
+    owner = plugins.report[-1]
+    for joined in (plugins, *(plugins.joined([(owner, object())]) for _ in range(2))):
+        joined.adapters()
+        assert joined.report[-1].warnings == ("kessel_adapters gave str, not an AdapterSpec",)
+    assert [record.getMessage() for record in caplog.records] == [
+        "plugin odd (the application): kessel_adapters gave str, not an AdapterSpec"
+    ]
+
+
+def test_d3_parts_that_are_joined_to_joined_plugins_are_called_beside_those_of_before() -> None:
+    seen: list[Any] = []
+    """Also of one owner; a plugin with a section may have the name of the part that writes histories."""
+    plugins = built(own=Adapters())
+    owner = plugins.report[-1]
+    both = plugins.joined([(owner, watcher(seen.append))]).joined([(owner, watcher(seen.append))])
+    for watch in watchers_of(both).settled:
+        watch(result="r", settlement=None)
+    assert seen == ["r", "r"]
+
+
 class Callbacks:
     def __init__(self, function: Any) -> None:
         self.function = function
@@ -183,6 +238,21 @@ def test_callback_that_two_plugins_offer_is_settled_by_naming_the_owner(
     assert plugins.callbacks().usable() == {"one/x": print, "two/x": repr}
     assert "callback 'x' is offered by one (the application) and by two" in caplog.text
     assert 'ask for "one/x" or "two/x"' in caplog.text
+
+
+def test_d4_an_owner_that_does_not_say_which_of_two_is_meant_is_no_way_to_write_a_callback() -> None:
+    """Two plugins of one distribution: each is named by its own name, and not by the distribution's."""
+    one, two = (PluginStatus(name=name, distribution="Acme_Tools", module="m") for name in ("one", "two"))
+    offered = gathered("callback", [(one, {"x": print, "y": len}), (two, {"x": repr})])
+    assert offered.usable() == {"one/x": print, "two/x": repr, "y": len}
+    assert len(offered.of("Acme_Tools/x")) == len(offered.of("acme-tools/x")) == 2
+    assert [offer.thing for offer in offered.of("acme-tools/y")] == [len]
+
+
+def test_d4_a_type_that_looks_like_a_name_with_its_owner_is_what_it_says() -> None:
+    one, two = (PluginStatus(name=name, distribution="d", module="m") for name in ("one", "two"))
+    offered = gathered("handler", [(one, {"x": print}), (two, {"one/x": repr})])
+    assert offered.usable() == {"x": print, "one/x": repr}
 
 
 def test_what_two_plugins_offer_is_no_clash_if_it_is_the_very_same_thing() -> None:
@@ -213,6 +283,7 @@ def test_each_plugin_is_asked_once_however_many_applications_there_are() -> None
         ("kessel_callbacks", [print], "not a mapping scheme -> function"),
         ("kessel_callbacks", {"x": 3}, "not a scheme and a function"),
         ("kessel_handlers", {3: print}, "expected text that is not blank"),
+        ("kessel_handlers", {" ": print}, "expected text that is not blank"),
         ("kessel_handlers", [print], "has no type: decorate it"),
         ("kessel_handlers", 3, "kessel_handlers failed: TypeError"),
     ],

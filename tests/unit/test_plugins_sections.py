@@ -123,6 +123,22 @@ def test_a_section_that_needs_an_option_counts_only_where_it_is_configured() -> 
     assert mistakes(Offer(deep), sections={"deep": {}}) == {"sections.deep.depth": "is required"}
 
 
+def test_a_section_whose_options_make_something_of_themselves_needs_no_table() -> None:
+    @attrs.frozen
+    class Derived:
+        name: str = "tide"
+        title: str = attrs.field(init=False)
+
+        def __attrs_post_init__(self) -> None:
+            object.__setattr__(self, "title", self.name.title())
+
+    made: list[Any] = []
+    with manager(
+        Offer(Section(name="own", options=Derived, factory=lambda options, _: made.append(options)))
+    ):
+        assert [options.title for options in made] == ["Tide"]
+
+
 def test_policy_and_watcher_of_a_section_are_called() -> None:
     clock = VirtualClock()
     with manager(Offer(TIDE), sections={"tide": {"step": "90m"}}, clock=clock) as opened:

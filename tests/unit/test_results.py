@@ -27,6 +27,7 @@ from kessel_core import (
     JobRequest,
     JobsConfig,
     KesselError,
+    Outcome,
     Reason,
     ResultPending,
     ResultsConfig,
@@ -112,6 +113,19 @@ def test_s25_a_success_is_kept_with_its_value(app: App) -> None:
     assert outcome.raise_for_failure() is outcome
 
 
+def test_s25d_the_result_of_a_job_that_is_run_without_a_queue_is_kept_as_long(app: App) -> None:
+    clock = VirtualClock()
+    manager = app({"good": raising(), "bad": raising(Fatal("no"))}, clock=clock)
+    good, bad = (manager.process_single_job(kind, 7).id for kind in ("good", "bad"))
+    clock.advance(DAY - SECOND)
+    assert manager.result(good).value == 7
+    assert manager.result(bad).message == "no"
+    clock.advance(SECOND)
+    for job_id in (good, bad):
+        with pytest.raises(ResultUnknown):
+            manager.result(job_id)
+
+
 def test_x7_s25c_failures_expirations_and_burials_are_kept_as_well(app: App) -> None:
     clock = VirtualClock()
     errors = [Transient("1"), Transient("2"), Transient("3")]
@@ -128,8 +142,15 @@ def test_x7_s25c_failures_expirations_and_burials_are_kept_as_well(app: App) -> 
     assert [outcome.status for outcome in outcomes] == [Status.FAILED] * 4
     expected = [Reason.ERROR, Reason.RETRIES_EXHAUSTED, Reason.EXPIRED, Reason.NO_HANDLER]
     assert [outcome.reason for outcome in outcomes] == expected
-    with pytest.raises(JobFailed, match="no"):
+    with pytest.raises(JobFailed) as caught:
         outcomes[0].raise_for_failure()
+    assert str(caught.value) == f"job {ids[0]} failed: error: no"
+
+
+def test_s25_an_outcome_without_a_reason_tells_its_message_alone() -> None:
+    with pytest.raises(JobFailed) as caught:
+        Outcome(id="i", status=Status.FAILED, message="no").raise_for_failure()
+    assert str(caught.value) == "job i failed: no"
 
 
 def test_s25b_a_later_outcome_replaces_an_earlier_one(app: App) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any, ClassVar
 
 import pytest
@@ -11,10 +12,22 @@ from kessel_memory.adapter import MemoryAdapter
 from kessel_memory.entries import Entries, MemoryStore
 from kessel_memory.options import MemoryOptions
 
-from kessel_core import CapabilityMissing, Config, InvalidConfig, JobManager, build_plugins, hookimpl
+from kessel_core import (
+    AdapterUnavailable,
+    CapabilityMissing,
+    Config,
+    HistoryConfig,
+    InvalidConfig,
+    JobManager,
+    ResultsConfig,
+    build_plugins,
+    hookimpl,
+)
 from kessel_core.contract import (
     AdapterContext,
+    AdapterSpec,
     FacetKind,
+    Message,
     Store,
     StoreSpec,
 )
@@ -46,6 +59,34 @@ def test_s17_without_a_store_what_needs_one_is_refused_with_what_to_set() -> Non
         pytest.raises(CapabilityMissing, match=r"'bare' .*'store': set store to a URL"),
     ):
         manager.store  # noqa: B018  # asking is what is tested
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(results=ResultsConfig(keep=timedelta(days=1))),
+        Config(history=HistoryConfig(keep=timedelta(days=1))),
+    ],
+    ids=["results", "history"],
+)
+def test_s17_an_adapter_without_the_store_that_is_needed_does_not_stay_open(config: Config) -> None:
+    made: list[Bare] = []
+
+    class Offering:
+        @hookimpl
+        def kessel_adapters(self) -> Iterable[AdapterSpec]:
+            def open_it(options: object, context: AdapterContext) -> Bare:
+                made.append(bare())
+                return made[-1]
+
+            return [AdapterSpec(name="bare", schemes=("bare",), options=MemoryOptions, open=open_it)]
+
+    plugins = build_plugins(extra={"offering": Offering()}, distributions=[])
+    with pytest.raises(CapabilityMissing, match="keep is set; set store to a URL"):
+        JobManager("bare://", config=config, plugins=plugins).connect()
+    (adapter,) = made
+    with pytest.raises(AdapterUnavailable, match="closed"):
+        adapter.enqueue(Message("i", "q", b"x", 5))
 
 
 def test_a_url_opens_a_store_beside_any_adapter_and_closes_it() -> None:

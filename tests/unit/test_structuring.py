@@ -276,6 +276,21 @@ def test_options_may_lie_inside_of_others() -> None:
     assert [p.where for p in caught.value.problems] == [("a", "b", "least"), ("a", "b", "lest")]
 
 
+@attrs.frozen
+class Derived:
+    host: str = "h"
+    address: str = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "address", f"{self.host}:1")
+
+
+def test_what_options_make_of_themselves_is_neither_required_nor_an_option() -> None:
+    assert structure_options(Derived, {"host": "x"}).address == "x:1"
+    with pytest.raises(InvalidConfig, match="address: unknown option; known: host"):
+        structure_options(Derived, {"address": "y:1"})
+
+
 def test_what_the_options_class_refuses_is_a_problem_of_the_origin() -> None:
     with pytest.raises(InvalidConfig, match="moon://h: port must not be 0"):
         structure_options(Options, {"host": "h", "port": 0}, "moon://h")
