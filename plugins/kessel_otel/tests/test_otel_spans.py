@@ -106,6 +106,11 @@ def test_a_delayed_job_begins_a_trace_of_its_own_with_a_link(spans: Spans, opene
     assert process.attributes["kessel.job.delay_seconds"] == 60.0
 
 
+def test_the_delay_of_a_span_is_all_of_it_in_seconds(spans: Spans, opened: Open) -> None:
+    opened({"t": nothing}).request("t", delay=timedelta(days=2, seconds=1.5))
+    assert spans.one("send").attributes["kessel.job.delay_seconds"] == 172_801.5
+
+
 @pytest.mark.parametrize("error", [Transient("again"), Snooze(MINUTE)])
 def test_only_the_first_attempt_at_a_job_is_a_child(spans: Spans, opened: Open, error: Exception) -> None:
     left = [error]

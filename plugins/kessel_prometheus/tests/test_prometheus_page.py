@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 from unittest.mock import Mock
 
+import attrs
 import pytest
 from kessel_memory.store import Store
 from kessel_prometheus.counting import BUCKETS, Counts, Distribution
@@ -69,6 +70,14 @@ def test_each_attempt_and_each_end_is_counted_with_its_status_and_reason(app: Ca
         'kessel_leases_lost_total{queue="default"}': 0,
         'kessel_settles_failed_total{queue="default"}': 0,
     }
+
+
+def test_snoozes_of_all_types_of_a_queue_are_added_up(app: Callable[..., App]) -> None:
+    one = app({"put.off": put_off, "wait": put_off})
+    for kind in ("put.off", "wait", "wait"):
+        one.manager.request(kind)
+    one.drain()
+    assert one.show()['kessel_snoozes_total{queue="default"}'] == 3
 
 
 def test_attempts_that_could_not_be_settled_are_counted_by_why(
@@ -248,6 +257,16 @@ def test_slots_and_the_longest_running_job_of_each_type(app: Callable[..., App],
     assert states == {"busy": 3, "idle": 1, "disconnected": 0, "dead": 0}
     assert shown['kessel_longest_running_seconds{type="a"}'] == pytest.approx(15)
     assert shown['kessel_longest_running_seconds{type="b"}'] == pytest.approx(5)
+
+
+def test_slots_that_are_counted_twice_while_they_change_do_not_make_fewer_than_none_idle(
+    app: Callable[..., App], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The numbers are read one after the other: a slot that loses the queue may be busy as well."""
+    one = app(HANDLERS)
+    health = attrs.evolve(one.worker.health(looks=False), slots=1, busy=1, disconnected=1)
+    monkeypatch.setattr(one.worker, "health", lambda *, looks: health)
+    assert one.show()['kessel_slots{state="idle"}'] == 0
 
 
 def test_queues_are_asked_when_the_page_is(app: Callable[..., App], clock: VirtualClock) -> None:
