@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from kessel_memory.adapter import MemoryAdapter, MemoryOptions
+from kessel_otel.attributes import fail_attempt
 from opentelemetry import baggage, trace
 from opentelemetry.context import attach, detach
 
@@ -23,7 +24,9 @@ from kessel_core import (
     JobContext,
     JobManager,
     JobRequest,
+    JobResult,
     Snooze,
+    Status,
     Transient,
 )
 from kessel_core.contract import AdapterContext, Message
@@ -368,6 +371,15 @@ def test_s21_a_snooze_is_no_failure(spans: Spans, opened: Open) -> None:
     assert (first.failed, first.attributes["kessel.job.status"]) == (False, "snoozed")
     assert "error.type" not in first.attributes
     assert second.attributes["kessel.job.attempt"] == 1
+
+
+def test_a_failure_that_says_no_reason_is_of_the_kind_that_stands_for_all_others(
+    spans: Spans, opened: Open
+) -> None:
+    """As the conventions have it: an `error.type` of its own would be a kind that does not exist."""
+    with TRACER.start_as_current_span("attempt") as span:
+        fail_attempt(span, JobResult(id="i", request=None, status=Status.FAILED, message="no"))
+    assert spans.one("attempt").attributes["error.type"] == "_OTHER"
 
 
 def test_a_long_text_is_cut(spans: Spans, opened: Open) -> None:

@@ -17,6 +17,7 @@ from kessel_prometheus.counting import BUCKETS, Counts, Distribution
 from kessel_core import (
     AdapterError,
     AdapterUnavailable,
+    BusyJob,
     EnqueueRejected,
     EnqueueUnknown,
     Job,
@@ -267,6 +268,25 @@ def test_slots_that_are_counted_twice_while_they_change_do_not_make_fewer_than_n
     health = attrs.evolve(one.worker.health(looks=False), slots=1, busy=1, disconnected=1)
     monkeypatch.setattr(one.worker, "health", lambda *, looks: health)
     assert one.show()['kessel_slots{state="idle"}'] == 0
+
+
+def test_whatever_lasts_for_days_is_told_in_seconds_whole(
+    app: Callable[..., App], clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = app(HANDLERS)
+    since = clock.now() - timedelta(days=1)
+    busy = BusyJob(id="i", type="bad", queue="default", since=since)
+    monkeypatch.setattr(type(one.worker), "running", property(lambda worker: (busy,)))
+    assert one.show()['kessel_longest_running_seconds{type="bad"}'] == 86_400
+    one.manager.request("good")
+    clock.advance(timedelta(days=2))
+    assert one.show()['kessel_queue_oldest_ready_seconds{queue="default"}'] == 172_800
+    one.drain()
+    assert one.show()['kessel_job_wait_seconds_sum{queue="default"}'] == 172_800
+    counts = Counts(["default"], ["good"])
+    ran = {"started_at": since, "finished_at": since + timedelta(days=3)}
+    counts.settled(JobResult(id="i", request=Job(type="good"), status=Status.SUCCESS, **ran))
+    assert counts.runs()["default", "good"].sum == 259_200
 
 
 def test_queues_are_asked_when_the_page_is(app: Callable[..., App], clock: VirtualClock) -> None:
