@@ -8,6 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from kessel_sqlite.adapter import SqliteAdapter
+
+from kessel_core import AdapterError, EnqueueRejected, EnqueueUnknown
 
 
 def stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
@@ -180,3 +183,27 @@ def test_s26_request_says_that_the_time_is_over(kessel: Any) -> None:
     assert done.code == 1
     assert "no result within the time to wait; it is ready" in done.err
     assert kessel("request", "--from", "-", "--wait", "1s").code == 2
+
+
+def test_s26_nothing_is_stored_where_nobody_could_wait_for_the_result(
+    kessel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S26: without a store there is no result to wait for, which is said before the job is there."""
+    monkeypatch.setattr(SqliteAdapter, "facet", lambda self, kind: None)
+    done = kessel("request", "double", "21", "--wait", "10ms")
+    assert (done.code, done.out) == (2, "")
+    assert "store" in done.err
+    assert total(kessel) == 0
+
+
+@pytest.mark.parametrize("error", [EnqueueUnknown("x", "the disk"), EnqueueRejected("x", "full")])
+def test_s14_a_file_whose_jobs_may_not_be_stored_is_no_success(
+    kessel: Any, monkeypatch: pytest.MonkeyPatch, error: AdapterError
+) -> None:
+    """S14: which jobs they are is said, and the command ends with 1."""
+    kessel.write("jobs.jsonl", '{"type": "x"}\n{"type": "y"}\n')
+    monkeypatch.setattr(SqliteAdapter, "enqueue_many", lambda self, messages: [None, error])
+    done = kessel("request", "--from", "jobs.jsonl")
+    assert (done.code, done.out) == (1, "")
+    assert f"1 stored, {int('full' in str(error))} not stored" in done.err
+    assert str(error) in done.err

@@ -21,6 +21,7 @@ from kessel_core import (
     EnqueueRejected,
     EnqueueUnknown,
     HistoryConfig,
+    IdHeld,
     InvalidConfig,
     InvalidRequest,
     JobManager,
@@ -236,6 +237,15 @@ def test_s14_each_of_many_requests_has_one_outcome(opened: Open) -> None:
     assert (error.stored, set(error.unknown), set(error.rejected)) == (("0",), {"2"}, {"1", "3", "4"})
     # Those that may run are told of; the others would be kept for ever.
     assert [awaits(manager, str(n)) for n in range(5)] == [True, False, True, False, False]
+
+
+def test_s14_the_error_of_many_requests_says_what_became_of_each_that_was_not_stored(opened: Open) -> None:
+    """S14: those that may be stored are the ones that somebody has to look for."""
+    rejected, held, unknown = EnqueueRejected("1", "full"), IdHeld("2", "buried"), EnqueueUnknown("3", "cut")
+    manager = opened(Shelf(WIDE, None, rejected, held, unknown))
+    with pytest.raises(EnqueueIncomplete, match="1 stored, 1 not stored, 1 unknown, 1 held") as caught:
+        manager.request_many(JobRequest(type="a", id=str(number)) for number in range(4))
+    assert str(caught.value).splitlines()[1:] == [f"  - {error}" for error in (rejected, unknown, held)]
 
 
 @pytest.mark.parametrize("error", [EnqueueRejected("x", "full"), AdapterUnavailable("away")])

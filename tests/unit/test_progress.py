@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any, ClassVar
+from unittest.mock import Mock
 
 import attrs
 import pytest
@@ -36,6 +37,7 @@ from kessel_core import (
     Worker,
 )
 from kessel_core.contract import AdapterContext, Capabilities, FacetKind, Store
+from kessel_core.features.progress import Reports
 from kessel_core.testing import VirtualClock, run_until_idle
 from kessel_core.wire.entries import decode_progress, encode_progress
 from tests.until import until
@@ -554,3 +556,23 @@ def test_s17_without_a_store_nothing_is_written_and_that_is_said_once(
         assert "set store to a URL" in caplog.text
         with pytest.raises(CapabilityMissing, match="progress is kept in a store; set store"):
             manager.progress("x")
+
+
+def test_s27_a_report_that_could_not_be_written_does_not_take_the_place_of_a_newer_one() -> None:
+    """S27: the last report counts, also of one that came while the one before it failed."""
+    clock = VirtualClock()
+
+    class Interrupted(Noted):
+        def put_entry(self, space: str, *given: Any) -> int:
+            if self.failing is not None:
+                reports.note(held, "a", Progress(done=2, at=NOW))
+            return super().put_entry(space, *given)
+
+    store = Interrupted(clock)
+    reports, held = Reports(store, clock), Mock(reported=None, is_held=True)
+    store.failing = AdapterUnavailable("away")
+    reports.note(held, "a", Progress(done=1, at=NOW))
+    reports.write(held)
+    store.failing = None
+    reports.write(held)
+    assert store.done == [2]

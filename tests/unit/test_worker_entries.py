@@ -214,6 +214,28 @@ def test_s27_a_slow_store_does_not_make_the_entries_rarer(open_here: Open) -> No
     assert listed(here).seen_at - began == 10 * SECOND
 
 
+def test_s27_entries_that_a_slow_store_kept_from_being_written_are_not_made_up_for(
+    open_here: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S27: one entry each ten seconds; those of a minute in which the store hung would all say the same."""
+    here = open_here()
+    put = here.store.put_entry
+
+    def hangs_once(*given: Any) -> int:
+        version = put(*given)
+        if here.store.puts == 1:
+            here.clock.advance(60 * SECOND)
+        return version
+
+    monkeypatch.setattr(here.store, "put_entry", hangs_once)
+    here.manager.start()
+    until(lambda: here.store.puts == 2)
+    here.clock.pass_seconds(9)
+    assert here.store.puts == 2
+    here.clock.pass_seconds(1)
+    assert here.store.puts == 3
+
+
 def test_fault_45_without_its_descriptors_a_worker_does_not_touch_the_store(
     open_here: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -362,6 +384,19 @@ def test_s27_a_store_that_is_away_does_not_keep_a_worker_from_ending(open_here: 
     assert here.workers(), "it stays until its time is over"
     here.clock.advance(30 * SECOND)
     assert here.workers() == []
+
+
+def test_s27_a_worker_that_has_ended_is_told_of_no_report_any_more(open_here: Open) -> None:
+    """Else an application that drains again and again would tell all workers that it ever had."""
+    here = open_here({"a": print})
+    told = here.manager._need().reports.begun
+    for _ in range(2):
+        worker = here.manager.worker(slots=1)
+        worker.start()
+        until(lambda: len(told) == 1)
+        worker.stop()
+        worker.join()
+        until(lambda: not told)
 
 
 def test_s27_each_worker_has_an_entry_of_its_own(open_here: Open) -> None:

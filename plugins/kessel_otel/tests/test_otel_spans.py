@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from kessel_memory.adapter import MemoryAdapter, MemoryOptions
+from kessel_otel.attributes import fail_attempt
 from opentelemetry import baggage, trace
 from opentelemetry.context import attach, detach
 
@@ -23,7 +24,9 @@ from kessel_core import (
     JobContext,
     JobManager,
     JobRequest,
+    JobResult,
     Snooze,
+    Status,
     Transient,
 )
 from kessel_core.contract import AdapterContext, Message
@@ -104,6 +107,11 @@ def test_a_delayed_job_begins_a_trace_of_its_own_with_a_link(spans: Spans, opene
     assert is_apart(process, send)
     assert send.attributes["kessel.job.delay_seconds"] == 60.0
     assert process.attributes["kessel.job.delay_seconds"] == 60.0
+
+
+def test_the_delay_of_a_span_is_all_of_it_in_seconds(spans: Spans, opened: Open) -> None:
+    opened({"t": nothing}).request("t", delay=timedelta(days=2, seconds=1.5))
+    assert spans.one("send").attributes["kessel.job.delay_seconds"] == 172_801.5
 
 
 @pytest.mark.parametrize("error", [Transient("again"), Snooze(MINUTE)])
@@ -363,6 +371,15 @@ def test_s21_a_snooze_is_no_failure(spans: Spans, opened: Open) -> None:
     assert (first.failed, first.attributes["kessel.job.status"]) == (False, "snoozed")
     assert "error.type" not in first.attributes
     assert second.attributes["kessel.job.attempt"] == 1
+
+
+def test_a_failure_that_says_no_reason_is_of_the_kind_that_stands_for_all_others(
+    spans: Spans, opened: Open
+) -> None:
+    """As the conventions have it: an `error.type` of its own would be a kind that does not exist."""
+    with TRACER.start_as_current_span("attempt") as span:
+        fail_attempt(span, JobResult(id="i", request=None, status=Status.FAILED, message="no"))
+    assert spans.one("attempt").attributes["error.type"] == "_OTHER"
 
 
 def test_a_long_text_is_cut(spans: Spans, opened: Open) -> None:

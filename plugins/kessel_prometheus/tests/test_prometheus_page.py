@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 from unittest.mock import Mock
 
+import attrs
 import pytest
 from kessel_memory.store import Store
 from kessel_prometheus.counting import BUCKETS, Counts, Distribution
@@ -16,6 +17,7 @@ from kessel_prometheus.counting import BUCKETS, Counts, Distribution
 from kessel_core import (
     AdapterError,
     AdapterUnavailable,
+    BusyJob,
     EnqueueRejected,
     EnqueueUnknown,
     Job,
@@ -69,6 +71,14 @@ def test_each_attempt_and_each_end_is_counted_with_its_status_and_reason(app: Ca
         'kessel_leases_lost_total{queue="default"}': 0,
         'kessel_settles_failed_total{queue="default"}': 0,
     }
+
+
+def test_snoozes_of_all_types_of_a_queue_are_added_up(app: Callable[..., App]) -> None:
+    one = app({"put.off": put_off, "wait": put_off})
+    for kind in ("put.off", "wait", "wait"):
+        one.manager.request(kind)
+    one.drain()
+    assert one.show()['kessel_snoozes_total{queue="default"}'] == 3
 
 
 def test_attempts_that_could_not_be_settled_are_counted_by_why(
@@ -248,6 +258,35 @@ def test_slots_and_the_longest_running_job_of_each_type(app: Callable[..., App],
     assert states == {"busy": 3, "idle": 1, "disconnected": 0, "dead": 0}
     assert shown['kessel_longest_running_seconds{type="a"}'] == pytest.approx(15)
     assert shown['kessel_longest_running_seconds{type="b"}'] == pytest.approx(5)
+
+
+def test_slots_that_are_counted_twice_while_they_change_do_not_make_fewer_than_none_idle(
+    app: Callable[..., App], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The numbers are read one after the other: a slot that loses the queue may be busy as well."""
+    one = app(HANDLERS)
+    health = attrs.evolve(one.worker.health(looks=False), slots=1, busy=1, disconnected=1)
+    monkeypatch.setattr(one.worker, "health", lambda *, looks: health)
+    assert one.show()['kessel_slots{state="idle"}'] == 0
+
+
+def test_whatever_lasts_for_days_is_told_in_seconds_whole(
+    app: Callable[..., App], clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = app(HANDLERS)
+    since = clock.now() - timedelta(days=1)
+    busy = BusyJob(id="i", type="bad", queue="default", since=since)
+    monkeypatch.setattr(type(one.worker), "running", property(lambda worker: (busy,)))
+    assert one.show()['kessel_longest_running_seconds{type="bad"}'] == 86_400
+    one.manager.request("good")
+    clock.advance(timedelta(days=2))
+    assert one.show()['kessel_queue_oldest_ready_seconds{queue="default"}'] == 172_800
+    one.drain()
+    assert one.show()['kessel_job_wait_seconds_sum{queue="default"}'] == 172_800
+    counts = Counts(["default"], ["good"])
+    ran = {"started_at": since, "finished_at": since + timedelta(days=3)}
+    counts.settled(JobResult(id="i", request=Job(type="good"), status=Status.SUCCESS, **ran))
+    assert counts.runs()["default", "good"].sum == 259_200
 
 
 def test_queues_are_asked_when_the_page_is(app: Callable[..., App], clock: VirtualClock) -> None:

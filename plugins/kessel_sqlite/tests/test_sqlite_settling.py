@@ -8,9 +8,10 @@ from contextlib import closing
 from datetime import timedelta
 
 import pytest
+from kessel_sqlite import sql
 from kessel_sqlite.adapter import SqliteAdapter
 
-from kessel_core import EnqueueRejected, LeaseLost, UnknownJob
+from kessel_core import AdapterUnavailable, EnqueueRejected, LeaseLost, UnknownJob
 from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
@@ -271,3 +272,29 @@ def test_s20_a_settle_that_is_lost_brings_nothing_along(
             settle(held, brought)
     assert adapter.stats("q").total == 1
     assert adapter.store.get("s", "k") is None
+
+
+def test_S7_a_job_is_settled_though_the_one_after_it_cannot_be_taken(
+    adapter: SqliteAdapter, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came due fills a transaction, and the next one fails: the settlement before it has been made."""
+    monkeypatch.setattr(sql, "PROMOTED_AT_ONCE", 1)
+    adapter.enqueue(message("a"))
+    adapter.enqueue(message("later", delay=clock.now() + SECOND))
+    shared: list[object] = []
+    share = adapter.engine.share
+
+    def once(part: Callable[..., object]) -> object:
+        shared.append(part)
+        if len(shared) > 1:
+            raise AdapterUnavailable("the file is locked")
+        return share(part)
+
+    with closing(adapter.consumer(["q"])) as consumer:
+        held = taken_by(consumer)
+        clock.advance(SECOND)
+        with monkeypatch.context() as patched:
+            patched.setattr(adapter.engine, "share", once)
+            assert consumer.settle_and_reserve(held, COMMIT) is None
+        assert len(shared) == 2
+        assert [taken_by(consumer).id, adapter.stats("q").total] == ["later", 1]
