@@ -23,7 +23,7 @@ from typing import Final, TypeVar
 from kessel_core.contract import AdapterError, AdapterUnavailable, ProtocolError, Written, get_logger
 from kessel_sqlite import schema
 from kessel_sqlite.edge import is_busy, translated
-from kessel_sqlite.link import Link
+from kessel_sqlite.link import Connection, Link
 from kessel_sqlite.turns import Turn
 from kessel_sqlite.wake import FileLine, line_of
 
@@ -231,7 +231,12 @@ class DatabaseFile:
         if is_new:
             self._create()
         connection = sqlite3.connect(
-            self.path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=64
+            self.path,
+            timeout=0,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=Connection,
+            cached_statements=64,
         )
         connection.text_factory = _text
         try:

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from kessel_sqlite.edge import leaves_connection_sound
 
-__all__ = ["Link"]
+__all__ = ["Connection", "Link"]
 
 _links: weakref.WeakSet[Link] = weakref.WeakSet()
 #: Connections of the parent process that were in use during the fork: never touched again.
@@ -23,6 +23,17 @@ _forking: list[int] = []
 #: Held from before a fork until after it, and to begin or end a link: what a thread does inside of SQLite
 #: during a fork holds locks of SQLite that nobody in the child would ever release.
 _gate = threading.RLock()
+
+
+class Connection(sqlite3.Connection):
+    """A connection that its `Link` closes.
+
+    If both are garbage, as with an exception that somebody keeps in a cycle, the collector may look at the
+    connection first, and Python 3.13 would warn that it was not closed.
+    """
+
+    # Does nothing, in C: in a function of Python a signal handler could run, whose error would be lost.
+    __del__ = object.__hash__
 
 
 class Link:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -9,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
@@ -19,6 +21,7 @@ import pytest
 from kessel_sqlite import schema
 from kessel_sqlite.adapter import SqliteAdapter
 from kessel_sqlite.edge import translated
+from kessel_sqlite.link import Connection
 from kessel_sqlite.options import SqliteOptions
 from kessel_sqlite.plugin import SPEC
 
@@ -281,3 +284,17 @@ except AdapterUnavailable as exc:
     finally:
         path.parent.chmod(0o755)
     assert done.stdout.split() == ["1", "read-only", "True"], done.stderr
+
+
+def test_a_connection_that_the_collector_meets_before_its_holder_warns_nobody(opened: Opener) -> None:
+    """As of a thread that has ended, whose exception somebody keeps; Python 3.13 tells of such ones."""
+    adapter = opened()
+    adapter.enqueue(message("a"))
+    link = adapter.engine.link()
+    connection, link.connection = link.connection, None
+    assert type(connection) is Connection
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        del connection
+        gc.collect()
+    assert [str(one.message) for one in told] == []
