@@ -212,3 +212,21 @@ def test_S9_the_directory_of_a_new_file_is_synced_if_it_is_to_survive_a_power_fa
     assert directories == ([(home.st_dev, home.st_ino)] if synced else [])
     opened(durability=durability)
     assert len(directories) == synced, "it is there already"
+
+
+def test_S14_no_more_jobs_of_a_batch_are_tried_once_the_file_is_away(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try would wait for as long as the first one."""
+    monkeypatch.setattr(module, "_CHUNK", 1)
+    adapter = opened()
+    tried: list[object] = []
+
+    def store(chunk: object, outcomes: object) -> AdapterError:
+        tried.append(chunk)
+        return AdapterUnavailable("locked")
+
+    monkeypatch.setattr(adapter, "_store", store)
+    outcomes = adapter.enqueue_many([message(name) for name in "abc"])
+    assert [type(one) for one in outcomes] == [AdapterUnavailable] * 3
+    assert len(tried) == 1

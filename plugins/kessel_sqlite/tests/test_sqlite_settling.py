@@ -298,3 +298,11 @@ def test_S7_a_job_is_settled_though_the_one_after_it_cannot_be_taken(
             assert consumer.settle_and_reserve(held, COMMIT) is None
         assert len(shared) == 2
         assert [taken_by(consumer).id, adapter.stats("q").total] == ["later", 1]
+
+
+def test_S8_the_message_of_a_burial_is_cut(adapter: SqliteAdapter) -> None:
+    adapter.enqueue(message("a"))
+    with closing(adapter.consumer(["q"])) as consumer:
+        consumer.settle(taken_by(consumer), Bury("error", "x" * 200_000))
+    (job,) = adapter.buried("q")
+    assert job.message == "x" * 100_000
