@@ -248,6 +248,11 @@ mutant(
     of=lambda s, q, *states: _untouched(s, q, states),
 )
 mutant(
+    "extends_others",
+    "renews the lease of the job, whoever holds it, before it says that it is lost",
+    renew=lambda s, r: (_renews_any(s, r), Reference.renew(s, r))[1],
+)
+mutant(
     "extend_disturbs", "renews the token with each extend, in two steps", renew=lambda s, r: _renames(s, r)
 )
 
@@ -984,6 +989,12 @@ def _if_first(slot: Slot) -> float:
         _changes(slot.adapter, queues, states, pauses=True) for queues in (slot.queues, list(everything))
     )
     return Slot.until_change(slot) if mine[:1] == first[:1] else 3600.0
+
+
+def _renews_any(s: Reference, reservation: Reservation) -> None:
+    record = getattr(reservation, "record", None)
+    if record is not None and record.state is JobState.RESERVED:
+        record.ready_at = s.lease_extended(record)
 
 
 def _renumber(s: Reference, record: Record) -> None:

@@ -159,6 +159,8 @@ class Call(ABC):
         held = cast("Reservation", found)
         if held.body not in [message.body for message in wanted]:
             self.broken(f"reserve brought {self.bench.label(held.body)}, expected {names}")
+        if held.attempt < 1:
+            self.broken(f"{names} came as attempt {held.attempt}: more was taken back than was counted")
         return held
 
     def commits(self, held: Reservation) -> None:

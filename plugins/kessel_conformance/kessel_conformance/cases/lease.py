@@ -9,7 +9,7 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.opencase import MICRO
 from kessel_conformance.requirements import FENCING, LEASE, PRIORITIES
-from kessel_core.contract import COMMIT, Bury, Rollback
+from kessel_core.contract import COMMIT, Bury, LeaseLost, Rollback
 
 NEEDS = (LEASE,)
 
@@ -87,6 +87,35 @@ def fenced(bench: Bench) -> None:
     bench.not_settled(first, held, COMMIT, "which another holds, and its own clock shows no end of the lease")
     bench.roll_back(second, again)
     bench.gets(second, message, "the job, which nobody committed")
+
+
+@case(
+    "lease.fenced_extend",
+    "S7",
+    needs=(*NEEDS, FENCING),
+    waits=True,
+    why="The heartbeat of a process that lost its job keeps it from everybody after the next holder died.",
+)
+def fenced_extend(bench: Bench) -> None:
+    message = bench.put()
+    first, second = bench.consumer(), bench.consumer()
+    held = bench.gets(first, message, "the job")
+    bench.let_pass(bench.lease + bench.slack + MICRO)
+    again = bench.gets(second, message, "the job whose lease has ended")
+    end = bench.now() + bench.lease + bench.slack + MICRO
+    bench.let_pass(bench.lease * 0.6)
+    held.deadline = bench.clock.monotonic() + 3600  # as in `lease.fenced`
+    bench.not_extended(first, held, "which another holds")
+    held.deadline = bench.clock.monotonic() + 3600
+    together = bench.call(
+        "extend it together with others", lambda: bench.adapter.extend_many([(first, held)])
+    )
+    bench.equal([type(one) for one in together], [LeaseLost], "outcome of extending what another holds")
+    bench.until(end)
+    # The second holder has not been heard of since it took the job.
+    last = bench.gets(bench.consumer(), message, "the job whose second lease has ended")
+    bench.not_settled(second, again, COMMIT, "which a third one holds")
+    bench.check(last.attempt > 0, f"the job came as attempt {last.attempt}", "S10")
 
 
 @case("lease.extended", "S7", needs=NEEDS, waits=True, why="Handlers run longer than a lease.")
