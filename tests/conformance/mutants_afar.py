@@ -47,8 +47,9 @@ def _announce(adapter: Any, what: str, way: str) -> None:
     Reference.announce(adapter, what)
 
 
-def _alone(adapter: Any, call: Callable[[], Any]) -> Any:
-    adapter.__dict__["alone"] = True
+def _alone(adapter: Any, call: Callable[[], Any], *, when: object = True) -> Any:
+    """Make a call that announces to this adapter alone what it does, if that is so."""
+    adapter.__dict__["alone"] = bool(when)
     try:
         return call()
     finally:
@@ -74,10 +75,8 @@ _tells_itself(
 _tells_itself(
     "delays",
     "a batch in which jobs are delayed",
-    enqueue_many=lambda s, ms: (
-        _alone(s, lambda: Reference.enqueue_many(s, ms))
-        if any(message.delay for message in ms)
-        else Reference.enqueue_many(s, ms)
+    enqueue_many=lambda s, ms: _alone(
+        s, lambda: Reference.enqueue_many(s, ms), when=any(message.delay for message in ms)
     ),
 )
 _tells_itself("give_back", "giving back", give_back=lambda s, r: _alone(s, lambda: Reference.give_back(s, r)))
@@ -85,25 +84,19 @@ for _kind in (Rollback, Snooze):
     _tells_itself(
         f"{_kind.__name__.lower()}_pause",
         f"a {_kind.__name__.lower()} for some time",
-        settle=lambda s, r, st, kind=_kind: (
-            _alone(s, lambda: Reference.settle(s, r, st))
-            if isinstance(st, kind) and st.pause
-            else Reference.settle(s, r, st)
+        settle=lambda s, r, st, kind=_kind: _alone(
+            s, lambda: Reference.settle(s, r, st), when=isinstance(st, kind) and st.pause
         ),
     )
 _tells_itself(
     "shorter_pause",
     "a pause that is set",
-    pause=lambda s, queue, span: (
-        _alone(s, lambda: Reference.pause(s, queue, span)) if span else Reference.pause(s, queue, span)
-    ),
+    pause=lambda s, queue, span: _alone(s, lambda: Reference.pause(s, queue, span), when=span),
 )
 _tells_itself(
     "delayed_follow",
     "a follow-up that is delayed",
-    followed=lambda s, done: (
-        _alone(s, lambda: Reference.followed(s, done))
-        if any(message.delay for message in done.follow)
-        else Reference.followed(s, done)
+    followed=lambda s, done: _alone(
+        s, lambda: Reference.followed(s, done), when=any(message.delay for message in done.follow)
     ),
 )
