@@ -20,7 +20,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from math import ceil
+from math import ceil, inf
 from typing import ClassVar, Final, NamedTuple, Protocol
 
 from kessel_core.contract.telling import EVERY_WAITER
@@ -36,6 +36,8 @@ LOOK: Final = 5.0
 #: Time between two askings for an answer, and how long it may take.
 BEAT: Final = 10.0
 BEAT_TAKES: Final = 5.0
+#: How long it may take until it is noticed that somebody waits again, in seconds.
+_IDLE: Final = 1.0
 
 
 class Outlook(NamedTuple):
@@ -255,7 +257,8 @@ class Listener(ABC):
         self.line = line
         self._pipe = pipe
         self._descriptor: int | None = None
-        self._looked = self._beat = 0.0
+        #: When it last looked and asked, on the monotonic clock, which may have begun just now.
+        self._looked = self._beat = -inf
         #: When the answer was asked for that has not come yet.
         self._asked: float | None = None
 
@@ -283,8 +286,8 @@ class Listener(ABC):
         """See `Ear.turn`."""
         descriptor = self._begin() if self._descriptor is None else self._descriptor
         line, now = self.line, time.monotonic()
-        planned = line.planned
-        if not line.is_idle and (now - self._looked >= LOOK or (planned is not None and planned <= now)):
+        is_idle, planned = line.is_idle, line.planned
+        if not is_idle and (now - self._looked >= LOOK or (planned is not None and planned <= now)):
             self._looked = now
             line.look()
             planned = line.planned
@@ -293,8 +296,9 @@ class Listener(ABC):
         if self._asked is None and now - self._beat >= BEAT:
             self._ask(now)
         self._hear(is_readable=False)
-        wakes = [self._beat + BEAT, self._looked + LOOK, now + (1.0 if line.is_idle else LOOK)]
-        if planned is not None:
+        # While nobody waits nothing is looked at, so a look that is overdue is no reason to wake up.
+        wakes = [self._beat + BEAT, now + _IDLE if is_idle else self._looked + LOOK]
+        if planned is not None and not (is_idle and planned <= now):
             wakes.append(planned)
         if self._asked is not None:
             wakes.append(self._asked + BEAT_TAKES)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,6 +35,7 @@ class Wire(Listener):
     def __init__(self, line: Line, pipe: int) -> None:
         super().__init__(line, pipe)
         self._of = line
+        self.turns = 0
         self.ends: tuple[int, int] | None = None
 
     def connect(self) -> int:
@@ -52,6 +54,10 @@ class Wire(Listener):
     def say(self, text: str) -> None:
         assert self.ends is not None
         os.write(self.ends[1], f"{text}\n".encode())
+
+    def turn(self) -> None:
+        self.turns += 1
+        super().turn()
 
     def hear(self, *, is_readable: bool) -> bool:
         if not is_readable or self.ends is None:
@@ -231,6 +237,46 @@ def test_it_looks_now_and_then_in_case_that_something_was_not_heard(
     waiter = line.join(frozenset({"q"}))
     listening(line)
     until(lambda: waiter.woken)
+
+
+@pytest.mark.parametrize("due", [None, timedelta(milliseconds=20)])
+def test_while_nobody_waits_an_overdue_look_keeps_no_core_busy(
+    line: Line, monkeypatch: pytest.MonkeyPatch, due: timedelta | None
+) -> None:
+    """Its slots run jobs, for longer than the time between two looks; also when a planned moment is over."""
+    monkeypatch.setattr(serverline, "LOOK", 0.05)
+    waiter = line.join(frozenset({"q"}))
+    wire = listening(line)
+    line.leave(waiter)
+    if due is not None:
+        line.plan(due)
+    time.sleep(0.1)
+    before = wire.turns
+    time.sleep(0.4)
+    assert wire.turns - before < 10
+    assert line.connected == [wire]
+
+
+def test_s4_a_plan_ends_the_rest_of_a_line_in_which_nobody_waited(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serverline, "_IDLE", 3600.0)
+    line.leave(line.join(frozenset({"q"})))
+    listening(line)
+    line.plan(timedelta(milliseconds=50))  # somebody waits by the time when it is due
+    waiter = line.join(frozenset({"q"}))
+    line.seen["q"] = Outlook("q", None, True, None)
+    until(lambda: waiter.woken)
+
+
+def test_the_first_look_is_at_once_also_where_the_monotonic_clock_has_just_begun(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Linux it counts from the start of the machine."""
+    begun = time.monotonic()
+    monkeypatch.setattr(serverline, "time", SimpleNamespace(monotonic=lambda: time.monotonic() - begun))
+    line.join(frozenset({"q"}))
+    until(lambda: line.has_looked, seconds=serverline.LOOK / 2)
 
 
 def test_the_thread_ends_once_nobody_waits_and_another_wait_starts_one(

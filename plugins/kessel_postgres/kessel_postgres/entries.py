@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from math import inf
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from kessel_core.contract import (
@@ -49,7 +50,7 @@ class PostgresStore(Store):
         super().__init__(database.clock)
         self._database = database
         self._owns_database = owns_database
-        self._swept = 0.0
+        self._swept = -inf  # the monotonic clock may have begun just now
         self._capabilities = StoreCapabilities(
             reach=Reach.NETWORK,
             durability=database.facts.durability,
