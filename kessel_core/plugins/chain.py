@@ -15,9 +15,9 @@ import attrs
 import pluggy
 
 from kessel_core.errors import InvalidConfig, Problem, UnusablePlugin
+from kessel_core.handlers.wrapping import Runs, composed
 from kessel_core.hooks import specs
 from kessel_core.hooks.middleware import Middleware
-from kessel_core.model.result import JobResult
 from kessel_core.plugins import known
 from kessel_core.plugins.enqueuing import EnqueueWrapper
 from kessel_core.plugins.inspection import inspected
@@ -57,9 +57,9 @@ class ChainMember:
 class Chain:
     """What wraps every job of an application; thread-safe."""
 
-    #: Runs a job: `execute(job=...)`; raises what a middleware raises. Returns None if there is no handler
-    #: runner inside and nothing else answers.
-    execute: Callable[..., JobResult]
+    #: Runs a job; raises what a middleware raises. Returns None if there is no handler runner inside and
+    #: nothing else answers.
+    execute: Runs
     #: Returns the pause before the next attempt: `retry_pause(job=..., result=...)`; None: no policy answers.
     retry_pause: Callable[..., timedelta | None]
     #: Who goes around a call that stores jobs, outermost first.
@@ -116,7 +116,7 @@ def build_chain(
     for number, thing in enumerate(inner):
         _register(manager, f"core {number}", thing)
     return Chain(
-        execute=manager.hook.kessel_execute_job,
+        execute=composed(manager.hook.kessel_execute_job.get_hookimpls()),
         retry_pause=manager.hook.kessel_retry_pause,
         enqueue=tuple(
             EnqueueWrapper(impl.plugin_name, impl.function, tuple(impl.argnames))

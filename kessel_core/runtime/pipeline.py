@@ -246,7 +246,7 @@ class Pipeline:
             watcher(job=job)
         before = forks.generation
         try:
-            outcome: object = self._chain.execute(job=job)
+            outcome = self._chain.execute(job)
         except BaseException as exc:
             if forks.generation != before:
                 forks.leave(f"a middleware of {job.type}", exc)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Generator, Iterable
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ import attrs
 import kessel_memory.plugin
 import pytest
 
-from kessel_core import InvalidConfig, JobManager, JobResult, Status, build_plugins, hookimpl
+from kessel_core import InvalidConfig, JobManager, JobResult, PluginError, Status, build_plugins, hookimpl
 from kessel_core.features.retry import RetryPause
 from kessel_core.hooks import Middleware
 from kessel_core.model.retry import RetryPolicy
@@ -80,7 +81,7 @@ def test_first_name_is_outermost_wherever_it_comes_from() -> None:
     seen: list[str] = []
     offer: dict[str, Any] = {n: lambda n=n: Around(n, seen) for n in "abc"}
     chain, _ = chain_of("b", "logging", "c", "a", **offer)
-    chain.execute(job=job())
+    chain.execute(job())
     links = chain.members
     assert seen == ["+b", "+c", "+a", "-a", "-c", "-b"]
     assert [link.name for link in links] == ["b", "logging", "c", "a"]
@@ -96,10 +97,10 @@ def test_two_applications_on_one_set_of_plugins_have_each_their_own_chain() -> N
     before = plugins.objects()
     first = build_chain(plugins, ["a", "b"], inner=[Runner()])
     second = build_chain(plugins, ["b"], inner=[Runner()])
-    second.execute(job=job())
+    second.execute(job())
     assert seen == ["+b", "-b"]
     seen.clear()
-    first.execute(job=job())
+    first.execute(job())
     assert seen == ["+a", "+b", "-b", "-a"]
     assert plugins.objects() == before
 
@@ -112,7 +113,7 @@ def test_what_plugins_always_do_is_inside_of_the_configured_middleware() -> None
         extra={"x": always, "mine": Offer({"x": lambda: Around("x", seen)})}, distributions=[]
     )
     chain = build_chain(plugins, ["x"], inner=[Runner()])
-    assert chain.execute(job=job()).ok
+    assert chain.execute(job()).ok
     assert seen == ["+x", "+always", "-always", "-x"]
     assert [link.name for link in chain.members] == ["x"]
 
@@ -196,10 +197,10 @@ def test_every_unknown_or_wrong_option_is_refused_also_of_the_built_in_ones() ->
 def test_level_of_the_logged_line_is_an_option(caplog: pytest.LogCaptureFixture) -> None:
     chain, _ = chain_of("logging", options={"logging": {"level": "debug"}})
     with caplog.at_level(logging.INFO, "kessel.jobs"):
-        chain.execute(job=job())
+        chain.execute(job())
     assert not caplog.records
     with caplog.at_level(logging.DEBUG, "kessel.jobs"):
-        chain.execute(job=job())
+        chain.execute(job())
     assert [record.levelname for record in caplog.records] == ["DEBUG"]
 
 
@@ -230,8 +231,86 @@ def test_plain_implementation_stops_the_job_and_outer_wrappers_see_its_result() 
 
     seen: list[str] = []
     chain, runner = chain_of("around", "stop", stop=lambda: Stop(), around=lambda: Around("a", seen))
-    assert chain.execute(job=job()).message == "stopped"
+    assert chain.execute(job()).message == "stopped"
     assert (runner.ran, seen) == (0, ["+a", "-a"])
+
+
+def test_exception_passes_through_each_wrapper_which_may_answer_or_raise_another() -> None:
+    """D2: from the inside out, as `yield` raises it."""
+
+    class Answers:
+        @hookimpl(wrapper=True)
+        def kessel_execute_job(self) -> Generator[None, JobResult, JobResult]:
+            try:
+                return (yield)
+            except LookupError as exc:
+                return result(message=f"answered {exc}")
+
+    class Renames:
+        @hookimpl(wrapper=True)
+        def kessel_execute_job(self, job: Any) -> Generator[None, JobResult, JobResult]:
+            try:
+                return (yield)
+            except ValueError as exc:
+                raise LookupError(str(exc)) from exc
+
+    class Fails:
+        @hookimpl
+        def kessel_execute_job(self, job: Any) -> JobResult:
+            raise ValueError(job.id)
+
+    seen: list[str] = []
+    offer: dict[str, Any] = {"answers": Answers, "renames": Renames, "fails": Fails}
+    offer["around"] = lambda: Around("a", seen)
+    chain, runner = chain_of("answers", "around", "renames", "fails", **offer)
+    assert chain.execute(job()).message == "answered j1"
+    assert (runner.ran, seen) == (0, ["+a"])
+    chain, _ = chain_of("around", "renames", "fails", **offer)
+    with pytest.raises(LookupError, match="j1"):
+        chain.execute(job())
+
+
+def test_plain_implementation_without_an_answer_leaves_the_job_to_the_next() -> None:
+    class Nothing:
+        @hookimpl
+        def kessel_execute_job(self) -> None: ...
+
+    chain, runner = chain_of("nothing", nothing=Nothing)
+    assert chain.execute(job()).ok
+    assert runner.ran == 1
+    plugins = build_plugins(extra={"mine": Offer({"nothing": Nothing})}, distributions=[])
+    assert build_chain(plugins, ["nothing"]).execute(job()) is None
+
+
+@pytest.mark.parametrize(
+    ("yields", "fails", "said"),
+    [(0, False, "did not yield"), (2, False, "yielded twice"), (2, True, "yielded twice")],
+)
+def test_wrapper_that_does_not_yield_once_is_named(yields: int, fails: bool, said: str) -> None:
+    ended: list[str] = []
+
+    class Odd:
+        @hookimpl(wrapper=True)
+        def kessel_execute_job(self, job: Any) -> Generator[None, JobResult, None]:
+            try:
+                for _ in range(yields):
+                    with contextlib.suppress(ValueError):
+                        yield
+            finally:
+                ended.append(job.id)
+
+    class Fails:
+        @hookimpl
+        def kessel_execute_job(self, job: Any) -> JobResult | None:
+            if fails:
+                raise ValueError
+            return None
+
+    chain, runner = chain_of("odd", "fails", odd=Odd, fails=Fails)
+    with pytest.raises(PluginError, match=f"'middleware odd' is not usable: .*{said}"):
+        chain.execute(job())
+    assert runner.ran == (1 if yields and not fails else 0)
+    assert ended == ["j1"]
 
 
 # --- logging -----------------------------------------------------------------------------------------
@@ -240,7 +319,7 @@ def test_plain_implementation_stops_the_job_and_outer_wrappers_see_its_result() 
 def test_logging_writes_one_line_with_its_fields(caplog: pytest.LogCaptureFixture) -> None:
     chain, _ = chain_of("logging")
     with caplog.at_level(logging.INFO, "kessel.jobs"):
-        chain.execute(job=job())
+        chain.execute(job())
     (record,) = caplog.records
     fields = {
         name: getattr(record, name) for name in ("job_id", "job_type", "status", "attempt", "queue", "ms")
@@ -261,7 +340,7 @@ def test_logging_that_is_off_does_not_even_read_the_clock(caplog: pytest.LogCapt
     given = job()
     del given.clock
     with caplog.at_level(logging.WARNING, "kessel.jobs"):
-        assert chain.execute(job=given).ok
+        assert chain.execute(given).ok
     assert runner.ran == 1
     assert caplog.records == []
 
