@@ -145,12 +145,18 @@ class ServerLine(WaitingLine, ABC):
 
     def plan(self, span: timedelta) -> None:
         """Look for all who wait after a span, because time alone makes a job ready then."""
+        with self.lock:
+            if self._set_plan(span):
+                self._nudge()
+
+    def _set_plan(self, span: timedelta) -> bool:
+        """Plan a look after a span, unless one comes before; return whether it is planned now."""
         at = time.monotonic() + span.total_seconds()
         with self.lock:
             if self._planned is not None and self._planned <= at:
-                return
+                return False
             self._planned = at
-            self._nudge()
+            return True
 
     def shut(self) -> None:
         """End the thread; all who wait for entries look again."""
@@ -212,7 +218,7 @@ class ServerLine(WaitingLine, ABC):
             return self._planned
 
     def look(self) -> bool:
-        """Look for all who wait; return whether a job was ready."""
+        """Look for all who wait; return whether a job was ready. For the thread of the line."""
         with self.lock:
             self._planned = None
         self.entries.wake()
@@ -224,7 +230,7 @@ class ServerLine(WaitingLine, ABC):
                     self.announce(one.queue)
                     found = True
                 elif (span := one.next_change) is not None:
-                    self.plan(span)
+                    self._set_plan(span)  # for the thread itself, so nobody has to wake it
         return found
 
     def hear(self, told: str) -> None:

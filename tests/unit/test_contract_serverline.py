@@ -239,6 +239,34 @@ def test_it_looks_now_and_then_in_case_that_something_was_not_heard(
     until(lambda: waiter.woken)
 
 
+def test_what_a_look_plans_wakes_nobody_because_its_own_thread_looks() -> None:
+    """An ear that looks whenever it wakes up would never rest."""
+
+    class Looking:
+        def __init__(self, line: ServerLine, pipe: int) -> None:
+            self.line, self.pipe, self.turns = line, pipe, 0
+
+        def turn(self) -> None:
+            self.turns += 1
+            self.line.look()
+            serverline.nap(self.pipe, 0.1)
+
+        def close(self) -> None: ...
+
+    class Polling(Line):
+        def ear(self, pipe: int) -> Looking:  # type: ignore[override]  # another kind of ear
+            self.made = Looking(self, pipe)
+            return self.made
+
+    with closing(Polling()) as line:
+        line.seen["q"] = Outlook("q", None, False, HOUR)
+        line.join(frozenset({"q"}))
+        until(lambda: line.looks)
+        before = line.looks
+        time.sleep(0.4)
+        assert line.looks - before < 10
+
+
 @pytest.mark.parametrize("due", [None, timedelta(milliseconds=20)])
 def test_while_nobody_waits_an_overdue_look_keeps_no_core_busy(
     line: Line, monkeypatch: pytest.MonkeyPatch, due: timedelta | None

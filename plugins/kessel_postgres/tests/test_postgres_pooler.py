@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -15,8 +16,9 @@ from kessel_postgres.adapter import PostgresAdapter
 from kessel_postgres.plugin import SPEC
 from kessel_postgres.testing import PgBouncer, Postgres
 from kessel_postgres.vacuum import Vacuum
+from kessel_postgres.waiting import PostgresLine
 
-from kessel_core.contract import COMMIT, NO_PAUSE, Message, ProtocolError
+from kessel_core.contract import COMMIT, NO_PAUSE, Message, Outlook, ProtocolError
 from tests.until import until
 
 from .harnesses import URL, PostgresHarness
@@ -76,6 +78,24 @@ def test_waiting_slot_finds_the_job_of_another_process_by_looking(
     held = consumer.reserve(timedelta(seconds=20))
     assert held is not None
     consumer.settle(held, COMMIT)
+
+
+def test_waiting_slot_looks_a_few_times_a_second_also_while_jobs_are_delayed(
+    opened: Callable[..., PostgresAdapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a look tells of delays must not make it look again at once (E8)."""
+    looks: list[float] = []
+    outlooks = PostgresLine.outlooks
+
+    def counted(line: PostgresLine, queues: Sequence[str]) -> Iterator[Outlook]:
+        looks.append(time.monotonic())
+        return outlooks(line, queues)
+
+    monkeypatch.setattr(PostgresLine, "outlooks", counted)
+    adapter = opened(pooler=True)
+    adapter.enqueue(Message("a", "q", b"x", 1, delay=datetime.now(UTC) + timedelta(hours=1)))
+    assert adapter.consumer(["q"]).reserve(timedelta(seconds=1)) is None
+    assert 2 <= len(looks) < 20
 
 
 class _BehindPgBouncer(PostgresHarness):
