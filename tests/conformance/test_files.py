@@ -34,6 +34,16 @@ class SwallowsOne(DirectoryAdapter):
         with suppress(AdapterUnavailable):
             super().enqueue(message)
 
+    def enqueue_many(self, messages: Sequence[Message]) -> list[AdapterError | None]:
+        return [self._stored(message) for message in messages]  # the batch would call `enqueue`
+
+    def _stored(self, message: Message) -> AdapterError | None:
+        try:
+            super().enqueue(message)
+        except AdapterError as exc:
+            return exc
+        return None
+
 
 class SwallowsMany(DirectoryAdapter):
     """As `Swallows`, for jobs that come together."""

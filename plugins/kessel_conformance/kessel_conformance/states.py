@@ -8,7 +8,15 @@ from functools import partial
 from typing import Final
 
 from kessel_conformance.bench import Bench
-from kessel_conformance.requirements import ATTEMPTS, DEDUPE, KICKS, LEASE, PRIORITIES, TIE_BREAK
+from kessel_conformance.requirements import (
+    ATTEMPTS,
+    DEDUPE,
+    KICKS,
+    LEASE,
+    PRIORITIES,
+    RETURNS_AT_ONCE,
+    TIE_BREAK,
+)
 from kessel_core import IdHeld
 from kessel_core.contract import (
     COMMIT,
@@ -19,7 +27,6 @@ from kessel_core.contract import (
     Consumer,
     Delete,
     JobState,
-    LeaseReturn,
     Message,
     Pause,
     Reservation,
@@ -239,7 +246,7 @@ class States:
         """The job that was held is there when its lease is over, at the latest."""
         bench = self.bench
         assert self._holder is not None
-        if bench.capabilities.lease_return is not LeaseReturn.LEASE_END:
+        if RETURNS_AT_ONCE.missing(bench.harness) is None:
             bench.let_pass(bench.slack)
         elif LEASE.missing(bench.harness) is None and LEASE.hidden(bench.harness) is None:
             bench.until(self.held_at + bench.lease + bench.slack)

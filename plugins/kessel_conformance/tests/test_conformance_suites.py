@@ -137,6 +137,8 @@ def test_case_newer_than_the_pinned_suite_is_advisory() -> None:
     newer = entered(fails, since="1.1")
     assert run_case(up(), newer, Settings(suite="1.0")).verdict is Verdict.ADVISORY
     assert run_case(up(), newer, Settings()).verdict is Verdict.FAIL
+    holds = entered(lambda bench: None, since="1.1")
+    assert run_case(up(), holds, Settings(suite="1.0")).verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize("text", ["2", "99.0", "0.9", "one", "", "1.0.0"])

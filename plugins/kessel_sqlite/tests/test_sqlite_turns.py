@@ -484,6 +484,24 @@ def test_finding_d7_what_the_main_thread_writes_is_written_by_itself(
     assert adapter.stats("q").ready == 1
 
 
+def test_who_waited_while_the_main_thread_wrote_is_woken(
+    opened: Callable[..., SqliteAdapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And does not sleep until it looks by itself."""
+    monkeypatch.setattr(module, "_SLICE", 3600.0)
+    adapter = opened(timeout=timedelta(hours=1))
+    turns = adapter.engine.line.turns
+    other = threading.Thread(target=adapter.enqueue, args=(Message("a", "q", b"", 5),), daemon=True)
+
+    def block(_: sqlite3.Connection) -> None:
+        other.start()
+        until(lambda: turns.waiting == 1)
+
+    adapter.engine.write(block)
+    ended(other)
+    assert adapter.stats("q").ready == 1
+
+
 def test_S9_of_threads_that_enqueue_at_once_only_the_one_with_a_held_id_is_refused(
     opened: Callable[..., SqliteAdapter],
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -13,7 +12,7 @@ from typing import Final, TypeAlias
 import attrs
 
 from kessel_conformance.bench import Bench
-from kessel_conformance.cases.waking import Prepared, wakes
+from kessel_conformance.cases.waking import Prepared, acts, wakes
 from kessel_conformance.catalogue import case
 from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, RETURNS_AT_ONCE, SHARED_REACH
 from kessel_core.contract import (
@@ -100,22 +99,9 @@ def _ways_later(bench: Bench) -> Iterator[_Way]:
         yield partial(_follows, _commit, _SOON)
 
 
-def _acts(
-    real: Bench, what: str, act: Callable[[], object], due_after: timedelta = NO_PAUSE
-) -> Callable[[], None]:
-    """Return a function that makes a call of another adapter, and returns when what it did is due."""
-
-    def acts() -> None:
-        due = time.monotonic() + due_after.total_seconds()
-        real.call(what, act)
-        time.sleep(max(0.0, due - time.monotonic()))
-
-    return acts
-
-
 def _batch(real: Bench, other: QueueAdapter) -> Prepared:
     batch = [real.message(queue=real.queue_named(name)) for name in ("one", "two")]
-    sends = _acts(real, "enqueue 2 by another adapter", lambda: other.enqueue_many(batch))
+    sends = acts(real, "enqueue 2 by another adapter", lambda: other.enqueue_many(batch))
     return real.consumer(batch[1].queue), batch[1], sends
 
 
@@ -126,11 +112,11 @@ def _delayed_batch(real: Bench, other: QueueAdapter) -> Prepared:
     def act() -> None:
         other.enqueue_many([_soon(real, soon), late])
 
-    return real.consumer(), soon, _acts(real, what, act, _SOON)
+    return real.consumer(), soon, acts(real, what, act, _SOON)
 
 
 def _soon(real: Bench, message: Message) -> Message:
-    """Delay a job from now on, so that it is not due before `_acts` expects it."""
+    """Delay a job from now on, so that it is not due before `acts` expects it."""
     return attrs.evolve(message, delay=real.now() + _SOON)
 
 
@@ -148,7 +134,7 @@ def _comes_back(settlement: Rollback | Snooze, real: Bench, other: QueueAdapter)
     holder, held = _holder(real, other)
     pause = settlement.pause
     what = f"{type(settlement).__name__.lower()} by another adapter{', for 150 ms' if pause else ''}"
-    return real.consumer(), message, _acts(real, what, lambda: holder.settle(held, settlement), pause)
+    return real.consumer(), message, acts(real, what, lambda: holder.settle(held, settlement), pause)
 
 
 def _given_back(real: Bench, other: QueueAdapter) -> Prepared:
@@ -157,14 +143,14 @@ def _given_back(real: Bench, other: QueueAdapter) -> Prepared:
     return (
         real.consumer(),
         message,
-        _acts(real, "give back by another adapter", lambda: other.give_back(held)),
+        acts(real, "give back by another adapter", lambda: other.give_back(held)),
     )
 
 
 def _closes(real: Bench, other: QueueAdapter) -> Prepared:
     message = real.put()
     holder, _ = _holder(real, other)
-    return real.consumer(), message, _acts(real, "close of another adapter's consumer", holder.close)
+    return real.consumer(), message, acts(real, "close of another adapter's consumer", holder.close)
 
 
 def _kick(real: Bench, other: QueueAdapter) -> Prepared:
@@ -173,21 +159,21 @@ def _kick(real: Bench, other: QueueAdapter) -> Prepared:
     real.call("bury by another adapter", lambda: holder.settle(held, Bury("error", "it failed")))
     job_id = real.buried()[0].id
     kick = need(other, Buried).kick
-    return real.consumer(), message, _acts(real, "kick by another adapter", lambda: kick(real.queue, job_id))
+    return real.consumer(), message, acts(real, "kick by another adapter", lambda: kick(real.queue, job_id))
 
 
 def _resume(real: Bench, other: QueueAdapter) -> Prepared:
     real.pause(real.queue, _HOUR)
     pause = need(other, Pause).pause
     what = "resume by another adapter"
-    return real.consumer(), real.put(), _acts(real, what, lambda: pause(real.queue, NO_PAUSE))
+    return real.consumer(), real.put(), acts(real, what, lambda: pause(real.queue, NO_PAUSE))
 
 
 def _pause_ends(real: Bench, other: QueueAdapter) -> Prepared:
     real.pause(real.queue, _HOUR)
     pause = need(other, Pause).pause
     what = "pause by another adapter, for 150 ms"
-    return real.consumer(), real.put(), _acts(real, what, lambda: pause(real.queue, _SOON), _SOON)
+    return real.consumer(), real.put(), acts(real, what, lambda: pause(real.queue, _SOON), _SOON)
 
 
 def _commit(holder: Consumer, held: Reservation, done: Commit) -> None:
@@ -213,4 +199,4 @@ def _follows(
     def act() -> None:
         settles(holder, held, Commit(follow=(_soon(real, told) if delay else told,)))
 
-    return real.consumer(told.queue), told, _acts(real, what, act, delay)
+    return real.consumer(told.queue), told, acts(real, what, act, delay)

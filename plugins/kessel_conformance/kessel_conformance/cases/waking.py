@@ -12,6 +12,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Final, TypeAlias
 
+import attrs
+
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, RETURNS_AT_ONCE, SHARED_REACH, Need
@@ -51,17 +53,30 @@ def wakes(bench: Bench, prepare: Callable[[Bench], Prepared]) -> None:
             acted: list[float] = []
             came: list[tuple[Reservation | None, float]] = []
 
-            def acts() -> None:
+            def meanwhile() -> None:
                 time.sleep(0.04)  # most likely it waits by now
                 act()
                 acted.append(time.monotonic())
 
-            real.side_by_side([lambda: came.append(_waited(real, waiter)), acts], 20)
+            real.side_by_side([lambda: came.append(_waited(real, waiter)), meanwhile], 20)
             held, at = came[0]
             _got(real, waiter, held, message)
             return abs(at - acted[0])
 
         _soon_enough(real, tried)
+
+
+def acts(
+    real: Bench, what: str, act: Callable[[], object], due_after: timedelta = NO_PAUSE
+) -> Callable[[], None]:
+    """Return a function that makes a call, and returns when what it did is due."""
+
+    def acting() -> None:
+        due = time.monotonic() + due_after.total_seconds()
+        real.call(what, act)
+        time.sleep(max(0.0, due - time.monotonic()))
+
+    return acting
 
 
 def _waited(real: Bench, waiter: Consumer) -> tuple[Reservation | None, float]:
@@ -195,13 +210,12 @@ def by_second_queue(bench: Bench) -> Prepared:
 )
 def by_sooner_delay(bench: Bench) -> Prepared:
     bench.put(delay=_HOUR)
-    message = bench.message(delay=timedelta(milliseconds=150))
+    message, soon = bench.message(), timedelta(milliseconds=150)
 
-    def sends() -> None:
-        bench.send(message, ", delay 150 ms less what has passed")
-        time.sleep(max(0.0, ((message.delay or bench.now()) - bench.now()).total_seconds()))
+    def enqueue() -> None:
+        bench.adapter.enqueue(attrs.evolve(message, delay=bench.now() + soon))
 
-    return bench.consumer(), message, sends
+    return bench.consumer(), message, acts(bench, "enqueue, delay 150 ms", enqueue, soon)
 
 
 @_woken_by(
@@ -213,11 +227,8 @@ def by_sooner_delay(bench: Bench) -> Prepared:
 )
 def by_retry(bench: Bench) -> Prepared:
     message, holder, held = _held(bench)
-
-    def returns() -> None:
-        bench.settle(holder, held, Rollback(timedelta(milliseconds=100)))
-        time.sleep(0.1)
-
+    pause = timedelta(milliseconds=100)
+    returns = acts(bench, "roll back, pause 100 ms", lambda: holder.settle(held, Rollback(pause)), pause)
     return bench.consumer(), message, returns
 
 
