@@ -6,6 +6,7 @@ In two steps, so that all mistakes are found at once, before anything connects.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 from urllib.parse import SplitResult
 
@@ -69,7 +70,8 @@ class Chosen(Generic[T]):
                 try:
                     _ = opened.capabilities
                 except BaseException:
-                    opened.close()
+                    with suppress(Exception):  # what is wrong with it is told, and not what follows from that
+                        opened.close()
                     raise
         except KesselError:
             raise

@@ -86,8 +86,14 @@ def test_adapter_that_declares_a_lease_of_zero_is_refused_when_it_is_opened() ->
 def test_adapter_that_is_refused_for_what_it_declares_does_not_stay_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """And is refused for that, also if it fails when it is closed."""
     closed: list[Nonsense] = []
-    monkeypatch.setattr(Nonsense, "close", lambda adapter: closed.append(adapter))
+
+    def close(adapter: Nonsense) -> None:
+        closed.append(adapter)
+        raise OSError("it was never connected")
+
+    monkeypatch.setattr(Nonsense, "close", close)
     offers = SimpleNamespace(kessel_adapters=hookimpl(lambda: [SPEC]))
     plugins = build_plugins(distributions=(), extra={"odd": offers})
     with pytest.raises(InvalidConfig):
