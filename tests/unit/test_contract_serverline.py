@@ -15,6 +15,7 @@ import pytest
 from kessel_core import AdapterUnavailable
 from kessel_core.contract import (
     EVERY_WAITER,
+    NO_PAUSE,
     Listener,
     Outlook,
     ServerLine,
@@ -290,11 +291,32 @@ def test_s4_a_plan_ends_the_rest_of_a_line_in_which_nobody_waited(
 ) -> None:
     monkeypatch.setattr(serverline, "_IDLE", 3600.0)
     line.leave(line.join(frozenset({"q"})))
-    listening(line)
-    line.plan(timedelta(milliseconds=50))  # somebody waits by the time when it is due
-    waiter = line.join(frozenset({"q"}))
+    wire = listening(line)
+    before = wire.turns
+    line.plan(timedelta(milliseconds=300))
+    until(lambda: wire.turns > before)
+    time.sleep(0.05)  # it rests again, and somebody waits by the time when the job is due
     line.seen["q"] = Outlook("q", None, True, None)
+    waiter = line.join(frozenset({"q"}))
     until(lambda: waiter.woken)
+
+
+def test_s4_a_look_plans_the_next_one_for_what_it_sees(line: Line) -> None:
+    line.seen["q"] = Outlook("q", None, False, timedelta(milliseconds=60))
+    waiter = line.join(frozenset({"q"}))
+    listening(line)
+    line.plan(NO_PAUSE)
+    until(lambda: line.looks)
+    line.seen["q"] = Outlook("q", None, True, None)
+    until(lambda: waiter.woken, seconds=serverline.LOOK / 2)
+
+
+def test_it_looks_as_often_as_it_is_said_to(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serverline, "LOOK", 0.02)
+    monkeypatch.setattr(serverline, "_IDLE", 3600.0)
+    line.join(frozenset({"q"}))
+    listening(line)
+    until(lambda: line.looks > 4)
 
 
 def test_the_first_look_is_at_once_also_where_the_monotonic_clock_has_just_begun(

@@ -270,6 +270,30 @@ def test_exception_passes_through_each_wrapper_which_may_answer_or_raise_another
         chain.execute(job())
 
 
+def test_what_ends_a_thread_is_seen_by_the_wrappers_as_well() -> None:
+    """Ctrl-C and `sys.exit`: a wrapper that cleans up must not hear of it from the garbage collector."""
+    seen: list[BaseException] = []
+
+    class Looks:
+        @hookimpl(wrapper=True)
+        def kessel_execute_job(self, job: Any) -> Generator[None, JobResult, JobResult]:
+            try:
+                return (yield)
+            except BaseException as exc:
+                seen.append(exc)
+                raise
+
+    class Exits:
+        @hookimpl
+        def kessel_execute_job(self, job: Any) -> JobResult:
+            raise SystemExit(job.id)
+
+    chain, _ = chain_of("looks", "exits", looks=Looks, exits=Exits)
+    with pytest.raises(SystemExit) as caught:
+        chain.execute(job())
+    assert seen == [caught.value]
+
+
 def test_plain_implementation_without_an_answer_leaves_the_job_to_the_next() -> None:
     class Nothing:
         @hookimpl
@@ -307,8 +331,9 @@ def test_wrapper_that_does_not_yield_once_is_named(yields: int, fails: bool, sai
             return None
 
     chain, runner = chain_of("odd", "fails", odd=Odd, fails=Fails)
-    with pytest.raises(PluginError, match=f"'middleware odd' is not usable: .*{said}"):
+    with pytest.raises(PluginError, match=f"'middleware odd' is not usable: .*{said}") as caught:
         chain.execute(job())
+    assert caught.traceback  # which would keep the generator alive
     assert runner.ran == (1 if yields and not fails else 0)
     assert ended == ["j1"]
 
