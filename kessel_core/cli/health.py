@@ -170,9 +170,12 @@ def _taken(app: App, address: str) -> socket.socket:
 
 
 def _writable(app: App, path: Path) -> Path:
+    new = _beside(path)
     try:
-        _write(path, b"")
-        path.unlink()
+        # Not the file itself, which says that the worker is alive.
+        new.write_bytes(b"")
+        new.unlink()
+        path.unlink(missing_ok=True)  # of a worker that was killed
     except OSError as exc:
         raise app.wrong("worker.health_file", f"cannot write {path}: {exc.strerror or exc}") from exc
     return path
@@ -196,7 +199,7 @@ def _renew(path: Path, answer: Callable[[str], Answer]) -> None:
 
 def _write(path: Path, body: bytes) -> None:
     """Replace the file as a whole, so that nobody reads half of it."""
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    new = _beside(path)
     try:
         new.write_bytes(body)
         new.replace(path)
@@ -204,6 +207,10 @@ def _write(path: Path, body: bytes) -> None:
         with suppress(OSError):
             new.unlink(missing_ok=True)
         raise
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{os.getpid()}.new")
 
 
 def _remove(path: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from kessel_core.cli import health
+
 
 def refused(kessel: Any, *arguments: str) -> str:
     done = kessel("worker", *arguments)
@@ -54,6 +56,18 @@ def test_s38_a_file_that_cannot_be_written_is_one_error_and_leaves_nothing(kesse
     Path(kessel.directory, "folder").mkdir()
     assert "folder: Is a directory" in refused(kessel, "--health-file", "folder")
     assert [path.name for path in Path(kessel.directory).iterdir()] == ["folder"]
+
+
+def test_s38_before_a_worker_is_alive_its_file_is_never_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for a moment, to see whether it can be written, and not that of a worker that was killed."""
+    file, moved = tmp_path / "health", []
+    file.write_text("of before")
+    monkeypatch.setattr(Path, "replace", lambda *names: moved.append(names))
+    assert health._writable(None, file) == file  # type: ignore[arg-type]  # no error is to be told
+    assert [*tmp_path.iterdir()] == []
+    assert moved == []
 
 
 def test_s38_a_socket_that_is_none_is_wrong_usage(kessel: Any) -> None:
