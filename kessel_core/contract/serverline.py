@@ -4,9 +4,8 @@ While somebody waits, one thread has a connection of its own on which it hears w
 looks as well, for all who wait in one call: when time makes a job ready, and every few seconds in case that
 something was not heard. So two hundred waiting slots hold one connection and ask nothing.
 
-A connection that listens is the one that dies unseen, because nothing is ever sent on it. So an answer is
-asked for, and the connection made anew if none comes. Then all who wait look once: nobody knows what they
-missed.
+A connection that listens dies unseen, because nothing is ever sent on it. So an answer is asked for, and the
+connection made anew if none comes. Then all who wait look once: nobody knows what they missed.
 """
 
 from __future__ import annotations
@@ -36,8 +35,7 @@ LOOK: Final = 5.0
 #: Time between two askings for an answer, and how long it may take.
 BEAT: Final = 10.0
 BEAT_TAKES: Final = 5.0
-#: How long it may take until it is noticed that somebody waits again, in seconds.
-_IDLE: Final = 1.0
+_IDLE: Final = 1.0  # seconds; a rest while nobody waits
 
 
 class Outlook(NamedTuple):
@@ -218,7 +216,7 @@ class ServerLine(WaitingLine, ABC):
             return self._planned
 
     def look(self) -> bool:
-        """Look for all who wait; return whether a job was ready. For the thread of the line."""
+        """Look for all who wait, in the thread of the line; return whether a job was ready."""
         with self.lock:
             self._planned = None
         self.entries.wake()
@@ -263,8 +261,7 @@ class Listener(ABC):
         self.line = line
         self._pipe = pipe
         self._descriptor: int | None = None
-        #: When it last looked and asked, on the monotonic clock, which may have begun just now.
-        self._looked = self._beat = -inf
+        self._looked = self._beat = -inf  # the monotonic clock may have begun just now
         #: When the answer was asked for that has not come yet.
         self._asked: float | None = None
 

@@ -9,11 +9,10 @@ from datetime import timedelta
 from functools import partial
 from typing import Final, TypeAlias
 
-import attrs
-
 from kessel_conformance.bench import Bench
-from kessel_conformance.cases.waking import Prepared, acts, wakes
+from kessel_conformance.cases.waking import Prepared, wakes
 from kessel_conformance.catalogue import case
+from kessel_conformance.meanwhile import SOON, acts, soon
 from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, RETURNS_AT_ONCE, SHARED_REACH
 from kessel_core.contract import (
     NO_PAUSE,
@@ -21,7 +20,6 @@ from kessel_core.contract import (
     Bury,
     Commit,
     Consumer,
-    Message,
     Pause,
     QueueAdapter,
     Reservation,
@@ -31,7 +29,6 @@ from kessel_core.contract import (
 )
 
 _HOUR: Final = timedelta(hours=1)
-_SOON: Final = timedelta(milliseconds=150)
 
 #: Makes a job ready by another adapter.
 _Way: TypeAlias = Callable[[Bench, QueueAdapter], Prepared]
@@ -91,12 +88,12 @@ def _ways(bench: Bench) -> Iterator[_Way]:
 
 def _ways_later(bench: Bench) -> Iterator[_Way]:
     yield _delayed_batch
-    yield partial(_comes_back, Rollback(_SOON))
-    yield partial(_comes_back, Snooze(_SOON))
+    yield partial(_comes_back, Rollback(SOON))
+    yield partial(_comes_back, Snooze(SOON))
     if bench.has(Pause):
         yield _pause_ends
     if bench.capabilities.follow:
-        yield partial(_follows, _commit, _SOON)
+        yield partial(_follows, _commit, SOON)
 
 
 def _batch(real: Bench, other: QueueAdapter) -> Prepared:
@@ -106,18 +103,13 @@ def _batch(real: Bench, other: QueueAdapter) -> Prepared:
 
 
 def _delayed_batch(real: Bench, other: QueueAdapter) -> Prepared:
-    soon, late = real.message(), real.message(delay=_HOUR)
+    first, late = real.message(), real.message(delay=_HOUR)
     what = "enqueue 2 by another adapter, delayed by 150 ms and by an hour"
 
     def act() -> None:
-        other.enqueue_many([_soon(real, soon), late])
+        other.enqueue_many([soon(real, first), late])
 
-    return real.consumer(), soon, acts(real, what, act, _SOON)
-
-
-def _soon(real: Bench, message: Message) -> Message:
-    """Delay a job from now on, so that it is not due before `acts` expects it."""
-    return attrs.evolve(message, delay=real.now() + _SOON)
+    return real.consumer(), first, acts(real, what, act, SOON)
 
 
 def _holder(real: Bench, other: QueueAdapter) -> tuple[Consumer, Reservation]:
@@ -173,7 +165,7 @@ def _pause_ends(real: Bench, other: QueueAdapter) -> Prepared:
     real.pause(real.queue, _HOUR)
     pause = need(other, Pause).pause
     what = "pause by another adapter, for 150 ms"
-    return real.consumer(), real.put(), acts(real, what, lambda: pause(real.queue, _SOON), _SOON)
+    return real.consumer(), real.put(), acts(real, what, lambda: pause(real.queue, SOON), SOON)
 
 
 def _commit(holder: Consumer, held: Reservation, done: Commit) -> None:
@@ -197,6 +189,6 @@ def _follows(
     what = f"{how} with a follow-up, by another adapter{', delayed by 150 ms' if delay else ''}"
 
     def act() -> None:
-        settles(holder, held, Commit(follow=(_soon(real, told) if delay else told,)))
+        settles(holder, held, Commit(follow=(soon(real, told) if delay else told,)))
 
     return real.consumer(told.queue), told, acts(real, what, act, delay)

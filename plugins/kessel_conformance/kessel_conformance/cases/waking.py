@@ -12,10 +12,9 @@ from datetime import timedelta
 from functools import partial
 from typing import Final, TypeAlias
 
-import attrs
-
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
+from kessel_conformance.meanwhile import SOON, acts, soon
 from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, RETURNS_AT_ONCE, SHARED_REACH, Need
 from kessel_core.contract import (
     NO_PAUSE,
@@ -64,19 +63,6 @@ def wakes(bench: Bench, prepare: Callable[[Bench], Prepared]) -> None:
             return abs(at - acted[0])
 
         _soon_enough(real, tried)
-
-
-def acts(
-    real: Bench, what: str, act: Callable[[], object], due_after: timedelta = NO_PAUSE
-) -> Callable[[], None]:
-    """Return a function that makes a call, and returns when what it did is due."""
-
-    def acting() -> None:
-        due = time.monotonic() + due_after.total_seconds()
-        real.call(what, act)
-        time.sleep(max(0.0, due - time.monotonic()))
-
-    return acting
 
 
 def _waited(real: Bench, waiter: Consumer) -> tuple[Reservation | None, float]:
@@ -210,12 +196,9 @@ def by_second_queue(bench: Bench) -> Prepared:
 )
 def by_sooner_delay(bench: Bench) -> Prepared:
     bench.put(delay=_HOUR)
-    message, soon = bench.message(), timedelta(milliseconds=150)
-
-    def enqueue() -> None:
-        bench.adapter.enqueue(attrs.evolve(message, delay=bench.now() + soon))
-
-    return bench.consumer(), message, acts(bench, "enqueue, delay 150 ms", enqueue, soon)
+    message = bench.message()
+    sends = acts(bench, "enqueue, delay 150 ms", lambda: bench.adapter.enqueue(soon(bench, message)), SOON)
+    return bench.consumer(), message, sends
 
 
 @_woken_by(

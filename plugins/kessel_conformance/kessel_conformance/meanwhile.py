@@ -1,0 +1,36 @@
+"""What another call does while a consumer waits: a case goes on when what was done is due."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+import attrs
+
+from kessel_conformance.bench import Bench
+from kessel_core.contract import NO_PAUSE, Message
+
+__all__ = ["SOON", "acts", "soon"]
+
+#: A delay that a case waits for in real time.
+SOON: Final = timedelta(milliseconds=150)
+
+
+def acts(
+    real: Bench, what: str, act: Callable[[], object], due_after: timedelta = NO_PAUSE
+) -> Callable[[], None]:
+    """Return a function that makes a call, and returns when what it did is due."""
+
+    def acting() -> None:
+        due = time.monotonic() + due_after.total_seconds()
+        real.call(what, act)
+        time.sleep(max(0.0, due - time.monotonic()))
+
+    return acting
+
+
+def soon(real: Bench, message: Message) -> Message:
+    """Delay a job from now on, so that it is not due before `acts` expects it."""
+    return attrs.evolve(message, delay=real.now() + SOON)
