@@ -4,7 +4,7 @@ While somebody waits, one thread has a connection of its own on which it hears w
 looks as well, for all who wait in one call: when time makes a job ready, and every few seconds in case that
 something was not heard. So two hundred waiting slots hold one connection and ask nothing.
 
-A connection that listens dies unseen, because nothing is ever sent on it. So an answer is asked for, and the
+A connection that listens may die unseen: nothing is ever sent on it. So an answer is asked for, and the
 connection made anew if none comes. Then all who wait look once: nobody knows what they missed.
 """
 

@@ -245,10 +245,9 @@ def test_what_a_look_plans_wakes_nobody_because_its_own_thread_looks() -> None:
 
     class Looking:
         def __init__(self, line: ServerLine, pipe: int) -> None:
-            self.line, self.pipe, self.turns = line, pipe, 0
+            self.line, self.pipe = line, pipe
 
         def turn(self) -> None:
-            self.turns += 1
             self.line.look()
             serverline.nap(self.pipe, 0.1)
 
@@ -256,8 +255,7 @@ def test_what_a_look_plans_wakes_nobody_because_its_own_thread_looks() -> None:
 
     class Polling(Line):
         def ear(self, pipe: int) -> Looking:  # type: ignore[override]  # another kind of ear
-            self.made = Looking(self, pipe)
-            return self.made
+            return Looking(self, pipe)
 
     with closing(Polling()) as line:
         line.seen["q"] = Outlook("q", None, False, HOUR)
