@@ -42,6 +42,9 @@ from kessel_core.contract import COMMIT, NO_PAUSE, AdapterContext, Message
 
 BODY = b"x" * 300
 SLOTS, MANY_SLOTS = 8, 200
+#: Where many slots share a round, it has so many times the jobs: a hundred for each of 200 slots. With twenty
+#: for each, a tenth of all calls would be the first and the last of a slot, which end no job.
+TIMES = 5
 PUT = "INSERT INTO bare (body) VALUES (%b)"
 FILL = "INSERT INTO bare (body) SELECT %b FROM generate_series(1, %s)"
 TAKE = (
@@ -107,7 +110,7 @@ def compare(
         pooler = PgBouncer(server)
         if is_apart:
             apart(pooler.process.pid)
-    many, single = messages("m", jobs), messages("s", jobs)
+    many, single, shared = messages("m", jobs), messages("s", jobs), messages("m", TIMES * jobs)
     with closing(Bare(server)) as bare, opened(server) as adapter:
 
         def empty() -> None:
@@ -118,15 +121,21 @@ def compare(
             adapter.enqueue_many(many)
             bare.vacuum()
 
+        def share() -> None:
+            adapter.enqueue_many(shared)
+            bare.vacuum()
+
         sides = {
             "bare INSERT": Side(lambda: bare.put(jobs)),
             "bare DELETE": Side(bare.take),
-            f"bare DELETE, {SLOTS} slots": Side(bare.take, lambda: bare.fill(jobs), SLOTS),
+            f"bare DELETE, {SLOTS} slots": Side(
+                bare.take, lambda: bare.fill(TIMES * jobs), SLOTS, TIMES * jobs
+            ),
             "enqueue": Side(lambda: each(adapter.enqueue, single), empty),
             "enqueue_many": Side(lambda: adapter.enqueue_many(many), empty),
             "drain": Side(lambda: drain(adapter)),
-            f"drain, {SLOTS} slots": Side(lambda: drain(adapter), fill, SLOTS),
-            f"drain, {MANY_SLOTS} slots": Side(lambda: drain(adapter), fill, MANY_SLOTS),
+            f"drain, {SLOTS} slots": Side(lambda: drain(adapter), share, SLOTS, TIMES * jobs),
+            f"drain, {MANY_SLOTS} slots": Side(lambda: drain(adapter), share, MANY_SLOTS, TIMES * jobs),
         }
         if pooler is None:
             found = in_turn(sides, jobs, rounds, pid)

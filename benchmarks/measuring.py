@@ -84,6 +84,8 @@ class Side(NamedTuple):
     fill: Callable[[], object] = bool
     #: How many threads do `work` at the same time.
     threads: int = 1
+    #: How many jobs a round of it has; None: as many as the others.
+    jobs: int | None = None
 
 
 class Figure(NamedTuple):
@@ -115,7 +117,7 @@ def in_turn(
 
     Args:
         sides: By name.
-        jobs: How many a round of each has.
+        jobs: How many a round of each has that does not say so itself.
         rounds: How often.
         server: The process whose CPU time counts, with its children.
     """
@@ -123,7 +125,7 @@ def in_turn(
     for _ in range(rounds + 1):
         for name, side in sides.items():
             side.fill()
-            found[name].append(_reached(side, jobs, server))
+            found[name].append(_reached(side, side.jobs or jobs, server))
     return {
         name: Figure(
             max(one.rate for one in each[1:]),
