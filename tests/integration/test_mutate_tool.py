@@ -11,6 +11,7 @@ from coverage import CoverageData
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "mutate"))  # a program, and no package
+from copies import a_copy  # noqa: E402
 from court import a_court  # noqa: E402
 from cover import Cover  # noqa: E402
 from faults import Fault, faults_of  # noqa: E402
@@ -52,6 +53,13 @@ def test_every_fault_that_is_listed_as_equivalent_is_there_and_has_a_reason() ->
     gone = [name for name in listed if name not in names[name.partition(":")[0]]]
     assert gone == [], "the code has changed: take them off the list, or look again"
     assert all(len(reason) > 20 for reason in listed.values())
+
+
+def test_a_server_of_another_user_gets_into_the_temporary_folder_of_a_copy() -> None:
+    """PostgreSQL does not run as root: all its tests failed there, and noticed nothing."""
+    with a_copy() as (_, environment):
+        folder = Path(environment["TMPDIR"])
+        assert folder.stat().st_mode & 0o777 == 0o711
 
 
 def test_only_functions_get_new_code_in_place() -> None:

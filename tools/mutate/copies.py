@@ -22,6 +22,7 @@ __all__ = ["a_copy"]
 def a_copy() -> Iterator[tuple[Path, dict[str, str]]]:
     """Copy what git knows or would know, and yield the copy, with an environment that imports from it."""
     with tempfile.TemporaryDirectory(prefix="kessel-mutate-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)  # a server that tests start as another user has its folder in it
         copy = Path(folder).resolve() / "kessel"
         share_ports(copy.parent)
         listed = subprocess.run(
