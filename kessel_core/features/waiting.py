@@ -84,12 +84,11 @@ def _unserved(facts: Facts) -> Cause | None:
     queue = facts.job.queue
     text = f"no worker serves the queue {queue!r}"
     idle = [worker for worker in facts.workers if queue in worker.queues]
-    elsewhere = [worker for worker in facts.workers if queue not in worker.queues]
     if idle:
         text += f": {few(f'{named(one)} {_why_not(one, facts.now)}' for one in idle)}"
-    elif elsewhere:
-        queues = sorted({name for worker in elsewhere for name in worker.queues})
-        text += f" ({counted(len(elsewhere), 'worker')}: {few(queues)})"
+    elif facts.workers:
+        queues = sorted({name for worker in facts.workers for name in worker.queues})
+        text += f" ({counted(len(facts.workers), 'worker')}: {few(queues)})"
     return Cause(
         name=CauseName.UNSERVED,
         text=text,

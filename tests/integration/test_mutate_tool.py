@@ -110,6 +110,7 @@ def test_a_fault_is_judged_by_the_real_tests_in_a_copy(where: str) -> None:
     at = source.index(b"import attrs")
     outside = Fault(RETRY, "", "an import that fails", (1, 1), at, at + 12, "import no_such_module")
     harmless = Fault(RETRY, inside.symbol, "nothing", inside.lines, inside.start, inside.start, "")
+    needless = Fault(RETRY, "", "one import more", (1, 1), at, at + 12, "import attrs, os")
     wrong = inside if where == "in a function" else outside
     with a_court([TESTS]) as court:
         tests = court.collected[TESTS]
@@ -120,4 +121,8 @@ def test_a_fault_is_judged_by_the_real_tests_in_a_copy(where: str) -> None:
             assert verdict["by"] == f"{TESTS}::test_a_policy_that_cannot_be_meant_is_refused[2-1]"
             assert court.judge(harmless, tests[-3:], 60.0) == {"verdict": "unnoticed", "by": None, "run": 3}
             assert court.judge(wrong, [], 60.0) == {"verdict": "unnoticed", "by": None, "run": 0}
+        else:
+            assert court.judge(needless, tests[-3:], 60.0) == {"verdict": "unnoticed", "by": None, "run": 3}
+            many = court.judge(needless, tests[-1:] * 251, 60.0)
+            assert many == {"verdict": "unfinished", "by": None, "run": 250}, "one more was not asked"
     assert (ROOT / RETRY).read_bytes() == source, "only the copy is changed"

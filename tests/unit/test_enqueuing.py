@@ -557,7 +557,7 @@ def test_a_middleware_of_this_project_that_is_not_installed_is_named_with_its_di
         manager.connect()
 
 
-def test_a_process_that_only_requests_reports_wrong_options_of_middleware_for_requests() -> None:
+def test_a_process_that_only_requests_reports_wrong_options_of_middleware_beside_a_wrong_address() -> None:
     class Plugin:
         @hookimpl
         def kessel_middleware(self) -> list[Middleware]:
@@ -566,8 +566,11 @@ def test_a_process_that_only_requests_reports_wrong_options_of_middleware_for_re
     plugins = build_plugins(extra={"memory": kessel_memory.plugin, "own": Plugin()}, distributions=[])
     config = Config(middleware=("a",), middleware_options={"a": {"b": 1}, "other": {"c": 1}})
     with pytest.raises(InvalidConfig) as caught:
-        JobManager("memory://", plugins=plugins, config=config, only_requests=True).connect()
-    assert [problem.where for problem in caught.value.problems] == [("middleware_options", "a", "b")]
+        JobManager("memroy://", plugins=plugins, config=config, only_requests=True).connect()
+    assert [problem.where for problem in caught.value.problems] == [
+        ("adapter",),
+        ("middleware_options", "a", "b"),
+    ]
 
 
 def test_middleware_with_the_hook_that_is_not_for_requests_is_refused() -> None:

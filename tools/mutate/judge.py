@@ -7,7 +7,8 @@ the module is imported, so that takes a pytest of its own.
 
 It talks over the descriptor `KESSEL_JUDGE_FD`, in lines of JSON. First it lists the tests that it knows. Then
 `{"file", "text", "tests", "seconds"}` is answered by `{"verdict", "by", "run"}`; the verdict is `noticed`,
-`unnoticed`, or `unfinished` when the seconds were over before the tests. `court.py` is the other side.
+`unnoticed`, or `unfinished` when the seconds were over before the tests, or there are too many of them for a
+pytest of its own. `court.py` is the other side.
 """
 
 from __future__ import annotations
@@ -141,8 +142,8 @@ class Judge:
                     return {"verdict": "noticed", "by": name, "run": count + 1}
         return {"verdict": "unnoticed", "by": None, "run": len(names)}
 
-    def _cold(self, names: list[str]) -> dict[str, Any]:
-        names = names[:COLD_TESTS]
+    def _cold(self, known: list[str]) -> dict[str, Any]:
+        names = known[:COLD_TESTS]
         if not names:
             return {"verdict": "unnoticed", "by": None, "run": 0}
         log = Path(os.environ["KESSEL_JUDGE_LOG"])
@@ -161,7 +162,8 @@ class Judge:
                 code = None
         _kill_children()
         if code == 0:
-            return {"verdict": "unnoticed", "by": None, "run": len(names)}
+            verdict = "unnoticed" if len(names) == len(known) else "unfinished"
+            return {"verdict": verdict, "by": None, "run": len(names)}
         marks = ("FAILED ", "ERROR ")
         failed = [
             text.removeprefix(mark).partition(" - ")[0].strip()

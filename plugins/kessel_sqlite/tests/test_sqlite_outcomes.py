@@ -74,6 +74,7 @@ def test_S14_a_refusal_says_why_by_its_word(path: Path, code: int, reason: str) 
     error = translated(failure(code), str(path), SECOND, "a")
     assert isinstance(error, EnqueueRejected)
     assert (error.job_id, error.reason) == ("a", reason)
+    assert all(getattr(error, "__notes__", [])), "an empty note is no advice"
 
 
 def test_tables_that_are_gone_are_an_error_of_the_file_and_other_errors_are_not(path: Path) -> None:
