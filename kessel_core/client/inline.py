@@ -15,7 +15,7 @@ from kessel_core.errors import EnqueueRejected, IdHeld
 from kessel_core.features.callbacks import Callbacks
 from kessel_core.features.progress import Reported
 from kessel_core.model.job import JobRequest
-from kessel_core.model.result import JobResult, Status
+from kessel_core.model.result import JobResult
 from kessel_core.model.settlement import Bury, Commit, Settlement
 from kessel_core.runtime.following import FollowUp
 from kessel_core.runtime.lease import SETTLED, SettleResult
@@ -76,14 +76,10 @@ def run_inline(
         AdapterError: What the job brings along could not be stored (S20).
     """
     job = jobs.job(attrs.evolve(request, delay=None))
-    callback = request.callback
-    if callback is not None and not isinstance(callback, str):
-        callbacks.expect(job.id, callback)
+    function = None if isinstance(request.callback, str) else request.callback
+    before = callbacks.expect(job.id, function)
     try:
         result, _ = pipeline.run(_NoLease(Reservation(job.id, job.queue, encode(job), 1), adapter))
-    except BaseException:  # Ctrl-C by the user, or a queue that takes no follow-up
-        callbacks.forget(job.id)
-        raise
-    if result.status in (Status.TRANSIENT, Status.SNOOZED):
-        callbacks.forget(job.id)  # it will not be run again
+    finally:  # a job in the queue may have the same id; and this one is not run again
+        callbacks.restore(job.id, before)
     return result

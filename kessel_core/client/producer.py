@@ -176,8 +176,9 @@ class Producer:
             with Enqueuing(self._wrappers, (job,)) as enqueuing:
                 job, message = labelled(job, message, enqueuing.jobs[0], self._most_bytes)
                 self._enqueue(message, callback)
-        elif callback is None or isinstance(callback, str):
+        elif callback is None:
             self._adapter.enqueue(message)  # as `_enqueue`, and one call less on the way of most requests
+            self._callbacks.forget(job.id)
         else:
             self._enqueue(message, callback)
         if self._enqueued:
@@ -185,10 +186,12 @@ class Producer:
         return job
 
     def _enqueue(self, message: Message, callback: str | Callable[[Any], object] | None) -> None:
-        if callback is None or isinstance(callback, str):
+        function = _function_of(callback)
+        if function is None:
             self._adapter.enqueue(message)
+            self._callbacks.forget(message.id)  # that of an earlier job of this id, which was deleted
             return
-        before = self._callbacks.expect(message.id, callback)
+        before = self._callbacks.expect(message.id, function)
         try:
             self._adapter.enqueue(message)
         except (EnqueueRejected, AdapterUnavailable, IdHeld):
@@ -199,7 +202,7 @@ class Producer:
         """Store many jobs, in order; see `JobManager.request_many`."""
         jobs: list[Job] = []
         messages: list[Message] = []
-        functions: dict[str, Callable[[Any], object]] = {}
+        functions: dict[str, Callable[[Any], object] | None] = {}
         problems: list[Problem] = []
         for index, item in enumerate(requests):
             try:
@@ -212,8 +215,7 @@ class Producer:
                 continue
             jobs.append(job)
             messages.append(Message(job.id, job.queue, body, job.priority, job.not_before, job.expires_at))
-            if prepared.callback is not None and not isinstance(prepared.callback, str):
-                functions[job.id] = prepared.callback
+            functions.setdefault(job.id, _function_of(prepared.callback))  # the first of an id is stored
         if problems:
             raise InvalidRequest(problems, "invalid requests, nothing was stored")
         if not messages:
@@ -227,10 +229,14 @@ class Producer:
         return self._all_stored([job for job, _ in made], enqueuing.outcomes, before)
 
     def _enqueue_many(
-        self, messages: list[Message], functions: Mapping[str, Callable[[Any], object]]
+        self, messages: list[Message], functions: Mapping[str, Callable[[Any], object] | None]
     ) -> tuple[list[AdapterError | None], dict[str, Callable[[Any], object] | None]]:
         """Store many; return what became of each, and which functions waited for their ids before."""
-        before = {job_id: self._callbacks.expect(job_id, one) for job_id, one in functions.items()}
+        before = {
+            job_id: self._callbacks.expect(job_id, one)
+            for job_id, one in functions.items()
+            if one is not None
+        }
         return self._adapter.enqueue_many(messages), before
 
     def _all_stored(
@@ -246,6 +252,8 @@ class Producer:
         for job, outcome in zip(jobs, outcomes, strict=True):
             if outcome is None:
                 stored.append(job)
+                if job.id not in before:
+                    self._callbacks.forget(job.id)  # as in `_enqueue`
                 self.stored(job)
             elif isinstance(outcome, EnqueueUnknown):
                 unknown[job.id] = outcome  # it may run, so its callback is kept
@@ -254,8 +262,10 @@ class Producer:
                     held[job.id] = outcome
                 else:
                     rejected[job.id] = outcome
-                if job.id in before:
-                    self._callbacks.restore(job.id, before[job.id])
+        may_run = {*(job.id for job in stored), *unknown}
+        for job_id, function in before.items():
+            if job_id not in may_run:
+                self._callbacks.restore(job_id, function)
         if rejected or unknown or held:
             raise EnqueueIncomplete([job.id for job in stored], rejected, unknown, held)
         return stored
@@ -280,6 +290,11 @@ class Producer:
                 "hands jobs to others; give a handler, 'job:TYPE' or 'scheme:target'"
             )
             raise InvalidRequest([Problem(("$", "callback"), why)])
+
+
+def _function_of(callback: str | Callable[[Any], object] | None) -> Callable[[Any], object] | None:
+    """Return what this process has to call; None: nothing, or the callback is a job (S22)."""
+    return None if isinstance(callback, str) else callback
 
 
 def _request_of(item: object) -> JobRequest:

@@ -39,11 +39,14 @@ class Callbacks:
         self._functions: dict[str, Callable[[JobResult], object]] = {}
 
     def expect(
-        self, job_id: str, function: Callable[[JobResult], object]
+        self, job_id: str, function: Callable[[JobResult], object] | None
     ) -> Callable[[JobResult], object] | None:
-        """Remember a function for a job that is about to be enqueued; return the one that it replaces."""
+        """Remember the function of a job that is about to be stored; return the one that it replaces.
+
+        None: the job has none.
+        """
         before = self._functions.get(job_id)
-        self._functions[job_id] = function
+        self.restore(job_id, function)
         return before
 
     def restore(self, job_id: str, before: Callable[[JobResult], object] | None) -> None:
@@ -54,7 +57,7 @@ class Callbacks:
             self._functions[job_id] = before
 
     def forget(self, job_id: str) -> None:
-        """Forget the function of a job that is definitely not stored."""
+        """Forget the function of a job that is not stored, or not any more."""
         self._functions.pop(job_id, None)
 
     def is_awaited(self, result: JobResult) -> bool:

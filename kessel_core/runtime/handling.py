@@ -15,7 +15,7 @@ from kessel_core.config.options import JobsConfig
 from kessel_core.errors import Fatal, Snooze, Transient
 from kessel_core.handlers.context import JobContext
 from kessel_core.hooks.specs import hookimpl
-from kessel_core.model.json import json_problems
+from kessel_core.model.json import is_utf8, json_problems
 from kessel_core.model.policies import BadPayload, DefaultError
 from kessel_core.model.result import JobResult, Reason, Status
 from kessel_core.runtime import forks, recursion
@@ -76,24 +76,17 @@ class HandlerRunner:
             recursion.restore(f"the handler of {job.type}")
         if forks.generation != before:
             forks.leave(f"the handler of {job.type}")
-        if value is not None:
-            if isinstance(value, JobResult):
-                return attrs.evolve(
-                    value,
-                    id=job.id,
-                    request=job.request,
-                    attempt=job.attempt,
-                    started_at=job.started_at,
-                    finished_at=job.clock.now(),
-                )
-            problems = json_problems(value)
-            if problems:
-                value = _as_json(value, self._payload_types)
-                problems = json_problems(value)
-            if problems:
-                shown = "; ".join(map(str, problems[:5]))
-                return failed(job, Reason.ERROR, f"the handler returned what is not a JSON value: {shown}")
-        return JobResult(
+        if isinstance(value, JobResult):
+            result = attrs.evolve(
+                value,
+                id=job.id,
+                request=job.request,
+                attempt=job.attempt,
+                started_at=job.started_at,
+                finished_at=job.clock.now(),
+            )
+            return sound(result, "the handler returned", self._payload_types)
+        result = JobResult(
             id=job.request.id,
             request=job.request,
             status=Status.SUCCESS,
@@ -102,6 +95,41 @@ class HandlerRunner:
             started_at=job.started_at,
             finished_at=job.clock.now(),
         )
+        return result if value is None else sound(result, "the handler returned", self._payload_types)
+
+
+def sound(outcome: JobResult, who: str, types: tuple[PayloadType, ...] = ()) -> JobResult:
+    """Return an outcome that somebody else made as it can be stored: its message is cut, its value JSON.
+
+    One whose value is none, and cannot be written as one, is a failure.
+
+    Args:
+        outcome: The outcome.
+        who: Who made it, for the message: "the handler returned".
+        types: The classes that plugins offer.
+    """
+    value = outcome.value
+    if problems := json_problems(value):
+        value = _as_json(value, types)
+        problems = json_problems(value)
+    if problems:
+        shown = "; ".join(map(str, problems[:5]))
+        message = storable(f"{who} what is not a JSON value: {shown}")
+        return attrs.evolve(
+            outcome, status=Status.FAILED, reason=Reason.ERROR, value=None, message=message, after=None
+        )
+    message = storable(outcome.message)
+    if value is outcome.value and message == outcome.message:
+        return outcome
+    return attrs.evolve(outcome, value=value, message=message)
+
+
+def storable(message: str) -> str:
+    """Return a message cut to the limit, with escapes for what UTF-8 cannot write, as in some paths."""
+    message = message[:MESSAGE_LIMIT]
+    if is_utf8(message):
+        return message
+    return message.encode("utf-8", "backslashreplace").decode()[:MESSAGE_LIMIT]
 
 
 def _as_json(value: Any, types: tuple[PayloadType, ...]) -> Any:
@@ -124,7 +152,7 @@ def failed(
         id=job.id,
         request=job.request,
         status=status,
-        message=message[:MESSAGE_LIMIT],
+        message=storable(message),
         reason=reason,
         attempt=job.attempt,
         after=after,
@@ -161,8 +189,8 @@ def outcome_of_exception(job: JobContext, exc: BaseException, default_error: Def
 
 
 def text_of(exc: BaseException) -> str:
-    """Return the message of an exception, cut to the limit; some raise even in `__str__`."""
+    """Return the message of an exception as it can be stored; some raise even in `__str__`."""
     try:
-        return str(exc)[:MESSAGE_LIMIT]
+        return storable(str(exc))
     except Exception:
         return f"{type(exc).__name__} without a readable text"

@@ -10,6 +10,7 @@ A little over 350 lines, so that the way of a job is read in one place.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
@@ -38,7 +39,7 @@ from kessel_core.runtime import forks
 from kessel_core.runtime.async_loop import AsyncLoop
 from kessel_core.runtime.delivery import MESSAGE_LIMIT, Decision, Delivery, decide
 from kessel_core.runtime.following import NOTHING, Following, FollowUp, follow_up_id
-from kessel_core.runtime.handling import ANSWER, outcome_of_exception, text_of
+from kessel_core.runtime.handling import ANSWER, outcome_of_exception, sound, text_of
 from kessel_core.runtime.lease import HeldJob, SettleResult
 from kessel_core.runtime.settling import Settling
 from kessel_core.values.logs import get_logger
@@ -99,6 +100,8 @@ class Pipeline:
         self._reports = reports
         #: Makes a job of what another asks for, and tells that it was stored.
         self._made, self._stored = made, stored
+        #: Held while a follow-up gets its number: a handler may ask for some from several threads.
+        self._asking = threading.Lock()
         #: The most attempts that any handler allows.
         self._most_attempts = max([rules.max_attempts, *(handler.max_attempts or 0 for handler in registry)])
 
@@ -255,7 +258,7 @@ class Pipeline:
         if forks.generation != before:
             forks.leave(f"a middleware of {job.type}")
         if isinstance(outcome, JobResult):
-            return outcome
+            return outcome if outcome is ANSWER.get() else sound(outcome, "a middleware answered")
         if outcome is None:
             return self._unanswered(delivery)
         message = f"kessel_execute_job returned {type(outcome).__name__}, not a JobResult"
@@ -294,10 +297,11 @@ class Pipeline:
     def follow_up(self, held: Held, job: Job, request: JobRequest) -> Job:
         """Take note of a job that another asks for (S20)."""
         asked = cast("HeldJob", held).asked
-        if not request.id:
-            request = attrs.evolve(request, id=follow_up_id(job.id, f"follow-up {len(asked)}"))
-        follow_up = FollowUp(*self._made(request))
-        asked.append(follow_up)
+        with self._asking:
+            if not request.id:
+                request = attrs.evolve(request, id=follow_up_id(job.id, f"follow-up {len(asked)}"))
+            follow_up = FollowUp(*self._made(request))
+            asked.append(follow_up)
         return follow_up.job
 
     def progress(self, held: Held, job: Job, progress: Progress) -> None:

@@ -245,6 +245,28 @@ def test_a_failing_middleware_is_a_failing_handler(app: App) -> None:
     assert (result.status, result.reason) == (Status.TRANSIENT, Reason.ERROR)
 
 
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"value": {1, 2}}, (Status.FAILED, None, "a middleware answered what is not a JSON value: $: set")),
+        ({"value": Order(3)}, (Status.SUCCESS, {"count": 3}, "")),
+        ({"message": "caf\udce9"}, (Status.SUCCESS, 1, r"caf\udce9")),
+    ],
+)
+def test_what_a_middleware_answers_is_checked_as_what_a_handler_returns(
+    app: App, changed: dict[str, Any], expected: tuple[Status, object, str]
+) -> None:
+    class Changing:
+        @hookimpl(wrapper=True)
+        def kessel_execute_job(self, job: JobContext) -> Generator[None, JobResult, JobResult]:
+            return attrs.evolve((yield), **changed)
+
+    result = app({"a": lambda payload: 1}, plugin=Changing()).process_single_job("a")
+    status, value, message = expected
+    assert (result.status, result.value) == (status, value)
+    assert result.message.startswith(message)
+
+
 @pytest.mark.parametrize("level", ["INFO", "ERROR"])
 def test_a_middleware_that_returns_something_else_is_a_failure(
     app: App, caplog: pytest.LogCaptureFixture, level: str

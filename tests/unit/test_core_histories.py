@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from kessel_core import (
     Config,
+    EnqueueIncomplete,
     Fatal,
     JobContext,
     JobManager,
@@ -29,7 +30,7 @@ from kessel_core import (
     build_plugins,
     hookimpl,
 )
-from kessel_core.contract import Bury, Commit, Rollback, Settlement
+from kessel_core.contract import Bury, Commit, Delete, Rollback, Settlement, need
 from kessel_core.contract import Snooze as Snoozed
 from kessel_core.hooks import Middleware
 from kessel_core.model.policies import OnExpired
@@ -198,6 +199,56 @@ def test_s15_a_second_delivery_of_a_job_tells_nobody_again() -> None:
         manager.request(JobRequest(type="a", payload=[], id="same"))
         run_until_idle(manager)
     assert len(told) == 2
+
+
+def test_s15_of_two_requests_with_one_id_the_first_is_stored_and_its_function_told() -> None:
+    told: list[object] = []
+    twice = [
+        JobRequest(type="a", payload=[], id="same", callback=lambda _: told.append("first")),
+        JobRequest(type="a", payload=[], id="same", callback=lambda _: told.append("second")),
+        JobRequest(type="a", payload=[], id="bare"),
+        JobRequest(type="a", payload=[], id="bare", callback=lambda _: told.append("refused")),
+    ]
+    with manager_of({"a": len}) as manager:
+        with pytest.raises(EnqueueIncomplete) as caught:
+            manager.request_many(twice)
+        assert (caught.value.stored, [*caught.value.held]) == (("same", "bare"), ["same", "bare"])
+        run_until_idle(manager)
+    assert told == ["first"]
+
+
+@pytest.mark.parametrize("is_one", [True, False])
+@pytest.mark.parametrize("callback", [None, "job:told"])
+def test_s15_who_waits_for_a_deleted_job_is_not_told_of_the_next_one_with_its_id(
+    is_one: bool, callback: str | None
+) -> None:
+    told: list[JobResult] = []
+    with manager_of({"a": len, "told": lambda payload: None}) as manager:
+        manager.request(JobRequest(type="a", payload=[], id="same", callback=told.append))
+        need(manager.adapter, Delete).delete("default", "same")
+        following = JobRequest(type="a", payload=[], id="same", callback=callback)
+        if is_one:
+            manager.request(following)
+        else:
+            manager.request_many([following])
+        run_until_idle(manager)
+    assert told == []
+
+
+def test_s15_a_job_run_at_once_leaves_alone_who_waits_for_the_stored_one_with_its_id() -> None:
+    told: list[object] = []
+    with manager_of({"a": len}) as manager:
+        stored = JobRequest(type="a", payload=[1], id="same", callback=lambda one: told.append(one.value))
+        manager.request(stored)
+        manager.process_single_job(JobRequest(type="a", payload=[], id="same"))
+        assert told == []
+        at_once = attrs.evolve(
+            stored, payload=[1, 2], callback=lambda one: told.append(("at once", one.value))
+        )
+        manager.process_single_job(at_once)
+        assert told == [("at once", 2)]
+        run_until_idle(manager)
+    assert told == [("at once", 2), 1]
 
 
 def interrupt(*_: object) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -340,3 +342,37 @@ def test_s20_a_refusal_in_the_middle_buries_the_job() -> None:
     assert result is not None
     assert result.reason is Reason.FOLLOW_UP_REFUSED
     assert [job.type for job in jobs] == ["a"]
+
+
+@pytest.fixture
+def _impatient() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_s20_a_handler_may_ask_from_several_threads_and_each_job_is_stored(adapter: MemoryAdapter) -> None:
+    """Two that asked at the same time got one id, and the second was taken for the first."""
+    number = 16
+
+    def ask(payload: Any, job: JobContext) -> None:
+        together = threading.Barrier(number)
+
+        def asking(index: int) -> None:
+            together.wait()
+            job.follow_up("b", {"index": index, "long": list(range(2000))})
+
+        threads = [threading.Thread(target=asking, args=(index,)) for index in range(number)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    seen: list[int] = []
+    with manager_of(adapter, a=ask, b=lambda payload: seen.append(payload["index"])) as manager:
+        manager.request("a")
+        run_until_idle(manager)
+    assert sorted(seen) == list(range(number))

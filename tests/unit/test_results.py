@@ -25,6 +25,7 @@ from kessel_core import (
     JobFailed,
     JobManager,
     JobRequest,
+    JobResult,
     JobsConfig,
     KesselError,
     Outcome,
@@ -145,6 +146,62 @@ def test_x7_s25c_failures_expirations_and_burials_are_kept_as_well(app: App) -> 
     with pytest.raises(JobFailed) as caught:
         outcomes[0].raise_for_failure()
     assert str(caught.value) == f"job {ids[0]} failed: error: no"
+
+
+NO_VALUE = "the handler returned what is not a JSON value"
+
+
+def always(error: Exception) -> Callable[[Any], Any]:
+    def fail(payload: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def failed(message: str) -> Callable[[Any, JobContext], JobResult]:
+    return lambda payload, job: JobResult(
+        id=job.id, request=job.request, status=Status.FAILED, message=message
+    )
+
+
+def returned(value: Any) -> Callable[[Any, JobContext], JobResult]:
+    return lambda payload, job: JobResult(
+        id=job.id, request=job.request, status=Status.SUCCESS, value=value, after=timedelta(1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("handle", "message"),
+    [
+        (always(ValueError("no such file: caf\udce9")), r"ValueError: no such file: caf\udce9"),
+        (always(Fatal("caf\udce9")), r"caf\udce9"),
+        (failed("caf\udce9"), r"caf\udce9"),
+        (failed("a" * 5000), "a" * 2000),
+        (failed("\udce9" * 2000), r"\udce9" * 333 + r"\u"),
+        (
+            returned({1, 2}),
+            f"{NO_VALUE}: $: set is not a JSON value: use a list",
+        ),
+        (
+            returned(float("nan")),
+            f"{NO_VALUE}: $: nan is not a JSON number",
+        ),
+    ],
+)
+def test_s25c_what_cannot_be_stored_as_it_is_fails_by_rule_and_once(
+    app: App, handle: Callable[..., Any], message: str
+) -> None:
+    """A name of a file may hold bytes that are no text; its job came again until it was a lost worker."""
+    told: list[Any] = []
+    manager = app({"a": handle, "told": told.append})
+    job = manager.request("a", callback="job:told")
+    outcomes = [result.status for result in run_until_idle(manager)]
+    assert outcomes == [Status.FAILED, Status.SUCCESS]
+    outcome = manager.result(job.id)
+    assert (outcome.message, outcome.value, outcome.attempt) == (message, None, 1)
+    assert [one["message"] for one in told] == [message]
+    (buried,) = need(manager.adapter, Buried).buried("default")
+    assert (buried.message or "").startswith(message)
 
 
 def test_s25_an_outcome_without_a_reason_tells_its_message_alone() -> None:
