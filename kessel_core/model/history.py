@@ -75,7 +75,8 @@ class JobHistory:
 
     #: The job's id.
     id: str
-    #: Its events, in the order of their times.
+    #: Its events in order: by their times, those of one process as they happened there, and the request
+    #: first, although clocks differ.
     events: tuple[Event, ...]
     #: What is missing, a sentence each; empty: nothing that shows.
     gaps: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,6 +67,60 @@ def recorder() -> Any:
     made.abandon()
     made.close()
     manager.close()
+
+
+# --- clocks that differ -------------------------------------------------------------------------------
+
+
+class Ahead(SystemClock):
+    """A wall clock that is ahead by so many seconds; the test may change them."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self.seconds)
+
+
+@pytest.mark.parametrize("seconds", [0.005, 30])
+def test_s39_a_request_by_a_clock_that_is_ahead_is_still_the_first_event(
+    tmp_path: Path, seconds: float
+) -> None:
+    url = f"sqlite:///{tmp_path}/q.db"
+    with JobManager(url, clock=Ahead(seconds), config=KEPT, only_requests=True) as requesting:
+        job = requesting.request("a")
+    with JobManager(url, config=KEPT, handlers={"a": lambda payload: None}) as manager:
+        manager.worker().drain()
+        found = manager.history(job.id)
+        assert ([event.kind for event in found.events], found.gaps) == ([R, S, E, F], ())
+        assert manager.explain(job.id).causes[0].name is CauseName.ENDED
+
+
+def test_s39_a_request_long_after_the_end_is_another_one(tmp_path: Path) -> None:
+    """The first is no longer kept."""
+    url, clock = f"sqlite:///{tmp_path}/q.db", Ahead(0)
+    with JobManager(url, clock=clock, config=KEPT, handlers={"a": lambda payload: None}) as manager:
+        manager.request(JobRequest(type="a", id="same"))
+        assert kinds(manager, "same") == [R], "it is written before what follows"
+        manager.worker().drain()
+        (first, *_) = manager.store.scan(SPACE, prefix="same/")
+        manager.store.delete(SPACE, first.key)
+        clock.seconds = 61
+        manager.request(JobRequest(type="a", id="same"))
+        assert kinds(manager, "same") == [S, E, F, R]
+
+
+def test_s39_what_one_process_wrote_keeps_its_order_when_its_clock_is_set_back() -> None:
+    clock = Ahead(0)
+
+    def set_back(payload: object) -> None:
+        clock.seconds -= 5
+
+    with JobManager("memory://", clock=clock, config=KEPT, handlers={"a": set_back}) as manager:
+        job = manager.request("a")
+        manager.worker().drain()
+        found = manager.history(job.id)
+    assert ([event.kind for event in found.events], found.gaps) == ([R, S, E, F], ())
 
 
 # --- what is written --------------------------------------------------------------------------------
