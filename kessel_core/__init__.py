@@ -54,7 +54,7 @@ from kessel_core.model.retry import RetryPolicy
 from kessel_core.values.late import late
 
 if TYPE_CHECKING:
-    from kessel_core.cli.commands import with_section
+    from kessel_core.cli.commands import with_adapter_options, with_section
     from kessel_core.cli.logs import JsonFormatter
     from kessel_core.cli.serving import QueueCounts, serve_pages, with_queue
     from kessel_core.client.manager import JobManager
@@ -117,6 +117,7 @@ __all__ = [
     "hookimpl",
     "build_plugins",
     "with_section",
+    "with_adapter_options",
     "with_queue",
     "QueueCounts",
     "serve_pages",
@@ -198,6 +199,7 @@ _LATE: Final = {
     "build_plugins": "plugins.loading",
     "load_config": "config.layers",
     "with_section": "cli.commands",
+    "with_adapter_options": "cli.commands",
     "with_queue": "cli.serving",
     "QueueCounts": "cli.serving",
     "serve_pages": "cli.serving",

@@ -1,4 +1,4 @@
-"""What commands of plugins take from the command: what their plugin made of its section."""
+"""What commands of plugins take from the command: what their plugin made of its section, their adapter."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import click
+
 from kessel_core.cli.app import App, configured, pass_app
 
 if TYPE_CHECKING:
     from kessel_core.contract.store import Store
 
-__all__ = ["with_section"]
+__all__ = ["with_adapter_options", "with_section"]
 
 _Command: TypeAlias = Callable[..., Any]
 
@@ -62,6 +64,44 @@ def with_section(name: str) -> Callable[[_Command], _Command]:
         return run
 
     return decorate
+
+
+def with_adapter_options(command: _Command) -> _Command:
+    """Give a command of a plugin the options of the configured adapter, which is not opened.
+
+    The command gets the options `--config` and `--adapter`, and an argument ADDRESS, which is the same as
+    `--adapter`.
+
+    Args:
+        command: A function that takes the options, an object of the class that the adapter's `AdapterSpec`
+            names, and its own arguments by name. What it returns goes to `click.command()`; errors of
+            kessel become one message and an exit code. An adapter that is none of the plugin's is to be
+            refused with `InvalidConfig` at the place `("adapter",)`.
+
+    Example:
+        >>> import click
+        >>> @click.command()
+        ... @with_adapter_options
+        ... def vacuum(options):
+        ...     "Give space back to the system."
+        ...     click.echo(options)
+    """
+
+    @click.argument("address", metavar="[ADDRESS]", required=False, expose_value=False, callback=_remember)
+    @configured
+    @pass_app
+    @functools.wraps(command)
+    def run(app: App, /, **arguments: Any) -> Any:
+        options = app.chosen.options
+        with app.located():
+            return command(options, **arguments)
+
+    return run
+
+
+def _remember(ctx: click.Context, parameter: click.Parameter, address: str | None) -> None:
+    if address is not None:
+        ctx.ensure_object(App).argument("adapter", address, "ADDRESS")
 
 
 def _store(app: App, opened: ExitStack) -> Store | None:

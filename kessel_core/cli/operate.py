@@ -27,7 +27,7 @@ from kessel_core.cli.queues import FOR_EVER, pause_text, queue_argument
 from kessel_core.contract.adapter import need
 from kessel_core.contract.facets import Delete, Pause
 from kessel_core.errors import KesselError, UnknownJob
-from kessel_core.features.finding import stored_jobs
+from kessel_core.features.finding import LEAST_START, stored_jobs
 from kessel_core.model.history import EventKind
 from kessel_core.model.settlement import NO_PAUSE
 from kessel_core.model.states import JobState
@@ -150,7 +150,7 @@ def delete(app: App, job_ids: tuple[str, ...], as_json: bool) -> None:
         with noting(app, adapter) as note:
             for job_id, job in others.items():
                 if job is None:
-                    missing.append(f"no job {job_id!r} in {', '.join(queues)}")
+                    missing.append(_no_job(job_id, queues))
                 elif _deleted(facet, (job.queue,), job.id, note):
                     deleted.append(job.id)
                 else:
@@ -181,8 +181,15 @@ def _found(app: App, adapter: QueueAdapter, job_id: str) -> StoredJob:
     queues = known_queues(app, adapter)
     job = by_id(stored_jobs(adapter, queues), job_id)
     if job is None:
-        raise KesselError(f"no job {job_id!r} in {', '.join(queues)}")
+        raise KesselError(_no_job(job_id, queues))
     return job
+
+
+def _no_job(job_id: str, queues: Sequence[str]) -> str:
+    text = f"no job {job_id!r} in {', '.join(queues)}"
+    if len(job_id) < LEAST_START:
+        text += f"; the start of an id has at least {LEAST_START} characters"
+    return text
 
 
 # --- queues ----------------------------------------------------------------------------------

@@ -233,4 +233,6 @@ def confirm(yes: bool, question: Callable[[], str]) -> None:
         return
     if not sys.stdin.isatty():
         raise click.UsageError("this removes jobs for good; say --yes to do it without being asked")
-    click.confirm(question(), abort=True)
+    if not click.confirm(question()):
+        click.echo("nothing was done", err=True)
+        raise click.exceptions.Exit(1)

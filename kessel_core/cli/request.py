@@ -133,7 +133,12 @@ def _one(
                 manager.store  # noqa: B018  # asked before anything is stored: without one nobody could wait
         stored = manager.request(asked)
         if wait is not None:
-            outcome = outcome_of(manager, stored.id, wait)
+            try:
+                outcome = outcome_of(manager, stored.id, wait)
+            except KeyboardInterrupt:
+                text = f"job {stored.id} is stored; `kessel result {stored.id} --wait 30s` waits on"
+                say(text, err=True)
+                raise
             emit(outcome_fields(outcome) if as_json else outcome.value)
             if not outcome.ok:
                 say(f"job {stored.id} failed: {outcome.reason}: {preview(outcome.message, 2000)}", err=True)

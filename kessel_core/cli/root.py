@@ -6,6 +6,7 @@ failed, 2 wrong usage or configuration, 3 a plugin that is named is not usable.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -68,6 +69,9 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_PLUGIN: Final = 3
 EXIT_INTERRUPTED: Final = 130
+
+#: A disk, a quota or a limit is used up.
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class KesselGroup(click.Group):
@@ -144,12 +148,31 @@ def run(arguments: Sequence[str]) -> int:
         say(f"error: {exc}", err=True)
         return code_of(exc)
     except BrokenPipeError:
-        # The reader has seen enough (`kessel stats | head`); a second failure at exit is muted.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader has seen enough (`kessel stats | head`).
+        _leave_output()
         return EXIT_FAILED
-    except Exception:  # a mistake of kessel or a plugin: as Python shows it, but by our rules
-        click.echo(traceback_text(sys.exc_info(), margin=""), err=True)
+    except Exception as exc:
+        if isinstance(exc, OSError) and exc.errno in _FULL and _is_output_full():
+            _leave_output()
+            why = f"{exc.strerror}; what was done is done, and not told"
+            click.echo(f"error: standard output: {why}", err=True)
+        else:  # a mistake of kessel or a plugin: as Python shows it, but by our rules
+            click.echo(traceback_text(sys.exc_info(), margin=""), err=True)
         return EXIT_FAILED
+
+
+def _is_output_full() -> bool:
+    """Whether it was standard output that took nothing, and not another file."""
+    try:
+        click.echo()
+    except OSError:
+        return True
+    return False
+
+
+def _leave_output() -> None:
+    """Send to nowhere what is still to be written, so that it does not fail again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def code_of(error: KesselError) -> int:

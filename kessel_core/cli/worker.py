@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -28,7 +30,7 @@ from kessel_core.cli.health import Telling, telling
 from kessel_core.cli.output import emit, jobs_text
 from kessel_core.cli.streams import kept_stderr
 from kessel_core.contract.promises import Reach
-from kessel_core.errors import DescriptorsLost
+from kessel_core.errors import AdapterUnavailable, DescriptorsLost
 from kessel_core.values.logs import get_logger
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ __all__ = ["drain", "worker"]
 log = get_logger("kessel.worker")
 
 AT_ONCE: Final = timedelta(0)
+#: Seconds between two tries to open a queue.
+_PAUSE: Final = 0.5
 
 
 def _worker_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -229,7 +233,8 @@ def drain(app: App, fail: bool, as_json: bool) -> None:
 
     app.start_logging(kept_stderr())
     ending.bound()
-    with StopSignals() as signals, app.manager() as manager:
+    with StopSignals() as signals, ExitStack() as opened:
+        manager = _patiently_opened(app, opened)
         _check_handlers(app, manager)
         work = manager.worker()
         stopped = _run(work.drain, work.stop, signals, None)
@@ -245,3 +250,18 @@ def drain(app: App, fail: bool, as_json: bool) -> None:
     if fail and (failed := counts.get("failed", 0)):
         click.echo(f"error: {jobs_text(failed)} failed for good; `kessel buried` tells why", err=True)
         raise SystemExit(1)
+
+
+def _patiently_opened(app: App, opened: ExitStack) -> JobManager:
+    """Open the queue; while it is away, try again for the time of --patience: its server may just start."""
+    end = time.monotonic() + app.config.worker.patience.total_seconds()
+    level = logging.WARNING
+    while True:
+        try:
+            return opened.enter_context(app.manager())
+        except AdapterUnavailable as exc:
+            if (left := end - time.monotonic()) <= 0:
+                raise
+            log.log(level, "drain: queue not usable, trying again: %s", exc)
+            level = logging.DEBUG
+            time.sleep(min(left, _PAUSE))

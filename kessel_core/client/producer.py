@@ -66,6 +66,7 @@ class Producer:
         self._jobs = jobs
         self._routes = jobs.routes
         self._callbacks = callbacks
+        self._functions = callbacks.functions
         self._preparers = tuple(preparers)
         self._wrappers = tuple(wrappers)
         self._enqueued = tuple(enqueued)
@@ -178,7 +179,8 @@ class Producer:
                 self._enqueue(message, callback)
         elif callback is None:
             self._adapter.enqueue(message)  # as `_enqueue`, and one call less on the way of most requests
-            self._callbacks.forget(job.id)
+            if job.id in self._functions:
+                self._callbacks.forget(job.id)
         else:
             self._enqueue(message, callback)
         if self._enqueued:

@@ -36,7 +36,8 @@ class Callbacks:
     """
 
     def __init__(self) -> None:
-        self._functions: dict[str, Callable[[JobResult], object]] = {}
+        #: Those that wait, by the ids of their jobs; only to be read.
+        self.functions: dict[str, Callable[[JobResult], object]] = {}
 
     def expect(
         self, job_id: str, function: Callable[[JobResult], object] | None
@@ -45,7 +46,7 @@ class Callbacks:
 
         None: the job has none.
         """
-        before = self._functions.get(job_id)
+        before = self.functions.get(job_id)
         self.restore(job_id, function)
         return before
 
@@ -54,19 +55,19 @@ class Callbacks:
         if before is None:
             self.forget(job_id)
         else:
-            self._functions[job_id] = before
+            self.functions[job_id] = before
 
     def forget(self, job_id: str) -> None:
         """Forget the function of a job that is not stored, or not any more."""
-        self._functions.pop(job_id, None)
+        self.functions.pop(job_id, None)
 
     def is_awaited(self, result: JobResult) -> bool:
         """Whether a function waits for this result."""
-        return result.id in self._functions
+        return result.id in self.functions
 
     def call(self, result: JobResult) -> None:
         """Call the function that waits for this job; exceptions are logged."""
-        function = self._functions.pop(result.id, None)
+        function = self.functions.pop(result.id, None)
         if function is None:
             return
         try:

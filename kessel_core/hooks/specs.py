@@ -265,7 +265,8 @@ def kessel_cli(group: click.Group) -> None:
     """Add commands to `kessel`: `group.add_command(...)`.
 
     Plugins are called one by one; if one raises, a warning is shown and the others still work.
-    `kessel_core.with_section` gives a command what the plugin made of its section of the configuration.
+    `kessel_core.with_section` gives a command what the plugin made of its section of the configuration,
+    `kessel_core.with_adapter_options` the options of the configured adapter.
 
     ```python
     import click

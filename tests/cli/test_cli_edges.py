@@ -192,6 +192,22 @@ def test_finding_c11_closed_streams_are_no_error_and_reach_no_file(tmp_path: Pat
     assert [(queue["ready"], queue["buried"]) for queue in stats] == [(0, 3)]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize(
+    "line", ["kessel stats", "kessel stats --json", "kessel request x", "kessel config", "kessel --help"]
+)
+def test_an_output_that_takes_nothing_is_one_error_and_the_deed_is_done(tmp_path: Path, line: str) -> None:
+    command(tmp_path, "kessel request x")
+    done = command(tmp_path, f"{line} > /dev/full")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1:] == [
+        "error: standard output: No space left on device; what was done is done, and not told"
+    ]
+    assert "Traceback" not in done.stderr
+    (stats,) = json.loads(command(tmp_path, "kessel stats --json").stdout)
+    assert stats["ready"] == 1 + ("request" in line)
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
 def test_finding_c11_a_terminal_of_few_characters_shows_the_others_by_number(
     tmp_path: Path, encoding: str

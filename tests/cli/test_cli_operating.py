@@ -110,6 +110,8 @@ def test_finding_c7_the_start_of_an_id_serves_if_it_is_unique(kessel: Any, many:
     assert ambiguous.code == 1
     assert re.search(r"ids of \d+ jobs start with", ambiguous.err)
     assert "no buried job" in kessel("buried", "kick", many[3][:7]).err
+    for command in ("show", "delete"):
+        assert "the start of an id has at least 8 characters" in kessel(command, many[3][:7]).err
     assert kessel.ok("buried", "kick", many[3][:34], "--json").json["kicked"] == [many[3]]
     assert kessel.ok("delete", many[3][:34], "--json").json["deleted"] == [many[3]]
 

@@ -267,6 +267,9 @@ CLASH = (
 )
 
 
+SETTLED = '[kessel.handlers]\ncharge = "acme/charge"\n'
+
+
 @pytest.fixture
 def teams(site: Any) -> None:
     site.install("acme", TEAM)
@@ -295,6 +298,11 @@ def test_plugins_shows_a_clash_as_a_conflict_with_both_owners_and_how_to_settle_
         ('[kessel]\nmiddleware = ["audit"]\n[kessel.handlers]\ncharge = "acme/charge"\n', 3),
         ('[kessel]\nmiddleware = ["zeta/audit"]\n[kessel.handlers]\ncharge = "acme/charge"\n', 0),
         ('[kessel.plugins]\ndisabled = ["zeta"]\n', 0),
+        (f'{SETTLED}[kessel.http.endpoints.bill]\nurl = "ftp://x"\n', 2),
+        (f"{SETTLED}[kessel.prometheus]\nport = 1\n", 2),
+        (f"{SETTLED}[kessel.nobody]\nport = 1\n", 3),
+        (f'[kessel]\nstore = "nobody://x"\n{SETTLED}', 3),
+        (f'[kessel]\nstore = "sqlite:///store.db"\n{SETTLED}', 0),
     ],
 )
 def test_check_exits_as_the_worker_would_with_the_same_configuration(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
@@ -182,3 +183,61 @@ def test_drain_logs_json_lines_when_told_so(kessel: Any) -> None:
     kessel.ok("request", "shop.unheard-of")
     lines = kessel.ok("drain", "--log-json").err.splitlines()
     assert any(json.loads(line)["logger"].startswith("kessel") for line in lines)
+
+
+class Asked(io.StringIO):
+    """Somebody who answers at a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n"])
+@pytest.mark.parametrize("words", [("purge", "default"), ("buried", "delete", "--all")])
+def test_a_question_that_is_answered_with_no_changes_nothing_and_is_no_interruption(
+    kessel: Any, buried: list[str], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], answer: str
+) -> None:
+    before = kessel.ok("stats", "--json").json
+    monkeypatch.setattr("sys.stdin", Asked(answer))
+    done = kessel(*words)
+    assert (done.code, done.err.splitlines()[-1]) == (1, "nothing was done")
+    assert kessel.ok("stats", "--json").json == before
+
+
+SLOW = """
+from kessel_core import AdapterUnavailable, hookimpl
+from kessel_core.contract import AdapterSpec
+from kessel_memory.adapter import MemoryAdapter
+from kessel_memory.options import MemoryOptions
+
+tries = 0
+
+def later(options, context):
+    global tries
+    tries += 1
+    if tries < 4:
+        raise AdapterUnavailable(f"try {tries}: nobody answers")
+    return MemoryAdapter(options, context)
+
+@hookimpl
+def kessel_adapters():
+    return [AdapterSpec(name="slow", schemes=("slow",), options=MemoryOptions, open=later)]
+"""
+
+
+def test_drain_waits_as_long_as_its_patience_for_a_queue_that_is_away_at_the_start(
+    kessel: Any, site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cron job may begin while the server restarts."""
+    monkeypatch.setattr("kessel_core.cli.worker._PAUSE", 0.0)
+    site.install("slow", SLOW)
+    done = kessel.ok("drain", "--adapter", "slow://")
+    assert "no job was ready" in done.out
+    assert done.err.count("trying again") == 1
+    assert "try 1: nobody answers" in done.err
+
+
+def test_drain_without_patience_gives_up_at_once(kessel: Any, unreachable: None) -> None:
+    done = kessel("drain", "--adapter", "moon://base", "--patience", "0s")
+    assert (done.code, "trying again" in done.err) == (1, False)
+    assert "nobody answers" in done.err

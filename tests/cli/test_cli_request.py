@@ -185,6 +185,22 @@ def test_s26_request_says_that_the_time_is_over(kessel: Any) -> None:
     assert kessel("request", "--from", "-", "--wait", "1s").code == 2
 
 
+def test_s26_who_waits_no_longer_is_told_which_job_is_stored(
+    kessel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it is requested again, and runs twice."""
+    kessel.write("kessel.toml", '[kessel]\nadapter = "sqlite:///jobs.db"\n')
+
+    def interrupted(self: object, job_id: str, timeout: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kessel_core.client.manager.JobManager.result", interrupted)
+    done = kessel("request", "double", "21", "--wait", "30s")
+    assert done.code == 130
+    (job,) = kessel.ok("list", "ready", "--json").json
+    assert f"job {job['id']} is stored; `kessel result {job['id']} --wait 30s` waits on" in done.err
+
+
 def test_s26_nothing_is_stored_where_nobody_could_wait_for_the_result(
     kessel: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -448,7 +448,7 @@ def test_s15_a_function_waits_for_a_job_that_a_wrapper_goes_around() -> None:
     with open_with(adapter, Around(), handlers={"t": lambda payload: 7}) as manager:
         with pytest.raises(EnqueueRejected):
             manager.request("t", priority=1, callback=told.append)
-        assert not manager._need().callbacks._functions
+        assert not manager._need().callbacks.functions
         manager.request("t", callback=told.append)
         run_until_idle(manager)
     assert [result.value for result in told] == [7]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kessel_core.cli.output import emit, preview, table
+from kessel_core.cli.jobs import first_line
+from kessel_core.cli.output import emit, table
 from kessel_core.model.json import JsonValue
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def report(watch: Watch, adapter: str, queue: str, as_json: bool) -> None:
         click.echo()
         table(
             ["type", "reason", "message"],
-            [(job_type, reason, preview(message, 100)) for _, job_type, reason, message in watch.buried],
+            [(job_type, reason, first_line(message, 100)) for _, job_type, reason, message in watch.buried],
             title="Buried, until somebody kicks or deletes them",
         )
     for value in watch.reports:

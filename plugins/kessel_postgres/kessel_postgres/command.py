@@ -5,47 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
-
 import click
 
-from kessel_core import InvalidConfig, Problem
-
-if TYPE_CHECKING:
-    from kessel_postgres.options import PostgresOptions
+from kessel_core import InvalidConfig, Problem, with_adapter_options
 
 __all__ = ["postgres"]
-
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-def _address(command: _F) -> _F:
-    """Add the address, and the configuration that has one if it is left out."""
-    config = click.option("--config", "config", metavar="FILE", help="Configuration file with the address.")
-    return click.argument("address", metavar="[ADDRESS]", required=False)(config(command))
-
-
-def _options(address: str | None, config: str | None) -> PostgresOptions:
-    """Return the options of an address, or of the configured adapter.
-
-    Raises:
-        InvalidConfig: It is none of PostgreSQL, or not valid.
-    """
-    import os
-
-    from kessel_core import build_plugins, load_config
-    from kessel_postgres.options import PostgresOptions
-
-    extra: Any = {}
-    if address is None:
-        loaded = load_config(config, environ=os.environ).config
-        address, extra = loaded.adapter, loaded.adapter_options
-    options = build_plugins().chosen_adapter(address, extra).options
-    if not isinstance(options, PostgresOptions):
-        why = "is not on PostgreSQL; give an address, as postgresql://user@host/database"
-        raise InvalidConfig([Problem(("adapter",), why)])
-    return options
 
 
 @click.group()
@@ -58,22 +22,27 @@ def postgres() -> None:
 
 
 @postgres.command("install")
-@_address
-def install(address: str | None, config: str | None) -> None:
+@with_adapter_options
+def install(options: object) -> None:
     """Make the tables, if they are not there; the role needs the right CREATE on the database."""
-    _bring_up(_options(address, config))
+    _bring_up(options)
 
 
 @postgres.command("upgrade")
-@_address
-def upgrade(address: str | None, config: str | None) -> None:
+@with_adapter_options
+def upgrade(options: object) -> None:
     """Bring the tables up to date; workers may go on meanwhile."""
-    _bring_up(_options(address, config))
+    _bring_up(options)
 
 
-def _bring_up(options: PostgresOptions) -> None:
+def _bring_up(options: object) -> None:
     from kessel_postgres.installing import install as bring_up
+    from kessel_postgres.options import PostgresOptions
 
+    if not isinstance(options, PostgresOptions):
+        # Without a user in it, because what looks like a secret is not printed.
+        why = "is not on PostgreSQL; give an address, as postgresql://host/database"
+        raise InvalidConfig([Problem(("adapter",), why)])
     before, now = bring_up(options)
     if before == now:
         click.echo(f"{options.place}: the tables have version {now}; nothing to do")

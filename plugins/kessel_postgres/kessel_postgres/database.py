@@ -173,7 +173,7 @@ class Database:
         if not facts.may_use:
             raise ProtocolError(
                 f"{place}: the role {facts.role!r} may not use the schema; the rights that it needs:"
-                f" kessel postgres sql --grant {facts.role}"
+                f" {self.options.rights_command(facts.role)}"
             )
         if facts.is_replica or facts.is_read_only:
             what = "is a replica" if facts.is_replica else "is read-only"

@@ -143,7 +143,7 @@ def _misc(operations: PostgresOperations) -> Iterator[Finding]:
     if int(invalid):
         yield Finding(Level.ERROR, "indexes", f"{invalid} of the schema are not valid", "REINDEX SCHEMA")
     if may_write != "true":
-        advice = f"kessel postgres sql --grant {operations.database.facts.role}"
+        advice = operations.database.options.rights_command(operations.database.facts.role)
         yield Finding(Level.ERROR, "rights", "this role may not write the jobs", advice)
     needed = operations.options.connections + 1
     if int(present) + needed > int(most):

@@ -58,7 +58,8 @@ def leaves_connection_sound(exc: Refused) -> bool:
 def not_installed(place: str) -> ProtocolError:
     """Return the error that names the command."""
     return ProtocolError(
-        f"{place}: the tables of kessel are not there; make them with: kessel postgres install"
+        f"{place}: the tables of kessel are not there; make them with: kessel postgres install, and the same"
+        " address or configuration"
     )
 
 
@@ -79,7 +80,10 @@ def translated(exc: Lost | Refused, place: str, written: Written) -> AdapterErro
     if exc.code in _MISSING:
         return not_installed(place)
     if exc.code in _RIGHTS:
-        return ProtocolError(f"{why}; the rights that are needed: kessel postgres sql --grant ROLE")
+        return ProtocolError(
+            f"{why}; the rights that are needed: kessel postgres sql --grant ROLE, and --schema NAME for"
+            " another schema than kessel"
+        )
     if exc.code == _READ_ONLY:
         # Of a replica, or of a server that was made one: another may take writes.
         return refused_write(written, f"{place}: it takes no writes now, as a replica does", "read-only")

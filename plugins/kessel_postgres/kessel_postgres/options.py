@@ -38,6 +38,8 @@ _LIBPQ: Final = frozenset(
     load_balance_hosts oauth_issuer oauth_client_id oauth_client_secret oauth_scope
     """.split()  # noqa: SIM905 - forty names would be forty lines
 )
+#: The schema of a queue unless its options name another.
+_SCHEMA_NAME: Final = "kessel"
 #: PostgreSQL refuses a value of 1 GiB, and a parameter needs room beside it.
 _LARGEST: Final = 500_000_000
 
@@ -64,7 +66,7 @@ class ServerOptions:
     #: The database; empty: what libpq finds.
     database: str = ""
     #: The schema that holds the tables: letters in lower case, digits, `_`; several tenants have one each.
-    schema: str = "kessel"
+    schema: str = _SCHEMA_NAME
     #: Every other option of libpq by its name, such as `sslmode`, `service`, `target_session_attrs`.
     parameters: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     #: Most connections of one process that do work; one more hears notifications while somebody waits.
@@ -118,6 +120,11 @@ class ServerOptions:
         port = f":{self.port}" if self.port is not None else ""
         database = f"/{self.database}" if self.database else ""
         return f"{redacted(host)}{port}{redacted(database)}, schema {self.schema}"
+
+    def rights_command(self, role: str) -> str:
+        """Return the command that prints the least rights of a role."""
+        schema = "" if self.schema == _SCHEMA_NAME else f" --schema {self.schema}"
+        return f"kessel postgres sql{schema} --grant {role}"
 
 
 @attrs.frozen(kw_only=True)

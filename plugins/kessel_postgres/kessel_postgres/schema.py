@@ -32,7 +32,7 @@ def readable(meta: Mapping[str, str]) -> str | None:
     if version < VERSION:
         return (
             f"its tables have version {version}, this release of kessel-postgres needs {VERSION};"
-            " bring them up to date with: kessel postgres upgrade"
+            " bring them up to date with: kessel postgres upgrade, and the same address or configuration"
         )
     if oldest > VERSION:
         return (

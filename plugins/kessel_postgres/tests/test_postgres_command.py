@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import attrs
 import psycopg
@@ -59,10 +60,43 @@ def test_configured_adapter_is_the_address(kessel: Callable[..., Done], server: 
     assert "schema cli_config: tables made" in kessel("postgres", "install").out
 
 
-def test_address_of_another_adapter_is_refused(kessel: Callable[..., Done]) -> None:
-    done = kessel("postgres", "install", "sqlite:///jobs.db")
-    assert done.code != 0
-    assert "give an address, as postgresql://" in done.err
+@pytest.mark.parametrize("place", ["before", "after", "argument"])
+def test_address_that_is_given_wins_over_the_configuration_wherever_it_stands(
+    kessel: Callable[..., Done], server: Postgres, tmp_path: Path, place: str
+) -> None:
+    """The tables were made where the configuration says, and nothing told so."""
+    (tmp_path / "kessel.toml").write_text(f'[kessel]\nadapter = "{server.url("schema=cli_not_asked")}"\n')
+    address = server.url(f"schema=cli_{place}")
+    arguments = {
+        "before": ("-a", address, "postgres", "install"),
+        "after": ("postgres", "install", "-a", address),
+        "argument": ("postgres", "install", address),
+    }
+    assert f"schema cli_{place}: tables made" in kessel(*arguments[place]).out
+    assert kessel("stats").code != 0, "in the other schema nothing was made"
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+def test_file_that_is_given_has_the_address(
+    kessel: Callable[..., Done], server: Postgres, tmp_path: Path, is_before: bool
+) -> None:
+    (tmp_path / "kessel.toml").write_text('[kessel]\nadapter = "sqlite:///jobs.db"\n')
+    (tmp_path / "a.toml").write_text(
+        f'[kessel]\nadapter = "{server.url(f"schema=cli_file_{is_before:d}")}"\n'
+    )
+    named = ("-c", "a.toml")
+    arguments = (*named, "postgres", "install") if is_before else ("postgres", "install", *named)
+    assert "tables made" in kessel(*arguments).out
+    done = kessel("-c", "b.toml", "postgres", "install")
+    assert (done.code, "b.toml" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("address", ["sqlite:///jobs.db", "memory://"])
+def test_address_of_another_adapter_is_refused(kessel: Callable[..., Done], address: str) -> None:
+    done = kessel("postgres", "install", address)
+    assert done.code == 2
+    assert "ADDRESS" in done.err
+    assert "give an address, as postgresql://host/database" in done.err
 
 
 def test_printed_statements_do_what_install_does(
@@ -81,7 +115,7 @@ def test_printed_rights_are_all_that_a_role_needs(
     database.execute("CREATE ROLE clerk LOGIN")
     address = f"postgresql://clerk@127.0.0.1:{server.port}/postgres?schema=cli_least"
     before = kessel("stats", "--adapter", address)
-    assert "kessel postgres sql --grant clerk" in before.err
+    assert "kessel postgres sql --schema cli_least --grant clerk" in before.err
     database.execute(kessel("postgres", "sql", "--schema", "cli_least", "--grant", "clerk").out.encode())
     assert kessel("request", "--adapter", address, "a.job", "--delay", "1h").code == 0
     assert kessel("request", "--adapter", address, "a.job").code == 0
