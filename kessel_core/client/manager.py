@@ -9,13 +9,14 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from kessel_core.clock import Clock, SystemClock
 from kessel_core.config.options import Config, options
-from kessel_core.errors import InvalidConfig, KesselError, Problem
+from kessel_core.errors import InvalidConfig, KesselError, Problem, ResultPending, ResultUnknown
 from kessel_core.model.job import JobRequest
 from kessel_core.model.json import JsonInput
 from kessel_core.model.readonly import EMPTY
@@ -376,27 +377,33 @@ class JobManager:
             The outcome, of a success as well as of a failure; see `Outcome.raise_for_failure`.
 
         Raises:
+            TypeError: The timeout is no `timedelta`.
             ResultPending: There is no outcome yet, and nothing was to be waited for; says the job's state.
             ResultTimeout: There is still none, and the time is over.
             ResultUnknown: There is neither an outcome nor a job (any more).
             CapabilityMissing: There is no store, so no results are kept (S17).
             AdapterError: The store or the queue cannot be asked.
-            KesselError: A job of the only free slot waits here for another one, which would wait for ever.
+            KesselError: A job of the only free slot waits here for another one that has not ended, which
+                would wait for ever.
         """
         from kessel_core.features.results import awaited
 
+        _refuse_no_span("timeout", timeout)
         opened = self._need()
         store = opened.need_store("results are kept in a store")
-        if timeout > NO_PAUSE and any(worker.is_full_inside for worker in list(self._workers)):
-            raise KesselError(
-                f"a job that runs in the last free slot cannot wait for job {job_id}: no slot is left to run "
-                "it; use more slots, or a callback"
-            )
         if timeout > NO_PAUSE and opened.loop.is_here:
             raise KesselError(
                 "an async handler cannot wait here, because all async handlers would wait with it; use "
                 "result_async"
             )
+        if timeout > NO_PAUSE and any(worker.is_full_inside for worker in list(self._workers)):
+            try:
+                return awaited(opened.adapter, store, job_id, NO_PAUSE)
+            except (ResultPending, ResultUnknown) as exc:
+                raise KesselError(
+                    f"a job that runs in the last free slot cannot wait for job {job_id}: no slot is left to "
+                    "run it; use more slots, or a callback"
+                ) from exc
         return awaited(opened.adapter, store, job_id, timeout)
 
     async def result_async(self, job_id: str, timeout: timedelta = NO_PAUSE) -> Outcome:
@@ -589,18 +596,22 @@ class JobManager:
         """Start a worker in threads of this process and return; `stop` ends it.
 
         Raises:
-            KesselError: A worker is already running.
+            KesselError: A worker that was started so is still running, or has not ended yet.
             ConfigError: The arguments are wrong, or the adapter refuses the queues.
         """
         worker = self.worker(slots=slots, queues=queues)
         with self._lock:
-            if self._worker is not None and not self._worker.is_forked:
+            before = self._worker
+            if before is not None and not (before.is_forked or _is_over(before)):
                 raise KesselError("a worker is running already: stop() it first")
             self._worker = worker
         try:
+            if before is not None:
+                with suppress(KesselError):  # called where nobody may wait, and there is nothing to wait for
+                    _end([before])  # perhaps nobody has waited for its end, so it holds a descriptor
             worker.start()
         except BaseException:
-            self._worker = None
+            self._forget(worker)
             _end([worker])
             raise
         return worker
@@ -608,26 +619,45 @@ class JobManager:
     def stop(self, grace: timedelta | None = None) -> None:
         """Stop the worker that `start` started, and wait until it has ended. Idempotent.
 
-        Called by a job of that worker it does not wait, as `Worker.stop`.
+        Called by a job of that worker it does not wait, as `Worker.stop`. Called again meanwhile, by another
+        thread, it waits as well.
 
         Args:
             grace: How long running jobs may take, zero or more; then they are snoozed (S21). None: as
-                configured.
+                configured. A second call can only shorten it.
+
+        Raises:
+            TypeError: The grace is no `timedelta`; nothing was stopped.
         """
+        if grace is not None:
+            _refuse_no_span("grace", grace)
         worker = self._worker
         if worker is None:
             return
         if worker.is_inside:
             worker.stop(grace)
             return
+        _end([worker], grace)
+        self._forget(worker)
+
+    def _forget(self, worker: Worker) -> None:
         with self._lock:
-            worker, self._worker = self._worker, None
-        if worker is not None:
-            _end([worker], grace)
+            if self._worker is worker:  # and not one that was started meanwhile
+                self._worker = None
 
 
 def _inside(workers: Iterable[Worker]) -> bool:
     return any(worker.is_inside for worker in workers)
+
+
+def _refuse_no_span(name: str, span: object) -> None:
+    if not isinstance(span, timedelta):
+        raise TypeError(f"{name}: expected a timedelta, as timedelta(seconds=30), got {span!r:.40}")
+
+
+def _is_over(worker: Worker) -> bool:
+    """Say whether a worker was stopped, by whomever, and every slot has ended."""
+    return worker.is_stopping and not worker._alive  # a slot that is stuck in its handler has not ended
 
 
 def _end(workers: Sequence[Worker], grace: timedelta | None = None) -> None:

@@ -32,7 +32,9 @@ class Paused:
         self._renewed = self._clock.monotonic()
         # A random length, so that another adapter shows the same pause only if it is the same queue.
         self._length = timedelta(seconds=random.uniform(*_PAUSE))  # noqa: S311 - no secret
+        #: The rest of its own pause at the beginning, and when that was; None: it had none.
         self._before: timedelta | None = None
+        self._begun = 0.0
         #: Whether a pause had ended when it was renewed, because a call took so long.
         self._has_lapsed = False
 
@@ -52,12 +54,16 @@ class Paused:
     def __enter__(self) -> Paused:
         if self._facet is not None:
             self._before = self._adapter.stats(self._queue).paused
+            self._begun = self._clock.monotonic()
             self._facet.pause(self._queue, self._length)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._facet is not None:
-            self._facet.pause(self._queue, self._before or NO_PAUSE)
+            # Its own pause went on meanwhile, and may be over.
+            passed = timedelta(seconds=self._clock.monotonic() - self._begun)
+            rest = NO_PAUSE if self._before is None else self._before - passed
+            self._facet.pause(self._queue, max(rest, NO_PAUSE))
 
     def renew(self) -> None:
         """Keep it paused; called again and again."""

@@ -62,6 +62,14 @@ class _WorkerProcess:
     begun: int | None = None
     #: When to start the next process, on the monotonic clock; None: one is running.
     due: float | None = 0.0
+    #: Whether none was ever started.
+    is_first: bool = True
+
+    def postpone(self, now: float) -> float:
+        """Start the next process after the pause, and let the pause grow; return how long it is now."""
+        pause, self.pause = self.pause, min(self.pause * 2, LONGEST_PAUSE)
+        self.due = now + pause
+        return pause
 
 
 class Supervisor:
@@ -143,24 +151,42 @@ class Supervisor:
         for worker in self._workers:
             if worker.due is None or worker.due > now:
                 continue
-            worker.begun, begins = os.pipe()
-            passed = {"--parent-fd": alive, "--begun-fd": begins}
-            if self._listeners:
-                passed["--health-fd"] = self._listeners[worker.number - 1].fileno()
-            os.set_blocking(worker.begun, False)
             try:
-                # A session of its own, so that Ctrl-C in the terminal reaches workers only through the
-                # supervisor: to a worker a second signal means "stop at once".
-                worker.process = subprocess.Popen(  # noqa: S603  # our own command, from the caller
-                    [*self.command, *(text for one in passed.items() for text in map(str, one))],
-                    pass_fds=tuple(passed.values()),
-                    stdin=subprocess.DEVNULL,
-                    start_new_session=True,
+                worker.process = process = self._start(worker, alive)
+            except OSError as exc:  # such as EAGAIN: the machine has no process left just now
+                if worker.is_first:
+                    raise
+                pause = worker.postpone(now)
+                log.warning(
+                    "worker process cannot be started, it is tried again",
+                    extra={"worker": worker.number, "error": str(exc), "pause_seconds": pause},
                 )
-            finally:
-                os.close(begins)
-            worker.started, worker.due = now, None
-            log.info("worker process started", extra={"worker": worker.number, "pid": worker.process.pid})
+                continue
+            worker.started, worker.due, worker.is_first = now, None, False
+            log.info("worker process started", extra={"worker": worker.number, "pid": process.pid})
+
+    def _start(self, worker: _WorkerProcess, alive: int) -> subprocess.Popen[bytes]:
+        begun, begins = os.pipe()
+        passed = {"--parent-fd": alive, "--begun-fd": begins}
+        if self._listeners:
+            passed["--health-fd"] = self._listeners[worker.number - 1].fileno()
+        os.set_blocking(begun, False)
+        try:
+            # A session of its own, so that Ctrl-C in the terminal reaches workers only through the
+            # supervisor: to a worker a second signal means "stop at once".
+            process = subprocess.Popen(  # noqa: S603  # our own command, from the caller
+                [*self.command, *(text for one in passed.items() for text in map(str, one))],
+                pass_fds=tuple(passed.values()),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(begun)
+            raise
+        finally:
+            os.close(begins)
+        worker.begun = begun
+        return process
 
     def _collect(self) -> None:
         now = self._clock.monotonic()
@@ -180,27 +206,28 @@ class Supervisor:
                 continue
             if now - worker.started >= HEALTHY_SECONDS:
                 worker.pause = FIRST_PAUSE
-            worker.due = now + worker.pause
+            pause = worker.postpone(now)
             log.warning(
                 "worker process died, it is replaced",
-                extra={"worker": worker.number, "pid": pid, "how": _how(code), "pause_seconds": worker.pause},
+                extra={"worker": worker.number, "pid": pid, "how": _how(code), "pause_seconds": pause},
             )
-            worker.pause = min(worker.pause * 2, LONGEST_PAUSE)
 
     def _stop(self) -> None:
         self._stops += 1
         log.info("stopping", extra={"at_once": self._stops > 1})
-        wait = SLACK if self._stops > 1 else self._grace + SLACK
-        self._kill_at = self._clock.monotonic() + wait.total_seconds()
+        # In floats, because the longest grace is the longest timedelta.
+        grace = 0.0 if self._stops > 1 else self._grace.total_seconds()
+        kill_at = self._clock.monotonic() + grace + SLACK.total_seconds()
+        # A further signal can only shorten the wait, however many come.
+        self._kill_at = kill_at if self._kill_at is None else min(self._kill_at, kill_at)
         for worker in self._workers:
             if worker.process is not None:
                 with suppress(ProcessLookupError):
                     worker.process.send_signal(signal.SIGTERM if self._stops == 1 else signal.SIGINT)
 
     def _kill_late(self) -> None:
-        if self._kill_at is None or self._clock.monotonic() < self._kill_at:
+        if self._killed or self._kill_at is None or self._clock.monotonic() < self._kill_at:
             return
-        self._kill_at = None
         for worker in self._workers:
             if worker.process is not None:
                 log.warning("worker process did not end, it is killed", extra={"worker": worker.number})

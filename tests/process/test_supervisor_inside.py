@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -154,12 +155,18 @@ class Staged:
         #: How the processes have ended; None: they run.
         self.code: int | None = None
         self.kills = 0
+        #: The signals that they got.
+        self.told: list[int] = []
+        #: Whether the machine has no process left.
+        self.refuses = False
         #: Whether each process says that it has begun; None: it has no child that keeps the way to say so.
         self.begins: bool | None = None
         self.inherited: list[int] = []
         monkeypatch.setattr(subprocess, "Popen", self.start)
 
     def start(self, command: list[str], *, pass_fds: tuple[int, ...], **_: Any) -> Any:
+        if self.refuses:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         self.commands.append(command)
         self.passed.append(pass_fds)
         if self.begins is not None:
@@ -173,7 +180,7 @@ class Staged:
         return self.code
 
     def send_signal(self, number: int) -> None:
-        pass
+        self.told.append(number)
 
     def kill(self) -> None:
         self.kills += 1
@@ -186,6 +193,63 @@ class Staged:
         self.code = 9
         self.keeper._collect()
         self.clock.advance(timedelta(seconds=module.LONGEST_PAUSE))
+
+
+@pytest.mark.parametrize("grace", [timedelta(0), timedelta(seconds=7)])
+def test_d9_further_stops_never_postpone_the_end(grace: timedelta, monkeypatch: pytest.MonkeyPatch) -> None:
+    staged = Staged(monkeypatch)
+    staged.keeper._grace = grace
+    staged.keeper._start_due(0)
+    begin = staged.clock.monotonic()
+    while not staged.kills:
+        assert staged.clock.monotonic() - begin <= (grace + module.SLACK).total_seconds()
+        staged.keeper._stop()
+        staged.clock.advance(timedelta(seconds=1))
+        staged.keeper._kill_late()
+    staged.keeper._stop()
+    staged.clock.advance(LONG)
+    staged.keeper._kill_late()
+    assert staged.kills == 1
+
+
+def test_d9_the_longest_grace_does_not_keep_workers_from_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    staged = Staged(monkeypatch)
+    staged.keeper._grace = timedelta.max
+    staged.keeper._start_due(0)
+    staged.keeper._stop()
+    staged.keeper._kill_late()
+    assert (staged.told, staged.kills) == ([signal.SIGTERM], 0)
+
+
+def test_d8_a_replacement_that_cannot_be_started_is_tried_again_after_a_pause_that_grows(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the machine has no process left for a while; the other workers go on."""
+    staged = Staged(monkeypatch, 2)
+    staged.live(1.0)
+    caplog.clear()
+    staged.refuses = True
+    before = numbers()
+    for _ in range(3):
+        staged.keeper._start_due(0)
+        staged.clock.advance(timedelta(seconds=module.LONGEST_PAUSE))
+    assert numbers() <= before
+    first = [vars(record)["pause_seconds"] for record in caplog.records if vars(record)["worker"] == 1]
+    assert first == [1.0, 2.0, 4.0]
+    staged.refuses, staged.code = False, None
+    staged.keeper._start_due(0)
+    assert len(staged.keeper.running) == 2
+    staged.code = 9
+    staged.keeper._collect()
+
+
+def test_d12_a_worker_that_cannot_even_be_started_once_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    staged = Staged(monkeypatch)
+    staged.refuses = True
+    before = numbers()
+    with pytest.raises(BlockingIOError):
+        staged.keeper._start_due(0)
+    assert numbers() <= before
 
 
 def test_a_pause_depends_on_how_long_this_very_process_lived(

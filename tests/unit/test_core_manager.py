@@ -36,6 +36,8 @@ from kessel_core import (
 from kessel_core.contract import Capabilities, Consumer, Message, QueueAdapter, QueueStats, Reach, Reservation
 from kessel_core.errors import UnusablePlugin
 from kessel_core.testing import VirtualClock, run_until_idle
+from tests.descriptors import numbers
+from tests.until import until
 
 WIDE = Capabilities(reach=Reach.PROCESS)
 
@@ -453,6 +455,85 @@ def test_a_started_worker_runs_jobs_and_is_stopped_once(opened: Open) -> None:
     manager.stop()
     assert worker.counts == {"success": 1}
     assert not worker.health().running
+
+
+class Held:
+    """A handler that does not end before it is told to."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, payload: JsonValue) -> None:
+        self.begun.set()
+        self.go_on.wait(30)
+
+
+def test_d9_a_second_stop_of_another_thread_waits_too_and_shortens_the_grace(opened: Open) -> None:
+    """And no second worker starts beside the first before that has ended."""
+    held = Held()
+    manager = opened(handlers={"a": held})
+    worker = manager.start(slots=1)
+    manager.request("a")
+    assert held.begun.wait(10)
+    first = threading.Thread(target=manager.stop, args=(timedelta(hours=1),))
+    first.start()
+    until(lambda: worker.is_stopping)
+    with pytest.raises(KesselError, match="already"):
+        manager.start()
+    manager.stop(timedelta(0))
+    assert manager.adapter.stats("default").ready == 1, "it was given back, so the stop has waited for it"
+    first.join(20)
+    assert not first.is_alive()
+    held.go_on.set()
+    assert manager.start(slots=1).health().running
+
+
+def test_d9_while_it_waits_a_stop_holds_no_lock_that_a_job_which_stops_needs(opened: Open) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def stops(payload: JsonValue) -> None:
+        begun.set()
+        assert go_on.wait(20)
+        manager.stop()
+
+    manager = opened(handlers={"a": stops})
+    worker = manager.start(slots=1)
+    manager.request("a")
+    assert begun.wait(10)
+    waiting = threading.Thread(target=manager.stop)
+    waiting.start()
+    until(lambda: worker.is_stopping)
+    go_on.set()
+    waiting.join(20)
+    assert worker.counts == {"success": 1}
+
+
+@pytest.mark.parametrize("who", ["a job", "its owner"])
+def test_d9_another_worker_may_start_after_one_that_ended_by_itself(opened: Open, who: str) -> None:
+    before = len(numbers())
+    manager = opened(handlers={"a": lambda payload: manager.stop()})
+    worker = manager.start(slots=1)
+    if who == "a job":
+        manager.request("a")
+        until(lambda: worker.counts and not any(slot.thread.is_alive() for slot in worker._slots))
+    else:
+        worker.stop()
+        worker.join()
+    second = manager.start(slots=1)
+    assert second.health().running
+    manager.stop()
+    assert not second.health().running
+    assert len(numbers()) <= before, "the first one has left a descriptor open"
+
+
+def test_d9_a_grace_that_is_no_span_of_time_is_refused_before_anything_stops(opened: Open) -> None:
+    manager = opened(handlers={"a": print})
+    worker = manager.start(slots=1)
+    with pytest.raises(TypeError, match="grace: expected a timedelta"):
+        manager.stop(5)  # type: ignore[arg-type]
+    assert worker.health().running
+    manager.stop()
+    assert worker.is_stopping
 
 
 def test_draining_leaves_delayed_jobs(opened: Open) -> None:

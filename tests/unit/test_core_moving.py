@@ -14,6 +14,7 @@ from kessel_sqlite.adapter import SqliteAdapter
 from kessel_sqlite.options import SqliteOptions
 
 from kessel_core import CapabilityMissing, ConfigError, EnqueueRejected, EnqueueUnknown
+from kessel_core.client import pausing
 from kessel_core.client.moving import Moved, move_jobs
 from kessel_core.contract import COMMIT, NO_PAUSE, AdapterContext, Browse, Delete, Facet, JobState, Message
 from kessel_core.testing.clock import VirtualClock
@@ -77,9 +78,14 @@ def test_a_move_keeps_ids_priorities_delays_and_bodies(
 
 @pytest.mark.parametrize("pause", [timedelta(minutes=50), None])
 def test_a_pause_of_the_source_is_put_back(
-    adapter: SqliteAdapter, target: SqliteAdapter, clock: VirtualClock, pause: timedelta | None
+    adapter: SqliteAdapter,
+    target: SqliteAdapter,
+    clock: VirtualClock,
+    pause: timedelta | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also if the move ends early; meanwhile the source is paused, so that no worker takes a job."""
+    monkeypatch.setattr(pausing, "SystemClock", lambda: clock)
     fill(adapter, clock)
     if pause is not None:
         adapter.pause("q", pause)

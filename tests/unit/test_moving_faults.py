@@ -187,6 +187,20 @@ def test_pause_that_may_have_ended_before_it_was_renewed_has_not_held(
     assert seen == held
 
 
+@pytest.mark.parametrize(("seconds", "rest"), [(40, 60), (100, None), (140, None)])
+def test_pause_that_a_queue_had_before_ends_when_it_was_set_to(
+    seconds: int, rest: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on while jobs are moved, and is over if it would have been."""
+    clock = VirtualClock()
+    adapter = Adapter(clock)
+    monkeypatch.setattr(pausing, "SystemClock", lambda: clock)
+    adapter.pause("q", timedelta(seconds=100))
+    with Paused(adapter, "q"):
+        clock.advance(timedelta(seconds=seconds))
+    assert adapter.stats("q").paused == (None if rest is None else timedelta(seconds=rest))
+
+
 def test_queue_that_cannot_be_paused_has_not_held() -> None:
     with Paused(Unpausable(), "q") as paused:
         assert not paused.has_held
@@ -617,8 +631,10 @@ def test_move_that_may_run_jobs_twice_or_go_unchecked_says_so_before() -> None:
     assert len(risks(Unpausable(), Unchecked())) == 2
 
 
-def test_pauses_of_both_sides_are_as_before() -> None:
-    source, target = Adapter(), Adapter()
+def test_pauses_of_both_sides_are_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = VirtualClock()
+    monkeypatch.setattr(pausing, "SystemClock", lambda: clock)
+    source, target = Adapter(clock), Adapter(clock)
     filled(source)
     source.pause("q", timedelta(hours=1))
     target.pause("q", timedelta(hours=2))

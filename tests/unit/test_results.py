@@ -329,6 +329,12 @@ def test_s26_a_wait_never_lasts_longer_than_its_timeout_by_the_applications_cloc
         manager.result("no-such-job", timedelta(minutes=5))
 
 
+@pytest.mark.parametrize("timeout", [5, 0, 2.5, "5s", None])
+def test_s26_a_timeout_that_is_no_span_of_time_is_refused_in_words(app: App, timeout: Any) -> None:
+    with pytest.raises(TypeError, match=r"timeout: expected a timedelta, as timedelta\(seconds=30\), got"):
+        app().result("a", timeout=timeout)
+
+
 def test_s26_a_wait_that_began_before_the_request_is_woken() -> None:
     with (
         JobManager("memory://", handlers={"a": raising()}, config=KEEP, clock=SystemClock()) as manager,
@@ -381,6 +387,19 @@ def test_s26_a_job_in_the_only_slot_does_not_wait_for_ever() -> None:
         manager.worker(slots=2).drain()
     assert "no slot is left" in errors[0]
     assert "result_async" in errors[1]
+
+
+def test_s26_a_job_in_the_only_slot_gets_an_outcome_that_is_there_already() -> None:
+    seen: list[Any] = []
+
+    def outer(payload: Any) -> None:
+        seen.append(manager.result(payload, timedelta(minutes=1)).value)
+
+    handlers = {"outer": outer, "inner": raising()}
+    with JobManager("memory://", handlers=handlers, config=KEEP, clock=SystemClock()) as manager:
+        manager.request("outer", manager.request("inner", 3).id)
+        manager.worker(slots=1).drain()
+    assert seen == [3]
 
 
 def test_s25_a_handler_says_how_long_its_results_are_kept() -> None:
