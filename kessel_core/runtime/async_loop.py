@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Coroutine, Generator
+from collections.abc import Collection, Coroutine, Generator
 from datetime import timedelta
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +31,11 @@ log = get_logger("kessel.worker")
 
 #: What handlers get to end after they were cancelled, in real seconds.
 _PATIENCE: Final = 0.3
+
+#: Most threads of `asyncio.to_thread` in handlers. Threads are made when they are needed, so this is what all
+#: slots may need: asyncio's own limit, a few more than processors, lets handlers that wait in a thread for
+#: other jobs hold every thread, and those jobs wait for a thread for ever.
+_THREADS: Final = 10_000
 
 
 class TimedOut(TimeoutError):
@@ -59,8 +64,8 @@ class AsyncLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._is_closed = False
-        #: What slots wait for.
-        self._calls: set[Future[Any]] = set()
+        #: What slots wait for, each with its thread; what was cut off is taken out first.
+        self._calls: dict[Future[Any], threading.Thread] = {}
         #: What runs in the loop, by its name; and whose step is being taken. Written by the loop's thread.
         self._running: dict[object, str] = {}
         self._stepping: str | None = None
@@ -81,7 +86,7 @@ class AsyncLoop:
         Raises:
             KesselError: It was called in the loop's own thread, which would wait for itself.
             TimedOut: It ran longer than `timeout`, and was cancelled.
-            Stopped: The loop was closed.
+            Stopped: The loop was closed, or this call cut off.
             BaseException: Whatever the coroutine raises.
         """
         with importing():
@@ -94,22 +99,29 @@ class AsyncLoop:
             work.close()
             raise
         future = asyncio.run_coroutine_threadsafe(self._guarded(work, timeout, name), loop)
-        self._calls.add(future)
+        self._calls[future] = threading.current_thread()
         if self._loop is not loop:
             future.cancel()  # closed, or broken, just now
         try:
             value = future.result()
         except CancelledError as exc:
-            if self._loop is loop:
+            is_broken = self._loop is not loop and not self._is_closed
+            if self._loop is loop and future in self._calls:
                 raise  # the handler's own doing
-            why = "its worker stopped" if self._is_closed else "the event loop broke"
+            why = "the event loop broke" if is_broken else "its worker stopped"
             raise Stopped(f"cancelled, because {why}") from exc
         finally:
-            self._calls.discard(future)
+            self._calls.pop(future, None)
             future.cancel()  # the caller's own Ctrl-C
         if type(value) is _Raised:
             raise value.error
         return value
+
+    def cut_off(self, threads: Collection[threading.Thread]) -> None:
+        """Cancel what these threads wait for in `run`, and let them go on at once; the loop goes on, too."""
+        for future, thread in list(self._calls.items()):
+            if thread in threads and self._calls.pop(future, None) is not None:
+                future.cancel()
 
     def close(self) -> None:
         """Cancel what runs and end the loop; what does not end soon is left behind, with one warning."""
@@ -145,8 +157,6 @@ class AsyncLoop:
     # --- the loop's thread -------------------------------------------------------------------
 
     def _started(self) -> asyncio.AbstractEventLoop:
-        import asyncio
-
         if self.is_here:
             raise KesselError(
                 "an async handler cannot wait for an async handler in this way, because both run in the same "
@@ -158,8 +168,8 @@ class AsyncLoop:
             # A forked child has its parent's loop, but no thread that runs it.
             if self._loop is None or self._thread is None or not self._thread.is_alive():
                 keep_standard_numbers()
-                self._loop = loop = asyncio.new_event_loop()
-                self._calls, self._running, self._stepping = set(), {}, None
+                self._loop = loop = _new_loop()
+                self._calls, self._running, self._stepping = {}, {}, None
                 self._thread = threading.Thread(
                     target=self._serve, args=(loop,), name="kessel-async", daemon=True
                 )
@@ -199,6 +209,17 @@ class AsyncLoop:
             if sys.getrecursionlimit() < recursion.LEAST:  # before the slot, which has less room, goes on
                 recursion.restore(f"the async handler of {name}")
             del self._running[key]
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    with importing():
+        import asyncio
+        from concurrent.futures import ThreadPoolExecutor
+
+    loop = asyncio.new_event_loop()
+    # Shut down by `loop.close`; named as by asyncio, because what is left behind in it is the handlers'.
+    loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="asyncio"))
+    return loop
 
 
 class _Steps:

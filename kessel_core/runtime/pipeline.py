@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, cast
@@ -109,6 +109,11 @@ class Pipeline:
     def is_in_loop(self) -> bool:
         """Whether this is the thread of the event loop of async handlers, which must not wait for them."""
         return self._loop is not None and self._loop.is_here
+
+    def cut_off(self, threads: Collection[threading.Thread]) -> None:
+        """Cancel the async handlers that these threads wait for, because their jobs were given back."""
+        if self._loop is not None:
+            self._loop.cut_off(threads)
 
     def run(self, held: HeldJob, *, take_next: bool = False) -> tuple[JobResult, SettleResult]:
         """Process one delivery to its end, in a context of its own: no other job sees what it sets there.

@@ -141,3 +141,56 @@ def test_d9_who_is_interrupted_while_he_waits_leaves_no_handler_running(loop: As
         with pytest.raises(KeyboardInterrupt):
             loop.run(endless(), None)
     assert is_cancelled.wait(5)
+
+
+def test_d10_handlers_that_wait_in_threads_do_not_starve_the_jobs_that_they_wait_for(loop: AsyncLoop) -> None:
+    """Those need a thread to be requested, and asyncio by itself has 32 at most: nobody would ever go on."""
+    met = threading.Barrier(33)
+
+    async def family() -> None:
+        await asyncio.gather(*(asyncio.to_thread(met.wait, 20) for _ in range(met.parties)))
+
+    before = set(threading.enumerate())
+    loop.run(family(), None)
+    loop.close()
+    # They end with their loop.
+    until(lambda: not any(thread.is_alive() for thread in set(threading.enumerate()) - before))
+
+
+def test_d9_what_is_cut_off_is_cancelled_and_what_others_wait_for_goes_on(loop: AsyncLoop) -> None:
+    """A worker that has given its jobs back ends alone; other workers of the application go on."""
+    begun, is_cancelled, go_on = threading.Barrier(3), threading.Event(), threading.Event()
+    ends: list[BaseException | str] = []
+
+    async def cut() -> None:
+        try:
+            await asyncio.to_thread(begun.wait, 20)
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            is_cancelled.set()
+            raise
+
+    async def other() -> str:
+        await asyncio.to_thread(begun.wait, 20)
+        await asyncio.to_thread(go_on.wait, 20)
+        return "ended by itself"
+
+    def call(work: Any) -> None:
+        try:
+            ends.append(loop.run(work, None))
+        except BaseException as exc:
+            ends.append(exc)
+
+    slots = [threading.Thread(target=call, args=(work(),)) for work in (cut, other)]
+    for slot in slots:
+        slot.start()
+    begun.wait(20)
+    loop.cut_off(slots[:1])
+    assert is_cancelled.wait(20)
+    slots[0].join(20)
+    go_on.set()
+    slots[1].join(20)
+    stopped, ended = ends
+    assert isinstance(stopped, Stopped)
+    assert str(stopped) == "cancelled, because its worker stopped"
+    assert ended == "ended by itself"
