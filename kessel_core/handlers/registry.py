@@ -105,10 +105,10 @@ class HandlerRegistry:
         if known is not None and _is_same(known.target, found.target):
             return known
         if known is not None:
-            raise InvalidConfig(
-                [Problem(("handlers", found.type), f"is mapped by {known.source} and again by {source}")],
-                "doubly mapped job type",
-            )
+            text = f"is mapped by {known.source} and again by {source}"
+            if known.source == source:
+                text += f": {_name_of(known.target)} and {_name_of(found.target)}"
+            raise InvalidConfig([Problem(("handlers", found.type), text)], "doubly mapped job type")
         self._handlers[found.type] = found
         return found
 
@@ -243,7 +243,10 @@ def _signature_text(parameters: list[inspect.Parameter]) -> str:
 
 
 def _name_of(function: object) -> str:
-    return str(getattr(function, "__qualname__", None) or repr(function)[:80])
+    """Return the name of a function with its module, for messages; many handlers are called `handle`."""
+    name = getattr(function, "__qualname__", None)
+    module = getattr(function, "__module__", None)
+    return repr(function)[:80] if not name else f"{module}.{name}" if module else str(name)
 
 
 def _resolved(function: Callable[..., Any], name: str, refused: Callable[[str], InvalidConfig]) -> Any:

@@ -136,6 +136,17 @@ def test_a_doubly_mapped_type_names_both_sources() -> None:
         registry.add(" a ", lambda payload: None, "second")
 
 
+def other_take(payload: object) -> object:
+    return payload
+
+
+def test_a_type_that_one_source_maps_twice_names_both_functions_and_their_modules() -> None:
+    registry = HandlerRegistry()
+    registry.add("a", take, "--handlers")
+    with pytest.raises(InvalidConfig, match=r"again by --handlers: \S+\.take and \S+\.other_take"):
+        registry.add("a", other_take, "--handlers")
+
+
 class Desk:
     def handle(self, payload: object) -> object:
         return payload
