@@ -602,7 +602,7 @@ class JobManager:
         worker = self.worker(slots=slots, queues=queues)
         with self._lock:
             before = self._worker
-            if before is not None and not (before.is_forked or _is_over(before)):
+            if before is not None and not (before.is_forked or before.is_over):
                 raise KesselError("a worker is running already: stop() it first")
             self._worker = worker
         try:
@@ -653,11 +653,6 @@ def _inside(workers: Iterable[Worker]) -> bool:
 def _refuse_no_span(name: str, span: object) -> None:
     if not isinstance(span, timedelta):
         raise TypeError(f"{name}: expected a timedelta, as timedelta(seconds=30), got {span!r:.40}")
-
-
-def _is_over(worker: Worker) -> bool:
-    """Say whether a worker was stopped, by whomever, and every slot has ended."""
-    return worker.is_stopping and not worker._alive  # a slot that is stuck in its handler has not ended
 
 
 def _end(workers: Sequence[Worker], grace: timedelta | None = None) -> None:

@@ -165,10 +165,19 @@ class Recorder:
             self._noted += 1
             self._waiting.append(_Noted(job_id, self._noted, event))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="kessel-history", daemon=True)
-                self._thread.start()
+                self._start()
             elif len(self._waiting) in (1, _BATCH):
                 self._changed.notify()
+
+    def _start(self) -> None:
+        """Start the thread; called with `changed` held. If there is none left, the next event tries again."""
+        thread = threading.Thread(target=self._run, name="kessel-history", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as exc:
+            log.debug("the history of jobs is not written yet: %s", exc)
+        else:
+            self._thread = thread
 
     def _drop(self, event: Event) -> None:
         """Count an event that is written nowhere; called with `changed` held."""
@@ -201,23 +210,28 @@ class Recorder:
         if seconds <= 0 or not self._writing.acquire(timeout=seconds):
             return False
         try:
-            with self._changed:
-                batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
-            by_job: dict[str, list[_Noted]] = {}
-            for noted in batch:
-                by_job.setdefault(noted.job_id, []).append(noted)
-            left = iter(by_job.values())
-            for together in left:
-                if not self._put(together):
-                    again = [*together, *(one for those in left for one in those)]
-                    with self._changed:
-                        self._waiting.extendleft(reversed(again))
-                        # The thread may have seen that nothing waits while somebody else tried to write it.
-                        self._changed.notify()
-                    return False
-            return self._put_dropped()
+            return self._write_batch()
         finally:
             self._writing.release()
+
+    def _write_batch(self) -> bool:
+        left: dict[str, list[_Noted]] = {}  # by job, what was taken and is not written yet
+        try:
+            with self._changed:
+                for _ in range(min(_BATCH, len(self._waiting))):
+                    noted = self._waiting.popleft()
+                    left.setdefault(noted.job_id, []).append(noted)
+            for job_id, together in tuple(left.items()):
+                if not self._put(together):
+                    return False
+                del left[job_id]
+            return self._put_dropped()
+        finally:
+            if left:  # also after a Ctrl-C, which falls where it likes
+                with self._changed:
+                    self._waiting.extendleft(reversed([one for those in left.values() for one in those]))
+                    # The thread may have seen that nothing waits while somebody else tried to write it.
+                    self._changed.notify()
 
     def _put(self, together: list[_Noted]) -> bool:
         """Write events of one job; return False if the store is away."""
@@ -248,9 +262,11 @@ class Recorder:
         key = self._number(dropped.since, 0)
         try:
             store.put(DROPPED, key, encode_dropped(dropped), ttl=self._keep)
-        except Exception as exc:
+        except BaseException as exc:  # a Ctrl-C, too, must not lose the number
             with self._changed:
                 self._dropped = dropped if self._dropped is None else _together(dropped, self._dropped)
+            if not isinstance(exc, Exception):
+                raise
             return self._failed(exc)
         log.warning("%d events of jobs are not in the history; the store did not keep up", dropped.count)
         return True

@@ -20,7 +20,7 @@ def counts_of(slots: Sequence[Slot]) -> dict[str, int]:
     """Return the number of attempts so far by how they ended."""
     total: Counter[str] = Counter()
     for slot in slots:
-        total.update(slot.counts)
+        total.update(dict(slot.counts))  # copied at once, because its slot counts on
     return {str(what): n for what, n in sorted(total.items())}
 
 
@@ -104,7 +104,7 @@ def health_of(
 def _troubles(slots: Sequence[Slot], which: Trouble) -> Mapping[str, int]:
     found: Counter[str] = Counter()
     for slot in slots:
-        for (queue, trouble), number in tuple(slot.troubles.items()):
+        for (queue, trouble), number in dict(slot.troubles).items():
             if trouble is which:
                 found[queue] += number
     return read_only(found) if found else EMPTY

@@ -130,9 +130,16 @@ class HealthServer:
             if not isinstance(exc, BlockingIOError):
                 time.sleep(0.05)
             return False
-        threading.Thread(
+        thread = threading.Thread(
             target=self._serve, args=(connection,), name="kessel-health-request", daemon=True
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError as exc:  # there are no threads left just now; the next probe may get one
+            log.debug("no thread for a request: %s", exc)
+            connection.close()
+            time.sleep(0.05)
+            return False
         return True
 
     def _serve(self, connection: socket.socket) -> None:

@@ -55,13 +55,15 @@ class Heartbeat:
         if lease >= self._shortest:
             return
         with self._stop.changed:
-            self._shortest = lease
             third = lease.total_seconds() / 3
             # The configured interval suits ordinary leases; no lease may end between two beats.
             self._every = min(self._every, third if self._configured == inf else 2 * third)
             if self._thread is None:
-                self._thread = new_thread(self._run, "kessel-heartbeat", self._clock)
-                self._thread.start()
+                thread = new_thread(self._run, "kessel-heartbeat", self._clock)
+                thread.start()
+                self._thread = thread
+            # Last, because a thread that could not be started is tried again with the next lease.
+            self._shortest = lease
             self._stop.changed.notify_all()
 
     def _run(self) -> None:

@@ -170,16 +170,16 @@ class Reporter:
         if now < self._due and not self._is_news():
             return
         self._due = now + ENTRY_EVERY.total_seconds()
-        entry = self._entry()
-        self._attempt(lambda: write_entry(self._plan.store, entry), "written")
-        self._state = entry.state
+        state = WorkerState.STOPPING if self._stop.is_on else WorkerState.RUNNING
+        self._attempt(lambda: write_entry(self._plan.store, self._entry(state)), "written")
+        self._state = state
 
     def _attempt(self, work: Callable[[], None], what: str) -> None:
         if not self._descriptors.check():
             return
         try:
             work()
-        except Exception as exc:  # a store that fails in its own way, too, must not end the thread
+        except Exception as exc:  # any, such as a store's own: it must not end the thread
             is_known = isinstance(exc, AdapterError)
             level = logging.DEBUG if self._is_away and is_known else logging.WARNING
             text = "the entry of this worker could not be %s: %s"
@@ -188,7 +188,7 @@ class Reporter:
         else:
             self._is_away = False
 
-    def _entry(self) -> WorkerEntry:
+    def _entry(self, state: WorkerState) -> WorkerEntry:
         now = self._clock.now()
         jobs = busy_jobs(self._leases(), self._clock)
         return WorkerEntry(
@@ -196,7 +196,7 @@ class Reporter:
             host=socket.gethostname(),
             pid=os.getpid(),
             version=_version(),
-            state=WorkerState.STOPPING if self._stop.is_on else WorkerState.RUNNING,
+            state=state,
             queues=self._queues,
             types=self._plan.types,
             slots=self._slots,

@@ -177,9 +177,6 @@ class Slot:
                     if drains:
                         return
                     continue
-            if stop.is_on:  # it was reserved together with the last settle
-                consumer.settle(reservation, Snooze())
-                return
             if reservation.lease is not noticed and reservation.lease is not None:
                 noticed = reservation.lease
                 notice(noticed)
@@ -192,6 +189,12 @@ class Slot:
                 reservation = None
                 continue
             self.lease, self.idle_since, self.taken_at = lease, None, lease.since
+            # Looked at after the lease is to be seen: of a stop that comes meanwhile, either this sees the
+            # stop, or whoever gives back what is left at the end of the grace period sees the lease.
+            if stop.is_on:
+                lease.settle(Snooze(), take_next=False)
+                self.lease = None
+                return
             result, settled = run(lease, take_next=True)
             self.lease = None
             self.counts[result.status if settled.is_settled else "lost"] += 1

@@ -94,8 +94,15 @@ def uninterrupted(work: Callable[[], None], name: str) -> None:
         finally:
             done.release()
 
+    def begin() -> None:
+        try:
+            start(run, name)
+        except BaseException as exc:  # there is no thread left
+            errors.append(exc)
+            done.release()
+
     # The thread is started by another one, because `threading` has locks of its own.
-    _thread.start_new_thread(start, (run, name))
+    _thread.start_new_thread(begin, ())
     while not done.acquire(timeout=SEEN_WITHIN):
         pass
     if errors:

@@ -80,12 +80,19 @@ class Worker:
         #: None: nothing is written down of its jobs.
         self._recorder = recorder
         self._pid = os.getpid()
+        #: Acquired once and never released, by the only start.
+        self._claimed = threading.Lock()
         self._is_started = False
+        #: Whether the watchers were told of the start; only then they are told of the stop.
+        self._is_known = False
         self._has_ended = False
         self._stop = StopSwitch(clock)
         self._descriptors = Descriptors(self._note_loss)
         #: A lock for each announcement of a stop that another thread makes; released when it is made.
         self._announcing: list[_thread.LockType] = []
+        #: The grace period of a stop that the watchers were not told of yet; whoever takes it tells them.
+        self._untold: list[timedelta] = []
+        #: Held while slots are started, too, so that nobody waits for one that is about to begin.
         self._joining = threading.Lock()
         self._slots: list[Slot] = []
         self._alive = 0
@@ -105,11 +112,17 @@ class Worker:
             ready: As for `start`.
 
         Raises:
+            KesselError: It was started before, which goes on as it was.
             ConfigError: The adapter refuses the queues; nothing was started.
             DescriptorsLost: A job closed what was not its own; the process cannot go on.
+            RuntimeError: The system has no thread left for a slot; those that had begun were stopped.
         """
+        self._claim()
+        self._run(ready)
+
+    def _run(self, ready: Callable[[], object] | None = None) -> None:
         try:
-            self.start(ready=ready)
+            self._begin(ready)
             self.join()
         except BaseException:
             end_all([self])
@@ -122,8 +135,19 @@ class Worker:
             ready: Called when nothing can refuse the worker any more, before it takes a job.
 
         Raises:
+            KesselError: It was started before, which goes on as it was.
             ConfigError: The adapter refuses the queues; nothing was started.
+            RuntimeError: The system has no thread left for a slot; `stop` and `join` end those that began.
         """
+        self._claim()
+        self._begin(ready)
+
+    def _claim(self) -> None:
+        # The slots of a second start would replace those of the first, whose leases nobody extended then.
+        if not self._claimed.acquire(blocking=False):
+            raise KesselError("a worker can be run only once: ask the manager for another one")
+
+    def _begin(self, ready: Callable[[], object] | None) -> None:
         self._pid = os.getpid()
         _started.add(self)
         heartbeat = Heartbeat(
@@ -150,17 +174,33 @@ class Worker:
         self._connect()
         log.info("worker: %d slot%s on %s", self._count, "s" * (self._count > 1), ", ".join(self.queues))
         info = self._info(self.grace)
-        for watcher in self._watchers.worker_started:
-            watcher(worker=info)
+        try:
+            for watcher in self._watchers.worker_started:
+                watcher(worker=info)
+        finally:
+            self._is_known = True
+            self._tell_of_stop()  # one that came meanwhile
         if ready is not None:
             ready()
         self._descriptors.open()
-        self._is_started, self._alive = True, self._count
+        self._is_started = True
         uninterrupted(self._start_slots, "kessel-start")
 
     def _start_slots(self) -> None:
-        for slot in self._slots:
-            slot.thread.start()
+        with self._joining:
+            left, self._alive = list(self._slots), self._count
+            try:
+                while left and not self._stop.is_on:
+                    left[0].thread.start()
+                    del left[0]
+                if not left:
+                    self._start_reporter()
+            finally:  # there was no thread left for one, or a stop came meanwhile
+                for slot in left:
+                    slot.close()
+                    self._note_end(slot)
+
+    def _start_reporter(self) -> None:
         if self._reporting is not None:
             self._reporter = Reporter(
                 self._reporting,
@@ -196,6 +236,11 @@ class Worker:
         return self._pid != os.getpid()
 
     @property
+    def is_over(self) -> bool:
+        """Whether it was told to stop, by whomever, and every slot has ended."""
+        return self._stop.is_on and not self._alive  # a slot that is stuck in its handler has not ended
+
+    @property
     def is_stopping(self) -> bool:
         """Whether it was told to stop."""
         return self._stop.is_on
@@ -225,16 +270,28 @@ class Worker:
     def _announce(self, span: timedelta, done: _thread.LockType | None = None) -> None:
         """Let everybody know of the stop."""
         try:
-            if self._stop.announce() and self._is_started:
-                log.info("worker: stopping, at most %g s for running jobs", span.total_seconds())
-                info = self._info(span)
-                for watcher in self._watchers.worker_stopping:
-                    watcher(worker=info)
+            if self._stop.announce():
+                self._untold.append(span)
+            self._tell_of_stop()
             for slot in self._slots:
                 slot.cancel()
         finally:
             if done is not None:
                 done.release()
+
+    def _tell_of_stop(self) -> None:
+        """Tell the watchers of the stop, once, and not before they know of the start."""
+        if not self._is_known:
+            return  # told after the start
+        try:
+            span = self._untold.pop()
+        except IndexError:  # there is none, or somebody else tells it
+            return
+        if not self._has_ended:  # as after a drain
+            log.info("worker: stopping, at most %g s for running jobs", span.total_seconds())
+        info = self._info(span)
+        for watcher in self._watchers.worker_stopping:
+            watcher(worker=info)
 
     @property
     def is_inside(self) -> bool:
@@ -300,7 +357,11 @@ class Worker:
             changed.notify_all()
         for lease in self._leases():
             lease.give_back()
+        # An async handler that went on would run beside the next delivery of its job.
+        self._pipeline.cut_off([slot.thread for slot in self._slots])
         for slot in self._slots:
+            if slot.thread.ident is None:
+                continue  # it was not started: there was no thread left, or the stop came first
             slot.thread.join(timeout=0 if slot.lease is not None or self.has_lost_descriptors else 1.0)
         if self._reporter is not None:
             self._reporter.join()
@@ -321,12 +382,14 @@ class Worker:
             Number of attempts by how they ended: `success`, `failed`, `failed-transient`, `snoozed`, `lost`.
 
         Raises:
+            KesselError: It was started before, which goes on as it was.
             AdapterUnavailable: The queue was not usable for the worker's patience; `counts` says
                 what was done before. Only `drain` gives up, `run` never does.
             ConfigError: The adapter refuses the queues; nothing was started.
         """
+        self._claim()
         self._is_draining = True
-        self.run()
+        self._run()
         for slot in self._slots:
             if slot.gave_up is not None:
                 why = str(slot.gave_up) or type(slot.gave_up).__name__

@@ -241,3 +241,10 @@ def test_drain_without_patience_gives_up_at_once(kessel: Any, unreachable: None)
     done = kessel("drain", "--adapter", "moon://base", "--patience", "0s")
     assert (done.code, "trying again" in done.err) == (1, False)
     assert "nobody answers" in done.err
+
+
+def test_drain_logs_its_end_last_and_no_stop_that_nobody_asked_for(kessel: Any) -> None:
+    kessel.ok("request", "x")
+    lines = kessel.ok("drain").err.splitlines()
+    assert "worker: stopped (1 failed)" in lines[-1]
+    assert not [line for line in lines if "stopping" in line]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -14,6 +15,7 @@ import kessel_core.runtime.worker as worker_module
 from kessel_core import Health, JobManager
 from kessel_core.contract import AdapterUnavailable, Consumer, QueueStats
 from kessel_core.runtime.idleness import Idleness
+from kessel_core.runtime.lease import Trouble
 from kessel_core.testing import VirtualClock
 from tests.until import until
 
@@ -481,6 +483,26 @@ def test_s38_when_a_job_was_taken_and_since_when_none_is_there(app: App) -> None
     finally:
         worker.stop()
         worker.join()
+
+
+class Counting(Counter[Any]):
+    """Counts on while somebody goes through it, as a slot does."""
+
+    def items(self) -> Any:
+        for item in super().items():
+            self["more", len(self)] = 1
+            yield item
+
+
+def test_s38_health_can_be_asked_while_the_slots_count(app: App) -> None:
+    worker = app({"a": print}).start(slots=2)
+    first, second = worker._slots
+    first.counts["success"] = 1
+    second.counts = Counting(success=2)
+    second.troubles = Counting({("default", Trouble.LEASE_LOST): 3})
+    health = worker.health()
+    assert worker.counts == health.counts == {"success": 3}
+    assert health.leases_lost == {"default": 3}
 
 
 def test_finding_c2_health_is_not_ok_while_the_consumer_is_deaf(ward: Ward) -> None:

@@ -16,6 +16,7 @@ import pytest
 from kessel_core import JobManager, KesselError, Status, SystemClock, hookimpl
 from kessel_core.contract import Buried, need
 from kessel_core.runtime.stopping import uninterrupted
+from tests.threadless import no_thread
 
 Open = Callable[..., JobManager]
 VAR: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset")
@@ -179,6 +180,14 @@ def test_finding_d20_ctrl_c_in_a_wait_leaves_the_lock_as_it_was(lock: Callable[[
     with pytest.raises(KeyboardInterrupt), condition:
         SystemClock().wait(condition, 1)
     assert condition.acquire(blocking=False)
+
+
+def test_without_a_thread_for_it_what_must_not_be_interrupted_is_an_error_and_no_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    no_thread(monkeypatch, "elsewhere")
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        uninterrupted(lambda: None, "elsewhere")
 
 
 def test_finding_d20_what_must_not_be_interrupted_runs_elsewhere_and_raises_here() -> None:

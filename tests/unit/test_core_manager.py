@@ -526,6 +526,28 @@ def test_d9_another_worker_may_start_after_one_that_ended_by_itself(opened: Open
     assert len(numbers()) <= before, "the first one has left a descriptor open"
 
 
+def test_d9_an_async_handler_is_cancelled_with_the_stop_that_gives_its_job_back(opened: Open) -> None:
+    """Though the manager stays open: else it would run on beside the next delivery of its job."""
+    begun, is_cancelled = threading.Event(), threading.Event()
+
+    async def waits(payload: JsonValue) -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            is_cancelled.set()
+            raise
+
+    manager = opened(handlers={"a": waits})
+    manager.request("a")
+    worker = manager.start(slots=1)
+    assert begun.wait(10)
+    manager.stop(timedelta(0))
+    assert is_cancelled.wait(20)
+    assert manager.adapter.stats("default").ready == 1
+    until(lambda: worker.counts == {"lost": 1})
+
+
 def test_d9_a_grace_that_is_no_span_of_time_is_refused_before_anything_stops(opened: Open) -> None:
     manager = opened(handlers={"a": print})
     worker = manager.start(slots=1)

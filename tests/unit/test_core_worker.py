@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import json
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -23,8 +25,10 @@ from kessel_core import (
     JobRequest,
     JobResult,
     JsonValue,
+    KesselError,
     LeaseLost,
     Problem,
+    SystemClock,
     Worker,
     WorkerConfig,
     handler,
@@ -44,6 +48,7 @@ from kessel_core.contract import (
 )
 from kessel_core.hooks import WorkerInfo
 from kessel_core.testing import VirtualClock
+from tests.threadless import no_thread
 from tests.until import until
 
 Open = Callable[..., JobManager]
@@ -313,6 +318,48 @@ def test_d3_watchers_of_the_worker_get_who_it_is(opened: Open) -> None:
     assert attrs.evolve(started, grace=timedelta(seconds=7)) == stopping
 
 
+@pytest.mark.parametrize("when", ["before", "at the start", "ready"])
+def test_d3_whenever_a_stop_comes_each_start_that_is_told_has_one_stop_that_is_told(
+    opened: Open, when: str
+) -> None:
+    told: list[tuple[str, timedelta]] = []
+
+    class Watching:
+        @hookimpl
+        def kessel_worker_started(self, worker: WorkerInfo) -> None:
+            stop("at the start")
+            told.append(("started", worker.grace))
+
+        @hookimpl
+        def kessel_worker_stopping(self, worker: WorkerInfo) -> None:
+            told.append(("stopping", worker.grace))
+
+    def stop(now: str) -> None:
+        if now == when:  # in another thread, which has told everybody when it returns
+            stopping = threading.Thread(target=worker.stop, args=(timedelta(seconds=7),))
+            stopping.start()
+            stopping.join(BOUND)
+
+    worker = opened(plugin=Watching()).worker(slots=2)
+    stop("before")
+    worker.run(ready=lambda: stop("ready"))
+    worker.stop()
+    assert told == [("started", worker.grace), ("stopping", timedelta(seconds=7))]
+
+
+def test_d3_a_stop_of_a_worker_that_never_starts_is_told_to_nobody(opened: Open) -> None:
+    class Watching:
+        @hookimpl
+        def kessel_worker_stopping(self, worker: WorkerInfo) -> None:
+            told.append(worker)
+
+    told: list[WorkerInfo] = []
+    worker = opened(plugin=Watching()).worker()
+    worker.stop()
+    until(lambda: all(not announcing.locked() for announcing in worker._announcing))
+    assert told == []
+
+
 def test_hooks_hand_out_values_and_never_the_worker_itself(opened: Open) -> None:
     """What a plugin does with it changes nothing; its health can still be asked."""
 
@@ -421,6 +468,111 @@ def test_d9_a_second_stop_can_only_shorten_the_grace_period(opened: Open, stuck:
     assert manager.adapter.stats("default").ready == 1
 
 
+class Slow(SystemClock):
+    """A clock that stands still for a slot between taking a job and showing that it has it."""
+
+    def __init__(self) -> None:
+        self.taking, self.go_on = threading.Event(), threading.Event()
+
+    def monotonic(self) -> float:
+        caller = sys._getframe(1).f_code
+        if caller.co_name == "__init__" and caller.co_filename.endswith("lease.py"):
+            self.taking.set()
+            assert self.go_on.wait(BOUND)
+        return super().monotonic()
+
+
+def test_d9_s21_a_job_that_is_taken_while_the_grace_period_ends_is_not_begun_and_ready_again(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[JsonValue] = []
+    clock = Slow()
+    manager = opened(handlers={"a": ran.append}, clock=clock)
+    manager.request("a")
+    worker = manager.start(slots=1)
+    assert clock.taking.wait(BOUND)
+    (slot,) = worker._slots
+    real = slot.thread.join
+
+    def join(timeout: float | None = None) -> None:  # called when what is held was given back
+        clock.go_on.set()
+        real(BOUND)
+
+    monkeypatch.setattr(slot.thread, "join", join)
+    manager.stop(timedelta(0))
+    stats = manager.adapter.stats("default")
+    assert (ran, stats.ready, stats.total) == ([], 1, 1)
+    assert worker.counts == {}
+
+
+def slots_alive() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("kessel-slot-")}
+
+
+def test_d9_without_a_thread_for_a_slot_the_start_says_so_and_nothing_of_it_is_left(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager, before = opened(), slots_alive()
+    no_thread(monkeypatch, "kessel-slot-3")
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        manager.start(slots=4)
+    assert slots_alive() <= before
+    manager.start(slots=4)
+    assert len(slots_alive() - before) == 4
+
+
+def test_d9_slots_that_never_began_are_not_waited_for(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time stands still meanwhile, so the end of the grace period does not come."""
+    consumers, clock = [Scripted() for _ in range(4)], VirtualClock(auto_advance=False)
+    worker = opened(Stage(*consumers), clock=clock).worker(slots=4)
+    no_thread(monkeypatch, "kessel-slot-3")
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        worker.start()
+    worker.stop()
+    ending = threading.Thread(target=worker.join, daemon=True)
+    ending.start()
+    ending.join(BOUND)
+    has_ended = not ending.is_alive()
+    clock.advance(MINUTE)
+    assert has_ended
+    assert [consumer.closed for consumer in consumers] == [1] * 4
+    assert not worker.health().running
+
+
+def test_d9_a_ctrl_c_during_the_start_is_what_is_raised_and_leaves_no_slot(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = opened(config=Config(worker=WorkerConfig(grace=timedelta(0)))).worker(slots=4)
+    real, before = threading.Thread.start, slots_alive()
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == "kessel-slot-2":
+            _thread.interrupt_main()
+            until(lambda: worker.is_stopping)
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        worker.run()
+    assert slots_alive() <= before
+
+
+@pytest.mark.parametrize("again", ["start", "run", "drain"])
+def test_s7_a_second_start_is_refused_and_the_first_goes_on(opened: Open, stuck: Stuck, again: str) -> None:
+    manager = opened(handlers={"a": stuck})
+    manager.request("a")
+    worker = manager.start(slots=1)
+    assert stuck.running.wait(BOUND)
+    with pytest.raises(KesselError, match="only once"):
+        getattr(worker, again)()
+    health = worker.health()
+    assert (health.running, health.busy, worker.is_stopping) == (True, 1, False)
+    stuck.go_on.set()
+    until(lambda: worker.counts)
+    manager.stop()
+    assert worker.counts == {"success": 1}
+
+
 def test_d9_s21_every_job_is_given_back_even_if_one_cannot_be(
     opened: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -489,6 +641,21 @@ def test_s7_the_heartbeat_keeps_the_lease_of_a_long_job(opened: Open, stuck: Stu
     assert worker.counts == {"success": 1}
     manager.stop(timedelta(0))
     assert manager.adapter.stats("default").total == 0
+
+
+def test_s7_a_heartbeat_that_could_not_be_started_once_is_started_with_the_next_lease(
+    opened: Open, stuck: Stuck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Beating()
+    first, second = (Scripted(leased(MINUTE, clock), clock=clock) for _ in range(2))
+    failed = no_thread(monkeypatch, "kessel-heartbeat")
+    opened(Stage(first, second), handlers={"a": stuck}, clock=clock).start(slots=1)
+    until(lambda: clock.waiting == 1)  # the slot, before it takes another consumer
+    assert (failed, first.closed, stuck.running.is_set()) == (["kessel-heartbeat"], 1, False)
+    clock.advance(timedelta(seconds=1))
+    assert stuck.running.wait(BOUND)
+    clock.beat(MINUTE / 3)
+    assert len(second.extended) == 1
 
 
 def overdue(opened: Open, stuck: Stuck, **fields: Any) -> tuple[Beating, JobManager, Worker]:

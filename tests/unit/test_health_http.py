@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
 import kessel_core.runtime.health_http as health_http
 from kessel_core.runtime.health_http import Answer, HealthServer, ask_all, listening
+from tests.threadless import no_thread
 from tests.until import until
 
 BOUND = 20.0
@@ -161,6 +162,18 @@ def test_s38_no_more_than_a_few_requests_are_answered_at_the_same_time(served: C
         thread.join()
     assert (most[0], len(answers)) == (8, 12)
     assert all(one.endswith(b"late") for one in answers)
+
+
+def test_s38_without_a_thread_for_a_request_the_next_one_is_still_answered(
+    served: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, request = served(), b"GET /livez HTTP/1.1\r\n\r\n"
+    failed = no_thread(monkeypatch, "kessel-health-request", times=health_http._CONNECTIONS + 1)
+    for number in range(health_http._CONNECTIONS + 1):  # so that none of the few places is lost, either
+        with suppress(OSError):
+            assert said(port, request) == b""
+        assert len(failed) == number + 1
+    assert said(port, request).endswith(b"/livez")
 
 
 def test_s38_an_answer_that_fails_is_500_and_logged_with_its_traceback(

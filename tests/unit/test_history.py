@@ -36,6 +36,7 @@ from kessel_core.features.gaps import gaps
 from kessel_core.features.history import Recorder
 from kessel_core.model.history import Dropped
 from kessel_core.wire.events import decode_dropped, decode_events, encode_dropped, encode_events
+from tests.threadless import no_thread
 from tests.until import until
 
 KEPT = Config(history=HistoryConfig(keep=timedelta(days=7)))
@@ -343,6 +344,53 @@ def test_s39_each_time_that_the_store_goes_away_is_told_of(
         recorder.flush()  # away
         recorder.flush()
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+
+
+def test_s39_a_thread_that_could_not_be_started_fails_no_job_and_is_tried_again(
+    recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = no_thread(monkeypatch, "kessel-history")
+    recorder.note("first", EventKind.REQUESTED)
+    assert failed
+    recorder.note("second", EventKind.REQUESTED)
+    until(lambda: len(recorder.kept.scan(SPACE)) == 2)
+
+
+def test_s39_without_a_thread_what_waits_is_written_at_the_end(
+    recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_thread(monkeypatch, "kessel-history", times=1_000)
+    for job_id in ("a", "b"):
+        recorder.note(job_id, EventKind.REQUESTED)
+    recorder.close()
+    assert [len(history_of(recorder.kept, job_id).events) for job_id in "ab"] == [1, 1]
+
+
+def test_s39_a_ctrl_c_while_events_are_written_loses_none_of_them(
+    recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither those of the other jobs of the batch, nor the number of those that were dropped."""
+    real, interrupted_at = recorder.kept.put, [2, 4]
+    puts: list[str] = []
+
+    def put(space: str, key: str, value: bytes, **more: Any) -> int:
+        puts.append(key)
+        if len(puts) in interrupted_at:
+            raise KeyboardInterrupt
+        return int(real(space, key, value, **more))
+
+    monkeypatch.setattr(writing, "_PAUSE", 3_600.0)  # the thread leaves it to this one
+    monkeypatch.setattr(writing, "MOST_WAITING", 3)
+    monkeypatch.setattr(recorder.kept, "put", put)
+    for job_id in ("a", "b", "c", "dropped"):
+        recorder.note(job_id, EventKind.REQUESTED)
+    for _ in interrupted_at:
+        with pytest.raises(KeyboardInterrupt):
+            recorder.flush()
+    recorder.flush()
+    assert [len(history_of(recorder.kept, job_id).events) for job_id in "abc"] == [1, 1, 1]
+    (entry,) = recorder.kept.scan(DROPPED)
+    assert decode_dropped(entry.value).count == 1
 
 
 def test_s39_a_flush_without_time_left_raises_nothing(recorder: Any) -> None:

@@ -279,6 +279,21 @@ def test_s27_a_store_that_fails_in_its_own_way_does_not_end_the_reports(open_her
     listed(here)
 
 
+def test_s27_an_entry_that_cannot_be_made_does_not_end_the_reports(
+    open_here: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(worker: Worker) -> dict[str, int]:
+        raise RuntimeError("a bug")
+
+    here = open_here()
+    with monkeypatch.context() as patch:
+        patch.setattr(Worker, "counts", property(fail))
+        here.manager.start()
+        until(lambda: "could not be written: a bug" in caplog.text)
+    here.clock.pass_seconds(10)
+    listed(here)
+
+
 def test_s27_a_store_that_is_away_once_more_is_told_of_once_more(
     open_here: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -537,7 +552,7 @@ def test_s27_an_entry_names_a_hundred_jobs_at_most_those_that_run_longest(
 
     assert worker._reporter is not None
     monkeypatch.setattr(worker._reporter, "_leases", leases)
-    entry = worker._reporter._entry()
+    entry = worker._reporter._entry(WorkerState.RUNNING)
     assert (entry.busy, len(entry.jobs)) == (150, 100)
     assert [job.id for job in entry.jobs[:2]] == ["000", "001"]
     assert entry.jobs[0].type is None
