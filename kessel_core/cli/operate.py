@@ -29,6 +29,7 @@ from kessel_core.contract.facets import Delete, Pause
 from kessel_core.errors import KesselError, UnknownJob
 from kessel_core.features.finding import LEAST_START, stored_jobs
 from kessel_core.model.history import EventKind
+from kessel_core.model.json import is_utf8
 from kessel_core.model.settlement import NO_PAUSE
 from kessel_core.model.states import JobState
 
@@ -167,6 +168,8 @@ def delete(app: App, job_ids: tuple[str, ...], as_json: bool) -> None:
 
 def _deleted(facet: Delete, queues: Sequence[str], job_id: str, note: Note) -> bool:
     at = datetime.now(UTC)
+    if not is_utf8(job_id):  # what a shell passes on may be any bytes
+        return False
     for queue in queues:
         try:
             facet.delete(queue, job_id)

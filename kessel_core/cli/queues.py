@@ -16,8 +16,10 @@ from kessel_core.cli.jobs import job_fields, known_queues, limit_option, ref_of,
 from kessel_core.cli.output import Wrong, ago, emit, jobs_text, preview, table
 from kessel_core.contract.adapter import need
 from kessel_core.contract.facets import Browse
+from kessel_core.contract.operations import ready_for
 from kessel_core.features.finding import ALL, decoded
 from kessel_core.model.names import queue_name_problem
+from kessel_core.model.settlement import NO_PAUSE
 from kessel_core.model.states import JobState
 from kessel_core.values.moments import span_text
 
@@ -98,7 +100,12 @@ def stats(
     if as_json:
         emit(
             [
-                attrs.asdict(count) | {"total": count.total, "paused": _seconds(count.paused)}
+                attrs.asdict(count)
+                | {
+                    "total": count.total,
+                    "paused": _seconds(count.paused),
+                    "oldest_ready": _seconds(count.oldest_ready),
+                }
                 for count in counts
             ]
         )
@@ -135,8 +142,9 @@ def _beyond(count: QueueStats, max_ready: int | None, max_buried: int | None) ->
 
 def _too_old(queue: str, browse: Browse, most: timedelta) -> Iterator[str]:
     # The next one is not the oldest: a less urgent one may wait behind it for ever.
-    since = [job.enqueued_at for job in browse.peek(queue, JobState.READY, ALL) if job.enqueued_at]
-    if since and (age := datetime.now(UTC) - min(since)) > most:
+    now = datetime.now(UTC)
+    ages = [ready_for(job, now) for job in browse.peek(queue, JobState.READY, ALL)]
+    if (age := max((one for one in ages if one is not None), default=NO_PAUSE)) > most:
         allowed = f"at most {span_text(most)} is allowed"
         yield f"queue {queue}: the oldest ready job waits for {span_text(age)}, {allowed}"
 

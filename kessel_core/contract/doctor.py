@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 import attrs
 
-from kessel_core.contract.operations import QueueStats, StoredJob
+from kessel_core.contract.operations import QueueStats, StoredJob, ready_for
 from kessel_core.model.states import JobState
 
 __all__ = ["DoctorContext", "Finding", "Level", "ShowsJobs", "jobs_findings", "lease_findings"]
@@ -98,8 +98,7 @@ def jobs_findings(operations: ShowsJobs, queues: Iterable[str], now: datetime) -
             f" {stats.buried} buried"
         )
         first = operations.peek(queue, JobState.READY)
-        since = first[0].enqueued_at if first else None
-        age = timedelta(0) if since is None else now - since
+        age = ready_for(first[0] if first else None, now) or timedelta(0)
         if stats.buried:
             yield Finding(Level.WARNING, "jobs", text, f"look at them: kessel buried --queue {queue}")
         elif age > _STUCK:

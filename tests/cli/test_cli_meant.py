@@ -15,6 +15,7 @@ from kessel_core import AdapterUnavailable, SystemClock, UnknownJob, build_plugi
 from kessel_core.cli.choosing import Choice
 from kessel_core.client.moving import Moved
 from kessel_core.contract import COMMIT, NO_PAUSE, AdapterContext, JobState, Message, StoredJob
+from tests.until import until
 
 
 @pytest.fixture
@@ -110,6 +111,31 @@ def test_oldest_ready_job_may_wait_behind_a_more_urgent_one(
     monkeypatch.setattr(SqliteAdapter, "peek", peek)
     done = kessel("stats", "--max-age", "1h")
     assert (done.code, "the oldest ready job waits for 2 h" in done.err) == (1, True)
+
+
+def test_s9_a_job_is_ready_since_its_delay_was_over_for_alarms_and_for_doctor(
+    kessel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was asked for a month ago, for now."""
+    kessel.ok("request", "t", "--delay", (datetime.now(UTC) + timedelta(seconds=0.5)).isoformat())
+    listed, long_ago = SqliteAdapter.peek, datetime.now(UTC) - timedelta(days=30)
+    until(lambda: kessel.ok("stats", "default", "--json").json[0]["ready"])
+
+    def peek(adapter: SqliteAdapter, *given: Any) -> list[StoredJob]:
+        return [attrs.evolve(job, enqueued_at=long_ago) for job in listed(adapter, *given)]
+
+    monkeypatch.setattr(SqliteAdapter, "peek", peek)
+    shown = kessel.ok("stats", "--max-age", "1d", "--json").json[0]
+    assert 0 <= shown["oldest_ready"] < 3600
+    assert "has waited for" not in kessel("doctor").out
+
+
+@pytest.mark.parametrize("words", [("delete",), ("show",), ("buried", "kick"), ("explain",), ("history",)])
+def test_an_id_that_is_no_text_is_no_job(kessel: Any, words: tuple[str, ...]) -> None:
+    """A shell passes on whatever bytes it is given."""
+    kessel.ok("request", "t")
+    done = kessel(*words, "abc\udcff")
+    assert (done.code, "Traceback" in done.out + done.err) == (1, False)
 
 
 def test_option_before_a_command_that_has_it_itself_is_wrong_usage(kessel: Any) -> None:

@@ -36,7 +36,7 @@ def key_of(target: str) -> str:
         return target
     from hashlib import sha256  # loads OpenSSL, which a worker without deliveries does without
 
-    return f"url:{sha256(target.encode()).hexdigest()[:32]}"
+    return f"url:{sha256(target.encode('utf-8', 'backslashreplace')).hexdigest()[:32]}"
 
 
 class Endpoints:

@@ -94,6 +94,9 @@ def failed(state: EndpointState, now: datetime, place: str, message: str) -> End
     """Return the state after one more failure."""
     if state.disabled_at is not None:
         return state
+    if state.rests_until is not None and now < state.rests_until:
+        # Of a job that asked before the rest began: a second of outage must not add up to an hour.
+        return attrs.evolve(state, place=place, message=message)
     failures = state.failures + 1
     rests_until = None
     if failures >= PATIENCE:

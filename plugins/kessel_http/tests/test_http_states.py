@@ -34,10 +34,13 @@ LASTS = timedelta(seconds=40)
 
 
 def after(failures: int) -> EndpointState:
-    state = FRESH
+    """Return the state after so many failures, each at the end of a pause, the last one now."""
+    state, now = FRESH, NOW
     for _ in range(failures):
-        state = failed(state, NOW, "https://a.example", "answered 500")
-    return state
+        now = state.rests_until or now
+        state = failed(state, now, "https://a.example", "answered 500")
+    rests = None if state.rests_until is None else NOW + (state.rests_until - now)
+    return attrs.evolve(state, rests_until=rests)
 
 
 @pytest.mark.parametrize("failures", range(5))
@@ -69,6 +72,15 @@ def test_s23_while_one_job_asks_others_wait_until_it_is_taken_for_lost() -> None
     assert pause_before(state, "a", then) is None, "the same job comes again if its worker died"
     again = admitted(state, "b", then + LASTS, LASTS)
     assert pause_before(again, "a", then + LASTS) == LASTS
+
+
+def test_s23_jobs_that_asked_before_the_pause_do_not_make_it_longer() -> None:
+    """Twelve slots that met an outage of a second made the endpoint rest for an hour."""
+    state = FRESH
+    for number in range(12):
+        state = failed(state, NOW + number * timedelta.resolution, "https://a.example", f"answered {number}")
+    assert (state.failures, state.message) == (5, "answered 11")
+    assert pause_before(state, "a", NOW + 4 * timedelta.resolution) == MINUTE
 
 
 def test_s23_a_failure_ends_the_asking_and_begins_the_next_pause() -> None:

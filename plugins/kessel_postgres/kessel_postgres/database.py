@@ -86,7 +86,8 @@ class Database:
             calls: At least one.
             written: What it writes, for the errors.
             tell: Notifications for other processes. They go along in a transaction of their own, because
-                PostgreSQL lets only one notifying transaction of a cluster commit at a time.
+                PostgreSQL lets only one notifying transaction of a cluster commit at a time. One that is
+                refused, as by a full queue of notifications, changes nothing: the others look for themselves.
 
         Raises:
             AdapterUnavailable: The server cannot be reached, or does not answer; where something is written,

@@ -99,7 +99,8 @@ class Link:
 
         Raises:
             Lost: Nothing is known about what was not answered.
-            Refused: The first error; its transaction is undone, the others are done as they are.
+            Refused: The error of the first transaction, which is undone. An error of another one is not
+                raised: the first is done, and whoever called must not take it for undone.
         """
         end = time.monotonic() + seconds
         begun = False
@@ -150,6 +151,7 @@ class Link:
     def _answers(self, syncs: int, end: float) -> list[list[PGresult]]:
         pgconn = self.pgconn
         answers: list[list[PGresult]] = [[]]
+        refusals: list[Refused] = []
         error: Refused | None = None
         self._wait(end)
         pgconn.consume_input()
@@ -171,13 +173,15 @@ class Link:
                     break
                 answers.append([])
             elif status == ExecStatus.FATAL_ERROR:
-                error = error or _refused(result, pgconn)
-        if error is not None:
+                refusals.append(_refused(result, pgconn))
+                if len(answers) == 1 and error is None:
+                    error = refusals[0]
+        if refusals:
             for name in self._new:
                 del self._prepared[name]
-            self._new.clear()
-            raise error
         self._new.clear()
+        if error is not None:
+            raise error
         return answers
 
     def notifications(self) -> Iterator[tuple[int, str]]:

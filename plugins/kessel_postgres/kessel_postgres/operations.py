@@ -35,6 +35,8 @@ __all__ = ["PostgresOperations"]
 _PURGED_AT_ONCE: Final = 5_000
 #: How many jobs are read at once where all are wanted.
 _PAGE: Final = 500
+#: A listing of so many has them all.
+_ALL: Final = 2**31 - 1
 #: The time and the number of a burial before all others, which the server calls -infinity.
 _BEFORE_ALL: Final = (codec.integer(-(2**63)), codec.integer(0))
 
@@ -75,7 +77,7 @@ class PostgresOperations(Browse, Buried, Delete, Find, Pause):
 
     def peek(self, queue: str, state: JobState, limit: int = 1) -> list[StoredJob]:
         """Return up to `limit` jobs in that state, next one first."""
-        values = (codec.text(queue), codec.integer(max(0, limit)))
+        values = (codec.text(queue), codec.integer(min(max(0, limit), _ALL)))
         rows = self.database.call(Call(self.database.statements.lists[state], values))
         return [_stored(rows, row, state) for row in range(rows.ntuples)]
 

@@ -438,9 +438,10 @@ CREATE FUNCTION __s__.entry_put_v1(
     space_ text, key_ text, value_ bytea, expect bigint, ttl interval,
     OUT written bigint, OUT version_ bigint, OUT there bytea, OUT ends timestamptz
 ) LANGUAGE plpgsql AS $f$
-DECLARE now_ timestamptz := clock_timestamp();
+DECLARE now_ timestamptz;
 BEGIN
     PERFORM pg_advisory_xact_lock(1800959852, hashtext(space_ || chr(1) || key_));
+    now_ := clock_timestamp();  -- not before the wait for the lock, which another transaction may hold for long
     IF expect IS NOT NULL THEN
         SELECT e.version, e.value, e.expires_at INTO version_, there, ends FROM __s__.entries e
             WHERE e.space = space_ AND e.key = key_ AND (e.expires_at IS NULL OR e.expires_at > now_);
@@ -462,9 +463,10 @@ CREATE FUNCTION __s__.entry_delete_v1(
     space_ text, key_ text, expect bigint,
     OUT written bigint, OUT version_ bigint, OUT there bytea, OUT ends timestamptz
 ) LANGUAGE plpgsql AS $f$
-DECLARE now_ timestamptz := clock_timestamp();
+DECLARE now_ timestamptz;
 BEGIN
     PERFORM pg_advisory_xact_lock(1800959852, hashtext(space_ || chr(1) || key_));
+    now_ := clock_timestamp();  -- not before the wait for the lock, which another transaction may hold for long
     SELECT e.version, e.value, e.expires_at INTO version_, there, ends FROM __s__.entries e
         WHERE e.space = space_ AND e.key = key_ AND (e.expires_at IS NULL OR e.expires_at > now_);
     version_ := coalesce(version_, 0);

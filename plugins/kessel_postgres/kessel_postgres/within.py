@@ -52,7 +52,7 @@ def put_within(database: Database, message: Message, span: timedelta | None, giv
         message.body,
     )
     try:
-        with connection.cursor() as cursor:
+        with _plain_cursor(connection) as cursor:
             cursor.execute(text, values)
             row = cursor.fetchone()
     except Exception as exc:
@@ -71,6 +71,21 @@ def put_within(database: Database, message: Message, span: timedelta | None, giv
 
 def _elsewhere(database: Database) -> ValueError:
     return ValueError(f"the connection is not to the database of the jobs: {database.options.place}")
+
+
+def _plain_cursor(connection: Any) -> Any:
+    """Return a cursor of the driver's usual kind, with tuples as rows; a connection may be set to others."""
+    drivers = {kind.__module__.partition(".")[0] for kind in type(connection).__mro__}
+    if "psycopg" in drivers:
+        from psycopg import Cursor
+        from psycopg.rows import tuple_row
+
+        return Cursor(connection, row_factory=tuple_row)
+    if "psycopg2" in drivers:
+        from psycopg2 import extensions  # type: ignore[import-untyped, unused-ignore]  # it is not ours
+
+        return connection.cursor(cursor_factory=extensions.cursor)
+    return connection.cursor()
 
 
 def _driver_connection(given: Any) -> Any:

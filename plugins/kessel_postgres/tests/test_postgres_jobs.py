@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kessel_postgres import codec, operations
 from kessel_postgres.adapter import PostgresAdapter
+from kessel_postgres.testing import Postgres
 
 from kessel_core.contract import (
     COMMIT,
@@ -34,6 +36,7 @@ from kessel_core.contract import (
     UnknownJob,
 )
 from tests.outlooks import one_look_tells_of_each_queue
+from tests.until import until
 
 
 @pytest.fixture
@@ -312,3 +315,52 @@ def test_E8_one_look_tells_of_each_queue_what_its_waiters_need(
 ) -> None:
     """A look that fails would connect anew each time, and wake all who wait for nothing."""
     one_look_tells_of_each_queue(opened())
+
+
+def test_s14_a_notification_that_is_refused_does_not_make_what_is_done_look_undone(
+    opened: Callable[..., PostgresAdapter],
+) -> None:
+    """As by a full queue of notifications; they have a transaction of their own, behind the other one."""
+    adapter = opened()
+    database = adapter.database
+    database.statements = attrs.evolve(database.statements, notify=database.statements.beat)
+    database.channel = b"c" * 100  # longer than a name may be
+    adapter.enqueue(Message("a", "q", b"1", 5))
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(NO_PAUSE)
+    assert held is not None
+    consumer.settle(held, Rollback())
+    again = consumer.reserve(NO_PAUSE)
+    assert again is not None and again.attempt == 2
+    consumer.settle(again, Bury("error"))
+    adapter.kick("q", "a")
+    assert adapter.store.put("s", "k", b"v") > 0
+    assert adapter.stats("q").ready == 1
+
+
+def test_s19_whether_an_entry_has_ended_is_seen_after_the_wait_for_its_lock(
+    opened: Callable[..., PostgresAdapter], server: Postgres, schema: str
+) -> None:
+    adapter = opened()
+    store = adapter.store
+    store.put("s", "k", b"old", ttl=timedelta(seconds=0.3))
+    with closing(psycopg.connect(server.url(), autocommit=True)) as other, ThreadPoolExecutor() as pool:
+        other.execute("SELECT pg_advisory_lock(1800959852, hashtext('s' || chr(1) || 'k'))")
+        putting = pool.submit(store.put, "s", "k", b"new", expect=0, ttl=timedelta(seconds=30))
+        until(lambda: bool(_waiting_for_locks(other)))
+        until(lambda: store.get("s", "k") is None)
+        other.execute("SELECT pg_advisory_unlock_all()")
+        assert putting.result(30) > 0
+    entry = store.get("s", "k")
+    assert entry is not None and entry.value == b"new"
+
+
+def _waiting_for_locks(connection: psycopg.Connection) -> int:
+    row = connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    return int(row.fetchone()[0])  # type: ignore[index]
+
+
+def test_very_large_limit_is_one_for_all(opened: Callable[..., PostgresAdapter]) -> None:
+    adapter = opened()
+    adapter.enqueue(Message("a", "q", b"1", 5))
+    assert [job.id for job in adapter.peek("q", JobState.READY, 10**20)] == ["a"]

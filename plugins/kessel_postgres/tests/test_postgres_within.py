@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from kessel_postgres.adapter import PostgresAdapter
 from kessel_postgres.testing import Postgres
+from psycopg.rows import dict_row, kwargs_row, namedtuple_row, scalar_row
 
 from kessel_core.contract import EnqueueRejected, IdHeld, JobState, Message
 
@@ -144,3 +145,24 @@ def test_wake_tells_workers_of_other_processes(
         thread.join(0.05)
     assert got[0] is not None
     consumer.close()
+
+
+@pytest.mark.parametrize("rows", [dict_row, scalar_row, namedtuple_row, kwargs_row(dict)])
+def test_connection_of_an_application_may_want_other_rows(
+    adapter: PostgresAdapter, server: Postgres, rows: Any
+) -> None:
+    with closing(psycopg.connect(server.url(), row_factory=rows)) as connection:
+        adapter.enqueue(message(), connection=connection)
+        with pytest.raises(IdHeld):
+            adapter.enqueue(message(), connection=connection)
+        connection.commit()
+    assert adapter.find("a") is not None
+
+
+def test_connection_of_an_application_may_have_cursors_with_other_placeholders(
+    adapter: PostgresAdapter, server: Postgres
+) -> None:
+    with closing(psycopg.connect(server.url(), cursor_factory=psycopg.RawCursor)) as connection:
+        adapter.enqueue(message(), connection=connection)
+        connection.commit()
+    assert adapter.find("a") is not None

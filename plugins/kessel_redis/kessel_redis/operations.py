@@ -80,7 +80,7 @@ class RedisOperations(Browse, Buried, Delete, Find, Pause):
 
     def peek(self, queue: str, state: JobState, limit: int = 1) -> list[StoredJob]:
         """Return up to `limit` jobs in that state, next one first."""
-        return list(self._shown(queue, state, limit)) if limit > 0 else []
+        return list(self._shown(queue, state, min(limit, _ALL))) if limit > 0 else []
 
     def each(self, queue: str, state: JobState) -> Iterator[StoredJob]:
         """Yield the jobs in that state, next one first."""

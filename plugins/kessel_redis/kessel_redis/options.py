@@ -199,7 +199,9 @@ class RedisStoreOptions(ServerOptions):
 
 def _address(text: str, port: int) -> Address:
     if text.startswith("["):  # an address of IPv6, as in a URL
-        host, _, rest = text[1:].partition("]")
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError
         return Address(host, int(rest[1:]) if rest else port)
     host, colon, rest = text.partition(":")
     return Address(host, int(rest)) if colon and ":" not in rest else Address(text, port)

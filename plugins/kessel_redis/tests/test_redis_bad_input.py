@@ -560,3 +560,9 @@ def test_encrypted_connection_checks_the_certificate(certificate: tuple[Path, Pa
         adapter.close()
     finally:
         server.close()
+
+
+@pytest.mark.parametrize("host", ["[::1]16379", "[::1]6379", "[::1", "[::1]x", "[::1]:x"])
+def test_an_address_of_ipv6_with_an_odd_end_is_refused_and_read_as_no_other_port(host: str) -> None:
+    with pytest.raises(InvalidConfig, match="expected NAME or NAME:PORT"):
+        RedisOptions(host=host)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -147,13 +148,15 @@ class SqliteAdapter(SqliteOperations, WaitingAdapter):
 
     def _put_within(self, connection: sqlite3.Connection, row: Row) -> None:
         try:
-            found = connection.execute("PRAGMA database_list").fetchall()
-            main = next((str(one[2]) for one in found if one[1] == "main"), "")
+            cursor = connection.cursor()
+            cursor.row_factory = None  # the application may want other rows than tuples
+            found = cursor.execute("SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'")
+            main = next((os.fsdecode(file) for (file,) in found if file is not None), "")
             if not main or not Path(main).samefile(self.engine.file.path):
                 raise ValueError(
                     f"the connection has {main or 'no file'!r} open, not {str(self.options.path)!r}"
                 )
-            holder = _inserted(connection, row)
+            holder = _inserted(cursor, row)
         except sqlite3.Error as exc:
             raise translated(exc, str(self.options.path), NO_PAUSE, row[0]) from exc
         if holder is not None:
@@ -288,10 +291,10 @@ class SqliteAdapter(SqliteOperations, WaitingAdapter):
         self.engine.close()
 
 
-def _inserted(connection: sqlite3.Connection, row: Row) -> _Holder | None:
+def _inserted(on: sqlite3.Connection | sqlite3.Cursor, row: Row) -> _Holder | None:
     """Insert one job; return state and due time of the job that holds its id, if one does."""
-    while not connection.execute(sql.INSERT, row).rowcount:
-        holder: _Holder | None = connection.execute(sql.HOLDER, (row[0],)).fetchone()
+    while not on.execute(sql.INSERT, row).rowcount:
+        holder: _Holder | None = on.execute(sql.HOLDER, (row[0],)).fetchone()
         if holder is not None:  # else it has just ended
             return holder
     return None

@@ -216,9 +216,8 @@ class Deliveries:
             case Snooze(pause):
                 return sql.SNOOZE_JOB, (*self._ready_after(pause), held.seq, held.token)
             case Bury(reason, message):
-                # Lone surrogates cannot be stored, and an odd message must never prevent a burial.
-                text = message[:_LONGEST_MESSAGE].encode("utf-8", "backslashreplace").decode("utf-8")
-                return sql.BURY_JOB, (reason, text, self._host.now(), held.seq, held.token)
+                texts = _stored_text(reason), _stored_text(message)
+                return sql.BURY_JOB, (*texts, self._host.now(), held.seq, held.token)
             case _:
                 assert_never(settlement)
 
@@ -257,6 +256,11 @@ class Deliveries:
             for one in held
             if connection.execute(sql.EXTEND_JOB, (end, one.seq, one.token)).rowcount
         }
+
+
+def _stored_text(text: str) -> str:
+    """Return a text without lone surrogates, which cannot be stored; an odd one must not prevent a burial."""
+    return text[:_LONGEST_MESSAGE].encode("utf-8", "backslashreplace").decode()
 
 
 def _own(reservation: Reservation) -> SqliteReservation:

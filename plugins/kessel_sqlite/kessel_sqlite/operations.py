@@ -31,6 +31,8 @@ __all__ = ["SqliteOperations"]
 
 #: How many jobs are read at once where all are wanted.
 _PAGE: Final = 500
+#: A listing of so many has them all.
+_ALL: Final = 2**31 - 1
 
 
 class SqliteOperations(Browse, Buried, Delete, Find, Pause, VirtualTime):
@@ -68,7 +70,7 @@ class SqliteOperations(Browse, Buried, Delete, Find, Pause, VirtualTime):
 
     def peek(self, queue: str, state: JobState, limit: int = 1) -> list[StoredJob]:
         """Return up to `limit` jobs in that state, next one first."""
-        return [job for job, _ in self._listed(queue, state, max(0, limit), sql.FROM_THE_START)]
+        return [job for job, _ in self._listed(queue, state, min(max(0, limit), _ALL), sql.FROM_THE_START)]
 
     def each(self, queue: str, state: JobState) -> Iterator[StoredJob]:
         """Yield the jobs in that state, next one first, a page at a time."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from kessel_sqlite.adapter import SqliteAdapter
 
-from kessel_core.contract import COMMIT, NO_PAUSE, Message
+from kessel_core.contract import COMMIT, NO_PAUSE, Bury, IdHeld, JobState, Message
 
 Opener = Callable[..., SqliteAdapter]
 
@@ -89,3 +89,43 @@ def test_a_connection_to_another_file_is_refused(tmp_path: Path, opened: Opener)
     for other in (":memory:", str(tmp_path / "other.db")):
         with closing(sqlite3.connect(other)) as connection, pytest.raises(ValueError, match="not"):
             adapter.enqueue(message("a"), connection=connection)
+
+
+def as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> dict[str, Any]:
+    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+
+
+@pytest.mark.parametrize(
+    "settings", [{"row_factory": as_dict}, {"row_factory": sqlite3.Row}, {"text_factory": bytes}]
+)
+def test_the_applications_connection_may_want_other_rows_and_texts(
+    path: Path, opened: Opener, settings: dict[str, Any]
+) -> None:
+    adapter = opened()
+    with closing(sqlite3.connect(path)) as connection:
+        for name, value in settings.items():
+            setattr(connection, name, value)
+        adapter.enqueue(message("a"), connection=connection)
+        with pytest.raises(IdHeld, match="ready"):
+            adapter.enqueue(message("a"), connection=connection)
+        connection.commit()
+        assert all(getattr(connection, name) is value for name, value in settings.items())
+    assert adapter.stats("q").ready == 1
+
+
+def test_a_connection_without_a_file_is_refused(opened: Opener) -> None:
+    with closing(sqlite3.connect(":memory:")) as connection, pytest.raises(ValueError, match="no file"):
+        opened().enqueue(message("a"), connection=connection)
+
+
+def test_an_odd_reason_does_not_prevent_a_burial_and_a_very_large_limit_is_one_for_all(
+    opened: Opener,
+) -> None:
+    adapter = opened()
+    adapter.enqueue(message("a"))
+    with closing(adapter.consumer(["q"])) as consumer:
+        taken = consumer.reserve(NO_PAUSE)
+        assert taken is not None
+        consumer.settle(taken, Bury("odd \ud800", "message \udfff"))
+    (buried,) = adapter.peek("q", JobState.BURIED, 10**20)
+    assert (buried.reason, buried.message) == (r"odd \ud800", r"message \udfff")
