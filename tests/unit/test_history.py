@@ -21,6 +21,7 @@ from kessel_core import (
     Event,
     EventKind,
     HistoryConfig,
+    JobContext,
     JobManager,
     JobRequest,
     ResultsConfig,
@@ -120,6 +121,21 @@ def test_s39_what_one_process_wrote_keeps_its_order_when_its_clock_is_set_back()
     with JobManager("memory://", clock=clock, config=KEPT, handlers={"a": set_back}) as manager:
         job = manager.request("a")
         manager.worker().drain()
+        found = manager.history(job.id)
+    assert ([event.kind for event in found.events], found.gaps) == ([R, S, E, F], ())
+
+
+def test_s39_what_is_written_later_by_a_clock_that_was_set_back_comes_later() -> None:
+    clock, seen = Ahead(0), list[EventKind]()
+
+    def set_back(payload: object, job: JobContext) -> None:
+        seen.extend(kinds(manager, job.id))  # they are written for that, in an entry of their own
+        clock.seconds = -5
+
+    with JobManager("memory://", clock=clock, config=KEPT, handlers={"a": set_back}) as manager:
+        job = manager.request("a")
+        manager.worker().drain()
+        assert seen == [R, S]
         found = manager.history(job.id)
     assert ([event.kind for event in found.events], found.gaps) == ([R, S, E, F], ())
 

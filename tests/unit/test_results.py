@@ -195,8 +195,8 @@ def test_s25c_what_cannot_be_stored_as_it_is_fails_by_rule_and_once(
     told: list[Any] = []
     manager = app({"a": handle, "told": told.append})
     job = manager.request("a", callback="job:told")
-    outcomes = [result.status for result in run_until_idle(manager)]
-    assert outcomes == [Status.FAILED, Status.SUCCESS]
+    outcomes = [(result.status, result.after) for result in run_until_idle(manager)]
+    assert outcomes == [(Status.FAILED, None), (Status.SUCCESS, None)]
     outcome = manager.result(job.id)
     assert (outcome.message, outcome.value, outcome.attempt) == (message, None, 1)
     assert [one["message"] for one in told] == [message]
