@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections.abc import Collection, Coroutine, Generator
 from datetime import timedelta
 from types import CoroutineType
@@ -66,6 +67,8 @@ class AsyncLoop:
         self._is_closed = False
         #: What slots wait for, each with its thread; what was cut off is taken out first.
         self._calls: dict[Future[Any], threading.Thread] = {}
+        #: Threads whose calls are cut off; those of workers that have ended.
+        self._cut: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         #: What runs in the loop, by its name; and whose step is being taken. Written by the loop's thread.
         self._running: dict[object, str] = {}
         self._stepping: str | None = None
@@ -102,6 +105,8 @@ class AsyncLoop:
         self._calls[future] = threading.current_thread()
         if self._loop is not loop:
             future.cancel()  # closed, or broken, just now
+        if threading.current_thread() in self._cut and self._calls.pop(future, None) is not None:
+            future.cancel()  # cut off just now, when it was not known yet what this thread waits for
         try:
             value = future.result()
         except CancelledError as exc:
@@ -118,7 +123,11 @@ class AsyncLoop:
         return value
 
     def cut_off(self, threads: Collection[threading.Thread]) -> None:
-        """Cancel what these threads wait for in `run`, and let them go on at once; the loop goes on, too."""
+        """Cancel what these threads wait for in `run`, now and later, and let them go on at once.
+
+        The loop goes on for the others.
+        """
+        self._cut.update(threads)
         for future, thread in list(self._calls.items()):
             if thread in threads and self._calls.pop(future, None) is not None:
                 future.cancel()

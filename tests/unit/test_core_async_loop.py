@@ -157,6 +157,30 @@ def test_d10_handlers_that_wait_in_threads_do_not_starve_the_jobs_that_they_wait
     until(lambda: not any(thread.is_alive() for thread in set(threading.enumerate()) - before))
 
 
+def test_d9_what_begins_just_when_it_is_cut_off_is_cancelled_as_well(loop: AsyncLoop) -> None:
+    """Its slot has started it, and does not wait for it yet."""
+    ends: list[BaseException] = []
+    may_call = threading.Event()
+
+    async def work() -> None:
+        await asyncio.sleep(3600)
+
+    def call() -> None:
+        may_call.wait(20)
+        try:
+            loop.run(work(), None)
+        except BaseException as exc:
+            ends.append(exc)
+
+    slot = threading.Thread(target=call)
+    slot.start()
+    loop.cut_off([slot])
+    may_call.set()
+    slot.join(20)
+    assert [type(end) for end in ends] == [Stopped]
+    assert loop.run(asyncio.sleep(0, "others go on"), None) == "others go on"
+
+
 def test_d9_what_is_cut_off_is_cancelled_and_what_others_wait_for_goes_on(loop: AsyncLoop) -> None:
     """A worker that has given its jobs back ends alone; other workers of the application go on."""
     begun, is_cancelled, go_on = threading.Barrier(3), threading.Event(), threading.Event()
