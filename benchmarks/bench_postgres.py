@@ -23,6 +23,7 @@ import psycopg
 from kessel_postgres.adapter import PostgresAdapter
 from kessel_postgres.testing import PgBouncer, Postgres
 from measuring import (
+    TIMES,
     Comparison,
     Side,
     apart,
@@ -42,9 +43,6 @@ from kessel_core.contract import COMMIT, NO_PAUSE, AdapterContext, Message
 
 BODY = b"x" * 300
 SLOTS, MANY_SLOTS = 8, 200
-#: Where many slots share a round, it has so many times the jobs: a hundred for each of 200 slots. With twenty
-#: for each, a tenth of all calls would be the first and the last of a slot, which end no job.
-TIMES = 5
 PUT = "INSERT INTO bare (body) VALUES (%b)"
 FILL = "INSERT INTO bare (body) SELECT %b FROM generate_series(1, %s)"
 TAKE = (

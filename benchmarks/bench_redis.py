@@ -21,6 +21,7 @@ from kessel_redis.link import Link
 from kessel_redis.scripts import packed
 from kessel_redis.testing import Redis
 from measuring import (
+    TIMES,
     Comparison,
     Side,
     apart,
@@ -40,8 +41,6 @@ from kessel_core.contract import AdapterContext, Message
 
 BODY = b"x" * 300
 SLOTS, MANY_SLOTS = 8, 200
-#: Where many slots share a round, it has so many times the jobs, for the reason that bench_postgres.py gives.
-TIMES = 5
 
 
 @contextmanager

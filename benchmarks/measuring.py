@@ -75,6 +75,11 @@ class Comparison(NamedTuple):
         )
 
 
+#: Where many slots share a round, it has so many times the jobs: a hundred for each of 200 slots. With twenty
+#: for each, a tenth of all calls would be the first and the last of a slot, which end no job.
+TIMES = 5
+
+
 class Side(NamedTuple):
     """One of the things that are compared."""
 

@@ -12,7 +12,7 @@ from kessel_core.contract.adapter import QueueAdapter, need
 from kessel_core.contract.messages import Reservation
 from kessel_core.contract.store import Store
 from kessel_core.errors import EnqueueRejected, IdHeld
-from kessel_core.features.callbacks import Callbacks
+from kessel_core.features.callbacks import Callbacks, function_of
 from kessel_core.features.progress import Reported
 from kessel_core.model.job import JobRequest
 from kessel_core.model.result import JobResult
@@ -76,8 +76,7 @@ def run_inline(
         AdapterError: What the job brings along could not be stored (S20).
     """
     job = jobs.job(attrs.evolve(request, delay=None))
-    function = None if isinstance(request.callback, str) else request.callback
-    before = callbacks.expect(job.id, function)
+    before = callbacks.expect(job.id, function_of(request.callback))
     try:
         result, _ = pipeline.run(_NoLease(Reservation(job.id, job.queue, encode(job), 1), adapter))
     finally:  # a job in the queue may have the same id; and this one is not run again

@@ -22,7 +22,7 @@ from kessel_core.errors import (
     InvalidRequest,
     Problem,
 )
-from kessel_core.features.callbacks import Callbacks
+from kessel_core.features.callbacks import Callbacks, function_of
 from kessel_core.handlers.declare import options_of
 from kessel_core.handlers.registry import HandlerRegistry
 from kessel_core.model.checks import make_job
@@ -188,7 +188,7 @@ class Producer:
         return job
 
     def _enqueue(self, message: Message, callback: str | Callable[[Any], object] | None) -> None:
-        function = _function_of(callback)
+        function = function_of(callback)
         if function is None:
             self._adapter.enqueue(message)
             self._callbacks.forget(message.id)  # that of an earlier job of this id, which was deleted
@@ -217,7 +217,7 @@ class Producer:
                 continue
             jobs.append(job)
             messages.append(Message(job.id, job.queue, body, job.priority, job.not_before, job.expires_at))
-            functions.setdefault(job.id, _function_of(prepared.callback))  # the first of an id is stored
+            functions.setdefault(job.id, function_of(prepared.callback))  # the first of an id is stored
         if problems:
             raise InvalidRequest(problems, "invalid requests, nothing was stored")
         if not messages:
@@ -292,11 +292,6 @@ class Producer:
                 "hands jobs to others; give a handler, 'job:TYPE' or 'scheme:target'"
             )
             raise InvalidRequest([Problem(("$", "callback"), why)])
-
-
-def _function_of(callback: str | Callable[[Any], object] | None) -> Callable[[Any], object] | None:
-    """Return what this process has to call; None: nothing, or the callback is a job (S22)."""
-    return None if isinstance(callback, str) else callback
 
 
 def _request_of(item: object) -> JobRequest:

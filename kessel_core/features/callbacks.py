@@ -20,13 +20,18 @@ from kessel_core.model.result import JobResult
 from kessel_core.values.logs import get_logger
 from kessel_core.wire.results import outcome_fields
 
-__all__ = ["CallbackCall", "Callbacks", "callback_handlers", "callback_request"]
+__all__ = ["CallbackCall", "Callbacks", "callback_handlers", "callback_request", "function_of"]
 
 
 log = get_logger("kessel.callbacks")
 
 #: Longest message in an outcome whose value had to be left out already, in characters.
 _SHORT: Final = 200
+
+
+def function_of(callback: str | Callable[[Any], object] | None) -> Callable[[Any], object] | None:
+    """Return what the process that requests has to call; None: nothing, or the callback is a job (S22)."""
+    return None if isinstance(callback, str) else callback
 
 
 class Callbacks:

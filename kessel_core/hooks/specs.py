@@ -488,8 +488,9 @@ def kessel_worker_started(worker: WorkerInfo) -> None:
 def kessel_worker_stopping(worker: WorkerInfo) -> None:
     """A worker is stopping; its running jobs still have the grace period.
 
-    Called once, in the thread that asked for the stop; it must not block. `worker.grace` is the grace
-    period.
+    Called once for each worker that `kessel_worker_started` told of, in the thread that asked for the stop,
+    or in the one that starts the worker if the stop came before; it must not block. `worker.grace` is the
+    grace period.
 
     ```python
     @hookimpl
