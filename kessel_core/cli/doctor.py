@@ -161,19 +161,12 @@ def _findings_without_queue(app: App, why: str) -> Iterator[Finding]:
 
 
 def _registry(app: App) -> HandlerRegistry:
-    """Check sections, handlers and middleware without opening anything; return the handlers."""
-    from kessel_core.clock import SystemClock
-    from kessel_core.plugins.chain import build_chain
-    from kessel_core.plugins.handlers import collect_handlers
-    from kessel_core.plugins.sections import Sections
+    """Check everything without opening anything; return the handlers."""
+    from kessel_core.client.manager import JobManager
 
     app.import_from_here()
     with app.located():
-        sections = Sections(app.plugins, app.config.sections, clock=SystemClock(), runs_jobs=True)
-        plugins = app.plugins.joined(sections.make_all())
-        registry = collect_handlers(plugins, app.config.handlers)
-        build_chain(plugins, app.config.middleware, app.config.middleware_options)
-    return registry
+        return JobManager(config=app.config, plugins=app.plugins).check()
 
 
 def _handler_finding(registry: HandlerRegistry) -> Finding:

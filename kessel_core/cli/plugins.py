@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +20,6 @@ from kessel_core.errors import ConfigError, InvalidConfig, PluginClash
 from kessel_core.values.printing import printable
 
 if TYPE_CHECKING:
-    from kessel_core.config.options import Config
     from kessel_core.plugins.registry import Plugins
     from kessel_core.plugins.status import PluginStatus
 
@@ -128,13 +127,14 @@ def _remark(status: PluginStatus, clashes: list[PluginClash]) -> str:
 def _check(app: App, found: Plugins, names: tuple[str, ...]) -> None:
     """Check everything that the arguments or the configuration name; print one line per mistake."""
     from kessel_core.cli.root import code_of
+    from kessel_core.client.manager import JobManager
 
     app.import_from_here()
     attempts: list[Callable[[], object]] = [
         partial(found.require, name) for name in dict.fromkeys((*names, *app.config.plugins.required))
     ]
     if not names:
-        attempts += _checks(app.config, found)
+        attempts.append(JobManager(config=app.config, plugins=found).check)
     code = 0
     for attempt in attempts:
         try:
@@ -146,30 +146,6 @@ def _check(app: App, found: Plugins, names: tuple[str, ...]) -> None:
                 say(f"error: {problem}", err=True)
     if code:
         raise SystemExit(code)
-
-
-def _checks(config: Config, found: Plugins) -> Iterator[Callable[[], object]]:
-    """Yield what a worker checks before it opens its queue; each raises `ConfigError`."""
-    from kessel_core.clock import SystemClock
-    from kessel_core.config.options import ADAPTER_STORE
-    from kessel_core.plugins.chain import build_chain
-    from kessel_core.plugins.handlers import collect_handlers
-    from kessel_core.plugins.sections import Sections
-
-    sections = Sections(
-        found,
-        config.sections,
-        clock=SystemClock(),
-        runs_jobs=True,
-        shows_pages=config.worker.health_address is not None,
-    )
-    parts: list[tuple[PluginStatus, object]] = []
-    yield partial(found.chosen_adapter, config.adapter, config.adapter_options)
-    if config.store != ADAPTER_STORE:
-        yield partial(found.chosen_store, config.store)
-    yield lambda: parts.extend(sections.make_all())
-    yield partial(build_chain, found, config.middleware, config.middleware_options)
-    yield lambda: collect_handlers(found.joined(parts), config.handlers)
 
 
 # --- hooks ---------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from kessel_core.cli.output import emit, jobs_text, preview
 from kessel_core.cli.progress import progress
 from kessel_core.cli.result import outcome_of
 from kessel_core.contract.promises import Reach
-from kessel_core.errors import DecodeError, EnqueueIncomplete, IdHeld, InvalidRequest, Problem
+from kessel_core.errors import DecodeError, EnqueueIncomplete, IdHeld, InvalidConfig, InvalidRequest, Problem
 from kessel_core.values.nearest import did_you_mean, nearest_or_all
 from kessel_core.values.reading import from_text, moment_or_span
 from kessel_core.values.secrets import quoted
@@ -30,7 +30,7 @@ from kessel_core.values.strict_json import read_json
 from kessel_core.wire.results import outcome_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from kessel_core.client.manager import JobManager
     from kessel_core.model.job import Job, JobRequest
@@ -253,6 +253,8 @@ def _check_types(app: App, types: Mapping[str, str], strict: bool) -> None:
         known = {
             one.strip() for one in (*app.plugins.handlers().names, *app.config.handlers, *app.config.routes)
         }
+        if any(one.strip() not in known for one in types):
+            known.update(_types_of_sections(app))
         who = "this installation has"
     problems = [
         Problem((), f"{who} no handler for {one.strip()!r}{nearest_or_all(one, known)}", origin)
@@ -267,6 +269,18 @@ def _check_types(app: App, types: Mapping[str, str], strict: bool) -> None:
         say(f"warning: {problem}", err=True)
     if len(problems) > SHOWN_WARNINGS:
         say(f"warning: ... and {len(problems) - SHOWN_WARNINGS:,} more types", err=True)
+
+
+def _types_of_sections(app: App) -> Iterable[str]:
+    """Return the types that plugins have handlers for in a worker of this configuration only."""
+    from kessel_core.clock import SystemClock
+    from kessel_core.plugins.sections import Sections
+
+    try:
+        parts = Sections(app.plugins, app.config.sections, clock=SystemClock(), runs_jobs=True).make_all()
+    except InvalidConfig:
+        return ()  # a producer may go on: it is for a worker to say what is wrong
+    return app.plugins.joined(parts).handlers().names
 
 
 # --- many ----------------------------------------------------------------------------------

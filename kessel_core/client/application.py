@@ -2,64 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, Final
 
 import attrs
 
+from kessel_core.client.checking import ApplicationSettings, Checked, check_application
 from kessel_core.client.jobs import JobMaker
 from kessel_core.client.producer import Producer
-from kessel_core.clock import Clock
-from kessel_core.config.options import ADAPTER_STORE, Config
+from kessel_core.config.options import Config
 from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.spec import AdapterContext
 from kessel_core.contract.store import Store, no_store
-from kessel_core.errors import CapabilityMissing, ConfigError, InvalidConfig, Problem, UnusablePlugin
-from kessel_core.features.callbacks import Callbacks, callback_handlers
+from kessel_core.errors import CapabilityMissing
+from kessel_core.features.callbacks import Callbacks
 from kessel_core.features.history import Recorder
 from kessel_core.features.progress import Reports
 from kessel_core.features.results import KeptOutcomes
-from kessel_core.features.retry import RetryPause
 from kessel_core.handlers.registry import HandlerRegistry
-from kessel_core.model.retry import RetryPolicy
 from kessel_core.model.routes import NO_ROUTE, Route
-from kessel_core.plugins.chain import Chain, build_chain
-from kessel_core.plugins.handlers import collect_handlers
-from kessel_core.plugins.loading import build_plugins
-from kessel_core.plugins.opening import Chosen
 from kessel_core.plugins.registry import Plugins
 from kessel_core.plugins.sections import Sections
 from kessel_core.plugins.status import PluginStatus
 from kessel_core.plugins.watchers import Watchers, preparers_of, watchers_of
 from kessel_core.runtime.async_loop import AsyncLoop
 from kessel_core.runtime.following import FollowUps
-from kessel_core.runtime.handling import HandlerRunner
 from kessel_core.runtime.pipeline import Pipeline
 from kessel_core.runtime.settling import Settling
 
-__all__ = ["Application", "ApplicationSettings", "open_application"]
+__all__ = ["Application", "open_application"]
 
 
 #: Who writes down what happens to jobs, in logs.
 _HISTORY: Final = PluginStatus(
     name="history", distribution="kessel-core", module="kessel_core.features.history"
 )
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class ApplicationSettings:
-    """What a manager was created with; see `JobManager` for each field."""
-
-    config: Config
-    clock: Clock
-    adapter: str | QueueAdapter
-    adapter_options: Mapping[str, Any]
-    store: str | Store
-    handlers: Mapping[str, object] | Iterable[object] | None
-    middleware: tuple[str, ...]
-    plugins: Plugins | None
-    only_requests: bool
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -116,24 +94,12 @@ def open_application(settings: ApplicationSettings) -> Application:
         AdapterUnavailable: The backend cannot be reached.
     """
     config = settings.config
-    plugins = settings.plugins
-    if plugins is None:
-        plugins = build_plugins(disabled=config.plugins.disabled, required=config.plugins.required)
-    loop = AsyncLoop()
-    sections = Sections(
-        plugins,
-        config.sections,
-        clock=settings.clock,
-        runs_jobs=not settings.only_requests,
-        shows_pages=config.worker.health_address is not None,
-    )
-    runner = HandlerRunner(loop, config.jobs, plugins.payload_types())
-    checked = _checked(plugins, sections, settings, runner)
+    checked = check_application(settings)
     plugins, registry = checked.plugins, checked.registry
     with ExitStack() as stack:
         adapter, store = _opened(checked, settings, stack)
         opened = stack.pop_all()
-    sections.opened(store)
+    checked.sections.opened(store)
     jobs = JobMaker(
         clock=settings.clock,
         routes=_routes(registry, config.routes),
@@ -163,7 +129,7 @@ def open_application(settings: ApplicationSettings) -> Application:
             callback_queue=config.callbacks.queue,
             watchers=watchers,
             longest_pause=adapter.capabilities.longest_delay,
-            loop=loop,
+            loop=checked.loop,
             settling=Settling(FollowUps(adapter, store), wrappers, adapter.capabilities.max_body_bytes),
             kept=KeptOutcomes(config.results.keep, store),
             reports=reports,
@@ -173,8 +139,8 @@ def open_application(settings: ApplicationSettings) -> Application:
         reports=reports,
         watchers=watchers,
         recorder=recorder,
-        sections=sections,
-        loop=loop,
+        sections=checked.sections,
+        loop=checked.loop,
         opened=opened,
     )
     try:
@@ -200,7 +166,7 @@ def _needing_a_store(config: Config, registry: HandlerRegistry) -> Iterator[str]
 
 
 def _opened(
-    checked: _Checked, settings: ApplicationSettings, stack: ExitStack
+    checked: Checked, settings: ApplicationSettings, stack: ExitStack
 ) -> tuple[QueueAdapter, Store | None]:
     """Open what is not open yet; what is opened here is closed by the stack."""
     context = AdapterContext(clock=settings.clock)
@@ -224,70 +190,3 @@ def _routes(registry: HandlerRegistry, configured: Mapping[str, Mapping[str, Any
     for kind, table in configured.items():
         routes[kind.strip()] = Route(**table).over(routes.get(kind.strip()))
     return routes
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class _Checked:
-    """What was found to be right before anything is opened."""
-
-    #: With what the sections of this application add.
-    plugins: Plugins
-    registry: HandlerRegistry
-    chain: Chain
-    #: None: it was given open.
-    adapter: Chosen[QueueAdapter] | None
-    #: None: it was given open, or it is the adapter's own.
-    store: Chosen[Store] | None
-
-
-def _checked(
-    plugins: Plugins, sections: Sections, settings: ApplicationSettings, runner: HandlerRunner
-) -> _Checked:
-    """Check adapter, store, sections, handlers and middleware; all mistakes are reported in one error."""
-    registry, chain, choice, store = HandlerRegistry(), None, None, None
-    jobs = settings.config.jobs
-    found: list[tuple[str, ConfigError]] = []
-    if not isinstance(settings.adapter, QueueAdapter):
-        try:
-            choice = plugins.chosen_adapter(settings.adapter, settings.adapter_options)
-        except ConfigError as exc:
-            found.append(("adapter", exc))
-    if not isinstance(settings.store, Store) and settings.store != ADAPTER_STORE:
-        try:
-            store = plugins.chosen_store(settings.store)
-        except ConfigError as exc:
-            found.append(("store", exc))
-    if settings.only_requests:
-        try:
-            chain = build_chain(
-                plugins, settings.middleware, settings.config.middleware_options, only_requests=True
-            )
-        except InvalidConfig as exc:
-            found.append(("middleware", exc))
-    else:
-        try:
-            plugins = plugins.joined(sections.make_all())
-        except InvalidConfig as exc:
-            found.append(("sections", exc))
-        try:
-            registry = collect_handlers(plugins, settings.config.handlers, settings.handlers)
-        except InvalidConfig as exc:
-            found.append(("handlers", exc))
-        for kind, function in callback_handlers(plugins.callbacks().usable()):
-            if registry.get(kind) is None:  # an application may answer a scheme itself
-                registry.add(kind, function, "the callbacks of plugins")
-        inner = (RetryPause(RetryPolicy(base=jobs.retry_base, cap=jobs.retry_cap)), runner)
-        try:
-            chain = build_chain(plugins, settings.middleware, settings.config.middleware_options, inner=inner)
-        except InvalidConfig as exc:
-            found.append(("middleware", exc))
-    if len(found) == 1:
-        raise found[0][1]
-    if found:
-        raise InvalidConfig([problem for word, exc in found for problem in _problems(word, exc)])
-    assert chain is not None
-    return _Checked(plugins=plugins, registry=registry, chain=chain, adapter=choice, store=store)
-
-
-def _problems(word: str, exc: ConfigError) -> Sequence[Problem]:
-    return exc.problems if isinstance(exc, InvalidConfig) else [UnusablePlugin((word,), str(exc))]

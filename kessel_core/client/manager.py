@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
 
 from kessel_core.clock import Clock, SystemClock
 from kessel_core.config.options import Config, options
@@ -24,6 +24,7 @@ from kessel_core.model.settlement import NO_PAUSE
 
 if TYPE_CHECKING:
     from kessel_core.client.application import Application
+    from kessel_core.client.checking import ApplicationSettings
     from kessel_core.config.origin import LoadedConfig
     from kessel_core.contract.adapter import QueueAdapter
     from kessel_core.contract.store import Store
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from kessel_core.runtime.worker import Worker
 
 __all__ = ["JobManager"]
+
+_T = TypeVar("_T")
 
 
 class RequestFields(TypedDict, total=False):
@@ -159,28 +162,50 @@ class JobManager:
             AdapterUnavailable: The backend cannot be reached.
         """
         # Late, because it loads plugins and the runtime.
-        from kessel_core.client.application import ApplicationSettings, open_application
+        from kessel_core.client.application import open_application
 
         with self._lock:
             if self._open is None:
-                settings = ApplicationSettings(
-                    config=self.config,
-                    clock=self.clock,
-                    adapter=self._adapter,
-                    adapter_options=self._adapter_options,
-                    store=self._store,
-                    handlers=self._handlers,
-                    middleware=self._middleware,
-                    plugins=self._plugins,
-                    only_requests=self._only_requests,
-                )
-                try:
-                    self._open = open_application(settings)
-                except InvalidConfig as exc:
-                    if self._loaded is None:
-                        raise
-                    raise self._loaded.located(exc) from exc
+                self._open = self._located(open_application)
         return self
+
+    def check(self) -> HandlerRegistry:
+        """Check all that `connect` checks before it opens adapter and store, and open nothing.
+
+        For the tests of an application, and before a deployment; `kessel plugins --check` does the same.
+
+        Returns:
+            The handlers by job type, as `registry`.
+
+        Raises:
+            InvalidConfig: As for `connect`.
+            PluginError: As for `connect`.
+        """
+        from kessel_core.client.checking import check_application
+
+        return self._located(check_application).registry
+
+    def _located(self, make: Callable[[ApplicationSettings], _T]) -> _T:
+        """Return what is made of the settings; a mistake says where it stands in the configuration."""
+        from kessel_core.client.checking import ApplicationSettings
+
+        settings = ApplicationSettings(
+            config=self.config,
+            clock=self.clock,
+            adapter=self._adapter,
+            adapter_options=self._adapter_options,
+            store=self._store,
+            handlers=self._handlers,
+            middleware=self._middleware,
+            plugins=self._plugins,
+            only_requests=self._only_requests,
+        )
+        try:
+            return make(settings)
+        except InvalidConfig as exc:
+            if self._loaded is None:
+                raise
+            raise self._loaded.located(exc) from exc
 
     def close(self) -> None:
         """Stop every worker that was made here, and close what `connect` opened. Idempotent.

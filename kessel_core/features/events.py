@@ -78,10 +78,10 @@ def _in_order(written: Iterable[_Written]) -> list[Event]:
             moments.append((reached[one.writer], event))
     moments.sort(key=lambda moment: moment[0])
     events = [event for _, event in moments]
-    requests = [event for event in events if event.kind is EventKind.REQUESTED]
-    if len(requests) == 1 and requests[0].at - events[0].at < _CLOCKS_APART:
-        events.remove(requests[0])
-        events.insert(0, requests[0])
+    request = next((event for event in events if event.kind is EventKind.REQUESTED), None)
+    if request is not None and request.at - events[0].at < _CLOCKS_APART:
+        events.remove(request)
+        events.insert(0, request)
     return events
 
 

@@ -93,6 +93,8 @@ class JobContext:
     queue: str = attrs.field(default=attrs.Factory(lambda self: self.request.queue, takes_self=True))
     #: Earlier deliveries that were snoozed, as far as the queue knows (S21).
     snoozes: int = 0
+    #: How many times it was kicked after a burial, as far as the queue knows; attempts begin anew each time.
+    kicks: int = 0
     _held: Held = _NO_LEASE
     _runner: Runner = _NO_RUNNER
 

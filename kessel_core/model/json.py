@@ -211,6 +211,12 @@ def is_utf8(text: str) -> bool:
     return True
 
 
+def storable(text: str, limit: int) -> str:
+    """Return text cut to a limit, with escapes for what UTF-8 cannot write, as in some paths."""
+    text = text[:limit]
+    return text if is_utf8(text) else text.encode("utf-8", "backslashreplace").decode()[:limit]
+
+
 def shown(value: object) -> str:
     """Return the type and the first characters of any value, for a message."""
     try:

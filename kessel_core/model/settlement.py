@@ -7,11 +7,14 @@ from typing import Final, TypeAlias
 
 import attrs
 
+from kessel_core.model.json import storable
 from kessel_core.model.message import Message
 
 __all__ = ["COMMIT", "NO_PAUSE", "Bury", "Commit", "Put", "Rollback", "Settlement", "Snooze"]
 
 NO_PAUSE: Final = timedelta(0)
+#: Longest text of a burial, in characters.
+_LONGEST_TEXT: Final = 100_000
 
 
 @attrs.frozen
@@ -56,14 +59,22 @@ class Snooze:
     pause: timedelta = NO_PAUSE
 
 
+def _text(text: str) -> str:
+    return storable(text, _LONGEST_TEXT)
+
+
 @attrs.frozen
 class Bury:
-    """Set the job aside until it is kicked or deleted (S8)."""
+    """Set the job aside until it is kicked or deleted (S8).
 
-    #: A code for programs, as in `JobResult.reason`.
-    reason: str
-    #: The explanation for people; at most a few thousand characters.
-    message: str = ""
+    Its texts can always be written as UTF-8: what cannot is escaped here, so that no odd text prevents a
+    burial.
+    """
+
+    #: A code for programs, as in `JobResult.reason`; cut after 100,000 characters.
+    reason: str = attrs.field(converter=_text)
+    #: The explanation for people, a few thousand characters as a rule; cut like it.
+    message: str = attrs.field(default="", converter=_text)
     #: As in `Commit`.
     follow: tuple[Message, ...] = ()
     #: As in `Commit`.

@@ -15,7 +15,7 @@ from kessel_core.config.options import JobsConfig
 from kessel_core.errors import Fatal, Snooze, Transient
 from kessel_core.handlers.context import JobContext
 from kessel_core.hooks.specs import hookimpl
-from kessel_core.model.json import is_utf8, json_problems
+from kessel_core.model.json import json_problems, storable
 from kessel_core.model.policies import BadPayload, DefaultError
 from kessel_core.model.result import JobResult, Reason, Status
 from kessel_core.runtime import forks, recursion
@@ -114,22 +114,14 @@ def sound(outcome: JobResult, who: str, types: tuple[PayloadType, ...] = ()) -> 
         problems = json_problems(value)
     if problems:
         shown = "; ".join(map(str, problems[:5]))
-        message = storable(f"{who} what is not a JSON value: {shown}")
+        message = storable(f"{who} what is not a JSON value: {shown}", MESSAGE_LIMIT)
         return attrs.evolve(
             outcome, status=Status.FAILED, reason=Reason.ERROR, value=None, message=message, after=None
         )
-    message = storable(outcome.message)
+    message = storable(outcome.message, MESSAGE_LIMIT)
     if value is outcome.value and message == outcome.message:
         return outcome
     return attrs.evolve(outcome, value=value, message=message)
-
-
-def storable(message: str) -> str:
-    """Return a message cut to the limit, with escapes for what UTF-8 cannot write, as in some paths."""
-    message = message[:MESSAGE_LIMIT]
-    if is_utf8(message):
-        return message
-    return message.encode("utf-8", "backslashreplace").decode()[:MESSAGE_LIMIT]
 
 
 def _as_json(value: Any, types: tuple[PayloadType, ...]) -> Any:
@@ -152,7 +144,7 @@ def failed(
         id=job.id,
         request=job.request,
         status=status,
-        message=storable(message),
+        message=storable(message, MESSAGE_LIMIT),
         reason=reason,
         attempt=job.attempt,
         after=after,
@@ -191,6 +183,6 @@ def outcome_of_exception(job: JobContext, exc: BaseException, default_error: Def
 def text_of(exc: BaseException) -> str:
     """Return the message of an exception as it can be stored; some raise even in `__str__`."""
     try:
-        return storable(str(exc))
+        return storable(str(exc), MESSAGE_LIMIT)
     except Exception:
         return f"{type(exc).__name__} without a readable text"

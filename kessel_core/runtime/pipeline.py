@@ -293,6 +293,7 @@ class Pipeline:
             delivery.handler,
             reservation.queue,
             reservation.snoozes,
+            reservation.kicks,
             held,
             self,
         )

@@ -168,3 +168,40 @@ def test_the_doctor_of_a_plugin_that_fails_is_a_finding_beside_what_it_found(
     assert first["subject"] == "moon"
     assert second["level"] == "error"
     assert f"its doctor failed: {why}" in second["detail"]
+
+
+FERRY = """
+import attrs
+from kessel_core import hookimpl
+from kessel_core.hooks import Section
+
+@attrs.frozen
+class Options:
+    line: str
+
+class Ferry:
+    def __init__(self, options, context):
+        self.line = options.line
+
+    @hookimpl
+    def kessel_handlers(self):
+        return {f"ferry.{self.line}": len}
+
+@hookimpl
+def kessel_sections():
+    return [Section(name="ferry", options=Options, factory=Ferry)]
+"""
+
+
+def test_types_that_a_section_has_handlers_for_are_known_to_producers_and_doctor(
+    kessel: Any, site: Any
+) -> None:
+    site.install("ferry", FERRY)
+    kessel.write("kessel.toml", '[kessel.ferry]\nline = "north"\n')
+    assert kessel.ok("request", "ferry.north", "[]", "--strict-type").err == ""
+    done = kessel("request", "ferry.south", "[]", "--strict-type")
+    assert done.code == 2
+    assert "did you mean 'ferry.north'?" in done.err
+    assert "ferry.north" in kessel("doctor").out
+    kessel.write("kessel.toml", "[kessel.ferry]\nlane = 1\n")
+    assert "no handler for 'ferry.north'" in kessel.ok("request", "ferry.north", "[]").err

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import kessel_memory.plugin
+from pathlib import Path
 
-from kessel_core import JobManager, build_plugins
+import kessel_memory.plugin
+import pytest
+
+from kessel_core import InvalidConfig, JobManager, build_plugins
 
 
 def test_manager_connects_again_after_close_with_the_same_plugins() -> None:
@@ -23,3 +26,26 @@ def test_two_managers_on_one_set_of_plugins_run_at_the_same_time() -> None:
         JobManager("memory://", handlers={"t": lambda _: 2}, middleware=[], plugins=plugins) as two,
     ):
         assert [manager.process_single_job("t").value for manager in (one, two, one)] == [1, 2, 1]
+
+
+def test_check_names_the_mistakes_that_connect_names_and_opens_nothing(tmp_path: Path) -> None:
+    """Adapter, store, handlers and middleware in one error."""
+    wrong = {"handlers": {"t": "nothing to call"}, "middleware": ["nobody"], "store": "nobody://x"}
+    manager = JobManager(f"sqlite:///{tmp_path}/jobs.db?unknown=1", **wrong)  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(InvalidConfig) as checked:
+        manager.check()
+    with pytest.raises(InvalidConfig) as connected:
+        manager.connect()
+    assert str(checked.value) == str(connected.value)
+    places = {problem.where[0] for problem in checked.value.problems}
+    assert places == {"adapter", "store", "handlers", "middleware"}
+    JobManager(f"sqlite:///{tmp_path}/jobs.db", handlers={"t": len}).check()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_says_where_a_mistake_of_the_configuration_stands(tmp_path: Path) -> None:
+    file = tmp_path / "kessel.toml"
+    file.write_text("[kessel]\nadapter = 'memory://'\nmiddleware = ['nobody']\n")
+    with pytest.raises(InvalidConfig, match=r"kessel\.toml") as caught:
+        JobManager.from_config(str(file), environ={}).check()
+    assert "nobody" in str(caught.value)

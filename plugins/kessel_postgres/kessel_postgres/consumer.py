@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NOTHING", "Brought", "Deliveries", "PostgresReservation"]
 
-_LONGEST_MESSAGE: Final = 100_000
-
 
 @attrs.define(eq=False)
 class PostgresReservation(Reservation):
@@ -294,14 +292,14 @@ def _ending(settlement: Settlement, held: PostgresReservation) -> tuple[bytes, .
         case Snooze(pause):
             return _SNOOZE, *delivery, codec.span(pause), b"", b""
         case Bury(reason, message):
-            return _BURY, *delivery, _NO_SPAN, _stored_text(reason), _stored_text(message)
+            return _BURY, *delivery, _NO_SPAN, _without_nul(reason), _without_nul(message)
         case _:
             assert_never(settlement)
 
 
-def _stored_text(text: str) -> bytes:
-    """Return a text that PostgreSQL takes; an odd message must never prevent a burial."""
-    return text[:_LONGEST_MESSAGE].replace("\0", "\\x00").encode("utf-8", "backslashreplace")
+def _without_nul(text: str) -> bytes:
+    """Return a text that PostgreSQL takes: it stores no U+0000."""
+    return text.replace("\0", "\\x00").encode()
 
 
 def _names(queues: Sequence[str]) -> bytes:

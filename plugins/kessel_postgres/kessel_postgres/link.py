@@ -151,7 +151,8 @@ class Link:
     def _answers(self, syncs: int, end: float) -> list[list[PGresult]]:
         pgconn = self.pgconn
         answers: list[list[PGresult]] = [[]]
-        refusals: list[Refused] = []
+        has_failed = False
+        #: Of the first transaction.
         error: Refused | None = None
         self._wait(end)
         pgconn.consume_input()
@@ -173,10 +174,10 @@ class Link:
                     break
                 answers.append([])
             elif status == ExecStatus.FATAL_ERROR:
-                refusals.append(_refused(result, pgconn))
+                has_failed, refused = True, _refused(result, pgconn)
                 if len(answers) == 1 and error is None:
-                    error = refusals[0]
-        if refusals:
+                    error = refused
+        if has_failed:
             for name in self._new:
                 del self._prepared[name]
         self._new.clear()

@@ -52,7 +52,8 @@ class Metrics:
     @hookimpl
     def kessel_job_started(self, job: JobContext) -> None:
         """Measure how long a job waited for its first start."""
-        if (counts := self._counts) is not None and job.attempt == 1 and not job.snoozes:
+        is_first = job.attempt == 1 and not job.snoozes and not job.kicks
+        if (counts := self._counts) is not None and is_first:
             counts.started(job)
 
     @hookimpl

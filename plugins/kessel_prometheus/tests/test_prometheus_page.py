@@ -27,7 +27,7 @@ from kessel_core import (
     Status,
     Transient,
 )
-from kessel_core.contract import QueueStats
+from kessel_core.contract import Buried, QueueStats, need
 from kessel_core.testing import VirtualClock
 from tests.until import until
 
@@ -191,6 +191,18 @@ def test_a_snoozed_job_has_waited_once(app: Callable[..., App], clock: VirtualCl
     one.drain()
     clock.advance(timedelta(hours=2))
     one.drain()
+    assert one.show()['kessel_job_wait_seconds_count{queue="default"}'] == 1
+
+
+def test_a_kicked_job_has_waited_once(app: Callable[..., App], clock: VirtualClock) -> None:
+    """Its attempts begin anew, and it did not wait for a worker while it was buried."""
+    one = app(HANDLERS)
+    job = one.manager.request("bad")
+    one.drain()
+    clock.advance(timedelta(hours=2))
+    need(one.manager.adapter, Buried).kick(job.queue, job.id)
+    one.drain()
+    assert one.manager.adapter.stats(job.queue).buried == 1
     assert one.show()['kessel_job_wait_seconds_count{queue="default"}'] == 1
 
 

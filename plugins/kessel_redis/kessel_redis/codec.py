@@ -61,9 +61,9 @@ def to_counts(value: bytes) -> Counts:
 
 
 def note(reason: str, message: str) -> bytes:
-    """Return why a job was buried; an odd text must never prevent a burial."""
-    coded = reason.encode("utf-8", "backslashreplace")
-    return b"%d:%b%b" % (len(coded), coded, message.encode("utf-8", "backslashreplace"))
+    """Return why a job was buried."""
+    coded = reason.encode()
+    return b"%d:%b%b" % (len(coded), coded, message.encode())
 
 
 def to_note(value: bytes) -> tuple[str, str]:

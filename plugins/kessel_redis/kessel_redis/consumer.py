@@ -39,7 +39,6 @@ from kessel_redis.telling import told_of
 
 __all__ = ["Deliveries", "RedisReservation", "to_store"]
 
-_LONGEST_MESSAGE: Final = 100_000
 #: Most leases that one call renews: a script takes so many arguments.
 _RENEWED_AT_ONCE: Final = 1_000
 
@@ -306,7 +305,7 @@ def _settled(settlement: Settlement, held: RedisReservation, base: bytes) -> tup
         case Snooze(pause):
             return b"snooze", base, held.member, job_id, codec.micros(pause), b""
         case Bury(reason, message):
-            note = codec.note(reason, message[:_LONGEST_MESSAGE])
+            note = codec.note(reason, message)
             return b"bury", base, held.member, job_id, b"0", note
         case _:
             assert_never(settlement)

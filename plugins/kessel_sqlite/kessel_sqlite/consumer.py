@@ -30,8 +30,6 @@ from kessel_sqlite.schema import DELAYED, READY
 
 __all__ = ["NOTHING", "Brought", "Deliveries", "Row", "SqliteReservation"]
 
-_LONGEST_MESSAGE: Final = 100_000
-
 
 @attrs.define(eq=False)
 class SqliteReservation(Reservation):
@@ -216,8 +214,7 @@ class Deliveries:
             case Snooze(pause):
                 return sql.SNOOZE_JOB, (*self._ready_after(pause), held.seq, held.token)
             case Bury(reason, message):
-                texts = _stored_text(reason), _stored_text(message)
-                return sql.BURY_JOB, (*texts, self._host.now(), held.seq, held.token)
+                return sql.BURY_JOB, (reason, message, self._host.now(), held.seq, held.token)
             case _:
                 assert_never(settlement)
 
@@ -256,11 +253,6 @@ class Deliveries:
             for one in held
             if connection.execute(sql.EXTEND_JOB, (end, one.seq, one.token)).rowcount
         }
-
-
-def _stored_text(text: str) -> str:
-    """Return a text without lone surrogates, which cannot be stored; an odd one must not prevent a burial."""
-    return text[:_LONGEST_MESSAGE].encode("utf-8", "backslashreplace").decode()
 
 
 def _own(reservation: Reservation) -> SqliteReservation:

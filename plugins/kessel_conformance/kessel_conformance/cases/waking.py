@@ -210,8 +210,7 @@ def by_sooner_delay(bench: Bench) -> Prepared:
 )
 def by_retry(bench: Bench) -> Prepared:
     message, holder, held = _held(bench)
-    pause = timedelta(milliseconds=100)
-    returns = acts(bench, "roll back, pause 100 ms", lambda: holder.settle(held, Rollback(pause)), pause)
+    returns = acts(bench, "roll back, pause 150 ms", lambda: holder.settle(held, Rollback(SOON)), SOON)
     return bench.consumer(), message, returns
 
 
