@@ -12,7 +12,7 @@ from kessel_core.contract.adapter import QueueAdapter, need
 from kessel_core.contract.messages import Reservation
 from kessel_core.contract.store import Store
 from kessel_core.errors import EnqueueRejected, IdHeld
-from kessel_core.features.callbacks import Callbacks, function_of
+from kessel_core.features.callbacks import Callbacks
 from kessel_core.features.progress import Reported
 from kessel_core.model.job import JobRequest
 from kessel_core.model.result import JobResult
@@ -75,10 +75,9 @@ def run_inline(
         InvalidRequest: With every mistake at once (S1).
         AdapterError: What the job brings along could not be stored (S20).
     """
-    job = jobs.job(attrs.evolve(request, delay=None))
-    before = callbacks.expect(job.id, function_of(request.callback))
+    job = callbacks.expect(jobs.job(attrs.evolve(request, delay=None)), request.callback)
     try:
         result, _ = pipeline.run(_NoLease(Reservation(job.id, job.queue, encode(job), 1), adapter))
-    finally:  # a job in the queue may have the same id; and this one is not run again
-        callbacks.restore(job.id, before)
+    finally:  # it is not run again
+        callbacks.forget(job)
     return result

@@ -70,6 +70,6 @@ class JobMaker:
             return unstructured(payload, self.payload_types)
         except RecursionError:  # it contains itself, which the checks say with the path
             return payload
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             why = f"{type(payload).__name__} cannot be written as JSON: {raised(exc)}"
             raise InvalidRequest([Problem(("$", "payload"), why)]) from exc

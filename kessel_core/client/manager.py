@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
 
@@ -101,12 +102,15 @@ class JobManager:
             adapter_options if adapter_options is not None else self.config.adapter_options
         )
         self._store = store if store is not None else self.config.store
-        self._handlers = handlers
+        # Connected again, it would find an iterator empty.
+        self._handlers = list(handlers) if isinstance(handlers, Iterator) else handlers
         self._middleware = self.config.middleware if middleware is None else _names(middleware)
         self._plugins = plugins
         self._only_requests = only_requests
         self._loaded: LoadedConfig | None = None
         self._open: Application | None = None
+        #: What `close` closes when its workers have ended; no other worker is made of it.
+        self._closing: Application | None = None
         self._lock = threading.RLock()
         self._worker: Worker | None = None
         #: Every worker that was made here and may still run; its threads keep it alive.
@@ -213,8 +217,13 @@ class JobManager:
         Running jobs get the configured grace; interrupted meanwhile, they are given back at once. Called
         by a job, it is `Worker.stop` for its worker: who waits for the worker closes the rest.
         """
-        workers = list(self._workers)
-        if _inside(workers):
+        with self._lock:
+            workers = list(self._workers)
+            is_inside = any(worker.is_inside for worker in workers)
+            if not is_inside:
+                self._closing = self._open
+            opened = self._open
+        if is_inside:
             for worker in workers:
                 worker.stop()
             return
@@ -223,8 +232,11 @@ class JobManager:
                 _end(workers)
         finally:
             with self._lock:
-                opened, self._open, self._worker = self._open, None, None
-            self._workers.clear()
+                self._workers.difference_update(workers)
+                if self._open is not opened:  # another thread has closed it meanwhile
+                    opened = None
+                else:
+                    self._open = self._worker = self._closing = None
             # What a job has closed may be somebody else's by now: closing it again would do harm.
             if opened is not None and not any(worker.has_lost_descriptors for worker in workers):
                 opened.close()
@@ -432,10 +444,14 @@ class JobManager:
         return awaited(opened.adapter, store, job_id, timeout)
 
     async def result_async(self, job_id: str, timeout: timedelta = NO_PAUSE) -> Outcome:
-        """Call `result` in a thread, so that it does not block the event loop (D10); raises the same."""
-        import asyncio
+        """Call `result` in a thread, so that it does not block the event loop (D10); raises the same.
 
-        return await asyncio.to_thread(self.result, job_id, timeout)
+        A call that waits has a thread of its own, because those of the event loop's executor are few. If it
+        is cancelled, its thread ends with the wait; it keeps no process from ending.
+        """
+        from kessel_core.client.threads import in_own_thread
+
+        return await in_own_thread(partial(self.result, job_id, timeout))
 
     def progress(self, job_id: str) -> Progress | None:
         """Return what a job reported last, from any process; also of one that has ended (S27).
@@ -574,6 +590,7 @@ class JobManager:
 
         Raises:
             InvalidConfig: With every mistake in the arguments.
+            KesselError: The manager is not connected, is being closed, or only requests jobs.
         """
         from kessel_core.runtime.reporting import ReportPlan
         from kessel_core.runtime.worker import Worker
@@ -613,7 +630,10 @@ class JobManager:
                 is_listed=settings.listed,
             ),
         )
-        self._workers.add(worker)
+        with self._lock:
+            if opened is self._closing or opened is not self._open:
+                raise KesselError("the manager is being closed: it starts no more workers")
+            self._workers.add(worker)
         opened.jobs.report_unserved(names)
         return worker
 
@@ -669,10 +689,6 @@ class JobManager:
         with self._lock:
             if self._worker is worker:  # and not one that was started meanwhile
                 self._worker = None
-
-
-def _inside(workers: Iterable[Worker]) -> bool:
-    return any(worker.is_inside for worker in workers)
 
 
 def _refuse_no_span(name: str, span: object) -> None:

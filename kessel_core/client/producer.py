@@ -22,7 +22,7 @@ from kessel_core.errors import (
     InvalidRequest,
     Problem,
 )
-from kessel_core.features.callbacks import Callbacks, function_of
+from kessel_core.features.callbacks import Callbacks
 from kessel_core.handlers.declare import options_of
 from kessel_core.handlers.registry import HandlerRegistry
 from kessel_core.model.checks import make_job
@@ -66,7 +66,6 @@ class Producer:
         self._jobs = jobs
         self._routes = jobs.routes
         self._callbacks = callbacks
-        self._functions = callbacks.functions
         self._preparers = tuple(preparers)
         self._wrappers = tuple(wrappers)
         self._enqueued = tuple(enqueued)
@@ -169,84 +168,71 @@ class Producer:
         return callback if known is None else f"job:{known}"
 
     def _stored(self, job: Job, callback: str | Callable[[Any], object] | None) -> Job:
-        body = encode(job)
-        if job.not_before is not None or job.priority != DEFAULT_PRIORITY or self._has_size_limit or callback:
-            self._check_capabilities(job, body, callback)
-        message = Message(job.id, job.queue, body, job.priority, job.not_before, job.expires_at)
-        if self._wrappers:
-            with Enqueuing(self._wrappers, (job,)) as enqueuing:
-                job, message = labelled(job, message, enqueuing.jobs[0], self._most_bytes)
-                self._enqueue(message, callback)
-        elif callback is None:
-            self._adapter.enqueue(message)  # as `_enqueue`, and one call less on the way of most requests
-            if job.id in self._functions:
-                self._callbacks.forget(job.id)
-        else:
-            self._enqueue(message, callback)
+        if callback is not None:
+            job = self._callbacks.expect(job, callback)
+        try:
+            body = encode(job)
+            asks = job.not_before is not None or job.priority != DEFAULT_PRIORITY or callback is not None
+            if asks or self._has_size_limit:
+                self._check_capabilities(job, body, callback)
+            message = Message(job.id, job.queue, body, job.priority, job.not_before, job.expires_at)
+            if self._wrappers:
+                with Enqueuing(self._wrappers, (job,)) as enqueuing:
+                    job, message = labelled(job, message, enqueuing.jobs[0], self._most_bytes)
+                    self._adapter.enqueue(message)
+            else:
+                self._adapter.enqueue(message)
+        except Exception as exc:
+            if not _may_be_stored(exc):
+                self._callbacks.forget(job)
+            raise
         if self._enqueued:
             self.stored(job)
         return job
 
-    def _enqueue(self, message: Message, callback: str | Callable[[Any], object] | None) -> None:
-        function = function_of(callback)
-        if function is None:
-            self._adapter.enqueue(message)
-            self._callbacks.forget(message.id)  # that of an earlier job of this id, which was deleted
-            return
-        before = self._callbacks.expect(message.id, function)
-        try:
-            self._adapter.enqueue(message)
-        except (EnqueueRejected, AdapterUnavailable, IdHeld):
-            self._callbacks.restore(message.id, before)
-            raise
-
     def request_many(self, requests: Iterable[JobRequest | tuple[str, JsonInput] | str]) -> list[Job]:
         """Store many jobs, in order; see `JobManager.request_many`."""
         jobs: list[Job] = []
+        try:
+            messages = self._messages(requests, jobs)
+            if not messages:
+                return []
+            if self._wrappers:
+                with Enqueuing(self._wrappers, jobs) as enqueuing:
+                    wanted = zip(jobs, messages, enqueuing.jobs, strict=True)
+                    made = [labelled(*one, self._most_bytes) for one in wanted]
+                    jobs = [job for job, _ in made]
+                    outcomes = self._adapter.enqueue_many([message for _, message in made])
+                    enqueuing.outcomes = outcomes
+            else:
+                outcomes = self._adapter.enqueue_many(messages)
+        except Exception as exc:
+            if not _may_be_stored(exc):
+                for job in jobs:
+                    self._callbacks.forget(job)
+            raise
+        return self._all_stored(jobs, outcomes)
+
+    def _messages(self, requests: Iterable[object], jobs: list[Job]) -> list[Message]:
+        """Return what is stored of requests, and add their jobs to a list."""
         messages: list[Message] = []
-        functions: dict[str, Callable[[Any], object] | None] = {}
         problems: list[Problem] = []
         for index, item in enumerate(requests):
             try:
                 prepared = self._prepared(_request_of(item))
-                job = self._jobs.job(prepared)
+                job = self._callbacks.expect(self._jobs.job(prepared), prepared.callback)
+                jobs.append(job)
                 body = encode(job)
                 self._check_capabilities(job, body, prepared.callback)
             except InvalidRequest as exc:
                 problems += [attrs.evolve(p, where=("$", index, *p.where[1:])) for p in exc.problems]
                 continue
-            jobs.append(job)
             messages.append(Message(job.id, job.queue, body, job.priority, job.not_before, job.expires_at))
-            functions.setdefault(job.id, function_of(prepared.callback))  # the first of an id is stored
         if problems:
             raise InvalidRequest(problems, "invalid requests, nothing was stored")
-        if not messages:
-            return []
-        if not self._wrappers:
-            return self._all_stored(jobs, *self._enqueue_many(messages, functions))
-        with Enqueuing(self._wrappers, jobs) as enqueuing:
-            wanted = zip(jobs, messages, enqueuing.jobs, strict=True)
-            made = [labelled(*one, self._most_bytes) for one in wanted]
-            enqueuing.outcomes, before = self._enqueue_many([message for _, message in made], functions)
-        return self._all_stored([job for job, _ in made], enqueuing.outcomes, before)
+        return messages
 
-    def _enqueue_many(
-        self, messages: list[Message], functions: Mapping[str, Callable[[Any], object] | None]
-    ) -> tuple[list[AdapterError | None], dict[str, Callable[[Any], object] | None]]:
-        """Store many; return what became of each, and which functions waited for their ids before."""
-        before = {
-            job_id: self._callbacks.expect(job_id, one)
-            for job_id, one in functions.items()
-            if one is not None
-        }
-        return self._adapter.enqueue_many(messages), before
-
-    def _all_stored(
-        self,
-        jobs: list[Job],
-        outcomes: Sequence[AdapterError | None],
-        before: Mapping[str, Callable[[Any], object] | None],
-    ) -> list[Job]:
+    def _all_stored(self, jobs: list[Job], outcomes: Sequence[AdapterError | None]) -> list[Job]:
         stored: list[Job] = []
         rejected: dict[str, AdapterError] = {}
         unknown: dict[str, AdapterError] = {}
@@ -254,20 +240,15 @@ class Producer:
         for job, outcome in zip(jobs, outcomes, strict=True):
             if outcome is None:
                 stored.append(job)
-                if job.id not in before:
-                    self._callbacks.forget(job.id)  # as in `_enqueue`
                 self.stored(job)
             elif isinstance(outcome, EnqueueUnknown):
                 unknown[job.id] = outcome  # it may run, so its callback is kept
             else:
+                self._callbacks.forget(job)
                 if isinstance(outcome, IdHeld):
                     held[job.id] = outcome
                 else:
                     rejected[job.id] = outcome
-        may_run = {*(job.id for job in stored), *unknown}
-        for job_id, function in before.items():
-            if job_id not in may_run:
-                self._callbacks.restore(job_id, function)
         if rejected or unknown or held:
             raise EnqueueIncomplete([job.id for job in stored], rejected, unknown, held)
         return stored
@@ -292,6 +273,13 @@ class Producer:
                 "hands jobs to others; give a handler, 'job:TYPE' or 'scheme:target'"
             )
             raise InvalidRequest([Problem(("$", "callback"), why)])
+
+
+def _may_be_stored(error: Exception) -> bool:
+    """Whether jobs may run, and end, although the call that should store them failed (S14)."""
+    return isinstance(error, AdapterError) and not isinstance(
+        error, (EnqueueRejected, AdapterUnavailable, IdHeld)
+    )
 
 
 def _request_of(item: object) -> JobRequest:

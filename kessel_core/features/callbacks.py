@@ -5,6 +5,7 @@ Decides nothing: a function that fails is logged, and has no effect on the job t
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -12,7 +13,7 @@ from typing import Any, Final
 import attrs
 
 from kessel_core.errors import HandlerSignal, InvalidRequest, Transient
-from kessel_core.model.callbacks import RESERVED, parsed_callback
+from kessel_core.model.callbacks import RESERVED, function_callback, parsed_callback
 from kessel_core.model.job import Job, JobRequest
 from kessel_core.model.json import JsonValue
 from kessel_core.model.outcome import Outcome
@@ -20,59 +21,49 @@ from kessel_core.model.result import JobResult
 from kessel_core.values.logs import get_logger
 from kessel_core.wire.results import outcome_fields
 
-__all__ = ["CallbackCall", "Callbacks", "callback_handlers", "callback_request", "function_of"]
+__all__ = ["CallbackCall", "Callbacks", "callback_handlers", "callback_request"]
 
 
 log = get_logger("kessel.callbacks")
 
+#: Numbers of functions; one count, because the applications of a process may share a queue.
+_NUMBERS: Final = itertools.count(1)
 #: Longest message in an outcome whose value had to be left out already, in characters.
 _SHORT: Final = 200
-
-
-def function_of(callback: str | Callable[[Any], object] | None) -> Callable[[Any], object] | None:
-    """Return what the process that requests has to call; None: nothing, or the callback is a job (S22)."""
-    return None if isinstance(callback, str) else callback
 
 
 class Callbacks:
     """The functions that wait for jobs of one application; thread-safe.
 
-    They are kept by job id from the request until the job's last settlement, in this process only.
+    They are kept from the request until the job's last settlement, in this process only. The stored job
+    says which of them is its own, and not its id: that may be requested twice, or be used again.
     """
 
     def __init__(self) -> None:
-        #: Those that wait, by the ids of their jobs; only to be read.
-        self.functions: dict[str, Callable[[JobResult], object]] = {}
+        #: Those that wait, by the callbacks of their stored jobs.
+        self._functions: dict[str | None, Callable[[JobResult], object]] = {}
 
-    def expect(
-        self, job_id: str, function: Callable[[JobResult], object] | None
-    ) -> Callable[[JobResult], object] | None:
-        """Remember the function of a job that is about to be stored; return the one that it replaces.
+    def expect(self, job: Job, callback: str | Callable[[Any], object] | None) -> Job:
+        """Remember the callback of a job that is about to be stored, if it is a function; return the job."""
+        if callback is None or isinstance(callback, str):
+            return job
+        stored = function_callback(str(next(_NUMBERS)))
+        self._functions[stored] = callback
+        return attrs.evolve(job, callback=stored)
 
-        None: the job has none.
-        """
-        before = self.functions.get(job_id)
-        self.restore(job_id, function)
-        return before
-
-    def restore(self, job_id: str, before: Callable[[JobResult], object] | None) -> None:
-        """Undo `expect` for a job that was not stored: another job with its id may be in the queue."""
-        if before is None:
-            self.forget(job_id)
-        else:
-            self.functions[job_id] = before
-
-    def forget(self, job_id: str) -> None:
-        """Forget the function of a job that is not stored, or not any more."""
-        self.functions.pop(job_id, None)
+    def forget(self, job: Job) -> None:
+        """Forget the function of a job that was not stored."""
+        self._functions.pop(job.callback, None)
 
     def is_awaited(self, result: JobResult) -> bool:
         """Whether a function waits for this result."""
-        return result.id in self.functions
+        job = result.request
+        return job is not None and job.callback in self._functions
 
     def call(self, result: JobResult) -> None:
         """Call the function that waits for this job; exceptions are logged."""
-        function = self.functions.pop(result.id, None)
+        job = result.request
+        function = None if job is None else self._functions.pop(job.callback, None)
         if function is None:
             return
         try:

@@ -145,9 +145,9 @@ class JobContext:
     ) -> Job:
         """Ask for another job, which is stored if this attempt succeeds, and only then (S20).
 
-        A retry asks again under the same ids, which follow from the id of this job and the order of the
-        calls; so nothing is stored twice, though where the adapter does not declare `follow` a crash may
-        deliver a follow-up of an attempt that then runs again.
+        A retry asks again under the same ids, which follow from the id of this job, the moment of its
+        request and the order of the calls; so nothing is stored twice, though where the adapter does not
+        declare `follow` a crash may deliver a follow-up of an attempt that then runs again.
 
         Args:
             type: As for `JobManager.request`; so are the others. A `JobRequest` with an id keeps it.

@@ -12,11 +12,20 @@ import attrs
 
 from kessel_core.model.names import queue_name_problem
 
-__all__ = ["RESERVED", "CallbackTarget", "callback_problem", "parsed_callback"]
+__all__ = [
+    "RESERVED",
+    "CallbackTarget",
+    "callback_problem",
+    "function_callback",
+    "is_function",
+    "parsed_callback",
+]
 
 #: Types that begin so belong to kessel: jobs of them are callbacks, and have none themselves.
 RESERVED: Final = "kessel."
 _JOB: Final = "job"
+#: What a function is in its stored job: nothing that another process could call (S15).
+_FUNCTION: Final = "function:"
 _URLS: Final = ("http://", "https://")
 _KEYS: Final = ("queue", "priority")
 
@@ -41,10 +50,14 @@ def parsed_callback(text: str) -> CallbackTarget:
     Raises:
         ValueError: It is not one; says what is wrong with it.
     """
-    if text.startswith(_URLS):
+    if is_function(text):
+        raise ValueError("`function:` stands for a function that was given; give the function itself")
+    if text.lower().startswith(_URLS):
         return CallbackTarget(f"{RESERVED}http", text)
-    scheme, _, target = text.partition(":")
-    if not scheme.strip():
+    if text.lower().startswith("https:"):
+        raise ValueError("a URL begins with https://")
+    scheme, colon, target = text.partition(":")
+    if not colon or scheme.split() != [scheme]:  # also where a blank is in it
         raise ValueError("expected `scheme:target`, or a function")
     if scheme != _JOB:
         return CallbackTarget(f"{RESERVED}{scheme}", target)
@@ -82,3 +95,13 @@ def callback_problem(text: str, job_type: object) -> str | None:
     except ValueError as exc:
         return str(exc)
     return None
+
+
+def function_callback(token: str) -> str:
+    """Return the callback of a stored job for which a function waits under this token."""
+    return _FUNCTION + token
+
+
+def is_function(callback: str) -> bool:
+    """Whether a function waits for the job, in the process that requested it."""
+    return callback.startswith(_FUNCTION)

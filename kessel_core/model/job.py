@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import attrs
 
+from kessel_core.model.callbacks import is_function
 from kessel_core.model.json import JsonInput, JsonValue
 from kessel_core.model.readonly import EMPTY, read_only
 
@@ -74,7 +75,8 @@ class Job:
     not_before: datetime | None = None
     #: Not started at or after; aware, UTC; None: never expires (S5). On the wire: `expiration`.
     expires_at: datetime | None = None
-    #: `scheme:target` of a registered callback; a function stays in the requester's process.
+    #: `scheme:target` of a registered callback; of a function, which stays in the requester's process,
+    #: `function:` and what it waits under there.
     callback: str | None = None
     #: Name of the queue.
     queue: str = DEFAULT_QUEUE
@@ -86,7 +88,10 @@ class Job:
     extra: Mapping[str, JsonValue] = attrs.field(default=EMPTY, converter=read_only)
 
     def as_request(self) -> JobRequest:
-        """Return the request that asks for this job again, with its id and its times."""
+        """Return the request that asks for this job again, with its id and its times.
+
+        Without a callback that is a function: it waits for this job, and not for another one.
+        """
         return JobRequest(
             type=self.type,
             payload=self.payload,
@@ -95,7 +100,7 @@ class Job:
             priority=self.priority,
             delay=self.not_before,
             expiration=self.expires_at,
-            callback=self.callback,
+            callback=None if self.callback is None or is_function(self.callback) else self.callback,
             queue=self.queue,
             headers=self.headers,
             extra=self.extra,

@@ -20,6 +20,7 @@ from kessel_core.model.message import Message
 from kessel_core.model.settlement import Bury, Commit, Put, Settlement
 from kessel_core.values.late import importing
 from kessel_core.values.logs import get_logger
+from kessel_core.wire.requests import iso
 
 __all__ = ["NOTHING", "FollowUp", "FollowUps", "Following", "follow_up_id"]
 
@@ -50,13 +51,18 @@ class Following(NamedTuple):
 NOTHING: Final = Following()
 
 
-def follow_up_id(job_id: str, role: str) -> str:
-    """Return the id of a follow-up: a UUID of version 5 of the job's id and its role (S20, RFC 9562, 5.5)."""
+def follow_up_id(job: Job, role: str) -> str:
+    """Return the id of a follow-up: the same whenever the job runs again, and never that of another job's.
+
+    A UUID of version 5 of the job's id, the moment of its request and the role (S20, RFC 9562, 5.5): an id
+    is free once its job has ended, and what an earlier job of it brought along may still be there.
+    """
     with importing():  # here, because hashlib loads OpenSSL, 4 MB that most workers do without
         from hashlib import sha1
         from uuid import UUID
 
-    name = f"{job_id}\n{role}".encode("utf-8", "surrogatepass")
+    moment = "" if job.requested_at is None else iso(job.requested_at)
+    name = f"{job.id}\n{moment}\n{role}".encode("utf-8", "surrogatepass")
     digest = sha1(_NAMESPACE + name, usedforsecurity=False).digest()
     return str(UUID(bytes=digest[:16], version=5))
 

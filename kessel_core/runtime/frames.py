@@ -5,6 +5,7 @@ Never a line of source and never a local variable: either may hold a secret.
 
 from __future__ import annotations
 
+import os
 import sys
 import sysconfig
 import traceback
@@ -23,8 +24,15 @@ _WIDTH: Final = 120
 _OWN: Final = (str(Path(__file__).parents[1]), str(Path(pluggy.__file__).parent))
 
 
-@cache
 def _libraries() -> tuple[str, ...]:
+    try:
+        return _all_libraries()
+    except OSError:  # it is read from a file, and the process may have no descriptor left
+        return (str(Path(os.__file__).parent),)
+
+
+@cache
+def _all_libraries() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
     return tuple({paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 

@@ -33,7 +33,11 @@ log = get_logger("kessel.worker")
 
 #: Pauses between attempts to settle while the backend is unavailable and the lease still holds.
 _SETTLE_RETRY: Final = RetryPolicy(base=timedelta(milliseconds=50), cap=timedelta(seconds=1))
-_TRIES: Final = 6
+#: How long to try at most, in seconds. A restart of a server is over by then; and a slot that tries on looks
+#: busy, while it should say that it has lost the queue.
+_SETTLE_WITHIN: Final = 30.0
+#: The try after which the log says that the queue is away: most are back by then.
+_TOLD_AFTER: Final = 6
 #: How much of the body of an unsettled job is logged, in bytes: nothing else may identify the job.
 _BODY_LIMIT: Final = 2000
 
@@ -190,7 +194,7 @@ class Lease:
     def settle(
         self, settlement: Settlement, *, take_next: bool, before: Callable[[], None] | None = None
     ) -> SettleResult:
-        """End the lease, once; retries while the backend is unavailable and the lease still holds.
+        """End the lease, once; retries while the backend is unavailable and the lease still holds, for 30 s.
 
         Raises nothing: a job that cannot be settled is logged, and comes back when its lease ends.
         """
@@ -212,7 +216,7 @@ class Lease:
     def _settle(
         self, settlement: Settlement, take_next: bool, before: Callable[[], None] | None
     ) -> SettleResult:
-        tried = 0
+        tried, end = 0, None
         while True:
             try:
                 if before is not None:
@@ -222,16 +226,20 @@ class Lease:
                     return SETTLED if following is None else SettleResult(True, following)
                 self.consumer.settle(self.reservation, settlement)
                 return SETTLED
-            except AdapterUnavailable:
+            except AdapterUnavailable as exc:
+                now = self._clock.monotonic()
+                if end is None:
+                    end = now + _SETTLE_WITHIN
+                    if self.reservation.deadline is not None:
+                        end = min(end, self.reservation.deadline)
                 tried += 1
                 pause = _SETTLE_RETRY.ceiling(tried).total_seconds()
-                if tried == _TRIES or not self._holds_for(pause):
+                if now + pause >= end:
                     raise
+                if tried == _TOLD_AFTER:
+                    job_id = self.reservation.id
+                    log.warning("job %s is not settled yet: %s", job_id, exc, extra={"job_id": job_id})
                 sleep(self._clock, pause)
-
-    def _holds_for(self, seconds: float) -> bool:
-        deadline = self.reservation.deadline
-        return deadline is None or self._clock.monotonic() + seconds < deadline
 
     def _report_unsettled(self, settlement: Settlement, error: Exception) -> None:
         log.error(

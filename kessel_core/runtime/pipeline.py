@@ -20,6 +20,7 @@ import attrs
 
 from kessel_core.clock import Clock, plain_span
 from kessel_core.config.options import JobsConfig
+from kessel_core.contract.messages import Reservation
 from kessel_core.errors import DecodeError, EnqueueRejected
 from kessel_core.features.callbacks import Callbacks, callback_request
 from kessel_core.features.logging import log_failure
@@ -27,7 +28,9 @@ from kessel_core.features.progress import Reports
 from kessel_core.features.results import KeptOutcomes
 from kessel_core.handlers.context import Held, JobContext
 from kessel_core.handlers.registry import Handler, HandlerRegistry
-from kessel_core.model.job import Job, JobRequest
+from kessel_core.model.callbacks import is_function
+from kessel_core.model.job import DEFAULT_QUEUE, Job, JobRequest
+from kessel_core.model.json import shown
 from kessel_core.model.lifecycle import rules_for
 from kessel_core.model.message import Message
 from kessel_core.model.policies import UnknownType
@@ -194,8 +197,8 @@ class Pipeline:
             delivery = Delivery(reservation, attempt)
             message = text_of(exc) or type(exc).__name__
             return delivery, delivery.outcome(Status.FAILED, Reason.UNDECODABLE, message, self._clock.now())
-        if not job.id:  # stored by other software
-            job = attrs.evolve(job, id=reservation.id or "")
+        if not job.id or job.queue != reservation.queue:
+            job = _completed(job, reservation)
         handler = self._registry.get(job.type)
         if attempt > 1 and attempt > self._allowed(handler):
             attempt = held.attempt()
@@ -305,7 +308,7 @@ class Pipeline:
         asked = cast("HeldJob", held).asked
         with self._asking:
             if not request.id:
-                request = attrs.evolve(request, id=follow_up_id(job.id, f"follow-up {len(asked)}"))
+                request = attrs.evolve(request, id=follow_up_id(job, f"follow-up {len(asked)}"))
             follow_up = FollowUp(*self._made(request))
             asked.append(follow_up)
         return follow_up.job
@@ -344,14 +347,16 @@ class Pipeline:
             delivery = delivery._replace(attempt=delivery.reservation.snoozes + 1)
         try:
             pause = self._chain.retry_pause(job=self._context(delivery, held), result=outcome)
-        except Exception:
+            if not isinstance(pause, timedelta):
+                raise TypeError(f"kessel_retry_pause returned {shown(pause)}, not a timedelta")
+        except (Exception, SystemExit):
             log.exception(
                 "job %s: a retry policy failed; retrying after a second",
                 delivery.id,
                 extra={"job_id": delivery.id},
             )
             return _FALLBACK_PAUSE
-        return max(plain_span(pause), NO_PAUSE) if isinstance(pause, timedelta) else NO_PAUSE
+        return max(plain_span(pause), NO_PAUSE)
 
     def _possible(self, decision: Decision) -> Decision:
         """Shorten a pause that the queue or the calendar cannot hold, and log that."""
@@ -381,7 +386,7 @@ class Pipeline:
         job = result.request
         is_final = result.status in _FINAL
         asked = held.asked and result.status is Status.SUCCESS
-        is_told = is_final and job is not None and job.callback is not None
+        is_told = is_final and job is not None and job.callback is not None and not is_function(job.callback)
         keep = self._keep_of(delivery) if is_final else None
         if not asked and not is_told and keep is None:
             return NOTHING
@@ -400,10 +405,10 @@ class Pipeline:
         job = result.request
         assert job is not None
         kicks = held.kicks()
-        job_id = follow_up_id(job.id, f"callback {kicks}" if kicks else "callback")
+        job_id = follow_up_id(job, f"callback {kicks}" if kicks else "callback")
         try:
             made = callback_request(result, job, job_id, self._callback_queue, self._made)
-        except Exception as exc:  # it would fail at every attempt, and the job itself has ended
+        except (Exception, SystemExit) as exc:  # it would fail at every attempt, and the job itself has ended
             log.error("job %s: nobody is told: %s", job.id, exc, extra={"job_id": job.id})
             return []
         return [FollowUp(*made)]
@@ -450,6 +455,12 @@ class Pipeline:
             return
         for watcher in self._watchers.finished:
             watcher(result=result)
+
+
+def _completed(job: Job, reservation: Reservation) -> Job:
+    """Add what other software may leave out of a body: the id, and the queue that the job is in."""
+    queue = reservation.queue if job.queue == DEFAULT_QUEUE else job.queue
+    return attrs.evolve(job, id=job.id or reservation.id or "", queue=queue)
 
 
 def _trace(delivery: Delivery, what: str) -> None:

@@ -28,7 +28,7 @@ from kessel_beanstalk.testing import Beanstalkd
 from kessel_postgres.testing import Postgres
 from kessel_redis.testing import Redis
 
-from kessel_core import JobManager, JobRequest
+from kessel_core import Job, JobManager, JobRequest
 from kessel_core.contract import Buried
 from kessel_core.runtime.following import follow_up_id
 
@@ -66,22 +66,32 @@ class Queue(ABC):
 
 @attrs.frozen
 class Expected:
-    """What must have been stored, by the ids of what was requested."""
+    """What must have been stored, by what was requested."""
 
-    good: list[str]
-    bad: list[str]
+    jobs: list[Job]
+    bad_jobs: list[Job]
+
+    @property
+    def good(self) -> list[str]:
+        """Ids of the jobs that succeed."""
+        return [job.id for job in self.jobs]
+
+    @property
+    def bad(self) -> list[str]:
+        """Ids of the jobs that are buried."""
+        return [job.id for job in self.bad_jobs]
 
     @property
     def told(self) -> set[tuple[str, ...]]:
         """Id of each callback job, and what it tells."""
-        return {(follow_up_id(one, "callback"), "told", one, "success", one) for one in self.good} | {
-            (follow_up_id(one, "callback"), "told", one, "failed", "None") for one in self.bad
+        return {(follow_up_id(one, "callback"), "told", one.id, "success", one.id) for one in self.jobs} | {
+            (follow_up_id(one, "callback"), "told", one.id, "failed", "None") for one in self.bad_jobs
         }
 
     @property
     def followed(self) -> set[tuple[str, ...]]:
         """Id of each follow-up, and of what it follows."""
-        return {(follow_up_id(one, "follow-up 0"), "follow", one) for one in self.good}
+        return {(follow_up_id(one, "follow-up 0"), "follow", one.id) for one in self.jobs}
 
     @property
     def runs(self) -> set[tuple[str, ...]]:
@@ -326,13 +336,11 @@ def waiting(manager: JobManager) -> int:
 
 def request_and_wait(manager: JobManager, place: Place, steps: set[str], chance: random.Random) -> Expected:
     """Request jobs until they are enough, and so are deaths at each step; then wait for their end."""
-    requests: list[JobRequest] = []
+    jobs: list[Job] = []
     end = time.monotonic() + LONG
-    while len(requests) * 4 // 5 < JOBS or min(map(place.deaths().__getitem__, steps)) < DEATHS:
+    while len(jobs) * 4 // 5 < JOBS or min(map(place.deaths().__getitem__, steps)) < DEATHS:
         if waiting(manager) < 2 * WAVE:
-            wave = asked(len(requests), chance)
-            manager.request_many(wave)
-            requests += wave
+            jobs += manager.request_many(asked(len(jobs), chance))
         time.sleep(0.01)
         place.check()
         assert time.monotonic() < end, place.deaths()
@@ -341,10 +349,7 @@ def request_and_wait(manager: JobManager, place: Place, steps: set[str], chance:
         time.sleep(0.01)
         place.check()
         assert time.monotonic() < end, [manager.adapter.stats(queue) for queue in QUEUES]
-    return Expected(
-        [str(one.id) for one in requests if one.type == "work"],
-        [str(one.id) for one in requests if one.type == "wrong"],
-    )
+    return Expected([one for one in jobs if one.type == "work"], [one for one in jobs if one.type == "wrong"])
 
 
 @pytest.mark.timeout(300)

@@ -19,6 +19,7 @@ from kessel_memory.queue import Job
 from kessel_memory.store import Store
 from kessel_memory.waiting import WaitingConsumers
 
+import kessel_core
 from kessel_core import JobResult
 from kessel_core.contract import JobState, LeaseLost, Message, Reservation, Rollback, Settlement
 from kessel_core.features.results import KeptOutcomes
@@ -66,12 +67,12 @@ def settle_first(
     return settled
 
 
-def another_id_each_time() -> Callable[[str, str], str]:
+def another_id_each_time() -> Callable[[kessel_core.Job, str], str]:
     """Draw the id of a callback job anew at each attempt: a death in between tells twice."""
     numbers = count()
 
-    def drawn(job_id: str, role: str) -> str:
-        return follow_up_id(job_id, f"{role} {next(numbers)}" if role.startswith("callback") else role)
+    def drawn(job: kessel_core.Job, role: str) -> str:
+        return follow_up_id(job, f"{role} {next(numbers)}" if role.startswith("callback") else role)
 
     return drawn
 

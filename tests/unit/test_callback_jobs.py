@@ -291,6 +291,7 @@ def test_s22_a_callback_goes_to_the_queue_of_its_job_or_where_it_is_told_to(app:
         ("job:a?priority=0", CallbackTarget("a", priority=0)),
         ("http:billing", CallbackTarget("kessel.http", "billing")),
         ("https://h/x?job:y", CallbackTarget("kessel.http", "https://h/x?job:y")),
+        ("HTTPS://h/x", CallbackTarget("kessel.http", "HTTPS://h/x")),
         ("http://h", CallbackTarget("kessel.http", "http://h")),
         ("log:x", CallbackTarget("kessel.log", "x")),
         ("plugin/log:", CallbackTarget("kessel.plugin/log", "")),
@@ -304,6 +305,10 @@ def test_what_a_callback_stands_for(text: str, target: CallbackTarget) -> None:
     ("text", "why"),
     [
         (":x", "expected `scheme:target`"),
+        ("addition", "expected `scheme:target`"),
+        ("an address:x", "expected `scheme:target`"),
+        ("log :x", "expected `scheme:target`"),
+        ("https:/hooks", "a URL begins with https://"),
         ("job:", "expected `job:TYPE`"),
         ("job:  ?queue=a", "expected `job:TYPE`"),
         ("job:kessel.http", "kept for kessel"),

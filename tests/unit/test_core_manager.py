@@ -29,6 +29,7 @@ from kessel_core import (
     JobResult,
     JsonValue,
     KesselError,
+    PluginError,
     Snooze,
     Status,
     hookimpl,
@@ -85,10 +86,9 @@ class Shelf(QueueAdapter):
 Open = Callable[..., JobManager]
 
 
-def awaits(manager: JobManager, job_id: str) -> bool:
-    """Whether a function is kept for the end of a job."""
-    ended = JobResult(id=job_id, request=None, status=Status.SUCCESS)
-    return manager.pipeline._callbacks.is_awaited(ended)
+def waiting(manager: JobManager) -> list[Callable[[JobResult], object]]:
+    """The functions that are kept for the ends of jobs."""
+    return list(manager.pipeline._callbacks._functions.values())
 
 
 def test_a_manager_that_is_not_connected_says_what_to_do() -> None:
@@ -232,13 +232,13 @@ def test_s14_each_of_many_requests_has_one_outcome(opened: Open) -> None:
         WIDE, None, EnqueueRejected("x", "full"), EnqueueUnknown("x", "cut"), AdapterUnavailable("away")
     )
     manager = opened(shelf)
-    told: list[JobResult] = []
+    told: list[list[JobResult]] = [[] for _ in range(5)]
     with pytest.raises(EnqueueIncomplete) as caught:
-        manager.request_many(JobRequest(type="a", id=str(n), callback=told.append) for n in range(5))
+        manager.request_many(JobRequest(type="a", id=str(n), callback=told[n].append) for n in range(5))
     error = caught.value
     assert (error.stored, set(error.unknown), set(error.rejected)) == (("0",), {"2"}, {"1", "3", "4"})
     # Those that may run are told of; the others would be kept for ever.
-    assert [awaits(manager, str(n)) for n in range(5)] == [True, False, True, False, False]
+    assert waiting(manager) == [told[0].append, told[2].append]
 
 
 def test_s14_the_error_of_many_requests_says_what_became_of_each_that_was_not_stored(opened: Open) -> None:
@@ -257,7 +257,7 @@ def test_s14_a_callback_of_a_request_that_was_not_stored_is_forgotten(
     manager = opened(Shelf(WIDE, error))
     with pytest.raises(type(error)):
         manager.request(JobRequest(type="a", id="i", callback=print))
-    assert not awaits(manager, "i")
+    assert not waiting(manager)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_s14_a_callback_of_a_request_that_may_run_is_kept(opened: Open, error: A
     manager = opened(Shelf(WIDE, error))
     with pytest.raises(type(error)):
         manager.request(JobRequest(type="a", id="i", callback=print))
-    assert awaits(manager, "i")
+    assert waiting(manager)
 
 
 @pytest.mark.parametrize(
@@ -354,6 +354,24 @@ def test_a_plugin_may_change_a_request_and_its_mistakes_are_mistakes(opened: Ope
     assert enqueued == ["good", "keep", "keep"]
 
 
+@pytest.mark.parametrize("answer", [5, {}, [], False])
+def test_a_plugin_that_prepares_something_else_than_a_request_is_named_and_nothing_is_stored(
+    opened: Open, answer: object
+) -> None:
+    class Preparing:
+        @hookimpl
+        def kessel_prepare_request(self) -> object:
+            return answer
+
+    shelf = Shelf()
+    manager = opened(shelf, Preparing())
+    text = rf"kessel_prepare_request returned {type(answer).__name__}, not a JobRequest"
+    for ask in (lambda: manager.request("a"), lambda: manager.request_many(["a"])):
+        with pytest.raises(PluginError, match=text):
+            ask()
+    assert shelf.messages == []
+
+
 def test_d10_an_event_loop_can_request(opened: Open) -> None:
     shelf = Shelf()
     request = asyncio.run(opened(shelf).request_async("a", 1, ref="r"))
@@ -410,7 +428,54 @@ def test_what_would_be_tried_again_without_a_queue_is_the_result(
     manager, told = opened(handlers={"a": failing}), list[JobResult]()
     result = manager.process_single_job(JobRequest(type="a", id="i", callback=told.append))
     assert (result.status, told) == (status, [])
-    assert not awaits(manager, "i"), "kept for ever, because it is not run again"
+    assert not waiting(manager), "kept for ever, because it is not run again"
+
+
+def test_s15_a_job_without_a_queue_takes_no_function_of_a_job_with_its_id(opened: Open) -> None:
+    def told_meanwhile(payload: JsonValue) -> JsonValue:
+        if payload == "without":  # the other one comes to its end while this runs
+            assert [result.value for result in run_until_idle(manager)] == ["queued"]
+        return payload
+
+    queued, without = list[JobResult](), list[JobResult]()
+    manager = opened(clock=VirtualClock(), handlers={"a": told_meanwhile})
+    manager.request(JobRequest(type="a", id="i", payload="queued", callback=queued.append))
+    manager.process_single_job(JobRequest(type="a", id="i", payload="without", callback=without.append))
+    assert [result.value for result in (*queued, *without)] == ["queued", "without"]
+    assert not waiting(manager)
+
+
+def test_s15_the_function_of_a_request_that_is_refused_gets_no_result_of_another(opened: Open) -> None:
+    """S14: the job that holds the id may end while the second request is on its way."""
+    manager = opened(clock=VirtualClock(), handlers={"a": lambda payload: payload})
+    first, second = list[JobResult](), list[JobResult]()
+    manager.request(JobRequest(type="a", id="i", payload=1, callback=first.append))
+    adapter = manager.adapter
+    enqueue = adapter.enqueue
+
+    def late(message: Message) -> None:
+        try:
+            enqueue(message)
+        finally:
+            run_until_idle(manager)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adapter, "enqueue", late)
+        with pytest.raises(IdHeld):
+            manager.request(JobRequest(type="a", id="i", payload=2, callback=second.append))
+    assert ([result.value for result in first], second, waiting(manager)) == ([1], [], [])
+
+
+def test_s15_a_stored_job_says_that_a_function_waits_and_is_asked_for_again_without_it(opened: Open) -> None:
+    manager, told = opened(clock=VirtualClock(), handlers={"a": lambda payload: payload}), list[JobResult]()
+    job = manager.request("a", callback=told.append)
+    assert job.callback is not None
+    assert job.callback.startswith("function:")
+    assert job.as_request().callback is None
+    with pytest.raises(InvalidRequest, match="give the function itself"):
+        manager.request("a", callback=job.callback)
+    run_until_idle(manager)
+    assert [result.request for result in told] == [job]
 
 
 def test_a_job_without_a_queue_that_is_interrupted_leaves_nothing_behind(opened: Open) -> None:
@@ -420,7 +485,7 @@ def test_a_job_without_a_queue_that_is_interrupted_leaves_nothing_behind(opened:
     manager = opened(handlers={"a": interrupted})
     with pytest.raises(KeyboardInterrupt):
         manager.process_single_job(JobRequest(type="a", id="i", callback=print))
-    assert not awaits(manager, "i")
+    assert not waiting(manager)
 
 
 # --- the worker -------------------------------------------------------------------------------------

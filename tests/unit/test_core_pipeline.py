@@ -267,21 +267,27 @@ def test_s11_after_overrides_the_policy(app: App, deliver: Deliver, after: timed
     [
         (timedelta(5), timedelta(5)),
         (timedelta(-5), NO_PAUSE),
-        ("soon", NO_PAUSE),
-        (None, timedelta(seconds=1)),
+        ("soon", timedelta(seconds=1)),
+        (5, timedelta(seconds=1)),
+        (RuntimeError("broken"), timedelta(seconds=1)),
+        (SystemExit(), timedelta(seconds=1)),
     ],
+    ids=repr,
 )
 def test_s11_a_plugin_may_say_the_pause_and_may_fail(
-    app: App, deliver: Deliver, pause: Any, used: timedelta
+    app: App, deliver: Deliver, caplog: pytest.LogCaptureFixture, pause: Any, used: timedelta
 ) -> None:
+    """One that fails, or answers what is no pause, is named in the log, and nothing is retried at once."""
+
     class Policy:
         @hookimpl
         def kessel_retry_pause(self, job: JobContext) -> Any:
-            if pause is None:
-                raise RuntimeError("broken")
+            if isinstance(pause, BaseException):
+                raise pause
             return pause
 
     assert deliver(app({"a": fail(Transient())}, plugin=Policy()), body()).settlements == [Rollback(used)]
+    assert ("a retry policy failed" in caplog.text) is not isinstance(pause, timedelta)
 
 
 @pytest.mark.parametrize(
@@ -338,7 +344,7 @@ def test_a_settle_is_tried_again_while_the_queue_is_away(
     app: App, deliver: Deliver, clock: VirtualClock
 ) -> None:
     clock.auto_advance = True
-    away = [AdapterUnavailable("away")] * 2
+    away = [AdapterUnavailable("away")] * 30
     done = deliver(app({"a": lambda payload: 1}), body(), *away, deadline=clock.monotonic() + 60)
     assert (done.ending, done.settlements) == (("success", None), [COMMIT])
 
@@ -346,7 +352,7 @@ def test_a_settle_is_tried_again_while_the_queue_is_away(
 @pytest.mark.parametrize(
     ("failures", "lease"),
     [
-        ([AdapterUnavailable("away")] * 6, 60.0),
+        ([AdapterUnavailable("away")] * 60, 3600.0),
         ([AdapterUnavailable("away")] * 2, 0.01),
         ([AdapterError("refused")], 60.0),
         ([RuntimeError("a bug")], 60.0),
@@ -390,6 +396,18 @@ def test_s7_extend_of_a_lost_lease_reaches_the_handler(app: App, deliver: Delive
 
 def test_a_job_of_another_language_gets_the_id_of_its_queue(app: App, deliver: Deliver) -> None:
     assert deliver(app({"a": print}), b'{"type": "a"}').result.id == "i"
+
+
+def test_s22_the_callback_of_a_job_of_another_language_goes_to_the_queue_that_the_job_is_in(app: App) -> None:
+    """Other software need not write the queue into the body, too."""
+    manager = app({"a": len, "told": len})
+    text = b'{"type": "a", "payload": [], "callback": "job:told"}'
+    manager.adapter.enqueue(Message("i", "mail", text, 0, None, None))
+    results = run_until_idle(manager, queues=["mail"])
+    assert [(result.request.type, result.request.queue) for result in results] == [
+        ("a", "mail"),
+        ("told", "mail"),
+    ]
 
 
 def test_s8_a_kicked_job_runs_again(app: App) -> None:

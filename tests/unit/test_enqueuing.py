@@ -240,6 +240,10 @@ def test_s2_headers_that_make_a_job_too_large_are_left_out() -> None:
         ([{"a": "\ud800"}], "surrogate"),
         ([{1: "a"}], "expected text, got int"),
         (7, "wrong headers"),
+        ({"tenant": "north"}, "expected a mapping for each job, got str"),
+        ([["a"]], "expected a mapping for each job, got list"),
+        ("a", "expected a mapping for each job, got str"),
+        ([None], "expected a mapping for each job, got NoneType"),
     ],
 )
 def test_wrong_headers_name_the_plugin_and_nothing_is_stored(headers: Any, why: str) -> None:
@@ -290,11 +294,12 @@ def test_a_wrapper_that_does_not_yield_is_named() -> None:
         manager.request("t")
 
 
+@pytest.mark.parametrize("error", [RuntimeError("broken"), SystemExit("broken")])
 def test_s14_a_wrapper_that_fails_after_the_call_changes_no_outcome_and_is_logged(
-    caplog: pytest.LogCaptureFixture,
+    error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     outer, adapter = Around("a"), memory(Failing)
-    inner = Around("b", after=RuntimeError("broken"))
+    inner = Around("b", after=error)
     with open_with(adapter, outer, inner) as manager:
         job = manager.request("t")
         assert stored(manager) == [job]
@@ -414,16 +419,17 @@ def test_s20_headers_that_make_a_follow_up_too_large_are_left_out_instead_of_bur
     assert sorted(ran) == [("second", {}), ("told", {})]
 
 
+@pytest.mark.parametrize("error", [RuntimeError("broken"), SystemExit(3)])
 @pytest.mark.parametrize("fails", ["before", "after", "headers"])
 def test_s20_a_wrapper_that_fails_around_a_settlement_is_logged_and_the_job_ends(
-    fails: str, caplog: pytest.LogCaptureFixture
+    fails: str, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = Around("b")
     outer = Around("a")
     manager, ran = chained(memory(), outer, broken)
     with manager:
         manager.request("first", callback="job:told")
-        setattr(broken, fails, [] if fails == "headers" else RuntimeError("broken"))
+        setattr(broken, fails, [] if fails == "headers" else error)
         results = run_until_idle(manager)
     assert [result.status for result in results] == [Status.SUCCESS] * 3
     assert len(ran) == 2
@@ -448,7 +454,7 @@ def test_s15_a_function_waits_for_a_job_that_a_wrapper_goes_around() -> None:
     with open_with(adapter, Around(), handlers={"t": lambda payload: 7}) as manager:
         with pytest.raises(EnqueueRejected):
             manager.request("t", priority=1, callback=told.append)
-        assert not manager._need().callbacks.functions
+        assert not manager._need().callbacks._functions
         manager.request("t", callback=told.append)
         run_until_idle(manager)
     assert [result.value for result in told] == [7]

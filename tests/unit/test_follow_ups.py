@@ -159,6 +159,25 @@ def test_s20_one_whose_id_is_held_already_counts_as_stored(adapter: MemoryAdapte
     assert job.payload == "old"
 
 
+def test_s20c_a_later_job_with_the_same_id_brings_along_its_own(adapter: MemoryAdapter) -> None:
+    """An id is free when its job has ended; what that brought along may wait, or be buried, for long."""
+
+    def ask(payload: Any, job: JobContext) -> None:
+        job.follow_up("later", payload, queue="later")
+
+    got: list[Any] = []
+    clock = adapter._store.clock
+    assert isinstance(clock, VirtualClock)
+    handlers = {"ask": ask, "later": got.append, "told": lambda outcome: got.append("told")}
+    with manager_of(adapter, **handlers) as manager:
+        for day in ("mon", "tue"):
+            manager.request(JobRequest(type="ask", id="report", payload=day, callback="job:told?queue=told"))
+            run_until_idle(manager, queues=["default"])
+            clock.advance(SECOND)
+        run_until_idle(manager, queues=["told", "later"])
+    assert sorted(map(str, got)) == ["mon", "told", "told", "tue"]
+
+
 def test_s20_a_refused_follow_up_buries_the_job_with_what_it_returned() -> None:
     for kind in (MemoryAdapter, Apart):
         adapter = kind(MemoryOptions(capacity=3), AdapterContext(clock=VirtualClock()))
@@ -331,7 +350,7 @@ def test_s20b_a_lost_answer_does_not_lose_or_double_a_follow_up() -> None:
 
 
 def test_s20b_a_queue_that_stays_away_leaves_the_job_to_its_lease() -> None:
-    adapter = failing(*[AdapterUnavailable("away")] * 6)
+    adapter = failing(*[AdapterUnavailable("away")] * 60)
     result, jobs = run_failing(adapter)
     assert result is None  # not settled, so it is delivered again
     assert jobs == []

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import kessel_memory.plugin
 import pytest
 
-from kessel_core import InvalidConfig, JobManager, build_plugins
+from kessel_core import InvalidConfig, JobManager, KesselError, build_plugins, handler
+from kessel_core.testing import VirtualClock, run_until_idle
+from tests.until import until
 
 
 def test_manager_connects_again_after_close_with_the_same_plugins() -> None:
@@ -49,3 +52,36 @@ def test_check_says_where_a_mistake_of_the_configuration_stands(tmp_path: Path) 
     with pytest.raises(InvalidConfig, match=r"kessel\.toml") as caught:
         JobManager.from_config(str(file), environ={}).check()
     assert "nobody" in str(caught.value)
+
+
+def test_handlers_of_an_iterator_are_there_after_every_connect() -> None:
+    @handler("echo")
+    def echo(payload: str) -> str:
+        return payload
+
+    manager = JobManager("memory://", clock=VirtualClock(), handlers=(one for one in [echo]))
+    for text in ("once", "twice"):
+        with manager:
+            manager.request("echo", text)
+            assert [result.value for result in run_until_idle(manager)] == [text]
+
+
+def test_no_worker_is_made_while_the_manager_closes() -> None:
+    """It would run on for ever, over a queue that is closed."""
+    go_on = threading.Event()
+    manager = JobManager("memory://", handlers={"wait": lambda _: go_on.wait(20)}).connect()
+    running = manager.start()
+    manager.request("wait")
+    until(lambda: running.running)
+    closing = threading.Thread(target=manager.close)
+    closing.start()
+    try:
+        until(lambda: running.is_stopping)
+        for make in (manager.worker, manager.start):
+            with pytest.raises(KesselError, match="is being closed"):
+                make()
+    finally:
+        go_on.set()
+        closing.join()
+    with manager:
+        manager.start(slots=1).stop()

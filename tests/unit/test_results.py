@@ -288,6 +288,17 @@ def test_s25d_after_its_time_it_is_not_returned(app: App) -> None:
         manager.result(job.id)
 
 
+@pytest.mark.parametrize(
+    "job_id", ["", "x" * 5000, "\ud800", "a\0b"], ids=["blank", "long", "surrogate", "null"]
+)
+def test_s26_s27_s39_of_an_id_that_no_job_can_have_nothing_is_known(app: App, job_id: str) -> None:
+    manager = app({"a": raising()})
+    with pytest.raises(ResultUnknown):
+        manager.result(job_id, SECOND)
+    assert manager.progress(job_id) is None
+    assert manager.history(job_id).events == ()
+
+
 def test_s26_pending_is_told_with_the_state_and_unknown_apart_from_it(app: App) -> None:
     manager = app({"a": raising()})
     states = {}
@@ -359,6 +370,38 @@ def test_s26_the_async_form_does_not_block_the_loop() -> None:
 
     with JobManager("memory://", handlers={"a": raising()}, config=KEEP, clock=SystemClock()) as manager:
         assert asyncio.run(main()) == (5, 1)
+
+
+def test_s26_many_that_wait_in_an_event_loop_hold_up_neither_each_other_nor_requests() -> None:
+    """The loop's executor has a few threads more than there are cores."""
+    many = 50
+
+    async def main() -> list[Any]:
+        waits = [
+            asyncio.create_task(manager.result_async(f"i{n}", timedelta(minutes=1))) for n in range(many)
+        ]
+        await asyncio.sleep(0)
+        for n in reversed(range(many)):
+            await manager.request_async(JobRequest(type="a", id=f"i{n}", payload=n))
+        return [outcome.value for outcome in await asyncio.gather(*waits)]
+
+    with JobManager("memory://", handlers={"a": raising()}, config=KEEP, clock=SystemClock()) as manager:
+        manager.start()
+        assert asyncio.run(main()) == list(range(many))
+
+
+def test_s26_a_wait_in_an_event_loop_can_be_cancelled_and_raises_what_result_raises() -> None:
+    async def main() -> None:
+        waiting = asyncio.create_task(manager.result_async("nobody", timedelta(minutes=1)))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        with pytest.raises(ResultUnknown):
+            await manager.result_async("nobody")
+
+    with JobManager("memory://", config=KEEP, clock=SystemClock()) as manager:
+        asyncio.run(main())
 
 
 def test_s26_a_job_in_the_only_slot_does_not_wait_for_ever() -> None:

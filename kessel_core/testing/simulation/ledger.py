@@ -18,7 +18,7 @@ from kessel_core.contract.facets import Find
 from kessel_core.contract.messages import Reservation
 from kessel_core.contract.promises import Capabilities
 from kessel_core.errors import DecodeError
-from kessel_core.model.callbacks import parsed_callback
+from kessel_core.model.callbacks import is_function, parsed_callback
 from kessel_core.model.job import Job
 from kessel_core.model.message import Message
 from kessel_core.model.settlement import Bury, Commit, Settlement, Snooze
@@ -94,6 +94,8 @@ class Ledger:
         self.checks: Counter[str] = Counter()
         #: How many runs of handlers, deaths, faults, jumps and stops there were.
         self.counts: Counter[str] = Counter()
+        #: Deaths while a job was due, since the last one was settled.
+        self.in_vain = 0
         #: The first that was found.
         self.violation: Violation | None = None
 
@@ -128,9 +130,7 @@ class Ledger:
         """Take note of a job that tells how another one ended (S22)."""
         for told_of in _told_of(job.payload):
             known = self.jobs.get(told_of)
-            if known is None or known.job is None or known.job.callback is None:
-                continue
-            if parsed_callback(known.job.callback).type != job.type:
+            if known is None or _told_by(known.job) != job.type:
                 continue
             known.told.add(job.id)
             self._check(
@@ -191,6 +191,7 @@ class Ledger:
 
     def settled(self, reservation: Reservation, settlement: Settlement) -> None:
         """The queue accepted a settlement."""
+        self.in_vain = 0
         job_id, kind = str(reservation.id), type(settlement).__name__.lower()
         self.note(kind, job_id, settlement.reason if isinstance(settlement, Bury) else "")
         known = self.jobs[job_id]
@@ -210,7 +211,7 @@ class Ledger:
         job_id = known.message.id
         known.end, known.holder = "buried" if is_buried else "committed", None
         self.open.pop(job_id, None)
-        if known.job is not None and known.job.callback is not None:
+        if _told_by(known.job) is not None:
             what = f"job {job_id} was {known.end}, and no job that tells so was stored"
             self._check("S22", len(known.told) == 1 + known.kicks, what, job_id)
         if self._is_kept is not None and known.job is not None:
@@ -299,6 +300,12 @@ class Ledger:
         text = f"job {job.id} runs for the {known.runs}th time, as attempt {attempt}, and {most} are allowed"
         self._check("S10", attempt <= most and known.runs <= most + known.snoozes, text, job.id)
 
+    def died(self, process: int, place: int, job: str, where: str) -> None:
+        """A process has died, as a place of this number wants."""
+        self.note(f"PROCESS {process} DIES [{place}]", job, where)
+        self.counts["deaths"] += 1
+        self.in_vain += any(map(self._is_due, self.open.values()))
+
     def unforeseen(self, error: BaseException) -> None:
         """A worker met an error that must not be, and went on."""
         self._check("unexpected error", False, f"{type(error).__name__}: {error}")
@@ -329,6 +336,10 @@ class Ledger:
                 self._check("liveness", False, f"job {job_id} is ready, and a slot sleeps beside it", job_id)
         self.checks["liveness"] += 1
         return nearest
+
+    def _is_due(self, known: Known) -> bool:
+        left = self._due_in(known)
+        return left is not None and left <= _ZERO and not self._is_paused(known.message.queue)
 
     def _due_in(self, known: Known) -> timedelta | None:
         """Return the time until a job should be taken; None: never by itself."""
@@ -364,6 +375,13 @@ class Ledger:
         if not holds and self.violation is None:
             self.note(f"VIOLATION {clause}", jobs[0] if jobs else "", text)
             self.violation = Violation(clause, text, jobs)
+
+
+def _told_by(job: Job | None) -> str | None:
+    """Return the type of the job that tells how this one ended; None: no job does (S22)."""
+    if job is None or job.callback is None or is_function(job.callback):
+        return None
+    return parsed_callback(job.callback).type
 
 
 def _told_of(payload: Any) -> Iterator[str]:
