@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from kessel_core.config.files import CONFIG_VARIABLE, as_table, find_file, read_toml
 from kessel_core.config.options import Config, contradictions, options
@@ -25,6 +25,7 @@ PREFIX: Final = "KESSEL_"
 
 #: A layer: its origin, and path -> value as written there.
 _Layer = tuple[Origin, Mapping[str, object]]
+_T = TypeVar("_T")
 
 
 def load_config(
@@ -58,12 +59,16 @@ def load_config(
     for variable, path in _variables().items():
         if variable in environ:
             layers.append((Origin("environment", variable), {path: environ[variable]}))
-    for path, argument in (arguments or {}).items():
+    for path, argument in _adapter_first(arguments or {}):
         layers.append((Origin("argument", argument.name), {path: argument.value}))
 
     values, origins = _merged(layers, problems)
-    for problem in contradictions(values):
-        problems.append(origins[problem.path].of(problem, len(problem.where)))
+    for problem, other in contradictions(values):
+        origin = origins[problem.path]
+        if origin.layer == "default":  # whoever set the other of the two has to be told
+            problems.append(problem.given_by(origins[other].name))
+        else:
+            problems.append(origin.of(problem, len(problem.where)))
     if problems:
         raise InvalidConfig(problems)
     return LoadedConfig(config=_built(values), origins=origins, file=file)
@@ -74,7 +79,7 @@ def _merged(layers: list[_Layer], problems: list[Problem]) -> tuple[dict[str, ob
     defaults = {path: option.of(_DEFAULTS) for path, option in options().items()}
     values, origins = {**defaults}, {path: Origin("default") for path in defaults}
     for origin, layer in layers:
-        for path, written in layer.items():
+        for path, written in _adapter_first(layer):
             option = options()[path]
             try:
                 value = read(written, option.annotation, text=origin.layer != "file")
@@ -95,6 +100,11 @@ def _merged(layers: list[_Layer], problems: list[Problem]) -> tuple[dict[str, ob
 
 
 _DEFAULTS: Final = Config()
+
+
+def _adapter_first(layer: Mapping[str, _T]) -> list[tuple[str, _T]]:
+    """Return the values of a layer with the adapter before its options, which another adapter resets."""
+    return sorted(layer.items(), key=lambda item: item[0] != "adapter")
 
 
 def _scheme(adapter: object) -> str:

@@ -246,7 +246,7 @@ class Config:
                 problems += wrong
             else:
                 right[path] = value
-        problems += contradictions(right)
+        problems += (problem for problem, _ in contradictions(right))
         if problems:
             raise InvalidConfig(problems)
 
@@ -280,8 +280,8 @@ _BETWEEN: Final[tuple[tuple[str, str, Callable[..., Iterator[str]]], ...]] = (
 )
 
 
-def contradictions(right: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield contradictions between options that are each valid.
+def contradictions(right: Mapping[str, Any]) -> Iterator[tuple[Problem, str]]:
+    """Yield contradictions between options that are each valid, each with the path of the other option.
 
     Args:
         right: Path -> value of the valid options; the others cannot be compared.
@@ -289,4 +289,4 @@ def contradictions(right: Mapping[str, Any]) -> Iterator[Problem]:
     for at, other, broken in _BETWEEN:
         if at in right and other in right:
             for text in broken(right[at], right[other]):
-                yield Problem(options()[at].where, text)
+                yield Problem(options()[at].where, text), other

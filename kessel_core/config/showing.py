@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
+from typing import Final
 
 from kessel_core.values.durations import duration_text
 from kessel_core.values.secrets import HIDDEN, is_secret, redacted
 
 __all__ = ["shown"]
+
+#: How keys that sign webhooks begin. They are so often written one table too high that no name tells of them.
+_KEY: Final = "whsec_"
 
 
 def shown(name: str, value: object) -> object:
@@ -25,5 +29,5 @@ def shown(name: str, value: object) -> object:
     if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, str):
-        return redacted(value)
+        return HIDDEN if _KEY in value else redacted(value)
     return value

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Final, NamedTuple
 
 from kessel_core.contract.store import LARGEST_PAGE, Store
-from kessel_core.errors import DecodeError
+from kessel_core.errors import DecodeError, StoreRejected
 from kessel_core.features.gaps import gaps
 from kessel_core.model.history import Dropped, Event, EventKind, JobHistory
 from kessel_core.values.logs import get_logger
@@ -101,9 +102,10 @@ def ids_begun(store: Store, start: str, limit: int) -> list[str]:
 
 def _entries(store: Store, space: str, prefix: str = "") -> Iterator[tuple[str, bytes]]:
     after = ""
-    while page := store.scan(space, prefix=prefix, after=after, limit=LARGEST_PAGE):
-        yield from ((entry.key, entry.value) for entry in page)
-        after = page[-1].key
+    with suppress(StoreRejected):  # no entry has a key that begins so, and no job such an id
+        while page := store.scan(space, prefix=prefix, after=after, limit=LARGEST_PAGE):
+            yield from ((entry.key, entry.value) for entry in page)
+            after = page[-1].key
 
 
 def _dropped(store: Store) -> list[Dropped]:

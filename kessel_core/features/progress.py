@@ -143,11 +143,11 @@ def progress_of(store: Store, job_id: str) -> Progress | None:
     Raises:
         AdapterError: The store cannot be asked.
     """
-    entry = store.get(SPACE, job_id)
-    if entry is None:
-        return None
     try:
-        return decode_progress(entry.value)
+        entry = store.get(SPACE, job_id)
+        return None if entry is None else decode_progress(entry.value)
+    except StoreRejected:  # no entry has such a key, and no job such an id
+        return None
     except DecodeError as exc:
         log.warning("job %s: %s", job_id, exc, extra={"job_id": job_id})
         return None

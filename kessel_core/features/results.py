@@ -10,7 +10,7 @@ import attrs
 from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.facets import Find
 from kessel_core.contract.store import Store
-from kessel_core.errors import ResultPending, ResultTimeout, ResultUnknown
+from kessel_core.errors import ResultPending, ResultTimeout, ResultUnknown, StoreRejected
 from kessel_core.features.progress import progress_of
 from kessel_core.model.outcome import Outcome
 from kessel_core.model.result import JobResult
@@ -61,7 +61,10 @@ def awaited(adapter: QueueAdapter, store: Store, job_id: str, timeout: timedelta
         ResultUnknown: There is neither an outcome nor a job.
         AdapterError: The store or the queue cannot be asked.
     """
-    entry = store.wait(SPACE, job_id, timeout=timeout)
+    try:
+        entry = store.wait(SPACE, job_id, timeout=timeout)
+    except StoreRejected as exc:  # no entry has such a key, and no job such an id
+        raise ResultUnknown(job_id) from exc
     if entry is not None:
         return decode_outcome(entry.value)
     finding = adapter.facet(Find)

@@ -119,5 +119,8 @@ def handler(
 
 def options_of(target: object) -> HandlerOptions | None:
     """Return the options that `@handler` stored on a function, an object or its class, or None."""
-    found = getattr(target, _ATTRIBUTE, None)
+    try:
+        found = getattr(target, _ATTRIBUTE, None)
+    except Exception:  # a proxy of what is not there now, such as `flask.current_app`, is none of ours
+        return None
     return found if isinstance(found, HandlerOptions) else None

@@ -38,25 +38,27 @@ def imported_handlers(names: Iterable[str], origin: str) -> list[object]:
     handlers: list[object] = []
     problems: list[Problem] = []
     for name in names:
+        if (why := _name_problem(name)) is not None:
+            problems.append(Problem((), f"{name!r} {why}", origin))
+            continue
         try:
-            found = declared_in(importlib.import_module(_checked(name)))
-            if not found:
-                raise ValueError("declares no handler: mark its functions with @handler(TYPE)")
-        except ValueError as exc:
-            problems.append(Problem((), f"{name!r} {exc}", origin))
+            found = declared_in(importlib.import_module(name))
         except (Exception, SystemExit) as exc:  # a script named by mistake must not end the program
             log.debug("%r cannot be imported", name, exc_info=exc)
             problems.append(Problem((), f"{name!r} cannot be imported: {raised(exc)}", origin))
-        else:
-            handlers += found
+            continue
+        if not found:
+            why = "declares no handler: mark its functions with @handler(TYPE)"
+            problems.append(Problem((), f"{name!r} {why}", origin))
+        handlers += found
     if problems:
         raise InvalidConfig(problems, "invalid handlers")
     return handlers
 
 
-def _checked(name: str) -> str:
+def _name_problem(name: str) -> str | None:
     if all(part.isidentifier() for part in name.split(".")) and not name.endswith(".py"):
-        return name
+        return None
     likely = name.removesuffix(".py").strip("./").replace("/", ".").partition(":")[0]
     hint = f", as {likely!r}" if all(part.isidentifier() for part in likely.split(".")) else ""
-    raise ValueError(f"is not the name of a module{hint}")
+    return f"is not the name of a module{hint}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 from types import MethodType, SimpleNamespace
 from typing import Any
 
@@ -161,7 +162,7 @@ def _build(
         handler_class: type[Any] = target
         try:
             target = handler_class()
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             raise refused(f"{handler_class.__name__}() cannot be made: {raised(exc)}") from exc
     # Whatever is callable is called, because a mock would invent an attribute `handle`.
     function = target if callable(target) else getattr(target, "handle", None)
@@ -223,7 +224,7 @@ def _signature(function: Callable[..., Any], refused: Callable[[str], InvalidCon
         return wants_job, Any
     annotation = positional[0].annotation
     if isinstance(annotation, str):
-        annotation = _resolved(function, positional[0].name, refused)
+        annotation = _resolved(function, positional[0], refused)
     return wants_job, annotation
 
 
@@ -235,7 +236,8 @@ def _is_context(parameter: inspect.Parameter) -> bool:
     """Whether the second parameter is the context: it is named `job`, or annotated as `JobContext`."""
     annotation = parameter.annotation
     name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    return parameter.name.lstrip("_") == "job" or name.rpartition(".")[2] == "JobContext"
+    # In quotes as well, where annotations are text anyway.
+    return parameter.name.lstrip("_") == "job" or name.strip("'\"").rpartition(".")[2] == "JobContext"
 
 
 def _signature_text(parameters: list[inspect.Parameter]) -> str:
@@ -249,23 +251,36 @@ def _name_of(function: object) -> str:
     return repr(function)[:80] if not name else f"{module}.{name}" if module else str(name)
 
 
-def _resolved(function: Callable[..., Any], name: str, refused: Callable[[str], InvalidConfig]) -> Any:
+def _resolved(
+    function: Callable[..., Any], parameter: inspect.Parameter, refused: Callable[[str], InvalidConfig]
+) -> Any:
     import typing
 
-    bare = inspect.unwrap(getattr(function, "__func__", function))
-    if not inspect.isroutine(bare):
-        bare = type(bare).__call__  # a callable object
+    name, written = parameter.name, _written(function)
     # Only this annotation, because the others may be importable for type checkers only.
-    alone = SimpleNamespace(__annotations__={name: bare.__annotations__[name]})
-    generics = {parameter.__name__: parameter for parameter in getattr(bare, "__type_params__", ())}
+    alone = SimpleNamespace(__annotations__={name: parameter.annotation})
+    generics = {generic.__name__: generic for generic in getattr(written, "__type_params__", ())}
     try:
-        names = getattr(bare, "__globals__", {})
+        names = getattr(written, "__globals__", {})
         return typing.get_type_hints(alone, names, generics, include_extras=True)[name]
     except NameError as exc:
         why = "import it at run time, not only under TYPE_CHECKING"
         raise refused(f"the annotation of {name!r} cannot be resolved: {exc}; {why}") from exc
     except Exception as exc:
         raise refused(f"the annotation of {name!r} cannot be resolved: {exc}") from exc
+
+
+def _written(function: Any) -> Any:
+    """Return the function as somebody wrote it, where the names of its annotations are known.
+
+    Around it may be methods, `functools.partial`, decorators that say what they wrap, and callable objects.
+    """
+    if isinstance(function, partial):
+        return _written(function.func)
+    for inner in ("__func__", "__wrapped__"):
+        if (found := getattr(function, inner, None)) is not None:
+            return _written(found)
+    return function if inspect.isroutine(function) else _written(type(function).__call__)
 
 
 def _structure(

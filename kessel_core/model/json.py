@@ -160,6 +160,7 @@ _HINTS: Final = {
     tuple: "use a list",
     set: "use a list",
     frozenset: "use a list",
+    collections.deque: "use a list",
     bytes: "use text, for example base64",
     bytearray: "use text, for example base64",
     datetime: "give it a time zone, as datetime.now(UTC) has, or use ISO-8601 text",

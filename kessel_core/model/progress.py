@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
@@ -38,8 +37,8 @@ class Progress:
 
     def __str__(self) -> str:
         text = f"{self.done:,}"
-        if (share := self.share) is not None:
-            text += f" of {self.total:,} ({math.floor(share * 100)} %)"
+        if self.total is not None:
+            text += f" of {self.total:,} ({_percent(self.done, self.total)} %)"
         return f"{text}, {self.note}" if self.note else text
 
     @classmethod
@@ -56,6 +55,13 @@ class Progress:
         # What cannot be written in UTF-8 must not cost the job its report.
         text = str(note)[:LONGEST_NOTE].encode("utf-8", "replace").decode()
         return cls(done=numbers["done"] or 0, total=numbers["total"], note=text, at=at)
+
+
+def _percent(done: float, total: float) -> int:
+    """Return the whole per cent that are done, of the numbers as they are written: 0.29 of 1 is 29."""
+    from fractions import Fraction  # only where somebody looks
+
+    return min(int(Fraction(str(done)) * 100 / Fraction(str(total))), 100)
 
 
 def _number(given: object) -> float | None:

@@ -21,7 +21,7 @@ from cattrs.errors import IterableValidationError, IterableValidationNote
 
 from kessel_core.errors import MOST_PROBLEMS
 from kessel_core.values.reading import EXPECTED, named
-from kessel_core.values.single import Hook, key_reader, refused
+from kessel_core.values.single import Hook, key_reader, refused, underlying
 
 __all__ = ["MOST_MISTAKES", "array", "is_array", "is_class", "is_mapping", "is_named_tuple", "is_union"]
 __all__ += ["mapping", "named_tuple", "object_of", "union"]
@@ -54,6 +54,7 @@ def object_of(cattr: cattrs.Converter, annotation: Any) -> Hook:
         if typing.is_typeddict(_bare(annotation))
         else cattr.gen_structure_attrs_fromdict
     )
+    _refuse_arguments_of_init(annotation)
     structure = generate(annotation)
 
     def checked(value: Any, _: Any) -> Any:
@@ -62,6 +63,15 @@ def object_of(cattr: cattrs.Converter, annotation: Any) -> Hook:
         return structure(value, annotation)
 
     return checked
+
+
+def _refuse_arguments_of_init(annotation: Any) -> None:
+    """Refuse a dataclass that cannot be made of its fields alone."""
+    for name, field in getattr(_bare(annotation), "__dataclass_fields__", {}).items():
+        is_init_only = field._field_type is dataclasses._FIELD_INITVAR  # type: ignore[attr-defined]  # no public name
+        if is_init_only and field.default is field.default_factory is dataclasses.MISSING:
+            why = f"{name} is an InitVar, which no object keeps and JSON cannot give; give it a default"
+            raise refused(annotation, why)
 
 
 #: What an object of JSON may become.
@@ -87,6 +97,7 @@ def mapping(cattr: cattrs.Converter, annotation: Any) -> Hook:
     if make is None:
         raise refused(annotation, f"a JSON object becomes no {annotation!r}; use dict")
     keys, items = typing.get_args(annotation) or (Any, Any)
+    keys = underlying(keys)
     read_key, read_item = key_reader(keys), cattr.get_structure_hook(items)
 
     def structure(value: Any, _: Any) -> Any:
@@ -118,6 +129,7 @@ _ARRAYS: Final[Mapping[Any, Callable[[list[Any]], Any]]] = {
     tuple: tuple,
     set: set,
     frozenset: frozenset,
+    collections.deque: collections.deque,
     collections.abc.Sequence: tuple,
     collections.abc.MutableSequence: list,
     collections.abc.Iterable: list,
@@ -149,14 +161,26 @@ def array(cattr: cattrs.Converter, annotation: Any) -> Hook:
 
 def is_named_tuple(annotation: Any) -> bool:
     """Return whether an annotation is a tuple with names."""
-    return isinstance(annotation, type) and issubclass(annotation, tuple) and hasattr(annotation, "_fields")
+    bare = _bare(annotation)
+    return isinstance(bare, type) and issubclass(bare, tuple) and hasattr(bare, "_fields")
 
 
 def named_tuple(cattr: cattrs.Converter, annotation: Any) -> Hook:
     """Return what reads a tuple with names: a list, as JSON has it for every tuple."""
-    hints = typing.get_type_hints(annotation, include_extras=True)
-    kinds = [hints.get(name, Any) for name in annotation._fields]
-    return _items(cattr, annotation, kinds, lambda made: annotation(*made), True, False)
+    bare = _bare(annotation)
+    given = dict(zip(getattr(bare, "__parameters__", ()), typing.get_args(annotation), strict=False))
+    hints = typing.get_type_hints(bare, include_extras=True)
+    kinds = [_filled(hints.get(name, Any), given) for name in bare._fields]
+    return _items(cattr, annotation, kinds, lambda made: bare(*made), True, False)
+
+
+def _filled(annotation: Any, given: Mapping[Any, Any]) -> Any:
+    """Return an annotation with the arguments that its class got in the place of its type variables."""
+    if isinstance(annotation, typing.TypeVar):
+        return given.get(annotation, annotation)
+    # A class alone has variables, too, which are not those of the class around it.
+    places = getattr(annotation, "__parameters__", ()) if typing.get_origin(annotation) else ()
+    return annotation[tuple(given.get(one, one) for one in places)] if places else annotation
 
 
 def _items(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from functools import lru_cache, partial
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import cattrs
@@ -51,6 +52,13 @@ class _Converter(cattrs.Converter):
         for offered in self._offered:
             if offered.takes(type):
                 return offered.structure
+        if typing.get_origin(type) is typing.Annotated:
+            # Before cattrs looks, whose caches need notes that can be hashed.
+            noted = type.__origin__
+            read = self.get_structure_hook(noted)
+            return lambda value, _: read(value, noted)
+        if type is None:
+            type = NoneType  # noqa: A001  # the name in cattrs
         _refuse_subclasses(type)
         return super().get_structure_hook(type, cache_result)
 
@@ -122,7 +130,7 @@ def structurer(annotation: Any, types: tuple[PayloadType, ...] = ()) -> Callable
     Raises:
         Exception: The annotation is not supported; whatever cattrs raises.
     """
-    if annotation in (Any, object, None):
+    if annotation in (Any, object):
         return None
     if annotation in (dict, list, str, int, bool):
         return _plain(annotation)

@@ -20,7 +20,7 @@ _UNITS: Final = {
 }
 
 
-_DURATION: Final = re.compile(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*(ms|s|m|h|d)?\s*", re.ASCII)
+_DURATION: Final = re.compile(r"\s*(\d{1,14})(?:\.(\d{1,6}))?\s*(ms|s|m|h|d)?\s*", re.ASCII)
 
 
 def parse_duration(text: str) -> timedelta:
@@ -32,8 +32,9 @@ def parse_duration(text: str) -> timedelta:
     found = _DURATION.fullmatch(text)
     if found is None:
         raise ValueError(f"expected a duration such as 500ms, 90s, 5m, 3h or 7d, got {quoted(text)}")
+    unit, millionths = _UNITS[found[3] or "s"], (found[2] or "").ljust(6, "0")
     try:
-        return float(found[1]) * _UNITS[found[2] or "s"]
+        return int(found[1]) * unit + int(millionths) * unit / 1_000_000  # exact, as floats are not
     except OverflowError:
         raise ValueError(f"{quoted(text)} is too long a duration") from None
 

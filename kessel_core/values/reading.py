@@ -31,6 +31,7 @@ EXPECTED: Final[Mapping[Any, str]] = {
     float: "a number",
     bool: "true or false",
     bytes: "bytes",
+    type(None): "null",
     dict: "an object",
     list: "a list",
     tuple: "a list",

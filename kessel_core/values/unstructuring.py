@@ -7,11 +7,12 @@ to name with its path. Never loads cattrs.
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from enum import Enum
 from functools import cache, partial
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -27,8 +28,8 @@ def unstructured(value: Any, types: tuple[PayloadType, ...] = ()) -> Any:
 
     Args:
         value: JSON values with attrs classes, dataclasses, named tuples, members of enums, decimals, UUIDs,
-            times, paths, models of pydantic or objects of `types` in them. Inside of such an object tuples
-            and sets become lists, and keys become text; outside they are left as they are.
+            times, paths, models of pydantic or objects of `types` in them. Inside of such an object tuples,
+            sets and deques become lists, and keys become text; outside they are left as they are.
         types: What plugins offer; asked before the built-in ones.
 
     Raises:
@@ -38,9 +39,17 @@ def unstructured(value: Any, types: tuple[PayloadType, ...] = ()) -> Any:
     return _Walk(types).json(value)
 
 
-def _number(span: timedelta) -> float:
-    seconds = plain_span(span).total_seconds()
-    return int(seconds) if seconds.is_integer() else seconds
+#: Beyond so many seconds a float has no microseconds any more: 272 years.
+_COARSE: Final = 2**33
+
+
+def _seconds(span: timedelta) -> float | str:
+    """Return the number of seconds; text for a span that no float holds exactly."""
+    span = plain_span(span)
+    whole = span.days * 86_400 + span.seconds
+    if not span.microseconds:
+        return whole
+    return span.total_seconds() if whole < _COARSE else f"{whole}.{span.microseconds:06}s"
 
 
 @cache
@@ -56,7 +65,7 @@ def _singles() -> tuple[tuple[type, Callable[[Any], Any]], ...]:
         (datetime, lambda value: value if value.utcoffset() is None else value.isoformat()),
         (date, lambda value: value.isoformat()),
         (time, lambda value: value.isoformat()),
-        (timedelta, _number),
+        (timedelta, _seconds),
         (Decimal, lambda value: str(value) if value.is_finite() else value),
         (UUID, str),
         (PurePath, str),
@@ -72,20 +81,21 @@ class _Walk:
         kind = type(value)
         if kind in (str, int, float, bool, type(None)):
             return value
-        if kind is dict:
+        if kind is not dict and kind is not list and (write := self._writer(value)) is not None:
+            return write(value)
+        if isinstance(value, dict):  # an OrderedDict, too
             made = {key: self.json(item) for key, item in value.items()}
             return made if any(made[key] is not item for key, item in value.items()) else value
-        if kind is list:
+        if isinstance(value, list):
             items = [self.json(item) for item in value]
             return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
-        write = self._writer(value)
-        return value if write is None else write(value)
+        return value
 
     def _inside(self, value: Any) -> Any:
         """Write what a typed object holds."""
         if isinstance(value, Mapping):
             return {self._key(key): self._inside(item) for key, item in value.items()}
-        if isinstance(value, (list, set, frozenset)) or type(value) is tuple:
+        if isinstance(value, (list, set, frozenset, deque)) or type(value) is tuple:
             return [self._inside(item) for item in value]
         return self.json(value)
 

@@ -55,6 +55,7 @@ def test_finding_c10_request_refuses_a_type_that_the_module_has_no_handler_for(
         ("no_such_module", None, "cannot be imported: ModuleNotFoundError"),
         ("empty_module", "x = 1\n", "declares no handler"),
         ("broken_module", "1 / 0\n", "ZeroDivisionError"),
+        ("raising_module", "x = int('ten')\n", "'raising_module' cannot be imported: ValueError: invalid"),
         ("exiting_module", "raise SystemExit(3)\n", "cannot be imported"),
         ("jobs.py", None, "is not the name of a module, as 'jobs'"),
         ("./shop/jobs.py", None, "is not the name of a module, as 'shop.jobs'"),
@@ -70,6 +71,13 @@ def test_finding_c10_a_wrong_module_is_one_error(kessel: Any, name: str, text: s
         assert done.code == 2
         assert said in done.err
         assert "--handlers" in done.err
+
+
+def test_what_raises_when_it_is_looked_at_is_no_handler(kessel: Any, jobs: str) -> None:
+    """A module that imports a proxy, such as `flask.current_app`, has its handlers all the same (C10)."""
+    proxy = "class Proxy:\n    def __getattr__(self, name):\n        raise RuntimeError('no application')\n"
+    kessel.write(f"{jobs}.py", f"{proxy}\ncurrent_app = Proxy()\n{MODULE}")
+    kessel.ok("request", "greet", "--handlers", jobs)
 
 
 def test_finding_c10_a_manager_is_made_from_the_configuration(tmp_path: Path) -> None:

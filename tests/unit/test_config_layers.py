@@ -283,6 +283,15 @@ def test_options_of_another_kind_of_adapter_do_not_count(tmp_path: Path) -> None
     assert options("sqlite:///y.db", **moved) == ({"lease": "5s"}, "environment")
 
 
+def test_options_of_an_adapter_count_wherever_its_layer_has_them(tmp_path: Path) -> None:
+    """TOML tables have no order: what stands before the adapter belongs to it all the same (D11)."""
+    written(tmp_path, '[kessel.adapter_options]\nlease = "20s"\n[kessel]\nadapter = "memory://"\n')
+    assert load_config(environ={}, directory=tmp_path).config.adapter_options == {"lease": "20s"}
+    both = {"adapter_options": Argument({"lease": "5s"}, "--o"), "adapter": Argument("sqlite:///x.db", "-a")}
+    loaded = load_config(environ={}, arguments=both, directory=tmp_path)
+    assert loaded.config.adapter_options == {"lease": "5s"}
+
+
 def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
     load_config(environ={"KESSEL_BILLING_ENDPOINT_ADDRESS": "x", "PATH": "y"}, directory=tmp_path)
 
@@ -297,6 +306,18 @@ def test_relation_across_layers_is_named_by_the_origin_of_the_option(tmp_path: P
     with pytest.raises(InvalidConfig) as error:
         load_config(environ={"KESSEL_JOBS_RETRY_BASE": "5s"}, directory=tmp_path)
     assert set(problems(error)) == {"kessel.toml: jobs.retry_cap"}
+
+
+@pytest.mark.parametrize("text", ["", "[kessel.jobs]\nretry_base = '1h'\n"])
+def test_a_contradiction_with_a_default_names_where_the_other_option_comes_from(
+    tmp_path: Path, text: str
+) -> None:
+    """Nobody finds the variable or the file that is to blame by the name of a default (D11)."""
+    written(tmp_path, text)
+    environ = {} if text else {"KESSEL_JOBS_RETRY_BASE": "1h"}
+    with pytest.raises(InvalidConfig, match=r"jobs.retry_cap: must not be below retry_base \(1h\)") as error:
+        load_config(environ=environ, directory=tmp_path)
+    assert [problem.origin for problem in error.value.problems] == [*(environ or ["kessel.toml"])]
 
 
 def test_a_wrong_option_neither_hides_nor_makes_a_contradiction(tmp_path: Path) -> None:

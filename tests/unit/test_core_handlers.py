@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import inspect
 from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum
 from pathlib import Path
@@ -127,6 +130,70 @@ def test_an_annotation_that_cannot_be_resolved_or_structured_is_refused() -> Non
     def unresolved(payload: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821  # on purpose
 
     assert "cannot be resolved" in refusal(unresolved)
+
+
+@attrs.frozen
+class Note:
+    text: str
+
+
+def decorated_elsewhere(function: Any) -> Any:
+    """Decorate as a library does: with a wrapper of another module, which knows no name of this one."""
+    return contextlib.contextmanager(lambda: iter([None]))()(function)
+
+
+def prefixed(prefix: str, payload: Note, job: JobContext | None = None) -> str:
+    return prefix + payload.text
+
+
+class Desks:
+    def prefixed(self, prefix: str, payload: Note) -> str:
+        return prefix + payload.text
+
+    bound = functools.partialmethod(prefixed, "a")
+
+    @decorated_elsewhere
+    def __call__(self, payload: Note) -> str:
+        return payload.text
+
+
+def with_signature_of(function: Any) -> Any:
+    def wrapper(*args: object) -> object:
+        return args
+
+    wrapper.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        functools.partial(prefixed, "a"),
+        functools.partial(functools.partial(prefixed), "a"),
+        functools.partial(Desks().prefixed, "a"),
+        Desks().bound,
+        Desks(),
+        Desks,
+        with_signature_of(functools.partial(prefixed, "a")),
+        decorated_elsewhere(functools.partial(prefixed, "a")),
+    ],
+)
+def test_an_annotation_that_is_text_is_found_behind_what_is_around_the_function(target: object) -> None:
+    """E5: as without `from __future__ import annotations`, which this module has."""
+    assert added(target).structure({"text": "b"}) == Note("b")
+
+
+def test_a_signature_of_its_own_whose_annotation_is_unknown_is_refused() -> None:
+    parameter = inspect.Parameter("payload", inspect.Parameter.POSITIONAL_ONLY, annotation="Nowhere")
+    made = with_signature_of(take)
+    made.__signature__ = inspect.Signature([parameter])
+    assert "the annotation of 'payload' cannot be resolved" in refusal(made)
+
+
+def test_the_context_may_be_annotated_in_quotes() -> None:
+    def quoted(payload: JsonValue, context: "JobContext") -> None: ...  # noqa: UP037  # on purpose
+
+    assert added(quoted).wants_job
 
 
 def test_a_doubly_mapped_type_names_both_sources() -> None:

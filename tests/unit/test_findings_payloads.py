@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypedDict, TypeVar
 from uuid import UUID
 
 import attrs
@@ -230,6 +230,131 @@ def test_finding_b4_what_does_not_fit_is_said_with_its_path(kind: Any, value: An
     assert mistakes(kind, value)[0].startswith(said)
 
 
+# --- E5: further kinds ------------------------------------------------------------------------------
+
+Thing = TypeVar("Thing")
+UserId = NewType("UserId", str)
+
+
+class Pair(NamedTuple, Generic[Thing]):
+    first: Thing
+    others: list[Thing]
+    last: Thing | None = None
+
+
+@dataclasses.dataclass
+class Seeded:
+    size: int
+    seed: dataclasses.InitVar[int]
+
+
+@dataclasses.dataclass
+class SeededOrNot:
+    size: int
+    seed: dataclasses.InitVar[int] = 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "made"),
+    [
+        (Pair[int], [1, [2], None], Pair(1, [2])),
+        (Pair[Pair[int] | None], [[1, [2], 3], [None], None], Pair(Pair(1, [2], 3), [None])),
+        (list[Pair[Line]], [[{"sku": "a", "price": "1"}, [], None]], [Pair(Line("a", Decimal(1)), [])]),
+        (collections.deque[str], ["a"], collections.deque("a")),
+        (collections.deque, [1, "a"], collections.deque([1, "a"])),
+        (dict[UserId, int], {"a": 1}, {"a": 1}),
+        (dict[Annotated[int, "a note"], int], {"1": 1}, {1: 1}),
+        (Annotated[list[int], {"doc": "ids"}], [1], [1]),
+        (None, None, None),
+        (dict[str, None], {"a": None}, {"a": None}),
+        (SeededOrNot, {"size": 1}, SeededOrNot(1)),
+    ],
+    ids=str,
+)
+def test_e5_these_kinds_are_read_too(kind: Any, value: Any, made: Any) -> None:
+    assert read(kind, value) == made
+    assert type(read(kind, value)) is type(made)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "said"),
+    [
+        (Pair[int], ["x", [1, "y"], None], ["$[0]: expected a whole number", "$[1][1]: expected a whole"]),
+        (Pair[int], [1], ["$: expected a list of 3, got one of 1"]),
+        (Pair[int], "abc", ["$: expected a list, got str 'abc'"]),
+        (collections.deque[str], "ab", ["$: expected a list, got str 'ab'"]),
+        (collections.deque[int], [1, "a"], ["$[1]: expected a whole number, got str 'a'"]),
+        (None, 5, ["$: expected null, got int 5"]),
+    ],
+    ids=str,
+)
+def test_e5_what_does_not_fit_these_kinds_is_said_with_its_path(
+    kind: Any, value: Any, said: list[str]
+) -> None:
+    assert all(one.startswith(start) for one, start in zip(mistakes(kind, value), said, strict=True))
+
+
+def test_e5_a_dataclass_that_its_fields_alone_do_not_make_is_refused_at_start() -> None:
+    def handle(payload: Any) -> None: ...
+
+    handle.__annotations__["payload"] = list[Seeded]
+    with pytest.raises(InvalidConfig, match=r"seed is an InitVar, .* give it a default"):
+        JobManager("memory://", handlers={"a": handle}).connect()
+
+
+def test_e5_a_payload_of_none_is_null_whether_annotations_are_text_or_not() -> None:
+    def handle(payload: Any) -> None: ...
+
+    for annotation in (None, "None"):
+        handle.__annotations__["payload"] = annotation
+        with JobManager("memory://", handlers={"a": handle}) as manager:
+            done = [manager.process_single_job("a", payload) for payload in (None, 5)]
+        assert [(str(one.status), one.reason) for one in done] == [
+            ("success", None),
+            ("failed", "bad-payload"),
+        ]
+
+
+@pytest.mark.parametrize(
+    "span",
+    [
+        timedelta.max,
+        timedelta.min,
+        timedelta(days=999_999, microseconds=999_999),
+        timedelta(seconds=2**33 - 1, microseconds=999_999),
+        timedelta(seconds=2**33, microseconds=1),
+        timedelta(days=-1, microseconds=1),
+    ],
+)
+def test_e5_a_span_comes_back_exactly(span: timedelta) -> None:
+    """Also one of more seconds than a float holds with their microseconds."""
+    assert read(timedelta, unstructured(span)) == span
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (collections.OrderedDict(a=Decimal(1)), {"a": "1"}),
+        (
+            collections.defaultdict(list, a=[Line("a", Decimal(1))]),
+            {"a": [unstructured(Line("a", Decimal(1)))]},
+        ),
+        ([type("Prices", (list,), {})([Decimal(1)])], [["1"]]),
+        (Pair(collections.deque([Decimal(1)]), []), [["1"], [], None]),
+    ],
+    ids=str,
+)
+def test_e5_typed_objects_are_written_inside_of_other_dicts_and_lists_too(
+    app: App, value: Any, written: Any
+) -> None:
+    assert app().request("a", value).payload == written
+
+
+def test_e5_other_dicts_and_lists_without_typed_objects_are_not_copied() -> None:
+    payload = collections.OrderedDict(a=[1])
+    assert unstructured(payload) is payload
+
+
 # --- B5: typed objects are written by what reads them ----------------------------------------------
 
 
@@ -332,6 +457,7 @@ def test_e5_what_an_object_makes_of_itself_is_not_written_and_is_made_again(valu
         (b"x", "$.payload", "base64"),
         ((1, 2), "$.payload", "use a list"),
         ({1, 2}, "$.payload", "use a list"),
+        (collections.deque([1]), "$.payload", "use a list"),
         ((n for n in ()), "$.payload", "use list(...)"),
         (iter([]), "$.payload", "use list(...)"),
         (range(3), "$.payload", "use list(...)"),

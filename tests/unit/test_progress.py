@@ -171,6 +171,10 @@ def test_s27_progress_reads_well() -> None:
     assert text(1200) == "1,200"
     assert text(1999, 2000, "rows") == "1,999 of 2,000 (99 %), rows"
     assert text(3, 2) == "3 of 2 (100 %)"
+    whole = [f"{done} of 100 ({done} %)" for done in range(101)]
+    assert [text(done, 100) for done in range(101)] == whole, "no float makes it one too low"
+    assert text(0.29, 1) == "0.29 of 1 (29 %)"
+    assert text(10**18 - 1, 10**18).endswith("(99 %)"), "all is done when it is"
     assert Progress(done=3, total=2, at=NOW).share == 1.0
     assert Progress(done=1, total=4, at=NOW).share == 0.25
     assert Progress(done=1, at=NOW).share is None
