@@ -43,7 +43,7 @@ class Page:
     """
 
     #: Returns the page of one process. Called in a thread of the server, for one request at a time. An
-    #: exception is logged, and answered with 500.
+    #: exception is logged, and answered with 500; so is anything but bytes.
     show: Callable[[], bytes]
     #: Makes one page of those of several processes. The first argument are the pages of those that run, the
     #: second the last pages of those that have ended since the start, so that what is counted does not fall

@@ -327,7 +327,8 @@ def kessel_prepare_request(request: JobRequest) -> JobRequest | None:
     """Change a request before it is stored, in the producer's thread; None leaves it as it is.
 
     Implementations are called one after the other, each with the result of the previous one. An
-    exception is passed to the caller, and nothing is stored.
+    exception is passed to the caller, and nothing is stored; `PluginError` if what is returned is neither a
+    request nor None.
 
     A request is frozen; change it with `attrs.evolve`.
 

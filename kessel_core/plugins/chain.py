@@ -170,7 +170,7 @@ def _configured(
             chain.append((name, _create(name, offer.thing, options.get(name, {})), offer))
         except InvalidConfig as exc:
             problems += exc.problems
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:  # as at import
             where = ("middleware_options", name) if name in options else ("middleware",)
             problems.append(Problem(where, f"{name!r} cannot be made: {type(exc).__name__}: {exc}"))
     problems += _unread_options(offered, offers, options)

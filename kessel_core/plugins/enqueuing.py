@@ -68,7 +68,8 @@ class Enqueuing:
             try:
                 self._begin(wrapper)
             except BaseException as exc:
-                if self._result is not None and isinstance(exc, Exception):
+                # SystemExit, too: it would end the thread of a slot, or let its job come back for ever.
+                if self._result is not None and isinstance(exc, (Exception, SystemExit)):
                     log.exception("plugin %s: kessel_enqueue_jobs failed; the jobs go on", wrapper.owner)
                     continue
                 self._throw(exc)
@@ -95,7 +96,7 @@ class Enqueuing:
         if headers is not None:
             try:
                 self.jobs = _with_headers(self.jobs, headers)
-            except (TypeError, ValueError) as exc:
+            except Exception as exc:
                 running.close()
                 why = f"its kessel_enqueue_jobs yielded wrong headers: {exc}"
                 raise PluginError(wrapper.owner, why) from exc
@@ -110,7 +111,7 @@ class Enqueuing:
                 running.send(outcomes)
             except StopIteration:
                 continue
-            except Exception:
+            except (Exception, SystemExit):
                 _log_failed(wrapper)
                 continue
             log.error("plugin %s: kessel_enqueue_jobs yielded twice", wrapper.owner)
@@ -139,6 +140,8 @@ def _with_headers(jobs: list[Job], headers: Sequence[Mapping[str, str]]) -> list
         raise ValueError(f"expected {len(jobs)} mappings, one for each job, got {len(headers)}")
     made = []
     for job, added in zip(jobs, headers, strict=True):
+        if not isinstance(added, Mapping):
+            raise TypeError(f"expected a mapping for each job, got {type(added).__name__}")
         for text in (*added, *added.values()):
             if (problem := text_problem(text)) is not None:
                 raise ValueError(problem)

@@ -70,12 +70,13 @@ class Chosen(Generic[T]):
                 try:
                     _ = opened.capabilities
                 except BaseException:
-                    with suppress(Exception):  # what is wrong with it is told, and not what follows from that
+                    # What is wrong with it is told, and not what follows from that.
+                    with suppress(Exception, SystemExit):
                         opened.close()
                     raise
         except KesselError:
             raise
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             # A missing client library, or code that does not translate its errors.
             why = f"its {word} cannot be opened: {type(exc).__name__}: {without_secrets(str(exc))}"
             raise PluginError(self.spec.name, why) from exc
@@ -154,7 +155,7 @@ def _from_url(word: str, spec: _Spec, url: SplitResult) -> Mapping[str, Any]:
         raise InvalidConfig(problems, f"invalid {word} URL") from exc
     except KesselError:
         raise
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
         why = f"it cannot read the URL {redacted(url)}: {type(exc).__name__}: {without_secrets(str(exc))}"
         raise PluginError(spec.name, why) from exc
 

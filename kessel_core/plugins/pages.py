@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -16,6 +17,8 @@ log = get_logger("kessel.plugins")
 
 #: Paths that are kessel's own.
 _OWN: Final = frozenset({"/livez", "/readyz"})
+#: What the value of a header may be.
+_SENDABLE: Final = re.compile(r"[\x20-\x7e\xa0-\xff]+")
 
 
 def pages_of(plugins: Plugins, context: PageContext) -> Mapping[str, Page]:
@@ -44,4 +47,6 @@ def _problem(path: object, page: object, found: Mapping[str, Page]) -> str:
         return "this one is kessel's own"
     if not isinstance(page, Page):
         return f"expected a Page, got {type(page).__name__}"
+    if not isinstance(page.content_type, str) or not _SENDABLE.fullmatch(page.content_type):
+        return f"its content type {page.content_type!r:.80} cannot be sent"
     return "another plugin has it" if path in found else ""

@@ -164,7 +164,7 @@ def _made(section: Section, given: Mapping[str, Any], context: SectionContext) -
         return section.factory(options, context)
     except InvalidConfig as exc:
         raise InvalidConfig([problem.under(*where) for problem in exc.problems]) from exc
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:  # as at import
         problem = Problem(where, f"cannot be made: {type(exc).__name__}: {exc}")
         raise InvalidConfig([problem]) from exc
 

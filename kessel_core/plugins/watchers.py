@@ -10,7 +10,9 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from kessel_core.errors import PluginError
 from kessel_core.hooks import specs
+from kessel_core.model.job import JobRequest
 from kessel_core.plugins.registry import Implementation, Plugins
 from kessel_core.values.logs import get_logger
 
@@ -57,9 +59,25 @@ def watchers_of(plugins: Plugins) -> Watchers:
     )
 
 
-def preparers_of(plugins: Plugins) -> tuple[Callable[..., Any], ...]:
-    """Return the implementations of `kessel_prepare_request`, in order; they may raise."""
-    return plugins.implementations(specs.kessel_prepare_request)
+def preparers_of(plugins: Plugins) -> tuple[Callable[..., JobRequest | None], ...]:
+    """Return the implementations of `kessel_prepare_request`, in order: `prepare(request=...)`.
+
+    They may raise; one that returns something else than a request raises `PluginError`.
+    """
+    return tuple(_checked(impl) for impl in plugins.implementations(specs.kessel_prepare_request))
+
+
+def _checked(implementation: Implementation) -> Callable[..., JobRequest | None]:
+    owner = implementation.owner
+
+    def prepare(*, request: JobRequest) -> JobRequest | None:
+        prepared = implementation(request=request)
+        if prepared is None or isinstance(prepared, JobRequest):
+            return prepared
+        why = f"its kessel_prepare_request returned {type(prepared).__name__}, not a JobRequest"
+        raise PluginError(owner.name, why, owner.distribution)
+
+    return prepare
 
 
 def _isolated(implementation: Implementation) -> Callable[..., None]:

@@ -76,8 +76,16 @@ class _Turns:
             return Answer.plain(HTTPStatus.SERVICE_UNAVAILABLE, "another request has waited for this page")
         try:
             return make()
+        except SystemExit as exc:  # it would end the thread that answers, in silence
+            raise RuntimeError(f"the page {path} called for an exit") from exc
         finally:
             lock.release()
+
+
+def _shown(body: object, page: Page) -> Answer:
+    if not isinstance(body, (bytes, bytearray)):
+        raise TypeError(f"a page must be bytes, got {type(body).__name__}")
+    return Answer(HTTPStatus.OK, bytes(body), page.content_type)
 
 
 def _unknown(pages: Mapping[str, object]) -> Answer:
@@ -105,7 +113,7 @@ class WorkerPages:
         page = self._pages.get(path)
         if page is None:
             return _unknown(self._pages)
-        return self._turns.answer(path, lambda: Answer(HTTPStatus.OK, page.show(), page.content_type))
+        return self._turns.answer(path, lambda: _shown(page.show(), page))
 
 
 class Processes(Protocol):
@@ -198,11 +206,17 @@ class SummedPages:
         gone = [last.pop(process) for process in [*last] if process not in running.values()]
         if gone:
             self._ended[path] = page.merge((), [*self._ended_of(path), *gone])
-        for number, answer in self._asked(path, running, _PAGE_PATIENCE).items():
+        answers = self._asked(path, running, _PAGE_PATIENCE)
+        for number, answer in answers.items():
             if answer.status == HTTPStatus.OK:
                 last[running[number]] = answer.body
+        ended = self._ended_of(path)
+        if not last and not ended:  # nothing is not the same as a page that is empty
+            for answer in answers.values():
+                return answer
+            return Answer.plain(HTTPStatus.SERVICE_UNAVAILABLE, "no process has answered")
         # One that did not answer in time counts with what it said last.
-        return Answer(HTTPStatus.OK, page.merge([*last.values()], self._ended_of(path)), page.content_type)
+        return _shown(page.merge([*last.values()], ended), page)
 
     def _ended_of(self, path: str) -> Sequence[bytes]:
         return [self._ended[path]] if path in self._ended else []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from kessel_core.client.manager import JobManager
+from kessel_core.clock import later
 from kessel_core.contract.adapter import need
 from kessel_core.contract.facets import VirtualTime
 from kessel_core.model.result import JobResult, Reason
@@ -66,10 +67,12 @@ def run_until_idle(
         raise TypeError(
             f"run_until_idle needs JobManager(..., clock=VirtualClock()), got {type(clock).__name__}"
         )
-    end = clock.now() + limit
+    end = later(clock.now(), limit)
+    # As for a worker, a text is one name, and not a sequence of letters.
+    asked = None if queues is None else [queues] if isinstance(queues, str) else list(queues)
     results: list[JobResult] = []
     while True:
-        names = list(queues) if queues is not None else adapter.queues()
+        names = adapter.queues() if asked is None else asked
         if names and _run_ready(manager, names, results, max_jobs):
             continue  # a handler may have requested jobs in further queues
         change = time.next_change(names) if names else None

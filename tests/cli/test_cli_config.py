@@ -40,6 +40,16 @@ def test_secrets_are_never_printed(kessel: Any, flags: tuple[str, ...]) -> None:
     assert "beanstalk://***@h:1" in out
 
 
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_key_that_signs_webhooks_is_hidden_under_any_name(kessel: Any, flags: tuple[str, ...]) -> None:
+    kessel.write(
+        "kessel.toml", '[kessel.http.endpoints]\nb = "whsec_hunter2"\nc = ["env:A", "whsec_hunter3"]\n'
+    )
+    out = kessel.ok("config", *flags).out
+    assert "hunter" not in out
+    assert "env:A" in out
+
+
 def test_secret_in_a_url_is_not_repeated_in_an_error(kessel: Any, unreachable: None) -> None:
     done = kessel("stats", "--adapter", "moon://me:hunter2@h:99999")
     assert done.code == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from queue import Queue
 from typing import Any
 
@@ -160,6 +160,26 @@ def test_only_the_queues_asked_for_are_served(opened: Open) -> None:
     manager.request("echo", 2, queue="two")
     assert [result.value for result in run_until_idle(manager, queues=["two"])] == [2]
     assert manager.adapter.stats("one").ready == 1
+
+
+def test_one_queue_may_be_asked_for_by_its_name_alone(opened: Open) -> None:
+    manager = opened(echo=echo)
+    manager.request("echo", 1, queue="one")
+    manager.request("echo", 2, queue="two")
+    assert [result.value for result in run_until_idle(manager, queues="two")] == [2]
+
+
+def test_no_limit_is_too_far_away(opened: Open) -> None:
+    manager = opened(echo=echo)
+    manager.request("echo", 1, delay=timedelta(days=400))
+    assert [result.value for result in run_until_idle(manager, limit=timedelta.max)] == [1]
+
+
+def test_a_limit_may_be_after_the_last_moment_that_there_is() -> None:
+    clock = VirtualClock(datetime(9999, 12, 30, tzinfo=UTC))
+    with JobManager("memory://", clock=clock, handlers={"echo": echo}) as manager:
+        manager.request("echo", 1, delay=timedelta(hours=3))
+        assert [result.value for result in run_until_idle(manager)] == [1]
 
 
 def test_buried_jobs_stay(opened: Open) -> None:

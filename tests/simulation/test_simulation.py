@@ -11,6 +11,8 @@ import subprocess
 import sys
 import threading
 import time
+import unittest
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
@@ -197,6 +199,24 @@ def test_a_job_that_never_ends_is_told_when_the_limit_is_over() -> None:
         job = simulation.manager.request("a")
         simulation.run_until_idle(limit=timedelta(hours=1))
     assert failure.value.jobs == (job.id,)
+
+
+def test_processes_that_only_die_are_told_long_before_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kessel_core.testing.simulation.simulation._MOST_IN_VAIN", 20)
+    with (
+        pytest.raises(Violation, match=r"21 processes died one after the other, .* `deaths`") as failure,
+        Simulation({"a": len}, seed=1, deaths=1.0) as simulation,
+    ):
+        job = simulation.manager.request("a", [])
+        simulation.run_until_idle()
+    assert failure.value.jobs == (job.id,)
+
+
+def test_processes_that_die_while_no_job_is_due_are_no_fault() -> None:
+    with Simulation({"a": len}, seed=1, workers=1, slots=1, deaths=0.2) as simulation:
+        simulation.manager.request("a", [], delay=timedelta(minutes=20))
+        simulation.run_until_idle()
+        assert simulation._ledger.in_vain < simulation.counts["deaths"] > 5
 
 
 def test_idle_is_when_no_handler_runs_any_more_not_even_one_that_has_lost_its_job() -> None:
@@ -480,6 +500,49 @@ def test_another_failure_is_not_taken_for_the_same() -> None:
     with pytest.raises(AssertionError, match="deaths") as failure:
         for_each_seed(breaks_otherwise, range(100))
     assert re.search(r"only=\(\d+", failure.value.__notes__[-1])
+
+
+@pytest.mark.parametrize("fail", [lambda: pytest.fail("deaths"), lambda: fails_to_raise()])
+def test_a_failure_that_pytest_raises_is_made_small_as_any_other(fail: Callable[[], object]) -> None:
+    def breaks_by_pytest(seed: Seed) -> None:
+        try:
+            breaks(seed)
+        except AssertionError:
+            fail()
+
+    with pytest.raises(pytest.fail.Exception, match=r"deaths|DID NOT RAISE") as failure:
+        for_each_seed(breaks_by_pytest, range(100))
+    assert re.search(r"only=\(\d+(, \d+)?,?\)\)\)$", failure.value.__notes__[-1])
+
+
+def fails_to_raise() -> None:
+    with pytest.raises(KeyError):
+        pass
+
+
+@pytest.mark.parametrize("leave", [pytest.skip, pytest.xfail, pytest.exit, unittest.SkipTest])
+def test_what_skips_a_test_or_ends_all_of_them_is_no_failure(leave: Callable[[str], object]) -> None:
+    seen: list[Seed] = []
+
+    def leaves(seed: Seed) -> None:
+        seen.append(seed)
+        if isinstance(made := leave("not now"), BaseException):
+            raise made
+
+    outcomes = (pytest.skip.Exception, pytest.xfail.Exception, pytest.exit.Exception, unittest.SkipTest)
+    with pytest.raises(outcomes) as left:
+        for_each_seed(leaves, range(3))
+    assert (len(seen), hasattr(left.value, "__notes__")) == (1, False)
+
+
+def test_a_smaller_run_that_is_skipped_does_not_hide_the_failure() -> None:
+    def breaks_or_skips(seed: Seed) -> None:
+        breaks(seed)
+        if seed.only is not None:
+            pytest.skip("nothing went wrong")
+
+    with pytest.raises(AssertionError, match="deaths"):
+        for_each_seed(breaks_or_skips, range(100))
 
 
 def test_what_goes_well_is_added_up() -> None:

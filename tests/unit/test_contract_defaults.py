@@ -5,15 +5,22 @@ from __future__ import annotations
 from datetime import timedelta
 from unittest.mock import Mock
 
+import pytest
+
 from kessel_core.contract import (
     AdapterUnavailable,
+    Delete,
     DoctorContext,
     EnqueueRejected,
     EnqueueUnknown,
+    Find,
+    JobState,
     Level,
     Message,
     QueueAdapter,
     QueueStats,
+    StoredJob,
+    UnknownJob,
 )
 
 
@@ -41,3 +48,40 @@ def test_s9_doctor_asks_the_backend_even_if_no_queue_is_named() -> None:
     adapter.stats.side_effect = lambda queue: QueueStats(queue=queue, ready=2)
     assert [finding.detail for finding in QueueAdapter.doctor(adapter, context)] == ["4 jobs in a, b"]
     assert [finding.detail for finding in QueueAdapter.doctor(adapter, context)] == ["0 jobs in no queue"]
+
+
+class _Holding(Delete, Find):
+    """Holds one job, in a state; and what was deleted."""
+
+    def __init__(self, state: JobState, queue: str = "q") -> None:
+        self.job: StoredJob | None = StoredJob(id="a", queue=queue, state=state, body=b"")
+        self.deleted: list[tuple[str, str]] = []
+
+    def find(self, job_id: str) -> StoredJob | None:
+        return self.job
+
+    def delete(self, queue: str, job_id: str) -> None:
+        self.deleted.append((queue, job_id))
+
+
+@pytest.mark.parametrize(
+    ("shown", "now", "is_deleted"),
+    [
+        (JobState.BURIED, _Holding(JobState.READY), False),
+        (JobState.BURIED, _Holding(JobState.DELAYED), False),
+        (JobState.BURIED, _Holding(JobState.BURIED), True),
+        (JobState.BURIED, _Holding(JobState.READY, "another"), True),
+        (JobState.DELAYED, _Holding(JobState.READY), True),
+    ],
+)
+def test_s8_a_job_that_was_shown_as_buried_is_deleted_as_a_buried_one(
+    shown: JobState, now: _Holding, is_deleted: bool
+) -> None:
+    """S8: what was kicked since is somebody's work again."""
+    job = StoredJob(id="a", queue="q", state=shown, body=b"")
+    if is_deleted:
+        now.delete_shown(job)
+    else:
+        with pytest.raises(UnknownJob):
+            now.delete_shown(job)
+    assert now.deleted == [("q", "a")] * is_deleted

@@ -280,7 +280,7 @@ def test_s39_an_expiration_is_noted_until_it_is_the_cause() -> None:
 
 def test_s39_a_pause_without_end_is_no_error() -> None:
     for_ever = facts(stats=QueueStats(queue="default", ready=1, paused=timedelta.max))
-    assert first(for_ever).text == "the queue 'default' is paused"
+    assert first(for_ever).text == "the queue 'default' is paused until resumed"
     assert first(for_ever).at is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ import kessel_core.runtime.health_pages as health_pages
 from kessel_core import Health, JobManager, build_plugins, hookimpl
 from kessel_core.hooks import Page, PageContext
 from kessel_core.plugins.pages import pages_of
-from kessel_core.runtime.health_http import Answer, HealthServer, listening
+from kessel_core.runtime.health_http import Answer, HealthServer, ask_all, listening
 from kessel_core.runtime.health_pages import SummedPages, WorkerPages, not_begun
 from tests.until import until
 
@@ -95,6 +96,28 @@ def test_s38_a_page_that_hangs_holds_up_neither_others_nor_the_health(
         go_on.set()
         thread.join()
     assert pages.answer("/slow").status == 200
+
+
+@pytest.mark.parametrize("body", ["7", None, 7])
+def test_s38_a_page_that_is_not_bytes_is_an_error_of_the_plugin(body: Any) -> None:
+    pages = WorkerPages(lambda: WELL, {"/seven": page(lambda: body)})
+    with pytest.raises(TypeError, match=f"a page must be bytes, got {type(body).__name__}"):
+        pages.answer("/seven")
+
+
+def test_s38_a_page_that_calls_for_an_exit_is_answered_as_one_that_fails(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pages = WorkerPages(lambda: WELL, {"/exit": page(lambda: sys.exit(3))})
+    listener = listening("127.0.0.1", 0)
+    server = HealthServer(listener, pages.answer)
+    server.start()
+    try:
+        (answer,) = ask_all({1: listener.getsockname()[1]}, "/exit", 20.0).values()
+    finally:
+        server.close()
+    assert answer.status == 500
+    assert "the page /exit called for an exit" in caplog.text
 
 
 # --- several processes -------------------------------------------------------------------------------------
@@ -245,6 +268,25 @@ def test_s38_a_process_that_does_not_answer_in_time_counts_with_what_it_said_las
     assert summed.answer("/count").body == b"12"
 
 
+def test_s38_a_page_that_fails_in_every_process_is_no_empty_page(
+    summed: SummedPages, processes: Processes
+) -> None:
+    assert summed.answer("/count").status == 503, "none has begun"
+    processes.begin(1)
+    processes.begin(2)
+    processes.answers[1] = processes.answers[2] = lambda path: Answer(500, b"broken")
+    assert summed.answer("/count").status == 500
+    processes.begin(1, count=5)
+    assert summed.answer("/count") == Answer(200, b"5", "text/x-number")
+
+
+def test_s38_a_sum_of_pages_that_is_not_bytes_is_an_error_of_the_plugin(processes: Processes) -> None:
+    wrong: Any = Page(show=lambda: b"", merge=lambda running, ended: "7")  # type: ignore[arg-type,return-value]
+    processes.begin(1, count=5)
+    with pytest.raises(TypeError, match="a page must be bytes, got str"):
+        SummedPages(processes, processes.ports, {"/count": wrong}).answer("/count")
+
+
 def test_s38_all_processes_have_no_other_pages_than_each(summed: SummedPages) -> None:
     assert summed.answer("/eight") == Answer(404, b"there are: /livez, /readyz, /count\n")
 
@@ -275,12 +317,14 @@ def test_s38_pages_that_cannot_be_served_are_left_out_with_a_warning(
     opened: Callable[..., JobManager], caplog: pytest.LogCaptureFixture
 ) -> None:
     good = page(lambda: b"1")
+    kinds: list[Any] = ["text/\u20ac", "text/plain\r\nX: y", "", None]
     plugins = build_plugins(
         extra={
             "a": Offers({"/good": good, "/livez": good, "bad": good, "/b ad": good, "/none": None, 7: good}),
             "b": Offers({"/good": page(lambda: b"2"), "/more": good}),
             "c": Offers(ValueError("broken")),
             "d": Offers(["/list"]),
+            "e": Offers({f"/{n}": attrs.evolve(good, content_type=kind) for n, kind in enumerate(kinds)}),
         },
         distributions=[],
     )
@@ -294,6 +338,10 @@ def test_s38_pages_that_cannot_be_served_are_left_out_with_a_warning(
         "7 left out: a path begins with /",
         "'/none' left out: expected a Page, got NoneType",
         "'/good' left out: another plugin has it",
+        "'/0' left out: its content type 'text/\u20ac' cannot be sent",
+        "'/1' left out: its content type",
+        "'/2' left out: its content type",
+        "'/3' left out: its content type None",
         "kessel_pages failed: ValueError: broken",
         "expected a mapping of paths to pages, got list",
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections.abc import Generator, Iterable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -165,6 +166,11 @@ def test_factory_gets_its_own_options_structured() -> None:
     options = {"x": {"most": "3", "types": ["a"]}, "other": {"most": 9}}
     chain_of("x", "plain", options=options, x=x, other=other, plain=made)
     assert got == [PickyOptions(3, ("a",)), None]
+
+
+def test_a_factory_that_ends_the_program_is_told_as_one_that_fails() -> None:
+    with pytest.raises(InvalidConfig, match=r"'x' cannot be made: SystemExit: 0"):
+        chain_of("x", x=lambda: sys.exit(0))
 
 
 def test_mistakes_in_options_are_told_with_their_place_as_data() -> None:

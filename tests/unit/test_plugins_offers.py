@@ -105,7 +105,7 @@ def odd(**changes: Any) -> Plugins:
     return built(moon=Adapters(attrs.evolve(spec("moon", "moon"), **changes)))
 
 
-def raising(error: Exception) -> Callable[..., Any]:
+def raising(error: BaseException) -> Callable[..., Any]:
     def fail(*_: object) -> Any:
         raise error
 
@@ -138,6 +138,12 @@ def test_what_the_code_of_an_adapter_says_of_its_url_is_told_without_secrets(ste
     with pytest.raises(PluginError, match=r"RuntimeError: cannot reach moon://\*\*\*@h") as caught:
         opened(odd(**{step: raising(error)}), "moon://h")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("step", ["open", "from_url"])
+def test_an_adapter_whose_code_ends_the_program_is_told_as_one_that_fails(step: str) -> None:
+    with pytest.raises(PluginError, match=r"'moon'.*SystemExit: 0"):
+        opened(odd(**{step: raising(SystemExit(0))}), "moon://h")
 
 
 @pytest.mark.parametrize("url", ["moon://h?lease=5", "MOON://h?lease=5", "Moon://h?lease=5"])

@@ -266,7 +266,7 @@ def test_a_section_must_not_have_the_name_of_an_option_of_kessel() -> None:
     assert "'worker' from own0" in mistakes(Offer(attrs.evolve(TIDE, name="worker")))["sections"]
 
 
-def _raise(error: Exception) -> Callable[..., object]:
+def _raise(error: BaseException) -> Callable[..., object]:
     def factory(options: object, context: object) -> object:
         raise error
 
@@ -278,6 +278,7 @@ def _raise(error: Exception) -> Callable[..., object]:
     [
         (_raise(ValueError("no water")), {"sections.tide": "cannot be made: ValueError: no water"}),
         (_raise(OSError("no water")), {"sections.tide": "cannot be made: OSError: no water"}),
+        (_raise(SystemExit(0)), {"sections.tide": "cannot be made: SystemExit: 0"}),
         (
             _raise(InvalidConfig([Problem(("step",), "too long"), Problem((), "bad")])),
             {"sections.tide.step": "too long", "sections.tide": "bad"},

@@ -86,8 +86,7 @@ class Network:
         number = self._chances.death()
         if number is None:
             return
-        self.ledger.note(f"PROCESS {me.process} DIES [{number}]", job, where)
-        self.ledger.counts["deaths"] += 1
+        self.ledger.died(me.process, number, job, where)
         self.exit()
 
     def exit(self) -> NoReturn:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Final
+from unittest import SkipTest
 
 import attrs
 
@@ -80,7 +82,8 @@ def for_each_seed(test: Callable[[Seed], object], seeds: Iterable[int | Seed]) -
         What the simulations came to.
 
     Raises:
-        Exception: What the test raised.
+        BaseException: What the test raised, also by `pytest.fail`. What skips the test or ends all of them
+            is no failure, and is raised at once.
         TypeError: `seeds` is a number.
 
     Example:
@@ -101,6 +104,8 @@ def for_each_seed(test: Callable[[Seed], object], seeds: Iterable[int | Seed]) -
         run, error = _once(test, seed)
         totals += Totals(1, run.counts, run.checks)
         if error is not None:
+            if isinstance(error, _no_failures()):
+                raise error
             seed, error = _smaller(test, seed, run, error)
             name = getattr(test, "__qualname__", repr(test))
             error.add_note(f"seed {totals.seeds} of this run failed; to run it again: {name}({seed!r})")
@@ -108,21 +113,31 @@ def for_each_seed(test: Callable[[Seed], object], seeds: Iterable[int | Seed]) -
     return totals
 
 
-def _once(test: Callable[[Seed], object], seed: Seed) -> tuple[_Run, Exception | None]:
+def _once(test: Callable[[Seed], object], seed: Seed) -> tuple[_Run, BaseException | None]:
     run = _Run()
     token = _run.set(run)
     try:
         test(seed)
-    except Exception as exc:
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as exc:  # that of `pytest.fail` is no `Exception`
         return run, exc
     finally:
         _run.reset(token)
     return run, None
 
 
+def _no_failures() -> tuple[type[BaseException], ...]:
+    """Return what a test raises that does not fail."""
+    pytest = sys.modules.get("pytest")  # not imported, because who does not use it may not have it
+    if pytest is None:
+        return (SkipTest,)
+    return SkipTest, pytest.skip.Exception, pytest.xfail.Exception, pytest.exit.Exception
+
+
 def _smaller(
-    test: Callable[[Seed], object], seed: Seed, run: _Run, error: Exception
-) -> tuple[Seed, Exception]:
+    test: Callable[[Seed], object], seed: Seed, run: _Run, error: BaseException
+) -> tuple[Seed, BaseException]:
     """Leave out what goes wrong, first all of it, then halves, and at last one by one."""
     places = sorted(run.mishaps)
     size, tries = len(places), 0
@@ -142,5 +157,5 @@ def _smaller(
     return seed, error
 
 
-def _kind(error: Exception) -> tuple[type[Exception], str]:
+def _kind(error: BaseException) -> tuple[type[BaseException], str]:
     return type(error), error.clause if isinstance(error, Violation) else ""

@@ -41,6 +41,8 @@ _MOMENT: Final = timedelta(microseconds=1)
 _UNTIL_SEEN: Final = timedelta(seconds=61)
 #: Turns that no sensible test takes; a run of a hundred jobs takes a few thousand.
 _MOST_TURNS: Final = 300_000
+#: Deaths in vain that no sensible test needs; each takes real time, and leaves its threads until the end.
+_MOST_IN_VAIN: Final = 200
 #: Lines of history in a failure.
 _LINES: Final = 60
 
@@ -217,7 +219,8 @@ class Simulation:
             limit: How far time may move, from now.
 
         Raises:
-            Violation: A promise was broken, or jobs are left at the limit.
+            Violation: A promise was broken, or jobs are left at the limit, or hundreds of processes have died
+                while a job was due, and none was settled.
             Stuck: A handler waits in real time, or for what another one holds.
             KesselError: The simulation is not open, or this is not the thread that opened it.
         """
@@ -344,6 +347,9 @@ class Simulation:
             raise Violation(
                 "liveness", f"not idle after {after}: {len(ledger.open)} jobs are left", ledger.open
             )
+        if ledger.in_vain > _MOST_IN_VAIN:
+            text = f"{ledger.in_vain} processes died one after the other, and no job was settled meanwhile"
+            raise Violation("liveness", f"{text}: are so many `deaths` meant?", ledger.open)
         jump = self._chances.jump(strands.wrong)
         if jump is not None:
             number, span = jump
