@@ -79,14 +79,14 @@ def test(callbacks: HttpCallbacks, name: str) -> None:
 
     What is known of the endpoint does not matter, and does not change. Exits with 1 unless it answers 2xx.
     """
-    from kessel_http.connecting import RefusedAddress
+    from kessel_http.connecting import RefusedAddress, Unable
     from kessel_http.exchange import NotAnswered
 
     endpoint, now = _named(callbacks, name), datetime.now(UTC)
     event = {"type": "kessel.test", "timestamp": now.isoformat(), "data": {}}
     try:
         answer = callbacks.send(endpoint, str(uuid4()), json.dumps(event).encode(), now)
-    except (NotAnswered, RefusedAddress) as exc:
+    except (NotAnswered, RefusedAddress, Unable) as exc:
         raise KesselError(f"{endpoint.label} at {endpoint.url.place}: {exc}") from None
     if not 200 <= answer.status < 300:
         raise KesselError(f"{endpoint.label} at {endpoint.url.place} answered {answer.status}")

@@ -6,6 +6,8 @@ it ends at one deadline of the machine's clock, the look-up included.
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401  # look-ups and TLS load it by themselves, when there may be no descriptor left
+import errno
 import queue
 import socket
 import ssl
@@ -20,7 +22,7 @@ import attrs
 from kessel_http.addresses import refusal
 from kessel_http.urls import Url
 
-__all__ = ["Deadline", "Found", "LookUp", "Network", "RefusedAddress", "connected", "look_up"]
+__all__ = ["Deadline", "Found", "LookUp", "Network", "RefusedAddress", "Unable", "connected", "look_up"]
 
 #: Family and address of a socket, as `socket.getaddrinfo` gives them.
 Found: TypeAlias = tuple[int, tuple[Any, ...]]
@@ -30,6 +32,14 @@ LookUp: TypeAlias = Callable[[str, int], Sequence[Found]]
 
 class RefusedAddress(Exception):
     """The URL leads to an address that it must not lead to; nothing was connected."""
+
+
+class Unable(Exception):
+    """This process lacks what a connection needs, such as a descriptor; the other side had no part in it."""
+
+
+#: Descriptors of the process and of the system, and memory.
+_SHORT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
 class Deadline:
@@ -87,8 +97,18 @@ def connected(url: Url, deadline: Deadline, network: Network, *, internal: bool)
 
     Raises:
         RefusedAddress: One of the addresses is refused.
+        Unable: This process has no descriptor, thread or memory for it.
         OSError: It cannot be reached in time, or its certificate is wrong.
     """
+    try:
+        return _connected(url, deadline, network, internal=internal)
+    except OSError as exc:
+        if exc.errno in _SHORT:
+            raise Unable(exc.strerror or str(exc)) from exc
+        raise
+
+
+def _connected(url: Url, deadline: Deadline, network: Network, *, internal: bool) -> socket.socket:
     found = _addresses(url, deadline, network.resolve)
     if not internal:
         for _, address in found:
@@ -115,12 +135,17 @@ def _addresses(url: Url, deadline: Deadline, resolve: LookUp) -> Sequence[Found]
         except Exception as exc:
             answers.put(exc)
 
-    threading.Thread(target=look, name="kessel-http-look-up", daemon=True).start()
+    try:
+        threading.Thread(target=look, name="kessel-http-look-up", daemon=True).start()
+    except RuntimeError as exc:
+        raise Unable(str(exc)) from exc
     try:
         answer = answers.get(timeout=deadline.left())
     except queue.Empty:
         raise TimeoutError("the name could not be looked up in time") from None
     if isinstance(answer, Exception):
+        # Without a descriptor to ask with, the system says that a name is not known; then this says why.
+        socket.socket().close()
         raise answer
     if not answer:
         raise OSError(f"{url.host} has no address")
@@ -138,17 +163,22 @@ def _first_connected(found: Sequence[Found], deadline: Deadline) -> socket.socke
     """
     last: OSError | None = None
     for number, (family, address) in enumerate(found):
-        made = socket.socket(family, socket.SOCK_STREAM)
         try:
-            made.settimeout(min(deadline.left(), max(deadline.left() / (len(found) - number), _LEAST)))
-            made.connect(address)
-            made.settimeout(deadline.left())
-            return made
+            return _connected_to(family, address, deadline, len(found) - number)
         except OSError as exc:
-            made.close()
             last = exc
-        except BaseException:
-            made.close()
-            raise
     assert last is not None
     raise last
+
+
+def _connected_to(family: int, address: tuple[Any, ...], deadline: Deadline, parts: int) -> socket.socket:
+    """Connect to one address, in one of so many parts of the time that is left."""
+    made = socket.socket(family, socket.SOCK_STREAM)  # fails for IPv6 where the system has none
+    try:
+        made.settimeout(min(deadline.left(), max(deadline.left() / parts, _LEAST)))
+        made.connect(address)
+        made.settimeout(deadline.left())
+    except BaseException:
+        made.close()
+        raise
+    return made

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import attrs
@@ -49,6 +50,9 @@ TYPE: Final = "kessel.http"
 
 #: The pause until a job comes again that could not learn how its endpoint does.
 _STORE_AWAY: Final = timedelta(seconds=5)
+
+#: What is imported where it is used first, because OpenSSL comes with it.
+_LATE: Final = ("kessel_http.exchange", "hashlib", "hmac", "uuid")
 
 #: What is wrong without a store, and what to do.
 _ALONE: Final = "there is no store, so what is known of endpoints is kept in each process only"
@@ -104,6 +108,18 @@ class HttpCallbacks:
         self._draw = draw
         if context.runs_jobs:
             self.endpoints.check()
+            if options.endpoints or options.allow:
+                self._load()
+
+    def _load(self) -> None:
+        """Load what deliveries need, and read the certificates that the system trusts, while a worker starts.
+
+        One that is out of descriptors can import nothing any more, and Python says nothing of a file of
+        certificates that cannot be opened: the process would trust nobody as long as it lives.
+        """
+        for name in _LATE:
+            import_module(name)
+        self._network  # noqa: B018  # made now
 
     @cached_property
     def endpoint_states(self) -> states.EndpointStates:
@@ -161,15 +177,19 @@ class HttpCallbacks:
             Snooze: The endpoint rests.
             Fatal: It cannot be delivered, or the endpoint is gone.
         """
-        from kessel_http.connecting import RefusedAddress  # ssl and http.client load with them
+        endpoint = self.endpoints.of(delivery.target)
+
+        from kessel_http.connecting import RefusedAddress, Unable
         from kessel_http.exchange import NotAnswered
 
-        endpoint = self.endpoints.of(delivery.target)
-        known = self._admit(endpoint, job)
+        self._admit(endpoint, job)
         try:
             answer = self.send(endpoint, header_id(job.id), encoded(delivery.outcome), job.clock.now())
         except NotAnswered as exc:
             self._fail(endpoint, job, str(exc))
+        except Unable as exc:
+            # Nothing is noted of the endpoint: a worker in trouble must not make it rest for all others.
+            raise Transient(f"{endpoint.label} was not called: {exc}") from exc
         except RefusedAddress as exc:
             if endpoint.url.address is not None:
                 raise Fatal(f"{endpoint.label} cannot be used: {exc}") from None
@@ -178,8 +198,8 @@ class HttpCallbacks:
             self._disable(endpoint, job)
         if not 200 <= answer.status < 300:
             self._fail(endpoint, job, _described(answer), asked_pause(answer.retry_after, job.clock.now()))
-        if known != states.FRESH:
-            self._note(endpoint, states.worked)
+        # Whatever was known before: others may have failed since, and this is the last answer.
+        self._note(endpoint, states.worked)
         return {"status": answer.status}
 
     def send(self, endpoint: Endpoint, message_id: str, body: bytes, now: datetime) -> Answer:
@@ -192,7 +212,7 @@ class HttpCallbacks:
             now: The time of this attempt; aware.
 
         Raises:
-            RefusedAddress, NotAnswered: As `exchange.post`.
+            RefusedAddress, Unable, NotAnswered: As `exchange.post`.
         """
         from kessel_http.exchange import post
 
@@ -213,8 +233,8 @@ class HttpCallbacks:
 
     # --- how the endpoint does ---------------------------------------------------------------
 
-    def _admit(self, endpoint: Endpoint, job: JobContext) -> states.EndpointState:
-        """Return what is known of an endpoint that this job may ask now.
+    def _admit(self, endpoint: Endpoint, job: JobContext) -> None:
+        """Let a job ask an endpoint now.
 
         Raises:
             Snooze: It rests, or nobody knows.
@@ -237,7 +257,7 @@ class HttpCallbacks:
             return states.admitted(state, job.id, now, 2 * self.options.timeout)
 
         try:
-            return states.change(self.endpoint_states, endpoint.key, ask)
+            states.change(self.endpoint_states, endpoint.key, ask)
         except AdapterError as exc:
             raise Snooze(_STORE_AWAY, f"it is not known how {endpoint.label} does: {exc}") from exc
 

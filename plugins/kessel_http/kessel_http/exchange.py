@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import attrs
 
-from kessel_http.connecting import Deadline, Network, RefusedAddress, connected
+from kessel_http.connecting import Deadline, Network, connected
 from kessel_http.urls import Url
 
 __all__ = ["Answer", "NotAnswered", "post"]
@@ -61,13 +61,12 @@ def post(
 
     Raises:
         RefusedAddress: It leads to an address that it must not lead to.
+        Unable: This process has no descriptor, thread or memory for it; nothing was sent.
         NotAnswered: There was no whole head of an answer in time; the request may have arrived.
     """
     deadline = Deadline(seconds)
     try:
         made = connected(url, deadline, network, internal=internal)
-    except RefusedAddress:
-        raise
     except (OSError, UnicodeError) as exc:
         raise NotAnswered(_why(exc, seconds)) from exc
     with made:
@@ -103,6 +102,8 @@ def _head(wire: _Wire) -> http.client.HTTPResponse:
     while True:
         response = http.client.HTTPResponse(wire, method="POST")  # type: ignore[arg-type]  # as much of a socket as it uses
         response.begin()
+        if wire.ended:  # `http.client` takes that for the end of the head
+            raise ConnectionError("the connection ended within the head of its answer")
         if response.status not in _CONTINUING or response.status == _SWITCHING:
             return response
 
@@ -126,7 +127,13 @@ class _Wire:
     def __init__(self, made: socket.socket, deadline: Deadline) -> None:
         self._socket = made
         self._deadline = deadline
-        self._file = _Kept(_Reader(made, deadline))
+        self._reader = _Reader(made, deadline)
+        self._file = _Kept(self._reader)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the other side has sent all that it ever will, and more was asked for."""
+        return self._reader.ended
 
     def sendall(self, data: bytes) -> None:
         """Send everything in time; a piece at a time, because TLS gives each piece the whole timeout."""
@@ -155,6 +162,7 @@ class _Reader(io.RawIOBase):
         self._socket = made
         self._deadline = deadline
         self._left = LONGEST
+        self.ended = False
 
     def readable(self) -> bool:
         return True
@@ -165,6 +173,7 @@ class _Reader(io.RawIOBase):
         self._socket.settimeout(self._deadline.left())
         got = self._socket.recv_into(memoryview(buffer)[: self._left])
         self._left -= got
+        self.ended = got == 0
         return got
 
 

@@ -39,7 +39,9 @@ def _port_problem(port: int) -> str | None:
     return None if 1 <= port <= 65_535 else f"expected 1 to 65535, got {port}"
 
 
-def _url(instance: object, attribute: object, value: str) -> None:
+def _url(instance: object, attribute: object, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, got {type(value).__name__}")
     read_url(value)
 
 
@@ -52,8 +54,9 @@ def _timeout(instance: object, attribute: object, value: timedelta) -> None:
 class EndpointOptions:
     """One endpoint: `[kessel.http.endpoints.NAME]`."""
 
-    #: Where outcomes are sent by POST.
-    url: str = attrs.field(validator=_url, repr=False)
+    #: Where outcomes are sent by POST; text. That it is text is checked here, because kessel's own error for
+    #: what is of another type repeats it, and its path may be secret.
+    url: Any = attrs.field(validator=_url, repr=False)
     #: What signs, each of them: `env:NAME` of a variable, or `whsec_...` itself; at least one.
     secrets: tuple[str, ...] = attrs.field(validator=_each(secret_problem), repr=False)
     #: Whether it is in your own network: then any address is allowed, and plain http.

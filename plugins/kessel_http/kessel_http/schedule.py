@@ -54,8 +54,9 @@ def asked_pause(retry_after: str | None, now: datetime) -> timedelta | None:
         now: The current time; aware.
     """
     text = (retry_after or "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", text):
-        return timedelta(seconds=int(text))
+    if re.fullmatch(r"[0-9]+", text):
+        # Ten digits are 31 years at least: those behind them, of which there may be thousands, do not matter.
+        return timedelta(seconds=int(text.lstrip("0")[:10] or "0"))
     try:
         moment = parsedate_to_datetime(text)
     except (TypeError, ValueError, OverflowError):

@@ -254,11 +254,22 @@ def _state(value: bytes) -> EndpointState:
     try:
         fields: _Fields = json.loads(value)
         known = {
-            field.name: fields[field.name] for field in attrs.fields(EndpointState) if field.name in fields
+            field.name: _field(field.name, fields[field.name])
+            for field in attrs.fields(EndpointState)
+            if field.name in fields
         }
-        for name in ("rests_until", "asked_until", "disabled_at"):
-            if name in known:
-                known[name] = datetime.fromisoformat(known[name])
         return EndpointState(**known)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return FRESH
+
+
+def _field(name: str, value: Any) -> Any:
+    """Read one field; one of another type would fail each delivery later."""
+    if name in ("rests_until", "asked_until", "disabled_at"):
+        moment = datetime.fromisoformat(value)
+        if moment.utcoffset() is None:
+            raise ValueError(f"{name} has no zone")
+        return moment.astimezone(UTC)
+    if type(value) is not type(getattr(FRESH, name)):
+        raise TypeError(name)
+    return value

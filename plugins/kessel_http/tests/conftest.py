@@ -188,9 +188,9 @@ class Application:
     def __init__(self, section: Mapping[str, Any], **more: Any) -> None:
         self.clock = more.pop("clock", None) or VirtualClock()
         arguments: dict[str, Any] = {
-            "network": network(
-                **{name: more.pop(name) for name in ("resolve", "refused", "tls") if name in more}
-            ),
+            "network": more.pop("network")
+            if "network" in more
+            else network(**{name: more.pop(name) for name in ("resolve", "refused", "tls") if name in more}),
             "draw": more.pop("draw", lambda: 0.5),
             "environ": more.pop("environ", {}),
         }

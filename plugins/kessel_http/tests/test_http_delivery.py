@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import logging
@@ -22,7 +23,7 @@ from kessel_core import AdapterUnavailable, JobRequest, JobResult, Reason, Snooz
 from kessel_core.contract import Store
 from kessel_core.testing import NeverIdle, run_until_idle
 
-from .conftest import NEW, OLD, Application, Receiver, endpoint, payload
+from .conftest import NEW, OLD, TLS, Application, Receiver, endpoint, payload
 
 Connect = Callable[..., Application]
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -181,6 +182,7 @@ def test_s23_the_attempts_are_made_at_the_times_of_the_standard_within_a_fifth(
         ("1", timedelta(seconds=5)),
         ("Mon, 05 Jan 2026 09:02:00 GMT", 2 * MINUTE - timedelta(milliseconds=250)),
         ("999999", 24 * HOUR),
+        ("9999999999", 24 * HOUR),
         ("soon", timedelta(seconds=5)),
     ],
 )
@@ -374,6 +376,56 @@ def test_s23_four_failures_and_a_success_make_no_endpoint_rest(
     receiver.answer(500, 500, 500, 500, 204, 500, 500, 500, 500, 204)
     results = run(app) + run(app)
     assert [result.status for result in results] == ([Status.TRANSIENT] * 4 + [Status.SUCCESS]) * 2
+
+
+def test_s23_an_endpoint_whose_last_answer_is_a_success_does_not_rest(
+    application: Connect, receiver: Receiver
+) -> None:
+    """Others failed after this one was let through."""
+    app = application(endpoint(receiver))
+    rests = states.EndpointState(failures=5, rests_until=app.clock.now() + MINUTE)
+    receiver.before = lambda: app.http.endpoint_states.write("billing", rests, 0)
+    (result,) = run(app)
+    assert result.ok
+    assert app.http.endpoint_states.read("billing")[0] == states.FRESH
+
+
+def _no_thread(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def _no_descriptor(*arguments: Any) -> None:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "lacks", "why"),
+    [
+        (threading.Thread, "start", _no_thread, "can't start new thread"),
+        (socket.socket, "connect", _no_descriptor, "Too many open files"),
+    ],
+)
+def test_s23_a_worker_without_threads_or_descriptors_tries_again_and_blames_no_endpoint(
+    application: Connect, receiver: Receiver, target: Any, name: str, lacks: Any, why: str
+) -> None:
+    app = application(endpoint(receiver, url=f"http://localhost:{receiver.port}/"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(target, name, lacks)
+        results = [app.manager.process_single_job(TYPE, payload()) for _ in range(6)]
+    assert endings(results) == [("failed-transient", f"endpoint 'billing' was not called: {why}")] * 6
+    assert app.http.endpoint_states.read("billing")[0] == states.FRESH
+    assert run(app)[0].ok
+
+
+def test_s24_certificates_are_read_when_a_worker_starts(
+    application: Connect, secure_receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python says nothing of a file that cannot be opened later, and would trust nobody from then on."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(TLS / "ca.pem"))
+    url = f"https://localhost:{secure_receiver.port}/"
+    app = application(endpoint(secure_receiver, url=url), network=None, clock=SystemClock())
+    monkeypatch.setenv("SSL_CERT_FILE", str(TLS / "gone.pem"))
+    assert app.manager.process_single_job(TYPE, payload()).ok
 
 
 def test_s23_a_wait_that_would_end_after_the_expiration_ends_the_job(

@@ -316,6 +316,23 @@ def test_s23_what_is_no_answer_of_http_is_none_and_is_not_repeated(raw: Start, a
     assert "html" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK",
+        HEAD,
+        HEAD + b"X-Part",
+        HEAD + b"Content-Length: 0\r\n",
+        b"HTTP/1.1 503 Busy\r\nRetry-After: 1",
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" + HEAD + b"X-Part",
+        b"HTTP/1.1 103 Early Hints\r\nLink",
+    ],
+)
+def test_s23_a_head_that_is_cut_off_is_no_answer(raw: Start, answer: bytes) -> None:
+    with pytest.raises(NotAnswered, match="the connection ended within the head of its answer"):
+        send(answering(raw, answer).port)
+
+
 def test_s23_switching_protocols_is_a_final_status(raw: Start) -> None:
     assert send(answering(raw, b"HTTP/1.1 101 Switching Protocols\r\n\r\n").port).status == 101
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import ssl
 import threading
@@ -10,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from kessel_http.connecting import Deadline, Found, RefusedAddress, connected
+from kessel_http.connecting import Deadline, Found, RefusedAddress, Unable, connected
 from kessel_http.urls import read_url
 
 from .conftest import Receiver, network
@@ -284,3 +286,63 @@ def test_no_socket_stays_open_behind_an_error(
         with pytest.raises(OSError):  # of several kinds; what counts is what stays open
             connect(url, internal=True, seconds=2.0, **({} if tls is None else {"tls": tls}))
     assert open_sockets() == before
+
+
+# --- what this process lacks ------------------------------------------------------------------------------
+
+
+def lacking(monkeypatch: pytest.MonkeyPatch, code: int, families: Sequence[int]) -> None:
+    """Let no socket of these families be made."""
+    before = socket.socket.__init__
+
+    def init(made: socket.socket, family: int = -1, *more: Any, **options: Any) -> None:
+        if (socket.AF_INET if family == -1 else family) in families and "fileno" not in options:
+            raise OSError(code, os.strerror(code))
+        before(made, family, *more, **options)
+
+    monkeypatch.setattr(socket.socket, "__init__", init)
+
+
+def test_s23_an_address_of_ipv6_is_passed_over_where_there_is_no_ipv6(
+    monkeypatch: pytest.MonkeyPatch, receiver: Receiver
+) -> None:
+    lacking(monkeypatch, errno.EAFNOSUPPORT, [socket.AF_INET6])
+    url = f"http://hooks.example.org:{receiver.port}/"
+    with connect(url, Names(["::1", "127.0.0.1"]), internal=True) as made:
+        assert made.getpeername() == ("127.0.0.1", receiver.port)
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
+def test_s23_a_process_without_descriptors_is_told_from_an_address_that_fails(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    lacking(monkeypatch, code, [socket.AF_INET, socket.AF_INET6])
+    for url in ("https://8.8.8.8/", "https://hooks.example.org/"):
+        with pytest.raises(Unable, match=os.strerror(code)):
+            connect(url, Names(["8.8.8.8", "2606:4700:4700::1111"]))
+
+
+def test_s23_a_look_up_that_has_no_descriptor_is_told_from_an_unknown_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The system says that the name is not known, whatever it lacks."""
+
+    def unknown(name: str, port: int) -> list[Found]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    with pytest.raises(socket.gaierror):
+        connect("https://hooks.example.org/", unknown)
+    lacking(monkeypatch, errno.EMFILE, [socket.AF_INET])
+    with pytest.raises(Unable, match=os.strerror(errno.EMFILE)):
+        connect("https://hooks.example.org/", unknown)
+
+
+def test_s23_a_process_without_threads_is_told_from_a_name_that_is_not_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(Unable, match="can't start new thread"):
+        connect("https://hooks.example.org/", Names(["8.8.8.8"]))

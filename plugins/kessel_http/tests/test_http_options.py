@@ -219,6 +219,13 @@ def test_s23_a_url_with_a_secret_in_its_path_is_in_no_repr_log_or_result(
     assert "hush" in receiver.received[0].path
 
 
+@pytest.mark.parametrize("wrong", [["https://a.example/hush"], {"a": "https://a.example/hush"}, b"hush"])
+def test_s23_a_url_of_another_type_is_named_without_what_it_holds(application: Connect, wrong: Any) -> None:
+    section = {"endpoints": {"billing": {"url": wrong, "secrets": [NEW]}}}
+    found = mistakes(application, section)
+    assert found == {"endpoints.billing.url": f"expected text, got {type(wrong).__name__}"}
+
+
 def test_s23_the_options_show_no_secret_and_compare_by_them() -> None:
     one = EndpointOptions(url=URL, secrets=(NEW,))
     assert "whsec" not in repr(one)

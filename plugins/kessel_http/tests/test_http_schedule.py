@@ -47,6 +47,7 @@ def test_s23_a_longer_pause_is_kept_if_it_is_asked_for_up_to_a_day(
         ("120", 120),
         (" 0 ", 0),
         ("999999999", 999_999_999),
+        ("0" * 5000 + "120", 120),
         ("Mon, 05 Jan 2026 09:02:00 GMT", 120),
         ("Mon, 05 Jan 2026 10:02:00 +0100", 120),
         ("Mon, 05 Jan 2026 09:02:00 -0000", 120),
@@ -62,10 +63,15 @@ def test_s23_retry_after_is_read_as_seconds_and_as_a_date(header: str, seconds: 
     assert asked_pause(header, NOW) == timedelta(seconds=seconds)
 
 
+@pytest.mark.parametrize("header", ["9999999999", "1" * 11, "9" * 5000])
+def test_s23_a_number_of_any_length_asks_for_the_longest_pause(header: str) -> None:
+    assert pause_after(1, lambda: 0.5, asked_pause(header, NOW)) == 24 * HOUR
+
+
 @pytest.mark.parametrize(
     "header",
     [
-        *(None, "", "soon", "-5", "1.5", "1e3", "+5", "0x10", "\u0661", "9" * 5000),
+        *(None, "", "soon", "-5", "1.5", "1e3", "+5", "0x10", "\u0661"),
         *("Mon, 05 Jan 99999 09:02:00 GMT", "Mon, 32 Jan 2026 09:02:00 GMT"),
     ],
 )

@@ -236,7 +236,15 @@ def test_s23_failures_are_forgotten_after_a_month_and_a_disabled_endpoint_is_not
 
 @pytest.mark.parametrize(
     "value",
-    [b"", b"x", b"\xff", b"[]", b"3", b"null", b'{"rests_until": 5}', b'{"rests_until": "soon"}'],
+    [
+        *(b"", b"x", b"\xff", b"[]", b"3", b"null", b'"failures"', b"[" * 100_000),
+        *(b'{"rests_until": 5}', b'{"rests_until": "soon"}', b'{"rests_until": null}'),
+        *(b'{"failures": "6"}', b'{"failures": null}', b'{"failures": 6.5}', b'{"failures": true}'),
+        *(b'{"place": 5}', b'{"message": []}', b'{"failures": 6, "asked_by": null}'),
+        # Without a zone, and beyond what can be said in UTC.
+        *(b'{"failures": 6, "rests_until": "2026-01-05T10:00:00"}',),
+        *(b'{"disabled_at": "9999-12-31T23:59:59-23:00"}',),
+    ],
 )
 def test_s23_what_is_kept_and_is_no_state_is_one_of_which_nothing_is_known(value: bytes) -> None:
     with JobManager("memory://") as manager:

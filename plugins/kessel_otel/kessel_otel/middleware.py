@@ -60,15 +60,13 @@ class Otel:
         self, jobs: Sequence[Job], result: JobResult | None
     ) -> Generator[Sequence[Mapping[str, str]] | None, Sequence[AdapterError | None], None]:
         """Put spans around a call that stores jobs, and what leads to them into the headers."""
-        sending = guarded(Sending, self._tracer, jobs)
+        follows = {FOLLOWS: result.id} if result is not None and result.id else {}
+        sending = guarded(Sending, self._tracer, jobs, follows)
         if sending is None:
             yield None
             return
-        follows = {FOLLOWS: result.id} if result is not None and result.id else {}
         try:
-            outcomes: Sequence[BaseException | None] = yield [
-                headers | follows if headers else headers for headers in sending.headers
-            ]
+            outcomes: Sequence[BaseException | None] = yield sending.headers
         except BaseException as exc:
             guarded(sending.end, [exc] * len(jobs))
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from opentelemetry import trace
 from opentelemetry.context import attach, detach
@@ -20,9 +20,14 @@ class Sending:
 
     One job has one span, which is what the job comes from. Several have one each that they come from, and
     the call has a span that links to them, so that a trace does not grow with the batch.
+
+    Args:
+        tracer: Makes the spans.
+        jobs: What is to be stored.
+        follows: The header that names the job that brings them along; empty: they are requested.
     """
 
-    def __init__(self, tracer: trace.Tracer, jobs: Sequence[Job]) -> None:
+    def __init__(self, tracer: trace.Tracer, jobs: Sequence[Job], follows: Mapping[str, str]) -> None:
         operation = "send" if len(jobs) == 1 else "create"
         #: Where each job comes from.
         self._origins = [
@@ -35,7 +40,7 @@ class Sending:
         ]
         self._send = self._origins[0] if len(jobs) == 1 else self._batch(tracer, jobs)
         #: What leads to its origin, for each job.
-        self.headers = [headers_of(span) for span in self._origins]
+        self.headers = [_headers(span, follows) for span in self._origins]
         # What an instrumented client of the queue does meanwhile belongs to the call.
         self._token = attach(within(self._send))
 
@@ -69,3 +74,10 @@ class Sending:
             kind = kinds.pop() if len(kinds) == 1 else "_OTHER"
             guarded(fail, self._send, kind, f"{len(failed)} of {len(outcomes)} jobs: {failed[0]}")
         guarded(self._send.end)
+
+
+def _headers(span: trace.Span, follows: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of a job; where nothing is traced, not even whom it follows."""
+    headers = headers_of(span)
+    # A propagator that sends nothing is no reason to leave out what this span has to say.
+    return {**headers, **follows} if headers or span.get_span_context().is_valid else headers

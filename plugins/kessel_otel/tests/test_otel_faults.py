@@ -118,6 +118,18 @@ def test_a_header_that_is_too_long_is_not_sent_whoever_makes_it(spans: Spans, op
         assert list(opened().request("t").headers) == ["at-most"]
 
 
+def test_s20_a_job_names_the_one_that_brought_it_along_whatever_the_propagator_sends(
+    spans: Spans, opened: Open
+) -> None:
+    """`OTEL_PROPAGATORS=none` sends nothing."""
+    told: list[dict[str, str]] = []
+    manager = opened({"t": lambda payload: None, "told": lambda payload, job: told.append(dict(job.headers))})
+    with put(propagate, "inject", lambda carrier, context: None):
+        job = manager.request("t", callback="job:told")
+        assert results(manager) == [Status.SUCCESS] * 2
+    assert (job.headers, told) == ({}, [{"kessel-follows": job.id}])
+
+
 def test_a_job_of_other_software_without_an_id_has_a_span(spans: Spans) -> None:
     attempt(Otel(OtelOptions()), {}, job_id="")
     assert "messaging.message.id" not in spans.one("process").attributes
