@@ -38,6 +38,7 @@ __all__ = [
     "pass_app",
     "queue_option",
     "say",
+    "say_as_is",
     "sigterm_as_ctrl_c",
 ]
 
@@ -348,6 +349,15 @@ def _added_commands(plugins: Plugins, taken: frozenset[str]) -> dict[str, click.
 def say(text: str, *, err: bool = False) -> None:
     """Print a sentence of kessel's own: without secrets, and what it quotes of others escaped and cut."""
     click.echo(printable_lines(without_secrets(text)), err=err)
+
+
+def say_as_is(text: str, *, err: bool = False) -> None:
+    """Print what is to be copied, as ids and commands: escaped and cut as by `say`, and nothing is hidden.
+
+    An id or a type may look like a URL with a password, and names nothing any more once that is hidden. The
+    caller puts no URL of a server into the text.
+    """
+    click.echo(printable_lines(text), err=err)
 
 
 @contextmanager

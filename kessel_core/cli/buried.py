@@ -228,34 +228,46 @@ def _apply(
     done: str,
     as_json: bool,
 ) -> None:
-    """Apply the operation to each job as it is met; those that are gone are listed at the end."""
+    """Apply the operation to each job as it is met; those that are gone are listed at the end.
+
+    Raises:
+        KesselError: The adapter failed; what was done until then is told before.
+    """
     # Who names a job does not need to know where it is; who names a kind means the queues of the options.
     queues = known_queues(app, adapter) if choice.ids else app.config.queues
     # Only buried jobs: `delete` of an adapter would also take a waiting one.
     found: Iterable[StoredJob] = buried_jobs(adapter, queues)
-    missing: list[str] = []
+    missing: dict[str, KesselError | None] = {}
     if choice.ids:
         found, missing = choice.named(found)
     else:
         found = choice.of(found)
     count = 0
     changed: list[str] = []
-    for job in found:
-        try:
-            operation(job)
-        except UnknownJob:  # somebody else was faster
-            missing.append(job.id)
-            continue
-        count += 1
-        if as_json:  # for people the number is enough, and takes no memory
-            changed.append(job.id)
+    failure: KesselError | None = None
+    try:
+        for job in found:
+            try:
+                operation(job)
+            except UnknownJob:  # somebody else was faster
+                missing[job.id] = None
+                continue
+            count += 1
+            if as_json:  # for people the number is enough, and takes no memory
+                changed.append(job.id)
+    except KesselError as exc:
+        if not count:
+            raise
+        failure = exc
     if as_json:
-        emit({done.replace(" ", "_"): changed, "missing": missing})
+        emit({done.replace(" ", "_"): changed, "missing": list(missing)})
     else:
         say(f"{done} {jobs_text(count, 'buried job')}{_of(choice)}")
+    for job_id, error in missing.items():
+        say(f"error: {error or _missing(job_id, queues)}", err=True)
+    if failure is not None:
+        raise failure
     if missing:
-        for job_id in missing:
-            say(f"error: {_missing(job_id, queues)}", err=True)
         raise SystemExit(1)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import click
 
-from kessel_core.cli.app import say
+from kessel_core.cli.app import say, say_as_is
 from kessel_core.cli.jobs import type_of
 from kessel_core.cli.output import Wrong, ago, emit, iso, jobs_text, preview, table
 
@@ -96,7 +96,7 @@ def print_causes(app: App, queues: Sequence[str], jobs: Iterable[StoredJob], as_
         click.echo(f"and {jobs_text(rest)} of {len(causes) - _MOST:,} more kinds; --json shows all")
     click.echo()
     for text, command in _next(app, causes):
-        say(f"{text + ':':<18}{command}")
+        say_as_is(f"{text + ':':<18}{command}")
 
 
 def _next(app: App, causes: Sequence[_Cause]) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ import attrs
 import click
 
 from kessel_core.cli.jobs import by_ids, type_of
+from kessel_core.errors import KesselError
 from kessel_core.model.states import JobState
 from kessel_core.values.durations import duration_text, parse_duration
 
@@ -74,15 +75,16 @@ class Choice:
             return False
         return self.type is None or type_of(job) == self.type
 
-    def named(self, jobs: Iterable[StoredJob]) -> tuple[list[StoredJob], list[str]]:
-        """Return the jobs of the ids, and the ids that none of them has.
-
-        Raises:
-            KesselError: Several ids start as one that was given.
-        """
-        found = by_ids(jobs, self.ids)
-        chosen = {job.id: job for job in found.values() if job is not None}
-        return list(chosen.values()), [text for text, job in found.items() if job is None]
+    def named(self, jobs: Iterable[StoredJob]) -> tuple[list[StoredJob], dict[str, KesselError | None]]:
+        """Return the jobs of the ids; and the other ids, with an error if several jobs may be meant."""
+        chosen: dict[str, StoredJob] = {}
+        others: dict[str, KesselError | None] = {}
+        for text, job in by_ids(jobs, self.ids).items():
+            if job is None or isinstance(job, KesselError):
+                others[text] = job
+            else:
+                chosen[job.id] = job
+        return list(chosen.values()), others
 
     def of(self, jobs: Iterable[StoredJob]) -> Iterator[StoredJob]:
         """Yield the jobs of the kind, holding none of them; only with `newest` and a limit, so many."""

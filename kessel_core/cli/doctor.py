@@ -102,7 +102,7 @@ def _findings(app: App) -> Iterator[Finding]:
         yield Finding(Level.ERROR, "application", str(exc), "`kessel plugins` tells more")
     except KesselError as exc:
         yield Finding(Level.ERROR, "adapter", str(exc), advice_on(exc))
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
         # A plugin that fails in its own way is what a doctor is called for.
         yield Finding(
             Level.ERROR, "application", f"{type(exc).__name__}: {exc}", "`kessel plugins` tells more"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kessel_core.cli.app import App, as_json, configured, pass_app, queue_option, say
+from kessel_core.cli.app import App, as_json, configured, pass_app, queue_option, say, say_as_is
 from kessel_core.cli.causes import typed
 from kessel_core.cli.jobs import job_fields, limit_option
 from kessel_core.cli.output import emit, iso, preview
@@ -54,13 +54,13 @@ def explain(app: App, job_id: str, limit: int, as_json: bool) -> None:
 
 
 def _print(app: App, found: Explanation) -> None:
-    say(_headline(found))
+    say_as_is(_headline(found))
     for number, cause in enumerate(found.causes):
         say(f"{'✗' if not number else '  also:'} {cause.text}")
         if cause.change and not number:
             say(f"  what changes it: {cause.change}")
         if cause.command and not number:
-            say(f"  {_command(app, cause)}")
+            say_as_is(f"  {_command(app, cause)}")
     for note in found.notes:
         say(f"  note: {note}")
     for unseen in found.unseen:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -141,14 +141,17 @@ def by_id(jobs: Iterable[StoredJob], text: str) -> StoredJob | None:
     Raises:
         KesselError: The ids of several jobs start so.
     """
-    return by_ids(jobs, (text,))[text]
+    found = by_ids(jobs, (text,))[text]
+    if isinstance(found, KesselError):
+        raise found
+    return found
 
 
-def by_ids(jobs: Iterable[StoredJob], texts: Sequence[str]) -> dict[str, StoredJob | None]:
+def by_ids(jobs: Iterable[StoredJob], texts: Iterable[str]) -> dict[str, StoredJob | KesselError | None]:
     """Find a job for each text, as `by_id`, looking at every job once and keeping none but those.
 
-    Raises:
-        KesselError: The ids of several jobs start as one of the texts.
+    Returns:
+        For each text its job; None: there is none; an error to be told: the ids of several jobs start so.
     """
     found = {text: _Named() for text in texts}
     for job in jobs:
@@ -171,12 +174,12 @@ class _Named:
     begun: list[StoredJob] = attrs.field(factory=list)
     count: int = 0
 
-    def one(self, text: str) -> StoredJob | None:
+    def one(self, text: str) -> StoredJob | KesselError | None:
         if self.whole is not None:
             return self.whole
         if self.count > 1:
             some = ", ".join(job.id for job in self.begun[:_SHOWN]) + (", ..." if self.count > _SHOWN else "")
-            raise KesselError(f"the ids of {self.count:,} jobs start with {text!r}: {preview(some, 400)}")
+            return KesselError(f"the ids of {self.count:,} jobs start with {text!r}: {preview(some, 400)}")
         return self.begun[0] if self.begun else None
 
 

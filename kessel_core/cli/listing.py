@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from heapq import nsmallest
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
 
-from kessel_core.cli.app import App, as_json, configured, pass_app, queue_option, say
+from kessel_core.cli.app import App, as_json, configured, pass_app, queue_option, say, say_as_is
 from kessel_core.cli.choosing import is_since, since_option
 from kessel_core.cli.jobs import first_line, job_fields, known_queues, limit_option, ref_of, type_of
 from kessel_core.cli.output import Wrong, ago, emit, preview, table
@@ -76,7 +77,7 @@ def list_(
     else:
         _print(shown, JobState(state))
     if count > len(shown):
-        say(f"{len(shown):,} of {count:,}; the next page: --after {shown[-1].id}", err=as_json)
+        say_as_is(f"{len(shown):,} of {count:,}; the next page: --after {quote(shown[-1].id)}", err=as_json)
 
 
 def _print(jobs: list[StoredJob], state: JobState) -> None:

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import click
 
-from kessel_core.cli.app import App, as_json, configured, pass_app, say, sigterm_as_ctrl_c
+from kessel_core.cli.app import App, as_json, configured, pass_app, say, say_as_is, sigterm_as_ctrl_c
 from kessel_core.cli.output import emit, jobs_text
 from kessel_core.client.moving import Moved, move_jobs, risks
 from kessel_core.clock import SystemClock
@@ -75,10 +75,10 @@ def _report(moved: Moved, as_json: bool) -> None:
         if moved.taken:
             say(f"{jobs_text(moved.taken)} stayed: workers of FROM were faster")
     if double:
-        say(f"these may be in both, and run twice: {_named(double)}", err=True)
+        say_as_is(f"these may be in both, and run twice: {_named(double)}", err=True)
     if moved.left:
         why = "TO says that it holds their ids, and it cannot be seen that these are the same jobs"
-        say(f"these stay in FROM: {why}: {_named(moved.left)}", err=True)
+        say_as_is(f"these stay in FROM: {why}: {_named(moved.left)}", err=True)
 
 
 def _named(ids: list[str]) -> str:

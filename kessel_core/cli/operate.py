@@ -23,11 +23,12 @@ from kessel_core.cli.jobs import (
 )
 from kessel_core.cli.noting import Note, noting
 from kessel_core.cli.output import ago, emit, jobs_text, preview, table
-from kessel_core.cli.queues import FOR_EVER, pause_text, queue_argument
+from kessel_core.cli.queues import pause_text, queue_argument
 from kessel_core.contract.adapter import need
 from kessel_core.contract.facets import Delete, Pause
 from kessel_core.errors import KesselError, UnknownJob
 from kessel_core.features.finding import LEAST_START, stored_jobs
+from kessel_core.features.waiting import FOR_EVER
 from kessel_core.model.history import EventKind
 from kessel_core.model.json import is_utf8
 from kessel_core.model.settlement import NO_PAUSE
@@ -139,23 +140,13 @@ def delete(app: App, job_ids: tuple[str, ...], as_json: bool) -> None:
     """
     deleted: list[str] = []
     missing: list[str] = []
-    with app.adapter(only_looks=True) as adapter:
-        facet = need(adapter, Delete)
-        queues = known_queues(app, adapter)
-        unknown: list[str] = []
-        with noting(app, adapter) as note:
-            for job_id in job_ids:
-                (deleted if _deleted(facet, queues, job_id, note) else unknown).append(job_id)
-        # All jobs are looked at once, and only for what is no whole id.
-        others = by_ids(stored_jobs(adapter, queues), unknown) if unknown else {}
-        with noting(app, adapter) as note:
-            for job_id, job in others.items():
-                if job is None:
-                    missing.append(_no_job(job_id, queues))
-                elif _deleted(facet, (job.queue,), job.id, note):
-                    deleted.append(job.id)
-                else:
-                    missing.append(f"job {job.id} is held by a worker")
+    try:
+        with app.adapter(only_looks=True) as adapter:
+            _delete(app, adapter, job_ids, deleted, missing)
+    except KesselError as exc:
+        if not deleted:
+            raise
+        missing.append(str(exc))  # what is gone is told all the same
     if as_json:
         emit({"deleted": deleted, "problems": missing})
     else:
@@ -164,6 +155,30 @@ def delete(app: App, job_ids: tuple[str, ...], as_json: bool) -> None:
         say(f"error: {text}", err=True)
     if missing:
         raise SystemExit(1)
+
+
+def _delete(
+    app: App, adapter: QueueAdapter, job_ids: Sequence[str], deleted: list[str], missing: list[str]
+) -> None:
+    """Delete jobs, and list the ids of those that are gone, and why the others are not."""
+    facet = need(adapter, Delete)
+    queues = known_queues(app, adapter)
+    unknown: list[str] = []
+    with noting(app, adapter) as note:
+        for job_id in job_ids:
+            (deleted if _deleted(facet, queues, job_id, note) else unknown).append(job_id)
+    # All jobs are looked at once, and only for what is no whole id.
+    others = by_ids(stored_jobs(adapter, queues), unknown) if unknown else {}
+    with noting(app, adapter) as note:
+        for job_id, job in others.items():
+            if job is None:
+                missing.append(_no_job(job_id, queues))
+            elif isinstance(job, KesselError):
+                missing.append(str(job))
+            elif _deleted(facet, (job.queue,), job.id, note):
+                deleted.append(job.id)
+            else:
+                missing.append(f"job {job.id} is held by a worker")
 
 
 def _deleted(facet: Delete, queues: Sequence[str], job_id: str, note: Note) -> bool:

@@ -18,6 +18,7 @@ from kessel_core.contract.adapter import need
 from kessel_core.contract.facets import Browse
 from kessel_core.contract.operations import ready_for
 from kessel_core.features.finding import ALL, decoded
+from kessel_core.features.waiting import is_until_resumed
 from kessel_core.model.names import queue_name_problem
 from kessel_core.model.settlement import NO_PAUSE
 from kessel_core.model.states import JobState
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from kessel_core.contract.operations import QueueStats, StoredJob
 
 __all__ = [
-    "FOR_EVER",
     "confirm",
     "job_rows",
     "pause_text",
@@ -39,8 +39,6 @@ __all__ = [
     "stats",
 ]
 
-#: The pause of a queue that waits for `kessel resume`: ten years.
-FOR_EVER: Final = timedelta(days=3650)
 _COUNT: Final = click.IntRange(0, 2**53)
 
 
@@ -72,7 +70,7 @@ queue_arguments: Final = click.argument("queues", callback=_checked, nargs=-1, m
 @click.option(
     "--max-buried", type=click.IntRange(0, ALL), metavar="N", help="Exit with 1 if more are buried."
 )
-@click.option("--max-age", type=span, metavar="TIME", help="Exit with 1 if a ready job is older.")
+@click.option("--max-age", type=span, metavar="TIME", help="Exit with 1 if a job is ready for longer.")
 @as_json
 @configured
 @pass_app
@@ -141,9 +139,9 @@ def _beyond(count: QueueStats, max_ready: int | None, max_buried: int | None) ->
 
 
 def _too_old(queue: str, browse: Browse, most: timedelta) -> Iterator[str]:
-    # The next one is not the oldest: a less urgent one may wait behind it for ever.
+    # Not `oldest_ready`: that is of the next one, and a less urgent one may wait behind it for ever.
     now = datetime.now(UTC)
-    ages = [ready_for(job, now) for job in browse.peek(queue, JobState.READY, ALL)]
+    ages = (ready_for(job, now) for job in browse.each(queue, JobState.READY))
     if (age := max((one for one in ages if one is not None), default=NO_PAUSE)) > most:
         allowed = f"at most {span_text(most)} is allowed"
         yield f"queue {queue}: the oldest ready job waits for {span_text(age)}, {allowed}"
@@ -155,7 +153,7 @@ def _seconds(span: timedelta | None) -> float | None:
 
 def pause_text(span: timedelta) -> str:
     """Write how long a queue is still paused."""
-    return "until resumed" if span > FOR_EVER / 2 else f"for {span_text(span)}"
+    return "until resumed" if is_until_resumed(span) else f"for {span_text(span)}"
 
 
 # --- peek ----------------------------------------------------------------------------------

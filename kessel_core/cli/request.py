@@ -5,6 +5,7 @@ A little over 350 lines, because both ways read, check and report alike.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,13 +17,32 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import click
 
-from kessel_core.cli.app import App, as_json, configured, handlers_option, logs_options, pass_app, say
+from kessel_core.cli.app import (
+    App,
+    as_json,
+    configured,
+    handlers_option,
+    logs_options,
+    pass_app,
+    say,
+    say_as_is,
+)
 from kessel_core.cli.choosing import span
 from kessel_core.cli.output import emit, jobs_text, preview
 from kessel_core.cli.progress import progress
 from kessel_core.cli.result import outcome_of
 from kessel_core.contract.promises import Reach
-from kessel_core.errors import DecodeError, EnqueueIncomplete, IdHeld, InvalidConfig, InvalidRequest, Problem
+from kessel_core.errors import (
+    AdapterError,
+    DecodeError,
+    EnqueueIncomplete,
+    IdHeld,
+    InvalidConfig,
+    InvalidRequest,
+    KesselError,
+    Problem,
+)
+from kessel_core.values.moments import when
 from kessel_core.values.nearest import did_you_mean, nearest_or_all
 from kessel_core.values.reading import from_text, moment_or_span
 from kessel_core.values.secrets import quoted
@@ -42,6 +62,8 @@ __all__ = ["request"]
 BATCH: Final = 500
 #: Unknown types that are warned about.
 SHOWN_WARNINGS: Final = 20
+#: Jobs that were not stored and are named.
+SHOWN_ERRORS: Final = 20
 
 
 @click.command()
@@ -92,6 +114,7 @@ def request(
 
     Each line of a FILE is an object with the fields of a request: {"type": ..., "payload": ...,
     "priority": ...}. Nothing is stored if any line is wrong. --queue goes before what the lines say.
+    If storing fails on the way, the error counts what became of all lines, and --json lists the ids.
     """  # noqa: D301  # the escape is meant: click keeps the lines of a paragraph that starts with it
     given = [name for name, value in fields.items() if value not in (None, ())]
     if source is not None:
@@ -136,8 +159,8 @@ def _one(
             try:
                 outcome = outcome_of(manager, stored.id, wait)
             except KeyboardInterrupt:
-                text = f"job {stored.id} is stored; `kessel result {stored.id} --wait 30s` waits on"
-                say(text, err=True)
+                command = f"kessel result {shlex.quote(stored.id)} --wait 30s"
+                say_as_is(f"job {stored.id} is stored; `{command}` waits on", err=True)
                 raise
             emit(outcome_fields(outcome) if as_json else outcome.value)
             if not outcome.ok:
@@ -148,8 +171,8 @@ def _one(
         click.echo(encode(stored))
     else:
         moment = stored.not_before
-        ready = f", not before {moment.astimezone():%Y-%m-%d %H:%M:%S}" if moment is not None else ""
-        say(f"requested {stored.id} ({stored.type}) in queue {stored.queue} of {app.place}{ready}")
+        ready = f", not before {when(moment)}" if moment is not None else ""
+        say_as_is(f"requested {stored.id} ({stored.type}) in queue {stored.queue} of {app.place}{ready}")
 
 
 def _read(job_type: str, payload: str | None, fields: dict[str, Any], clock: Any) -> JobRequest:
@@ -290,27 +313,96 @@ def _many(app: App, source: str, queue: str | None, strict: bool, as_json: bool)
     name = "standard input" if source == "-" else source
     requests, types = _read_lines(source, name, queue)
     _check_types(app, types, strict)
-    stored: list[str] = []
-    held: list[IdHeld] = []
+    became = _Became(len(requests))
     with _visible(app) as manager, progress("requesting", len(requests), quiet=as_json) as show:
-        for start in range(0, len(requests), BATCH):
-            batch = requests[start : start + BATCH]
-            try:
-                stored.extend(done.id for done in manager.request_many(batch))
-            except EnqueueIncomplete as exc:
-                if exc.rejected or exc.unknown:
-                    raise
-                stored.extend(exc.stored)  # the others are there already
-                held.extend(exc.held.values())
-            show(len(stored), "")
+        try:
+            for start in range(0, len(requests), BATCH):
+                became.add(manager, requests[start : start + BATCH])
+                show(len(became.stored), "")
+                if became.has_failed:
+                    break
+        except (KesselError, KeyboardInterrupt) as exc:
+            if not became.tried:  # else earlier batches are stored, which is no longer wrong usage
+                raise
+            if as_json:
+                emit(became.fields())
+            what = exc if isinstance(exc, KesselError) else "interrupted, some may be stored"
+            say(f"error: {became}; of the next {min(BATCH, became.left):,}: {what}", err=True)
+            if isinstance(exc, KeyboardInterrupt):
+                raise
+            raise SystemExit(1) from exc
     if as_json:
-        emit({"requested": len(stored), "ids": stored, "held": {one.job_id: one.state for one in held}})
-    else:
-        say(f"requested {jobs_text(len(stored))} from {name}, in {app.place}")
-    if held:
-        for error in held:
+        emit(became.fields())
+    elif not became.has_failed:
+        say(f"requested {jobs_text(len(became.stored))} from {name}, in {app.place}")
+    if became.has_failed:
+        say(f"error: {became}", err=True)
+    if errors := became.errors:
+        for error in errors[:SHOWN_ERRORS]:
             say(f"error: {error}", err=True)
+        if len(errors) > SHOWN_ERRORS:
+            say(f"error: ... and {len(errors) - SHOWN_ERRORS:,} more; --json lists all", err=True)
         raise SystemExit(1)
+
+
+@attrs.define
+class _Became:
+    """What became of the lines of a file so far."""
+
+    lines: int
+    #: Lines whose fate is known.
+    tried: int = 0
+    stored: list[str] = attrs.field(factory=list)
+    #: By id: surely not stored, perhaps stored, and there already.
+    rejected: dict[str, AdapterError] = attrs.field(factory=dict)
+    unknown: dict[str, AdapterError] = attrs.field(factory=dict)
+    held: dict[str, IdHeld] = attrs.field(factory=dict)
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.stored):,} stored, {len(self.rejected):,} not stored, {len(self.unknown):,} unknown, "
+            f"{len(self.held):,} held already, {self.left:,} not attempted"
+        )
+
+    @property
+    def left(self) -> int:
+        """How many lines were not attempted: the last ones."""
+        return self.lines - self.tried
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether something went wrong that the next batch would meet as well."""
+        return bool(self.rejected or self.unknown)
+
+    @property
+    def errors(self) -> list[AdapterError]:
+        return [*self.rejected.values(), *self.unknown.values(), *self.held.values()]
+
+    def add(self, manager: JobManager, batch: Sequence[JobRequest]) -> None:
+        """Request some more.
+
+        Raises:
+            KesselError: None of them is stored.
+        """
+        try:
+            self.stored.extend(done.id for done in manager.request_many(batch))
+        except EnqueueIncomplete as exc:
+            self.stored.extend(exc.stored)
+            self.rejected |= exc.rejected
+            self.unknown |= exc.unknown
+            self.held |= exc.held
+        self.tried += len(batch)
+
+    def fields(self) -> dict[str, object]:
+        """Return it for JSON output."""
+        return {
+            "requested": len(self.stored),
+            "ids": self.stored,
+            "held": {job_id: one.state for job_id, one in self.held.items()},
+            "rejected": {job_id: str(one) for job_id, one in self.rejected.items()},
+            "unknown": {job_id: str(one) for job_id, one in self.unknown.items()},
+            "not_attempted": self.left,
+        }
 
 
 def _read_lines(source: str, name: str, queue: str | None) -> tuple[list[JobRequest], dict[str, str]]:

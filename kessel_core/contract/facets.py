@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import ClassVar, Final, TypeAlias, TypeVar
 
 from kessel_core.contract.operations import StoredJob
+from kessel_core.errors import UnknownJob
 from kessel_core.model.states import JobState
 
 __all__ = ["Browse", "Buried", "Delete", "Facet", "FacetKind", "Find", "Pause", "VirtualTime"]
@@ -103,8 +104,16 @@ class Delete(Facet):
     def delete_shown(self, job: StoredJob) -> None:
         """Remove a job that `peek` or `buried` has shown; as `delete`, and raises what that raises.
 
-        Override it for the same reason as `Buried.kick_shown`.
+        One that was shown as buried, and was kicked since, is somebody's work again, and stays: it raises
+        `UnknownJob`. The default of an adapter that is a `Find` as well looks right before it deletes, and
+        only a kick between these two calls is lost; without `Find`, every kick since the job was shown.
+        Override it where one call can do both, and for the same reason as `Buried.kick_shown`.
         """
+        if job.state is JobState.BURIED and isinstance(self, Find):
+            found = self.find(job.id)
+            # Where ids are not unique, it may be another one of another queue.
+            if found is not None and found.queue == job.queue and found.state is not JobState.BURIED:
+                raise UnknownJob(job.id, job.queue)
         self.delete(job.queue, job.id)
 
 

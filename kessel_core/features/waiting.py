@@ -12,7 +12,10 @@ from kessel_core.model.states import JobState
 from kessel_core.model.worker import ENTRY_EVERY, ENTRY_LIVES, WorkerEntry, WorkerState
 from kessel_core.values.moments import span_text, when
 
-__all__ = ["CROWDED", "HELD_UP", "is_skewed"]
+__all__ = ["CROWDED", "FOR_EVER", "HELD_UP", "is_skewed", "is_until_resumed"]
+
+#: The pause of a queue that waits until somebody resumes it: ten years.
+FOR_EVER: Final = timedelta(days=3650)
 
 #: A slot that idles for so long beside a ready job is deaf, and not merely on its way to it.
 DEAF_AFTER: Final = 3 * ENTRY_EVERY
@@ -64,18 +67,20 @@ def _expired(facts: Facts) -> Cause | None:
 def _paused(facts: Facts) -> Cause | None:
     if facts.stats is None or facts.stats.paused is None:
         return None
-    try:
-        until: datetime | None = facts.now + facts.stats.paused
-    except OverflowError:
-        until = None
+    until = None if is_until_resumed(facts.stats.paused) else facts.now + facts.stats.paused
     queue = facts.stats.queue
     return Cause(
         name=CauseName.PAUSED,
-        text=f"the queue {queue!r} is paused" + ("" if until is None else f" until {at(until, facts.now)}"),
+        text=f"the queue {queue!r} is paused until {'resumed' if until is None else at(until, facts.now)}",
         change="resume it",
         command=("resume", queue),
         at=until,
     )
+
+
+def is_until_resumed(pause: timedelta) -> bool:
+    """Whether a pause, by what is left of it, is one without an end: nobody pauses for years."""
+    return pause > FOR_EVER / 2
 
 
 def _unserved(facts: Facts) -> Cause | None:

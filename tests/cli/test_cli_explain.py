@@ -25,6 +25,17 @@ def test_s39_the_first_cause_is_marked_and_its_command_does_what_it_says(kessel:
     assert "✗ no worker serves" in kessel.ok("explain", job_id).out
 
 
+def test_s39_a_queue_that_waits_for_resume_is_paused_until_resumed(kessel: Any) -> None:
+    """As `kessel stats` says it, and not until a day in ten years."""
+    job_id = requested(kessel, "work")
+    kessel.ok("pause", "default")
+    assert "until resumed" in kessel.ok("stats").out
+    assert "✗ the queue 'default' is paused until resumed\n" in kessel.ok("explain", job_id).out
+    assert kessel.ok("explain", job_id, "--json").json["causes"][0]["at"] is None
+    kessel.ok("pause", "default", "1h")
+    assert "is paused until 2" in kessel.ok("explain", job_id).out
+
+
 def test_s39_json_has_every_cause_by_name_with_its_command(kessel: Any) -> None:
     job_id = requested(kessel, "work", "--delay", "1h", "--expiration", "2h")
     found = kessel.ok("explain", job_id, "--json").json

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -102,15 +103,31 @@ def test_oldest_ready_job_may_wait_behind_a_more_urgent_one(
 ) -> None:
     kessel.ok("request", "t", "--priority", "9")
     kessel.ok("request", "t", "--priority", "1")
-    listed, now = SqliteAdapter.peek, datetime.now(UTC)
+    listed, now = SqliteAdapter.each, datetime.now(UTC)
     stored = {1: now, 9: now - timedelta(hours=2)}
 
-    def peek(adapter: SqliteAdapter, *given: Any) -> list[StoredJob]:
-        return [attrs.evolve(job, enqueued_at=stored[job.priority]) for job in listed(adapter, *given)]
+    def each(adapter: SqliteAdapter, *given: Any) -> Iterator[StoredJob]:
+        return (attrs.evolve(job, enqueued_at=stored[job.priority]) for job in listed(adapter, *given))
 
-    monkeypatch.setattr(SqliteAdapter, "peek", peek)
+    monkeypatch.setattr(SqliteAdapter, "each", each)
     done = kessel("stats", "--max-age", "1h")
     assert (done.code, "the oldest ready job waits for 2 h" in done.err) == (1, True)
+
+
+def test_alarm_of_age_goes_through_the_ready_jobs_a_page_at_a_time(
+    kessel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing of all of them takes memory for every body."""
+    kessel.ok("request", "t")
+    listed, most = SqliteAdapter.peek, [0]
+
+    def peek(adapter: SqliteAdapter, queue: str, state: JobState, limit: int = 1) -> list[StoredJob]:
+        most.append(limit)
+        return listed(adapter, queue, state, limit)
+
+    monkeypatch.setattr(SqliteAdapter, "peek", peek)
+    assert kessel("stats", "--max-age", "0s").code == 1
+    assert max(most) <= 1
 
 
 def test_s9_a_job_is_ready_since_its_delay_was_over_for_alarms_and_for_doctor(
@@ -125,6 +142,7 @@ def test_s9_a_job_is_ready_since_its_delay_was_over_for_alarms_and_for_doctor(
         return [attrs.evolve(job, enqueued_at=long_ago) for job in listed(adapter, *given)]
 
     monkeypatch.setattr(SqliteAdapter, "peek", peek)
+    monkeypatch.setattr(SqliteAdapter, "each", lambda adapter, *given: iter(peek(adapter, *given, 100)))
     shown = kessel.ok("stats", "--max-age", "1d", "--json").json[0]
     assert 0 <= shown["oldest_ready"] < 3600
     assert "has waited for" not in kessel("doctor").out

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from kessel_sqlite.adapter import SqliteAdapter
 
+from kessel_core import AdapterUnavailable
 from kessel_core.cli.choosing import is_since
 from kessel_core.cli.jobs import by_id
 from kessel_core.cli.root import CAREFUL, COMMANDS
@@ -324,3 +327,131 @@ def test_s39_a_job_is_new_by_its_burial_or_by_when_it_was_stored(
     at = [None if minutes is None else now - timedelta(minutes=minutes) for minutes in (stored, buried)]
     job = StoredJob(id="a", queue="q", state=state, body=b"", enqueued_at=at[0], buried_at=at[1])
     assert is_since(job, timedelta(hours=1)) is is_new
+
+
+def test_s8_a_job_that_was_kicked_since_it_was_listed_is_not_deleted(
+    kessel: Any, many: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S8: it is somebody's work again, and he was told that it is kicked."""
+    listed = SqliteAdapter.each_buried
+
+    def each(adapter: SqliteAdapter, queue: str) -> Iterator[StoredJob]:
+        for job in listed(adapter, queue):
+            if job.id == many[1]:
+                adapter.kick(queue, job.id)
+            yield job
+
+    monkeypatch.setattr(SqliteAdapter, "each_buried", each)
+    done = kessel("buried", "delete", "--limit", "3", "--yes", "--json")
+    assert (done.code, done.json) == (1, {"deleted": [many[0], many[2]], "missing": [many[1]]})
+    assert [job["id"] for job in kessel.ok("peek", "--json").json] == [many[1]]
+
+
+def _kicked_by_another(monkeypatch: pytest.MonkeyPatch, job_id: str) -> None:
+    """Let somebody else kick a buried job while the mended one is being stored."""
+    enqueue = SqliteAdapter.enqueue
+
+    def slowly(adapter: SqliteAdapter, message: Any) -> None:
+        adapter.kick("default", job_id)
+        enqueue(adapter, message)
+
+    monkeypatch.setattr(SqliteAdapter, "enqueue", slowly)
+
+
+def test_s8_a_mended_job_goes_again_if_somebody_else_was_faster(
+    kessel: Any, many: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S8: what exits with 1 has left nothing behind that runs."""
+    _kicked_by_another(monkeypatch, many[3])
+    done = kessel("buried", "kick", many[3], "--payload", "7")
+    assert (done.code, done.out) == (1, "")
+    assert f"job {many[3]!r} is no longer buried in default" in done.err
+    assert "the mended job was removed again" in done.err
+    assert [job["id"] for job in kessel.ok("peek", "--json").json] == [many[3]]
+
+
+@pytest.mark.parametrize("was_kicked", [True, False])
+def test_s8_a_mended_job_that_stays_is_named(
+    kessel: Any, many: list[str], monkeypatch: pytest.MonkeyPatch, was_kicked: bool
+) -> None:
+    def delete(adapter: SqliteAdapter, queue: str, job_id: str) -> None:
+        raise AdapterUnavailable("the disk is gone")
+
+    if was_kicked:
+        _kicked_by_another(monkeypatch, many[3])
+    monkeypatch.setattr(SqliteAdapter, "delete", delete)
+    if not was_kicked:
+        monkeypatch.setattr(SqliteAdapter, "delete_shown", lambda self, job: self.delete(job.queue, job.id))
+    done = kessel("buried", "kick", many[3], "--payload", "7")
+    (mended,) = [job["id"] for job in kessel.ok("peek", "--json").json if job["payload"] == 7]
+    assert (done.code, "the disk is gone" in done.err) == (1, True)
+    assert f"the mended job {mended!r} is stored" in done.err
+
+
+@pytest.fixture
+def alike(kessel: Any) -> list[str]:
+    """Three jobs without a handler, of which two have ids that begin alike."""
+    ids = ["single-123", "double-1231", "double-1232"]
+    kessel.write("alike.jsonl", "\n".join(json.dumps({"type": "x", "id": one}) for one in ids))
+    kessel.ok("request", "--from", "alike.jsonl")
+    return ids
+
+
+def test_s39_an_id_that_may_mean_two_jobs_hides_nothing_of_what_was_done(
+    kessel: Any, alike: list[str]
+) -> None:
+    done = kessel("delete", "single-123", "double-123", "--json")
+    assert (done.code, done.json["deleted"]) == (1, ["single-123"])
+    (problem,) = done.json["problems"]
+    assert problem.startswith("the ids of 2 jobs start with 'double-123': double-123")
+    assert f"error: {problem}" in done.err
+    assert len(kessel.ok("peek", "--json").json) == 2
+
+
+@pytest.mark.parametrize(("word", "done"), [("kick", "kicked"), ("delete", "deleted")])
+def test_s39_buried_jobs_of_other_ids_are_kicked_or_deleted_beside_one_that_may_mean_two(
+    kessel: Any, alike: list[str], word: str, done: str
+) -> None:
+    kessel.ok("drain")
+    found = kessel("buried", word, "double-123", "single-123", "--json")
+    assert (found.code, found.json) == (1, {done: ["single-123"], "missing": ["double-123"]})
+    assert "error: the ids of 2 jobs start with 'double-123'" in found.err
+
+
+def test_s39_what_was_done_is_told_also_where_the_adapter_fails_then(
+    kessel: Any, alike: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kessel.ok("drain")
+    delete = SqliteAdapter.delete
+
+    def fail(adapter: SqliteAdapter, queue: str, job_id: str) -> None:
+        if job_id != "single-123":
+            raise AdapterUnavailable("the disk is gone")
+        delete(adapter, queue, job_id)
+
+    monkeypatch.setattr(SqliteAdapter, "delete", fail)
+    monkeypatch.setattr(SqliteAdapter, "delete_shown", lambda self, job: self.delete(job.queue, job.id))
+    found = kessel("buried", "delete", "--all", "--yes", "--json")
+    assert (found.code, found.json["deleted"]) == (1, ["single-123"])
+    assert "the disk is gone" in found.err
+    kessel.ok("request", "--from", kessel.write("one.jsonl", '{"type": "x", "id": "single-123"}').name)
+    found = kessel("delete", "single-123", "double-1231", "--json")
+    assert (found.code, found.json) == (1, {"deleted": ["single-123"], "problems": ["the disk is gone"]})
+
+
+def test_s39_ids_and_types_that_look_like_addresses_are_told_as_they_are_typed(kessel: Any) -> None:
+    """With something hidden they would name nothing; and a shell must not change them."""
+    ids = [f"mail://me:pw@example.org/{number}?token=a b" for number in range(2)]
+    kessel.write("urls.jsonl", "\n".join(json.dumps({"type": "mail://a:b@c/d", "id": one}) for one in ids))
+    kessel.ok("request", "--from", "urls.jsonl")
+    page = kessel.ok("list", "ready", "--limit", "1").out
+    after = shlex.split(page.partition("the next page: ")[2])
+    assert [job["id"] for job in kessel.ok("list", "ready", *after, "--json").json] == [ids[1]]
+    assert ids[0] in kessel.ok("explain", ids[0]).out
+    kessel.ok("drain")
+    out = kessel.ok("buried").out
+    for text, said in (("look at one", "show"), ("kick the rest", "kick")):
+        typed = shlex.split(out.partition(f"{text}:")[2].partition("\n")[0])
+        assert typed[:3] == ["kessel", "buried", said]
+        kessel.ok(*typed[1:])
+    assert kessel.ok("stats", "--json").json[0]["ready"] == 2

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from kessel_sqlite.adapter import SqliteAdapter
 
-from kessel_core import AdapterError, EnqueueRejected, EnqueueUnknown
+from kessel_core import AdapterError, EnqueueRejected, EnqueueUnknown, IdHeld, InvalidRequest, Problem
+from kessel_core.client.manager import JobManager
 
 
 def stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
@@ -223,3 +226,74 @@ def test_s14_a_file_whose_jobs_may_not_be_stored_is_no_success(
     assert (done.code, done.out) == (1, "")
     assert f"1 stored, {int('full' in str(error))} not stored" in done.err
     assert str(error) in done.err
+
+
+@pytest.fixture
+def small_batches(kessel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of seven lines, of which two are requested at once."""
+    kessel.write("jobs.jsonl", "\n".join(json.dumps({"type": "x", "id": f"job-{n}"}) for n in range(7)))
+    monkeypatch.setattr("kessel_core.cli.request.BATCH", 2)
+
+
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize(
+    ("error", "key"), [(EnqueueUnknown("job-3", "x"), "unknown"), (EnqueueRejected("job-3", "x"), "rejected")]
+)
+def test_s14_every_line_of_a_file_is_accounted_for_where_a_later_batch_fails(
+    kessel: Any, monkeypatch: pytest.MonkeyPatch, error: AdapterError, key: str
+) -> None:
+    """S14: what earlier batches have stored, what failed, and what was never attempted; also as JSON."""
+    outcomes = [[None, IdHeld("job-1", "ready")], [None, error]] * 2
+    monkeypatch.setattr(SqliteAdapter, "enqueue_many", lambda self, messages: outcomes.pop(0))
+    done = kessel("request", "--from", "jobs.jsonl", "--json")
+    assert done.code == 1
+    counts = {"rejected": {}, "unknown": {}, key: {"job-3": str(error)}, "not_attempted": 3}
+    assert done.json == {"requested": 2, "ids": ["job-0", "job-2"], "held": {"job-1": "ready"}} | counts
+    done = kessel("request", "--from", "jobs.jsonl")
+    assert (done.code, done.out) == (1, "")
+    failed = f"{int(key == 'rejected')} not stored, {int(key == 'unknown')} unknown"
+    assert f"error: 2 stored, {failed}, 1 held already, 3 not attempted\n" in done.err
+    assert f"error: {error}\n" in done.err
+
+
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize(
+    ("error", "code"), [(InvalidRequest([Problem(("$",), "too large")]), 1), (KeyboardInterrupt(), 130)]
+)
+def test_s14_what_is_stored_of_a_file_is_told_where_a_later_batch_cannot_be_requested(
+    kessel: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    request_many, calls = JobManager.request_many, iter(range(9))
+
+    def request(manager: JobManager, requests: Any) -> Any:
+        if next(calls):
+            raise error
+        return request_many(manager, requests)
+
+    monkeypatch.setattr(JobManager, "request_many", request)
+    done = kessel("request", "--from", "jobs.jsonl", "--json")
+    assert (done.code, done.json["ids"], done.json["not_attempted"]) == (code, ["job-0", "job-1"], 5)
+    assert (
+        "error: 2 stored, 0 not stored, 0 unknown, 0 held already, 5 not attempted; of the next 2" in done.err
+    )
+    assert total(kessel) == 2
+
+
+@pytest.fixture
+def japan(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A zone that is ahead of UTC."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "JST-9")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("japan")
+def test_a_moment_that_has_no_local_time_is_told_as_it_is(kessel: Any) -> None:
+    """The job is stored by then."""
+    out = kessel.ok("request", "x", "--delay", "9999-12-31T23:59:59Z").out
+    assert "not before 9999-12-31 23:59:59+0000" in out
+    assert (
+        "not before 2999-01-01 09:00:00+0900" in kessel.ok("request", "x", "--delay", "2999-01-01T00:00Z").out
+    )

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from kessel_core.cli.noting import Note, noted
 from kessel_core.cli.output import jobs_text
-from kessel_core.cli.queues import FOR_EVER
 from kessel_core.contract.adapter import need
 from kessel_core.contract.facets import Buried, Delete, Pause
 from kessel_core.errors import UnknownJob
 from kessel_core.features.finding import buried_jobs
 from kessel_core.features.overview import Action
+from kessel_core.features.waiting import FOR_EVER
 from kessel_core.model.history import EventKind
 from kessel_core.model.settlement import NO_PAUSE
 
