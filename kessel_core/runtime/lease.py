@@ -147,6 +147,8 @@ class Lease:
         #: Set once the queue says that the lease is lost; then it is not extended any more.
         self._is_lost = False
         self._is_overdue = False
+        #: Set at the end of a grace period: a settlement that waits for the queue is given up.
+        self._is_hurried = False
         #: When the handler exceeds its timeout, on the monotonic clock; None: never.
         self._overdue_at: float | None = None
         #: A follow-up was refused, so the slot settles once more.
@@ -234,7 +236,7 @@ class Lease:
                         end = min(end, self.reservation.deadline)
                 tried += 1
                 pause = _SETTLE_RETRY.ceiling(tried).total_seconds()
-                if now + pause >= end:
+                if self._is_hurried or now + pause >= end:
                     raise
                 if tried == _TOLD_AFTER:
                     job_id = self.reservation.id
@@ -279,8 +281,12 @@ class Lease:
         self.consumer.extend(self.reservation)
 
     def give_back(self) -> None:
-        """Give the job back because its slot did not end in time; the delivery does not count (S21)."""
+        """Give the job back because its slot did not end in time; the delivery does not count (S21).
+
+        One that its slot settles, and cannot because the queue is away, is left to the end of its lease.
+        """
         if not self._is_sound() or not self._claim():
+            self._is_hurried = True
             return
         job_id = self.reservation.id
         try:

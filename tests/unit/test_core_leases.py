@@ -24,7 +24,7 @@ from kessel_core import (
 )
 from kessel_core.contract import COMMIT, NO_PAUSE, Consumer, Reservation, Rollback, Settlement
 from kessel_core.runtime.heartbeat import beat
-from kessel_core.runtime.lease import Lease
+from kessel_core.runtime.lease import Lease, Trouble
 from kessel_core.testing import VirtualClock
 
 SECONDS = 30.0
@@ -326,6 +326,29 @@ def test_what_was_settled_is_given_back_by_nobody(caplog: pytest.LogCaptureFixtu
     held.lease.give_back()
     assert held.manager.adapter.stats("default").total == 0
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("hurried", [False, True], ids=["running", "at the end of the grace"])
+def test_s8_a_settlement_is_tried_for_half_a_minute_and_not_beyond_the_grace(
+    hurried: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that is restarted comes back meanwhile; one that stays away must not hold up a stop."""
+    held = Held()
+    tries: list[float] = []
+
+    def away(*args: object) -> None:
+        tries.append(held.clock.monotonic())
+        if hurried and len(tries) == 10:
+            held.lease.give_back()
+        raise AdapterUnavailable("away")
+
+    held.clock.auto_advance = True
+    monkeypatch.setattr(held.consumer, "settle", away)
+    assert held.lease.settle(COMMIT, take_next=False).trouble is Trouble.NOT_TOLD
+    lasted = tries[-1] - tries[0]
+    assert len(tries) == 10 if hurried else 28 < lasted <= 30
+    assert caplog.text.count("is not settled yet: away") == 1
+    assert caplog.text.count("could not be settled") == 1
 
 
 def test_a_lease_ends_once() -> None:
