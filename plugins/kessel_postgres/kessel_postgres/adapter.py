@@ -127,8 +127,8 @@ class PostgresAdapter(PostgresOperations, ServerAdapter):
                 called after the commit.
 
         Raises:
-            TypeError: `connection` is no such thing.
-            ValueError: It is connected to another database.
+            TypeError: `connection` is no such thing, or one for asyncio.
+            ValueError: It is connected to another database, such as a copy; nothing is stored there.
         """
         self.refuse_if_closed()
         if connection is not None:

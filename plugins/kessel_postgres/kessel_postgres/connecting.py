@@ -157,7 +157,7 @@ _FACTS: Final = """SELECT current_setting('server_version_num'), current_setting
  current_setting('plan_cache_mode'), current_setting('transaction_isolation'),
  (EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = '{s}'))::text,
  (EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-  WHERE n.nspname = '{s}' AND c.relname = 'meta'))::text,
+  WHERE n.nspname = '{s}' AND c.relname = 'meta' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')))::text,
  coalesce((SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = '{s}'), false)::text"""
 
 

@@ -57,8 +57,9 @@ class Database:
         #: The channel on which the processes of this schema notify each other.
         self.channel = channel_of(options.schema).encode()
         try:
-            #: Tells this schema from those of other databases; set by `_checked`.
-            self.identity = ""
+            #: Tells this schema from those of other databases, also from copies of this one: its id, and
+            #: what the server says in `INSTANCE`. Set when `meta` is read.
+            self.identity = ("", "")
             #: What the server said when it was opened.
             self.facts = self._checked()
         except BaseException:
@@ -182,15 +183,27 @@ class Database:
                 f"{place}: the server {what} and takes no jobs; name the primary, or several hosts with"
                 " target_session_attrs=read-write"
             )
-        rows = link.run([[Call(self.statements.meta)]], self.seconds)[0][0]
+        meta = self._meta(link.run([[Call(self.statements.meta)]], self.seconds)[0][0])
+        if (wrong := readable(meta, schema)) is not None:
+            raise ProtocolError(f"{place}: {wrong}")
+        return facts
+
+    def identify(self) -> tuple[str, str]:
+        """Ask for the identity again: the server may have been started anew, or another has taken over.
+
+        Raises what `run` raises.
+        """
+        self._meta(self.call(Call(self.statements.meta)))
+        return self.identity
+
+    def _meta(self, rows: PGresult) -> dict[str, str]:
+        """Return names and values of the table `meta`, and note the identity."""
         meta = {
             (rows.get_value(row, 0) or b"").decode(): (rows.get_value(row, 1) or b"").decode()
             for row in range(rows.ntuples)
         }
-        if (wrong := readable(meta)) is not None:
-            raise ProtocolError(f"{place}: {wrong}")
-        self.identity = meta.get("id", "")
-        return facts
+        self.identity = (meta.get("id", ""), meta["instance"])
+        return meta
 
     @property
     def pids(self) -> set[int]:

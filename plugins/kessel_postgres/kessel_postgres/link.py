@@ -8,6 +8,7 @@ mode: each sync ends a transaction, and only its answer says that the transactio
 from __future__ import annotations
 
 import itertools
+import re
 import select
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
 
 __all__ = ["Call", "Link", "Lost", "Refused", "Statement"]
+
+#: What PgBouncer says, by its versions, to whom it drops while he waits for a connection to the server.
+_NO_SERVER: Final = re.compile(
+    r"(query_wait_timeout|pgbouncer cannot connect to server)\Z|server login has been failing\b"
+)
 
 _READ: Final = select.POLLIN
 _BOTH: Final = select.POLLIN | select.POLLOUT
@@ -154,6 +160,7 @@ class Link:
         has_failed = False
         #: Of the first transaction.
         error: Refused | None = None
+        is_first = True
         self._wait(end)
         pgconn.consume_input()
         while True:
@@ -174,9 +181,10 @@ class Link:
                     break
                 answers.append([])
             elif status == ExecStatus.FATAL_ERROR:
-                has_failed, refused = True, _refused(result, pgconn)
+                has_failed, refused = True, _refused(result, pgconn, is_first)
                 if len(answers) == 1 and error is None:
                     error = refused
+            is_first = False
         if has_failed:
             for name in self._new:
                 del self._prepared[name]
@@ -205,14 +213,16 @@ class Link:
         self._connection.close()
 
 
-def _refused(result: PGresult, pgconn: PGconn) -> Refused:
+def _refused(result: PGresult, pgconn: PGconn, is_first: bool) -> Refused:
     code = result.error_field(DiagnosticField.SQLSTATE)
     why = result.error_field(DiagnosticField.MESSAGE_PRIMARY) or result.error_message
     text = _one_line((why or b"").decode("utf-8", "replace"))
     severity = result.error_field(DiagnosticField.SEVERITY_NONLOCALIZED)
     if code is None or severity != b"ERROR" or pgconn.status != ConnStatus.OK:
-        # It ended the connection, and came instead of the answer to the sync: nobody knows.
-        raise Lost(text or "the connection was closed", was_sent=True)
+        # It ended the connection, and came instead of the answer to the sync: nobody knows. Except where a
+        # pooler had no server for us: what came before any other answer went to none.
+        is_held_back = is_first and code == b"08P01" and _NO_SERVER.match(text) is not None
+        raise Lost(text or "the connection was closed", was_sent=not is_held_back)
     return Refused(code.decode("ascii", "replace"), text)
 
 

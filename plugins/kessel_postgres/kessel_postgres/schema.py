@@ -12,7 +12,17 @@ from typing import Final
 
 from kessel_postgres.options import schema_problem
 
-__all__ = ["SCRIPTS", "VERSION", "grants", "readable", "script", "upgrade_script"]
+__all__ = [
+    "SCRIPTS",
+    "VERSION",
+    "grants",
+    "readable",
+    "script",
+    "too_new",
+    "upgrade_script",
+    "used_by_others",
+    "versions",
+]
 
 #: Script `n` brings a schema from version `n` to `n + 1`; version 0 has no tables.
 SCRIPTS: Final = ("v1.sql",)
@@ -23,23 +33,46 @@ VERSION: Final = len(SCRIPTS)
 _LOCK: Final = 1_800_959_853
 
 
-def readable(meta: Mapping[str, str]) -> str | None:
+def versions(meta: Mapping[str, str]) -> tuple[int, int] | None:
+    """Return the version of a schema, and the one that a program must know at least to work with it.
+
+    None: its table `meta` is not ours.
+    """
+    if not meta.get("id"):
+        return None
+    try:
+        return int(meta["version"]), int(meta["readable_from"])
+    except (KeyError, ValueError):
+        return None
+
+
+def used_by_others(schema: str) -> str:
+    """Return what to say where the table `meta` is not ours."""
+    return f"something else uses the table meta of schema {schema}: choose another schema, with ?schema=NAME"
+
+
+def too_new(version: int) -> str:
+    """Return what to say where the tables are of a later release."""
+    return (
+        f"its tables have version {version}, this release of kessel-postgres knows up to {VERSION};"
+        " update kessel-postgres, or use another schema"
+    )
+
+
+def readable(meta: Mapping[str, str], schema: str) -> str | None:
     """Return why this release cannot work with a schema, or None.
 
     A newer schema says in `readable_from` which version a program must know at least.
     """
-    version, oldest = int(meta.get("version", "0")), int(meta.get("readable_from", "0"))
+    if (found := versions(meta)) is None:
+        return used_by_others(schema)
+    version, oldest = found
     if version < VERSION:
         return (
             f"its tables have version {version}, this release of kessel-postgres needs {VERSION};"
             " bring them up to date with: kessel postgres upgrade, and the same address or configuration"
         )
-    if oldest > VERSION:
-        return (
-            f"its tables have version {version}, this release of kessel-postgres knows up to {VERSION};"
-            " update kessel-postgres, or use another schema"
-        )
-    return None
+    return too_new(version) if oldest > VERSION else None
 
 
 def script(schema: str, version: int) -> str:

@@ -25,7 +25,20 @@ from kessel_postgres.codec import (
 )
 from kessel_postgres.link import Statement
 
-__all__ = ["Statements", "channel_of", "statements_of"]
+__all__ = ["INSTANCE", "Statements", "channel_of", "statements_of"]
+
+#: Tells the database of a connection from its copies, whose tables are the same: a restored dump has another
+#: server or another name, a copy of all the data another server. Everybody may ask, and an address says
+#: nothing behind a pooler. A server that is started anew has another one.
+INSTANCE: Final = (
+    "pg_catalog.concat_ws('/', pg_catalog.current_database(),"
+    " extract(epoch FROM pg_catalog.pg_postmaster_start_time()))"
+)
+#: As JSON, because a table of that name may be somebody else's and have other columns.
+_META: Final = f"""
+SELECT to_jsonb(m) ->> 'key', to_jsonb(m) ->> 'value' FROM s.meta m
+ WHERE to_jsonb(m) ->> 'key' IN ('version', 'readable_from', 'id')
+UNION ALL SELECT 'instance', {INSTANCE}"""
 
 #: What operators see of a job; each list adds where its jobs are.
 _SHOWN: Final = (
@@ -238,7 +251,7 @@ class Statements:
     entry: Statement
     #: Space, first key, end of the keys, key after which, limit.
     entries: Statement
-    #: Nothing: names and values of the table `meta`.
+    #: Nothing: names and values of the table `meta`, and `instance`.
     meta: Statement
     #: Nothing: whether `vacuum` would do anything for this role.
     may_vacuum: Statement
@@ -298,7 +311,7 @@ def statements_of(schema: str) -> Statements:
             " AND key > $3 AND starts_with(key, $2) AND " + _ALIVE + " ORDER BY key LIMIT $4",
             *(TEXT, TEXT, TEXT, LONG),
         ),
-        meta=made("meta", "SELECT key, value FROM s.meta"),
+        meta=made("meta", _META.strip()),
         may_vacuum=made("may_vacuum", _MAY_VACUUM.strip()),
         vacuum=made("vacuum", _VACUUM),
     )

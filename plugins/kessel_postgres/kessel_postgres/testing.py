@@ -223,9 +223,10 @@ class PgBouncer:
     Args:
         server: Running.
         pool: How many connections to it there are.
+        settings: Of PgBouncer, such as `query_wait_timeout=1`.
     """
 
-    def __init__(self, server: Postgres, pool: int = 20) -> None:
+    def __init__(self, server: Postgres, pool: int = 20, **settings: object) -> None:
         program = os.environ.get("PGBOUNCER") or shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
         if not Path(program).exists():
             raise PostgresMissing("no pgbouncer: install it, or name it with PGBOUNCER=/path/to/pgbouncer")
@@ -233,7 +234,7 @@ class PgBouncer:
         self._folder = Path(tempfile.mkdtemp(prefix="kessel-pgbouncer-"))
         self._folder.chmod(0o755)
         (self._folder / "users").write_text('"kessel" ""\n')
-        settings = {
+        given = {
             "listen_addr": "127.0.0.1",
             "listen_port": self.port,
             "unix_socket_dir": "",
@@ -242,12 +243,13 @@ class PgBouncer:
             "pool_mode": "transaction",
             "max_client_conn": 2000,
             "default_pool_size": pool,
+            **settings,
         }
         lines = [
             "[databases]",
             f"postgres = host=127.0.0.1 port={server.port}",
             "[pgbouncer]",
-            *(f"{name} = {value}" for name, value in settings.items()),
+            *(f"{name} = {value}" for name, value in given.items()),
         ]
         (self._folder / "ini").write_text("\n".join(lines) + "\n")
         self.process = _started([program, str(self._folder / "ini")])

@@ -6,16 +6,23 @@ its connection is reached.
 
 from __future__ import annotations
 
+import inspect
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
-from kessel_core.contract import AdapterUnavailable, IdHeld, Message
+from kessel_core.contract import AdapterUnavailable, EnqueueRejected, IdHeld, Message
 from kessel_postgres import codec
 from kessel_postgres.database import Database
 from kessel_postgres.edge import translated
 from kessel_postgres.link import Refused
+from kessel_postgres.sql import INSTANCE
 
 __all__ = ["put_within"]
+
+#: What is missing where the tables of kessel are not: schema, table, function, column.
+_ELSEWHERE: Final = frozenset({"3F000", "42P01", "42883", "42703"})
+#: The errors of a driver, by the names that all drivers share, for a connection that is gone.
+_GONE: Final = frozenset({"OperationalError", "InterfaceError"})
 
 
 def put_within(database: Database, message: Message, span: timedelta | None, given: Any) -> None:
@@ -31,42 +38,54 @@ def put_within(database: Database, message: Message, span: timedelta | None, giv
     Raises:
         IdHeld: A job has its id; the transaction may go on.
         EnqueueRejected: It is not stored.
-        AdapterUnavailable: It is not stored: the connection is lost.
-        TypeError: `given` is no such thing.
-        ValueError: It is connected to another database.
+        AdapterUnavailable: It is not stored: the connection is lost, or the database of the jobs cannot be
+            asked whether it is the one.
+        TypeError: `given` is no such thing, or one for asyncio.
+        ValueError: It is connected to another database, such as a copy; it is not stored there.
     """
     connection = _driver_connection(given)
+    known = database.identity
+    row = _put(database, message, span, connection)
+    if row is None and database.identify() != known:
+        row = _put(database, message, span, connection)
+    if row is None:
+        raise _elsewhere(database)
+    # Of what type it is, the connection may decide, also that of NULL.
+    if holder := row[0]:
+        raise IdHeld(message.id, holder.decode() if isinstance(holder, bytes) else str(holder))
+
+
+def _put(database: Database, message: Message, span: timedelta | None, connection: Any) -> Any:
+    """Return a row with the state of the job that holds the id, NULL if this one is stored.
+
+    None: it is another database, and nothing was done there.
+    """
     schema = database.options.schema
-    # The name of the schema is checked. Casts, because not every driver says what its values are.
-    text = (
-        f'SELECT m.value, CASE WHEN m.value = %s THEN "{schema}".put_one_v1('  # noqa: S608
-        "%s::text, %s::text, %s::bigint, %s::interval, %s::bytea) END"
-        f" FROM \"{schema}\".meta m WHERE m.key = 'id'"
+    # The server compares, and does nothing elsewhere; what comes back may be of any type. Texts go as bytes,
+    # because the encoding of the connection may lack them. Casts, because not every driver says what its
+    # values are. The name of the schema is checked.
+    text = "pg_catalog.convert_from(%s::bytea, 'UTF8')"
+    query = (
+        f'SELECT "{schema}".put_one_v1({text}, {text}, %s::bigint, %s::interval, %s::bytea)'  # noqa: S608
+        f" FROM \"{schema}\".meta m WHERE m.key = 'id' AND m.value = {text} AND {INSTANCE} = {text}"
     )
-    values = (
-        database.identity,
-        codec.job_id(message.id).decode(),
-        message.queue,
-        message.priority,
-        span,
-        message.body,
-    )
+    put = (codec.job_id(message.id), codec.text(message.queue), message.priority, span, message.body)
+    values = (*put, *map(codec.text, database.identity))
     try:
         with _plain_cursor(connection) as cursor:
-            cursor.execute(text, values)
-            row = cursor.fetchone()
+            cursor.execute(query, values)
+            return cursor.fetchone()
     except Exception as exc:
         code = getattr(exc, "sqlstate", None) or getattr(exc, "pgcode", None)
-        if code in ("3F000", "42P01"):
+        if code in _ELSEWHERE:
             raise _elsewhere(database) from exc
         why = " ".join(str(exc).split())
-        if code is None:
-            raise AdapterUnavailable(f"not stored, over the application's connection: {why}") from exc
-        raise translated(Refused(code, why), database.options.place, message.id) from exc
-    if row is None or row[0] != database.identity:
-        raise _elsewhere(database)
-    if row[1] is not None:
-        raise IdHeld(message.id, row[1])
+        if code is not None:
+            raise translated(Refused(code, why), database.options.place, message.id) from exc
+        why = f"not stored, over the application's connection: {why}"
+        if any(kind.__name__ in _GONE for kind in type(exc).__mro__):
+            raise AdapterUnavailable(why) from exc
+        raise EnqueueRejected(message.id, why, "refused") from exc
 
 
 def _elsewhere(database: Database) -> ValueError:
@@ -91,17 +110,25 @@ def _plain_cursor(connection: Any) -> Any:
 def _driver_connection(given: Any) -> Any:
     """Return the connection of the driver."""
     found = given
-    if callable(getattr(found, "ensure_connection", None)):  # of Django
-        found.ensure_connection()
-        found = found.connection
-    elif callable(getattr(found, "connection", None)):  # a Session of SQLAlchemy
-        found = found.connection()
-    pooled: Any = getattr(found, "connection", None)
-    if hasattr(pooled, "driver_connection"):  # a Connection of SQLAlchemy
-        found = pooled.driver_connection
-    if not callable(getattr(found, "cursor", None)) or not hasattr(found, "autocommit"):
+    if not _is_async(found):
+        if callable(getattr(found, "ensure_connection", None)):  # of Django
+            found.ensure_connection()
+            found = found.connection
+        elif callable(getattr(found, "connection", None)):  # a Session of SQLAlchemy
+            found = found.connection()
+        pooled: Any = getattr(found, "connection", None)
+        if hasattr(pooled, "driver_connection"):  # a Connection of SQLAlchemy
+            found = pooled.driver_connection
+    is_one = callable(getattr(found, "cursor", None)) and hasattr(found, "autocommit")
+    if _is_async(found) or not is_one:
         raise TypeError(
-            "connection: expected one of psycopg, psycopg2, SQLAlchemy or Django, got"
+            "connection: expected one of psycopg, psycopg2, SQLAlchemy or Django, not for asyncio, got"
             f" {type(given).__module__}.{type(given).__qualname__}"
         )
     return found
+
+
+def _is_async(connection: Any) -> bool:
+    """Whether it waits for nothing: its methods are to be awaited, or it is such a one of psycopg2."""
+    is_awaited = inspect.iscoroutinefunction(getattr(type(connection), "commit", None))
+    return is_awaited or bool(getattr(connection, "async_", 0))

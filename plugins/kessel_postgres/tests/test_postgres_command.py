@@ -8,9 +8,11 @@ from pathlib import Path
 import attrs
 import psycopg
 import pytest
+from kessel_postgres.adapter import PostgresAdapter
 from kessel_postgres.schema import VERSION, upgrade_script
 from kessel_postgres.testing import Postgres
 
+from kessel_core import JobManager, JobRequest
 from kessel_core.cli.root import run
 
 
@@ -120,6 +122,9 @@ def test_printed_rights_are_all_that_a_role_needs(
     assert kessel("request", "--adapter", address, "a.job", "--delay", "1h").code == 0
     assert kessel("request", "--adapter", address, "a.job").code == 0
     assert kessel("purge", "--adapter", address, "--yes", "default").code == 0
+    with JobManager(address) as manager, psycopg.connect(address.partition("?")[0]) as connection:
+        assert isinstance(manager.adapter, PostgresAdapter)
+        manager.adapter.enqueue(manager.message(JobRequest(type="a.job")), connection=connection)
     assert "rights" not in kessel("doctor", "--adapter", address).out
     assert kessel("postgres", "upgrade", address).code == 0
 
@@ -146,6 +151,66 @@ def test_newer_tables_are_refused_by_name(
     # A newer one that says that it can be read is read.
     database.execute("UPDATE cli_newer.meta SET value = '1' WHERE key = 'readable_from'")
     assert kessel("stats", "--adapter", server.url("schema=cli_newer")).code == 0
+
+
+@pytest.mark.parametrize("command", ["install", "upgrade"])
+@pytest.mark.parametrize(("readable_from", "code"), [("1", 0), ("9", 1)], ids=["readable", "unreadable"])
+def test_tables_of_a_newer_release_are_left_as_they_are_and_an_error_only_where_they_cannot_be_read(
+    kessel: Callable[..., Done],
+    server: Postgres,
+    schema: str,
+    database: psycopg.Connection,
+    command: str,
+    readable_from: str,
+    code: int,
+) -> None:
+    """While nodes are updated one by one, the older ones say so as well at their start."""
+    put = f'UPDATE "{schema}".meta SET value = %s WHERE key = %s'
+    database.execute(put.encode(), ("9", "version"))
+    database.execute(put.encode(), (readable_from, "readable_from"))
+    done = kessel("postgres", command, server.url(f"schema={schema}"))
+    assert done.code == code
+    assert "version 9" in done.out + done.err
+    assert ("update kessel-postgres" in done.err) is bool(code)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "(key text, value text)",
+        "(key text, value text); INSERT INTO s.meta VALUES ('version', '3.2.1')",
+        "(key text, value text); INSERT INTO s.meta VALUES ('version', '1')",
+        "(key text, value int); INSERT INTO s.meta VALUES ('version', NULL), ('id', 7)",
+        "(id int, value text); INSERT INTO s.meta VALUES (1, '1')",
+    ],
+)
+def test_meta_of_others_is_one_error_that_says_so(
+    kessel: Callable[..., Done], server: Postgres, database: psycopg.Connection, table: str
+) -> None:
+    """Some were a traceback, an unusable plugin, or nothing to do."""
+    database.execute("DROP SCHEMA IF EXISTS cli_foreign CASCADE")
+    database.execute("CREATE SCHEMA cli_foreign")
+    database.execute(f"CREATE TABLE s.meta {table}".replace("s.", "cli_foreign.").encode())
+    address = server.url("schema=cli_foreign")
+    for arguments in (("postgres", "install"), ("postgres", "upgrade"), ("stats",)):
+        done = kessel(*arguments, "--adapter", address)
+        assert (done.code, done.err.count("\n")) == (1, 1)
+        assert "something else uses the table meta of schema cli_foreign: choose another schema" in done.err
+    count = "SELECT count(*) FROM pg_class WHERE relnamespace = 'cli_foreign'::regnamespace AND relkind = 'r'"
+    assert database.execute(count).fetchone() == (1,)
+
+
+@pytest.mark.parametrize("made", ["TABLE s.jobs (id int)", "SEQUENCE s.meta", "TYPE s.ready AS ENUM ('a')"])
+def test_names_of_others_in_the_schema_are_told_and_left(
+    kessel: Callable[..., Done], server: Postgres, database: psycopg.Connection, made: str
+) -> None:
+    database.execute("DROP SCHEMA IF EXISTS cli_taken CASCADE")
+    database.execute("CREATE SCHEMA cli_taken")
+    database.execute(f"CREATE {made}".replace("s.", "cli_taken.").encode())
+    done = kessel("postgres", "install", server.url("schema=cli_taken"))
+    assert done.code == 1
+    assert "already exists; choose another schema" in done.err
+    assert database.execute("SELECT to_regclass('cli_taken.held')::text").fetchone() == (None,)
 
 
 def test_upgrade_keeps_the_identity_of_the_database(

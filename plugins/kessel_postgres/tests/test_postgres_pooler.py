@@ -6,19 +6,32 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
 from kessel_conformance import AdapterConformance
 from kessel_postgres.adapter import PostgresAdapter
+from kessel_postgres.link import Link, Lost
 from kessel_postgres.plugin import SPEC
 from kessel_postgres.testing import PgBouncer, Postgres
 from kessel_postgres.vacuum import Vacuum
 from kessel_postgres.waiting import PostgresLine
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus
 
-from kessel_core.contract import COMMIT, NO_PAUSE, Message, Outlook, ProtocolError
+from kessel_core import SystemClock
+from kessel_core.contract import (
+    COMMIT,
+    NO_PAUSE,
+    AdapterContext,
+    AdapterUnavailable,
+    Message,
+    Outlook,
+    ProtocolError,
+)
 from tests.until import until
 
 from .harnesses import URL, PostgresHarness
@@ -96,6 +109,87 @@ def test_waiting_slot_looks_a_few_times_a_second_also_while_jobs_are_delayed(
     adapter.enqueue(Message("a", "q", b"x", 1, delay=datetime.now(UTC) + timedelta(hours=1)))
     assert adapter.consumer(["q"]).reserve(timedelta(seconds=1)) is None
     assert 2 <= len(looks) < 20
+
+
+def test_s14_enqueue_that_waited_in_the_pooler_in_vain_is_surely_not_stored(
+    server: Postgres, schema: str, opened: Callable[..., PostgresAdapter]
+) -> None:
+    """Somebody else had the only connection to the server for too long."""
+    with ExitStack() as stack:
+        pooler = stack.enter_context(closing(PgBouncer(server, pool=1, query_wait_timeout=1)))
+        adapter = opened(port=pooler.port, pooler=True)
+        with closing(psycopg.connect(f"postgresql://kessel@127.0.0.1:{pooler.port}/postgres")) as other:
+            other.execute("SELECT 1")
+            with pytest.raises(AdapterUnavailable, match="query_wait_timeout"):
+                adapter.enqueue(Message("a", "q", b"x", 1))
+        assert adapter.find("a") is None
+        adapter.enqueue(Message("a", "q", b"x", 1))
+
+
+def test_s14_enqueue_while_the_pooler_reaches_no_server_is_surely_not_stored(
+    servers: Callable[..., Postgres],
+) -> None:
+    server = servers()
+    server.install()
+    with ExitStack() as stack:
+        pooler = stack.enter_context(closing(PgBouncer(server, query_wait_timeout=1, server_login_retry=1)))
+        options = server.options(port=pooler.port, pooler=True)
+        adapter = stack.enter_context(closing(PostgresAdapter(options, AdapterContext(clock=SystemClock()))))
+        server.kill()
+        address = f"postgresql://kessel@127.0.0.1:{pooler.port}/postgres"
+
+        def is_known_to_be_gone() -> bool:
+            try:
+                psycopg.connect(address, autocommit=True).execute("SELECT 1")
+            except psycopg.Error as exc:
+                return "server login has been failing" in str(exc)
+            return False
+
+        until(is_known_to_be_gone)
+        with pytest.raises(AdapterUnavailable, match="server login has been failing"):
+            adapter.enqueue(Message("a", "q", b"x", 1))
+        server.start()
+        until(lambda: _answers(adapter))
+        assert adapter.find("a") is None
+
+
+@pytest.mark.parametrize(
+    ("before", "text", "was_sent"),
+    [
+        ([], b"query_wait_timeout", False),
+        ([], b"pgbouncer cannot connect to server", False),
+        ([], b"server login has been failing, try again later (server_login_retry)", False),
+        ([], b"server conn crashed?", True),
+        ([], b"query_timeout", True),
+        ([ExecStatus.TUPLES_OK], b"query_wait_timeout", True),
+        ([ExecStatus.TUPLES_OK, ExecStatus.PIPELINE_SYNC], b"query_wait_timeout", True),
+    ],
+)
+def test_s14_what_a_pooler_says_tells_that_nothing_was_done_only_before_any_answer(
+    before: list[ExecStatus], text: bytes, was_sent: bool
+) -> None:
+    fields = {DiagnosticField.SQLSTATE: b"08P01", DiagnosticField.MESSAGE_PRIMARY: text}
+    said = SimpleNamespace(status=ExecStatus.FATAL_ERROR, error_field=fields.get, error_message=b"")
+    results = iter([*(SimpleNamespace(status=status) for status in before), said])
+    link: Any = Link.__new__(Link)
+    link._wait = lambda end: []
+    link.pgconn = SimpleNamespace(
+        consume_input=lambda: None,
+        is_busy=lambda: False,
+        get_result=lambda: next(results),
+        status=ConnStatus.BAD,
+    )
+    with pytest.raises(Lost) as caught:
+        link._answers(2, 0.0)
+    assert caught.value.was_sent is was_sent
+
+
+def _answers(adapter: PostgresAdapter) -> bool:
+    try:
+        adapter.queues()
+    except AdapterUnavailable:
+        return False
+    return True
 
 
 class _BehindPgBouncer(PostgresHarness):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -11,10 +14,19 @@ from typing import Any
 import psycopg
 import pytest
 from kessel_postgres.adapter import PostgresAdapter
-from kessel_postgres.testing import Postgres
+from kessel_postgres.testing import Postgres, _given
+from psycopg.adapt import Dumper, Loader
 from psycopg.rows import dict_row, kwargs_row, namedtuple_row, scalar_row
 
-from kessel_core.contract import EnqueueRejected, IdHeld, JobState, Message
+from kessel_core import SystemClock
+from kessel_core.contract import (
+    AdapterContext,
+    AdapterUnavailable,
+    EnqueueRejected,
+    IdHeld,
+    JobState,
+    Message,
+)
 
 
 @pytest.fixture
@@ -119,6 +131,133 @@ def test_schema_of_the_same_name_elsewhere_is_refused(adapter: PostgresAdapter, 
         pytest.raises(ValueError, match="not to the database"),
     ):
         adapter.enqueue(message(), connection=second)
+
+
+def jobs_at(address: str, schema: str = "kessel") -> object:
+    """Return how many jobs are stored there."""
+    with closing(psycopg.connect(address, autocommit=True)) as connection:
+        row = connection.execute(f'SELECT count(*) FROM "{schema}".jobs'.encode()).fetchone()
+        assert row is not None
+        return row[0]
+
+
+def test_s9_copy_on_the_same_server_is_refused_and_gets_no_job(
+    servers: Callable[..., Postgres],
+) -> None:
+    """Its tables have the same id: the job was stored there, where no worker looks, and reported stored."""
+    server = servers()
+    server.install()
+    with closing(psycopg.connect(server.url(), autocommit=True)) as first:
+        first.execute("CREATE DATABASE copy TEMPLATE postgres")
+    copy = server.url().replace("/postgres", "/copy")
+    adapter = PostgresAdapter(server.options(), AdapterContext(clock=SystemClock()))
+    with closing(adapter), closing(psycopg.connect(copy)) as second:
+        with pytest.raises(ValueError, match="not to the database"):
+            adapter.enqueue(message(), connection=second)
+        second.commit()
+    assert jobs_at(copy) == 0
+
+
+def test_s9_copy_of_the_whole_server_is_refused_and_the_server_started_anew_is_not(
+    servers: Callable[..., Postgres],
+) -> None:
+    """As one from a backup for tests; the databases have the same name, and the tables the same id."""
+    server = servers()
+    server.install()
+    adapter = PostgresAdapter(server.options(), AdapterContext(clock=SystemClock()))
+    server.kill(signal.SIGINT)
+    copy = Postgres()
+    shutil.rmtree(copy.data)
+    shutil.copytree(server.data, copy.data)
+    _given(copy.data)
+    with closing(adapter), closing(copy):
+        server.start()
+        copy.start()
+        with closing(psycopg.connect(copy.url())) as second:
+            with pytest.raises(ValueError, match="not to the database"):
+                adapter.enqueue(message(), connection=second)
+            second.commit()
+        with closing(psycopg.connect(server.url())) as first:
+            adapter.enqueue(message(), connection=first)
+            first.commit()
+        assert (jobs_at(server.url()), jobs_at(copy.url())) == (1, 0)
+
+
+def test_tables_of_others_with_our_names_are_another_database(
+    adapter: PostgresAdapter, server: Postgres
+) -> None:
+    schema = adapter.options.schema
+    elsewhere = server.url().replace("/postgres", "/foreign_meta")
+    with closing(psycopg.connect(server.url(), autocommit=True)) as first:
+        first.execute("CREATE DATABASE foreign_meta")
+    with closing(psycopg.connect(elsewhere)) as second:
+        second.execute(f'CREATE SCHEMA "{schema}"'.encode())
+        second.execute(f'CREATE TABLE "{schema}".meta (name text)'.encode())
+        with pytest.raises(ValueError, match="not to the database"):
+            adapter.enqueue(message(), connection=second)
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1", "WIN1251"])
+def test_job_is_stored_whatever_the_encoding_of_the_connection(
+    adapter: PostgresAdapter, server: Postgres, encoding: str
+) -> None:
+    """S9: it was stored, and reported as refused; or was not, and reported as one to try again."""
+    job_id = "жü\N{PILE OF POO}"
+    with closing(psycopg.connect(server.url(f"client_encoding={encoding}"))) as connection:
+        adapter.enqueue(message(job_id), connection=connection)
+        with pytest.raises(IdHeld, match="ready"):
+            adapter.enqueue(message(job_id), connection=connection)
+        connection.commit()
+    assert adapter.find(job_id) is not None
+
+
+def test_job_is_stored_whatever_the_application_makes_of_texts(
+    adapter: PostgresAdapter, connection: psycopg.Connection
+) -> None:
+    """S9: it was stored, and reported as refused."""
+
+    class AsBytes(Loader):
+        def load(self, data: Any) -> bytes:
+            return bytes(data)
+
+    connection.adapters.register_loader("text", AsBytes)
+    adapter.enqueue(message(), connection=connection)
+    with pytest.raises(IdHeld, match="held by a ready job"):
+        adapter.enqueue(message(), connection=connection)
+    connection.commit()
+    assert adapter.find("a") is not None
+
+
+def test_s14_value_that_the_driver_refuses_is_rejected_and_a_lost_connection_is_unavailable(
+    adapter: PostgresAdapter, connection: psycopg.Connection
+) -> None:
+    """Nobody should try again what will never be taken."""
+
+    class Refusing(Dumper):
+        def dump(self, obj: Any) -> bytes:
+            raise UnicodeError("not with me")
+
+    connection.adapters.register_dumper(bytes, Refusing)
+    with pytest.raises(EnqueueRejected, match="not with me"):
+        adapter.enqueue(message(), connection=connection)
+    connection.close()
+    with pytest.raises(AdapterUnavailable, match="not stored"):
+        adapter.enqueue(message(), connection=connection)
+
+
+def test_connection_for_asyncio_is_refused(adapter: PostgresAdapter, server: Postgres) -> None:
+    """S9: whatever holds it; nothing is left to be awaited."""
+
+    async def enqueue() -> None:
+        connection = await psycopg.AsyncConnection.connect(server.url())
+        pooled = SimpleNamespace(connection=SimpleNamespace(driver_connection=connection))
+        for given in (connection, pooled):
+            with pytest.raises(TypeError, match="not for asyncio"):
+                adapter.enqueue(message(), connection=given)
+        await connection.close()
+
+    asyncio.run(enqueue())
+    assert adapter.find("a") is None
 
 
 def test_what_is_no_connection_is_refused(adapter: PostgresAdapter) -> None:
