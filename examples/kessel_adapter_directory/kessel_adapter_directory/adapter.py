@@ -344,9 +344,10 @@ class DirectoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, BaseAdapter):
             self._remove(self._home(queue), self._found(now, queue, job_id, _WAITING))
 
     def delete_shown(self, job: StoredJob) -> None:
-        """Do that without a search."""
+        """Do that without a search; what was shown as buried must be so still."""
+        states = (JobState.BURIED,) if job.state is JobState.BURIED else _WAITING
         with self._locked() as now:
-            self._remove(self._home(job.queue), self._still(now, job, _WAITING))
+            self._remove(self._home(job.queue), self._still(now, job, states))
 
     def pause(self, queue: str, duration: timedelta) -> None:
         """Deliver nothing from the queue for a while; zero ends a pause."""

@@ -124,6 +124,10 @@ class BeanstalkAdapter(QueueAdapter, Browse, Buried, Delete, Pause):
         """Remove a job that is not reserved."""
         self._operations.delete(_checked(queue), job_id)
 
+    def delete_shown(self, job: StoredJob) -> None:
+        """Remove a job that was shown; one that was shown as buried, only if it is so still."""
+        self._operations.delete_shown(job)
+
     def purge(self, queue: str) -> int:
         """Remove every job that is not reserved."""
         return self._operations.purge(_checked(queue))

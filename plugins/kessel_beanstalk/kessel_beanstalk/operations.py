@@ -19,7 +19,7 @@ from kessel_beanstalk.connection import DEFAULT_TUBE, Connection
 from kessel_beanstalk.names import number_named
 from kessel_beanstalk.options import MAX_NUMBER, whole_seconds
 from kessel_beanstalk.records import BURIED_PREFIX, SNOOZED_PREFIX, Record, side_tube
-from kessel_beanstalk.search import BATCH, Search
+from kessel_beanstalk.search import BATCH, Located, Search
 from kessel_beanstalk.shared import Shared
 from kessel_core.contract import (
     AdapterError,
@@ -107,8 +107,10 @@ class Operations:
         stored = connection.ask(commands.peek_ready)
         if stored is None:
             return None
-        found = self._search.jobs(connection, [stored.server_id], lambda stats: stats.state is JobState.READY)
-        shown = self._search.shown(connection, found)
+        stats = connection.ask(commands.stats_job(stored.server_id))
+        if stats is None or stats.state is not JobState.READY:
+            return None
+        shown = self._search.shown(connection, [Located(stored.server_id, stored.body, stats)])
         return ready_for(shown[0], self._shared.clock.now()) if shown else None
 
     @staticmethod
@@ -236,8 +238,16 @@ class Operations:
 
     def delete(self, queue: str, job_id: str) -> None:
         """See `Delete.delete`; the one delete over a connection that did not reserve (rule 4)."""
-        states = (JobState.READY, JobState.DELAYED, JobState.BURIED)
+        self._delete(queue, job_id, (JobState.READY, JobState.DELAYED, JobState.BURIED))
 
+    def delete_shown(self, job: StoredJob) -> None:
+        """See `Delete.delete_shown`; a kick between looking and deleting is lost, for want of a command."""
+        if job.state is JobState.BURIED:
+            self._delete(job.queue, job.id, (JobState.BURIED,))
+        else:
+            self.delete(job.queue, job.id)
+
+    def _delete(self, queue: str, job_id: str, states: tuple[JobState, ...]) -> None:
         def work(connection: Connection) -> None:
             job = self._search.locate(connection, queue, job_id, states)
             if not connection.ask(commands.delete(job.server_id)):
@@ -251,8 +261,8 @@ class Operations:
         def work(connection: Connection) -> int:
             connection.use(queue)
             removed = 0
-            for peek in (commands.peek_delayed, commands.peek_ready, commands.peek_buried):
-                while (job := connection.ask(peek)) is not None:
+            for state in (JobState.DELAYED, JobState.READY, JobState.BURIED):
+                while (job := self._search.next(connection, queue, state)) is not None:
                     removed += connection.ask(commands.delete(job.server_id))  # 0 if a worker was faster
             return removed
 

@@ -13,18 +13,25 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 from kessel_beanstalk import commands
-from kessel_beanstalk.commands import JobStats, Refused
+from kessel_beanstalk.commands import JobStats, Refused, StoredBody
 from kessel_beanstalk.connection import Connection
 from kessel_beanstalk.names import number_named
 from kessel_beanstalk.options import MAX_NUMBER
 from kessel_beanstalk.records import BURIED_PREFIX, Record, fingerprint, side_tube
 from kessel_beanstalk.shared import Shared
-from kessel_core.contract import JobState, StoredJob, UnknownJob
+from kessel_core.contract import AdapterUnavailable, JobState, StoredJob, UnknownJob
 
 __all__ = ["BATCH", "Located", "Search"]
 
 #: Most jobs that are asked about in one write.
 BATCH: Final = 256
+#: How often the counts of a queue are compared with what it shows; each time something else was done there.
+_LOOKS: Final = 20
+_PEEKS: Final = {
+    JobState.READY: commands.peek_ready,
+    JobState.DELAYED: commands.peek_delayed,
+    JobState.BURIED: commands.peek_buried,
+}
 #: Most numbers that a search tries, the newest ones.
 _MOST_NUMBERS: Final = 2_000_000
 
@@ -40,7 +47,9 @@ class Located(NamedTuple):
 class Search:
     """Searches over a connection that the caller must not share meanwhile.
 
-    All methods raise the errors of `Connection.ask`.
+    All methods raise the errors of `Connection.ask`, and AdapterUnavailable for a job that is there and that
+    the server does not send: it sends a copy, and where it has no memory for one it answers as if there were
+    no such job.
     """
 
     def __init__(self, shared: Shared) -> None:
@@ -62,13 +71,32 @@ class Search:
             stats, found = commands.stats_job(server_id), commands.peek(server_id)
             connection.send(stats, found)
             job_stats, stored = connection.reply(stats), connection.reply(found)
-            if job_stats is None or stored is None:
+            if job_stats is None or job_stats.tube != queue or job_stats.state not in states:
                 continue
-            if job_stats.tube != queue or job_stats.state not in states:
+            if stored is None:
+                _refuse_hidden(connection, [server_id])
                 continue
             if number is not None or self._names.name(server_id, stored.body) == job_id:
                 return Located(server_id, stored.body, job_stats)
+        if number is None:
+            connection.use(queue)
+            for state in states:
+                self.next(connection, queue, state)  # raises if the job may only be hidden
         raise UnknownJob(job_id, queue)
+
+    def next(self, connection: Connection, queue: str, state: JobState) -> StoredBody | None:
+        """Return the next job in that state of a queue, whose tube is in use; None if there is none."""
+        counted: tuple[int, ...] = ()
+        for _ in range(_LOOKS):
+            if (stored := connection.ask(_PEEKS[state])) is not None:
+                return stored
+            tube = connection.ask(commands.stats_tube(queue))
+            if tube is None or not getattr(tube, state.value):
+                return None
+            before, counted = counted, (tube.total, tube.ready, tube.reserved, tube.delayed, tube.buried)
+            if counted == before:
+                raise _hidden(connection, f"a {state} job of queue {queue}")
+        return None  # so much is done there that each was gone again
 
     def _candidates(self, connection: Connection, queue: str, job_id: str) -> Iterator[int]:
         """Yield numbers that the job may have; expensive searches come last."""
@@ -101,6 +129,10 @@ class Search:
         all_stats = connection.ask_each([commands.stats_job(number) for number in server_ids])
         fitting = [stats for stats in all_stats if stats is not None and fits(stats)]
         bodies = connection.ask_each([commands.peek(stats.server_id) for stats in fitting])
+        _refuse_hidden(
+            connection,
+            [stats.server_id for stats, stored in zip(fitting, bodies, strict=True) if stored is None],
+        )
         return [
             Located(stats.server_id, stored.body, stats)
             for stats, stored in zip(fitting, bodies, strict=True)
@@ -144,6 +176,20 @@ class Search:
             self._names.was_shown(job.id, server_id)  # because a listed job may be acted on next
             jobs.append(job)
         return jobs
+
+
+def _refuse_hidden(connection: Connection, server_ids: Sequence[int]) -> None:
+    """Raise AdapterUnavailable if one of the jobs that the server did not send is there still."""
+    for stats in connection.ask_each([commands.stats_job(number) for number in server_ids]):
+        if stats is not None:
+            raise _hidden(connection, f"job {stats.server_id} of queue {stats.tube}")
+
+
+def _hidden(connection: Connection, what: str) -> AdapterUnavailable:
+    return AdapterUnavailable(
+        f"{connection.address}: the server counts {what} and does not send it, as if it had no memory left;"
+        " workers can take jobs all the same, and with a binlog it can be started again with more memory"
+    )
 
 
 def _due(stats: JobStats, now: datetime) -> datetime | None:

@@ -17,7 +17,7 @@ from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.testing import Beanstalkd
 
 from kessel_core import AdapterError, AdapterUnavailable, EnqueueRejected
-from kessel_core.contract import COMMIT, NO_PAUSE, Bury, Message, Reservation, Rollback, Settlement
+from kessel_core.contract import COMMIT, NO_PAUSE, Bury, JobState, Message, Reservation, Rollback, Settlement
 
 Opened = Callable[..., BeanstalkAdapter]
 SECOND = timedelta(seconds=1)
@@ -147,6 +147,52 @@ def test_rule_10_f29_a_settle_that_a_full_disk_refuses_is_logged_whole_and_the_j
     seen += [job.id for job in adapter.buried("q")]
     consumer.close()
     assert refused.id in seen and len(seen) == stored - 1
+
+
+@contextmanager
+def no_memory(server: Beanstalkd, spare: int) -> Iterator[None]:
+    """Let the server have so many bytes more than it has, and no others."""
+    assert server.process is not None
+    used = (
+        int(Path(f"/proc/{server.process.pid}/statm").read_text("ascii").split()[0]) * resource.getpagesize()
+    )
+    _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_AS)
+    resource.prlimit(server.process.pid, resource.RLIMIT_AS, (used + spare, hard))
+    yield
+    resource.prlimit(server.process.pid, resource.RLIMIT_AS, (hard, hard))
+
+
+@needs_prlimit
+def test_jobs_that_a_server_without_memory_does_not_send_are_not_told_as_none(
+    servers: Callable[..., Beanstalkd], opened: Opened
+) -> None:
+    """It says NOT_FOUND then; a purge would remove nothing, and a move leave all of them, with no error."""
+    server = servers("-z", "4000000")
+    adapter = opened(server.port)
+    for number in range(2):
+        adapter.enqueue(message(number, b'"%b"' % (b"x" * 3_000_000)))
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(SECOND)
+    assert held is not None
+    consumer.settle(held, Bury("error", "why"))
+    with no_memory(server, 1_000_000):
+        asked: list[Callable[[], object]] = [
+            lambda: adapter.purge("q"),
+            lambda: adapter.peek("q", JobState.READY),
+            lambda: adapter.buried("q"),
+            lambda: adapter.kick("q", "job-0"),
+            lambda: opened(server.port).delete("q", "job-1"),  # which remembers no number of it
+        ]
+        for ask in asked:
+            with pytest.raises(AdapterUnavailable, match="does not send it"):
+                ask()
+        assert (adapter.stats("q").ready, adapter.stats("q").buried) == (1, 1)
+        held = consumer.reserve(SECOND)  # workers go on
+        assert held is not None
+        consumer.settle(held, COMMIT)
+    consumer.close()
+    adapter.kick("q", "job-0")
+    assert adapter.purge("q") == 1
 
 
 def settled_until_refused(adapter: BeanstalkAdapter, settlement: Settlement) -> Reservation:

@@ -9,7 +9,7 @@
 --
 -- An error in the middle of a script would leave half of its work. So nothing is written before all that can
 -- fail is over; and what must work at the limit of memory begins by removing, because there Redis refuses only
--- a script whose first write needs memory.
+-- a script whose first write needs memory. Which commands the user may run was asked when it connected.
 
 local READY, DELAYED, RECORDS, HELD, COUNTS, BURIED, NOTES, PAUSE = 1, 2, 3, 4, 5, 6, 7, 8
 local VALUES, INDEX, ENDS = 1, 2, 3
@@ -25,6 +25,10 @@ local moment = text(now)
 local function number_of(member) return string.sub(member, 1, 16) end
 
 local function priority_of(member) return string.sub(member, 18, 27) end
+
+-- Tell other processes of what is done by now. A user who may not publish must not hear of an error: nothing would
+-- be undone, and others find out when they look.
+local function tell(channel, message) redis.pcall('PUBLISH', channel, message) end
 
 -- Attempts, snoozes and kicks of a job; one that was delivered for the first time has no entry.
 local function counts(base, number)

@@ -20,20 +20,27 @@ from kessel_core.contract import (
     Problem,
     ProtocolError,
     Written,
+    get_logger,
 )
 from kessel_redis import codec
 from kessel_redis.connecting import connected
-from kessel_redis.edge import leads_elsewhere, translated
+from kessel_redis.edge import RIGHTS, leads_elsewhere, translated
 from kessel_redis.facts import OLDEST, ServerFacts, facts_of
 from kessel_redis.link import Link, Lost, Refused
 from kessel_redis.options import ServerOptions
 from kessel_redis.scripts import LOADS, OPERATIONS, Keys, Layout, Script, packed
 from kessel_redis.waiting import RedisLine
 
-__all__ = ["VERSION", "Database"]
+__all__ = ["SILENT", "VERSION", "Database"]
 
 _T = TypeVar("_T")
+log = get_logger("kessel.redis")
 
+#: What it means that a user may not publish.
+SILENT: Final = (
+    "this user may not publish on the channel of the namespace: other processes notice what it does when they"
+    " look, some seconds later"
+)
 #: The version of the keys; a newer one is refused.
 VERSION: Final = 1
 
@@ -68,6 +75,11 @@ class Database:
     def origin(self) -> str:
         """Tells this process's messages from those of others; a forked child has another one."""
         return f"{self._name}.{os.getpid()}"
+
+    @property
+    def channel_rights(self) -> str:
+        """What to do about a user who may not publish."""
+        return f"allow +@pubsub and '&{{{self.options.namespace}}}:*' to this user, by ACL SETUSER"
 
     def span_until(self, moment: datetime | None) -> bytes:
         """Return the span until a moment; zero if there is none, or it is over."""
@@ -108,7 +120,7 @@ class Database:
 
     def ask(self) -> ServerFacts:
         """Ask the server about itself; raises what `run` raises."""
-        return self._borrowed(facts_of)
+        return self._borrowed(lambda link: facts_of(link, self.keys))
 
     def _borrowed(self, use: Callable[[Link], _T], written: Written = None) -> _T:
         """Use a connection; one that may not be sound afterwards is closed."""
@@ -152,8 +164,10 @@ class Database:
                 raise answer
 
     def _checked(self, link: Link) -> ServerFacts:
-        facts = facts_of(link)
+        facts = facts_of(link, self.keys)
         self._refuse(facts)
+        if not facts.may_publish:
+            log.warning("%s: %s; %s", self.options.place, SILENT, self.channel_rights)
         self._load(link)
         self._check_version(link)
         return facts
@@ -163,6 +177,11 @@ class Database:
         if facts.version and facts.version < OLDEST:
             oldest = ".".join(map(str, OLDEST))
             raise ProtocolError(f"{place}: this is {facts.version_name}; kessel needs {oldest} or newer")
+        if refused := sorted(facts.refused - {"PUBLISH"}):
+            # Else a script would end in the middle of its work.
+            raise ProtocolError(
+                f"{place}: this user may not run {', '.join(refused)}; the rights that are needed: {RIGHTS}"
+            )
         if facts.is_replica:
             raise AdapterUnavailable(f"{place}: the server is a replica and takes no jobs; name the primary")
         if facts.evicts:

@@ -15,7 +15,7 @@ from kessel_core.contract import (
     jobs_findings,
     lease_findings,
 )
-from kessel_redis.database import VERSION
+from kessel_redis.database import SILENT, VERSION
 from kessel_redis.facts import ServerFacts
 from kessel_redis.operations import RedisOperations
 from kessel_redis.scripts import packed
@@ -42,6 +42,7 @@ def examine(operations: RedisOperations, context: DoctorContext) -> list[Finding
         return [Finding(Level.ERROR, "server", str(exc), "check the address, and that the server runs")]
     checks: list[Callable[[], Iterator[Finding]]] = [
         lambda: _server(operations, facts),
+        lambda: _channel(operations, facts),
         lambda: _durability(operations, facts),
         lambda: _saving(facts),
         lambda: _memory(facts),
@@ -71,6 +72,11 @@ def _server(operations: RedisOperations, facts: ServerFacts) -> Iterator[Finding
         yield Finding(Level.WARNING, "server", detail, "install Redis 7 or newer, or Valkey")
     else:
         yield Finding(Level.OK, "server", detail)
+
+
+def _channel(operations: RedisOperations, facts: ServerFacts) -> Iterator[Finding]:
+    if not facts.may_publish:
+        yield Finding(Level.WARNING, "channel", SILENT, operations.database.channel_rights)
 
 
 def _durability(operations: RedisOperations, facts: ServerFacts) -> Iterator[Finding]:

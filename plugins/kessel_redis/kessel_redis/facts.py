@@ -9,7 +9,7 @@ import attrs
 
 from kessel_core.contract import Durability
 from kessel_redis.link import Link, Refused
-from kessel_redis.scripts import packed
+from kessel_redis.scripts import Keys, packed
 
 __all__ = ["OLDEST", "ServerFacts", "facts_of"]
 
@@ -25,6 +25,13 @@ class ServerFacts:
     info: Mapping[str, str]
     #: The answers of `CONFIG GET`.
     config: Mapping[str, str]
+    #: The commands of our scripts that the user may not run; empty where that cannot be asked.
+    refused: frozenset[str] = frozenset()
+
+    @property
+    def may_publish(self) -> bool:
+        """Whether the user may tell other processes what it does, as far as that can be asked."""
+        return "PUBLISH" not in self.refused
 
     @property
     def version(self) -> tuple[int, ...]:
@@ -92,22 +99,27 @@ class ServerFacts:
 _SETTINGS: Final = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite")
 
 
-def facts_of(link: Link) -> ServerFacts:
-    """Ask a server about itself, in one round trip; what it refuses is left out.
+def facts_of(link: Link, keys: Keys) -> ServerFacts:
+    """Ask a server about itself and the rights of the user, in one round trip; what it refuses is left out.
 
     Raises:
         Lost: It does not answer.
         Refused: It answers nothing at all yet, or only after a password.
     """
-    commands = [packed(b"INFO"), *(packed(b"CONFIG", b"GET", name.encode()) for name in _SETTINGS)]
-    info, *settings = link.run(b"".join(commands), len(commands))
+    settings_asked = (packed(b"CONFIG", b"GET", name.encode()) for name in _SETTINGS)
+    commands = [packed(b"INFO"), keys.ask_rights, *settings_asked]
+    info, refused, *settings = link.run(b"".join(commands), len(commands))
     if isinstance(info, Refused) and info.code != "NOPERM":
         raise info
     config: dict[str, str] = {}
     for answer in settings:
         if isinstance(answer, list) and len(answer) == 2:
             config[_text(answer[0])] = _text(answer[1])
-    return ServerFacts(info={} if isinstance(info, Refused) else _fields(_text(info)), config=config)
+    return ServerFacts(
+        info={} if isinstance(info, Refused) else _fields(_text(info)),
+        config=config,
+        refused=frozenset() if isinstance(refused, Refused) else frozenset(map(_text, refused)),
+    )
 
 
 def _text(value: bytes | str) -> str:

@@ -4,8 +4,6 @@
 local BASE = 4  -- of the first queue
 local operations = {}
 
-local function tell(channel, message) redis.call('PUBLISH', channel, message) end
-
 local function first_score(key) return redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2] end
 
 -- The number and place of a job of the first queue, whose name is given, by its id.
@@ -158,6 +156,13 @@ function operations.delete(name, id)
     + redis.call('ZREM', KEYS[BASE + DELAYED], place) + redis.call('ZREM', KEYS[BASE + BURIED], place)
   if removed > 0 then forget(BASE, number, id) end
   return removed
+end
+
+function operations.delete_buried(name, id)
+  local number, place = placed(name, id)
+  if not number or redis.call('ZREM', KEYS[BASE + BURIED], place) == 0 then return 0 end
+  forget(BASE, number, id)
+  return 1
 end
 
 -- Remove some of what nobody holds; how many.

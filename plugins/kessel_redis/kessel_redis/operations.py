@@ -140,6 +140,16 @@ class RedisOperations(Browse, Buried, Delete, Find, Pause):
         if not self.database.operate(b"delete", queue, queue.encode(), job_id.encode()):
             raise UnknownJob(job_id, queue)
 
+    def delete_shown(self, job: StoredJob) -> None:
+        """Remove a job that was shown; one that was shown as buried, only if it is so still.
+
+        Raises:
+            UnknownJob: The queue has no such job any more.
+        """
+        operation = b"delete_buried" if job.state is JobState.BURIED else b"delete"
+        if not self.database.operate(operation, job.queue, job.queue.encode(), job.id.encode()):
+            raise UnknownJob(job.id, job.queue)
+
     def purge(self, queue: str) -> int:
         """Remove every job that is not reserved, a few hundred per call."""
         total = 0

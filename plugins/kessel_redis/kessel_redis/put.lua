@@ -8,5 +8,5 @@ for index = first, #ARGV, 6 do
   stored[#stored + 1] = store(
     tonumber(ARGV[index]), ARGV[index + 1], ARGV[index + 2], ARGV[index + 3], ARGV[index + 4], ARGV[index + 5])
 end
-for index = 3, first - 1 do redis.call('PUBLISH', ARGV[1], ARGV[index]) end
+for index = 3, first - 1 do tell(ARGV[1], ARGV[index]) end
 return stored

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Final, NamedTuple
@@ -50,6 +51,11 @@ STEP: Final = _script("step")
 OPERATIONS: Final = _script("operations")
 #: Loads all of them; each has one answer.
 LOADS: Final = [packed(b"SCRIPT", b"LOAD", script.source) for script in (PUT, STEP, OPERATIONS)]
+_RIGHTS: Final = files("kessel_redis").joinpath("rights.lua").read_bytes()
+#: The commands that they run.
+_COMMANDS: Final = sorted(
+    set(re.findall(rb"redis\.p?call\('(\w+)'", b"".join(script.source for script in (PUT, STEP, OPERATIONS))))
+)
 
 
 class Layout(NamedTuple):
@@ -88,6 +94,8 @@ class Keys:
         self.ids = self._shared[0]
         #: The channel on which the processes of this namespace notify each other.
         self.channel = self._prefix + b"wake"
+        #: Asks which commands of the scripts the user may not run, packed.
+        self.ask_rights = packed(b"EVAL", _RIGHTS, b"1", self.ids, self.channel, *_COMMANDS)
         self._begun: dict[tuple[Script, Layout, int], bytes] = {}
 
     def call(self, script: Script, layout: Layout, given: Sequence[bytes]) -> bytes:

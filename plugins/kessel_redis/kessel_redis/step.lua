@@ -52,7 +52,7 @@ if what ~= '' then
       put_entry(tonumber(ARGV[index]), ARGV[index + 1], ARGV[index + 2], ARGV[index + 3])
       index = index + 4
     end
-    for message = index, #ARGV do redis.call('PUBLISH', ARGV[10], ARGV[message]) end
+    for message = index, #ARGV do tell(ARGV[10], ARGV[message]) end
   end
 end
 

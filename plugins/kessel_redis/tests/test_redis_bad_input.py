@@ -33,12 +33,15 @@ from kessel_core.contract import (
     AdapterContext,
     AdapterUnavailable,
     Attempts,
+    Bury,
+    Commit,
     Durability,
     EnqueueRejected,
     EnqueueUnknown,
     InvalidConfig,
     Message,
     ProtocolError,
+    Put,
     StoreRejected,
     split_url,
 )
@@ -168,7 +171,7 @@ def test_user_who_may_not_ask_for_settings_gets_no_durability_by_guess(guarded: 
     [
         ("~* &* +@all -evalsha", r"evalsha.*\+@scripting"),
         ("~other:* &* +@all", r"key.*\+@read"),
-        ("~* resetchannels +@all", "channel"),
+        ("~* &* +@all -zadd -hset", r"may not run HSET, ZADD; .*\+@write"),
     ],
 )
 def test_missing_rights_are_named(servers: Servers, ask: Ask, opened: Opened, rule: str, text: str) -> None:
@@ -177,6 +180,33 @@ def test_missing_rights_are_named(servers: Servers, ask: Ask, opened: Opened, ru
     ask(admin, "ACL", "SETUSER", "limited", "on", ">right", *rule.split())
     with pytest.raises(ProtocolError, match=f"(?s){text}"):
         opened_by(f"redis://limited:right@127.0.0.1:{server.port}").enqueue(message())
+
+
+def test_what_is_done_is_no_error_for_a_user_who_may_not_publish(
+    servers: Servers, ask: Ask, opened: Opened, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S14, S19, S20: nothing is undone then, so an error would let a job be stored or run twice."""
+    server = servers()
+    admin = opened(at=server, namespace="shop")
+    ask(admin, "ACL", "SETUSER", "limited", "on", ">right", *["~*", "resetchannels", "+@all"])
+    adapter = opened_by(f"redis://limited:right@127.0.0.1:{server.port}?namespace=shop")
+    assert "allow +@pubsub and '&{shop}:*' to this user" in caplog.text
+    adapter.enqueue(message())
+    assert adapter.enqueue_many([message("b"), message("c")]) == [None, None]
+    adapter.store.put("s", "k", b"v")
+    adapter.store.delete("s", "k")
+    consumer = adapter.consumer(["q"])
+    held = consumer.reserve(NO_PAUSE)
+    assert held is not None
+    brought = Commit(follow=(message("f"),), puts=(Put("s", "l", b"v"),))
+    held = consumer.settle_and_reserve(held, brought)
+    assert held is not None
+    consumer.settle(held, Bury("r", "m"))
+    adapter.kick("q", "b")
+    adapter.pause("q", timedelta(hours=1))
+    adapter.close()
+    assert (admin.stats("q").ready, admin.stats("q").reserved) == (3, 0)
+    assert admin.store.get("s", "l") is not None
 
 
 def test_database_that_is_not_there_is_refused(server: Redis) -> None:
@@ -257,11 +287,11 @@ def test_no_key_has_a_time_to_live(opened: Opened, ask: Ask, namespace: str) -> 
 
 def test_old_server_is_refused(monkeypatch: pytest.MonkeyPatch, server: Redis) -> None:
     old = ServerFacts(info={"redis_version": "6.0.16"}, config={})
-    monkeypatch.setattr("kessel_redis.database.facts_of", lambda link: old)
+    monkeypatch.setattr("kessel_redis.database.facts_of", lambda link, keys: old)
     with pytest.raises(ProtocolError, match=r"Redis 6\.0\.16; kessel needs 6\.2"):
         opened_by(server.url())
     oldest = ServerFacts(info={"redis_version": "6.2.0"}, config={})
-    monkeypatch.setattr("kessel_redis.database.facts_of", lambda link: oldest)
+    monkeypatch.setattr("kessel_redis.database.facts_of", lambda link, keys: oldest)
     opened_by(server.url()).close()
 
 

@@ -112,6 +112,21 @@ def test_server_that_may_not_be_asked_is_a_warning(opened: Opened, monkeypatch: 
     assert found(adapter, "memory") == []
 
 
+def test_user_who_may_not_publish_is_told_which_right_is_missing(
+    opened: Opened, servers: Callable[..., Redis], ask: Callable[..., Any]
+) -> None:
+    server = servers()
+    ask(opened(at=server), *["ACL", "SETUSER", "shop", "on", ">password", "~*", "resetchannels", "+@all"])
+    adapter = opened(at=server, namespace="shop", username="shop", password="password")
+    [(level, _, advice)] = found(adapter, "channel")
+    assert (level, advice) == (
+        Level.WARNING,
+        "allow +@pubsub and '&{shop}:*' to this user, by ACL SETUSER",
+    )
+    ask(adapter, *["ACL", "SETUSER", "shop", "&{shop}:*"])
+    assert found(adapter, "channel") == []
+
+
 def test_missing_replica_is_an_error_where_one_is_asked_for(opened: Opened) -> None:
     [(level, detail, _)] = found(opened(replicas=1), "replication")
     assert level is Level.ERROR

@@ -123,7 +123,7 @@ class SqliteAdapter(SqliteOperations, WaitingAdapter):
             EnqueueRejected: Definitely not stored.
             EnqueueUnknown: May be stored: reading or writing the file failed.
             AdapterUnavailable: Definitely not stored: the file is locked or cannot be opened.
-            ValueError: `connection` has another file open.
+            ValueError: `connection` has another file open, or one that is not at the path any more.
         """
         if connection is not None:
             self._put_within(connection, self._row(message))
@@ -150,17 +150,30 @@ class SqliteAdapter(SqliteOperations, WaitingAdapter):
         try:
             cursor = connection.cursor()
             cursor.row_factory = None  # the application may want other rows than tuples
-            found = cursor.execute("SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'")
-            main = next((os.fsdecode(file) for (file,) in found if file is not None), "")
-            if not main or not Path(main).samefile(self.engine.file.path):
-                raise ValueError(
-                    f"the connection has {main or 'no file'!r} open, not {str(self.options.path)!r}"
-                )
+            self._refuse_other_file(cursor)
             holder = _inserted(cursor, row)
         except sqlite3.Error as exc:
             raise translated(exc, str(self.options.path), NO_PAUSE, row[0]) from exc
         if holder is not None:
             raise self._held(row[0], holder)
+
+    def _refuse_other_file(self, cursor: sqlite3.Cursor) -> None:
+        """Raise ValueError if the connection has not the file open that is at our path now."""
+        found = cursor.execute("SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'")
+        main = next((os.fsdecode(file) for (file,) in found if file is not None), "")
+        file, path = self.engine.file, str(self.options.path)
+        if not main or not _is_same(main, file.path):
+            raise ValueError(
+                f"the connection has {main or 'no file'!r} open, not the file that is at {path!r} now"
+            )
+        if not file.is_open_in(cursor):
+            # Perhaps a copy that was put there just now, and that only the application has opened so far.
+            self.engine.read(lambda _: None)
+            if not file.is_open_in(cursor):
+                raise ValueError(
+                    f"the connection has a file open that is not at {path!r} any more: it was replaced, so"
+                    " what is written there is lost; connect anew"
+                )
 
     def _row(self, message: Message) -> Row:
         refuse_large(message, self.options.max_body_bytes)
@@ -298,3 +311,10 @@ def _inserted(on: sqlite3.Connection | sqlite3.Cursor, row: Row) -> _Holder | No
         if holder is not None:  # else it has just ended
             return holder
     return None
+
+
+def _is_same(path: str, other: str) -> bool:
+    try:
+        return Path(path).samefile(other)
+    except OSError:
+        return False

@@ -24,6 +24,9 @@ RECOVER: Final = (
     "stop all workers, copy the file and its -wal, and recover the copy with `sqlite3 FILE .recover`"
 )
 
+#: What to do about a `-wal` that was removed while the file was open: it is shorter than others say.
+_RESTART: Final = "stop all producers and workers, then start them again"
+
 _SOUND = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_TOOBIG})
 
 
@@ -58,7 +61,10 @@ def _classified(
     exc: sqlite3.Error, path: str, waited: timedelta, written: Written
 ) -> tuple[AdapterError, str]:
     name = getattr(exc, "sqlite_errorname", None) or type(exc).__name__
-    known = f"{path}: {exc} ({name})"
+    known, advice = f"{path}: {exc} ({name})", ""
+    if name == "SQLITE_IOERR_SHORT_READ":  # a database that is too short is no error
+        advice = _RESTART
+        known += f"; its -wal was removed or cut off while it was open: {advice}"
     if Path(path).exists() and not Path(path).is_file():
         what = "is a directory" if Path(path).is_dir() else "is not a regular file"
         return AdapterUnavailable(f"{path}: {what}"), "name a file; it is created if it does not exist"
@@ -88,14 +94,14 @@ def _classified(
         case sqlite3.SQLITE_CANTOPEN:
             return AdapterUnavailable(f"{path}: {_why_not_open(Path(path))}"), "check the path and its rights"
         case sqlite3.SQLITE_IOERR if written is not None:
-            return unknown_write(written, known), ""
+            return unknown_write(written, known), advice
         case sqlite3.SQLITE_ERROR if "no such" in str(exc):
             return (
                 ProtocolError(f"{known}: the tables of kessel are gone"),
                 "name another file, or restore the one that had the jobs",
             )
         case _:
-            return AdapterUnavailable(known), "check the disk, the path and its rights"
+            return AdapterUnavailable(known), advice or "check the disk, the path and its rights"
 
 
 def _why_not_open(path: Path) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from kessel_core.contract import AdapterError, AdapterUnavailable, ProtocolError, Written, get_logger
-from kessel_sqlite import schema
+from kessel_sqlite import schema, sql
 from kessel_sqlite.edge import is_busy, translated
 from kessel_sqlite.link import Connection, Link
 from kessel_sqlite.turns import Turn
@@ -246,12 +246,29 @@ class DatabaseFile:
             if is_new and self.synchronous == "FULL":
                 self._sync_directory()
             status = Path(self.path).stat()
+            _mark(connection, status)
         except BaseException:
             connection.close()
             raise
         link.identity = (status.st_dev, status.st_ino)
         link.connection = connection
         return connection
+
+    def is_open_in(self, cursor: sqlite3.Cursor) -> bool:
+        """Whether a connection that somebody else opened by our path has the file that is there now.
+
+        A file that was removed while it was open lives on without a name, and SQLite does not say so; but its
+        inode is used by no other file then, and is noted in it.
+
+        Raises:
+            sqlite3.Error: The file cannot be read.
+        """
+        try:
+            inode = str(Path(self.path).stat().st_ino)
+        except OSError:
+            return False
+        row = cursor.execute(sql.IS_MARKED, (inode,)).fetchone()
+        return row is None or bool(row[0])  # unmarked: it could only be read
 
     def _create(self) -> None:
         """Create the file with its rights from the first moment, if the system can do that.
@@ -291,3 +308,15 @@ class DatabaseFile:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def _mark(connection: sqlite3.Connection, status: os.stat_result) -> None:
+    """Note in a file which one it is; a copy says so of another one until it is opened."""
+    inode = str(status.st_ino)  # may have 64 bits
+    if (row := connection.execute(sql.IS_MARKED, (inode,)).fetchone()) is not None and row[0]:
+        return
+    try:
+        connection.execute(sql.MARK, (inode,))
+    except sqlite3.Error as exc:
+        if is_busy(exc):
+            raise

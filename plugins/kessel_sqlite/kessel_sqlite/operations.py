@@ -131,6 +131,17 @@ class SqliteOperations(Browse, Buried, Delete, Find, Pause, VirtualTime):
         if not self.engine.change(sql.DELETE, (job_id, queue, self.engine.host.now())):
             raise UnknownJob(job_id, queue)
 
+    def delete_shown(self, job: StoredJob) -> None:
+        """Remove a job that was shown; one that was shown as buried, only if it is so still.
+
+        Raises:
+            UnknownJob: The queue has no such job any more.
+        """
+        if job.state is not JobState.BURIED:
+            self.delete(job.queue, job.id)
+        elif not self.engine.change(sql.DELETE_BURIED, (job.id, job.queue)):
+            raise UnknownJob(job.id, job.queue)
+
     def purge(self, queue: str) -> int:
         """Remove every job that is not reserved, a few thousand per transaction."""
         total = 0

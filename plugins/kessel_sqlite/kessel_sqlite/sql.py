@@ -242,6 +242,8 @@ KICK: Final = (
 )
 #: Id, queue, now.
 DELETE: Final = f"DELETE FROM kessel_jobs WHERE id = ? AND queue = ? AND (state <> {RESERVED} OR due <= ?)"
+#: Id, queue.
+DELETE_BURIED: Final = f"DELETE FROM kessel_jobs WHERE id = ? AND queue = ? AND state = {BURIED}"
 #: Queue, until.
 PAUSE: Final = "INSERT OR REPLACE INTO kessel_pauses VALUES (?, ?)"
 #: Queue.
@@ -273,6 +275,12 @@ REMOVE_ENTRY: Final = "DELETE FROM kessel_store WHERE version = ?"
 ENDED_ENTRIES: Final = (
     "SELECT version, length(value) FROM kessel_store WHERE expires_at <= ? ORDER BY expires_at LIMIT ?"
 )
+
+# --- the file --------------------------------------------------------------------------------
+
+#: Inode.
+IS_MARKED: Final = "SELECT value = ? FROM kessel_meta WHERE key = 'inode'"
+MARK: Final = "INSERT OR REPLACE INTO kessel_meta VALUES ('inode', ?)"
 
 # --- the clock -------------------------------------------------------------------------------
 

@@ -183,6 +183,14 @@ def test_F31_a_file_replaced_under_us_is_opened_anew_with_a_warning(
         assert again.id == "new"
 
 
+def test_F31_a_wal_that_was_removed_under_us_is_told_with_what_to_do(path: Path, opened: Opener) -> None:
+    opened().enqueue(message("a"))
+    Path(f"{path}-wal").unlink()
+    with pytest.raises(AdapterUnavailable, match=r"its -wal was removed .* then start them again") as caught:
+        opened()  # the first one still has it open
+    assert caught.value.__notes__ == ["stop all producers and workers, then start them again"]
+
+
 def test_F10_a_full_disk_refuses_whole_jobs_and_recovers(tmp_path: Path, opened: Opener) -> None:
     """The disk is a limit of the file's size, which SQLite reports in the same way."""
     adapter = opened()

@@ -91,6 +91,42 @@ def test_a_connection_to_another_file_is_refused(tmp_path: Path, opened: Opener)
             adapter.enqueue(message("a"), connection=connection)
 
 
+def replaced_by_a_copy(path: Path, copy: Path, connection: sqlite3.Connection) -> None:
+    with closing(sqlite3.connect(copy)) as target:
+        connection.backup(target)
+    for end in ("-wal", "-shm"):
+        Path(f"{path}{end}").unlink(missing_ok=True)
+    copy.replace(path)
+
+
+def test_a_connection_to_a_file_that_was_replaced_is_refused_and_one_to_its_copy_is_not(
+    path: Path, opened: Opener
+) -> None:
+    """Its job would be in a file without a name, and nobody would ever run it."""
+    adapter = opened()
+    with closing(sqlite3.connect(path)) as old:
+        adapter.enqueue(message("a"), connection=old)
+        old.commit()
+        replaced_by_a_copy(path, path.with_name("copy.db"), old)
+        with closing(sqlite3.connect(path)) as new:  # which the adapter has not seen yet
+            adapter.enqueue(message("b"), connection=new)
+            new.commit()
+        with pytest.raises(ValueError, match=r"not at .* any more"):
+            adapter.enqueue(message("c"), connection=old)
+        assert not old.in_transaction
+    assert [job.id for job in adapter.peek("q", JobState.READY, 9)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["jobs.db", "other.db"])
+def test_a_connection_to_a_file_that_is_gone_is_refused(path: Path, opened: Opener, name: str) -> None:
+    adapter = opened()
+    with closing(sqlite3.connect(path.with_name(name))) as connection:
+        connection.execute("PRAGMA user_version = 1")  # opens it, and makes the other one
+        path.with_name(name).unlink()
+        with pytest.raises(ValueError, match="not the file that is at"):
+            adapter.enqueue(message("a"), connection=connection)
+
+
 def as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> dict[str, Any]:
     return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
 
