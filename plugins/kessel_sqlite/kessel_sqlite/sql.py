@@ -126,7 +126,9 @@ OUTLOOK: Final = (
 
 # --- settle ----------------------------------------------------------------------------------
 
-# The token is enough for fencing: it is random for every delivery, and removed when the lease ends.
+# The token is enough for fencing: it is random for every delivery, and removed by whoever sees first that the
+# lease has ended. No time is compared here: a holder knows its deadline by the monotonic clock, and a wall
+# clock that was just set must not refuse what is settled in time.
 _HELD: Final = "WHERE seq = ? AND token = ?"
 
 COMMIT_JOB: Final = f"DELETE FROM kessel_jobs {_HELD}"
