@@ -37,7 +37,6 @@ from kessel_core.errors import (
     DecodeError,
     EnqueueIncomplete,
     IdHeld,
-    InvalidConfig,
     InvalidRequest,
     KesselError,
     Problem,
@@ -50,7 +49,7 @@ from kessel_core.values.strict_json import read_json
 from kessel_core.wire.results import outcome_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from kessel_core.client.manager import JobManager
     from kessel_core.model.job import Job, JobRequest
@@ -276,8 +275,6 @@ def _check_types(app: App, types: Mapping[str, str], strict: bool) -> None:
         known = {
             one.strip() for one in (*app.plugins.handlers().names, *app.config.handlers, *app.config.routes)
         }
-        if any(one.strip() not in known for one in types):
-            known.update(_types_of_sections(app))
         who = "this installation has"
     problems = [
         Problem((), f"{who} no handler for {one.strip()!r}{nearest_or_all(one, known)}", origin)
@@ -292,18 +289,6 @@ def _check_types(app: App, types: Mapping[str, str], strict: bool) -> None:
         say(f"warning: {problem}", err=True)
     if len(problems) > SHOWN_WARNINGS:
         say(f"warning: ... and {len(problems) - SHOWN_WARNINGS:,} more types", err=True)
-
-
-def _types_of_sections(app: App) -> Iterable[str]:
-    """Return the types that plugins have handlers for in a worker of this configuration only."""
-    from kessel_core.clock import SystemClock
-    from kessel_core.plugins.sections import Sections
-
-    try:
-        parts = Sections(app.plugins, app.config.sections, clock=SystemClock(), runs_jobs=True).make_all()
-    except InvalidConfig:
-        return ()  # a producer may go on: it is for a worker to say what is wrong
-    return app.plugins.joined(parts).handlers().names
 
 
 # --- many ----------------------------------------------------------------------------------
@@ -357,11 +342,13 @@ class _Became:
     rejected: dict[str, AdapterError] = attrs.field(factory=dict)
     unknown: dict[str, AdapterError] = attrs.field(factory=dict)
     held: dict[str, IdHeld] = attrs.field(factory=dict)
+    #: Lines whose job was there already; several may have one id.
+    already: int = 0
 
     def __str__(self) -> str:
         return (
             f"{len(self.stored):,} stored, {len(self.rejected):,} not stored, {len(self.unknown):,} unknown, "
-            f"{len(self.held):,} held already, {self.left:,} not attempted"
+            f"{self.already:,} held already, {self.left:,} not attempted"
         )
 
     @property
@@ -391,6 +378,7 @@ class _Became:
             self.rejected |= exc.rejected
             self.unknown |= exc.unknown
             self.held |= exc.held
+            self.already += len(batch) - len(exc.stored) - len(exc.rejected) - len(exc.unknown)
         self.tried += len(batch)
 
     def fields(self) -> dict[str, object]:

@@ -58,7 +58,9 @@ class Pool(Generic[L]):
     next at once, and would have it before one who was only woken. With 200 slots some waited a second so.
 
     Args:
-        connect: Makes a connection; raises the errors of the contract.
+        connect: Makes a connection; raises the errors of the contract. A connection is any object with
+            `is_sound()`, whether it can be used as far as is known without asking the server, and `close()`,
+            which raises nothing.
         most: How many there may be.
         seconds: Longest wait for one to be free.
     """

@@ -124,7 +124,9 @@ class Capabilities:
     #: nothing, and raises `IdHeld`; once the job is committed, deleted or purged its id is free (S14).
     dedupe: bool = False
     #: A `Commit` or a `Bury` stores its follow-ups and its entries in one transaction with the settlement:
-    #: all of it happens, or nothing (S20). Not declared: the core stores them first, settlements carry none.
+    #: all of it happens, or nothing (S20). A follow-up whose id is held is left out; under the id of the job
+    #: itself it is stored by a `Commit`, which frees the id, and left out by a `Bury`, whose job holds it on.
+    #: Not declared: the core stores them first, settlements carry none.
     follow: bool = False
     #: `Consumer.kicks` is exact. Not declared: who is told of a job again after a kick cannot tell that from
     #: a repetition, because the callback job has the same id (S22).

@@ -18,7 +18,10 @@ __all__ = ["ServerAdapter"]
 class ServerAdapter(WaitingAdapter):
     """A queue whose consumers wait in a `ServerLine`, with a store beside it.
 
-    To implement: as for `WaitingAdapter`; and `line` and `store` are set by the constructor.
+    To implement: as for `WaitingAdapter`; `line` and `store`, which are set by the constructor; and
+    `looks_again`, which here calls `line.plan` with the time until a delay, pause or lease may end that the
+    line has not been told of, and returns None, or when a slot has to look for itself. The inherited one lets
+    every slot that waits look each tenth of a second.
     """
 
     #: Those of this process who wait, for jobs and for entries.

@@ -77,6 +77,7 @@ class StoreCapabilities:
 class Wakeable(Protocol):
     """Who waits in a line, such as a `Waiter`."""
 
+    #: Guards `woken`, and is notified when that is set; `Store.wait_woken` sleeps on it.
     condition: threading.Condition
     #: Whether it was told to look again.
     woken: bool

@@ -5,13 +5,13 @@ Decides nothing: a function that fails is logged, and has no effect on the job t
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import attrs
 
+from kessel_core.contract.lostreserves import new_token
 from kessel_core.errors import HandlerSignal, InvalidRequest, Transient
 from kessel_core.model.callbacks import RESERVED, function_callback, parsed_callback
 from kessel_core.model.job import Job, JobRequest
@@ -26,8 +26,6 @@ __all__ = ["CallbackCall", "Callbacks", "callback_handlers", "callback_request"]
 
 log = get_logger("kessel.callbacks")
 
-#: Numbers of functions; one count, because the applications of a process may share a queue.
-_NUMBERS: Final = itertools.count(1)
 #: Longest message in an outcome whose value had to be left out already, in characters.
 _SHORT: Final = 200
 
@@ -47,7 +45,7 @@ class Callbacks:
         """Remember the callback of a job that is about to be stored, if it is a function; return the job."""
         if callback is None or isinstance(callback, str):
             return job
-        stored = function_callback(str(next(_NUMBERS)))
+        stored = function_callback(f"{new_token():x}")
         self._functions[stored] = callback
         return attrs.evolve(job, callback=stored)
 
@@ -150,7 +148,7 @@ def _handler(function: Callable[[Outcome, str], object]) -> Callable[[CallbackCa
             function(call.outcome, call.target)
         except HandlerSignal:
             raise
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             # Whoever is told may be away; what can never work is buried after the last attempt.
             raise Transient(f"{type(exc).__name__}: {exc}") from exc
 

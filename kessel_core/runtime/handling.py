@@ -61,7 +61,7 @@ class HandlerRunner:
             if handler.structure is not None:
                 try:
                     payload = handler.structure(payload)
-                except Exception as exc:
+                except (Exception, SystemExit) as exc:
                     return failed(job, Reason.BAD_PAYLOAD, text_of(exc), self._bad_payload_status)
             value = handler.function(payload, job) if handler.wants_job else handler.function(payload)
             if handler.is_async or type(value) is CoroutineType:

@@ -15,7 +15,7 @@ from enum import Enum, auto
 from math import inf
 from typing import Final, NamedTuple, Protocol
 
-from kessel_core.clock import Clock, sleep
+from kessel_core.clock import Clock
 from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.consumer import Consumer
 from kessel_core.contract.messages import Reservation
@@ -27,7 +27,7 @@ from kessel_core.runtime.descriptors import Descriptors
 from kessel_core.runtime.following import FollowUp
 from kessel_core.values.logs import get_logger
 
-__all__ = ["GIVEN_BACK", "SETTLED", "HeldJob", "Lease", "SettleResult", "Trouble"]
+__all__ = ["GIVEN_BACK", "SETTLED", "SETTLES_FOR", "HeldJob", "Lease", "SettleResult", "Trouble"]
 
 log = get_logger("kessel.worker")
 
@@ -35,7 +35,7 @@ log = get_logger("kessel.worker")
 _SETTLE_RETRY: Final = RetryPolicy(base=timedelta(milliseconds=50), cap=timedelta(seconds=1))
 #: How long to try at most, in seconds. A restart of a server is over by then; and a slot that tries on looks
 #: busy, while it should say that it has lost the queue.
-_SETTLE_WITHIN: Final = 30.0
+SETTLES_FOR: Final = 30.0
 #: The try after which the log says that the queue is away: most are back by then.
 _TOLD_AFTER: Final = 6
 #: How much of the body of an unsettled job is logged, in bytes: nothing else may identify the job.
@@ -134,6 +134,7 @@ class Lease:
         reservation: Reservation,
         clock: Clock,
         descriptors: Descriptors | None = None,
+        settles_for: float = SETTLES_FOR,
     ) -> None:
         self._adapter = adapter
         #: What the slot took the job with.
@@ -142,13 +143,17 @@ class Lease:
         self.reservation: Final = reservation
         self._clock = clock
         self._descriptors = descriptors
+        #: How many seconds a settlement is tried again, at most.
+        self._settles_for = settles_for
         #: Acquired once and never released: whoever gets it ends the lease.
         self._claimed = threading.Lock()
         #: Set once the queue says that the lease is lost; then it is not extended any more.
         self._is_lost = False
         self._is_overdue = False
         #: Set at the end of a grace period: a settlement that waits for the queue is given up.
-        self._is_hurried = False
+        self.is_hurried = False
+        #: What such a settlement waits with; None: none does.
+        self._pausing: threading.Condition | None = None
         #: When the handler exceeds its timeout, on the monotonic clock; None: never.
         self._overdue_at: float | None = None
         #: A follow-up was refused, so the slot settles once more.
@@ -196,7 +201,7 @@ class Lease:
     def settle(
         self, settlement: Settlement, *, take_next: bool, before: Callable[[], None] | None = None
     ) -> SettleResult:
-        """End the lease, once; retries while the backend is unavailable and the lease still holds, for 30 s.
+        """End the lease, once; tries again while the backend is unavailable and the lease still holds.
 
         Raises nothing: a job that cannot be settled is logged, and comes back when its lease ends.
         """
@@ -231,17 +236,31 @@ class Lease:
             except AdapterUnavailable as exc:
                 now = self._clock.monotonic()
                 if end is None:
-                    end = now + _SETTLE_WITHIN
+                    end = now + self._settles_for
                     if self.reservation.deadline is not None:
                         end = min(end, self.reservation.deadline)
                 tried += 1
                 pause = _SETTLE_RETRY.ceiling(tried).total_seconds()
-                if self._is_hurried or now + pause >= end:
+                if self.is_hurried or now + pause >= end:
                     raise
                 if tried == _TOLD_AFTER:
                     job_id = self.reservation.id
                     log.warning("job %s is not settled yet: %s", job_id, exc, extra={"job_id": job_id})
-                sleep(self._clock, pause)
+                self._pause(pause)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, at most until the end of the grace period of a stop."""
+        if self._pausing is None:
+            self._pausing = threading.Condition()
+        with self._pausing:
+            if not self.is_hurried:
+                self._clock.wait(self._pausing, seconds)
+
+    def _hurry(self) -> None:
+        self.is_hurried = True
+        if (pausing := self._pausing) is not None:
+            with pausing:
+                pausing.notify_all()
 
     def _report_unsettled(self, settlement: Settlement, error: Exception) -> None:
         log.error(
@@ -286,7 +305,7 @@ class Lease:
         One that its slot settles, and cannot because the queue is away, is left to the end of its lease.
         """
         if not self._is_sound() or not self._claim():
-            self._is_hurried = True
+            self._hurry()
             return
         job_id = self.reservation.id
         try:

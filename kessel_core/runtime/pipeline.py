@@ -266,7 +266,10 @@ class Pipeline:
         if forks.generation != before:
             forks.leave(f"a middleware of {job.type}")
         if isinstance(outcome, JobResult):
-            return outcome if outcome is ANSWER.get() else sound(outcome, "a middleware answered")
+            if outcome is ANSWER.get():
+                return outcome
+            outcome = sound(outcome, "a middleware answered")
+            return outcome if outcome.request is not None else attrs.evolve(outcome, request=delivery.job)
         if outcome is None:
             return self._unanswered(delivery)
         message = f"kessel_execute_job returned {type(outcome).__name__}, not a JobResult"
@@ -309,6 +312,8 @@ class Pipeline:
         with self._asking:
             if not request.id:
                 request = attrs.evolve(request, id=follow_up_id(job, f"follow-up {len(asked)}"))
+            if isinstance(request.callback, str) and is_function(request.callback):
+                request = attrs.evolve(request, callback=None)  # handed on; the function waits for this job
             follow_up = FollowUp(*self._made(request))
             asked.append(follow_up)
         return follow_up.job

@@ -59,6 +59,8 @@ class SlotPlan:
     #: When draining: how long a slot keeps trying while the queue is not usable, in seconds; it ends when
     #: nothing is ready. None: not draining, so it runs until the worker stops.
     drains_for: float | None
+    #: How many seconds a settlement is tried again while the queue is away, at most.
+    settles_for: float
     #: Called when a slot loses the queue or has it back; returns whether that is worth a log line.
     on_connection: Callable[[Slot, bool], bool]
     #: Called when a slot has ended.
@@ -87,6 +89,12 @@ class Slot:
         #: Why it gave up: the error of a queue that was not usable for too long.
         self.gave_up: BaseException | None = None
         self.thread = new_thread(self._run, f"{SLOT_THREAD}{number}", plan.clock)
+
+    @property
+    def is_in_handler(self) -> bool:
+        """Whether it still runs a job, and not only settles one in a hurry."""
+        lease = self.lease
+        return lease is not None and not lease.is_hurried
 
     def connect(self) -> None:
         """Create the consumer; called before the thread starts.
@@ -180,7 +188,7 @@ class Slot:
             if reservation.lease is not noticed and reservation.lease is not None:
                 noticed = reservation.lease
                 notice(noticed)
-            lease = Lease(plan.adapter, consumer, reservation, plan.clock, plan.descriptors)
+            lease = Lease(plan.adapter, consumer, reservation, plan.clock, plan.descriptors, plan.settles_for)
             if reservation.deadline is not None and lease.since >= reservation.deadline:
                 # The answer came late, or the process stood still: others may have the job by now.
                 log.warning("slot %d: the lease of %s ended before it started", self.number, reservation.id)

@@ -10,6 +10,7 @@ import atexit
 import os
 import socket
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -25,7 +26,7 @@ from kessel_core.runtime.descriptors import LOST, Descriptors
 from kessel_core.runtime.health import counts_of, health_of
 from kessel_core.runtime.heartbeat import Heartbeat
 from kessel_core.runtime.idleness import Idleness
-from kessel_core.runtime.lease import Lease
+from kessel_core.runtime.lease import SETTLES_FOR, Lease
 from kessel_core.runtime.pipeline import Pipeline
 from kessel_core.runtime.reporting import Reporter, ReportPlan, busy_jobs
 from kessel_core.runtime.slot import Slot, SlotPlan
@@ -158,6 +159,7 @@ class Worker:
             self._clock,
             self._heartbeat_every,
         )
+        patience = self._patience.total_seconds()
         plan = SlotPlan(
             adapter=self._adapter,
             pipeline=self._pipeline,
@@ -166,7 +168,8 @@ class Worker:
             stop=self._stop,
             descriptors=self._descriptors,
             heartbeat=heartbeat,
-            drains_for=self._patience.total_seconds() if self._is_draining else None,
+            drains_for=patience if self._is_draining else None,
+            settles_for=min(SETTLES_FOR, patience) if self._is_draining else SETTLES_FOR,
             on_connection=self._note_connection,
             on_end=self._note_end,
         )
@@ -359,10 +362,13 @@ class Worker:
             lease.give_back()
         # An async handler that went on would run beside the next delivery of its job.
         self._pipeline.cut_off([slot.thread for slot in self._slots])
+        # A slot whose job is over ends at once, or as soon as it has said that it cannot settle it.
+        end = time.monotonic() + 1.0
         for slot in self._slots:
             if slot.thread.ident is None:
                 continue  # it was not started: there was no thread left, or the stop came first
-            slot.thread.join(timeout=0 if slot.lease is not None or self.has_lost_descriptors else 1.0)
+            is_stuck = self.has_lost_descriptors or slot.is_in_handler
+            slot.thread.join(timeout=0 if is_stuck else max(0.0, end - time.monotonic()))
         if self._reporter is not None:
             self._reporter.join()
         if self._recorder is not None:

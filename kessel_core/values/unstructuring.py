@@ -44,7 +44,7 @@ _COARSE: Final = 2**33
 
 
 def _seconds(span: timedelta) -> float | str:
-    """Return the number of seconds; text for a span that no float holds exactly."""
+    """Return the number of seconds; text for a span of more than zero that no float holds exactly."""
     span = plain_span(span)
     whole = span.days * 86_400 + span.seconds
     if not span.microseconds:

@@ -256,6 +256,16 @@ def test_s14_every_line_of_a_file_is_accounted_for_where_a_later_batch_fails(
     assert f"error: {error}\n" in done.err
 
 
+def test_s14_lines_with_one_id_are_accounted_for_one_by_one(
+    kessel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kessel.write("jobs.jsonl", "\n".join(json.dumps({"type": "x", "id": one}) for one in "aaab"))
+    outcomes = [None, IdHeld("a", "ready"), IdHeld("a", "ready"), EnqueueUnknown("b", "x")]
+    monkeypatch.setattr(SqliteAdapter, "enqueue_many", lambda self, messages: outcomes)
+    done = kessel("request", "--from", "jobs.jsonl")
+    assert "error: 1 stored, 0 not stored, 1 unknown, 2 held already, 0 not attempted\n" in done.err
+
+
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize(
     ("error", "code"), [(InvalidRequest([Problem(("$",), "too large")]), 1), (KeyboardInterrupt(), 130)]

@@ -267,6 +267,21 @@ def test_what_a_middleware_answers_is_checked_as_what_a_handler_returns(
     assert result.message.startswith(message)
 
 
+def test_s15_s22_who_waits_is_told_what_a_middleware_answers_without_the_request(app: App) -> None:
+    class Cached:
+        @hookimpl(tryfirst=True)
+        def kessel_execute_job(self, job: JobContext) -> JobResult | None:
+            return JobResult(id=job.id, request=None, status=Status.SUCCESS, value="cached")
+
+    called, told = list[JobResult](), list[Any]()
+    manager = app({"a": len, "told": told.append}, plugin=Cached())
+    manager.request("a", [], callback=called.append)
+    manager.request("a", [], callback="job:told")
+    results = run_until_idle(manager)
+    assert [result.value for result in called] == ["cached"]
+    assert [result.request.type for result in results] == ["a", "a", "told"]
+
+
 @pytest.mark.parametrize("level", ["INFO", "ERROR"])
 def test_a_middleware_that_returns_something_else_is_a_failure(
     app: App, caplog: pytest.LogCaptureFixture, level: str

@@ -425,6 +425,49 @@ def test_a_drain_gives_up_when_the_queue_stays_unusable_for_its_patience(opened:
     assert worker.counts == {"success": 1}
 
 
+@pytest.mark.parametrize(("patience", "longest"), [(2, 2), (60, 30)])
+def test_a_drain_tries_to_settle_for_its_patience_at_most(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, patience: int, longest: int
+) -> None:
+    clock, consumer = VirtualClock(), Scripted(job())
+    tries: list[float] = []
+
+    def away(*args: object) -> None:
+        tries.append(clock.monotonic())
+        raise AdapterUnavailable("nobody answers")
+
+    monkeypatch.setattr(consumer, "settle", away)
+    manager = opened(
+        Stage(consumer),
+        handlers={"a": lambda _: None},
+        clock=clock,
+        config=Config(worker=WorkerConfig(patience=timedelta(seconds=patience))),
+    )
+    assert manager.worker(slots=1).drain() == {"lost": 1}
+    assert longest - 2 < tries[-1] - tries[0] <= longest
+
+
+def test_what_a_stop_gives_up_to_settle_is_said_before_the_worker_has_ended(
+    opened: Open, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The body in the log is all that may be left of a job, and a process that ends says nothing more."""
+    consumer, tried = Scripted(job()), threading.Event()
+
+    def away(*args: object) -> None:
+        if caplog.records:  # "not settled yet", from when on the pauses are long
+            tried.set()
+        raise AdapterUnavailable("nobody answers")
+
+    monkeypatch.setattr(consumer, "settle", away)
+    caplog.set_level("WARNING", "kessel.worker")
+    manager = opened(Stage(consumer), handlers={"a": lambda _: None})
+    worker = manager.start(slots=1)
+    assert tried.wait(BOUND)
+    manager.stop(timedelta(0))
+    assert worker.counts == {"lost": 1}
+    assert caplog.text.count("could not be settled (commit)") == 1
+
+
 def test_a_drain_goes_on_when_the_queue_is_usable_again_and_its_patience_starts_anew(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -159,6 +159,21 @@ def test_s20_one_whose_id_is_held_already_counts_as_stored(adapter: MemoryAdapte
     assert job.payload == "old"
 
 
+def test_s15_a_function_that_is_handed_on_to_a_follow_up_waits_for_the_first_job(
+    adapter: MemoryAdapter,
+) -> None:
+    def first(payload: Any, job: JobContext) -> str:
+        job.follow_up("second", callback=job.request.callback)
+        return "first"
+
+    told: list[JobResult] = []
+    with manager_of(adapter, first=first, second=lambda payload: "second") as manager:
+        manager.request("first", callback=told.append)
+        results = run_until_idle(manager)
+    assert [result.value for result in results] == ["first", "second"]
+    assert told == results[:1]
+
+
 def test_s20c_a_later_job_with_the_same_id_brings_along_its_own(adapter: MemoryAdapter) -> None:
     """An id is free when its job has ended; what that brought along may wait, or be buried, for long."""
 

@@ -166,6 +166,16 @@ class SimulatedQueue(Buried, Delete, Pause, QueueAdapter):
         need(self.real, Buried).kick(queue, job_id)
         self._ledger.kicked(job_id)
 
+    def kick_shown(self, job: StoredJob) -> None:
+        """As `Buried.kick_shown`."""
+        need(self.real, Buried).kick_shown(job)
+        self._ledger.kicked(job.id)
+
+    def delete_shown(self, job: StoredJob) -> None:
+        """As `Delete.delete_shown`."""
+        need(self.real, Delete).delete_shown(job)
+        self._ledger.deleted(job.id)
+
     def delete(self, queue: str, job_id: str) -> None:
         """As `Delete.delete`."""
         need(self.real, Delete).delete(queue, job_id)

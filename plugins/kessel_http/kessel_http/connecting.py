@@ -38,8 +38,10 @@ class Unable(Exception):
     """This process lacks what a connection needs, such as a descriptor; the other side had no part in it."""
 
 
-#: Descriptors of the process and of the system, and memory.
-_SHORT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+#: Descriptors of the process and of the system, memory, and local ports.
+_SHORT: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.EAGAIN}
+)
 
 
 class Deadline:
