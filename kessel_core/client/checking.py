@@ -90,24 +90,19 @@ def check_application(settings: ApplicationSettings) -> Checked:
     if not isinstance(place := settings.store, Store) and place != ADAPTER_STORE:
         store = mistakes.of("store", plugins.chosen_store, place)
     middleware, options = settings.middleware, config.middleware_options
-    registry: HandlerRegistry | None
     if settings.only_requests:
-        registry = HandlerRegistry()
+        registry: HandlerRegistry | None = HandlerRegistry()
         chain = mistakes.of("middleware", build_chain, plugins, middleware, options, only_requests=True)
     else:
         parts = mistakes.of("sections", sections.make_all)
         plugins = plugins.joined(parts or [])
-        registry = mistakes.of("handlers", collect_handlers, plugins, config.handlers, settings.handlers)
+        registry = mistakes.of("handlers", _handlers, plugins, settings)
         pause = RetryPause(RetryPolicy(base=config.jobs.retry_base, cap=config.jobs.retry_cap))
         inner = (pause, HandlerRunner(loop, config.jobs, plugins.payload_types()))
         chain = mistakes.of("middleware", build_chain, plugins, middleware, options, inner=inner)
     mistakes.report()
     assert registry is not None
     assert chain is not None
-    if not settings.only_requests:
-        for kind, function in callback_handlers(plugins.callbacks().usable()):
-            if registry.get(kind) is None:  # an application may answer a scheme itself
-                registry.add(kind, function, "the callbacks of plugins")
     return Checked(
         plugins=plugins,
         sections=sections,
@@ -117,6 +112,15 @@ def check_application(settings: ApplicationSettings) -> Checked:
         adapter=adapter,
         store=store,
     )
+
+
+def _handlers(plugins: Plugins, settings: ApplicationSettings) -> HandlerRegistry:
+    """Return all handlers: the application's, those of plugins, and those that answer callbacks."""
+    registry = collect_handlers(plugins, settings.config.handlers, settings.handlers)
+    for kind, function in callback_handlers(plugins.callbacks().usable()):
+        if registry.get(kind) is None:  # an application may answer a scheme itself
+            registry.add(kind, function, "the callbacks of plugins")
+    return registry
 
 
 class _Mistakes:
