@@ -26,6 +26,7 @@ from kessel_core.contract import COMMIT, NO_PAUSE, Consumer, Reservation, Rollba
 from kessel_core.runtime.heartbeat import beat
 from kessel_core.runtime.lease import Lease, Trouble
 from kessel_core.testing import VirtualClock
+from tests.until import until
 
 SECONDS = 30.0
 #: Between two beats, as for a lease of that length.
@@ -349,6 +350,22 @@ def test_s8_a_settlement_is_tried_for_half_a_minute_and_not_beyond_the_grace(
     assert len(tries) == 10 if hurried else 28 < lasted <= 30
     assert caplog.text.count("is not settled yet: away") == 1
     assert caplog.text.count("could not be settled") == 1
+
+
+def test_a_settlement_that_waits_is_given_up_at_once_at_the_end_of_the_grace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """This clock stands still, so whoever is not woken waits for ever."""
+    held = Held()
+    monkeypatch.setattr(held.consumer, "settle", Mock(side_effect=AdapterUnavailable("away")))
+    settling = threading.Thread(
+        target=held.lease.settle, args=(COMMIT,), kwargs={"take_next": False}, daemon=True
+    )
+    settling.start()
+    until(lambda: held.lease._pausing is not None)
+    held.lease.give_back()
+    settling.join(20)
+    assert not settling.is_alive()
 
 
 def test_a_lease_ends_once() -> None:

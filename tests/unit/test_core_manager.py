@@ -466,7 +466,17 @@ def test_s15_the_function_of_a_request_that_is_refused_gets_no_result_of_another
     assert ([result.value for result in first], second, waiting(manager)) == ([1], [], [])
 
 
-def test_s15_a_stored_job_says_that_a_function_waits_and_is_asked_for_again_without_it(opened: Open) -> None:
+def test_s15_of_requests_that_are_refused_together_no_function_is_kept(opened: Open) -> None:
+    manager = opened(Shelf(WIDE))
+    wrong = [JobRequest(type="a", callback=print), JobRequest(type=" ", callback=print)]
+    with pytest.raises(InvalidRequest):
+        manager.request_many(wrong)
+    assert not waiting(manager)
+
+
+def test_s15_a_stored_job_says_that_a_function_waits_and_is_asked_for_again_without_it(
+    opened: Open, caplog: pytest.LogCaptureFixture
+) -> None:
     manager, told = opened(clock=VirtualClock(), handlers={"a": lambda payload: payload}), list[JobResult]()
     job = manager.request("a", callback=told.append)
     assert job.callback is not None
@@ -476,6 +486,7 @@ def test_s15_a_stored_job_says_that_a_function_waits_and_is_asked_for_again_with
         manager.request("a", callback=job.callback)
     run_until_idle(manager)
     assert [result.request for result in told] == [job]
+    assert caplog.text == ""
 
 
 def test_a_job_without_a_queue_that_is_interrupted_leaves_nothing_behind(opened: Open) -> None:

@@ -398,15 +398,18 @@ def test_a_job_of_another_language_gets_the_id_of_its_queue(app: App, deliver: D
     assert deliver(app({"a": print}), b'{"type": "a"}').result.id == "i"
 
 
-def test_s22_the_callback_of_a_job_of_another_language_goes_to_the_queue_that_the_job_is_in(app: App) -> None:
-    """Other software need not write the queue into the body, too."""
+@pytest.mark.parametrize(("fields", "queue"), [({}, "mail"), ({"queue": "letters"}, "letters")])
+def test_s22_the_callback_of_a_job_of_another_language_goes_to_the_queue_that_the_job_is_in(
+    app: App, fields: dict[str, str], queue: str
+) -> None:
+    """Other software need not write the queue into the body, too; what it writes counts."""
     manager = app({"a": len, "told": len})
-    text = b'{"type": "a", "payload": [], "callback": "job:told"}'
-    manager.adapter.enqueue(Message("i", "mail", text, 0, None, None))
-    results = run_until_idle(manager, queues=["mail"])
+    text = json.dumps({"type": "a", "payload": [], "callback": "job:told"} | fields)
+    manager.adapter.enqueue(Message("i", "mail", text.encode(), 0, None, None))
+    results = run_until_idle(manager, queues=["mail", "letters"])
     assert [(result.request.type, result.request.queue) for result in results] == [
-        ("a", "mail"),
-        ("told", "mail"),
+        ("a", queue),
+        ("told", queue),
     ]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -246,6 +248,21 @@ def test_a_started_watcher_sees_the_job_before_its_handler(app: App) -> None:
 
     app({"a": lambda payload: seen.append("handled")}, plugin=Watching()).process_single_job("a")
     assert seen == ["started a", "handled"]
+
+
+def test_frames_are_kept_where_the_process_has_no_descriptor_left(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the libraries are is read from a file; the outcome must not become another one by that."""
+
+    def later(payload: JsonValue) -> None:
+        raise Transient("no descriptor left")
+
+    monkeypatch.setattr(
+        "kessel_core.runtime.frames._all_libraries", Mock(side_effect=OSError(errno.EMFILE, "too many"))
+    )
+    result = app({"a": later}).process_single_job("a")
+    assert (result.status, result.message) == (Status.TRANSIENT, "no descriptor left")
 
 
 def test_finding_c9_the_last_frames_of_the_users_code_are_kept_with_a_buried_job(

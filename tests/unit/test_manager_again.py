@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import kessel_memory.plugin
 import pytest
 
+import kessel_core.client.manager as manager_module
 from kessel_core import InvalidConfig, JobManager, KesselError, build_plugins, handler
 from kessel_core.testing import VirtualClock, run_until_idle
 from tests.until import until
@@ -29,6 +31,25 @@ def test_two_managers_on_one_set_of_plugins_run_at_the_same_time() -> None:
         JobManager("memory://", handlers={"t": lambda _: 2}, middleware=[], plugins=plugins) as two,
     ):
         assert [manager.process_single_job("t").value for manager in (one, two, one)] == [1, 2, 1]
+
+
+def test_a_close_that_another_thread_has_overtaken_closes_nothing_that_was_opened_since(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    manager = JobManager("memory://", handlers={"echo": lambda payload: payload}).connect()
+    _worker = manager.worker()
+    end_all, overtaken = manager_module._end, iter([True])
+
+    def ending(*arguments: Any) -> None:
+        if next(overtaken, False):
+            manager.close()
+            manager.connect()
+        end_all(*arguments)
+
+    monkeypatch.setattr(manager_module, "_end", ending)
+    manager.close()
+    assert manager.process_single_job("echo", 1).value == 1
+    manager.close()
 
 
 def test_check_names_the_mistakes_that_connect_names_and_opens_nothing(tmp_path: Path) -> None:
