@@ -199,9 +199,22 @@ def test_s22d_a_producer_without_handlers_knows_a_decorated_one() -> None:
         assert manager.request("asked", callback=decorated).callback == "job:orders.told"
 
 
+def test_s22_an_application_may_answer_the_scheme_of_a_plugin_itself(app: App) -> None:
+    class Telling:
+        @hookimpl
+        def kessel_callbacks(self) -> Any:
+            return {"tell": lambda outcome, target: told.append("plugin")}
+
+    told: list[str] = []
+    manager = app({"a": print, "kessel.tell": lambda call: told.append(call["target"])}, plugin=Telling())
+    manager.request("a", callback="tell:me")
+    run_until_idle(manager)
+    assert told == ["me"]
+
+
 def test_s22_a_scheme_of_a_plugin_is_called_in_a_job_of_its_own_and_tried_again(app: App) -> None:
     told: list[tuple[bool, str]] = []
-    failures: list[Exception] = [RuntimeError("away"), SystemError("away")]
+    failures: list[BaseException] = [RuntimeError("away"), SystemError("away"), SystemExit()]
 
     class Telling:
         @hookimpl
@@ -219,8 +232,7 @@ def test_s22_a_scheme_of_a_plugin_is_called_in_a_job_of_its_own_and_tried_again(
     assert told == [(True, "me:now")]
     assert [(result.request.type, result.status) for result in results if result.request] == [
         ("a", Status.SUCCESS),
-        ("kessel.tell", Status.TRANSIENT),
-        ("kessel.tell", Status.TRANSIENT),
+        *[("kessel.tell", Status.TRANSIENT)] * 3,
         ("kessel.tell", Status.SUCCESS),
     ]
 
