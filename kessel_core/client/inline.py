@@ -18,7 +18,7 @@ from kessel_core.model.job import JobRequest
 from kessel_core.model.result import JobResult
 from kessel_core.model.settlement import Bury, Commit, Settlement
 from kessel_core.runtime.following import FollowUp
-from kessel_core.runtime.lease import SETTLED, SettleResult
+from kessel_core.runtime.held import SETTLED, SettleResult
 from kessel_core.runtime.pipeline import Pipeline
 from kessel_core.wire.requests import encode
 

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from kessel_core.clock import Clock
 from kessel_core.model.readonly import EMPTY, read_only
 from kessel_core.model.worker import Health
+from kessel_core.runtime.held import Trouble
 from kessel_core.runtime.idleness import Idleness, Seen
-from kessel_core.runtime.lease import Trouble
 from kessel_core.runtime.slot import Slot
 
 __all__ = ["counts_of", "health_of"]

@@ -11,9 +11,8 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import timedelta
-from enum import Enum, auto
 from math import inf
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 from kessel_core.clock import Clock
 from kessel_core.contract.adapter import QueueAdapter
@@ -25,9 +24,10 @@ from kessel_core.model.retry import RetryPolicy
 from kessel_core.model.settlement import Settlement
 from kessel_core.runtime.descriptors import Descriptors
 from kessel_core.runtime.following import FollowUp
+from kessel_core.runtime.held import GIVEN_BACK, LEASE_LOST, NOT_TOLD, SETTLED, SettleResult
 from kessel_core.values.logs import get_logger
 
-__all__ = ["GIVEN_BACK", "SETTLED", "SETTLES_FOR", "HeldJob", "Lease", "SettleResult", "Trouble"]
+__all__ = ["SETTLES_FOR", "Lease"]
 
 log = get_logger("kessel.worker")
 
@@ -40,84 +40,6 @@ SETTLES_FOR: Final = 30.0
 _TOLD_AFTER: Final = 6
 #: How much of the body of an unsettled job is logged, in bytes: nothing else may identify the job.
 _BODY_LIMIT: Final = 2000
-
-
-class Trouble(Enum):
-    """Why the queue took no settlement; the job is delivered again."""
-
-    #: The lease had ended.
-    LEASE_LOST = auto()
-    #: The queue could not be told in time, or failed.
-    NOT_TOLD = auto()
-
-
-class SettleResult(NamedTuple):  # not attrs: created for every job
-    """The result of settling."""
-
-    #: Whether the queue accepted the settlement.
-    is_settled: bool
-    #: The next reservation, if it was taken in the same call.
-    following: Reservation | None = None
-    #: Why nothing was settled: a job that was to follow is refused (S20). The lease still holds.
-    refused: EnqueueRejected | None = None
-    #: Why nothing was settled otherwise; None also if a stopping worker has given the job back.
-    trouble: Trouble | None = None
-
-
-SETTLED: Final = SettleResult(True)
-GIVEN_BACK: Final = SettleResult(False)
-_LEASE_LOST: Final = SettleResult(False, trouble=Trouble.LEASE_LOST)
-_NOT_TOLD: Final = SettleResult(False, trouble=Trouble.NOT_TOLD)
-
-
-class HeldJob(Protocol):
-    """What the pipeline needs to know of a held job; a `Lease`, or its stand-in for a job without a queue."""
-
-    @property
-    def reservation(self) -> Reservation:
-        """The delivery."""
-        ...
-
-    @property
-    def asked(self) -> list[FollowUp]:
-        """The jobs that the handler asked for, in order (S20)."""
-        ...
-
-    #: What the handler reported (S27); None: nothing.
-    reported: Reported | None
-
-    @property
-    def is_held(self) -> bool:
-        """Whether the job is still held here, as far as is known, and this process may use the queue."""
-        ...
-
-    def begin(self, longest: float) -> None:
-        """Record that the handler starts, and how many seconds it may run."""
-        ...
-
-    def extend(self) -> None:
-        """Renew the lease."""
-        ...
-
-    def attempt(self) -> int:
-        """Return the exact number of this attempt, or the best estimate; raises nothing."""
-        ...
-
-    def kicks(self) -> int:
-        """Return how many times the job was kicked, or the best estimate; raises nothing."""
-        ...
-
-    def settle(
-        self, settlement: Settlement, *, take_next: bool, before: Callable[[], None] | None = None
-    ) -> SettleResult:
-        """Settle the job and end the lease; raises nothing.
-
-        Args:
-            settlement: How.
-            take_next: Whether the next job may be reserved in the same call.
-            before: What has to succeed first; see `FollowUps.with_settlement`.
-        """
-        ...
 
 
 class Lease:
@@ -215,10 +137,10 @@ class Lease:
         except LeaseLost as exc:
             job_id = self.reservation.id
             log.warning("%s; the job will be delivered again", exc, extra={"job_id": job_id})
-            return _LEASE_LOST
+            return LEASE_LOST
         except Exception as exc:
             self._report_unsettled(settlement, exc)
-            return _NOT_TOLD
+            return NOT_TOLD
 
     def _settle(
         self, settlement: Settlement, take_next: bool, before: Callable[[], None] | None

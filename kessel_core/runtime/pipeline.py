@@ -43,7 +43,7 @@ from kessel_core.runtime.async_loop import AsyncLoop
 from kessel_core.runtime.delivery import MESSAGE_LIMIT, Decision, Delivery, decide
 from kessel_core.runtime.following import NOTHING, Following, FollowUp, follow_up_id
 from kessel_core.runtime.handling import ANSWER, outcome_of_exception, sound, text_of
-from kessel_core.runtime.lease import HeldJob, SettleResult
+from kessel_core.runtime.held import HeldJob, SettleResult
 from kessel_core.runtime.settling import Settling
 from kessel_core.values.logs import get_logger
 from kessel_core.wire.requests import decode, dump

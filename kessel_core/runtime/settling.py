@@ -9,7 +9,7 @@ from kessel_core.model.job import Job
 from kessel_core.plugins.enqueuing import EnqueueWrapper, Enqueuing
 from kessel_core.runtime.delivery import Decision
 from kessel_core.runtime.following import Following, FollowUp, FollowUps
-from kessel_core.runtime.lease import HeldJob, SettleResult
+from kessel_core.runtime.held import HeldJob, SettleResult
 from kessel_core.wire.messages import labelled
 
 __all__ = ["Settling"]

@@ -22,7 +22,8 @@ from kessel_core.model.settlement import NO_PAUSE, Snooze
 from kessel_core.model.worker import SLOT_THREAD
 from kessel_core.runtime.descriptors import Descriptors
 from kessel_core.runtime.heartbeat import Heartbeat
-from kessel_core.runtime.lease import Lease, Trouble
+from kessel_core.runtime.held import Trouble
+from kessel_core.runtime.lease import Lease
 from kessel_core.runtime.pipeline import Pipeline
 from kessel_core.runtime.stopping import INSIDE, StopSwitch
 from kessel_core.runtime.threads import new_thread

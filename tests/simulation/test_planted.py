@@ -25,7 +25,8 @@ from kessel_core.contract import JobState, LeaseLost, Message, Reservation, Roll
 from kessel_core.features.results import KeptOutcomes
 from kessel_core.runtime import pipeline
 from kessel_core.runtime.following import follow_up_id
-from kessel_core.runtime.lease import Lease, SettleResult
+from kessel_core.runtime.held import SettleResult
+from kessel_core.runtime.lease import Lease
 from kessel_core.runtime.pipeline import Pipeline
 from kessel_core.testing import Seed, Simulation, Violation
 from tests.simulation.scenarios import orders, orders_without_transactions

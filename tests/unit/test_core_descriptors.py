@@ -14,7 +14,8 @@ import pytest
 from kessel_core import DescriptorsLost, JobManager, LeaseLost
 from kessel_core.contract import COMMIT, Consumer, Reservation, Settlement
 from kessel_core.runtime.descriptors import Descriptors
-from kessel_core.runtime.lease import GIVEN_BACK, Lease
+from kessel_core.runtime.held import GIVEN_BACK
+from kessel_core.runtime.lease import Lease
 from kessel_core.testing import VirtualClock
 from tests.descriptors import is_open, numbers
 from tests.until import until

@@ -14,8 +14,8 @@ import pytest
 import kessel_core.runtime.worker as worker_module
 from kessel_core import Health, JobManager
 from kessel_core.contract import AdapterUnavailable, Consumer, QueueStats
+from kessel_core.runtime.held import Trouble
 from kessel_core.runtime.idleness import Idleness
-from kessel_core.runtime.lease import Trouble
 from kessel_core.testing import VirtualClock
 from tests.until import until
 

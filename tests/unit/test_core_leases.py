@@ -24,7 +24,8 @@ from kessel_core import (
 )
 from kessel_core.contract import COMMIT, NO_PAUSE, Consumer, Reservation, Rollback, Settlement
 from kessel_core.runtime.heartbeat import beat
-from kessel_core.runtime.lease import Lease, Trouble
+from kessel_core.runtime.held import Trouble
+from kessel_core.runtime.lease import Lease
 from kessel_core.testing import VirtualClock
 from tests.until import until
 
