@@ -169,7 +169,9 @@ def _class(name: str, cls: type) -> Iterator[str]:
     base = cls.__bases__[0]
     if base.__name__ in {*kessel_core.__all__, *kessel_conformance.__all__}:
         yield f"Derived from [`{base.__name__}`](#{base.__name__.lower()})."
-    if name not in NOT_MADE_BY_USERS and not issubclass(cls, (Enum, tuple)) and not attrs.has(cls):
+    is_protocol = getattr(cls, "_is_protocol", False)  # nobody makes one, and its `__init__` is typing's
+    is_value = issubclass(cls, (Enum, tuple)) or attrs.has(cls)
+    if name not in NOT_MADE_BY_USERS and not is_value and not is_protocol:
         # Of an error the arguments are its data, whichever class takes them.
         made = cls.__init__ if issubclass(cls, BaseException) else vars(cls).get("__init__")  # type: ignore[misc]
         if isinstance(made, FunctionType):
@@ -187,15 +189,16 @@ def _class(name: str, cls: type) -> Iterator[str]:
         yield _table(("value", "meaning"), values)
         return
     if attrs.has(cls) and name not in ELSEWHERE:
+        shown = [field for field in attrs.fields(cls) if not field.name.startswith("_")]
+        is_mixed = not all(field.kw_only for field in shown)
         fields = [
             (
-                f"`{field.name}`",
+                f"`{field.name}`" + (", keyword only" if field.kw_only and is_mixed else ""),
                 f"`{_annotation(cls, field.name)}`",
                 _default(field.default),
                 comments.get(field.name, ""),
             )
-            for field in attrs.fields(cls)
-            if not field.name.startswith("_")
+            for field in shown
         ]
         yield _table(("field", "type", "default", "meaning"), fields)
     elif comments and name not in ELSEWHERE:
@@ -205,7 +208,11 @@ def _class(name: str, cls: type) -> Iterator[str]:
         if member.startswith("_") or name in TESTS:
             continue
         is_abstract = getattr(function, "__isabstractmethod__", False)
-        if isinstance(function, property):
+        if isinstance(function, classmethod) and function.__doc__:
+            made_by = getattr(cls, member)
+            yield f"**`{_signature(f'{name}.{member}', made_by)}`** (class method)"
+            yield _markdown(inspect.getdoc(made_by) or "")
+        elif isinstance(function, property):
             how = "read only, to implement" if is_abstract else "read only"
             yield f"**`{member}`** ({how}): {_inline(inspect.getdoc(function) or '')}"
         elif isinstance(function, FunctionType) and function.__doc__:

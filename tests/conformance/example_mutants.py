@@ -212,8 +212,8 @@ MUTANTS: Final = (
         "directory.kick_goes_on_counting",
         "S10",
         _FILES + "_kick",
-        "tick=now, attempts=0)",
-        "tick=now)",
+        "tick=AT_ONCE, attempts=0)",
+        "tick=AT_ONCE)",
         "a kicked job has used up its tries",
     ),
     SourceMutant(

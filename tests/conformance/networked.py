@@ -121,6 +121,7 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
             attempts=Attempts.DURABLE,
             kicks=True,
             counts=True,
+            blocking_reserve=True,  # it looks often enough to be in time
         )
 
     # --- one rule a method: what mutants change ---------------------------------------------------------
@@ -331,6 +332,20 @@ class Kept(Reference):
             if record.state is JobState.RESERVED:
                 record.state, record.ready_at = JobState.READY, 0.0
                 record.token, record.attempts = 0, record.attempts - 1
+        return found
+
+    def returned_counted(self, tokens: set[int]) -> set[int]:
+        """For a mutant."""
+        for record in self.disk.records:
+            record.attempts += record.token in tokens
+        return self.returned(tokens)
+
+    def returned_later(self, tokens: set[int]) -> set[int]:
+        """For a mutant."""
+        records = [record for record in self.disk.records if record.token in tokens]
+        found = self.returned_of(records)
+        for record in records:
+            record.ready_at = self.now() + 1.0
         return found
 
     def all_returned(self) -> set[int]:

@@ -153,6 +153,26 @@ mutant(
 )
 
 
+def many_going_on(self: Networked, messages: Sequence[Message]) -> list[AdapterError | None]:
+    outcomes: list[AdapterError | None] = []
+    for message in messages:
+        try:
+            self.put(message)
+        except AdapterError as exc:
+            outcomes.append(exc)
+        else:
+            outcomes.append(None)
+    return outcomes
+
+
+mutant(
+    "many_goes_on",
+    "lost.large_batch",
+    "a batch goes on with its next job when one was not answered, and waits for each",
+    enqueue_many=many_going_on,
+)
+
+
 # --- the connection ----------------------------------------------------------------------------------------
 
 
@@ -345,6 +365,18 @@ mutant(
     "lost.reserve_comes_back",
     "after a lost answer everything that anybody holds is given back",
     given_back=given_back_all,
+)
+mutant(
+    "lost_reserve_counts",
+    "lost.reserve_uncounted",
+    "what a reserve took whose answer was lost has been tried once more when it is given back",
+    given_back=lambda self, lost: self.call("returned_counted", {one.token for one in lost}),
+)
+mutant(
+    "lost_reserve_back_later",
+    "lost.reserve_wakes_others",
+    "what a reserve took whose answer was lost is given back, but nobody sees it for a second",
+    given_back=lambda self, lost: self.call("returned_later", {one.token for one in lost}),
 )
 mutant(
     "lost_reserve_asked_once",

@@ -146,6 +146,10 @@ class Reference(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapter):
     def due(self, moment: datetime) -> float:
         return moment.timestamp()
 
+    def at_once(self) -> float:
+        """When a job without a delay is ready: whatever the clock will say."""
+        return 0.0
+
     def pause_ends(self, pause: timedelta) -> float:
         return self.now() + pause.total_seconds()
 
@@ -303,7 +307,7 @@ class Reference(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapter):
                 late = record.state is JobState.READY and not self.is_ready(record)
                 raise IdHeld(message.id, str(JobState.DELAYED if late else record.state))
             self.disk.counter += 1
-            ready_at = self.now() if message.delay is None else self.due(message.delay)
+            ready_at = self.at_once() if message.delay is None else self.due(message.delay)
             self.disk.records.append(
                 Record(
                     message,

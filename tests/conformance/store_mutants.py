@@ -14,7 +14,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 import attrs
-from store_reference import CHANGED, Options, Reference, Row, Rows, nap, spec_of
+import store_networked
+from kessel_conformance import StoreHarness
+from store_networked import Lost, Networked, NetworkedStoreHarness
+from store_reference import CHANGED, Options, Reference, Row, Rows, harness_of, nap, spec_of
 
 from kessel_core.contract import (
     AdapterUnavailable,
@@ -41,7 +44,15 @@ class Mutant:
     caught: dict[str, str]
     spec: StoreSpec
     #: Options of the store, such as the durability that it declares.
-    options: dict[str, str]
+    options: dict[str, str] = attrs.field(factory=dict)
+    #: Whether it is one behind a connection.
+    is_networked: bool = False
+
+    def harness(self) -> StoreHarness:
+        """Return what opens it."""
+        return (
+            NetworkedStoreHarness(self.spec) if self.is_networked else harness_of(self.spec, **self.options)
+        )
 
 
 MUTANTS: dict[str, Mutant] = {}
@@ -814,3 +825,60 @@ def _silent_delete(s: Reference, space: str, key: str, expect: int | None) -> bo
             raise s.conflict(space, key, row)
         rows.remove(row)
     return True
+
+
+# --- a connection that breaks ---------------------------------------------------------------------
+
+
+def networked_mutant(name: str, what: str, **methods: Any) -> None:
+    kind = type(name, (Networked,), methods)
+    spec = store_networked.spec_of(kind)
+    MUTANTS[name] = Mutant(name=name, what=what, caught={"lost.write": "S19"}, spec=spec, is_networked=True)
+
+
+def _or(answer: Any) -> Callable[..., Any]:
+    """Ask, and answer this if the connection is lost."""
+
+    def mutated(store: Networked, name: str, *arguments: Any) -> Any:
+        try:
+            return store.asked(name, *arguments)
+        except Lost:
+            return answer
+
+    return mutated
+
+
+def _surely_not(store: Networked, name: str, *arguments: Any) -> Any:
+    try:
+        return store.asked(name, *arguments)
+    except Lost as exc:
+        raise AdapterUnavailable(str(exc)) from exc
+
+
+def _again(store: Networked, name: str, *arguments: Any) -> Any:
+    try:
+        return store.asked(name, *arguments)
+    except Lost:
+        return Networked.written(store, name, *arguments)
+
+
+networked_mutant("lost_write_believed", "says of a write that was lost that it was done", written=_or(1))
+networked_mutant("lost_write_denied", "says of a write that was lost that it was not", written=_surely_not)
+networked_mutant("lost_write_again", "sends a write again whose answer was lost", written=_again)
+networked_mutant("lost_look_empty", "finds nothing where it reaches nobody", read=_or(None))
+networked_mutant("lost_for_ever", "keeps a connection that was lost", discard=lambda s: None)
+
+
+def _ended_in_page(s: Reference, space: str, prefix: str, after: str, limit: int) -> list[Entry]:
+    with s.transaction() as rows:
+        wanted = [row for row in rows.of(space) if row.key.startswith(prefix) and row.key > after]
+    page = sorted(wanted, key=lambda row: row.key)[:limit]
+    return [entry for row in page if not s.is_over(row) and (entry := s.shown(row)) is not None]
+
+
+mutant(
+    "page_of_ended",
+    "counts entries whose time is over into a page",
+    {"scan.past_ended": "S19d"},
+    scan_entries=_ended_in_page,
+)

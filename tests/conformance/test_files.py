@@ -1,4 +1,4 @@
-"""What `files.gone` catches: faults of an adapter over files, which no reference in memory can have."""
+"""What the cases of files catch: faults of an adapter over files, which no reference in memory can have."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from kessel_conformance import Harness
 from kessel_conformance.runner import Run, Verdict
 from kessel_conformance.settings import Settings
 
-from kessel_core.contract import AdapterError, AdapterUnavailable, Message, QueueStats
+from kessel_core.contract import AdapterError, AdapterUnavailable, Message, QueueStats, Reservation
 
-CASE = "files.gone"
+GONE, EXTEND, FULL = "files.gone", "files.gone_extend", "files.full"
 
 
 class Swallows(DirectoryAdapter):
@@ -87,34 +87,63 @@ class MakesAnew(DirectoryAdapter):
         self._place = path
 
 
-def ended(kind: type[DirectoryAdapter]) -> tuple[Verdict, str]:
-    """Run the case on an adapter; return its verdict, and why."""
+class ExtendsBlindly(DirectoryAdapter):
+    """A lease is extended, it says, whatever the system says."""
+
+    def renew(self, reservation: Reservation) -> None:
+        with suppress(AdapterUnavailable):
+            super().renew(reservation)
+
+
+class WritesInPlace(DirectoryAdapter):
+    """What could not be written whole stays there in part, and is a job."""
+
+    def _write(self, path: Path, content: bytes) -> None:
+        path.write_bytes(content)
+
+
+class Believes(DirectoryAdapter):
+    """What it could not write it has told, because it wrote it later."""
+
+    def _write(self, path: Path, content: bytes) -> None:
+        with suppress(OSError):
+            super()._write(path, content)
+
+
+def ended(kind: type[DirectoryAdapter], case: str) -> tuple[Verdict, str]:
+    """Run a case on an adapter; return its verdict, and why."""
     spec = attrs.evolve(SPEC, open=kind)
-    run = Run(Harness(spec, url="directory://{tmp}/{namespace}"), Settings(shrink=False), [CASE])
+    run = Run(Harness(spec, url="directory://{tmp}/{namespace}"), Settings(shrink=False), [case])
     run.up()
     try:
-        outcome = run.outcome(CASE)
+        outcome = run.outcome(case)
         return outcome.verdict, outcome.reason
     finally:
         run.down()
 
 
 @pytest.mark.parametrize(
-    ("kind", "why"),
+    ("kind", "case", "why"),
     [
-        (Swallows, "was acknowledged and is lost"),
-        (SwallowsOne, "was acknowledged and is lost"),
-        (SwallowsMany, "was acknowledged and is lost"),
-        (CountsNothing, "stats says that nothing is ready"),
-        (NamesNothing, "queues() leaves out a queue that has jobs"),
-        (MakesAnew, "was made anew, without its jobs"),
+        (Swallows, GONE, "was acknowledged and is lost"),
+        (SwallowsOne, GONE, "was acknowledged and is lost"),
+        (SwallowsMany, GONE, "was acknowledged and is lost"),
+        (CountsNothing, GONE, "stats says that nothing is ready"),
+        (NamesNothing, GONE, "queues() leaves out a queue that has jobs"),
+        (MakesAnew, GONE, "was made anew, without its jobs"),
+        (ExtendsBlindly, EXTEND, "it was told that its lease was extended, but the job came"),
+        (Swallows, FULL, "was acknowledged and is lost"),
+        (SwallowsMany, FULL, "was acknowledged and is lost"),
+        (WritesInPlace, FULL, "peek ready raised JSONDecodeError"),
+        (Believes, FULL, "was acknowledged and is lost"),
     ],
 )
-def test_S14_a_fault_of_files_fails_its_case(kind: type[DirectoryAdapter], why: str) -> None:
-    verdict, reason = ended(kind)
+def test_S14_a_fault_of_files_fails_its_case(kind: type[DirectoryAdapter], case: str, why: str) -> None:
+    verdict, reason = ended(kind, case)
     assert verdict is Verdict.FAIL
     assert why in reason
 
 
-def test_S14_files_without_a_fault_pass_while_they_are_away() -> None:
-    assert ended(DirectoryAdapter) == (Verdict.PASS, "")
+@pytest.mark.parametrize("case", [GONE, EXTEND, FULL])
+def test_S14_files_without_a_fault_pass_while_they_are_away_or_full(case: str) -> None:
+    assert ended(DirectoryAdapter, case) == (Verdict.PASS, "")

@@ -22,7 +22,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 import networked_mutants
 from kessel_conformance import strength
-from kessel_conformance.cases import waking
+from kessel_conformance.cases import bringing, waking
 from kessel_conformance.catalogue import SUITE_VERSION, Level, cases
 from kessel_conformance.runner import Run, Verdict
 from kessel_conformance.settings import Settings
@@ -37,13 +37,16 @@ NUMBERS: Final = Path(strength.__file__)
 #: Cases that need real time, let threads meet, or are generated, each with mutants that it has to kill. They
 #: run on no other: what else they find depends on luck, or takes long.
 ALONE: Final[dict[str, tuple[str, ...]]] = {
+    "adapter.close_ends_threads": (),  # see test_left_behind.py
     "buried.race_to_kick": ("races_kick",),
     "consumer.cancel_wakes": ("cancel_ignored",),
     "consumer.race_to_cancel": ("races_cancel",),
     "delete.race_with_reserve": ("races_delete",),
     "delivery.threads_share": ("races", "races_enqueue"),
     "enqueue.large_body_whole": ("races_body",),
+    "following.entries_wake": ("asleep_after_entry",),
     "following.wakes": ("asleep_after_follow",),
+    "following.wakes_with_next_reserve": ("asleep_after_both",),
     "ids.race_for_one": ("races_ids",),
     "lease.extended_while_settled": ("extend_disturbs",),
     "manager.any_payload": ("body_ascii",),
@@ -60,6 +63,7 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "reserve.wakes_for_kick": ("asleep_after_kick",),
     "reserve.wakes_for_resume": ("asleep_after_pause",),
     "reserve.wakes_for_retry": ("asleep_after_retry",),
+    "reserve.wakes_for_return_and_reserve": ("asleep_after_both",),
     "reserve.wakes_for_rollback": ("asleep_after_rollback",),
     "reserve.wakes_for_second_queue": ("hears_first_queue",),
     "reserve.wakes_for_snooze": ("asleep_after_snooze",),
@@ -74,10 +78,13 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
         for way in ("delays", "rollback_pause", "snooze_pause", "shorter_pause", "delayed_follow")
     ),
 }
+#: Cases of files and of other processes, whose faults are planted in adapters that have those: see their tests,
+#: test_files.py and test_left_behind.py.
+ELSEWHERE: Final = frozenset({"files.gone", "files.gone_extend", "files.full", "following.killed_process"})
 PLANTED: Final = len(MUTANTS) + len(networked_mutants.MUTANTS)
 PAIRS: Final = [(case_id, name) for case_id, names in ALONE.items() for name in names]
 #: Those whose case tells that nobody was woken.
-ASLEEP: Final = [pair for pair in PAIRS if "wakes" in pair[0]]
+ASLEEP: Final = [pair for pair in PAIRS if "wake" in pair[0]]
 
 
 def killers(kind: type[Reference]) -> list[str]:
@@ -182,6 +189,8 @@ def asleep() -> Iterator[dict[tuple[str, str], Future[list[str]]]]:
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(len(ASLEEP)) as pool:
         patch.setattr(waking, "_LONG", timedelta(seconds=1))
         patch.setattr(waking, "_LATE", 1)
+        patch.setattr(bringing, "_LONG", timedelta(seconds=1))
+        patch.setattr(bringing, "_WOKEN", timedelta(seconds=0.5))
         yield {pair: pool.submit(failing, MUTANTS[pair[1]][1], [pair[0]]) for pair in ASLEEP}
 
 
@@ -203,7 +212,7 @@ def test_page_and_numbers_are_of_these_mutants_and_every_case_kills() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(lines), "make strength"
     assert NUMBERS.read_text(encoding="utf-8") == numbers(lines), "make strength"
     needed = {kill for text in lines for kill in killing(text)}
-    elsewhere = {one.case for one in networked_mutants.MUTANTS} | {"files.gone"}  # see their tests
+    elsewhere = {one.case for one in networked_mutants.MUTANTS} | ELSEWHERE
     assert [name for name in cases() if name not in needed | elsewhere | set(ALONE)] == [], (
         "cases that kill no mutant"
     )

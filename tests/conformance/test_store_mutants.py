@@ -19,6 +19,7 @@ from kessel_conformance.stores import strength
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 from store_mutants import MUTANTS, Mutant
+from store_networked import Networked, NetworkedStoreHarness, spec_of
 from store_reference import REFERENCE, harness_of
 
 pytestmark = pytest.mark.no_cover  # it is the suite that is tested; what runs below it has its own tests
@@ -32,7 +33,7 @@ SETTINGS = Settings(shrink=False)
 
 def outcomes(mutant: Mutant) -> dict[str, Outcome]:
     """How the cases end on a mutant that are said to notice it."""
-    run = Run(harness_of(mutant.spec, **mutant.options), SETTINGS, mutant.caught)
+    run = Run(mutant.harness(), SETTINGS, mutant.caught)
     run.up()
     try:
         return {case: run.outcome(case) for case in mutant.caught}
@@ -48,6 +49,16 @@ def is_caught(mutant: Mutant) -> bool:
 def test_reference_without_a_fault_passes(options: dict[str, str]) -> None:
     run = run_suite(harness_of(REFERENCE, **options), SETTINGS)
     assert [outcome.text for outcome in run.outcomes.values() if not outcome.ok] == []
+
+
+def test_reference_behind_a_connection_passes_while_that_breaks() -> None:
+    run = Run(NetworkedStoreHarness(spec_of(Networked)), SETTINGS, ["lost.write"])
+    run.up()
+    try:
+        outcome = run.outcome("lost.write")
+    finally:
+        run.down()
+    assert outcome.verdict is Verdict.PASS, outcome.text
 
 
 @pytest.mark.parametrize("name", MUTANTS)

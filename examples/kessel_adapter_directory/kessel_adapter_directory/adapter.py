@@ -50,7 +50,7 @@ from kessel_core.contract import (
     VirtualTime,
 )
 
-from kessel_adapter_directory.entry import Entry, digest_of, moment, tick_of
+from kessel_adapter_directory.entry import AT_ONCE, Entry, digest_of, moment, tick_of
 from kessel_adapter_directory.plugin import DirectoryOptions
 
 __all__ = ["DirectoryAdapter"]
@@ -161,7 +161,7 @@ class DirectoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, BaseAdapter):
                 for entry in self._entries(home):
                     if entry.digest == digest:
                         raise IdHeld(message.id, entry.state(now))
-            due = tick_of(message.delay) if message.delay is not None else now
+            due = tick_of(message.delay) if message.delay is not None else AT_ONCE
             head = {"id": message.id, "enqueued_at": now}
             home = self._home(message.queue)
             try:
@@ -230,7 +230,7 @@ class DirectoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, BaseAdapter):
         """Make the job ready again; a snooze does not count as an attempt."""
         with self._held(reservation) as (now, home, held):
             entry = held.entry
-            change: dict[str, Any] = {"stored": JobState.READY, "tick": now}
+            change: dict[str, Any] = {"stored": JobState.READY, "tick": AT_ONCE}
             if pause:
                 # The clock's now was rounded down, so a span that begins at it is lengthened: late, never early.
                 change["tick"] = now + pause // GRANULE + 1
@@ -324,7 +324,7 @@ class DirectoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, BaseAdapter):
         return self._found(now, job.queue, job.id, states)
 
     def _kick(self, now: int, queue: str, entry: Entry) -> None:
-        self._change(self._home(queue), entry, stored=JobState.READY, tick=now, attempts=0)
+        self._change(self._home(queue), entry, stored=JobState.READY, tick=AT_ONCE, attempts=0)
 
     def kick(self, queue: str, job_id: str) -> None:
         """Make a buried job ready; its attempts begin anew."""

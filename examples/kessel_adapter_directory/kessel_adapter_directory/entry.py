@@ -14,7 +14,7 @@ from typing import Final
 import attrs
 from kessel_core.contract import JobState
 
-__all__ = ["Entry", "digest_of", "moment", "tick_of"]
+__all__ = ["AT_ONCE", "Entry", "digest_of", "moment", "tick_of"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: The unit of all times in names.
@@ -22,6 +22,10 @@ _TICK: Final = timedelta(microseconds=1)
 #: The last moment that a datetime can be.
 _LAST: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _TICK
 _SUFFIX: Final = ".job"
+
+
+#: Of a job without a delay: ready, also when the wall clock is set back.
+AT_ONCE: Final = 0
 
 
 def tick_of(moment: datetime) -> int:
@@ -48,7 +52,7 @@ class Entry:
     number: int
     #: `ready` until it is reserved or buried, also while it waits for its delay.
     stored: JobState = attrs.field(converter=JobState)
-    #: When it is ready, when its lease ends, or when it was buried; microseconds since 1970.
+    #: When it is ready (`AT_ONCE` without a delay), when its lease ends, or when it was buried.
     tick: int
     #: Deliveries that count as attempts.
     attempts: int

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kessel_conformance.history import Violation
     from kessel_conformance.middleware_suite import MiddlewareConformance
     from kessel_conformance.proxy import Cut, FaultProxy, Traffic
-    from kessel_conformance.runner import run_suite
+    from kessel_conformance.runner import Outcome, Run, Verdict, run_suite
     from kessel_conformance.server import ServerHarness
     from kessel_conformance.settings import Settings
     from kessel_conformance.stores.bench import StoreBench
@@ -42,6 +42,8 @@ __all__ = [
     "Harness",
     "Level",
     "MiddlewareConformance",
+    "Outcome",
+    "Run",
     "ServerHarness",
     "ServerMissing",
     "Settings",
@@ -49,6 +51,7 @@ __all__ = [
     "StoreConformance",
     "StoreHarness",
     "Traffic",
+    "Verdict",
     "Violation",
     "case",
     "run_suite",
@@ -66,6 +69,8 @@ _HOMES = {
     "Harness": "harness",
     "Level": "catalogue",
     "MiddlewareConformance": "middleware_suite",
+    "Outcome": "runner",
+    "Run": "runner",
     "ServerHarness": "server",
     "ServerMissing": "harness",
     "Settings": "settings",
@@ -73,6 +78,7 @@ _HOMES = {
     "StoreConformance": "stores.suite",
     "StoreHarness": "stores.harness",
     "Traffic": "proxy",
+    "Verdict": "runner",
     "Violation": "history",
     "case": "catalogue",
     "run_suite": "runner",

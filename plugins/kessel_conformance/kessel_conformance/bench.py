@@ -259,6 +259,12 @@ class Bench(Operating):
             held = self.settle_and_reserve(consumer, held, settlement)
         self.broken("the queue never becomes empty")
 
+    def pass_through(self, count: int) -> None:
+        """Enqueue and commit many jobs in a queue of their own, which leaves a long history and no job."""
+        queue = self.queue_named("passed")
+        self.send_many([self.message(queue=queue) for _ in range(count)])
+        self.settle_all(self.consumer(queue), COMMIT)
+
     def comes_no_earlier(
         self, consumer: Consumer, message: Message, due: datetime, why: str, clause: str = "S4"
     ) -> Reservation:

@@ -51,6 +51,7 @@ _MODULES: Final = (
     "burying",
     "snoozing",
     "following",
+    "bringing",
     "waking",
     "hearing",
     "oversleeping",
@@ -62,10 +63,12 @@ _MODULES: Final = (
     "lease",
     "lease_ends",
     "operations",
+    "ages",
     "shown",
     "showing",
     "pausing",
     "afterwards",
+    "closing",
     "durable",
     "lost",
     "files",
@@ -74,8 +77,9 @@ _MODULES: Final = (
     "refusal",
     "manager",
     "model",
+    "full",  # last, because what must be alone waits for whatever runs aside
 )
-_STORE_MODULES: Final = ("keeping", "expecting", "ending", "durable", "scanning", "waiting", "model")
+_STORE_MODULES: Final = ("keeping", "expecting", "ending", "durable", "scanning", "waiting", "lost", "model")
 _ID: Final = re.compile(r"[a-z]+(_[a-z]+)*\.[a-z]+(_[a-z]+)*")
 
 

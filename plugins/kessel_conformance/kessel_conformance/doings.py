@@ -8,7 +8,9 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
@@ -38,6 +40,13 @@ _EFFECTS: Final = frozenset(
     *("rename", "replace", "link", "symlink", "unlink", "remove", "mkdir", "rmdir", "lockf", "flock"),
     *("send", "sendall", "sendmsg", "execute", "executemany", "executescript", "commit"),
 }
+
+#: How long an adapter waits, so that it begins whatever it has for that.
+_A_WHILE: Final = timedelta(milliseconds=300)
+#: Seconds; generous, because a machine may be busy.
+_ENDS_WITHIN: Final = 5.0
+#: Where a system lists what a process has open.
+_OPEN: Final = Path("/proc/self/fd")
 
 
 @attrs.frozen
@@ -153,6 +162,23 @@ class Doings:
         """Pause a queue."""
         need(self._adapter(), Pause).pause(queue, span)
 
+    def leave(self, queue: str) -> tuple[list[str], list[str]]:
+        """Open an adapter, wait for a job that does not come, and close it; return what is left of it.
+
+        Returns:
+            The names of threads, and of sockets where the system lists them.
+        """
+        threads, sockets = set(threading.enumerate()), _sockets()
+        adapter = self._harness.open(self._clock, self._namespace)
+        consumer = adapter.consumer([queue])
+        consumer.reserve(_A_WHILE)
+        consumer.close()
+        adapter.close()
+        for thread in set(threading.enumerate()) - threads:
+            thread.join(_ENDS_WITHIN)
+        left = set(threading.enumerate()) - threads
+        return sorted(thread.name for thread in left), sorted(_sockets() - sockets)
+
     # --- until death -----------------------------------------------------------------------------------
 
     def die(self, deeds: Sequence[Deed], death: Death) -> tuple[int, Death]:
@@ -184,6 +210,15 @@ class Doings:
         if rest[0] == "failed":
             raise RuntimeError(f"{deeds[done]} failed: {' '.join(rest[1:])}")
         return done, Death(line=int(rest[1]), effect=int(rest[2]))
+
+
+def _sockets() -> set[str]:
+    """Return the open sockets of this process, where the system lists them."""
+    found = set()
+    for one in _OPEN.iterdir() if _OPEN.is_dir() else ():
+        with suppress(OSError):  # the listing itself
+            found.add(str(one.readlink()))
+    return {one for one in found if one.startswith("socket:")}
 
 
 def _live(adapter: QueueAdapter, deeds: Sequence[Deed], death: Death, writer: int) -> None:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Final, NoReturn
+from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, cast
 
 from kessel_conformance.doings import Death, Deed
 from kessel_conformance.elsewhere import Elsewhere
 from kessel_conformance.faults import ANSWER_WITHIN, Apart, spread
 from kessel_conformance.history import Violation
 from kessel_conformance.ledger import BURIED, GONE, READY, Entry, Ledger
-from kessel_core.contract import COMMIT, Bury, Message, Rollback, Settlement
+from kessel_conformance.opencase import MICRO
+from kessel_core.contract import COMMIT, Bury, Commit, Message, Rollback, Settlement
 
 if TYPE_CHECKING:
     from kessel_conformance.bench import Bench
 
-__all__ = ["kill_at_any_point"]
+__all__ = ["kill_at_any_point", "kill_while_it_brings"]
 
 #: Of the large body; a page of a file, or a packet, is much shorter.
 _LARGE: Final = 40_000
@@ -31,9 +32,7 @@ def kill_at_any_point(bench: Bench) -> None:
             (whole,) = _begun(bench, [kind(bench, ledger, "whole")])
             done, all_of_it = elsewhere.ask("die", whole.deeds, Death())
             whole.ended(done, "after all of them")
-            deaths = [Death(after=number) for number in range(1, len(whole.deeds))]
-            deaths += [Death(effect=number + 1) for number in spread(all_of_it.effect, most)]
-            deaths += [Death(line=number + 1) for number in spread(all_of_it.line, most // 3)]
+            deaths = _deaths(len(whole.deeds), all_of_it, most)
             lives = _begun(bench, [kind(bench, ledger, str(number)) for number in range(len(deaths))])
             for life, death in zip(lives, deaths, strict=True):
                 done, _ = elsewhere.ask("die", life.deeds, death)
@@ -47,6 +46,28 @@ def kill_at_any_point(bench: Bench) -> None:
             ledger.entries.append(Entry(message=after, broken=lives[-1].broken))
     apart.close()
     ledger.settle_up(bench.now())
+
+
+def kill_while_it_brings(bench: Bench) -> None:
+    """Kill a process in a commit that brings two jobs along: all of that is done, or nothing."""
+    most = bench.settings.amounts.kills
+    with Elsewhere(bench) as elsewhere:
+        whole = _Bringer(bench, "whole")
+        all_of_it = whole.lives(elsewhere, Death())
+        lives = [whole]
+        for number, death in enumerate(_deaths(len(whole.deeds), all_of_it, most)):
+            lives.append(_Bringer(bench, str(number)))
+            lives[-1].lives(elsewhere, death)
+    bench.until(bench.now() + bench.lease + bench.slack + MICRO)
+    for life in lives:
+        life.judge()
+
+
+def _deaths(deeds: int, all_of_it: Death, most: int) -> list[Death]:
+    """Return when to kill a process that does so many things, with so many lines and effects."""
+    deaths = [Death(after=number) for number in range(1, deeds)]
+    deaths += [Death(effect=number + 1) for number in spread(all_of_it.effect, most)]
+    return deaths + [Death(line=number + 1) for number in spread(all_of_it.line, most // 3)]
 
 
 def _begun(bench: Bench, lives: list[_Life]) -> list[_Life]:
@@ -163,6 +184,34 @@ class _Returner(_Worker):
     name = "rollback"
     settlement = Rollback()
     place = READY
+
+
+class _Bringer:
+    """Reserves a job, and commits it with two follow-ups."""
+
+    def __init__(self, bench: Bench, number: str) -> None:
+        self.bench = bench
+        queue = bench.queue_named(f"bringer{number}")
+        self.job, *self.brought = [bench.message(queue=queue) for _ in range(3)]
+        self.deeds = [Deed(reserves=queue), Deed(settles=Commit(follow=tuple(self.brought)))]
+
+    def lives(self, elsewhere: Elsewhere, death: Death) -> Death:
+        """Let a process do it until it is killed; return what all of it takes."""
+        self.bench.send(self.job)
+        self.done, all_of_it = elsewhere.ask("die", self.deeds, death)
+        self.how = "it ended after its last call" if death == Death() else f"killed {death}"
+        return cast("Death", all_of_it)
+
+    def judge(self) -> None:
+        """Check that the job is there, or what it brings along, when the lease is over."""
+        bench = self.bench
+        came = sorted(bench.labels(bench.drain(bench.consumer(self.job.queue))))
+        before = [bench.label(self.job.body)]
+        after = sorted(bench.labels([message.body for message in self.brought]))
+        allowed = [after] if self.done == len(self.deeds) else [before, after]
+        expected = " or ".join(map(", ".join, allowed))
+        what = f"{', '.join(came) or 'nothing'} came, expected {expected}"
+        bench.check(came in allowed, f"{what}: a process committed a job that brings along two, {self.how}")
 
 
 _LIVES: Final[tuple[type[_Life], ...]] = (_Producer, _Committer, _Burier, _Returner)

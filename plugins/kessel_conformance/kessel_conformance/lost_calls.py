@@ -7,10 +7,11 @@ from typing import ClassVar, Final, cast
 from kessel_conformance.call import Call
 from kessel_conformance.job_calls import WAIT, Slot
 from kessel_conformance.ledger import GONE, MAYBE
+from kessel_conformance.requirements import ATTEMPTS
 from kessel_core import AdapterError, AdapterUnavailable, LeaseLost
 from kessel_core.contract import COMMIT, NO_PAUSE, Message, Reservation
 
-__all__ = ["DONE_LATE", "TAKES"]
+__all__ = ["DONE_LATE", "TAKES", "UNCOUNTED"]
 
 
 class _Back(Slot):
@@ -60,6 +61,18 @@ class ReserveOne(_Back):
     def again(self) -> None:
         self.commits(self.held or self.comes_back(self.message))
         self.spared()
+
+
+class ReserveUncounted(ReserveOne):
+    name = "reserve of a job that nobody hears of"
+    needs = (ATTEMPTS,)
+
+    def again(self) -> None:
+        held = self.held = self.held or self.comes_back(self.message)
+        attempt = self.works("attempt", lambda: self.consumer.attempt(held))
+        if attempt != 1:
+            self.broken(f"attempt says {attempt} of a job that nobody heard of before, expected 1")
+        super().again()
 
 
 class SettleAndReserveOne(_Back):
@@ -115,5 +128,7 @@ class ReserveDoneLate(_Back):
 
 #: Those that take a job.
 TAKES: Final[tuple[type[Call], ...]] = (ReserveOne, SettleAndReserveOne)
+#: As before, and whether what was given back counts.
+UNCOUNTED: Final[tuple[type[Call], ...]] = (ReserveUncounted,)
 #: What the server does after its caller has given it up.
 DONE_LATE: Final[tuple[type[Call], ...]] = (ReserveDoneLate,)

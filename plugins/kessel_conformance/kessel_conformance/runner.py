@@ -31,7 +31,9 @@ __all__ = ["FAILING", "Outcome", "Run", "Verdict", "run_case", "run_suite"]
 class Verdict(StrEnum):
     """How a case ended."""
 
+    #: What it checks holds.
     PASS = "pass"  # noqa: S105
+    #: It does not hold.
     FAIL = "fail"
     #: Listed as an expected failure, and failed.
     XFAIL = "expected failure"
@@ -55,11 +57,15 @@ FAILING: Final = frozenset({Verdict.FAIL, Verdict.ERROR})
 class Outcome:
     """How a case ended, and why."""
 
+    #: What was checked.
     case: Case
+    #: How it ended.
     verdict: Verdict
+    #: Why, beginning with the clause if a promise was broken; empty if it passed.
     reason: str = ""
     #: The calls that showed a failure, with their times.
     example: str = ""
+    #: How long it took.
     seconds: float = 0.0
     #: Whether it failed in real time on a machine too busy for that to prove anything.
     is_doubtful: bool = False
@@ -185,7 +191,18 @@ _APART: Final = 0.02
 
 
 class Run:
-    """One harness under a choice of cases. Cases that wait for real time run side by side."""
+    """One harness under a choice of cases. Cases that wait for real time run side by side. For one thread.
+
+    `run_suite` returns one whose `outcomes` are complete, by the id of the case.
+
+    Args:
+        harness: What is checked.
+        settings: What the person who runs the suite chose.
+        wanted: The ids of the cases; None: all.
+
+    Raises:
+        ValueError: The harness lists cases that there are not, or without a reason.
+    """
 
     def __init__(self, harness: AnyHarness, settings: Settings, wanted: Iterable[str] | None = None) -> None:
         check_listed(harness)

@@ -145,8 +145,7 @@ class States:
             bench.check(held.snoozes == 1, f"its snoozes are {held.snoozes}, expected 1 (S21)", "S21")
         self._come([], [], "committed", queue=self.kept.queue)
         if bench.has(Pause):
-            bench.patiently("resume", lambda: bench.facet(Pause).pause(self.paused.queue, timedelta(0)))
-            self._come([self.paused], [self.paused], "in a queue that was paused")
+            self._is_paused(process_ended=process_ended)
         self._is_buried()
         self._comes_back(attempt=2 if counts else None)
 
@@ -223,6 +222,15 @@ class States:
         if bench.has(Browse) and bench.has(Delete):
             (left,) = bench.facet(Browse).peek(self.late.queue, JobState.DELAYED)
             bench.call("delete it", lambda: bench.facet(Delete).delete(self.late.queue, left.id))
+
+    def _is_paused(self, *, process_ended: bool) -> None:
+        """The pause still holds back its job; it need not survive the backend's process."""
+        bench, queue = self.bench, self.paused.queue
+        if not process_ended:
+            bench.check(bench.stats(queue).paused is not None, "the pause of an hour is not shown any more")
+            bench.nothing(bench.consumer(queue), "the queue is paused for an hour")
+        bench.patiently("resume", lambda: bench.facet(Pause).pause(queue, timedelta(0)))
+        self._come([self.paused], [self.paused], "in a queue that was paused")
 
     def _is_buried(self) -> None:
         bench = self.bench

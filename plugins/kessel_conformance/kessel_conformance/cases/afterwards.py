@@ -12,6 +12,7 @@ from kessel_conformance.requirements import DELAYS, LEASE, PRIORITIES, VIRTUAL_C
 from kessel_core.contract import (
     COMMIT,
     Browse,
+    Buried,
     Bury,
     Delete,
     JobState,
@@ -40,6 +41,33 @@ def emptied_not_listed(bench: Bench) -> None:
     bench.equal(bench.purge(names[2]), 1, "jobs purged")
     listed = bench.call("queues", bench.adapter.queues)
     bench.equal([name for name in names if name in listed], names[3:], "those of the queues that are listed")
+
+
+@case(
+    "queues.listed_while_buried",
+    "S9",
+    why="A queue is forgotten with the last job that is ready, though others are held, buried or delayed.",
+)
+def listed_while_buried(bench: Bench) -> None:
+    def is_listed(queue: str, what: str) -> None:
+        """Commit the job that is ready, and look whether the other one still counts."""
+        consumer = bench.consumer(queue)
+        bench.settle(consumer, bench.taken(consumer))
+        listed = bench.call("queues", bench.adapter.queues)
+        bench.check(queue in listed, f"a queue whose only job is {what} is not listed, after another ended")
+
+    buried, held, late = (bench.queue_named(name) for name in ("buried", "held", "delayed"))
+    for queue in (buried, buried, held, held, late):
+        bench.put(queue=queue)
+    consumer = bench.consumer(buried)
+    bench.settle(consumer, bench.taken(consumer), Bury("error"))
+    bench.taken(bench.consumer(held))
+    if bench.has(Buried):
+        is_listed(buried, "buried")
+    is_listed(held, "held")
+    if bench.capabilities.delay_granularity is not None:
+        bench.put(queue=late, delay=timedelta(hours=1))
+        is_listed(late, "delayed")
 
 
 @case(

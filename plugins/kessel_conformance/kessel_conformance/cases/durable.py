@@ -11,6 +11,8 @@ from kessel_conformance.states import States
 
 NEEDS = (DURABILITY,)
 CLAUSES = ("S9", "S4", "S6", "S8", "S10", "S21", "S22")
+#: Jobs; more than a log has before it is written anew.
+_MANY = 700
 
 
 @case(
@@ -23,6 +25,21 @@ CLAUSES = ("S9", "S4", "S6", "S8", "S10", "S21", "S22")
 def reopened(bench: Bench) -> None:
     states = States(bench)
     states.make()
+    bench.reopen()
+    states.check(process_ended=False)
+
+
+@case(
+    "durable.reopened_after_many",
+    *CLAUSES,
+    needs=NEEDS,
+    waits=True,
+    why="A log that has grown long is written anew, and what is left in it is not the whole job.",
+)
+def reopened_after_many(bench: Bench) -> None:
+    states = States(bench)
+    states.make()
+    bench.pass_through(_MANY)
     bench.reopen()
     states.check(process_ended=False)
 

@@ -4,19 +4,46 @@ from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_conformance.faults import Answer
 from kessel_conformance.harness_base import NotShown
-from kessel_conformance.job_calls import OF_ENQUEUE
-from kessel_conformance.requirements import FILES
-from kessel_core import AdapterError, AdapterUnavailable, EnqueueUnknown, LeaseLost
+from kessel_conformance.requirements import FILES, LEASE
+from kessel_conformance.told import Told
+from kessel_core import AdapterUnavailable, LeaseLost
 from kessel_core.contract import COMMIT, NO_PAUSE, Browse, JobState, QueueStats, Reservation
+
+
+@contextmanager
+def _away(bench: Bench, place: Path) -> Iterator[None]:
+    """Let a folder be gone for a while."""
+    away = place.with_name("away")
+    try:
+        place.rename(away)
+    except OSError as exc:
+        raise NotShown(f"the files cannot be moved away: {exc}") from exc
+    bench.history.add("its files are moved away")
+    try:
+        yield
+        bench.check(not place.exists(), "a place that is gone was made anew, without its jobs")
+    finally:
+        if not place.exists():
+            away.rename(place)
+            bench.history.add("its files are back")
+
+
+@contextmanager
+def in_a_place(bench: Bench) -> Iterator[tuple[Bench, Path]]:
+    """Give a bench whose files are in a folder of its own, and that folder."""
+    with tempfile.TemporaryDirectory(dir=bench.harness.folder) as top:
+        place = Path(top) / "place"
+        place.mkdir()
+        with bench.in_folder(str(place)) as there:
+            yield there, place
 
 
 @case(
@@ -28,22 +55,16 @@ from kessel_core.contract import COMMIT, NO_PAUSE, Browse, JobState, QueueStats,
     why="A disk fails, and every job is stored, says an adapter that swallows what the system tells it.",
 )
 def gone(bench: Bench) -> None:
-    with tempfile.TemporaryDirectory(dir=bench.harness.folder) as top:
-        place = Path(top) / "place"
-        place.mkdir()
-        with bench.in_folder(str(place)) as there:
-            _Gone(there, place).check()
+    with in_a_place(bench) as (there, place):
+        _Gone(there, place).check()
 
 
-class _Gone:
+class _Gone(Told):
     """Calls every operation while its files are away, and looks at what is there when they are back."""
 
     def __init__(self, bench: Bench, place: Path) -> None:
-        self.bench = bench
+        super().__init__(bench)
         self.place = place
-        #: The bodies that must be there in the end, and those that may be.
-        self.there: set[bytes] = set()
-        self.perhaps: set[bytes] = set()
 
     def check(self) -> None:
         bench = self.bench
@@ -51,11 +72,11 @@ class _Gone:
         consumer = bench.consumer()
         held = bench.taken(consumer)
         self.there.remove(held.body)
-        with self._away():
-            self._enqueue()
-            self._enqueue_many()
-            settled = self._asked("settle", lambda: consumer.settle(held, COMMIT), LeaseLost)
-            taken = self._asked("reserve", lambda: consumer.reserve(NO_PAUSE))
+        with _away(bench, self.place):
+            self.enqueue(bench.message())
+            self.enqueue_many([bench.message(), bench.message()])
+            settled = self.asked("settle", lambda: consumer.settle(held, COMMIT), LeaseLost)
+            taken = self.asked("reserve", lambda: consumer.reserve(NO_PAUSE))
             self._look()
         self.there.add(bench.put().body)  # it goes on
         if taken.error is None:
@@ -68,67 +89,48 @@ class _Gone:
             bench.settle(consumer, held)
         elif settled.error is not None:
             self.perhaps.add(held.body)
-        found = bench.drain(consumer)
-        bench.check(len(set(found)) == len(found), "a job was delivered twice")
-        lost, strange = self.there - set(found), set(found) - self.there - self.perhaps
-        bench.check(not lost, f"{bench.labels(sorted(lost))} was acknowledged and is lost")
-        bench.check(not strange, f"{bench.labels(sorted(strange))} was told as not stored, or as done")
-
-    @contextmanager
-    def _away(self) -> Iterator[None]:
-        away = self.place.with_name("away")
-        try:
-            self.place.rename(away)
-        except OSError as exc:
-            raise NotShown(f"the files cannot be moved away: {exc}") from exc
-        self.bench.history.add("its files are moved away")
-        try:
-            yield
-            self.bench.check(not self.place.exists(), "a place that is gone was made anew, without its jobs")
-        finally:
-            if not self.place.exists():
-                away.rename(self.place)
-                self.bench.history.add("its files are back")
-
-    def _asked(self, what: str, call: Callable[[], object], *allowed: type[AdapterError]) -> Answer:
-        """Make a call that may work, or end with `AdapterUnavailable` or another error that is allowed."""
-        answer = Answer.of(call)
-        answer.noted(self.bench.history, what, self.bench.text_of)
-        error = answer.error
-        if error is not None and not isinstance(error, (AdapterUnavailable, *allowed)):
-            self.bench.broken(f"{what} raised {type(error).__name__}, expected AdapterUnavailable: {error}")
-        return answer
-
-    def _enqueue(self) -> None:
-        message = self.bench.message()
-        answer = self._asked("enqueue", lambda: self.bench.adapter.enqueue(message), *OF_ENQUEUE)
-        self._told(message.body, answer.error)
-
-    def _enqueue_many(self) -> None:
-        batch = [self.bench.message(), self.bench.message()]
-        answer = self._asked("enqueue_many", lambda: self.bench.adapter.enqueue_many(batch))
-        if answer.error is not None:
-            self.bench.broken("enqueue_many raised, instead of returning an outcome for each job")
-        for message, outcome in zip(batch, cast("list[AdapterError | None]", answer.value), strict=True):
-            if outcome is not None and not isinstance(outcome, OF_ENQUEUE):
-                self.bench.broken(f"the outcome of a job is {type(outcome).__name__}: {outcome}")
-            self._told(message.body, outcome)
-
-    def _told(self, body: bytes, error: Exception | None) -> None:
-        if error is None:
-            self.there.add(body)
-        elif isinstance(error, EnqueueUnknown):
-            self.perhaps.add(body)
+        self.is_true(bench.drain(consumer))
 
     def _look(self) -> None:
         bench = self.bench
-        stats = self._asked("stats", lambda: bench.adapter.stats(bench.queue))
+        stats = self.asked("stats", lambda: bench.adapter.stats(bench.queue))
         if stats.error is None and not cast("QueueStats", stats.value).ready:
             bench.broken("stats says that nothing is ready, although a job is, in files that are away")
-        names = self._asked("queues", bench.adapter.queues)
+        names = self.asked("queues", bench.adapter.queues)
         if names.error is None and bench.queue not in cast("list[str]", names.value):
             bench.broken("queues() leaves out a queue that has jobs, in files that are away")
         if bench.has(Browse):
-            shown = self._asked("peek", lambda: bench.facet(Browse).peek(bench.queue, JobState.READY, 5))
+            shown = self.asked("peek", lambda: bench.facet(Browse).peek(bench.queue, JobState.READY, 5))
             if shown.error is None and not shown.value:
                 bench.broken("peek shows nothing, although a job is ready, in files that are away")
+
+
+@case(
+    "files.gone_extend",
+    "S7",
+    needs=(FILES, LEASE),
+    waits=True,
+    why="A heartbeat that swallows what the system tells it says extended, and another one gets the job.",
+)
+def gone_extend(bench: Bench) -> None:
+    with in_a_place(bench) as (there, place):
+        there.put()
+        consumer = there.consumer()
+        held = there.taken(consumer)
+        before = held.deadline
+        there.let_pass(there.lease * 0.4)
+        told = Told(there)
+        with _away(there, place):
+            one = told.asked("extend", lambda: consumer.extend(held))
+            many = told.asked("extend_many", lambda: there.adapter.extend_many([(consumer, held)]))
+        outcomes = [one.error, *cast("list[Exception | None]", many.value or [many.error])]
+        for error in outcomes:
+            is_allowed = error is None or isinstance(error, AdapterUnavailable)
+            there.check(is_allowed, f"expected AdapterUnavailable, got {error!r}")
+        if None not in outcomes:
+            there.equal(held.deadline, before, "the deadline of a lease that nobody extended")
+            return
+        there.let_pass(there.lease * 0.7)  # beyond the end of the lease, if it was not extended after all
+        came = there.reserve(there.consumer())
+        is_over = there.clock.monotonic() >= (held.deadline or 0.0)
+        there.check(came is None or is_over, "it was told that its lease was extended, but the job came")

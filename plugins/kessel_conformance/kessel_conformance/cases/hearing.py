@@ -1,4 +1,4 @@
-"""What another process makes ready wakes a consumer that waits for it, however it came about (S9)."""
+"""What others make ready wakes a consumer that waits for it, in other processes, too, and in any way (S9)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.cases.waking import Prepared, wakes
 from kessel_conformance.catalogue import case
 from kessel_conformance.meanwhile import SOON, acts, soon
-from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, RETURNS_AT_ONCE, SHARED_REACH
+from kessel_conformance.requirements import (
+    BLOCKING_RESERVE,
+    DELAYS,
+    PRIORITIES,
+    RETURNS_AT_ONCE,
+    SHARED_REACH,
+)
 from kessel_core.contract import (
     NO_PAUSE,
     Buried,
@@ -29,6 +35,36 @@ from kessel_core.contract import (
 )
 
 _HOUR: Final = timedelta(hours=1)
+
+
+@case(
+    "reserve.wakes_for_return_and_reserve",
+    "S9",
+    "S8",
+    "S21",
+    needs=(BLOCKING_RESERVE, PRIORITIES),
+    real_time=True,
+    why="A busy worker settles and reserves in one call, and tells nobody of what it gives back.",
+)
+def return_and_reserve(bench: Bench) -> None:
+    for settlement in (Rollback(), Snooze()):
+        wakes(bench, partial(_returns_and_reserves, settlement))
+
+
+def _returns_and_reserves(settlement: Rollback | Snooze, real: Bench) -> Prepared:
+    first, second = real.queue_named("first"), real.queue_named("second")
+    holder = real.consumer(first, second)
+    message = real.put(queue=first)
+    held = real.gets(holder, message, "the job")
+    real.put(queue=second, priority=0)  # so that it does not get back what it returns
+
+    def act() -> None:
+        urgent = real.settle_and_reserve(holder, held, settlement)
+        if urgent is not None:
+            real.settle(holder, urgent)
+
+    return real.consumer(first), message, act
+
 
 #: Makes a job ready by another adapter.
 _Way: TypeAlias = Callable[[Bench, QueueAdapter], Prepared]

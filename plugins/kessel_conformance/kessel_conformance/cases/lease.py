@@ -8,7 +8,7 @@ from datetime import timedelta
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.opencase import MICRO
-from kessel_conformance.requirements import FENCING, LEASE, PRIORITIES
+from kessel_conformance.requirements import FENCING, LEASE, PRIORITIES, SHARED_REACH
 from kessel_core.contract import COMMIT, Bury, LeaseLost, Rollback
 
 NEEDS = (LEASE,)
@@ -115,6 +115,28 @@ def fenced_extend(bench: Bench) -> None:
     # The second holder has not been heard of since it took the job.
     bench.gets(bench.consumer(), message, "the job whose second lease has ended")
     bench.not_settled(second, again, COMMIT, "which a third one holds")
+
+
+@case(
+    "lease.fenced_between_adapters",
+    "S7",
+    needs=(*NEEDS, FENCING, SHARED_REACH),
+    waits=True,
+    why="Each process counts its deliveries from one, so two of them hold a job under the same number.",
+)
+def fenced_between_adapters(bench: Bench) -> None:
+    message = bench.put()
+    first = bench.consumer()
+    held = bench.gets(first, message, "the job")
+    with bench.sharing() as other:
+        bench.let_pass(bench.lease + bench.slack + MICRO)
+        second = other.consumer()
+        again = other.gets(second, message, "the job whose lease has ended")
+        held.deadline = bench.clock.monotonic() + 3600  # as in `lease.fenced`
+        bench.not_settled(first, held, COMMIT, "which another process holds")
+        other.settle(second, again, Rollback())
+    bench.let_pass(bench.slack)
+    bench.gets(bench.consumer(), message, "the job, which nobody committed")
 
 
 @case("lease.extended", "S7", needs=NEEDS, waits=True, why="Handlers run longer than a lease.")

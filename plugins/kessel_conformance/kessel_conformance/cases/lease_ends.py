@@ -11,7 +11,17 @@ from kessel_conformance.catalogue import case
 from kessel_conformance.clocks import late_clock
 from kessel_conformance.opencase import MICRO
 from kessel_conformance.requirements import DELAYS, LEASE, VIRTUAL_CLOCK
-from kessel_core.contract import COMMIT, NO_PAUSE, Browse, Buried, Delete, JobState, LeaseLost, Rollback
+from kessel_core.contract import (
+    COMMIT,
+    NO_PAUSE,
+    Browse,
+    Buried,
+    Delete,
+    JobState,
+    LeaseLost,
+    Reservation,
+    Rollback,
+)
 
 NEEDS = (LEASE,)
 
@@ -183,15 +193,40 @@ def deadline_from_before(bench: Bench) -> None:
             held = [late.taken(consumer) for consumer in consumers]
             late.extend(consumers[1], held[1])
         for one in held:
-            deadline, other = one.deadline or 0.0, late.consumer(one.queue)
-            late.let_pass(timedelta(seconds=deadline - clock.monotonic()) - step / 2)
-            came = late.reserve(other)
-            while came is None and clock.monotonic() < deadline and not late.harness.virtual:
-                time.sleep(0.001)
-                came = other.reserve(NO_PAUSE)
-            left = deadline - clock.monotonic()
-            what = f"the job came, although its holder in {one.queue} believes in its lease for {left:.3f} s"
-            late.check(came is None or left <= 0, what)
+            _holds_to_its_deadline(late, one, step)
+
+
+@case(
+    "lease.deadline_from_before_both",
+    "S7",
+    needs=NEEDS,
+    waits=True,
+    why="A busy worker, who gets its job with a settle, counts the lease from the answer.",
+)
+def deadline_from_before_both(bench: Bench) -> None:
+    step = min(bench.lease / 20, timedelta(milliseconds=200))
+    clock = late_clock(step, virtual=bench.harness.virtual)
+    with bench.on_clock(clock) as late:
+        late.send_many([late.message(), late.message()])
+        consumer = late.consumer()
+        first = late.taken(consumer)
+        with clock.late():
+            following = late.settle_and_reserve(consumer, first, COMMIT)
+        if following is not None:
+            _holds_to_its_deadline(late, following, step)
+
+
+def _holds_to_its_deadline(late: Bench, held: Reservation, step: timedelta) -> None:
+    """Check that a job does not come to another while its holder still believes in the lease."""
+    clock, deadline, other = late.clock, held.deadline or 0.0, late.consumer(held.queue)
+    late.let_pass(timedelta(seconds=deadline - clock.monotonic()) - step / 2)
+    came = late.reserve(other)
+    while came is None and clock.monotonic() < deadline and not late.harness.virtual:
+        time.sleep(0.001)
+        came = other.reserve(NO_PAUSE)
+    left = deadline - clock.monotonic()
+    what = f"the job came, although its holder in {held.queue} believes in its lease for {left:.3f} s"
+    late.check(came is None or left <= 0, what)
 
 
 @case(

@@ -6,20 +6,26 @@ A proxy before the server drops requests and answers, cuts them at a byte, answe
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import product
+from typing import cast
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.call import Call
 from kessel_conformance.catalogue import case
 from kessel_conformance.faults import ANSWER_WITHIN, HALF_OPEN, LATE, LATE_REQUEST, SLOW, Fault
-from kessel_conformance.job_calls import ENQUEUES, EXTENDS, RESERVES, SETTLES
-from kessel_conformance.lost_calls import DONE_LATE, TAKES
+from kessel_conformance.job_calls import ENQUEUES, EXTENDS, OF_ENQUEUE, RESERVES, SETTLES
+from kessel_conformance.lost_calls import DONE_LATE, TAKES, UNCOUNTED
+from kessel_conformance.near import Near
 from kessel_conformance.operation_calls import CHANGES, LOOKS
-from kessel_conformance.requirements import CONNECTION, LEASE, LOST_RESERVES
+from kessel_conformance.proxy import Cut
+from kessel_conformance.requirements import ATTEMPTS, BLOCKING_RESERVE, CONNECTION, LEASE, LOST_RESERVES
 from kessel_conformance.trials import Trials
+from kessel_core import AdapterError, EnqueueUnknown
+from kessel_core.contract import NO_PAUSE, Attempts, Reservation
 
 NEEDS = (CONNECTION,)
 #: So that all calls that wait for the end of the first lease are made before the second is over.
@@ -28,6 +34,10 @@ _MOST_EXTENDS = 60
 _MOST_LOOKS = 30
 #: Seconds; a call may wait for its time-out more than once, on one connection after another.
 _SIDE_BY_SIDE = 3 * ANSWER_WITHIN
+#: Jobs; more portions of them than time-outs that one call may take.
+_LARGE_BATCH = 6_000
+#: Seconds until a reserve surely waits.
+_FALLS_ASLEEP = 0.3
 
 
 def _broken(bench: Bench, kinds: Sequence[type[Call]], most: int | None = None) -> None:
@@ -130,6 +140,34 @@ def half_open(bench: Bench) -> None:
 
 
 @case(
+    "lost.large_batch",
+    "S14",
+    "S9",
+    needs=NEEDS,
+    waits=True,
+    why="A batch that goes in portions waits for the time-out of each, when its peer does not answer.",
+)
+def large_batch(bench: Bench) -> None:
+    batch = [bench.message() for _ in range(_LARGE_BATCH)]
+    with Near(bench) as near:
+        near.asked(bench.history, "stats", lambda: near.adapter.stats(bench.queue))  # so that it is connected
+        HALF_OPEN.begin(near.proxy)
+        what = f"enqueue_many of {len(batch)}, while {HALF_OPEN.label}"
+        answer = near.asked(bench.history, what, lambda: near.adapter.enqueue_many(batch))
+        near.proxy.end_faults()
+    outcomes = cast("list[AdapterError | None]", answer.value or [])
+    bench.equal(len(outcomes), len(batch), "outcomes of the batch")
+    stored = {message.id for message, one in zip(batch, outcomes, strict=True) if one is None}
+    bench.equal(len(stored), 0, "jobs that were told as stored, though nothing was answered")
+    odd = {type(one).__name__ for one in outcomes if not isinstance(one, OF_ENQUEUE)}
+    bench.equal(odd, set(), "outcomes of other kinds")
+    bench.let_pass(bench.slack)
+    maybe = {m.body for m, one in zip(batch, outcomes, strict=True) if isinstance(one, EnqueueUnknown)}
+    strange = set(bench.drain(bench.consumer())) - maybe
+    bench.check(not strange, f"{len(strange)} jobs are there that were told as surely not stored")
+
+
+@case(
     "lost.slow",
     "S9",
     needs=NEEDS,
@@ -162,3 +200,59 @@ def reserve_comes_back(bench: Bench) -> None:
 )
 def reserve_done_late(bench: Bench) -> None:
     _under(bench, (LATE_REQUEST,), DONE_LATE)
+
+
+@case(
+    "lost.reserve_uncounted",
+    "S10",
+    "S7",
+    needs=(*NEEDS, LEASE, LOST_RESERVES, ATTEMPTS),
+    waits=True,
+    why="An unstable network uses up the tries of jobs that no handler has seen.",
+)
+def reserve_uncounted(bench: Bench) -> None:
+    if bench.capabilities.attempts is Attempts.SERVER:
+        return  # it counts what it has handed out, whoever heard of it
+    _broken(bench, UNCOUNTED)
+
+
+@case(
+    "lost.reserve_wakes_others",
+    "S9",
+    "S7",
+    needs=(*NEEDS, LEASE, LOST_RESERVES, BLOCKING_RESERVE),
+    waits=True,
+    why="What was taken for nobody is given back, and those who wait for a job are not told.",
+)
+def reserve_wakes_others(bench: Bench) -> None:
+    name = bench.queue_named("lost")
+    message = bench.message(queue=name)
+    with Near(bench) as near:
+        taker, asker = (near.adapter.consumer([queue]) for queue in (name, bench.queue_named("none")))
+        for consumer in (taker, asker):  # so that there are connections
+            near.asked(bench.history, "reserve", lambda consumer=consumer: consumer.reserve(NO_PAUSE))  # type: ignore[misc]
+        bench.send(message)
+        near.proxy.cut_at(Cut(up=False, after=0))
+        near.asked(bench.history, "reserve, while its answer is dropped", lambda: taker.reserve(NO_PAUSE))
+        near.proxy.end_faults()
+        waiter = bench.consumer(name)
+        came: list[tuple[Reservation | None, float]] = []
+        asked: list[float] = []
+
+        def waits() -> None:
+            came.append((bench.reserve(waiter, bench.lease * 0.8), time.monotonic()))
+
+        def asks() -> None:
+            time.sleep(_FALLS_ASLEEP)
+            near.asked(bench.history, "reserve from another queue", lambda: asker.reserve(NO_PAUSE))
+            asked.append(time.monotonic())
+
+        bench.side_by_side([waits, asks], _SIDE_BY_SIDE)
+        for consumer in (taker, asker):
+            consumer.close()
+    held, at = came[0]
+    bench.check(held is not None, "a reserve that waits did not see a job that was given back")
+    assert held is not None
+    bench.settle(waiter, held)
+    late = at - asked[0]
+    bench.check(late <= bench.slack.total_seconds(), f"it saw a job {late:.2f} s after it was given back")

@@ -273,3 +273,27 @@ def twice_in_a_batch(bench: Bench) -> None:
     bench.equal(kinds, [type(None), type(None), IdHeld, type(None)], "outcomes of a batch with an id twice")
     came = bench.drain(bench.consumer())
     bench.equal(sorted(came), sorted(m.body for m in batch if m is not again), "jobs of the batch")
+
+
+@case(
+    "ids.held_in_a_batch",
+    "S14",
+    needs=(DEDUPE,),
+    why="A batch says ready of a job that a worker holds, so its requester waits for nothing.",
+)
+def held_in_a_batch(bench: Bench) -> None:
+    message = bench.put()
+    consumer = bench.consumer()
+    held = bench.gets(consumer, message, "the job")
+
+    def says(state: JobState) -> None:
+        batch = [bench.message(queue=bench.queue_named("other")), message]
+        _, outcome = bench.call("enqueue_many with it", lambda: bench.adapter.enqueue_many(batch))
+        bench.check(isinstance(outcome, IdHeld), f"its outcome in a batch is {outcome!r}, expected IdHeld")
+        assert isinstance(outcome, IdHeld)
+        bench.equal((outcome.job_id, outcome.state), (message.id, state), "id, and state of who holds it")
+
+    says(JobState.RESERVED)
+    if bench.has(Buried):
+        bench.settle(consumer, held, Bury("error", "it failed"))
+        says(JobState.BURIED)

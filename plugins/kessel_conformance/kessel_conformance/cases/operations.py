@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_conformance.requirements import COUNTS, DELAYS, VIRTUAL_CLOCK
+from kessel_conformance.requirements import COUNTS, VIRTUAL_CLOCK
 from kessel_core.contract import (
     Browse,
     Buried,
@@ -39,66 +39,6 @@ def count_states(bench: Bench) -> None:
     found = bench.stats()
     seen = (found.ready, found.delayed, found.reserved, found.buried)
     bench.equal(seen, (3, delayed, 1, 1), "ready, delayed, reserved, buried")
-
-
-@case(
-    "stats.oldest_ready",
-    "S9",
-    needs=(COUNTS,),
-    waits=True,
-    why="A queue that nobody serves shows by its age; one that counts a delay alarms for nothing.",
-)
-def oldest_ready(bench: Bench) -> None:
-    bench.equal(bench.stats().oldest_ready, None, "age of the next ready job where none is")
-    hour = timedelta(hours=1) if bench.harness.virtual else bench.slack + timedelta(seconds=1)
-    begun = bench.now()
-    bench.put(priority=5)
-    if bench.stats().oldest_ready is None:
-        return  # the adapter cannot tell
-    stored = bench.now()
-    bench.let_pass(hour)
-    later = bench.now()
-    bench.put(priority=5)
-    if bench.capabilities.delay_granularity is not None:
-        bench.put(delay=timedelta(hours=9))
-    _is_as_old(bench, begun, stored, "the first job")
-    consumer, other = bench.consumer(), bench.consumer()
-    bench.taken(other)
-    if bench.capabilities.tie_break is not None:
-        _is_as_old(bench, later, bench.now(), "the second job, the first one being held")
-    bench.settle(consumer, bench.taken(consumer))
-    bench.equal(
-        bench.stats().oldest_ready, None, "age of the next ready job where others are held or delayed"
-    )
-
-
-@case(
-    "stats.oldest_was_delayed",
-    "S9",
-    needs=(COUNTS, DELAYS),
-    waits=True,
-    why="A job that waited for its day has not waited for a worker.",
-)
-def oldest_was_delayed(bench: Bench) -> None:
-    span = timedelta(hours=1) if bench.harness.virtual else bench.grain + timedelta(seconds=1)
-    due = bench.now() + span
-    body = f'{{"v":1,"id":"late","type":"t","delay":"{due.isoformat()}","payload":null}}'
-    bench.put(body.encode(), delay=span, job_id="late")
-    bench.equal(bench.stats().oldest_ready, None, "age of the next ready job where one is delayed")
-    bench.until(due + bench.slack)
-    if bench.stats().oldest_ready is not None:
-        _is_as_old(bench, due, bench.now(), "the job whose delay is over")
-
-
-def _is_as_old(bench: Bench, begun: datetime, stored: datetime, which: str) -> None:
-    """Check the age of a job that became ready between two moments."""
-    asked = bench.now()
-    age = bench.stats().oldest_ready
-    told = bench.now()
-    bench.check(age is not None, f"the age of {which} is not told")
-    assert age is not None
-    least, most = asked - stored - bench.slack, told - begun + bench.slack
-    bench.check(least <= age <= most, f"{which} is told to have been ready for {age}, not {least} to {most}")
 
 
 @case("stats.unknown_queue", "S9", why="A dashboard asks for queues that nobody has used yet.")

@@ -8,7 +8,7 @@ from typing import Final
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, LEASE
+from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, LEASE, SHARED_REACH
 from kessel_core.contract import Consumer, Message, Pause, Reservation, Rollback, Snooze
 
 #: How long a reserve waits in real time.
@@ -92,3 +92,43 @@ def for_each_due(bench: Bench) -> None:
     for message, moment in due.items():
         why = f"the delay or pause of {bench.label(message.body)}"
         _in_time(bench, consumer, message, moment, why)
+
+
+@case(
+    "reserve.wakes_for_extended_lease_end",
+    "S9",
+    "S7",
+    needs=(BLOCKING_RESERVE, LEASE, DELAYS, SHARED_REACH),
+    waits=True,
+    why="What time does next is asked of delays, and of leases only where nothing is delayed.",
+)
+def for_extended_lease_end(bench: Bench) -> None:
+    message, holder = bench.put(), bench.consumer()
+    held = bench.gets(holder, message, "the job")
+    bench.put(delay=_HOUR)
+    with bench.sharing() as other:
+        waiter = other.consumer()
+        if bench.harness.virtual:
+            bench.extend(holder, held)
+            due = bench.now() + bench.lease
+            _in_time(other, waiter, message, due, "the end of a lease that was extended")
+            return
+        came: list[tuple[Reservation | None, datetime]] = []
+        ends: list[datetime] = []
+
+        def extends() -> None:
+            bench.let_pass(bench.lease * 0.6)
+            bench.extend(holder, held)
+            ends.append(bench.now() + bench.lease)
+            bench.until(ends[0] + bench.slack)
+
+        def waits() -> None:
+            came.append((other.reserve(waiter, bench.lease * 3), other.now()))
+
+        bench.side_by_side([waits, extends], bench.lease.total_seconds() * 4 + 20)
+        reservation, now = came[0]
+        if reservation is None or reservation.body != message.body:
+            bench.broken("reserve slept through the end of a lease that was extended")
+        late = (now - ends[0] - bench.slack).total_seconds()
+        bench.check(late <= 0.5, f"the waiting reserve came back {late:.1f} s after the end of the lease")
+        other.settle(waiter, reservation)

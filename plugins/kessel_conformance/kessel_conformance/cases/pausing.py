@@ -10,7 +10,19 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.opencase import MICRO
 from kessel_conformance.requirements import LEASE
-from kessel_core.contract import COMMIT, NO_PAUSE, Browse, Buried, Bury, JobState, Pause, Rollback, Snooze
+from kessel_core.contract import (
+    COMMIT,
+    NO_PAUSE,
+    Browse,
+    Buried,
+    Bury,
+    Delete,
+    JobState,
+    Message,
+    Pause,
+    Rollback,
+    Snooze,
+)
 
 NEEDS = (Pause,)
 _HOUR: Final = timedelta(hours=1)
@@ -205,3 +217,33 @@ def outlasts_leases(bench: Bench) -> None:
     bench.pause(bench.queue, NO_PAUSE)
     bench.let_pass(bench.slack - bench.grain)
     bench.gets(consumer, message, "the job, after lease and pause")
+
+
+@case(
+    "pause.outlives_jobs",
+    "S9",
+    needs=NEEDS,
+    why="A pause is forgotten with the last job of its queue, and the next one runs.",
+)
+def outlives_jobs(bench: Bench) -> None:
+    def still(when: str) -> Message:
+        bench.check(bench.stats().paused is not None, f"the pause is not shown {when}")
+        message = bench.put()
+        bench.nothing(bench.consumer(), f"the queue is paused, {when}")
+        return message
+
+    bench.pause(bench.queue, _HOUR)
+    still("before its first job")
+    bench.purge()
+    last = still("after a purge")
+    if bench.has(Delete):
+        bench.delete(last.id)
+        still("after its last job was deleted")
+    bench.purge()
+    bench.pause(bench.queue, NO_PAUSE)
+    bench.let_pass(bench.slack - bench.grain)
+    message, consumer = bench.put(), bench.consumer()
+    held = bench.gets(consumer, message, "the job of a queue that goes on")
+    bench.pause(bench.queue, _HOUR)
+    bench.settle(consumer, held)
+    still("after its last job was committed")

@@ -24,6 +24,8 @@ from kessel_core.contract import (
 )
 
 NEEDS = (SHARED_REACH,)
+#: Jobs that pass while another one is held; together more than a log has before it is written anew.
+_PORTIONS, _PORTION = 14, 50
 
 
 @case(
@@ -142,6 +144,35 @@ def race_for_jobs(bench: Bench) -> None:
     counted = Counter(bench.labels(seen))
     bench.equal({label: times for label, times in counted.items() if times > 1}, {}, "jobs that came twice")
     bench.equal(len(counted), len(sent), "jobs that came", "S9")
+
+
+@case(
+    "reach.holds_through_many",
+    "S7",
+    "S9",
+    needs=NEEDS,
+    waits=True,
+    why="What one process writes anew the others read anew, without who holds what, or what is paused.",
+)
+def holds_through_many(bench: Bench) -> None:
+    message = bench.put()
+    consumer = bench.consumer()
+    held = bench.gets(consumer, message, "the job")
+    paused = bench.put(queue=bench.queue_named("paused"))
+    if bench.has(Pause):
+        bench.pause(paused.queue, timedelta(hours=1))
+    with bench.sharing() as other:
+        for _ in range(_PORTIONS):
+            other.pass_through(_PORTION)
+            if bench.capabilities.lease is not None:
+                bench.extend(consumer, held)  # so that the lease of a slow backend is kept, too
+    bench.nothing(bench.consumer(), "the only job is held")
+    bench.settle(consumer, held)
+    if bench.has(Pause):
+        bench.nothing(bench.consumer(paused.queue), "the queue is paused")
+        bench.pause(paused.queue, NO_PAUSE)
+        bench.let_pass(bench.slack - bench.grain)
+    bench.gets(bench.consumer(paused.queue), paused, "the job of the queue that goes on")
 
 
 @case(

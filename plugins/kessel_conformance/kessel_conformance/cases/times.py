@@ -22,6 +22,7 @@ from kessel_core.contract import (
     TieBreak,
     VirtualTime,
 )
+from kessel_core.testing import VirtualClock
 
 NEEDS = (DELAYS,)
 #: Below and above what fits into 32 bits of milliseconds or microseconds, and beyond one day, which
@@ -267,3 +268,18 @@ def next_change_of_all(bench: Bench) -> None:
     other = bench.consumer(b)
     bench.settle(other, bench.taken(other))
     soon((b,), start + lease * 2, "after the first delay")
+
+
+@case(
+    "delay.none_is_at_once",
+    "S4",
+    "S9",
+    needs=(VirtualTime, VIRTUAL_CLOCK),
+    why="A clock is set back, and what was to start at once waits until the hour has come again.",
+)
+def none_is_at_once(bench: Bench) -> None:
+    message = bench.put()
+    assert isinstance(bench.clock, VirtualClock)
+    bench.clock.jump_wall(timedelta(hours=-1))
+    bench.history.add("the wall clock is set back by an hour")
+    bench.gets(bench.consumer(), message, "a job without a delay")

@@ -10,7 +10,15 @@ from kessel_conformance.requirements import Requirement
 from kessel_conformance.stores.harness import StoreHarness
 from kessel_core.contract import Reach, StoreCapabilities
 
-__all__ = ["DURABILITY", "MAX_VALUE_BYTES", "OTHER_PROCESS", "SHARED_REACH", "VIRTUAL_TIME", "WAKES"]
+__all__ = [
+    "CONNECTION",
+    "DURABILITY",
+    "MAX_VALUE_BYTES",
+    "OTHER_PROCESS",
+    "SHARED_REACH",
+    "VIRTUAL_TIME",
+    "WAKES",
+]
 
 _LARGEST_VALUE: Final = 16 * 1024 * 1024
 
@@ -78,6 +86,22 @@ class _SharedReach(Requirement):
         return None if is_shared else "for stores that other processes see, too"
 
 
+class _Connection(Requirement):
+    """The store talks to a server at a port that the harness fills in, so that it may be a proxy's."""
+
+    name = "a connection"
+    shows = "reach"
+
+    def missing(self, harness: StoreHarness) -> str | None:
+        """As `Requirement.missing`."""
+        return None if harness.capabilities.reach is Reach.NETWORK else "for stores over a network"
+
+    def hidden(self, harness: StoreHarness) -> str | None:
+        """As `Requirement.hidden`."""
+        is_known = harness.values.get("port", "").isdigit()
+        return None if is_known else "the harness has no {port}, so that no connection can be broken"
+
+
 class _OtherProcess(Requirement):
     """Another process can open the same store."""
 
@@ -96,6 +120,8 @@ class _OtherProcess(Requirement):
         return None
 
 
+#: Connections can be broken.
+CONNECTION: Final = _Connection()
 #: Another process can be started that has the same store open.
 OTHER_PROCESS: Final = _OtherProcess()
 #: Something survives the end of the process (S19c).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
+from datetime import timedelta
 from typing import Final
 
 from kessel_conformance.catalogue import STORES
@@ -10,6 +11,8 @@ from kessel_conformance.stores.bench import LARGEST_PAGE, StoreBench
 from kessel_core import KesselError
 
 case = STORES.case
+
+_SHORT: Final = timedelta(milliseconds=300)
 
 #: Sorted by code points; other orders, of UTF-16, of words, without case or accents, differ.
 ORDER: Final = (
@@ -163,3 +166,22 @@ def while_others_write(bench: StoreBench) -> None:
         bench.history.add(f"a scan while entries come, change and go: {len(found)} keys")
         bench.equal(found, sorted(set(found)), "keys, each once and in order")
         bench.equal([key for key in found if key in set(stay)], stay, "keys that were there all the time")
+
+
+@case(
+    "scan.past_ended",
+    "S19d",
+    "S19b",
+    waits=True,
+    why="Entries whose time is over fill a page, which then looks like the last one.",
+)
+def past_ended(bench: StoreBench) -> None:
+    for number in range(30):
+        bench.put(f"ends{number:02}", ttl=_SHORT)
+    stay = [f"stays{number}" for number in range(3)]
+    for key in stay:
+        bench.put(key)
+    bench.let_pass(_SHORT + bench.slack)
+    for limit in (1, 2, 100):
+        found = [entry.key for entry in bench.pages(limit=limit)]
+        bench.equal(found, stay, f"keys in pages of {limit}, past entries whose time is over")

@@ -1,0 +1,146 @@
+"""A connection that breaks: no write is told as done that was not, or as not done that was (S19)."""
+
+from __future__ import annotations
+
+# ruff: noqa: D103  # what a case is for stands in its `why`
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from kessel_conformance.catalogue import STORES
+from kessel_conformance.faults import ANSWER_WITHIN, HALF_OPEN, NO_FAULT, Answer, Apart, Fault, faults_of
+from kessel_conformance.proxy import FaultProxy, Traffic
+from kessel_conformance.stores.bench import StoreBench
+from kessel_conformance.stores.requirements import CONNECTION
+from kessel_core import AdapterUnavailable, StoreUnknown
+from kessel_core.contract import Entry, Store
+
+case = STORES.case
+T = TypeVar("T")
+
+#: Connections of a pool that were broken, and that nobody has noticed yet.
+_STALE: Final = 3
+
+
+@case(
+    "lost.write",
+    "S19",
+    needs=(CONNECTION,),
+    waits=True,
+    why="A write that was lost is told as done, or one that was done as not; a lost look sees nothing.",
+)
+def write(bench: StoreBench) -> None:
+    with _Near(bench) as near:
+        near.puts()
+        near.deletes()
+        near.looks()
+
+
+class _Near:
+    """A second store on the case's server, behind a proxy; a context manager."""
+
+    def __init__(self, bench: StoreBench) -> None:
+        self.bench = bench
+        self.cuts = bench.settings.amounts.cuts
+        self.proxy = FaultProxy(int(bench.harness.values["port"]))
+        self.apart = Apart()
+
+    def __enter__(self) -> Self:
+        self.harness = self.bench.harness.through(self.proxy.port)
+        try:
+            self.store: Store = self.harness.open(self.bench.clock, self.bench.namespace)
+        except BaseException:
+            self.apart.close()
+            self.proxy.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if exc is not None:
+            self.proxy.close()  # what hangs in a call ends with its connection
+        self.apart.call(lambda: self.harness.close(self.store))
+        self.apart.close()
+        self.proxy.close()
+
+    def puts(self) -> None:
+        """Put new entries while the connection breaks."""
+        space = self.bench.space
+
+        def put(key: str) -> object:
+            return self.store.put(space, key, b"v", expect=0)
+
+        traffic = self._passed(lambda: put("healthy"))
+        for number, fault in enumerate([*faults_of(traffic, self.cuts), HALF_OPEN]):
+            key = f"put{number}"
+            answer = self._asked("put", fault, lambda key=key: put(key))  # type: ignore[misc]  # bound here
+            self._judge("put", fault, answer, is_done=self.bench.get(key) is not None)
+
+    def deletes(self) -> None:
+        """Delete entries while the connection breaks."""
+        space = self.bench.space
+        self.bench.put("healthy")
+        traffic = self._passed(lambda: self.store.delete(space, "healthy"))
+        for number, fault in enumerate(faults_of(traffic, self.cuts)):
+            key = f"delete{number}"
+            self.bench.put(key)
+            answer = self._asked("delete", fault, lambda key=key: self.store.delete(space, key))  # type: ignore[misc]
+            self._judge("delete", fault, answer, is_done=self.bench.get(key) is None)
+
+    def looks(self) -> None:
+        """Read what is there while the connection breaks."""
+        space, store = self.bench.space, self.store
+        self.bench.put("look")
+        looks: dict[str, Callable[[], Entry | list[Entry] | None]] = {
+            "get": lambda: store.get(space, "look"),
+            "scan": lambda: store.scan(space, prefix="look"),
+        }
+        for what, look in looks.items():
+            for fault in faults_of(self._passed(look), min(self.cuts, 10)):
+                answer = self._asked(what, fault, look)
+                is_right = isinstance(answer.error, AdapterUnavailable) if answer.error else answer.value
+                said = repr(answer.error) if answer.error is not None else "nothing is there"
+                self.bench.check(
+                    bool(is_right), f"{what}, while {fault.label}: {said}, of an entry that is there"
+                )
+
+    def _passed(self, call: Callable[[], object]) -> Traffic:
+        """Return what a call sends and receives while nothing is broken."""
+        before = self.proxy.traffic
+        answer = self._asked("a call", NO_FAULT, call)
+        self.bench.check(answer.error is None, f"nothing is broken, but a call raised {answer.error!r}")
+        return self.proxy.traffic - before
+
+    def _asked(self, what: str, fault: Fault, call: Callable[[], object]) -> Answer:
+        """Make a call under a fault, and another one after it, which must work."""
+        fault.begin(self.proxy)
+        answer = self._ended(f"{what}, while {fault.label}", call)
+        self.proxy.end_faults()
+        for _ in range(_STALE):
+            after = self._ended(
+                "get, when nothing is broken", lambda: self.store.get(self.bench.space, "none")
+            )
+            if not isinstance(after.error, AdapterUnavailable):
+                break
+        self.bench.check(after.error is None, f"get, after {what} while {fault.label}: {after.error!r}")
+        return answer
+
+    def _ended(self, what: str, call: Callable[[], object]) -> Answer:
+        answer = self.apart.call(call)
+        if answer is None:
+            self.bench.broken(f"{what} did not end within {ANSWER_WITHIN:g} s (contract, rule 7)")
+        answer.noted(self.bench.history, what, self.bench.text_of)
+        return answer
+
+    def _judge(self, what: str, fault: Fault, answer: Answer, *, is_done: bool) -> None:
+        """Compare what a write said with what became of it."""
+        error, when = answer.error, f"{what}, while {fault.label},"
+        if error is None:
+            self.bench.check(is_done, f"{when} returned, but was not done")
+        elif isinstance(error, AdapterUnavailable):
+            self.bench.check(not is_done, f"{when} raised AdapterUnavailable, though it was done")
+        else:
+            self.bench.check(
+                isinstance(error, StoreUnknown), f"{when} raised {type(error).__name__}: {error}"
+            )

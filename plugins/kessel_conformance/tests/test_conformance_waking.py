@@ -1,0 +1,33 @@
+"""A consumer that looks now and then is not taken for one that is woken (S9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from kessel_conformance import Harness, Violation
+from kessel_conformance.bench import Bench
+from kessel_conformance.cases.waking import _ASLEEP, _soon_enough
+from kessel_memory.plugin import SPEC
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    harness = Harness(SPEC, url="memory://{namespace}", real_clock=True)
+    harness.up()
+    with Bench(harness) as one:
+        yield one
+    harness.down()
+
+
+def test_S9_what_was_in_time_before_a_try_that_slept_does_not_count(bench: Bench) -> None:
+    asleep = _ASLEEP + 0.1
+    tries = iter([0.0, asleep, 0.0, asleep])
+    with pytest.raises(Violation, match="it polls"):
+        _soon_enough(bench, lambda: next(tries))
+
+
+def test_S9_a_busy_machine_may_be_late_now_and_then(bench: Bench) -> None:
+    tries = iter([0.0, 0.9, _ASLEEP + 0.1, 0.0, 0.0])
+    _soon_enough(bench, lambda: next(tries))
+    assert next(tries, None) is None
