@@ -134,7 +134,7 @@ def test_a_process_that_died_is_replaced_after_a_while() -> None:
 
 def test_a_stopped_process_gives_back_what_does_not_end_in_time_and_is_replaced() -> None:
     """S21, fault 36."""
-    with Simulation({"a": lambda payload: simulation.spend(45)}, seed=5, workers=1, stops=0.5) as simulation:
+    with Simulation({"a": lambda payload: simulation.spend(45)}, seed=6, workers=1, stops=0.5) as simulation:
         simulation.manager.request_many([("a", n) for n in range(12)])
         simulation.run_until_idle()
     whats = [event.what for event in simulation.history]
