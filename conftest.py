@@ -1,7 +1,13 @@
-"""Settings of all tests: how fast a machine is says nothing about what is tested; long files begin first."""
+"""Settings of all tests: how fast a machine is says nothing about what is tested; long files begin first.
+
+No test sees how another one set up logging, or that whoever started the tests has SIGINT ignored.
+"""
 
 from __future__ import annotations
 
+import logging
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -31,3 +37,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 0 if is_long else 2 if item.path.is_relative_to(SHORT) else 1
 
     items.sort(key=place)  # stable: otherwise the order is the random one
+
+
+def pytest_configure() -> None:
+    """Receive Ctrl-C as Python does; a shell lets what it starts in the background ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def logging_is_left_as_found() -> Iterator[None]:
+    """Take away what the command sets up when it runs inside of a test."""
+    root, own = logging.getLogger(), logging.getLogger("kessel")
+    before = (root.level, own.level)
+    yield
+    root.handlers[:] = [handler for handler in root.handlers if handler.get_name() != "kessel"]
+    root.setLevel(before[0])
+    own.setLevel(before[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -124,9 +123,7 @@ class Kessel:
 
 
 @pytest.fixture
-def kessel(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Kessel]:
+def kessel(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kessel:
     """The command, in an empty directory and without any KESSEL_* variable."""
     import os
 
@@ -134,9 +131,4 @@ def kessel(
         if name.startswith("KESSEL_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    root, own = logging.getLogger(), logging.getLogger("kessel")
-    before = (root.level, own.level)
-    yield Kessel(capsys, tmp_path)
-    root.handlers[:] = [handler for handler in root.handlers if handler.get_name() != "kessel"]
-    root.setLevel(before[0])
-    own.setLevel(before[1])
+    return Kessel(capsys, tmp_path)

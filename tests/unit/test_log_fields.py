@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -21,16 +21,11 @@ def _no_others(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def lines() -> Iterator[Callable[[], list[dict[str, object]]]]:
+def lines() -> Callable[[], list[dict[str, object]]]:
     """What the command prints as JSON."""
     stream = io.StringIO()
-    root, own = logging.getLogger(), logging.getLogger("kessel")
-    before = (root.level, own.level, [*root.handlers])
     configure("info", json=True, stream=stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    root.setLevel(before[0])
-    own.setLevel(before[1])
-    root.handlers[:] = before[2]
+    return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
 def test_fields_are_on_the_records_of_kessel_and_of_jobs_and_in_the_command_on_all(

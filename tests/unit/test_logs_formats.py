@@ -10,7 +10,6 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,16 +25,6 @@ def record(message: str, *args: object, level: int = logging.INFO, **extra: obje
         "kessel.test", level, __file__, 1, message, args, None, extra=extra or None
     )
     return made
-
-
-@pytest.fixture
-def clean_logging() -> Iterator[None]:
-    root, own = logging.getLogger(), logging.getLogger("kessel")
-    before = (root.level, own.level)
-    yield
-    root.handlers[:] = [handler for handler in root.handlers if handler.get_name() != "kessel"]
-    root.setLevel(before[0])
-    own.setLevel(before[1])
 
 
 def as_json(made: logging.LogRecord) -> dict[str, Any]:
@@ -109,9 +98,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_terminal_gets_colours_unless_told_otherwise(
-    clean_logging: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_terminal_gets_colours_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     stream = Terminal()
     configure(stream=stream)
@@ -124,7 +111,7 @@ def test_terminal_gets_colours_unless_told_otherwise(
     assert "\x1b" not in stream.getvalue()
 
 
-def test_second_configuration_replaces_the_first(clean_logging: None) -> None:
+def test_second_configuration_replaces_the_first() -> None:
     first, second = io.StringIO(), io.StringIO()
     configure("debug", stream=first)
     configure("trace", json=True, stream=second)
@@ -133,7 +120,7 @@ def test_second_configuration_replaces_the_first(clean_logging: None) -> None:
     assert json.loads(second.getvalue())["message"] == "x"
 
 
-def test_other_libraries_are_printed_but_not_below_info(clean_logging: None) -> None:
+def test_other_libraries_are_printed_but_not_below_info() -> None:
     stream = io.StringIO()
     configure("trace", json=True, stream=stream)
     other = logging.getLogger("otherlibrary")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,19 +74,14 @@ def _hushed(done: Done) -> Done:
 
 
 @pytest.fixture
-def site(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def site(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> Site:
     for name in os.environ:
         if name.startswith("KESSEL_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(TLS / "ca.pem"))
     monkeypatch.setenv("BILLING", NEW)
-    root, own = logging.getLogger(), logging.getLogger("kessel")
-    before = (root.level, own.level)
-    yield Site(tmp_path, capsys)
-    root.handlers[:] = [handler for handler in root.handlers if handler.get_name() != "kessel"]
-    root.setLevel(before[0])
-    own.setLevel(before[1])
+    return Site(tmp_path, capsys)
 
 
 def test_s23_an_outcome_is_delivered_by_a_worker_process_over_https(
