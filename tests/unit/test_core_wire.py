@@ -9,7 +9,8 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from kessel_core import DecodeError, InvalidRequest, Job, JobRequest, JobResult, Reason, Status
 from kessel_core.errors import MOST_PROBLEMS
@@ -30,6 +31,13 @@ def test_s16_a_time_of_another_zone_is_written_in_utc() -> None:
     assert iso(moment) == "2026-03-01T10:30:00Z"
     again = decode(encode(Job(type="a", id="i", not_before=moment, expires_at=moment)))
     assert (again.not_before, again.expires_at) == (moment, moment)
+
+
+@given(st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29)), st.integers(-1439, 1439))
+@example(datetime(7, 1, 2), 0)
+def test_s16_times_are_written_as_isoformat_writes_them(local: datetime, minutes: int) -> None:
+    moment = local.replace(tzinfo=timezone(timedelta(minutes=minutes)) if minutes else UTC)
+    assert iso(moment) == moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 @given(job_requests())
