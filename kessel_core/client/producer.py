@@ -84,9 +84,7 @@ class Producer:
         """Return the job that a request asks for, and what `request` would pass to the adapter."""
         prepared = self._prepared(request)
         job = self._jobs.job(prepared)
-        body = encode(job)
-        self._check_capabilities(job, body, prepared.callback)
-        return job, Message(job.id, job.queue, body, job.priority, job.not_before, job.expires_at)
+        return job, self._message(job, prepared.callback)
 
     def stored(self, job: Job) -> None:
         """Tell the watchers that a job was stored."""
@@ -167,15 +165,21 @@ class Producer:
         known = options.type if options is not None else self._registry.type_of(callback)
         return callback if known is None else f"job:{known}"
 
+    def _message(self, job: Job, callback: object) -> Message:
+        """Return what is stored of a job, or refuse it."""
+        body = encode(job)
+        asks = job.not_before is not None or job.priority != DEFAULT_PRIORITY or callback is not None
+        if asks or self._has_size_limit:
+            self._check_capabilities(job, body, callback)
+        return Message(job.id, job.queue, body, job.priority, job.not_before, job.expires_at)
+
+    # --- one job -----------------------------------------------------------------------------
+
     def _stored(self, job: Job, callback: str | Callable[[Any], object] | None) -> Job:
         if callback is not None:
             job = self._callbacks.expect(job, callback)
         try:
-            body = encode(job)
-            asks = job.not_before is not None or job.priority != DEFAULT_PRIORITY or callback is not None
-            if asks or self._has_size_limit:
-                self._check_capabilities(job, body, callback)
-            message = Message(job.id, job.queue, body, job.priority, job.not_before, job.expires_at)
+            message = self._message(job, callback)
             if self._wrappers:
                 with Enqueuing(self._wrappers, (job,)) as enqueuing:
                     job, message = labelled(job, message, enqueuing.jobs[0], self._most_bytes)
@@ -183,54 +187,76 @@ class Producer:
             else:
                 self._adapter.enqueue(message)
         except Exception as exc:
-            if not _may_be_stored(exc):
-                self._callbacks.forget(job)
+            self._forget_unless_stored((job,), exc)
             raise
         if self._enqueued:
             self.stored(job)
         return job
 
+    def _forget_unless_stored(self, jobs: Iterable[Job], error: Exception) -> None:
+        """Forget the callbacks of jobs, unless they may run, and end, although storing them failed (S14)."""
+        if isinstance(error, AdapterError) and not isinstance(
+            error, (EnqueueRejected, AdapterUnavailable, IdHeld)
+        ):
+            return
+        for job in jobs:
+            self._callbacks.forget(job)
+
+    # --- many jobs ---------------------------------------------------------------------------
+
     def request_many(self, requests: Iterable[JobRequest | tuple[str, JsonInput] | str]) -> list[Job]:
         """Store many jobs, in order; see `JobManager.request_many`."""
-        jobs: list[Job] = []
+        made = self._all_expected(requests)
+        if not made:
+            return []
         try:
-            messages = self._messages(requests, jobs)
-            if not messages:
-                return []
-            if self._wrappers:
-                with Enqueuing(self._wrappers, jobs) as enqueuing:
-                    wanted = zip(jobs, messages, enqueuing.jobs, strict=True)
-                    made = [labelled(*one, self._most_bytes) for one in wanted]
-                    jobs = [job for job, _ in made]
-                    outcomes = self._adapter.enqueue_many([message for _, message in made])
-                    enqueuing.outcomes = outcomes
-            else:
-                outcomes = self._adapter.enqueue_many(messages)
+            jobs, outcomes = self._enqueued_many(made)
         except Exception as exc:
-            if not _may_be_stored(exc):
-                for job in jobs:
-                    self._callbacks.forget(job)
+            self._forget_unless_stored((job for job, _ in made), exc)
             raise
         return self._all_stored(jobs, outcomes)
 
-    def _messages(self, requests: Iterable[object], jobs: list[Job]) -> list[Message]:
-        """Return what is stored of requests, and add their jobs to a list."""
-        messages: list[Message] = []
+    def _all_expected(self, requests: Iterable[object]) -> list[tuple[Job, Message]]:
+        """Return the job and the message of each request; if one cannot be made, no callback is expected."""
+        made: list[tuple[Job, Message]] = []
         problems: list[Problem] = []
-        for index, item in enumerate(requests):
-            try:
-                prepared = self._prepared(_request_of(item))
-                job = self._callbacks.expect(self._jobs.job(prepared), prepared.callback)
-                jobs.append(job)
-                body = encode(job)
-                self._check_capabilities(job, body, prepared.callback)
-            except InvalidRequest as exc:
-                problems += [attrs.evolve(p, where=("$", index, *p.where[1:])) for p in exc.problems]
-                continue
-            messages.append(Message(job.id, job.queue, body, job.priority, job.not_before, job.expires_at))
-        if problems:
-            raise InvalidRequest(problems, "invalid requests, nothing was stored")
-        return messages
+        try:
+            for index, item in enumerate(requests):
+                try:
+                    made.append(self._expected(_request_of(item)))
+                except InvalidRequest as exc:
+                    problems += [attrs.evolve(p, where=("$", index, *p.where[1:])) for p in exc.problems]
+            if problems:
+                raise InvalidRequest(problems, "invalid requests, nothing was stored")
+        except Exception:  # of any kind: nothing was passed to the adapter yet
+            for job, _ in made:
+                self._callbacks.forget(job)
+            raise
+        return made
+
+    def _expected(self, request: JobRequest) -> tuple[Job, Message]:
+        """Return a job, whose callback is expected from now on, and its message."""
+        prepared = self._prepared(request)
+        job = self._callbacks.expect(self._jobs.job(prepared), prepared.callback)
+        try:
+            return job, self._message(job, prepared.callback)
+        except Exception:
+            self._callbacks.forget(job)
+            raise
+
+    def _enqueued_many(
+        self, made: Sequence[tuple[Job, Message]]
+    ) -> tuple[list[Job], Sequence[AdapterError | None]]:
+        """Pass jobs to the adapter; return them as they are stored, and what became of each."""
+        jobs = [job for job, _ in made]
+        if not self._wrappers:
+            return jobs, self._adapter.enqueue_many([message for _, message in made])
+        with Enqueuing(self._wrappers, jobs) as enqueuing:
+            wanted = zip(made, enqueuing.jobs, strict=True)
+            made = [labelled(job, message, more, self._most_bytes) for (job, message), more in wanted]
+            outcomes = self._adapter.enqueue_many([message for _, message in made])
+            enqueuing.outcomes = outcomes
+        return [job for job, _ in made], outcomes
 
     def _all_stored(self, jobs: list[Job], outcomes: Sequence[AdapterError | None]) -> list[Job]:
         stored: list[Job] = []
@@ -273,13 +299,6 @@ class Producer:
                 "hands jobs to others; give a handler, 'job:TYPE' or 'scheme:target'"
             )
             raise InvalidRequest([Problem(("$", "callback"), why)])
-
-
-def _may_be_stored(error: Exception) -> bool:
-    """Whether jobs may run, and end, although the call that should store them failed (S14)."""
-    return isinstance(error, AdapterError) and not isinstance(
-        error, (EnqueueRejected, AdapterUnavailable, IdHeld)
-    )
 
 
 def _request_of(item: object) -> JobRequest:

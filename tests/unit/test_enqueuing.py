@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -445,6 +445,22 @@ def test_s20_the_users_own_interrupt_in_a_wrapper_around_a_settlement_is_raised(
         around.before = KeyboardInterrupt()
         with pytest.raises(KeyboardInterrupt):
             run_until_idle(manager)
+
+
+@pytest.mark.parametrize("error", [EnqueueUnknown("a", "who knows"), InvalidRequest([]), None])
+def test_s15_functions_of_jobs_that_were_never_passed_on_are_forgotten(error: Exception | None) -> None:
+    """Whatever broke off while the jobs were made: nothing was stored, so none of them will ever end."""
+
+    def requests() -> Iterator[JobRequest]:
+        yield JobRequest(type="t", callback=print)
+        if error is not None:
+            raise error
+        yield JobRequest(type="u", queue="", callback=print)
+
+    with open_with(memory()) as manager:
+        with pytest.raises(type(error) if error is not None else InvalidRequest):
+            manager.request_many(requests())
+        assert not manager._need().callbacks._functions
 
 
 def test_s15_a_function_waits_for_a_job_that_a_wrapper_goes_around() -> None:
