@@ -10,6 +10,7 @@ import click
 from kessel_core.cli.app import App, as_json, configured, pass_app, queue_option, say
 from kessel_core.cli.choosing import Choice, choice_options
 from kessel_core.cli.jobs import (
+    Done,
     First,
     by_id,
     first_line,
@@ -225,7 +226,7 @@ def _apply(
     adapter: QueueAdapter,
     choice: Choice,
     operation: Callable[[StoredJob], None],
-    done: str,
+    word: str,
     as_json: bool,
 ) -> None:
     """Apply the operation to each job as it is met; those that are gone are listed at the end.
@@ -237,38 +238,25 @@ def _apply(
     queues = known_queues(app, adapter) if choice.ids else app.config.queues
     # Only buried jobs: `delete` of an adapter would also take a waiting one.
     found: Iterable[StoredJob] = buried_jobs(adapter, queues)
-    missing: dict[str, KesselError | None] = {}
+    done = Done(keeps_ids=as_json)
     if choice.ids:
-        found, missing = choice.named(found)
+        found, others = choice.named(found)
+        done.wrong = {text: str(error or _missing(text, queues)) for text, error in others.items()}
     else:
         found = choice.of(found)
-    count = 0
-    changed: list[str] = []
-    failure: KesselError | None = None
-    try:
+    with done.until_it_fails():
         for job in found:
             try:
                 operation(job)
             except UnknownJob:  # somebody else was faster
-                missing[job.id] = None
-                continue
-            count += 1
-            if as_json:  # for people the number is enough, and takes no memory
-                changed.append(job.id)
-    except KesselError as exc:
-        if not count:
-            raise
-        failure = exc
+                done.wrong[job.id] = _missing(job.id, queues)
+            else:
+                done.add(job.id)
     if as_json:
-        emit({done.replace(" ", "_"): changed, "missing": list(missing)})
+        emit({word.replace(" ", "_"): done.ids, "missing": list(done.wrong)})
     else:
-        say(f"{done} {jobs_text(count, 'buried job')}{_of(choice)}")
-    for job_id, error in missing.items():
-        say(f"error: {error or _missing(job_id, queues)}", err=True)
-    if failure is not None:
-        raise failure
-    if missing:
-        raise SystemExit(1)
+        say(f"{word} {jobs_text(done.count, 'buried job')}{_of(choice)}")
+    done.end()
 
 
 def _of(choice: Choice) -> str:

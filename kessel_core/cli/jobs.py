@@ -1,19 +1,21 @@
 """Stored jobs as the commands show them, and how one is found by its id or by what it holds.
 
-Looks only; what is done with a job is for the commands.
+Looks only; what is done with a job is for the commands, and what they tell of it is alike.
 """
 
 from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 import click
 
+from kessel_core.cli.app import say
 from kessel_core.cli.output import body_value, emit, iso, preview
 from kessel_core.errors import KesselError
 from kessel_core.features.finding import ALL, decoded, is_start
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from kessel_core.contract.operations import StoredJob
 
 __all__ = [
+    "Done",
     "First",
     "by_id",
     "by_ids",
@@ -200,3 +203,57 @@ def say_rest(shown: int, total: int, as_json: bool) -> None:
     """Say at the end of a list that there is more; with JSON output on standard error."""
     if total > shown:
         click.echo(f"{shown:,} of {total:,}; --limit shows more", err=as_json)
+
+
+# --- what was done -----------------------------------------------------------------------------
+
+
+@attrs.define
+class Done:
+    """What a command did to the jobs that it means, and why not to others (S39).
+
+    If the adapter fails in the middle, what was done until then is told all the same; then its error ends
+    the command, as it would have done at once if nothing was done.
+    """
+
+    #: Whether the ids of the jobs are kept; their number takes no memory.
+    keeps_ids: bool = True
+    count: int = 0
+    ids: list[str] = attrs.field(factory=list)
+    #: For each of the others, by its id or what was typed for it: what is wrong.
+    wrong: dict[str, str] = attrs.field(factory=dict)
+    _failure: KesselError | None = None
+
+    def add(self, job_id: str) -> None:
+        """Count a job as done."""
+        self.count += 1
+        if self.keeps_ids:
+            self.ids.append(job_id)
+
+    @contextmanager
+    def until_it_fails(self) -> Iterator[None]:
+        """Keep an error of the block for `end`, if something was done before; enter it around all of it."""
+        try:
+            yield
+        except KesselError as exc:
+            if not self.count:
+                raise
+            self._failure = exc
+
+    def problems(self) -> list[str]:
+        """Return all that is wrong, the error of the adapter last."""
+        return [*self.wrong.values(), *([] if self._failure is None else [str(self._failure)])]
+
+    def end(self) -> None:
+        """Say what is wrong; called last, when it is told what was done.
+
+        Raises:
+            KesselError: The one that ended the block.
+            SystemExit: With 1; something else is wrong.
+        """
+        for text in self.wrong.values():
+            say(f"error: {text}", err=True)
+        if self._failure is not None:
+            raise self._failure
+        if self.wrong:
+            raise SystemExit(1)

@@ -10,6 +10,7 @@ import click
 from kessel_core.cli.app import App, as_json, configured, pass_app, queue_option, say
 from kessel_core.cli.choosing import is_since, since_option, span
 from kessel_core.cli.jobs import (
+    Done,
     First,
     by_id,
     by_ids,
@@ -138,47 +139,38 @@ def delete(app: App, job_ids: tuple[str, ...], as_json: bool) -> None:
 
     Ready, delayed or buried ones, for good. ID is a job's id, or its start if no other job's begins so.
     """
-    deleted: list[str] = []
-    missing: list[str] = []
-    try:
-        with app.adapter(only_looks=True) as adapter:
-            _delete(app, adapter, job_ids, deleted, missing)
-    except KesselError as exc:
-        if not deleted:
-            raise
-        missing.append(str(exc))  # what is gone is told all the same
+    done = Done()
+    with done.until_it_fails(), app.adapter(only_looks=True) as adapter:
+        _delete(app, adapter, job_ids, done)
     if as_json:
-        emit({"deleted": deleted, "problems": missing})
+        emit({"deleted": done.ids, "problems": done.problems()})
     else:
-        click.echo(f"deleted {jobs_text(len(deleted))}")
-    for text in missing:
-        say(f"error: {text}", err=True)
-    if missing:
-        raise SystemExit(1)
+        click.echo(f"deleted {jobs_text(done.count)}")
+    done.end()
 
 
-def _delete(
-    app: App, adapter: QueueAdapter, job_ids: Sequence[str], deleted: list[str], missing: list[str]
-) -> None:
-    """Delete jobs, and list the ids of those that are gone, and why the others are not."""
+def _delete(app: App, adapter: QueueAdapter, job_ids: Sequence[str], done: Done) -> None:
     facet = need(adapter, Delete)
     queues = known_queues(app, adapter)
     unknown: list[str] = []
     with noting(app, adapter) as note:
         for job_id in job_ids:
-            (deleted if _deleted(facet, queues, job_id, note) else unknown).append(job_id)
+            if _deleted(facet, queues, job_id, note):
+                done.add(job_id)
+            else:
+                unknown.append(job_id)
     # All jobs are looked at once, and only for what is no whole id.
     others = by_ids(stored_jobs(adapter, queues), unknown) if unknown else {}
     with noting(app, adapter) as note:
         for job_id, job in others.items():
             if job is None:
-                missing.append(_no_job(job_id, queues))
+                done.wrong[job_id] = _no_job(job_id, queues)
             elif isinstance(job, KesselError):
-                missing.append(str(job))
+                done.wrong[job_id] = str(job)
             elif _deleted(facet, (job.queue,), job.id, note):
-                deleted.append(job.id)
+                done.add(job.id)
             else:
-                missing.append(f"job {job.id} is held by a worker")
+                done.wrong[job_id] = f"job {job.id} is held by a worker"
 
 
 def _deleted(facet: Delete, queues: Sequence[str], job_id: str, note: Note) -> bool:
