@@ -79,8 +79,7 @@ def test(callbacks: HttpCallbacks, name: str) -> None:
 
     What is known of the endpoint does not matter, and does not change. Exits with 1 unless it answers 2xx.
     """
-    from kessel_http.connecting import RefusedAddress, Unable
-    from kessel_http.exchange import NotAnswered
+    from kessel_http.late import NotAnswered, RefusedAddress, Unable
 
     endpoint, now = _named(callbacks, name), datetime.now(UTC)
     event = {"type": "kessel.test", "timestamp": now.isoformat(), "data": {}}

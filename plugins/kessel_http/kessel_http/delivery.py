@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from functools import cached_property
-from importlib import import_module
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import attrs
@@ -50,9 +49,6 @@ TYPE: Final = "kessel.http"
 
 #: The pause until a job comes again that could not learn how its endpoint does.
 _STORE_AWAY: Final = timedelta(seconds=5)
-
-#: What is imported where it is used first, because OpenSSL comes with it.
-_LATE: Final = ("kessel_http.exchange", "hashlib", "hmac", "uuid")
 
 #: What is wrong without a store, and what to do.
 _ALONE: Final = "there is no store, so what is known of endpoints is kept in each process only"
@@ -117,8 +113,8 @@ class HttpCallbacks:
         One that is out of descriptors can import nothing any more, and Python says nothing of a file of
         certificates that cannot be opened: the process would trust nobody as long as it lives.
         """
-        for name in _LATE:
-            import_module(name)
+        import kessel_http.late  # noqa: F401
+
         self._network  # noqa: B018  # made now
 
     @cached_property
@@ -179,8 +175,7 @@ class HttpCallbacks:
         """
         endpoint = self.endpoints.of(delivery.target)
 
-        from kessel_http.connecting import RefusedAddress, Unable
-        from kessel_http.exchange import NotAnswered
+        from kessel_http.late import NotAnswered, RefusedAddress, Unable
 
         self._admit(endpoint, job)
         try:
@@ -214,7 +209,7 @@ class HttpCallbacks:
         Raises:
             RefusedAddress, Unable, NotAnswered: As `exchange.post`.
         """
-        from kessel_http.exchange import post
+        from kessel_http.late import post
 
         return post(
             endpoint.url,
@@ -227,7 +222,7 @@ class HttpCallbacks:
 
     @cached_property
     def _network(self) -> Network:
-        from kessel_http.connecting import Network
+        from kessel_http.late import Network
 
         return self._given_network or Network()
 

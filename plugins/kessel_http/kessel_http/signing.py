@@ -31,8 +31,7 @@ class Secret:
 
     def signature(self, signed: bytes) -> str:
         """Return the signature of some bytes, as it stands in the header."""
-        # Here, because it loads OpenSSL, which a worker without deliveries does without.
-        from hmac import digest
+        from kessel_http.late import digest
 
         return "v1," + base64.b64encode(digest(self._key, signed, "sha256")).decode("ascii")
 
@@ -94,7 +93,7 @@ def header_id(job_id: str) -> str:
     """Return the id of a job as `webhook-id`: unchanged, or a UUID made of it if it cannot stand there."""
     if _ID.fullmatch(job_id):
         return job_id
-    from uuid import NAMESPACE_URL, uuid5
+    from kessel_http.late import NAMESPACE_URL, uuid5
 
     return str(uuid5(NAMESPACE_URL, f"kessel-http:{job_id}"))
 
