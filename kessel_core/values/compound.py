@@ -11,7 +11,8 @@ import collections.abc
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any, Final
 
 import attrs
@@ -20,8 +21,9 @@ from cattrs.disambiguators import create_default_dis_func
 from cattrs.errors import IterableValidationError, IterableValidationNote
 
 from kessel_core.errors import MOST_PROBLEMS
+from kessel_core.values.annotations import filled, is_needed, underlying
 from kessel_core.values.reading import EXPECTED, named
-from kessel_core.values.single import Hook, key_reader, refused, underlying
+from kessel_core.values.single import Hook, key_reader, refused
 
 __all__ = ["MOST_MISTAKES", "array", "is_array", "is_class", "is_mapping", "is_named_tuple", "is_union"]
 __all__ += ["mapping", "named_tuple", "object_of", "union"]
@@ -32,7 +34,13 @@ MOST_MISTAKES: Final = MOST_PROBLEMS - 1
 
 
 def _bare(annotation: Any) -> Any:
+    # Without its arguments only: what stands around an annotation the converter has taken off before.
     return typing.get_origin(annotation) or annotation
+
+
+def _is_typed_dict(kind: Any) -> bool:
+    # Not `typing.is_typeddict`, which does not know those of `typing_extensions`.
+    return isinstance(kind, type) and issubclass(kind, dict) and hasattr(kind, "__total__")
 
 
 # --- objects -------------------------------------------------------------------------------------
@@ -42,7 +50,7 @@ def is_class(annotation: Any) -> bool:
     """Return whether an annotation is a class with named fields."""
     bare = _bare(annotation)
     return isinstance(bare, type) and (
-        attrs.has(bare) or dataclasses.is_dataclass(bare) or typing.is_typeddict(bare)
+        attrs.has(bare) or dataclasses.is_dataclass(bare) or _is_typed_dict(bare)
     )
 
 
@@ -51,11 +59,11 @@ def object_of(cattr: cattrs.Converter, annotation: Any) -> Hook:
     # cattrs looks into whatever it is given, so that [] would do for a class whose fields all have defaults.
     generate: Callable[[Any], Hook] = (
         cattr.gen_structure_typeddict
-        if typing.is_typeddict(_bare(annotation))
+        if _is_typed_dict(_bare(annotation))
         else cattr.gen_structure_attrs_fromdict
     )
     _refuse_arguments_of_init(annotation)
-    structure = generate(annotation)
+    structure = generate(_exact(annotation))
 
     def checked(value: Any, _: Any) -> Any:
         if not isinstance(value, Mapping):
@@ -63,6 +71,34 @@ def object_of(cattr: cattrs.Converter, annotation: Any) -> Hook:
         return structure(value, annotation)
 
     return checked
+
+
+@cache  # the same each time, so that cattrs notices one that holds itself
+def _exact(annotation: Any) -> Any:
+    """Return a typed dict that knows which fields it needs: where annotations are text, Python does not.
+
+    Any other class is returned as it is.
+    """
+    bare = _bare(annotation)
+    if not _is_typed_dict(bare):
+        return annotation
+    hints = typing.get_type_hints(bare, include_extras=True)
+    needed = {name for name, hint in hints.items() if _is_needed(bare, name, hint)}
+    if needed == bare.__required_keys__:
+        return annotation
+    given = dict(zip(getattr(bare, "__parameters__", ()), typing.get_args(annotation), strict=False))
+    kinds = {name: filled(underlying(hint), given) for name, hint in hints.items()}
+    fields = {
+        name: typing.Required[kind] if name in needed else typing.NotRequired[kind]
+        for name, kind in kinds.items()
+    }
+    make: Any = typing.TypedDict  # to mypy it is a form and no function
+    return make(bare.__name__, fields)
+
+
+def _is_needed(bare: Any, name: str, hint: Any) -> bool:
+    said = is_needed(hint)
+    return name in bare.__required_keys__ if said is None else said
 
 
 def _refuse_arguments_of_init(annotation: Any) -> None:
@@ -86,9 +122,7 @@ _MAPPINGS: Final[Mapping[Any, Callable[[dict[Any, Any]], Any]]] = {
 def is_mapping(annotation: Any) -> bool:
     """Return whether an annotation is a mapping, one that cannot be read included."""
     bare = _bare(annotation)
-    return (
-        isinstance(bare, type) and issubclass(bare, collections.abc.Mapping) and not typing.is_typeddict(bare)
-    )
+    return isinstance(bare, type) and issubclass(bare, collections.abc.Mapping) and not _is_typed_dict(bare)
 
 
 def mapping(cattr: cattrs.Converter, annotation: Any) -> Hook:
@@ -170,17 +204,8 @@ def named_tuple(cattr: cattrs.Converter, annotation: Any) -> Hook:
     bare = _bare(annotation)
     given = dict(zip(getattr(bare, "__parameters__", ()), typing.get_args(annotation), strict=False))
     hints = typing.get_type_hints(bare, include_extras=True)
-    kinds = [_filled(hints.get(name, Any), given) for name in bare._fields]
+    kinds = [filled(hints.get(name, Any), given) for name in bare._fields]
     return _items(cattr, annotation, kinds, lambda made: bare(*made), True, False)
-
-
-def _filled(annotation: Any, given: Mapping[Any, Any]) -> Any:
-    """Return an annotation with the arguments that its class got in the place of its type variables."""
-    if isinstance(annotation, typing.TypeVar):
-        return given.get(annotation, annotation)
-    # A class alone has variables, too, which are not those of the class around it.
-    places = getattr(annotation, "__parameters__", ()) if typing.get_origin(annotation) else ()
-    return annotation[tuple(given.get(one, one) for one in places)] if places else annotation
 
 
 def _items(
@@ -237,10 +262,11 @@ def union(cattr: cattrs.Converter, annotation: Any) -> Hook:
     Numbers and truth values are taken as they are where they are among the kinds; an object becomes the class
     that its fields tell apart from the others; then each annotation is tried in its order, plain text last.
     """
-    members = [member for member in typing.get_args(annotation) if member is not type(None)]
-    is_optional = len(members) < len(typing.get_args(annotation))
+    kinds = dict(_kinds(annotation))
+    is_optional = kinds.pop(types.NoneType, None) is not None
+    members = [*kinds]
     classes = [member for member in members if is_class(member)]
-    hooks = {member: cattr.get_structure_hook(member) for member in members}
+    hooks = {member: cattr.get_structure_hook(written) for member, written in kinds.items()}
     tell_apart = _told_apart(cattr, classes) if len(classes) > 1 else None
     ordered = sorted((member for member in members if member not in classes), key=lambda one: one is str)
     exact = {member for member in members if member in (bool, int, float)}
@@ -266,6 +292,16 @@ def union(cattr: cattrs.Converter, annotation: Any) -> Hook:
         raise ValueError(f"expected {expected}, got {named(value)}")
 
     return structure
+
+
+def _kinds(annotation: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield all kinds of a choice, each with how it is written there; those of a choice inside of it, too."""
+    for written in typing.get_args(annotation):
+        kind = underlying(written)
+        if is_union(kind):
+            yield from _kinds(kind)
+        else:
+            yield kind, written
 
 
 def _told_apart(cattr: cattrs.Converter, classes: list[Any]) -> Callable[[Any], Any]:

@@ -8,12 +8,12 @@ late: applications without annotated payloads never import cattrs.
 from __future__ import annotations
 
 import operator
+import threading
 import typing
 from collections.abc import Callable, Iterator
 from enum import Enum
 from functools import lru_cache, partial
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 import cattrs
@@ -26,6 +26,7 @@ from cattrs.errors import (
 from kessel_core.errors import Problem, StructureProblems
 from kessel_core.model.json import JsonValue
 from kessel_core.values import compound
+from kessel_core.values.annotations import underlying
 from kessel_core.values.payload_types import MODELS, PayloadType
 from kessel_core.values.reading import EXPECTED, named
 from kessel_core.values.single import SINGLE, choices, literal, refused
@@ -46,21 +47,36 @@ class _Converter(cattrs.Converter):
             detailed_validation=True, forbid_extra_keys=False, structure_fallback_factory=_unsupported
         )
         self._offered = (*types, MODELS)
+        self._begun = _Begun()
 
     def get_structure_hook(self, type: Any, cache_result: bool = True) -> Callable[[Any, Any], Any]:  # noqa: A002  # the name in cattrs
         """Return what reads values of an annotation."""
         for offered in self._offered:
             if offered.takes(type):
                 return offered.structure
-        if typing.get_origin(type) is typing.Annotated:
-            # Before cattrs looks, whose caches need notes that can be hashed.
-            noted = type.__origin__
-            read = self.get_structure_hook(noted)
-            return lambda value, _: read(value, noted)
-        if type is None:
-            type = NoneType  # noqa: A001  # the name in cattrs
+        # Before cattrs looks, whose caches need notes that can be hashed.
+        if (kind := underlying(type)) is not type:
+            return self._named(type, kind)
         _refuse_subclasses(type)
         return super().get_structure_hook(type, cache_result)
+
+    def _named(self, name: Any, kind: Any) -> Callable[[Any, Any], Any]:
+        """Return what reads values of a kind that has a name, or something else around it."""
+        if name in self._begun.names:  # `type Tree = int | list[Tree]`: it is known when a value comes
+            return lambda value, _: self.get_structure_hook(kind)(value, kind)
+        before = self._begun.names
+        self._begun.names = (*before, name)
+        try:
+            read = self.get_structure_hook(kind)
+        finally:
+            self._begun.names = before
+        return lambda value, _: read(value, kind)
+
+
+class _Begun(threading.local):
+    """The names that a thread is making hooks for; no set, because notes may have no hash."""
+
+    names: tuple[Any, ...] = ()
 
 
 def _refuse_subclasses(annotation: Any) -> None:
@@ -104,8 +120,9 @@ def converter(types: tuple[PayloadType, ...] = ()) -> cattrs.Converter:
 
 def _is_json(annotation: Any) -> bool:
     """Say whether an annotation is `JsonValue`, in any of the shapes that resolving leaves it in."""
-    if isinstance(annotation, typing.ForwardRef):
-        return annotation.__forward_arg__ == "JsonValue"
+    name = annotation.__forward_arg__ if isinstance(annotation, typing.ForwardRef) else annotation
+    if isinstance(name, str):  # inside of itself, where it is not resolved
+        return name == "JsonValue"
     shapes = {typing.get_origin(part) or part for part in typing.get_args(annotation)}
     return shapes == {type(None), bool, int, float, str, list, dict}
 

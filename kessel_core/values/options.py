@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from kessel_core.errors import InvalidConfig, Problem
+from kessel_core.values.annotations import underlying
 from kessel_core.values.converter import converter, problems_in, worded
 from kessel_core.values.nearest import nearest_or_all
 from kessel_core.values.reading import from_text
@@ -95,6 +96,7 @@ def _refused_alone(field: attrs.Attribute[Any], value: Any) -> Iterator[Problem]
 
 def _option(value: Any, annotation: Any) -> Any:
     """Convert one value; a table for an attrs class, and a table of such tables, are options themselves."""
+    annotation = underlying(annotation)
     if isinstance(value, Mapping):
         if attrs.has(annotation):
             return _create(annotation, value)

@@ -14,6 +14,7 @@ from enum import Enum
 from types import UnionType
 from typing import Any, Final
 
+from kessel_core.values.annotations import underlying
 from kessel_core.values.durations import parse_duration
 from kessel_core.values.secrets import quoted
 from kessel_core.values.strict_json import read_json
@@ -57,13 +58,14 @@ def named(value: object) -> str:
 
 
 def bare(annotation: Any) -> tuple[Any, bool]:
-    """Return an annotation without None and type arguments, and whether None is allowed."""
+    """Return an annotation without names, notes, None and type arguments, and whether None is allowed."""
+    annotation = underlying(annotation)
     args = typing.get_args(annotation)
     is_optional = False
     if typing.get_origin(annotation) in (typing.Union, UnionType) and type(None) in args:
         inner = [part for part in args if part is not type(None)]
         if len(inner) == 1:
-            annotation, is_optional = inner[0], True
+            annotation, is_optional = underlying(inner[0]), True
     return typing.get_origin(annotation) or annotation, is_optional
 
 

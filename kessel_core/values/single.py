@@ -19,7 +19,7 @@ import cattrs
 from kessel_core.values.reading import EXPECTED, choice, named, read
 from kessel_core.values.secrets import quoted
 
-__all__ = ["SINGLE", "choices", "exactly", "key_reader", "literal", "refused", "underlying"]
+__all__ = ["SINGLE", "choices", "exactly", "key_reader", "literal", "refused"]
 
 #: Reads a value as what an annotation says; given both.
 Hook: typing.TypeAlias = Callable[[Any, Any], Any]
@@ -135,17 +135,6 @@ SINGLE: Final[Mapping[type, Hook]] = {
 }
 #: Of these the text is all that JSON has, so they may be keys of an object as well.
 _TEXTS: Final = (datetime, date, time, Decimal, UUID, Path)
-
-
-def underlying(annotation: Any) -> Any:
-    """Return an annotation without the names and notes that `NewType` and `Annotated` give it."""
-    while True:
-        if isinstance(annotation, typing.NewType):
-            annotation = annotation.__supertype__
-        elif typing.get_origin(annotation) is typing.Annotated:
-            annotation = annotation.__origin__
-        else:
-            return annotation
 
 
 def key_reader(annotation: Any) -> Hook:

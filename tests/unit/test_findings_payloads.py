@@ -6,22 +6,45 @@ import collections
 import dataclasses
 import enum
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypedDict, TypeVar
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    NewType,
+    NotRequired,
+    Required,
+    TypedDict,
+    TypeVar,
+)
 from uuid import UUID
 
 import attrs
 import pendulum
 import pydantic
 import pytest
+import typing_extensions
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import TypeAliasType
 
-from kessel_core import Config, InvalidConfig, InvalidRequest, JobManager, JobRequest, handler, hookimpl
+from kessel_core import (
+    Config,
+    InvalidConfig,
+    InvalidRequest,
+    JobManager,
+    JobRequest,
+    JsonValue,
+    handler,
+    hookimpl,
+)
 from kessel_core.errors import StructureProblems
 from kessel_core.hooks import PayloadType
 from kessel_core.values.converter import structurer
@@ -292,6 +315,83 @@ def test_e5_what_does_not_fit_these_kinds_is_said_with_its_path(
     kind: Any, value: Any, said: list[str]
 ) -> None:
     assert all(one.startswith(start) for one, start in zip(mistakes(kind, value), said, strict=True))
+
+
+V = TypeVar("V")
+Text = NewType("Text", str)
+Anything = NewType("Anything", JsonValue)
+Number = TypeAliasType("Number", int)
+Maybe = TypeAliasType("Maybe", list[V] | None, type_params=(V,))
+
+
+@attrs.frozen
+class Small:
+    size: int = 0
+
+
+@attrs.frozen
+class Named:
+    name: str
+    size: int = 0
+
+
+class Frozen(typing_extensions.TypedDict):
+    limit: typing_extensions.ReadOnly[Decimal]
+    size: typing_extensions.NotRequired[typing_extensions.ReadOnly[Number]]
+
+
+class Branch(TypedDict, Generic[V], total=False):
+    name: Annotated[Required[V], "a note"]
+    above: NotRequired[Branch[V]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "made"),
+    [
+        (dict[Number, Number], {"1": 2}, {1: 2}),
+        (Maybe[int], [1], [1]),
+        (Maybe[int] | str, "x", "x"),
+        (Annotated[str, "a note"] | timedelta, "5s", timedelta(seconds=5)),
+        (Text | timedelta, "5s", timedelta(seconds=5)),
+        (float | Annotated[int, "a note"], 1, 1),
+        (float | Annotated[Number | None, "a note"], 1, 1),
+        (Anything | None, {"a": [None]}, {"a": [None]}),
+        (Anything | Line, {"a": [1.5]}, {"a": [1.5]}),
+        (JsonValue | Line, {"a": [1.5]}, {"a": [1.5]}),
+        (Annotated[Small, "a note"] | Named, {"name": "a"}, Named("a")),
+        (Frozen, {"limit": "1.5", "size": 3}, {"limit": Decimal("1.5"), "size": 3}),
+        (Frozen, {"limit": "1.5"}, {"limit": Decimal("1.5")}),
+        (
+            Branch[UUID],
+            {"name": str(ORDER.id), "above": {"name": str(ORDER.id)}},
+            {"name": ORDER.id, "above": {"name": ORDER.id}},
+        ),
+    ],
+    ids=str,
+)
+def test_e5_names_notes_and_marks_around_a_kind_change_nothing(kind: Any, value: Any, made: Any) -> None:
+    assert read(kind, value) == made
+    assert type(read(kind, value)) is type(made)
+
+
+def test_e5_fields_of_a_typed_dict_are_needed_as_marked_also_where_annotations_are_text() -> None:
+    assert mistakes(Branch[int], {"above": {}}) == [
+        "$.name: required field 'name' is missing",
+        "$.above.name: required field 'name' is missing",
+    ]
+    assert mistakes(Frozen, {}) == ["$.limit: required field 'limit' is missing"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there is no `type X = ...` yet")
+def test_e5_a_name_may_stand_for_what_holds_it() -> None:
+    names: dict[str, Any] = {}  # it is no syntax for older ones, so it stands in a text
+    exec("type Tree[T] = T | list[Tree[T]]\ntype Bad = list[Bad | bytes]", names)
+    tree = names["Tree"][int]
+    assert read(tree, [1, [2, []]]) == [1, [2, []]]
+    (mistake,) = mistakes(dict[str, tree], {"a": 1, "b": ["x"]})
+    assert mistake.startswith("$.b: expected a whole number or list")
+    with pytest.raises(Exception, match="bytes have no form in JSON"):  # at the start, all the same
+        structurer(names["Bad"])
 
 
 def test_e5_a_dataclass_that_its_fields_alone_do_not_make_is_refused_at_start() -> None:

@@ -7,7 +7,7 @@ import enum
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NewType, TypedDict
 from uuid import UUID
 
 import attrs
@@ -221,6 +221,21 @@ class Options:
 )
 def test_text_is_read_by_the_type_of_the_option(name: str, text: str | None, made: object) -> None:
     assert getattr(structure_options(Options, {"host": "h", name: text}, "URL"), name) == made
+
+
+Port = NewType("Port", int)
+
+
+@attrs.frozen
+class Wrapped:
+    port: Port = Port(1)
+    ratio: Annotated[float | None, "a note"] = None
+    point: Annotated[Item, "a note"] = attrs.field(factory=Item)
+
+
+def test_text_is_read_by_the_type_of_an_option_that_has_a_name_or_a_note() -> None:
+    made = structure_options(Wrapped, {"port": "5", "ratio": "0.25", "point": {"count": "2"}}, "URL")
+    assert made == Wrapped(Port(5), 0.25, Item(2))
 
 
 def test_all_wrong_options_are_one_error_with_their_origin() -> None:

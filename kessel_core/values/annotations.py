@@ -1,0 +1,56 @@
+"""What annotations say of values, without what stands around it. Imports only `typing`."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+from types import NoneType
+from typing import Any, Final
+
+__all__ = ["filled", "is_needed", "underlying"]
+
+#: These say how a field may be used, and nothing of its values; by name: `typing_extensions` has some, too.
+_MARKS: Final = frozenset({"Final", "NotRequired", "ReadOnly", "Required"})
+
+
+def underlying(annotation: Any) -> Any:
+    """Return an annotation without the names, notes and marks around it; None as its class.
+
+    Names are those of `NewType` and `type X = ...`, notes those of `Annotated`, marks `Required` and the
+    like. What is inside of it, as the items of a list, is left as it is.
+    """
+    while True:
+        origin = typing.get_origin(annotation)
+        named = origin or annotation
+        if isinstance(annotation, typing.NewType):
+            annotation = annotation.__supertype__
+        elif origin is typing.Annotated or _mark(origin) in _MARKS:
+            annotation = typing.get_args(annotation)[0]
+        elif type(named).__name__ == "TypeAliasType":  # Python 3.11 has it elsewhere
+            given = zip(named.__type_params__, typing.get_args(annotation), strict=False)
+            annotation = filled(named.__value__, dict(given))
+        else:
+            return NoneType if annotation is None else annotation
+
+
+def is_needed(annotation: Any) -> bool | None:
+    """Return what `Required` or `NotRequired` say of a field; None: there is neither."""
+    origin = typing.get_origin(annotation)
+    if (mark := _mark(origin)) in ("Required", "NotRequired"):
+        return mark == "Required"
+    if origin is typing.Annotated or mark in _MARKS:
+        return is_needed(typing.get_args(annotation)[0])
+    return None
+
+
+def _mark(origin: Any) -> str:
+    return repr(origin).rpartition(".")[2]
+
+
+def filled(annotation: Any, given: Mapping[Any, Any]) -> Any:
+    """Return an annotation with what type variables stand for in their place."""
+    if isinstance(annotation, typing.TypeVar):
+        return given.get(annotation, annotation)
+    # A class alone has variables, too, which are not those of the class around it.
+    places = getattr(annotation, "__parameters__", ()) if typing.get_origin(annotation) else ()
+    return annotation[tuple(given.get(one, one) for one in places)] if places else annotation
