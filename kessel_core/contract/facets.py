@@ -105,16 +105,20 @@ class Delete(Facet):
         """Remove a job that `peek` or `buried` has shown; as `delete`, and raises what that raises.
 
         One that was shown as buried, and was kicked since, is somebody's work again, and stays: it raises
-        `UnknownJob`. The default of an adapter that is a `Find` as well looks right before it deletes, and
-        only a kick between these two calls is lost; without `Find`, every kick since the job was shown.
-        Override it where one call can do both, and for the same reason as `Buried.kick_shown`.
+        `UnknownJob`. The default looks right before it deletes, by `Find` or through all that are `Buried`,
+        and only a kick between these two calls is lost. Override it where one call can do both, and for the
+        same reason as `Buried.kick_shown`.
         """
-        if job.state is JobState.BURIED and isinstance(self, Find):
-            found = self.find(job.id)
-            # Where ids are not unique, it may be another one of another queue.
-            if found is not None and found.queue == job.queue and found.state is not JobState.BURIED:
-                raise UnknownJob(job.id, job.queue)
+        if job.state is JobState.BURIED and not self._is_still_buried(job):
+            raise UnknownJob(job.id, job.queue)
         self.delete(job.queue, job.id)
+
+    def _is_still_buried(self, job: StoredJob) -> bool:
+        if isinstance(self, Find):
+            found = self.find(job.id)
+            # Where ids are not unique, it may be of another queue. What is gone, `delete` refuses.
+            return found is None or found.queue != job.queue or found.state is JobState.BURIED
+        return not isinstance(self, Buried) or any(one.id == job.id for one in self.each_buried(job.queue))
 
 
 class Find(Facet):

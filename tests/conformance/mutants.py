@@ -19,7 +19,7 @@ import mutants_unseen  # noqa: F401  # as before
 from breaking import MUTANTS, declares, mutant, slot_mutant, without
 from reference import LEASE, LIMIT, Held, Reference, ReferenceHarness, Slot
 
-from kessel_core import AdapterError, LeaseLost
+from kessel_core import AdapterError, LeaseLost, UnknownJob
 from kessel_core.contract import (
     COMMIT,
     Browse,
@@ -33,6 +33,7 @@ from kessel_core.contract import (
     QueueStats,
     Rollback,
     Snooze,
+    StoredJob,
     TieBreak,
     VirtualTime,
 )
@@ -254,6 +255,16 @@ mutant(
     "deletes what it has shown, whatever became of it",
     delete_shown=lambda s, job: s.disk.records.remove(s.record_named(job.id)),
 )
+mutant(
+    "delete_shown_kicked",
+    "deletes what it has shown as buried, although it was kicked since",
+    delete_shown=lambda s, job: s.delete(job.queue, job.id),
+)
+mutant(
+    "delete_shown_retried",
+    "deletes what it has shown as buried, and is tried again since",
+    delete_shown=lambda s, job: _delete_unless_ready(s, job),
+)
 mutant("delete_shown_ignores", "says that it deleted what was shown", delete_shown=lambda s, job: None)
 mutant(
     "kick_shown_first",
@@ -436,6 +447,11 @@ slot_mutant(
     reserve=lambda self, t: _oversleeps(self, t),
 )
 slot_mutant(
+    "reserve_short",
+    "waits five seconds at most",
+    reserve=lambda self, t: Slot.reserve(self, min(t, timedelta(seconds=5))),
+)
+slot_mutant(
     "reserve_waits",
     "waits although it should not",
     reserve=lambda self, t: Slot.reserve(self, t + timedelta(seconds=30)),
@@ -612,6 +628,14 @@ def _purge_all(s: Reference, queue: str) -> int:
     for record in gone:
         record.state = None
     return len(gone)
+
+
+def _delete_unless_ready(s: Reference, job: StoredJob) -> None:
+    if job.state is JobState.BURIED and any(
+        one.id == job.id for one in s.peek(job.queue, JobState.READY, 99)
+    ):
+        raise UnknownJob(job.id, job.queue)
+    s.delete(job.queue, job.id)
 
 
 def _renamed(held: Held | None, queues: Any) -> Held | None:

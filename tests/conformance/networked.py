@@ -12,7 +12,6 @@ import os
 import pickle
 import select
 import socket
-import struct
 import sys
 import threading
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ import attrs
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 from kessel_conformance import ServerHarness
 from reference import DISKS, Disk, Held, Record, Reference
+from wire import HEADER, Lost, received
 
 from kessel_core import SystemClock
 from kessel_core.contract import (
@@ -64,17 +64,8 @@ LEASE: Final = timedelta(seconds=4)
 #: Long, because many servers may share a busy machine.
 _TIMEOUT: Final = 8.0
 _LOOKS: Final = frozenset({"queues", "stats", "peek", "buried"})
-_HEADER: Final = struct.Struct(">I")
 #: What may be named in a URL: the adapter, and its mutants.
 KINDS: dict[str, type[Networked]] = {}
-
-
-class Lost(Exception):
-    """The connection is gone; `was_sent` tells whether the server may have done what it was asked."""
-
-    def __init__(self, was_sent: bool) -> None:
-        self.was_sent = was_sent
-        super().__init__("no answer" if was_sent else "nothing was sent")
 
 
 @attrs.define(eq=False)
@@ -151,25 +142,19 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
         self.mine.peer = None
 
     def read(self, peer: socket.socket, size: int) -> bytes:
-        found = b""
-        while len(found) < size:
-            data = peer.recv(size - len(found))
-            if not data:
-                raise ConnectionError("the end of the stream")
-            found += data
-        return found
+        return received(peer, size)
 
     def asked(self, name: str, *arguments: Any) -> Any:
         """Ask once; raises Lost."""
         peer = self.connected()
         body = pickle.dumps((self.options.namespace, name, arguments))
         try:
-            peer.sendall(_HEADER.pack(len(body)) + body)
+            peer.sendall(HEADER.pack(len(body)) + body)
         except OSError as exc:
             self.discard()
             raise Lost(was_sent=False) from exc
         try:
-            answer = pickle.loads(self.read(peer, _HEADER.unpack(self.read(peer, 4))[0]))
+            answer = pickle.loads(self.read(peer, HEADER.unpack(self.read(peer, 4))[0]))
         except OSError as exc:
             self.discard()
             raise Lost(was_sent=True) from exc
@@ -447,12 +432,12 @@ def serve(port: int, folder: Path, fault: str) -> None:
     def talk(peer: socket.socket) -> None:
         with peer, peer.makefile("rb") as reader:
             while header := reader.read(4):
-                body = reader.read(_HEADER.unpack(header)[0]) if len(header) == 4 else b""
-                if len(header) < 4 or len(body) < _HEADER.unpack(header)[0]:
+                body = reader.read(HEADER.unpack(header)[0]) if len(header) == 4 else b""
+                if len(header) < 4 or len(body) < HEADER.unpack(header)[0]:
                     return
                 answer = pickle.dumps(keeper.done(*pickle.loads(body)))
                 try:
-                    peer.sendall(_HEADER.pack(len(answer)) + answer)
+                    peer.sendall(HEADER.pack(len(answer)) + answer)
                 except OSError:
                     return
 

@@ -17,7 +17,8 @@ from typing import Any
 import attrs
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
-from networked import KINDS, LEASE, Delivery, Lost, Networked
+from networked import KINDS, LEASE, Delivery, Networked
+from wire import Lost
 
 from kessel_core.contract import (
     COMMIT,

@@ -16,8 +16,9 @@ sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 import attrs
 import store_networked
 from kessel_conformance import StoreHarness
-from store_networked import Lost, Networked, NetworkedStoreHarness
+from store_networked import Networked, NetworkedStoreHarness
 from store_reference import CHANGED, Options, Reference, Row, Rows, harness_of, nap, spec_of
+from wire import Lost
 
 from kessel_core.contract import (
     AdapterUnavailable,
@@ -801,6 +802,14 @@ mutant(
     wait_entry=lambda s, space, key, seen, timeout: Reference.wait_entry(s, space, key, seen, timeout / 2),
 )
 mutant(
+    "wait_short",
+    "waits five seconds at most",
+    {"wait.times_out": "S19e"},
+    wait_entry=lambda s, space, key, seen, timeout: Reference.wait_entry(
+        s, space, key, seen, min(timeout, timedelta(seconds=5))
+    ),
+)
+mutant(
     "wait_forgets",
     "returns nothing when the time is over",
     {"wait.times_out": "S19e", "model.any_calls": "S19e"},
@@ -862,10 +871,18 @@ def _again(store: Networked, name: str, *arguments: Any) -> Any:
         return Networked.written(store, name, *arguments)
 
 
+def _not_closed(store: Networked) -> None:
+    was_lost = any(peer.fileno() < 0 for peer in store.peers)
+    Networked.close(store)
+    if was_lost:
+        raise OSError("not connected")
+
+
 networked_mutant("lost_write_believed", "says of a write that was lost that it was done", written=_or(1))
 networked_mutant("lost_write_denied", "says of a write that was lost that it was not", written=_surely_not)
 networked_mutant("lost_write_again", "sends a write again whose answer was lost", written=_again)
 networked_mutant("lost_look_empty", "finds nothing where it reaches nobody", read=_or(None))
+networked_mutant("lost_close", "fails at its close once a connection was lost", close=_not_closed)
 networked_mutant("lost_for_ever", "keeps a connection that was lost", discard=lambda s: None)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import pickle
 import socket
 import socketserver
-import struct
 import sys
 import threading
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import attrs
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 import store_reference
 from kessel_conformance import StoreHarness
+from wire import HEADER, Lost, received
 
 from kessel_core import SystemClock
 from kessel_core.contract import (
@@ -38,17 +38,8 @@ from kessel_core.contract import (
 
 __all__ = ["Networked", "NetworkedStoreHarness", "spec_of"]
 
-_HEADER: Final = struct.Struct(">I")
 #: Seconds; generous, because a machine may be busy.
 _TIMEOUT: Final = 3.0
-
-
-class Lost(Exception):
-    """The connection is gone; `was_sent` tells whether the server may have done what it was asked."""
-
-    def __init__(self, was_sent: bool) -> None:
-        self.was_sent = was_sent
-        super().__init__("no answer" if was_sent else "nothing was sent")
 
 
 @attrs.frozen
@@ -92,12 +83,12 @@ class Networked(Store):
         peer = self.connected()
         body = pickle.dumps((name, arguments))
         try:
-            peer.sendall(_HEADER.pack(len(body)) + body)
+            peer.sendall(HEADER.pack(len(body)) + body)
         except OSError as exc:
             self.discard()
             raise Lost(was_sent=False) from exc
         try:
-            answer = pickle.loads(_read(peer, _HEADER.unpack(_read(peer, 4))[0]))
+            answer = pickle.loads(received(peer, HEADER.unpack(received(peer, 4))[0]))
         except OSError as exc:
             self.discard()
             raise Lost(was_sent=True) from exc
@@ -145,16 +136,6 @@ class Networked(Store):
             peer.close()
 
 
-def _read(peer: socket.socket, size: int) -> bytes:
-    found = b""
-    while len(found) < size:
-        data = peer.recv(size - len(found))
-        if not data:
-            raise ConnectionError("the end of the stream")
-        found += data
-    return found
-
-
 def spec_of(open_: Callable[[Options, AdapterContext], Store]) -> StoreSpec:
     return StoreSpec(name="networked", schemes=("networked",), options=Options, open=open_)
 
@@ -175,11 +156,10 @@ class NetworkedStoreHarness(StoreHarness):
             def handle(self) -> None:
                 try:
                     while True:
-                        name, arguments = pickle.loads(
-                            _read(self.request, _HEADER.unpack(_read(self.request, 4))[0])
-                        )
+                        size = HEADER.unpack(received(self.request, 4))[0]
+                        name, arguments = pickle.loads(received(self.request, size))
                         answer = pickle.dumps(_done(kept, name, arguments))
-                        self.request.sendall(_HEADER.pack(len(answer)) + answer)
+                        self.request.sendall(HEADER.pack(len(answer)) + answer)
                 except OSError:
                     return  # whoever asked is gone
 

@@ -9,6 +9,7 @@ import pytest
 
 from kessel_core.contract import (
     AdapterUnavailable,
+    Buried,
     Delete,
     DoctorContext,
     EnqueueRejected,
@@ -85,3 +86,33 @@ def test_s8_a_job_that_was_shown_as_buried_is_deleted_as_a_buried_one(
         with pytest.raises(UnknownJob):
             now.delete_shown(job)
     assert now.deleted == [("q", "a")] * is_deleted
+
+
+class _Listing(Delete, Buried):
+    """Holds one job, in a state, and finds none by its id; and what was deleted."""
+
+    def __init__(self, state: JobState) -> None:
+        self.state = state
+        self.deleted: list[str] = []
+
+    def buried(self, queue: str, limit: int = 100) -> list[StoredJob]:
+        job = StoredJob(id="a", queue=queue, state=self.state, body=b"")
+        return [job] if self.state is JobState.BURIED else []
+
+    def kick(self, queue: str, job_id: str) -> None:
+        self.state = JobState.READY
+
+    def delete(self, queue: str, job_id: str) -> None:
+        self.deleted.append(job_id)
+
+
+def test_s8_where_no_job_is_found_by_its_id_the_buried_are_looked_through() -> None:
+    """S8: without `Find`, too, what was kicked since it was shown stays."""
+    adapter = _Listing(JobState.BURIED)
+    (job,) = adapter.buried("q")
+    adapter.delete_shown(job)
+    assert adapter.deleted == ["a"]
+    adapter.kick("q", "a")
+    with pytest.raises(UnknownJob):
+        adapter.delete_shown(job)
+    assert adapter.deleted == ["a"]

@@ -66,23 +66,6 @@ def bury_all(adapter: BeanstalkAdapter, count: int) -> None:
     consumer.close()
 
 
-def test_s8_what_was_shown_as_buried_is_deleted_only_while_it_is_buried(
-    opened: Callable[..., BeanstalkAdapter], server: Beanstalkd
-) -> None:
-    """S8: a job that was kicked since is somebody's work again, and stays."""
-    adapter = opened(server.port)
-    adapter.enqueue_many([Message(name, "q", b"%d" % n, 9) for n, name in enumerate("ab")])
-    bury_all(adapter, 2)
-    first, second = adapter.buried("q")
-    adapter.kick("q", first.id)
-    with pytest.raises(UnknownJob):
-        adapter.delete_shown(first)
-    adapter.delete_shown(second)
-    assert (adapter.stats("q").ready, adapter.stats("q").total) == (1, 1)
-    adapter.delete_shown(adapter.peek("q", JobState.READY)[0])
-    assert adapter.stats("q").total == 0
-
-
 def test_finding_c1_many_jobs_are_kicked_and_delivered_with_few_readings_of_the_records(
     opened: Callable[..., BeanstalkAdapter], server: Beanstalkd, proxied: FaultProxy
 ) -> None:

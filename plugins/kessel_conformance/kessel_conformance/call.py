@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import timedelta
-from typing import ClassVar, Final, NoReturn, cast
+from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, cast
 
 from kessel_conformance.faults import Answer, Fault
 from kessel_conformance.history import History, Violation
@@ -23,6 +23,9 @@ from kessel_core.contract import (
     QueueAdapter,
     Reservation,
 )
+
+if TYPE_CHECKING:
+    from kessel_conformance.bench import Bench
 
 __all__ = ["Call"]
 
@@ -44,7 +47,7 @@ class Call(ABC):
     #: Whether it may leave a job reserved, so that the job comes back when its lease is over.
     holds: ClassVar[bool] = False
 
-    def __init__(self, near: Near, ledger: Ledger, number: int, fault: Fault) -> None:
+    def __init__(self, near: Near[Bench, QueueAdapter], ledger: Ledger, number: int, fault: Fault) -> None:
         self.near = near
         self.bench = near.bench
         self.fault = fault
@@ -84,7 +87,7 @@ class Call(ABC):
     @property
     def adapter(self) -> QueueAdapter:
         """The adapter behind the proxy."""
-        return self.near.adapter
+        return self.near.opened
 
     @property
     def consumer(self) -> Consumer:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from kessel_conformance.call import Call
 from kessel_conformance.faults import NO_FAULT, Fault, faults_of
 from kessel_conformance.ledger import Ledger
-from kessel_conformance.near import Near
+from kessel_conformance.near import near_adapter
 from kessel_conformance.proxy import Traffic
 from kessel_conformance.requirements import requirement
 
@@ -32,7 +32,7 @@ class Trials:
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self._near = Near(bench)
+        self._near = near_adapter(bench)
         self._ledger = Ledger(bench)
         self._number = 0
         #: When the latest lease may have begun.

@@ -201,6 +201,11 @@ class MemoryAdapter(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapt
         with self._lock:
             operations.delete(self._store, queue, job_id)
 
+    def delete_shown(self, job: StoredJob) -> None:
+        """As `Delete.delete_shown`; it looks and deletes under one lock."""
+        with self._lock:
+            super().delete_shown(job)
+
     def purge(self, queue: str) -> int:
         """As `QueueAdapter.purge`."""
         with self._lock:

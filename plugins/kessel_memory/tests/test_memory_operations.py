@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Any
 
@@ -115,6 +116,26 @@ def test_buried_jobs_are_listed_oldest_burial_first(adapter: MemoryAdapter, mess
 def test_only_a_buried_job_can_be_kicked(one_of_each: MemoryAdapter, job_id: str) -> None:
     with pytest.raises(UnknownJob, match=job_id):
         one_of_each.kick("default", job_id)
+
+
+def test_s8_nobody_kicks_a_job_between_the_look_at_it_and_its_removal(
+    one_of_each: MemoryAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S8: what was kicked since it was shown stays, so looking and deleting are one step."""
+    (job,) = one_of_each.buried("default")
+    looks, kicks = MemoryAdapter.find, []
+    with ThreadPoolExecutor(1) as other:
+
+        def find(adapter: MemoryAdapter, job_id: str) -> StoredJob | None:
+            found = looks(adapter, job_id)
+            kicks.append(other.submit(adapter.kick, "default", job_id))
+            wait(kicks, 0.05)
+            return found
+
+        monkeypatch.setattr(MemoryAdapter, "find", find)
+        one_of_each.delete_shown(job)
+        with pytest.raises(UnknownJob):
+            kicks[0].result()
 
 
 def test_a_kicked_job_is_no_longer_listed_as_buried(one_of_each: MemoryAdapter) -> None:

@@ -126,6 +126,19 @@ class PostgresOperations(Browse, Buried, Delete, Find, Pause):
         if not codec.boolean(row.get_value(0, 0)):
             raise UnknownJob(job_id, queue)
 
+    def delete_shown(self, job: StoredJob) -> None:
+        """Remove a job that was shown; one that was shown as buried, only if it is so still.
+
+        Raises:
+            UnknownJob: The queue has no such job any more.
+        """
+        if job.state is not JobState.BURIED:
+            self.delete(job.queue, job.id)
+            return
+        values = (codec.text(job.queue), codec.job_id(job.id))
+        if not self.database.call(Call(self.database.statements.delete_buried, values)).ntuples:
+            raise UnknownJob(job.id, job.queue)
+
     def purge(self, queue: str) -> int:
         """Remove every job that is not reserved, a few thousand per transaction."""
         total = 0

@@ -179,6 +179,13 @@ r AS (INSERT INTO s.ready
     FROM h JOIN s.jobs j ON j.seq = h.seq AND j.seq = ANY (ARRAY(SELECT o.seq FROM h o)))
 SELECT token, queue FROM h"""
 
+# Removes a job if it is buried: who kicks it at the same time waits for this, or this for him.
+_DELETE_BURIED: Final = """
+WITH b AS (
+  DELETE FROM s.buried WHERE seq = (SELECT j.seq FROM s.jobs j WHERE j.id = $2 AND j.queue = $1)
+  RETURNING seq)
+DELETE FROM s.jobs WHERE seq = (SELECT seq FROM b) RETURNING 1"""
+
 
 # `MAINTAIN` is a privilege since version 17; to ask an older server for it is an error.
 _MAY_VACUUM: Final = """
@@ -237,6 +244,8 @@ class Statements:
     kick: Statement
     #: Queue, id.
     delete: Statement
+    #: Queue, id; a row if it was there.
+    delete_buried: Statement
     #: Queue, most.
     purge: Statement
     #: Queue, span.
@@ -294,6 +303,7 @@ def statements_of(schema: str) -> Statements:
         queues=made("queues", _QUEUES),
         kick=called("kick", TEXT, TEXT),
         delete=called("delete", TEXT, TEXT),
+        delete_buried=made("delete_buried", _DELETE_BURIED.strip(), TEXT, TEXT),
         purge=called("purge", TEXT, INT),
         pause=called("pause", TEXT, SPAN),
         entry_put=called("entry_put", TEXT, TEXT, BYTES, LONG, SPAN),

@@ -56,6 +56,21 @@ def test_ids_come_back_as_they_were(job_id: str) -> None:
     assert codec.to_id(stored) == job_id
 
 
+def test_s8_what_was_shown_as_buried_is_looked_at_and_removed_in_one_step(
+    adapter: PostgresAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S8: nobody can kick it between a look and its removal, because there is no look."""
+    adapter.enqueue(message())
+    with closing(adapter.consumer(["q"])) as consumer:
+        held = consumer.reserve(NO_PAUSE)
+        assert held is not None
+        consumer.settle(held, Bury("r", "m"))
+    (job,) = adapter.buried("q")
+    monkeypatch.setattr(PostgresAdapter, "find", lambda *_: pytest.fail("it looks first"))
+    adapter.delete_shown(job)
+    assert adapter.stats("q").total == 0
+
+
 @given(st.timedeltas(min_value=timedelta(0)))
 def test_spans_are_kept_or_cut_to_ten_thousand_years(span: timedelta) -> None:
     assert codec.to_span(codec.span(span)) == min(span, timedelta(days=3_660_000))
@@ -120,7 +135,7 @@ def use_each_statement(adapter: PostgresAdapter, consumer: Consumer, both: Consu
         consumer.extend(held)
         held = consumer.settle_and_reserve(held, settlement)
         assert held is not None, number
-    consumer.settle(held, COMMIT)
+    consumer.settle(held, Bury("r", "m"))
     other = both.reserve(NO_PAUSE)
     assert other is not None
     both.settle(other, COMMIT)
@@ -131,7 +146,9 @@ def use_each_statement(adapter: PostgresAdapter, consumer: Consumer, both: Consu
     for number in range(7, 10):
         adapter.delete("q", f"own{number}")
     adapter.delete("q", "one")
-    adapter.kick("q", adapter.buried("q", 1)[0].id)
+    first, second = adapter.buried("q", 2)
+    adapter.kick("q", first.id)
+    adapter.delete_shown(second)
     assert adapter.peek("q", JobState.READY, 2)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -33,7 +32,6 @@ from kessel_core.contract import (
     Rollback,
     Snooze,
     StoreConflict,
-    UnknownJob,
 )
 from tests.outlooks import one_look_tells_of_each_queue
 
@@ -208,24 +206,6 @@ def test_lease_that_has_ended_by_the_clock_of_the_server_is_lost(
         consumer.settle_and_reserve(mine, COMMIT)
     stats = adapter.stats("q")
     assert (stats.ready, stats.reserved, len(stray)) == (others + 2, 0, others)
-
-
-def test_s8_what_was_shown_as_buried_is_deleted_only_while_it_is_buried(adapter: RedisAdapter) -> None:
-    """S8: a job that was kicked since is somebody's work again, and stays."""
-    adapter.enqueue_many([message("a"), message("b")])
-    with closing(adapter.consumer(["q"])) as consumer:
-        for _ in range(2):
-            held = consumer.reserve(NO_PAUSE)
-            assert held is not None
-            consumer.settle(held, Bury("r", "m"))
-    first, second = adapter.buried("q")
-    adapter.kick("q", first.id)
-    with pytest.raises(UnknownJob):
-        adapter.delete_shown(first)
-    adapter.delete_shown(second)
-    assert (adapter.stats("q").ready, adapter.stats("q").total) == (1, 1)
-    adapter.delete_shown(adapter.peek("q", JobState.READY)[0])
-    assert adapter.stats("q").total == 0
 
 
 def test_nothing_is_left_of_a_job_that_is_gone(adapter: RedisAdapter, ask: Ask, namespace: str) -> None:

@@ -139,24 +139,6 @@ def test_kick_does_not_touch_a_delayed_job(adapter: SqliteAdapter, clock: Virtua
         adapter.kick("q", "a")
 
 
-def test_s8_what_was_shown_as_buried_is_deleted_only_while_it_is_buried(adapter: SqliteAdapter) -> None:
-    """S8: a job that was kicked since is somebody's work again, and stays."""
-    adapter.enqueue_many([message("a"), message("b")])
-    with closing(adapter.consumer(["q"])) as consumer:
-        for _ in range(2):
-            held = consumer.reserve(NO_PAUSE)
-            assert held is not None
-            consumer.settle(held, Bury("r", "m"))
-    first, second = adapter.buried("q")
-    adapter.kick("q", first.id)
-    with pytest.raises(UnknownJob):
-        adapter.delete_shown(first)
-    adapter.delete_shown(second)
-    assert (adapter.stats("q").ready, adapter.stats("q").total) == (1, 1)
-    adapter.delete_shown(adapter.peek("q", JobState.READY)[0])
-    assert adapter.stats("q").total == 0
-
-
 def test_delete_and_purge_leave_what_a_worker_holds(adapter: SqliteAdapter, clock: VirtualClock) -> None:
     adapter.enqueue(message("held"))
     with closing(adapter.consumer(["q"])) as consumer:

@@ -19,7 +19,7 @@ from kessel_conformance.catalogue import case
 from kessel_conformance.faults import ANSWER_WITHIN, HALF_OPEN, LATE, LATE_REQUEST, SLOW, Fault
 from kessel_conformance.job_calls import ENQUEUES, EXTENDS, OF_ENQUEUE, RESERVES, SETTLES
 from kessel_conformance.lost_calls import DONE_LATE, TAKES, UNCOUNTED
-from kessel_conformance.near import Near
+from kessel_conformance.near import near_adapter
 from kessel_conformance.operation_calls import CHANGES, LOOKS
 from kessel_conformance.proxy import Cut
 from kessel_conformance.requirements import ATTEMPTS, BLOCKING_RESERVE, CONNECTION, LEASE, LOST_RESERVES
@@ -149,11 +149,11 @@ def half_open(bench: Bench) -> None:
 )
 def large_batch(bench: Bench) -> None:
     batch = [bench.message() for _ in range(_LARGE_BATCH)]
-    with Near(bench) as near:
-        near.asked(bench.history, "stats", lambda: near.adapter.stats(bench.queue))  # so that it is connected
+    with near_adapter(bench) as near:
+        near.asked(bench.history, "stats", lambda: near.opened.stats(bench.queue))  # so that it is connected
         HALF_OPEN.begin(near.proxy)
         what = f"enqueue_many of {len(batch)}, while {HALF_OPEN.label}"
-        answer = near.asked(bench.history, what, lambda: near.adapter.enqueue_many(batch))
+        answer = near.asked(bench.history, what, lambda: near.opened.enqueue_many(batch))
         near.proxy.end_faults()
     outcomes = cast("list[AdapterError | None]", answer.value or [])
     bench.equal(len(outcomes), len(batch), "outcomes of the batch")
@@ -227,8 +227,8 @@ def reserve_uncounted(bench: Bench) -> None:
 def reserve_wakes_others(bench: Bench) -> None:
     name = bench.queue_named("lost")
     message = bench.message(queue=name)
-    with Near(bench) as near:
-        taker, asker = (near.adapter.consumer([queue]) for queue in (name, bench.queue_named("none")))
+    with near_adapter(bench) as near:
+        taker, asker = (near.opened.consumer([queue]) for queue in (name, bench.queue_named("none")))
         for consumer in (taker, asker):  # so that there are connections
             near.asked(bench.history, "reserve", lambda consumer=consumer: consumer.reserve(NO_PAUSE))  # type: ignore[misc]
         bench.send(message)

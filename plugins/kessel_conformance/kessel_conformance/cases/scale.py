@@ -10,7 +10,7 @@ from typing import Final
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_conformance.near import Near
+from kessel_conformance.near import Near, near_adapter
 from kessel_conformance.proxy import Traffic
 from kessel_conformance.requirements import CONNECTION
 from kessel_core.contract import (
@@ -45,7 +45,7 @@ class _Round:
     them knows what another has seen.
     """
 
-    def __init__(self, bench: Bench, processes: Sequence[Near], count: int) -> None:
+    def __init__(self, bench: Bench, processes: Sequence[Near[Bench, QueueAdapter]], count: int) -> None:
         self.bench = bench
         self.queue = bench.queue_named(f"of{count}")
         self.count = count
@@ -55,7 +55,7 @@ class _Round:
     @property
     def adapter(self) -> QueueAdapter:
         """The adapter whose turn it is."""
-        return self._near.adapter
+        return self._near.opened
 
     def cost(self, what: str, call: Callable[[], object]) -> tuple[str, Traffic]:
         """Do something that works, and return what it has cost."""
@@ -141,7 +141,7 @@ class _Round:
     why="An operator with 5,000 buried jobs waits for hours where each job looks at all the others.",
 )
 def linear(bench: Bench) -> None:
-    with Near(bench) as first, Near(bench) as second, Near(bench) as third:
+    with near_adapter(bench) as first, near_adapter(bench) as second, near_adapter(bench) as third:
         processes = (first, second, third)
         few = dict(_Round(bench, processes, _FEW).all())
         for what, cost in _Round(bench, processes, _MANY).all():

@@ -8,7 +8,18 @@ from functools import partial
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_core.contract import Browse, Buried, Bury, Delete, Find, JobState, StoredJob, UnknownJob
+from kessel_core.contract import (
+    Browse,
+    Buried,
+    Bury,
+    Delete,
+    Find,
+    JobState,
+    Message,
+    Rollback,
+    StoredJob,
+    UnknownJob,
+)
 
 
 @case(
@@ -36,6 +47,42 @@ def delete_of_shown(bench: Bench) -> None:
     bench.roll_back(consumer, held)
     bench.call("delete what was shown, and came back since", lambda: facet.delete_shown(under_worker))
     bench.nothing(consumer, "both jobs were deleted")
+
+
+@case(
+    "delete.of_shown_buried",
+    "S8",
+    needs=(Buried, Delete),
+    why="What was kicked since it was shown is somebody's work again, and is deleted with what is buried.",
+)
+def delete_of_shown_buried(bench: Bench) -> None:
+    facet = bench.facet(Delete)
+    consumer = bench.consumer()
+    ready, taken, still = bench.put(), bench.put(), bench.put()
+    for _ in range(3):
+        bench.settle(consumer, bench.taken(consumer), Bury("error", "broken"))
+    shown = _by_body(bench.buried())
+
+    def spared(message: Message, when: str) -> None:
+        what = f"delete what was shown as buried, {when}"
+        bench.refused(UnknownJob, what, lambda: facet.delete_shown(shown[message.body]))
+
+    bench.kick(taken.id)
+    spared(taken, "and was kicked since")
+    held = bench.gets(consumer, taken, "the job that was kicked")
+    spared(taken, "and was kicked since, and is reserved")
+    bench.kick(ready.id)
+    spared(ready, "and was kicked since another one was")
+    bench.call("delete what was shown as buried, and is", lambda: facet.delete_shown(shown[still.body]))
+    spared(still, "once more")
+    bench.equal(bench.labels([job.body for job in bench.buried()]), [], "the buried")
+    if bench.capabilities.delay_granularity is not None:
+        bench.settle(consumer, held, Rollback(timedelta(hours=1)))
+        spared(taken, "and was kicked since, and waits for its next try")
+        bench.delete(taken.id)
+    else:
+        bench.settle(consumer, held)
+    bench.gets(bench.consumer(), ready, "the job that was kicked")
 
 
 @case(

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
 from collections.abc import Callable
-from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final
 
 from kessel_conformance.catalogue import STORES
-from kessel_conformance.faults import ANSWER_WITHIN, HALF_OPEN, NO_FAULT, Answer, Apart, Fault, faults_of
-from kessel_conformance.proxy import FaultProxy, Traffic
+from kessel_conformance.faults import HALF_OPEN, NO_FAULT, Answer, Fault, faults_of
+from kessel_conformance.near import Near
+from kessel_conformance.proxy import Traffic
 from kessel_conformance.stores.bench import StoreBench
 from kessel_conformance.stores.requirements import CONNECTION
 from kessel_core import AdapterUnavailable, StoreUnknown
 from kessel_core.contract import Entry, Store
 
 case = STORES.case
-T = TypeVar("T")
 
 #: Connections of a pool that were broken, and that nobody has noticed yet.
 _STALE: Final = 3
@@ -30,39 +29,25 @@ _STALE: Final = 3
     why="A write that was lost is told as done, or one that was done as not; a lost look sees nothing.",
 )
 def write(bench: StoreBench) -> None:
-    with _Near(bench) as near:
-        near.puts()
-        near.deletes()
-        near.looks()
+    def opens(port: int) -> tuple[Store, Callable[[], object]]:
+        harness = bench.harness.through(port)
+        store = harness.open(bench.clock, bench.namespace)
+        return store, lambda: harness.close(store)
+
+    with Near(bench, opens) as near:
+        trials = _Trials(near)
+        trials.puts()
+        trials.deletes()
+        trials.looks()
 
 
-class _Near:
-    """A second store on the case's server, behind a proxy; a context manager."""
+class _Trials:
+    """Calls of a store whose connection breaks."""
 
-    def __init__(self, bench: StoreBench) -> None:
-        self.bench = bench
-        self.cuts = bench.settings.amounts.cuts
-        self.proxy = FaultProxy(int(bench.harness.values["port"]))
-        self.apart = Apart()
-
-    def __enter__(self) -> Self:
-        self.harness = self.bench.harness.through(self.proxy.port)
-        try:
-            self.store: Store = self.harness.open(self.bench.clock, self.bench.namespace)
-        except BaseException:
-            self.apart.close()
-            self.proxy.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if exc is not None:
-            self.proxy.close()  # what hangs in a call ends with its connection
-        self.apart.call(lambda: self.harness.close(self.store))
-        self.apart.close()
-        self.proxy.close()
+    def __init__(self, near: Near[StoreBench, Store]) -> None:
+        self.near = near
+        self.bench, self.proxy, self.store = near.bench, near.proxy, near.opened
+        self.cuts = self.bench.settings.amounts.cuts
 
     def puts(self) -> None:
         """Put new entries while the connection breaks."""
@@ -115,22 +100,17 @@ class _Near:
     def _asked(self, what: str, fault: Fault, call: Callable[[], object]) -> Answer:
         """Make a call under a fault, and another one after it, which must work."""
         fault.begin(self.proxy)
-        answer = self._ended(f"{what}, while {fault.label}", call)
+        answer = self.near.asked(self.bench.history, f"{what}, while {fault.label}", call)
         self.proxy.end_faults()
         for _ in range(_STALE):
-            after = self._ended(
-                "get, when nothing is broken", lambda: self.store.get(self.bench.space, "none")
+            after = self.near.asked(
+                self.bench.history,
+                "get, when nothing is broken",
+                lambda: self.store.get(self.bench.space, "none"),
             )
             if not isinstance(after.error, AdapterUnavailable):
                 break
         self.bench.check(after.error is None, f"get, after {what} while {fault.label}: {after.error!r}")
-        return answer
-
-    def _ended(self, what: str, call: Callable[[], object]) -> Answer:
-        answer = self.apart.call(call)
-        if answer is None:
-            self.bench.broken(f"{what} did not end within {ANSWER_WITHIN:g} s (contract, rule 7)")
-        answer.noted(self.bench.history, what, self.bench.text_of)
         return answer
 
     def _judge(self, what: str, fault: Fault, answer: Answer, *, is_done: bool) -> None:
