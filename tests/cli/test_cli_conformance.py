@@ -12,9 +12,14 @@ MEMORY = "memory://{namespace}"
 
 
 def test_adapter_that_conforms_is_exit_code_0_and_leaves_a_report(kessel: Any, tmp_path: Path) -> None:
+    """Its last line says how much the suite finds."""
+    from kessel_conformance import strength
+
     done = kessel.ok("conformance", MEMORY, "--report", "out/report.json")
     assert " fail " not in done.out
-    assert "memory: " in done.out.splitlines()[-1]
+    last = done.out.splitlines()[-1]
+    assert "memory: " in last
+    assert f"catches {strength.CAUGHT} of {strength.PLANTED} planted faults" in last
     found = json.loads((tmp_path / "out" / "report.json").read_text())
     assert found["passed"] and found["not_run"] == []
     assert (found["distribution"], found["runs"][0]["url"]) == ("kessel-memory", MEMORY)
@@ -29,13 +34,6 @@ def test_report_of_an_earlier_run_is_gone_if_this_one_cannot_be(
         kessel.write(f"report.{ending}", "an earlier one")
     assert kessel("conformance", "moon://base", "--report", "report.json").code == 1
     assert list(tmp_path.glob("report.*")) == []
-
-
-def test_last_line_says_how_much_the_suite_finds(kessel: Any) -> None:
-    from kessel_conformance import strength
-
-    last = kessel.ok("conformance", MEMORY).out.splitlines()[-1]
-    assert f"catches {strength.CAUGHT} of {strength.PLANTED} planted faults" in last
 
 
 def test_json_is_the_report_and_nothing_else(kessel: Any) -> None:
