@@ -11,6 +11,8 @@ __all__ = ["filled", "is_needed", "underlying"]
 
 #: These say how a field may be used, and nothing of its values; by name: `typing_extensions` has some, too.
 _MARKS: Final = frozenset({"Final", "NotRequired", "ReadOnly", "Required"})
+#: More than anybody puts around an annotation.
+_MOST_AROUND: Final = 1000
 
 
 def underlying(annotation: Any) -> Any:
@@ -18,8 +20,11 @@ def underlying(annotation: Any) -> Any:
 
     Names are those of `NewType` and `type X = ...`, notes those of `Annotated`, marks `Required` and the
     like. What is inside of it, as the items of a list, is left as it is.
+
+    Raises:
+        RecursionError: It is a name of itself, as `type X = X`.
     """
-    while True:
+    for _ in range(_MOST_AROUND):
         origin = typing.get_origin(annotation)
         named = origin or annotation
         if isinstance(annotation, typing.NewType):
@@ -31,6 +36,7 @@ def underlying(annotation: Any) -> Any:
             annotation = filled(named.__value__, dict(given))
         else:
             return NoneType if annotation is None else annotation
+    raise RecursionError(f"{annotation!r} is a name of itself")
 
 
 def is_needed(annotation: Any) -> bool | None:
@@ -48,9 +54,11 @@ def _mark(origin: Any) -> str:
 
 
 def filled(annotation: Any, given: Mapping[Any, Any]) -> Any:
-    """Return an annotation with what type variables stand for in their place."""
+    """Return an annotation with what type variables stand for in their place: what is given, or a default."""
     if isinstance(annotation, typing.TypeVar):
-        return given.get(annotation, annotation)
+        variable: Any = annotation  # defaults came with Python 3.13, and with `typing_extensions`
+        has_default = getattr(variable, "has_default", bool)()
+        return given.get(variable, variable.__default__ if has_default else variable)
     # A class alone has variables, too, which are not those of the class around it.
     places = getattr(annotation, "__parameters__", ()) if typing.get_origin(annotation) else ()
-    return annotation[tuple(given.get(one, one) for one in places)] if places else annotation
+    return annotation[tuple(filled(one, given) for one in places)] if places else annotation

@@ -86,7 +86,7 @@ def _exact(annotation: Any) -> Any:
     needed = {name for name, hint in hints.items() if _is_needed(bare, name, hint)}
     if needed == bare.__required_keys__:
         return annotation
-    given = dict(zip(getattr(bare, "__parameters__", ()), typing.get_args(annotation), strict=False))
+    given = _given(annotation)
     kinds = {name: filled(underlying(hint), given) for name, hint in hints.items()}
     fields = {
         name: typing.Required[kind] if name in needed else typing.NotRequired[kind]
@@ -94,6 +94,16 @@ def _exact(annotation: Any) -> Any:
     }
     make: Any = typing.TypedDict  # to mypy it is a form and no function
     return make(bare.__name__, fields)
+
+
+def _given(annotation: Any) -> dict[Any, Any]:
+    """Return what the type variables of a class stand for, and those of what it is derived from."""
+    bare = _bare(annotation)
+    given = dict(zip(getattr(bare, "__parameters__", ()), typing.get_args(annotation), strict=False))
+    inherited: dict[Any, Any] = {}
+    for base in getattr(bare, "__orig_bases__", ()):
+        inherited |= {variable: filled(kind, given) for variable, kind in _given(base).items()}
+    return inherited | given
 
 
 def _is_needed(bare: Any, name: str, hint: Any) -> bool:
@@ -202,7 +212,7 @@ def is_named_tuple(annotation: Any) -> bool:
 def named_tuple(cattr: cattrs.Converter, annotation: Any) -> Hook:
     """Return what reads a tuple with names: a list, as JSON has it for every tuple."""
     bare = _bare(annotation)
-    given = dict(zip(getattr(bare, "__parameters__", ()), typing.get_args(annotation), strict=False))
+    given = _given(annotation)
     hints = typing.get_type_hints(bare, include_extras=True)
     kinds = [filled(hints.get(name, Any), given) for name in bare._fields]
     return _items(cattr, annotation, kinds, lambda made: bare(*made), True, False)

@@ -60,6 +60,10 @@ class _Converter(cattrs.Converter):
         _refuse_subclasses(type)
         return super().get_structure_hook(type, cache_result)
 
+    def structure(self, obj: Any, cl: Any) -> Any:
+        """Read a value; cattrs calls it for what holds itself, past `get_structure_hook`."""
+        return self.get_structure_hook(cl)(obj, cl)
+
     def _named(self, name: Any, kind: Any) -> Callable[[Any, Any], Any]:
         """Return what reads values of a kind that has a name, or something else around it."""
         if name in self._begun.names:  # `type Tree = int | list[Tree]`: it is known when a value comes

@@ -345,6 +345,30 @@ class Branch(TypedDict, Generic[V], total=False):
     above: NotRequired[Branch[V]]
 
 
+class Trunk(Branch[Decimal]):
+    length: NotRequired[int]
+
+
+D = typing_extensions.TypeVar("D", default=Decimal)
+Listed = TypeAliasType("Listed", list[D], type_params=(D,))
+
+
+class Twig(typing_extensions.TypedDict, Generic[D]):
+    name: D
+    above: NotRequired[int]
+
+
+@dataclasses.dataclass
+class Node:
+    size: int
+    below: Nodes | None = None
+
+
+Nodes = TypeAliasType("Nodes", list[Node])
+Items = typing_extensions.TypeVarTuple("Items")
+Several = TypeAliasType("Several", tuple[*Items], type_params=(Items,))
+
+
 @pytest.mark.parametrize(
     ("kind", "value", "made"),
     [
@@ -366,6 +390,10 @@ class Branch(TypedDict, Generic[V], total=False):
             {"name": str(ORDER.id), "above": {"name": str(ORDER.id)}},
             {"name": ORDER.id, "above": {"name": ORDER.id}},
         ),
+        (Trunk, {"name": "1"}, {"name": Decimal(1)}),
+        (Twig, {"name": "1"}, {"name": Decimal(1)}),
+        (Listed, ["1"], [Decimal(1)]),
+        (Node, {"size": 1, "below": [{"size": 2}]}, Node(1, [Node(2)])),
     ],
     ids=str,
 )
@@ -392,6 +420,24 @@ def test_e5_a_name_may_stand_for_what_holds_it() -> None:
     assert mistake.startswith("$.b: expected a whole number or list")
     with pytest.raises(Exception, match="bytes have no form in JSON"):  # at the start, all the same
         structurer(names["Bad"])
+
+
+def test_e5_what_holds_itself_is_refused_with_its_path() -> None:
+    (mistake,) = mistakes(Node, {"size": 1, "below": [{"size": "x"}]})
+    assert mistake.startswith("$.below[0].size: expected a whole number")
+
+
+def test_e5_a_name_for_kinds_of_any_number_is_refused_at_start() -> None:
+    with pytest.raises(Exception, match="Unsupported type"):
+        structurer(Several[int, str])
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there is no `type X = ...` yet")
+def test_e5_a_name_of_itself_is_refused_at_start() -> None:
+    names: dict[str, Any] = {}
+    exec("type Circle = Circle", names)
+    with pytest.raises(Exception, match="is a name of itself"):
+        structurer(names["Circle"])
 
 
 def test_e5_a_dataclass_that_its_fields_alone_do_not_make_is_refused_at_start() -> None:
