@@ -100,9 +100,10 @@ def _option(value: Any, annotation: Any) -> Any:
     if isinstance(value, Mapping):
         if attrs.has(annotation):
             return _create(annotation, value)
-        inner = typing.get_args(annotation)[-1:]
-        if typing.get_origin(annotation) is Mapping and attrs.has(inner[0]):
-            return _tables(value, inner[0])
+        if typing.get_origin(annotation) is Mapping:
+            inner = underlying(typing.get_args(annotation)[-1])
+            if attrs.has(inner):
+                return _tables(value, inner)
     if isinstance(value, str):
         value = from_text(value, annotation)
     return converter().get_structure_hook(annotation)(value, annotation)

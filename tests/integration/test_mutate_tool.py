@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -53,6 +54,11 @@ def test_every_fault_that_is_listed_as_equivalent_is_there_and_has_a_reason() ->
     gone = [name for name in listed if name not in names[name.partition(":")[0]]]
     assert gone == [], "the code has changed: take them off the list, or look again"
     assert all(len(reason) > 20 for reason in listed.values())
+
+
+def test_a_judge_is_ended_in_time_whatever_it_does_then() -> None:
+    with pytest.raises(RuntimeError, match="the judge has ended"), a_court([TESTS], time.monotonic() + 0.1):
+        pytest.fail("it cannot have collected the tests by then")
 
 
 def test_a_server_of_another_user_gets_into_the_temporary_folder_of_a_copy() -> None:

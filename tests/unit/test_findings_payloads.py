@@ -318,6 +318,7 @@ def test_e5_what_does_not_fit_these_kinds_is_said_with_its_path(
 
 
 V = TypeVar("V")
+D = typing_extensions.TypeVar("D", default=Decimal)
 Text = NewType("Text", str)
 Anything = NewType("Anything", JsonValue)
 Number = TypeAliasType("Number", int)
@@ -349,7 +350,10 @@ class Trunk(Branch[Decimal]):
     length: NotRequired[int]
 
 
-D = typing_extensions.TypeVar("D", default=Decimal)
+class Bough(Branch[list[D]], Generic[D]):
+    length: NotRequired[D]
+
+
 Listed = TypeAliasType("Listed", list[D], type_params=(D,))
 
 
@@ -391,6 +395,7 @@ Several = TypeAliasType("Several", tuple[*Items], type_params=(Items,))
             {"name": ORDER.id, "above": {"name": ORDER.id}},
         ),
         (Trunk, {"name": "1"}, {"name": Decimal(1)}),
+        (Bough[Decimal], {"name": ["1"]}, {"name": [Decimal(1)]}),
         (Twig, {"name": "1"}, {"name": Decimal(1)}),
         (Listed, ["1"], [Decimal(1)]),
         (Node, {"size": 1, "below": [{"size": 2}]}, Node(1, [Node(2)])),

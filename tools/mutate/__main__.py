@@ -142,7 +142,14 @@ def _judge_all(
         work.put(fault)
 
     def judge() -> None:
-        with a_court(cover.test_files) as court:
+        try:
+            judge_some()
+        except (RuntimeError, OSError):
+            if time.monotonic() < end:
+                raise  # else the judge was ended, and what it was about is not judged
+
+    def judge_some() -> None:
+        with a_court(cover.test_files, end) as court:
             while time.monotonic() < end:
                 try:
                     fault = work.get_nowait()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -51,8 +54,11 @@ class Court:
 
 
 @contextmanager
-def a_court(files: Sequence[str]) -> Iterator[Court]:
-    """Start a judge that knows the tests of these files, and end it and all that it left running."""
+def a_court(files: Sequence[str], end: float = math.inf) -> Iterator[Court]:
+    """Start a judge that knows the tests of these files, and end it and all that it left running.
+
+    It is ended at the moment `end` of the monotonic clock, whatever it does then.
+    """
     ours, theirs = socket.socketpair()
     with a_copy() as (copy, environment), ours, ours.makefile("rw") as talk:
         log = copy.parent / "judge.log"
@@ -64,11 +70,15 @@ def a_court(files: Sequence[str]) -> Iterator[Court]:
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out, pass_fds=[theirs.fileno()],
             )  # fmt: skip
         theirs.close()
+        ending = threading.Timer(end - time.monotonic(), process.terminate)
+        if end < math.inf:
+            ending.start()
         try:
             court = Court(defaultdict(list), talk, log)
             for name in court.heard():
                 court.collected[name.partition("::")[0]].append(name)
             yield court
         finally:
+            ending.cancel()
             process.terminate()
             process.wait()
