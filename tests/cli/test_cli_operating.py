@@ -438,6 +438,10 @@ def test_s39_what_was_done_is_told_also_where_the_adapter_fails_then(
     found = kessel("delete", "single-123", "double-1231", "--json")
     assert (found.code, found.json) == (1, {"deleted": ["single-123"], "problems": ["the disk is gone"]})
     assert found.err.count("error: the disk is gone") == 1
+    for command in (["delete", "double-1231"], ["buried", "delete", "double-1231"]):
+        found = kessel(*command)
+        assert (found.code, found.out) == (1, ""), "nothing was done, so nothing is told as done"
+        assert found.err.count("the disk is gone") == 1
 
 
 def test_s39_ids_and_types_that_look_like_addresses_are_told_as_they_are_typed(kessel: Any) -> None:

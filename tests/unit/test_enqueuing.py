@@ -463,6 +463,14 @@ def test_s15_functions_of_jobs_that_were_never_passed_on_are_forgotten(error: Ex
         assert not manager._need().callbacks._functions
 
 
+def test_s15_the_function_of_a_job_that_is_too_large_is_forgotten_with_those_beside_it() -> None:
+    with open_with(memory(max_body_bytes=500)) as manager:
+        wanted = [JobRequest(type="t", payload="x" * size, callback=print) for size in (1, 1000)]
+        with pytest.raises(InvalidRequest, match="takes at most 500"):
+            manager.request_many(wanted)
+        assert not manager._need().callbacks._functions
+
+
 def test_s15_a_function_waits_for_a_job_that_a_wrapper_goes_around() -> None:
     told: list[JobResult] = []
     adapter = memory(Failing)
