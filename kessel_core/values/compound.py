@@ -86,24 +86,33 @@ def _exact(annotation: Any) -> Any:
     needed = {name for name, hint in hints.items() if _is_needed(bare, name, hint)}
     if needed == bare.__required_keys__:
         return annotation
-    given = _given(annotation)
-    kinds = {name: filled(underlying(hint), given) for name, hint in hints.items()}
     fields = {
         name: typing.Required[kind] if name in needed else typing.NotRequired[kind]
-        for name, kind in kinds.items()
+        for name, kind in _fields(annotation).items()
     }
     make: Any = typing.TypedDict  # to mypy it is a form and no function
     return make(bare.__name__, fields)
 
 
-def _given(annotation: Any) -> dict[Any, Any]:
-    """Return what the type variables of a class stand for, and those of what it is derived from."""
-    bare = _bare(annotation)
-    given = dict(zip(getattr(bare, "__parameters__", ()), typing.get_args(annotation), strict=False))
-    inherited: dict[Any, Any] = {}
+def _fields(annotation: Any) -> dict[str, Any]:
+    """Return what each field of a typed dict holds, with type variables of the class that names it."""
+    bare, given = _bare(annotation), _given(annotation)
+    inherited: dict[str, Any] = {}
+    written: dict[str, Any] = {}
     for base in getattr(bare, "__orig_bases__", ()):
-        inherited |= {variable: filled(kind, given) for variable, kind in _given(base).items()}
-    return inherited | given
+        if _is_typed_dict(_bare(base)):
+            inherited |= _fields(filled(base, given))
+            written |= _bare(base).__annotations__
+    hints = typing.get_type_hints(bare, include_extras=True)
+    own = [name for name in hints if bare.__annotations__[name] != written.get(name)]
+    return inherited | {name: filled(underlying(hints[name]), given) for name in own}
+
+
+def _given(annotation: Any) -> dict[Any, Any]:
+    """Return what the type variables of a class stand for."""
+    return dict(
+        zip(getattr(_bare(annotation), "__parameters__", ()), typing.get_args(annotation), strict=False)
+    )
 
 
 def _is_needed(bare: Any, name: str, hint: Any) -> bool:
@@ -212,10 +221,17 @@ def is_named_tuple(annotation: Any) -> bool:
 def named_tuple(cattr: cattrs.Converter, annotation: Any) -> Hook:
     """Return what reads a tuple with names: a list, as JSON has it for every tuple."""
     bare = _bare(annotation)
-    given = _given(annotation)
+    return _items(cattr, annotation, _places(annotation), lambda made: bare(*made), True, False)
+
+
+def _places(annotation: Any) -> list[Any]:
+    """Return what each place of a tuple with names holds; the class that names them says it."""
+    bare, given = _bare(annotation), _given(annotation)
+    for base in getattr(bare, "__orig_bases__", bare.__bases__) if "_fields" not in vars(bare) else ():
+        if is_named_tuple(base):
+            return _places(filled(base, given))
     hints = typing.get_type_hints(bare, include_extras=True)
-    kinds = [filled(hints.get(name, Any), given) for name in bare._fields]
-    return _items(cattr, annotation, kinds, lambda made: bare(*made), True, False)
+    return [filled(hints.get(name, Any), given) for name in bare._fields]
 
 
 def _items(

@@ -265,6 +265,14 @@ class Pair(NamedTuple, Generic[Thing]):
     last: Thing | None = None
 
 
+class Couple(Pair[list[Thing]], Generic[Thing]):
+    """Its own `Thing` is not that of its base."""
+
+
+class Ones(Pair[int]):
+    pass
+
+
 @dataclasses.dataclass
 class Seeded:
     size: int
@@ -283,6 +291,8 @@ class SeededOrNot:
         (Pair[int], [1, [2], None], Pair(1, [2])),
         (Pair[Pair[int] | None], [[1, [2], 3], [None], None], Pair(Pair(1, [2], 3), [None])),
         (list[Pair[Line]], [[{"sku": "a", "price": "1"}, [], None]], [Pair(Line("a", Decimal(1)), [])]),
+        (Couple[Decimal], [["1"], [["2"]], None], Couple([Decimal(1)], [[Decimal(2)]])),
+        (Ones, [1, [2], None], Ones(1, [2])),
         (collections.deque[str], ["a"], collections.deque("a")),
         (collections.deque, [1, "a"], collections.deque([1, "a"])),
         (dict[UserId, int], {"a": 1}, {"a": 1}),
@@ -354,6 +364,12 @@ class Bough(Branch[list[D]], Generic[D]):
     length: NotRequired[D]
 
 
+class Limb(Branch[list[V]], Generic[V]):
+    """Its own `V` is not that of its base."""
+
+    width: NotRequired[V]
+
+
 Listed = TypeAliasType("Listed", list[D], type_params=(D,))
 
 
@@ -396,6 +412,7 @@ Several = TypeAliasType("Several", tuple[*Items], type_params=(Items,))
         ),
         (Trunk, {"name": "1"}, {"name": Decimal(1)}),
         (Bough[Decimal], {"name": ["1"]}, {"name": [Decimal(1)]}),
+        (Limb[Decimal], {"name": ["1"], "width": "2"}, {"name": [Decimal(1)], "width": Decimal(2)}),
         (Twig, {"name": "1"}, {"name": Decimal(1)}),
         (Listed, ["1"], [Decimal(1)]),
         (Node, {"size": 1, "below": [{"size": 2}]}, Node(1, [Node(2)])),
