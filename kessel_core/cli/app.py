@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kessel_core.contract.adapter import QueueAdapter
     from kessel_core.contract.store import Store
     from kessel_core.errors import InvalidConfig
+    from kessel_core.handlers.modules import Imported
     from kessel_core.plugins.opening import Chosen
     from kessel_core.plugins.registry import Implementation, Plugins
 
@@ -299,7 +300,7 @@ class App:
         with manager:
             yield manager
 
-    def named_handlers(self) -> list[object]:
+    def named_handlers(self) -> Imported:
         """Import the modules of `--handlers` and return what they declare.
 
         Raises:

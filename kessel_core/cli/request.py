@@ -269,7 +269,8 @@ def _check_types(app: App, types: Mapping[str, str], strict: bool) -> None:
         from kessel_core.handlers.registry import HandlerRegistry
 
         registry = HandlerRegistry(app.plugins.payload_types())
-        registry.add_all(app.named_handlers(), "--handlers")
+        named = app.named_handlers()
+        registry.add_all(named, named.origin)
         known, who, strict = set(registry.types()), f"{', '.join(app.handler_modules)} has", True
     else:
         known = {

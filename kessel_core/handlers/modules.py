@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import ModuleType
+
+import attrs
 
 from kessel_core.errors import InvalidConfig, Problem
 from kessel_core.handlers.declare import options_of
 from kessel_core.values.logs import get_logger
 from kessel_core.values.raised import raised
 
-__all__ = ["declared_in", "imported_handlers"]
+__all__ = ["Imported", "declared_in", "imported_handlers"]
 
 log = get_logger("kessel.handlers")
+
+
+@attrs.frozen
+class Imported:
+    """Handlers of modules, and where the modules are named, for errors."""
+
+    handlers: tuple[object, ...]
+    origin: str
+
+    def __iter__(self) -> Iterator[object]:
+        return iter(self.handlers)
 
 
 def declared_in(module: ModuleType) -> list[object]:
@@ -25,7 +38,7 @@ def declared_in(module: ModuleType) -> list[object]:
     return found
 
 
-def imported_handlers(names: Iterable[str], origin: str) -> list[object]:
+def imported_handlers(names: Iterable[str], origin: str) -> Imported:
     """Import modules by name and return the handlers that they declare.
 
     Args:
@@ -53,7 +66,7 @@ def imported_handlers(names: Iterable[str], origin: str) -> list[object]:
         handlers += found
     if problems:
         raise InvalidConfig(problems, "invalid handlers")
-    return handlers
+    return Imported(tuple(handlers), origin)
 
 
 def _name_problem(name: str) -> str | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from kessel_core.errors import InvalidConfig, Problem
+from kessel_core.handlers.modules import Imported
 from kessel_core.handlers.registry import HandlerRegistry
 from kessel_core.plugins.offers import Offers
 from kessel_core.plugins.registry import Plugins
@@ -48,8 +49,9 @@ def collect_handlers(
             where = ("handlers", job_type)
             problems += [attrs.evolve(found, where=where, origin="") for found in exc.problems]
     if given is not None:
+        source = given.origin if isinstance(given, Imported) else "JobManager(handlers=...)"
         try:
-            registry.add_all(given, "JobManager(handlers=...)")
+            registry.add_all(given, source)
         except InvalidConfig as exc:
             problems += exc.problems
     for name in offered.names:

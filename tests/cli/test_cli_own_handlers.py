@@ -57,6 +57,11 @@ def test_finding_c10_request_refuses_a_type_that_the_module_has_no_handler_for(
         ("broken_module", "1 / 0\n", "ZeroDivisionError"),
         ("raising_module", "x = int('ten')\n", "'raising_module' cannot be imported: ValueError: invalid"),
         ("exiting_module", "raise SystemExit(3)\n", "cannot be imported"),
+        (
+            "many_parameters",
+            "from kessel_core import handler\n@handler('greet')\ndef greet(a, b, c): ...\n",
+            "--handlers: handlers.greet: many_parameters.greet(a, b, c) must take (payload)",
+        ),
         ("jobs.py", None, "is not the name of a module, as 'jobs'"),
         ("./shop/jobs.py", None, "is not the name of a module, as 'shop.jobs'"),
         ("jobs:greet", None, "is not the name of a module, as 'jobs'"),
