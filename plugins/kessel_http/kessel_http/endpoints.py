@@ -34,7 +34,7 @@ def key_of(target: str) -> str:
     """Return the key of the state of a target; that of a URL hides its path, which may be secret."""
     if "://" not in target:
         return target
-    from kessel_http.late import sha256
+    from hashlib import sha256  # here, because it loads OpenSSL's digests; see `late` for the rest of it
 
     return f"url:{sha256(target.encode('utf-8', 'backslashreplace')).hexdigest()[:32]}"
 

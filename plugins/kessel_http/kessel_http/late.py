@@ -6,7 +6,6 @@ that is out of descriptors can import nothing any more.
 
 from __future__ import annotations
 
-from hashlib import sha256
 from hmac import digest
 from uuid import NAMESPACE_URL, uuid5
 
@@ -14,4 +13,4 @@ from kessel_http.connecting import Network, RefusedAddress, Unable
 from kessel_http.exchange import NotAnswered, post
 
 __all__ = ["NAMESPACE_URL", "Network", "NotAnswered", "RefusedAddress", "Unable"]
-__all__ += ["digest", "post", "sha256", "uuid5"]
+__all__ += ["digest", "post", "uuid5"]
