@@ -18,6 +18,20 @@ ROOT: Final = Path(__file__).parent
 LONG: Final = (ROOT / "tests" / "process", ROOT / "tests" / "conformance")
 #: Where it takes a few seconds at most.
 SHORT: Final = ROOT / "tests" / "unit"
+#: What is not measured, because that more than doubles its time: here the suite, the simulator or the docs
+#: are tested, by running much of the core again and again; the core's own tests run nearly all of it too.
+UNMEASURED: Final = (
+    ROOT / "examples",
+    ROOT / "plugins" / "kessel_conformance",
+    ROOT / "plugins" / "kessel_memory" / "tests" / "test_memory_variants.py",
+    ROOT / "tests" / "cli" / "test_cli_conformance.py",
+    ROOT / "tests" / "conformance",
+    ROOT / "tests" / "docs" / "test_docs_examples.py",
+    ROOT / "tests" / "simulation" / "test_histories.py",
+    ROOT / "tests" / "simulation" / "test_planted.py",
+    ROOT / "tests" / "simulation" / "test_seeds.py",
+    ROOT / "tests" / "unit" / "test_testing_strategies.py",
+)
 
 try:
     from hypothesis import HealthCheck, settings
@@ -33,10 +47,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put long files first and short ones last, so that no process is left alone with a long one."""
 
     def place(item: pytest.Item) -> int:
-        is_long = any(item.path.is_relative_to(folder) for folder in LONG)
-        return 0 if is_long else 2 if item.path.is_relative_to(SHORT) else 1
+        return 0 if is_below(item, LONG) else 2 if is_below(item, (SHORT,)) else 1
 
     items.sort(key=place)  # stable: otherwise the order is the random one
+    for item in items:
+        if is_below(item, UNMEASURED):
+            item.add_marker(pytest.mark.no_cover)
+
+
+def is_below(item: pytest.Item, places: tuple[Path, ...]) -> bool:
+    """Tell whether a test stands in one of these files or folders."""
+    return any(item.path.is_relative_to(place) for place in places)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let `no_cover` take effect: pytest-cov 7.1 begins twice in a process of xdist, and pauses only one."""
+    measuring = session.config.pluginmanager.getplugin("_cov")
+    if hasattr(session.config, "workerinput") and measuring is not None and measuring.cov_controller:
+        measuring.cov_controller.cov.stop()
 
 
 def pytest_configure() -> None:

@@ -30,7 +30,6 @@ from mutants import MUTANTS, Reference, ReferenceHarness
 
 from kessel_core.contract import VirtualTime
 
-pytestmark = pytest.mark.no_cover  # it is the suite that is tested; what runs below it has its own tests
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = ROOT / "docs" / "reference" / "conformance-matrix.md"
 NUMBERS: Final = Path(strength.__file__)

@@ -19,7 +19,6 @@ sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 from networked import KINDS, NetworkedHarness
 from networked_mutants import MUTANTS, NetworkedMutant
 
-pytestmark = pytest.mark.no_cover  # it is the suite that is tested; what runs below it has its own tests
 #: The cases that need a server, a restart of it, or a second clock.
 PREFIXES = ("lost.", "scale.", "durable.server_", "durable.killed_", "clocks.")
 SHOWN_HERE = [name for name in cases() if name.startswith(PREFIXES)]

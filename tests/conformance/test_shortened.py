@@ -16,7 +16,6 @@ from kessel_conformance.plans import random_plan
 from mutants import MUTANTS, Reference, ReferenceHarness
 from reference import Record
 
-pytestmark = pytest.mark.no_cover  # it is the suite that is tested; what runs below it has its own tests
 UNIT = 0.5
 
 

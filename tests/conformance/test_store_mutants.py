@@ -22,7 +22,6 @@ from store_mutants import MUTANTS, Mutant
 from store_networked import Networked, NetworkedStoreHarness, spec_of
 from store_reference import REFERENCE, harness_of
 
-pytestmark = pytest.mark.no_cover  # it is the suite that is tested; what runs below it has its own tests
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "conformance-matrix-stores.md"
 NUMBERS = Path(strength.__file__)
