@@ -30,7 +30,7 @@ TMPDIR=$work "$python" -m pytest -n "$workers" --dist loadfile --no-loadscope-re
 "$python" tools/coverage_report.py
 echo
 echo "== from built wheels, in a clean environment"
-tools/test_wheels.sh "$python"
+TMPDIR=$work tools/test_wheels.sh "$python"
 echo
 echo "== all tests"
 tail -n 1 "$log"
