@@ -454,6 +454,13 @@ def test_e5_a_name_for_kinds_of_any_number_is_refused_at_start() -> None:
         structurer(Several[int, str])
 
 
+def test_e5_what_could_never_be_read_is_refused_at_start_each_time_that_its_name_is_met() -> None:
+    share = NewType("Share", Fraction)
+    for kind in (share, list[share], share):  # type: ignore[valid-type]  # a name is made here, for this test alone
+        with pytest.raises(Exception, match="Unsupported type"):
+            structurer(kind)
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="there is no `type X = ...` yet")
 def test_e5_a_name_of_itself_is_refused_at_start() -> None:
     names: dict[str, Any] = {}
