@@ -36,6 +36,15 @@ def test_finding_c10_a_module_is_enough_for_drain_and_request(kessel: Any, jobs:
     assert (kessel.directory / "greeted").read_text() == "you"
 
 
+def test_finding_c10_several_modules_may_be_named(kessel: Any, jobs: str) -> None:
+    kessel.write(f"{jobs}_too.py", MODULE.replace("greet", "part"))
+    named = ("--handlers", jobs, "--handlers", f"{jobs}_too")
+    for job_type in ("greet", "part"):
+        kessel.ok("request", *named, job_type, '"you"')
+    assert "2 success" in kessel.ok("drain", *named).out
+    assert [(kessel.directory / name).read_text() for name in ("greeted", "parted")] == ["you", "you"]
+
+
 def test_finding_c10_request_refuses_a_type_that_the_module_has_no_handler_for(
     kessel: Any, jobs: str
 ) -> None:
