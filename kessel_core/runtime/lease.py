@@ -73,7 +73,7 @@ class Lease:
         self._is_lost = False
         self._is_overdue = False
         #: Set at the end of a grace period: a settlement that waits for the queue is given up.
-        self.is_hurried = False
+        self._is_hurried = False
         #: What such a settlement waits with; None: none does.
         self._pausing: threading.Condition | None = None
         #: When the handler exceeds its timeout, on the monotonic clock; None: never.
@@ -163,7 +163,7 @@ class Lease:
                         end = min(end, self.reservation.deadline)
                 tried += 1
                 pause = _SETTLE_RETRY.ceiling(tried).total_seconds()
-                if self.is_hurried or now + pause >= end:
+                if self._is_hurried or now + pause >= end:
                     raise
                 if tried == _TOLD_AFTER:
                     job_id = self.reservation.id
@@ -175,11 +175,11 @@ class Lease:
         if self._pausing is None:
             self._pausing = threading.Condition()
         with self._pausing:
-            if not self.is_hurried:
+            if not self._is_hurried:
                 self._clock.wait(self._pausing, seconds)
 
     def _hurry(self) -> None:
-        self.is_hurried = True
+        self._is_hurried = True
         if (pausing := self._pausing) is not None:
             with pausing:
                 pausing.notify_all()
@@ -221,14 +221,17 @@ class Lease:
             raise LeaseLost(self.reservation.id, "the descriptors of its process were closed")
         self.consumer.extend(self.reservation)
 
-    def give_back(self) -> None:
+    def give_back(self) -> bool:
         """Give the job back because its slot did not end in time; the delivery does not count (S21).
 
         One that its slot settles, and cannot because the queue is away, is left to the end of its lease.
+
+        Returns:
+            Whether its handler still runs; False: its slot settles it, and ends at once.
         """
         if not self._is_sound() or not self._claim():
             self._hurry()
-            return
+            return False
         job_id = self.reservation.id
         try:
             self._adapter.give_back(self.reservation)
@@ -242,6 +245,7 @@ class Lease:
             )
         else:
             log.warning("job %s did not end in time; given back", job_id, extra={"job_id": job_id})
+        return True
 
     # --- the heartbeat -----------------------------------------------------------------------
 

@@ -91,12 +91,6 @@ class Slot:
         self.gave_up: BaseException | None = None
         self.thread = new_thread(self._run, f"{SLOT_THREAD}{number}", plan.clock)
 
-    @property
-    def is_in_handler(self) -> bool:
-        """Whether it still runs a job, and not only settles one in a hurry."""
-        lease = self.lease
-        return lease is not None and not lease.is_hurried
-
     def connect(self) -> None:
         """Create the consumer; called before the thread starts.
 

@@ -358,8 +358,8 @@ class Worker:
                 self._clock.wait(changed, min(rest, 1.0))
             self._stop.is_on = True
             changed.notify_all()
-        for lease in self._leases():
-            lease.give_back()
+        # Asked once: a slot that takes a job only now sees the stop, and settles it by itself.
+        stuck = [slot for slot in self._slots if (lease := slot.lease) is not None and lease.give_back()]
         # An async handler that went on would run beside the next delivery of its job.
         self._pipeline.cut_off([slot.thread for slot in self._slots])
         # A slot whose job is over ends at once, or as soon as it has said that it cannot settle it.
@@ -367,7 +367,7 @@ class Worker:
         for slot in self._slots:
             if slot.thread.ident is None:
                 continue  # it was not started: there was no thread left, or the stop came first
-            is_stuck = self.has_lost_descriptors or slot.is_in_handler
+            is_stuck = self.has_lost_descriptors or slot in stuck
             slot.thread.join(timeout=0 if is_stuck else max(0.0, end - time.monotonic()))
         if self._reporter is not None:
             self._reporter.join()

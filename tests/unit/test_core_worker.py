@@ -551,6 +551,31 @@ def test_d9_s21_a_job_that_is_taken_while_the_grace_period_ends_is_not_begun_and
     assert worker.counts == {}
 
 
+def test_d9_s21_a_slot_that_settles_what_it_took_at_the_last_moment_is_waited_for(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks like one whose handler runs on; without the wait the process ends with the job held."""
+    consumer, clock, settling = Scripted(job()), Slow(), threading.Event()
+
+    def settle(reservation: Reservation, settlement: Settlement) -> None:
+        settling.set()
+        time.sleep(0.1)
+        consumer.settled.append(settlement)
+
+    monkeypatch.setattr(consumer, "settle", settle)
+    worker = opened(Stage(consumer), handlers={"a": lambda _: None}, clock=clock).start(slots=1)
+    assert clock.taking.wait(BOUND)
+
+    def cut_off(threads: object) -> None:  # called when what is held was given back
+        clock.go_on.set()
+        assert settling.wait(BOUND)
+
+    monkeypatch.setattr(worker._pipeline, "cut_off", cut_off)
+    worker.stop(timedelta(0))
+    worker.join()
+    assert consumer.settled == [Snooze()]
+
+
 def slots_alive() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name.startswith("kessel-slot-")}
 
