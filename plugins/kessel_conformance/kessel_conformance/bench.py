@@ -67,7 +67,7 @@ class Bench(Operating):
         """Make a job with a body and an id that no other job has; spans count from now."""
         label = f"job-{next(self._labels)}"
         # Ids are random, so that an order by id cannot look like an order by time.
-        job_id = job_id or f"{self.random.getrandbits(64):016x}-{label}"
+        job_id = job_id or f"{self.random.getrandbits(64):016x}-{self.namespace}-{label}"
         if body is None:
             body = b'{"v":1,"id":"%s","type":"t","priority":%d,"payload":null}' % (job_id.encode(), priority)
         self._names[hash(body)] = self._ids[job_id] = label

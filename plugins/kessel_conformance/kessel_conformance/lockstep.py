@@ -13,6 +13,7 @@ from kessel_conformance.harness import Harness
 from kessel_conformance.history import Violation
 from kessel_conformance.opencase import move
 from kessel_conformance.plans import Plan, deliver_rest, random_plan, return_all
+from kessel_conformance.requirements import LEASE, RETURNS_AT_ONCE
 
 __all__ = ["play", "run_lockstep", "shortened"]
 
@@ -31,7 +32,9 @@ def run_lockstep(harness: Harness, *, queues: int, rounds: int, seed: int, shrin
     grain = harness.capabilities.delay_granularity
     # Half a granularity: delays then end inside and between rounds.
     unit = min(1.0, max(0.1, grain.total_seconds() / 2)) if grain is not None else 0.1
-    plans = [random_plan(_generator(seed, number), rounds, unit) for number in range(queues)]
+    # What is dropped may take its whole lease to come back.
+    drops = RETURNS_AT_ONCE.is_met(harness) or LEASE.is_met(harness)
+    plans = [random_plan(_generator(seed, number), rounds, unit, drops=drops) for number in range(queues)]
     failed = _failures(play(harness, plans, unit))
     if not failed:
         return

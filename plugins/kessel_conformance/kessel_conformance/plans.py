@@ -35,8 +35,15 @@ Plan: TypeAlias = list[list[Step]]
 _A_LITTLE: Final = 1e-3
 
 
-def random_plan(generator: random.Random, rounds: int, unit: float) -> Plan:
-    """Return a plan whose delays and pauses are of the size of `unit`, the seconds between rounds."""
+def random_plan(generator: random.Random, rounds: int, unit: float, *, drops: bool = True) -> Plan:
+    """Return a plan whose delays and pauses are of the size of `unit`, the seconds between rounds.
+
+    Args:
+        generator: Decides.
+        rounds: How many rounds.
+        unit: Seconds.
+        drops: Whether consumers are closed with the jobs that they hold.
+    """
 
     def put() -> Step:
         return Put(
@@ -66,7 +73,7 @@ def random_plan(generator: random.Random, rounds: int, unit: float) -> Plan:
         (7, settle),
         (1, lambda: Extend(worker())),
         (0.6, lambda: GiveBack(worker())),
-        (0.7, lambda: Drop(worker())),
+        (0.7 if drops else 0.0, lambda: Drop(worker())),
         (1, lambda: Run(worker())),
         (0.6, lambda: SettleOld(worker())),
         (1.5, lambda: Kick(which())),

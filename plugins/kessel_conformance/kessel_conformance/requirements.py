@@ -71,6 +71,10 @@ class Requirement(ABC):
         """Return why a harness that is up cannot look at what is declared, and what to do; None if it can."""
         return None
 
+    def is_met(self, harness: Any) -> bool:
+        """Whether a harness that is up has it, and can look at it."""
+        return self.missing(harness) is None and self.hidden(harness) is None
+
     @property
     def shows(self) -> str | None:
         """The capability or the facet that a case with this need looks at; None: it is the harness's."""

@@ -256,7 +256,7 @@ class States:
         assert self._holder is not None
         if RETURNS_AT_ONCE.missing(bench.harness) is None:
             bench.let_pass(bench.slack)
-        elif LEASE.missing(bench.harness) is None and LEASE.hidden(bench.harness) is None:
+        elif LEASE.is_met(bench.harness):
             bench.until(self.held_at + bench.lease + bench.slack)
         elif bench.capabilities.lease is not None:
             return  # too long to be waited for

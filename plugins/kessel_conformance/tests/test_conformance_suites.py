@@ -133,6 +133,47 @@ def test_brace_that_stands_for_nothing_is_refused() -> None:
         harness.up()
 
 
+def test_cases_that_share_a_store_do_not_meet_the_jobs_of_one_another() -> None:
+    """A URL without `{namespace}` is what everybody types first, and cases that wait run side by side."""
+    harness = Harness(url="sqlite:///{tmp}/jobs.db")
+    harness.up()
+    try:
+        with Bench(harness) as bench, bench.beside() as other:
+            for one in (bench, other):
+                one.taken(one.consumer(one.put().queue))
+        for _ in range(2):
+            assert run_case(harness, cases()["stats.oldest_was_delayed"], Settings()).verdict is Verdict.PASS
+    finally:
+        harness.down()
+
+
+@pytest.mark.parametrize(
+    "case_id",
+    [
+        "consumer.close_returns_job",
+        "model.any_plan",
+        "order.tie_after_every_way",
+        "priority.kept_on_every_way",
+    ],
+)
+def test_no_case_waits_for_the_end_of_a_lease_that_is_too_long_for_a_real_clock(case_id: str) -> None:
+    slept: list[float] = []
+
+    class Awake(Harness):
+        def sleep(self, seconds: float) -> None:
+            slept.append(seconds)
+            super().sleep(min(seconds, 1.0))
+
+    harness = Awake(url="memory://{namespace}?lease=60s", real_clock=True)
+    harness.up()
+    try:
+        outcome = run_case(harness, cases()[case_id], Settings())
+    finally:
+        harness.down()
+    assert (outcome.verdict, outcome.reason) == (Verdict.PASS, "")
+    assert sum(slept) < 60
+
+
 def test_case_newer_than_the_pinned_suite_is_advisory() -> None:
     newer = entered(fails, since="1.1")
     assert run_case(up(), newer, Settings(suite="1.0")).verdict is Verdict.ADVISORY

@@ -96,9 +96,9 @@ def oldest_is_next(bench: Bench) -> None:
 
 def _delayed(bench: Bench, span: timedelta) -> datetime:
     """Enqueue a job whose body tells its delay, too, as those of the core do; return when that is over."""
-    due = bench.now() + span
-    body = f'{{"v":1,"id":"late","type":"t","delay":"{due.isoformat()}","payload":null}}'
-    bench.put(body.encode(), delay=span, job_id="late")
+    due, job_id = bench.now() + span, f"late-{bench.namespace}"
+    body = f'{{"v":1,"id":"{job_id}","type":"t","delay":"{due.isoformat()}","payload":null}}'
+    bench.put(body.encode(), delay=span, job_id=job_id)
     return due
 
 

@@ -59,7 +59,7 @@ def _ways(bench: Bench) -> list[str]:
         without |= {what for what in _WAYS if "pause" in what or "reserves" in what}
     if not bench.has(Buried):
         without.add("a kick")
-    if LEASE.missing(bench.harness) is not None:  # as where a real lease is too long to wait for its end
+    if not LEASE.is_met(bench.harness):  # as where a real lease is too long to wait for its end
         without.add("the end of its lease")
         if declared.lease_return is not LeaseReturn.AT_ONCE:
             without.add("closing its consumer")
