@@ -20,6 +20,7 @@ from kessel_core.hooks import specs
 from kessel_core.hooks.middleware import Middleware
 from kessel_core.plugins import known
 from kessel_core.plugins.enqueuing import EnqueueWrapper
+from kessel_core.plugins.hooking import hook_manager
 from kessel_core.plugins.inspection import inspected
 from kessel_core.plugins.offers import Offer, Offers
 from kessel_core.plugins.registry import Plugins
@@ -96,8 +97,7 @@ def build_chain(
         order = [name for name in order if _is_for_requests(plugins, name)]
         options = {name: table for name, table in (options or {}).items() if name in order}
     configured = _configured(plugins, order, options or {})
-    manager = pluggy.PluginManager("kessel")
-    manager.add_hookspecs(_ChainSpecs)
+    manager = hook_manager(_ChainSpecs)
     # pluggy calls the latest registration first, so the innermost is registered first; but among those
     # with `trylast` it calls the latest last.
     for name, plugin in plugins.objects():

@@ -69,8 +69,8 @@ def discover(
             entries = [(int(m[1]), e) for e in dist.entry_points if (m := _GROUP_FAMILY.fullmatch(e.group))]
             if not entries:
                 continue  # before parsing its metadata, which takes longer than the rest of the scan
-            name = str(dist.metadata["Name"] or "?")
-            version = dist.version
+            metadata = dist.metadata  # parsed anew whenever it is asked for, also for the version
+            name, version = str(metadata["Name"] or "?"), metadata["Version"]
         except Exception:  # noqa: S112  # another package with damaged metadata is none of our business
             continue
         key = normalized_name(name)

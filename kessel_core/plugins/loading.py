@@ -17,6 +17,7 @@ from kessel_core.errors import Problem
 from kessel_core.features import BUILTIN
 from kessel_core.hooks import specs
 from kessel_core.plugins.discovery import discover, import_plugin
+from kessel_core.plugins.hooking import hook_manager
 from kessel_core.plugins.inspection import inspected, text_of
 from kessel_core.plugins.registry import Plugins
 from kessel_core.plugins.status import PluginState, PluginStatus
@@ -49,8 +50,7 @@ def build_plugins(
     Raises:
         PluginError: A required plugin is not active; every other failure is in the report.
     """
-    manager = pluggy.PluginManager("kessel")
-    manager.add_hookspecs(specs)
+    manager = hook_manager(specs)
     report: list[PluginStatus] = []
     for name, module in BUILTIN.items():
         status = PluginStatus(name=name, distribution="kessel-core", module=module)

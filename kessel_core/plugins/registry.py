@@ -17,6 +17,7 @@ from kessel_core.contract.store import Store
 from kessel_core.errors import PluginClash, PluginError, Problem
 from kessel_core.hooks import specs
 from kessel_core.plugins import offers, opening
+from kessel_core.plugins.hooking import hook_manager
 from kessel_core.plugins.status import PluginState, PluginStatus, unusable
 from kessel_core.values.logs import get_logger
 from kessel_core.values.nearest import nearest_or_all
@@ -99,8 +100,7 @@ class Plugins:
         """
         if not parts:
             return self
-        manager = pluggy.PluginManager("kessel")
-        manager.add_hookspecs(specs)
+        manager = hook_manager(specs)
         for name, plugin in self.objects():
             manager.register(plugin, name=name)
         joined = Plugins(manager, self._report, self.warnings)

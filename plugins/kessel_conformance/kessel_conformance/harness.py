@@ -104,9 +104,8 @@ class Harness(AnyHarness):
         return strength.CAUGHT, strength.PLANTED
 
     def _open_installed(self, url: str, options: Mapping[str, Any], context: AdapterContext) -> QueueAdapter:
-        from kessel_core import build_plugins
-
-        return build_plugins().chosen_adapter(url, options).open(context)
+        opened: QueueAdapter = self._installed.chosen_adapter(url, options).open(context)
+        return opened
 
     def _look(self, clock: Clock) -> None:
         adapter = self.open(clock, self.namespace())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import os
 import re
@@ -14,7 +15,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any, ClassVar, Final, Self
 
-from kessel_core import Clock, InvalidConfig, Problem, SystemClock
+from kessel_core import Clock, InvalidConfig, Problem, SystemClock, build_plugins
 from kessel_core.contract import AdapterContext, AdapterSpec, Facet, Reach, StoreSpec, redacted, split_url
 from kessel_core.testing import VirtualClock
 
@@ -155,7 +156,13 @@ class AnyHarness:
         """
         twin = self.in_folder(self.folder)
         twin._numbers = iter(())
+        vars(twin).pop("_installed", None)  # cannot be pickled
         return twin
+
+    @functools.cached_property
+    def _installed(self) -> Any:
+        """The installed plugins; looked for once, because a run opens hundreds of times."""
+        return build_plugins()
 
     @property
     def folder(self) -> str:

@@ -128,9 +128,8 @@ class StoreHarness(AnyHarness):
         return strength.CAUGHT, strength.PLANTED
 
     def _open_installed(self, url: str, options: Mapping[str, Any], context: AdapterContext) -> Store:
-        from kessel_core import build_plugins
-
-        return build_plugins().chosen_store(url).open(context)
+        opened: Store = self._installed.chosen_store(url).open(context)
+        return opened
 
     def _look(self, clock: Clock) -> None:
         store = self.open(clock, self.namespace())
