@@ -49,6 +49,21 @@ class Lease:
     its lease ends, or with the end of the process.
     """
 
+    # In the class, because one is made for every job, and few are ever set.
+    #: Set once the queue says that the lease is lost; then it is not extended any more.
+    _is_lost = False
+    _is_overdue = False
+    #: Set at the end of a grace period: a settlement that waits for the queue is given up.
+    _is_hurried = False
+    #: What such a settlement waits with; None: none does.
+    _pausing: threading.Condition | None = None
+    #: When the handler exceeds its timeout, on the monotonic clock; None: never.
+    _overdue_at: float | None = None
+    #: A follow-up was refused, so the slot settles once more.
+    _is_refused = False
+    #: What the handler reported (S27); None: nothing.
+    reported: Reported | None = None
+
     def __init__(
         self,
         adapter: QueueAdapter,
@@ -69,21 +84,8 @@ class Lease:
         self._settles_for = settles_for
         #: Acquired once and never released: whoever gets it ends the lease.
         self._claimed = threading.Lock()
-        #: Set once the queue says that the lease is lost; then it is not extended any more.
-        self._is_lost = False
-        self._is_overdue = False
-        #: Set at the end of a grace period: a settlement that waits for the queue is given up.
-        self._is_hurried = False
-        #: What such a settlement waits with; None: none does.
-        self._pausing: threading.Condition | None = None
-        #: When the handler exceeds its timeout, on the monotonic clock; None: never.
-        self._overdue_at: float | None = None
-        #: A follow-up was refused, so the slot settles once more.
-        self._is_refused = False
         #: The jobs that the handler asked for, in order (S20).
         self.asked: list[FollowUp] = []
-        #: What the handler reported (S27); None: nothing.
-        self.reported: Reported | None = None
         #: When the slot took the job, on the monotonic clock.
         self.since = clock.monotonic()
 

@@ -95,12 +95,18 @@ def killers(kind: type[Reference]) -> list[str]:
 
 
 def failing(kind: type[Reference], wanted: list[str]) -> list[str]:
+    return list(failures(kind, wanted))
+
+
+def failures(kind: type[Reference], wanted: list[str]) -> dict[str, str]:
+    """The cases that fail, and why."""
     run = Run(ReferenceHarness(kind), Settings(shrink=False), wanted)
     run.up()
     try:
-        return [case.id for case in run.wanted if run.outcome(case.id).verdict is Verdict.FAIL]
+        outcomes = [run.outcome(case.id) for case in run.wanted]
     finally:
         run.down()
+    return {outcome.case.id: outcome.text for outcome in outcomes if outcome.verdict is Verdict.FAIL}
 
 
 def line(name: str) -> str:
@@ -170,7 +176,7 @@ def killing(text: str) -> list[str]:
 
 
 def test_reference_without_a_fault_passes() -> None:
-    assert failing(Reference, list(cases())) == []
+    assert failures(Reference, list(cases())) == {}
 
 
 @pytest.mark.parametrize("name", MUTANTS)
