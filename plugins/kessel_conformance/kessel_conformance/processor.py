@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-__all__ = ["Processor"]
+__all__ = ["Processor", "Pulse"]
 
 #: Time on the processor and time ready to run but not let, in nanoseconds (Linux, Documentation/scheduler/
 #: sched-stats.rst: "schedstats" of a task).
 _STATISTICS: Final = Path("/proc/thread-self/schedstat")
 #: Seconds; less than that makes nothing late.
 _SOME: Final = 0.1
+#: Seconds between two looks of a pulse, and how late one is while the whole process stands still.
+_BEAT: Final = 0.05
+_STILL: Final = 0.5
 
 
 class Processor(NamedTuple):
@@ -34,3 +39,39 @@ class Processor(NamedTuple):
         """Whether the thread has since been kept from the processor for longer than it had it."""
         denied = self.denied - before.denied
         return denied > max(_SOME, self.had - before.had)
+
+
+class Pulse:
+    """Notices when all threads of this process stand still, as during a long collection of garbage.
+
+    A thread that waits for the interpreter's lock is not kept from the processor, and yet is late.
+    """
+
+    def __init__(self) -> None:
+        self._stops = threading.Event()
+        self._thread: threading.Thread | None = None
+        #: When it last noticed that, on the monotonic clock.
+        self._noticed = -1.0
+
+    def start(self) -> None:
+        """Begin to look, in a thread of its own."""
+        self._thread = threading.Thread(target=self._run, name="kessel-pulse", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it; it may never have been started."""
+        self._stops.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def stood_still_since(self, begun: float) -> bool:
+        """Whether the process stood still after a moment of the monotonic clock."""
+        return self._noticed >= begun
+
+    def _run(self) -> None:
+        before = time.monotonic()
+        while not self._stops.wait(_BEAT):
+            now = time.monotonic()
+            if now - before > _BEAT + _STILL:
+                self._noticed = now
+            before = now

@@ -19,7 +19,7 @@ from kessel_conformance.harness import Harness
 from kessel_conformance.harness_base import AnyHarness, NotShown, ServerMissing
 from kessel_conformance.history import Violation
 from kessel_conformance.opencase import OpenCase
-from kessel_conformance.processor import Processor
+from kessel_conformance.processor import Processor, Pulse
 from kessel_conformance.settings import Settings
 from kessel_conformance.stores.bench import StoreBench
 from kessel_conformance.stores.harness import StoreHarness
@@ -143,7 +143,7 @@ def run_case(harness: AnyHarness, wanted: Case, settings: Settings) -> Outcome:
         and known_version(settings.suite) < ordered(wanted.since)
     ):
         verdict = Verdict.ADVISORY
-    in_real_time = wanted.real_time or not harness.virtual
+    in_real_time = _is_in_real_time(harness, wanted)
     return Outcome(
         case=wanted,
         verdict=verdict,
@@ -152,6 +152,10 @@ def run_case(harness: AnyHarness, wanted: Case, settings: Settings) -> Outcome:
         seconds=time.perf_counter() - start,
         is_doubtful=verdict is Verdict.FAIL and in_real_time and Processor.so_far().was_busy_since(processor),
     )
+
+
+def _is_in_real_time(harness: AnyHarness, wanted: Case) -> bool:
+    return wanted.real_time or not harness.virtual
 
 
 def _run_apart(harness: AnyHarness, wanted: Case, settings: Settings) -> Outcome:
@@ -216,6 +220,7 @@ class Run:
         self._pool: ThreadPoolExecutor | None = None
         self._waiting: dict[str, Future[Outcome]] = {}
         self._turn = threading.Lock()
+        self._pulse = Pulse()
         self._start = 0.0
 
     def up(self) -> None:
@@ -226,6 +231,7 @@ class Run:
         """
         self._start = time.perf_counter()
         self.harness.up()
+        self._pulse.start()
         aside = [c for c in self.wanted if c.real_time or (c.waits and not self.harness.virtual)]
         if aside:
             self._pool = ThreadPoolExecutor(max_workers=len(aside), thread_name_prefix="kessel-case")
@@ -241,7 +247,17 @@ class Run:
     def _in_turn(self, run: Callable[..., Outcome], harness: AnyHarness, wanted: Case) -> Outcome:
         with self._turn:
             time.sleep(_APART)
-        return run(harness, wanted, self.settings)
+        return self._ran(run, harness, wanted)
+
+    def _ran(self, run: Callable[..., Outcome], harness: AnyHarness, wanted: Case) -> Outcome:
+        begun = time.monotonic()
+        outcome: Outcome = run(harness, wanted, self.settings)
+        is_late = _is_in_real_time(harness, wanted) and self._pulse.stood_still_since(begun)
+        return (
+            attrs.evolve(outcome, is_doubtful=True)
+            if is_late and outcome.verdict is Verdict.FAIL
+            else outcome
+        )
 
     def _needs_own_server(self, wanted: Case) -> bool:
         return wanted.alone or wanted.id in self.harness.still
@@ -252,6 +268,7 @@ class Run:
             future.cancel()
         if self._pool is not None:
             self._pool.shutdown()
+        self._pulse.stop()
         self.harness.down()
         self.seconds = time.perf_counter() - self._start
 
@@ -274,7 +291,7 @@ class Run:
             return self._waiting[wanted.id].result()
         if self._needs_own_server(wanted):
             return self._alone(wanted)
-        return run_case(self.harness, wanted, self.settings)
+        return self._ran(run_case, self.harness, wanted)
 
     def _alone(self, wanted: Case) -> Outcome:
         """Run a case when those that run aside have ended."""
@@ -282,8 +299,8 @@ class Run:
             future.exception()
         own = self.harness.another(still=True) if wanted.id in self.harness.still else None
         if own is not None:
-            return _run_apart(own, wanted, self.settings)
-        return run_case(self.harness, wanted, self.settings)
+            return self._ran(_run_apart, own, wanted)
+        return self._ran(run_case, self.harness, wanted)
 
 
 def run_suite(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable
 
 import attrs
@@ -9,7 +11,7 @@ import pytest
 from kessel_conformance import Harness
 from kessel_conformance.catalogue import catalogue_of
 from kessel_conformance.history import Violation
-from kessel_conformance.processor import Processor
+from kessel_conformance.processor import Processor, Pulse
 from kessel_conformance.runner import Outcome, Run, Verdict
 from kessel_conformance.settings import Settings
 
@@ -115,6 +117,34 @@ def test_who_measures_the_suite_may_do_without_repeats(
     busy(0.1, 0.5)
     outcome, ran = ended(monkeypatch, 1, repeats=0)
     assert (outcome.verdict, ran) == (Verdict.FAIL, 1)
+
+
+def test_a_failure_while_the_whole_process_stood_still_is_repeated(
+    monkeypatch: pytest.MonkeyPatch, busy: Callable[[float, float], None]
+) -> None:
+    """As during a long collection of garbage, of which the thread of the case knows nothing."""
+    busy(0.5, 0.0)
+    monkeypatch.setattr(Pulse, "stood_still_since", lambda self, begun: True)
+    outcome, ran = ended(monkeypatch, 1)
+    assert (outcome.verdict, ran) == (Verdict.PASS, 2)
+    assert outcome.reason == "repeated, the machine was busy: S4: late"
+    outcome, ran = ended(monkeypatch, 1, real=False)
+    assert (outcome.verdict, ran) == (Verdict.FAIL, 1)
+
+
+def test_a_pulse_notices_that_the_process_stands_still_and_when() -> None:
+    pulse = Pulse()
+    pulse.start()
+    try:
+        begun = time.monotonic()
+        re.match(r"(a|a)*b", "a" * 24)  # holds the lock of the interpreter for more than a second
+        end = time.monotonic() + 10
+        while not pulse.stood_still_since(begun):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert not pulse.stood_still_since(time.monotonic())
+    finally:
+        pulse.stop()
 
 
 def test_what_a_thread_had_of_the_processor_only_grows() -> None:
