@@ -7,7 +7,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# How many processes run tests; if it is empty, one more than there are cores.
+# How many processes run tests; if it is empty, two for each core.
 WORKERS ?=
 # An assignment of its own: a substitution that fails in front of a command would not stop that command.
 WITH_BEANSTALKD = BEANSTALKD="$$(tools/ensure.sh beanstalkd)" && export BEANSTALKD &&
