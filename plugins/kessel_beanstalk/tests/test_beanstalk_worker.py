@@ -88,6 +88,8 @@ def test_f19_a_worker_outlives_its_server_with_every_queue_and_one_line_a_change
     worker = manager.start(slots=8, queues=["one", "two"])
     producer.request("count", ref="before", queue="one")
     wait_for(lambda: runs["before"])
+    # All of them: one that has just been greeted when the server dies would say that it is back.
+    wait_for(lambda: told(producer, "current-waiting") == 8)
     assert worker.health().ok
     caplog.clear()
     before = proxy.traffic.connections
@@ -107,8 +109,8 @@ def test_f19_a_worker_outlives_its_server_with_every_queue_and_one_line_a_change
         for record in caplog.records
         if str(proxy.port) in record.getMessage() or record.name == "kessel.worker"
     ]
-    told = [re.split(r" to |, trying", text)[0] for text in said]
-    assert sorted(told) == [
+    changes = [re.split(r" to |, trying", text)[0] for text in said]
+    assert sorted(changes) == [
         "connected again",
         "lost the connection",
         "slot: queue not usable",
