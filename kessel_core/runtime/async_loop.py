@@ -20,7 +20,7 @@ from kessel_core.errors import KesselError
 from kessel_core.runtime import forks, recursion
 from kessel_core.values.late import importing
 from kessel_core.values.logs import get_logger
-from kessel_core.values.streams import keep_standard_numbers
+from kessel_core.values.streams import opened_above
 
 if TYPE_CHECKING:
     import asyncio
@@ -176,8 +176,7 @@ class AsyncLoop:
                 raise Stopped("its manager is closed")
             # A forked child has its parent's loop, but no thread that runs it.
             if self._loop is None or self._thread is None or not self._thread.is_alive():
-                keep_standard_numbers()
-                self._loop = loop = _new_loop()
+                self._loop = loop = opened_above(_new_loop, lambda made: made.close())
                 self._calls, self._running, self._stepping = {}, {}, None
                 self._thread = threading.Thread(
                     target=self._serve, args=(loop,), name="kessel-async", daemon=True

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Final, TypeVar
 
-__all__ = ["keep_standard_numbers"]
+__all__ = ["keep_standard_numbers", "opened_above"]
+
+_T = TypeVar("_T")
 
 _STANDARD = range(3)
+#: How often to open anew; a second time is hardly ever needed.
+_TRIES: Final = 5
 
 
 def keep_standard_numbers() -> None:
@@ -25,3 +31,36 @@ def keep_standard_numbers() -> None:
                 # The lowest number that is free: this one, unless another thread was faster.
                 if (null := os.open(os.devnull, os.O_RDWR)) not in _STANDARD:
                     os.close(null)
+
+
+def opened_above(make: Callable[[], _T], drop: Callable[[_T], object]) -> _T:
+    """Open something of which no descriptor has a standard number. Thread-safe.
+
+    A file that another thread has open for a moment may have the number of a closed stream: then it looks as
+    if that were open, and is free when what is made here asks for a number. So that is looked at afterwards.
+
+    Args:
+        make: Opens it; raises what it likes.
+        drop: Closes what was made.
+    """
+    for _ in range(_TRIES):
+        keep_standard_numbers()
+        before = _standard()
+        made = make()
+        if _standard() == before:
+            return made
+        drop(made)
+    return make()
+
+
+def _standard() -> list[tuple[int, int] | None]:
+    """Return which files have the standard numbers; None: there is none."""
+    found: list[tuple[int, int] | None] = []
+    for number in _STANDARD:
+        try:
+            status = os.fstat(number)
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_dev, status.st_ino))
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 PROGRAM = """
 import os, resource
@@ -42,3 +43,30 @@ def test_f45_closed_standard_streams_are_opened_onto_nothing_and_others_are_left
         [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, timeout=60, check=False, text=True
     )
     assert done.stdout == "well"
+
+
+OPENED = """
+import os, sys
+from kessel_core.values.streams import opened_above
+
+os.close(1)
+brief = os.open(sys.executable, os.O_RDONLY)  # another thread has a file open, for a moment
+assert brief == 1
+made = []
+
+def make():
+    if not made:
+        os.close(brief)
+    made.append(os.open(sys.argv[0], os.O_RDONLY | os.O_CLOEXEC))
+    return made[-1]
+
+assert opened_above(make, os.close) > 2, made
+assert made[0] == 1
+os.fstat(1)
+"""
+
+
+def test_f45_what_is_opened_gets_no_number_that_a_brief_file_had_just_then(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(OPENED, encoding="utf-8")
+    subprocess.run([sys.executable, str(script)], stdin=subprocess.DEVNULL, timeout=60, check=True)
