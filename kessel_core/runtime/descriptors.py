@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from kessel_core.values.streams import keep_standard_numbers
+from kessel_core.values.streams import opened_above
 
 __all__ = ["LOST", "Descriptors"]
 
@@ -47,8 +47,7 @@ class Descriptors:
         try:
             from fcntl import F_GETFL, fcntl
 
-            keep_standard_numbers()
-            number = os.open(os.devnull, _FLAGS)
+            number = opened_above(lambda: os.open(os.devnull, _FLAGS), os.close)
         except (ImportError, OSError):
             return
         self._fcntl, self._get = fcntl, F_GETFL

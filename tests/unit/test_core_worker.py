@@ -576,6 +576,18 @@ def test_d9_s21_a_slot_that_settles_what_it_took_at_the_last_moment_is_waited_fo
     assert consumer.settled == [Snooze()]
 
 
+def test_d9_a_handler_that_runs_on_after_the_grace_period_is_not_waited_for(
+    opened: Open, stuck: Stuck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = opened(Stage(Scripted(job())), handlers={"a": stuck}).start(slots=1)
+    assert stuck.running.wait(BOUND)
+    waited: list[float | None] = []
+    monkeypatch.setattr(worker._slots[0].thread, "join", lambda timeout=None: waited.append(timeout))
+    worker.stop(timedelta(0))
+    worker.join()
+    assert waited == [0]
+
+
 def slots_alive() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name.startswith("kessel-slot-")}
 

@@ -62,7 +62,7 @@ def make():
 
 assert opened_above(make, os.close) > 2, made
 assert made[0] == 1
-os.fstat(1)
+assert os.fstat(1).st_rdev == os.stat(os.devnull).st_rdev, "the first one was not closed"
 """
 
 

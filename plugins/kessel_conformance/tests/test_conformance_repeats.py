@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+import ctypes
+import threading
 import time
 from collections.abc import Callable
 
@@ -17,6 +18,11 @@ from kessel_conformance.settings import Settings
 
 #: One that runs with the others, and two that run aside, the second alone.
 IDS = ("enqueue.many_in_order", "durable.reopened", "durable.server_restart")
+
+
+def stand_still() -> None:
+    """Hold the lock of the interpreter for a second and more."""
+    ctypes.PyDLL(None).usleep(1_200_000)
 
 
 @pytest.fixture
@@ -42,13 +48,15 @@ def ended(
     case_id: str = IDS[0],
     real: bool = True,
     repeats: int = 2,
+    before: Callable[[], None] = lambda: None,
 ) -> tuple[Outcome, int]:
-    """Run a case that fails so many times; return its outcome, and how often it ran."""
+    """Run a case that fails so many times, after something; return its outcome, and how often it ran."""
     ran: list[None] = []
 
     def run(bench: object) -> None:
         ran.append(None)
         if len(ran) <= failures:
+            before()
             raise Violation("S4", "late", "history")
 
     case = attrs.evolve(catalogue_of("adapter").cases()[case_id], run=run, needs=())
@@ -132,12 +140,18 @@ def test_a_failure_while_the_whole_process_stood_still_is_repeated(
     assert (outcome.verdict, ran) == (Verdict.FAIL, 1)
 
 
+def test_a_run_has_a_pulse_and_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome, ran = ended(monkeypatch, 1, before=stand_still)
+    assert (outcome.verdict, ran) == (Verdict.PASS, 2)
+    assert "kessel-pulse" not in {thread.name for thread in threading.enumerate()}
+
+
 def test_a_pulse_notices_that_the_process_stands_still_and_when() -> None:
     pulse = Pulse()
     pulse.start()
     try:
         begun = time.monotonic()
-        re.match(r"(a|a)*b", "a" * 24)  # holds the lock of the interpreter for more than a second
+        stand_still()
         end = time.monotonic() + 10
         while not pulse.stood_still_since(begun):
             assert time.monotonic() < end

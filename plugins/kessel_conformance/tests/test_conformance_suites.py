@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from datetime import timedelta
@@ -16,13 +17,16 @@ from kessel_conformance import (
     Harness,
     MiddlewareConformance,
     Violation,
+    lockstep,
 )
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import Case, Level, cases, known_version
 from kessel_conformance.inprocess import NoQueue
+from kessel_conformance.plans import random_plan
 from kessel_conformance.requirements import LEASE, Requirement
 from kessel_conformance.runner import Verdict, run_case
 from kessel_conformance.settings import Settings
+from kessel_conformance.steps import Drop
 
 from kessel_core import Fatal, InvalidConfig, JobResult, Reason, Status, hookimpl
 
@@ -391,3 +395,21 @@ def test_reserve_that_waits_is_in_the_list_of_calls_before_it_returns() -> None:
         "a worker reserves, waiting up to 5 s -> nothing",
     )
     assert rest == ["a worker reserves -> nothing"]
+
+
+@pytest.mark.parametrize(("lease", "drops"), [("5s", True), ("60s", False)])
+def test_plans_drop_what_is_held_where_its_lease_can_be_waited_for(
+    monkeypatch: pytest.MonkeyPatch, lease: str, drops: bool
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(lockstep, "play", lambda *_: [])
+    monkeypatch.setattr(lockstep, "random_plan", lambda *_, drops: asked.append(drops))
+    harness = Harness(url=f"memory://{{namespace}}?lease={lease}", real_clock=True)
+    harness.up()
+    try:
+        lockstep.run_lockstep(harness, queues=1, rounds=1, seed=0)
+    finally:
+        harness.down()
+    assert asked == [drops]
+    rounds = random_plan(random.Random(1), 200, 1.0, drops=drops)
+    assert any(isinstance(step, Drop) for steps in rounds for step in steps) is drops
