@@ -180,7 +180,7 @@ class _Settle(Slot):
                 self.ends(self.message, BURIED, why)
             case _:
                 counts = not isinstance(self.settlement, Snooze)
-                knows = ATTEMPTS.missing(self.bench.harness) is None
+                knows = ATTEMPTS.is_met(self.bench.harness)
                 self.ends(self.message, READY, why, soon=True, attempt=1 + counts if knows else None)
 
     def failed(self, error: AdapterError) -> None:

@@ -74,7 +74,7 @@ class Ledger:
             for entry in self.entries:
                 if entry.soon and not entry.found:
                     entry.broken(f"{self._name(entry)} is not ready, although {entry.why}")
-        sees_all = not holds or (LEASE.missing(bench.harness) or LEASE.hidden(bench.harness)) is None
+        sees_all = not holds or LEASE.is_met(bench.harness)
         if holds and sees_all:
             bench.until(since + bench.lease + bench.slack)
         self._look()

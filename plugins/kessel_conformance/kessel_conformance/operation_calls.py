@@ -59,7 +59,7 @@ class Stats(_Look):
 
     def returned(self, value: object) -> None:
         ready = cast("QueueStats", value).ready
-        if ready != 2 if COUNTS.missing(self.bench.harness) is None else not ready:
+        if ready != 2 if COUNTS.is_met(self.bench.harness) else not ready:
             self.broken(f"stats counts {ready} ready jobs of 2")
 
 

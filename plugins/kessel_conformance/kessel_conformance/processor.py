@@ -50,7 +50,7 @@ class Pulse:
     def __init__(self) -> None:
         self._stops = threading.Event()
         self._thread: threading.Thread | None = None
-        #: When it last noticed that, on the monotonic clock.
+        #: When it last noticed that, by `time.perf_counter`.
         self._noticed = -1.0
 
     def start(self) -> None:
@@ -65,13 +65,13 @@ class Pulse:
             self._thread.join()
 
     def stood_still_since(self, begun: float) -> bool:
-        """Whether the process stood still after a moment of the monotonic clock."""
+        """Whether the process stood still after a moment of `time.perf_counter`."""
         return self._noticed >= begun
 
     def _run(self) -> None:
-        before = time.monotonic()
+        before = time.perf_counter()
         while not self._stops.wait(_BEAT):
-            now = time.monotonic()
+            now = time.perf_counter()
             if now - before > _BEAT + _STILL:
                 self._noticed = now
             before = now

@@ -83,6 +83,10 @@ class Outcome:
         return "\n".join(filter(None, (self.reason, self.example)))
 
 
+#: One that nobody has started, and that notices nothing.
+_NO_PULSE: Final = Pulse()
+
+
 def _not_run(harness: AnyHarness, wanted: Case) -> Outcome | None:
     """Return how a case ends that does not apply, or whose subject is hidden; None if it is to be run."""
     if (why_not := wanted.skip_reason(harness)) is not None:
@@ -103,8 +107,8 @@ def _bench(harness: AnyHarness, wanted: Case, settings: Settings) -> OpenCase:
             raise TypeError(f"{type(harness).__name__} is not a harness of this suite")
 
 
-def run_case(harness: AnyHarness, wanted: Case, settings: Settings) -> Outcome:
-    """Run one case on a harness that is up."""
+def run_case(harness: AnyHarness, wanted: Case, settings: Settings, pulse: Pulse = _NO_PULSE) -> Outcome:
+    """Run one case on a harness that is up; if the pulse stood still, a failure in real time is doubtful."""
     start, processor = time.perf_counter(), Processor.so_far()
     expected = harness.expected_failures.get(wanted.id)
     if (not_run := _not_run(harness, wanted)) is not None:
@@ -143,22 +147,20 @@ def run_case(harness: AnyHarness, wanted: Case, settings: Settings) -> Outcome:
         and known_version(settings.suite) < ordered(wanted.since)
     ):
         verdict = Verdict.ADVISORY
-    in_real_time = _is_in_real_time(harness, wanted)
+    in_real_time = wanted.real_time or not harness.virtual
     return Outcome(
         case=wanted,
         verdict=verdict,
         reason=reason,
         example=example,
         seconds=time.perf_counter() - start,
-        is_doubtful=verdict is Verdict.FAIL and in_real_time and Processor.so_far().was_busy_since(processor),
+        is_doubtful=verdict is Verdict.FAIL
+        and in_real_time
+        and (Processor.so_far().was_busy_since(processor) or pulse.stood_still_since(start)),
     )
 
 
-def _is_in_real_time(harness: AnyHarness, wanted: Case) -> bool:
-    return wanted.real_time or not harness.virtual
-
-
-def _run_apart(harness: AnyHarness, wanted: Case, settings: Settings) -> Outcome:
+def _run_apart(harness: AnyHarness, wanted: Case, settings: Settings, pulse: Pulse = _NO_PULSE) -> Outcome:
     """Run one case on a harness that is brought up for it alone."""
     try:
         harness.up()
@@ -166,7 +168,7 @@ def _run_apart(harness: AnyHarness, wanted: Case, settings: Settings) -> Outcome
         reason = f"the harness does not come up: {exc}"
         return Outcome(case=wanted, verdict=Verdict.ERROR, reason=reason)
     try:
-        return run_case(harness, wanted, settings)
+        return run_case(harness, wanted, settings, pulse)
     finally:
         harness.down()
 
@@ -247,17 +249,7 @@ class Run:
     def _in_turn(self, run: Callable[..., Outcome], harness: AnyHarness, wanted: Case) -> Outcome:
         with self._turn:
             time.sleep(_APART)
-        return self._ran(run, harness, wanted)
-
-    def _ran(self, run: Callable[..., Outcome], harness: AnyHarness, wanted: Case) -> Outcome:
-        begun = time.monotonic()
-        outcome: Outcome = run(harness, wanted, self.settings)
-        is_late = _is_in_real_time(harness, wanted) and self._pulse.stood_still_since(begun)
-        return (
-            attrs.evolve(outcome, is_doubtful=True)
-            if is_late and outcome.verdict is Verdict.FAIL
-            else outcome
-        )
+        return run(harness, wanted, self.settings, self._pulse)
 
     def _needs_own_server(self, wanted: Case) -> bool:
         return wanted.alone or wanted.id in self.harness.still
@@ -291,7 +283,7 @@ class Run:
             return self._waiting[wanted.id].result()
         if self._needs_own_server(wanted):
             return self._alone(wanted)
-        return self._ran(run_case, self.harness, wanted)
+        return run_case(self.harness, wanted, self.settings, self._pulse)
 
     def _alone(self, wanted: Case) -> Outcome:
         """Run a case when those that run aside have ended."""
@@ -299,8 +291,8 @@ class Run:
             future.exception()
         own = self.harness.another(still=True) if wanted.id in self.harness.still else None
         if own is not None:
-            return self._ran(_run_apart, own, wanted)
-        return self._ran(run_case, self.harness, wanted)
+            return _run_apart(own, wanted, self.settings, self._pulse)
+        return run_case(self.harness, wanted, self.settings, self._pulse)
 
 
 def run_suite(

@@ -131,14 +131,14 @@ class States:
         """
         self._is_shown()
         bench = self.bench
-        knows = ATTEMPTS.missing(bench.harness) is None
+        knows = ATTEMPTS.is_met(bench.harness)
         counts = knows and (bench.capabilities.attempts is Attempts.DURABLE or not process_ended)
         first, second, third = self.ready
         self._come(self.ready, [second, third, first], "ready")
         self._come([self.odd], [self.odd], "ready, with a body of odd bytes")
         self._comes_delayed()
         what, attempt = "rolled back once and snoozed once", 2 if counts else None
-        has_kicks = bench.has(Buried) and KICKS.missing(bench.harness) is None
+        has_kicks = bench.has(Buried) and KICKS.is_met(bench.harness)
         kicks = 1 if counts and has_kicks else None
         (held,) = self._come([self.tried], [self.tried], what, attempt=attempt, kicks=kicks)
         if counts:
@@ -199,7 +199,7 @@ class States:
             bench.settle(consumer, held)
         got, expected = bench.labels([held.body for held in came]), bench.labels([m.body for m in order])
         harness = bench.harness
-        if PRIORITIES.missing(harness) or TIE_BREAK.missing(harness):
+        if not (PRIORITIES.is_met(harness) and TIE_BREAK.is_met(harness)):
             got, expected = sorted(got), sorted(expected)
         bench.equal(got, expected, f"what was {what}")
         bench.call("close the worker", consumer.close)
@@ -242,19 +242,19 @@ class States:
         jobs = bench.call("list the buried", lambda: buried.buried(self.buried[0].queue))
         what = [(job.reason, job.message) for job in jobs]
         bench.equal(what, [("error", _MESSAGE), ("timeout", "too slow")], "reasons and messages")
-        if DEDUPE.missing(bench.harness) is None:
+        if DEDUPE.is_met(bench.harness):
             again = self.buried[0]
             bench.refused(IdHeld, "enqueue its id again", lambda: bench.adapter.enqueue(again), "S14")
         for job in jobs:
             bench.call("kick it", partial(buried.kick, job.queue, job.id))
-        attempt = 1 if ATTEMPTS.missing(bench.harness) is None else None
+        attempt = 1 if ATTEMPTS.is_met(bench.harness) else None
         self._come(self.buried, self.buried, "buried, and kicked", attempt=attempt)
 
     def _comes_back(self, attempt: int | None) -> None:
         """The job that was held is there when its lease is over, at the latest."""
         bench = self.bench
         assert self._holder is not None
-        if RETURNS_AT_ONCE.missing(bench.harness) is None:
+        if RETURNS_AT_ONCE.is_met(bench.harness):
             bench.let_pass(bench.slack)
         elif LEASE.is_met(bench.harness):
             bench.until(self.held_at + bench.lease + bench.slack)

@@ -70,7 +70,7 @@ class Trials:
 
     def _is_possible(self, kind: type[Call]) -> bool:
         harness, needs = self.bench.harness, [requirement(need) for need in kind.needs]
-        return not any(need.missing(harness) or need.hidden(harness) for need in needs)
+        return all(need.is_met(harness) for need in needs)
 
     def _tried(self, kind: type[Call], faults: Sequence[Fault]) -> None:
         if not kind.lease_passes:

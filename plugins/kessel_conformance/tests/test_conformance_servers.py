@@ -17,6 +17,7 @@ from kessel_conformance import report as reporting
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import ADAPTERS, Case, Level
 from kessel_conformance.inprocess import NoQueue
+from kessel_conformance.processor import Pulse
 from kessel_conformance.runner import Outcome, Run, Verdict, run_case, run_suite
 from kessel_conformance.settings import Settings
 
@@ -92,7 +93,7 @@ def test_case_that_restarts_the_only_server_runs_on_it_when_the_others_are_done(
     others = [case.id for case in ADAPTERS.cases().values() if case.waits and not case.alone][:3]
     begun = threading.Barrier(len(others) + 1)
 
-    def ran_case(harness: Harness, case: Case, settings: Settings) -> Outcome:
+    def ran_case(harness: Harness, case: Case, settings: Settings, pulse: Pulse) -> Outcome:
         if case.id != RESTARTS:
             begun.wait(20)
             threading.Event().wait(0.2)  # a restart that does not wait for it would come first

@@ -71,19 +71,6 @@ def test_s8_what_was_shown_as_buried_is_looked_at_and_removed_in_one_step(
     assert adapter.stats("q").total == 0
 
 
-def test_s9_a_body_larger_than_what_a_connection_takes_at_once_comes_whole(
-    opened: Callable[..., PostgresAdapter],
-) -> None:
-    """It is sent in parts, while the server may want to be read from."""
-    adapter, body = opened(), b"0123456789abcdef" * (1 << 20)
-    adapter.enqueue(attrs.evolve(message(), body=body))
-    with closing(adapter.consumer(["q"])) as consumer:
-        held = consumer.reserve(NO_PAUSE)
-        assert held is not None
-        assert held.body == body
-        consumer.settle(held, COMMIT)
-
-
 @given(st.timedeltas(min_value=timedelta(0)))
 def test_spans_are_kept_or_cut_to_ten_thousand_years(span: timedelta) -> None:
     assert codec.to_span(codec.span(span)) == min(span, timedelta(days=3_660_000))

@@ -5,11 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,17 +56,6 @@ def drained(consumer: Consumer) -> list[str]:
         ran.append(held.id or "")
         held = consumer.settle_and_reserve(held, COMMIT)
     return ran
-
-
-def test_s9_a_body_larger_than_what_a_connection_takes_at_once_comes_whole(opened: Opened) -> None:
-    """It is sent in parts, while the server may want to be read from."""
-    adapter, body = opened(), b"0123456789abcdef" * (1 << 20)
-    adapter.enqueue(attrs.evolve(message(), body=body))
-    with closing(adapter.consumer(["q"])) as consumer:
-        held = consumer.reserve(NO_PAUSE)
-        assert held is not None
-        assert held.body == body
-        consumer.settle(held, COMMIT)
 
 
 @given(st.text(), st.text())

@@ -97,7 +97,7 @@ def entries_wake(bench: Bench) -> None:
 def _waits(bench: Bench, stack: ExitStack) -> Iterator[Callable[[], None]]:
     """Yield the waits for an entry that a settlement writes, here and for another adapter, in two ways."""
     for and_reserve in (False, True):
-        for afar in (False, True) if SHARED_REACH.missing(bench.harness) is None else (False,):
+        for afar in (False, True) if SHARED_REACH.is_met(bench.harness) else (False,):
             real = stack.enter_context(bench.in_real_time())
             waiter = stack.enter_context(real.sharing()) if afar else real
             if waiter.facet(Store).capabilities.wakes:
