@@ -87,15 +87,16 @@ from kessel_core.values.late import importing, late
 from kessel_core.values.logs import get_logger
 from kessel_core.values.printing import printable
 from kessel_core.values.secrets import quoted, redacted, without_secrets
-from kessel_core.values.streams import keep_standard_numbers
+from kessel_core.values.streams import opened_above
 from kessel_core.wire.head import Head, head_of
 from kessel_core.wire.requests import decode
 
 if TYPE_CHECKING:
     from kessel_core.contract.lostreserves import LostReserve, LostReserves, new_token
+    from kessel_core.contract.pipes import nap, readable
     from kessel_core.contract.pool import Pool
     from kessel_core.contract.serveradapter import ServerAdapter
-    from kessel_core.contract.serverline import Ear, Listener, Outlook, ServerLine, nap, readable
+    from kessel_core.contract.serverline import Ear, Listener, Outlook, ServerLine
     from kessel_core.contract.storing import (
         Written,
         error_for,
@@ -182,9 +183,9 @@ __all__ = [
     "error_for",
     "importing",
     "in_portions",
-    "keep_standard_numbers",
     "later",
     "new_token",
+    "opened_above",
     "queue_name_problem",
     "ready_for",
     "refused_write",
@@ -239,9 +240,9 @@ _LATE: Final = {
     "error_for": "contract.storing",
     "in_portions": "contract.storing",
     "kinds_of": "contract.telling",
-    "nap": "contract.serverline",
+    "nap": "contract.pipes",
     "new_token": "contract.lostreserves",
-    "readable": "contract.serverline",
+    "readable": "contract.pipes",
     "refuse_large": "contract.storing",
     "refused_write": "contract.storing",
     "told_delayed": "contract.telling",

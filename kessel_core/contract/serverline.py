@@ -11,24 +11,22 @@ connection made anew if none comes. Then all who wait look once: nobody knows wh
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import select
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from math import ceil, inf
+from math import inf
 from typing import ClassVar, Final, NamedTuple, Protocol
 
+from kessel_core.contract.pipes import close_pipe, empty, nap, nudge, open_pipe, readable
 from kessel_core.contract.telling import EVERY_WAITER
 from kessel_core.contract.waiting import Waiter, WaitingLine
 from kessel_core.errors import AdapterError, AdapterUnavailable
 from kessel_core.values.logs import get_logger
-from kessel_core.values.streams import keep_standard_numbers
 
-__all__ = ["Ear", "Listener", "Outlook", "ServerLine", "nap", "readable"]
+__all__ = ["Ear", "Listener", "Outlook", "ServerLine"]
 
 #: Time between two looks in case that something was not heard, in seconds.
 LOOK: Final = 5.0
@@ -132,10 +130,7 @@ class ServerLine(WaitingLine, ABC):
         """Make sure that somebody listens; call it when something waits."""
         with self.lock:
             if self._thread is None and not self._is_shut:
-                keep_standard_numbers()
-                self._pipe = os.pipe()
-                for end in self._pipe:
-                    os.set_blocking(end, False)
+                self._pipe = open_pipe()
                 self._thread = threading.Thread(
                     target=self._watch, args=(self._pipe,), name=f"kessel-{self._name}", daemon=True
                 )
@@ -173,8 +168,7 @@ class ServerLine(WaitingLine, ABC):
 
     def _nudge(self) -> None:
         if self._pipe is not None:
-            with contextlib.suppress(BlockingIOError):  # it is full, and so will be read
-                os.write(self._pipe[1], b"x")
+            nudge(self._pipe)
 
     # --- the thread --------------------------------------------------------------------------
 
@@ -201,8 +195,7 @@ class ServerLine(WaitingLine, ABC):
                     nap(pipe[0], random.uniform(0.2, 0.5))  # noqa: S311 - so that not all come at once
         finally:
             ear.close()
-            for end in pipe:
-                os.close(end)
+            close_pipe(pipe)
 
     def wake_all(self) -> None:
         """Wake all who wait, for jobs and for entries."""
@@ -307,7 +300,7 @@ class Listener(ABC):
             wakes.append(self._asked + BEAT_TAKES)
         ready = readable([descriptor, self._pipe], min(wakes) - now)
         if self._pipe in ready:
-            _empty(self._pipe)
+            empty(self._pipe)
         self._hear(is_readable=descriptor in ready)
 
     def _begin(self) -> int:
@@ -328,23 +321,3 @@ class Listener(ABC):
         """See `Ear.close`."""
         self._descriptor = None
         self.disconnect()
-
-
-def readable(descriptors: list[int], seconds: float) -> set[int]:
-    """Wait until some can be read from; `select` would refuse numbers from 1,024 up."""
-    poll = select.poll()
-    for descriptor in descriptors:
-        poll.register(descriptor, select.POLLIN)
-    return {descriptor for descriptor, _ in poll.poll(ceil(max(0.0, seconds) * 1000))}
-
-
-def nap(pipe: int, seconds: float) -> None:
-    """Rest until something is written into a pipe, or the time is over."""
-    if readable([pipe], seconds):
-        _empty(pipe)
-
-
-def _empty(pipe: int) -> None:
-    with contextlib.suppress(BlockingIOError):
-        while os.read(pipe, 4096):
-            pass

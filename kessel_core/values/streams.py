@@ -36,11 +36,13 @@ def keep_standard_numbers() -> None:
 def opened_above(make: Callable[[], _T], drop: Callable[[_T], object]) -> _T:
     """Open something of which no descriptor has a standard number. Thread-safe.
 
-    A file that another thread has open for a moment may have the number of a closed stream: then it looks as
-    if that were open, and is free when what is made here asks for a number. So that is looked at afterwards.
+    A job may close the standard streams. What is opened next gets such a number, and then whoever prints
+    writes into it, and whoever redirects a stream takes it away. So what is closed is opened onto nothing
+    before, and looked at afterwards: a file that another thread had open for a moment may have had such a
+    number, and have given it back just then.
 
     Args:
-        make: Opens it; raises what it likes.
+        make: Opens it; raises what it likes. May be called several times.
         drop: Closes what was made.
     """
     for _ in range(_TRIES):

@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 
 from kessel_core import JobManager, handler, hookimpl
-from kessel_core.contract import keep_standard_numbers
+from kessel_core.values.streams import keep_standard_numbers
 
 HOME = Path(__file__).resolve().parent
 VAR = contextvars.ContextVar("var", default="unset")

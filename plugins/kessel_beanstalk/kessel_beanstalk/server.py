@@ -22,7 +22,7 @@ from kessel_core.contract import (
     AdapterUnavailable,
     CapabilityMissing,
     get_logger,
-    keep_standard_numbers,
+    opened_above,
 )
 
 __all__ = ["ADAPTER_NAME", "Server"]
@@ -77,9 +77,11 @@ class Server:
     def _dialled(self, watched: Sequence[str]) -> tuple[Connection, ServerFacts]:
         options = self.options
         patience = options.connect_timeout.total_seconds()
-        keep_standard_numbers()
+        address = (options.host, options.port)
         try:
-            plain = socket.create_connection((options.host, options.port), timeout=patience)
+            plain = opened_above(
+                lambda: socket.create_connection(address, timeout=patience), socket.socket.close
+            )
         except (OSError, UnicodeError) as exc:  # UnicodeError: a host name that IDNA refuses
             raise AdapterUnavailable(f"{self.address}: cannot connect: {described(exc)}") from exc
         own = FramedSocket(plain, options.timeout.total_seconds())

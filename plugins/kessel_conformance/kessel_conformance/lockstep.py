@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from itertools import zip_longest
 from typing import Final, TypeVar
@@ -100,10 +101,12 @@ def play(harness: Harness, plans: Sequence[Plan], unit: float) -> list[Compariso
                     failed[one] = exc
         return answers
 
-    try:
-        compared += [
-            Comparison(adapter, clock, f"{namespace}.{number}", noise) for number in range(len(plans))
-        ]
+    with ExitStack() as stack:  # whichever of what ends it fails, the rest is done
+        stack.callback(harness.purge, namespace)
+        stack.callback(adapter.close)
+        for number in range(len(plans)):
+            compared.append(Comparison(adapter, clock, f"{namespace}.{number}", noise))
+            stack.callback(compared[-1].close)
         start = clock.monotonic()
         for number, steps in enumerate(zip_longest(*plans, fillvalue=()), start=1):
             each(Comparison.round, steps)
@@ -111,11 +114,6 @@ def play(harness: Harness, plans: Sequence[Plan], unit: float) -> list[Compariso
             move(harness, clock, timedelta(seconds=start + number * unit - clock.monotonic()))
         move(harness, clock, timedelta(seconds=max(each(return_all), default=0.0)))
         each(deliver_rest)
-    finally:
-        for one in compared:
-            one.close()
-        adapter.close()
-        harness.purge(namespace)
     return [failed.get(one, one) for one in compared]
 
 

@@ -7,6 +7,7 @@ check. Every example opens the adapter anew.
 from __future__ import annotations
 
 import warnings
+from contextlib import ExitStack
 from datetime import timedelta
 
 import hypothesis
@@ -198,9 +199,10 @@ class AdapterMachine(RuleBasedStateMachine):
                 for state in JobState:
                     self.both.step(Peek(state))
         finally:
-            self.both.close()
-            self.both.adapter.close()
-            self.harness.purge(self.namespace)
+            with ExitStack() as stack:  # whichever of it fails, the rest is done
+                stack.callback(self.harness.purge, self.namespace)
+                stack.callback(self.both.adapter.close)
+                stack.callback(self.both.close)
 
 
 def run_machine(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Self, TypeVar
 
@@ -46,16 +47,18 @@ class OpenAdapter(OpenCase):
         self._adapter = self.harness.open(self.clock, self.namespace)
 
     def _clean(self) -> None:
-        for consumer in self._consumers:
-            consumer.close()
-        if self._adapter is not None:
-            try:
-                for queue in self._queues if self._is_own else ():
-                    self._adapter.purge(queue)
-            finally:
-                self._adapter.close()
-        if self._is_own:
-            self.harness.purge(self.namespace)
+        with ExitStack() as stack:  # whichever of it fails, the rest is done
+            if self._is_own:
+                stack.callback(self.harness.purge, self.namespace)
+            if self._adapter is not None:
+                stack.callback(self._adapter.close)
+                stack.callback(self._empty, self._adapter)
+            for consumer in self._consumers:
+                stack.callback(consumer.close)
+
+    def _empty(self, adapter: QueueAdapter) -> None:
+        for queue in self._queues if self._is_own else ():
+            adapter.purge(queue)
 
     # --- facts -------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import attrs
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from kessel_core.contract import Durability, InvalidConfig, Problem, keep_standard_numbers
+from kessel_core.contract import Durability, InvalidConfig, Problem, opened_above
 from kessel_postgres.edge import not_connected
 from kessel_postgres.link import Call, Link, Statement
 from kessel_postgres.options import ServerOptions
@@ -60,9 +60,12 @@ def connected(options: ServerOptions) -> Link:
 
 def opened(options: ServerOptions) -> psycopg.Connection[tuple[object, ...]]:
     """Make a connection of psycopg, in autocommit; raises what `connected` raises."""
-    keep_standard_numbers()
+    conninfo = _conninfo(options)
     try:
-        return psycopg.connect(_conninfo(options), autocommit=True, prepare_threshold=None)
+        return opened_above(
+            lambda: psycopg.connect(conninfo, autocommit=True, prepare_threshold=None),
+            psycopg.Connection.close,
+        )
     except psycopg.Error as exc:
         if exc.sqlstate is None and (found := _SENSELESS.search(str(exc))):
             raise InvalidConfig([Problem((found[1],), found[0])], "invalid options") from None

@@ -9,11 +9,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from kessel_core import Clock
-from kessel_core.contract import AdapterUnavailable, Pool, ProtocolError, Written
+from kessel_core.contract import AdapterError, AdapterUnavailable, Pool, ProtocolError, Written
 from kessel_postgres import codec
 from kessel_postgres.connecting import OLDEST, SETTINGS, ServerFacts, connected, facts_of
 from kessel_postgres.edge import (
@@ -78,15 +79,15 @@ class Database:
 
     def tell(self, texts: Sequence[str]) -> None:
         """Notify others; raises what `run` raises."""
-        self.run([Call(self.statements.notify, (self.channel, text.encode())) for text in texts])
+        self.run(self._told(texts))
 
     def run(self, calls: Sequence[Call], written: Written = None, tell: Sequence[str] = ()) -> list[PGresult]:
-        """Run calls as one transaction, in one round trip.
+        """Run calls as one transaction, in one round trip; behind a pooler, what is told takes a second one.
 
         Args:
             calls: At least one.
             written: What it writes, for the errors.
-            tell: Notifications for other processes. They go along in a transaction of their own, because
+            tell: Notifications for other processes. They have a transaction of their own, because
                 PostgreSQL lets only one notifying transaction of a cluster commit at a time. One that is
                 refused, as by a full queue of notifications, changes nothing: the others look for themselves.
 
@@ -99,9 +100,8 @@ class Database:
             Refused: Our own function raised `LEASE_LOST`.
         """
         transactions: list[Sequence[Call]] = [(*self._settings, *calls)]
-        if tell:
-            notify = self.statements.notify
-            transactions.append([Call(notify, (self.channel, text.encode())) for text in tell])
+        if tell and not self.options.pooler:
+            transactions.append(self._told(tell))
         for tries_left in reversed(range(_TRIES)):
             try:
                 answers = self._exchange(transactions)
@@ -114,8 +114,16 @@ class Database:
             except Lost as exc:
                 raise translated(exc, self.options.place, written) from exc
             else:
-                return answers[0][len(self._settings) :]
-        raise AssertionError("unreachable")
+                break
+        if tell and self.options.pooler:
+            # Not in one go with the first: PgBouncer before 1.22.1 hands an answer that is still to come to
+            # its next client where this one dies after the first answer, and Supavisor drops it in any case.
+            with suppress(AdapterError):
+                self.tell(tell)
+        return answers[0][len(self._settings) :]
+
+    def _told(self, texts: Sequence[str]) -> list[Call]:
+        return [Call(self.statements.notify, (self.channel, text.encode())) for text in texts]
 
     def alone(self, call: Call) -> None:
         """Run a call that may be in no transaction with others; raises what `run` raises."""

@@ -467,3 +467,18 @@ def test_f45_no_connection_has_the_number_of_a_standard_stream(
     )
     assert done.returncode == 0
     assert report.read_text() == repr(["/dev/null"] * 3)
+
+
+def test_adapter_closes_its_connections_whatever_happens_when_it_gives_back_what_it_has_lost(
+    opened: Callable[..., PostgresAdapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = opened()
+    [link] = adapter.database.pool.links
+
+    def breaks(*, every: bool) -> None:
+        raise IndexError("an answer that nobody expects")
+
+    monkeypatch.setattr(adapter._deliveries.lost, "ask_quietly", breaks)
+    with pytest.raises(IndexError):
+        adapter.close()
+    assert link._connection.closed

@@ -11,9 +11,10 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import psycopg
 import pytest
-from kessel_conformance import AdapterConformance
+from kessel_conformance import AdapterConformance, FaultProxy
 from kessel_postgres.adapter import PostgresAdapter
 from kessel_postgres.link import Link, Lost
 from kessel_postgres.plugin import SPEC
@@ -140,7 +141,8 @@ def test_s14_enqueue_while_the_pooler_reaches_no_server_is_surely_not_stored(
 
         def is_known_to_be_gone() -> bool:
             try:
-                psycopg.connect(address, autocommit=True).execute("SELECT 1")
+                with closing(psycopg.connect(address, autocommit=True)) as connection:
+                    connection.execute("SELECT 1")
             except psycopg.Error as exc:
                 return "server login has been failing" in str(exc)
             return False
@@ -151,6 +153,35 @@ def test_s14_enqueue_while_the_pooler_reaches_no_server_is_surely_not_stored(
         server.start()
         until(lambda: _answers(adapter))
         assert adapter.find("a") is None
+
+
+def test_s14_client_that_dies_between_two_answers_leaves_none_to_the_next_client_of_the_pooler(
+    server: Postgres,
+    schema: str,
+    opened: Callable[..., PostgresAdapter],
+    database: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """PgBouncer before 1.22.1 would hand it on, and the next call would take it for its own answer."""
+    with ExitStack() as stack:
+        pooler = stack.enter_context(closing(PgBouncer(server, pool=1)))
+        proxy = stack.enter_context(FaultProxy(pooler.port))
+        dying, other = opened(port=proxy.port, pooler=True), opened(port=pooler.port, pooler=True)
+        notify = dying.database.statements.notify
+        slow = notify._replace(text=b"SELECT pg_sleep(0.5), pg_notify($1, $2)")
+        monkeypatch.setattr(
+            dying.database, "statements", attrs.evolve(dying.database.statements, notify=slow)
+        )
+        thread = threading.Thread(target=dying.enqueue, args=(Message("a", "q", b"x", 1),))
+        thread.start()
+        is_there = f'SELECT count(*) FROM "{schema}".ready'
+        until(lambda: database.execute(is_there).fetchone() == (1,))
+        proxy.cut()
+        thread.join()
+        found = other.find("a")
+        assert found is not None and found.id == "a"
+        assert other.enqueue_many([Message("a", "q", b"x", 1), Message("b", "q", b"x", 1)])[1] is None
+        assert other.find("c") is None
 
 
 @pytest.mark.parametrize(

@@ -229,5 +229,7 @@ class RedisAdapter(RedisOperations, ServerAdapter):
 
     def shut(self) -> None:
         """Give back what lost reserves have taken, and close all connections; later calls are refused."""
-        self._deliveries.lost.ask_quietly(every=True)
-        self.database.close()
+        try:
+            self._deliveries.lost.ask_quietly(every=True)
+        finally:
+            self.database.close()

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
 
-from kessel_core.contract import AdapterUnavailable, ProtocolError, keep_standard_numbers
+from kessel_core.contract import AdapterUnavailable, ProtocolError, opened_above
 from kessel_redis.edge import not_connected, translated
 from kessel_redis.link import Link, Lost, Refused
 from kessel_redis.options import Address, ServerOptions
@@ -46,7 +46,6 @@ def connected(options: ServerOptions) -> Link:
         AdapterUnavailable: Nobody answers, or nobody who takes jobs now.
         ProtocolError: Somebody answers who is no Redis, or refuses user, password or database.
     """
-    keep_standard_numbers()
     error: AdapterUnavailable | None = None
     for address in options.addresses:
         try:
@@ -107,6 +106,10 @@ def _closed_on_error(link: Link) -> Iterator[None]:
 
 
 def _linked(options: ServerOptions, address: Address, *, is_sentinel: bool = False) -> Link:
+    return opened_above(lambda: _dialled(options, address, is_sentinel=is_sentinel), Link.close)
+
+
+def _dialled(options: ServerOptions, address: Address, *, is_sentinel: bool) -> Link:
     connection = _connection(options, address, is_sentinel=is_sentinel)
     try:
         connection.connect()

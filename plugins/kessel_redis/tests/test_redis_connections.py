@@ -618,3 +618,18 @@ def test_who_listens_may_have_more_than_a_thousand_descriptors_open() -> None:
         for descriptor in (reading, writing, high):
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_adapter_closes_its_connections_whatever_happens_when_it_gives_back_what_it_has_lost(
+    opened: Callable[..., RedisAdapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = opened()
+    [link] = adapter.database.pool.links
+
+    def breaks(*, every: bool) -> None:
+        raise IndexError("an answer that nobody expects")
+
+    monkeypatch.setattr(adapter._deliveries.lost, "ask_quietly", breaks)
+    with pytest.raises(IndexError):
+        adapter.close()
+    assert not link._connection.is_connected

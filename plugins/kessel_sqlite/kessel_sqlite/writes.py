@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-from kessel_core.contract import importing, keep_standard_numbers
+from kessel_core.contract import importing, opened_above
 
 __all__ = ["Writes", "watch"]
 
@@ -109,9 +109,15 @@ def watch(path: str) -> Writes | None:
         add.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
     except (ImportError, OSError, AttributeError):
         return None
-    keep_standard_numbers()
-    notices = begin(os.O_NONBLOCK | os.O_CLOEXEC)
-    if notices < 0:
+
+    def begun() -> int:
+        if (notices := begin(os.O_NONBLOCK | os.O_CLOEXEC)) < 0:
+            raise OSError("no more notices for this user")
+        return int(notices)
+
+    try:
+        notices = opened_above(begun, os.close)
+    except OSError:
         return None
     try:
         return Writes(path, add, notices)

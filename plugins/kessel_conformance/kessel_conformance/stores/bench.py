@@ -54,23 +54,24 @@ class StoreBench(OpenCase):
         self._store = self.harness.open(self.clock, self.namespace)
 
     def _clean(self) -> None:
-        self._others.close()
         store, self._store = self._store, None
-        if store is None:
-            return
-        try:
-            for space in self._spaces if self._is_own else ():
-                last = ""
-                while page := store.scan(space, after=last, limit=LARGEST_PAGE):
-                    for entry in page:
-                        store.delete(space, entry.key)
-                    if page[-1].key <= last:
-                        break  # of a broken store
-                    last = page[-1].key
-        finally:
-            self.harness.close(store)
-        if self._is_own:
-            self.harness.purge(self.namespace)
+        with ExitStack() as stack:  # whichever of it fails, the rest is done
+            if store is not None:
+                if self._is_own:
+                    stack.callback(self.harness.purge, self.namespace)
+                stack.callback(self.harness.close, store)
+                stack.callback(self._empty, store)
+            stack.push(self._others)
+
+    def _empty(self, store: Store) -> None:
+        for space in self._spaces if self._is_own else ():
+            last = ""
+            while page := store.scan(space, after=last, limit=LARGEST_PAGE):
+                for entry in page:
+                    store.delete(space, entry.key)
+                if page[-1].key <= last:
+                    break  # of a broken store
+                last = page[-1].key
 
     # --- facts -------------------------------------------------------------------------------
 
