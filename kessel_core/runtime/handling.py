@@ -17,7 +17,7 @@ from kessel_core.handlers.context import JobContext
 from kessel_core.hooks.specs import hookimpl
 from kessel_core.model.json import json_problems, storable
 from kessel_core.model.policies import BadPayload, DefaultError
-from kessel_core.model.result import JobResult, Reason, Status
+from kessel_core.model.result import SUCCESS, JobResult, Reason, Status
 from kessel_core.runtime import forks, recursion
 from kessel_core.runtime.async_loop import AsyncLoop, Stopped, TimedOut
 from kessel_core.runtime.delivery import MESSAGE_LIMIT
@@ -89,7 +89,7 @@ class HandlerRunner:
         result = JobResult(
             id=job.request.id,
             request=job.request,
-            status=Status.SUCCESS,
+            status=SUCCESS,
             value=value,
             attempt=job.attempt,
             started_at=job.started_at,

@@ -34,7 +34,7 @@ from kessel_core.model.json import shown
 from kessel_core.model.lifecycle import rules_for
 from kessel_core.model.message import Message
 from kessel_core.model.policies import UnknownType
-from kessel_core.model.result import JobResult, Reason, Status
+from kessel_core.model.result import SUCCESS, JobResult, Reason, Status
 from kessel_core.model.settlement import NO_PAUSE, Bury, Commit, Rollback, Settlement, Snooze
 from kessel_core.plugins.chain import Chain
 from kessel_core.plugins.watchers import Watchers
@@ -62,7 +62,7 @@ _TO_BE_CANCELLED: Final = 1.0
 #: No pause ends later than this, a day before the last moment that a datetime can be.
 _LAST_DAY: Final = datetime(9999, 12, 31, tzinfo=UTC)
 #: Statuses that end a job; after the others it is delivered again.
-_FINAL: Final = frozenset({Status.SUCCESS, Status.FAILED})
+_FINAL: Final = frozenset({SUCCESS, Status.FAILED})
 
 
 class Pipeline:
@@ -142,7 +142,10 @@ class Pipeline:
             if traced:
                 _trace(delivery, f"reserved from {held.reservation.queue}, delivery {delivery.attempt}")
             outcome = refusal or self._refused(delivery) or self._handled(delivery, held)
-            decision = self._decided(delivery, outcome, held)
+            if outcome.status is SUCCESS:
+                decision = decide(self._table, outcome)
+            else:
+                decision = self._decided(delivery, outcome, held)
         except Exception as exc:  # a bug; it counts as an attempt, so that the job cannot loop for ever
             delivery, decision = self._unexpected(delivery, held, exc)
         if held.reported is not None:
@@ -325,9 +328,7 @@ class Pipeline:
     # --- the decision ------------------------------------------------------------------------
 
     def _decided(self, delivery: Delivery, outcome: JobResult, held: HeldJob) -> Decision:
-        """Look up what happens to the job, after collecting what the table needs to know."""
-        if outcome.status is Status.SUCCESS:
-            return decide(self._table, outcome)
+        """Look up what happens to a job without success, after collecting what the table needs to know."""
         attempt = held.attempt()
         if attempt != outcome.attempt:
             delivery = delivery._replace(attempt=attempt)
@@ -390,20 +391,17 @@ class Pipeline:
         result = decision.result
         job = result.request
         is_final = result.status in _FINAL
-        asked = held.asked and result.status is Status.SUCCESS
+        asked = held.asked and result.status is SUCCESS
         is_told = is_final and job is not None and job.callback is not None and not is_function(job.callback)
-        keep = self._keep_of(delivery) if is_final else None
+        keep = None
+        if is_final:  # how long the outcome is kept; None: it is not (S25)
+            keep = (delivery.handler.keep if delivery.handler is not None else None) or self._kept.keep
         if not asked and not is_told and keep is None:
             return NOTHING
         jobs = list(held.asked) if asked else []
         if is_told:
             jobs += self._callback_jobs(result, held)
         return Following(tuple(jobs), () if keep is None else self._kept.puts(result, keep))
-
-    def _keep_of(self, delivery: Delivery) -> timedelta | None:
-        """Return how long the outcome of a job is kept; None: it is not (S25)."""
-        own = delivery.handler.keep if delivery.handler is not None else None
-        return own or self._kept.keep
 
     def _callback_jobs(self, result: JobResult, held: HeldJob) -> list[FollowUp]:
         """Return the job that tells how this one ended (S22); none, with a log line, if none can be made."""
@@ -452,7 +450,7 @@ class Pipeline:
     def _report(self, delivery: Delivery, decision: Decision) -> None:
         """Call the watchers and log the end of the job; nothing can change the settlement any more."""
         result = decision.result
-        if result.status is not Status.SUCCESS:  # the middleware `logging` tells the others
+        if result.status is not SUCCESS:  # the middleware `logging` tells the others
             log_failure(result, decision.settlement, delivery.reservation.queue)
         for watcher in self._watchers.settled:
             watcher(result=result, settlement=decision.settlement)

@@ -30,6 +30,8 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
     def __init__(self, logger: logging.Logger, extra: dict[str, object] | None = None) -> None:
         logger.addFilter(completed)  # has no effect if it was added before
         super().__init__(logger, extra)
+        # Without a call in between, because it is asked several times for every job.
+        self.isEnabledFor = logger.isEnabledFor  # type: ignore[method-assign]  # of the same signature
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         """Log like `logging.Logger.log`; all other methods call this one."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from kessel_core.errors import DecodeError, InvalidRequest, Problem
 from kessel_core.model.checks import clamped, job_problems
-from kessel_core.model.job import DEFAULT_QUEUE, Job
+from kessel_core.model.job import DEFAULT_QUEUE, LOWEST_PRIORITY, Job
 from kessel_core.model.json import MAX_DEPTH
 from kessel_core.values.strict_json import read_json
 
@@ -150,7 +150,7 @@ def _queue(value: object) -> str:
 def _priority(value: object) -> int:
     if type(value) is not int:
         raise _WrongValue(f"expected a whole number, got {value!r:.40}")
-    return clamped(value)
+    return value if 0 <= value <= LOWEST_PRIORITY else clamped(value)
 
 
 def _time(value: object) -> datetime:
@@ -165,20 +165,20 @@ def _time(value: object) -> datetime:
         raise _WrongValue(f"expected an ISO-8601 time with a zone, got {value!r:.60}") from None
 
 
-#: Key -> field of `Job`, and the function that reads its value; None: any value, or left to the checks of
-#: the model. A null counts as an absent key.
-_KEYS: Final[dict[str, tuple[str, Callable[[Any], Any] | None]]] = {
-    "id": ("id", _text),
-    "type": ("type", _type),
-    "priority": ("priority", _priority),
-    "delay": ("not_before", _time),
-    "expiration": ("expires_at", _time),
-    "requested_at": ("requested_at", _time),
-    "ref": ("ref", _text),
-    "callback": ("callback", _text),
-    "queue": ("queue", _queue),
-    "headers": ("headers", None),
-    "payload": ("payload", None),
+#: Key -> field of `Job`, a type whose values are taken as they are, and the function that reads others; None:
+#: any value, or left to the checks of the model. A null counts as an absent key.
+_KEYS: Final[dict[str, tuple[str, type | None, Callable[[Any], Any] | None]]] = {
+    "id": ("id", str, _text),
+    "type": ("type", None, _type),
+    "priority": ("priority", None, _priority),
+    "delay": ("not_before", None, _time),
+    "expiration": ("expires_at", None, _time),
+    "requested_at": ("requested_at", None, _time),
+    "ref": ("ref", str, _text),
+    "callback": ("callback", str, _text),
+    "queue": ("queue", None, _queue),
+    "headers": ("headers", None, None),
+    "payload": ("payload", None, None),
 }
 
 
@@ -195,9 +195,9 @@ def _job(body: bytes, text: str, fields: dict[str, Any]) -> Job:
         if known is None:
             extra[key] = value
         elif value is not None:
-            name, read = known
+            name, plain, read = known
             try:
-                values[name] = value if read is None else read(value)
+                values[name] = value if read is None or type(value) is plain else read(value)
             except _WrongValue as exc:
                 problems.append(Problem(("$", key), str(exc)))
     if "type" not in values:

@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 
 from kessel_core import Clock
 from kessel_core.contract import (
+    COMMIT,
     Bury,
     Commit,
     EnqueueRejected,
@@ -157,12 +158,14 @@ class Store(Timers):
             EnqueueRejected: What it brings along is refused; nothing was changed.
         """
         job = self._held(reservation)
-        if isinstance(settlement, (Commit, Bury)) and settlement.follow:
+        is_plain = settlement is COMMIT  # as it nearly always is: it brings nothing along
+        if not is_plain and isinstance(settlement, (Commit, Bury)) and settlement.follow:
             self._check_follow_ups(settlement)
         del job.queue.reserved[reservation]
         if isinstance(settlement, Commit):
             self.forget(job)
-            self._bring_along(settlement)
+            if not is_plain:
+                self._bring_along(settlement)
         elif isinstance(settlement, Bury):
             job.state = JobState.BURIED
             job.burial = Burial(settlement.reason, settlement.message, self.clock.now())
