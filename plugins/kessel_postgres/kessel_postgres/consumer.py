@@ -138,21 +138,22 @@ class Deliveries:
             again = row.get_value(0, first)
             span = self._local.again = None if again is None else codec.to_span(again)
             return None, span is None or span > NO_PAUSE
-        job_id, queue, body, attempts, snoozes, kicks = (
-            row.get_value(0, column) or b"" for column in range(first + 2, first + 8)
-        )
+
+        def value(column: int) -> bytes:
+            return row.get_value(0, first + column) or b""
+
         return (
             PostgresReservation(
-                codec.to_id(job_id),
-                queue.decode(),
-                body,
-                codec.number(attempts),
+                codec.to_id(value(2)),
+                value(3).decode(),
+                value(4),
+                codec.number(value(5)),
                 monotonic + self._lease_seconds,
                 self._lease,
-                codec.number(snoozes),
+                codec.number(value(6)),
                 codec.number(seq),
                 token,
-                kicks=codec.number(kicks),
+                kicks=codec.number(value(7)),
             ),
             True,
         )
@@ -193,7 +194,7 @@ class Deliveries:
         # Before it is sent: the holder must see the end of its lease before the others do.
         monotonic = self._clock.monotonic()
         token = new_token()
-        names, new = _names(queues), codec.integer(token)
+        new = codec.integer(token)
         calls: tuple[Call, ...]
         values: tuple[bytes, ...]
         if len(queues) == 1 and settlement == COMMIT and not self._database.options.pooler:
@@ -204,10 +205,10 @@ class Deliveries:
             )
             calls, first = (Call(self._database.statements.fast, values),), 1
         elif brought is NOTHING:
-            values = (*_ending(settlement, held), names, self._lease_value, new)
+            values = (*_ending(settlement, held), _names(queues), self._lease_value, new)
             calls, first = (Call(self._database.statements.step, values),), 1
         else:
-            values = (names, self._lease_value, new)
+            values = (_names(queues), self._lease_value, new)
             take = Call(self._database.statements.take, values)
             calls, first = (self._settle_call(held, settlement), *brought.calls, take), 0
         try:
