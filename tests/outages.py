@@ -7,7 +7,6 @@ run the same again.
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import Protocol
 
 from kessel_core import EnqueueIncomplete, JobManager, JobRequest, KesselError
 from kessel_core.model.ids import new_id
+from tests.chaos import IS_LARGE, drawn_seed
 
 _WORKER = """
 import os, random, signal, sys, time
@@ -65,11 +65,9 @@ def no_acknowledged_job_is_lost_and_none_is_early(server: Server, folder: Path) 
         server: Running, and ready to take jobs.
         folder: Where the workers write what they ran.
     """
-    is_large = os.environ.get("KESSEL_CHAOS") == "1"
-    seed = int(os.environ.get("KESSEL_SEED") or random.randrange(2**32))
-    print(f"KESSEL_SEED={seed}")
+    seed = drawn_seed()
     dice = random.Random(seed)
-    total, kills = (10_000, 8) if is_large else (400, 2)
+    total, kills = (10_000, 8) if IS_LARGE else (400, 2)
     url = server.url("lease=3s&timeout=2s&connections=4")
     log, script = folder / "starts.log", folder / "worker.py"
     log.touch()
@@ -99,7 +97,7 @@ def no_acknowledged_job_is_lost_and_none_is_early(server: Server, folder: Path) 
                     batch = [_request(manager, dice) for _ in range(50)]
                     requests |= {str(request.id): request for request in batch}
                     acknowledged |= _requested(manager, batch)
-            until = time.monotonic() + (240 if is_large else 60)
+            until = time.monotonic() + (240 if IS_LARGE else 60)
             left = -1
             while time.monotonic() < until and left:
                 with contextlib.suppress(KesselError):

@@ -487,12 +487,9 @@ class Worker:
         self._stop.turn_on(0.0)
         self._announce(AT_ONCE)
 
-    def end_with_process(self) -> None:
-        """Give back what runs, because the interpreter ends; no thread can be started any more."""
-        if self._is_started and not self.is_forked and self._alive:
-            self._stop.turn_on(0.0)
-            self._announce(AT_ONCE)
-            self._wait()
+    @property
+    def _runs_here(self) -> bool:
+        return self._is_started and not self.is_forked and self._alive > 0
 
 
 def end_all(workers: Sequence[Worker], grace: timedelta | None = None) -> None:
@@ -517,5 +514,13 @@ def end_all(workers: Sequence[Worker], grace: timedelta | None = None) -> None:
 
 @atexit.register
 def _end_with_process() -> None:
-    for worker in list(_started):
-        worker.end_with_process()
+    """Give back what runs, because the interpreter ends; no thread can be started any more.
+
+    All are told before one is waited for: what one gives back, another would begin.
+    """
+    running = [worker for worker in list(_started) if worker._runs_here]
+    for worker in running:
+        worker._stop.turn_on(0.0)
+        worker._announce(AT_ONCE)
+    for worker in running:
+        worker._wait()

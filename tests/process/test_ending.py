@@ -206,7 +206,8 @@ from pathlib import Path
 from kessel_core import Config, JobManager, WorkerConfig
 
 def hold(payload):
-    Path("started").touch()
+    with open("started", "a") as file:
+        print(payload, file=file)
     time.sleep(20)
 
 def stop(payload):
@@ -231,6 +232,17 @@ elif how == "start":
     manager = JobManager("sqlite:///jobs.db?lease=60s", handlers={"hold": hold}, config=config).connect()
     manager.start(slots=2)
     while not Path("started").exists():
+        time.sleep(0.01)
+elif how == "many":
+    managers = [
+        JobManager("sqlite:///jobs.db?lease=60s", handlers={"hold": hold}, config=config).connect()
+        for _ in range(6)
+    ]
+    for number in range(4):
+        managers[0].request("hold", number)
+    for manager in managers:
+        manager.start(slots=1)
+    while not Path("started").exists() or len(Path("started").read_text().splitlines()) < 5:
         time.sleep(0.01)
 elif how.endswith("-inside"):
     handlers = {"hold": async_stop if how.startswith("async") else stop}
@@ -282,6 +294,14 @@ def test_finding_a11_finding_d1_the_end_of_a_script_gives_jobs_back(
     assert said.rstrip().endswith(last)
     assert ("Traceback" in said) is bool(last), said
     assert held(tmp_path) == (1, 0, 0)
+
+
+def test_finding_a11_at_the_end_of_a_script_no_worker_begins_what_another_gives_back(tmp_path: Path) -> None:
+    with application(tmp_path, "many") as process:
+        _, said = process.communicate(timeout=LONG)
+    assert said.count("did not end in time; given back") == len(said.splitlines()) == 5
+    assert sorted((tmp_path / "started").read_text().split()) == ["0", "1", "2", "3", "None"]
+    assert held(tmp_path) == (5, 0, 0)
 
 
 @pytest.mark.parametrize("how", ["stop-inside", "close-inside", "async-inside"])

@@ -6,7 +6,6 @@ way to work meets each end on one queue, in turns; `KESSEL_CHAOS=1` tries all of
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -16,12 +15,12 @@ from pathlib import Path
 import pytest
 from kessel_beanstalk.testing import Beanstalkd
 
+from tests.chaos import IS_LARGE
 from tests.process.sites import LONG, Site
 
 DONE = ["commit", "None"]
 KINDS = ("command", "processes", "embedded")
 QUEUES = ("sqlite", "beanstalk")
-IS_LARGE = os.environ.get("KESSEL_CHAOS") == "1"
 
 #: Handler, payload, and the exit code that it causes.
 DEATHS = [

@@ -31,9 +31,9 @@ from kessel_redis.testing import Redis
 from kessel_core import Job, JobManager, JobRequest
 from kessel_core.contract import Buried
 from kessel_core.runtime.following import follow_up_id
+from tests.chaos import IS_LARGE, drawn_seed
 
 PROGRAM = Path(__file__).with_name("killed.py")
-IS_LARGE = os.environ.get("KESSEL_CHAOS") == "1"
 #: Jobs that succeed, each with a callback job and a follow-up; a quarter as many fail, with a callback job.
 JOBS = 2_000 if IS_LARGE else 60
 #: How many workers die at each step, or more.
@@ -357,8 +357,7 @@ def test_F35_chaos_killed_at_each_step_no_callback_and_no_follow_up_is_missing_o
     place: Place, queue: Queue
 ) -> None:
     """S8, S9, S20, S22: stored exactly once; on beanstalkd alone again, under the same id."""
-    seed = int(os.environ.get("KESSEL_SEED") or random.SystemRandom().randrange(10**6))
-    print(f"KESSEL_SEED={seed}")
+    seed = drawn_seed()
     chance = random.Random(seed)
     begin = time.monotonic()
     steps = [*CALLS, "asked work", *queue.steps]

@@ -6,7 +6,6 @@ Small in every run; `KESSEL_CHAOS=1` runs ten thousand jobs. The seed is printed
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from kessel_beanstalk.testing import Beanstalkd
 
 from kessel_core import EnqueueIncomplete, JobManager, JobRequest, KesselError
 from kessel_core.model.ids import new_id
+from tests.chaos import IS_LARGE, drawn_seed
 
 _WORKER = """
 import os, random, signal, sys, time
@@ -63,11 +63,9 @@ with manager:
 def test_chaos_no_acknowledged_job_is_lost_and_none_runs_at_a_wrong_time(
     opened: Callable[..., BeanstalkAdapter], durable: Beanstalkd, tmp_path: Path
 ) -> None:
-    is_large = os.environ.get("KESSEL_CHAOS") == "1"
-    seed = int(os.environ.get("KESSEL_SEED") or random.randrange(2**32))
-    print(f"KESSEL_SEED={seed}")
+    seed = drawn_seed()
     dice = random.Random(seed)
-    total, kills = (10_000, 8) if is_large else (400, 2)
+    total, kills = (10_000, 8) if IS_LARGE else (400, 2)
     log = tmp_path / "starts.log"
     log.touch()
     script = tmp_path / "worker.py"
@@ -88,7 +86,7 @@ def test_chaos_no_acknowledged_job_is_lost_and_none_runs_at_a_wrong_time(
                     stored = _requested(manager, batch)
                     requests |= {request.id: request for request in batch}
                     acknowledged |= stored
-            until = time.monotonic() + (240 if is_large else 60)
+            until = time.monotonic() + (240 if IS_LARGE else 60)
             while time.monotonic() < until:
                 try:
                     if manager.adapter.stats("q").total == 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import threading
 import time
@@ -16,11 +15,12 @@ from kessel_postgres.options import PostgresOptions
 from kessel_postgres.testing import Postgres, _started, programs
 
 from kessel_core import EnqueueUnknown, InvalidConfig, JobContext, JobManager, KesselError
+from tests.chaos import IS_LARGE
 from tests.until import until
 
 LONG = 60.0
 #: Jobs before the primary dies, and after it.
-JOBS = 3000 if os.environ.get("KESSEL_CHAOS") == "1" else 100
+JOBS = 3000 if IS_LARGE else 100
 
 
 class Replica(Postgres):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +32,7 @@ from kessel_core.contract import (
     Outlook,
     ProtocolError,
 )
+from tests.chaos import IS_LARGE
 from tests.until import until
 
 from .harnesses import URL, PostgresHarness
@@ -242,7 +242,7 @@ class _BehindPgBouncer(PostgresHarness):
         return twin
 
 
-if os.environ.get("KESSEL_CHAOS") == "1":
+if IS_LARGE:
 
     class TestChaosPostgresBehindPgBouncer(AdapterConformance):
         # Connections that are cut are those to the pooler.

@@ -24,8 +24,8 @@ from kessel_sqlite import pace, wake
 from kessel_sqlite.adapter import SqliteAdapter
 
 from kessel_core.contract import COMMIT, NO_PAUSE, Message
+from tests.chaos import IS_LARGE, drawn_seed
 
-IS_LARGE = os.environ.get("KESSEL_CHAOS") == "1"
 JOBS = 20_000 if IS_LARGE else 1_500
 KILLS = 60 if IS_LARGE else 12
 
@@ -96,9 +96,7 @@ while True:
 @pytest.fixture
 def seed() -> int:
     """A seed that is printed, so that a failure can be repeated."""
-    number = int(os.environ.get("KESSEL_SEED") or random.SystemRandom().randrange(10**6))
-    print(f"KESSEL_SEED={number}")
-    return number
+    return drawn_seed()
 
 
 class Zoo:
