@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
 import pytest
 from hypothesis import given, settings
@@ -23,6 +23,19 @@ def test_both_are_clocks() -> None:
 
 
 # --- the machine's ----------------------------------------------------------------------------
+
+
+def test_s18_wall_clock_can_be_replaced_as_tools_for_tests_do_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another class under the name `datetime` of the module, as freezegun has it."""
+
+    class Frozen(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Frozen:
+            return cls(2026, 1, 1, tzinfo=tz)
+
+    clock = SystemClock()
+    monkeypatch.setattr("kessel_core.clock.datetime", Frozen)
+    assert clock.now() == START
 
 
 def test_the_system_clock_is_aware_and_in_utc() -> None:
