@@ -5,8 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,6 +35,7 @@ from kessel_core.contract import (
     StoreUnknown,
     readable,
 )
+from tests.descriptors import on_standard_numbers
 
 LONG = timedelta(seconds=30)
 
@@ -441,32 +440,12 @@ def test_who_listens_may_have_more_than_a_thousand_descriptors_open() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-PROGRAM = """
-import os, sys
-report = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT)
-os.closerange(0, 3)
-from kessel_core import JobManager
-with JobManager(sys.argv[1]) as manager:
-    worker = manager.start(slots=1)
-    manager.request("a", queue="elsewhere")
-    low = [os.readlink(f"/proc/self/fd/{n}") for n in range(3) if os.path.exists(f"/proc/self/fd/{n}")]
-    os.write(report, repr(low).encode())
-os._exit(0)
-"""
-
-
 def test_f45_no_connection_has_the_number_of_a_standard_stream(
     server: Postgres, schema: str, tmp_path: Path
 ) -> None:
     """A `print` of anybody would be a message to the server."""
-    if not Path("/proc/self/fd").exists():
-        pytest.skip("there is no /proc here")
-    report = tmp_path / "report"
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, server.url(f"schema={schema}"), str(report)], timeout=60, check=False
-    )
-    assert done.returncode == 0
-    assert report.read_text() == repr(["/dev/null"] * 3)
+    pipe = "from kessel_core.contract.pipes import open_pipe; ends = open_pipe()"
+    assert on_standard_numbers(server.url(f"schema={schema}"), tmp_path, also=pipe) <= {"/dev/null"}
 
 
 def test_adapter_closes_its_connections_whatever_happens_when_it_gives_back_what_it_has_lost(

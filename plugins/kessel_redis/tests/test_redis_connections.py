@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ from kessel_core.contract import (
     StoreUnknown,
     readable,
 )
+from tests.descriptors import on_standard_numbers
 
 LONG = timedelta(seconds=30)
 Waiting = Callable[..., list[Any]]
@@ -633,3 +635,8 @@ def test_adapter_closes_its_connections_whatever_happens_when_it_gives_back_what
     with pytest.raises(IndexError):
         adapter.close()
     assert not link._connection.is_connected
+
+
+def test_f45_no_connection_has_the_number_of_a_standard_stream(server: Redis, tmp_path: Path) -> None:
+    """A `print` of anybody would be a command to the server."""
+    assert on_standard_numbers(f"redis://127.0.0.1:{server.port}?namespace=f45", tmp_path) <= {"/dev/null"}

@@ -13,6 +13,8 @@ from kessel_sqlite import writes
 from kessel_sqlite.pace import POLL_SECONDS, Pace, Rest, Seen
 from kessel_sqlite.writes import Writes, watch
 
+from tests.descriptors import on_standard_numbers
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives notice of writes")
 
 #: Long enough for any machine; a wait that ends sooner was ended by something.
@@ -228,3 +230,9 @@ def test_commits_of_long_ago_do_not_slow_the_next_look_down() -> None:
     settling(pace)
     pace.after(Seen.NOTHING)
     assert pace.after(Seen.CHANGED).seconds == 0.001
+
+
+def test_f45_what_is_watched_has_no_number_of_a_standard_stream(tmp_path: Path) -> None:
+    """Nor has the file itself, or what a `print` of anybody writes would be in the database."""
+    notices = f"from kessel_sqlite.writes import watch; notices = watch('{tmp_path}/jobs.db')"
+    assert on_standard_numbers(f"sqlite:///{tmp_path}/jobs.db", tmp_path, also=notices) <= {"/dev/null"}
