@@ -42,13 +42,13 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's own clock."""
 
-    # Without a call in between, because a job reads it three times.
-    #: `time.monotonic()`.
-    monotonic = staticmethod(time.monotonic)
-
     def now(self) -> datetime:
         """Return `datetime.now(UTC)`."""
-        return datetime.now(UTC)  # looked up at each call, so that tools for tests can replace it
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Return `time.monotonic()`."""
+        return time.monotonic()
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
         """Wait in real time, with `threading.Condition.wait`."""
