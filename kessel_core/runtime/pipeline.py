@@ -161,7 +161,7 @@ class Pipeline:
             following, settled = self._settling.settle(held, decision, following, take_next=take_next)
             if settled.refused is not None:
                 decision = self._without_follow_ups(delivery, decision, settled.refused)
-                following, settled = NOTHING, held.settle(decision.settlement, take_next=take_next)
+                following, settled = self._settled_without(delivery, decision, held, take_next=take_next)
         if settled.is_settled:
             if traced:
                 _trace(delivery, f"settled by {_described(decision.settlement)}")
@@ -430,6 +430,21 @@ class Pipeline:
         log.error("job %s: %s", delivery.id, message, extra={"job_id": delivery.id})
         outcome = attrs.evolve(ended, status=Status.FAILED, reason=Reason.FOLLOW_UP_REFUSED, message=message)
         return decide(self._table, outcome)
+
+    def _settled_without(
+        self, delivery: Delivery, decision: Decision, held: HeldJob, *, take_next: bool
+    ) -> tuple[Following, SettleResult]:
+        """Settle a job whose follow-up was refused; its outcome is kept and told as that of any other.
+
+        The job that tells may be refused as well, as by a full queue. Then nobody is told.
+        """
+        following = self._following(delivery, decision, held)
+        stored, settled = self._settling.settle(held, decision, following, take_next=take_next)
+        if settled.refused is None:
+            return stored, settled
+        job_id = delivery.id
+        log.error("job %s: nobody is told: %s", job_id, settled.refused, extra={"job_id": job_id})
+        return self._settling.settle(held, decision, following._replace(jobs=()), take_next=take_next)
 
     def _unexpected(self, read: Delivery | None, held: HeldJob, exc: Exception) -> tuple[Delivery, Decision]:
         """Treat an unexpected error as a transient failure (S10).

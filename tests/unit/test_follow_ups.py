@@ -15,6 +15,7 @@ from kessel_memory.adapter import MemoryAdapter
 from kessel_memory.options import MemoryOptions
 
 from kessel_core import (
+    Config,
     EnqueueRejected,
     EnqueueUnknown,
     Fatal,
@@ -26,6 +27,7 @@ from kessel_core import (
     JobResult,
     KesselError,
     Reason,
+    ResultsConfig,
     Snooze,
     Status,
     Transient,
@@ -288,6 +290,54 @@ def test_watchers_see_a_follow_up_once_it_is_stored(adapter: MemoryAdapter) -> N
         m.request("first")
         run_until_idle(m)
     assert seen == [("first", True), ("second", True)]
+
+
+class Picky(Apart):
+    """Refuses jobs of some types."""
+
+    refused: ClassVar[tuple[bytes, ...]] = ()
+
+    def enqueue(self, message: Message) -> None:
+        if any(b'"type":"%s"' % one in message.body for one in self.refused):
+            raise EnqueueRejected(message.id, "draining", "draining")
+        super().enqueue(message)
+
+
+@pytest.mark.parametrize("store", ["adapter", "memory://"])
+@pytest.mark.parametrize("is_told", [True, False])
+@pytest.mark.parametrize("in_one", [True, False])
+def test_s22_s25_a_job_whose_follow_up_is_refused_is_kept_and_told_as_any_other_that_failed(
+    store: str, is_told: bool, in_one: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told, unless the queue refuses that as well."""
+    monkeypatch.setattr(Picky, "refused", (b"second",) if is_told else (b"second", b"told"))
+    # Where all goes in one: with the job, which is buried, no place is left, or one.
+    options = MemoryOptions(capacity=(2 if is_told else 1) if in_one else 50)
+    adapter = (MemoryAdapter if in_one else Picky)(options, AdapterContext(clock=VirtualClock()))
+
+    def first(payload: Any, job: JobContext) -> dict[str, int]:
+        for _ in range(3):
+            job.follow_up("second")
+        return {"sum": 42}
+
+    with JobManager(
+        adapter,
+        handlers={"first": first, "second": len, "told": len},
+        clock=adapter._store.clock,
+        config=Config(results=ResultsConfig(keep=timedelta(hours=1))),
+        store=store,
+    ) as manager:
+        job = manager.request("first", callback="job:told?queue=told")
+        result = run_one(manager)
+        assert result is not None
+        assert result.reason is Reason.FOLLOW_UP_REFUSED
+        kept = manager.result(job.id)
+        assert kept is not None
+        assert (kept.status, kept.reason) == (Status.FAILED, Reason.FOLLOW_UP_REFUSED)
+        told = [one.payload["reason"] for one in waiting(adapter, "told")]  # type: ignore[index,call-overload]
+        assert told == (["follow-up-refused"] if is_told else [])
+        (buried,) = adapter.buried("default")
+        assert buried.reason == "follow-up-refused"
 
 
 def test_s20_a_job_run_without_a_queue_stores_its_follow_ups(adapter: MemoryAdapter) -> None:
