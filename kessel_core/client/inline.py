@@ -8,6 +8,7 @@ from contextlib import suppress
 import attrs
 
 from kessel_core.client.jobs import JobMaker
+from kessel_core.client.producer import Producer
 from kessel_core.contract.adapter import QueueAdapter, need
 from kessel_core.contract.messages import Reservation
 from kessel_core.contract.store import Store
@@ -67,7 +68,12 @@ class _NoLease:
 
 
 def run_inline(
-    pipeline: Pipeline, callbacks: Callbacks, request: JobRequest, jobs: JobMaker, adapter: QueueAdapter
+    pipeline: Pipeline,
+    callbacks: Callbacks,
+    request: JobRequest,
+    producer: Producer,
+    jobs: JobMaker,
+    adapter: QueueAdapter,
 ) -> JobResult:
     """Run one request now, in this thread, ignoring its delay.
 
@@ -75,7 +81,8 @@ def run_inline(
         InvalidRequest: With every mistake at once (S1).
         AdapterError: What the job brings along could not be stored (S20).
     """
-    job = callbacks.expect(jobs.job(attrs.evolve(request, delay=None)), request.callback)
+    prepared = attrs.evolve(producer.prepared(request), delay=None)
+    job = callbacks.expect(jobs.job(prepared), prepared.callback)
     try:
         result, _ = pipeline.run(_NoLease(Reservation(job.id, job.queue, encode(job), 1), adapter))
     finally:  # it is not run again

@@ -572,7 +572,9 @@ class JobManager:
                 f"an async handler cannot wait here for {request.type!r}, which is async, too: both run in "
                 "the same event loop; use asyncio.to_thread(manager.process_single_job, ...)"
             )
-        return run_inline(opened.pipeline, opened.callbacks, request, opened.jobs, opened.adapter)
+        return run_inline(
+            opened.pipeline, opened.callbacks, request, opened.producer, opened.jobs, opened.adapter
+        )
 
     def worker(
         self,

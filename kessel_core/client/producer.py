@@ -82,7 +82,7 @@ class Producer:
 
     def made(self, request: JobRequest) -> tuple[Job, Message]:
         """Return the job that a request asks for, and what `request` would pass to the adapter."""
-        prepared = self._prepared(request)
+        prepared = self.prepared(request)
         job = self._jobs.job(prepared)
         return job, self._message(job, prepared.callback)
 
@@ -93,7 +93,7 @@ class Producer:
 
     def request(self, request: JobRequest) -> Job:
         """Store one job; see `JobManager.request`."""
-        prepared = self._prepared(request)
+        prepared = self.prepared(request)
         return self._stored(self._jobs.job(prepared), prepared.callback)
 
     def request_fields(
@@ -145,7 +145,8 @@ class Producer:
             )
         )
 
-    def _prepared(self, request: JobRequest) -> JobRequest:
+    def prepared(self, request: JobRequest) -> JobRequest:
+        """Return a request as plugins make it, and with the text that a handler given as callback stands for."""
         if self._preparers:
             # Plugins see the payload as the handler will get it.
             payload = self._jobs.written(request.payload)
@@ -236,7 +237,7 @@ class Producer:
 
     def _expected(self, request: JobRequest) -> tuple[Job, Message]:
         """Return a job, whose callback is expected from now on, and its message."""
-        prepared = self._prepared(request)
+        prepared = self.prepared(request)
         job = self._callbacks.expect(self._jobs.job(prepared), prepared.callback)
         try:
             return job, self._message(job, prepared.callback)

@@ -21,7 +21,7 @@ import attrs
 from kessel_core.clock import Clock, plain_span
 from kessel_core.config.options import JobsConfig
 from kessel_core.contract.messages import Reservation
-from kessel_core.errors import DecodeError, EnqueueRejected
+from kessel_core.errors import DecodeError, EnqueueRejected, InvalidRequest, Problem
 from kessel_core.features.callbacks import Callbacks, callback_request
 from kessel_core.features.logging import log_failure
 from kessel_core.features.progress import Reports
@@ -57,6 +57,10 @@ log = get_logger("kessel.pipeline")
 
 #: The pause before a retry after a retry policy failed, or after an unexpected error.
 _FALLBACK_PAUSE: Final = timedelta(seconds=1)
+#: Why a follow-up is refused.
+_NO_FUNCTION: Final = (
+    "a function cannot wait for a job that follows another; give a handler, 'job:TYPE' or 'scheme:target'"
+)
 #: What an async handler gets to end after its timeout, in seconds, before its lease is left to end.
 _TO_BE_CANCELLED: Final = 1.0
 #: No pause ends later than this, a day before the last moment that a datetime can be.
@@ -318,6 +322,8 @@ class Pipeline:
             if isinstance(request.callback, str) and is_function(request.callback):
                 request = attrs.evolve(request, callback=None)  # handed on; the function waits for this job
             follow_up = FollowUp(*self._made(request))
+            if callable(request.callback) and follow_up.job.callback is None:
+                raise InvalidRequest([Problem(("$", "callback"), _NO_FUNCTION)])
             asked.append(follow_up)
         return follow_up.job
 

@@ -190,6 +190,43 @@ def test_s22d_a_handler_given_as_callback_stands_for_its_type() -> None:
     assert len(told) == 3
 
 
+def test_s22d_a_handler_given_as_callback_of_a_job_without_a_queue_stands_for_its_type() -> None:
+    told: list[Outcome] = []
+
+    def mapped(outcome: Outcome, job: JobContext) -> None:
+        told.append(outcome)
+
+    adapter = shared()
+    handlers = {"asked": lambda payload: 7, "mapped": mapped}
+    with JobManager(adapter, handlers=handlers, clock=adapter._store.clock) as manager:
+        assert manager.process_single_job(JobRequest(type="asked", callback=mapped)).ok
+        assert told == []
+        run_until_idle(manager)
+    assert [one.value for one in told] == [7]
+
+
+def test_s22d_a_function_that_waits_for_a_follow_up_is_refused_and_never_forgotten_in_silence() -> None:
+    """In this process, too: it waits for what is requested, and would never be called."""
+    told: list[Outcome] = []
+
+    def mapped(outcome: Outcome) -> None:
+        told.append(outcome)
+
+    def asked(payload: Any, job: JobContext) -> None:
+        assert job.follow_up("later", callback=mapped).callback == "job:mapped"
+        with pytest.raises(InvalidRequest, match="a function cannot wait for a job that follows") as caught:
+            job.follow_up(JobRequest(type="later", callback=print))
+        assert [problem.path for problem in caught.value.problems] == ["$.callback"]
+
+    clock = VirtualClock()
+    handlers = {"asked": asked, "later": lambda payload: 7, "mapped": mapped}
+    with JobManager("memory://", handlers=handlers, clock=clock) as manager:
+        manager.request("asked")
+        results = run_until_idle(manager)
+    assert [result.status for result in results] == [Status.SUCCESS] * 3
+    assert [one.value for one in told] == [7]
+
+
 def test_s22d_a_producer_without_handlers_knows_a_decorated_one() -> None:
     @handler("orders.told")
     def decorated(outcome: Outcome) -> None:

@@ -260,4 +260,4 @@ def test_an_interrupt_of_the_user_ends_what_runs_in_the_main_thread() -> None:
         with pytest.raises(KeyboardInterrupt):
             manager.process_single_job("a")
         with pytest.raises(KeyboardInterrupt):
-            manager.process_single_job(JobRequest(type="b", payload=[], callback=interrupt))
+            manager.process_single_job(JobRequest(type="b", payload=[], callback=lambda _: interrupt()))

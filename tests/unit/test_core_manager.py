@@ -352,6 +352,9 @@ def test_a_plugin_may_change_a_request_and_its_mistakes_are_mistakes(opened: Ope
         manager.request("bad")
     manager.request_many([("keep", 1)])
     assert enqueued == ["good", "keep", "keep"]
+    result = manager.process_single_job("good")
+    assert result.request is not None
+    assert result.request.headers == {"trace": "t"}
 
 
 @pytest.mark.parametrize("answer", [5, {}, [], False])
