@@ -146,7 +146,7 @@ class Producer:
         )
 
     def prepared(self, request: JobRequest) -> JobRequest:
-        """Return a request as plugins make it, and with the text that a handler given as callback stands for."""
+        """Return a request as plugins make it; a handler given as callback is the text that it stands for."""
         if self._preparers:
             # Plugins see the payload as the handler will get it.
             payload = self._jobs.written(request.payload)

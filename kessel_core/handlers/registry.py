@@ -19,6 +19,7 @@ from kessel_core.handlers.declare import _Errors, options_of
 from kessel_core.model.callbacks import RESERVED
 from kessel_core.model.json import JsonValue
 from kessel_core.model.routes import NO_ROUTE, Route
+from kessel_core.values.annotations import has_reference
 from kessel_core.values.logs import get_logger
 from kessel_core.values.payload_types import PayloadType
 from kessel_core.values.raised import raised
@@ -223,7 +224,7 @@ def _signature(function: Callable[..., Any], refused: Callable[[str], InvalidCon
     if not positional or positional[0].annotation is inspect.Parameter.empty:
         return wants_job, Any
     annotation = positional[0].annotation
-    if isinstance(annotation, str):
+    if has_reference(annotation):
         annotation = _resolved(function, positional[0], refused)
     return wants_job, annotation
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import Any, Final
 
-__all__ = ["filled", "is_needed", "underlying"]
+__all__ = ["filled", "has_reference", "is_needed", "underlying"]
 
 #: These say how a field may be used, and nothing of its values; by name: `typing_extensions` has some, too.
 _MARKS: Final = frozenset({"Final", "NotRequired", "ReadOnly", "Required"})
@@ -62,3 +62,15 @@ def filled(annotation: Any, given: Mapping[Any, Any]) -> Any:
     # A class alone has variables, too, which are not those of the class around it.
     places = getattr(annotation, "__parameters__", ()) if typing.get_origin(annotation) else ()
     return annotation[tuple(filled(one, given) for one in places)] if places else annotation
+
+
+def has_reference(annotation: Any) -> bool:
+    """Return whether an annotation is, or holds, one that is written as text; `JsonValue` holds itself so."""
+    if isinstance(annotation, typing.ForwardRef):
+        annotation = annotation.__forward_arg__
+    if isinstance(annotation, str):
+        return annotation != "JsonValue"
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return False
+    return any(map(has_reference, args[:1] if origin is typing.Annotated else args))

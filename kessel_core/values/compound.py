@@ -9,24 +9,24 @@ from __future__ import annotations
 import collections
 import collections.abc
 import dataclasses
-import types
+import threading
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import attrs
 import cattrs
-from cattrs.disambiguators import create_default_dis_func
 from cattrs.errors import IterableValidationError, IterableValidationNote
+from cattrs.gen import make_dict_structure_fn, override
 
 from kessel_core.errors import MOST_PROBLEMS
-from kessel_core.values.annotations import filled, is_needed, underlying
-from kessel_core.values.reading import EXPECTED, named
+from kessel_core.values.annotations import filled, has_reference, is_needed, underlying
+from kessel_core.values.reading import named
 from kessel_core.values.single import Hook, key_reader, refused
 
-__all__ = ["MOST_MISTAKES", "array", "is_array", "is_class", "is_mapping", "is_named_tuple", "is_union"]
-__all__ += ["mapping", "named_tuple", "object_of", "union"]
+__all__ = ["MOST_MISTAKES", "Field", "array", "fields_of", "is_array", "is_class", "is_mapping"]
+__all__ += ["is_named_tuple", "mapping", "named_tuple", "object_of"]
 
 #: Of one list so many mistakes are named; the rest is not checked, so that a long list of
 #: wrong items takes no longer than a long list of right ones.
@@ -56,21 +56,83 @@ def is_class(annotation: Any) -> bool:
 
 def object_of(cattr: cattrs.Converter, annotation: Any) -> Hook:
     """Return what reads an object of such a class."""
-    # cattrs looks into whatever it is given, so that [] would do for a class whose fields all have defaults.
-    generate: Callable[[Any], Hook] = (
-        cattr.gen_structure_typeddict
-        if _is_typed_dict(_bare(annotation))
-        else cattr.gen_structure_attrs_fromdict
-    )
+    if annotation in _making.classes:  # it holds itself: what reads it is known when a value comes
+        return lambda value, _: cattr.get_structure_hook(annotation)(value, annotation)
     _refuse_arguments_of_init(annotation)
-    structure = generate(_exact(annotation))
+    before = _making.classes
+    _making.classes = (*before, annotation)
+    try:
+        structure = _generated(cattr, annotation)
+    finally:
+        _making.classes = before
 
+    # cattrs looks into whatever it is given, so that [] would do for a class whose fields all have defaults.
     def checked(value: Any, _: Any) -> Any:
         if not isinstance(value, Mapping):
             raise TypeError(f"expected an object, got {named(value)}")
         return structure(value, annotation)
 
     return checked
+
+
+class _Making(threading.local):
+    """The classes that a thread makes hooks for, the outermost first."""
+
+    classes: tuple[Any, ...] = ()
+
+
+_making: Final = _Making()
+
+
+def _generated(cattr: cattrs.Converter, annotation: Any) -> Hook:
+    """Return what cattrs makes of a class."""
+    bare = _bare(annotation)
+    if _is_typed_dict(bare):
+        return cattr.gen_structure_typeddict(_exact(annotation))
+    referring = [name for name, written in _written(bare).items() if has_reference(written)]
+    if not referring:
+        return cattr.gen_structure_attrs_fromdict(annotation)
+    # cattrs resolves a text that is a whole annotation, and none inside of one, as in `list["Node"]`.
+    kinds = {name: filled(field.kind, _given(annotation)) for name, field in fields_of(bare).items()}
+    read = {name: override(struct_hook=_reader(cattr, kinds[name])) for name in referring}
+    return make_dict_structure_fn(annotation, cattr, **read)  # type: ignore[arg-type]  # only names of fields
+
+
+def _reader(cattr: cattrs.Converter, kind: Any) -> Hook:
+    read = cattr.get_structure_hook(kind)
+    return lambda value, _: read(value, kind)
+
+
+class Field(NamedTuple):
+    """One field of a class, as far as JSON is concerned."""
+
+    #: What it holds.
+    kind: Any
+    #: Whether an object without it is refused.
+    is_needed: bool
+
+
+def fields_of(annotation: Any) -> dict[str, Field]:
+    """Return the fields of such a class that an object of JSON may have, in their order."""
+    bare = _bare(annotation)
+    hints = typing.get_type_hints(bare, include_extras=True)
+    if _is_typed_dict(bare):
+        return {name: Field(hint, _is_needed(bare, name, hint)) for name, hint in hints.items()}
+    if attrs.has(bare):
+        own = {one.name: one.default is attrs.NOTHING for one in attrs.fields(bare) if one.init}
+    else:
+        own = {
+            one.name: one.default is one.default_factory is dataclasses.MISSING
+            for one in dataclasses.fields(bare)
+            if one.init
+        }
+    return {name: Field(hints.get(name, Any), needed) for name, needed in own.items()}
+
+
+def _written(bare: Any) -> dict[str, Any]:
+    """Return the annotations of the fields of a class as they are written."""
+    listed: Any = attrs.fields(bare) if attrs.has(bare) else dataclasses.fields(bare)
+    return {one.name: one.type for one in listed if one.init}
 
 
 @cache  # the same each time, so that cattrs notices one that holds itself
@@ -202,6 +264,8 @@ def array(cattr: cattrs.Converter, annotation: Any) -> Hook:
     """Return what reads a list or the like."""
     # cattrs takes any iterable for a list, so that "ab" would become ["a", "b"].
     bare, args = _bare(annotation), typing.get_args(annotation)
+    if any(typing.get_origin(one) is typing.Unpack or _is_starred(one) for one in args):
+        raise refused(annotation, "a part of any length inside of a tuple is not read; take a list")
     kinds = args or (() if typing.get_origin(annotation) is tuple else (Any, ...))
     fixed, is_hashed = (
         bare is tuple and (not kinds or kinds[-1] is not Ellipsis),
@@ -210,6 +274,11 @@ def array(cattr: cattrs.Converter, annotation: Any) -> Hook:
     return _items(
         cattr, annotation, [item for item in kinds if item is not Ellipsis], _ARRAYS[bare], fixed, is_hashed
     )
+
+
+def _is_starred(annotation: Any) -> bool:
+    """Whether it is `*tuple[...]`, which looks like the tuple otherwise."""
+    return bool(getattr(annotation, "__unpacked__", False))
 
 
 def is_named_tuple(annotation: Any) -> bool:
@@ -272,73 +341,3 @@ def _items(
         return make(made)
 
     return structure
-
-
-# --- choices between kinds -------------------------------------------------------------------------
-
-
-def is_union(annotation: Any) -> bool:
-    """Return whether an annotation is a choice between kinds, None among them or not."""
-    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
-
-
-def union(cattr: cattrs.Converter, annotation: Any) -> Hook:
-    """Return what reads one of several kinds.
-
-    Numbers and truth values are taken as they are where they are among the kinds; an object becomes the class
-    that its fields tell apart from the others; then each annotation is tried in its order, plain text last.
-    """
-    kinds = dict(_kinds(annotation))
-    is_optional = kinds.pop(types.NoneType, None) is not None
-    members = [*kinds]
-    classes = [member for member in members if is_class(member)]
-    hooks = {member: cattr.get_structure_hook(written) for member, written in kinds.items()}
-    tell_apart = _told_apart(cattr, classes) if len(classes) > 1 else None
-    ordered = sorted((member for member in members if member not in classes), key=lambda one: one is str)
-    exact = {member for member in members if member in (bool, int, float)}
-    expected = " or ".join([*map(_called, members), *(["null"] if is_optional else [])])
-
-    def structure(value: Any, _: Any) -> Any:
-        if (value is None and is_optional) or type(value) in exact:
-            return value
-        tried = ordered
-        if classes and isinstance(value, Mapping):
-            chosen = tell_apart(value) if tell_apart is not None else classes[0]
-            tried = [chosen, *ordered]
-        elif classes and not ordered:
-            tried = classes[:1]
-        errors: list[Exception] = []
-        for member in tried:
-            try:
-                return hooks[member](value, member)
-            except Exception as exc:
-                errors.append(exc)
-        if len(members) == 1 or (classes and isinstance(value, Mapping)):
-            raise errors[0]  # it says more, with its paths
-        raise ValueError(f"expected {expected}, got {named(value)}")
-
-    return structure
-
-
-def _kinds(annotation: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield all kinds of a choice, each with how it is written there; those of a choice inside of it, too."""
-    for written in typing.get_args(annotation):
-        kind = underlying(written)
-        if is_union(kind):
-            yield from _kinds(kind)
-        else:
-            yield kind, written
-
-
-def _told_apart(cattr: cattrs.Converter, classes: list[Any]) -> Callable[[Any], Any]:
-    try:
-        tell = create_default_dis_func(cattr, *classes)
-    except Exception as exc:
-        names = " and ".join(_called(one) for one in classes)
-        advice = "give each a field that only it has and needs, or a Literal that names it"
-        raise refused(classes[0], f"{names} cannot be told apart in JSON: {advice}") from exc
-    return lambda value: tell(value) or classes[0]
-
-
-def _called(annotation: Any) -> str:
-    return EXPECTED.get(annotation) or getattr(annotation, "__name__", None) or str(annotation)

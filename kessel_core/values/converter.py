@@ -27,6 +27,7 @@ from kessel_core.errors import Problem, StructureProblems
 from kessel_core.model.json import JsonValue
 from kessel_core.values import compound
 from kessel_core.values.annotations import underlying
+from kessel_core.values.choices import is_union, union
 from kessel_core.values.payload_types import MODELS, PayloadType
 from kessel_core.values.reading import EXPECTED, named
 from kessel_core.values.single import SINGLE, choices, literal, refused
@@ -48,6 +49,8 @@ class _Converter(cattrs.Converter):
         )
         self._offered = (*types, MODELS)
         self._begun = _Begun()
+        #: What reads annotations with a choice inside, by how these are written.
+        self._chosen: dict[Any, Callable[[Any, Any], Any]] = {}
 
     def get_structure_hook(self, type: Any, cache_result: bool = True) -> Callable[[Any, Any], Any]:  # noqa: A002  # the name in cattrs
         """Return what reads values of an annotation."""
@@ -58,7 +61,12 @@ class _Converter(cattrs.Converter):
         if (kind := underlying(type)) is not type:
             return self._named(type, kind)
         _refuse_subclasses(type)
-        return super().get_structure_hook(type, cache_result)
+        if (key := _as_written(type)) is None:
+            return super().get_structure_hook(type, cache_result)
+        # cattrs keeps hooks by equality, and `int | str` equals `str | int`, which are read in another order.
+        if (known := self._chosen.get(key)) is None:
+            known = self._chosen[key] = super().get_structure_hook(type, cache_result=False)
+        return known
 
     def structure(self, obj: Any, cl: Any) -> Any:
         """Read a value; cattrs calls it for what holds itself, past `get_structure_hook`."""
@@ -75,6 +83,23 @@ class _Converter(cattrs.Converter):
         finally:
             self._begun.names = before
         return lambda value, _: read(value, kind)
+
+
+def _as_written(annotation: Any) -> Any:
+    """Return something that equals only that of an annotation with the same choices in the same order.
+
+    None where there is no choice inside: the annotation itself does.
+    """
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _as_written(args[0])
+    if origin in (None, typing.Literal):
+        return None
+    inside = [_as_written(one) for one in args]
+    if not is_union(annotation) and not any(inside):
+        return None
+    parts = [tuple(one) if isinstance(one, list) else one for one in args]  # as of a Callable
+    return (origin, *(key or one for key, one in zip(inside, parts, strict=True)))
 
 
 class _Begun(threading.local):
@@ -117,7 +142,7 @@ def converter(types: tuple[PayloadType, ...] = ()) -> cattrs.Converter:
     made.register_structure_hook_factory(compound.is_array, partial(compound.array, made))
     made.register_structure_hook_factory(compound.is_named_tuple, partial(compound.named_tuple, made))
     made.register_structure_hook_factory(compound.is_class, partial(compound.object_of, made))
-    made.register_structure_hook_factory(compound.is_union, partial(compound.union, made))
+    made.register_structure_hook_factory(is_union, partial(union, made))
     made.register_structure_hook_func(_is_json, lambda value, _: value)
     return made
 

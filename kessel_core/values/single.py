@@ -60,7 +60,7 @@ def literal(annotation: Any) -> Hook:
         for one, plain in known:
             if type(plain) is type(value) and plain == value:
                 return one
-        raise ValueError(f"expected one of {', '.join(repr(one) for one, _ in known)}; got {quoted(value)}")
+        raise ValueError(f"expected one of {', '.join(repr(one) for _, one in known)}; got {quoted(value)}")
 
     return check
 
