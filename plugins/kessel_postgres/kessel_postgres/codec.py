@@ -99,9 +99,14 @@ def to_id(value: bytes) -> str:
     return _ESCAPED.sub(lambda found: "\0" if found[0] == "\\0" else "\\", read) if "\\" in read else read
 
 
+def microseconds(value: timedelta) -> int:
+    """Return a span in microseconds, cut to ten thousand years."""
+    return min(value, _LONGEST) // _MICROSECOND
+
+
 def span(value: timedelta) -> bytes:
-    """Return an interval of so many microseconds, cut to ten thousand years."""
-    return _span.pack(min(value, _LONGEST) // _MICROSECOND, 0, 0)
+    """Return an interval, without days: how long one is depends on the time zone of who adds it."""
+    return _span.pack(microseconds(value), 0, 0)
 
 
 def to_span(value: bytes) -> timedelta:

@@ -10,7 +10,7 @@ import inspect
 from datetime import timedelta
 from typing import Any, Final
 
-from kessel_core.contract import AdapterUnavailable, EnqueueRejected, IdHeld, Message
+from kessel_core.contract import AdapterUnavailable, EnqueueRejected, EnqueueUnknown, IdHeld, Message
 from kessel_postgres import codec
 from kessel_postgres.database import Database
 from kessel_postgres.edge import translated
@@ -23,6 +23,10 @@ __all__ = ["put_within"]
 _ELSEWHERE: Final = frozenset({"3F000", "42P01", "42883", "42703"})
 #: The errors of a driver, by the names that all drivers share, for a connection that is gone.
 _GONE: Final = frozenset({"OperationalError", "InterfaceError"})
+#: What a server says instead of an answer when it ends a connection, as the beginning of SQLSTATEs.
+_ENDS: Final = ("57P0", "08")
+#: Of a connection that is in no transaction; of psycopg and psycopg2 alike.
+_IDLE: Final = 0
 
 
 def put_within(database: Database, message: Message, span: timedelta | None, given: Any) -> None:
@@ -40,6 +44,7 @@ def put_within(database: Database, message: Message, span: timedelta | None, giv
         EnqueueRejected: It is not stored.
         AdapterUnavailable: It is not stored: the connection is lost, or the database of the jobs cannot be
             asked whether it is the one.
+        EnqueueUnknown: The connection is lost, and it commits each statement by itself: it may be stored.
         TypeError: `given` is no such thing, or one for asyncio.
         ValueError: It is connected to another database, such as a copy; it is not stored there.
     """
@@ -65,27 +70,47 @@ def _put(database: Database, message: Message, span: timedelta | None, connectio
     # because the encoding of the connection may lack them. Casts, because not every driver says what its
     # values are. The name of the schema is checked.
     text = "pg_catalog.convert_from(%s::bytea, 'UTF8')"
+    delay = "%s::bigint * interval '1 microsecond'"
     query = (
-        f'SELECT "{schema}".put_one_v1({text}, {text}, %s::bigint, %s::interval, %s::bytea)'  # noqa: S608
+        f'SELECT "{schema}".put_one_v1({text}, {text}, %s::bigint, {delay}, %s::bytea)'  # noqa: S608
         f" FROM \"{schema}\".meta m WHERE m.key = 'id' AND m.value = {text} AND {INSTANCE} = {text}"
     )
-    put = (codec.job_id(message.id), codec.text(message.queue), message.priority, span, message.body)
+    micros = None if span is None else codec.microseconds(span)
+    put = (codec.job_id(message.id), codec.text(message.queue), message.priority, micros, message.body)
     values = (*put, *map(codec.text, database.identity))
+    commits_itself = _commits_itself(connection)
     try:
         with _plain_cursor(connection) as cursor:
             cursor.execute(query, values)
             return cursor.fetchone()
     except Exception as exc:
+        if not _is_refusal(exc):  # as of a signal handler
+            raise
         code = getattr(exc, "sqlstate", None) or getattr(exc, "pgcode", None)
         if code in _ELSEWHERE:
             raise _elsewhere(database) from exc
         why = " ".join(str(exc).split())
+        is_gone = any(kind.__name__ in _GONE for kind in type(exc).__mro__)
+        if commits_itself and (is_gone if code is None else code.startswith(_ENDS)):
+            raise EnqueueUnknown(message.id, f"over the application's connection: {why}") from exc
         if code is not None:
             raise translated(Refused(code, why), database.options.place, message.id) from exc
         why = f"not stored, over the application's connection: {why}"
-        if any(kind.__name__ in _GONE for kind in type(exc).__mro__):
+        if is_gone:
             raise AdapterUnavailable(why) from exc
         raise EnqueueRejected(message.id, why, "refused") from exc
+
+
+def _is_refusal(exc: Exception) -> bool:
+    """Whether it is an error of a driver, which all have a base of that name, or of what makes its values."""
+    is_of_driver = any(kind.__name__ == "Error" for kind in type(exc).__mro__)
+    return is_of_driver or isinstance(exc, (ValueError, TypeError))
+
+
+def _commits_itself(connection: Any) -> bool:
+    """Whether each statement is a transaction of its own, as in Django outside of `atomic`."""
+    status = getattr(getattr(connection, "info", None), "transaction_status", _IDLE)
+    return bool(connection.autocommit) and status == _IDLE
 
 
 def _elsewhere(database: Database) -> ValueError:

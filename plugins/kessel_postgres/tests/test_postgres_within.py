@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from kessel_conformance import Cut, FaultProxy
 from kessel_postgres.adapter import PostgresAdapter
 from kessel_postgres.testing import Postgres, _given
 from psycopg.adapt import Dumper, Loader
@@ -23,10 +24,12 @@ from kessel_core.contract import (
     AdapterContext,
     AdapterUnavailable,
     EnqueueRejected,
+    EnqueueUnknown,
     IdHeld,
     JobState,
     Message,
 )
+from tests.until import until
 
 
 @pytest.fixture
@@ -72,6 +75,22 @@ def test_delay_counts_by_the_clock_of_the_server(
     assert found is not None and found.due is not None
     assert found.state is JobState.DELAYED
     assert abs(found.due - adapter.clock.now() - timedelta(hours=1)) < timedelta(seconds=30)
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC"])
+def test_s4_a_delay_over_a_change_of_the_clocks_is_as_long_as_any_other(
+    adapter: PostgresAdapter, connection: psycopg.Connection, zone: str
+) -> None:
+    """A day of an interval is an hour shorter then, in the zone of the application's session."""
+    connection.execute("SELECT set_config('TimeZone', %s, false)", (zone,))
+    delays = [timedelta(days=days, microseconds=1) for days in range(20, 400, 30)]
+    for number, delay in enumerate(delays):
+        adapter.enqueue(message(str(number), delay=adapter.clock.now() + delay), connection=connection)
+    connection.commit()
+    for number, delay in enumerate(delays):
+        found = adapter.find(str(number))
+        assert found is not None and found.due is not None
+        assert abs(found.due - adapter.clock.now() - delay) < timedelta(seconds=30)
 
 
 def test_held_id_leaves_the_transaction_as_it_is(
@@ -243,6 +262,46 @@ def test_s14_value_that_the_driver_refuses_is_rejected_and_a_lost_connection_is_
     connection.close()
     with pytest.raises(AdapterUnavailable, match="not stored"):
         adapter.enqueue(message(), connection=connection)
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+@pytest.mark.parametrize("how", ["cut", "terminated"])
+def test_s14_an_enqueue_that_commits_itself_and_has_no_answer_is_unknown(
+    adapter: PostgresAdapter, server: Postgres, database: psycopg.Connection, is_own: bool, how: str
+) -> None:
+    """Over a connection that commits each statement, as Django's outside of `atomic`; inside it is gone."""
+    with (
+        FaultProxy(server.port) as proxy,
+        closing(
+            psycopg.connect(server.url().replace(str(server.port), str(proxy.port)), autocommit=True)
+        ) as connection,
+    ):
+        adapter.enqueue(message("before"), connection=connection)
+        if not is_own:
+            connection.execute("BEGIN")
+        if how == "cut":
+            proxy.cut_at(Cut(up=False, after=0))
+        else:
+            database.execute("SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
+        with pytest.raises(EnqueueUnknown if is_own else AdapterUnavailable):
+            adapter.enqueue(message("a"), connection=connection)
+        if how == "cut":
+            until(lambda: (adapter.find("a") is not None) is is_own)
+        else:
+            assert adapter.find("a") is None
+
+
+def test_what_a_signal_handler_raises_meanwhile_is_raised(
+    adapter: PostgresAdapter, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not taken for an answer of the server: what commits then decides."""
+
+    def raises(*_: object) -> None:
+        raise TimeoutError("a limit of the application")
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", raises)
+    with pytest.raises(TimeoutError, match="a limit of the application"):
+        adapter.enqueue(message("a"), connection=connection)
 
 
 def test_connection_for_asyncio_is_refused(adapter: PostgresAdapter, server: Postgres) -> None:

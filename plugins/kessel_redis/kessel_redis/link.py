@@ -37,6 +37,10 @@ _INSIDE: Final = re.compile(r"^Error running script.*\b(OOM|READONLY|NOPERM|MISC
 _CODE: Final = re.compile("[A-Z]{3,}")
 
 
+#: What a socket says of a time-out, without a number of the system; so may a signal handler.
+_TIMED_OUT: Final = ("timed out",)
+
+
 class Lost(Exception):
     """The connection is gone, or the answer did not come in time.
 
@@ -98,19 +102,29 @@ class Link:
         Raises:
             Lost: Nothing is known about what was not answered.
         """
-        self.send(commands)
+        try:
+            self.send(commands)
+        except Lost as exc:
+            # Of several commands the first ones may have arrived whole.
+            raise Lost(exc.why, was_sent=exc.was_sent or answers > 1) from exc
         return [self.read() for _ in range(answers)]
 
     def send(self, commands: bytes) -> None:
         """Send packed commands.
 
         Raises:
-            Lost: The last part never left, so the last command cannot have been done.
+            Lost: Where not sent, the system refused the last part: the last command cannot have been done.
+            OSError: Of a signal handler, which may have run after the last part had left.
         """
         try:
             self._connection.send_packed_command([commands], check_health=False)
         except (redis.RedisError, OSError) as exc:
-            raise Lost(_why(exc), was_sent=False) from exc
+            # redis-py takes what a signal handler raises for an error of its socket.
+            first = exc.__context__ if isinstance(exc, redis.RedisError) else exc
+            if isinstance(first, OSError) and first.errno is None and first.args != _TIMED_OUT:
+                raise first from None
+            was_refused = isinstance(first, OSError) and first.errno is not None
+            raise Lost(_why(exc), was_sent=not was_refused) from exc
 
     def read(self) -> Any:
         """Read one answer, or the `Refused` that the server sent instead.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import resource
@@ -38,6 +39,7 @@ from kessel_core.contract import (
     readable,
 )
 from tests.descriptors import on_standard_numbers
+from tests.until import until
 
 LONG = timedelta(seconds=30)
 Waiting = Callable[..., list[Any]]
@@ -333,6 +335,49 @@ def test_enqueue_without_an_answer_is_unknown_and_not_repeated(cut: tuple[Any, A
     outcomes = adapter.enqueue_many([message("b"), message("c")])
     assert [type(outcome) for outcome in outcomes] == [EnqueueUnknown, EnqueueUnknown]
     assert [outcome.job_id for outcome in outcomes] == ["b", "c"]
+
+
+class _Sending:
+    """A socket that sends all but so many bytes, and fails then."""
+
+    def __init__(self, sock: Any, kept: int, failure: Exception) -> None:
+        self._sock, self._kept, self._failure = sock, kept, failure
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def sendall(self, data: bytes) -> None:
+        self._sock.sendall(bytes(data)[: len(data) - self._kept])
+        raise self._failure
+
+
+@pytest.mark.parametrize(
+    ("replicas", "kept", "failure", "raised", "is_stored"),
+    [
+        # A signal handler may raise after the last byte has left; redis-py takes it for its own time-out.
+        (0, 0, TimeoutError("a limit of the application"), TimeoutError, True),
+        (0, 0, OSError("a handler"), OSError, True),
+        (0, 0, TimeoutError("timed out"), EnqueueUnknown, True),
+        (0, 10, ConnectionResetError(errno.ECONNRESET, "reset by peer"), AdapterUnavailable, False),
+        # The job has arrived whole, and only what asks for the replicas has not.
+        (1, 10, ConnectionResetError(errno.ECONNRESET, "reset by peer"), EnqueueUnknown, True),
+    ],
+)
+def test_s14_enqueue_whose_sending_fails_is_told_as_not_stored_only_if_it_cannot_be(
+    opened: Opened, replicas: int, kept: int, failure: Exception, raised: type[Exception], is_stored: bool
+) -> None:
+    adapter, other = opened(replicas=replicas, timeout=timedelta(seconds=1)), opened()
+    link = adapter.database.pool.borrow()
+    link._connection._sock = _Sending(link._connection._sock, kept, failure)
+    adapter.database.pool.give(link)
+    with pytest.raises(Exception) as caught:
+        adapter.enqueue(message("a"))
+    assert type(caught.value) is raised
+    if is_stored:
+        until(lambda: other.find("a") is not None)
+    else:
+        assert other.find("a") is None
+    assert adapter.stats("q").total == is_stored, "the connection is replaced"
 
 
 def test_batch_goes_no_further_than_a_call_without_an_answer(
