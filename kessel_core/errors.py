@@ -291,7 +291,7 @@ class EnqueueIncomplete(AdapterError):
 
     Attributes:
         stored: Ids of the jobs that were acknowledged.
-        rejected: Id -> `EnqueueRejected` or `AdapterUnavailable`: definitely not stored.
+        rejected: Id -> `EnqueueRejected`, `AdapterUnavailable` or `ProtocolError`: definitely not stored.
         unknown: Id -> `EnqueueUnknown`: may be stored.
         held: Id -> `IdHeld`: the queue holds a job with that id already.
     """

@@ -16,7 +16,6 @@ from kessel_core.errors import (
     AdapterError,
     AdapterUnavailable,
     CapabilityMissing,
-    EnqueueError,
     EnqueueUnknown,
     InvalidConfig,
     Problem,
@@ -84,7 +83,7 @@ class QueueAdapter(ABC):
             except AdapterUnavailable as exc:
                 down = exc
                 outcomes.append(exc)
-            except EnqueueError as exc:
+            except AdapterError as exc:
                 if isinstance(exc, EnqueueUnknown):
                     down = AdapterUnavailable(f"not tried, because job {exc.job_id} had no answer: {exc.why}")
                 outcomes.append(exc)

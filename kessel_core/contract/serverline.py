@@ -113,13 +113,21 @@ class ServerLine(WaitingLine, ABC):
     def join(self, queues: frozenset[str]) -> Waiter:
         """Enter the line, and make sure that somebody listens."""
         waiter = super().join(queues)
-        self.watch()
+        try:
+            self.watch()
+        except BaseException:
+            self.leave(waiter)
+            raise
         return waiter
 
     def join_entry(self, space: str, key: str) -> Waiter:
         """Wait for an entry from now on, in the line `entries`."""
         waiter = self.entries.join(frozenset((f"{space}:{key}",)))
-        self.watch()
+        try:
+            self.watch()
+        except BaseException:
+            self.entries.leave(waiter)
+            raise
         return waiter
 
     def announce_entry(self, space: str, key: str) -> None:
@@ -127,14 +135,27 @@ class ServerLine(WaitingLine, ABC):
         self.entries.announce(f"{space}:{key}", EVERY_WAITER)
 
     def watch(self) -> None:
-        """Make sure that somebody listens; call it when something waits."""
+        """Make sure that somebody listens; call it when something waits.
+
+        Raises:
+            AdapterUnavailable: There is no thread or no descriptor left; the next call tries again.
+        """
         with self.lock:
-            if self._thread is None and not self._is_shut:
-                self._pipe = open_pipe()
-                self._thread = threading.Thread(
-                    target=self._watch, args=(self._pipe,), name=f"kessel-{self._name}", daemon=True
+            if self._thread is not None or self._is_shut:
+                return
+            pipe = None
+            try:
+                pipe = open_pipe()
+                thread = threading.Thread(
+                    target=self._watch, args=(pipe,), name=f"kessel-{self._name}", daemon=True
                 )
-                self._thread.start()
+                thread.start()
+            except (RuntimeError, OSError) as exc:
+                if pipe is not None:
+                    close_pipe(pipe)
+                raise AdapterUnavailable(f"{self._name}: nobody can listen: {exc}") from exc
+            # The thread waits for the lock before it looks at these.
+            self._pipe, self._thread = pipe, thread
 
     def plan(self, span: timedelta) -> None:
         """Look for all who wait after a span, because time alone makes a job ready then."""

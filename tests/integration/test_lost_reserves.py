@@ -123,6 +123,29 @@ def test_no_other_delivery_is_touched(near: Any, opened: Opened, proxy: FaultPro
     assert near.stats("q").ready == 1
 
 
+def test_job_of_a_reserve_that_is_interrupted_once_its_answer_is_here_comes_back(
+    near: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S7: as when the handler of a signal raises."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    near.enqueue_many([message(name) for name in "ab"])
+    with monkeypatch.context() as patch:
+        patch.setattr(near._deliveries, "_taken", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            near.take(("q",))
+    held = near.take(("q",))
+    assert (held.id, held.attempt) == ("a", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(near._deliveries, "_taken", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            near.settle_and_take(held, COMMIT, ("q",))
+    following = near.take(("q",))
+    assert (following.id, following.attempt) == ("b", 1)
+
+
 def test_next_job_of_a_settlement_without_an_answer_comes_back(near: Any, proxy: FaultProxy) -> None:
     """S8: the settlement is done, and so was the reserve of the next job."""
     near.enqueue_many([message(name) for name in "ab"])

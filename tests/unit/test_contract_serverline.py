@@ -19,12 +19,13 @@ from kessel_core.contract import (
     Listener,
     Outlook,
     ServerLine,
+    Waiter,
     serverline,
     told_delayed,
     told_entry,
     told_ready,
 )
-from tests.descriptors import is_open
+from tests.descriptors import is_open, numbers
 from tests.until import until
 
 HOUR = timedelta(hours=1)
@@ -228,6 +229,34 @@ def test_who_cannot_listen_wakes_all_who_wait_and_tries_again(line: Line, error:
     until(lambda: waiter.woken and entry.woken)
     line.fails.clear()
     until(lambda: line.connected)
+
+
+@pytest.mark.parametrize("way", ["thread", "descriptor"])
+@pytest.mark.parametrize("for_entry", [False, True])
+def test_s9_where_nobody_can_listen_for_a_moment_the_next_who_waits_tries_again(
+    line: Line, monkeypatch: pytest.MonkeyPatch, way: str, for_entry: bool
+) -> None:
+    """A process at its limit of threads was deaf for the rest of its life, and waiters stayed in the line."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread") if way == "thread" else OSError("too many open files")
+
+    def join() -> Waiter:
+        return line.join_entry("s", "k") if for_entry else line.join(frozenset({"q"}))
+
+    before = numbers()
+    with monkeypatch.context() as patch:
+        if way == "thread":
+            patch.setattr(threading.Thread, "start", refuse)
+        else:
+            patch.setattr("kessel_core.contract.pipes.os.pipe", refuse)
+        with pytest.raises(AdapterUnavailable, match="nobody can listen"):
+            join()
+    assert line.is_idle
+    assert numbers() == before
+    waiter = join()
+    listening(line).say(told_entry("s", "k") if for_entry else told_ready("q"))
+    until(lambda: waiter.woken)
 
 
 def test_it_looks_now_and_then_in_case_that_something_was_not_heard(

@@ -17,7 +17,6 @@ from kessel_core.contract import (
     Commit,
     DoctorContext,
     Durability,
-    EnqueueError,
     EnqueueRejected,
     EnqueueUnknown,
     Finding,
@@ -215,7 +214,7 @@ class PostgresAdapter(PostgresOperations, ServerAdapter):
                 if down is not None:
                     raise down
                 self.enqueue(messages[index])
-            except (EnqueueError, AdapterUnavailable) as exc:
+            except AdapterError as exc:
                 outcomes[index] = exc
         return outcomes
 
@@ -241,7 +240,7 @@ class PostgresAdapter(PostgresOperations, ServerAdapter):
         call = Call(self.database.statements.put_many, values)
         try:
             rows = self.database.call(call, messages[chunk[0][0]].id, tell)
-        except (EnqueueError, AdapterUnavailable) as exc:
+        except AdapterError as exc:
             return exc
         for row in range(rows.ntuples):
             index = chunk[codec.number(rows.get_value(row, 0) or b"") - 1][0]

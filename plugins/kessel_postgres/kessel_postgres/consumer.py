@@ -95,10 +95,10 @@ class Deliveries:
             values = (names, self._lease_value, codec.integer(token))
             try:
                 row = self._database.call(Call(self._database.statements.take, values))
-            except BaseException as exc:
+                taken, is_complete = self._taken(row, 0, monotonic, token)
+            except BaseException as exc:  # a signal's handler may raise when the answer is here
                 self._note(exc, token, queues)
                 raise
-            taken, is_complete = self._taken(row, 0, monotonic, token)
             if is_complete:
                 return taken
 
@@ -213,13 +213,13 @@ class Deliveries:
             calls, first = (self._settle_call(held, settlement), *brought.calls, take), 0
         try:
             rows = self._sent(held, settlement, calls, (*tell, *brought.tell))
+            if rows is None or (first and not codec.boolean(rows[-1].get_value(0, 0))):
+                self._refuse_if_lost(held, settlement)
+                return None
+            taken, is_complete = self._taken(rows[-1], first, monotonic, token)
         except BaseException as exc:
             self._note(exc, token, queues)
             raise
-        if rows is None or (first and not codec.boolean(rows[-1].get_value(0, 0))):
-            self._refuse_if_lost(held, settlement)
-            return None
-        taken, is_complete = self._taken(rows[-1], first, monotonic, token)
         if is_complete:
             return taken
         try:

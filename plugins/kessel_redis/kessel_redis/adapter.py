@@ -17,7 +17,6 @@ from kessel_core.contract import (
     Commit,
     DoctorContext,
     Durability,
-    EnqueueError,
     EnqueueRejected,
     EnqueueUnknown,
     Finding,
@@ -165,7 +164,7 @@ class RedisAdapter(RedisOperations, ServerAdapter):
         portion = [messages[index] for index in chunk]
         try:
             holders = self._store(portion, [self.database.span_until(message.delay) for message in portion])
-        except (EnqueueError, AdapterUnavailable) as exc:
+        except AdapterError as exc:
             return exc
         stored = [message for message, holder in zip(portion, holders, strict=True) if not holder]
         self.announce_stored(*kinds_of(stored, self.clock.now()))
@@ -173,7 +172,7 @@ class RedisAdapter(RedisOperations, ServerAdapter):
             if holder:
                 try:
                     self.enqueue(messages[index])  # says in which state that one is
-                except (EnqueueError, AdapterUnavailable) as exc:
+                except AdapterError as exc:
                     outcomes[index] = exc
         return None
 

@@ -88,10 +88,10 @@ class Deliveries:
             given = (*_NO_SETTLEMENT, *self._reserve(queues, token), *_NOTHING_BROUGHT)
             try:
                 answer = self._database.call(STEP, Layout(queues), given)
-            except BaseException as exc:
+                taken, is_complete = self._taken(answer, queues, monotonic)
+            except BaseException as exc:  # a signal's handler may raise when the answer is here
                 self._note(exc, token, queues)
                 raise
-            taken, is_complete = self._taken(answer, queues, monotonic)
             if is_complete:
                 return taken
 
@@ -172,12 +172,12 @@ class Deliveries:
         token = new_token()
         try:
             answer = self._sent(held, settlement, queues, self._reserve(queues, token))
+            if answer is None:
+                return None
+            taken, is_complete = self._taken(answer, queues, monotonic)
         except BaseException as exc:
             self._note(exc, token, queues)
             raise
-        if answer is None:
-            return None
-        taken, is_complete = self._taken(answer, queues, monotonic)
         if is_complete:
             return taken
         try:

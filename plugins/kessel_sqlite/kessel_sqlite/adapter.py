@@ -19,7 +19,6 @@ from kessel_core.contract import (
     Capabilities,
     Commit,
     DoctorContext,
-    EnqueueError,
     EnqueueRejected,
     Facet,
     FacetKind,
@@ -222,7 +221,7 @@ class SqliteAdapter(SqliteOperations, WaitingAdapter):
 
         try:
             held = self.engine.file.run(self.engine.link(), insert, written=rows[0][0])
-        except (EnqueueError, AdapterUnavailable) as exc:
+        except AdapterError as exc:
             return exc
         for index, row in chunk:
             if index in held:
