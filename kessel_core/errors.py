@@ -409,7 +409,8 @@ class ResultUnknown(KesselError):
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         super().__init__(
-            f"job {job_id}: no result, and no job: it was never stored here, or its time is over"
+            f"job {job_id}: no result, and no job: it has ended and its result is not kept (results.keep),"
+            " or it was never stored here"
         )
 
 

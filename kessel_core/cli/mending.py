@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -13,12 +12,12 @@ from kessel_core.cli.app import say_as_is
 from kessel_core.cli.jobs import by_id, known_queues
 from kessel_core.cli.noting import Note, noted, noting
 from kessel_core.cli.output import emit
+from kessel_core.cli.streams import given_json
 from kessel_core.contract.adapter import need
 from kessel_core.contract.facets import Delete
 from kessel_core.errors import AdapterError, KesselError, UnknownJob
 from kessel_core.features.finding import buried_jobs
 from kessel_core.model.history import EventKind
-from kessel_core.values.strict_json import read_json
 
 if TYPE_CHECKING:
     from kessel_core.cli.app import App
@@ -79,9 +78,8 @@ def _replace(removal: Delete, job: StoredJob, stored: Job, note: Note) -> None:
 
 
 def _read(payload: str) -> JsonValue:
-    text = sys.stdin.read() if payload == "-" else payload
     try:
-        value: JsonValue = read_json(text)
+        value: JsonValue = given_json(payload)
     except ValueError as exc:
         raise click.BadParameter(f"is not JSON: {exc}", param_hint="--payload") from exc
     except RecursionError as exc:

@@ -31,6 +31,7 @@ from kessel_core.cli.choosing import span
 from kessel_core.cli.output import emit, jobs_text, preview
 from kessel_core.cli.progress import progress
 from kessel_core.cli.result import outcome_of
+from kessel_core.cli.streams import given_json
 from kessel_core.contract.promises import Reach
 from kessel_core.errors import (
     AdapterError,
@@ -194,7 +195,7 @@ def _read(job_type: str, payload: str | None, fields: dict[str, Any], clock: Any
     value: JsonValue = None
     if payload is not None:
         try:
-            value = read_json(sys.stdin.read() if payload == "-" else payload)
+            value = given_json(payload)
         except ValueError as exc:
             problems.append(Problem((), f"is not JSON: {exc}", "PAYLOAD"))
         except RecursionError:
@@ -394,6 +395,10 @@ class _Became:
         }
 
 
+#: What may stand around a JSON value; `bytes.strip` takes more.
+_WHITE: Final = b" \t\r\n"
+
+
 def _read_lines(source: str, name: str, queue: str | None) -> tuple[list[JobRequest], dict[str, str]]:
     """Return the requests of all lines, and for each type the first line that has it."""
     from kessel_core.clock import SystemClock
@@ -406,11 +411,11 @@ def _read_lines(source: str, name: str, queue: str | None) -> tuple[list[JobRequ
     problems: list[Problem] = []
     odd: dict[str, int] = {}
     for number, line in enumerate(_lines(source, name), 1):
-        if not line.strip():
+        if not (body := line.strip(_WHITE)):
             continue
         try:
             # A request of this command is a new one: it gets its own time of request.
-            request = _as_asked(decode(line.strip()), line, queue)
+            request = _as_asked(decode(body), body, queue)
             job_from(request, clock.now())
             requests.append(request)
             types.setdefault(request.type, f"{name}:{number}")

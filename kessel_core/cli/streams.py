@@ -7,9 +7,11 @@ import sys
 from io import RawIOBase, TextIOWrapper
 from typing import IO, Any, TextIO, cast
 
+from kessel_core.model.json import JsonValue
 from kessel_core.values.streams import keep_standard_numbers
+from kessel_core.values.strict_json import read_json
 
-__all__ = ["kept_stderr", "prepare_streams"]
+__all__ = ["given_json", "kept_stderr", "prepare_streams"]
 
 
 def prepare_streams() -> None:
@@ -75,3 +77,21 @@ def kept_stderr() -> TextIO:
         line_buffering=True,
         write_through=True,
     )
+
+
+def given_json(text: str) -> JsonValue:
+    """Read a JSON value that is given as an argument or, for `-`, on standard input: in UTF-8, as JSON is.
+
+    Raises:
+        ValueError: It is none.
+        RecursionError: It is nested more deeply than Python can parse.
+    """
+    if text != "-":
+        value: JsonValue = read_json(text)
+        return value
+    given = sys.stdin.buffer.read()
+    try:
+        value = read_json(given.decode())
+    except UnicodeDecodeError as exc:
+        raise ValueError(f"not UTF-8 at byte {exc.start}") from exc
+    return value

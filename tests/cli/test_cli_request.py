@@ -52,6 +52,19 @@ def test_payload_is_read_from_standard_input(kessel: Any, monkeypatch: pytest.Mo
     assert kessel.ok("request", "x", "-", "--json").json["payload"] == {"a": [1]}
 
 
+def test_payload_from_standard_input_is_utf_8_whatever_the_locale(
+    kessel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JSON is; a locale of Latin-1 stored other letters, and said nothing."""
+    for encoding in ("latin-1", "ascii", "utf-8"):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO('"é"'.encode()), encoding=encoding))
+        assert kessel.ok("request", "x", "-", "--json").json["payload"] == "é"
+    stdin(monkeypatch, b'"\xe9"')
+    done = kessel("request", "x", "-")
+    assert done.code == 2
+    assert "PAYLOAD: is not JSON: not UTF-8 at byte 1" in done.err
+
+
 def test_time_with_a_zone_is_taken(kessel: Any) -> None:
     fields = kessel.ok("request", "x", "--delay", "2999-01-01T00:00:00+02:00", "--json").json
     assert fields["delay"].startswith("2998-12-31T22:00:00")
@@ -122,6 +135,19 @@ def test_every_line_of_a_file_is_requested(kessel: Any) -> None:
 def test_lines_are_read_from_standard_input(kessel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     stdin(monkeypatch, b'\xef\xbb\xbf{"type": "x"}\r\n{"type": "y"}')
     assert "requested 2 jobs from standard input" in kessel.ok("request", "--from", "-").out
+
+
+@pytest.mark.parametrize("odd", [b"\x0c", b"\x0b", b"\x1c"])
+def test_white_space_that_json_has_not_is_a_mistake_of_its_line(
+    kessel: Any, monkeypatch: pytest.MonkeyPatch, odd: bytes
+) -> None:
+    stdin(monkeypatch, b' {"type": "x"} \n' + odd + b'{"type": "y"}\n{"type": "z"}' + odd)
+    done = kessel("request", "--from", "-")
+    assert done.code == 2
+    assert "nothing was stored" in done.err
+    assert "standard input:2: $: not JSON" in done.err
+    assert "standard input:3: $: not JSON" in done.err
+    assert "Traceback" not in done.err
 
 
 def test_one_bad_line_stops_all_and_every_bad_line_is_named(kessel: Any) -> None:

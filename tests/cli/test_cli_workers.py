@@ -207,7 +207,7 @@ def test_s27_the_progress_of_a_job_that_has_not_ended_is_shown(kessel: Kessel) -
     assert kessel("result", silent.id, "--json").json["progress"] is None
     done = kessel("result", "no-such-job", "--json")
     assert (done.code, done.out) == (1, "")
-    assert done.err.endswith("no result, and no job: it was never stored here, or its time is over\n")
+    assert done.err.endswith("its result is not kept (results.keep), or it was never stored here\n")
 
 
 # --- the doctor -----------------------------------------------------------------------------------------
