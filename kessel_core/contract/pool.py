@@ -32,12 +32,22 @@ class Link(Protocol):
 L = TypeVar("L", bound=Link)
 
 
+class _Place:
+    """Room for one connection; it is free again when nobody holds it any more.
+
+    So it is no number that is counted down: an exception of a signal handler may end a call between any two
+    steps, and each place that it took along would be missing for ever.
+    """
+
+    __slots__ = ("__weakref__",)
+
+
 class _Turn(Generic[L]):
     """One who waits for a connection: gets one, or the place to make one."""
 
     def __init__(self) -> None:
         self.link: L | None = None
-        self.has_place = False
+        self.place: _Place | None = None
         self._gate = threading.Lock()
         self._gate.acquire()
 
@@ -45,9 +55,9 @@ class _Turn(Generic[L]):
         """Wait for `come`; returns False if that did not happen in time."""
         return self._gate.acquire(timeout=max(0.0, seconds))
 
-    def come(self, link: L | None, *, has_place: bool = True) -> None:
-        """End the wait."""
-        self.link, self.has_place = link, has_place
+    def come(self, link: L | None, place: _Place | None = None) -> None:
+        """End the wait; neither: there is none any more."""
+        self.link, self.place = link, place
         self._gate.release()
 
 
@@ -80,14 +90,16 @@ class Pool(Generic[L]):
         self._idle = []
         self._turns: deque[_Turn[L]] = deque()
         #: All that are not to be closed when they are given back.
-        self._valid: set[L] = set()
-        self._count = 0
+        self._valid: weakref.WeakSet[L] = weakref.WeakSet()
+        #: The places of all that there are, and those of which one is being made.
+        self._places: weakref.WeakKeyDictionary[L, _Place] = weakref.WeakKeyDictionary()
+        self._taken: weakref.WeakSet[_Place] = weakref.WeakSet()
         self._lock = threading.Lock()
 
     @property
     def count(self) -> int:
         """How many connections there are, those that are being made included."""
-        return self._count
+        return len(self._taken)
 
     @property
     def links(self) -> tuple[L, ...]:
@@ -102,29 +114,28 @@ class Pool(Generic[L]):
             AdapterUnavailable: None became free in time, the pool is closed, or the server is away.
             ProtocolError: The server refuses, or is none.
         """
-        while (link := self._granted()) is not None:
-            if link.is_sound():
-                return link
-            self.drop(link)
+        while not isinstance(granted := self._granted(), _Place):
+            if granted.is_sound():
+                return granted
+            self.drop(granted)
         try:
             link = self._connect()
         except BaseException:
-            with self._lock:
-                self._vacate()
+            self._leave_place(granted)
             raise
         with self._lock:
+            self._places[link] = granted
             self._valid.add(link)
         return link
 
-    def _granted(self) -> L | None:
-        """Return a connection; None: there is place for one more, which is to be made."""
+    def _granted(self) -> L | _Place:
+        """Return a connection, or the place for one more, which is to be made."""
         with self._lock:
             self._refuse_if_closed()
             if self._idle:
                 return self._idle.pop()  # the last one used, so that others may rest
-            if self._count < self._most:
-                self._count += 1
-                return None
+            if len(self._taken) < self._most:
+                return self._new_place()
             turn = _Turn[L]()
             self._turns.append(turn)
         try:
@@ -138,7 +149,9 @@ class Pool(Generic[L]):
         if self._is_closed:
             self._pass_on(turn)
             self._refuse_if_closed()
-        return turn.link
+        granted = turn.link if turn.link is not None else turn.place
+        assert granted is not None
+        return granted
 
     def _leave(self, turn: _Turn[L]) -> bool:
         """Wait no longer; returns False if the turn has come meanwhile."""
@@ -152,16 +165,21 @@ class Pool(Generic[L]):
         """Leave to others what has come too late."""
         if turn.link is not None:
             self.give(turn.link)
-        elif turn.has_place:
-            with self._lock:
-                self._vacate()
+        elif turn.place is not None:
+            self._leave_place(turn.place)
 
-    def _vacate(self) -> None:
-        """Leave the place of a connection that is gone to who waits longest. The lock is held."""
-        if self._turns:
-            self._turns.popleft().come(None)
-        else:
-            self._count -= 1
+    def _new_place(self) -> _Place:
+        place = _Place()
+        self._taken.add(place)
+        return place
+
+    def _leave_place(self, place: _Place | None) -> None:
+        """Leave the place of a connection that is gone to who waits longest."""
+        with self._lock:
+            if place is not None:
+                self._taken.discard(place)
+            while self._turns and len(self._taken) < self._most:
+                self._turns.popleft().come(None, self._new_place())
 
     def _refuse_if_closed(self) -> None:
         if self._is_closed:
@@ -182,7 +200,8 @@ class Pool(Generic[L]):
         """Close a connection that is not."""
         with self._lock:
             self._valid.discard(link)
-            self._vacate()
+            place = self._places.pop(link, None)
+        self._leave_place(place)
         link.close()
 
     def forget(self) -> None:
@@ -199,7 +218,7 @@ class Pool(Generic[L]):
             self._is_closed = True
             turns, self._turns = self._turns, deque()
         for turn in turns:
-            turn.come(None, has_place=False)
+            turn.come(None)
         self.forget()
 
 

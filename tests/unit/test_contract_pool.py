@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import linecache
+import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -199,8 +204,70 @@ def test_wait_that_a_signal_ends_loses_no_connection(monkeypatch: pytest.MonkeyP
         assert link.closed
         assert pool.count == 0
         return
-    assert (pool.borrow() is link) == (what != "place")
+    again = pool.borrow()
+    assert (again is link) == (what != "place")
     assert pool.count == 1
+
+
+@pytest.mark.parametrize("use", ["give", "drop", "unsound"])
+@pytest.mark.parametrize("has_one", [False, True])
+def test_an_interrupt_anywhere_loses_no_place_for_a_connection(use: str, has_one: bool) -> None:
+    """The handler of a signal may raise between any two steps; after ten of these nothing worked any more."""
+
+    def at_line(number: int) -> bool:
+        """Use a connection, and raise at the line of that number; return whether there is such a line."""
+        pool, lines = Pool(Link, 2, 0.01), itertools.count()
+        if has_one:
+            pool.give(pool.borrow())
+
+        def traced(frame: FrameType, event: str, argument: object) -> Any:
+            if frame.f_code.co_filename != module.__file__:
+                return None
+            # Python handles no signal between a block and the end of its `with`.
+            is_with = linecache.getline(module.__file__, frame.f_lineno).lstrip().startswith("with ")
+            if event == "line" and not is_with and next(lines) == number:
+                raise KeyboardInterrupt
+            return traced
+
+        def once() -> None:
+            link = pool.borrow()
+            if use == "unsound":
+                link.sound = False
+                pool.give(link)
+                link = pool.borrow()
+            (pool.drop if use == "drop" else pool.give)(link)
+
+        sys.settrace(traced)
+        try:
+            once()
+        except KeyboardInterrupt:
+            has_line = True
+        else:
+            has_line = False
+        finally:
+            sys.settrace(None)
+        assert pool._lock.acquire(blocking=False), "the lock is free"
+        pool._lock.release()
+        kept = [pool.borrow(), pool.borrow()]
+        assert pool.count == len({*kept}) == 2
+        return has_line
+
+    before = sys.gettrace()
+    try:
+        assert sum(1 for _ in itertools.takewhile(at_line, itertools.count())) > 10
+    finally:
+        sys.settrace(before)
+
+
+def test_a_connection_that_nobody_has_any_more_leaves_its_place() -> None:
+    """As where an interrupt comes between the return of `borrow` and whoever called it."""
+    pool = Pool(Link, 1, 0.01)
+    pool.borrow()
+    link = pool.borrow()
+    assert pool.links == (link,)
+    assert pool.count == 1
+    with pytest.raises(AdapterUnavailable):
+        pool.borrow()
 
 
 def test_connection_that_comes_at_the_same_moment_as_the_close_is_closed(
