@@ -384,12 +384,16 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    WITH r AS (DELETE FROM __s__.ready WHERE queue = queue_ AND priority = j.priority AND seq = j.seq RETURNING 1),
-        t AS (DELETE FROM __s__.timed WHERE seq = j.seq RETURNING 1),
-        b AS (DELETE FROM __s__.buried WHERE seq = j.seq RETURNING 1),
-        h AS (DELETE FROM __s__.held WHERE seq = j.seq AND due <= now_ RETURNING 1)
-    SELECT (SELECT count(*) FROM r) + (SELECT count(*) FROM t) + (SELECT count(*) FROM b)
-        + (SELECT count(*) FROM h) INTO n;
+    -- Twice: the first time may wait for another who makes the job ready just now, and not see it there.
+    FOR _ IN 1..2 LOOP
+        WITH r AS (DELETE FROM __s__.ready WHERE queue = queue_ AND priority = j.priority AND seq = j.seq RETURNING 1),
+            t AS (DELETE FROM __s__.timed WHERE seq = j.seq RETURNING 1),
+            b AS (DELETE FROM __s__.buried WHERE seq = j.seq RETURNING 1),
+            h AS (DELETE FROM __s__.held WHERE seq = j.seq AND due <= now_ RETURNING 1)
+        SELECT (SELECT count(*) FROM r) + (SELECT count(*) FROM t) + (SELECT count(*) FROM b)
+            + (SELECT count(*) FROM h) INTO n;
+        EXIT WHEN n > 0;
+    END LOOP;
     IF n = 0 THEN
         RETURN false;
     END IF;

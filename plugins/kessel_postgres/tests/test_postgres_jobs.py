@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -381,3 +382,23 @@ def test_very_large_limit_is_one_for_all(opened: Callable[..., PostgresAdapter])
     adapter = opened()
     adapter.enqueue(Message("a", "q", b"1", 5))
     assert [job.id for job in adapter.peek("q", JobState.READY, 10**20)] == ["a"]
+
+
+def test_job_that_another_makes_ready_just_now_is_deleted(
+    opened: Callable[..., PostgresAdapter], database: psycopg.Connection, schema: str
+) -> None:
+    """Its delay is over, and a reserve of another worker has not committed yet that it is ready."""
+    adapter = opened()
+    adapter.enqueue(Message("a", "q", b"x", 1, delay=adapter.clock.now() + timedelta(seconds=0.05)))
+    time.sleep(0.1)
+    with database.transaction():
+        database.execute(f"SELECT \"{schema}\".promote_v1(ARRAY['q'], clock_timestamp())")  # type: ignore[arg-type]  # the name is ours
+        thread = threading.Thread(target=adapter.delete, args=("q", "a"))
+        thread.start()
+        until(lambda: database.execute(_WAITS).fetchone() == (1,))
+    thread.join()
+    assert adapter.find("a") is None
+    assert adapter.queues() == []
+
+
+_WAITS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND state = 'active'"
