@@ -1,16 +1,32 @@
-"""Adapters on SQLite that leave something behind; other processes import them."""
+"""Adapters that leave something behind, or nothing; other processes import them."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import threading
+from pathlib import Path
 
 import attrs
+import kessel_adapter_directory.plugin
+from kessel_adapter_directory.adapter import DirectoryAdapter
+from kessel_adapter_directory.plugin import DirectoryOptions
 from kessel_sqlite.adapter import SqliteAdapter
 from kessel_sqlite.plugin import SPEC
 
-from kessel_core.contract import AdapterSpec, Bury, Commit, Consumer, Reservation, Settlement
+from kessel_core.contract import (
+    AdapterContext,
+    AdapterSpec,
+    Bury,
+    Capabilities,
+    Commit,
+    Consumer,
+    Reach,
+    Reservation,
+    Settlement,
+)
 
-__all__ = ["SPECS"]
+__all__ = ["ALONE", "AT_CLOSE", "SPECS"]
 
 
 class InTwoSteps(SqliteAdapter):
@@ -32,6 +48,31 @@ class LeavesThread(SqliteAdapter):
         return super().consumer(queues)
 
 
+class Alone(DirectoryAdapter):
+    """A directory that one process may use at a time."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return attrs.evolve(super().capabilities, reach=Reach.PROCESS)
+
+
+class WritesAtClose(Alone):
+    """Works on a copy, which is what others find as soon as it is closed."""
+
+    def __init__(self, options: DirectoryOptions, context: AdapterContext) -> None:
+        self._home_folder = options.path
+        copy = Path(tempfile.mkdtemp(dir=options.path.parent))
+        if self._home_folder.exists():
+            shutil.copytree(self._home_folder, copy, dirs_exist_ok=True)
+        super().__init__(attrs.evolve(options, path=copy), context)
+
+    def shut(self) -> None:
+        shutil.rmtree(self._home_folder, ignore_errors=True)
+        shutil.move(self._folder, self._home_folder)
+
+
+ALONE: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=Alone)
+AT_CLOSE: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=WritesAtClose)
 #: By the name of the case.
 SPECS: dict[str, AdapterSpec] = {
     "following.killed_process": attrs.evolve(SPEC, open=InTwoSteps),

@@ -12,7 +12,7 @@ from kessel_conformance.runner import Run, Verdict
 from kessel_conformance.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
-from left_behind import SPECS
+from left_behind import ALONE, AT_CLOSE, SPECS
 
 from kessel_core.contract import AdapterSpec
 
@@ -22,9 +22,12 @@ WHY = {
 }
 
 
-def ended(case: str, spec: AdapterSpec) -> tuple[Verdict, str]:
+SQLITE = "sqlite:///{tmp}/{namespace}.db?durability=process-crash"
+
+
+def ended(case: str, spec: AdapterSpec, url: str = SQLITE) -> tuple[Verdict, str]:
     """Run a case on an adapter; return its verdict, and why."""
-    harness = Harness(spec, url="sqlite:///{tmp}/{namespace}.db?durability=process-crash")
+    harness = Harness(spec, url=url)
     run = Run(harness, Settings(shrink=False), [case])
     run.up()
     try:
@@ -44,3 +47,26 @@ def test_S20_S9_what_is_left_behind_fails_its_case(case: str) -> None:
 @pytest.mark.parametrize("case", SPECS)
 def test_S20_S9_nothing_left_behind_passes(case: str) -> None:
     assert ended(case, kessel_sqlite.plugin.SPEC) == (Verdict.PASS, "")
+
+
+def test_S9_jobs_that_are_written_at_close_fail_for_one_process_as_for_many() -> None:
+    verdict, reason = ended("durable.killed_process", AT_CLOSE, "directory://{tmp}/{namespace}")
+    assert verdict is Verdict.FAIL
+    assert "is gone, expected ready: a process was killed" in reason
+
+
+def test_S9_jobs_of_one_process_that_is_killed_are_there_when_they_are_written_at_once() -> None:
+    assert ended("durable.killed_process", ALONE, "directory://{tmp}/{namespace}") == (Verdict.PASS, "")
+
+
+def test_S9_durability_of_one_process_is_not_shown_where_no_other_finds_its_files(tmp_path: Path) -> None:
+    run = Run(
+        Harness(ALONE, url=f"directory://{tmp_path}/{{namespace}}"), Settings(), ["durable.killed_process"]
+    )
+    run.up()
+    try:
+        outcome = run.outcome("durable.killed_process")
+    finally:
+        run.down()
+    assert (outcome.verdict, outcome.shows) == (Verdict.NOT_SHOWN, ("durability",))
+    assert "{tmp}" in outcome.reason

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, cast
 
@@ -12,7 +14,7 @@ from kessel_conformance.faults import ANSWER_WITHIN, Apart, spread
 from kessel_conformance.history import Violation
 from kessel_conformance.ledger import BURIED, GONE, READY, Entry, Ledger
 from kessel_conformance.opencase import MICRO
-from kessel_core.contract import COMMIT, Bury, Commit, Message, Rollback, Settlement
+from kessel_core.contract import COMMIT, Bury, Commit, Message, Reach, Rollback, Settlement
 
 if TYPE_CHECKING:
     from kessel_conformance.bench import Bench
@@ -21,22 +23,30 @@ __all__ = ["kill_at_any_point", "kill_while_it_brings"]
 
 #: Of the large body; a page of a file, or a packet, is much shorter.
 _LARGE: Final = 40_000
+#: Kills before effects of an adapter of one process, which may read all of its files at each call.
+_MOST_ALONE: Final = 50
 
 
 def kill_at_any_point(bench: Bench) -> None:
     """Kill a process before lines of its code, before its effects, and right after its calls."""
     ledger, apart = Ledger(bench), Apart()
     most = bench.settings.amounts.kills
-    with Elsewhere(bench) as elsewhere:
-        for kind in _LIVES:
+    if bench.capabilities.reach is Reach.PROCESS:
+        most = min(most, _MOST_ALONE)
+    with ExitStack() as stack:
+        with _for_others(bench):
+            elsewhere = stack.enter_context(Elsewhere(bench))
+        for kind in _LIVES if bench.capabilities.delay_granularity is not None else _LIVES[:-1]:
             (whole,) = _begun(bench, [kind(bench, ledger, "whole")])
-            done, all_of_it = elsewhere.ask("die", whole.deeds, Death())
+            with _for_others(bench):
+                done, all_of_it = elsewhere.ask("die", whole.deeds, Death())
             whole.ended(done, "after all of them")
             deaths = _deaths(len(whole.deeds), all_of_it, most)
             lives = _begun(bench, [kind(bench, ledger, str(number)) for number in range(len(deaths))])
-            for life, death in zip(lives, deaths, strict=True):
-                done, _ = elsewhere.ask("die", life.deeds, death)
-                life.ended(done, str(death))
+            with _for_others(bench):
+                for life, death in zip(lives, deaths, strict=True):
+                    done, _ = elsewhere.ask("die", life.deeds, death)
+                    life.ended(done, str(death))
             # A lock that a dead process has left would stop everybody, for ever.
             after = bench.message(queue=bench.queue_named("after"))
             answer = apart.call(partial(bench.adapter.enqueue, after))
@@ -61,6 +71,13 @@ def kill_while_it_brings(bench: Bench) -> None:
     bench.until(bench.now() + bench.lease + bench.slack + MICRO)
     for life in lives:
         life.judge()
+
+
+@contextmanager
+def _for_others(bench: Bench) -> Iterator[None]:
+    """Let another process have the jobs for a while: where only one may have them, this one closes."""
+    with bench.closed() if bench.capabilities.reach is Reach.PROCESS else nullcontext():
+        yield
 
 
 def _deaths(deeds: int, all_of_it: Death, most: int) -> list[Death]:
@@ -186,6 +203,14 @@ class _Returner(_Worker):
     place = READY
 
 
+class _Delayer(_Worker):
+    """Rolls back with a pause that is over when the jobs are looked for."""
+
+    name = "delay"
+    settlement = Rollback(timedelta(milliseconds=1))
+    place = READY
+
+
 class _Bringer:
     """Reserves a job, and commits it with two follow-ups."""
 
@@ -214,4 +239,5 @@ class _Bringer:
         bench.check(came in allowed, f"{what}: a process committed a job that brings along two, {self.how}")
 
 
-_LIVES: Final[tuple[type[_Life], ...]] = (_Producer, _Committer, _Burier, _Returner)
+#: The last one is for adapters with delays.
+_LIVES: Final[tuple[type[_Life], ...]] = (_Producer, _Committer, _Burier, _Returner, _Delayer)

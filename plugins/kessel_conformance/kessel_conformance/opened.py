@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Self, TypeVar
 
@@ -135,9 +135,17 @@ class OpenAdapter(OpenCase):
 
     def reopen(self) -> None:
         """Close consumers and adapter, and open the same namespace again."""
+        with self.closed():
+            pass
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """Close consumers and adapter, let something happen, and open the same namespace again."""
         for consumer in self._consumers:
             self.call(f"{self.worker(consumer)} is closed", consumer.close)
         self._consumers.clear()
         self.call("close adapter", self.adapter.close)
+        self._adapter = None
+        yield
         self._adapter = self.harness.open(self.clock, self.namespace)
         self.history.add("open adapter")

@@ -28,7 +28,6 @@ __all__ = [
     "DELAYS",
     "DURABILITY",
     "FENCING",
-    "FILES",
     "FOLLOW",
     "KICKS",
     "LEASE",
@@ -180,20 +179,6 @@ class _ReturnsAtOnce(Requirement):
         return "for adapters that give back the jobs of a dead worker at once" if is_late else None
 
 
-class _Files(Requirement):
-    """The adapter keeps its jobs in files of the harness's folder, which can be moved away."""
-
-    name = "files"
-
-    def missing(self, harness: Harness) -> str | None:
-        """As `Requirement.missing`."""
-        is_filled = "{tmp}" in str(harness.url) or any(
-            "{tmp}" in str(one) for one in harness.options.values()
-        )
-        is_kept = harness.capabilities.reach is Reach.HOST and not harness.has_server
-        return None if is_kept and is_filled else "for adapters whose jobs are in files of {tmp}"
-
-
 class _Restart(Requirement):
     """There is a server; what survives its end is shown if the harness has `restart`."""
 
@@ -298,8 +283,6 @@ DELAYS: Final = Declared("delay_granularity")
 DURABILITY: Final = Declared("durability")
 #: The backend itself refuses old reservations (S7).
 FENCING: Final = Declared("fencing")
-#: Its jobs are in files of the harness's folder.
-FILES: Final = _Files()
 #: A settlement brings jobs and entries along, in one transaction (S20).
 FOLLOW: Final = Declared("follow")
 #: Kicks are counted (S22).

@@ -6,7 +6,8 @@ from __future__ import annotations
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.kills import kill_at_any_point
-from kessel_conformance.requirements import DURABILITY, RESTART, SHARED_REACH
+from kessel_conformance.places import OUTLIVES_A_PROCESS
+from kessel_conformance.requirements import DURABILITY, RESTART
 from kessel_conformance.states import States
 
 NEEDS = (DURABILITY,)
@@ -71,7 +72,8 @@ def server_restart(bench: Bench) -> None:
 @case(
     "durable.killed_process",
     *CLAUSES,
-    needs=(SHARED_REACH,),
+    needs=(OUTLIVES_A_PROCESS,),
+    looks_at=("reach",),
     waits=True,
     why="Workers and producers are killed at any point of a call; what was acknowledged is there, and whole.",
 )

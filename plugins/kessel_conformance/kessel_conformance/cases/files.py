@@ -12,7 +12,8 @@ from typing import cast
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.harness_base import NotShown
-from kessel_conformance.requirements import FILES, LEASE
+from kessel_conformance.places import FILES
+from kessel_conformance.requirements import LEASE
 from kessel_conformance.told import Told
 from kessel_core import AdapterUnavailable, LeaseLost
 from kessel_core.contract import COMMIT, NO_PAUSE, Browse, JobState, QueueStats, Reservation

@@ -11,7 +11,7 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.cases.files import in_a_place
 from kessel_conformance.catalogue import case
 from kessel_conformance.harness_base import NotShown
-from kessel_conformance.requirements import FILES
+from kessel_conformance.places import FILES
 from kessel_conformance.told import Told
 from kessel_core import AdapterUnavailable, LeaseLost
 from kessel_core.contract import COMMIT, Browse, JobState, Message
