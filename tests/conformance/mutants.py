@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 import attrs
 import mutants_afar  # noqa: F401  # enters its own
 import mutants_afterwards  # noqa: F401  # as before
+import mutants_again  # noqa: F401  # as before
 import mutants_kinds  # noqa: F401  # enters its own
 import mutants_unseen  # noqa: F401  # as before
 from breaking import MUTANTS, declares, mutant, slot_mutant, without

@@ -1224,7 +1224,7 @@ def _kicks_slowly(s: Reference, queue: str, job_id: str) -> None:
         _moment_without(s)
         if not found:
             raise UnknownJob(job_id, queue)
-        found[0].state, found[0].ready_at, found[0].attempts = JobState.READY, s.now(), 0
+        found[0].state, found[0].ready_at, found[0].attempts = JobState.READY, s.at_once(), 0
         s.announce("kick")
 
 

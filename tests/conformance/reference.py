@@ -151,10 +151,10 @@ class Reference(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapter):
         return 0.0
 
     def pause_ends(self, pause: timedelta) -> float:
-        return self.now() + pause.total_seconds()
+        return self.now() + pause.total_seconds() if pause else self.at_once()
 
     def queue_pause_ends(self, queue: str, pause: timedelta) -> float:
-        return self.pause_ends(pause)
+        return self.pause_ends(pause) if pause else self.now()
 
     def snooze_ends(self, pause: timedelta) -> float:
         return self.pause_ends(pause)
@@ -488,7 +488,7 @@ class Reference(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapter):
         with self.lock:
             for record in self.of(queue, JobState.BURIED, JobState.READY):
                 if self.same_id(record.message.id, job_id) and self.can_kick(record):
-                    record.state, record.ready_at = JobState.READY, self.now()
+                    record.state, record.ready_at = JobState.READY, self.at_once()
                     record.kicks = self.kicks_after(record)
                     record.reason = record.text = ""
                     record.attempts, record.priority = (

@@ -74,6 +74,7 @@ _MODULES: Final = (
     "files",
     "scale",
     "clocks",
+    "jumping",
     "refusal",
     "manager",
     "model",

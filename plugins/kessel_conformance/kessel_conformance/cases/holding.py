@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Final, TypeAlias
 
@@ -52,9 +52,22 @@ _CALLS: Final[Mapping[str, _Call]] = {
 }
 
 
+def _extends_among_others(bench: Bench, consumer: Consumer, held: Reservation) -> None:
+    (outcome,) = bench.adapter.extend_many([(consumer, held)])
+    if outcome is not None:
+        raise outcome
+
+
+#: First those that ask the backend in any case: a consumer may refuse the others by itself.
+_FENCED: Final[Mapping[str, _Call]] = {
+    "extending it with those of other slots": _extends_among_others,
+    **{what: _CALLS[what] for what in reversed(list(_CALLS))},
+}
+
+
 def _refused(bench: Bench, what: str, consumer: Consumer, held: Reservation, when: str) -> None:
     text = f"{what}, of {bench.label(held.body)}, {when}"
-    error = bench.refused(LeaseLost, text, lambda: _CALLS[what](bench, consumer, held))
+    error = bench.refused(LeaseLost, text, lambda: _FENCED[what](bench, consumer, held))
     bench.check(bool(error.why), "the refusal does not say why")
 
 
@@ -275,3 +288,50 @@ def fenced_calls(bench: Bench) -> None:
         bench.taken(bench.consumer(job.message.queue))  # the second job; with it the queue holds no ready one
         bench.nothing(bench.consumer(job.message.queue), "the job is held by its second holder")
         bench.settle(other, held)
+
+
+@case(
+    "settle.old_beside_next_job",
+    "S7",
+    needs=(FENCING,),
+    why="A job comes again under its id, in the place of one that is done, and the old holder acts on it.",
+)
+def old_beside_next_job(bench: Bench) -> None:
+    for what in _FENCED:
+        message = bench.put()
+        first = bench.consumer()
+        old = bench.gets(first, message, "the job")
+        bench.settle(first, old)
+        _next_is_fenced(bench, message, first, old, [what])
+
+
+@case(
+    "lease.fenced_from_next_job",
+    "S7",
+    needs=(LEASE, FENCING),
+    waits=True,
+    why="A process that was stopped wakes up when its job is done, and a new one has its id and its place.",
+)
+def fenced_from_next_job(bench: Bench) -> None:
+    message = bench.put()
+    first, second = bench.consumer(), bench.consumer()
+    old = bench.gets(first, message, "the job")
+    bench.let_pass(bench.lease + bench.slack + MICRO)
+    bench.settle(second, bench.gets(second, message, "the job whose lease has ended"))
+    # As if the local check had been passed just before the process was stopped.
+    old.deadline = bench.clock.monotonic() + 3600
+    _next_is_fenced(bench, message, first, old, _FENCED)
+
+
+def _next_is_fenced(
+    bench: Bench, before: Message, first: Consumer, old: Reservation, calls: Iterable[str]
+) -> None:
+    """Enqueue a job that is done again, let another take it, and try its first reservation on it."""
+    following = bench.put(job_id=before.id)
+    other = bench.consumer()
+    held = bench.gets(other, following, "the job that came again")
+    for what in calls:
+        _refused(bench, what, first, old, "which was committed and came again under its id")
+        bench.nothing(bench.consumer(), "the job that came again is held")
+    bench.extend(other, held)
+    bench.settle(other, held)

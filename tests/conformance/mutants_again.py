@@ -1,0 +1,68 @@
+"""Mutants of the reference adapter that mistake one time or one delivery for another; as `mutants.py`."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
+from breaking import declares, mutant
+from reference import Held, Record, Reference
+
+from kessel_core import LeaseLost
+from kessel_core.contract import JobState, Reach, Reservation, Settlement
+
+# --- a wall clock that is set ---
+mutant(
+    "leases_by_the_wall_clock",
+    "counts leases by the wall clock, though no other process has the jobs",
+    capabilities=declares(reach=Reach.PROCESS),
+)
+
+
+def _due_now(adapter: Reference, pause: timedelta) -> float:
+    return adapter.now() + pause.total_seconds()
+
+
+mutant("rollback_due_now", "makes a job that is rolled back without a pause due now", pause_ends=_due_now)
+mutant("snooze_due_now", "makes a job that is snoozed without a pause due now", snooze_ends=_due_now)
+
+
+# --- a job that comes again under its id ---
+def _by_id(adapter: Reference, reservation: Reservation) -> Record:
+    """Tell deliveries of one id by a number that begins anew with each job."""
+    assert isinstance(reservation, Held)
+    adapter.tick()
+    for record in adapter.disk.records:
+        mine = (reservation.id, reservation.token, JobState.RESERVED)
+        if (record.message.id, record.token, record.state) == mine and not adapter.is_late(reservation):
+            return record
+    raise LeaseLost(reservation.id, "it ended")
+
+
+def _refuse_settled(adapter: Reference, reservation: Reservation) -> None:
+    """Know at least what this very adapter has settled."""
+    if any(one is reservation for one in adapter.__dict__.setdefault("settled", [])):
+        raise LeaseLost(reservation.id, "it was settled")
+
+
+def _settled_once(adapter: Reference, reservation: Reservation, settlement: Settlement) -> None:
+    _refuse_settled(adapter, reservation)
+    Reference.settle(adapter, reservation, settlement)
+    adapter.__dict__["settled"].append(reservation)
+
+
+def _renewed_once(adapter: Reference, reservation: Reservation) -> None:
+    _refuse_settled(adapter, reservation)
+    Reference.renew(adapter, reservation)
+
+
+mutant("deliveries_from_one", "counts the deliveries of each job from one", record_of=_by_id)
+mutant(
+    "deliveries_from_one_elsewhere",
+    "counts the deliveries of each job from one, but refuses what it has settled itself",
+    record_of=_by_id,
+    settle=_settled_once,
+    renew=_renewed_once,
+)
