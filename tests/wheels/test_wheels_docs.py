@@ -70,7 +70,7 @@ def test_the_adapter_of_the_tutorial_passes_and_fails_as_the_page_says(tmp_path:
 
     adapter = home / "kessel_adapter_files" / "adapter.py"
     source = adapter.read_text(encoding="utf-8")
-    early = source.replace("entry.due <= self.now():", "entry.due <= self.now() + 0.4:")
+    early = source.replace("entry.due > self.now():", "entry.due > self.now() + 0.4:")
     assert early != source
     adapter.write_text(early, encoding="utf-8")
     told = run("../env/bin/pytest -k never_early", home, code=1)
