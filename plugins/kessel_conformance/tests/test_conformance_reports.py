@@ -492,6 +492,20 @@ def test_missing_server_is_a_skip_on_a_laptop(tmp_path: Path) -> None:
     assert pytest_with(tmp_path, source=MISSING, CI="true").returncode == 1
 
 
+def test_missing_server_is_a_skip_on_a_laptop_for_tests_of_an_authors_own(tmp_path: Path) -> None:
+    source = (
+        "from kessel_conformance import ServerHarness\n\n"
+        "def test_pause_refused():\n"
+        "    ServerHarness(None, 'foo://localhost:{port}', ['no-such-food']).start()\n"
+    )
+    done = pytest_with(tmp_path, "-rs", source=source, CI="")
+    assert done.returncode == 0, done.stdout
+    assert "the server is missing: the program 'no-such-food' is not installed" in done.stdout
+    done = pytest_with(tmp_path, source=source, CI="true")
+    assert done.returncode == 1
+    assert "ServerMissing: the program 'no-such-food' is not installed" in done.stdout
+
+
 def test_newer_case_that_fails_breaks_no_pinned_build(tmp_path: Path) -> None:
     """What an author sees who upgrades the suite: the failure is shown, and counts once the pin is raised."""
     source = (
