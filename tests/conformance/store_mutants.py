@@ -899,3 +899,31 @@ mutant(
     {"scan.past_ended": "S19d"},
     scan_entries=_ended_in_page,
 )
+
+
+def _lock_is_nothing(s: Reference, rows: Rows, space: str, key: str, *write: Any) -> int:
+    before = s.find(rows, space, key)
+    value, expect, ttl = write
+    if expect == 0 and before is not None and before.ends is not None:
+        expect = before.version
+    return Reference.put_within(s, rows, space, key, value, expect, ttl)
+
+
+def _lock_deleted(s: Reference, space: str, key: str, expect: int | None) -> bool:
+    found = s.get_entry(space, key)
+    is_lock = found is not None and found.expires_at is not None
+    return Reference.delete_entry(s, space, key, None if is_lock else expect)
+
+
+mutant(
+    "lock_is_nothing",
+    "takes an entry that will end for none, where none is expected",
+    {"expect.of_what_ends": "S19a"},
+    put_within=_lock_is_nothing,
+)
+mutant(
+    "lock_deleted_by_all",
+    "deletes an entry that will end, whatever version is expected",
+    {"expect.of_what_ends": "S19a"},
+    delete_entry=_lock_deleted,
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, Self
 
 from kessel_conformance.history import shown
@@ -168,16 +169,20 @@ class StoreBench(OpenCase):
 
     # --- what must hold ----------------------------------------------------------------------
 
-    def not_put(self, expect: int, there: Entry | None, *, key: str = "k") -> None:
+    def not_put(
+        self, expect: int, there: Entry | None, *, key: str = "k", ttl: timedelta | None = None
+    ) -> None:
         """Check that a put is refused because of what is there, and that the error says it.
 
         Args:
             expect: What the put expects.
             there: What is there; None: nothing.
             key: Its key.
+            ttl: What the put would give it.
         """
-        what = self._put_text(key, b"refused", expect, None, self.space)
-        self._conflict(what, lambda: self.store.put(self.space, key, b"refused", expect=expect), there, key)
+        what = self._put_text(key, b"refused", expect, ttl, self.space)
+        put = partial(self.store.put, self.space, key, b"refused", expect=expect, ttl=ttl)
+        self._conflict(what, put, there, key)
 
     def not_deleted(self, expect: int, there: Entry, *, key: str = "k") -> None:
         """Check that a delete is refused because of what is there, and that the error says it."""

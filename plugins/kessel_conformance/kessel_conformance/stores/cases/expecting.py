@@ -55,6 +55,30 @@ def makes_new(bench: StoreBench) -> None:
     bench.equal(bench.entry().value, b"3", "after the entry was deleted and made again")
 
 
+@case(
+    "expect.of_what_ends",
+    "S19a",
+    why="A lock is an entry that ends by itself: while it is there, no other may take it, or give it back.",
+)
+def of_what_ends(bench: StoreBench) -> None:
+    hour = timedelta(hours=1)
+    first = bench.put("lock", b"mine", expect=0, ttl=hour)
+    _is_taken(bench, first + 1, first + 2)
+    renewed = bench.put("lock", b"mine", expect=first, ttl=hour)
+    _is_taken(bench, first, renewed + 1)
+    bench.equal(bench.delete("lock", expect=renewed), True, "delete by the one who holds the lock")
+    bench.put("lock", b"another's", expect=0, ttl=hour)
+    _is_taken(bench, first, renewed)
+
+
+def _is_taken(bench: StoreBench, *wrong: int) -> None:
+    there = bench.entry("lock")
+    for expected in (0, *wrong):
+        bench.not_put(expected, there, key="lock", ttl=timedelta(hours=2))
+        bench.not_put(expected, there, key="lock")
+        bench.not_deleted(expected, there, key="lock")
+
+
 @case("expect.nothing_there", "S19a", why="An update of what is gone must not make it again.")
 def nothing_there(bench: StoreBench) -> None:
     for wrong in (1, 7, *HUGE):
