@@ -50,6 +50,7 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "lease.extended_while_settled": ("extend_disturbs",),
     "manager.any_payload": ("body_ascii",),
     "model.any_plan": ("lifo",),
+    "operations.while_others_work": ("stats_unlocked", "queues_unlocked", "peek_unlocked"),
     "purge.race_with_others": ("races_purge",),
     "reach.race_for_jobs": ("races_adapters",),
     "reserve.waits_for_job": ("never_waits",),

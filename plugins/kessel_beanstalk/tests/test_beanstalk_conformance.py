@@ -15,6 +15,8 @@ STILL = dict.fromkeys(
         "lease.each_by_its_own",
         "lease.ended_is_ready",
         "lease.ended_at_first_look",
+        "lease.extended_beside_another",
+        "delete.after_lease",
         "pause.outlasts_leases",
         "reserve.wakes_for_lease_end",
         "settle.and_reserve_what_was_lost",

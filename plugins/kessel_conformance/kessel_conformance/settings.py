@@ -31,6 +31,8 @@ class Budget:
     adds: int
     #: How often two who wait for each other's entries answer.
     turns: int
+    #: For how many seconds an operator looks while others work.
+    looking: float
 
 
 BUDGETS: Final[Mapping[str, Budget]] = {
@@ -45,6 +47,7 @@ BUDGETS: Final[Mapping[str, Budget]] = {
         burials=104,
         adds=100,
         turns=300,
+        looking=0.8,
     ),
     "ci": Budget(
         examples=400,
@@ -57,6 +60,7 @@ BUDGETS: Final[Mapping[str, Budget]] = {
         burials=1010,
         adds=1000,
         turns=3000,
+        looking=2.0,
     ),
     "thorough": Budget(
         examples=2500,
@@ -69,6 +73,7 @@ BUDGETS: Final[Mapping[str, Budget]] = {
         burials=3000,
         adds=1000,
         turns=20_000,
+        looking=10.0,
     ),
 }
 
