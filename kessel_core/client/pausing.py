@@ -55,6 +55,8 @@ class Paused:
         if self._facet is not None:
             self._before = self._adapter.stats(self._queue).paused
             self._begun = self._clock.monotonic()
+            # Killed, it leaves at least the pause that was there; still one that shows which queue it is.
+            self._length += self._before or NO_PAUSE
             self._facet.pause(self._queue, self._length)
         return self
 

@@ -61,6 +61,8 @@ class HostClock:
         self._is_shared = type(clock) is SystemClock
         self._host = _host() if self._is_shared else ""
         self._difference = self._measured(self.now(), clock.monotonic())
+        #: What this process last saw in the file, or wrote there; None: it has seen nothing.
+        self._seen: int | None = None
 
     def now(self) -> int:
         """Return the wall clock in microseconds."""
@@ -78,20 +80,22 @@ class HostClock:
         """Compare with the difference in the file, or store it there; ignored if the file is read-only."""
         if not self._is_shared:
             return
-        known = self._in_file(connection)
+        known = self._seen = self._in_file(connection)
         if known is not None and self._host:
             if abs(known - self._difference) > _JUMP_SINCE_FILE:
                 self._difference = known
             return
         with suppress(sqlite3.Error):
             self._write(connection, self._difference)
+            self._seen = self._difference
 
     def follow(self, connection: sqlite3.Connection) -> None:
         """Move the ends of all leases by as much as the wall clock was moved."""
         difference = self._measured(self.now(), self.clock.monotonic())
-        jump = difference - self._difference
         connection.execute(sql.BEGIN)
         known = self._in_file(connection) if self._is_shared else None
+        # Another process may have followed an earlier jump that this one has missed: leases are there now.
+        jump = difference - (self._difference if known is None or known == self._seen else known)
         if known is None or abs(known - difference) >= _JUMP // 2:
             log.warning("the wall clock was set by %+.1f s; leases are kept", jump / 1_000_000)
             connection.execute(sql.MOVE_LEASES, (jump,))
@@ -99,7 +103,7 @@ class HostClock:
             self._write(connection, difference)
         connection.execute(sql.END)
         # Only now: if the commit had failed, the next call would have to see the jump again.
-        self._difference = difference
+        self._difference = self._seen = difference
 
     def _in_file(self, connection: sqlite3.Connection) -> int | None:
         row = connection.execute(sql.CLOCK).fetchone()

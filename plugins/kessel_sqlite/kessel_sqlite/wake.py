@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Final, Protocol
 
-from kessel_core.contract import Waiter, WaitingLine, get_logger
+from kessel_core.contract import AdapterUnavailable, Waiter, WaitingLine, get_logger
 from kessel_sqlite.entryline import EntryLine, EntryWaiter
 from kessel_sqlite.pace import POLL_SECONDS, Pace, Rest, Seen
 from kessel_sqlite.turns import Turns
@@ -106,13 +106,21 @@ class FileLine(WaitingLine):
     def join(self, queues: frozenset[str]) -> Waiter:
         """Enter the line, and make sure that the watcher runs."""
         waiter = super().join(queues)
-        self._watch_on()
+        try:
+            self._watch_on()
+        except BaseException:
+            self.leave(waiter)
+            raise
         return waiter
 
     def join_entry(self, waiter: EntryWaiter) -> None:
         """Wait for an entry from now on, and make sure that the watcher runs."""
         self.entries.join(waiter)
-        self._watch_on()
+        try:
+            self._watch_on()
+        except BaseException:
+            self.entries.leave(waiter)
+            raise
 
     @property
     def _is_idle(self) -> bool:
@@ -121,10 +129,14 @@ class FileLine(WaitingLine):
     def _watch_on(self) -> None:
         with self.lock:
             if self._watcher is None and self._connect is not None:
-                self._watcher = threading.Thread(
+                watcher = threading.Thread(
                     target=self._watch, args=(self._connect,), name="kessel-sqlite-watcher", daemon=True
                 )
-                self._watcher.start()
+                try:
+                    watcher.start()
+                except RuntimeError as exc:  # there is no thread left; the next wait tries again
+                    raise AdapterUnavailable(f"nobody can look for the jobs of others: {exc}") from exc
+                self._watcher = watcher
             self._wanted.notify()
 
     def _watch(self, connect: Callable[[], Source]) -> None:

@@ -50,6 +50,29 @@ def test_F34_of_several_adapters_one_moves_the_leases_after_a_jump_and_once(
     assert first.stats("q").total == 0
 
 
+@pytest.mark.parametrize("step", [timedelta(seconds=-40), timedelta(hours=1)])
+def test_F34_who_has_missed_a_jump_moves_the_leases_by_the_next_one_alone(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch, step: timedelta
+) -> None:
+    """Another process has followed the first; both together would end a lease, or make it last for hours."""
+    ahead = [timedelta()]
+    monkeypatch.setattr(SystemClock, "now", lambda _: datetime.now(UTC) + ahead[0])
+    first, second = opened(lease=timedelta(seconds=30)), opened(lease=timedelta(seconds=30))
+    first.enqueue(message("a"))
+    with closing(first.consumer(["q"])) as holder, closing(second.consumer(["q"])) as other:
+        taken = holder.reserve(NO_PAUSE)
+        assert taken is not None
+        ahead[0] += step
+        holder.extend(taken)
+        ahead[0] += step
+        assert other.reserve(NO_PAUSE) is None
+        due = first.peek("q", JobState.RESERVED)[0].due
+        assert due is not None
+        assert timedelta(seconds=20) < due - first.clock.now() <= timedelta(seconds=31)
+        holder.extend(taken)
+        holder.settle(taken, COMMIT)
+
+
 class Setting:
     """Sets the wall clock of all adapters an hour on, just before one next asks for the file's lock."""
 
