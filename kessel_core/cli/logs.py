@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from types import FrameType
@@ -38,6 +39,10 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 
 #: Fields that the text of the message always says.
 _SAID: Final = frozenset({"ms", "settled"})
+#: Numbers up to this are written as such; no reader of JSON takes longer ones.
+_LARGEST: Final = 1e300
+#: Levels of lists and mappings that are written as such; one that holds itself has no end.
+_DEPTH: Final = 8
 _COLOURS: Final = {"TRACE": "2", "DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "31"}
 
 
@@ -45,11 +50,28 @@ def _extras(record: logging.LogRecord) -> dict[str, Any]:
     return {key: value for key, value in vars(record).items() if key not in _STANDARD}
 
 
-def _cut(value: Any) -> Any:
-    """Return a text without secrets, and not longer than a log is read; JSON itself escapes the rest."""
-    if isinstance(value, float) and value - value != 0.0:
-        return str(value)  # JSON has no NaN
-    return printable_lines(without_secrets(value)) if isinstance(value, str) else value
+def _shown(value: Any, depth: int = 0) -> Any:
+    """Return a value as JSON has it: texts without secrets, and not longer than a log is read.
+
+    Whatever somebody logs must not cost the line: what JSON does not know is written as its text.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, (int, float)) and -_LARGEST < value < _LARGEST:  # neither infinite nor no number
+        return value
+    if depth < _DEPTH and isinstance(value, Mapping):
+        return {_text(key): _shown(item, depth + 1) for key, item in value.items()}
+    if depth < _DEPTH and isinstance(value, (list, tuple, set, frozenset)):
+        return [_shown(item, depth + 1) for item in value]
+    return printable_lines(_text(value))
+
+
+def _text(value: object) -> str:
+    """Return the text of anything, without secrets; some objects raise when they are asked for theirs."""
+    try:
+        return without_secrets(value if isinstance(value, str) else str(value))
+    except Exception as exc:
+        return f"({type(value).__name__} that cannot be shown: {type(exc).__name__})"
 
 
 def _source(record: logging.LogRecord) -> dict[str, Any]:
@@ -93,7 +115,7 @@ class HumanFormatter(logging.Formatter):
         for key, value in {**_extras(record), **_source(record)}.items():
             if key in _SAID:
                 continue
-            text = printable(without_secrets(str(value)))
+            text = printable(_text(value))
             if value is None or text in said:
                 continue  # people have just read it
             plain = text and not set(text) & {" ", "=", '"', "\\"}
@@ -120,15 +142,13 @@ class JsonFormatter(logging.Formatter):
             "time": when.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": _cut(_message(record)),
+            "message": _message(record),
         } | {f"{key}_" if key in ("time", "level", "logger") else key: v for key, v in fields.items()}
         if record.exc_info:
             fields["exception"] = traceback_text(record.exc_info, margin="")
         if record.stack_info:
             fields["stack"] = self.formatStack(record.stack_info)
-        return json.dumps(
-            {name: _cut(value) for name, value in fields.items()}, default=str, ensure_ascii=True
-        )
+        return json.dumps({name: _shown(value) for name, value in fields.items()}, allow_nan=False)
 
 
 def configure(level: str = "info", json: bool = False, *, stream: TextIO | None = None) -> None:

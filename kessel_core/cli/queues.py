@@ -239,6 +239,6 @@ def confirm(yes: bool, question: Callable[[], str]) -> None:
         return
     if not sys.stdin.isatty():
         raise click.UsageError("this removes jobs for good; say --yes to do it without being asked")
-    if not click.confirm(question()):
+    if not click.confirm(question(), err=True):
         click.echo("nothing was done", err=True)
         raise click.exceptions.Exit(1)

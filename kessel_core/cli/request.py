@@ -157,7 +157,7 @@ def _one(
         stored = manager.request(asked)
         if wait is not None:
             try:
-                outcome = outcome_of(manager, stored.id, wait)
+                outcome = outcome_of(manager, stored.id, wait, as_json=as_json)
             except KeyboardInterrupt:
                 command = f"kessel result {shlex.quote(stored.id)} --wait 30s"
                 say_as_is(f"job {stored.id} is stored; `{command}` waits on", err=True)

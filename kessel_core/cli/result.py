@@ -60,5 +60,7 @@ def outcome_of(manager: JobManager, job_id: str, wait: timedelta | None, *, as_j
         if as_json and isinstance(exc, ResultPending):
             progress = None if exc.progress is None else progress_fields(exc.progress)
             emit({"id": job_id, "status": "pending", "state": exc.state, "progress": progress})
+        elif as_json:
+            emit({"id": job_id, "status": "unknown"})
         say(preview(str(exc), 500), err=True)
         raise click.exceptions.Exit(1) from exc

@@ -51,10 +51,11 @@ class ReceivedSignals:
     def __init__(self, numbers: Sequence[int]) -> None:
         #: The signals.
         self.numbers = tuple(numbers)
-        self._arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
+        #: What came, and when: it may be looked at much later, beside a handler that keeps the processor.
+        self._arrived: queue.SimpleQueue[tuple[int, float]] = queue.SimpleQueue()
         self._before: dict[int, Any] = {}
         self._mask: set[Any] | None = None
-        self._last = float("-inf")
+        self._at = self._last = float("-inf")
 
     def __enter__(self) -> Self:
         _receiving.append(self)
@@ -89,24 +90,24 @@ class ReceivedSignals:
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Take one signal; runs in the main thread, wherever it is."""
-        self._arrived.put(number)
+        self._arrived.put((number, SystemClock().monotonic()))
 
     def wake(self) -> None:
         """Let `next` return None; for any thread."""
-        self._arrived.put(0)
+        self._arrived.put((0, 0.0))
 
     def next(self, timeout: float | None = None) -> int | None:
         """Wait for a signal, at most so many seconds; None: it was in vain, or `wake` was called."""
         try:
-            return self._arrived.get(timeout=timeout) or None
+            number, self._at = self._arrived.get(timeout=timeout)
         except queue.Empty:
             return None
+        return number or None
 
     def is_news(self) -> bool:
-        """Say whether the stop signal that just came is a request of its own, and not part of the last."""
-        now = SystemClock().monotonic()
-        last, self._last = self._last, now
-        return now - last >= _TOGETHER
+        """Say whether the stop signal that `next` returned is a request of its own, no part of the last."""
+        last, self._last = self._last, self._at
+        return self._at - last >= _TOGETHER
 
 
 class StopSignals(ReceivedSignals):
@@ -157,7 +158,7 @@ class StopSignals(ReceivedSignals):
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Take one signal."""
         self.is_asked = True
-        self._arrived.put(number)
+        self._arrived.put((number, SystemClock().monotonic()))
         if self._interrupts:
             raise KeyboardInterrupt
 

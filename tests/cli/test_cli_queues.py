@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 import pytest
@@ -200,8 +201,20 @@ def test_a_question_that_is_answered_with_no_changes_nothing_and_is_no_interrupt
     before = kessel.ok("stats", "--json").json
     monkeypatch.setattr("sys.stdin", Asked(answer))
     done = kessel(*words)
-    assert (done.code, done.err.splitlines()[-1]) == (1, "nothing was done")
+    assert (done.code, done.out) == (1, "")
+    assert "for good? [y/N]: " in done.err
+    assert done.err.endswith("nothing was done\n")
     assert kessel.ok("stats", "--json").json == before
+
+
+def test_a_question_is_no_part_of_what_programs_read(
+    kessel: Any, buried: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", Asked("y\n"))
+    done = kessel("buried", "delete", "--all", "--json")
+    assert done.code == 0
+    assert json.loads(done.out)
+    assert "[y/N]" in done.err
 
 
 SLOW = """

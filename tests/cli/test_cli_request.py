@@ -333,3 +333,10 @@ def test_a_moment_that_has_no_local_time_is_told_as_it_is(kessel: Any) -> None:
     assert (
         "not before 2999-01-01 09:00:00+0900" in kessel.ok("request", "x", "--delay", "2999-01-01T00:00Z").out
     )
+
+
+def test_a_wait_whose_time_is_over_tells_programs_which_job_it_was(kessel: Any) -> None:
+    done = kessel("request", "x", "--wait", "10ms", "--json")
+    assert done.code == 1
+    assert (done.json["status"], done.json["state"]) == ("pending", "ready")
+    assert kessel.ok("peek", "default", "--json").json[0]["id"] == done.json["id"]

@@ -206,7 +206,7 @@ def test_s27_the_progress_of_a_job_that_has_not_ended_is_shown(kessel: Kessel) -
     }
     assert kessel("result", silent.id, "--json").json["progress"] is None
     done = kessel("result", "no-such-job", "--json")
-    assert (done.code, done.out) == (1, "")
+    assert (done.code, done.json) == (1, {"id": "no-such-job", "status": "unknown"})
     assert done.err.endswith("its result is not kept (results.keep), or it was never stored here\n")
 
 

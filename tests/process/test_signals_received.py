@@ -54,6 +54,26 @@ def test_finding_a1_a_signal_reaches_a_child_that_has_only_just_been_forked() ->
     assert counts == []
 
 
+def test_finding_a1_signals_that_came_together_are_one_request_however_late_they_are_looked_at() -> None:
+    """Beside a handler that keeps the processor, a stop takes longer than they were apart."""
+    counts: list[int] = []
+
+    def slow(count: int) -> None:
+        counts.append(count)
+        time.sleep(0.1)
+
+    with on_signals(slow):
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGHUP)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        eventually(lambda: counts == [1])
+        time.sleep(0.3)
+        assert counts == [1]
+        os.kill(os.getpid(), signal.SIGTERM)
+        eventually(lambda: counts == [1, 2])
+
+
 def test_finding_a1_signals_that_come_together_are_one_request_and_later_ones_are_not() -> None:
     counts: list[int] = []
     with on_signals(counts.append):

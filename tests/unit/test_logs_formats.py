@@ -10,7 +10,7 @@ import os
 import re
 import socket
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,44 @@ def test_json_line_has_time_level_logger_message_and_the_extras() -> None:
 
 def test_json_line_writes_what_json_does_not_know_as_text() -> None:
     assert as_json(record("x", span=timedelta(seconds=1)))["span"] == "0:00:01"
+
+
+class Unshown:
+    def __str__(self) -> str:
+        raise ValueError("not here")
+
+    __repr__ = __str__
+
+
+def test_json_line_hides_secrets_wherever_they_are_in_an_extra() -> None:
+    url = "redis://u:geheim@h/0"
+    fields = as_json(record("m", cfg={"url": url, url: 1}, urls=[url, (url,)], text=url))
+    assert "geheim" not in json.dumps(fields)
+    assert fields["cfg"]["url"] == fields["urls"][0] == fields["text"] != url
+
+
+@pytest.mark.parametrize("formatter", [HumanFormatter(), JsonFormatter()])
+def test_no_extra_costs_its_line(formatter: logging.Formatter) -> None:
+    endless: dict[str, Any] = {}
+    endless["again"] = endless
+    odd = {
+        "per_day": {datetime(2026, 1, 5, tzinfo=UTC): 3, (1, 2): 4, None: 5},
+        "rates": {"x": float("nan"), "y": [float("inf")]},
+        "endless": endless,
+        "unshown": Unshown(),
+        "inside": [{"a": Unshown()}],
+        "large": 10**5000,
+        "set": {1},
+        "truth": True,
+    }
+    line = formatter.format(record("m", **odd))
+    assert "\n" not in line
+    assert "that cannot be shown" in line
+    if isinstance(formatter, JsonFormatter):
+        fields = json.loads(line, parse_constant=lambda text: pytest.fail(f"{text} is no JSON"))
+        assert fields["per_day"]["None"] == 5
+        assert fields["rates"] == {"x": "nan", "y": ["inf"]}
+        assert (fields["set"], fields["truth"]) == ([1], True)
 
 
 def test_extra_cannot_pass_for_the_level_or_the_time() -> None:
