@@ -6,7 +6,6 @@ what this adapter costs is the floor under the speed of kessel.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import ClassVar, Final, TypeVar, cast
@@ -43,6 +42,7 @@ from kessel_core.contract import Store as EntryStore
 from kessel_memory import operations
 from kessel_memory.consumer import MemoryConsumer
 from kessel_memory.entries import MemoryStore
+from kessel_memory.forks import OPENING
 from kessel_memory.options import MemoryOptions
 from kessel_memory.store import Store
 
@@ -52,7 +52,6 @@ F = TypeVar("F", bound=Facet)
 
 #: Named stores of this process, for as long as somebody has them open.
 _shared: Final[dict[str, Store]] = {}
-_shared_lock: Final = threading.Lock()
 # Many messages are stored in portions, so that workers get their turn in between.
 _PORTION: Final = 1000
 #: All jobs, where a listing needs a limit.
@@ -227,17 +226,17 @@ class MemoryAdapter(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapt
             if self._closed:
                 return
             self._closed = True
-            self._entry_store.close()
             for consumer in self._consumers:
                 consumer.cancel()
-        with _shared_lock:
+        self._entry_store.close()  # without the lock, because a fork takes the two in another order
+        with OPENING:
             self._store.handles -= 1
             if self._store.handles == 0 and _shared.get(self._options.name) is self._store:
                 del _shared[self._options.name]
 
 
 def _opened(options: MemoryOptions, context: AdapterContext) -> Store:
-    with _shared_lock:
+    with OPENING:
         store = _shared.get(options.name) if options.name else None
         if store is None:
             store = Store(options, context.clock)

@@ -25,13 +25,13 @@ from kessel_core.contract import (
     StoreConflict,
     later,
 )
+from kessel_memory.forks import OPENING, begin_anew_after_fork
 from kessel_memory.options import MemoryStoreOptions
 
 __all__ = ["Entries", "MemoryStore", "open_store"]
 
 #: Named stores of this process, for as long as somebody has them open.
 _shared: Final[dict[str, Entries]] = {}
-_shared_lock: Final = threading.Lock()
 
 #: Ends of replaced entries that are not worth clearing away.
 _FEW: Final = 64
@@ -60,6 +60,11 @@ class Entries:
         self._ends: list[tuple[datetime, int, str, str]] = []
         self._clear_at = _FEW
         self._waiting: dict[tuple[str, str], list[threading.Condition]] = {}
+
+    def begin_anew(self) -> None:
+        """Begin anew in a forked child, without entries and those who wait in the parent."""
+        for content in (self._spaces, self._keys, self._ends, self._waiting):
+            content.clear()
 
     def get(self, space: str, key: str) -> Entry | None:
         """As `Store.get`."""
@@ -232,7 +237,7 @@ class MemoryStore(Store):
             self._closed = True
             self._entries.wake_all()
             self._entries.handles -= 1
-        with _shared_lock:
+        with OPENING:
             for name in [name for name, known in _shared.items() if known.handles == 0]:
                 del _shared[name]
 
@@ -248,10 +253,11 @@ def open_store(options: MemoryStoreOptions, context: AdapterContext) -> MemorySt
     Raises:
         InvalidConfig: The name is already open with another clock.
     """
-    with _shared_lock:
+    with OPENING:
         entries = _shared.get(options.name) if options.name else None
         if entries is None:
             entries = Entries(context.clock, threading.RLock())
+            begin_anew_after_fork(entries)
             if options.name:
                 _shared[options.name] = entries
         elif entries.clock is not context.clock:

@@ -28,6 +28,7 @@ from kessel_core.contract import (
     later,
 )
 from kessel_memory.entries import Entries
+from kessel_memory.forks import begin_anew_after_fork
 from kessel_memory.options import MemoryOptions
 from kessel_memory.queue import Burial, Job, MemoryQueue, ReadyEntry, Waiter
 from kessel_memory.timers import NEVER, NOISE, Timers
@@ -56,6 +57,13 @@ class Store(Timers):
         self._lease_span = options.lease
         self._capacity = NEVER if options.capacity is None else options.capacity
         self._max_body = NEVER if options.max_body_bytes is None else options.max_body_bytes
+        begin_anew_after_fork(self)
+
+    def begin_anew(self) -> None:
+        """Begin anew in a forked child, without jobs, entries, and those who wait in the parent."""
+        super().begin_anew()
+        self.jobs.clear()
+        self.entries.begin_anew()
 
     def queue(self, name: str) -> MemoryQueue:
         """Return the queue of that name, new if need be."""

@@ -47,6 +47,12 @@ class Timers(WaitingConsumers):
         self.last_number = 0
         self._renumbers = options.tie_break is TieBreak.READY
 
+    def begin_anew(self) -> None:
+        """Begin anew, without queues, times and those who wait."""
+        super().begin_anew()
+        self.queues.clear()
+        self.next_due, self.next_mono = None, NEVER
+
     def catch_up(self) -> None:
         """Call `tick` if a bound has passed."""
         is_due = self.next_due is not None and self.clock.now() >= self.next_due

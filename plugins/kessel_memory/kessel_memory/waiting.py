@@ -27,6 +27,11 @@ class WaitingConsumers:
         #: Who keeps the time for all; None: nobody waits, or the one that did has left.
         self.timekeeper: Waiter | None = None
 
+    def begin_anew(self) -> None:
+        """Begin anew, with an empty line."""
+        self.waiting.clear()
+        self.timekeeper = None
+
     def join(self, waiter: Waiter) -> bool:
         """Enter the line; return whether this waiter keeps the time from now on."""
         self.waiting[waiter] = None
