@@ -128,6 +128,10 @@ class BeanstalkAdapter(QueueAdapter, Browse, Buried, Delete, Pause):
         """Remove a job that was shown; one that was shown as buried, only if it is so still."""
         self._operations.delete_shown(job)
 
+    def kick_shown(self, job: StoredJob) -> None:
+        """Make a job ready that was shown as buried; of several with its id it is this one."""
+        self._operations.kick_shown(job)
+
     def purge(self, queue: str) -> int:
         """Remove every job that is not reserved."""
         return self._operations.purge(_checked(queue))

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from itertools import islice
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import attrs
 
@@ -37,6 +37,9 @@ __all__ = ["Operations"]
 
 _T = TypeVar("_T")
 log = get_logger("kessel.beanstalk")
+
+#: The states of a job that no worker holds.
+_FREE: Final = (JobState.READY, JobState.DELAYED, JobState.BURIED)
 
 
 class Operations:
@@ -213,11 +216,19 @@ class Operations:
     # --- changing ------------------------------------------------------------------------------
 
     def kick(self, queue: str, job_id: str) -> None:
-        """See `Buried.kick`; `kick-job`, never `kick`, which may take delayed jobs."""
+        """See `Buried.kick`."""
+        self._kick(queue, job_id)
+
+    def kick_shown(self, job: StoredJob) -> None:
+        """See `Buried.kick_shown`; of several jobs with its id it is this one."""
+        self._kick(job.queue, job.id, job)
+
+    def _kick(self, queue: str, job_id: str, shown: StoredJob | None = None) -> None:
+        """Kick by `kick-job`, never by `kick`, which may take delayed jobs."""
         side_tubes = self._shared.side_tubes
 
         def work(connection: Connection) -> None:
-            server_id, body, stats = self._search.locate(connection, queue, job_id, (JobState.BURIED,))
+            server_id, body, stats = self._search.locate(connection, queue, job_id, (JobState.BURIED,), shown)
             told_at = side_tubes.readings.buried_by(stats, body)
             if not side_tubes.knows_burial(stats, body) and not side_tubes.readings.is_later(
                 side_tube(BURIED_PREFIX, queue), told_at
@@ -238,18 +249,20 @@ class Operations:
 
     def delete(self, queue: str, job_id: str) -> None:
         """See `Delete.delete`; the one delete over a connection that did not reserve (rule 4)."""
-        self._delete(queue, job_id, (JobState.READY, JobState.DELAYED, JobState.BURIED))
+        self._delete(queue, job_id, _FREE)
 
     def delete_shown(self, job: StoredJob) -> None:
-        """See `Delete.delete_shown`; a kick between looking and deleting is lost, for want of a command."""
-        if job.state is JobState.BURIED:
-            self._delete(job.queue, job.id, (JobState.BURIED,))
-        else:
-            self.delete(job.queue, job.id)
+        """See `Delete.delete_shown`; a kick between looking and deleting is lost, for want of a command.
 
-    def _delete(self, queue: str, job_id: str, states: tuple[JobState, ...]) -> None:
+        Of several jobs with its id it is this one that goes.
+        """
+        self._delete(job.queue, job.id, (job.state,) if job.state is JobState.BURIED else _FREE, job)
+
+    def _delete(
+        self, queue: str, job_id: str, states: tuple[JobState, ...], shown: StoredJob | None = None
+    ) -> None:
         def work(connection: Connection) -> None:
-            job = self._search.locate(connection, queue, job_id, states)
+            job = self._search.locate(connection, queue, job_id, states, shown)
             if not connection.ask(commands.delete(job.server_id)):
                 raise UnknownJob(job_id, queue)
 

@@ -58,15 +58,29 @@ class Search:
         self._side_tubes = shared.side_tubes
 
     def locate(
-        self, connection: Connection, queue: str, job_id: str, states: tuple[JobState, ...]
+        self,
+        connection: Connection,
+        queue: str,
+        job_id: str,
+        states: tuple[JobState, ...],
+        shown: StoredJob | None = None,
     ) -> Located:
         """Find a job in one of the states.
+
+        Args:
+            connection: Where to ask.
+            queue: Its queue.
+            job_id: Its id; several jobs may have it.
+            states: In one of these it is.
+            shown: It is the one that was shown so, and no other of the same id; its handle is a number.
 
         Raises:
             UnknownJob: The queue has no such job in one of these states.
         """
         number = number_named(job_id)
         numbers = iter((number,)) if number is not None else self._candidates(connection, queue, job_id)
+        if shown is not None and isinstance(shown.handle, int):
+            numbers = chain((shown.handle,), numbers)  # the server may have been started anew since
         for server_id in numbers:
             stats, found = commands.stats_job(server_id), commands.peek(server_id)
             connection.send(stats, found)
@@ -75,6 +89,8 @@ class Search:
                 continue
             if stored is None:
                 _refuse_hidden(connection, [server_id])
+                continue
+            if shown is not None and stored.body != shown.body:
                 continue
             if number is not None or self._names.name(server_id, stored.body) == job_id:
                 return Located(server_id, stored.body, job_stats)
@@ -172,6 +188,7 @@ class Search:
                 reason=record.reason if record is not None else None,
                 message=record.message if record is not None else None,
                 buried_at=record.at if record is not None else None,
+                handle=server_id,
             )
             self._names.was_shown(job.id, server_id)  # because a listed job may be acted on next
             jobs.append(job)

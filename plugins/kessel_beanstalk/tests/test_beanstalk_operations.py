@@ -57,6 +57,58 @@ def test_a_job_that_was_shown_is_acted_on_without_another_look_at_every_job(
     assert operator.stats("q").ready == 0
 
 
+def twins(adapter: BeanstalkAdapter, count: int) -> None:
+    """Store jobs with one id, which beanstalkd does not refuse."""
+    for number in range(count):
+        body = b'{"v":1,"id":"x","type":"t","priority":9,"payload":%d}' % number
+        adapter.enqueue(Message("x", "q", body, 9))
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_s9_of_several_jobs_with_one_id_the_one_that_was_shown_is_deleted(
+    opened: Callable[..., BeanstalkAdapter], server: Beanstalkd, number: int
+) -> None:
+    producer, operator = opened(server.port), opened(server.port)
+    twins(producer, 3)
+    shown = operator.peek("q", JobState.READY, 3)
+    operator.delete_shown(shown[number])
+    left = [job.body for job in opened(server.port).peek("q", JobState.READY, 3)]
+    assert sorted(left) == sorted(job.body for job in shown if job is not shown[number])
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_s9_of_several_jobs_with_one_id_the_one_that_was_shown_is_kicked(
+    opened: Callable[..., BeanstalkAdapter], server: Beanstalkd, number: int
+) -> None:
+    operator = opened(server.port)
+    twins(operator, 3)
+    bury_all(operator, 3)
+    shown = operator.buried("q", 3)
+    operator.kick_shown(shown[number])
+    (ready,) = operator.peek("q", JobState.READY, 3)
+    assert ready.body == shown[number].body
+    with pytest.raises(UnknownJob):
+        operator.kick_shown(shown[number])
+    with pytest.raises(UnknownJob):
+        operator.delete_shown(shown[number])
+    assert operator.stats("q").buried == 2
+
+
+def test_s9_a_move_of_jobs_with_one_id_loses_none_of_them(
+    opened: Callable[..., BeanstalkAdapter], server: Beanstalkd
+) -> None:
+    """The target takes one of them; the other stays, and not the first once more."""
+    source = opened(server.port)
+    twins(source, 2)
+    target = MemoryAdapter(MemoryOptions(), AdapterContext(clock=SystemClock()))
+    moved = Moved()
+    move_jobs(source, target, ["q"], moved)
+    there = [job.body for queue in (source, target) for job in queue.peek("q", JobState.READY, 3)]
+    assert len(set(there)) == 2
+    assert moved.left == ["x"]
+    target.close()
+
+
 def bury_all(adapter: BeanstalkAdapter, count: int) -> None:
     consumer = adapter.consumer(["q"])
     for _ in range(count):
