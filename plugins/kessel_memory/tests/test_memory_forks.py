@@ -78,7 +78,8 @@ def test_a_child_has_no_jobs_and_entries_of_its_parent_which_keeps_them() -> Non
         def is_empty() -> bool:
             found = adapter.consumer(["q"]).reserve(NO_PAUSE)
             adapter.enqueue(Message("a", "q", b"x", 1))  # its id is free
-            return found is None and adapter._entry_store.get("s", "k") is None and adapter.stats("q").ready == 1
+            entry = adapter._entry_store.get("s", "k")
+            return found is None and entry is None and adapter.stats("q").ready == 1
 
         assert in_child(is_empty)
         assert adapter.stats("q").ready == 1
