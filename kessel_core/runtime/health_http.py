@@ -15,6 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Final
 
@@ -231,17 +232,17 @@ def ask_all(ports: Mapping[int, int], path: str, patience: float) -> dict[int, A
         Key -> answer, of those that have answered in time.
     """
     deadline = time.monotonic() + patience
-    answers: dict[int, Answer] = {}
-    with contextlib.ExitStack() as stack:
-        asked: dict[int, socket.socket] = {}
-        for key, port in ports.items():
-            with contextlib.suppress(OSError):
-                asked[key] = stack.enter_context(_sent(port, path, deadline))
-        for key, connection in asked.items():
-            with contextlib.suppress(OSError):
-                if (answer := _received(connection, deadline)) is not None:
-                    answers[key] = answer
-    return answers
+
+    def asked(port: int) -> Answer | None:
+        with contextlib.suppress(OSError), _sent(port, path, deadline) as connection:
+            return _received(connection, deadline)
+        return None
+
+    # Each in a thread: a process that hangs may not even let anybody connect, and must not use up the time
+    # of the others.
+    with ThreadPoolExecutor(max(1, len(ports)), "kessel-asking") as pool:
+        found = dict(zip(ports, pool.map(asked, ports.values()), strict=True))
+    return {key: answer for key, answer in found.items() if answer is not None}
 
 
 def _sent(port: int, path: str, deadline: float) -> socket.socket:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 
 import pytest
 
@@ -244,6 +244,25 @@ def test_s38_several_are_asked_at_once_and_the_silent_do_not_delay_the_others(
             1: Answer(200, b"/livez"),
             3: Answer(503, b"x" * 300_000, "application/json"),
         }
+
+
+def test_s38_who_lets_nobody_connect_takes_no_time_from_the_others(served: Callable[..., int]) -> None:
+    """As a process that was stopped, after as many probes as the system lets wait for it."""
+    with socket.socket() as hung, ExitStack() as stack:
+        hung.bind(("127.0.0.1", 0))
+        hung.listen(0)
+        address = hung.getsockname()
+        for _ in range(8):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+
+        def slow(path: str) -> Answer:
+            time.sleep(0.2)
+            return Answer(200, b"here")
+
+        ports = {1: address[1], 2: address[1], 3: served(slow), 4: served(slow)}
+        assert sorted(ask_all(ports, "/livez", 3.0)) == [3, 4]
 
 
 def test_s38_what_is_no_answer_of_http_counts_as_none() -> None:
