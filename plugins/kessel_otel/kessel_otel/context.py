@@ -5,7 +5,7 @@ Headers come from the queue, so from whoever writes to it: what cannot be read b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, Literal
 
 from opentelemetry import propagate, trace
@@ -14,7 +14,7 @@ from opentelemetry.context import Context, get_current
 from kessel_core import JobContext
 from kessel_otel.guard import guarded
 
-__all__ = ["FOLLOWS", "headers_of", "origin_of", "within"]
+__all__ = ["FOLLOWS", "fields", "headers_of", "origin_of", "within"]
 
 #: The header of a job that another one brought along: the id of that one.
 FOLLOWS: Final = "kessel-follows"
@@ -30,6 +30,12 @@ def within(span: trace.Span, context: Context | None = None) -> Context:
     if span.get_span_context().is_valid:
         return trace.set_span_in_context(span, context)
     return get_current() if context is None else context
+
+
+def fields() -> Collection[str]:
+    """Return the headers that the application's propagator may write."""
+    found: Collection[str] | None = guarded(lambda: propagate.get_global_textmap().fields)
+    return found or ()
 
 
 def headers_of(span: trace.Span) -> dict[str, str]:

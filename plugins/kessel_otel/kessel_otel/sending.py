@@ -9,7 +9,7 @@ from opentelemetry.context import attach, detach
 
 from kessel_core import Job
 from kessel_otel.attributes import BATCH, DESTINATION, fail, kind_of, of_job, of_operation
-from kessel_otel.context import headers_of, within
+from kessel_otel.context import fields, headers_of, within
 from kessel_otel.guard import guarded
 
 __all__ = ["Sending"]
@@ -40,7 +40,7 @@ class Sending:
         ]
         self._send = self._origins[0] if len(jobs) == 1 else self._batch(tracer, jobs)
         #: What leads to its origin, for each job.
-        self.headers = [_headers(span, follows) for span in self._origins]
+        self.headers = [_headers(span, job, follows) for span, job in zip(self._origins, jobs, strict=True)]
         # What an instrumented client of the queue does meanwhile belongs to the call.
         self._token = attach(within(self._send))
 
@@ -76,8 +76,12 @@ class Sending:
         guarded(self._send.end)
 
 
-def _headers(span: trace.Span, follows: Mapping[str, str]) -> dict[str, str]:
+def _headers(span: trace.Span, job: Job, follows: Mapping[str, str]) -> dict[str, str]:
     """Return the headers of a job; where nothing is traced, not even whom it follows."""
     headers = headers_of(span)
+    if headers:
+        # What it had, as a callback job has those of its job, belongs to the trace of that.
+        left = {key: "" for key in fields() if key in job.headers}
+        headers = {**left, **headers}
     # A propagator that sends nothing is no reason to leave out what this span has to say.
     return {**headers, **follows} if headers or span.get_span_context().is_valid else headers

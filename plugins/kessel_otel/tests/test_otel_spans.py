@@ -209,6 +209,25 @@ def test_s22_the_callback_job_of_a_buried_job_comes_from_its_attempt(spans: Span
     assert spans.one("send", "told").parent == spans.one("process", "t").id
 
 
+def test_s22_a_callback_job_has_no_state_of_a_trace_that_is_not_its_own(spans: Spans, opened: Open) -> None:
+    """`tracestate` belongs to its `traceparent` (W3C); a delayed job, and its callback, begins a new trace."""
+    seen: dict[str, dict[str, str]] = {}
+
+    def look(payload: Any, job: JobContext) -> None:
+        seen[job.type] = dict(job.headers)
+
+    manager = opened({"t": look, "told": look})
+    state = trace.TraceState([("vendor", "north")])
+    before = trace.SpanContext(1, 2, True, trace.TraceFlags(1), state)
+    token = attach(trace.set_span_in_context(trace.NonRecordingSpan(before)))
+    manager.request("t", callback="job:told", delay=MINUTE)
+    detach(token)
+    run_until_idle(manager)
+    assert seen["t"]["tracestate"] == "vendor=north"
+    assert not seen["told"].get("tracestate")
+    assert seen["told"]["traceparent"].split("-")[1] == spans.one("process", "t").trace
+
+
 def test_many_jobs_have_an_origin_each_and_one_span_of_the_call(spans: Spans, opened: Open) -> None:
     manager = opened({"t": nothing, "u": nothing})
     with TRACER.start_as_current_span("outer"):
