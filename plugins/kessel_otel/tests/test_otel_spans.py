@@ -210,7 +210,7 @@ def test_s22_the_callback_job_of_a_buried_job_comes_from_its_attempt(spans: Span
 
 
 def test_s22_a_callback_job_has_no_state_of_a_trace_that_is_not_its_own(spans: Spans, opened: Open) -> None:
-    """`tracestate` belongs to its `traceparent` (W3C); a delayed job, and its callback, begins a new trace."""
+    """`tracestate` belongs to its `traceparent` (W3C); a delayed job and its callback begin a new trace."""
     seen: dict[str, dict[str, str]] = {}
 
     def look(payload: Any, job: JobContext) -> None:
