@@ -78,13 +78,16 @@ class Entries:
         there = self._expected(space, key, expect)
         self._last += 1
         ends = None if ttl is None else later(self.clock.now(), ttl)
-        self._spaces.setdefault(space, {})[key] = Entry(key, self._last, value, ends)
-        if there is None:
-            insort(self._keys.setdefault(space, []), key)
-        if ends is not None:
+        if ends is not None:  # first: one whose entry is not there does not count
             heappush(self._ends, (ends, self._last, space, key))
-            if len(self._ends) > self._clear_at:
-                self._clear_ends()
+        entries, keys = self._spaces.setdefault(space, {}), self._keys.setdefault(space, [])
+        entry = Entry(key, self._last, value, ends)
+        # A signal's handler may raise after a call, and not between these: both know the key, or none.
+        entries[key] = entry
+        if there is None:
+            insort(keys, key)
+        if len(self._ends) > self._clear_at:
+            self._clear_ends()
         self._wake(space, key)
         return self._last
 
@@ -166,8 +169,9 @@ class Entries:
 
     def _remove(self, space: str, key: str) -> None:
         entries, keys = self._spaces[space], self._keys[space]
+        place = bisect_left(keys, key)
         del entries[key]
-        del keys[bisect_left(keys, key)]
+        del keys[place]
         if not entries:
             del self._spaces[space], self._keys[space]
         self._wake(space, key)

@@ -138,10 +138,7 @@ class Store(Timers):
             return None
         job = best[2]
         queue = job.queue
-        heappop(queue.ready)
-        job.state = _RESERVED
-        job.attempt = attempt = job.attempt + 1
-        job.deadline = deadline = mono + self._lease
+        attempt, deadline = job.attempt + 1, mono + self._lease
         message = job.message
         reservation = Reservation(
             message.id,
@@ -153,9 +150,12 @@ class Store(Timers):
             job.snoozes,
             kicks=job.kicks,
         )
-        queue.reserved[reservation] = job
         if deadline < self.next_mono:
             self.set_bound(deadline)
+        # A signal's handler may raise after a call, and not between these: a job is never nowhere.
+        queue.reserved[reservation] = job
+        job.state, job.attempt, job.deadline = _RESERVED, attempt, deadline
+        heappop(queue.ready)
         return reservation
 
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:
@@ -170,20 +170,25 @@ class Store(Timers):
         if not is_plain and isinstance(settlement, (Commit, Bury)) and settlement.follow:
             self._check_follow_ups(settlement)
         del job.queue.reserved[reservation]
-        if isinstance(settlement, Commit):
-            self.forget(job)
-            if not is_plain:
+        try:
+            if isinstance(settlement, Commit):
+                self.forget(job)
+                if not is_plain:
+                    self._bring_along(settlement)
+            elif isinstance(settlement, Bury):
+                burial = Burial(settlement.reason, settlement.message, self.clock.now())
+                job.queue.buried[job.message.id] = job
+                job.state, job.burial = JobState.BURIED, burial
                 self._bring_along(settlement)
-        elif isinstance(settlement, Bury):
-            job.state = JobState.BURIED
-            job.burial = Burial(settlement.reason, settlement.message, self.clock.now())
-            job.queue.buried[job.message.id] = job
-            self._bring_along(settlement)
-        else:
-            if isinstance(settlement, Snooze):
-                job.attempt -= 1
-                job.snoozes += 1
-            self._roll_back(job, settlement.pause)
+            else:
+                if isinstance(settlement, Snooze):
+                    job.attempt -= 1
+                    job.snoozes += 1
+                self._roll_back(job, settlement.pause)
+        except BaseException:  # a signal's handler has raised
+            if job.state is _RESERVED:
+                job.queue.reserved[reservation] = job
+            raise
 
     def _check_follow_ups(self, settlement: Commit | Bury) -> None:
         """Raise EnqueueRejected if not all follow-ups can be stored."""
@@ -221,8 +226,13 @@ class Store(Timers):
         except LeaseLost:
             return
         del job.queue.reserved[reservation]
-        self.catch_up()  # as in a rollback
-        self.make_ready(job)
+        try:
+            self.catch_up()  # as in a rollback
+            self.make_ready(job)
+        except BaseException:
+            if job.state is _RESERVED:
+                job.queue.reserved[reservation] = job
+            raise
 
     def _held(self, reservation: Reservation) -> Job:
         if self.clock.monotonic() >= self.next_mono:

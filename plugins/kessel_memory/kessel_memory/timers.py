@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from typing import Final
 
@@ -28,6 +28,8 @@ NOISE: Final = 1e-7
 # A jump of the wall clock wakes nobody, so that a wait for a date looks at it once a minute.
 _LONGEST_SLEEP: Final = 60.0
 _MICROSECOND: Final = timedelta(microseconds=1)
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
+_WAITING: Final = (JobState.DELAYED, JobState.RESERVED)
 
 
 class Timers(WaitingConsumers):
@@ -67,30 +69,45 @@ class Timers(WaitingConsumers):
         resumed: list[MemoryQueue] = []
         next_due: datetime | None = None
         next_mono = NEVER
-        for queue in self.queues.values():
-            while (entry := queue.live_delayed()) is not None and entry[0] <= now:
-                back.append(heappop(queue.delayed))
-            if entry is not None and (next_due is None or entry[0] < next_due):
-                next_due = entry[0]
-            while queue.reserved:
-                reservation, job = next(iter(queue.reserved.items()))
-                if job.deadline > over:
-                    next_mono = min(next_mono, job.deadline)
-                    break
-                del queue.reserved[reservation]
-                back.append((now - timedelta(seconds=mono - job.deadline), job.number, job))
-            if queue.paused_until is not None:
-                if queue.paused_until > over:
-                    next_mono = min(next_mono, queue.paused_until)
-                else:
-                    queue.paused_until = None
-                    resumed.append(queue)
-        self.next_due, self.next_mono = next_due, next_mono - NOISE if next_mono < NEVER else NEVER
-        back.sort()
-        for _, _, job in back:
-            self.make_ready(job)
+        try:
+            for queue in self.queues.values():
+                while (entry := queue.live_delayed()) is not None and entry[0] <= now:
+                    back.append(entry)
+                    heappop(queue.delayed)
+                if entry is not None and (next_due is None or entry[0] < next_due):
+                    next_due = entry[0]
+                while queue.reserved:
+                    reservation, job = next(iter(queue.reserved.items()))
+                    if job.deadline > over:
+                        next_mono = min(next_mono, job.deadline)
+                        break
+                    back.append((now - timedelta(seconds=mono - job.deadline), job.number, job))
+                    del queue.reserved[reservation]
+                if queue.paused_until is not None:
+                    if queue.paused_until > over:
+                        next_mono = min(next_mono, queue.paused_until)
+                    else:
+                        resumed.append(queue)
+                        queue.paused_until = None
+            self.next_due, self.next_mono = next_due, next_mono - NOISE if next_mono < NEVER else NEVER
+            back.sort()
+            for _, _, job in back:
+                self.make_ready(job)
+        except BaseException:  # a signal's handler has raised
+            self._put_back(back)
+            raise
         for queue in resumed:
             self.wake_all(queue)
+
+    def _put_back(self, back: list[DelayedEntry]) -> None:
+        """Put among the delayed jobs what was about to become ready; it does at the next call."""
+        for queue in {job.queue for _, _, job in back}:
+            there = {id(job) for _, _, job in queue.delayed} | {id(job) for job in queue.reserved.values()}
+            for moment, number, job in back:
+                if job.queue is queue and job.state in _WAITING and id(job) not in there:
+                    job.state, job.due = JobState.DELAYED, moment
+                    heappush(queue.delayed, (moment, number, job))
+        self.next_due = _LONG_AGO
 
     def make_ready(self, job: Job) -> None:
         """Put a job among the ready ones, and wake one consumer for it."""

@@ -2,60 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import signal
 import sqlite3
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 from kessel_sqlite.adapter import SqliteAdapter
 
 from kessel_core.contract import COMMIT, NO_PAUSE, AdapterUnavailable, Message, StoreConflict
+from tests.interrupts import interrupted_at
 from tests.until import until
 
 Opener = Callable[..., SqliteAdapter]
 
 
-class Alarm(Exception):
-    """What a signal handler raises."""
-
-
 def message(name: str) -> Message:
     return Message(name, "q", b"x", 5)
-
-
-def interrupted_at(number: int, call: Callable[[], object]) -> bool:
-    """Call, and raise where Python would run a signal handler for the so-manieth time; say whether it did.
-
-    That is when a function begins or ends, and after each call of a C function.
-    """
-    seen = 0
-
-    def profile(frame: FrameType, event: str, argument: Any) -> None:
-        nonlocal seen
-        if frame.f_code.co_flags & inspect.CO_GENERATOR:
-            return  # one that is thrown away could not raise
-        if event != "c_call" and "kessel" in frame.f_code.co_filename:
-            seen += 1
-            if seen == number:
-                sys.setprofile(None)
-                raise Alarm
-
-    sys.setprofile(profile)
-    try:
-        with suppress(Alarm):
-            call()
-    finally:
-        sys.setprofile(None)
-    return seen >= number
 
 
 def in_another_thread(call: Callable[[], None]) -> list[BaseException]:
