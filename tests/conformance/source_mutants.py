@@ -103,8 +103,8 @@ MUTANTS: Final = (
         "memory.lease_short",
         "S7",
         "kessel_memory:Store.take",
-        "job.deadline = deadline = mono + self._lease",
-        "job.deadline = deadline = mono + self._lease / 2",
+        "attempt, deadline = job.attempt + 1, mono + self._lease",
+        "attempt, deadline = job.attempt + 1, mono + self._lease / 2",
         "leases end at half of what is declared",
     ),
     SourceMutant(
@@ -119,10 +119,10 @@ MUTANTS: Final = (
         "memory.expired_dropped",
         "S5",
         "kessel_memory:Store.take",
-        "        job = best[2]\n        queue = job.queue\n        heappop(queue.ready)\n",
-        "        job = best[2]\n        queue = job.queue\n        heappop(queue.ready)\n"
+        "        job = best[2]\n        queue = job.queue\n",
+        "        job = best[2]\n        queue = job.queue\n"
         "        if job.message.expiration is not None and job.message.expiration <= self.clock.now():\n"
-        "            self._forget(job)\n            return self.take(queues)\n",
+        "            heappop(queue.ready)\n            self.forget(job)\n            return self.take(queues)\n",
         "an adapter that checks the expiration itself, and tells nobody",
     ),
     SourceMutant(
@@ -413,9 +413,9 @@ MUTANTS: Final = (
     SourceMutant(
         "beanstalk.kick_delayed",
         "S8",
-        "kessel_beanstalk:Operations.kick",
-        "queue, job_id, (JobState.BURIED,))",
-        "queue, job_id, (JobState.BURIED, JobState.DELAYED))",
+        "kessel_beanstalk:Operations._kick",
+        "queue, job_id, (JobState.BURIED,), shown",
+        "queue, job_id, (JobState.BURIED, JobState.DELAYED), shown",
         "kick means two things for beanstalkd",
     ),
     SourceMutant(

@@ -21,7 +21,8 @@ from networked_mutants import MUTANTS, NetworkedMutant
 
 #: The cases that need a server, a restart of it, or a second clock.
 PREFIXES = ("lost.", "scale.", "durable.server_", "durable.killed_", "clocks.")
-SHOWN_HERE = [name for name in cases() if name.startswith(PREFIXES)]
+#: Of clocks that are set in one process, the reference shows what there is.
+SHOWN_HERE = [name for name in cases() if name.startswith(PREFIXES) and not name.endswith("_over_a_jump")]
 HISTORY = "What happened, in seconds since the start:"
 #: Seconds; a call that never ends is given up sooner than for an author.
 NO_END = 20.0
