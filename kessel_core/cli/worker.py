@@ -93,7 +93,8 @@ def worker(app: App, parent_fd: int | None, begun_fd: int | None, health_fd: int
             signals.check()
             code = _worked(app, signals, parent_fd, begun_fd, health_fd)
         except BaseException:
-            if not signals.is_asked:
+            # An error after a stop that interrupted nothing, as of the closing, is one to be told.
+            if not signals.has_interrupted:
                 raise
             code = 0  # it was interrupted before it had begun
     raise SystemExit(code)

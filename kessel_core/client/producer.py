@@ -219,6 +219,10 @@ class Producer:
 
     def _all_expected(self, requests: Iterable[object]) -> list[tuple[Job, Message]]:
         """Return the job and the message of each request; if one cannot be made, no callback is expected."""
+        if isinstance(requests, (str, bytes, JobRequest, Mapping)) or not isinstance(requests, Iterable):
+            # A text would be taken for as many types as it has letters.
+            text = f"expected several requests, as a list of them, got {quoted(requests)}"
+            raise InvalidRequest([Problem(("$",), text)])
         made: list[tuple[Job, Message]] = []
         problems: list[Problem] = []
         try:

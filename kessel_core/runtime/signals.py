@@ -126,6 +126,8 @@ class StopSignals(ReceivedSignals):
         self._may_interrupt = interrupts
         #: Whether a stop signal came.
         self.is_asked = False
+        #: Whether one has interrupted the main thread: what is raised after that may be about nothing else.
+        self.has_interrupted = False
         self._interrupts = False
         self._ignores_children = False
 
@@ -146,6 +148,7 @@ class StopSignals(ReceivedSignals):
             KeyboardInterrupt: It did.
         """
         if self.is_asked:
+            self.has_interrupted = True
             raise KeyboardInterrupt
 
     def __exit__(
@@ -160,6 +163,7 @@ class StopSignals(ReceivedSignals):
         self.is_asked = True
         self._arrived.put((number, SystemClock().monotonic()))
         if self._interrupts:
+            self.has_interrupted = True
             raise KeyboardInterrupt
 
     @contextmanager

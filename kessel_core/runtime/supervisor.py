@@ -103,14 +103,15 @@ class Supervisor:
         self._kill_at: float | None = None
         self._config_exit_code: int | None = None
         self._killed = False
+        self._failed = False
 
     def run(self) -> int:
         """Run until stopped; call it in the main thread.
 
         Returns:
-            The exit code: 0 after a stop, 1 if workers had to be killed, 2 or 3 if a worker ended with that
-            code before it had begun to work, because its configuration, or a plugin that it names, is not
-            usable.
+            The exit code: 0 after a stop, 1 if workers had to be killed or failed while they stopped, 2 or
+            3 if a worker ended with that code before it had begun to work, because its configuration, or
+            a plugin that it names, is not usable.
         """
         alive_read, alive_write = os.pipe()
         try:
@@ -144,7 +145,7 @@ class Supervisor:
     def _code(self) -> int:
         if self._config_exit_code is not None:
             return self._config_exit_code
-        return 1 if self._killed else 0
+        return 1 if self._killed or self._failed else 0
 
     def _start_due(self, alive: int) -> None:
         now = self._clock.monotonic()
@@ -196,6 +197,13 @@ class Supervisor:
             pid, worker.process = worker.process.pid, None
             has_begun = _has_begun(worker)
             if self._stops:
+                # One that has not begun may be ended by the signal itself.
+                if code and has_begun and not self._killed:
+                    log.error(
+                        "worker process failed while it stopped",
+                        extra={"worker": worker.number, "pid": pid, "how": _how(code)},
+                    )
+                    self._failed = True
                 continue
             if code in CONFIG_EXIT_CODES and not has_begun:
                 log.error(

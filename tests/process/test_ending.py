@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from kessel_beanstalk.testing import Beanstalkd
 
+from kessel_core import JobManager
 from kessel_core.contract import Browse, JobState, need
 from tests.process.sites import LONG, Site, runs
 
@@ -170,6 +171,34 @@ def test_finding_a10_a_signal_in_the_middle_of_an_import_is_a_stop(
         assert process.stderr.read() == ""
 
 
+FAILS_TO_CLOSE = """
+import pathlib
+from kessel_sqlite.adapter import SqliteAdapter
+
+close = SqliteAdapter.close
+
+def failing(adapter):
+    close(adapter)
+    if pathlib.Path("done").exists():  # not in a supervisor that looks whether all can be opened
+        raise RuntimeError("the disk is gone")
+
+SqliteAdapter.close = failing
+
+def good(payload):
+    pathlib.Path("done").touch()
+"""
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_an_error_of_the_closing_is_told_after_a_requested_stop_too(tmp_path: Path, processes: str) -> None:
+    """Only what a signal interrupts is no error: this one ended with 0, and nobody was told."""
+    with _working(tmp_path, FAILS_TO_CLOSE, processes) as process:
+        process.terminate()
+        _, errors = process.communicate(timeout=LONG)
+        assert process.returncode == 1
+        assert "the disk is gone" in errors
+
+
 def test_finding_a10_the_first_process_of_a_container_hears_sigterm(tmp_path: Path) -> None:
     """To a process 1, a signal that nobody handles is not delivered."""
     tried = subprocess.run(["unshare", "--pid", "--fork", "true"], check=False, capture_output=True)
@@ -183,9 +212,31 @@ def test_finding_a10_the_first_process_of_a_container_hears_sigterm(tmp_path: Pa
 
 def _importing(directory: Path, processes: str, *before: str) -> subprocess.Popen[str]:
     """Start a worker; return when it imports its handlers."""
-    (directory / "slow.py").write_text(SLOW)
-    (directory / "kessel.toml").write_text('[kessel.handlers]\ngood = "slow:good"\n')
-    process = subprocess.Popen(
+    process = _started(directory, SLOW, processes, *before)
+    _await(process, directory / "importing")
+    return process
+
+
+def _working(directory: Path, handlers: str, processes: str) -> subprocess.Popen[str]:
+    """Start a worker; return when it has done a job."""
+    process = _started(directory, handlers, processes)
+    with JobManager(f"sqlite:///{directory}/jobs.db", only_requests=True) as manager:
+        manager.request("good")
+    _await(process, directory / "done")
+    return process
+
+
+def _await(process: subprocess.Popen[str], path: Path) -> None:
+    while not path.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
+def _started(directory: Path, handlers: str, processes: str, *before: str) -> subprocess.Popen[str]:
+    (directory / "site_handlers.py").write_text(handlers)
+    text = f'[kessel]\nadapter = "sqlite:///{directory}/jobs.db"\nhandlers.good = "site_handlers:good"\n'
+    (directory / "kessel.toml").write_text(text)
+    return subprocess.Popen(
         [*before, sys.executable, "-m", "kessel_core.cli", "worker", "--processes", processes],
         cwd=directory,
         env={k: v for k, v in os.environ.items() if not k.startswith("KESSEL_")},
@@ -194,9 +245,6 @@ def _importing(directory: Path, processes: str, *before: str) -> subprocess.Pope
         text=True,
         start_new_session=True,
     )
-    while not (directory / "importing").exists():
-        assert process.poll() is None
-    return process
 
 
 APPLICATION = """

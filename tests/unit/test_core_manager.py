@@ -219,6 +219,15 @@ def test_a_text_is_one_name_and_not_its_letters(opened: Open) -> None:
     assert [p.path for p in caught.value.problems] == ["$[0]", "$[1]", "$[2]"]
 
 
+@pytest.mark.parametrize("one", ["mail", b"mail", JobRequest(type="mail"), {"mail": 1}, 5, None])
+def test_what_is_not_several_requests_is_refused_and_nothing_is_stored(opened: Open, one: object) -> None:
+    """`request_many("mail")` stored a job of each letter."""
+    shelf = Shelf()
+    with pytest.raises(InvalidRequest, match="expected several requests, as a list of them, got"):
+        opened(shelf).request_many(one)  # type: ignore[arg-type]
+    assert shelf.messages == []
+
+
 def test_many_requests_are_stored_in_order_and_none_is_fine(opened: Open) -> None:
     shelf = Shelf()
     manager = opened(shelf)
