@@ -220,9 +220,12 @@ def test_who_lists_the_buried_while_another_does_reads_again_until_he_has_seen_a
     buried = with_buried_jobs(opened(server.port), 3)
     adapter = opened(server.port)
     with greenstalk.Client(("127.0.0.1", server.port), watch=side_tube(BURIED_PREFIX, "q")) as other:
-        readings.before = [lambda: other.reserve(5), other.close]
+        later = threading.Timer(0.1, other.close)
+        # Between the look that sees nobody and the reservation; the next reading waits until it is over.
+        readings.before = [lambda: (other.reserve(5), later.start()), lambda: None]
         assert listed(adapter) == buried
-    assert readings.before == []
+        later.join()
+    assert readings.before == [], "it has read again"
     assert "held by another client" not in caplog.text
 
 
