@@ -16,7 +16,7 @@ class Alarm(Exception):
     """What a signal handler raises."""
 
 
-def interrupted_at(number: int, call: Callable[[], object]) -> bool:
+def interrupted_at(number: int, call: Callable[[], object], kind: type[BaseException] = Alarm) -> bool:
     """Call, and raise where Python would run a signal handler for the so-manieth time; say whether it did.
 
     That is when a function begins or ends, and after each call of a C function.
@@ -25,17 +25,17 @@ def interrupted_at(number: int, call: Callable[[], object]) -> bool:
 
     def profile(frame: FrameType, event: str, argument: Any) -> None:
         nonlocal seen
-        if frame.f_code.co_flags & inspect.CO_GENERATOR:
-            return  # one that is thrown away could not raise
+        if frame.f_code.co_flags & inspect.CO_GENERATOR or frame.f_code.co_name == "__del__":
+            return  # what is thrown away could not raise
         if event != "c_call" and "kessel" in frame.f_code.co_filename:
             seen += 1
             if seen == number:
                 sys.setprofile(None)
-                raise Alarm
+                raise kind
 
     sys.setprofile(profile)
     try:
-        with suppress(Alarm):
+        with suppress(kind):
             call()
     finally:
         sys.setprofile(None)

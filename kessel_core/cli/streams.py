@@ -86,12 +86,10 @@ def given_json(text: str) -> JsonValue:
         ValueError: It is none.
         RecursionError: It is nested more deeply than Python can parse.
     """
-    if text != "-":
-        value: JsonValue = read_json(text)
-        return value
-    given = sys.stdin.buffer.read()
-    try:
-        value = read_json(given.decode())
-    except UnicodeDecodeError as exc:
-        raise ValueError(f"not UTF-8 at byte {exc.start}") from exc
+    if text == "-":
+        try:
+            text = sys.stdin.buffer.read().decode()
+        except UnicodeDecodeError as exc:
+            raise ValueError(f"not UTF-8 at byte {exc.start}") from exc
+    value: JsonValue = read_json(text)
     return value

@@ -113,22 +113,22 @@ class ServerLine(WaitingLine, ABC):
     def join(self, queues: frozenset[str]) -> Waiter:
         """Enter the line, and make sure that somebody listens."""
         waiter = super().join(queues)
-        try:
-            self.watch()
-        except BaseException:
-            self.leave(waiter)
-            raise
+        self._watch_for(self, waiter)
         return waiter
 
     def join_entry(self, space: str, key: str) -> Waiter:
         """Wait for an entry from now on, in the line `entries`."""
         waiter = self.entries.join(frozenset((f"{space}:{key}",)))
+        self._watch_for(self.entries, waiter)
+        return waiter
+
+    def _watch_for(self, line: WaitingLine, waiter: Waiter) -> None:
+        """Make sure that somebody listens for a waiter; if nobody can, it leaves its line again."""
         try:
             self.watch()
         except BaseException:
-            self.entries.leave(waiter)
+            line.leave(waiter)
             raise
-        return waiter
 
     def announce_entry(self, space: str, key: str) -> None:
         """Wake all who wait for an entry; call it once the change can be seen."""

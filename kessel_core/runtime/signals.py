@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 from kessel_core.clock import SystemClock
 
@@ -148,8 +148,7 @@ class StopSignals(ReceivedSignals):
             KeyboardInterrupt: It did.
         """
         if self.is_asked:
-            self.has_interrupted = True
-            raise KeyboardInterrupt
+            self._interrupt()
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
@@ -161,10 +160,13 @@ class StopSignals(ReceivedSignals):
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Take one signal."""
         self.is_asked = True
-        self._arrived.put((number, SystemClock().monotonic()))
+        super().receive(number, frame)
         if self._interrupts:
-            self.has_interrupted = True
-            raise KeyboardInterrupt
+            self._interrupt()
+
+    def _interrupt(self) -> NoReturn:
+        self.has_interrupted = True
+        raise KeyboardInterrupt
 
     @contextmanager
     def handed_to(self, stop: Callable[[int], None], *, supervised: bool = False) -> Iterator[None]:

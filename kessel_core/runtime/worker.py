@@ -259,16 +259,21 @@ class Worker:
         if self.is_forked:
             return
         span = self.grace if grace is None else grace
-        self._stop.turn_on(span.total_seconds())
         if threading.current_thread() is not threading.main_thread():
-            self._announce(span)
+            self._stop_here(span)
             return
+        self._stop.turn_on(span.total_seconds())
         # This may be a signal handler that interrupted the holder of a lock which is needed below. Not by
         # `threading`, which has locks of its own.
         done = _thread.allocate_lock()
         done.acquire()
         self._announcing.append(done)
         _thread.start_new_thread(start, (self._announce, "kessel-stop", span, done))
+
+    def _stop_here(self, span: timedelta) -> None:
+        """Do what `stop` does, in this thread, which has interrupted nobody who holds a lock."""
+        self._stop.turn_on(span.total_seconds())
+        self._announce(span)
 
     def _announce(self, span: timedelta, done: _thread.LockType | None = None) -> None:
         """Let everybody know of the stop."""
@@ -484,8 +489,7 @@ class Worker:
         )
         if self._recorder is not None:
             self._recorder.abandon()
-        self._stop.turn_on(0.0)
-        self._announce(AT_ONCE)
+        self._stop_here(AT_ONCE)
 
     @property
     def _runs_here(self) -> bool:
@@ -520,7 +524,6 @@ def _end_with_process() -> None:
     """
     running = [worker for worker in list(_started) if worker._runs_here]
     for worker in running:
-        worker._stop.turn_on(0.0)
-        worker._announce(AT_ONCE)
+        worker._stop_here(AT_ONCE)
     for worker in running:
         worker._wait()

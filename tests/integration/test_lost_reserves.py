@@ -308,6 +308,22 @@ def test_closing_the_adapter_gives_back_what_was_taken_late_before_its_time(
     assert other.take(("q",)).attempt == 1
 
 
+def test_adapter_closes_its_connections_whatever_happens_when_it_gives_back_what_it_has_lost(
+    near: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near.stats("q")  # so that there is a connection
+    [link] = near.database.pool.links
+
+    def breaks(*, every: bool) -> None:
+        raise IndexError("an answer that nobody expects")
+
+    monkeypatch.setattr(near._deliveries.lost, "ask_quietly", breaks)
+    with pytest.raises(IndexError):
+        near.close()
+    connection = link._connection
+    assert connection.closed if near.name == "postgres" else not connection.is_connected
+
+
 def test_adapter_closes_although_the_server_is_away(near: Any, proxy: FaultProxy) -> None:
     near.enqueue(message("a"))
     loses(near, proxy)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import itertools
-import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -21,6 +18,7 @@ from kessel_beanstalk.testing import Beanstalkd
 
 from kessel_core import AdapterError, AdapterUnavailable, EnqueueRejected, LeaseLost, UnknownJob
 from kessel_core.contract import COMMIT, NO_PAUSE, Bury, JobState, Message, Rollback, Snooze
+from tests.interrupts import Alarm, interrupted_at
 
 #: A socket that was interrupted in its making is closed by the collector, at once, which says so.
 pytestmark = [
@@ -32,12 +30,8 @@ Opened = Callable[..., BeanstalkAdapter]
 SECOND = timedelta(seconds=1)
 
 
-class Alarm(Exception):
-    """What a signal handler raises, and an application catches."""
-
-
 class Stop(BaseException):
-    """The same, but no `Exception`, as Ctrl-C is."""
+    """What a signal handler raises, but no `Exception`, as Ctrl-C is."""
 
 
 @pytest.fixture(autouse=True)
@@ -51,32 +45,6 @@ def _what_was_left_is_swept() -> Iterator[None]:
 
 def message(name: str, queue: str = "q") -> Message:
     return Message(name, queue, b'{"type":"t","id":"%b"}' % name.encode(), 9)
-
-
-def interrupted_at(number: int, kind: type[BaseException], call: Callable[[], object]) -> bool:
-    """Call, and raise at the so-manieth place where Python would run a signal handler; say whether it did.
-
-    That is where a function begins or ends, and after each call of a C function.
-    """
-    seen = 0
-
-    def profile(frame: FrameType, event: str, argument: Any) -> None:
-        nonlocal seen
-        if frame.f_code.co_flags & inspect.CO_GENERATOR or frame.f_code.co_name == "__del__":
-            return  # what is thrown away could not raise
-        if event != "c_call" and "kessel" in frame.f_code.co_filename:
-            seen += 1
-            if seen == number:
-                sys.setprofile(None)
-                raise kind
-
-    sys.setprofile(profile)
-    try:
-        with suppress(Alarm, Stop):
-            call()
-    finally:
-        sys.setprofile(None)
-    return seen >= number
 
 
 def nothing_is_held(adapter: BeanstalkAdapter) -> bool:
@@ -116,7 +84,7 @@ def test_finding_d7_an_enqueue_that_is_interrupted_anywhere_tells_no_lie_and_the
                 surely_not.append(put.id)
 
     number = 1
-    while interrupted_at(number, kind, one if what == "enqueue" else many):
+    while interrupted_at(number, one if what == "enqueue" else many, kind):
         adapter.enqueue(message(f"next-{number}", "c"))
         number += 1
     assert number > 10
@@ -144,7 +112,7 @@ def test_finding_d7_a_reserve_and_a_settle_that_are_interrupted_anywhere_hold_no
 
     number = 1
     adapter.enqueue(message("first"))
-    while interrupted_at(number, kind, work):
+    while interrupted_at(number, work, kind):
         consumers.pop().close()  # as a slot does after whatever it did not expect
         consumers.append(adapter.consumer(["q"]))
         assert nothing_is_held(other), number
@@ -185,7 +153,7 @@ def test_finding_d7_what_operators_do_can_be_interrupted_anywhere(
 
     number = 1
     prepare()
-    while interrupted_at(number, Alarm, work):
+    while interrupted_at(number, work):
         assert nothing_is_held(other), number
         with suppress(UnknownJob):  # it was done before the interruption
             calls[what]()
@@ -233,7 +201,7 @@ def test_finding_d7_an_interrupted_call_leaves_neither_a_lock_nor_an_answer_of_a
                     take()
 
     number = 1
-    while interrupted_at(number, Alarm, work):
+    while interrupted_at(number, work):
         enqueue()
         stored = {job.id for job in adapter.peek("q", JobState.READY, 100_000)}
         assert acknowledged - settled <= stored, number

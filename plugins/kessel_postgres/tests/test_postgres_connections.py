@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +31,6 @@ from kessel_core.contract import (
     Put,
     Rollback,
     StoreUnknown,
-    readable,
 )
 from tests.descriptors import on_standard_numbers
 
@@ -423,41 +420,9 @@ def test_waiting_slot_hears_of_each_way_in_which_others_make_a_job_ready(
     operator.close()
 
 
-def test_who_listens_may_have_more_than_a_thousand_descriptors_open() -> None:
-    """`select` refuses their numbers, and no worker of a large application would be woken any more."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
-    reading, writing = os.pipe()
-    high = fcntl.fcntl(reading, fcntl.F_DUPFD, 1500)
-    try:
-        os.write(writing, b"x")
-        assert readable([high], 5) == {high}
-        os.read(high, 1)
-        assert readable([high], 0) == set()
-    finally:
-        for descriptor in (reading, writing, high):
-            os.close(descriptor)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 def test_f45_no_connection_has_the_number_of_a_standard_stream(
     server: Postgres, schema: str, tmp_path: Path
 ) -> None:
     """A `print` of anybody would be a message to the server."""
     pipe = "from kessel_core.contract.pipes import open_pipe; ends = open_pipe()"
     assert on_standard_numbers(server.url(f"schema={schema}"), tmp_path, also=pipe) <= {"/dev/null"}
-
-
-def test_adapter_closes_its_connections_whatever_happens_when_it_gives_back_what_it_has_lost(
-    opened: Callable[..., PostgresAdapter], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    adapter = opened()
-    [link] = adapter.database.pool.links
-
-    def breaks(*, every: bool) -> None:
-        raise IndexError("an answer that nobody expects")
-
-    monkeypatch.setattr(adapter._deliveries.lost, "ask_quietly", breaks)
-    with pytest.raises(IndexError):
-        adapter.close()
-    assert link._connection.closed

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import resource
 import signal
 import socket
 import threading
@@ -36,7 +34,6 @@ from kessel_core.contract import (
     Put,
     Rollback,
     StoreUnknown,
-    readable,
 )
 from tests.descriptors import on_standard_numbers
 from tests.until import until
@@ -648,38 +645,6 @@ def test_who_waits_for_an_entry_hears_of_it_from_others(opened: Opened, ask: Ask
             other.settle(held, Commit(puts=(Put("s", "k", b"v"),)))
     thread.join(20)
     assert ends and ends[0] - begun < 4.5  # sooner than the look in case of a loss
-
-
-def test_who_listens_may_have_more_than_a_thousand_descriptors_open() -> None:
-    """`select` refuses their numbers, and no worker of a large application would be woken any more."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
-    reading, writing = os.pipe()
-    high = fcntl.fcntl(reading, fcntl.F_DUPFD, 1500)
-    try:
-        os.write(writing, b"x")
-        assert readable([high], 5) == {high}
-        os.read(high, 1)
-        assert readable([high], 0) == set()
-    finally:
-        for descriptor in (reading, writing, high):
-            os.close(descriptor)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def test_adapter_closes_its_connections_whatever_happens_when_it_gives_back_what_it_has_lost(
-    opened: Callable[..., RedisAdapter], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    adapter = opened()
-    [link] = adapter.database.pool.links
-
-    def breaks(*, every: bool) -> None:
-        raise IndexError("an answer that nobody expects")
-
-    monkeypatch.setattr(adapter._deliveries.lost, "ask_quietly", breaks)
-    with pytest.raises(IndexError):
-        adapter.close()
-    assert not link._connection.is_connected
 
 
 def test_f45_no_connection_has_the_number_of_a_standard_stream(server: Redis, tmp_path: Path) -> None:

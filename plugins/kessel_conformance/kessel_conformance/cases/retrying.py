@@ -74,14 +74,15 @@ def _is_listed(bench: Bench, queue: str, what: str) -> None:
     why="A job that waits for its next try is kept in another place, which listings and purges forget.",
 )
 def listed_and_purged(bench: Bench) -> None:
+    queues = []
     for what, message in _paused(bench):
+        queues.append(message.queue)
         _is_listed(bench, message.queue, f"waits after {what}")
         _is_counted(bench, message.queue, f"after {what} with a pause", delayed=1)
         bench.equal(bench.purge(message.queue), 1, f"jobs purged after {what} with a pause")
         _is_counted(bench, message.queue, "after the purge")
     if bench.harness.virtual:
         bench.let_pass(_HOUR + bench.slack)
-    queues = [bench.queue_named(what.replace(" ", "_")) for what in _PAUSES]
     bench.nothing(bench.consumer(*queues), "all jobs were purged")
 
 
