@@ -199,6 +199,28 @@ def test_an_error_of_the_closing_is_told_after_a_requested_stop_too(tmp_path: Pa
         assert "the disk is gone" in errors
 
 
+DEMO = """
+import sys
+from kessel_core.cli import main
+sys.argv = ["kessel", "demo", "--json"]
+main()
+"""
+
+
+def test_an_error_of_the_closing_is_told_after_a_demo_was_interrupted_too(tmp_path: Path) -> None:
+    """It said that it was interrupted, and nothing else."""
+    (tmp_path / "failing.py").write_text(FAILS_TO_CLOSE + DEMO)
+    with _begun([sys.executable, "failing.py"], tmp_path) as process:
+        assert process.stderr is not None
+        while "working" not in (line := process.stderr.readline()):
+            assert line, "the demo ended before it worked on anything"
+        (tmp_path / "done").touch()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=LONG)
+        assert process.returncode == 1
+        assert "the disk is gone" in errors
+
+
 def test_finding_a10_the_first_process_of_a_container_hears_sigterm(tmp_path: Path) -> None:
     """To a process 1, a signal that nobody handles is not delivered."""
     tried = subprocess.run(["unshare", "--pid", "--fork", "true"], check=False, capture_output=True)
@@ -236,11 +258,17 @@ def _started(directory: Path, handlers: str, processes: str, *before: str) -> su
     (directory / "site_handlers.py").write_text(handlers)
     text = f'[kessel]\nadapter = "sqlite:///{directory}/jobs.db"\nhandlers.good = "site_handlers:good"\n'
     (directory / "kessel.toml").write_text(text)
+    command = [*before, sys.executable, "-m", "kessel_core.cli", "worker", "--processes", processes]
+    return _begun(command, directory)
+
+
+def _begun(command: list[str], directory: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*before, sys.executable, "-m", "kessel_core.cli", "worker", "--processes", processes],
+        command,
         cwd=directory,
         env={k: v for k, v in os.environ.items() if not k.startswith("KESSEL_")},
         stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,

@@ -65,7 +65,7 @@ def demo(app: App, as_json: bool) -> None:
                 report(watch, config.adapter, QUEUE, as_json)
         except BaseException as exc:
             # An interrupt may have fallen where something made another error of it.
-            if signals.is_asked and not isinstance(exc, KeyboardInterrupt):
+            if signals.has_interrupted and not isinstance(exc, KeyboardInterrupt):
                 raise KeyboardInterrupt from exc
             raise
 
