@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final, Protocol
 
 from kessel_core.contract import AdapterUnavailable, Waiter, WaitingLine, get_logger
@@ -106,25 +107,25 @@ class FileLine(WaitingLine):
     def join(self, queues: frozenset[str]) -> Waiter:
         """Enter the line, and make sure that the watcher runs."""
         waiter = super().join(queues)
-        try:
-            self._watch_on()
-        except BaseException:
-            self.leave(waiter)
-            raise
+        self._watch_for(partial(self.leave, waiter))
         return waiter
 
     def join_entry(self, waiter: EntryWaiter) -> None:
         """Wait for an entry from now on, and make sure that the watcher runs."""
         self.entries.join(waiter)
-        try:
-            self._watch_on()
-        except BaseException:
-            self.entries.leave(waiter)
-            raise
+        self._watch_for(partial(self.entries.leave, waiter))
 
     @property
     def _is_idle(self) -> bool:
         return self.is_empty and self.entries.is_empty
+
+    def _watch_for(self, leave: Callable[[], None]) -> None:
+        """Make sure that the watcher runs for who has just joined; if it cannot, that one leaves again."""
+        try:
+            self._watch_on()
+        except BaseException:
+            leave()
+            raise
 
     def _watch_on(self) -> None:
         with self.lock:
