@@ -31,6 +31,8 @@ from kessel_core.values.streams import keep_standard_numbers
 
 HOME = Path(__file__).resolve().parent
 VAR = contextvars.ContextVar("var", default="unset")
+#: How long what has to be ended from outside goes on, in seconds: longer than any test waits for its end.
+FOREVER = 600
 #: Far above any descriptor that these processes have.
 ALL = 1000
 
@@ -127,14 +129,14 @@ def kill_once(payload, job):
     if job.attempt == 1:
         note("died", job.request.ref)
         os.kill(os.getpid(), payload)
-        time.sleep(20)
+        time.sleep(FOREVER)
 
 
 def alarm_once(payload, job):
     if job.attempt == 1:
         note("died", job.request.ref)
         signal.setitimer(signal.ITIMER_REAL, 0.01)
-        time.sleep(20)
+        time.sleep(FOREVER)
 
 
 # --- forking and starting processes ----------------------------------------------------------------------
@@ -198,14 +200,14 @@ def forking():
 def in_pool(payload, job):
     with forking().Pool(2) as pool:
         try:
-            pool.apply_async(time.sleep, (20,)).get(timeout=0.1)
+            pool.apply_async(time.sleep, (FOREVER,)).get(timeout=0.1)
         except multiprocessing.TimeoutError:
             return "cut"
 
 
 def terminate_pool(payload, job):
     pool = forking().Pool(2)
-    pool.apply_async(time.sleep, (20,))
+    pool.apply_async(time.sleep, (FOREVER,))
     pool.terminate()
     pool.join()
 
@@ -217,7 +219,7 @@ def broken_pool(payload, job):
 
 
 def terminate_child(payload, job):
-    process = forking().Process(target=time.sleep, args=(20,))
+    process = forking().Process(target=time.sleep, args=(FOREVER,))
     process.start()
     note("child", job.request.ref, process.pid)
     process.terminate()
@@ -231,7 +233,7 @@ def child_signal(payload, job):
     if pid == 0:
         note("child", job.request.ref, os.getpid())
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(20)
+        time.sleep(FOREVER)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
 
 
@@ -272,7 +274,7 @@ def raise_it(error):
 
 def hold(payload, job):
     note("started", job.request.ref)
-    time.sleep(20)
+    time.sleep(FOREVER)
 
 
 async def block(payload, job):
@@ -290,7 +292,7 @@ async def swallow(payload, job):
     note("started", job.request.ref)
     while True:
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(20)
+            await asyncio.sleep(FOREVER)
 
 
 def begins(name):
@@ -325,25 +327,25 @@ async def block_limit(payload, job):
 @handler("limit", timeout=timedelta(seconds=0.2))
 async def limit(payload, job):
     if job.attempt == 1:
-        await asyncio.sleep(20)
+        await asyncio.sleep(FOREVER)
 
 
 async def to_thread(payload, job):
     note("started", job.request.ref)
-    await asyncio.to_thread(time.sleep, 20)
+    await asyncio.to_thread(time.sleep, FOREVER)
 
 
 executor = concurrent.futures.ThreadPoolExecutor(1)
 
 
 def leave_thread(payload, job):
-    executor.submit(time.sleep, 20)
-    threading.Thread(target=time.sleep, args=(20,)).start()
+    executor.submit(time.sleep, FOREVER)
+    threading.Thread(target=time.sleep, args=(FOREVER,)).start()
     note("started", job.request.ref)
 
 
 def leave_process(payload, job):
-    process = forking().Process(target=time.sleep, args=(20,))
+    process = forking().Process(target=time.sleep, args=(FOREVER,))
     process.start()
     note("child", job.request.ref, process.pid)
     note("started", job.request.ref)

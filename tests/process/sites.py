@@ -243,5 +243,17 @@ def runs(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    state = Path(f"/proc/{pid}/stat")
-    return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):  # it has ended since, or there is no such folder
+        return not Path("/proc/self").exists()
+
+
+def ends(pid: int, seconds: float = LONG) -> bool:
+    """Wait until a process has ended, bounded: one that was just sent a signal may not have run since."""
+    end = time.monotonic() + seconds
+    while runs(pid):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True

@@ -17,7 +17,7 @@ from kessel_beanstalk.testing import Beanstalkd
 
 from kessel_core import JobManager
 from kessel_core.contract import Browse, JobState, need
-from tests.process.sites import LONG, Site, runs
+from tests.process.sites import LONG, Site, ends
 
 GRACE = 0.3
 #: What the issue allows beyond the grace, and what a loaded machine needs on top.
@@ -78,7 +78,7 @@ def test_finding_a3_finding_a4_a_worker_ends_within_its_grace_and_a_second(
     waiting = [*browse.peek("default", JobState.READY), *browse.peek("default", JobState.DELAYED)]
     assert [(job.attempt, job.snoozes) for job in waiting] == ([(0, 1)] if is_back else [])
     for line in site.notes("child", ref):
-        assert not runs(int(line[2]))
+        assert ends(int(line[2]))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -148,7 +148,7 @@ def test_finding_a1_sigterm_to_the_whole_process_group_counts_once(start: Start,
         site.process.wait(0.5)
     assert "given back" not in site.errors()
     child = int(site.notes("child", ref)[0][2])
-    site.eventually(lambda: not runs(child))
+    assert ends(child)
 
 
 SLOW = """

@@ -17,7 +17,7 @@ from kessel_beanstalk.testing import Beanstalkd
 
 from kessel_core import JobManager
 from kessel_core.contract import Browse, JobState, need
-from tests.process.sites import LONG, Site, runs
+from tests.process.sites import LONG, Site, ends, runs
 
 DONE = ["commit", "None"]
 Url = Callable[[str], str]
@@ -122,7 +122,7 @@ def test_finding_a2_what_handlers_start_in_the_child_of_a_server_ends(
     for ref in refs:
         assert site.settled(ref) == (["bury", "error"] if handler == "broken_pool" else DONE)
         for line in site.notes("child", ref):
-            site.eventually(lambda: not runs(int(line[2])))  # noqa: B023
+            assert ends(int(line[2]))
     assert all(runs(pid) for pid in pids)
     assert site.stop()[0] == 0, site.errors()
 

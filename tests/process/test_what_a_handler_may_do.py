@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from kessel_beanstalk.testing import Beanstalkd
 
-from tests.process.sites import Site, runs
+from tests.process.sites import Site, ends, runs
 
 SITES = [
     ("command", "sqlite"),
@@ -118,7 +118,7 @@ def test_finding_a1_finding_a2_finding_d2_the_job_ends_right_and_its_worker_live
     if "fork" in handler or "child" in handler:
         site.eventually(lambda: site.notes("child", ref))
         child = int(site.notes("child", ref)[0][2])
-        site.eventually(lambda: not runs(child))
+        assert ends(child)
     if end == AGAIN:
         site.eventually(lambda: len(site.notes("settled", ref)) == 2)
     else:

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.process.sites import ends
 from tests.until import until
 
 LONG = 60.0
@@ -215,16 +216,7 @@ def test_worker_processes_end_with_a_killed_supervisor(place: Place) -> None:
         eventually(lambda: len(place.notes()) == 1)
         pid = place.notes()[0][0]
         supervisor.kill()
-        eventually(lambda: not _runs(pid))
-
-
-def _runs(pid: int) -> bool:
-    with suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        # An orphan that ended may wait for a lazy init to collect it.
-        state = Path(f"/proc/{pid}/stat")
-        return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")
-    return False
+        assert ends(pid)
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])

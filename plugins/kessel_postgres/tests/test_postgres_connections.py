@@ -60,7 +60,12 @@ def waiting() -> Iterator[Callable[..., list[Any]]]:
         def slot() -> None:
             consumer = adapter.consumer([queue])
             consumers.append(consumer)
-            if (found := consumer.reserve(LONG)) is not None:
+            try:
+                found = consumer.reserve(LONG)
+            except AdapterUnavailable:
+                assert adapter._is_closed  # just now, while this one looked
+                return
+            if found is not None:
                 got.append(found)
                 consumer.settle(found, COMMIT)
 
