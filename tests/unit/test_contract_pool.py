@@ -270,6 +270,35 @@ def test_a_connection_that_nobody_has_any_more_leaves_its_place() -> None:
         pool.borrow()
 
 
+def test_all_places_that_are_free_again_go_to_those_who_wait() -> None:
+    """Nobody tells of a connection that is lost; the next that is dropped makes up for it."""
+    pool = Pool(Link, 2, 20)
+    lost, dropped = [pool.borrow()], pool.borrow()
+    waiting = [Asking(pool) for _ in range(3)]
+    lost.clear()
+    pool.drop(dropped)
+    for one in waiting[:2]:
+        one.end()
+    assert {*pool.links} == {one.link for one in waiting[:2]}
+    assert len(pool._turns) == 1
+    pool.close()
+    waiting[2].end()
+
+
+def test_a_connection_that_is_dropped_twice_leaves_one_place() -> None:
+    pool = Pool(Link, 1, 20)
+    link = pool.borrow()
+    first, second = Asking(pool), Asking(pool)
+    pool.drop(link)
+    first.end()
+    pool.drop(link)
+    assert pool.count == 1
+    assert len(pool._turns) == 1
+    pool.close()
+    second.end()
+    assert second.link is None
+
+
 def test_connection_that_comes_at_the_same_moment_as_the_close_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -18,6 +18,9 @@ from kessel_sqlite.pace import Seen
 from kessel_sqlite.wake import FileLine
 from kessel_sqlite.writes import Writes
 
+from kessel_core.contract import AdapterUnavailable, Waiter
+from tests.threadless import no_thread
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives notice of writes")
 
 LONG = 30.0
@@ -250,6 +253,30 @@ def test_the_watcher_is_there_only_while_somebody_waits(
     again = line.join(frozenset({"q"}))
     until(lambda: source.looks)
     line.leave(again)
+
+
+@pytest.mark.parametrize("for_entry", [False, True])
+def test_s9_where_no_thread_is_left_for_a_moment_the_next_who_waits_tries_again(
+    line: FileLine, source: Told, monkeypatch: pytest.MonkeyPatch, for_entry: bool
+) -> None:
+    """A process at its limit of threads was deaf for the rest of its life, and waiters stayed in the line."""
+
+    def join() -> EntryWaiter | Waiter:
+        if not for_entry:
+            return line.join(frozenset({"q"}))
+        entry = EntryWaiter(("s", "k"), 0, line.lock)
+        line.join_entry(entry)
+        return entry
+
+    with monkeypatch.context() as patch:
+        no_thread(patch, "kessel-sqlite-watcher")
+        with pytest.raises(AdapterUnavailable, match="nobody can look for the jobs of others"):
+            join()
+    assert line.is_empty
+    assert line.entries.is_empty
+    waiter = join()
+    source.at = 1
+    until(lambda: waiter.woken)
 
 
 @pytest.mark.parametrize("what", ["watch", "connect"])
