@@ -49,7 +49,7 @@ class _Converter(cattrs.Converter):
         )
         self._offered = (*types, MODELS)
         self._begun = _Begun()
-        #: What reads annotations with a choice inside, by how these are written.
+        #: What reads annotations with a choice or literals inside, by how these are written.
         self._chosen: dict[Any, Callable[[Any, Any], Any]] = {}
 
     def get_structure_hook(self, type: Any, cache_result: bool = True) -> Callable[[Any, Any], Any]:  # noqa: A002  # the name in cattrs
@@ -63,7 +63,8 @@ class _Converter(cattrs.Converter):
         _refuse_subclasses(type)
         if (key := _as_written(type)) is None:
             return super().get_structure_hook(type, cache_result)
-        # cattrs keeps hooks by equality, and `int | str` equals `str | int`, which are read in another order.
+        # cattrs keeps hooks by equality, and `int | str` equals `str | int`, which are read in another order;
+        # so are literals named where a value is none of them.
         if (known := self._chosen.get(key)) is None:
             known = self._chosen[key] = super().get_structure_hook(type, cache_result=False)
         return known
@@ -86,15 +87,17 @@ class _Converter(cattrs.Converter):
 
 
 def _as_written(annotation: Any) -> Any:
-    """Return something that equals only that of an annotation with the same choices in the same order.
+    """Return something that equals only that of an annotation with the same parts in the same order.
 
-    None where there is no choice inside: the annotation itself does.
+    None where there are no choice and no literals inside: the annotation itself does.
     """
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         return _as_written(args[0])
-    if origin in (None, typing.Literal):
+    if origin is None:
         return None
+    if origin is typing.Literal:
+        return (origin, *((type(one), one) for one in args))  # 1 equals True
     inside = [_as_written(one) for one in args]
     if not is_union(annotation) and not any(inside):
         return None

@@ -190,6 +190,19 @@ def test_finding_b4_a_choice_is_read_in_its_own_order_whatever_was_read_before()
     assert [type(one) for one in found] == [type(Path()), UUID] * 4
 
 
+def test_finding_b4_literals_are_named_in_their_own_order_whatever_was_read_before() -> None:
+    """`Literal["a", "b"]` equals `Literal["b", "a"]`, and a message named those of another handler."""
+    kinds: tuple[Any, ...] = (Literal["a", "b"], Literal["b", "a"])
+    said = ["$: expected one of 'a', 'b'; got 'c'", "$: expected one of 'b', 'a'; got 'c'"]
+    assert [mistakes(kind, "c") for kind in kinds * 2] == [[one] for one in said * 2]
+    assert [mistakes(list[kind], ["c"]) for kind in kinds] == [[one.replace("$", "$[0]")] for one in said]
+    assert [read(kind, True) for kind in (Literal[True, 2], Literal[2, True])] == [True, True]
+    assert [mistakes(kind, True) for kind in (Literal[1, 2], Literal[2, 1])] == [
+        ["$: expected one of 1, 2; got True"],
+        ["$: expected one of 2, 1; got True"],
+    ]
+
+
 # --- classes that name themselves, in modules whose annotations are no text ------------------------------
 
 SOURCE = """
