@@ -204,7 +204,8 @@ def asleep() -> Iterator[dict[tuple[str, str], Future[list[str]]]]:
 def test_case_that_waits_to_be_woken_kills_its_mutant(
     case_id: str, name: str, asleep: dict[tuple[str, str], Future[list[str]]]
 ) -> None:
-    assert asleep[case_id, name].result() == [case_id]
+    # Beside all the others one that is woken for nothing may not wait again in time; alone it does.
+    assert (asleep[case_id, name].result() or failing(MUTANTS[name][1], [case_id])) == [case_id]
 
 
 @pytest.mark.parametrize(("case_id", "name"), [pair for pair in PAIRS if pair not in ASLEEP])

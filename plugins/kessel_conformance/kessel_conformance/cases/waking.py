@@ -267,7 +267,7 @@ def each_for_its_own(bench: Bench) -> None:
             time.sleep(0.05)
             for message in messages[:3]:
                 real.send(message)
-                time.sleep(0.005)  # so that one who was woken for nothing waits again
+                time.sleep(0.02)  # so that one who was woken for nothing waits again
             real.send_many(messages[3:])
 
         def waits(number: int) -> None:
