@@ -14,7 +14,7 @@ from typing import Final
 
 from kessel_core.values.streams import opened_above
 
-__all__ = ["LOST", "Descriptors"]
+__all__ = ["LOST", "UNWATCHED", "Descriptors"]
 
 #: What to say of it.
 LOST: Final = (
@@ -77,3 +77,7 @@ class Descriptors:
             self.are_lost = True
             self._on_loss()
         return False
+
+
+#: For jobs outside of a worker: nobody watches, and all is as it was.
+UNWATCHED: Final = Descriptors(lambda: None)

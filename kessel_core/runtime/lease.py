@@ -22,7 +22,7 @@ from kessel_core.errors import AdapterError, AdapterUnavailable, EnqueueRejected
 from kessel_core.features.progress import Reported
 from kessel_core.model.retry import RetryPolicy
 from kessel_core.model.settlement import Settlement
-from kessel_core.runtime.descriptors import Descriptors
+from kessel_core.runtime.descriptors import UNWATCHED, Descriptors
 from kessel_core.runtime.following import FollowUp
 from kessel_core.runtime.held import GIVEN_BACK, LEASE_LOST, NOT_TOLD, SETTLED, SettleResult
 from kessel_core.values.logs import get_logger
@@ -70,7 +70,7 @@ class Lease:
         consumer: Consumer,
         reservation: Reservation,
         clock: Clock,
-        descriptors: Descriptors | None = None,
+        descriptors: Descriptors = UNWATCHED,
         settles_for: float = SETTLES_FOR,
     ) -> None:
         self._adapter = adapter
@@ -104,7 +104,7 @@ class Lease:
         return self._asked("kicks", self.consumer.kicks, self.reservation.kicks)
 
     def _asked(self, what: str, ask: Callable[[Reservation], int], estimate: int) -> int:
-        if not self._is_sound():
+        if not self._descriptors.check():
             return estimate
         try:
             return ask(self.reservation)
@@ -129,7 +129,7 @@ class Lease:
 
         Raises nothing: a job that cannot be settled is logged, and comes back when its lease ends.
         """
-        if not self._is_sound() or not (self._is_refused or self._claim()):
+        if not self._descriptors.check() or not (self._claimed.acquire(blocking=False) or self._is_refused):
             return GIVEN_BACK  # by a stopping worker, or nothing may be told the queue any more
         try:
             return self._settle(settlement, take_next, before)
@@ -202,15 +202,7 @@ class Lease:
     @property
     def is_held(self) -> bool:
         """Whether the job is still held here, as far as is known, and this process may use the queue."""
-        return not self._is_lost and not self._claimed.locked() and self._is_sound()
-
-    def _is_sound(self) -> bool:
-        """Return whether the adapter can still be used by this process."""
-        return self._descriptors is None or self._descriptors.check()
-
-    def _claim(self) -> bool:
-        """Return True for the first caller only, which then ends the lease."""
-        return self._claimed.acquire(blocking=False)
+        return not self._is_lost and not self._claimed.locked() and self._descriptors.check()
 
     def extend(self) -> None:
         """Renew the lease, on request of the handler.
@@ -219,7 +211,7 @@ class Lease:
             LeaseLost: This worker no longer holds the job.
             AdapterUnavailable: The queue cannot be reached.
         """
-        if not self._is_sound():
+        if not self._descriptors.check():
             raise LeaseLost(self.reservation.id, "the descriptors of its process were closed")
         self.consumer.extend(self.reservation)
 
@@ -231,7 +223,7 @@ class Lease:
         Returns:
             Whether its handler still runs; False: its slot settles it, and ends at once.
         """
-        if not self._is_sound() or not self._claim():
+        if not self._descriptors.check() or not self._claimed.acquire(blocking=False):
             self._hurry()
             return False
         job_id = self.reservation.id
@@ -263,7 +255,7 @@ class Lease:
         deadline, length = reservation.deadline, reservation.lease
         if self._is_lost or self._claimed.locked() or deadline is None or length is None:
             return False
-        if not self._is_sound():
+        if not self._descriptors.check():
             return False
         whole = length.total_seconds()
         if whole - (deadline - now) < min(whole / 3, sooner) - every / 2:

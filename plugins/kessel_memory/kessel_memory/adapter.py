@@ -148,7 +148,7 @@ class MemoryAdapter(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapt
     def give_back(self, reservation: Reservation) -> None:
         """As `QueueAdapter.give_back`."""
         with self._lock:
-            self._store.settle(reservation, Snooze())
+            self._store.settle(reservation, Snooze(), self._store.clock.monotonic())
 
     # operations
 

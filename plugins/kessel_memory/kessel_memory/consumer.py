@@ -18,6 +18,7 @@ class MemoryConsumer(Consumer):
     def __init__(self, store: Store, queues: Sequence[str]) -> None:
         self._store = store
         self._lock = store.lock
+        self._clock = store.clock
         self._reservation: Reservation | None = None
         self.is_closed = False
         with self._lock:
@@ -31,7 +32,7 @@ class MemoryConsumer(Consumer):
         with self._lock:
             if self._waiter.cancelled:
                 return None
-            self._reservation = reservation = self._store.take(self._queues)
+            self._reservation = reservation = self._store.take(self._queues, self._clock.monotonic())
             if reservation is None and timeout:
                 self._reservation = reservation = self._store.wait_and_take(
                     self._waiter, timeout.total_seconds()
@@ -41,16 +42,17 @@ class MemoryConsumer(Consumer):
     def settle(self, reservation: Reservation, settlement: Settlement) -> None:
         """As `Consumer.settle`."""
         with self._lock:
-            self._store.settle(reservation, settlement)
+            self._store.settle(reservation, settlement, self._clock.monotonic())
 
     def settle_and_reserve(self, reservation: Reservation, settlement: Settlement) -> Reservation | None:
-        """As `Consumer.settle_and_reserve`; both under one lock."""
+        """As `Consumer.settle_and_reserve`; both under one lock, and at one moment."""
         with self._lock:
-            self._store.settle(reservation, settlement)
+            mono = self._clock.monotonic()
+            self._store.settle(reservation, settlement, mono)
             if self._waiter.cancelled:
                 return None
-            self._reservation = reservation = self._store.take(self._queues)  # type: ignore[assignment]
-            return reservation
+            self._reservation = following = self._store.take(self._queues, mono)
+            return following
 
     def extend(self, reservation: Reservation) -> None:
         """As `Consumer.extend`."""

@@ -121,9 +121,8 @@ class Store(Timers):
         assert state is not None
         raise IdHeld(job_id, str(state))
 
-    def take(self, queues: Sequence[MemoryQueue]) -> Reservation | None:
-        """Reserve the next ready job of some queues, without waiting."""
-        mono = self.clock.monotonic()
+    def take(self, queues: Sequence[MemoryQueue], mono: float) -> Reservation | None:
+        """Reserve the next ready job of some queues, without waiting, at a moment of the monotonic clock."""
         if mono >= self.next_mono or (self.next_due is not None and self.clock.now() >= self.next_due):
             self.tick()
         best: ReadyEntry | None = None
@@ -158,14 +157,14 @@ class Store(Timers):
         heappop(queue.ready)
         return reservation
 
-    def settle(self, reservation: Reservation, settlement: Settlement) -> None:
-        """End a reservation, and store what it brings along (S20).
+    def settle(self, reservation: Reservation, settlement: Settlement, mono: float) -> None:
+        """End a reservation at a moment of the monotonic clock, and store what it brings along (S20).
 
         Raises:
             LeaseLost: It holds nothing any more.
             EnqueueRejected: What it brings along is refused; nothing was changed.
         """
-        job = self._held(reservation)
+        job = self._held(reservation, mono)
         is_plain = settlement is COMMIT  # as it nearly always is: it brings nothing along
         if not is_plain and isinstance(settlement, (Commit, Bury)) and settlement.follow:
             self._check_follow_ups(settlement)
@@ -213,8 +212,9 @@ class Store(Timers):
         Raises:
             LeaseLost: It holds nothing any more.
         """
-        job = self._held(reservation)
-        job.deadline = reservation.deadline = self.clock.monotonic() + self._lease
+        mono = self.clock.monotonic()
+        job = self._held(reservation, mono)
+        job.deadline = reservation.deadline = mono + self._lease
         reserved = job.queue.reserved
         del reserved[reservation]
         reserved[reservation] = job
@@ -222,7 +222,7 @@ class Store(Timers):
     def drop(self, reservation: Reservation) -> None:
         """Make a job ready again whose consumer gave up; nothing happens if it holds none."""
         try:
-            job = self._held(reservation)
+            job = self._held(reservation, self.clock.monotonic())
         except LeaseLost:
             return
         del job.queue.reserved[reservation]
@@ -234,8 +234,8 @@ class Store(Timers):
                 job.queue.reserved[reservation] = job
             raise
 
-    def _held(self, reservation: Reservation) -> Job:
-        if self.clock.monotonic() >= self.next_mono:
+    def _held(self, reservation: Reservation, mono: float) -> Job:
+        if mono >= self.next_mono:
             self.tick()
         queue = self.queues.get(reservation.queue)
         job = queue.reserved.get(reservation) if queue is not None else None
@@ -269,7 +269,7 @@ class Store(Timers):
                 self.clock.wait(waiter.condition, left)
                 self.leave(waiter)
                 if not waiter.cancelled:
-                    reservation = self.take(waiter.queues)
+                    reservation = self.take(waiter.queues, self.clock.monotonic())
                     if reservation is not None:
                         break
         finally:
