@@ -1,6 +1,6 @@
 """What the commands share: the options of the configuration, and what is created from them when needed.
 
-A little over 350 lines: a decorator for each option, with its help.
+Longer than 350 lines: a decorator for each option, with its help.
 """
 
 from __future__ import annotations

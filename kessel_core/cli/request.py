@@ -1,6 +1,6 @@
 """`kessel request`: one job from the arguments, or many from a file of JSON lines.
 
-A little over 350 lines, because both ways read, check and report alike.
+Longer than 350 lines, because both ways read, check and report alike.
 """
 
 from __future__ import annotations

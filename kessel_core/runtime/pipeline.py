@@ -4,7 +4,7 @@
 refuses it, or by its handler), the decision looked up, the lease settled, the result reported. Each step
 takes a value and returns the next. The rules for what happens to a job are in `model.lifecycle`, and the
 settling itself is in `runtime.lease`.
-A little over 350 lines, so that the way of a job is read in one place.
+Longer than 350 lines, so that the way of a job is read in one place.
 """
 
 from __future__ import annotations

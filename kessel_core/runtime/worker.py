@@ -1,6 +1,6 @@
 """The worker: its slots, the graceful stop, its health (D8, D9). Decides nothing about jobs.
 
-A little over 350 lines: starting, stopping and waiting share one state and are read together.
+Longer than 350 lines: starting, stopping and waiting share one state and are read together.
 """
 
 from __future__ import annotations
