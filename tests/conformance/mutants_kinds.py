@@ -597,7 +597,15 @@ mutant(
     "takes an id for a pattern to find",
     is_sought=lambda s, j, i: fnmatch.fnmatchcase(j.id, i),
 )
+mutant(
+    "counts_of_one_queue",
+    "counts no attempt of who serves several queues",
+    take=lambda s, q: _first_attempt(Reference.take(s, q)) if len(q) > 1 else Reference.take(s, q),
+)
 mutant("find_old_state", "finds what is due as delayed", find=lambda s, i: _found_as_stored(s, i))
+mutant(
+    "find_counts_of_another", "shows the counts of a job that is ready", find=lambda s, i: _with_counts(s, i)
+)
 mutant(
     "shown_as_text",
     "shows ready jobs by their priority as text",
@@ -1084,6 +1092,18 @@ def _delete_more(s: Reference, queue: str, job_id: str) -> None:
     for record in s.of(queue, JobState.READY, JobState.BURIED):
         if record.priority == same:
             s.disk.records.remove(record)
+
+
+def _first_attempt(held: Held | None) -> Held | None:
+    if held is not None:
+        held.attempt = 1
+    return held
+
+
+def _with_counts(s: Reference, job_id: str) -> StoredJob | None:
+    job = Reference.find(s, job_id)
+    ready = [] if job is None else s.peek(job.queue, JobState.READY, 1)
+    return attrs.evolve(job, attempt=ready[0].attempt) if job is not None and ready else job
 
 
 def _found_as_stored(s: Reference, job_id: str) -> StoredJob | None:

@@ -18,6 +18,7 @@ from kessel_postgres.adapter import PostgresAdapter
 from kessel_postgres.consumer import PostgresReservation
 from kessel_postgres.link import Lost
 from kessel_postgres.testing import Postgres
+from psycopg import sql
 
 from kessel_core.contract import (
     COMMIT,
@@ -102,6 +103,7 @@ def test_waiting_slots_ask_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     adapter = opened()
+    adapter.enqueue(message("a", "another"))  # which is ready, and nobody waits for it
     waiting(adapter, 20)
     patiently(lambda: adapter.database.line._planned is None)
     time.sleep(0.2)  # what the listener woke when it began
@@ -110,6 +112,24 @@ def test_waiting_slots_ask_nothing(
     monkeypatch.setattr(adapter.database, "run", lambda *a, **k: (runs.append(a), run(*a, **k))[1])
     time.sleep(1.0)
     assert len(runs) <= 1
+
+
+def test_s9_a_job_that_another_gives_up_taking_is_found_although_nobody_tells_of_it(
+    opened: Callable[..., PostgresAdapter],
+    waiting: Callable[..., list[Any]],
+    database: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kessel_core.contract.serverline.LOOK", 1000.0)
+    adapter = opened()
+    adapter.enqueue(message("a"))
+    with database.transaction():
+        table = sql.Identifier(adapter.options.schema, "ready")
+        database.execute(sql.SQL("SELECT 1 FROM {} FOR UPDATE").format(table))
+        got = waiting(adapter, 2)
+        time.sleep(0.3)  # both have looked, and what woke them when the listener began is over
+        assert not got
+    patiently(lambda: got)
 
 
 def test_e8_the_leases_of_all_running_jobs_are_extended_by_one_statement(

@@ -153,3 +153,28 @@ def attempts_count(bench: Bench) -> None:
             f"reservation.attempt is {reservation.attempt} at delivery {number}",
         )
         bench.roll_back(consumer, reservation)
+
+
+@case(
+    "delivery.counts_with_many_queues",
+    "S10",
+    "S21",
+    needs=(ATTEMPTS,),
+    waits=True,
+    why="Who serves several queues takes their jobs by a way of its own, on which the counts are lost.",
+)
+def counts_with_many_queues(bench: Bench) -> None:
+    message = bench.put()
+    consumer = bench.consumer(bench.queue_named("other"), bench.queue)
+    for attempt, snoozes, end in (
+        (1, 0, bench.roll_back),
+        (2, 0, bench.snooze),
+        (2, 1, bench.snooze),
+        (2, 2, bench.roll_back),
+        (3, 2, bench.settle),
+    ):
+        held = bench.gets(consumer, message, "the job")
+        bench.equal(bench.attempt(consumer, held), attempt, "attempt()")
+        bench.check(1 <= held.attempt <= attempt, f"reservation.attempt is {held.attempt}, not {attempt}")
+        bench.check(0 <= held.snoozes <= snoozes, f"reservation.snoozes is {held.snoozes}, not {snoozes}")
+        end(consumer, held)

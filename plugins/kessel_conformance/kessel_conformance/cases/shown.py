@@ -110,6 +110,7 @@ def kick_of_shown(bench: Bench) -> None:
 @case(
     "find.by_id",
     "S9",
+    "S10",
     needs=(Find,),
     why="Who asks what became of a job must not hear that it is gone while it waits, runs or is buried.",
 )
@@ -130,6 +131,14 @@ def find_by_id(bench: Bench) -> None:
         seen = (found.id, found.queue, found.state, found.body)
         wanted = (message.id, message.queue, state, message.body)
         bench.equal(seen, wanted, f"what was found of the {state} job")
+        # Beside one that is ready in its queue, whose counts it might be shown with.
+        counted = int(state in (JobState.BURIED, JobState.RESERVED))
+        bench.check(
+            bench.capabilities.attempts is None or found.attempt in (None, counted),
+            f"the {state} job was found with attempt {found.attempt}, not {counted}",
+        )
+        reason = "error" if state is JobState.BURIED else None
+        bench.equal(found.reason or None, reason, f"reason of the {state} job that was found")
     for what, job_id in (("a job that is gone", gone.id), ("the beginning of an id", buried.id[:-1])):
         bench.equal(bench.call(f"find {what}", partial(facet.find, job_id), "nothing"), None, what)
 
