@@ -22,6 +22,8 @@ __all__ = ["load_config"]
 
 
 PREFIX: Final = "KESSEL_"
+#: How the variable ends that has the address of a service.
+_SERVICE: Final = "_SERVICE_HOST"
 
 #: A layer: its origin, and path -> value as written there.
 _Layer = tuple[Origin, Mapping[str, object]]
@@ -198,8 +200,23 @@ def _environment_problems(environ: Mapping[str, str]) -> Iterator[Problem]:
     """Yield misspelt variables only, because other programs may have `KESSEL_*` variables of their own."""
     sections = tuple(f"{PREFIX}{section.upper()}_" for section in _sections())
     known = (*_variables(), CONFIG_VARIABLE)
+    of_services = _of_services(environ)
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name in known:
+        if not name.startswith(PREFIX) or name in known or name.startswith(of_services):
             continue
         if nearest(name, known, 0.85) or name.startswith(sections):
             yield Problem((), f"unknown variable{did_you_mean(name, known)}", name)
+
+
+def _of_services(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return how the variables begin that Kubernetes gives every container of a namespace for its services.
+
+    A service `kessel-worker` has `KESSEL_WORKER_SERVICE_HOST`, `KESSEL_WORKER_PORT` and some more, and nobody
+    who runs a worker has written them.
+    """
+    services = [
+        name.removesuffix(_SERVICE)
+        for name in environ
+        if name.endswith(_SERVICE) and f"{name.removesuffix(_SERVICE)}_SERVICE_PORT" in environ
+    ]
+    return tuple(f"{service}_{part}" for service in services for part in ("SERVICE_", "PORT"))

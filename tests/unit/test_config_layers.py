@@ -301,6 +301,25 @@ def test_a_variable_that_begins_as_those_of_a_section_is_meant_for_kessel(tmp_pa
         load_config(environ={"KESSEL_WORKER_COLOUR_OF_THE_LOGS": "red"}, directory=tmp_path)
 
 
+def test_variables_that_kubernetes_sets_for_a_service_are_left_alone(tmp_path: Path) -> None:
+    """A service called `kessel-worker`, as for `/metrics`, must stop no container of its namespace."""
+    port = "KESSEL_WORKER_PORT"
+    service = {
+        "KESSEL_WORKER_SERVICE_HOST": "10.0.0.1",
+        "KESSEL_WORKER_SERVICE_PORT": "8086",
+        "KESSEL_WORKER_SERVICE_PORT_HEALTH": "8086",
+        port: "tcp://10.0.0.1:8086",
+        f"{port}_8086_TCP": "tcp://10.0.0.1:8086",
+        f"{port}_8086_TCP_ADDR": "10.0.0.1",
+    }
+    loaded = load_config(environ={**service, "KESSEL_WORKER_SLOTS": "3"}, directory=tmp_path)
+    assert loaded.config.worker.slots == 3
+    for wrong in ({**service, "KESSEL_WORKER_SLOT": "3"}, {port: "8086"}):
+        with pytest.raises(InvalidConfig) as error:
+            load_config(environ=wrong, directory=tmp_path)
+        assert len(problems(error)) == 1
+
+
 def test_relation_across_layers_is_named_by_the_origin_of_the_option(tmp_path: Path) -> None:
     written(tmp_path, "[kessel.jobs]\nretry_cap = '1s'\n")
     with pytest.raises(InvalidConfig) as error:
