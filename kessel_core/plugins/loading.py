@@ -18,11 +18,12 @@ from kessel_core.features import BUILTIN
 from kessel_core.hooks import specs
 from kessel_core.plugins.discovery import discover, import_plugin
 from kessel_core.plugins.hooking import hook_manager
-from kessel_core.plugins.inspection import inspected, text_of
+from kessel_core.plugins.inspection import inspected
 from kessel_core.plugins.registry import Plugins
 from kessel_core.plugins.status import PluginState, PluginStatus
 from kessel_core.values.logs import get_logger
 from kessel_core.values.nearest import did_you_mean
+from kessel_core.values.raised import said
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -91,7 +92,7 @@ def _registered(manager: pluggy.PluginManager, plugin: object, status: PluginSta
             if not why:
                 manager.register(plugin, name=status.name)
         except Exception as exc:
-            why = f"{type(exc).__name__}: {text_of(exc)}"
+            why = said(exc)
             # pluggy 1.6 leaves a refused plugin half registered (pluggy#733). The name may also
             # belong to another plugin, which stays.
             if manager.get_plugin(status.name) is plugin:

@@ -24,6 +24,7 @@ from kessel_core.plugins.offers import Offer
 from kessel_core.plugins.registry import Plugins
 from kessel_core.plugins.status import PluginStatus, with_unusable
 from kessel_core.values.nearest import nearest_or_all
+from kessel_core.values.raised import said
 
 __all__ = ["Sections"]
 
@@ -165,7 +166,7 @@ def _made(section: Section, given: Mapping[str, Any], context: SectionContext) -
     except InvalidConfig as exc:
         raise InvalidConfig([problem.under(*where) for problem in exc.problems]) from exc
     except (Exception, SystemExit) as exc:  # as at import
-        problem = Problem(where, f"cannot be made: {type(exc).__name__}: {exc}")
+        problem = Problem(where, f"cannot be made: {said(exc)}")
         raise InvalidConfig([problem]) from exc
 
 

@@ -215,6 +215,21 @@ def test_doctor_reports_what_is_wrong_with_exit_code_1(
     assert all(finding["advice"] for finding in wrong)
 
 
+@pytest.mark.parametrize("hook", ["kessel_handlers", "kessel_middleware", "kessel_payload_types"])
+def test_d3_doctor_and_plugins_find_a_plugin_that_fails_when_it_is_asked(
+    kessel: Any, site: Any, hook: str
+) -> None:
+    """Its jobs would be buried; a doctor that finds nothing lets a deployment with `--strict` go on."""
+    hooked = (
+        f"from kessel_core.hooks import hookimpl\n@hookimpl\ndef {hook}(): raise OSError('no settings')\n"
+    )
+    site.install("broken", hooked)
+    done = kessel("doctor", "--strict", "--adapter", "memory://")
+    assert done.code == 1
+    for out in (done.out, kessel.ok("plugins").out):
+        assert f"{hook} failed: OSError: no settings" in out
+
+
 @pytest.mark.parametrize(
     ("raised", "advice"),
     [
