@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 from opentelemetry.trace import Span, Status, StatusCode
 
-from kessel_core import Job, JobContext, JobResult, KesselError
+from kessel_core import Fatal, Job, JobContext, JobResult, KesselError, Reason, Snooze, Transient
 from kessel_core import Status as JobStatus
 from kessel_otel.context import FOLLOWS
 
@@ -17,6 +17,7 @@ __all__ = [
     "BATCH",
     "DESTINATION",
     "Attributes",
+    "break_attempt",
     "fail",
     "fail_attempt",
     "kind_of",
@@ -78,6 +79,24 @@ def fail(span: Span, kind: str, description: str) -> None:
     """Mark a span as failed."""
     span.set_attribute(_ERROR, kind)
     span.set_status(Status(StatusCode.ERROR, description[:_LONGEST]))
+
+
+def break_attempt(span: Span, exc: BaseException) -> None:
+    """Say on the span of an attempt that a middleware inside ended it; what is asked for is no exception."""
+    match exc:
+        case Snooze():
+            status = JobStatus.SNOOZED
+        case Transient():
+            status = JobStatus.TRANSIENT
+        case Fatal():
+            status = JobStatus.FAILED
+        case _:  # the configuration and the middleware outside decide what becomes of it
+            span.record_exception(exc)
+            fail(span, kind_of(exc), str(exc))
+            return
+    span.set_attribute("kessel.job.status", str(status))
+    if status is not JobStatus.SNOOZED:
+        fail(span, str(Reason.ERROR), str(exc))
 
 
 def fail_attempt(span: Span, result: JobResult) -> None:

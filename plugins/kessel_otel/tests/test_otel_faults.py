@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -21,7 +22,19 @@ from opentelemetry.context import attach, detach
 from opentelemetry.sdk.trace import Span
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
-from kessel_core import InvalidConfig, Job, JobContext, JobManager, JobRequest, JobResult, Status, SystemClock
+from kessel_core import (
+    Fatal,
+    InvalidConfig,
+    Job,
+    JobContext,
+    JobManager,
+    JobRequest,
+    JobResult,
+    Snooze,
+    Status,
+    SystemClock,
+    Transient,
+)
 from kessel_core.contract import AdapterContext
 from kessel_core.testing import VirtualClock, run_until_idle
 
@@ -290,6 +303,32 @@ def test_an_exception_of_a_middleware_inside_is_on_the_span(spans: Spans) -> Non
         "KeyError",
         ("exception",),
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "kind"),
+    [
+        (Snooze(timedelta(minutes=1), "too many just now"), "snoozed", None),
+        (Transient("later"), "failed-transient", "error"),
+        (Fatal("never"), "failed", "error"),
+    ],
+)
+def test_s21_what_a_middleware_inside_asks_for_is_told_as_if_the_handler_had(
+    spans: Spans, asked: Exception, status: str, kind: str | None
+) -> None:
+    """One that limits a rate puts most deliveries off; none of them has failed."""
+
+    def run() -> None:
+        running = Otel(OtelOptions()).kessel_execute_job(JobContext(Job(type="t", id="x"), 1, SystemClock()))
+        next(running)
+        with pytest.raises(type(asked)):
+            running.throw(asked)
+
+    copy_context().run(run)
+    process = spans.one("process")
+    assert (process.failed, process.attributes["kessel.job.status"]) == (kind is not None, status)
+    assert process.attributes.get("error.type") == kind
+    assert process.events == ()
 
 
 @pytest.mark.parametrize("odd", [None, "text", 7])
