@@ -8,6 +8,7 @@ Nothing else in the core reads the environment.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -31,7 +32,7 @@ _T = TypeVar("_T")
 
 
 def load_config(
-    given: str | None = None,
+    given: str | PathLike[str] | None = None,
     *,
     environ: Mapping[str, str],
     arguments: Mapping[str, Argument] | None = None,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kessel_core import Config, InvalidConfig, Problem, load_config
+from kessel_core import Config, InvalidConfig, JobManager, Problem, load_config
 from kessel_core.config.origin import Argument
 from kessel_core.config.showing import shown
 from kessel_core.model.policies import OnExpired
@@ -124,6 +124,12 @@ def test_file_is_named_by_argument_or_else_by_environment(tmp_path: Path) -> Non
     environ = {"KESSEL_CONFIG": "two.toml"}
     assert load_config(environ=environ, directory=tmp_path).config.worker.slots == 3
     assert load_config("one.toml", environ=environ, directory=tmp_path).config.worker.slots == 2
+
+
+def test_file_may_be_named_by_a_path(tmp_path: Path) -> None:
+    path = written(tmp_path, "[kessel]\nadapter = 'memory://'", "own.toml")
+    assert load_config(path, environ={}).config.adapter == "memory://"
+    assert JobManager.from_config(path, environ={}).config.adapter == "memory://"
 
 
 def test_no_file_is_named_by_the_null_device(tmp_path: Path) -> None:
