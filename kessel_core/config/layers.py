@@ -132,13 +132,21 @@ def _file_values(path: Path, name: str, problems: list[Problem]) -> dict[str, ob
     document = read_toml(path)
     where: tuple[str, ...]
     if path.name == "pyproject.toml":
-        where, table = ("tool", "kessel"), as_table(document.get("tool")).get("kessel", {})
+        where, tools = ("tool", "kessel"), as_table(document.get("tool"))
+        if "kessel" not in tools:  # only if the file was named: else it would not have been chosen
+            problems.append(Problem(where, "there is no such table", name))
+        table = tools.get("kessel", {})
     else:
         where, table = ("kessel",), document.get("kessel", {})
         for key in document:
             if key != "kessel":
                 is_known = key in options() or key in _sections()
-                hint = "; options belong under [kessel]" if is_known else did_you_mean(key, ["kessel"])
+                is_project = key == "tool" and "kessel" in as_table(document[key])
+                hint = (
+                    "; options belong under [kessel]"
+                    if is_known or is_project
+                    else did_you_mean(key, ["kessel"])
+                )
                 problems.append(Problem((key,), f"unknown table{hint}", name))
     if not isinstance(table, dict):
         problems.append(Problem(where, f"expected a table, got {type(table).__name__}", name))

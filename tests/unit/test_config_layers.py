@@ -118,6 +118,13 @@ def test_pyproject_of_another_tool_is_left_alone(tmp_path: Path) -> None:
     assert load_config(environ={}, directory=tmp_path).file is None
 
 
+def test_a_pyproject_that_is_named_and_has_no_table_of_kessel_is_refused(tmp_path: Path) -> None:
+    """Jobs would go where the defaults say, and not where the file was meant to send them."""
+    written(tmp_path, "[tool.kesel]\nadapter = 'memory://'\n", "pyproject.toml")
+    with pytest.raises(InvalidConfig, match=r"tool\.kessel: there is no such table"):
+        load_config("pyproject.toml", environ={}, directory=tmp_path)
+
+
 def test_file_is_named_by_argument_or_else_by_environment(tmp_path: Path) -> None:
     written(tmp_path, "[kessel.worker]\nslots = 2\n", "one.toml")
     written(tmp_path, "[kessel.worker]\nslots = 3\n", "two.toml")
@@ -181,6 +188,7 @@ def test_all_problems_of_all_layers_are_listed_with_their_origins(tmp_path: Path
         ("[kessel.worker]\nmax-attempts = 2", "kessel.toml: worker['max-attempts']", "'jobs.max_attempts'"),
         ("[kesel]\nqueues = ['a']", "kessel.toml: kesel", "'kessel'"),
         ("[worker]\nslots = 2", "kessel.toml: worker", "under [kessel]"),
+        ("[tool.kessel]\nqueues = ['a']", "kessel.toml: tool", "under [kessel]"),
     ],
 )
 def test_misspelt_option_gets_the_nearest_name(tmp_path: Path, text: str, where: str, hint: str) -> None:
