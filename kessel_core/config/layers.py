@@ -167,7 +167,7 @@ def _known_only(
             )
         elif path in options():
             yield path, value
-        elif not above and isinstance(value, dict) and key not in _sections() and not _nearest_path(key):
+        elif not above and isinstance(value, dict) and key not in _sections() and not _is_misspelt(key):
             # Whether a plugin reads it is known when the plugins are loaded.
             of_plugins[key] = value
         elif path not in _sections():
@@ -182,6 +182,17 @@ def _known_only(
 
 def _sections() -> frozenset[str]:
     return frozenset(option.where[0] for option in options().values() if len(option.where) > 1)
+
+
+def _is_misspelt(table: str) -> bool:
+    """Whether a table is meant for kessel itself, though nothing has its name.
+
+    Only what is very near, or has the same letters: a plugin may call its section `sentry` or `storage`,
+    which are like `history` and `store`.
+    """
+    name = table.lower().replace("-", "_")
+    ours = [known for known in (*options(), *_sections()) if "." not in known]
+    return sorted(name) in map(sorted, ours) or nearest(name, ours, 0.85) is not None
 
 
 def _nearest_path(path: str) -> str:

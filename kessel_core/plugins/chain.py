@@ -24,7 +24,7 @@ from kessel_core.plugins.hooking import hook_manager
 from kessel_core.plugins.inspection import inspected
 from kessel_core.plugins.offers import Offer, Offers
 from kessel_core.plugins.registry import Plugins
-from kessel_core.plugins.status import with_unusable
+from kessel_core.plugins.status import missing, with_unusable
 from kessel_core.values.nearest import nearest_or_all
 from kessel_core.values.raised import said
 
@@ -225,5 +225,5 @@ def _unknown(plugins: Plugins, name: str) -> str:
         return f"{name!r} is not a middleware; {_ELSEWHERE[name]}"
     hint = nearest_or_all(name, plugins.middleware().names)
     if name in known.MIDDLEWARE:
-        hint = f"; run: pip install {known.MIDDLEWARE[name]}"
+        hint = missing(known.MIDDLEWARE[name], plugins.report)
     return with_unusable(f"{name!r} is not known{hint}", plugins.report)

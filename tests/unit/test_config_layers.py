@@ -198,6 +198,13 @@ def test_misspelt_option_gets_the_nearest_name(tmp_path: Path, text: str, where:
     assert hint in problems(error)[where]
 
 
+@pytest.mark.parametrize("name", ["sentry", "storage", "sessions", "routing", "json", "prometeus"])
+def test_a_section_of_a_plugin_may_be_a_little_like_an_option(tmp_path: Path, name: str) -> None:
+    """Whether a plugin has it is not known yet; it was refused as a misspelt `history` or `store`."""
+    written(tmp_path, f"[kessel.{name}]\nx = 1\n")
+    assert load_config(environ={}, directory=tmp_path).config.sections == {name: {"x": 1}}
+
+
 @pytest.mark.parametrize(
     ("text", "where"),
     [

@@ -253,6 +253,7 @@ def test_a_table_that_no_plugin_reads_names_those_that_there_are() -> None:
 
 def test_a_table_of_a_plugin_that_is_not_installed_says_what_to_install() -> None:
     assert mistakes(sections={"http": {}})["sections.http"].endswith("run: pip install kessel-http")
+    assert mistakes(sections={"wokrer": {}})["sections.wokrer"].endswith("did you mean 'worker'?")
 
 
 def test_two_plugins_with_the_same_section_are_both_named() -> None:
