@@ -77,7 +77,9 @@ def check_application(settings: ApplicationSettings) -> Checked:
     if problems := [*_of_arguments(settings)]:
         raise InvalidConfig(problems)
     if plugins is None:
-        plugins = build_plugins(disabled=config.plugins.disabled, required=config.plugins.required)
+        plugins = build_plugins(disabled=config.plugins.disabled)
+    for name in config.plugins.required:
+        plugins.require(name)
     sections = Sections(
         plugins,
         config.sections,

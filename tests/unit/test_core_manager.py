@@ -31,8 +31,10 @@ from kessel_core import (
     JsonValue,
     KesselError,
     PluginError,
+    PluginsConfig,
     Snooze,
     Status,
+    build_plugins,
     hookimpl,
     load_config,
 )
@@ -207,6 +209,12 @@ def test_what_load_config_returns_is_no_configuration_and_is_told_so() -> None:
     loaded: Any = load_config(environ={})
     with pytest.raises(TypeError, match=r"expected a Config, as load_config\(\)\.config, got LoadedConfig"):
         JobManager(config=loaded)
+
+
+def test_a_plugin_that_is_required_must_be_among_those_that_were_given() -> None:
+    config = Config(plugins=PluginsConfig(required=("moon",)))
+    with pytest.raises(PluginError, match="moon"):
+        JobManager(Shelf(), config=config, plugins=build_plugins(distributions=[])).connect()
 
 
 def test_a_given_adapter_is_closed_by_its_owner(opened: Open) -> None:
