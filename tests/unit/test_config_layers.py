@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -442,6 +442,7 @@ def test_wrong_file_does_not_hide_what_is_wrong_elsewhere(tmp_path: Path) -> Non
         ("adapter_options", {"password": "", "token": None}, {"password": "", "token": None}),
         ("adapter_options", {"tokens": ["hunter2"]}, {"tokens": "***"}),
         ("adapter_options", {"nodes": [{"password": "hunter2"}]}, {"nodes": [{"password": "***"}]}),
+        ("adapter_options", {"since": date(2026, 1, 31)}, {"since": "2026-01-31"}),
         ("worker.grace", timedelta(seconds=90), "90s"),
         ("worker.grace", timedelta(minutes=5), "5m"),
     ],
