@@ -108,14 +108,11 @@ class Offers:
         owners = tuple(dict.fromkeys(offer.owner.owner for offer in offers))
         by = " and by ".join(owners) if len(owners) > 1 else f"{owners[0]} more than once"
         written = [json.dumps(text) for text in dict.fromkeys(offer.qualified[0] for offer in offers)]
-        if self.kind == "handler" and len(owners) == 1:
-            written = ['"module:attribute"']
-        return PluginClash(
-            where,
-            f"{self.kind} {name!r} is offered by {by}",
-            owners=owners,
-            advice=_ADVICE[self.kind](name, written),
-        )
+        advice = _ADVICE[self.kind](name, written)
+        if len(owners) == 1:  # its name says no more than that of the offer
+            is_handler = self.kind == "handler"
+            advice = _in_handlers(name, ['"module:attribute"']) if is_handler else "tell its author"
+        return PluginClash(where, f"{self.kind} {name!r} is offered by {by}", owners=owners, advice=advice)
 
     def clashes(self) -> list[PluginClash]:
         """Return a clash for each plain name with several offers, sorted."""
