@@ -179,6 +179,8 @@ def _structured(
         options = structure_options(spec.options, {**additional, **from_url})
     except InvalidConfig as exc:
         raise InvalidConfig([*twice, *map(placed, exc.problems)], headline) from exc
+    except Exception as exc:  # of its own class, as an annotation that nobody can resolve
+        raise PluginError(spec.name, f"its options cannot be read: {said(exc)}") from exc
     if twice:
         raise InvalidConfig(twice, headline)
     return Chosen(kind=kind, spec=spec, options=options)

@@ -156,13 +156,13 @@ class Sections:
 
 def _made(section: Section, given: Mapping[str, Any], context: SectionContext) -> object:
     where = ("sections", section.name)
-    if given or _needs_options(section):
-        from kessel_core.values.options import structure_options  # cattrs loads only where there are options
-
-        options = structure_options(section.options, given, where=where)
-    else:
-        options = section.options()
     try:
+        if given or _needs_options(section):
+            from kessel_core.values.options import structure_options  # cattrs loads only where there are some
+
+            options = structure_options(section.options, given)
+        else:
+            options = section.options()
         return section.factory(options, context)
     except InvalidConfig as exc:
         raise InvalidConfig([problem.under(*where) for problem in exc.problems]) from exc

@@ -299,6 +299,22 @@ def test_a_section_that_cannot_be_made_is_a_mistake_of_the_configuration(
     assert mistakes(Offer(attrs.evolve(TIDE, factory=factory))) == expected
 
 
+def test_f65_a_section_whose_options_fail_in_their_own_way_is_one_mistake() -> None:
+    """Also where nobody has configured it: every application with that plugin ended with a traceback."""
+
+    @attrs.frozen
+    class Failing:
+        step: int = 1
+
+        def __attrs_post_init__(self) -> None:
+            raise LookupError("no tide")
+
+    offer = Offer(attrs.evolve(TIDE, options=Failing))
+    for sections in ({}, {"tide": {"step": 2}}):
+        found = mistakes(offer, sections=sections)
+        assert found == {"sections.tide": "cannot be made: LookupError: no tide"}
+
+
 def test_a_misspelt_hook_of_a_section_is_named() -> None:
     class Misspelt:
         @hookimpl
