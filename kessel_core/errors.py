@@ -445,12 +445,17 @@ class DescriptorsLost(KesselError):
 
 
 class DecodeError(KesselError):
-    """A stored body is not a request; `body` holds its bytes unchanged. Never retried (S13)."""
+    """A stored body is not a request, or an entry not what it should be; `body` has its bytes unchanged.
 
-    def __init__(self, body: bytes, problems: Sequence[Problem]) -> None:
+    Never retried (S13).
+    """
+
+    def __init__(
+        self, body: bytes, problems: Sequence[Problem], headline: str = "the body is not a job request"
+    ) -> None:
         self.body = body
         self.problems = _kept(problems)
-        super().__init__(_listed("the body is not a job request", problems))
+        super().__init__(_listed(headline, problems))
 
 
 class StructureProblems(KesselError, ValueError):

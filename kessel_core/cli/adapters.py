@@ -15,6 +15,7 @@ from kessel_core.cli.app import App, as_json, configured, pass_app, say
 from kessel_core.cli.output import emit, iso, preview, table
 from kessel_core.errors import InvalidConfig, UnusablePlugin
 from kessel_core.plugins.known import BACKENDS
+from kessel_core.values.reading import bare
 
 if TYPE_CHECKING:
     from kessel_core.contract.spec import AdapterSpec
@@ -155,6 +156,8 @@ def _options(options: type) -> Iterator[tuple[str, str, str | None]]:
 
 
 def _kind(annotation: Any) -> str:
-    if isinstance(annotation, type) and issubclass(annotation, Enum):
-        return " | ".join(json.dumps(str(member.value)) for member in annotation)
+    inner, is_optional = bare(annotation)
+    if isinstance(inner, type) and issubclass(inner, Enum):
+        choices = " | ".join(json.dumps(str(member.value)) for member in inner)
+        return f"{choices} | None" if is_optional else choices
     return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("datetime.", "")

@@ -22,7 +22,8 @@ from kessel_core.errors import (
     UnusablePlugin,
 )
 from kessel_core.plugins.status import PluginState
-from kessel_core.values.raised import raised
+from kessel_core.values.raised import raised, said
+from kessel_core.values.secrets import without_secrets
 
 if TYPE_CHECKING:
     from kessel_core.contract.adapter import QueueAdapter
@@ -42,7 +43,8 @@ def doctor(app: App, strict: bool, as_json: bool) -> None:
 
     Exits with 1 if anything is an error.
     """
-    findings = list(_findings(app))
+    # Adapters and plugins say what they were given, as an address with its password.
+    findings = [attrs.evolve(f, detail=without_secrets(f.detail)) for f in _findings(app)]
     if as_json:
         emit(
             [
@@ -75,6 +77,8 @@ def _findings(app: App) -> Iterator[Finding]:
     yield Finding(
         Level.OK, "configuration", f"read from {loaded.file}" if loaded.file else "no file, defaults"
     )
+    # First, because it asks all of them, and only then does the report have those that fail.
+    clashes = app.any_plugins.clashes(app.config.handlers)
     yield from _plugin_findings(app)
     reported: set[str] = set()
     # A failure is a finding, never a traceback.
@@ -104,11 +108,9 @@ def _findings(app: App) -> Iterator[Finding]:
         yield Finding(Level.ERROR, "adapter", str(exc), advice_on(exc))
     except (Exception, SystemExit) as exc:
         # A plugin that fails in its own way is what a doctor is called for.
-        yield Finding(
-            Level.ERROR, "application", f"{type(exc).__name__}: {exc}", "`kessel plugins` tells more"
-        )
+        yield Finding(Level.ERROR, "application", said(exc), "`kessel plugins` tells more")
     # What stops nobody today, because neither of them is used.
-    for clash in app.any_plugins.clashes(app.config.handlers):
+    for clash in clashes:
         if clash.message not in reported:
             yield Finding(Level.WARNING, "plugins", *_described(clash))
 

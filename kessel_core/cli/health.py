@@ -170,14 +170,15 @@ def _taken(app: App, address: str) -> socket.socket:
 
 
 def _writable(app: App, path: Path) -> Path:
-    new = _beside(path)
     try:
+        new = _beside(path)
         # Not the file itself, which says that the worker is alive.
         new.write_bytes(b"")
         new.unlink()
         path.unlink(missing_ok=True)  # of a worker that was killed
-    except OSError as exc:
-        raise app.wrong("worker.health_file", f"cannot write {path}: {exc.strerror or exc}") from exc
+    except (OSError, ValueError) as exc:  # also of what cannot be the name of a file
+        why = getattr(exc, "strerror", None) or exc
+        raise app.wrong("worker.health_file", f"cannot write {path}: {why}") from exc
     return path
 
 

@@ -25,6 +25,7 @@ from kessel_core.errors import (
     UnusablePlugin,
 )
 from kessel_core.plugins import known
+from kessel_core.plugins.status import missing
 from kessel_core.values.nearest import nearest
 from kessel_core.values.printing import printable_lines, traceback_text
 from kessel_core.values.secrets import without_secrets
@@ -100,7 +101,8 @@ class KesselGroup(click.Group):
             near = nearest(name, CAREFUL, 0.85) or nearest(name, [n for n in names if n not in CAREFUL], 0.5)
             hint = f" Did you mean {near!r}?" if near is not None else ""
             if name in known.COMMANDS:
-                hint = f" A plugin adds it; run: pip install {known.COMMANDS[name]}"
+                report = ctx.ensure_object(App).any_plugins.report
+                hint = f" A plugin adds it{missing(known.COMMANDS[name], report)}"
             raise click.UsageError(f"There is no command {name!r}.{hint}", ctx)
         return super().resolve_command(ctx, args)
 

@@ -110,7 +110,14 @@ def open_application(settings: ApplicationSettings) -> Application:
     watchers = watchers_of(plugins if recorder is None else plugins.joined([(_HISTORY, recorder)]))
     wrappers = checked.chain.enqueue
     producer = Producer(
-        adapter, jobs, callbacks, preparers_of(plugins), wrappers, watchers.enqueued, registry
+        adapter,
+        jobs,
+        callbacks,
+        preparers_of(plugins),
+        wrappers,
+        watchers.enqueued,
+        registry,
+        runs_jobs=not settings.only_requests,
     )
     application = Application(
         adapter=adapter,

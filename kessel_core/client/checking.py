@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import attrs
 
 from kessel_core.clock import Clock
-from kessel_core.config.options import ADAPTER_STORE, Config
+from kessel_core.config.options import ADAPTER_STORE, Config, options
 from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.store import Store
 from kessel_core.errors import ConfigError, InvalidConfig, Problem, UnusablePlugin
@@ -74,8 +74,12 @@ def check_application(settings: ApplicationSettings) -> Checked:
         PluginError: A plugin that the configuration requires is not usable, or that is the only mistake.
     """
     config, plugins = settings.config, settings.plugins
+    if problems := [*_of_arguments(settings)]:
+        raise InvalidConfig(problems)
     if plugins is None:
-        plugins = build_plugins(disabled=config.plugins.disabled, required=config.plugins.required)
+        plugins = build_plugins(disabled=config.plugins.disabled)
+    for name in config.plugins.required:
+        plugins.require(name)
     sections = Sections(
         plugins,
         config.sections,
@@ -89,17 +93,17 @@ def check_application(settings: ApplicationSettings) -> Checked:
         adapter = mistakes.of("adapter", plugins.chosen_adapter, url, settings.adapter_options)
     if not isinstance(place := settings.store, Store) and place != ADAPTER_STORE:
         store = mistakes.of("store", plugins.chosen_store, place)
-    middleware, options = settings.middleware, config.middleware_options
+    middleware, tables = settings.middleware, config.middleware_options
     if settings.only_requests:
         registry: HandlerRegistry | None = HandlerRegistry()
-        chain = mistakes.of("middleware", build_chain, plugins, middleware, options, only_requests=True)
+        chain = mistakes.of("middleware", build_chain, plugins, middleware, tables, only_requests=True)
     else:
         parts = mistakes.of("sections", sections.make_all)
         plugins = plugins.joined(parts or [])
         registry = mistakes.of("handlers", _handlers, plugins, settings)
         pause = RetryPause(RetryPolicy(base=config.jobs.retry_base, cap=config.jobs.retry_cap))
         inner = (pause, HandlerRunner(loop, config.jobs, plugins.payload_types()))
-        chain = mistakes.of("middleware", build_chain, plugins, middleware, options, inner=inner)
+        chain = mistakes.of("middleware", build_chain, plugins, middleware, tables, inner=inner)
     mistakes.report()
     assert registry is not None
     assert chain is not None
@@ -112,6 +116,20 @@ def check_application(settings: ApplicationSettings) -> Checked:
         adapter=adapter,
         store=store,
     )
+
+
+def _of_arguments(settings: ApplicationSettings) -> Iterator[Problem]:
+    """Yield what is wrong with arguments that stand for options; those of a configuration were checked."""
+    given: dict[str, object] = {
+        "adapter_options": settings.adapter_options,
+        "middleware": settings.middleware,
+    }
+    if not isinstance(settings.adapter, QueueAdapter):
+        given["adapter"] = settings.adapter
+    if not isinstance(settings.store, Store):
+        given["store"] = settings.store
+    for path, value in given.items():
+        yield from options()[path].problems(value)
 
 
 def _handlers(plugins: Plugins, settings: ApplicationSettings) -> HandlerRegistry:

@@ -79,7 +79,7 @@ class JobManager:
             `load_config` and `from_config`, never here.
         plugins: Built plugins; None: found through entry points at `connect`.
         only_requests: This process runs no jobs, so handlers are not even imported: a producer does not
-            need the workers' code.
+            need the workers' code. Nor does it call functions, so no request may have one as callback.
     """
 
     def __init__(
@@ -95,6 +95,10 @@ class JobManager:
         plugins: Plugins | None = None,
         only_requests: bool = False,
     ) -> None:
+        if not isinstance(config, Config | None):
+            raise TypeError(
+                f"config: expected a Config, as load_config().config, got {type(config).__name__}"
+            )
         self.config = config if config is not None else Config()
         self.clock: Clock = clock if clock is not None else SystemClock()
         self._adapter = adapter if adapter is not None else self.config.adapter
@@ -119,7 +123,7 @@ class JobManager:
     @classmethod
     def from_config(
         cls,
-        file: str | None = None,
+        file: str | os.PathLike[str] | None = None,
         *,
         environ: Mapping[str, str] | None = None,
         handlers: Mapping[str, object] | Iterable[object] | None = None,
@@ -705,5 +709,8 @@ def _end(workers: Sequence[Worker], grace: timedelta | None = None) -> None:
 
 
 def _names(given: str | Iterable[str]) -> tuple[str, ...]:
-    """Return names as a tuple; a string is one name, not a sequence of letters."""
-    return (given,) if isinstance(given, str) else tuple(given)
+    """Return names as a tuple; a string is one name, not a sequence of letters.
+
+    What is no list of names is left for the checks of the option to tell.
+    """
+    return (given,) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)

@@ -49,6 +49,7 @@ class Producer:
         wrappers: Implementations of `kessel_enqueue_jobs`, outermost first.
         enqueued: Watchers of `kessel_job_enqueued`.
         registry: The handlers of this process; one that is given as callback stands for its type.
+        runs_jobs: Whether its manager may run jobs, and then call functions that wait for them.
     """
 
     def __init__(
@@ -60,8 +61,11 @@ class Producer:
         wrappers: Sequence[EnqueueWrapper],
         enqueued: Sequence[Callable[..., None]],
         registry: HandlerRegistry,
+        *,
+        runs_jobs: bool = True,
     ) -> None:
         self._adapter = adapter
+        self._runs_jobs = runs_jobs
         self._clock = jobs.clock
         self._jobs = jobs
         self._routes = jobs.routes
@@ -298,12 +302,19 @@ class Producer:
         if declared.max_body_bytes is not None and len(body) > declared.max_body_bytes:
             most = f"adapter {name!r} takes at most {declared.max_body_bytes}"
             raise InvalidRequest([Problem(("$",), f"the request takes {len(body)} bytes, {most}")])
-        if callback is not None and callable(callback) and declared.reach is not Reach.PROCESS:
-            why = (
-                f"a function can only be called in this process, but {name!r} "
-                "hands jobs to others; give a handler, 'job:TYPE' or 'scheme:target'"
-            )
-            raise InvalidRequest([Problem(("$", "callback"), why)])
+        if callback is not None and callable(callback):
+            self._check_function()
+
+    def _check_function(self) -> None:
+        """Refuse a function that nobody would call (S15, S22)."""
+        if self._capabilities.reach is not Reach.PROCESS:
+            why = f"in this process, but {self._adapter.name!r} hands jobs to others"
+        elif not self._runs_jobs:
+            why = "by who runs the job, and this manager only requests jobs"
+        else:
+            return
+        advice = "give a handler, 'job:TYPE' or 'scheme:target'"
+        raise InvalidRequest([Problem(("$", "callback"), f"a function can only be called {why}; {advice}")])
 
 
 def _request_of(item: object) -> JobRequest:

@@ -19,7 +19,9 @@ __all__ = ["CONFIG_VARIABLE", "as_table", "find_file", "read_toml"]
 CONFIG_VARIABLE: Final = "KESSEL_CONFIG"
 
 
-def find_file(given: str | None, environ: Mapping[str, str], directory: Path) -> Path | None:
+def find_file(
+    given: str | os.PathLike[str] | None, environ: Mapping[str, str], directory: Path
+) -> Path | None:
     """Return the configuration file: `--config`, `KESSEL_CONFIG`, or the one in the directory.
 
     In the directory `kessel.toml` takes precedence over a `pyproject.toml` with a `[tool.kessel]` table.
@@ -27,9 +29,10 @@ def find_file(given: str | None, environ: Mapping[str, str], directory: Path) ->
     Raises:
         InvalidConfig: The named file does not exist, or `pyproject.toml` cannot be read.
     """
-    for name, origin in ((given, "--config"), (environ.get(CONFIG_VARIABLE), CONFIG_VARIABLE)):
-        if name is None:
+    for named, origin in ((given, "--config"), (environ.get(CONFIG_VARIABLE), CONFIG_VARIABLE)):
+        if named is None:
             continue
+        name = os.fspath(named)
         if not name.strip():
             raise InvalidConfig([Problem((), "names no file", origin)])
         path = directory / name

@@ -8,6 +8,7 @@ Nothing else in the core reads the environment.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -22,6 +23,8 @@ __all__ = ["load_config"]
 
 
 PREFIX: Final = "KESSEL_"
+#: How the variable ends that has the address of a service.
+_SERVICE: Final = "_SERVICE_HOST"
 
 #: A layer: its origin, and path -> value as written there.
 _Layer = tuple[Origin, Mapping[str, object]]
@@ -29,7 +32,7 @@ _T = TypeVar("_T")
 
 
 def load_config(
-    given: str | None = None,
+    given: str | PathLike[str] | None = None,
     *,
     environ: Mapping[str, str],
     arguments: Mapping[str, Argument] | None = None,
@@ -129,13 +132,21 @@ def _file_values(path: Path, name: str, problems: list[Problem]) -> dict[str, ob
     document = read_toml(path)
     where: tuple[str, ...]
     if path.name == "pyproject.toml":
-        where, table = ("tool", "kessel"), as_table(document.get("tool")).get("kessel", {})
+        where, tools = ("tool", "kessel"), as_table(document.get("tool"))
+        if "kessel" not in tools:  # only if the file was named: else it would not have been chosen
+            problems.append(Problem(where, "there is no such table", name))
+        table = tools.get("kessel", {})
     else:
         where, table = ("kessel",), document.get("kessel", {})
         for key in document:
             if key != "kessel":
                 is_known = key in options() or key in _sections()
-                hint = "; options belong under [kessel]" if is_known else did_you_mean(key, ["kessel"])
+                is_project = key == "tool" and "kessel" in as_table(document[key])
+                hint = (
+                    "; options belong under [kessel]"
+                    if is_known or is_project
+                    else did_you_mean(key, ["kessel"])
+                )
                 problems.append(Problem((key,), f"unknown table{hint}", name))
     if not isinstance(table, dict):
         problems.append(Problem(where, f"expected a table, got {type(table).__name__}", name))
@@ -156,7 +167,7 @@ def _known_only(
             )
         elif path in options():
             yield path, value
-        elif not above and isinstance(value, dict) and key not in _sections() and not _nearest_path(key):
+        elif not above and isinstance(value, dict) and key not in _sections() and not _is_misspelt(key):
             # Whether a plugin reads it is known when the plugins are loaded.
             of_plugins[key] = value
         elif path not in _sections():
@@ -171,6 +182,17 @@ def _known_only(
 
 def _sections() -> frozenset[str]:
     return frozenset(option.where[0] for option in options().values() if len(option.where) > 1)
+
+
+def _is_misspelt(table: str) -> bool:
+    """Whether a table is meant for kessel itself, though nothing has its name.
+
+    Only what is very near, or has the same letters: a plugin may call its section `sentry` or `storage`,
+    which are like `history` and `store`.
+    """
+    name = table.lower().replace("-", "_")
+    ours = [known for known in (*options(), *_sections()) if "." not in known]
+    return sorted(name) in map(sorted, ours) or nearest(name, ours, 0.85) is not None
 
 
 def _nearest_path(path: str) -> str:
@@ -198,8 +220,23 @@ def _environment_problems(environ: Mapping[str, str]) -> Iterator[Problem]:
     """Yield misspelt variables only, because other programs may have `KESSEL_*` variables of their own."""
     sections = tuple(f"{PREFIX}{section.upper()}_" for section in _sections())
     known = (*_variables(), CONFIG_VARIABLE)
+    of_services = _of_services(environ)
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name in known:
+        if not name.startswith(PREFIX) or name in known or name.startswith(of_services):
             continue
         if nearest(name, known, 0.85) or name.startswith(sections):
             yield Problem((), f"unknown variable{did_you_mean(name, known)}", name)
+
+
+def _of_services(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return how the variables begin that Kubernetes gives every container of a namespace for its services.
+
+    A service `kessel-worker` has `KESSEL_WORKER_SERVICE_HOST`, `KESSEL_WORKER_PORT` and some more, and nobody
+    who runs a worker has written them.
+    """
+    services = [
+        name.removesuffix(_SERVICE)
+        for name in environ
+        if name.endswith(_SERVICE) and f"{name.removesuffix(_SERVICE)}_SERVICE_PORT" in environ
+    ]
+    return tuple(f"{service}_{part}" for service in services for part in ("SERVICE_", "PORT"))

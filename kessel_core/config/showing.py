@@ -30,4 +30,5 @@ def shown(name: str, value: object) -> object:
         return value.value
     if isinstance(value, str):
         return HIDDEN if _KEY in value else redacted(value)
-    return value
+    # TOML has dates and times, which JSON has not.
+    return value if value is None or isinstance(value, (int, float)) else str(value)

@@ -32,6 +32,7 @@ from kessel_core.model.progress import Progress
 from kessel_core.model.states import JobState
 from kessel_core.model.worker import WorkerEntry
 from kessel_core.values.logs import get_logger
+from kessel_core.values.raised import said
 from kessel_core.wire.results import decode_outcome
 
 __all__ = ["LOOKED_AT", "explain"]
@@ -241,5 +242,5 @@ class _Look:
             self._miss(what, str(exc))
         except Exception as exc:  # an adapter that fails in its own way, or an id that it cannot take
             log.debug("%s could not be looked at", what, exc_info=True)
-            self._miss(what, f"{type(exc).__name__}: {exc}")
+            self._miss(what, said(exc))
         return None

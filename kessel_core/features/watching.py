@@ -38,6 +38,7 @@ from kessel_core.features.workers import listed_workers
 from kessel_core.model.progress import Progress
 from kessel_core.model.worker import BusyJob, WorkerEntry, WorkerState
 from kessel_core.values.logs import get_logger
+from kessel_core.values.raised import said
 from kessel_core.values.secrets import without_secrets
 
 __all__ = ["Overviews"]
@@ -133,7 +134,7 @@ class Overviews:
             why = str(exc)
         except Exception as exc:  # an adapter that fails in its own way must not end the view
             log.debug("could not be looked at", exc_info=True)
-            why = f"{type(exc).__name__}: {exc}"
+            why = said(exc)
         since = self._clock.now() if last.away is None else last.away.since
         return attrs.evolve(last, away=Away(since=since, why=without_secrets(why)))
 

@@ -24,8 +24,9 @@ from kessel_core.plugins.hooking import hook_manager
 from kessel_core.plugins.inspection import inspected
 from kessel_core.plugins.offers import Offer, Offers
 from kessel_core.plugins.registry import Plugins
-from kessel_core.plugins.status import with_unusable
+from kessel_core.plugins.status import missing, with_unusable
 from kessel_core.values.nearest import nearest_or_all
+from kessel_core.values.raised import said
 
 __all__ = ["Chain", "ChainMember", "build_chain"]
 
@@ -136,7 +137,7 @@ def _register(manager: pluggy.PluginManager, name: str, thing: object) -> list[s
         if hooks:
             manager.register(SimpleNamespace(**hooks), name=name)
     except Exception as exc:
-        return [f"{type(exc).__name__}: {exc}"]
+        return [said(exc)]
     return [
         *found.warnings,
         *(
@@ -172,7 +173,7 @@ def _configured(
             problems += exc.problems
         except (Exception, SystemExit) as exc:  # as at import
             where = ("middleware_options", name) if name in options else ("middleware",)
-            problems.append(Problem(where, f"{name!r} cannot be made: {type(exc).__name__}: {exc}"))
+            problems.append(Problem(where, f"{name!r} cannot be made: {said(exc)}"))
     problems += _unread_options(offered, offers, options)
     if problems:
         raise InvalidConfig(problems, "invalid middleware")
@@ -224,5 +225,5 @@ def _unknown(plugins: Plugins, name: str) -> str:
         return f"{name!r} is not a middleware; {_ELSEWHERE[name]}"
     hint = nearest_or_all(name, plugins.middleware().names)
     if name in known.MIDDLEWARE:
-        hint = f"; run: pip install {known.MIDDLEWARE[name]}"
+        hint = missing(known.MIDDLEWARE[name], plugins.report)
     return with_unusable(f"{name!r} is not known{hint}", plugins.report)

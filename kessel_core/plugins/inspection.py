@@ -14,8 +14,9 @@ import attrs
 
 from kessel_core.hooks.specs import HOOKS, WRAPPABLE, WRAPPED
 from kessel_core.values.nearest import did_you_mean
+from kessel_core.values.raised import said
 
-__all__ = ["Inspection", "inspected", "text_of"]
+__all__ = ["Inspection", "inspected"]
 
 
 @attrs.frozen(kw_only=True)
@@ -37,7 +38,7 @@ def inspected(plugin: object) -> Inspection:
     try:
         return _inspected(plugin)
     except Exception as exc:  # the object fails when its attributes are listed
-        return Inspection(why=f"{type(exc).__name__} when its hooks were looked for: {text_of(exc)}")
+        return Inspection(why=f"{said(exc)}, when its hooks were looked for")
 
 
 def _inspected(plugin: object) -> Inspection:
@@ -100,11 +101,3 @@ def _wrapper_faults(name: str, options: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name} must not be a wrapper; only {' and '.join(sorted(WRAPPABLE))} have an inside"
     elif name in WRAPPED and not options.get("wrapper"):
         yield f"{name} goes around a call, so it must be a wrapper: @hookimpl(wrapper=True), with a yield"
-
-
-def text_of(exc: BaseException) -> str:
-    """Return the message of an exception; some raise even in `__str__`."""
-    try:
-        return str(exc)
-    except Exception:
-        return "(its text cannot be read)"

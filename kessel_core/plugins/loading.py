@@ -18,11 +18,12 @@ from kessel_core.features import BUILTIN
 from kessel_core.hooks import specs
 from kessel_core.plugins.discovery import discover, import_plugin
 from kessel_core.plugins.hooking import hook_manager
-from kessel_core.plugins.inspection import inspected, text_of
+from kessel_core.plugins.inspection import inspected
 from kessel_core.plugins.registry import Plugins
 from kessel_core.plugins.status import PluginState, PluginStatus
 from kessel_core.values.logs import get_logger
 from kessel_core.values.nearest import did_you_mean
+from kessel_core.values.raised import said
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -87,9 +88,11 @@ def _registered(manager: pluggy.PluginManager, plugin: object, status: PluginSta
     why = found.why
     if not why:
         try:
-            manager.register(plugin, name=status.name)
+            why = _without_place(manager, plugin, status)
+            if not why:
+                manager.register(plugin, name=status.name)
         except Exception as exc:
-            why = f"{type(exc).__name__}: {text_of(exc)}"
+            why = said(exc)
             # pluggy 1.6 leaves a refused plugin half registered (pluggy#733). The name may also
             # belong to another plugin, which stays.
             if manager.get_plugin(status.name) is plugin:
@@ -97,6 +100,18 @@ def _registered(manager: pluggy.PluginManager, plugin: object, status: PluginSta
     if why:
         return attrs.evolve(status, state=PluginState.FAILED, why=why, warnings=found.warnings)
     return attrs.evolve(status, hooks=found.hooks, warnings=found.warnings)
+
+
+def _without_place(manager: pluggy.PluginManager, plugin: object, status: PluginStatus) -> str:
+    """Return why a plugin cannot have its name; empty if it can. pluggy's own errors would list all."""
+    if not status.name:
+        return "its entry point has no name"
+    if manager.has_plugin(status.name):
+        return f"the name {status.name!r} is taken"
+    other = manager.get_name(plugin)
+    if other is None:
+        return ""
+    return f"{status.module} is the plugin {other!r} already; one entry point is enough"
 
 
 def _without_effect(disabled: Sequence[str], report: Sequence[PluginStatus]) -> Iterable[Problem]:

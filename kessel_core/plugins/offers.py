@@ -108,14 +108,11 @@ class Offers:
         owners = tuple(dict.fromkeys(offer.owner.owner for offer in offers))
         by = " and by ".join(owners) if len(owners) > 1 else f"{owners[0]} more than once"
         written = [json.dumps(text) for text in dict.fromkeys(offer.qualified[0] for offer in offers)]
-        if self.kind == "handler" and len(owners) == 1:
-            written = ['"module:attribute"']
-        return PluginClash(
-            where,
-            f"{self.kind} {name!r} is offered by {by}",
-            owners=owners,
-            advice=_ADVICE[self.kind](name, written),
-        )
+        advice = _ADVICE[self.kind](name, written)
+        if len(owners) == 1:  # its name says no more than that of the offer
+            is_handler = self.kind == "handler"
+            advice = _in_handlers(name, ['"module:attribute"']) if is_handler else "tell its author"
+        return PluginClash(where, f"{self.kind} {name!r} is offered by {by}", owners=owners, advice=advice)
 
     def clashes(self) -> list[PluginClash]:
         """Return a clash for each plain name with several offers, sorted."""
@@ -160,11 +157,18 @@ def same_thing(one: object, other: object) -> bool:
 _Read: TypeAlias = Iterator[tuple[str | None, Any]]
 
 
+def _no_options(name: str, options: object) -> str:
+    return f"the options of {name!r} must be an attrs class, got {options!r:.80}"
+
+
 def _specs(hook: str, kind: type[AdapterSpec] | type[StoreSpec], things: Iterable[Any]) -> _Read:
     for spec in things:
         if not isinstance(spec, kind):
             article = "an" if kind is AdapterSpec else "a"
             yield None, f"{hook} gave {type(spec).__name__}, not {article} {kind.__name__}"
+            continue
+        if not attrs.has(spec.options):
+            yield None, f"{hook}: {_no_options(spec.name, spec.options)}"
             continue
         for key in dict.fromkeys((spec.name, *(f"{scheme}://" for scheme in spec.schemes))):
             yield key, spec
@@ -189,18 +193,22 @@ def _handlers(things: Mapping[Any, Any] | list[Any]) -> _Read:
 
 def _middleware(things: Iterable[Any]) -> _Read:
     for thing in things:
-        if isinstance(thing, Middleware):
-            yield thing.name, thing
-        else:
+        if not isinstance(thing, Middleware):
             yield None, f"kessel_middleware gave {type(thing).__name__}, not a Middleware"
+        elif thing.options is not None and not attrs.has(thing.options):
+            yield None, f"kessel_middleware: {_no_options(thing.name, thing.options)}"
+        else:
+            yield thing.name, thing
 
 
 def _sections(things: Iterable[Any]) -> _Read:
     for thing in things:
-        if isinstance(thing, Section):
-            yield thing.name, thing
-        else:
+        if not isinstance(thing, Section):
             yield None, f"kessel_sections gave {type(thing).__name__}, not a Section"
+        elif not attrs.has(thing.options):
+            yield None, f"kessel_sections: {_no_options(thing.name, thing.options)}"
+        else:
+            yield thing.name, thing
 
 
 def _callbacks(things: Mapping[Any, Any] | list[Any]) -> _Read:

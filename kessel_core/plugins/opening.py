@@ -21,7 +21,8 @@ from kessel_core.plugins.known import BACKENDS
 from kessel_core.plugins.offers import Offers
 from kessel_core.plugins.status import PluginState, PluginStatus, unusable, with_unusable
 from kessel_core.values.nearest import nearest_or_all
-from kessel_core.values.secrets import redacted, without_secrets
+from kessel_core.values.raised import said
+from kessel_core.values.secrets import redacted
 
 __all__ = ["ADAPTERS", "STORES", "Chosen", "Kind", "choose"]
 
@@ -78,7 +79,7 @@ class Chosen(Generic[T]):
             raise
         except (Exception, SystemExit) as exc:
             # A missing client library, or code that does not translate its errors.
-            why = f"its {word} cannot be opened: {type(exc).__name__}: {without_secrets(str(exc))}"
+            why = f"its {word} cannot be opened: {said(exc)}"
             raise PluginError(self.spec.name, why) from exc
         if not isinstance(opened, self.kind.opened):
             expected = self.kind.opened.__name__
@@ -156,7 +157,7 @@ def _from_url(word: str, spec: _Spec, url: SplitResult) -> Mapping[str, Any]:
     except KesselError:
         raise
     except (Exception, SystemExit) as exc:
-        why = f"it cannot read the URL {redacted(url)}: {type(exc).__name__}: {without_secrets(str(exc))}"
+        why = f"it cannot read the URL {redacted(url)}: {said(exc)}"
         raise PluginError(spec.name, why) from exc
 
 
@@ -178,6 +179,8 @@ def _structured(
         options = structure_options(spec.options, {**additional, **from_url})
     except InvalidConfig as exc:
         raise InvalidConfig([*twice, *map(placed, exc.problems)], headline) from exc
+    except Exception as exc:  # of its own class, as an annotation that nobody can resolve
+        raise PluginError(spec.name, f"its options cannot be read: {said(exc)}") from exc
     if twice:
         raise InvalidConfig(twice, headline)
     return Chosen(kind=kind, spec=spec, options=options)

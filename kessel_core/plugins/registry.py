@@ -203,12 +203,13 @@ class Plugins:
             return self._payload_types
 
     def clashes(self, settled: Iterable[str] = ()) -> list[PluginClash]:
-        """Return all names that several plugins offer, of every kind.
+        """Ask all plugins for what they offer, and return the names that several of them do, of every kind.
 
         Args:
             settled: Job types whose handler the configuration chooses.
         """
         free = {*self.handlers().names} - {*settled}
+        self.payload_types()  # which have no names, but whoever fails there belongs into the report
         handlers = [self.handlers().clash(name) for name in sorted(free) if len(self.handlers().of(name)) > 1]
         others = (self.adapters(), self.stores(), self.middleware(), self.sections(), self.callbacks())
         return [*handlers, *(clash for found in others for clash in found.clashes())]

@@ -22,8 +22,9 @@ from kessel_core.plugins import known
 from kessel_core.plugins.inspection import inspected
 from kessel_core.plugins.offers import Offer
 from kessel_core.plugins.registry import Plugins
-from kessel_core.plugins.status import PluginStatus, with_unusable
-from kessel_core.values.nearest import nearest_or_all
+from kessel_core.plugins.status import PluginStatus, missing, with_unusable
+from kessel_core.values.nearest import did_you_mean, nearest_or_all
+from kessel_core.values.raised import said
 
 __all__ = ["Sections"]
 
@@ -135,11 +136,12 @@ class Sections:
     def _unknown(self) -> Iterator[Problem]:
         """Yield a problem for each table that no plugin would read."""
         names = self._plugins.sections().names
+        ours = attrs.fields_dict(Config)
         for name in self._configured:
             if name not in names:
-                hint = nearest_or_all(name, names) if names else ""
+                hint = did_you_mean(name, [*names, *ours]) or (nearest_or_all(name, names) if names else "")
                 if name in known.SECTIONS:
-                    hint = f"; run: pip install {known.SECTIONS[name]}"
+                    hint = missing(known.SECTIONS[name], self._plugins.report)
                 text = with_unusable(f"no plugin has this section{hint}", self._plugins.report)
                 yield UnusablePlugin(("sections", name), text)
 
@@ -154,18 +156,18 @@ class Sections:
 
 def _made(section: Section, given: Mapping[str, Any], context: SectionContext) -> object:
     where = ("sections", section.name)
-    if given or _needs_options(section):
-        from kessel_core.values.options import structure_options  # cattrs loads only where there are options
-
-        options = structure_options(section.options, given, where=where)
-    else:
-        options = section.options()
     try:
+        if given or _needs_options(section):
+            from kessel_core.values.options import structure_options  # cattrs loads only where there are some
+
+            options = structure_options(section.options, given)
+        else:
+            options = section.options()
         return section.factory(options, context)
     except InvalidConfig as exc:
         raise InvalidConfig([problem.under(*where) for problem in exc.problems]) from exc
     except (Exception, SystemExit) as exc:  # as at import
-        problem = Problem(where, f"cannot be made: {type(exc).__name__}: {exc}")
+        problem = Problem(where, f"cannot be made: {said(exc)}")
         raise InvalidConfig([problem]) from exc
 
 

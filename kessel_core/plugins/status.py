@@ -9,7 +9,7 @@ import attrs
 
 from kessel_core.errors import PluginError
 
-__all__ = ["APPLICATION", "PluginState", "PluginStatus", "unusable", "with_unusable"]
+__all__ = ["APPLICATION", "PluginState", "PluginStatus", "missing", "unusable", "with_unusable"]
 
 #: Stands for the distribution where the application itself provides the plugin.
 APPLICATION = "the application"
@@ -68,6 +68,16 @@ def with_unusable(text: str, report: Iterable[PluginStatus]) -> str:
     """Append the plugins that are not usable, because the missing one may be among them."""
     broken = [f"{status.owner}: {status.why}" for status in report if status.is_broken]
     return f"{text} (not usable now: {'; '.join(broken)})" if broken else text
+
+
+def missing(distribution: str, report: Iterable[PluginStatus]) -> str:
+    """Return what to do about what only this distribution of kessel offers: `; run: pip install ...`."""
+    owned = [status for status in report if status.distribution == distribution]
+    if not owned:
+        return f"; run: pip install {distribution}"
+    disabled = [status for status in owned if status.state is PluginState.DISABLED]
+    # What is broken is told by `with_unusable`.
+    return "".join(f"; {unusable(status)}" for status in disabled)
 
 
 def unusable(status: PluginStatus) -> PluginError:

@@ -19,9 +19,13 @@ from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.operations import QueueStats
 from kessel_core.errors import AdapterError
 from kessel_core.values.durations import duration_text
+from kessel_core.values.logs import get_logger
+from kessel_core.values.raised import said
 from kessel_core.values.secrets import without_secrets
 
 __all__ = ["LOOK_EVERY", "Idleness", "Seen"]
+
+log = get_logger("kessel.health")
 
 #: Seconds between two looks; a job that is ready at two of them, while a slot idles and none has ended an
 #: attempt, was not merely on its way.
@@ -119,6 +123,9 @@ class Idleness:
             counts = [self._adapter.stats(queue) for queue in self._queues]
         except AdapterError as exc:
             return Seen(away=f"the queue cannot be reached: {without_secrets(str(exc))}")
+        except Exception as exc:  # an adapter that fails in its own way
+            log.debug("the queue could not be looked at", exc_info=True)
+            return Seen(away=f"the queue cannot be asked: {said(exc)}")
         if not idle:
             return Seen()
         # Nobody has seen what happened between looks that are far from each other.

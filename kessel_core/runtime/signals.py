@@ -18,8 +18,11 @@ from types import FrameType, TracebackType
 from typing import Any, Final, NoReturn, Self
 
 from kessel_core.clock import SystemClock
+from kessel_core.values.logs import get_logger
 
 __all__ = ["SEEN_WITHIN", "STOP_SIGNALS", "ReceivedSignals", "StopSignals", "on_signals"]
+
+log = get_logger("kessel.worker")
 
 #: What asks a process to stop: a service manager, a person, a terminal that was closed.
 STOP_SIGNALS: Final = tuple(
@@ -179,6 +182,7 @@ class StopSignals(ReceivedSignals):
                 the supervisor hands on its own: that is one request, not two.
         """
         self._interrupts = False
+        self._take_back()
 
         def watch() -> None:
             count = 0
@@ -198,6 +202,22 @@ class StopSignals(ReceivedSignals):
         finally:
             self.wake()
             thread.join()
+
+    def _take_back(self) -> None:
+        """Receive again what code that was imported meanwhile has set a handler of its own for.
+
+        It does so for programs of its own. Here the signal would stop nothing, and whoever stops the worker
+        would have to kill it.
+        """
+        for number in self._before:
+            other = signal.getsignal(number)
+            if other != self.receive:
+                signal.signal(number, self.receive)
+                log.warning(
+                    "%s was handled by %s, set at an import; it is not called any more",
+                    signal.Signals(number).name,
+                    getattr(other, "__qualname__", other),
+                )
 
 
 @contextmanager

@@ -35,9 +35,9 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         """Log like `logging.Logger.log`; all other methods call this one."""
-        if not self.logger.isEnabledFor(level):
-            return
         try:
+            if not self.logger.isEnabledFor(level):
+                return
             msg, settings = self.process(msg, kwargs)
             # This method is one more frame between the caller and the logger.
             settings["stacklevel"] = settings.get("stacklevel", 1) + 1

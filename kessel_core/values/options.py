@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, TypeVar
 
 import attrs
 
@@ -16,6 +17,8 @@ from kessel_core.values.reading import from_text
 from kessel_core.values.secrets import is_secret
 
 __all__ = ["structure_options"]
+
+_Key = TypeVar("_Key", str, int)
 
 
 def structure_options(
@@ -95,24 +98,37 @@ def _refused_alone(field: attrs.Attribute[Any], value: Any) -> Iterator[Problem]
 
 
 def _option(value: Any, annotation: Any) -> Any:
-    """Convert one value; a table for an attrs class, and a table of such tables, are options themselves."""
+    """Convert one value; tables for attrs classes, however they are held, are options themselves."""
     annotation = underlying(annotation)
-    if isinstance(value, Mapping):
-        if attrs.has(annotation):
-            return _create(annotation, value)
-        if typing.get_origin(annotation) is Mapping:
-            inner = underlying(typing.get_args(annotation)[-1])
-            if attrs.has(inner):
-                return _tables(value, inner)
+    inner = _without_none(annotation)
+    if isinstance(value, Mapping) and attrs.has(inner):
+        return _create(inner, value)
+    holder, held = typing.get_origin(inner), [underlying(arg) for arg in typing.get_args(inner)]
+    if isinstance(value, Mapping) and holder in (Mapping, dict) and held[0] is str and attrs.has(held[1]):
+        return _tables(value.items(), held[1])
+    is_list = holder in (list, tuple, Sequence) and held[1:] in ([], [Ellipsis])
+    if isinstance(value, list) and is_list and attrs.has(held[0]):
+        made = _tables(enumerate(value), held[0]).values()
+        return [*made] if holder is list else tuple(made)
     if isinstance(value, str):
         value = from_text(value, annotation)
     return converter().get_structure_hook(annotation)(value, annotation)
 
 
-def _tables(given: Mapping[str, Any], cls: type) -> dict[str, Any]:
-    made: dict[str, Any] = {}
+def _without_none(annotation: Any) -> Any:
+    """Return what an option may be besides None; anything else as it is."""
+    if typing.get_origin(annotation) in (typing.Union, UnionType):
+        kinds = [underlying(arg) for arg in typing.get_args(annotation)]
+        others = [kind for kind in kinds if kind is not NoneType]
+        if len(others) == 1 and len(others) < len(kinds):
+            return others[0]
+    return annotation
+
+
+def _tables(given: Iterable[tuple[_Key, Any]], cls: type) -> dict[_Key, Any]:
+    made: dict[_Key, Any] = {}
     problems: list[Problem] = []
-    for name, table in given.items():
+    for name, table in given:
         if not isinstance(table, Mapping):
             problems.append(Problem((name,), f"expected a table, got {type(table).__name__}"))
             continue

@@ -1,4 +1,7 @@
-"""Describes an exception from other people's code: its type, its message, and where it was raised."""
+"""Describes an exception from other people's code: its type, its message, and where it was raised.
+
+What such code was given may be an address with a password, which its message then repeats.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,29 @@ import traceback
 from pathlib import Path
 from typing import Final
 
-__all__ = ["place_of", "raised"]
+from kessel_core.values.secrets import without_secrets
+
+__all__ = ["place_of", "raised", "said"]
 
 #: Frames that are skipped: the machinery of imports, and kessel itself.
 _MACHINERY: Final = ("<frozen importlib", "<frozen runpy")
 _OWN: Final = str(Path(__file__).parents[1])
 
 
-def raised(exc: BaseException) -> str:
-    """Return `Type: text (file:line)`; never raises an `Exception`."""
+def said(exc: BaseException) -> str:
+    """Return `Type: text` without secrets; never raises an `Exception`."""
     try:
         # `str` of a syntax error would repeat the place.
-        text = exc.msg if isinstance(exc, SyntaxError) else str(exc)
+        text = without_secrets(exc.msg if isinstance(exc, SyntaxError) else str(exc))
     except Exception:
         text = "(its text cannot be read)"
-    said = f"{type(exc).__name__}: {text}".removesuffix(": ")
+    return f"{type(exc).__name__}: {text}".removesuffix(": ")
+
+
+def raised(exc: BaseException) -> str:
+    """Return `Type: text (file:line)` without secrets; never raises an `Exception`."""
     place = place_of(exc)
-    return f"{said} ({place})" if place else said
+    return f"{said(exc)} ({place})" if place else said(exc)
 
 
 def place_of(exc: BaseException) -> str:

@@ -82,12 +82,16 @@ def _moment(value: Any, _: Any) -> datetime:
 
 
 def _day(value: Any, _: Any) -> date:
+    if type(value) is date:  # of TOML; a datetime is one as well, and says more
+        return value
     if not isinstance(value, str):
         raise TypeError(f"expected an ISO-8601 date, got {named(value)}")
     return date.fromisoformat(value)
 
 
 def _time_of_day(value: Any, _: Any) -> time:
+    if isinstance(value, time):
+        return value
     if not isinstance(value, str):
         raise TypeError(f"expected an ISO-8601 time of day, got {named(value)}")
     return time.fromisoformat(value)

@@ -127,7 +127,7 @@ def _decoded(body: bytes, what: str, read: Callable[[Any], T]) -> T:
         return read(json.loads(body))
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as exc:
         why = f"{type(exc).__name__}: {exc}"
-        raise DecodeError(body, [Problem(("$",), f"not {what}: {why}")]) from exc
+        raise DecodeError(body, [Problem(("$",), why)], f"it is not {what}") from exc
 
 
 def _moment(text: str) -> datetime:

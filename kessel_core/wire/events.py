@@ -105,4 +105,4 @@ def _moment(text: str) -> datetime:
 
 
 def _no(body: bytes, what: str, exc: Exception) -> DecodeError:
-    return DecodeError(body, [Problem(("$",), f"not {what}: {type(exc).__name__}: {exc}")])
+    return DecodeError(body, [Problem(("$",), f"{type(exc).__name__}: {exc}")], f"it is not {what}")

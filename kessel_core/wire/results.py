@@ -64,7 +64,7 @@ def decode_outcome(body: bytes) -> Outcome:
         )
     except (KeyError, TypeError, ValueError, RecursionError) as exc:
         why = f"{type(exc).__name__}: {exc}"
-        raise DecodeError(body, [Problem(("$",), f"not an outcome: {why}")]) from exc
+        raise DecodeError(body, [Problem(("$",), why)], "it is not an outcome") from exc
 
 
 def _time(text: str | None) -> datetime | None:

@@ -178,3 +178,9 @@ def test_plugin_that_is_disabled_is_not_imported_for_its_report(kessel: Any, she
     kessel.write("kessel.toml", '[kessel.plugins]\ndisabled = ["shelf"]\n')
     assert "shelf" not in kessel.ok("adapters").out
     assert "plugin_shelf_package" not in sys.modules
+
+
+def test_choices_of_an_option_that_may_be_left_out_are_listed(kessel: Any) -> None:
+    """As `durability` of Redis: the name of a class says nothing to whoever writes a configuration."""
+    options = {one["name"]: one["options"] for one in kessel.ok("adapters", "--json").json}
+    assert options["redis"]["durability"]["type"] == '"none" | "process-crash" | "power" | None'

@@ -28,6 +28,15 @@ def test_people_see_the_same(kessel: Any) -> None:
 
 
 @pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_date_or_time_of_the_file_is_shown(kessel: Any, flags: tuple[str, ...]) -> None:
+    """A plugin may have an option for one: TOML has them, and JSON has not."""
+    kessel.write("kessel.toml", "[kessel.tide]\nsince = 2026-01-31\nat = 07:32:00\n")
+    out = kessel.ok("config", *flags).out
+    assert '"since": "2026-01-31"' in out
+    assert '"at": "07:32:00"' in out
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
 def test_secrets_are_never_printed(kessel: Any, flags: tuple[str, ...]) -> None:
     kessel.write(
         "kessel.toml",

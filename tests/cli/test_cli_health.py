@@ -55,6 +55,7 @@ def test_s38_a_file_that_cannot_be_written_is_one_error_and_leaves_nothing(kesse
     )
     Path(kessel.directory, "folder").mkdir()
     assert "folder: Is a directory" in refused(kessel, "--health-file", "folder")
+    assert "cannot write /: " in refused(kessel, "--health-file", "/")
     assert [path.name for path in Path(kessel.directory).iterdir()] == ["folder"]
 
 

@@ -12,6 +12,8 @@ from kessel_core import Config, JobManager, ResultsConfig, handler
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\n12:30:01 ERROR kessel: forged\r\u202e\x9b" + "x" * 50_000
 
+HOOK = "from kessel_core import hookimpl\nfrom kessel_core.contract import Finding, Level\n@hookimpl\n"
+
 
 @handler("echo")
 def echo(payload: str) -> str:
@@ -134,6 +136,27 @@ sig = "hunter2"
         done = kessel(*words)
         assert "hunter2" not in done.out + done.err, words
     assert json.loads(kessel("config", "--json").out)["options"]["adapter_options"]["value"]["pwd"] == "***"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "raise ValueError('cannot reach x://me:hunter2@h/')",
+        HOOK + "def kessel_handlers(): raise ValueError('cannot reach x://me:hunter2@h/')",
+        HOOK + "def kessel_doctor(context): raise ValueError('cannot reach x://me:hunter2@h/')",
+        HOOK
+        + "def kessel_doctor(context): return [Finding(Level.ERROR, 'x', 'no x://me:hunter2@h/', 'wait')]",
+    ],
+)
+def test_finding_d10_what_a_plugin_says_of_its_failure_has_no_secret_of_an_address(
+    kessel: Any, site: Any, source: str
+) -> None:
+    """Such as one that connects at its import, with the address of its environment."""
+    site.install("leaky", source)
+    for words in (("plugins",), ("plugins", "--json"), ("doctor",), ("doctor", "--json"), ("hooks",)):
+        done = kessel(*words, "--adapter", "memory://")
+        assert "hunter2" not in done.out + done.err, words
+    assert "x://***@h/" in kessel("doctor", "--adapter", "memory://").out
 
 
 def test_finding_d8_an_error_that_nobody_foresaw_is_shown_by_the_same_rules(

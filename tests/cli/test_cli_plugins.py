@@ -215,6 +215,38 @@ def test_doctor_reports_what_is_wrong_with_exit_code_1(
     assert all(finding["advice"] for finding in wrong)
 
 
+def test_what_a_disabled_plugin_offers_is_not_to_be_installed(kessel: Any) -> None:
+    kessel.write(
+        "kessel.toml",
+        """[kessel]
+middleware = ["otel"]
+[kessel.plugins]
+disabled = ["otel", "prometheus"]
+[kessel.prometheus]
+""",
+    )
+    for words in (("plugins", "--check"), ("exporter",)):
+        done = kessel(*words)
+        assert done.code in (2, 3)
+        assert "pip install" not in done.err
+        assert "is not usable: disabled: disabled by the configuration" in done.err
+
+
+@pytest.mark.parametrize("hook", ["kessel_handlers", "kessel_middleware", "kessel_payload_types"])
+def test_d3_doctor_and_plugins_find_a_plugin_that_fails_when_it_is_asked(
+    kessel: Any, site: Any, hook: str
+) -> None:
+    """Its jobs would be buried; a doctor that finds nothing lets a deployment with `--strict` go on."""
+    hooked = (
+        f"from kessel_core.hooks import hookimpl\n@hookimpl\ndef {hook}(): raise OSError('no settings')\n"
+    )
+    site.install("broken", hooked)
+    done = kessel("doctor", "--strict", "--adapter", "memory://")
+    assert done.code == 1
+    for out in (done.out, kessel.ok("plugins").out):
+        assert f"{hook} failed: OSError: no settings" in out
+
+
 @pytest.mark.parametrize(
     ("raised", "advice"),
     [

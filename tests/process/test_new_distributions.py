@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from kessel_conformance.scaffold import rendered, write
 
+from kessel_core import build_plugins
+
 #: Kind -> (name, package, name of the plugin).
 MADE = {
     "adapter": ("shelf-two", "kessel_adapter_shelf_two", "shelf-two"),
@@ -146,6 +148,23 @@ def test_name_that_fits_nowhere_writes_nothing(name: str, tmp_path: Path) -> Non
     assert len([line for line in done.stderr.splitlines() if line.startswith("Error: ")]) == 1
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_name_of_what_comes_with_kessel_is_refused() -> None:
+    """With two plugins of one name, or two adapters for one scheme, neither can be used."""
+    plugins = build_plugins()
+    own = [status.name for status in plugins.report if status.distribution.startswith("kessel-")]
+    offered = {
+        "adapter": [*own, *plugins.adapters().names],
+        "store": plugins.stores().names,
+        "middleware": plugins.middleware().names,
+        "handlers": [name.removeprefix("handlers-") for name in own if name.startswith("handlers-")],
+    }
+    for kind, names in offered.items():
+        assert names
+        for name in {name.removesuffix("://") for name in names if "+" not in name}:
+            with pytest.raises(ValueError, match="comes with kessel"):
+                rendered(kind, name)
 
 
 @pytest.mark.parametrize("name", ["Shelf Two", "shelf_two", "kessel-adapter-shelf-two", "Kessel_Shelf.Two"])

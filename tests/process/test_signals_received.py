@@ -94,6 +94,23 @@ def test_finding_a1_to_a_supervised_worker_only_a_later_sigint_is_the_second() -
         eventually(lambda: counts == [1, 1, 2])
 
 
+def test_d9_a_handler_that_an_imported_module_sets_keeps_no_signal_from_the_worker(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As of a library that is meant for programs of its own: nothing but SIGKILL ended the worker."""
+
+    def theirs(number: int, frame: object) -> None:
+        raise AssertionError
+
+    counts: list[int] = []
+    with StopSignals() as signals:
+        signal.signal(signal.SIGTERM, theirs)
+        with signals.handed_to(counts.append):
+            os.kill(os.getpid(), signal.SIGTERM)
+            until(lambda: counts == [1])
+    assert [record.getMessage().partition(" handled by ")[0] for record in caplog.records] == ["SIGTERM was"]
+
+
 @pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])
 def test_finding_a9_a_hangup_that_was_ignored_stays_ignored(before: signal.Handlers) -> None:
     old = signal.signal(signal.SIGHUP, before)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
-from kessel_core import Config, InvalidConfig, Problem, load_config
+from kessel_core import Config, InvalidConfig, JobManager, Problem, load_config
 from kessel_core.config.origin import Argument
 from kessel_core.config.showing import shown
 from kessel_core.model.policies import OnExpired
@@ -118,12 +118,25 @@ def test_pyproject_of_another_tool_is_left_alone(tmp_path: Path) -> None:
     assert load_config(environ={}, directory=tmp_path).file is None
 
 
+def test_a_pyproject_that_is_named_and_has_no_table_of_kessel_is_refused(tmp_path: Path) -> None:
+    """Jobs would go where the defaults say, and not where the file was meant to send them."""
+    written(tmp_path, "[tool.kesel]\nadapter = 'memory://'\n", "pyproject.toml")
+    with pytest.raises(InvalidConfig, match=r"tool\.kessel: there is no such table"):
+        load_config("pyproject.toml", environ={}, directory=tmp_path)
+
+
 def test_file_is_named_by_argument_or_else_by_environment(tmp_path: Path) -> None:
     written(tmp_path, "[kessel.worker]\nslots = 2\n", "one.toml")
     written(tmp_path, "[kessel.worker]\nslots = 3\n", "two.toml")
     environ = {"KESSEL_CONFIG": "two.toml"}
     assert load_config(environ=environ, directory=tmp_path).config.worker.slots == 3
     assert load_config("one.toml", environ=environ, directory=tmp_path).config.worker.slots == 2
+
+
+def test_file_may_be_named_by_a_path(tmp_path: Path) -> None:
+    path = written(tmp_path, "[kessel]\nadapter = 'memory://'", "own.toml")
+    assert load_config(path, environ={}).config.adapter == "memory://"
+    assert JobManager.from_config(path, environ={}).config.adapter == "memory://"
 
 
 def test_no_file_is_named_by_the_null_device(tmp_path: Path) -> None:
@@ -175,6 +188,7 @@ def test_all_problems_of_all_layers_are_listed_with_their_origins(tmp_path: Path
         ("[kessel.worker]\nmax-attempts = 2", "kessel.toml: worker['max-attempts']", "'jobs.max_attempts'"),
         ("[kesel]\nqueues = ['a']", "kessel.toml: kesel", "'kessel'"),
         ("[worker]\nslots = 2", "kessel.toml: worker", "under [kessel]"),
+        ("[tool.kessel]\nqueues = ['a']", "kessel.toml: tool", "under [kessel]"),
     ],
 )
 def test_misspelt_option_gets_the_nearest_name(tmp_path: Path, text: str, where: str, hint: str) -> None:
@@ -182,6 +196,13 @@ def test_misspelt_option_gets_the_nearest_name(tmp_path: Path, text: str, where:
     with pytest.raises(InvalidConfig) as error:
         load_config(environ={}, directory=tmp_path)
     assert hint in problems(error)[where]
+
+
+@pytest.mark.parametrize("name", ["sentry", "storage", "sessions", "routing", "json", "prometeus"])
+def test_a_section_of_a_plugin_may_be_a_little_like_an_option(tmp_path: Path, name: str) -> None:
+    """Whether a plugin has it is not known yet; it was refused as a misspelt `history` or `store`."""
+    written(tmp_path, f"[kessel.{name}]\nx = 1\n")
+    assert load_config(environ={}, directory=tmp_path).config.sections == {name: {"x": 1}}
 
 
 @pytest.mark.parametrize(
@@ -301,6 +322,25 @@ def test_a_variable_that_begins_as_those_of_a_section_is_meant_for_kessel(tmp_pa
         load_config(environ={"KESSEL_WORKER_COLOUR_OF_THE_LOGS": "red"}, directory=tmp_path)
 
 
+def test_variables_that_kubernetes_sets_for_a_service_are_left_alone(tmp_path: Path) -> None:
+    """A service called `kessel-worker`, as for `/metrics`, must stop no container of its namespace."""
+    port = "KESSEL_WORKER_PORT"
+    service = {
+        "KESSEL_WORKER_SERVICE_HOST": "10.0.0.1",
+        "KESSEL_WORKER_SERVICE_PORT": "8086",
+        "KESSEL_WORKER_SERVICE_PORT_HEALTH": "8086",
+        port: "tcp://10.0.0.1:8086",
+        f"{port}_8086_TCP": "tcp://10.0.0.1:8086",
+        f"{port}_8086_TCP_ADDR": "10.0.0.1",
+    }
+    loaded = load_config(environ={**service, "KESSEL_WORKER_SLOTS": "3"}, directory=tmp_path)
+    assert loaded.config.worker.slots == 3
+    for wrong in ({**service, "KESSEL_WORKER_SLOT": "3"}, {port: "8086"}):
+        with pytest.raises(InvalidConfig) as error:
+            load_config(environ=wrong, directory=tmp_path)
+        assert len(problems(error)) == 1
+
+
 def test_relation_across_layers_is_named_by_the_origin_of_the_option(tmp_path: Path) -> None:
     written(tmp_path, "[kessel.jobs]\nretry_cap = '1s'\n")
     with pytest.raises(InvalidConfig) as error:
@@ -402,6 +442,7 @@ def test_wrong_file_does_not_hide_what_is_wrong_elsewhere(tmp_path: Path) -> Non
         ("adapter_options", {"password": "", "token": None}, {"password": "", "token": None}),
         ("adapter_options", {"tokens": ["hunter2"]}, {"tokens": "***"}),
         ("adapter_options", {"nodes": [{"password": "hunter2"}]}, {"nodes": [{"password": "***"}]}),
+        ("adapter_options", {"since": date(2026, 1, 31)}, {"since": "2026-01-31"}),
         ("worker.grace", timedelta(seconds=90), "90s"),
         ("worker.grace", timedelta(minutes=5), "5m"),
     ],

@@ -281,6 +281,16 @@ def test_s38_a_server_that_is_away_leaves_it_live_and_not_ready(
     assert ward.worker.health().live
 
 
+def test_s38_an_adapter_that_fails_in_its_own_way_leaves_it_live_and_not_ready(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ward.start()
+    monkeypatch.setattr(ward.manager.adapter, "stats", raising(ValueError("no x://me:hunter2@h/")))
+    health = ward.probed(6)
+    assert (health.live, health.ready, health.ok) == (True, False, False)
+    assert health.reasons == ("the queue cannot be asked: ValueError: no x://***@h/",)
+
+
 def test_s38_slots_that_have_all_lost_the_queue_are_not_ready(ward: Ward) -> None:
     consumers = [Deaf(ward.ended)]
     consumers[0].raises = AdapterUnavailable("gone")

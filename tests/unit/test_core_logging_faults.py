@@ -152,6 +152,17 @@ def test_finding_d16_broken_logging_is_told_once_on_standard_error(
     assert "Broken" in text
 
 
+def test_finding_d16_a_level_that_is_none_costs_the_line_and_not_the_job(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from kessel_core.values import logs
+
+    monkeypatch.setattr(logs, "_complained", set())
+    wrong: Any = "INFO"
+    get_logger("kessel.handlers.a").log(wrong, "a line")
+    assert "kessel.handlers.a: TypeError could not be written" in capsys.readouterr().err
+
+
 def test_finding_d16_an_interrupt_of_the_user_goes_through(broken: Callable[..., None]) -> None:
     def interrupted(record: logging.LogRecord) -> bool:
         raise KeyboardInterrupt

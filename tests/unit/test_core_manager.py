@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -30,9 +31,12 @@ from kessel_core import (
     JsonValue,
     KesselError,
     PluginError,
+    PluginsConfig,
     Snooze,
     Status,
+    build_plugins,
     hookimpl,
+    load_config,
 )
 from kessel_core.contract import Capabilities, Consumer, Message, QueueAdapter, QueueStats, Reach, Reservation
 from kessel_core.errors import UnusablePlugin
@@ -176,6 +180,41 @@ def test_who_only_requests_needs_no_handler_to_be_importable(opened: Open) -> No
     for run in runs:
         with pytest.raises(KesselError, match="only requests"):
             run()
+
+
+def test_s15_who_only_requests_takes_no_function_that_it_would_never_call(opened: Open) -> None:
+    manager = opened(Shelf(), only_requests=True)
+    with pytest.raises(InvalidRequest, match="callback: a function can only be called by who runs the job"):
+        manager.request("t", callback=print)
+    assert manager.request("t", callback="job:told").callback == "job:told"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"adapter": Path("jobs.db")}, "adapter: expected text"),
+        ({"adapter": ""}, "adapter: must not be blank"),
+        ({"store": 5}, "store: expected text"),
+        ({"adapter_options": "lease=5s"}, "adapter_options: expected a table"),
+        ({"middleware": [object()]}, r"middleware\[0\]: expected text"),
+        ({"middleware": 5}, r"middleware\[0\]: expected text"),
+    ],
+)
+def test_an_argument_of_another_kind_is_told_as_that_of_its_option(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidConfig, match=said):
+        JobManager(**{"adapter": "memory://", **given}).connect()
+
+
+def test_what_load_config_returns_is_no_configuration_and_is_told_so() -> None:
+    loaded: Any = load_config(environ={})
+    with pytest.raises(TypeError, match=r"expected a Config, as load_config\(\)\.config, got LoadedConfig"):
+        JobManager(config=loaded)
+
+
+def test_a_plugin_that_is_required_must_be_among_those_that_were_given() -> None:
+    config = Config(plugins=PluginsConfig(required=("moon",)))
+    with pytest.raises(PluginError, match="moon"):
+        JobManager(Shelf(), config=config, plugins=build_plugins(distributions=[])).connect()
 
 
 def test_a_given_adapter_is_closed_by_its_owner(opened: Open) -> None:

@@ -167,6 +167,19 @@ def test_middleware_of_two_teams_of_one_name_is_one_error_that_names_both() -> N
     assert clash.advice == 'write in `middleware` "acme/audit" or "zeta/audit"'
 
 
+def test_one_plugin_that_offers_a_middleware_twice_is_not_to_be_settled_by_its_name() -> None:
+    """`twice/audit` would mean both again, and be told in the same words."""
+
+    class Twice:
+        @hookimpl
+        def kessel_middleware(self) -> list[Middleware]:
+            return [Middleware(name="audit", factory=lambda: None), Middleware(name="audit", factory=object)]
+
+    plugins = build_plugins(extra={"twice": Twice()}, distributions=[])
+    with pytest.raises(InvalidConfig, match=r"'audit' is offered by .* more than once; tell its author"):
+        build_chain(plugins, ["audit"])
+
+
 def test_configuration_settles_a_clash_of_middleware_by_naming_the_owner() -> None:
     found = chain("zeta/audit", "acme/audit")
     assert [link.name for link in found.members] == ["zeta/audit", "acme/audit"]

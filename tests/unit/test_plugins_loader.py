@@ -186,6 +186,26 @@ def test_d4_one_name_twice_in_one_distribution_is_a_conflict(site: Site) -> None
     assert [status.state for status in report] == [PluginState.CONFLICT] * 2
 
 
+def test_d4_one_module_under_two_names_is_one_plugin_and_the_other_is_told_briefly(site: Site) -> None:
+    """pluggy's own error lists every plugin of the process."""
+    site.add("first")
+    entry_points = site.folder / "first_dist-1.0.dist-info" / "entry_points.txt"
+    entry_points.write_text(entry_points.read_text() + "second = loader_first_dist\n")
+    first, second = (status for status in site.build().report if status.distribution == "first-dist")
+    assert (first.state, second.state) == (PluginState.ACTIVE, PluginState.FAILED)
+    assert second.why == "loader_first_dist is the plugin 'first' already; one entry point is enough"
+
+
+def test_f64_an_entry_point_without_a_name_fails_alone(site: Site) -> None:
+    """pluggy would give it a name that nothing else knows, and each question to plugins raised KeyError."""
+    site.add("", dist="nameless")
+    site.add("good")
+    plugins = site.build()
+    (nameless,) = (status for status in plugins.report if status.distribution == "nameless")
+    assert nameless.why == "its entry point has no name"
+    assert len(watchers_of(plugins).finished) == 1
+
+
 def test_name_of_the_core_cannot_be_taken(site: Site) -> None:
     site.add("logging")
     plugins = site.build()
@@ -201,6 +221,7 @@ def test_refused_extra_plugin_does_not_push_out_its_namesake() -> None:
 
     plugins = build_plugins(extra={"logging": Mine()}, distributions=[])
     assert plugins.report[-1].state is PluginState.FAILED
+    assert plugins.report[-1].why == "the name 'logging' is taken"
     assert [link.name for link in build_chain(plugins, ["logging"]).members] == ["logging"]
 
 

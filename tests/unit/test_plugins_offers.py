@@ -22,6 +22,7 @@ from kessel_core import (
 )
 from kessel_core.contract import AdapterContext, AdapterSpec
 from kessel_core.errors import PluginClash
+from kessel_core.hooks import Middleware, Section
 from kessel_core.plugins.offers import gathered
 from kessel_core.plugins.registry import Plugins
 from kessel_core.plugins.status import PluginStatus
@@ -138,6 +139,18 @@ def test_what_the_code_of_an_adapter_says_of_its_url_is_told_without_secrets(ste
     with pytest.raises(PluginError, match=r"RuntimeError: cannot reach moon://\*\*\*@h") as caught:
         opened(odd(**{step: raising(error)}), "moon://h")
     assert "hunter2" not in str(caught.value)
+
+
+def test_f65_an_adapter_whose_options_fail_in_their_own_way_is_named() -> None:
+    @attrs.frozen
+    class Failing:
+        def __attrs_post_init__(self) -> None:
+            raise LookupError("no moon://me:hunter2@h")
+
+    with pytest.raises(
+        PluginError, match=r"'moon'.*its options cannot be read: LookupError: no moon://\*\*\*@h"
+    ):
+        built(odd=Adapters(attrs.evolve(spec("moon", "moon"), options=Failing))).chosen_adapter("moon")
 
 
 @pytest.mark.parametrize("step", ["open", "from_url"])
@@ -286,6 +299,17 @@ def test_each_plugin_is_asked_once_however_many_applications_there_are() -> None
     ("hook", "offer", "said"),
     [
         ("kessel_middleware", {"x": print}, "kessel_middleware gave str, not a Middleware"),
+        (
+            "kessel_middleware",
+            [Middleware(name="m", factory=print, options=int)],
+            "the options of 'm' must be an attrs class, got <class 'int'>",
+        ),
+        ("kessel_sections", [Section(name="s", factory=print, options=dict)], "must be an attrs class"),
+        (
+            "kessel_adapters",
+            [AdapterSpec(name="a", schemes=("a",), options=dict, open=print)],
+            "the options of 'a' must be an attrs class",
+        ),
         ("kessel_callbacks", [print], "not a mapping scheme -> function"),
         ("kessel_callbacks", {"x": 3}, "not a scheme and a function"),
         ("kessel_handlers", {3: print}, "expected text that is not blank"),

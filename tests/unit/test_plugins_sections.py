@@ -253,6 +253,7 @@ def test_a_table_that_no_plugin_reads_names_those_that_there_are() -> None:
 
 def test_a_table_of_a_plugin_that_is_not_installed_says_what_to_install() -> None:
     assert mistakes(sections={"http": {}})["sections.http"].endswith("run: pip install kessel-http")
+    assert mistakes(sections={"wokrer": {}})["sections.wokrer"].endswith("did you mean 'worker'?")
 
 
 def test_two_plugins_with_the_same_section_are_both_named() -> None:
@@ -296,6 +297,22 @@ def test_a_section_that_cannot_be_made_is_a_mistake_of_the_configuration(
     factory: Any, expected: dict[str, str]
 ) -> None:
     assert mistakes(Offer(attrs.evolve(TIDE, factory=factory))) == expected
+
+
+def test_f65_a_section_whose_options_fail_in_their_own_way_is_one_mistake() -> None:
+    """Also where nobody has configured it: every application with that plugin ended with a traceback."""
+
+    @attrs.frozen
+    class Failing:
+        step: int = 1
+
+        def __attrs_post_init__(self) -> None:
+            raise LookupError("no tide")
+
+    offer = Offer(attrs.evolve(TIDE, options=Failing))
+    for sections in ({}, {"tide": {"step": 2}}):
+        found = mistakes(offer, sections=sections)
+        assert found == {"sections.tide": "cannot be made: LookupError: no tide"}
 
 
 def test_a_misspelt_hook_of_a_section_is_named() -> None:

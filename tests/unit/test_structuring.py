@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import tomllib
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, NewType, TypedDict
 from uuid import UUID
@@ -289,6 +290,48 @@ def test_options_may_lie_inside_of_others() -> None:
     with pytest.raises(InvalidConfig) as caught:
         structure_options(Bounded, {"least": "0", "lest": "1"}, where=("a", "b"))
     assert [p.where for p in caught.value.problems] == [("a", "b", "least"), ("a", "b", "lest")]
+
+
+@attrs.frozen
+class Harbour:
+    depth: int
+
+
+@attrs.frozen
+class Coast:
+    one: Harbour | None = None
+    by_name: dict[str, Harbour] = attrs.field(factory=dict)
+    in_order: tuple[Harbour, ...] = ()
+    in_list: list[Harbour] = attrs.field(factory=list)
+
+
+def test_tables_inside_of_options_are_options_however_they_are_held() -> None:
+    """A misspelt option was left out in silence wherever a table was not alone or in a `Mapping`."""
+    table = {"depth": "3"}
+    given = {"one": table, "by_name": {"a": table}, "in_order": [table], "in_list": [table]}
+    deep = Harbour(3)
+    assert structure_options(Coast, given) == Coast(deep, {"a": deep}, (deep,), [deep])
+    wrong = {"depth": 3, "dept": 4}
+    with pytest.raises(InvalidConfig) as caught:
+        structure_options(
+            Coast, {"one": wrong, "by_name": {"a": wrong}, "in_order": [table, wrong], "in_list": [7]}
+        )
+    places = [("one", "dept"), ("by_name", "a", "dept"), ("in_order", 1, "dept"), ("in_list", 0)]
+    assert [problem.where for problem in caught.value.problems] == places
+
+
+@attrs.frozen
+class Days:
+    day: date
+    hour: time
+
+
+def test_an_option_that_is_a_date_or_a_time_of_day_is_taken_as_toml_has_it() -> None:
+    made = Days(date(2026, 1, 31), time(7, 32))
+    assert structure_options(Days, tomllib.loads("day = 2026-01-31\nhour = 07:32:00")) == made
+    assert structure_options(Days, {"day": "2026-01-31", "hour": "07:32"}) == made
+    with pytest.raises(InvalidConfig, match="day: expected an ISO-8601 date"):
+        structure_options(Days, tomllib.loads("day = 2026-01-31T07:00:00Z\nhour = 07:32:00"))
 
 
 @attrs.frozen

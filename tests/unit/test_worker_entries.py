@@ -515,7 +515,7 @@ def test_s27_an_entry_comes_back_equal_and_what_is_none_is_left_out_of_the_list(
     older = encode_worker(ENTRY).replace(b'"disconnected":0,', b"")
     assert decode_worker(older) == ENTRY
     for wrong in (b"", b"[]", b"{}", body.replace(b"stopping", b"asleep"), b"\xff"):
-        with pytest.raises(DecodeError, match="not the entry of a worker"):
+        with pytest.raises(DecodeError, match=r"^it is not the entry of a worker: "):
             decode_worker(wrong)
     here = open_here()
     here.manager.store.put("workers", "w", body)

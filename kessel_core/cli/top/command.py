@@ -26,6 +26,7 @@ from kessel_core.clock import SystemClock
 from kessel_core.errors import KesselError
 from kessel_core.features.overview import Action, Overview, Part
 from kessel_core.features.watching import Overviews
+from kessel_core.values.raised import said
 from kessel_core.values.secrets import without_secrets
 
 if TYPE_CHECKING:
@@ -273,6 +274,6 @@ class _Work:
         except KesselError as exc:
             text = f"not done: {exc}"
         except Exception as exc:  # an adapter that fails in its own way
-            text = f"not done: {type(exc).__name__}: {exc}"
+            text = f"not done: {said(exc)}"
         self._doing = ""
         self.say(text)

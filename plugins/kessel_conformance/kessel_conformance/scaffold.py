@@ -35,12 +35,18 @@ KINDS: Final[Mapping[str, str]] = {
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _LONGEST: Final = 50
 _BUILT_IN: Final = frozenset({"logging", "retry"})
-#: Names that kessel's own plugins use; a second plugin of that name could not be active.
+#: Names and schemes of the stores that come with kessel.
+_STORES: Final = frozenset(
+    {"memory", "postgres", "postgresql", "redis", "rediss", "sqlite", "valkey", "valkeys"}
+)
+#: Names that kessel's own plugins have or offer; beside them a second one could not be used.
 _TAKEN: Final[Mapping[str, frozenset[str]]] = {
-    "adapter": _BUILT_IN | {"beanstalk", "conformance", "handlers-example", "memory", "sqlite"},
-    "handlers": frozenset({"example"}),
-    "middleware": _BUILT_IN,
-    "store": frozenset({"memory", "sqlite"}),
+    "adapter": _BUILT_IN
+    | _STORES
+    | {"beanstalk", "conformance", "handlers-example", "http", "otel", "prometheus"},
+    "handlers": frozenset({"example", "kessel"}),
+    "middleware": _BUILT_IN | {"otel"},
+    "store": _STORES | {"adapter"},
 }
 
 #: Of the CI of an adapter: the server that its tests start has to be there, and is an error if it is not.

@@ -5,18 +5,21 @@ Own ones are `kessel.job.*`: the conventions have no general attribute for a typ
 
 from __future__ import annotations
 
+import traceback
 from typing import Final, TypeAlias
 
 from opentelemetry.trace import Span, Status, StatusCode
 
-from kessel_core import Job, JobContext, JobResult, KesselError
+from kessel_core import Fatal, Job, JobContext, JobResult, KesselError, Reason, Snooze, Transient
 from kessel_core import Status as JobStatus
+from kessel_core.contract import without_secrets
 from kessel_otel.context import FOLLOWS
 
 __all__ = [
     "BATCH",
     "DESTINATION",
     "Attributes",
+    "break_attempt",
     "fail",
     "fail_attempt",
     "kind_of",
@@ -30,8 +33,10 @@ Attributes: TypeAlias = dict[str, str | int | float]
 DESTINATION: Final = "messaging.destination.name"
 BATCH: Final = "messaging.batch.message_count"
 _ERROR: Final = "error.type"
-#: Characters of a description at most.
+#: Characters of a description, and of a stack trace, at most: receivers refuse what is too large, and with it
+#: every span that is sent along.
 _LONGEST: Final = 1000
+_LONGEST_STACK: Final = 20_000
 
 
 def of_operation(name: str) -> Attributes:
@@ -77,7 +82,25 @@ def kind_of(exc: BaseException) -> str:
 def fail(span: Span, kind: str, description: str) -> None:
     """Mark a span as failed."""
     span.set_attribute(_ERROR, kind)
-    span.set_status(Status(StatusCode.ERROR, description[:_LONGEST]))
+    span.set_status(Status(StatusCode.ERROR, _told(description)))
+
+
+def break_attempt(span: Span, exc: BaseException) -> None:
+    """Say on the span of an attempt that a middleware inside ended it; what is asked for is no exception."""
+    match exc:
+        case Snooze():
+            status = JobStatus.SNOOZED
+        case Transient():
+            status = JobStatus.TRANSIENT
+        case Fatal():
+            status = JobStatus.FAILED
+        case _:  # the configuration and the middleware outside decide what becomes of it
+            _record(span, exc)
+            fail(span, kind_of(exc), _text_of(exc))
+            return
+    span.set_attribute("kessel.job.status", str(status))
+    if status is not JobStatus.SNOOZED:
+        fail(span, str(Reason.ERROR), _text_of(exc))
 
 
 def fail_attempt(span: Span, result: JobResult) -> None:
@@ -86,7 +109,38 @@ def fail_attempt(span: Span, result: JobResult) -> None:
     if result.status in (JobStatus.SUCCESS, JobStatus.SNOOZED):
         return
     if result.raised is not None:
-        span.record_exception(result.raised)
+        _record(span, result.raised)
         fail(span, kind_of(result.raised), result.message)
     else:
         fail(span, str(result.reason) if result.reason is not None else "_OTHER", result.message)
+
+
+def _record(span: Span, exc: BaseException) -> None:
+    """Add what was raised as an event; that of the SDK is as long as the error, and fails with its text."""
+    try:
+        stack = "".join(traceback.format_exception(exc))
+    except Exception:  # the text of a cause cannot be read
+        stack = ""
+    if len(stack) > _LONGEST_STACK:
+        half = _LONGEST_STACK // 2
+        stack = f"{stack[:half]}\n...\n{stack[-half:]}"
+    span.add_event(
+        "exception",
+        {
+            "exception.type": kind_of(exc),
+            "exception.message": _told(_text_of(exc)),
+            "exception.stacktrace": _told(stack, len(stack)),
+        },
+    )
+
+
+def _text_of(exc: BaseException) -> str:
+    try:
+        return str(exc)
+    except Exception:
+        return "(its text cannot be read)"
+
+
+def _told(text: str, limit: int = _LONGEST) -> str:
+    """Return a text without secrets of addresses, cut, and such that every exporter can write it."""
+    return without_secrets(text[: 2 * limit])[:limit].encode("utf-8", "backslashreplace").decode()

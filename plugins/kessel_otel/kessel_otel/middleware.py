@@ -10,7 +10,7 @@ from opentelemetry.context import attach
 
 from kessel_core import AdapterError, Job, JobContext, JobResult, hookimpl
 from kessel_core.hooks import add_log_fields
-from kessel_otel.attributes import fail, fail_attempt, kind_of, of_attempt
+from kessel_otel.attributes import break_attempt, fail_attempt, of_attempt
 from kessel_otel.context import FOLLOWS, origin_of, within
 from kessel_otel.guard import guarded
 from kessel_otel.options import OtelOptions
@@ -83,8 +83,7 @@ def _end(span: trace.Span, result: object) -> None:
 
 def _break(span: trace.Span, exc: BaseException) -> None:
     try:
-        span.record_exception(exc)
-        fail(span, kind_of(exc), str(exc))
+        break_attempt(span, exc)
     finally:
         span.end()
 

@@ -14,7 +14,7 @@ import kessel_otel.plugin
 import pytest
 from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -70,7 +70,11 @@ class Spans:
         self._exporter = exporter
 
     def all(self) -> list[Seen]:
-        return [_seen(span) for span in self._exporter.get_finished_spans()]
+        return [_seen(span) for span in self.exported()]
+
+    def exported(self) -> tuple[ReadableSpan, ...]:
+        """The spans themselves."""
+        return self._exporter.get_finished_spans()
 
     def of(self, start: str, kind: str | None = None) -> list[Seen]:
         """Those whose name starts so, and whose job has this type."""

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,10 +19,23 @@ from kessel_otel.middleware import Otel
 from kessel_otel.options import OtelOptions
 from opentelemetry import baggage, propagate, trace
 from opentelemetry.context import attach, detach
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import Span
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
-from kessel_core import InvalidConfig, Job, JobContext, JobManager, JobRequest, JobResult, Status, SystemClock
+from kessel_core import (
+    Fatal,
+    InvalidConfig,
+    Job,
+    JobContext,
+    JobManager,
+    JobRequest,
+    JobResult,
+    Snooze,
+    Status,
+    SystemClock,
+    Transient,
+)
 from kessel_core.contract import AdapterContext
 from kessel_core.testing import VirtualClock, run_until_idle
 
@@ -175,7 +189,7 @@ class BrokenSpan(NonRecordingSpan):
     def __init__(self) -> None:
         super().__init__(SpanContext(int(TRACE, 16), int(SPAN, 16), False, TraceFlags(1)))
 
-    set_attribute = set_status = record_exception = end = _raise
+    set_attribute = set_status = add_event = end = _raise
 
 
 class Bad:
@@ -290,6 +304,67 @@ def test_an_exception_of_a_middleware_inside_is_on_the_span(spans: Spans) -> Non
         "KeyError",
         ("exception",),
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "kind"),
+    [
+        (Snooze(timedelta(minutes=1), "too many just now"), "snoozed", None),
+        (Transient("later"), "failed-transient", "error"),
+        (Fatal("never"), "failed", "error"),
+    ],
+)
+def test_s21_what_a_middleware_inside_asks_for_is_told_as_if_the_handler_had(
+    spans: Spans, asked: Exception, status: str, kind: str | None
+) -> None:
+    """One that limits a rate puts most deliveries off; none of them has failed."""
+
+    def run() -> None:
+        running = Otel(OtelOptions()).kessel_execute_job(JobContext(Job(type="t", id="x"), 1, SystemClock()))
+        next(running)
+        with pytest.raises(type(asked)):
+            running.throw(asked)
+
+    copy_context().run(run)
+    process = spans.one("process")
+    assert (process.failed, process.attributes["kessel.job.status"]) == (kind is not None, status)
+    assert process.attributes.get("error.type") == kind
+    assert process.events == ()
+
+
+class Unreadable(Exception):
+    def __str__(self) -> str:
+        raise LookupError
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (ValueError("x" * 3_000_000), "x" * 1000),
+        (ValueError("bad \ud800 name"), "bad \\ud800 name"),
+        (ValueError("cannot reach redis://:hunter2@h/0"), "cannot reach redis://***@h/0"),
+        (Unreadable(), "(its text cannot be read)"),
+    ],
+)
+def test_f62_whatever_an_error_says_its_span_is_failed_and_small_and_can_be_sent_anywhere(
+    spans: Spans, opened: Open, raised: Exception, said: str
+) -> None:
+    """A receiver refuses a message that is too large, and with it the spans of others."""
+
+    def work(payload: Any) -> None:
+        raise raised
+
+    opened({"t": work}).process_single_job("t")
+    (span,) = (one for one in spans.exported() if one.name.startswith("process"))
+    assert not span.status.is_ok
+    (event,) = span.events
+    assert event.attributes is not None
+    assert event.attributes["exception.message"] == said
+    assert event.attributes["exception.type"] == span.attributes["error.type"]
+    sent = encode_spans([span]).SerializeToString()
+    assert len(sent) < 50_000
+    assert b"hunter2" not in sent
+    assert b"exception.stacktrace" in sent
 
 
 @pytest.mark.parametrize("odd", [None, "text", 7])

@@ -14,7 +14,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from kessel_core import AdapterError, Clock, KesselError, Status
+from kessel_core import Clock, KesselError, Status
 from kessel_core.contract import QueueStats
 from kessel_core.hooks import PageContext, get_logger
 from kessel_prometheus.counting import BUCKETS, Counts, Distribution, Labels
@@ -87,8 +87,8 @@ def _queues(counted: Callable[[], Iterable[QueueStats]], adapter: str) -> Iterat
     )
     try:
         stats = list(counted())
-    except (AdapterError, KesselError) as exc:
-        log.debug("the queues cannot be asked: %s", exc)
+    except Exception as exc:  # an adapter that fails in its own way must not hide what was counted
+        log.debug("the queues cannot be asked: %s", exc, exc_info=not isinstance(exc, KesselError))
         up.add_metric([], 0)
     else:
         up.add_metric([], 1)

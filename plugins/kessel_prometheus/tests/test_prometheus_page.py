@@ -348,13 +348,14 @@ def test_the_age_of_the_next_ready_job_is_absent_where_it_is_not_known(
     assert one.show().get('kessel_queue_oldest_ready_seconds{queue="default"}') == age
 
 
+@pytest.mark.parametrize("error", [AdapterUnavailable("nobody answers"), ValueError("of its own")])
 def test_while_the_queue_is_away_the_rest_is_told_without_it(
-    app: Callable[..., App], monkeypatch: pytest.MonkeyPatch
+    app: Callable[..., App], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     one = app(HANDLERS, offers=False)
 
     def away(queue: str) -> QueueStats:
-        raise AdapterUnavailable("nobody answers")
+        raise error
 
     monkeypatch.setattr(one.manager.adapter, "stats", away)
     one.offer()
