@@ -5,7 +5,6 @@ A little over 350 lines, because both ways read, check and report alike.
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,9 +27,10 @@ from kessel_core.cli.app import (
     say_as_is,
 )
 from kessel_core.cli.choosing import span
+from kessel_core.cli.next_command import next_command
 from kessel_core.cli.output import emit, jobs_text, preview
 from kessel_core.cli.progress import progress
-from kessel_core.cli.result import outcome_of
+from kessel_core.cli.result import outcome_of, pending_fields
 from kessel_core.cli.streams import given_json
 from kessel_core.contract.promises import Reach
 from kessel_core.errors import (
@@ -158,8 +158,10 @@ def _one(
         if wait is not None:
             try:
                 outcome = outcome_of(manager, stored.id, wait, as_json=as_json)
-            except KeyboardInterrupt:
-                command = f"kessel result {shlex.quote(stored.id)} --wait 30s"
+            except (KesselError, KeyboardInterrupt):
+                if as_json:
+                    emit(pending_fields(stored.id))
+                command = next_command(app, ["result"], [stored.id], ["--wait", "30s"])
                 say_as_is(f"job {stored.id} is stored; `{command}` waits on", err=True)
                 raise
             emit(outcome_fields(outcome) if as_json else outcome.value)

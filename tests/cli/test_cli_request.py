@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 from kessel_sqlite.adapter import SqliteAdapter
 
-from kessel_core import AdapterError, EnqueueRejected, EnqueueUnknown, IdHeld, InvalidRequest, Problem
+from kessel_core import (
+    AdapterError,
+    AdapterUnavailable,
+    EnqueueRejected,
+    EnqueueUnknown,
+    IdHeld,
+    InvalidRequest,
+    Problem,
+)
 from kessel_core.client.manager import JobManager
 
 
@@ -228,6 +236,29 @@ def test_s26_who_waits_no_longer_is_told_which_job_is_stored(
     assert done.code == 130
     (job,) = kessel.ok("list", "ready", "--json").json
     assert f"job {job['id']} is stored; `kessel result {job['id']} --wait 30s` waits on" in done.err
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_s26_who_waits_while_the_queue_goes_away_is_told_which_job_is_stored(
+    kessel: Any, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """S26: the error alone looked as if nothing was stored; the command names the queue that was typed."""
+
+    def gone(self: object, job_id: str, timeout: object) -> None:
+        raise AdapterUnavailable("connection refused")
+
+    monkeypatch.setattr("kessel_core.client.manager.JobManager.result", gone)
+    kessel.write("kessel.toml", "[kessel]\n")
+    typed = ("--adapter", "sqlite:///jobs.db")
+    done = kessel("request", "double", "21", "--wait", "30s", *options, *typed)
+    (job,) = kessel.ok("list", "ready", "--json", *typed).json
+    waits = f"kessel result {job['id']} --adapter sqlite:///jobs.db --wait 30s"
+    assert done.code == 1
+    assert done.err.endswith(f"job {job['id']} is stored; `{waits}` waits on\nerror: connection refused\n")
+    if options:
+        assert done.json == {"id": job["id"], "status": "pending", "state": None, "progress": None}
+    else:
+        assert not done.out
 
 
 def test_s26_nothing_is_stored_where_nobody_could_wait_for_the_result(
