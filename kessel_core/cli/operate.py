@@ -39,11 +39,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kessel_core.contract.adapter import QueueAdapter
-    from kessel_core.contract.operations import StoredJob
+    from kessel_core.contract.operations import QueueStats, StoredJob
 
 __all__ = ["delete", "find", "pause", "resume", "show"]
 
 _STATES = tuple(state.value for state in JobState)
+#: The rest of a pause that may be over before it is looked at again.
+_SOON_OVER = timedelta(seconds=10)
 
 
 # --- single jobs -----------------------------------------------------------------------------
@@ -222,11 +224,30 @@ def pause(app: App, queue: str, for_: timedelta | None, as_json: bool) -> None:
         raise click.UsageError("FOR must be more than zero; `kessel resume` ends a pause")
     with app.adapter(only_looks=True) as adapter:
         need(adapter, Pause).pause(queue, min(wanted, FOR_EVER))
-        ready = adapter.stats(queue).ready
+        count = adapter.stats(queue)
+    if not count.total:
+        _check_kept(app, count)
     if as_json:
-        emit({"queue": queue, "paused": min(wanted, FOR_EVER).total_seconds(), "ready": ready})
+        emit({"queue": queue, "paused": min(wanted, FOR_EVER).total_seconds(), "ready": count.ready})
     else:
-        say(f"paused queue {queue} {pause_text(wanted)}, with {jobs_text(ready, 'ready job')}")
+        say(f"paused queue {queue} {pause_text(wanted)}, with {jobs_text(count.ready, 'ready job')}")
+
+
+def _check_kept(app: App, count: QueueStats) -> None:
+    """Look again whether a queue is paused: a server may forget one without jobs when nobody uses it.
+
+    Raises:
+        KesselError: It is not.
+    """
+    if count.paused is None or count.paused < _SOON_OVER:
+        return
+    with app.adapter(only_looks=True) as adapter:
+        if adapter.stats(count.queue).paused is not None:
+            return
+    raise KesselError(
+        f"queue {count.queue} is not paused: it holds no job, and {app.chosen.spec.name!r} forgets it, with "
+        "its pause, when nobody uses it; pause it again when a worker serves it or a job is there"
+    )
 
 
 @click.command()
