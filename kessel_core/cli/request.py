@@ -300,10 +300,12 @@ def _check_types(app: App, types: Mapping[str, str], strict: bool) -> None:
 
 def _many(app: App, source: str, queue: str | None, strict: bool, as_json: bool) -> None:
     name = "standard input" if source == "-" else source
-    requests, types = _read_lines(source, name, queue)
+    lines, types = _read_lines(source, name, queue)
+    requests = list(lines.values())
     _check_types(app, types, strict)
     became = _Became(len(requests))
     with _visible(app) as manager, progress("requesting", len(requests), quiet=as_json) as show:
+        _check_taken(manager, lines, name)
         try:
             for start in range(0, len(requests), BATCH):
                 became.add(manager, requests[start : start + BATCH])
@@ -332,6 +334,21 @@ def _many(app: App, source: str, queue: str | None, strict: bool, as_json: bool)
         if len(errors) > SHOWN_ERRORS:
             say(f"error: ... and {len(errors) - SHOWN_ERRORS:,} more; --json lists all", err=True)
         raise SystemExit(1)
+
+
+def _check_taken(manager: JobManager, lines: Mapping[int, JobRequest], name: str) -> None:
+    """Refuse what the adapter does not take of any line, as one that is too large, before one is stored.
+
+    Plugins that prepare requests see each a second time when it is stored.
+    """
+    problems: list[Problem] = []
+    for number, request in lines.items():
+        try:
+            manager.message(request)
+        except InvalidRequest as exc:
+            problems.extend(problem.given_by(f"{name}:{number}", parts=1) for problem in exc.problems)
+    if problems:
+        raise InvalidRequest(problems, "nothing was stored")
 
 
 @attrs.define
@@ -401,14 +418,14 @@ class _Became:
 _WHITE: Final = b" \t\r\n"
 
 
-def _read_lines(source: str, name: str, queue: str | None) -> tuple[list[JobRequest], dict[str, str]]:
-    """Return the requests of all lines, and for each type the first line that has it."""
+def _read_lines(source: str, name: str, queue: str | None) -> tuple[dict[int, JobRequest], dict[str, str]]:
+    """Return the requests by the numbers of their lines, and for each type the first line that has it."""
     from kessel_core.clock import SystemClock
     from kessel_core.model.checks import job_from
     from kessel_core.wire.requests import decode
 
     clock = SystemClock()
-    requests: list[JobRequest] = []
+    requests: dict[int, JobRequest] = {}
     types: dict[str, str] = {}
     problems: list[Problem] = []
     odd: dict[str, int] = {}
@@ -419,7 +436,7 @@ def _read_lines(source: str, name: str, queue: str | None) -> tuple[list[JobRequ
             # A request of this command is a new one: it gets its own time of request.
             request = _as_asked(decode(body), body, queue)
             job_from(request, clock.now())
-            requests.append(request)
+            requests[number] = request
             types.setdefault(request.type, f"{name}:{number}")
             for key in request.extra:
                 odd.setdefault(key, number)

@@ -238,6 +238,20 @@ def test_s26_who_waits_no_longer_is_told_which_job_is_stored(
     assert f"job {job['id']} is stored; `kessel result {job['id']} --wait 30s` waits on" in done.err
 
 
+def test_s2_a_line_that_is_too_large_for_the_queue_stops_a_file_before_the_first_is_stored(
+    kessel: Any,
+) -> None:
+    """It was seen with its batch, after others were stored, and was named by its place there."""
+    lines = [
+        json.dumps({"type": "x", "payload": "x" * (2000 if number == 600 else 1)}) for number in range(700)
+    ]
+    kessel.write("jobs.jsonl", "\n".join(lines))
+    done = kessel("request", "--from", "jobs.jsonl", "--adapter", "sqlite:///jobs.db?max_body_bytes=1000")
+    assert (done.code, done.out) == (2, "")
+    assert "error: nothing was stored: jobs.jsonl:601: the request takes 2" in done.err
+    assert kessel.ok("stats", "--json", "--adapter", "sqlite:///jobs.db").json[0]["total"] == 0
+
+
 @pytest.mark.parametrize("options", [(), ("--json",)])
 def test_s26_who_waits_while_the_queue_goes_away_is_told_which_job_is_stored(
     kessel: Any, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
