@@ -156,7 +156,7 @@ def _delete(app: App, adapter: QueueAdapter, job_ids: Sequence[str], done: Done)
     queues = known_queues(app, adapter)
     unknown: list[str] = []
     with noting(app, adapter) as note:
-        for job_id in job_ids:
+        for job_id in dict.fromkeys(job_ids):  # one that is given twice is one job
             if _deleted(facet, queues, job_id, note):
                 done.add(job_id)
             else:
@@ -169,6 +169,8 @@ def _delete(app: App, adapter: QueueAdapter, job_ids: Sequence[str], done: Done)
                 done.wrong[job_id] = _no_job(job_id, queues)
             elif isinstance(job, KesselError):
                 done.wrong[job_id] = str(job)
+            elif job.id in done.ids:  # two starts of one id
+                continue
             elif _deleted(facet, (job.queue,), job.id, note):
                 done.add(job.id)
             else:

@@ -119,6 +119,12 @@ def test_finding_c7_the_start_of_an_id_serves_if_it_is_unique(kessel: Any, many:
     assert kessel.ok("delete", many[3][:34], "--json").json["deleted"] == [many[3]]
 
 
+def test_job_that_is_named_twice_is_deleted_once_and_nothing_is_wrong(kessel: Any, many: list[str]) -> None:
+    """As `kessel buried delete` does; it told that there is no such job, or that a worker holds it."""
+    named = [many[3], many[3], many[4][:34], many[4][:35]]
+    assert kessel.ok("delete", *named, "--json").json == {"deleted": many[3:5], "problems": []}
+
+
 def test_finding_c7_ids_are_never_folded_and_narrow_tables_are_cards(
     kessel: Any, many: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
