@@ -102,20 +102,35 @@ def print_causes(app: App, queues: Sequence[str], jobs: Iterable[StoredJob], as_
 def _next(app: App, causes: Sequence[_Cause]) -> list[tuple[str, str]]:
     """Return the commands for the largest group, as they must be typed here."""
     cause = causes[0]
-    is_elsewhere = cause.queue not in app.config.queues or app.given("queues")
-    queue = ["--queue", cause.queue] if is_elsewhere else []
+    is_only_one = app.config.queues == (cause.queue,) and not app.given("queues")
+    queue = [] if is_only_one else ["--queue", cause.queue]
     kind = ["--type", cause.type, *(["--reason", cause.reason] if cause.reason else [])]
-    alike = [c for c in causes if (c.queue, c.type, c.reason) == (cause.queue, cause.type, cause.reason)]
-    text = max(cause.message.split("#"), key=len).strip()
-    if len(alike) > 1 and text and text.isprintable():
+    # Without a reason those of every reason are meant, too.
+    others = [
+        other
+        for other in causes[1:]
+        if (other.queue, other.type) == (cause.queue, cause.type) and cause.reason in ("", other.reason)
+    ]
+    text = _only_in(cause, others)
+    if others and text:
         kind += ["--message", text]
 
     def line(*words: str, ids: Sequence[str] = ()) -> str:
         return next_command(app, ["buried", *words], ids, queue)
 
+    look = ("look at one", line("show", ids=[cause.example]))
+    if others and not text:  # nothing that can be typed means these and no others
+        return [look]
     return [
-        ("look at one", line("show", ids=[cause.example])),
+        look,
         ("kick ten", line("kick", *kind, "--limit", "10")),
         ("kick the rest", line("kick", *kind)),
         ("remove them", line("delete", *kind)),
     ]
+
+
+def _only_in(cause: _Cause, others: Sequence[_Cause]) -> str:
+    """Return the longest part of a message that no other one has, as it is typed; empty: there is none."""
+    parts = (part.strip() for part in cause.message.split("#"))
+    found = (one for one in parts if one.isprintable() and not any(one in other.message for other in others))
+    return max(found, key=len, default="")

@@ -53,6 +53,39 @@ def test_finding_c3_buried_alone_sums_up_by_kind_and_message_with_the_next_comma
     assert kessel.ok("stats", "--json").json[0]["ready"] == 100
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "proposed"),
+    [
+        ("the long-lost card {} was refused", "the long-lost card {} was stolen", "was refused"),
+        ("refused", "refused again by the bank", None),
+    ],
+)
+def test_s39_a_proposed_command_acts_on_the_jobs_that_it_stands_for_and_no_others(
+    kessel: Any, first: str, second: str, proposed: str | None
+) -> None:
+    """It took the longest part of a message, which others may have too, and every configured queue."""
+    kessel.write("cards.py", "def charge(payload): raise RuntimeError(payload)\n")
+    kessel.write(
+        "kessel.toml",
+        '[kessel]\nqueues = ["default", "mail"]\n[kessel.handlers]\n"card.charge" = "cards:charge"\n',
+    )
+    texts = [*(first.format(number) for number in range(5)), *(second.format(number) for number in range(3))]
+    lines = [{"type": "card.charge", "payload": text} for text in texts]
+    lines += [{"type": "card.charge", "payload": first, "queue": "mail"}]
+    kessel.write("jobs.jsonl", "\n".join(map(json.dumps, lines)))
+    kessel.ok("request", "--from", "jobs.jsonl")
+    kessel.ok("drain")
+    out = kessel.ok("buried").out
+    assert "look at one:" in out
+    if proposed is None:
+        assert "remove them:" not in out
+        return
+    (line,) = [line for line in out.splitlines() if line.startswith("remove them:")]
+    typed = shlex.split(line.partition("kessel ")[2])
+    assert typed[-4:] == ["--message", proposed, "--queue", "default"]
+    assert kessel.ok(*typed, "--yes").out.startswith("deleted 5 buried jobs")
+
+
 def test_finding_c3_lists_say_how_many_there_are_in_all(kessel: Any, many: list[str]) -> None:
     assert "100 of 120" in kessel.ok("buried", "list").out
     done = kessel.ok("buried", "list", "--limit", "5", "--json")
