@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -366,6 +367,33 @@ def test_s39_a_job_is_new_by_its_burial_or_by_when_it_was_stored(
     at = [None if minutes is None else now - timedelta(minutes=minutes) for minutes in (stored, buried)]
     job = StoredJob(id="a", queue="q", state=state, body=b"", enqueued_at=at[0], buried_at=at[1])
     assert is_since(job, timedelta(hours=1)) is is_new
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_done_before_an_interrupt_is_told(
+    kessel: Any, many: list[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """S39: of thousands of jobs somebody has to know how many were kicked, and which were deleted."""
+    calls = []
+
+    def interrupted(operation: Callable[..., None]) -> Callable[..., None]:
+        def do(*arguments: Any) -> None:
+            if len(calls) == 3:
+                signal.raise_signal(number)
+            calls.append(arguments)
+            operation(*arguments)
+
+        return do
+
+    for name in ("kick_shown", "delete"):
+        monkeypatch.setattr(SqliteAdapter, name, interrupted(getattr(SqliteAdapter, name)))
+    done = kessel("buried", "kick", "--all")
+    assert (done.code, done.out) == (130, "kicked 3 buried jobs\n")
+    assert done.err.endswith("interrupted\n")
+    calls.clear()
+    done = kessel("delete", *many[:5], "--json")
+    assert (done.code, done.json) == (130, {"deleted": many[:3], "problems": ["interrupted"]})
+    assert kessel.ok("stats", "--json").json[0]["buried"] == 117
 
 
 def test_s8_a_job_that_was_kicked_since_it_was_listed_is_not_deleted(
