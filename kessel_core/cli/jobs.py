@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
@@ -45,6 +46,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: Ids of jobs that may be meant, in an error.
 _SHOWN: Final = 5
+#: What is wrong, of a command that acts on many jobs: others may have been faster with thousands.
+_SHOWN_WRONG: Final = 20
 
 
 def limit_option(default: int | None, text: str) -> Callable[[F], F]:
@@ -254,8 +257,10 @@ class Done:
             KeyboardInterrupt: As for an error.
             SystemExit: With 1; something else is wrong.
         """
-        for text in self.wrong.values():
+        for text in islice(self.wrong.values(), _SHOWN_WRONG):
             say(f"error: {text}", err=True)
+        if (more := len(self.wrong) - _SHOWN_WRONG) > 0:
+            say(f"error: ... and {more:,} more; --json lists all", err=True)
         if self._failure is not None:
             raise self._failure
         if self.wrong:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from kessel_sqlite.adapter import SqliteAdapter
 
-from kessel_core import AdapterUnavailable
+from kessel_core import AdapterUnavailable, UnknownJob
 from kessel_core.cli.choosing import is_since
 from kessel_core.cli.jobs import by_id
 from kessel_core.cli.root import CAREFUL, COMMANDS
@@ -367,6 +367,22 @@ def test_s39_a_job_is_new_by_its_burial_or_by_when_it_was_stored(
     at = [None if minutes is None else now - timedelta(minutes=minutes) for minutes in (stored, buried)]
     job = StoredJob(id="a", queue="q", state=state, body=b"", enqueued_at=at[0], buried_at=at[1])
     assert is_since(job, timedelta(hours=1)) is is_new
+
+
+def test_of_many_jobs_with_which_others_were_faster_some_are_named_and_json_has_all(
+    kessel: Any, many: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S39: as `kessel request --from` does; two who kick the same read thousands of lines."""
+
+    def gone(self: object, job: StoredJob) -> None:
+        raise UnknownJob(job.id, job.queue)
+
+    monkeypatch.setattr(SqliteAdapter, "kick_shown", gone)
+    done = kessel("buried", "kick", "--all")
+    assert (done.code, done.out) == (1, "kicked 0 buried jobs\n")
+    assert done.err.count("error: no buried job ") == 20
+    assert done.err.endswith("error: ... and 100 more; --json lists all\n")
+    assert kessel("buried", "kick", "--all", "--json").json["missing"] == many
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
