@@ -25,6 +25,7 @@ from kessel_core.cli.app import (
     pass_app,
     say,
     say_as_is,
+    sigterm_as_ctrl_c,
 )
 from kessel_core.cli.choosing import span
 from kessel_core.cli.next_command import next_command
@@ -127,10 +128,11 @@ def request(
     elif job_type is None:
         raise click.UsageError("Missing argument 'TYPE' (or --from FILE).")
     app.start_logging()
-    if source is not None:
-        _many(app, source, fields["queue"], strict_type, as_json)
-    else:
-        _one(app, str(job_type), payload, fields, strict_type, wait, as_json)
+    with sigterm_as_ctrl_c():
+        if source is not None:
+            _many(app, source, fields["queue"], strict_type, as_json)
+        else:
+            _one(app, str(job_type), payload, fields, strict_type, wait, as_json)
 
 
 # --- one -----------------------------------------------------------------------------------

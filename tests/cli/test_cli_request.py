@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -222,14 +223,15 @@ def test_s26_request_says_that_the_time_is_over(kessel: Any) -> None:
     assert kessel("request", "--from", "-", "--wait", "1s").code == 2
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_s26_who_waits_no_longer_is_told_which_job_is_stored(
-    kessel: Any, monkeypatch: pytest.MonkeyPatch
+    kessel: Any, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     """Otherwise it is requested again, and runs twice."""
     kessel.write("kessel.toml", '[kessel]\nadapter = "sqlite:///jobs.db"\n')
 
     def interrupted(self: object, job_id: str, timeout: object) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(number)
 
     monkeypatch.setattr("kessel_core.client.manager.JobManager.result", interrupted)
     done = kessel("request", "double", "21", "--wait", "30s")
