@@ -363,14 +363,35 @@ def say_as_is(text: str, *, err: bool = False) -> None:
 
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM interrupt like Ctrl-C, for commands that report how far they got."""
-    import signal
+    """Let SIGTERM interrupt like Ctrl-C, for commands that report how far they got.
 
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    Signals that come together interrupt once: `timeout` sends each to the process and to its group, and the
+    second one would interrupt the report.
+    """
+    import signal
+    import time
+
+    from kessel_core.runtime.signals import TOGETHER
+
+    last = float("-inf")
+
+    def interrupt(number: int, frame: object) -> None:
+        nonlocal last
+        now, before = time.monotonic(), last
+        last = now
+        if now - before > TOGETHER:
+            raise KeyboardInterrupt
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    if handlers[signal.SIGINT] is not signal.default_int_handler:
+        del handlers[signal.SIGINT]  # it is ignored, as in the background of a script
+    for number in handlers:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 # --- options -------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from kessel_core import (
     InvalidRequest,
     Problem,
 )
+from kessel_core.cli.app import sigterm_as_ctrl_c
 from kessel_core.client.manager import JobManager
 
 
@@ -221,6 +222,24 @@ def test_s26_request_says_that_the_time_is_over(kessel: Any) -> None:
     assert done.code == 1
     assert "no result within the time to wait; it is ready" in done.err
     assert kessel("request", "--from", "-", "--wait", "1s").code == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_that_come_together_interrupt_a_command_once(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """`timeout` signals a process and its group; the second one cut off what the first one let be told."""
+    now = [5.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    before = signal.getsignal(number)
+    with sigterm_as_ctrl_c():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        signal.raise_signal(number)
+        now[0] += 1.0
+        with pytest.raises(KeyboardInterrupt):  # somebody insists
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
