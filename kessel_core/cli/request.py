@@ -32,7 +32,7 @@ from kessel_core.cli.next_command import next_command
 from kessel_core.cli.output import emit, jobs_text, preview
 from kessel_core.cli.progress import progress
 from kessel_core.cli.result import outcome_of, pending_fields
-from kessel_core.cli.streams import given_json
+from kessel_core.cli.streams import BYTE_ORDER_MARK, given_json
 from kessel_core.contract.promises import Reach
 from kessel_core.errors import (
     AdapterError,
@@ -215,7 +215,7 @@ def _read(job_type: str, payload: str | None, fields: dict[str, Any], clock: Any
         payload=value,
         delay=read("delay", moment_or_span),
         expiration=read("expiration", moment_or_span),
-        headers=dict(_header(text, problems) for text in fields["headers"]),
+        headers=_headers(fields["headers"], problems),
         **known,
     )
     try:
@@ -239,11 +239,17 @@ def _typed(problem: Problem) -> Problem:
     return problem.given_by(_ARGUMENTS.get(field, f"--{field}"), parts=2)
 
 
-def _header(text: str, problems: list[Problem]) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        problems.append(Problem((), f"expected KEY=VALUE, got {quoted(text)}", "--header"))
-    return key.strip(), value
+def _headers(texts: Sequence[str], problems: list[Problem]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            problems.append(Problem((), f"expected KEY=VALUE, got {quoted(text)}", "--header"))
+        elif key in found:
+            problems.append(Problem((), f"{quoted(key)} is given more than once", "--header"))
+        found[key] = value
+    return found
 
 
 @contextmanager
@@ -479,5 +485,4 @@ def _lines(source: str, name: str) -> Sequence[bytes]:
         raise InvalidRequest(
             [Problem((), f"cannot be read: {exc.strerror or exc}", name)], "nothing was stored"
         ) from exc
-    # A byte order mark is what some programs put before the first line.
-    return content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    return content.removeprefix(BYTE_ORDER_MARK).split(b"\n")

@@ -80,6 +80,19 @@ def test_time_with_a_zone_is_taken(kessel: Any) -> None:
     assert fields["delay"].startswith("2998-12-31T22:00:00")
 
 
+def test_payload_may_begin_with_a_byte_order_mark(kessel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a file of requests may: programs of Windows write one into what another one reads."""
+    stdin(monkeypatch, b'\xef\xbb\xbf{"a": 1}')
+    assert kessel.ok("request", "x", "-", "--json").json["payload"] == {"a": 1}
+
+
+def test_s1_header_that_is_given_twice_is_refused(kessel: Any) -> None:
+    """One of the two was dropped in silence; in a file the same is refused."""
+    done = kessel("request", "x", "--header", "a=1", "--header", "b=1", "--header", " a =2")
+    assert done.code == 2
+    assert "--header: 'a' is given more than once" in done.err
+
+
 def test_every_mistake_is_reported_at_once_and_nothing_is_stored(kessel: Any) -> None:
     """S1: everything wrong with a request is reported together, before anything is sent."""
     done = kessel(
