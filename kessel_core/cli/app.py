@@ -228,17 +228,28 @@ class App:
             KesselError: It does not exist yet, or cannot be reached.
         """
         from kessel_core.contract.store import Store
-        from kessel_core.errors import KesselError
 
         chosen = self.chosen_store
         if chosen is None:
             with self.adapter(only_looks=True) as adapter:
                 yield adapter.facet(Store)
             return
-        if (why := chosen.spec.absent(chosen.options)) is not None:
-            raise KesselError(f"{why}; nothing was made. The first worker or request makes it")
+        self.check_store()
         with self._open_store(chosen) as store:
             yield store
+
+    def check_store(self) -> None:
+        """Refuse to look into a store that does not exist yet; opening would make it.
+
+        Raises:
+            InvalidConfig: It or its options are wrong; says where that is written.
+            KesselError: It does not exist.
+        """
+        from kessel_core.errors import KesselError
+
+        chosen = self.chosen_store
+        if chosen is not None and (why := chosen.spec.absent(chosen.options)) is not None:
+            raise KesselError(f"{why}; nothing was made. The first worker or request makes it")
 
     @contextmanager
     def _open_store(self, chosen: Chosen[Store]) -> Iterator[Store]:

@@ -36,6 +36,7 @@ def result(app: App, job_id: str, wait: timedelta | None, as_json: bool) -> None
     Results are kept in the store if results.keep is set, or the job's handler says so. Exits with 1 if
     there is none, or the job failed; of a job that has not ended it shows the state, and its progress.
     """
+    app.check_store()
     with (
         app.adapter(only_looks=True) as adapter,
         app.manager(only_requests=True, adapter=adapter) as manager,
