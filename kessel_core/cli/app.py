@@ -228,17 +228,28 @@ class App:
             KesselError: It does not exist yet, or cannot be reached.
         """
         from kessel_core.contract.store import Store
-        from kessel_core.errors import KesselError
 
         chosen = self.chosen_store
         if chosen is None:
             with self.adapter(only_looks=True) as adapter:
                 yield adapter.facet(Store)
             return
-        if (why := chosen.spec.absent(chosen.options)) is not None:
-            raise KesselError(f"{why}; nothing was made. The first worker or request makes it")
+        self.check_store()
         with self._open_store(chosen) as store:
             yield store
+
+    def check_store(self) -> None:
+        """Refuse to look into a store that does not exist yet; opening would make it.
+
+        Raises:
+            InvalidConfig: It or its options are wrong; says where that is written.
+            KesselError: It does not exist.
+        """
+        from kessel_core.errors import KesselError
+
+        chosen = self.chosen_store
+        if chosen is not None and (why := chosen.spec.absent(chosen.options)) is not None:
+            raise KesselError(f"{why}; nothing was made. The first worker or request makes it")
 
     @contextmanager
     def _open_store(self, chosen: Chosen[Store]) -> Iterator[Store]:
@@ -363,14 +374,35 @@ def say_as_is(text: str, *, err: bool = False) -> None:
 
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM interrupt like Ctrl-C, for commands that report how far they got."""
-    import signal
+    """Let SIGTERM interrupt like Ctrl-C, for commands that report how far they got.
 
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    Signals that come together interrupt once: `timeout` sends each to the process and to its group, and the
+    second one would interrupt the report.
+    """
+    import signal
+    import time
+
+    from kessel_core.runtime.signals import TOGETHER
+
+    last = float("-inf")
+
+    def interrupt(number: int, frame: object) -> None:
+        nonlocal last
+        now, before = time.monotonic(), last
+        last = now
+        if now - before > TOGETHER:
+            raise KeyboardInterrupt
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    if handlers[signal.SIGINT] is not signal.default_int_handler:
+        del handlers[signal.SIGINT]  # it is ignored, as in the background of a script
+    for number in handlers:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 # --- options -------------------------------------------------------------------------------

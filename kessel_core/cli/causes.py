@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -13,13 +12,14 @@ import click
 
 from kessel_core.cli.app import say, say_as_is
 from kessel_core.cli.jobs import type_of
+from kessel_core.cli.next_command import next_command
 from kessel_core.cli.output import Wrong, ago, emit, iso, jobs_text, preview, table
 
 if TYPE_CHECKING:
     from kessel_core.cli.app import App
     from kessel_core.contract.operations import StoredJob
 
-__all__ = ["print_causes", "typed"]
+__all__ = ["print_causes"]
 
 #: Kinds that are shown; an operator begins with the largest.
 _MOST: Final = 20
@@ -102,31 +102,35 @@ def print_causes(app: App, queues: Sequence[str], jobs: Iterable[StoredJob], as_
 def _next(app: App, causes: Sequence[_Cause]) -> list[tuple[str, str]]:
     """Return the commands for the largest group, as they must be typed here."""
     cause = causes[0]
-    options = typed(app)
-    if cause.queue not in app.config.queues or app.given("queues"):
-        options += ["--queue", cause.queue]
+    is_only_one = app.config.queues == (cause.queue,) and not app.given("queues")
+    queue = [] if is_only_one else ["--queue", cause.queue]
     kind = ["--type", cause.type, *(["--reason", cause.reason] if cause.reason else [])]
-    alike = [c for c in causes if (c.queue, c.type, c.reason) == (cause.queue, cause.type, cause.reason)]
-    text = max(cause.message.split("#"), key=len).strip()
-    if len(alike) > 1 and text and text.isprintable():
+    # Without a reason those of every reason are meant, too.
+    others = [
+        other
+        for other in causes[1:]
+        if (other.queue, other.type) == (cause.queue, cause.type) and cause.reason in ("", other.reason)
+    ]
+    text = _only_in(cause, others)
+    if others and text:
         kind += ["--message", text]
 
-    def line(*words: str) -> str:
-        return shlex.join(["kessel", "buried", *words, *options])
+    def line(*words: str, ids: Sequence[str] = ()) -> str:
+        return next_command(app, ["buried", *words], ids, queue)
 
+    look = ("look at one", line("show", ids=[cause.example]))
+    if others and not text:  # nothing that can be typed means these and no others
+        return [look]
     return [
-        ("look at one", line("show", cause.example)),
+        look,
         ("kick ten", line("kick", *kind, "--limit", "10")),
         ("kick the rest", line("kick", *kind)),
         ("remove them", line("delete", *kind)),
     ]
 
 
-def typed(app: App) -> list[str]:
-    """Return the options that chose the adapter, as they were typed; never a secret."""
-    from kessel_core.values.secrets import redacted
-
-    words = [] if app.file is None else ["--config", app.file]
-    if app.given("adapter") and redacted(app.config.adapter) == app.config.adapter:
-        words += ["--adapter", app.config.adapter]
-    return words
+def _only_in(cause: _Cause, others: Sequence[_Cause]) -> str:
+    """Return the longest part of a message that no other one has, as it is typed; empty: there is none."""
+    parts = (part.strip() for part in cause.message.split("#"))
+    found = (one for one in parts if one.isprintable() and not any(one in other.message for other in others))
+    return max(found, key=len, default="")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 import click
 
 from kessel_core.cli.app import App, as_json, configured, pass_app, queue_option, say, say_as_is
-from kessel_core.cli.causes import typed
 from kessel_core.cli.jobs import job_fields, limit_option
+from kessel_core.cli.next_command import next_command
 from kessel_core.cli.output import emit, iso, preview
 from kessel_core.features.facts import CauseName
 from kessel_core.features.looking import LOOKED_AT
@@ -82,7 +81,10 @@ def _headline(found: Explanation) -> str:
 
 
 def _command(app: App, cause: Cause) -> str:
-    return shlex.join(["kessel", *cause.command, *typed(app)])
+    words = list(cause.command)
+    # What stands behind it is an id that looks like an option.
+    at = words.index("--") if "--" in words else len(words)
+    return next_command(app, words[:at], words[at + 1 :])
 
 
 def _fields(app: App, found: Explanation) -> dict[str, object]:

@@ -10,12 +10,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 import click
 
-from kessel_core.cli.app import say
+from kessel_core.cli.app import say, sigterm_as_ctrl_c
 from kessel_core.cli.output import body_value, emit, iso, preview
 from kessel_core.errors import KesselError
 from kessel_core.features.finding import ALL, decoded, is_start
@@ -45,6 +46,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: Ids of jobs that may be meant, in an error.
 _SHOWN: Final = 5
+#: What is wrong, of a command that acts on many jobs: others may have been faster with thousands.
+_SHOWN_WRONG: Final = 20
 
 
 def limit_option(default: int | None, text: str) -> Callable[[F], F]:
@@ -212,8 +215,8 @@ def say_rest(shown: int, total: int, as_json: bool) -> None:
 class Done:
     """What a command did to the jobs that it means, and why not to others (S39).
 
-    If the adapter fails in the middle, what was done until then is told all the same; then its error ends
-    the command, as it would have done at once if nothing was done.
+    If the adapter fails in the middle, or Ctrl-C or SIGTERM comes, what was done until then is told all the
+    same; then that ends the command, as it would have done at once if nothing was done.
     """
 
     #: Whether the ids of the jobs are kept; their number takes no memory.
@@ -222,7 +225,7 @@ class Done:
     ids: list[str] = attrs.field(factory=list)
     #: For each of the others, by its id or what was typed for it: what is wrong.
     wrong: dict[str, str] = attrs.field(factory=dict)
-    _failure: KesselError | None = None
+    _failure: KesselError | KeyboardInterrupt | None = None
 
     def add(self, job_id: str) -> None:
         """Count a job as done."""
@@ -232,27 +235,32 @@ class Done:
 
     @contextmanager
     def until_it_fails(self) -> Iterator[None]:
-        """Keep an error of the block for `end`, if something was done before; enter it around all of it."""
+        """Keep what ends the block for `end`, if something was done before; enter it around all of it."""
         try:
-            yield
-        except KesselError as exc:
+            with sigterm_as_ctrl_c():
+                yield
+        except (KesselError, KeyboardInterrupt) as exc:
             if not self.count:
                 raise
             self._failure = exc
 
     def problems(self) -> list[str]:
-        """Return all that is wrong, the error of the adapter last."""
-        return [*self.wrong.values(), *([] if self._failure is None else [str(self._failure)])]
+        """Return all that is wrong, what ended the block last."""
+        ended = [] if self._failure is None else [str(self._failure) or "interrupted"]
+        return [*self.wrong.values(), *ended]
 
     def end(self) -> None:
         """Say what is wrong; called last, when it is told what was done.
 
         Raises:
             KesselError: The one that ended the block.
+            KeyboardInterrupt: As for an error.
             SystemExit: With 1; something else is wrong.
         """
-        for text in self.wrong.values():
+        for text in islice(self.wrong.values(), _SHOWN_WRONG):
             say(f"error: {text}", err=True)
+        if (more := len(self.wrong) - _SHOWN_WRONG) > 0:
+            say(f"error: ... and {more:,} more; --json lists all", err=True)
         if self._failure is not None:
             raise self._failure
         if self.wrong:

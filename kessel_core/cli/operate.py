@@ -39,11 +39,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kessel_core.contract.adapter import QueueAdapter
-    from kessel_core.contract.operations import StoredJob
+    from kessel_core.contract.operations import QueueStats, StoredJob
 
 __all__ = ["delete", "find", "pause", "resume", "show"]
 
 _STATES = tuple(state.value for state in JobState)
+#: The rest of a pause that may be over before it is looked at again.
+_SOON_OVER = timedelta(seconds=10)
 
 
 # --- single jobs -----------------------------------------------------------------------------
@@ -154,7 +156,7 @@ def _delete(app: App, adapter: QueueAdapter, job_ids: Sequence[str], done: Done)
     queues = known_queues(app, adapter)
     unknown: list[str] = []
     with noting(app, adapter) as note:
-        for job_id in job_ids:
+        for job_id in dict.fromkeys(job_ids):  # one that is given twice is one job
             if _deleted(facet, queues, job_id, note):
                 done.add(job_id)
             else:
@@ -167,6 +169,8 @@ def _delete(app: App, adapter: QueueAdapter, job_ids: Sequence[str], done: Done)
                 done.wrong[job_id] = _no_job(job_id, queues)
             elif isinstance(job, KesselError):
                 done.wrong[job_id] = str(job)
+            elif job.id in done.ids:  # two starts of one id
+                continue
             elif _deleted(facet, (job.queue,), job.id, note):
                 done.add(job.id)
             else:
@@ -222,11 +226,30 @@ def pause(app: App, queue: str, for_: timedelta | None, as_json: bool) -> None:
         raise click.UsageError("FOR must be more than zero; `kessel resume` ends a pause")
     with app.adapter(only_looks=True) as adapter:
         need(adapter, Pause).pause(queue, min(wanted, FOR_EVER))
-        ready = adapter.stats(queue).ready
+        count = adapter.stats(queue)
+    if not count.total:
+        _check_kept(app, count)
     if as_json:
-        emit({"queue": queue, "paused": min(wanted, FOR_EVER).total_seconds(), "ready": ready})
+        emit({"queue": queue, "paused": min(wanted, FOR_EVER).total_seconds(), "ready": count.ready})
     else:
-        say(f"paused queue {queue} {pause_text(wanted)}, with {jobs_text(ready, 'ready job')}")
+        say(f"paused queue {queue} {pause_text(wanted)}, with {jobs_text(count.ready, 'ready job')}")
+
+
+def _check_kept(app: App, count: QueueStats) -> None:
+    """Look again whether a queue is paused: a server may forget one without jobs when nobody uses it.
+
+    Raises:
+        KesselError: It is not.
+    """
+    if count.paused is None or count.paused < _SOON_OVER:
+        return
+    with app.adapter(only_looks=True) as adapter:
+        if adapter.stats(count.queue).paused is not None:
+            return
+    raise KesselError(
+        f"queue {count.queue} is not paused: it holds no job, and {app.chosen.spec.name!r} forgets it, with "
+        "its pause, when nobody uses it; pause it again when a worker serves it or a job is there"
+    )
 
 
 @click.command()

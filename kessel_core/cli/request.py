@@ -5,7 +5,6 @@ Longer than 350 lines, because both ways read, check and report alike.
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,12 +25,14 @@ from kessel_core.cli.app import (
     pass_app,
     say,
     say_as_is,
+    sigterm_as_ctrl_c,
 )
 from kessel_core.cli.choosing import span
+from kessel_core.cli.next_command import next_command
 from kessel_core.cli.output import emit, jobs_text, preview
 from kessel_core.cli.progress import progress
-from kessel_core.cli.result import outcome_of
-from kessel_core.cli.streams import given_json
+from kessel_core.cli.result import outcome_of, pending_fields
+from kessel_core.cli.streams import BYTE_ORDER_MARK, given_json
 from kessel_core.contract.promises import Reach
 from kessel_core.errors import (
     AdapterError,
@@ -127,10 +128,11 @@ def request(
     elif job_type is None:
         raise click.UsageError("Missing argument 'TYPE' (or --from FILE).")
     app.start_logging()
-    if source is not None:
-        _many(app, source, fields["queue"], strict_type, as_json)
-    else:
-        _one(app, str(job_type), payload, fields, strict_type, wait, as_json)
+    with sigterm_as_ctrl_c():
+        if source is not None:
+            _many(app, source, fields["queue"], strict_type, as_json)
+        else:
+            _one(app, str(job_type), payload, fields, strict_type, wait, as_json)
 
 
 # --- one -----------------------------------------------------------------------------------
@@ -158,8 +160,10 @@ def _one(
         if wait is not None:
             try:
                 outcome = outcome_of(manager, stored.id, wait, as_json=as_json)
-            except KeyboardInterrupt:
-                command = f"kessel result {shlex.quote(stored.id)} --wait 30s"
+            except (KesselError, KeyboardInterrupt):
+                if as_json:
+                    emit(pending_fields(stored.id))
+                command = next_command(app, ["result"], [stored.id], ["--wait", "30s"])
                 say_as_is(f"job {stored.id} is stored; `{command}` waits on", err=True)
                 raise
             emit(outcome_fields(outcome) if as_json else outcome.value)
@@ -211,7 +215,7 @@ def _read(job_type: str, payload: str | None, fields: dict[str, Any], clock: Any
         payload=value,
         delay=read("delay", moment_or_span),
         expiration=read("expiration", moment_or_span),
-        headers=dict(_header(text, problems) for text in fields["headers"]),
+        headers=_headers(fields["headers"], problems),
         **known,
     )
     try:
@@ -235,11 +239,17 @@ def _typed(problem: Problem) -> Problem:
     return problem.given_by(_ARGUMENTS.get(field, f"--{field}"), parts=2)
 
 
-def _header(text: str, problems: list[Problem]) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        problems.append(Problem((), f"expected KEY=VALUE, got {quoted(text)}", "--header"))
-    return key.strip(), value
+def _headers(texts: Sequence[str], problems: list[Problem]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            problems.append(Problem((), f"expected KEY=VALUE, got {quoted(text)}", "--header"))
+        elif key in found:
+            problems.append(Problem((), f"{quoted(key)} is given more than once", "--header"))
+        found[key] = value
+    return found
 
 
 @contextmanager
@@ -298,10 +308,12 @@ def _check_types(app: App, types: Mapping[str, str], strict: bool) -> None:
 
 def _many(app: App, source: str, queue: str | None, strict: bool, as_json: bool) -> None:
     name = "standard input" if source == "-" else source
-    requests, types = _read_lines(source, name, queue)
+    lines, types = _read_lines(source, name, queue)
+    requests = list(lines.values())
     _check_types(app, types, strict)
     became = _Became(len(requests))
     with _visible(app) as manager, progress("requesting", len(requests), quiet=as_json) as show:
+        _check_taken(manager, lines, name)
         try:
             for start in range(0, len(requests), BATCH):
                 became.add(manager, requests[start : start + BATCH])
@@ -330,6 +342,21 @@ def _many(app: App, source: str, queue: str | None, strict: bool, as_json: bool)
         if len(errors) > SHOWN_ERRORS:
             say(f"error: ... and {len(errors) - SHOWN_ERRORS:,} more; --json lists all", err=True)
         raise SystemExit(1)
+
+
+def _check_taken(manager: JobManager, lines: Mapping[int, JobRequest], name: str) -> None:
+    """Refuse what the adapter does not take of any line, as one that is too large, before one is stored.
+
+    Plugins that prepare requests see each a second time when it is stored.
+    """
+    problems: list[Problem] = []
+    for number, request in lines.items():
+        try:
+            manager.message(request)
+        except InvalidRequest as exc:
+            problems.extend(problem.given_by(f"{name}:{number}", parts=1) for problem in exc.problems)
+    if problems:
+        raise InvalidRequest(problems, "nothing was stored")
 
 
 @attrs.define
@@ -399,14 +426,14 @@ class _Became:
 _WHITE: Final = b" \t\r\n"
 
 
-def _read_lines(source: str, name: str, queue: str | None) -> tuple[list[JobRequest], dict[str, str]]:
-    """Return the requests of all lines, and for each type the first line that has it."""
+def _read_lines(source: str, name: str, queue: str | None) -> tuple[dict[int, JobRequest], dict[str, str]]:
+    """Return the requests by the numbers of their lines, and for each type the first line that has it."""
     from kessel_core.clock import SystemClock
     from kessel_core.model.checks import job_from
     from kessel_core.wire.requests import decode
 
     clock = SystemClock()
-    requests: list[JobRequest] = []
+    requests: dict[int, JobRequest] = {}
     types: dict[str, str] = {}
     problems: list[Problem] = []
     odd: dict[str, int] = {}
@@ -417,7 +444,7 @@ def _read_lines(source: str, name: str, queue: str | None) -> tuple[list[JobRequ
             # A request of this command is a new one: it gets its own time of request.
             request = _as_asked(decode(body), body, queue)
             job_from(request, clock.now())
-            requests.append(request)
+            requests[number] = request
             types.setdefault(request.type, f"{name}:{number}")
             for key in request.extra:
                 odd.setdefault(key, number)
@@ -458,5 +485,4 @@ def _lines(source: str, name: str) -> Sequence[bytes]:
         raise InvalidRequest(
             [Problem((), f"cannot be read: {exc.strerror or exc}", name)], "nothing was stored"
         ) from exc
-    # A byte order mark is what some programs put before the first line.
-    return content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    return content.removeprefix(BYTE_ORDER_MARK).split(b"\n")

@@ -19,8 +19,9 @@ from kessel_core.wire.results import outcome_fields
 if TYPE_CHECKING:
     from kessel_core.client.manager import JobManager
     from kessel_core.model.outcome import Outcome
+    from kessel_core.model.progress import Progress
 
-__all__ = ["outcome_of", "result"]
+__all__ = ["outcome_of", "pending_fields", "result"]
 
 
 @click.command()
@@ -35,6 +36,7 @@ def result(app: App, job_id: str, wait: timedelta | None, as_json: bool) -> None
     Results are kept in the store if results.keep is set, or the job's handler says so. Exits with 1 if
     there is none, or the job failed; of a job that has not ended it shows the state, and its progress.
     """
+    app.check_store()
     with (
         app.adapter(only_looks=True) as adapter,
         app.manager(only_requests=True, adapter=adapter) as manager,
@@ -52,14 +54,21 @@ def result(app: App, job_id: str, wait: timedelta | None, as_json: bool) -> None
         raise click.exceptions.Exit(1)
 
 
+def pending_fields(
+    job_id: str, state: str | None = None, progress: Progress | None = None
+) -> dict[str, object]:
+    """Return what is known of a job that has no result yet, for JSON output."""
+    known = None if progress is None else progress_fields(progress)
+    return {"id": job_id, "status": "pending", "state": state, "progress": known}
+
+
 def outcome_of(manager: JobManager, job_id: str, wait: timedelta | None, *, as_json: bool = False) -> Outcome:
     """Return how a job ended; says why there is no outcome, and exits with 1."""
     try:
         return manager.result(job_id, NO_PAUSE if wait is None else wait)
     except (ResultPending, ResultUnknown) as exc:
         if as_json and isinstance(exc, ResultPending):
-            progress = None if exc.progress is None else progress_fields(exc.progress)
-            emit({"id": job_id, "status": "pending", "state": exc.state, "progress": progress})
+            emit(pending_fields(job_id, exc.state, exc.progress))
         elif as_json:
             emit({"id": job_id, "status": "unknown"})
         say(preview(str(exc), 500), err=True)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from io import RawIOBase, TextIOWrapper
-from typing import IO, Any, TextIO, cast
+from typing import IO, Any, Final, TextIO, cast
 
 from kessel_core.model.json import JsonValue
 from kessel_core.values.streams import keep_standard_numbers
 from kessel_core.values.strict_json import read_json
 
-__all__ = ["given_json", "kept_stderr", "prepare_streams"]
+__all__ = ["BYTE_ORDER_MARK", "given_json", "kept_stderr", "prepare_streams"]
+
+#: What some programs put before UTF-8 that they write.
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
 def prepare_streams() -> None:
@@ -82,13 +85,15 @@ def kept_stderr() -> TextIO:
 def given_json(text: str) -> JsonValue:
     """Read a JSON value that is given as an argument or, for `-`, on standard input: in UTF-8, as JSON is.
 
+    A byte order mark before it is passed over.
+
     Raises:
         ValueError: It is none.
         RecursionError: It is nested more deeply than Python can parse.
     """
     if text == "-":
         try:
-            text = sys.stdin.buffer.read().decode()
+            text = sys.stdin.buffer.read().removeprefix(BYTE_ORDER_MARK).decode()
         except UnicodeDecodeError as exc:
             raise ValueError(f"not UTF-8 at byte {exc.start}") from exc
     value: JsonValue = read_json(text)

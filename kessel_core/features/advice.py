@@ -7,7 +7,7 @@ from typing import Final
 
 from kessel_core.model.result import Reason
 
-__all__ = ["advice"]
+__all__ = ["advice", "typed_id"]
 
 _ADVICE: Final[Mapping[str, str]] = {
     Reason.NO_HANDLER: "start a worker that has a handler for its type, then kick it",
@@ -34,4 +34,9 @@ def advice(reason: str | None, job_id: str) -> tuple[str, tuple[str, ...]]:
     """
     text = _ADVICE.get(reason or "", "look at it, mend what is wrong, then kick it")
     word = "show" if reason in _NO_KICK else "kick"
-    return text, ("buried", word, job_id)
+    return text, ("buried", word, *typed_id(job_id))
+
+
+def typed_id(job_id: str) -> tuple[str, ...]:
+    """Return an id as words of a command: behind `--` if it would be taken for an option."""
+    return ("--", job_id) if job_id.startswith("-") else (job_id,)

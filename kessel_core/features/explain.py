@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 from kessel_core.features import waiting
-from kessel_core.features.advice import advice
+from kessel_core.features.advice import advice, typed_id
 from kessel_core.features.facts import Cause, CauseName, Explanation, Facts, Unseen
 from kessel_core.features.wording import FEW, ago, at, first_line, named
 from kessel_core.model.history import EventKind
@@ -106,7 +106,7 @@ def _ended(facts: Facts) -> Cause | None:
     return Cause(
         name=CauseName.ENDED,
         text=f"it has ended{at}, at attempt {outcome.attempt}: it {how}",
-        command=("result", facts.id),
+        command=("result", *typed_id(facts.id)),
     )
 
 
@@ -123,7 +123,7 @@ def _ended_as_written(facts: Facts) -> Cause | None:
         text = f"it has ended {ago(event.at, facts.now)}{by}, at attempt {event.attempt}: it {how}"
     else:
         return None
-    return Cause(name=CauseName.ENDED, text=text, command=("history", facts.id))
+    return Cause(name=CauseName.ENDED, text=text, command=("history", *typed_id(facts.id)))
 
 
 def _buried(facts: Facts) -> Cause | None:

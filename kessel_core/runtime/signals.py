@@ -20,7 +20,7 @@ from typing import Any, Final, NoReturn, Self
 from kessel_core.clock import SystemClock
 from kessel_core.values.logs import get_logger
 
-__all__ = ["SEEN_WITHIN", "STOP_SIGNALS", "ReceivedSignals", "StopSignals", "on_signals"]
+__all__ = ["SEEN_WITHIN", "STOP_SIGNALS", "TOGETHER", "ReceivedSignals", "StopSignals", "on_signals"]
 
 log = get_logger("kessel.worker")
 
@@ -31,7 +31,7 @@ STOP_SIGNALS: Final = tuple(
 
 #: Signals that follow each other this closely, in seconds, are one request: `timeout` and terminals signal
 #: a process and its group.
-_TOGETHER: Final = 0.01
+TOGETHER: Final = 0.01
 
 #: Longest single wait of the main thread, in seconds. Python runs the handler of a signal when it looks next;
 #: one that comes between the last look and a wait, or to another thread, does not end that wait. With waits
@@ -110,7 +110,7 @@ class ReceivedSignals:
     def is_news(self) -> bool:
         """Say whether the stop signal that `next` returned is a request of its own, no part of the last."""
         last, self._last = self._last, self._at
-        return self._at - last >= _TOGETHER
+        return self._at - last >= TOGETHER
 
 
 class StopSignals(ReceivedSignals):

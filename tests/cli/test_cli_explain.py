@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import Any
+
+import pytest
+
+from kessel_core.cli.app import App
+from kessel_core.cli.next_command import next_command
 
 
 def requested(kessel: Any, *arguments: str) -> str:
@@ -80,6 +86,31 @@ def test_s39_a_buried_job_is_advised_by_its_reason(kessel: Any) -> None:
     assert "(no-handler): no handler for type 'shop.unheard-of'" in out
     assert "what changes it: start a worker that has a handler for its type" in out
     assert f"kessel buried kick {job_id}\n" in out
+
+
+@pytest.mark.parametrize("job_id", ["--all", "-12345678", "--"])
+def test_s39_a_command_that_is_shown_takes_no_id_for_an_option(kessel: Any, job_id: str) -> None:
+    """Of a job whose id is `--all` the command kicked every buried job."""
+    jobs = [json.dumps({"type": "shop.unheard-of", "id": one}) for one in ("another-one", job_id)]
+    kessel.write("jobs.jsonl", "\n".join(jobs))
+    kessel.ok("request", "--from", "jobs.jsonl")
+    kessel.ok("drain")
+    (shown,) = [line for line in kessel.ok("buried").out.splitlines() if line.startswith("look at one:")]
+    assert f"{job_id}\n" in kessel.ok(*shlex.split(shown.partition("kessel ")[2])).out
+    out = kessel.ok("explain", "--adapter", "sqlite:///kessel.db", "--", job_id).out
+    (typed,) = [line.strip() for line in out.splitlines() if line.strip().startswith("kessel ")]
+    assert kessel.ok(*shlex.split(typed)[1:]).out == "kicked 1 buried job\n"
+    assert [job["id"] for job in kessel.ok("buried", "list", "--json").json] == ["another-one"]
+
+
+def test_s39_a_command_that_is_shown_acts_on_no_other_queue_and_has_no_secret() -> None:
+    """Without the adapter, typed as it was shown, it acted on the jobs of the configured one."""
+    app = App()
+    app.argument("adapter", "postgresql://me:hunter2@db.example/shop?schema=a", "--adapter")
+    line = next_command(app, ["buried", "kick"], ["a b"], ["--queue", "mail"])
+    assert line == (
+        "kessel buried kick 'a b' --adapter 'postgresql://***@db.example/shop?schema=a' --queue mail"
+    )
 
 
 def test_s39_the_queue_is_chosen_by_its_name(kessel: Any) -> None:

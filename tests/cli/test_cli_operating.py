@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from kessel_sqlite.adapter import SqliteAdapter
 
-from kessel_core import AdapterUnavailable
+from kessel_core import AdapterUnavailable, UnknownJob
 from kessel_core.cli.choosing import is_since
 from kessel_core.cli.jobs import by_id
 from kessel_core.cli.root import CAREFUL, COMMANDS
@@ -51,6 +52,39 @@ def test_finding_c3_buried_alone_sums_up_by_kind_and_message_with_the_next_comma
     for line in typed[:3]:  # each of them does what it says
         kessel.ok(*shlex.split(line))
     assert kessel.ok("stats", "--json").json[0]["ready"] == 100
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "proposed"),
+    [
+        ("the long-lost card {} was refused", "the long-lost card {} was stolen", "was refused"),
+        ("refused", "refused again by the bank", None),
+    ],
+)
+def test_s39_a_proposed_command_acts_on_the_jobs_that_it_stands_for_and_no_others(
+    kessel: Any, first: str, second: str, proposed: str | None
+) -> None:
+    """It took the longest part of a message, which others may have too, and every configured queue."""
+    kessel.write("cards.py", "def charge(payload): raise RuntimeError(payload)\n")
+    kessel.write(
+        "kessel.toml",
+        '[kessel]\nqueues = ["default", "mail"]\n[kessel.handlers]\n"card.charge" = "cards:charge"\n',
+    )
+    texts = [*(first.format(number) for number in range(5)), *(second.format(number) for number in range(3))]
+    lines = [{"type": "card.charge", "payload": text} for text in texts]
+    lines += [{"type": "card.charge", "payload": first, "queue": "mail"}]
+    kessel.write("jobs.jsonl", "\n".join(map(json.dumps, lines)))
+    kessel.ok("request", "--from", "jobs.jsonl")
+    kessel.ok("drain")
+    out = kessel.ok("buried").out
+    assert "look at one:" in out
+    if proposed is None:
+        assert "remove them:" not in out
+        return
+    (line,) = [line for line in out.splitlines() if line.startswith("remove them:")]
+    typed = shlex.split(line.partition("kessel ")[2])
+    assert typed[-4:] == ["--message", proposed, "--queue", "default"]
+    assert kessel.ok(*typed, "--yes").out.startswith("deleted 5 buried jobs")
 
 
 def test_finding_c3_lists_say_how_many_there_are_in_all(kessel: Any, many: list[str]) -> None:
@@ -117,6 +151,12 @@ def test_finding_c7_the_start_of_an_id_serves_if_it_is_unique(kessel: Any, many:
         assert "the start of an id has at least 8 characters" in kessel(command, many[3][:7]).err
     assert kessel.ok("buried", "kick", many[3][:34], "--json").json["kicked"] == [many[3]]
     assert kessel.ok("delete", many[3][:34], "--json").json["deleted"] == [many[3]]
+
+
+def test_job_that_is_named_twice_is_deleted_once_and_nothing_is_wrong(kessel: Any, many: list[str]) -> None:
+    """As `kessel buried delete` does; it told that there is no such job, or that a worker holds it."""
+    named = [many[3], many[3], many[4][:34], many[4][:35]]
+    assert kessel.ok("delete", *named, "--json").json == {"deleted": many[3:5], "problems": []}
 
 
 def test_finding_c7_ids_are_never_folded_and_narrow_tables_are_cards(
@@ -327,6 +367,49 @@ def test_s39_a_job_is_new_by_its_burial_or_by_when_it_was_stored(
     at = [None if minutes is None else now - timedelta(minutes=minutes) for minutes in (stored, buried)]
     job = StoredJob(id="a", queue="q", state=state, body=b"", enqueued_at=at[0], buried_at=at[1])
     assert is_since(job, timedelta(hours=1)) is is_new
+
+
+def test_of_many_jobs_with_which_others_were_faster_some_are_named_and_json_has_all(
+    kessel: Any, many: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S39: as `kessel request --from` does; two who kick the same read thousands of lines."""
+
+    def gone(self: object, job: StoredJob) -> None:
+        raise UnknownJob(job.id, job.queue)
+
+    monkeypatch.setattr(SqliteAdapter, "kick_shown", gone)
+    done = kessel("buried", "kick", "--all")
+    assert (done.code, done.out) == (1, "kicked 0 buried jobs\n")
+    assert done.err.count("error: no buried job ") == 20
+    assert done.err.endswith("error: ... and 100 more; --json lists all\n")
+    assert kessel("buried", "kick", "--all", "--json").json["missing"] == many
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_done_before_an_interrupt_is_told(
+    kessel: Any, many: list[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """S39: of thousands of jobs somebody has to know how many were kicked, and which were deleted."""
+    calls = []
+
+    def interrupted(operation: Callable[..., None]) -> Callable[..., None]:
+        def do(*arguments: Any) -> None:
+            if len(calls) == 3:
+                signal.raise_signal(number)
+            calls.append(arguments)
+            operation(*arguments)
+
+        return do
+
+    for name in ("kick_shown", "delete"):
+        monkeypatch.setattr(SqliteAdapter, name, interrupted(getattr(SqliteAdapter, name)))
+    done = kessel("buried", "kick", "--all")
+    assert (done.code, done.out) == (130, "kicked 3 buried jobs\n")
+    assert done.err.endswith("interrupted\n")
+    calls.clear()
+    done = kessel("delete", *many[:5], "--json")
+    assert (done.code, done.json) == (130, {"deleted": many[:3], "problems": ["interrupted"]})
+    assert kessel.ok("stats", "--json").json[0]["buried"] == 117
 
 
 def test_s8_a_job_that_was_kicked_since_it_was_listed_is_not_deleted(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -261,3 +263,26 @@ def test_drain_logs_its_end_last_and_no_stop_that_nobody_asked_for(kessel: Any) 
     lines = kessel.ok("drain").err.splitlines()
     assert "worker: stopped (1 failed)" in lines[-1]
     assert not [line for line in lines if "stopping" in line]
+
+
+@pytest.mark.parametrize("statement", ["CREATE TABLE customers (name)", "SELECT 1"])
+def test_commands_that_look_change_no_file_in_which_nobody_requested_a_job(
+    kessel: Any, statement: str
+) -> None:
+    """S9: looking into an application's own file, or an empty one, made tables in it and set its journal."""
+    file = kessel.directory / "shop.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute(statement)
+    file.touch()
+    before = file.read_bytes()
+    url = f"sqlite:///{file}"
+    for command in (("stats",), ("buried",), ("pause", "default"), ("workers",), ("result", "x"), ("top",)):
+        done = kessel(*command, "--adapter", url)
+        assert done.code == 1
+        assert f"there is no queue of kessel in {file}; nothing was made" in done.err
+    assert f"there is no queue of kessel in {file}" in kessel("doctor", "--adapter", url).out
+    assert kessel("move", url, "sqlite:///other.db").code == 2
+    assert [path.name for path in kessel.directory.glob("*.db*")] == ["shop.db"]
+    assert file.read_bytes() == before
+    kessel.ok("request", "x", "--adapter", url)
+    assert "default" in kessel.ok("stats", "--adapter", url).out

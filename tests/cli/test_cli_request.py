@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -12,7 +13,16 @@ from typing import Any
 import pytest
 from kessel_sqlite.adapter import SqliteAdapter
 
-from kessel_core import AdapterError, EnqueueRejected, EnqueueUnknown, IdHeld, InvalidRequest, Problem
+from kessel_core import (
+    AdapterError,
+    AdapterUnavailable,
+    EnqueueRejected,
+    EnqueueUnknown,
+    IdHeld,
+    InvalidRequest,
+    Problem,
+)
+from kessel_core.cli.app import sigterm_as_ctrl_c
 from kessel_core.client.manager import JobManager
 
 
@@ -68,6 +78,19 @@ def test_payload_from_standard_input_is_utf_8_whatever_the_locale(
 def test_time_with_a_zone_is_taken(kessel: Any) -> None:
     fields = kessel.ok("request", "x", "--delay", "2999-01-01T00:00:00+02:00", "--json").json
     assert fields["delay"].startswith("2998-12-31T22:00:00")
+
+
+def test_payload_may_begin_with_a_byte_order_mark(kessel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a file of requests may: programs of Windows write one into what another one reads."""
+    stdin(monkeypatch, b'\xef\xbb\xbf{"a": 1}')
+    assert kessel.ok("request", "x", "-", "--json").json["payload"] == {"a": 1}
+
+
+def test_s1_header_that_is_given_twice_is_refused(kessel: Any) -> None:
+    """One of the two was dropped in silence; in a file the same is refused."""
+    done = kessel("request", "x", "--header", "a=1", "--header", "b=1", "--header", " a =2")
+    assert done.code == 2
+    assert "--header: 'a' is given more than once" in done.err
 
 
 def test_every_mistake_is_reported_at_once_and_nothing_is_stored(kessel: Any) -> None:
@@ -214,20 +237,76 @@ def test_s26_request_says_that_the_time_is_over(kessel: Any) -> None:
     assert kessel("request", "--from", "-", "--wait", "1s").code == 2
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_that_come_together_interrupt_a_command_once(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """`timeout` signals a process and its group; the second one cut off what the first one let be told."""
+    now = [5.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    before = signal.getsignal(number)
+    with sigterm_as_ctrl_c():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        signal.raise_signal(number)
+        now[0] += 1.0
+        with pytest.raises(KeyboardInterrupt):  # somebody insists
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_s26_who_waits_no_longer_is_told_which_job_is_stored(
-    kessel: Any, monkeypatch: pytest.MonkeyPatch
+    kessel: Any, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     """Otherwise it is requested again, and runs twice."""
     kessel.write("kessel.toml", '[kessel]\nadapter = "sqlite:///jobs.db"\n')
 
     def interrupted(self: object, job_id: str, timeout: object) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(number)
 
     monkeypatch.setattr("kessel_core.client.manager.JobManager.result", interrupted)
     done = kessel("request", "double", "21", "--wait", "30s")
     assert done.code == 130
     (job,) = kessel.ok("list", "ready", "--json").json
     assert f"job {job['id']} is stored; `kessel result {job['id']} --wait 30s` waits on" in done.err
+
+
+def test_s2_a_line_that_is_too_large_for_the_queue_stops_a_file_before_the_first_is_stored(
+    kessel: Any,
+) -> None:
+    """It was seen with its batch, after others were stored, and was named by its place there."""
+    lines = [
+        json.dumps({"type": "x", "payload": "x" * (2000 if number == 600 else 1)}) for number in range(700)
+    ]
+    kessel.write("jobs.jsonl", "\n".join(lines))
+    done = kessel("request", "--from", "jobs.jsonl", "--adapter", "sqlite:///jobs.db?max_body_bytes=1000")
+    assert (done.code, done.out) == (2, "")
+    assert "error: nothing was stored: jobs.jsonl:601: the request takes 2" in done.err
+    assert kessel.ok("stats", "--json", "--adapter", "sqlite:///jobs.db").json[0]["total"] == 0
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_s26_who_waits_while_the_queue_goes_away_is_told_which_job_is_stored(
+    kessel: Any, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """S26: the error alone looked as if nothing was stored; the command names the queue that was typed."""
+
+    def gone(self: object, job_id: str, timeout: object) -> None:
+        raise AdapterUnavailable("connection refused")
+
+    monkeypatch.setattr("kessel_core.client.manager.JobManager.result", gone)
+    kessel.write("kessel.toml", "[kessel]\n")
+    typed = ("--adapter", "sqlite:///jobs.db")
+    done = kessel("request", "double", "21", "--wait", "30s", *options, *typed)
+    (job,) = kessel.ok("list", "ready", "--json", *typed).json
+    waits = f"kessel result {job['id']} --adapter sqlite:///jobs.db --wait 30s"
+    assert done.code == 1
+    assert done.err.endswith(f"job {job['id']} is stored; `{waits}` waits on\nerror: connection refused\n")
+    if options:
+        assert done.json == {"id": job["id"], "status": "pending", "state": None, "progress": None}
+    else:
+        assert not done.out
 
 
 def test_s26_nothing_is_stored_where_nobody_could_wait_for_the_result(

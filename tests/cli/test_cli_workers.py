@@ -147,6 +147,17 @@ def test_s27_where_none_runs_that_is_said(kessel: Kessel, given: Given) -> None:
     assert "no job was running" in kessel.ok("workers", "--jobs").out
 
 
+@pytest.mark.parametrize("command", ["result", "history"])
+def test_s26_looking_for_a_result_makes_no_store(kessel: Kessel, command: str) -> None:
+    """`kessel result` made the file of the store, and then told that there is no result yet."""
+    kessel.ok("request", "x")
+    kessel.write("kessel.toml", '[kessel]\nstore = "sqlite:///store.db"\n')
+    done = kessel(command, "some-job-id")
+    assert (done.code, done.out) == (1, "")
+    assert f"there is no file {kessel.directory / 'store.db'}; nothing was made" in done.err
+    assert not (kessel.directory / "store.db").exists()
+
+
 def test_s27_looking_makes_nothing(kessel: Kessel) -> None:
     for arguments in ((), ("--json",)):
         done = kessel("workers", *arguments)

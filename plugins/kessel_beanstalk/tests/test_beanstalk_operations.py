@@ -21,6 +21,7 @@ from kessel_memory.adapter import MemoryAdapter
 from kessel_memory.options import MemoryOptions
 
 from kessel_core import SystemClock, UnknownJob
+from kessel_core.cli.root import run
 from kessel_core.client.moving import Moved, move_jobs
 from kessel_core.contract import (
     COMMIT,
@@ -349,3 +350,19 @@ def test_s9_a_job_that_is_still_being_put_is_not_there_for_those_who_look(
     assert sorted(job.id for job in adapter.peek("q", JobState.READY, 5)) == ["late", "there"]
     adapter.delete("q", "late")
     assert [job.id for job in adapter.peek("q", JobState.READY, 5)] == ["there"]
+
+
+def test_pause_that_the_server_forgets_is_told_by_the_command(
+    server: Beanstalkd, capsys: pytest.CaptureFixture[str], opened: Callable[..., BeanstalkAdapter]
+) -> None:
+    """S9: an operator who pauses an empty queue before a change must hear that its jobs will run."""
+    url = f"beanstalk://127.0.0.1:{server.port}"
+    assert run(["pause", "q", "10m", "--adapter", url]) == 1
+    told = capsys.readouterr()
+    assert not told.out
+    assert "queue q is not paused: it holds no job, and 'beanstalk' forgets it" in told.err
+    adapter = opened(server.port)
+    adapter.enqueue(Message("a", "q", b"{}", 1))
+    assert adapter.stats("q").paused is None
+    assert run(["pause", "q", "10m", "--adapter", url]) == 0
+    assert adapter.stats("q").paused is not None

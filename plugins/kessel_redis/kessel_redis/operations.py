@@ -87,7 +87,10 @@ class RedisOperations(Browse, Buried, Delete, Find, Pause):
         return self._shown(queue, state, _ALL)
 
     def _shown(self, queue: str, state: JobState, limit: int) -> Iterator[StoredJob]:
-        """Yield jobs; their bodies come a few hundred at a time, and what is gone by then is left out."""
+        """Yield jobs; their bodies come a few hundred at a time, and what is gone by then is left out.
+
+        So is a buried job that was kicked by then: it has a record still, and no reason any more.
+        """
         found = self.database.operate(b"list", queue, b"%d" % _SETS[state], b"%d" % limit)
         members, scores = found[::2], found[1::2]
         for first in range(0, len(members), _SHOWN_AT_ONCE):
@@ -95,9 +98,10 @@ class RedisOperations(Browse, Buried, Delete, Find, Pause):
             numbers = (member[:16] for member in members[portion])
             records = self.database.operate(b"records", queue, *numbers)
             for member, score, record in zip(members[portion], scores[portion], records, strict=True):
-                if record is not None:
-                    priority = score if state is JobState.READY else member[17:27]
-                    yield _stored(queue, state, priority, score, *record)
+                if record is None or (state is JobState.BURIED and not record[2]):
+                    continue
+                priority = score if state is JobState.READY else member[17:27]
+                yield _stored(queue, state, priority, score, *record)
 
     def find(self, job_id: str) -> StoredJob | None:
         """Return the job with that id, in whatever queue and state."""

@@ -429,6 +429,24 @@ def test_more_queues_and_jobs_than_one_call_shows_are_shown(
     assert adapter.purge("q0") == 8
 
 
+def test_buried_job_that_another_kicks_during_a_walk_is_left_out(
+    adapter: RedisAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S9: two operators may mend at once; it raised `ValueError`, for a job that has no reason any more."""
+    monkeypatch.setattr("kessel_redis.operations._SHOWN_AT_ONCE", 2)
+    adapter.enqueue_many([message(one) for one in "abcdef"])
+    consumer = adapter.consumer(["q"])
+    while (held := consumer.reserve(NO_PAUSE)) is not None:
+        consumer.settle(held, Bury("error", "a bad night"))
+    met = []
+    for job in adapter.each_buried("q"):
+        if not met:
+            for other in "bde":  # of the portion that is here, and of those to come
+                adapter.kick("q", other)
+        met.append((job.id, job.reason, job.message))
+    assert met == [(one, "error", "a bad night") for one in "abcf"]
+
+
 def test_job_that_waits_costs_less_than_450_bytes_beside_its_body(adapter: RedisAdapter, ask: Ask) -> None:
     """So a million of them fit into half a gigabyte."""
 

@@ -139,16 +139,21 @@ def sqlite_url_options(url: SplitResult) -> Mapping[str, Any]:
 
 
 def absent_file(options: FileOptions) -> str | None:
-    """Say that the file does not exist, so opening would create it; see `AdapterSpec.absent`."""
+    """Say that the file or its tables do not exist: opening would make them; see `AdapterSpec.absent`."""
     path = options.path.absolute()
     try:
         path.lstat()
+        is_file = path.is_file()
     except FileNotFoundError:
         # Without its directory it would not be made; the error of opening says more.
         return f"there is no file {path}" if path.parent.is_dir() else None
     except OSError:
-        pass  # the error of opening says more here, too
-    return None
+        return None  # the error of opening says more here, too
+    if not is_file:
+        return None
+    from kessel_sqlite.schema import is_without_tables
+
+    return f"there is no queue of kessel in {path}" if is_without_tables(path) else None
 
 
 def file_place(options: FileOptions) -> str:

@@ -15,6 +15,8 @@ used twice, also not after a delete.
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Final
 
 from kessel_core.contract import JobState, ProtocolError
@@ -27,6 +29,7 @@ __all__ = [
     "RESERVED",
     "STATES",
     "VERSION",
+    "is_without_tables",
     "prepare",
     "version_of",
 ]
@@ -106,6 +109,21 @@ def version_of(connection: sqlite3.Connection) -> int:
         return 0
     row = connection.execute("SELECT value FROM kessel_meta WHERE key = 'schema'").fetchone()
     return int(row[0]) if row is not None else 0
+
+
+def is_without_tables(path: Path) -> bool:
+    """Whether a file surely has none of our tables, as one of an application that requested no job yet.
+
+    Nothing is written. False if that cannot be seen: the error of opening the file says more then.
+
+    Args:
+        path: The absolute path of a file that is there.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            return version_of(connection) == 0
+    except (sqlite3.Error, ValueError):  # a version that is no number
+        return False
 
 
 def prepare(connection: sqlite3.Connection, path: str) -> None:
