@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from contextvars import ContextVar
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import CoroutineType
 from typing import Any
 
@@ -15,6 +15,7 @@ from kessel_core.config.options import JobsConfig
 from kessel_core.errors import Fatal, Snooze, Transient
 from kessel_core.handlers.context import JobContext
 from kessel_core.hooks.specs import hookimpl
+from kessel_core.model.job import Job
 from kessel_core.model.json import json_problems, storable
 from kessel_core.model.policies import BadPayload, DefaultError
 from kessel_core.model.result import SUCCESS, JobResult, Reason, Status
@@ -77,15 +78,9 @@ class HandlerRunner:
         if forks.generation != before:
             forks.leave(f"the handler of {job.type}")
         if isinstance(value, JobResult):
-            result = attrs.evolve(
-                value,
-                id=job.id,
-                request=job.request,
-                attempt=job.attempt,
-                started_at=job.started_at,
-                finished_at=job.clock.now(),
-            )
-            return sound(result, "the handler returned", self._payload_types)
+            now = job.clock.now()
+            result = attrs.evolve(value, request=job.request, started_at=job.started_at, finished_at=now)
+            return own(result, job, "the handler returned", self._payload_types)
         result = JobResult(
             id=job.request.id,
             request=job.request,
@@ -122,6 +117,47 @@ def sound(outcome: JobResult, who: str, types: tuple[PayloadType, ...] = ()) -> 
     if value is outcome.value and message == outcome.message:
         return outcome
     return attrs.evolve(outcome, value=value, message=message)
+
+
+def own(outcome: JobResult, job: JobContext, who: str, types: tuple[PayloadType, ...] = ()) -> JobResult:
+    """Return a `JobResult` that a handler or a middleware made as a sound outcome of this job.
+
+    What was made for another job, such as a result that a middleware has kept, gets this job's identity: who
+    waits is told by it, and the outcome is kept under it. A time that is none is that of this attempt.
+
+    Args:
+        outcome: What was made.
+        job: The job.
+        who: As for `sound`.
+        types: As for `sound`.
+    """
+    try:
+        status, reason = Status(outcome.status), None if outcome.reason is None else Reason(outcome.reason)
+        if not isinstance(outcome.message, str):
+            raise ValueError(f"a message that is no text, but {type(outcome.message).__name__}")
+    except ValueError as exc:
+        return failed(job, Reason.ERROR, f"{who} a JobResult that cannot be one: {exc}")
+    answer, request = ANSWER.get(), outcome.request
+    begun, ended = None, None
+    if answer is not None and answer.id == job.id:
+        begun, ended = answer.started_at, answer.finished_at
+    is_own = isinstance(request, Job) and request.id == job.id
+    has_begun, has_ended = (is_own and _is_aware(one) for one in (outcome.started_at, outcome.finished_at))
+    outcome = attrs.evolve(
+        outcome,
+        id=job.id,
+        request=request if is_own else job.request,
+        status=status,
+        reason=reason,
+        attempt=job.attempt,
+        started_at=outcome.started_at if has_begun else begun,
+        finished_at=outcome.finished_at if has_ended else ended or job.clock.now(),
+    )
+    return sound(outcome, who, types)
+
+
+def _is_aware(moment: object) -> bool:
+    return isinstance(moment, datetime) and moment.utcoffset() is not None
 
 
 def _as_json(value: Any, types: tuple[PayloadType, ...]) -> Any:

@@ -42,7 +42,7 @@ from kessel_core.runtime import forks
 from kessel_core.runtime.async_loop import AsyncLoop
 from kessel_core.runtime.delivery import MESSAGE_LIMIT, Decision, Delivery, decide
 from kessel_core.runtime.following import NOTHING, Following, FollowUp, follow_up_id
-from kessel_core.runtime.handling import ANSWER, outcome_of_exception, sound, text_of
+from kessel_core.runtime.handling import ANSWER, outcome_of_exception, own, text_of
 from kessel_core.runtime.held import HeldJob, SettleResult
 from kessel_core.runtime.settling import Settling
 from kessel_core.values.logs import get_logger
@@ -154,7 +154,11 @@ class Pipeline:
             delivery, decision = self._unexpected(delivery, held, exc)
         if held.reported is not None:
             self._reports.write(held, is_last=True)
-        following = self._following(delivery, decision, held)
+        try:
+            following = self._following(delivery, decision, held)
+        except Exception as exc:  # the value was JSON when it was checked, and was changed since
+            decision = self._unwritten(delivery, decision, exc)
+            following = self._following(delivery, decision, held)
         # One round trip instead of two; not before a callback, because a slow one would use up the next
         # job's lease.
         is_awaited = self._callbacks.is_awaited(decision.result)
@@ -275,8 +279,7 @@ class Pipeline:
         if isinstance(outcome, JobResult):
             if outcome is ANSWER.get():
                 return outcome
-            outcome = sound(outcome, "a middleware answered")
-            return outcome if outcome.request is not None else attrs.evolve(outcome, request=delivery.job)
+            return own(outcome, job, "a middleware answered")
         if outcome is None:
             return self._unanswered(delivery)
         message = f"kessel_execute_job returned {type(outcome).__name__}, not a JobResult"
@@ -284,7 +287,8 @@ class Pipeline:
 
     def _unanswered(self, delivery: Delivery) -> JobResult:
         """Return the outcome of a chain that answered nothing, which is no reason to bury a job."""
-        if (answer := ANSWER.get()) is not None:
+        # What runs inside of another job sees that job's answer, too.
+        if (answer := ANSWER.get()) is not None and answer.id == delivery.id:
             log.error(
                 "job %s: a middleware returned nothing instead of the result that it got; the result counts",
                 delivery.id,
@@ -435,6 +439,15 @@ class Pipeline:
         message = message[:MESSAGE_LIMIT]
         log.error("job %s: %s", delivery.id, message, extra={"job_id": delivery.id})
         outcome = attrs.evolve(ended, status=Status.FAILED, reason=Reason.FOLLOW_UP_REFUSED, message=message)
+        return decide(self._table, outcome)
+
+    def _unwritten(self, delivery: Delivery, decision: Decision, exc: Exception) -> Decision:
+        """Set a job aside whose outcome cannot be written: it would be so at every attempt."""
+        message = f"its outcome cannot be written: {type(exc).__name__}: {text_of(exc)}"[:MESSAGE_LIMIT]
+        log.error("job %s: %s", delivery.id, message, extra={"job_id": delivery.id})
+        outcome = attrs.evolve(
+            decision.result, status=Status.FAILED, reason=Reason.ERROR, value=None, message=message
+        )
         return decide(self._table, outcome)
 
     def _settled_without(
