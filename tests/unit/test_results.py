@@ -276,6 +276,23 @@ def test_s25_an_outcome_that_the_store_refuses_is_said_and_does_not_keep_the_job
     assert said.getMessage().endswith(": the key is not for this store")
 
 
+def test_s25_a_job_whose_id_can_be_no_key_ends_and_it_is_said_that_its_outcome_is_not_kept(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    """PostgreSQL took the settlement with it for one that it cannot make, until the worker counted as lost."""
+    manager = app({"a": raising()})
+    job = manager.request(JobRequest(type="a", id="a\0b"))
+    (result,) = run_until_idle(manager)
+    assert result.ok
+    assert manager.store.scan("results") == []
+    assert manager.adapter.stats("default").total == 0
+    with pytest.raises(ResultUnknown):
+        manager.result(job.id)
+    (said,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert said.getMessage().endswith("its id must not contain the character U+0000")
+    assert vars(said)["job_id"] == job.id
+
+
 def test_s25d_after_its_time_it_is_not_returned(app: App) -> None:
     clock = VirtualClock()
     manager = app({"a": raising()}, clock=clock)
