@@ -21,7 +21,7 @@ import attrs
 from kessel_core.clock import Clock, plain_span
 from kessel_core.config.options import JobsConfig
 from kessel_core.contract.messages import Reservation
-from kessel_core.errors import DecodeError, EnqueueRejected, InvalidRequest, Problem
+from kessel_core.errors import DecodeError, EnqueueRejected, InvalidRequest, KesselError, Problem
 from kessel_core.features.callbacks import Callbacks, callback_request
 from kessel_core.features.logging import log_failure
 from kessel_core.features.progress import Reports
@@ -154,6 +154,7 @@ class Pipeline:
             delivery, decision = self._unexpected(delivery, held, exc)
         if held.reported is not None:
             self._reports.write(held, is_last=True)
+        held.has_ended = True
         try:
             following = self._following(delivery, decision, held)
         except Exception as exc:  # the value was JSON when it was checked, and was changed since
@@ -319,7 +320,8 @@ class Pipeline:
 
     def follow_up(self, held: Held, job: Job, request: JobRequest) -> Job:
         """Take note of a job that another asks for (S20)."""
-        asked = cast("HeldJob", held).asked
+        mine = cast("HeldJob", held)
+        asked = mine.asked
         with self._asking:
             if not request.id:
                 request = attrs.evolve(request, id=follow_up_id(job, f"follow-up {len(asked)}"))
@@ -329,6 +331,8 @@ class Pipeline:
             if callable(request.callback) and follow_up.job.callback is None:
                 raise InvalidRequest([Problem(("$", "callback"), _NO_FUNCTION)])
             asked.append(follow_up)
+        if mine.has_ended:  # looked at last, so that none is left behind in silence
+            raise KesselError(f"job {job.id} has ended, and asks for no other any more")
         return follow_up.job
 
     def progress(self, held: Held, job: Job, progress: Progress) -> None:

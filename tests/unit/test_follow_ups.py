@@ -265,6 +265,23 @@ def test_a_job_made_by_hand_cannot_ask_for_others() -> None:
     job.extend()
 
 
+@pytest.mark.parametrize("is_inline", [False, True])
+def test_s20_what_a_thread_asks_for_after_its_job_has_ended_is_refused(
+    adapter: MemoryAdapter, is_inline: bool
+) -> None:
+    """It got a job as it would be stored, and nobody ever stored it."""
+    left = list[JobContext]()
+    with manager_of(adapter, a=lambda payload, job: left.append(job), b=print) as manager:
+        if is_inline:
+            manager.process_single_job("a")
+        else:
+            manager.request("a")
+            run_until_idle(manager)
+        with pytest.raises(KesselError, match="has ended, and asks for no other any more"):
+            left[0].follow_up("b")
+        assert waiting(adapter) == []
+
+
 def test_watchers_see_a_follow_up_once_it_is_stored(adapter: MemoryAdapter) -> None:
     from kessel_core import build_plugins, hookimpl
 

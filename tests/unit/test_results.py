@@ -279,7 +279,7 @@ def test_s25_an_outcome_that_the_store_refuses_is_said_and_does_not_keep_the_job
 def test_s25_a_job_whose_id_can_be_no_key_ends_and_it_is_said_that_its_outcome_is_not_kept(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """PostgreSQL took the settlement with it for one that it cannot make, until the worker counted as lost."""
+    """PostgreSQL refused its settlement, too, and it ran again until its worker counted as lost."""
     manager = app({"a": raising()})
     job = manager.request(JobRequest(type="a", id="a\0b"))
     (result,) = run_until_idle(manager)
