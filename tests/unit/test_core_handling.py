@@ -24,6 +24,7 @@ from kessel_core import (
     JsonValue,
     Reason,
     ResultsConfig,
+    Snooze,
     Status,
     Transient,
     build_plugins,
@@ -80,6 +81,25 @@ def test_what_a_handler_raises_says_whether_a_retry_can_help(
 ) -> None:
     result = app({"a": fail(error)}).process_single_job("a")
     assert (result.status, result.reason) == (status, Reason.ERROR)
+
+
+def test_s11_s21_a_signal_of_a_class_of_ones_own_needs_no_init_of_its_base(app: App) -> None:
+    """It was buried for the attribute that its base would have set."""
+
+    class RateLimited(Transient):
+        def __init__(self, host: str) -> None:
+            self.host = host
+
+    class Closed(Snooze):
+        def __init__(self, shop: str) -> None:
+            self.shop = shop
+
+    manager = app({"a": fail(RateLimited("example.org")), "b": fail(Closed("north"))})
+    results = [manager.process_single_job(kind) for kind in "ab"]
+    assert [(result.status, result.after) for result in results] == [
+        (Status.TRANSIENT, None),
+        (Status.SNOOZED, None),
+    ]
 
 
 def test_errors_that_the_handler_names_as_transient_are(app: App) -> None:
