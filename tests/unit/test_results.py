@@ -363,6 +363,16 @@ def test_s26_a_timeout_that_is_no_span_of_time_is_refused_in_words(app: App, tim
         app().result("a", timeout=timeout)
 
 
+@pytest.mark.parametrize("ask", ["result", "progress", "history", "explain"])
+def test_s26_s27_s39_a_job_given_for_its_id_is_refused_in_words(app: App, ask: str) -> None:
+    """The result was unknown, of a job whose id was all of it; others failed in an encoder."""
+    manager = app({"a": raising()})
+    wrong: Any
+    for wrong, said in ((manager.request("a"), "got Job; give its `id`"), (None, "got NoneType")):
+        with pytest.raises(TypeError, match=f"^job_id: expected text, {said}$"):
+            getattr(manager, ask)(wrong)
+
+
 def test_s26_a_wait_that_began_before_the_request_is_woken() -> None:
     with (
         JobManager("memory://", handlers={"a": raising()}, config=KEEP, clock=SystemClock()) as manager,
