@@ -207,6 +207,8 @@ def outcome_of_exception(job: JobContext, exc: BaseException, default_error: Def
     if isinstance(exc, Stopped):  # its job has already been given back; a traceback would only confuse
         return failed(job, Reason.ERROR, text_of(exc), Status.TRANSIENT)
     transient: tuple[type[BaseException], ...] = job.handler.transient if job.handler is not None else ()
+    if isinstance(exc, BaseExceptionGroup) and not isinstance(exc, transient):
+        return _outcome_of_group(job, exc, default_error)
     is_transient = isinstance(exc, (ConnectionError, TimeoutError, *transient)) or (
         default_error is DefaultError.TRANSIENT and isinstance(exc, Exception)
     )
@@ -214,6 +216,29 @@ def outcome_of_exception(job: JobContext, exc: BaseException, default_error: Def
     message = f"{type(exc).__name__}: {text_of(exc)}".removesuffix(": ")
     outcome = failed(job, reason, message, Status.TRANSIENT if is_transient else Status.FAILED)
     return attrs.evolve(outcome, frames=frames_of(exc), raised=exc)
+
+
+def _outcome_of_group(
+    job: JobContext, group: BaseExceptionGroup[BaseException], default_error: DefaultError
+) -> JobResult:
+    """Return the outcome of a group, as of `asyncio.TaskGroup`: a retry has to help with all of it."""
+    parts = [outcome_of_exception(job, one, default_error) for one in group.exceptions]
+    found = {part.status for part in parts}
+    status = next(one for one in (Status.FAILED, Status.TRANSIENT, Status.SNOOZED) if one in found)
+    message = f"{type(group).__name__}: {text_of(group)}: {'; '.join(part.message for part in parts)}"
+    longest = max((part.after for part in parts if part.after is not None), default=None)
+    outcome = failed(
+        job,
+        None if status is Status.SNOOZED else Reason.ERROR,
+        message,
+        status,
+        None if status is Status.FAILED else longest,
+    )
+    return attrs.evolve(
+        outcome,
+        frames=next((part.frames for part in parts if part.frames), "") or frames_of(group),
+        raised=group if any(part.raised is not None for part in parts) else None,
+    )
 
 
 def text_of(exc: BaseException) -> str:

@@ -102,6 +102,49 @@ def test_s11_s21_a_signal_of_a_class_of_ones_own_needs_no_init_of_its_base(app: 
     ]
 
 
+@pytest.mark.parametrize(
+    ("errors", "status", "after"),
+    [
+        ([Transient("later", after=timedelta(seconds=3))], Status.TRANSIENT, timedelta(seconds=3)),
+        ([Transient("later", after=timedelta(1)), ConnectionError("gone")], Status.TRANSIENT, timedelta(1)),
+        ([Transient("later", after=timedelta(1)), ValueError("wrong")], Status.FAILED, None),
+        ([ConnectionError("gone"), ExceptionGroup("inside", [Fatal("never")])], Status.FAILED, None),
+        ([Snooze(timedelta(2)), Snooze(timedelta(1))], Status.SNOOZED, timedelta(2)),
+        ([Snooze(timedelta(2)), Transient("later")], Status.TRANSIENT, timedelta(2)),
+        ([BaseExceptionGroup("inside", [SystemExit(3)]), Transient("later")], Status.FAILED, None),
+    ],
+)
+def test_s11_s21_a_group_of_errors_is_tried_again_if_that_can_help_with_all_of_them(
+    app: App, errors: list[BaseException], status: Status, after: timedelta | None
+) -> None:
+    """`asyncio.TaskGroup` raises one of whatever a task raises: each `Transient` in it buried the job."""
+    manager = app({"a": fail(BaseExceptionGroup("all", errors))})
+    result = manager.process_single_job("a")
+    assert (result.status, result.after) == (status, after)
+    assert result.reason is (None if status is Status.SNOOZED else Reason.ERROR)
+    for error in errors:
+        assert str(error) in result.message
+
+
+def test_s11_what_a_task_of_a_handler_raises_is_judged_as_what_the_handler_raises(app: App) -> None:
+    async def ask(host: str) -> None:
+        raise ConnectionError(f"{host} is away")
+
+    async def handle(payload: JsonValue) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ask("example.org"))
+
+    result = app({"a": handle}).process_single_job("a")
+    assert result.status is Status.TRANSIENT
+    assert "ConnectionError: example.org is away" in result.message
+    assert "in ask" in result.frames
+
+
+def test_a_handler_may_name_groups_as_transient(app: App) -> None:
+    target = handler("a", transient=ExceptionGroup)(fail(ExceptionGroup("all", [ValueError("wrong")])))
+    assert app([target]).process_single_job("a").status is Status.TRANSIENT
+
+
 def test_errors_that_the_handler_names_as_transient_are(app: App) -> None:
     @handler("a", transient=KeyError)
     def failing(payload: JsonValue) -> None:
