@@ -644,6 +644,8 @@ def test_e5_what_an_object_makes_of_itself_is_not_written_and_is_made_again(valu
         (Line("a", Plain()), "$.payload.price", "Plain is not a JSON value"),  # type: ignore[arg-type]
         (Line("a", Decimal(1), {(1, 2): "x"}), "$.payload.amounts", "keys must be text"),  # type: ignore[dict-item]
         (Line("a", Decimal(1), {True: "x"}), "$.payload.amounts", "keys must be text"),
+        # Both became "1", and one of the values was lost.
+        (Line("a", Decimal(1), {1: "x", "1": "y"}), "$.payload.amounts", "keys must be text, got int 1"),  # type: ignore[dict-item]
     ],
     ids=lambda value: type(value).__name__,
 )
