@@ -5,7 +5,6 @@ Decides nothing: a function that fails is logged, and has no effect on the job t
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from kessel_core.model.json import JsonValue
 from kessel_core.model.outcome import Outcome
 from kessel_core.model.result import JobResult
 from kessel_core.values.logs import get_logger
+from kessel_core.values.raised import is_interrupt
 from kessel_core.wire.results import outcome_fields
 
 __all__ = ["CallbackCall", "Callbacks", "callback_handlers", "callback_request"]
@@ -67,7 +67,7 @@ class Callbacks:
         try:
             function(result)
         except BaseException as exc:  # sys.exit() in a callback must not end the slot
-            if isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            if is_interrupt(exc):
                 raise
             log.exception("callback of job %s failed", result.id, extra={"job_id": result.id})
 

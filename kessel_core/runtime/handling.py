@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from types import CoroutineType
@@ -24,6 +23,7 @@ from kessel_core.runtime.async_loop import AsyncLoop, Stopped, TimedOut
 from kessel_core.runtime.delivery import MESSAGE_LIMIT
 from kessel_core.runtime.frames import frames_of
 from kessel_core.values.payload_types import PayloadType
+from kessel_core.values.raised import is_interrupt
 from kessel_core.values.unstructuring import unstructured
 
 #: What came of the handler of this attempt; for a middleware that loses it. None: it did not run.
@@ -195,7 +195,7 @@ def outcome_of_exception(job: JobContext, exc: BaseException, default_error: Def
     Raises:
         KeyboardInterrupt: The user pressed Ctrl-C; in the main thread only.
     """
-    if isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+    if is_interrupt(exc):
         raise exc
     if isinstance(exc, Transient):
         outcome = failed(job, Reason.ERROR, text_of(exc), Status.TRANSIENT, exc.after)

@@ -46,6 +46,7 @@ from kessel_core.runtime.handling import ANSWER, outcome_of_exception, own, text
 from kessel_core.runtime.held import HeldJob, SettleResult
 from kessel_core.runtime.settling import Settling
 from kessel_core.values.logs import get_logger
+from kessel_core.values.raised import is_interrupt
 from kessel_core.wire.requests import decode, dump
 
 if TYPE_CHECKING:
@@ -369,7 +370,9 @@ class Pipeline:
             pause = self._chain.retry_pause(job=self._context(delivery, held), result=outcome)
             if not isinstance(pause, timedelta):
                 raise TypeError(f"kessel_retry_pause returned {shown(pause)}, not a timedelta")
-        except (Exception, SystemExit):
+        except BaseException as exc:  # as of a watcher
+            if is_interrupt(exc):
+                raise
             log.exception(
                 "job %s: a retry policy failed; retrying after a second",
                 delivery.id,
@@ -425,7 +428,9 @@ class Pipeline:
         job_id = follow_up_id(job, f"callback {kicks}" if kicks else "callback")
         try:
             made = callback_request(result, job, job_id, self._callback_queue, self._made)
-        except (Exception, SystemExit) as exc:  # it would fail at every attempt, and the job itself has ended
+        except BaseException as exc:  # it would fail at every attempt, and the job itself has ended
+            if is_interrupt(exc):
+                raise
             log.error("job %s: nobody is told: %s", job.id, exc, extra={"job_id": job.id})
             return []
         return [FollowUp(*made)]

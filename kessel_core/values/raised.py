@@ -1,16 +1,22 @@
-"""Describes an exception from other people's code: its type, its message, and where it was raised."""
+"""Tells what an exception from other people's code is: its type, its message, and where it was raised."""
 
 from __future__ import annotations
 
+import threading
 import traceback
 from pathlib import Path
 from typing import Final
 
-__all__ = ["place_of", "raised"]
+__all__ = ["is_interrupt", "place_of", "raised"]
 
 #: Frames that are skipped: the machinery of imports, and kessel itself.
 _MACHINERY: Final = ("<frozen importlib", "<frozen runpy")
 _OWN: Final = str(Path(__file__).parents[1])
+
+
+def is_interrupt(exc: BaseException) -> bool:
+    """Whether it is the user's Ctrl-C, which comes in the main thread only; in others it is an error."""
+    return isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
 def raised(exc: BaseException) -> str:
