@@ -330,7 +330,7 @@ class JobManager:
             expiration: Not started at or after: an aware time, or a span from now (S5).
             queue: Name of the queue; None: as declared for the type, else `default`.
             ref: Your own reference, passed on unchanged.
-            callback: `scheme:target` or, if jobs run in this process, a function of the result.
+            callback: `scheme:target` or, if jobs run in this process, a plain function of the result.
             headers: Strings for middleware.
 
         Returns:
