@@ -190,7 +190,7 @@ class Store(Facet):
             after: Only keys that come after this one.
             limit: At most so many, 1 to 1,000.
         """
-        self._check(space)
+        self._check_space(space)
         for name, text in (("prefix", prefix), ("after", after)):
             if text != "" and (problem := key_problem(text)) is not None:
                 raise StoreRejected(space, "", f"{name} {problem}")
@@ -274,14 +274,17 @@ class Store(Facet):
     def close(self) -> None:
         """Close all connections; idempotent. The store of an adapter is closed with the adapter."""
 
-    def _check(self, space: str, key: str | None = None, version: int | None = None) -> None:
+    def _check_space(self, space: str) -> None:
         problem = space_name_problem(space)
         if problem is not None:
             raise StoreRejected("", "", f"the name of the space {problem}")
-        if key is not None and (problem := key_problem(key)) is not None:
+
+    def _check(self, space: str, key: str, version: int | None = None) -> None:
+        self._check_space(space)
+        if (problem := key_problem(key)) is not None:
             raise StoreRejected(space, "", f"the key {problem}")
         if version is not None and (type(version) is not int or version < 0):
-            raise StoreRejected(space, key or "", f"a version is a number from 0 up, got {quoted(version)}")
+            raise StoreRejected(space, key, f"a version is a number from 0 up, got {quoted(version)}")
 
 
 def no_store(adapter: str, why: str = "") -> CapabilityMissing:

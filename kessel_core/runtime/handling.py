@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from kessel_core.config.options import JobsConfig
-from kessel_core.errors import Fatal, Snooze, Transient
+from kessel_core.errors import Fatal, Problem, Snooze, Transient
 from kessel_core.handlers.context import JobContext
 from kessel_core.hooks.specs import hookimpl
 from kessel_core.model.job import Job
@@ -23,7 +23,7 @@ from kessel_core.runtime.async_loop import AsyncLoop, Stopped, TimedOut
 from kessel_core.runtime.delivery import MESSAGE_LIMIT
 from kessel_core.runtime.frames import frames_of
 from kessel_core.values.payload_types import PayloadType
-from kessel_core.values.raised import is_interrupt
+from kessel_core.values.raised import is_interrupt, raised
 from kessel_core.values.unstructuring import unstructured
 
 #: What came of the handler of this attempt; for a middleware that loses it. None: it did not run.
@@ -105,8 +105,15 @@ def sound(outcome: JobResult, who: str, types: tuple[PayloadType, ...] = ()) -> 
     """
     value = outcome.value
     if problems := json_problems(value):
-        value = _as_json(value, types)
-        problems = json_problems(value)
+        try:
+            value = unstructured(value, types)
+        except RecursionError:
+            pass  # it contains itself, which the checks have said with the path
+        except (Exception, SystemExit) as exc:
+            why = f"{type(value).__name__} cannot be written as JSON: {raised(exc)}"
+            problems = [Problem(("$",), why)]
+        else:
+            problems = json_problems(value)
     if problems:
         shown = "; ".join(map(str, problems[:5]))
         message = storable(f"{who} what is not a JSON value: {shown}", MESSAGE_LIMIT)
@@ -158,14 +165,6 @@ def own(outcome: JobResult, job: JobContext, who: str, types: tuple[PayloadType,
 
 def _is_aware(moment: object) -> bool:
     return isinstance(moment, datetime) and moment.utcoffset() is not None
-
-
-def _as_json(value: Any, types: tuple[PayloadType, ...]) -> Any:
-    """Write typed objects in what a handler returned; what fails is left for the checks to name."""
-    try:
-        return unstructured(value, types)
-    except Exception:
-        return value
 
 
 def failed(

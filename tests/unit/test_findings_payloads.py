@@ -789,10 +789,12 @@ def test_finding_b4_a_type_of_a_plugin_that_fails_is_one_clear_error(app: App) -
                 PayloadType(matches=lambda kind: kind is Plain, structure=lambda v, k: v, unstructure=fail)
             ]
 
-    with pytest.raises(
-        InvalidRequest, match=r"\$\.payload: Plain cannot be written as JSON: RuntimeError: no form"
-    ):
-        app(plugin=Failing()).request("a", Plain())
+    said = "Plain cannot be written as JSON: RuntimeError: no form"
+    manager = app({"a": lambda payload: Plain()}, plugin=Failing())
+    with pytest.raises(InvalidRequest, match=rf"\$\.payload: {said}"):
+        manager.request("a", Plain())
+    # Of a result it was said that no plugin offers its class.
+    assert said in manager.process_single_job("a").message
 
 
 def test_finding_b5_plugins_that_prepare_requests_see_json(app: App) -> None:
