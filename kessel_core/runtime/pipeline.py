@@ -110,8 +110,6 @@ class Pipeline:
         self._made, self._stored = made, stored
         #: Held while a follow-up gets its number: a handler may ask for some from several threads.
         self._asking = threading.Lock()
-        #: The most attempts that any handler allows.
-        self._most_attempts = max([rules.max_attempts, *(handler.max_attempts or 0 for handler in registry)])
 
     @property
     def is_in_loop(self) -> bool:
@@ -195,11 +193,13 @@ class Pipeline:
         """
         reservation = held.reservation
         attempt = reservation.attempt
-        if attempt > self._most_attempts:
-            attempt = held.attempt()
-        if attempt > self._most_attempts + 1:
-            delivery = Delivery(reservation, attempt)
-            return delivery, self._worker_lost(delivery, self._most_attempts)
+        if attempt > self._config.max_attempts:
+            most = self._most_attempts()
+            if attempt > most:
+                attempt = held.attempt()
+            if attempt > most + 1:
+                delivery = Delivery(reservation, attempt)
+                return delivery, self._worker_lost(delivery, most)
         try:
             job = decode(reservation.body)
         except Exception as exc:
@@ -224,6 +224,10 @@ class Pipeline:
             f"at most {allowed} are allowed; its handler may kill its worker"
         )
         return delivery.outcome(Status.FAILED, Reason.WORKER_LOST, message, self._clock.now())
+
+    def _most_attempts(self) -> int:
+        """Return the most attempts that any handler allows; one may be added at any time."""
+        return max([self._config.max_attempts, *(handler.max_attempts or 0 for handler in self._registry)])
 
     def _allowed(self, handler: Handler | None) -> int:
         """Return how many attempts a job may have (S10)."""
