@@ -190,6 +190,30 @@ def test_a_signature_of_its_own_whose_annotation_is_unknown_is_refused() -> None
     assert "the annotation of 'payload' cannot be resolved" in refusal(made)
 
 
+def test_a_context_in_the_place_of_the_payload_is_refused_by_what_is_wrong() -> None:
+    """It was said that payloads cannot be structured into it, for a name inside of kessel."""
+
+    def only(job: JobContext) -> None: ...
+
+    def turned(job: JobContext, payload: JsonValue = None) -> None: ...
+
+    for target in (only, turned):
+        with pytest.raises(InvalidConfig, match=r"must take \(payload\) or \(payload, job\)"):
+            HandlerRegistry().add("a", target, "here")
+
+
+def test_a_context_that_may_be_none_is_given_whatever_its_name_is() -> None:
+    """It was None at each job."""
+
+    def written(payload: JsonValue, context: JobContext | None = None) -> None: ...
+
+    def annotated(payload: JsonValue, context: Any = None) -> None: ...
+
+    annotated.__annotations__["context"] = JobContext | None
+    for target in (written, annotated):
+        assert HandlerRegistry().add("a", target, "here").wants_job
+
+
 def test_the_context_may_be_annotated_in_quotes() -> None:
     def quoted(payload: JsonValue, context: "JobContext") -> None: ...  # noqa: UP037  # on purpose
 
