@@ -109,7 +109,8 @@ class Pipeline:
         #: Makes a job of what another asks for, and tells that it was stored.
         self._made, self._stored = made, stored
         #: Held while a follow-up gets its number: a handler may ask for some from several threads.
-        self._asking = threading.Lock()
+        # Its own thread may take it again: a plugin that prepares the request may run a job that asks, too.
+        self._asking = threading.RLock()
 
     @property
     def is_in_loop(self) -> bool:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 import attrs
+import kessel_memory.plugin
 import pytest
 from kessel_memory.adapter import MemoryAdapter
 from kessel_memory.options import MemoryOptions
@@ -31,6 +32,8 @@ from kessel_core import (
     Snooze,
     Status,
     Transient,
+    build_plugins,
+    hookimpl,
 )
 from kessel_core.contract import (
     AdapterContext,
@@ -263,6 +266,30 @@ def test_a_job_made_by_hand_cannot_ask_for_others() -> None:
     with pytest.raises(KesselError, match="cannot ask"):
         job.follow_up("b")
     job.extend()
+
+
+def test_s20_a_plugin_that_prepares_a_follow_up_may_run_a_job_that_asks_for_one() -> None:
+    """It waited for the lock of the first, for ever."""
+
+    class Preparing:
+        @hookimpl
+        def kessel_prepare_request(self, request: JobRequest) -> None:
+            if request.type == "outer":
+                results.append(manager.process_single_job("inner"))
+
+    def ask(payload: Any, job: JobContext) -> None:
+        job.follow_up("outer" if job.type == "first" else "last")
+
+    results = list[JobResult]()
+    plugins = build_plugins(extra={"memory": kessel_memory.plugin, "own": Preparing()}, distributions=[])
+    handlers = {"first": ask, "inner": ask, "outer": print, "last": print}
+    with JobManager("memory://", handlers=handlers, plugins=plugins) as manager:
+        manager.request("first")
+        worker = threading.Thread(target=manager.worker(slots=1).drain, daemon=True)
+        worker.start()
+        worker.join(20)
+        assert not worker.is_alive()
+        assert [result.status for result in results] == [Status.SUCCESS]
 
 
 @pytest.mark.parametrize("is_inline", [False, True])
