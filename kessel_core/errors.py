@@ -494,6 +494,9 @@ class Transient(HandlerSignal):
         ValueError: `after` is negative.
     """
 
+    #: None: the retry policy decides; so in a class derived from it whose `__init__` does not call this one.
+    after: timedelta | None = None
+
     def __init__(self, message: str = "transient failure", *, after: timedelta | None = None) -> None:
         self.after = None if after is None else _checked_pause(after)
         super().__init__(message)
@@ -513,6 +516,9 @@ class Snooze(HandlerSignal):
         TypeError: `after` is not a timedelta.
         ValueError: `after` is negative.
     """
+
+    #: None: as in `Transient`.
+    after: timedelta | None = None
 
     def __init__(self, after: timedelta, message: str = "snoozed") -> None:
         self.after = _checked_pause(after)

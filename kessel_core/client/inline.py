@@ -35,6 +35,7 @@ class _NoLease:
     def __init__(self, reservation: Reservation, adapter: QueueAdapter) -> None:
         self.reservation = reservation
         self.asked: list[FollowUp] = []
+        self.has_ended = False
         self.reported: Reported | None = None
         self._adapter = adapter
 

@@ -334,7 +334,7 @@ class JobManager:
             expiration: Not started at or after: an aware time, or a span from now (S5).
             queue: Name of the queue; None: as declared for the type, else `default`.
             ref: Your own reference, passed on unchanged.
-            callback: `scheme:target` or, if jobs run in this process, a function of the result.
+            callback: `scheme:target` or, if jobs run in this process, a plain function of the result.
             headers: Strings for middleware.
 
         Returns:
@@ -418,7 +418,7 @@ class JobManager:
             The outcome, of a success as well as of a failure; see `Outcome.raise_for_failure`.
 
         Raises:
-            TypeError: The timeout is no `timedelta`.
+            TypeError: The id is no text, as where the job itself is given, or the timeout no `timedelta`.
             ResultPending: There is no outcome yet, and nothing was to be waited for; says the job's state.
             ResultTimeout: There is still none, and the time is over.
             ResultUnknown: There is neither an outcome nor a job (any more).
@@ -429,6 +429,7 @@ class JobManager:
         """
         from kessel_core.features.results import awaited
 
+        _refuse_no_id(job_id)
         _refuse_no_span("timeout", timeout)
         opened = self._need()
         store = opened.need_store("results are kept in a store")
@@ -469,11 +470,13 @@ class JobManager:
             The progress; None: the job has reported none, or there is no such job.
 
         Raises:
+            TypeError: The id is no text.
             CapabilityMissing: There is no store, so no progress is kept (S17).
             AdapterError: The store cannot be asked.
         """
         from kessel_core.features.progress import progress_of
 
+        _refuse_no_id(job_id)
         return progress_of(self._need().need_store("progress is kept in a store"), job_id)
 
     def workers(self) -> list[WorkerEntry]:
@@ -504,11 +507,13 @@ class JobManager:
             The events in the order of their times; none if there are none (any more).
 
         Raises:
+            TypeError: The id is no text.
             CapabilityMissing: There is no store, so no history is kept (S17).
             AdapterError: The store cannot be asked.
         """
         from kessel_core.features.events import history_of
 
+        _refuse_no_id(job_id)
         opened = self._need()
         store = opened.need_store("histories are kept in a store")
         if opened.recorder is not None:
@@ -530,10 +535,12 @@ class JobManager:
             limit: How many jobs of a queue and state are looked at, at most, where the adapter has to search.
 
         Raises:
+            TypeError: The id is no text.
             KesselError: The manager is not connected.
         """
         from kessel_core.features.looking import explain
 
+        _refuse_no_id(job_id)
         opened = self._need()
 
         def timeout_of(kind: str) -> timedelta | None:
@@ -695,6 +702,12 @@ class JobManager:
         with self._lock:
             if self._worker is worker:  # and not one that was started meanwhile
                 self._worker = None
+
+
+def _refuse_no_id(job_id: object) -> None:
+    if not isinstance(job_id, str):
+        advice = "; give its `id`" if isinstance(getattr(job_id, "id", None), str) else ""
+        raise TypeError(f"job_id: expected text, got {type(job_id).__name__}{advice}")
 
 
 def _refuse_no_span(name: str, span: object) -> None:

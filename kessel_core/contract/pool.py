@@ -94,7 +94,9 @@ class Pool(Generic[L]):
         #: The places of all that there are, and those of which one is being made.
         self._places: weakref.WeakKeyDictionary[L, _Place] = weakref.WeakKeyDictionary()
         self._taken: weakref.WeakSet[_Place] = weakref.WeakSet()
-        self._lock = threading.Lock()
+        # Of a kind that its own thread may take again: a signal handler that uses the adapter, too, may come
+        # between any two steps. So nothing is taken that was looked at in a line before.
+        self._lock = threading.RLock()
 
     @property
     def count(self) -> int:
@@ -130,36 +132,51 @@ class Pool(Generic[L]):
 
     def _granted(self) -> L | _Place:
         """Return a connection, or the place for one more, which is to be made."""
-        with self._lock:
-            self._refuse_if_closed()
-            if self._idle:
-                return self._idle.pop()  # the last one used, so that others may rest
-            if len(self._taken) < self._most:
-                return self._new_place()
-            turn = _Turn[L]()
-            self._turns.append(turn)
+        turn: _Turn[L] | None = None
         try:
-            has_come = turn.wait(self._seconds)
+            with self._lock:
+                while turn is None:
+                    self._refuse_if_closed()
+                    # The last one used, so that others may rest.
+                    granted = self._idle.pop() if self._idle else self._new_place()
+                    if granted is not None:
+                        return granted
+                    turn = _Turn[L]()
+                    self._turns.append(turn)
+                    if self._idle and self._leave(turn):  # given back by a signal handler just now
+                        turn = None
+            # Inside of another call of this thread, which has the lock, all would wait for each other.
+            is_inside = self._lock._is_owned()  # type: ignore[attr-defined]  # as `threading.Condition` asks
+            seconds = 0.0 if is_inside else self._seconds
+            has_come = turn.wait(seconds)
         except BaseException:  # a signal's handler has raised
-            if not self._leave(turn):
+            if turn is not None and not self._leave(turn):
                 self._pass_on(turn)
             raise
         if not has_come and self._leave(turn):
-            raise AdapterUnavailable(f"all {self._most} connections were busy for {self._seconds:g} s")
+            raise AdapterUnavailable(f"all {self._most} connections were busy for {seconds:g} s")
         if self._is_closed:
             self._pass_on(turn)
             self._refuse_if_closed()
-        granted = turn.link if turn.link is not None else turn.place
-        assert granted is not None
-        return granted
+        has = turn.link if turn.link is not None else turn.place
+        assert has is not None
+        return has
+
+    def _hand_over(self, link: L | None, place: _Place | None = None) -> bool:
+        """Hand what is free to who has waited longest; returns False if nobody waits."""
+        turn = self._turns.popleft() if self._turns else None
+        if turn is not None:
+            turn.come(link, place)
+        return turn is not None
 
     def _leave(self, turn: _Turn[L]) -> bool:
         """Wait no longer; returns False if the turn has come meanwhile."""
-        with self._lock:
-            if turn not in self._turns:
-                return False
-            self._turns.remove(turn)
-            return True
+        try:
+            with self._lock:
+                self._turns.remove(turn)
+        except ValueError:
+            return False
+        return True
 
     def _pass_on(self, turn: _Turn[L]) -> None:
         """Leave to others what has come too late."""
@@ -168,18 +185,23 @@ class Pool(Generic[L]):
         elif turn.place is not None:
             self._leave_place(turn.place)
 
-    def _new_place(self) -> _Place:
+    def _new_place(self) -> _Place | None:
+        """Return room for one more connection; None: there are as many as there may be."""
         place = _Place()
         self._taken.add(place)
-        return place
+        if len(self._taken) <= self._most:
+            return place
+        self._taken.discard(place)
+        return None
 
     def _leave_place(self, place: _Place | None) -> None:
         """Leave the place of a connection that is gone to who waits longest."""
         with self._lock:
             if place is not None:
                 self._taken.discard(place)
-            while self._turns and len(self._taken) < self._most:
-                self._turns.popleft().come(None, self._new_place())
+            while self._turns and (free := self._new_place()) is not None:
+                if not self._hand_over(None, free):
+                    self._taken.discard(free)
 
     def _refuse_if_closed(self) -> None:
         if self._is_closed:
@@ -189,9 +211,7 @@ class Pool(Generic[L]):
         """Give a connection back that is sound."""
         with self._lock:
             if not self._is_closed and link in self._valid:
-                if self._turns:
-                    self._turns.popleft().come(link)
-                else:
+                if not self._hand_over(link):
                     self._idle.append(link)
                 return
         self.drop(link)

@@ -26,7 +26,7 @@ from kessel_core.model.names import space_name_problem
 from kessel_core.model.settlement import NO_PAUSE
 from kessel_core.values.secrets import quoted
 
-__all__ = ["SET_A_STORE", "Entry", "Store", "StoreCapabilities", "StoreSpec", "no_store"]
+__all__ = ["SET_A_STORE", "Entry", "Store", "StoreCapabilities", "StoreSpec", "key_problem", "no_store"]
 
 #: What to do where there is none.
 SET_A_STORE: Final = 'set store to a URL, for example store = "sqlite:///kessel-store.db"'
@@ -190,9 +190,9 @@ class Store(Facet):
             after: Only keys that come after this one.
             limit: At most so many, 1 to 1,000.
         """
-        self._check(space)
+        self._check_space(space)
         for name, text in (("prefix", prefix), ("after", after)):
-            if text != "" and (problem := _key_problem(text)) is not None:
+            if text != "" and (problem := key_problem(text)) is not None:
                 raise StoreRejected(space, "", f"{name} {problem}")
         if type(limit) is not int or not 1 <= limit <= LARGEST_PAGE:
             raise StoreRejected(space, "", f"the limit must be 1 to {LARGEST_PAGE}, got {limit!r}")
@@ -274,14 +274,17 @@ class Store(Facet):
     def close(self) -> None:
         """Close all connections; idempotent. The store of an adapter is closed with the adapter."""
 
-    def _check(self, space: str, key: str | None = None, version: int | None = None) -> None:
+    def _check_space(self, space: str) -> None:
         problem = space_name_problem(space)
         if problem is not None:
             raise StoreRejected("", "", f"the name of the space {problem}")
-        if key is not None and (problem := _key_problem(key)) is not None:
+
+    def _check(self, space: str, key: str, version: int | None = None) -> None:
+        self._check_space(space)
+        if (problem := key_problem(key)) is not None:
             raise StoreRejected(space, "", f"the key {problem}")
         if version is not None and (type(version) is not int or version < 0):
-            raise StoreRejected(space, key or "", f"a version is a number from 0 up, got {quoted(version)}")
+            raise StoreRejected(space, key, f"a version is a number from 0 up, got {quoted(version)}")
 
 
 def no_store(adapter: str, why: str = "") -> CapabilityMissing:
@@ -289,7 +292,8 @@ def no_store(adapter: str, why: str = "") -> CapabilityMissing:
     return CapabilityMissing(Store.facet_name, adapter, f"{why}; {SET_A_STORE}" if why else SET_A_STORE)
 
 
-def _key_problem(key: object) -> str | None:
+def key_problem(key: object) -> str | None:
+    """Return what is wrong with the key of an entry, or None if every store takes it."""
     if not isinstance(key, str):
         return f"must be text, got {type(key).__name__}"
     if not 1 <= len(key) <= LONGEST_KEY:

@@ -5,20 +5,22 @@ Decides nothing: a function that fails is logged, and has no effect on the job t
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from types import CoroutineType, GeneratorType
 from typing import Any, Final
 
 import attrs
 
 from kessel_core.contract.lostreserves import new_token
-from kessel_core.errors import HandlerSignal, InvalidRequest, Transient
+from kessel_core.errors import HandlerSignal, InvalidRequest, Problem, Transient
 from kessel_core.model.callbacks import RESERVED, function_callback, parsed_callback
 from kessel_core.model.job import Job, JobRequest
 from kessel_core.model.json import JsonValue
 from kessel_core.model.outcome import Outcome
 from kessel_core.model.result import JobResult
 from kessel_core.values.logs import get_logger
+from kessel_core.values.raised import is_interrupt
 from kessel_core.wire.results import outcome_fields
 
 __all__ = ["CallbackCall", "Callbacks", "callback_handlers", "callback_request"]
@@ -26,6 +28,11 @@ __all__ = ["CallbackCall", "Callbacks", "callback_handlers", "callback_request"]
 
 log = get_logger("kessel.callbacks")
 
+#: Why a function is no callback.
+_NOT_RUN: Final = (
+    "a function that is async or has a `yield` is only called, and nobody runs what that makes; give a plain "
+    "function, a handler or 'job:TYPE'"
+)
 #: Longest message in an outcome whose value had to be left out already, in characters.
 _SHORT: Final = 200
 
@@ -42,9 +49,15 @@ class Callbacks:
         self._functions: dict[str | None, Callable[[JobResult], object]] = {}
 
     def expect(self, job: Job, callback: str | Callable[[Any], object] | None) -> Job:
-        """Remember the callback of a job that is about to be stored, if it is a function; return the job."""
+        """Remember the callback of a job that is about to be stored, if it is a function; return the job.
+
+        Raises:
+            InvalidRequest: A call of the function would not run it.
+        """
         if callback is None or isinstance(callback, str):
             return job
+        if _runs_later(callback):
+            raise InvalidRequest([Problem(("$", "callback"), _NOT_RUN)])
         stored = function_callback(f"{new_token():x}")
         self._functions[stored] = callback
         return attrs.evolve(job, callback=stored)
@@ -65,11 +78,29 @@ class Callbacks:
         if function is None:
             return
         try:
-            function(result)
+            returned = function(result)
+            if isinstance(returned, (CoroutineType, GeneratorType)):
+                returned.close()
+                raise TypeError(_NOT_RUN)
         except BaseException as exc:  # sys.exit() in a callback must not end the slot
-            if isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            if is_interrupt(exc):
                 raise
             log.exception("callback of job %s failed", result.id, extra={"job_id": result.id})
+
+
+def _runs_later(function: Callable[..., object]) -> bool:
+    """Whether a call of a function, or of an object like one, only makes what somebody else has to run."""
+    import inspect  # few jobs have a function
+
+    return any(
+        is_kind(one)
+        for one in (function, getattr(function, "__call__", None))  # noqa: B004  # an object may be async
+        for is_kind in (
+            inspect.iscoroutinefunction,
+            inspect.isgeneratorfunction,
+            inspect.isasyncgenfunction,
+        )
+    )
 
 
 # --- callbacks that are jobs --------------------------------------------------------------------------
@@ -136,20 +167,33 @@ class CallbackCall:
 
 def callback_handlers(
     schemes: Mapping[str, Callable[[Outcome, str], object]],
-) -> Iterator[tuple[str, Callable[[CallbackCall], None]]]:
+) -> Iterator[tuple[str, Callable[[CallbackCall], object]]]:
     """Yield type and handler for each scheme that plugins offer."""
     for scheme, function in schemes.items():
         yield f"{RESERVED}{scheme}", _handler(function)
 
 
-def _handler(function: Callable[[Outcome, str], object]) -> Callable[[CallbackCall], None]:
-    def tell(call: CallbackCall) -> None:
-        try:
-            function(call.outcome, call.target)
-        except HandlerSignal:
-            raise
-        except (Exception, SystemExit) as exc:
-            # Whoever is told may be away; what can never work is buried after the last attempt.
-            raise Transient(f"{type(exc).__name__}: {exc}") from exc
+def _handler(function: Callable[[Outcome, str], object]) -> Callable[[CallbackCall], object]:
+    def tell(call: CallbackCall) -> Coroutine[object, object, None] | None:
+        with _tried_again():
+            told = function(call.outcome, call.target)
+        return _awaited(told) if isinstance(told, CoroutineType) else None
 
     return tell
+
+
+async def _awaited(told: CoroutineType[object, object, object]) -> None:
+    with _tried_again():
+        await told
+
+
+@contextmanager
+def _tried_again() -> Iterator[None]:
+    """Make what a plugin raises a transient failure."""
+    try:
+        yield
+    except HandlerSignal:
+        raise
+    except (Exception, SystemExit) as exc:
+        # Whoever is told may be away; what can never work is buried after the last attempt.
+        raise Transient(f"{type(exc).__name__}: {exc}") from exc

@@ -9,15 +9,18 @@ import attrs
 
 from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.facets import Find
-from kessel_core.contract.store import Store
+from kessel_core.contract.store import Store, key_problem
 from kessel_core.errors import ResultPending, ResultTimeout, ResultUnknown, StoreRejected
 from kessel_core.features.progress import progress_of
 from kessel_core.model.outcome import Outcome
 from kessel_core.model.result import JobResult
 from kessel_core.model.settlement import NO_PAUSE, Put
+from kessel_core.values.logs import get_logger
 from kessel_core.wire.results import decode_outcome, encode_outcome
 
 __all__ = ["SPACE", "KeptOutcomes", "awaited"]
+
+log = get_logger("kessel.pipeline")
 
 #: Where outcomes are, each under the id of its job.
 SPACE: Final = "results"
@@ -39,6 +42,11 @@ class KeptOutcomes:
         """Return the entry of an outcome; a value that is too large for the store is left out."""
         if not result.id:
             return ()  # no one can ask for it
+        if (problem := key_problem(result.id)) is not None:
+            # Here, because in one transaction with it not even the settlement would be made.
+            text = "job %s: its outcome is not kept: its id %s"
+            log.error(text, result.id, problem, extra={"job_id": result.id})
+            return ()
         outcome = Outcome.of(result)
         body = encode_outcome(outcome)
         if self._limit is not None and len(body) > self._limit:

@@ -166,6 +166,7 @@ class JobContext:
         Raises:
             InvalidRequest: With every mistake at once (S1).
             CapabilityMissing: The adapter does not declare what the request needs (S17).
+            KesselError: The attempt has ended, as for a thread that it has left behind; it is not stored.
         """
         if not isinstance(type, JobRequest):
             type = JobRequest(  # noqa: A001  # as above

@@ -75,7 +75,8 @@ def handler(
         A decorator that returns its target.
 
     Raises:
-        InvalidConfig: With every mistake in the arguments.
+        InvalidConfig: With every mistake in the arguments; from the decorator, that its target can have no
+            mark or has that of another type already.
 
     Example:
         >>> @handler("greeting")
@@ -111,10 +112,31 @@ def handler(
     options = HandlerOptions(type.strip(), errors, max_attempts, span, route, kept)
 
     def decorate(target: _T) -> _T:
-        setattr(target, _ATTRIBUTE, options)
+        _mark(target, options)
         return target
 
     return decorate
+
+
+def _mark(target: object, options: HandlerOptions) -> None:
+    """Store options on a target of `@handler`."""
+    if isinstance(target, (staticmethod, classmethod)):
+        target = target.__func__  # which is what its class shows
+    map_it = f"map the type instead, as handlers={{{options.type!r}: ...}}"
+    found = getattr(target, "__dict__", {}).get(
+        _ATTRIBUTE
+    )  # its own: a class may derive from another handler
+    is_copied = found is options_of(getattr(target, "__wrapped__", None))  # by `functools.wraps`
+    why = ""
+    if found is not None and not is_copied and found.type != options.type:
+        why = f"{target!r:.60} is the handler of {found.type!r} already; {map_it}"
+    else:
+        try:
+            setattr(target, _ATTRIBUTE, options)
+        except (AttributeError, TypeError):
+            why = f"{target!r:.60} cannot be marked; {map_it}"
+    if why:
+        raise InvalidConfig([Problem(("type",), f"{options.type!r}: {why}")], "invalid @handler")
 
 
 def options_of(target: object) -> HandlerOptions | None:

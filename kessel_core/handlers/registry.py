@@ -6,11 +6,12 @@ A type is a key of the registry and nothing else: no import path ever comes from
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 from types import MethodType, SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -27,6 +28,9 @@ from kessel_core.values.raised import raised
 __all__ = ["Handler", "HandlerRegistry"]
 
 log = get_logger("kessel.handlers")
+
+#: By its name, because its module knows this one.
+_CONTEXT: Final = "kessel_core.handlers.context.JobContext"
 
 
 @attrs.frozen(eq=False)
@@ -218,14 +222,17 @@ def _signature(function: Callable[..., Any], refused: Callable[[str], InvalidCon
     keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
     second = positional[1] if len(positional) >= 2 else None
     wants_job = second is not None and _is_context(second)
+    got = f"{_name_of(function)}{_signature_text(parameters)}"
+    wrong = f"{got} must take (payload) or (payload, job); the second is named `job`"
     if len(needed) > (2 if wants_job else 1) or keywords or not (positional or spread):
-        got = f"{_name_of(function)}{_signature_text(parameters)}"
-        raise refused(f"{got} must take (payload) or (payload, job); the second is named `job`")
+        raise refused(wrong)
     if not positional or positional[0].annotation is inspect.Parameter.empty:
         return wants_job, Any
     annotation = positional[0].annotation
     if has_reference(annotation):
         annotation = _resolved(function, positional[0], refused)
+    if f"{getattr(annotation, '__module__', '')}.{getattr(annotation, '__qualname__', '')}" == _CONTEXT:
+        raise refused(wrong)
     return wants_job, annotation
 
 
@@ -234,11 +241,13 @@ def _is_generator(function: object) -> bool:
 
 
 def _is_context(parameter: inspect.Parameter) -> bool:
-    """Whether the second parameter is the context: it is named `job`, or annotated as `JobContext`."""
+    """Whether the second parameter is the context: it is named `job`, or its annotation names `JobContext`.
+
+    As itself, as text, or as one that may be None.
+    """
     annotation = parameter.annotation
-    name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    # In quotes as well, where annotations are text anyway.
-    return parameter.name.lstrip("_") == "job" or name.strip("'\"").rpartition(".")[2] == "JobContext"
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    return parameter.name.lstrip("_") == "job" or re.search(r"\bJobContext\b", text) is not None
 
 
 def _signature_text(parameters: list[inspect.Parameter]) -> str:

@@ -289,7 +289,8 @@ def kessel_execute_job(job: JobContext) -> JobResult | None:
 
     A wrapper (`@hookimpl(wrapper=True)`) runs the rest with `result = yield`, and returns a result. A
     plain implementation that returns a `JobResult` ends the job there; outer wrappers still see the
-    result. Return None to continue. An exception in a middleware counts as raised by the handler.
+    result. Return None to continue. An exception in a middleware counts as raised by the handler. A result
+    that was made for another job, as one that was kept, is taken as one of this job.
 
     ```python
     class SwitchedOff:

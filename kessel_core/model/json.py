@@ -146,12 +146,16 @@ def _walk_inside(
         for index, item in enumerate(value):
             yield from _walk(item, (*place, index), depth + 1, above)
     else:
+        texts: set[str] = set()
         for key, item in value.items():
             if not isinstance(key, str):
                 yield Problem(place, f"keys must be text, got {shown(key)}")
+            elif (text := str.__str__(key)) in texts:  # of a class that compares in its own way
+                yield Problem(place, f"several keys are written as {text!r:.40}")
             elif not is_utf8(key):
                 yield Problem(place, f"key {key!r:.40} has a lone surrogate")
             else:
+                texts.add(text)
                 yield from _walk(item, (*place, key), depth + 1, above)
     above.discard(id(value))
 

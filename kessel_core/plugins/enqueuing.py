@@ -17,6 +17,7 @@ from kessel_core.model.job import Job
 from kessel_core.model.json import text_problem
 from kessel_core.model.result import JobResult
 from kessel_core.values.logs import get_logger
+from kessel_core.values.raised import is_interrupt
 
 __all__ = ["EnqueueWrapper", "Enqueuing"]
 
@@ -68,8 +69,8 @@ class Enqueuing:
             try:
                 self._begin(wrapper)
             except BaseException as exc:
-                # SystemExit, too: it would end the thread of a slot, or let its job come back for ever.
-                if self._result is not None and isinstance(exc, (Exception, SystemExit)):
+                # Whatever it is: it would end the thread of a slot, or let its job come back for ever.
+                if self._result is not None and not is_interrupt(exc):
                     log.exception("plugin %s: kessel_enqueue_jobs failed; the jobs go on", wrapper.owner)
                     continue
                 self._throw(exc)
@@ -111,7 +112,9 @@ class Enqueuing:
                 running.send(outcomes)
             except StopIteration:
                 continue
-            except (Exception, SystemExit):
+            except BaseException as exc:
+                if is_interrupt(exc):
+                    raise
                 _log_failed(wrapper)
                 continue
             log.error("plugin %s: kessel_enqueue_jobs yielded twice", wrapper.owner)

@@ -15,13 +15,14 @@ from kessel_core.hooks import specs
 from kessel_core.model.job import JobRequest
 from kessel_core.plugins.registry import Implementation, Plugins
 from kessel_core.values.logs import get_logger
+from kessel_core.values.raised import is_interrupt
 
 __all__ = ["Watchers", "preparers_of", "watchers_of"]
 
 log = get_logger("kessel.plugins")
 
 #: The watchers of one hook, in order; each takes the arguments of the hook by name and raises nothing
-#: but `KeyboardInterrupt`. An empty tuple adds no cost to a job.
+#: but the user's `KeyboardInterrupt`. An empty tuple adds no cost to a job.
 Calls: TypeAlias = tuple[Callable[..., None], ...]
 
 
@@ -87,9 +88,9 @@ def _isolated(implementation: Implementation) -> Callable[..., None]:
     def watch(**arguments: Any) -> None:
         try:
             function(*[arguments[name] for name in wanted])
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # SystemExit would silently end the slot's thread
+        except BaseException as exc:  # SystemExit would silently end the slot's thread
+            if is_interrupt(exc):
+                raise
             log.exception(
                 "plugin %s: %s failed; the job goes on",
                 implementation.owner.owner,

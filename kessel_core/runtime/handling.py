@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import sys
-import threading
 from contextvars import ContextVar
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import CoroutineType
 from typing import Any
 
 import attrs
 
 from kessel_core.config.options import JobsConfig
-from kessel_core.errors import Fatal, Snooze, Transient
+from kessel_core.errors import Fatal, Problem, Snooze, Transient
 from kessel_core.handlers.context import JobContext
 from kessel_core.hooks.specs import hookimpl
+from kessel_core.model.job import Job
 from kessel_core.model.json import json_problems, storable
 from kessel_core.model.policies import BadPayload, DefaultError
 from kessel_core.model.result import SUCCESS, JobResult, Reason, Status
@@ -23,6 +23,7 @@ from kessel_core.runtime.async_loop import AsyncLoop, Stopped, TimedOut
 from kessel_core.runtime.delivery import MESSAGE_LIMIT
 from kessel_core.runtime.frames import frames_of
 from kessel_core.values.payload_types import PayloadType
+from kessel_core.values.raised import is_interrupt, raised
 from kessel_core.values.unstructuring import unstructured
 
 #: What came of the handler of this attempt; for a middleware that loses it. None: it did not run.
@@ -77,15 +78,9 @@ class HandlerRunner:
         if forks.generation != before:
             forks.leave(f"the handler of {job.type}")
         if isinstance(value, JobResult):
-            result = attrs.evolve(
-                value,
-                id=job.id,
-                request=job.request,
-                attempt=job.attempt,
-                started_at=job.started_at,
-                finished_at=job.clock.now(),
-            )
-            return sound(result, "the handler returned", self._payload_types)
+            now = job.clock.now()
+            result = attrs.evolve(value, request=job.request, started_at=job.started_at, finished_at=now)
+            return own(result, job, "the handler returned", self._payload_types)
         result = JobResult(
             id=job.request.id,
             request=job.request,
@@ -110,8 +105,15 @@ def sound(outcome: JobResult, who: str, types: tuple[PayloadType, ...] = ()) -> 
     """
     value = outcome.value
     if problems := json_problems(value):
-        value = _as_json(value, types)
-        problems = json_problems(value)
+        try:
+            value = unstructured(value, types)
+        except RecursionError:
+            pass  # it contains itself, which the checks have said with the path
+        except (Exception, SystemExit) as exc:
+            why = f"{type(value).__name__} cannot be written as JSON: {raised(exc)}"
+            problems = [Problem(("$",), why)]
+        else:
+            problems = json_problems(value)
     if problems:
         shown = "; ".join(map(str, problems[:5]))
         message = storable(f"{who} what is not a JSON value: {shown}", MESSAGE_LIMIT)
@@ -124,12 +126,45 @@ def sound(outcome: JobResult, who: str, types: tuple[PayloadType, ...] = ()) -> 
     return attrs.evolve(outcome, value=value, message=message)
 
 
-def _as_json(value: Any, types: tuple[PayloadType, ...]) -> Any:
-    """Write typed objects in what a handler returned; what fails is left for the checks to name."""
+def own(outcome: JobResult, job: JobContext, who: str, types: tuple[PayloadType, ...] = ()) -> JobResult:
+    """Return a `JobResult` that a handler or a middleware made as a sound outcome of this job.
+
+    What was made for another job, such as a result that a middleware has kept, gets this job's identity: who
+    waits is told by it, and the outcome is kept under it. A time that is none is that of this attempt.
+
+    Args:
+        outcome: What was made.
+        job: The job.
+        who: As for `sound`.
+        types: As for `sound`.
+    """
     try:
-        return unstructured(value, types)
-    except Exception:
-        return value
+        status, reason = Status(outcome.status), None if outcome.reason is None else Reason(outcome.reason)
+        if not isinstance(outcome.message, str):
+            raise ValueError(f"a message that is no text, but {type(outcome.message).__name__}")
+    except ValueError as exc:
+        return failed(job, Reason.ERROR, f"{who} a JobResult that cannot be one: {exc}")
+    answer, request = ANSWER.get(), outcome.request
+    begun, ended = None, None
+    if answer is not None and answer.id == job.id:
+        begun, ended = answer.started_at, answer.finished_at
+    is_own = isinstance(request, Job) and request.id == job.id
+    has_begun, has_ended = (is_own and _is_aware(one) for one in (outcome.started_at, outcome.finished_at))
+    outcome = attrs.evolve(
+        outcome,
+        id=job.id,
+        request=request if is_own else job.request,
+        status=status,
+        reason=reason,
+        attempt=job.attempt,
+        started_at=outcome.started_at if has_begun else begun,
+        finished_at=outcome.finished_at if has_ended else ended or job.clock.now(),
+    )
+    return sound(outcome, who, types)
+
+
+def _is_aware(moment: object) -> bool:
+    return isinstance(moment, datetime) and moment.utcoffset() is not None
 
 
 def failed(
@@ -159,7 +194,7 @@ def outcome_of_exception(job: JobContext, exc: BaseException, default_error: Def
     Raises:
         KeyboardInterrupt: The user pressed Ctrl-C; in the main thread only.
     """
-    if isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+    if is_interrupt(exc):
         raise exc
     if isinstance(exc, Transient):
         outcome = failed(job, Reason.ERROR, text_of(exc), Status.TRANSIENT, exc.after)
@@ -171,6 +206,8 @@ def outcome_of_exception(job: JobContext, exc: BaseException, default_error: Def
     if isinstance(exc, Stopped):  # its job has already been given back; a traceback would only confuse
         return failed(job, Reason.ERROR, text_of(exc), Status.TRANSIENT)
     transient: tuple[type[BaseException], ...] = job.handler.transient if job.handler is not None else ()
+    if isinstance(exc, BaseExceptionGroup) and not isinstance(exc, transient):
+        return _outcome_of_group(job, exc, default_error)
     is_transient = isinstance(exc, (ConnectionError, TimeoutError, *transient)) or (
         default_error is DefaultError.TRANSIENT and isinstance(exc, Exception)
     )
@@ -178,6 +215,29 @@ def outcome_of_exception(job: JobContext, exc: BaseException, default_error: Def
     message = f"{type(exc).__name__}: {text_of(exc)}".removesuffix(": ")
     outcome = failed(job, reason, message, Status.TRANSIENT if is_transient else Status.FAILED)
     return attrs.evolve(outcome, frames=frames_of(exc), raised=exc)
+
+
+def _outcome_of_group(
+    job: JobContext, group: BaseExceptionGroup[BaseException], default_error: DefaultError
+) -> JobResult:
+    """Return the outcome of a group, as of `asyncio.TaskGroup`: a retry has to help with all of it."""
+    parts = [outcome_of_exception(job, one, default_error) for one in group.exceptions]
+    found = {part.status for part in parts}
+    status = next(one for one in (Status.FAILED, Status.TRANSIENT, Status.SNOOZED) if one in found)
+    message = f"{type(group).__name__}: {text_of(group)}: {'; '.join(part.message for part in parts)}"
+    longest = max((part.after for part in parts if part.after is not None), default=None)
+    outcome = failed(
+        job,
+        None if status is Status.SNOOZED else Reason.ERROR,
+        message,
+        status,
+        None if status is Status.FAILED else longest,
+    )
+    return attrs.evolve(
+        outcome,
+        frames=next((part.frames for part in parts if part.frames), "") or frames_of(group),
+        raised=group if any(part.raised is not None for part in parts) else None,
+    )
 
 
 def text_of(exc: BaseException) -> str:

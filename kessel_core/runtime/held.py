@@ -56,6 +56,8 @@ class HeldJob(Protocol):
         """The jobs that the handler asked for, in order (S20)."""
         ...
 
+    #: Whether the handler and its middleware have ended: what is asked for from now on is not stored.
+    has_ended: bool
     #: What the handler reported (S27); None: nothing.
     reported: Reported | None
 

@@ -61,6 +61,8 @@ class Lease:
     _overdue_at: float | None = None
     #: A follow-up was refused, so the slot settles once more.
     _is_refused = False
+    #: As in `HeldJob`.
+    has_ended = False
     #: What the handler reported (S27); None: nothing.
     reported: Reported | None = None
 

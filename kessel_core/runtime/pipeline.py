@@ -21,7 +21,7 @@ import attrs
 from kessel_core.clock import Clock, plain_span
 from kessel_core.config.options import JobsConfig
 from kessel_core.contract.messages import Reservation
-from kessel_core.errors import DecodeError, EnqueueRejected, InvalidRequest, Problem
+from kessel_core.errors import DecodeError, EnqueueRejected, InvalidRequest, KesselError, Problem
 from kessel_core.features.callbacks import Callbacks, callback_request
 from kessel_core.features.logging import log_failure
 from kessel_core.features.progress import Reports
@@ -42,10 +42,11 @@ from kessel_core.runtime import forks
 from kessel_core.runtime.async_loop import AsyncLoop
 from kessel_core.runtime.delivery import MESSAGE_LIMIT, Decision, Delivery, decide
 from kessel_core.runtime.following import NOTHING, Following, FollowUp, follow_up_id
-from kessel_core.runtime.handling import ANSWER, outcome_of_exception, sound, text_of
+from kessel_core.runtime.handling import ANSWER, outcome_of_exception, own, text_of
 from kessel_core.runtime.held import HeldJob, SettleResult
 from kessel_core.runtime.settling import Settling
 from kessel_core.values.logs import get_logger
+from kessel_core.values.raised import is_interrupt
 from kessel_core.wire.requests import decode, dump
 
 if TYPE_CHECKING:
@@ -108,9 +109,8 @@ class Pipeline:
         #: Makes a job of what another asks for, and tells that it was stored.
         self._made, self._stored = made, stored
         #: Held while a follow-up gets its number: a handler may ask for some from several threads.
-        self._asking = threading.Lock()
-        #: The most attempts that any handler allows.
-        self._most_attempts = max([rules.max_attempts, *(handler.max_attempts or 0 for handler in registry)])
+        # Its own thread may take it again: a plugin that prepares the request may run a job that asks, too.
+        self._asking = threading.RLock()
 
     @property
     def is_in_loop(self) -> bool:
@@ -154,7 +154,12 @@ class Pipeline:
             delivery, decision = self._unexpected(delivery, held, exc)
         if held.reported is not None:
             self._reports.write(held, is_last=True)
-        following = self._following(delivery, decision, held)
+        held.has_ended = True
+        try:
+            following = self._following(delivery, decision, held)
+        except Exception as exc:  # the value was JSON when it was checked, and was changed since
+            decision = self._unwritten(delivery, decision, exc)
+            following = self._following(delivery, decision, held)
         # One round trip instead of two; not before a callback, because a slow one would use up the next
         # job's lease.
         is_awaited = self._callbacks.is_awaited(decision.result)
@@ -189,11 +194,13 @@ class Pipeline:
         """
         reservation = held.reservation
         attempt = reservation.attempt
-        if attempt > self._most_attempts:
-            attempt = held.attempt()
-        if attempt > self._most_attempts + 1:
-            delivery = Delivery(reservation, attempt)
-            return delivery, self._worker_lost(delivery, self._most_attempts)
+        if attempt > self._config.max_attempts:
+            most = self._most_attempts()
+            if attempt > most:
+                attempt = held.attempt()
+            if attempt > most + 1:
+                delivery = Delivery(reservation, attempt)
+                return delivery, self._worker_lost(delivery, most)
         try:
             job = decode(reservation.body)
         except Exception as exc:
@@ -218,6 +225,10 @@ class Pipeline:
             f"at most {allowed} are allowed; its handler may kill its worker"
         )
         return delivery.outcome(Status.FAILED, Reason.WORKER_LOST, message, self._clock.now())
+
+    def _most_attempts(self) -> int:
+        """Return the most attempts that any handler allows; one may be added at any time."""
+        return max([self._config.max_attempts, *(handler.max_attempts or 0 for handler in self._registry)])
 
     def _allowed(self, handler: Handler | None) -> int:
         """Return how many attempts a job may have (S10)."""
@@ -275,8 +286,7 @@ class Pipeline:
         if isinstance(outcome, JobResult):
             if outcome is ANSWER.get():
                 return outcome
-            outcome = sound(outcome, "a middleware answered")
-            return outcome if outcome.request is not None else attrs.evolve(outcome, request=delivery.job)
+            return own(outcome, job, "a middleware answered")
         if outcome is None:
             return self._unanswered(delivery)
         message = f"kessel_execute_job returned {type(outcome).__name__}, not a JobResult"
@@ -284,7 +294,8 @@ class Pipeline:
 
     def _unanswered(self, delivery: Delivery) -> JobResult:
         """Return the outcome of a chain that answered nothing, which is no reason to bury a job."""
-        if (answer := ANSWER.get()) is not None:
+        # What runs inside of another job sees that job's answer, too.
+        if (answer := ANSWER.get()) is not None and answer.id == delivery.id:
             log.error(
                 "job %s: a middleware returned nothing instead of the result that it got; the result counts",
                 delivery.id,
@@ -315,7 +326,8 @@ class Pipeline:
 
     def follow_up(self, held: Held, job: Job, request: JobRequest) -> Job:
         """Take note of a job that another asks for (S20)."""
-        asked = cast("HeldJob", held).asked
+        mine = cast("HeldJob", held)
+        asked = mine.asked
         with self._asking:
             if not request.id:
                 request = attrs.evolve(request, id=follow_up_id(job, f"follow-up {len(asked)}"))
@@ -325,6 +337,8 @@ class Pipeline:
             if callable(request.callback) and follow_up.job.callback is None:
                 raise InvalidRequest([Problem(("$", "callback"), _NO_FUNCTION)])
             asked.append(follow_up)
+        if mine.has_ended:  # looked at last, so that none is left behind in silence
+            raise KesselError(f"job {job.id} has ended, and asks for no other any more")
         return follow_up.job
 
     def progress(self, held: Held, job: Job, progress: Progress) -> None:
@@ -361,7 +375,9 @@ class Pipeline:
             pause = self._chain.retry_pause(job=self._context(delivery, held), result=outcome)
             if not isinstance(pause, timedelta):
                 raise TypeError(f"kessel_retry_pause returned {shown(pause)}, not a timedelta")
-        except (Exception, SystemExit):
+        except BaseException as exc:  # as of a watcher
+            if is_interrupt(exc):
+                raise
             log.exception(
                 "job %s: a retry policy failed; retrying after a second",
                 delivery.id,
@@ -417,7 +433,9 @@ class Pipeline:
         job_id = follow_up_id(job, f"callback {kicks}" if kicks else "callback")
         try:
             made = callback_request(result, job, job_id, self._callback_queue, self._made)
-        except (Exception, SystemExit) as exc:  # it would fail at every attempt, and the job itself has ended
+        except BaseException as exc:  # it would fail at every attempt, and the job itself has ended
+            if is_interrupt(exc):
+                raise
             log.error("job %s: nobody is told: %s", job.id, exc, extra={"job_id": job.id})
             return []
         return [FollowUp(*made)]
@@ -435,6 +453,15 @@ class Pipeline:
         message = message[:MESSAGE_LIMIT]
         log.error("job %s: %s", delivery.id, message, extra={"job_id": delivery.id})
         outcome = attrs.evolve(ended, status=Status.FAILED, reason=Reason.FOLLOW_UP_REFUSED, message=message)
+        return decide(self._table, outcome)
+
+    def _unwritten(self, delivery: Delivery, decision: Decision, exc: Exception) -> Decision:
+        """Set a job aside whose outcome cannot be written: it would be so at every attempt."""
+        message = f"its outcome cannot be written: {type(exc).__name__}: {text_of(exc)}"[:MESSAGE_LIMIT]
+        log.error("job %s: %s", delivery.id, message, extra={"job_id": delivery.id})
+        outcome = attrs.evolve(
+            decision.result, status=Status.FAILED, reason=Reason.ERROR, value=None, message=message
+        )
         return decide(self._table, outcome)
 
     def _settled_without(

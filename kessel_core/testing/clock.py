@@ -104,16 +104,18 @@ class VirtualClock:
         """Wait on a condition that the caller holds, as `Clock.wait` says.
 
         Raises:
-            RuntimeError: With `auto_advance`, a wait without a timeout.
+            RuntimeError: With `auto_advance`, a wait without a timeout, or with one beyond the year 9999.
         """
         if self.auto_advance:
-            if timeout is None:
+            try:
+                with self._lock:
+                    self._move(timedelta.max if timeout is None else span_of(timeout))
+            except OverflowError as exc:
                 raise RuntimeError(
-                    "a wait without a timeout would last for ever on a VirtualClock that moves by itself;"
-                    " use VirtualClock(auto_advance=False) where several threads take part"
-                )
-            with self._lock:
-                self._move(span_of(timeout))
+                    "a wait without a timeout, or beyond the year 9999, would last for ever on a VirtualClock"
+                    " that moves by itself; use VirtualClock(auto_advance=False) where several threads take"
+                    " part"
+                ) from exc
             condition.wait(_A_MOMENT)  # releases it, as every wait does: another thread may need it
             return False
         with self._lock:
@@ -121,7 +123,7 @@ class VirtualClock:
             # moved since, the timeout is out of date, and the time may never be moved that far again.
             if self._reader.is_behind(self._moves):
                 return True
-            end = None if timeout is None else self._passed + span_of(timeout)
+            end = None if timeout is None else self._end_of(span_of(timeout))
             if end is not None and end <= self._passed:
                 return False
             self._tickets = ticket = self._tickets + 1
@@ -141,11 +143,17 @@ class VirtualClock:
         with self._lock:
             return len(self._blocked)
 
+    def _end_of(self, span: timedelta) -> timedelta | None:
+        try:
+            return self._passed + span
+        except OverflowError:
+            return None  # never
+
     def _move(self, span: timedelta) -> None:
-        self._moves += 1
         self._now += span
         self._passed += span
         self._monotonic = _MONOTONIC_START + self._passed.total_seconds()
+        self._moves += 1  # last: who has read any of it before looks again
 
 
 class _Reader(threading.local):
@@ -174,6 +182,8 @@ def span_of(seconds: float) -> timedelta:
     # value within a thousandth of a microsecond counts as whole; but a positive timeout never becomes zero.
     if seconds <= 0:
         return _ZERO
+    if seconds >= timedelta.max.total_seconds():
+        return timedelta.max
     return max(_MICROSECOND, timedelta(microseconds=math.ceil(seconds * 1_000_000 - 0.001)))
 
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from contextvars import ContextVar
+from datetime import datetime, timedelta
+from typing import Final
 
 from kessel_core.client.manager import JobManager
 from kessel_core.clock import later
-from kessel_core.contract.adapter import need
+from kessel_core.contract.adapter import QueueAdapter, need
 from kessel_core.contract.facets import VirtualTime
+from kessel_core.errors import KesselError
 from kessel_core.model.result import JobResult, Reason
 from kessel_core.model.settlement import NO_PAUSE
 from kessel_core.testing.clock import VirtualClock
 from kessel_core.testing.delivery import run_delivery
 
 __all__ = ["NeverIdle", "run_until_idle"]
+
+
+#: The adapters whose jobs are being run, as the jobs themselves see it.
+_running: Final[ContextVar[tuple[QueueAdapter, ...]]] = ContextVar("kessel_run_until_idle", default=())
 
 
 class NeverIdle(AssertionError):
@@ -25,7 +32,10 @@ class NeverIdle(AssertionError):
 
     def __init__(self, why: str, results: Sequence[JobResult]) -> None:
         self.results = list(results)
-        super().__init__(f"not idle after {why}; {len(results)} attempts were run")
+        super().__init__(why, self.results)  # as they are, so that it can be pickled and copied
+
+    def __str__(self) -> str:
+        return f"not idle after {self.args[0]}; {len(self.results)} attempts were run"
 
 
 def run_until_idle(
@@ -54,7 +64,8 @@ def run_until_idle(
         CapabilityMissing: The adapter does not have the facet `VirtualTime` (S17).
         TypeError: The manager's clock is not a `VirtualClock`.
         NeverIdle: Jobs are left at a limit; `NeverIdle.results` holds the results until then.
-        KesselError: The manager is not connected.
+        KesselError: The manager is not connected, or a job that this runs has called it: time would move past
+            the end of that job's own lease.
 
     Example:
         >>> with JobManager("memory://", clock=VirtualClock(), handlers={"a": print}) as manager:
@@ -67,9 +78,27 @@ def run_until_idle(
         raise TypeError(
             f"run_until_idle needs JobManager(..., clock=VirtualClock()), got {type(clock).__name__}"
         )
-    end = later(clock.now(), limit)
+    if adapter in _running.get():
+        raise KesselError("a job that run_until_idle runs cannot wait until its own queue is idle")
     # As for a worker, a text is one name, and not a sequence of letters.
     asked = None if queues is None else [queues] if isinstance(queues, str) else list(queues)
+    token = _running.set((*_running.get(), adapter))
+    try:
+        return _run(manager, time, clock, asked, later(clock.now(), limit), limit, max_jobs)
+    finally:
+        _running.reset(token)
+
+
+def _run(
+    manager: JobManager,
+    time: VirtualTime,
+    clock: VirtualClock,
+    asked: Sequence[str] | None,
+    end: datetime,
+    limit: timedelta,
+    max_jobs: int,
+) -> list[JobResult]:
+    adapter = manager.adapter
     results: list[JobResult] = []
     while True:
         names = adapter.queues() if asked is None else asked

@@ -1,21 +1,27 @@
-"""Describes an exception from other people's code: its type, its message, and where it was raised.
+"""Tells what an exception from other people's code is: its type, its message, and where it was raised.
 
 What such code was given may be an address with a password, which its message then repeats.
 """
 
 from __future__ import annotations
 
+import threading
 import traceback
 from pathlib import Path
 from typing import Final
 
 from kessel_core.values.secrets import without_secrets
 
-__all__ = ["place_of", "raised", "said"]
+__all__ = ["is_interrupt", "place_of", "raised", "said"]
 
 #: Frames that are skipped: the machinery of imports, and kessel itself.
 _MACHINERY: Final = ("<frozen importlib", "<frozen runpy")
 _OWN: Final = str(Path(__file__).parents[1])
+
+
+def is_interrupt(exc: BaseException) -> bool:
+    """Whether it is the user's Ctrl-C, which comes in the main thread only; in others it is an error."""
+    return isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
 def said(exc: BaseException) -> str:

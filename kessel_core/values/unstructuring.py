@@ -94,7 +94,9 @@ class _Walk:
     def _inside(self, value: Any) -> Any:
         """Write what a typed object holds."""
         if isinstance(value, Mapping):
-            return {self._key(key): self._inside(item) for key, item in value.items()}
+            made = {self._key(key): self._inside(item) for key, item in value.items()}
+            # Left as it is where two keys became one, such as 1 and "1": the checks name what is no text.
+            return made if len(made) == len(value) else value
         if isinstance(value, (list, set, frozenset, deque)) or type(value) is tuple:
             return [self._inside(item) for item in value]
         return self.json(value)

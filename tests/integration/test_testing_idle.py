@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from queue import Queue
@@ -204,6 +206,34 @@ def test_an_application_that_never_comes_to_rest_is_told_so(opened: Open, clock:
     with pytest.raises(NeverIdle, match="5 jobs"):
         run_until_idle(manager, max_jobs=5)
     assert manager.adapter.stats("default").total == 1, "the job that was one too many was given back"
+
+
+def test_what_never_becomes_idle_can_be_told_to_another_process(opened: Open) -> None:
+    """As from a pool of processes, which was broken by an error that could not be read again."""
+    manager = opened(again=lambda payload: manager.request("again", delay=timedelta(days=1)) and None)
+    manager.request("again")
+    with pytest.raises(NeverIdle) as caught:
+        run_until_idle(manager, max_jobs=3)
+    for again in (pickle.loads(pickle.dumps(caught.value)), copy.copy(caught.value)):
+        assert str(again) == str(caught.value) == "not idle after 3 jobs; 3 attempts were run"
+        assert again.results == caught.value.results
+
+
+def test_a_job_cannot_run_its_own_queue_until_it_is_idle(opened: Open, clock: VirtualClock) -> None:
+    """Time moved past the end of its lease, so it was delivered again, and called it again."""
+
+    def outer(payload: Any) -> int:
+        with JobManager("memory://", clock=clock, handlers={"other": print}) as others:
+            others.request("other")
+            assert len(run_until_idle(others)) == 1, "that of another queue may be run"
+        with pytest.raises(KesselError, match="cannot wait until its own queue is idle"):
+            run_until_idle(manager)
+        return 1
+
+    manager = opened(outer=outer)
+    manager.request("outer")
+    assert [result.value for result in run_until_idle(manager)] == [1]
+    assert run_until_idle(manager) == []
 
 
 def test_another_clock_or_adapter_is_refused_by_name(opened: Open) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import uuid
 from collections.abc import Callable
@@ -272,6 +273,65 @@ def test_s22_a_scheme_of_a_plugin_is_called_in_a_job_of_its_own_and_tried_again(
         *[("kessel.tell", Status.TRANSIENT)] * 3,
         ("kessel.tell", Status.SUCCESS),
     ]
+
+
+def test_s22_an_async_function_of_a_scheme_is_awaited_and_tried_again(app: App) -> None:
+    """It was called and never awaited, and its job had succeeded."""
+    told: list[tuple[bool, str]] = []
+    failures: list[BaseException] = [RuntimeError("away"), Snooze(timedelta(seconds=1))]
+
+    class Telling:
+        @hookimpl
+        def kessel_callbacks(self) -> Any:
+            async def tell(outcome: Outcome, target: str) -> None:
+                if failures:
+                    raise failures.pop(0)
+                told.append((outcome.ok, target))
+
+            return {"tell": tell}
+
+    manager = app({"a": print}, plugin=Telling(), clock=VirtualClock())
+    manager.request("a", callback="tell:me")
+    results = run_until_idle(manager)
+    assert told == [(True, "me")]
+    statuses = [result.status for result in results]
+    assert statuses == [Status.SUCCESS, Status.TRANSIENT, Status.SNOOZED, Status.SUCCESS]
+
+
+async def told_by_async(result: Any) -> None: ...
+
+
+def told_by_yield(result: Any) -> Any:
+    yield
+
+
+class ToldByObject:
+    async def __call__(self, result: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "callback", [told_by_async, told_by_yield, functools.partial(told_by_async), ToldByObject()]
+)
+def test_s15_a_function_that_a_call_does_not_run_is_refused_as_a_callback(app: App, callback: Any) -> None:
+    manager = app({"a": print})
+    for ask in (
+        lambda: manager.request("a", callback=callback),
+        lambda: manager.request_many([JobRequest(type="a", callback=callback)]),
+        lambda: manager.process_single_job(JobRequest(type="a", callback=callback)),
+    ):
+        with pytest.raises(InvalidRequest, match="nobody runs what that makes"):
+            ask()
+    assert manager.adapter.stats("default").total == 0
+
+
+def test_s15_what_a_callback_returns_instead_of_running_it_is_an_error_in_the_log(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert app({"a": print}).process_single_job(
+        JobRequest(type="a", callback=lambda result: told_by_async(result))
+    )
+    assert "callback of job" in caplog.text
+    assert "nobody runs what that makes" in caplog.text
 
 
 def test_s22_a_scheme_that_nobody_offers_is_a_buried_job_and_not_a_line_in_a_log(app: App) -> None:

@@ -246,8 +246,7 @@ def test_an_interrupt_anywhere_loses_no_place_for_a_connection(use: str, has_one
             has_line = False
         finally:
             sys.settrace(None)
-        assert pool._lock.acquire(blocking=False), "the lock is free"
-        pool._lock.release()
+        assert not pool._lock._is_owned(), "the lock is free"
         kept = [pool.borrow(), pool.borrow()]
         assert pool.count == len({*kept}) == 2
         return has_line
@@ -257,6 +256,67 @@ def test_an_interrupt_anywhere_loses_no_place_for_a_connection(use: str, has_one
         assert sum(1 for _ in itertools.takewhile(at_line, itertools.count())) > 10
     finally:
         sys.settrace(before)
+
+
+@pytest.mark.parametrize("use", ["give", "drop", "unsound", "close"])
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_signal_handler_anywhere_may_use_a_connection_too(use: str, most: int) -> None:
+    """As one that requests a job; it waited for the lock of the call that it had come into, for ever."""
+
+    def at_line(number: int) -> bool:
+        """Use a connection, and one more at the line of that number; return whether there is such a line."""
+        pool, lines, used = Pool(Link, most, 0.01), itertools.count(), list[Link]()
+        has_line = False
+
+        def handle() -> None:
+            if use == "close":
+                pool.close()
+                return
+            try:
+                link = pool.borrow()
+            except AdapterUnavailable:
+                assert most == 1, "there is one, and the call has it"
+                return
+            assert link not in used
+            (pool.drop if use == "drop" else pool.give)(link)
+
+        def traced(frame: FrameType, event: str, argument: object) -> Any:
+            nonlocal has_line
+            if frame.f_code.co_filename != module.__file__:
+                return None
+            if event == "line" and next(lines) == number:
+                has_line = True
+                handle()
+            return traced
+
+        def once() -> None:
+            for _ in range(2):
+                used.append(pool.borrow())
+                used[-1].sound = use != "unsound"
+                pool.give(used.pop())
+
+        sys.settrace(traced)
+        try:
+            once()
+        except AdapterUnavailable:
+            assert use == "close"
+        finally:
+            sys.settrace(None)
+        assert not pool._turns
+        if use != "close":
+            kept = [pool.borrow() for _ in range(most)]
+            assert pool.count == len({*kept}) == most
+        return has_line
+
+    def all_lines() -> None:
+        seen.append(sum(1 for _ in itertools.takewhile(at_line, itertools.count())))
+
+    seen = list[int]()
+    thread = threading.Thread(target=all_lines, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive(), "it waits for itself"
+    assert seen[0] > 10
 
 
 def test_a_connection_that_nobody_has_any_more_leaves_its_place() -> None:

@@ -190,6 +190,30 @@ def test_a_signature_of_its_own_whose_annotation_is_unknown_is_refused() -> None
     assert "the annotation of 'payload' cannot be resolved" in refusal(made)
 
 
+def test_a_context_in_the_place_of_the_payload_is_refused_by_what_is_wrong() -> None:
+    """It was said that payloads cannot be structured into it, for a name inside of kessel."""
+
+    def only(job: JobContext) -> None: ...
+
+    def turned(job: JobContext, payload: JsonValue = None) -> None: ...
+
+    for target in (only, turned):
+        with pytest.raises(InvalidConfig, match=r"must take \(payload\) or \(payload, job\)"):
+            HandlerRegistry().add("a", target, "here")
+
+
+def test_a_context_that_may_be_none_is_given_whatever_its_name_is() -> None:
+    """It was None at each job."""
+
+    def written(payload: JsonValue, context: JobContext | None = None) -> None: ...
+
+    def annotated(payload: JsonValue, context: Any = None) -> None: ...
+
+    annotated.__annotations__["context"] = JobContext | None
+    for target in (written, annotated):
+        assert HandlerRegistry().add("a", target, "here").wants_job
+
+
 def test_the_context_may_be_annotated_in_quotes() -> None:
     def quoted(payload: JsonValue, context: "JobContext") -> None: ...  # noqa: UP037  # on purpose
 
@@ -256,6 +280,59 @@ def test_every_mistake_in_the_decorator_is_listed() -> None:
     with pytest.raises(InvalidConfig) as caught:
         handler(" ", transient=("x",), max_attempts=0, timeout=timedelta(0))  # type: ignore[arg-type]  # on purpose
     assert [p.path for p in caught.value.problems] == ["type", "transient", "max_attempts", "timeout"]
+
+
+def test_static_and_class_methods_are_marked_on_either_side_of_the_decorator() -> None:
+    """The error for the other side said that there is no @handler."""
+
+    class Shop:
+        @handler("static")
+        @staticmethod
+        def static(payload: JsonValue) -> str:
+            return "static"
+
+        @handler("class")
+        @classmethod
+        def of_class(cls, payload: JsonValue) -> str:
+            return cls.__name__
+
+    registry = HandlerRegistry()
+    registry.add_all([Shop.static, Shop.of_class], "here")
+    assert registry.types() == ("class", "static")
+
+
+@pytest.mark.parametrize("target", [len, 3, Handling().handle], ids=["builtin", "number", "bound method"])
+def test_what_cannot_be_marked_is_a_wrong_use_of_the_decorator(target: Any) -> None:
+    with pytest.raises(InvalidConfig, match=r"'x': .* cannot be marked; map the type instead"):
+        handler("x")(target)
+
+
+def test_a_second_type_on_one_function_is_refused_and_not_put_in_place_of_the_first() -> None:
+    """Jobs of the type below were buried for want of a handler."""
+    with pytest.raises(InvalidConfig, match=r"is the handler of 'two' already; map the type instead"):
+
+        @handler("one")
+        @handler("two")
+        def both(payload: JsonValue) -> None: ...
+
+
+def test_a_mark_may_be_given_anew_and_be_another_for_what_wraps_or_derives_from_a_handler() -> None:
+    @handler("one", max_attempts=3)
+    @handler("one")
+    def first(payload: JsonValue) -> None: ...
+
+    @handler("two")
+    @functools.wraps(first)
+    def second(payload: JsonValue) -> None:
+        first(payload)
+
+    @handler("three")
+    class Derived(Marked): ...
+
+    found = [options_of(one) for one in (first, second, Derived, Marked)]
+    assert [one and one.type for one in found] == ["one", "two", "three", "marked"]
+    assert found[0] is not None
+    assert found[0].max_attempts == 3
 
 
 def test_a_context_shows_its_request_and_extends_its_lease() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Generator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import attrs
+import kessel_memory.plugin
 import pytest
 
 from kessel_core import (
+    Config,
     Fatal,
     JobContext,
     JobManager,
@@ -20,8 +23,11 @@ from kessel_core import (
     JobsConfig,
     JsonValue,
     Reason,
+    ResultsConfig,
+    Snooze,
     Status,
     Transient,
+    build_plugins,
     handler,
     hookimpl,
 )
@@ -75,6 +81,68 @@ def test_what_a_handler_raises_says_whether_a_retry_can_help(
 ) -> None:
     result = app({"a": fail(error)}).process_single_job("a")
     assert (result.status, result.reason) == (status, Reason.ERROR)
+
+
+def test_s11_s21_a_signal_of_a_class_of_ones_own_needs_no_init_of_its_base(app: App) -> None:
+    """It was buried for the attribute that its base would have set."""
+
+    class RateLimited(Transient):
+        def __init__(self, host: str) -> None:
+            self.host = host
+
+    class Closed(Snooze):
+        def __init__(self, shop: str) -> None:
+            self.shop = shop
+
+    manager = app({"a": fail(RateLimited("example.org")), "b": fail(Closed("north"))})
+    results = [manager.process_single_job(kind) for kind in "ab"]
+    assert [(result.status, result.after) for result in results] == [
+        (Status.TRANSIENT, None),
+        (Status.SNOOZED, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("errors", "status", "after"),
+    [
+        ([Transient("later", after=timedelta(seconds=3))], Status.TRANSIENT, timedelta(seconds=3)),
+        ([Transient("later", after=timedelta(1)), ConnectionError("gone")], Status.TRANSIENT, timedelta(1)),
+        ([Transient("later", after=timedelta(1)), ValueError("wrong")], Status.FAILED, None),
+        ([ConnectionError("gone"), ExceptionGroup("inside", [Fatal("never")])], Status.FAILED, None),
+        ([Snooze(timedelta(2)), Snooze(timedelta(1))], Status.SNOOZED, timedelta(2)),
+        ([Snooze(timedelta(2)), Transient("later")], Status.TRANSIENT, timedelta(2)),
+        ([BaseExceptionGroup("inside", [SystemExit(3)]), Transient("later")], Status.FAILED, None),
+    ],
+)
+def test_s11_s21_a_group_of_errors_is_tried_again_if_that_can_help_with_all_of_them(
+    app: App, errors: list[BaseException], status: Status, after: timedelta | None
+) -> None:
+    """`asyncio.TaskGroup` raises one of whatever a task raises: each `Transient` in it buried the job."""
+    manager = app({"a": fail(BaseExceptionGroup("all", errors))})
+    result = manager.process_single_job("a")
+    assert (result.status, result.after) == (status, after)
+    assert result.reason is (None if status is Status.SNOOZED else Reason.ERROR)
+    for error in errors:
+        assert str(error) in result.message
+
+
+def test_s11_what_a_task_of_a_handler_raises_is_judged_as_what_the_handler_raises(app: App) -> None:
+    async def ask(host: str) -> None:
+        raise ConnectionError(f"{host} is away")
+
+    async def handle(payload: JsonValue) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ask("example.org"))
+
+    result = app({"a": handle}).process_single_job("a")
+    assert result.status is Status.TRANSIENT
+    assert "ConnectionError: example.org is away" in result.message
+    assert "in ask" in result.frames
+
+
+def test_a_handler_may_name_groups_as_transient(app: App) -> None:
+    target = handler("a", transient=ExceptionGroup)(fail(ExceptionGroup("all", [ValueError("wrong")])))
+    assert app([target]).process_single_job("a").status is Status.TRANSIENT
 
 
 def test_errors_that_the_handler_names_as_transient_are(app: App) -> None:
@@ -280,6 +348,143 @@ def test_s15_s22_who_waits_is_told_what_a_middleware_answers_without_the_request
     results = run_until_idle(manager)
     assert [result.value for result in called] == ["cached"]
     assert [result.request.type for result in results] == ["a", "a", "told"]
+
+
+def test_s15_s22_s25_a_result_that_a_middleware_has_kept_of_another_job_is_told_and_kept_as_this_ones(
+    app: App,
+) -> None:
+    """Else the first job was told twice, and who waited for the second heard nothing."""
+    kept: dict[Any, JobResult] = {}
+
+    class Once:
+        @hookimpl(wrapper=True)
+        def kessel_execute_job(self, job: JobContext) -> Generator[None, JobResult, JobResult]:
+            result = yield
+            return kept.setdefault(job.request.payload, result) if job.type == "a" else result
+
+    config = Config(results=ResultsConfig(keep=timedelta(hours=1)))
+    called, told = list[JobResult](), list[Any]()
+    manager = app({"a": lambda payload: "done", "told": told.append}, plugin=Once(), config=config)
+    manager.request("a", "same", ref="first")
+    second = manager.request("a", "same", ref="second", callback=called.append)
+    third = manager.request("a", "same", ref="third", callback="job:told")
+    run_until_idle(manager)
+    assert [(one.id, one.request and one.request.ref, one.value) for one in called] == [
+        (second.id, "second", "done")
+    ]
+    assert [(one["id"], one["ref"], one["value"]) for one in told] == [(third.id, "third", "done")]
+    for job in (second, third):
+        outcome = manager.result(job.id)
+        assert (outcome.id, outcome.ref, outcome.value) == (job.id, job.ref, "done")
+
+
+@pytest.mark.parametrize("moment", [datetime(2026, 1, 1), "2026-01-01"])
+def test_s15_s25_times_of_a_middleware_that_are_none_are_those_of_the_attempt(app: App, moment: Any) -> None:
+    """The settled job was told to nobody, and its slot began anew."""
+
+    class Answering:
+        @hookimpl
+        def kessel_execute_job(self, job: JobContext) -> JobResult:
+            request = job.request
+            return JobResult(
+                id=job.id, request=request, status=Status.FAILED, started_at=moment, finished_at=moment
+            )
+
+    config = Config(results=ResultsConfig(keep=timedelta(hours=1)))
+    called = list[JobResult]()
+    manager = app({"a": print}, plugin=Answering(), config=config)
+    job = manager.request("a", callback=called.append)
+    run_until_idle(manager)
+    assert [(result.started_at, result.finished_at) for result in called] == [(None, manager.clock.now())]
+    assert manager.result(job.id).finished_at == manager.clock.now()
+
+
+def test_s25_a_value_that_became_no_json_after_the_handler_fails_its_job_once(app: App) -> None:
+    """It was checked, and changed since by a middleware; its slot began anew with each attempt."""
+
+    class Changing:
+        @hookimpl(wrapper=True)
+        def kessel_execute_job(self, job: JobContext) -> Generator[None, JobResult, JobResult]:
+            result = yield
+            assert isinstance(result.value, dict)
+            result.value["by"] = self
+            return result
+
+    config = Config(results=ResultsConfig(keep=timedelta(hours=1)))
+    manager = app({"a": lambda payload: {}}, plugin=Changing(), config=config)
+    job = manager.request("a")
+    (result,) = run_until_idle(manager)
+    assert (result.status, result.reason) == (Status.FAILED, Reason.ERROR)
+    assert result.message.startswith("its outcome cannot be written: TypeError: ")
+    assert manager.result(job.id).message == result.message
+
+
+@pytest.mark.parametrize("by", ["handler", "middleware"])
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"status": "done"}, "'done' is not a valid Status"),
+        ({"status": Status.FAILED, "reason": "card-declined"}, "'card-declined' is not a valid Reason"),
+        ({"status": Status.FAILED, "message": None}, "a message that is no text, but NoneType"),
+    ],
+)
+def test_a_result_that_cannot_be_one_fails_its_job_once_and_says_why(
+    app: App, by: str, wrong: dict[str, Any], said: str
+) -> None:
+    """It was logged as a bug of kessel, and tried again until the retries were exhausted."""
+
+    class Answering:
+        @hookimpl
+        def kessel_execute_job(self, job: JobContext) -> JobResult | None:
+            return JobResult(id=job.id, request=job.request, **wrong) if by == "middleware" else None
+
+    def handle(payload: Any, job: JobContext) -> JobResult:
+        return JobResult(id=job.id, request=job.request, **wrong)
+
+    manager = app({"a": handle}, plugin=Answering())
+    manager.request("a")
+    (result,) = run_until_idle(manager)
+    assert (result.status, result.reason) == (Status.FAILED, Reason.ERROR)
+    assert said in result.message
+
+
+def test_a_result_with_the_texts_of_codes_has_the_codes(app: App) -> None:
+    status: Any = "failed"
+    reason: Any = "error"
+    manager = app({"a": lambda payload: JobResult(id="", request=None, status=status, reason=reason)})
+    result = manager.process_single_job("a")
+    assert (result.status, result.reason) == (Status.FAILED, Reason.ERROR)
+    assert result.reason is Reason.ERROR
+
+
+def test_a_job_inside_of_another_does_not_get_the_answer_of_that_one() -> None:
+    """Where nothing answers in the middleware around it."""
+
+    class Losing:
+        @hookimpl(wrapper=True, tryfirst=True)
+        def kessel_execute_job(self, job: JobContext) -> Generator[None, JobResult, JobResult | None]:
+            if job.type == "inner":
+                with contextlib.suppress(LookupError):
+                    yield
+                return None
+            result = yield
+            inner.append(manager.process_single_job("inner"))
+            return result
+
+    class Failing:
+        @hookimpl
+        def kessel_execute_job(self, job: JobContext) -> None:
+            if job.type == "inner":
+                raise LookupError
+
+    inner = list[JobResult]()
+    plugins = build_plugins(
+        extra={"memory": kessel_memory.plugin, "losing": Losing(), "failing": Failing()}, distributions=[]
+    )
+    handlers = {"outer": lambda payload: "of the outer", "inner": print}
+    with JobManager("memory://", handlers=handlers, plugins=plugins) as manager:
+        assert manager.process_single_job("outer").value == "of the outer"
+    assert [(result.status, result.value) for result in inner] == [(Status.SNOOZED, None)]
 
 
 @pytest.mark.parametrize("level", ["INFO", "ERROR"])

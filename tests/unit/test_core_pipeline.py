@@ -121,6 +121,15 @@ def test_s10_a_handler_may_allow_its_own_number_of_attempts(
     assert called == [attempt] * runs
 
 
+def test_s10_a_handler_that_is_added_to_an_open_manager_has_its_number_of_attempts(
+    app: App, deliver: Deliver
+) -> None:
+    """The number was taken when the manager connected, so its jobs were those of a lost worker."""
+    manager = app({"a": print})
+    manager.registry.add(None, handler("b", max_attempts=50)(lambda payload: "done"), "this test")
+    assert deliver(manager, b'{"type": "b", "id": "i"}', attempt=50).ending == ("success", None)
+
+
 def test_s10_the_exact_number_is_asked_before_a_job_is_given_up(app: App, deliver: Deliver) -> None:
     """What a reservation says may be an estimate, and too high; the handler sees the exact number."""
     seen: list[int] = []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
 from datetime import timedelta
 from typing import Any
 from unittest.mock import Mock
@@ -67,6 +69,61 @@ def test_d3_a_watcher_that_raises_changes_nothing_and_is_named(
     named = [r.getMessage() for r in caplog.records if r.name == "kessel.plugins"]
     assert len(named) == 3
     assert all("plugin own" in text for text in named)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError()])
+def test_d3_s15_what_no_exception_is_from_a_plugin_changes_nothing_in_a_slot_either(
+    app: App, error: BaseException
+) -> None:
+    """Its job ran again, was told to nobody, and was buried as one that kills its worker."""
+
+    class Broken:
+        def fail(self) -> None:
+            raise error
+
+        @hookimpl
+        def kessel_job_started(self) -> None:
+            self.fail()
+
+        @hookimpl
+        def kessel_job_settled(self, settlement: Settlement) -> None:
+            self.fail()
+
+        @hookimpl
+        def kessel_job_finished(self, result: JobResult) -> None:
+            self.fail()
+
+        @hookimpl
+        def kessel_retry_pause(self, job: JobContext) -> None:
+            self.fail()
+
+        @hookimpl(wrapper=True)
+        def kessel_enqueue_jobs(self, result: JobResult | None) -> Generator[None, object, None]:
+            yield
+            if result is not None:
+                self.fail()
+
+    told, called, results = list[Any](), list[JobResult](), list[JobResult]()
+    handlers = {"a": fail(Transient(), Fatal()), "told": told.append}
+    manager = app(handlers, plugin=Broken(), clock=VirtualClock())
+    manager.request("a", callback=called.append)
+    manager.request("a", callback="job:told")
+    slot = threading.Thread(target=lambda: results.extend(run_until_idle(manager)))
+    slot.start()
+    slot.join(20)
+    statuses = [result.status for result in results if result.request and result.request.type == "a"]
+    assert sorted(statuses) == [Status.FAILED, Status.FAILED, Status.TRANSIENT]
+    assert (len(called), len(told)) == (1, 1)
+
+
+def test_d3_ctrl_c_in_a_watcher_is_the_users(app: App) -> None:
+    class Interrupted:
+        @hookimpl
+        def kessel_job_started(self) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        app({"a": print}, plugin=Interrupted()).process_single_job("a")
 
 
 def test_s15_s21_finished_is_told_of_ends_only_and_settled_of_every_delivery(app: App) -> None:

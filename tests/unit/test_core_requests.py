@@ -121,6 +121,19 @@ def test_s2_what_is_not_json_is_refused_with_its_path(value: Any, path: str, say
     assert says in problem.message
 
 
+def test_s2_keys_that_are_one_text_are_refused() -> None:
+    """They were stored, and the job was undecodable."""
+
+    class Same(str):
+        __hash__ = object.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            return self is other
+
+    (problem,) = json_problems({"a": {Same("é"): 1, Same("é"): 2}})
+    assert (problem.path, problem.message) == ("$.a", "several keys are written as 'é'")
+
+
 def test_s2_a_cycle_is_refused_with_its_path() -> None:
     value: dict[str, Any] = {"a": []}
     value["a"].append(value)

@@ -644,6 +644,8 @@ def test_e5_what_an_object_makes_of_itself_is_not_written_and_is_made_again(valu
         (Line("a", Plain()), "$.payload.price", "Plain is not a JSON value"),  # type: ignore[arg-type]
         (Line("a", Decimal(1), {(1, 2): "x"}), "$.payload.amounts", "keys must be text"),  # type: ignore[dict-item]
         (Line("a", Decimal(1), {True: "x"}), "$.payload.amounts", "keys must be text"),
+        # Both became "1", and one of the values was lost.
+        (Line("a", Decimal(1), {1: "x", "1": "y"}), "$.payload.amounts", "keys must be text, got int 1"),  # type: ignore[dict-item]
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -787,10 +789,12 @@ def test_finding_b4_a_type_of_a_plugin_that_fails_is_one_clear_error(app: App) -
                 PayloadType(matches=lambda kind: kind is Plain, structure=lambda v, k: v, unstructure=fail)
             ]
 
-    with pytest.raises(
-        InvalidRequest, match=r"\$\.payload: Plain cannot be written as JSON: RuntimeError: no form"
-    ):
-        app(plugin=Failing()).request("a", Plain())
+    said = "Plain cannot be written as JSON: RuntimeError: no form"
+    manager = app({"a": lambda payload: Plain()}, plugin=Failing())
+    with pytest.raises(InvalidRequest, match=rf"\$\.payload: {said}"):
+        manager.request("a", Plain())
+    # Of a result it was said that no plugin offers its class.
+    assert said in manager.process_single_job("a").message
 
 
 def test_finding_b5_plugins_that_prepare_requests_see_json(app: App) -> None:

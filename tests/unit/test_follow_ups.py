@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 import attrs
+import kessel_memory.plugin
 import pytest
 from kessel_memory.adapter import MemoryAdapter
 from kessel_memory.options import MemoryOptions
@@ -31,6 +32,8 @@ from kessel_core import (
     Snooze,
     Status,
     Transient,
+    build_plugins,
+    hookimpl,
 )
 from kessel_core.contract import (
     AdapterContext,
@@ -263,6 +266,47 @@ def test_a_job_made_by_hand_cannot_ask_for_others() -> None:
     with pytest.raises(KesselError, match="cannot ask"):
         job.follow_up("b")
     job.extend()
+
+
+def test_s20_a_plugin_that_prepares_a_follow_up_may_run_a_job_that_asks_for_one() -> None:
+    """It waited for the lock of the first, for ever."""
+
+    class Preparing:
+        @hookimpl
+        def kessel_prepare_request(self, request: JobRequest) -> None:
+            if request.type == "outer":
+                results.append(manager.process_single_job("inner"))
+
+    def ask(payload: Any, job: JobContext) -> None:
+        job.follow_up("outer" if job.type == "first" else "last")
+
+    results = list[JobResult]()
+    plugins = build_plugins(extra={"memory": kessel_memory.plugin, "own": Preparing()}, distributions=[])
+    handlers = {"first": ask, "inner": ask, "outer": print, "last": print}
+    with JobManager("memory://", handlers=handlers, plugins=plugins) as manager:
+        manager.request("first")
+        worker = threading.Thread(target=manager.worker(slots=1).drain, daemon=True)
+        worker.start()
+        worker.join(20)
+        assert not worker.is_alive()
+        assert [result.status for result in results] == [Status.SUCCESS]
+
+
+@pytest.mark.parametrize("is_inline", [False, True])
+def test_s20_what_a_thread_asks_for_after_its_job_has_ended_is_refused(
+    adapter: MemoryAdapter, is_inline: bool
+) -> None:
+    """It got a job as it would be stored, and nobody ever stored it."""
+    left = list[JobContext]()
+    with manager_of(adapter, a=lambda payload, job: left.append(job), b=print) as manager:
+        if is_inline:
+            manager.process_single_job("a")
+        else:
+            manager.request("a")
+            run_until_idle(manager)
+        with pytest.raises(KesselError, match="has ended, and asks for no other any more"):
+            left[0].follow_up("b")
+        assert waiting(adapter) == []
 
 
 def test_watchers_see_a_follow_up_once_it_is_stored(adapter: MemoryAdapter) -> None:

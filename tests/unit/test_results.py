@@ -276,6 +276,23 @@ def test_s25_an_outcome_that_the_store_refuses_is_said_and_does_not_keep_the_job
     assert said.getMessage().endswith(": the key is not for this store")
 
 
+def test_s25_a_job_whose_id_can_be_no_key_ends_and_it_is_said_that_its_outcome_is_not_kept(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    """PostgreSQL refused its settlement, too, and it ran again until its worker counted as lost."""
+    manager = app({"a": raising()})
+    job = manager.request(JobRequest(type="a", id="a\0b"))
+    (result,) = run_until_idle(manager)
+    assert result.ok
+    assert manager.store.scan("results") == []
+    assert manager.adapter.stats("default").total == 0
+    with pytest.raises(ResultUnknown):
+        manager.result(job.id)
+    (said,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert said.getMessage().endswith("its id must not contain the character U+0000")
+    assert vars(said)["job_id"] == job.id
+
+
 def test_s25d_after_its_time_it_is_not_returned(app: App) -> None:
     clock = VirtualClock()
     manager = app({"a": raising()}, clock=clock)
@@ -344,6 +361,16 @@ def test_s26_a_wait_never_lasts_longer_than_its_timeout_by_the_applications_cloc
 def test_s26_a_timeout_that_is_no_span_of_time_is_refused_in_words(app: App, timeout: Any) -> None:
     with pytest.raises(TypeError, match=r"timeout: expected a timedelta, as timedelta\(seconds=30\), got"):
         app().result("a", timeout=timeout)
+
+
+@pytest.mark.parametrize("ask", ["result", "progress", "history", "explain"])
+def test_s26_s27_s39_a_job_given_for_its_id_is_refused_in_words(app: App, ask: str) -> None:
+    """The result was unknown, of a job whose id was all of it; others failed in an encoder."""
+    manager = app({"a": raising()})
+    wrong: Any
+    for wrong, said in ((manager.request("a"), "got Job; give its `id`"), (None, "got NoneType")):
+        with pytest.raises(TypeError, match=f"^job_id: expected text, {said}$"):
+            getattr(manager, ask)(wrong)
 
 
 def test_s26_a_wait_that_began_before_the_request_is_woken() -> None:

@@ -20,6 +20,7 @@ from kessel_core import (
     InvalidConfig,
     JobManager,
     ResultsConfig,
+    StoreRejected,
     build_plugins,
     hookimpl,
 )
@@ -106,6 +107,21 @@ def test_a_store_that_is_given_open_stays_open() -> None:
     with JobManager("memory://", store=store) as manager:
         assert manager.store is store
     assert store.get("tests", "k") is None
+
+
+def test_s19_a_key_that_is_no_text_is_refused_as_any_other() -> None:
+    """None failed somewhere inside of each store, as a TypeError or an AttributeError."""
+    wrong: Any = None
+    with JobManager("memory://") as manager:
+        store = manager.store
+        for call in (
+            lambda: store.get("a", wrong),
+            lambda: store.put("a", wrong, b""),
+            lambda: store.delete("a", wrong),
+            lambda: store.wait("a", wrong, timeout=timedelta(0)),
+        ):
+            with pytest.raises(StoreRejected, match="the key must be text, got NoneType"):
+                call()
 
 
 def test_a_store_of_a_plugin_is_closed_with_the_manager() -> None:

@@ -118,6 +118,31 @@ def test_a_wait_jumps_to_its_end_without_sleeping() -> None:
     assert clock.now() == START + timedelta(days=30)
 
 
+@pytest.mark.parametrize("days", [3_000_000, 999_999_999])
+def test_a_wait_beyond_the_calendar_would_last_for_ever(days: int) -> None:
+    """As of `result(job_id, timedelta.max)`; it was an `OverflowError`."""
+    condition, seconds = threading.Condition(), timedelta(days).total_seconds() + 86_399.0
+    clock = VirtualClock(START)
+    with condition, pytest.raises(RuntimeError, match="would last for ever"):
+        clock.wait(condition, seconds)
+    assert clock.now() == START
+    clock.advance(timedelta(days=1))
+    clock.auto_advance = False
+    ended = list[bool]()
+
+    def wait() -> None:
+        with condition:
+            ended.append(clock.wait(condition, seconds))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    until(lambda: clock.waiting == 1)
+    with condition:
+        condition.notify_all()
+    thread.join(20)
+    assert ended == [True]
+
+
 def test_a_wait_that_would_last_for_ever_is_an_error() -> None:
     condition = threading.Condition()
     with condition, pytest.raises(RuntimeError, match="auto_advance=False"):

@@ -99,7 +99,8 @@ class Counts:
         self._queues = {queue: queue for queue in queues}
         self._types = {one: one for one in types}
         self._requested = dict(self._queues)
-        self._lock = threading.Lock()
+        # Of a kind that its own thread may take again: a signal handler that requests may come in between.
+        self._lock = threading.RLock()
         #: By queue, type, outcome.
         self._requests: Counter[Labels] = Counter()
         self._attempts: dict[Labels, Attempts] = {}
@@ -181,7 +182,7 @@ class Counts:
 
     def _unlock_in_child(self) -> None:
         # Another thread may have held it when a handler forked.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
 
 def _outcome(error: AdapterError | None) -> str:

@@ -389,4 +389,26 @@ def test_a_fork_beside_the_lock_leaves_it_free(app: Callable[..., App]) -> None:
     counts = Counts(["default"], ["good"])
     counts._lock.acquire()
     _after_fork_in_child()
-    assert not counts._lock.locked()
+    assert not counts._lock._is_owned()
+
+
+def test_a_signal_handler_that_requests_a_job_while_one_is_counted_does_not_wait_for_itself() -> None:
+    counts = Counts(["default"], ["good"])
+    inner, stored = Job(type="good", id="inner"), [None]
+
+    class Interrupted:
+        """A job whose queue is looked up when the signal comes."""
+
+        type = "good"
+
+        @property
+        def queue(self) -> str:
+            counts.requested([inner], stored)
+            return "default"
+
+    job: Any = Interrupted()
+    thread = threading.Thread(target=counts.requested, args=([job], stored), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert counts.requests() == {("default", "good", "stored"): 2}
