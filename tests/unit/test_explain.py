@@ -195,6 +195,8 @@ def test_s39_a_running_job_tells_its_progress_and_that_it_is_beyond_its_timeout(
     assert "delivered again at" in first(given).change
     in_time = attrs.evolve(given, timeout=timedelta(minutes=10))
     assert "timeout" not in first(in_time).text
+    of_lines = attrs.evolve(given, progress=Progress(done=3, total=4, note="rows\nand more", at=NOW))
+    assert "it reported 3 of 4 (75 %), rows, which is longer" in first(of_lines).text
 
 
 def test_s39_the_same_id_in_another_queue_is_not_the_job_that_runs() -> None:
