@@ -102,9 +102,13 @@ def callback_request(
         raise InvalidRequest([], f"callback {job.callback[:60]!r}: {exc}") from exc
     outcome = Outcome.of(result)
     smaller = attrs.evolve(outcome, value=None, value_omitted=True)
-    tries = [outcome, smaller, attrs.evolve(smaller, message=outcome.message[:_SHORT])]
+    shortest = attrs.evolve(smaller, message=outcome.message[:_SHORT])
+    beside: dict[str, Any] = {"ref": job.ref, "headers": job.headers}
+    # The reference is in the outcome as well.
+    tries = [(outcome, beside), (smaller, beside), (shortest, beside), (shortest, {})]
     while True:
-        fields = outcome_fields(tries.pop(0))
+        told, more = tries.pop(0)
+        fields = outcome_fields(told)
         payload: JsonValue = fields
         if wanted.target is not None:
             payload = {"target": wanted.target, "outcome": fields}
@@ -112,10 +116,9 @@ def callback_request(
             type=wanted.type,
             payload=payload,
             id=job_id,
-            ref=job.ref,
             priority=wanted.priority,
             queue=wanted.queue or queue or job.queue,
-            headers=job.headers,
+            **more,
         )
         try:
             return made(request)

@@ -306,6 +306,18 @@ def test_s22_a_value_that_is_too_large_is_left_out_and_then_the_message_is_cut()
         assert len(outcome.message) == (0 if ok else 200)
 
 
+@pytest.mark.parametrize("beside", [{"ref": "r" * 500}, {"headers": {"trace": "h" * 600}}])
+def test_s22_a_callback_leaves_behind_what_its_job_carries_before_nobody_is_told(beside: Any) -> None:
+    """The job just fits into the queue; with its reference twice, or its headers, the callback does not."""
+    told: list[dict[str, Any]] = []
+    adapter = shared(max_body_bytes=900)
+    handlers = {"asked": lambda payload: None, "tell": told.append}
+    with JobManager(adapter, handlers=handlers, clock=adapter._store.clock) as manager:
+        job = manager.request("asked", callback="job:tell", **beside)
+        run_until_idle(manager)
+    assert [(outcome["id"], outcome["ref"]) for outcome in told] == [(job.id, beside.get("ref"))]
+
+
 def test_s22_a_callback_goes_to_the_queue_of_its_job_or_where_it_is_told_to(app: App) -> None:
     def queue_of(callback: str, config: str | None = None) -> tuple[str, int]:
         manager = app(
