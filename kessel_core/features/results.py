@@ -60,6 +60,7 @@ def awaited(adapter: QueueAdapter, store: Store, job_id: str, timeout: timedelta
         ResultTimeout: There is none within the time.
         ResultUnknown: There is neither an outcome nor a job.
         AdapterError: The store or the queue cannot be asked.
+        DecodeError: What is kept of the job is not an outcome.
     """
     try:
         entry = store.wait(SPACE, job_id, timeout=timeout)

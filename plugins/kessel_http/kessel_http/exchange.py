@@ -79,9 +79,7 @@ def post(
         return Answer(response.status, response.getheader("Retry-After"))
 
 
-def _asked(
-    wire: _Wire, url: Url, headers: Mapping[str, str], body: bytes
-) -> http.client.HTTPResponse:
+def _asked(wire: _Wire, url: Url, headers: Mapping[str, str], body: bytes) -> http.client.HTTPResponse:
     """Send a request and return its answer, which may be there before all of it was sent.
 
     Who answers at once, as a gateway that takes nothing for now, and ends the connection without having read

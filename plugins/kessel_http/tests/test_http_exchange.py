@@ -370,12 +370,14 @@ def test_s23_an_answer_over_tls_that_comes_before_the_request_is_read_counts(
             reads_little(secure, GONE)
 
     server = raw(serve)
-    assert send(server.port, HUGE, url=f"https://localhost:{server.port}/", tls=client_tls) == Answer(410, "7")
+    assert send(server.port, HUGE, url=f"https://localhost:{server.port}/", tls=client_tls) == Answer(
+        410, "7"
+    )
 
 
 def test_s23_a_reset_while_the_request_is_sent_is_told_as_that(raw: Start) -> None:
     server = raw(lambda made: reads_little(made, b""))
-    with pytest.raises(NotAnswered, match="Connection reset|Broken pipe"):
+    with pytest.raises(NotAnswered, match=r"Connection reset|Broken pipe"):
         send(server.port, HUGE)
 
 

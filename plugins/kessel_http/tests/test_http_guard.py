@@ -313,7 +313,9 @@ def test_s23_an_address_of_ipv6_is_passed_over_where_there_is_no_ipv6(
 
 
 @pytest.mark.parametrize("code", [errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EAFNOSUPPORT])
-@pytest.mark.parametrize("addresses", [["127.0.0.1", "::1"], ["::1", "127.0.0.1"], ["127.0.0.1", "::1", "::1"]])
+@pytest.mark.parametrize(
+    "addresses", [["127.0.0.1", "::1"], ["::1", "127.0.0.1"], ["127.0.0.1", "::1", "::1"]]
+)
 def test_s23_what_an_address_answered_counts_more_than_that_there_is_no_ipv6(
     monkeypatch: pytest.MonkeyPatch, code: int, addresses: list[str]
 ) -> None:
