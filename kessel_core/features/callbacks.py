@@ -6,7 +6,9 @@ Decides nothing: a function that fails is logged, and has no effect on the job t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from types import CoroutineType
 from typing import Any, Final
 
 import attrs
@@ -58,14 +60,21 @@ class Callbacks:
         job = result.request
         return job is not None and job.callback in self._functions
 
-    def call(self, result: JobResult) -> None:
-        """Call the function that waits for this job; exceptions are logged."""
+    def call(self, result: JobResult, finish: Callable[[Coroutine[Any, Any, Any]], object]) -> None:
+        """Call the function that waits for this job; exceptions are logged.
+
+        Args:
+            result: How it ended.
+            finish: Runs to its end what an async function returns.
+        """
         job = result.request
         function = None if job is None else self._functions.pop(job.callback, None)
         if function is None:
             return
         try:
-            function(result)
+            told = function(result)
+            if type(told) is CoroutineType:
+                finish(told)
         except BaseException as exc:  # sys.exit() in a callback must not end the slot
             if isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                 raise
@@ -139,20 +148,33 @@ class CallbackCall:
 
 def callback_handlers(
     schemes: Mapping[str, Callable[[Outcome, str], object]],
-) -> Iterator[tuple[str, Callable[[CallbackCall], None]]]:
+) -> Iterator[tuple[str, Callable[[CallbackCall], object]]]:
     """Yield type and handler for each scheme that plugins offer."""
     for scheme, function in schemes.items():
         yield f"{RESERVED}{scheme}", _handler(function)
 
 
-def _handler(function: Callable[[Outcome, str], object]) -> Callable[[CallbackCall], None]:
-    def tell(call: CallbackCall) -> None:
-        try:
-            function(call.outcome, call.target)
-        except HandlerSignal:
-            raise
-        except (Exception, SystemExit) as exc:
-            # Whoever is told may be away; what can never work is buried after the last attempt.
-            raise Transient(f"{type(exc).__name__}: {exc}") from exc
+def _handler(function: Callable[[Outcome, str], object]) -> Callable[[CallbackCall], object]:
+    def tell(call: CallbackCall) -> object:
+        with _tried_again():
+            told = function(call.outcome, call.target)
+        return _finished(told) if type(told) is CoroutineType else None
 
     return tell
+
+
+async def _finished(told: Coroutine[Any, Any, Any]) -> None:
+    """Await what an async function returned, as a handler of that kind."""
+    with _tried_again():
+        await told
+
+
+@contextmanager
+def _tried_again() -> Iterator[None]:
+    """Let a job be tried again: who is told may be away; what never works is buried in the end."""
+    try:
+        yield
+    except HandlerSignal:
+        raise
+    except (Exception, SystemExit) as exc:
+        raise Transient(f"{type(exc).__name__}: {exc}") from exc

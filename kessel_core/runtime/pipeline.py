@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
@@ -173,10 +173,15 @@ class Pipeline:
                 self._stored(one.job)
             self._report(delivery, decision)
             if is_awaited and decision.result.status in _FINAL:
-                self._callbacks.call(decision.result)
+                self._callbacks.call(decision.result, self._finish)
         result = decision.result
         # The frames of the exception would hold whatever the handler held, until the slot's next job.
         return (attrs.evolve(result, raised=None) if result.raised is not None else result), settled
+
+    def _finish(self, told: Coroutine[Any, Any, Any]) -> None:
+        """Run to its end what a callback that is an async function returned."""
+        assert self._loop is not None
+        self._loop.run(told, None, "a callback")
 
     # --- reading -----------------------------------------------------------------------------
 

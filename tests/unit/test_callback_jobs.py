@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections.abc import Callable
@@ -249,7 +250,11 @@ def test_s22_an_application_may_answer_the_scheme_of_a_plugin_itself(app: App) -
     assert told == ["me"]
 
 
-def test_s22_a_scheme_of_a_plugin_is_called_in_a_job_of_its_own_and_tried_again(app: App) -> None:
+@pytest.mark.parametrize("is_async", [False, True])
+def test_s22_a_scheme_of_a_plugin_is_called_in_a_job_of_its_own_and_tried_again(
+    app: App, is_async: bool
+) -> None:
+    """An async function was never run, and its job a success."""
     told: list[tuple[bool, str]] = []
     failures: list[BaseException] = [RuntimeError("away"), SystemError("away"), SystemExit()]
 
@@ -261,7 +266,11 @@ def test_s22_a_scheme_of_a_plugin_is_called_in_a_job_of_its_own_and_tried_again(
                     raise failures.pop(0)
                 told.append((outcome.ok, target))
 
-            return {"tell": tell}
+            async def tell_later(outcome: Outcome, target: str) -> None:
+                await asyncio.sleep(0)
+                tell(outcome, target)
+
+            return {"tell": tell_later if is_async else tell}
 
     manager = app({"a": print}, plugin=Telling())
     manager.request("a", callback="tell:me:now")
