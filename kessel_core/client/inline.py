@@ -29,13 +29,12 @@ __all__ = ["run_inline"]
 class _NoLease:
     """Stands in for the lease of a job that is in no queue: nothing to extend, nothing to settle."""
 
-    #: Nobody else can get it.
-    is_held = True
-
     def __init__(self, reservation: Reservation, adapter: QueueAdapter) -> None:
         self.reservation = reservation
         self.asked: list[FollowUp] = []
         self.reported: Reported | None = None
+        #: Nobody else can get it; but it ends.
+        self.is_held = True
         self._adapter = adapter
 
     def begin(self, longest: float) -> None:
@@ -53,6 +52,7 @@ class _NoLease:
     def settle(
         self, settlement: Settlement, *, take_next: bool, before: Callable[[], None] | None = None
     ) -> SettleResult:
+        self.is_held = False
         try:
             if before is not None:
                 before()

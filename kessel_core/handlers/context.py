@@ -166,6 +166,7 @@ class JobContext:
         Raises:
             InvalidRequest: With every mistake at once (S1).
             CapabilityMissing: The adapter does not declare what the request needs (S17).
+            LeaseLost: This attempt has ended, or its worker no longer holds the job; nothing will be stored.
         """
         if not isinstance(type, JobRequest):
             type = JobRequest(  # noqa: A001  # as above

@@ -21,7 +21,7 @@ import attrs
 from kessel_core.clock import Clock, plain_span
 from kessel_core.config.options import JobsConfig
 from kessel_core.contract.messages import Reservation
-from kessel_core.errors import DecodeError, EnqueueRejected, InvalidRequest, Problem
+from kessel_core.errors import DecodeError, EnqueueRejected, InvalidRequest, LeaseLost, Problem
 from kessel_core.features.callbacks import Callbacks, callback_request
 from kessel_core.features.logging import log_failure
 from kessel_core.features.progress import Reports
@@ -320,7 +320,10 @@ class Pipeline:
 
     def follow_up(self, held: Held, job: Job, request: JobRequest) -> Job:
         """Take note of a job that another asks for (S20)."""
-        asked = cast("HeldJob", held).asked
+        held = cast("HeldJob", held)
+        if not held.is_held:  # a thread that the handler left behind, or a context that was kept
+            raise LeaseLost(job.id, "or its attempt has ended: what it asks for would not be stored")
+        asked = held.asked
         with self._asking:
             if not request.id:
                 request = attrs.evolve(request, id=follow_up_id(job, f"follow-up {len(asked)}"))
