@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from types import CoroutineType
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
@@ -18,7 +18,7 @@ from kessel_core.errors import HandlerSignal, InvalidRequest, Transient
 from kessel_core.model.callbacks import RESERVED, function_callback, parsed_callback
 from kessel_core.model.job import Job, JobRequest
 from kessel_core.model.json import JsonValue
-from kessel_core.model.outcome import Outcome
+from kessel_core.model.outcome import Outcome, ever_shorter
 from kessel_core.model.result import JobResult
 from kessel_core.values.logs import get_logger
 from kessel_core.wire.results import outcome_fields
@@ -27,9 +27,6 @@ __all__ = ["CallbackCall", "Callbacks", "callback_handlers", "callback_request"]
 
 
 log = get_logger("kessel.callbacks")
-
-#: Longest message in an outcome whose value had to be left out already, in characters.
-_SHORT: Final = 200
 
 
 class Callbacks:
@@ -109,12 +106,9 @@ def callback_request(
         wanted = parsed_callback(job.callback)
     except ValueError as exc:
         raise InvalidRequest([], f"callback {job.callback[:60]!r}: {exc}") from exc
-    outcome = Outcome.of(result)
-    smaller = attrs.evolve(outcome, value=None, value_omitted=True)
-    shortest = attrs.evolve(smaller, message=outcome.message[:_SHORT])
     beside: dict[str, Any] = {"ref": job.ref, "headers": job.headers}
-    # The reference is in the outcome as well.
-    tries = [(outcome, beside), (smaller, beside), (shortest, beside), (shortest, {})]
+    tries = [(outcome, beside) for outcome in ever_shorter(Outcome.of(result))]
+    tries.append((tries[-1][0], {}))  # the reference is in the outcome as well
     while True:
         told, more = tries.pop(0)
         fields = outcome_fields(told)
