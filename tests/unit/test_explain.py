@@ -272,6 +272,13 @@ def test_s39_an_error_is_told_of_the_attempt_that_was_the_last(attempt: int, is_
     assert text.endswith("failed: error: away") is is_told
 
 
+def test_s39_why_a_job_was_snoozed_is_told_in_one_line() -> None:
+    event = Event(kind=EventKind.SNOOZED, at=NOW, message="closed\nuntil nine")
+    job = {"snoozes": 2, "due": NOW + timedelta(hours=1)}
+    given = facts(JobState.DELAYED, job=job, history=JobHistory(id=ID, events=(event,)))
+    assert first(given).text == "it was snoozed (2 so far): closed"
+
+
 def test_s39_an_expiration_is_noted_until_it_is_the_cause() -> None:
     soon = facts(request={"expires_at": NOW + timedelta(minutes=22)})
     assert "(in 22 min)" in explained(soon).notes[0]
