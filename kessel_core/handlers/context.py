@@ -192,7 +192,7 @@ class JobContext:
 
         Args:
             done: What is done, in any unit; a number from zero to 10**18.
-            total: All that there is to do, in the same unit, more than zero; None: not known.
+            total: All that there is to do, in the same unit, zero or more; None: not known.
             note: What it is about, in words meant for people; cut at 200 characters.
 
         Raises:
