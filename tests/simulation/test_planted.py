@@ -129,24 +129,24 @@ def put_with_space(store: Store, message: Message) -> None:
     put(store, attrs.evolve(message, body=message.body + b" "))
 
 
-def settle_and_forget(store: Store, reservation: Reservation, settlement: Settlement) -> None:
-    job = store._held(reservation)
-    settle(store, reservation, settlement)
+def settle_and_forget(store: Store, reservation: Reservation, settlement: Settlement, mono: float) -> None:
+    job = store._held(reservation, mono)
+    settle(store, reservation, settlement, mono)
     if isinstance(settlement, Rollback):
         store.forget(job)
 
 
 def extend_nothing(store: Store, reservation: Reservation) -> None:
-    job = store._held(reservation)
+    job = store._held(reservation, store.clock.monotonic())
     before = job.deadline
     extend(store, reservation)
     job.deadline = before
 
 
-def settle_though_lost(store: Store, reservation: Reservation) -> Job:
+def settle_though_lost(store: Store, reservation: Reservation, mono: float) -> Job:
     """Believe an old reservation."""
     try:
-        return held(store, reservation)
+        return held(store, reservation, mono)
     except LeaseLost:
         job = store.jobs.get(str(reservation.id))
         if job is None or job.state is not JobState.RESERVED:
