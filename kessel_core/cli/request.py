@@ -170,6 +170,9 @@ def _one(
             if not outcome.ok:
                 say(f"job {stored.id} failed: {outcome.reason}: {preview(outcome.message, 2000)}", err=True)
                 raise click.exceptions.Exit(1)
+            if outcome.value_omitted and not as_json:
+                say(f"job {stored.id} succeeded; what it returned is too large for the store", err=True)
+                raise click.exceptions.Exit(1)
             return
     if as_json:
         click.echo(encode(stored))

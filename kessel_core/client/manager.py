@@ -424,6 +424,7 @@ class JobManager:
             ResultUnknown: There is neither an outcome nor a job (any more).
             CapabilityMissing: There is no store, so no results are kept (S17).
             AdapterError: The store or the queue cannot be asked.
+            DecodeError: What is kept of the job is not an outcome.
             KesselError: A job of the only free slot waits here for another one that has not ended, which
                 would wait for ever.
         """

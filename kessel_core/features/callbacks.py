@@ -17,7 +17,7 @@ from kessel_core.errors import HandlerSignal, InvalidRequest, Problem, Transient
 from kessel_core.model.callbacks import RESERVED, function_callback, parsed_callback
 from kessel_core.model.job import Job, JobRequest
 from kessel_core.model.json import JsonValue
-from kessel_core.model.outcome import Outcome
+from kessel_core.model.outcome import Outcome, ever_shorter
 from kessel_core.model.result import JobResult
 from kessel_core.values.logs import get_logger
 from kessel_core.values.raised import is_interrupt
@@ -25,16 +25,13 @@ from kessel_core.wire.results import outcome_fields
 
 __all__ = ["CallbackCall", "Callbacks", "callback_handlers", "callback_request"]
 
-
 log = get_logger("kessel.callbacks")
 
 #: Why a function is no callback.
 _NOT_RUN: Final = (
-    "a function that is async or has a `yield` is only called, and nobody runs what that makes; give a plain "
+    "a function that has a `yield` is only called, and nobody runs what that makes; give a plain or an async "
     "function, a handler or 'job:TYPE'"
 )
-#: Longest message in an outcome whose value had to be left out already, in characters.
-_SHORT: Final = 200
 
 
 class Callbacks:
@@ -56,7 +53,7 @@ class Callbacks:
         """
         if callback is None or isinstance(callback, str):
             return job
-        if _runs_later(callback):
+        if _is_generator(callback):
             raise InvalidRequest([Problem(("$", "callback"), _NOT_RUN)])
         stored = function_callback(f"{new_token():x}")
         self._functions[stored] = callback
@@ -71,16 +68,23 @@ class Callbacks:
         job = result.request
         return job is not None and job.callback in self._functions
 
-    def call(self, result: JobResult) -> None:
-        """Call the function that waits for this job; exceptions are logged."""
+    def call(self, result: JobResult, finish: Callable[[Coroutine[Any, Any, Any]], object]) -> None:
+        """Call the function that waits for this job; exceptions are logged.
+
+        Args:
+            result: How it ended.
+            finish: Runs to its end what an async function returns.
+        """
         job = result.request
         function = None if job is None else self._functions.pop(job.callback, None)
         if function is None:
             return
         try:
-            returned = function(result)
-            if isinstance(returned, (CoroutineType, GeneratorType)):
-                returned.close()
+            told = function(result)
+            if type(told) is CoroutineType:
+                finish(told)
+            elif isinstance(told, GeneratorType):
+                told.close()
                 raise TypeError(_NOT_RUN)
         except BaseException as exc:  # sys.exit() in a callback must not end the slot
             if is_interrupt(exc):
@@ -88,18 +92,14 @@ class Callbacks:
             log.exception("callback of job %s failed", result.id, extra={"job_id": result.id})
 
 
-def _runs_later(function: Callable[..., object]) -> bool:
+def _is_generator(function: Callable[..., object]) -> bool:
     """Whether a call of a function, or of an object like one, only makes what somebody else has to run."""
     import inspect  # few jobs have a function
 
     return any(
         is_kind(one)
-        for one in (function, getattr(function, "__call__", None))  # noqa: B004  # an object may be async
-        for is_kind in (
-            inspect.iscoroutinefunction,
-            inspect.isgeneratorfunction,
-            inspect.isasyncgenfunction,
-        )
+        for one in (function, getattr(function, "__call__", None))  # noqa: B004  # of an object it may be
+        for is_kind in (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
     )
 
 
@@ -131,11 +131,12 @@ def callback_request(
         wanted = parsed_callback(job.callback)
     except ValueError as exc:
         raise InvalidRequest([], f"callback {job.callback[:60]!r}: {exc}") from exc
-    outcome = Outcome.of(result)
-    smaller = attrs.evolve(outcome, value=None, value_omitted=True)
-    tries = [outcome, smaller, attrs.evolve(smaller, message=outcome.message[:_SHORT])]
+    beside: dict[str, Any] = {"ref": job.ref, "headers": job.headers}
+    tries = [(outcome, beside) for outcome in ever_shorter(Outcome.of(result))]
+    tries.append((tries[-1][0], {}))  # the reference is in the outcome as well
     while True:
-        fields = outcome_fields(tries.pop(0))
+        told, more = tries.pop(0)
+        fields = outcome_fields(told)
         payload: JsonValue = fields
         if wanted.target is not None:
             payload = {"target": wanted.target, "outcome": fields}
@@ -143,10 +144,9 @@ def callback_request(
             type=wanted.type,
             payload=payload,
             id=job_id,
-            ref=job.ref,
             priority=wanted.priority,
             queue=wanted.queue or queue or job.queue,
-            headers=job.headers,
+            **more,
         )
         try:
             return made(request)
@@ -174,26 +174,26 @@ def callback_handlers(
 
 
 def _handler(function: Callable[[Outcome, str], object]) -> Callable[[CallbackCall], object]:
-    def tell(call: CallbackCall) -> Coroutine[object, object, None] | None:
+    def tell(call: CallbackCall) -> object:
         with _tried_again():
             told = function(call.outcome, call.target)
-        return _awaited(told) if isinstance(told, CoroutineType) else None
+        return _finished(told) if type(told) is CoroutineType else None
 
     return tell
 
 
-async def _awaited(told: CoroutineType[object, object, object]) -> None:
+async def _finished(told: Coroutine[Any, Any, Any]) -> None:
+    """Await what an async function returned, as a handler of that kind."""
     with _tried_again():
         await told
 
 
 @contextmanager
 def _tried_again() -> Iterator[None]:
-    """Make what a plugin raises a transient failure."""
+    """Let a job be tried again: who is told may be away; what never works is buried in the end."""
     try:
         yield
     except HandlerSignal:
         raise
     except (Exception, SystemExit) as exc:
-        # Whoever is told may be away; what can never work is buried after the last attempt.
         raise Transient(f"{type(exc).__name__}: {exc}") from exc

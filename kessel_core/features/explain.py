@@ -157,7 +157,7 @@ def _running(facts: Facts) -> Cause | None:
 def _how_far(facts: Facts, span: timedelta) -> str:
     text = ""
     if (progress := facts.progress) is not None:
-        text += f", it reported {progress}"
+        text += f", it reported {first_line(str(progress))}"
     if facts.timeout is not None and span > facts.timeout:
         text += f", which is longer than its timeout of {span_text(facts.timeout)}"
     return text

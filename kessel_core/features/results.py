@@ -5,14 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-import attrs
-
 from kessel_core.contract.adapter import QueueAdapter
 from kessel_core.contract.facets import Find
 from kessel_core.contract.store import Store, key_problem
 from kessel_core.errors import ResultPending, ResultTimeout, ResultUnknown, StoreRejected
 from kessel_core.features.progress import progress_of
-from kessel_core.model.outcome import Outcome
+from kessel_core.model.outcome import Outcome, ever_shorter
 from kessel_core.model.result import JobResult
 from kessel_core.model.settlement import NO_PAUSE, Put
 from kessel_core.values.logs import get_logger
@@ -39,7 +37,7 @@ class KeptOutcomes:
         self._limit = store.capabilities.max_value_bytes if store is not None else None
 
     def puts(self, result: JobResult, keep: timedelta) -> tuple[Put, ...]:
-        """Return the entry of an outcome; a value that is too large for the store is left out."""
+        """Return the entry of an outcome; what is too large for the store is left out."""
         if not result.id:
             return ()  # no one can ask for it
         if (problem := key_problem(result.id)) is not None:
@@ -47,10 +45,11 @@ class KeptOutcomes:
             text = "job %s: its outcome is not kept: its id %s"
             log.error(text, result.id, problem, extra={"job_id": result.id})
             return ()
-        outcome = Outcome.of(result)
-        body = encode_outcome(outcome)
-        if self._limit is not None and len(body) > self._limit:
-            body = encode_outcome(attrs.evolve(outcome, value=None, value_omitted=True))
+        body = b""
+        for outcome in ever_shorter(Outcome.of(result)):
+            body = encode_outcome(outcome)
+            if self._limit is None or len(body) <= self._limit:
+                break
         return (Put(SPACE, result.id, body, keep),)
 
 
@@ -68,6 +67,7 @@ def awaited(adapter: QueueAdapter, store: Store, job_id: str, timeout: timedelta
         ResultTimeout: There is none within the time.
         ResultUnknown: There is neither an outcome nor a job.
         AdapterError: The store or the queue cannot be asked.
+        DecodeError: What is kept of the job is not an outcome.
     """
     try:
         entry = store.wait(SPACE, job_id, timeout=timeout)

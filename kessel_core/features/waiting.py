@@ -34,7 +34,7 @@ def _delayed(facts: Facts) -> Cause | None:
         failed = ": ".join(filter(None, (event.reason, first_line(event.message))))
         why = f"it waits for the end of the pause after attempt {event.attempt}, which failed: {failed}"
     elif event is not None and event.kind is EventKind.SNOOZED:
-        asked = f": {event.message}" if event.message else ""
+        asked = f": {first_line(event.message)}" if event.message else ""
         why = f"it was snoozed ({snoozes} so far){asked}"
     elif not attempt and not snoozes and request is not None and request.not_before is not None:
         why = "it waits for the end of its delay"

@@ -166,7 +166,7 @@ class JobContext:
         Raises:
             InvalidRequest: With every mistake at once (S1).
             CapabilityMissing: The adapter does not declare what the request needs (S17).
-            KesselError: The attempt has ended, as for a thread that it has left behind; it is not stored.
+            LeaseLost: The attempt has ended, as for a thread that it has left behind; nothing is stored.
         """
         if not isinstance(type, JobRequest):
             type = JobRequest(  # noqa: A001  # as above
@@ -192,7 +192,7 @@ class JobContext:
 
         Args:
             done: What is done, in any unit; a number from zero to 10**18.
-            total: All that there is to do, in the same unit, more than zero; None: not known.
+            total: All that there is to do, in the same unit, zero or more; None: not known.
             note: What it is about, in words meant for people; cut at 200 characters.
 
         Raises:

@@ -214,8 +214,9 @@ def kessel_callbacks() -> Mapping[str, Callable[[Outcome, str], object]]:
     """Offer callbacks: scheme -> function of the outcome and the target.
 
     A request with `callback="scheme:target"` is followed by a job of the type `kessel.scheme` once its own
-    job has ended; the worker that runs that one calls the function (S22). An exception is tried again, and
-    the job is buried after its last attempt. The schemes `job`, `https` and `function` are kessel's own.
+    job has ended; the worker that runs that one calls the function, which may be async (S22). An exception
+    is tried again, and the job is buried after its last attempt. The schemes `job`, `https` and `function`
+    are kessel's own.
 
     ```python
     def print_outcome(outcome, target):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Self
+from typing import Final, Self
 
 import attrs
 
@@ -11,7 +12,10 @@ from kessel_core.errors import JobFailed
 from kessel_core.model.json import JsonValue
 from kessel_core.model.result import JobResult, Reason, Status
 
-__all__ = ["Outcome"]
+__all__ = ["Outcome", "ever_shorter"]
+
+#: Longest message in an outcome whose value had to be left out already, in characters.
+_SHORT: Final = 200
 
 
 @attrs.frozen(kw_only=True)
@@ -76,3 +80,11 @@ class Outcome:
             started_at=result.started_at,
             finished_at=result.finished_at,
         )
+
+
+def ever_shorter(outcome: Outcome) -> Iterator[Outcome]:
+    """Yield an outcome, and what is told or kept of it where it is too large: its value goes first."""
+    yield outcome
+    smaller = attrs.evolve(outcome, value=None, value_omitted=True)
+    yield smaller
+    yield attrs.evolve(smaller, message=outcome.message[:_SHORT])

@@ -22,7 +22,7 @@ class Progress:
 
     #: What is done, in units of the handler's own; from zero to 10**18.
     done: float
-    #: All that there is to do, in the same units, more than zero; None: not known. `done` may be beyond it,
+    #: All that there is to do, in the same units, zero or more; None: not known. `done` may be beyond it,
     #: where it was an estimate.
     total: float | None = None
     #: What it is about, in words meant for people; at most 200 characters.
@@ -33,7 +33,9 @@ class Progress:
     @property
     def share(self) -> float | None:
         """What is done of the total, from 0.0 to 1.0; None: the total is not known."""
-        return None if self.total is None else min(self.done / self.total, 1.0)
+        if self.total is None:
+            return None
+        return min(self.done / self.total, 1.0) if self.total else 1.0  # of nothing all is done
 
     def __str__(self) -> str:
         text = f"{self.done:,}"
@@ -61,6 +63,8 @@ def _percent(done: float, total: float) -> int:
     """Return the whole per cent that are done, of the numbers as they are written: 0.29 of 1 is 29."""
     from fractions import Fraction  # only where somebody looks
 
+    if not total:
+        return 100
     return min(int(Fraction(str(done)) * 100 / Fraction(str(total))), 100)
 
 
@@ -80,8 +84,8 @@ def _number(given: object) -> float | None:
 def _problems(numbers: dict[str, float | None], done: object, total: object, note: object) -> Iterator[str]:
     if (number := numbers["done"]) is None or number < 0:
         yield f"done must be a number from 0 to 10**18, got {_shown(done)}"
-    if total is not None and ((number := numbers["total"]) is None or number <= 0):
-        yield f"total must be a number of more than 0 up to 10**18, or None, got {_shown(total)}"
+    if total is not None and ((number := numbers["total"]) is None or number < 0):
+        yield f"total must be a number from 0 to 10**18, or None, got {_shown(total)}"
     if not isinstance(note, str):
         yield f"note must be text, got {_shown(note)}"
 

@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
 from kessel_core.clock import Clock, plain_span
 from kessel_core.config.options import JobsConfig
 from kessel_core.contract.messages import Reservation
-from kessel_core.errors import DecodeError, EnqueueRejected, InvalidRequest, KesselError, Problem
+from kessel_core.errors import DecodeError, EnqueueRejected, InvalidRequest, LeaseLost, Problem
 from kessel_core.features.callbacks import Callbacks, callback_request
 from kessel_core.features.logging import log_failure
 from kessel_core.features.progress import Reports
@@ -178,10 +178,15 @@ class Pipeline:
                 self._stored(one.job)
             self._report(delivery, decision)
             if is_awaited and decision.result.status in _FINAL:
-                self._callbacks.call(decision.result)
+                self._callbacks.call(decision.result, self._finish)
         result = decision.result
         # The frames of the exception would hold whatever the handler held, until the slot's next job.
         return (attrs.evolve(result, raised=None) if result.raised is not None else result), settled
+
+    def _finish(self, told: Coroutine[Any, Any, Any]) -> None:
+        """Run to its end what a callback that is an async function returned."""
+        assert self._loop is not None
+        self._loop.run(told, None, "a callback")
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -326,8 +331,8 @@ class Pipeline:
 
     def follow_up(self, held: Held, job: Job, request: JobRequest) -> Job:
         """Take note of a job that another asks for (S20)."""
-        mine = cast("HeldJob", held)
-        asked = mine.asked
+        held = cast("HeldJob", held)
+        asked = held.asked
         with self._asking:
             if not request.id:
                 request = attrs.evolve(request, id=follow_up_id(job, f"follow-up {len(asked)}"))
@@ -337,8 +342,8 @@ class Pipeline:
             if callable(request.callback) and follow_up.job.callback is None:
                 raise InvalidRequest([Problem(("$", "callback"), _NO_FUNCTION)])
             asked.append(follow_up)
-        if mine.has_ended:  # looked at last, so that none is left behind in silence
-            raise KesselError(f"job {job.id} has ended, and asks for no other any more")
+        if held.has_ended:  # looked at last, so that none is left behind in silence
+            raise LeaseLost(job.id, "its attempt has ended: what it asks for would not be stored")
         return follow_up.job
 
     def progress(self, held: Held, job: Job, progress: Progress) -> None:

@@ -20,7 +20,9 @@ from kessel_core import (
     EnqueueUnknown,
     IdHeld,
     InvalidRequest,
+    Outcome,
     Problem,
+    Status,
 )
 from kessel_core.cli.app import sigterm_as_ctrl_c
 from kessel_core.client.manager import JobManager
@@ -307,6 +309,20 @@ def test_s26_who_waits_while_the_queue_goes_away_is_told_which_job_is_stored(
         assert done.json == {"id": job["id"], "status": "pending", "state": None, "progress": None}
     else:
         assert not done.out
+
+
+def test_s26_a_value_that_was_left_out_is_not_shown_as_null(
+    kessel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S25: what is too large for the store is left out of what is kept; the job did not return nothing."""
+    kessel.write("kessel.toml", '[kessel]\nadapter = "sqlite:///jobs.db"\n')
+    outcome = Outcome(id="a", status=Status.SUCCESS, value_omitted=True)
+    monkeypatch.setattr("kessel_core.client.manager.JobManager.result", lambda *given: outcome)
+    done = kessel("request", "double", "21", "--wait", "30s")
+    assert done.code == 1
+    assert "succeeded; what it returned is too large for the store" in done.err
+    done = kessel("request", "double", "21", "--wait", "30s", "--json")
+    assert (done.code, done.json["value_omitted"]) == (0, True)
 
 
 def test_s26_nothing_is_stored_where_nobody_could_wait_for_the_result(

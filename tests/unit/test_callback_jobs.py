@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import uuid
@@ -250,7 +251,11 @@ def test_s22_an_application_may_answer_the_scheme_of_a_plugin_itself(app: App) -
     assert told == ["me"]
 
 
-def test_s22_a_scheme_of_a_plugin_is_called_in_a_job_of_its_own_and_tried_again(app: App) -> None:
+@pytest.mark.parametrize("is_async", [False, True])
+def test_s22_a_scheme_of_a_plugin_is_called_in_a_job_of_its_own_and_tried_again(
+    app: App, is_async: bool
+) -> None:
+    """An async function was never run, and its job a success."""
     told: list[tuple[bool, str]] = []
     failures: list[BaseException] = [RuntimeError("away"), SystemError("away"), SystemExit()]
 
@@ -262,7 +267,11 @@ def test_s22_a_scheme_of_a_plugin_is_called_in_a_job_of_its_own_and_tried_again(
                     raise failures.pop(0)
                 told.append((outcome.ok, target))
 
-            return {"tell": tell}
+            async def tell_later(outcome: Outcome, target: str) -> None:
+                await asyncio.sleep(0)
+                tell(outcome, target)
+
+            return {"tell": tell_later if is_async else tell}
 
     manager = app({"a": print}, plugin=Telling())
     manager.request("a", callback="tell:me:now")
@@ -275,42 +284,21 @@ def test_s22_a_scheme_of_a_plugin_is_called_in_a_job_of_its_own_and_tried_again(
     ]
 
 
-def test_s22_an_async_function_of_a_scheme_is_awaited_and_tried_again(app: App) -> None:
-    """It was called and never awaited, and its job had succeeded."""
-    told: list[tuple[bool, str]] = []
-    failures: list[BaseException] = [RuntimeError("away"), Snooze(timedelta(seconds=1))]
-
-    class Telling:
-        @hookimpl
-        def kessel_callbacks(self) -> Any:
-            async def tell(outcome: Outcome, target: str) -> None:
-                if failures:
-                    raise failures.pop(0)
-                told.append((outcome.ok, target))
-
-            return {"tell": tell}
-
-    manager = app({"a": print}, plugin=Telling(), clock=VirtualClock())
-    manager.request("a", callback="tell:me")
-    results = run_until_idle(manager)
-    assert told == [(True, "me")]
-    statuses = [result.status for result in results]
-    assert statuses == [Status.SUCCESS, Status.TRANSIENT, Status.SNOOZED, Status.SUCCESS]
-
-
-async def told_by_async(result: Any) -> None: ...
-
-
 def told_by_yield(result: Any) -> Any:
     yield
 
 
+async def told_by_async_yield(result: Any) -> Any:
+    yield
+
+
 class ToldByObject:
-    async def __call__(self, result: Any) -> None: ...
+    def __call__(self, result: Any) -> Any:
+        yield
 
 
 @pytest.mark.parametrize(
-    "callback", [told_by_async, told_by_yield, functools.partial(told_by_async), ToldByObject()]
+    "callback", [told_by_yield, told_by_async_yield, functools.partial(told_by_yield), ToldByObject()]
 )
 def test_s15_a_function_that_a_call_does_not_run_is_refused_as_a_callback(app: App, callback: Any) -> None:
     manager = app({"a": print})
@@ -328,7 +316,7 @@ def test_s15_what_a_callback_returns_instead_of_running_it_is_an_error_in_the_lo
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert app({"a": print}).process_single_job(
-        JobRequest(type="a", callback=lambda result: told_by_async(result))
+        JobRequest(type="a", callback=lambda result: told_by_yield(result))
     )
     assert "callback of job" in caplog.text
     assert "nobody runs what that makes" in caplog.text
@@ -364,6 +352,18 @@ def test_s22_a_value_that_is_too_large_is_left_out_and_then_the_message_is_cut()
         assert outcome.value is None
         assert outcome.value_omitted
         assert len(outcome.message) == (0 if ok else 200)
+
+
+@pytest.mark.parametrize("beside", [{"ref": "r" * 500}, {"headers": {"trace": "h" * 600}}])
+def test_s22_a_callback_leaves_behind_what_its_job_carries_before_nobody_is_told(beside: Any) -> None:
+    """The job just fits into the queue; with its reference twice, or its headers, the callback does not."""
+    told: list[dict[str, Any]] = []
+    adapter = shared(max_body_bytes=900)
+    handlers = {"asked": lambda payload: None, "tell": told.append}
+    with JobManager(adapter, handlers=handlers, clock=adapter._store.clock) as manager:
+        job = manager.request("asked", callback="job:tell", **beside)
+        run_until_idle(manager)
+    assert [(outcome["id"], outcome["ref"]) for outcome in told] == [(job.id, beside.get("ref"))]
 
 
 def test_s22_a_callback_goes_to_the_queue_of_its_job_or_where_it_is_told_to(app: App) -> None:

@@ -189,6 +189,23 @@ def test_s15_an_expired_job_tells_its_callback(app: App, clock: VirtualClock) ->
     assert [r.reason for r in told] == [Reason.EXPIRED]
 
 
+def test_s15_an_async_callback_is_run_to_its_end(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    told: list[object] = []
+
+    async def tell(result: JobResult) -> None:
+        await asyncio.sleep(0)
+        told.append(result.value)
+        if result.value == 2:
+            raise RuntimeError("away")
+
+    manager = app({"same": lambda payload: payload})
+    for number in (1, 2, 3):
+        manager.request("same", number, callback=tell)
+    assert manager.worker().drain() == {"success": 3}
+    assert told == [1, 2, 3]
+    assert [record.message.split()[-1] for record in caplog.records if record.exc_info] == ["failed"]
+
+
 def test_s15_a_callback_that_fails_is_logged_and_changes_nothing(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:

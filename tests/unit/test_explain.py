@@ -195,6 +195,8 @@ def test_s39_a_running_job_tells_its_progress_and_that_it_is_beyond_its_timeout(
     assert "delivered again at" in first(given).change
     in_time = attrs.evolve(given, timeout=timedelta(minutes=10))
     assert "timeout" not in first(in_time).text
+    of_lines = attrs.evolve(given, progress=Progress(done=3, total=4, note="rows\nand more", at=NOW))
+    assert "it reported 3 of 4 (75 %), rows, which is longer" in first(of_lines).text
 
 
 def test_s39_the_same_id_in_another_queue_is_not_the_job_that_runs() -> None:
@@ -268,6 +270,13 @@ def test_s39_an_error_is_told_of_the_attempt_that_was_the_last(attempt: int, is_
     text = first(facts(JobState.DELAYED, job=job, history=history)).text
     assert "the pause after attempt 2" in text
     assert text.endswith("failed: error: away") is is_told
+
+
+def test_s39_why_a_job_was_snoozed_is_told_in_one_line() -> None:
+    event = Event(kind=EventKind.SNOOZED, at=NOW, message="closed\nuntil nine")
+    job = {"snoozes": 2, "due": NOW + timedelta(hours=1)}
+    given = facts(JobState.DELAYED, job=job, history=JobHistory(id=ID, events=(event,)))
+    assert first(given).text == "it was snoozed (2 so far): closed"
 
 
 def test_s39_an_expiration_is_noted_until_it_is_the_cause() -> None:

@@ -27,6 +27,7 @@ from kessel_core import (
     JobRequest,
     JobResult,
     KesselError,
+    LeaseLost,
     Reason,
     ResultsConfig,
     Snooze,
@@ -261,6 +262,28 @@ def test_s20_a_wrong_follow_up_is_an_error_in_the_handler(adapter: MemoryAdapter
     assert len(found) >= 3
 
 
+def test_s20_what_is_asked_for_after_the_end_of_the_attempt_is_refused(adapter: MemoryAdapter) -> None:
+    """A thread that the handler left behind got a job that was never stored."""
+    left: list[JobContext] = []
+
+    def first(payload: Any, job: JobContext) -> None:
+        left.append(job)
+        if payload is not None:
+            raise Transient("x") if payload == "again" else Fatal("x")
+
+    with manager_of(adapter, first=first) as manager:
+        for payload in (None, "again", "no"):
+            manager.request("first", payload)
+            run_one(manager)
+        manager.process_single_job("first")
+        assert len(left) == 4
+        for job in left:
+            with pytest.raises(
+                LeaseLost, match="its attempt has ended: what it asks for would not be stored"
+            ):
+                job.follow_up("second")
+
+
 def test_a_job_made_by_hand_cannot_ask_for_others() -> None:
     job = JobContext(Job(type="a"), 1, VirtualClock())
     with pytest.raises(KesselError, match="cannot ask"):
@@ -304,7 +327,7 @@ def test_s20_what_a_thread_asks_for_after_its_job_has_ended_is_refused(
         else:
             manager.request("a")
             run_until_idle(manager)
-        with pytest.raises(KesselError, match="has ended, and asks for no other any more"):
+        with pytest.raises(LeaseLost, match="its attempt has ended"):
             left[0].follow_up("b")
         assert waiting(adapter) == []
 

@@ -143,10 +143,10 @@ def app(request: pytest.FixtureRequest, managers: list[JobManager]) -> Callable[
 def test_s27_every_mistake_in_a_report_is_named_at_once() -> None:
     job = JobContext(Job(type="a"), 1, VirtualClock())
     with pytest.raises(ValueError) as caught:
-        job.progress(-1, total=0, note=7)  # type: ignore[arg-type]
+        job.progress(-1, total=-2, note=7)  # type: ignore[arg-type]
     assert str(caught.value) == (
-        "progress: done must be a number from 0 to 10**18, got -1; total must be a number of more than 0 up"
-        " to 10**18, or None, got 0; note must be text, got 7"
+        "progress: done must be a number from 0 to 10**18, got -1; total must be a number from 0"
+        " to 10**18, or None, got -2; note must be text, got 7"
     )
     for wrong in (True, math.nan, math.inf, "1", None, [1], 10**18 + 1, 10**5000, 1e30):
         with pytest.raises(ValueError, match="done must be"):
@@ -155,6 +155,7 @@ def test_s27_every_mistake_in_a_report_is_named_at_once() -> None:
             with pytest.raises(ValueError, match="total must be"):
                 job.progress(1, wrong)  # type: ignore[arg-type]
     job.progress(0, 0.5)
+    job.progress(0, 0)  # of nothing to do, as `total=len(rows)` says, which is no reason to bury the job
     job.progress(10**18, 10**18)
 
 
@@ -171,11 +172,13 @@ def test_s27_progress_reads_well() -> None:
     assert text(1200) == "1,200"
     assert text(1999, 2000, "rows") == "1,999 of 2,000 (99 %), rows"
     assert text(3, 2) == "3 of 2 (100 %)"
+    assert text(0, 0) == "0 of 0 (100 %)"
     whole = [f"{done} of 100 ({done} %)" for done in range(101)]
     assert [text(done, 100) for done in range(101)] == whole, "no float makes it one too low"
     assert text(0.29, 1) == "0.29 of 1 (29 %)"
     assert text(10**18 - 1, 10**18).endswith("(99 %)"), "all is done when it is"
     assert Progress(done=3, total=2, at=NOW).share == 1.0
+    assert Progress(done=0, total=0.0, at=NOW).share == 1.0
     assert Progress(done=1, total=4, at=NOW).share == 0.25
     assert Progress(done=1, at=NOW).share is None
 

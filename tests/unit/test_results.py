@@ -525,6 +525,11 @@ def test_s25_a_value_that_is_too_large_for_the_store_is_left_out() -> None:
     (put,) = kept.puts(JobResult(id="i", request=None, status=Status.SUCCESS, value="x" * 400), DAY)
     outcome = decode_outcome(put.value)
     assert (outcome.value, outcome.value_omitted) == (None, True)
+    kept._limit = 500
+    failed = JobResult(id="i", request=None, status=Status.FAILED, message="m" * 400)
+    (put,) = kept.puts(failed, DAY)
+    assert decode_outcome(put.value).message == "m" * 200, "a store that refuses it leaves the end unknown"
+    assert len(put.value) <= 500
     whole = JobResult(id="i", request=None, status=Status.SUCCESS, value="x")
     kept._limit = len(kept.puts(whole, DAY)[0].value)
     assert decode_outcome(kept.puts(whole, DAY)[0].value).value == "x", "what just fits is kept"

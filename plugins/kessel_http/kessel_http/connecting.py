@@ -44,6 +44,10 @@ _SHORT: Final = frozenset(
 )
 
 
+#: What says nothing of the other side: this process lacks something, or its machine a family of addresses.
+_OURS: Final = _SHORT | {errno.EAFNOSUPPORT, errno.ENETUNREACH}
+
+
 class Deadline:
     """When a call must have ended.
 
@@ -161,14 +165,16 @@ _LEAST: Final = 0.2
 def _first_connected(found: Sequence[Found], deadline: Deadline) -> socket.socket:
     """Connect to the first address that answers; each gets an equal part of the time that is left.
 
-    The socket that is returned gets all of it for what it does next.
+    The socket that is returned gets all of it for what it does next. What an address answered counts more
+    than that another could not be tried: in a container without IPv6 that one is the last of every name.
     """
     last: OSError | None = None
     for number, (family, address) in enumerate(found):
         try:
             return _connected_to(family, address, deadline, len(found) - number)
         except OSError as exc:
-            last = exc
+            if last is None or exc.errno not in _OURS:
+                last = exc
     assert last is not None
     raise last
 

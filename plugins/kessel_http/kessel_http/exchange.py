@@ -72,12 +72,27 @@ def post(
     with made:
         wire = _Wire(made, deadline)
         try:
-            _send(wire, url, headers, body)
-            response = _head(wire)
+            response = _asked(wire, url, headers, body)
         except (OSError, http.client.HTTPException, ValueError) as exc:
             raise NotAnswered(_why(exc, seconds)) from exc
         _drain(response)
         return Answer(response.status, response.getheader("Retry-After"))
+
+
+def _asked(wire: _Wire, url: Url, headers: Mapping[str, str], body: bytes) -> http.client.HTTPResponse:
+    """Send a request and return its answer, which may be there before all of it was sent.
+
+    Who answers at once, as a gateway that takes nothing for now, and ends the connection without having read
+    the body, resets it; what was answered can be read nevertheless (RFC 9112, 9.5 and 9.6).
+    """
+    try:
+        _send(wire, url, headers, body)
+    except (ConnectionError, ssl.SSLEOFError) as sending:
+        try:
+            return _head(wire)
+        except (OSError, http.client.HTTPException, ValueError):
+            raise sending from None
+    return _head(wire)
 
 
 def _send(wire: _Wire, url: Url, headers: Mapping[str, str], body: bytes) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import attrs
 
 from kessel_core import InvalidConfig, Problem
+from kessel_http.addresses import refusal
 from kessel_http.signing import secret_problem
 from kessel_http.urls import pattern_problem, read_url
 
@@ -66,8 +67,11 @@ class EndpointOptions:
         problems = []
         if not self.secrets:
             problems.append(Problem(("secrets",), "needs at least one"))
-        if read_url(self.url).scheme == "http" and not self.internal:
+        url = read_url(self.url)
+        if url.scheme == "http" and not self.internal:
             problems.append(Problem(("url",), "must be https, or internal = true"))
+        elif url.address is not None and not self.internal and (what := refusal(url.address)):
+            problems.append(Problem(("url",), f"must not lead to {url.host} ({what}), or internal = true"))
         if problems:
             raise InvalidConfig(problems)
 

@@ -69,11 +69,16 @@ def pause_before(state: EndpointState, job_id: str, now: datetime) -> timedelta 
     """Return how long a job has to wait before it may ask an endpoint; None: it may ask it now."""
     if state.failures < PATIENCE:
         return None
-    if state.rests_until is not None and now < state.rests_until:
-        return state.rests_until - now
-    if state.asked_until is not None and now < state.asked_until and state.asked_by != job_id:
-        return state.asked_until - now
-    return None
+    rest = _left(state.rests_until, now)
+    return rest if rest is not None or state.asked_by == job_id else _left(state.asked_until, now)
+
+
+def _left(until: datetime | None, now: datetime) -> timedelta | None:
+    """Return how long it is until a moment, or None if that is not to be waited for.
+
+    A moment that is further away than any pause is long was noted by a clock that was ahead.
+    """
+    return until - now if until is not None and timedelta(0) < until - now <= _LONGEST else None
 
 
 def admitted(state: EndpointState, job_id: str, now: datetime, lasts: timedelta) -> EndpointState:
@@ -94,7 +99,7 @@ def failed(state: EndpointState, now: datetime, place: str, message: str) -> End
     """Return the state after one more failure."""
     if state.disabled_at is not None:
         return state
-    if state.rests_until is not None and now < state.rests_until:
+    if _left(state.rests_until, now) is not None:
         # Of a job that asked before the rest began: a second of outage must not add up to an hour.
         return attrs.evolve(state, place=place, message=message)
     failures = state.failures + 1

@@ -272,10 +272,11 @@ def test_s24_a_name_that_leads_into_a_private_network_is_tried_again_and_never_c
 def test_s24_a_named_endpoint_is_guarded_unless_it_is_internal(
     application: Connect, receiver: Receiver
 ) -> None:
-    url = f"https://127.0.0.1:{receiver.port}/"
+    url = f"https://hooks.example.org:{receiver.port}/"
     section = {"endpoints": {"billing": {"url": url, "secrets": [NEW]}}}
-    (result,) = run(application(section))
-    assert "127.0.0.1 is refused: loopback" in result.message
+    resolve = lambda name, port: [(socket.AF_INET, ("127.0.0.1", port))]  # noqa: E731
+    results = run(application(section, resolve=resolve))
+    assert "leads to 127.0.0.1, which is refused: loopback" in results[-1].message
     assert receiver.received == []
 
 

@@ -345,6 +345,42 @@ def test_s23_a_reset_connection_is_no_answer(raw: Start) -> None:
         send(raw(serve).port)
 
 
+#: Fits into no buffer, so that the connection is reset while it is sent.
+HUGE = b"x" * 30_000_000
+GONE = b"HTTP/1.1 410 Gone\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"
+
+
+def reads_little(made: socket.socket, answer: bytes) -> None:
+    """Answer a request whose body is not read, and end the connection, which resets it."""
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    made.recv(10)
+    made.sendall(answer)
+
+
+def test_s23_an_answer_that_comes_before_the_request_is_read_counts(raw: Start) -> None:
+    server = raw(lambda made: reads_little(made, GONE))
+    assert send(server.port, HUGE) == Answer(410, "7")
+
+
+def test_s23_an_answer_over_tls_that_comes_before_the_request_is_read_counts(
+    raw: Start, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+) -> None:
+    def serve(made: socket.socket) -> None:
+        with server_tls.wrap_socket(made, server_side=True) as secure:
+            reads_little(secure, GONE)
+
+    server = raw(serve)
+    assert send(server.port, HUGE, url=f"https://localhost:{server.port}/", tls=client_tls) == Answer(
+        410, "7"
+    )
+
+
+def test_s23_a_reset_while_the_request_is_sent_is_told_as_that(raw: Start) -> None:
+    server = raw(lambda made: reads_little(made, b""))
+    with pytest.raises(NotAnswered, match=r"Connection reset|Broken pipe"):
+        send(server.port, HUGE)
+
+
 def test_s23_a_port_where_nobody_listens_is_no_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

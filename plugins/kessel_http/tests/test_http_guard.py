@@ -312,6 +312,26 @@ def test_s23_an_address_of_ipv6_is_passed_over_where_there_is_no_ipv6(
         assert made.getpeername() == ("127.0.0.1", receiver.port)
 
 
+@pytest.mark.parametrize("code", [errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EAFNOSUPPORT])
+@pytest.mark.parametrize(
+    "addresses", [["127.0.0.1", "::1"], ["::1", "127.0.0.1"], ["127.0.0.1", "::1", "::1"]]
+)
+def test_s23_what_an_address_answered_counts_more_than_that_there_is_no_ipv6(
+    monkeypatch: pytest.MonkeyPatch, code: int, addresses: list[str]
+) -> None:
+    """In a container without IPv6 an endpoint that refused never rested: the worker blamed itself."""
+    before = socket.socket.connect
+
+    def connect_(made: socket.socket, address: Any) -> None:
+        if made.family == socket.AF_INET6:
+            raise OSError(code, os.strerror(code))
+        before(made, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_)
+    with pytest.raises(ConnectionRefusedError):
+        connect("http://hooks.example.org:1/", Names(addresses), internal=True)
+
+
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
 def test_s23_a_process_without_descriptors_is_told_from_an_address_that_fails(
     monkeypatch: pytest.MonkeyPatch, code: int

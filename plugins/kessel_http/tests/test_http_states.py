@@ -90,6 +90,16 @@ def test_s23_a_failure_ends_the_asking_and_begins_the_next_pause() -> None:
     assert pause_before(state, "b", then) == 2 * MINUTE
 
 
+def test_s23_what_a_clock_that_was_ahead_has_noted_holds_nobody_up() -> None:
+    """A day by which one worker's clock was ahead became a day without a call, for all workers."""
+    day = timedelta(days=1)
+    ahead = attrs.evolve(after(5), rests_until=NOW + day + MINUTE)
+    assert pause_before(ahead, "a", NOW) is None
+    assert pause_before(admitted(ahead, "a", NOW + day, LASTS), "b", NOW) is None
+    mended = failed(admitted(ahead, "a", NOW, LASTS), NOW, "https://a.example", "answered 500")
+    assert (mended.failures, pause_before(mended, "b", NOW)) == (6, 2 * MINUTE)
+
+
 def test_s23_a_success_forgets_all_failures() -> None:
     assert worked(admitted(after(9), "a", NOW, LASTS)) == FRESH
     assert worked(after(1)) == FRESH
