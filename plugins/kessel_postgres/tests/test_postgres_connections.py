@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import attrs
 import psycopg
 import pytest
 from kessel_conformance import FaultProxy
@@ -104,9 +105,9 @@ def test_waiting_slots_ask_nothing(
 ) -> None:
     adapter = opened()
     adapter.enqueue(message("a", "another"))  # which is ready, and nobody waits for it
+    adapter.enqueue(attrs.evolve(message("b"), delay=adapter.clock.now() + timedelta(hours=1)))
     waiting(adapter, 20)
-    patiently(lambda: adapter.database.line._planned is None)
-    time.sleep(0.2)  # what the listener woke when it began
+    time.sleep(0.4)  # what the listener woke when it began
     runs: list[object] = []
     run = adapter.database.run
     monkeypatch.setattr(adapter.database, "run", lambda *a, **k: (runs.append(a), run(*a, **k))[1])
@@ -130,6 +131,48 @@ def test_s9_a_job_that_another_gives_up_taking_is_found_although_nobody_tells_of
         time.sleep(0.3)  # both have looked, and what woke them when the listener began is over
         assert not got
     patiently(lambda: got)
+
+
+@pytest.mark.parametrize("queues", [("q",), ("other", "q")])
+def test_s9_a_job_that_another_is_taking_holds_nobody_up(
+    opened: Callable[..., PostgresAdapter], database: psycopg.Connection, queues: tuple[str, ...]
+) -> None:
+    adapter = opened()
+    adapter.enqueue_many([message("a"), message("b")])
+    with database.transaction():
+        table = sql.Identifier(adapter.options.schema, "ready")
+        first = sql.SQL("SELECT 1 FROM {} ORDER BY seq LIMIT 1 FOR UPDATE").format(table)
+        database.execute(first)
+        taken = adapter.consumer(queues).reserve(timedelta(0))
+    assert taken is not None
+    assert taken.id == "b"
+
+
+@pytest.mark.parametrize("near", ["delay", "lease", "pause"])
+def test_s9_who_waits_is_woken_by_what_is_due_first(
+    opened: Callable[..., PostgresAdapter],
+    waiting: Callable[..., list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    near: str,
+) -> None:
+    """By its own plan: nobody tells of what time alone makes ready."""
+    monkeypatch.setattr("kessel_core.contract.serverline.LOOK", 1000.0)
+    hour, second = timedelta(hours=1), timedelta(seconds=1)
+    long, short = opened(lease=hour), opened(lease=second)
+    long.enqueue(message("held"))
+    assert long.consumer(["q"]).reserve(timedelta(0)) is not None
+    long.enqueue(attrs.evolve(message("late"), delay=long.clock.now() + hour))
+    if near == "delay":
+        long.enqueue(attrs.evolve(message("soon"), delay=long.clock.now() + second))
+    else:
+        long.enqueue(message("soon"))
+    if near == "lease":
+        assert short.consumer(["q"]).reserve(timedelta(0)) is not None
+    elif near == "pause":
+        short.pause("q", second)
+    got = waiting(long, 1)
+    patiently(lambda: got)
+    assert got[0].id == "soon"
 
 
 def test_e8_the_leases_of_all_running_jobs_are_extended_by_one_statement(
