@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -35,6 +34,8 @@ from kessel_core.contract import (
     StoreUnknown,
 )
 from tests.descriptors import on_standard_numbers
+from tests.until import until
+from tests.waiting_slots import Waiting, waiting_slots
 
 LONG = timedelta(seconds=30)
 
@@ -43,71 +44,36 @@ def message(job_id: str, queue: str = "q") -> Message:
     return Message(job_id, queue, b"x", 1)
 
 
-def patiently(holds: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 @pytest.fixture
-def waiting() -> Iterator[Callable[..., list[Any]]]:
+def waiting() -> Iterator[Waiting]:
     """Let slots wait in threads; returns what they got so far."""
-    threads: list[threading.Thread] = []
-    consumers: list[Any] = []
-
-    def wait(adapter: PostgresAdapter, count: int, queue: str = "q") -> list[Any]:
-        got: list[Any] = []
-
-        def slot() -> None:
-            consumer = adapter.consumer([queue])
-            consumers.append(consumer)
-            try:
-                found = consumer.reserve(LONG)
-            except AdapterUnavailable:
-                assert adapter._is_closed  # just now, while this one looked
-                return
-            if found is not None:
-                got.append(found)
-                consumer.settle(found, COMMIT)
-
-        for _ in range(count):
-            threads.append(threading.Thread(target=slot))
-            threads[-1].start()
-        patiently(lambda: len(adapter.line._waiters) >= count)
-        return got
-
-    yield wait
-    for consumer in consumers:
-        consumer.cancel()
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive()
+    with waiting_slots() as wait:
+        yield wait
 
 
 def test_hundred_waiting_slots_hold_at_most_the_connections_that_they_may(
-    opened: Callable[..., PostgresAdapter], waiting: Callable[..., list[Any]]
+    opened: Callable[..., PostgresAdapter], waiting: Waiting
 ) -> None:
     adapter = opened(connections=3)
     got = waiting(adapter, 100)
     assert adapter.database.pool.count <= 3
     others = opened()
     assert others.enqueue_many([message(str(number)) for number in range(100)]) == [None] * 100
-    patiently(lambda: len(got) == 100)
+    until(lambda: len(got) == 100)
     assert {one.id for one in got} == {str(number) for number in range(100)}
     assert adapter.database.pool.count <= 3
 
 
 def test_waiting_slots_ask_nothing(
     opened: Callable[..., PostgresAdapter],
-    waiting: Callable[..., list[Any]],
+    waiting: Waiting,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     adapter = opened()
     adapter.enqueue(message("a", "another"))  # which is ready, and nobody waits for it
-    adapter.enqueue(attrs.evolve(message("b"), delay=adapter.clock.now() + timedelta(hours=1)))
     waiting(adapter, 20)
-    time.sleep(0.4)  # what the listener woke when it began
+    until(lambda: adapter.database.line._planned is None)
+    time.sleep(0.2)  # what the listener woke when it began
     runs: list[object] = []
     run = adapter.database.run
     monkeypatch.setattr(adapter.database, "run", lambda *a, **k: (runs.append(a), run(*a, **k))[1])
@@ -117,7 +83,7 @@ def test_waiting_slots_ask_nothing(
 
 def test_s9_a_job_that_another_gives_up_taking_is_found_although_nobody_tells_of_it(
     opened: Callable[..., PostgresAdapter],
-    waiting: Callable[..., list[Any]],
+    waiting: Waiting,
     database: psycopg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -130,7 +96,7 @@ def test_s9_a_job_that_another_gives_up_taking_is_found_although_nobody_tells_of
         got = waiting(adapter, 2)
         time.sleep(0.3)  # both have looked, and what woke them when the listener began is over
         assert not got
-    patiently(lambda: got)
+    until(lambda: got)
 
 
 @pytest.mark.parametrize("queues", [("q",), ("other", "q")])
@@ -151,7 +117,7 @@ def test_s9_a_job_that_another_is_taking_holds_nobody_up(
 @pytest.mark.parametrize("near", ["delay", "lease", "pause"])
 def test_s9_who_waits_is_woken_by_what_is_due_first(
     opened: Callable[..., PostgresAdapter],
-    waiting: Callable[..., list[Any]],
+    waiting: Waiting,
     monkeypatch: pytest.MonkeyPatch,
     near: str,
 ) -> None:
@@ -171,7 +137,7 @@ def test_s9_who_waits_is_woken_by_what_is_due_first(
     elif near == "pause":
         short.pause("q", second)
     got = waiting(long, 1)
-    patiently(lambda: got)
+    until(lambda: got)
     assert got[0].id == "soon"
 
 
@@ -208,7 +174,7 @@ def test_connection_that_died_is_replaced_before_anything_is_sent(
 
 def test_listener_that_died_is_replaced_and_nobody_sleeps_on(
     opened: Callable[..., PostgresAdapter],
-    waiting: Callable[..., list[Any]],
+    waiting: Waiting,
     database: psycopg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -220,18 +186,18 @@ def test_listener_that_died_is_replaced_and_nobody_sleeps_on(
         " AND objid::bigint = (hashtext(%s)::bigint & 4294967295)"
     )
     channel = adapter.database.channel.decode()
-    patiently(lambda: database.execute(listening, (channel,)).fetchone() == (1,))
+    until(lambda: database.execute(listening, (channel,)).fetchone() == (1,))
     database.execute(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory'"
         " AND classid = 1800959854 AND objid::bigint = (hashtext(%s)::bigint & 4294967295)",
         (channel,),
     )
     opened().enqueue(message("a"))  # nobody listens at this moment, so nobody is notified
-    patiently(lambda: got)
+    until(lambda: got)
 
 
 def test_listener_that_hears_nothing_is_replaced(
-    opened: Callable[..., PostgresAdapter], waiting: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
+    opened: Callable[..., PostgresAdapter], waiting: Waiting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection that is cut in silence says nothing; so the listener speaks to itself."""
     from kessel_postgres.link import Link
@@ -247,9 +213,9 @@ def test_listener_that_hears_nothing_is_replaced(
     monkeypatch.setattr(Link, "notifications", notifications)
     adapter = opened()
     got = waiting(adapter, 1)
-    patiently(lambda: deaf)
+    until(lambda: deaf)
     opened().enqueue(message("a"))
-    patiently(lambda: got)
+    until(lambda: got)
 
 
 def test_connection_whose_answer_is_late_is_not_used_again(
@@ -424,9 +390,7 @@ def test_child_of_a_fork_has_connections_of_its_own(opened: Callable[..., Postgr
     assert pids == adapter.database.pids
 
 
-def test_close_wakes_all_who_wait(
-    opened: Callable[..., PostgresAdapter], waiting: Callable[..., list[Any]]
-) -> None:
+def test_close_wakes_all_who_wait(opened: Callable[..., PostgresAdapter], waiting: Waiting) -> None:
     adapter = opened()
     got = waiting(adapter, 3)
     adapter.close()
@@ -437,19 +401,19 @@ def test_close_wakes_all_who_wait(
 
 
 def test_pooler_mode_prepares_nothing_and_finds_jobs_by_looking(
-    opened: Callable[..., PostgresAdapter], waiting: Callable[..., list[Any]], database: psycopg.Connection
+    opened: Callable[..., PostgresAdapter], waiting: Waiting, database: psycopg.Connection
 ) -> None:
     adapter = opened(pooler=True, connections=1)
     got = waiting(adapter, 2)
     opened(pooler=True).enqueue(message("a"))
-    patiently(lambda: got)
+    until(lambda: got)
     link = adapter.database.pool.borrow()
     assert link._prepared == {}
     adapter.database.pool.give(link)
 
 
 def test_waiting_slot_hears_of_each_way_in_which_others_make_a_job_ready(
-    opened: Callable[..., PostgresAdapter], waiting: Callable[..., list[Any]]
+    opened: Callable[..., PostgresAdapter], waiting: Waiting
 ) -> None:
     """Each from another adapter, which shares nothing with it but the server."""
     adapter, other = opened(), opened()
@@ -482,9 +446,9 @@ def test_waiting_slot_hears_of_each_way_in_which_others_make_a_job_ready(
         else:
             operator.settle(held, Commit(follow=(message("followed"),)))
         begun = time.monotonic()
-        patiently(lambda got=got: got)
+        until(lambda got=got: got)
         assert time.monotonic() - begun < 4.5, make  # sooner than the look in case of a loss
-        patiently(lambda: not adapter.line._waiters)
+        until(lambda: not adapter.line._waiters)
     operator.close()
 
 

@@ -37,9 +37,9 @@ from kessel_core.contract import (
 )
 from tests.descriptors import on_standard_numbers
 from tests.until import until
+from tests.waiting_slots import Waiting, waiting_slots
 
 LONG = timedelta(seconds=30)
-Waiting = Callable[..., list[Any]]
 Opened = Callable[..., RedisAdapter]
 Ask = Callable[..., Any]
 
@@ -48,46 +48,11 @@ def message(job_id: str, queue: str = "q") -> Message:
     return Message(job_id, queue, b"x", 1)
 
 
-def patiently(holds: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 @pytest.fixture
 def waiting() -> Iterator[Waiting]:
     """Let slots wait in threads; returns what they got so far."""
-    threads: list[threading.Thread] = []
-    consumers: list[Any] = []
-
-    def wait(adapter: RedisAdapter, count: int, queue: str = "q") -> list[Any]:
-        got: list[Any] = []
-
-        def slot() -> None:
-            consumer = adapter.consumer([queue])
-            consumers.append(consumer)
-            try:
-                found = consumer.reserve(LONG)
-            except AdapterUnavailable:
-                assert adapter._is_closed  # just now, while this one looked
-                return
-            if found is not None:
-                got.append(found)
-                consumer.settle(found, COMMIT)
-
-        for _ in range(count):
-            threads.append(threading.Thread(target=slot))
-            threads[-1].start()
-        patiently(lambda: len(adapter.line._waiters) >= count)
-        return got
-
-    yield wait
-    for consumer in consumers:
-        consumer.cancel()
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive()
+    with waiting_slots() as wait:
+        yield wait
 
 
 def listens(adapter: RedisAdapter, ask: Ask) -> bool:
@@ -102,7 +67,7 @@ def test_hundred_waiting_slots_hold_at_most_the_connections_that_they_may(
     assert adapter.database.pool.count <= 3
     others = opened()
     assert others.enqueue_many([message(str(number)) for number in range(100)]) == [None] * 100
-    patiently(lambda: len(got) == 100)
+    until(lambda: len(got) == 100)
     assert {one.id for one in got} == {str(number) for number in range(100)}
     assert adapter.database.pool.count <= 3
 
@@ -112,7 +77,7 @@ def test_waiting_slots_ask_nothing(
 ) -> None:
     adapter = opened()
     waiting(adapter, 20)
-    patiently(lambda: listens(adapter, ask))
+    until(lambda: listens(adapter, ask))
     time.sleep(0.2)  # what the listener woke when it began
     runs: list[object] = []
     run = adapter.database.run
@@ -135,10 +100,10 @@ def test_listener_that_died_is_replaced_and_nobody_sleeps_on(
     monkeypatch.setattr("kessel_core.contract.serverline.LOOK", 1000.0)
     adapter, other = opened(), opened()
     got = waiting(adapter, 2)
-    patiently(lambda: listens(adapter, ask))
+    until(lambda: listens(adapter, ask))
     ask(other, "CLIENT", "KILL", "TYPE", "pubsub")
     other.enqueue(message("a"))  # nobody listens at this moment, so nobody is told
-    patiently(lambda: got)
+    until(lambda: got)
 
 
 def test_listener_that_hears_nothing_is_replaced(
@@ -162,9 +127,9 @@ def test_listener_that_hears_nothing_is_replaced(
     monkeypatch.setattr(RedisListener, "hear", swallowed)
     adapter = opened()
     got = waiting(adapter, 1)
-    patiently(lambda: deaf)
+    until(lambda: deaf)
     opened().enqueue(message("a"))
-    patiently(lambda: got)
+    until(lambda: got)
 
 
 def test_listener_that_is_answered_lives_on(
@@ -174,9 +139,9 @@ def test_listener_that_is_answered_lives_on(
         monkeypatch.setattr(f"kessel_core.contract.serverline.{name}", seconds)
     adapter, other = opened(), opened()
     waiting(adapter, 1)
-    patiently(lambda: listens(adapter, ask))
+    until(lambda: listens(adapter, ask))
     before = ask(other, "CLIENT", "LIST", "TYPE", "pubsub").split()[0]
-    patiently(lambda: b"cmd=ping" in ask(other, "CLIENT", "LIST", "TYPE", "pubsub"))
+    until(lambda: b"cmd=ping" in ask(other, "CLIENT", "LIST", "TYPE", "pubsub"))
     time.sleep(0.3)
     assert ask(other, "CLIENT", "LIST", "TYPE", "pubsub").split()[0] == before
 
@@ -190,11 +155,11 @@ def test_nobody_listens_for_long_once_nobody_waits(
     adapter = opened()
     got = waiting(adapter, 1)
     adapter.enqueue(message("a"))
-    patiently(lambda: got)
-    patiently(lambda: not listens(adapter, ask))
+    until(lambda: got)
+    until(lambda: not listens(adapter, ask))
     again = waiting(adapter, 1)
     opened().enqueue(message("b"))
-    patiently(lambda: again)
+    until(lambda: again)
 
 
 def test_connection_whose_answer_is_late_is_not_used_again(opened: Opened, ask: Ask) -> None:
@@ -205,7 +170,7 @@ def test_connection_whose_answer_is_late_is_not_used_again(opened: Opened, ask: 
     ask(other, "CLIENT", "PAUSE", "600", "ALL")
     with pytest.raises(AdapterUnavailable, match="no answer in time"):
         adapter.find("a")
-    patiently(lambda: not unavailable(adapter))
+    until(lambda: not unavailable(adapter))
     assert adapter.queues() == ["q"]
     assert ask(adapter, "CLIENT", "ID") != before
 
@@ -462,7 +427,7 @@ def test_command_whose_answer_comes_too_late_is_done_once(
     with pytest.raises(EnqueueUnknown, match="no answer in time"):
         adapter.enqueue(message("a"))
     server.process.send_signal(signal.SIGCONT)
-    patiently(lambda: not unavailable(adapter) and adapter.stats("q").ready == 1)
+    until(lambda: not unavailable(adapter) and adapter.stats("q").ready == 1)
     numbers = ask(adapter, "INFO", "commandstats").decode()
     assert "cmdstat_incr:calls=1," in numbers
 
@@ -502,7 +467,7 @@ def test_slots_that_wait_live_through_a_restart_of_the_server(
     consumer.settle(held, COMMIT)
     got = waiting(adapter, 3)
     opened(at=server).enqueue_many([message(name) for name in "abc"])
-    patiently(lambda: len(got) == 3)
+    until(lambda: len(got) == 3)
 
 
 def test_child_of_a_fork_has_connections_of_its_own(opened: Opened, ask: Ask) -> None:
@@ -528,7 +493,7 @@ def test_parent_hears_what_its_child_stores(opened: Opened, waiting: Waiting, as
     """Else the child's messages would be taken for the parent's own, which it has announced itself."""
     adapter = opened()
     got = waiting(adapter, 1)
-    patiently(lambda: listens(adapter, ask))
+    until(lambda: listens(adapter, ask))
     begun = time.monotonic()
     if (child := os.fork()) == 0:  # pragma: no cover - another process
         try:
@@ -536,7 +501,7 @@ def test_parent_hears_what_its_child_stores(opened: Opened, waiting: Waiting, as
         finally:
             os._exit(0)
     os.waitpid(child, 0)
-    patiently(lambda: got)
+    until(lambda: got)
     assert time.monotonic() - begun < 4.5  # sooner than the look in case of a loss
 
 
@@ -546,12 +511,12 @@ def test_messages_of_this_process_wake_nobody_again(
     """What is published comes back to who published it, who has woken a slot already."""
     adapter = opened()
     waiting(adapter, 1, "other")
-    patiently(lambda: listens(adapter, ask))
+    until(lambda: listens(adapter, ask))
     heard: list[str] = []
     monkeypatch.setattr(adapter.line, "hear", heard.append)
     adapter.enqueue(message("a"))
     opened().enqueue_many([message("b"), message("c")])
-    patiently(lambda: heard)
+    until(lambda: heard)
     assert heard == ["r:2:q"]
 
 
@@ -565,7 +530,7 @@ def test_look_for_all_plans_the_next_one(opened: Opened, waiting: Waiting, ask: 
     if why != "delay":
         adapter.pause("q", hour)
     waiting(adapter, 1)
-    patiently(lambda: listens(adapter, ask))
+    until(lambda: listens(adapter, ask))
     time.sleep(0.1)  # what the listener woke when it began
     adapter.line.look()
     planned = adapter.line.planned
@@ -599,7 +564,7 @@ def test_waiting_slot_hears_of_each_way_in_which_others_make_a_job_ready(
         if make == "kick":
             operator.settle(held, Bury("r", "m"))
     got = waiting(adapter, 1)
-    patiently(lambda: listens(adapter, ask))
+    until(lambda: listens(adapter, ask))
     time.sleep(0.05)  # what the listener woke when it began
     begun = time.monotonic()
     match make:
@@ -617,7 +582,7 @@ def test_waiting_slot_hears_of_each_way_in_which_others_make_a_job_ready(
             other.pause("q", NO_PAUSE)
         case "follow":
             operator.settle(held, Commit(follow=(message("followed"),)))
-    patiently(lambda: got)
+    until(lambda: got)
     assert time.monotonic() - begun < 4.5  # sooner than the look in case of a loss
     operator.close()
 
@@ -638,7 +603,7 @@ def test_who_waits_for_an_entry_hears_of_it_from_others(opened: Opened, ask: Ask
 
     thread = threading.Thread(target=wait)
     thread.start()
-    patiently(lambda: listens(adapter, ask))
+    until(lambda: listens(adapter, ask))
     time.sleep(0.1)  # what the listener woke when it began
     begun = time.monotonic()
     match make:
