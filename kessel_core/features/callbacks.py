@@ -14,6 +14,7 @@ import attrs
 
 from kessel_core.contract.lostreserves import new_token
 from kessel_core.errors import HandlerSignal, InvalidRequest, Problem, Transient
+from kessel_core.handlers.registry import is_generator
 from kessel_core.model.callbacks import RESERVED, function_callback, parsed_callback
 from kessel_core.model.job import Job, JobRequest
 from kessel_core.model.json import JsonValue
@@ -53,7 +54,7 @@ class Callbacks:
         """
         if callback is None or isinstance(callback, str):
             return job
-        if _is_generator(callback):
+        if is_generator(callback):
             raise InvalidRequest([Problem(("$", "callback"), _NOT_RUN)])
         stored = function_callback(f"{new_token():x}")
         self._functions[stored] = callback
@@ -90,17 +91,6 @@ class Callbacks:
             if is_interrupt(exc):
                 raise
             log.exception("callback of job %s failed", result.id, extra={"job_id": result.id})
-
-
-def _is_generator(function: Callable[..., object]) -> bool:
-    """Whether a call of a function, or of an object like one, only makes what somebody else has to run."""
-    import inspect  # few jobs have a function
-
-    return any(
-        is_kind(one)
-        for one in (function, getattr(function, "__call__", None))  # noqa: B004  # of an object it may be
-        for is_kind in (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
-    )
 
 
 # --- callbacks that are jobs --------------------------------------------------------------------------

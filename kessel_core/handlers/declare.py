@@ -122,21 +122,20 @@ def _mark(target: object, options: HandlerOptions) -> None:
     """Store options on a target of `@handler`."""
     if isinstance(target, (staticmethod, classmethod)):
         target = target.__func__  # which is what its class shows
-    map_it = f"map the type instead, as handlers={{{options.type!r}: ...}}"
-    found = getattr(target, "__dict__", {}).get(
-        _ATTRIBUTE
-    )  # its own: a class may derive from another handler
+    # Its own: a class may derive from another handler.
+    found = getattr(target, "__dict__", {}).get(_ATTRIBUTE)
     is_copied = found is options_of(getattr(target, "__wrapped__", None))  # by `functools.wraps`
-    why = ""
     if found is not None and not is_copied and found.type != options.type:
-        why = f"{target!r:.60} is the handler of {found.type!r} already; {map_it}"
-    else:
-        try:
-            setattr(target, _ATTRIBUTE, options)
-        except (AttributeError, TypeError):
-            why = f"{target!r:.60} cannot be marked; {map_it}"
-    if why:
-        raise InvalidConfig([Problem(("type",), f"{options.type!r}: {why}")], "invalid @handler")
+        raise _unmarked(options, f"{target!r:.60} is the handler of {found.type!r} already")
+    try:
+        setattr(target, _ATTRIBUTE, options)
+    except (AttributeError, TypeError):
+        raise _unmarked(options, f"{target!r:.60} cannot be marked") from None
+
+
+def _unmarked(options: HandlerOptions, why: str) -> InvalidConfig:
+    text = f"{options.type!r}: {why}; map the type instead, as handlers={{{options.type!r}: ...}}"
+    return InvalidConfig([Problem(("type",), text)], "invalid @handler")
 
 
 def options_of(target: object) -> HandlerOptions | None:

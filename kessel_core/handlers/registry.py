@@ -25,7 +25,7 @@ from kessel_core.values.logs import get_logger
 from kessel_core.values.payload_types import PayloadType
 from kessel_core.values.raised import raised
 
-__all__ = ["Handler", "HandlerRegistry"]
+__all__ = ["Handler", "HandlerRegistry", "is_generator"]
 
 log = get_logger("kessel.handlers")
 
@@ -175,7 +175,7 @@ def _build(
         raise refused(f"{registered!r:.80} is neither a function nor an object with a method `handle`")
     call = getattr(function, "__call__", None)  # noqa: B004  # a callable object may be async
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
-    if _is_generator(function) or _is_generator(call):
+    if is_generator(function):
         raise refused(f"{_name_of(function)} has a `yield`; a handler must return its value")
     wants_job, annotation = _signature(function, refused)
     return Handler(
@@ -236,8 +236,11 @@ def _signature(function: Callable[..., Any], refused: Callable[[str], InvalidCon
     return wants_job, annotation
 
 
-def _is_generator(function: object) -> bool:
-    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+def is_generator(function: Callable[..., object]) -> bool:
+    """Whether a call of a function, or of an object like one, only makes what somebody else has to run."""
+    call = getattr(function, "__call__", None)  # noqa: B004  # of an object it may be the one with a `yield`
+    kinds = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    return any(is_kind(one) for one in (function, call) for is_kind in kinds)
 
 
 def _is_context(parameter: inspect.Parameter) -> bool:
