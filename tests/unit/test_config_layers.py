@@ -335,7 +335,8 @@ def test_variables_that_kubernetes_sets_for_a_service_are_left_alone(tmp_path: P
     }
     loaded = load_config(environ={**service, "KESSEL_WORKER_SLOTS": "3"}, directory=tmp_path)
     assert loaded.config.worker.slots == 3
-    for wrong in ({**service, "KESSEL_WORKER_SLOT": "3"}, {port: "8086"}):
+    alone = {"KESSEL_WORKER_SERVICE_HOST": "10.0.0.1"}  # of a service there is a port as well
+    for wrong in ({**service, "KESSEL_WORKER_SLOT": "3"}, {port: "8086"}, alone):
         with pytest.raises(InvalidConfig) as error:
             load_config(environ=wrong, directory=tmp_path)
         assert len(problems(error)) == 1
