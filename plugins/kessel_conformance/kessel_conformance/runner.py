@@ -25,7 +25,7 @@ from kessel_conformance.stores.bench import StoreBench
 from kessel_conformance.stores.harness import StoreHarness
 from kessel_core.values.nearest import did_you_mean
 
-__all__ = ["FAILING", "Outcome", "Run", "Verdict", "run_case", "run_suite"]
+__all__ = ["FAILING", "Outcome", "Run", "Verdict", "in_turn", "run_case", "run_suite"]
 
 
 class Verdict(StrEnum):
@@ -191,6 +191,19 @@ def check_listed(harness: AnyHarness) -> None:
         raise ValueError(", ".join(wrong))
 
 
+def _needs_own_server(harness: AnyHarness, wanted: Case) -> bool:
+    return wanted.alone or wanted.id in harness.still
+
+
+def in_turn(harness: AnyHarness, cases: Iterable[Case]) -> list[Case]:
+    """Return cases in the order in which they are best asked for, so that nobody waits who could work.
+
+    First those that the thread runs itself on any clock, then those that run aside on a real one, then those
+    that always do, then those that may want the server when all others are done; each group as it was.
+    """
+    return sorted(cases, key=lambda case: (_needs_own_server(harness, case), case.real_time, case.waits))
+
+
 #: Seconds between the beginnings of two cases that run side by side; more on a busy machine, which ends a
 #: sleep late. A hundred that begin at once keep each other from what each has to do in time.
 _APART: Final = 0.02
@@ -216,7 +229,8 @@ class Run:
         self.settings = settings
         self._cases = catalogue_of(harness.kind).cases()
         names = self._cases if wanted is None else wanted
-        self.wanted: Sequence[Case] = [self._cases[name] for name in names]
+        #: In the order in which they are best asked for; any other gives the same outcomes.
+        self.wanted: Sequence[Case] = in_turn(harness, [self._cases[name] for name in names])
         self.outcomes: dict[str, Outcome] = {}
         self.seconds = 0.0
         self._pool: ThreadPoolExecutor | None = None
@@ -239,7 +253,7 @@ class Run:
             self._pool = ThreadPoolExecutor(max_workers=len(aside), thread_name_prefix="kessel-case")
             for wanted in aside:
                 run, harness = run_case, self.harness
-                if self._needs_own_server(wanted):
+                if _needs_own_server(self.harness, wanted):
                     own = harness.another(still=wanted.id in harness.still)
                     if own is None:
                         continue  # later, when the others are done
@@ -250,9 +264,6 @@ class Run:
         with self._turn:
             time.sleep(_APART)
         return run(harness, wanted, self.settings, self._pulse)
-
-    def _needs_own_server(self, wanted: Case) -> bool:
-        return wanted.alone or wanted.id in self.harness.still
 
     def down(self) -> None:
         """Stop the harness."""
@@ -281,7 +292,7 @@ class Run:
     def _first(self, wanted: Case) -> Outcome:
         if wanted.id in self._waiting:
             return self._waiting[wanted.id].result()
-        if self._needs_own_server(wanted):
+        if _needs_own_server(self.harness, wanted):
             return self._alone(wanted)
         return run_case(self.harness, wanted, self.settings, self._pulse)
 

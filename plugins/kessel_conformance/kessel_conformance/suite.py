@@ -16,7 +16,7 @@ from kessel_conformance.catalogue import catalogue_of
 from kessel_conformance.harness import Harness
 from kessel_conformance.harness_base import AnyHarness, ServerMissing
 from kessel_conformance.report import part
-from kessel_conformance.runner import Run, Verdict, check_listed, under_ci
+from kessel_conformance.runner import Run, Verdict, check_listed, in_turn, under_ci
 from kessel_conformance.settings import Settings
 from kessel_core import KesselError
 
@@ -81,7 +81,8 @@ class CatalogueSuite(SealedSuite):
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Make one test of every case."""
         if metafunc.function.__name__ == "test_conformance":
-            metafunc.parametrize("case_id", list(catalogue_of(self.harness.kind).cases()))
+            cases = catalogue_of(self.harness.kind).cases().values()
+            metafunc.parametrize("case_id", [case.id for case in in_turn(self.harness, cases)])
 
     @pytest.fixture(scope="class", name="kessel_run")
     @classmethod

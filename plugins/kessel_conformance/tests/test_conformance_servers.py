@@ -112,6 +112,43 @@ def test_case_that_restarts_the_only_server_runs_on_it_when_the_others_are_done(
         run.down()
 
 
+def test_cases_in_turn_those_that_run_aside_after_the_others_and_those_alone_last() -> None:
+    def case(name: str, **features: bool) -> Case:
+        return Case(
+            id=name, clauses=("S7",), level=Level.CORE, why="a test", run=lambda bench: None, **features
+        )
+
+    cases = [
+        case("a.alone", alone=True),
+        case("a.aside", real_time=True),
+        case("a.waits", waits=True),
+        case("a.own"),
+        case("b.still"),
+        case("b.own"),
+    ]
+    harness = Harness(url="memory://", still={"b.still": "its clock is wrong"})
+    in_turn = ["a.own", "b.own", "a.waits", "a.aside", "a.alone", "b.still"]
+    assert [one.id for one in runner.in_turn(harness, cases)] == in_turn
+
+
+def test_nobody_waits_for_a_case_that_runs_aside_while_others_are_to_be_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    others_ran = threading.Event()
+    last = [case.id for case in ADAPTERS.cases().values() if not (case.real_time or case.alone)][-1]
+
+    def ran_case(harness: Harness, case: Case, settings: Settings, pulse: Pulse) -> Outcome:
+        if case.id == last:
+            others_ran.set()
+        elif case.real_time and not others_ran.wait(20):
+            return Outcome(case=case, verdict=Verdict.FAIL, reason="the others were not run meanwhile")
+        return Outcome(case=case, verdict=Verdict.PASS)
+
+    monkeypatch.setattr(runner, "run_case", ran_case)
+    run = run_suite(Harness(url="memory://"))
+    assert {outcome.reason for outcome in run.outcomes.values()} == {""}
+
+
 def test_still_case_has_a_server_that_stands_still_and_the_report_says_why() -> None:
     harness = OnServer(still={"manager.callback_once": "its clock is wrong"})
     run = ran(harness, "manager.callback_once")
