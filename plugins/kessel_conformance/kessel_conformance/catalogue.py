@@ -81,7 +81,7 @@ _MODULES: Final = (
     "refusal",
     "manager",
     "model",
-    "full",  # last, because what must be alone waits for whatever runs aside
+    "full",
 )
 _STORE_MODULES: Final = ("keeping", "expecting", "ending", "durable", "scanning", "waiting", "lost", "model")
 _ID: Final = re.compile(r"[a-z]+(_[a-z]+)*\.[a-z]+(_[a-z]+)*")
@@ -118,7 +118,7 @@ class Case:
     run: _Function
     #: On a real clock it mostly waits, so such cases run side by side.
     waits: bool = False
-    #: Nothing else may use its server meanwhile.
+    #: Nothing else may use its server or its files meanwhile.
     alone: bool = False
     #: Capabilities that it looks at where they are declared, beside those that it needs.
     looks_at: tuple[str, ...] = ()
@@ -192,7 +192,8 @@ class Catalogue:
                 with `absent(...)` among them it checks that something is refused.
             since: First suite version in which a failure counts.
             waits: On a real clock the case mostly waits.
-            alone: Nothing else may use its server meanwhile: it restarts it, or counts what is there.
+            alone: Nothing else may use its server or its files meanwhile: it restarts it, counts what is
+                there, or sets the wall clock, by which leases of other cases may be counted.
             real_time: It needs real time, whatever clock is given; as `Bench.in_real_time` provides it.
             looks_at: Names of capabilities that it looks at where they are declared, beside those in `needs`.
         """

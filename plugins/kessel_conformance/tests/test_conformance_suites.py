@@ -23,12 +23,13 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import Case, Level, cases, known_version
 from kessel_conformance.inprocess import NoQueue
 from kessel_conformance.plans import random_plan
-from kessel_conformance.requirements import LEASE, Requirement
+from kessel_conformance.requirements import LEASE, VIRTUAL_CLOCK, Requirement
 from kessel_conformance.runner import Verdict, run_case
 from kessel_conformance.settings import Settings
 from kessel_conformance.steps import Drop
 
 from kessel_core import Fatal, InvalidConfig, JobResult, Reason, Status, hookimpl
+from kessel_core.testing import VirtualClock
 
 
 class NoQueueHarness(Harness):
@@ -149,6 +150,27 @@ def test_cases_that_share_a_store_do_not_meet_the_jobs_of_one_another() -> None:
             assert run_case(harness, cases()["stats.oldest_was_delayed"], Settings()).verdict is Verdict.PASS
     finally:
         harness.down()
+
+
+def test_cases_that_set_the_wall_clock_are_alone_for_leases_in_a_shared_file_may_go_by_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """SQLite moves all leases of a file with the clock: those of a case beside it ended an hour early."""
+    jumps: list[timedelta] = []
+    monkeypatch.setattr(VirtualClock, "jump_wall", lambda clock, span: jumps.append(span))
+    harness = Harness(url="memory://")
+    harness.up()
+    setting: set[str] = set()
+    try:
+        for case in cases().values():
+            if VIRTUAL_CLOCK in case.needs:
+                run_case(harness, case, Settings())
+                setting |= {case.id} if jumps else set()
+                jumps.clear()
+    finally:
+        harness.down()
+    assert setting == {"clocks.lease_over_a_jump", "clocks.return_over_a_jump", "delay.none_is_at_once"}
+    assert all(cases()[case_id].alone for case_id in setting)
 
 
 @pytest.mark.parametrize(

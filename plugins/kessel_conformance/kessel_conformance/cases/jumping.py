@@ -51,6 +51,7 @@ def _once_delayed(bench: Bench) -> Message:
     "clocks.lease_over_a_jump",
     "S7",
     needs=(LEASE, ONE_PROCESS, VIRTUAL_CLOCK),
+    alone=True,
     why="The wall clock is set while jobs run: all run twice, or those of a dead worker stay held for hours.",
 )
 def lease_over_a_jump(bench: Bench) -> None:
@@ -95,6 +96,7 @@ _RETURNS: Final[Mapping[str, _Return]] = {
     "S8",
     "S21",
     needs=(VirtualTime, VIRTUAL_CLOCK),
+    alone=True,
     why="A job that comes back at once is due now, and now is an hour away when the clock is set back.",
 )
 def return_over_a_jump(bench: Bench) -> None:

@@ -275,6 +275,7 @@ def next_change_of_all(bench: Bench) -> None:
     "S4",
     "S9",
     needs=(VirtualTime, VIRTUAL_CLOCK),
+    alone=True,
     why="A clock is set back, and what was to start at once waits until the hour has come again.",
 )
 def none_is_at_once(bench: Bench) -> None:
