@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,12 @@ def test_report_of_an_earlier_run_is_gone_if_this_one_cannot_be(
     assert list(tmp_path.glob("report.*")) == []
 
 
-def test_json_is_the_report_and_nothing_else(kessel: Any) -> None:
-    found = kessel.ok("conformance", MEMORY, "--json", "--suite", "1.0", "--seed", "7").json
+def test_json_is_the_report_and_nothing_else(kessel: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor does a log tell of jobs that failed: those of cases are to fail."""
+    done = kessel.ok("conformance", MEMORY, "--json", "--suite", "1.0", "--seed", "7")
+    found = done.json
+    assert (done.err, caplog.records) == ("", [])
+    assert logging.root.isEnabledFor(logging.WARNING)  # again
     assert (found["schema"], found["pinned"], found["seed"]) == (2, "1.0", 7)
 
 
