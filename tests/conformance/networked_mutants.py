@@ -349,6 +349,17 @@ def given_back_once(self: Networked, lost: Sequence[LostReserve]) -> set[int]:
     return {one.token for one in lost}
 
 
+def given_back_one(self: Networked, lost: Sequence[LostReserve]) -> set[int]:
+    Networked.given_back(self, lost[:1])
+    return {one.token for one in lost}
+
+
+mutant(
+    "lost_reserves_but_one_forgotten",
+    "lost.reserves_come_back",
+    "of what several reserves took whose answers were lost at once, one job is given back",
+    given_back=given_back_one,
+)
 mutant(
     "lost_reserve_forgotten",
     "lost.reserve_comes_back",

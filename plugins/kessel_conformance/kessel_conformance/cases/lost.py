@@ -8,7 +8,7 @@ from __future__ import annotations
 # ruff: noqa: D103  # what a case is for stands in its `why`
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import product
 from typing import cast
@@ -17,15 +17,16 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.call import Call
 from kessel_conformance.catalogue import case
 from kessel_conformance.faults import ANSWER_WITHIN, HALF_OPEN, LATE, LATE_REQUEST, SLOW, Fault
-from kessel_conformance.job_calls import ENQUEUES, EXTENDS, OF_ENQUEUE, RESERVES, SETTLES
+from kessel_conformance.history import shown
+from kessel_conformance.job_calls import ENQUEUES, EXTENDS, OF_ENQUEUE, RESERVES, SETTLES, WAIT
 from kessel_conformance.lost_calls import DONE_LATE, TAKES, UNCOUNTED
 from kessel_conformance.near import near_adapter
 from kessel_conformance.operation_calls import CHANGES, LOOKS
 from kessel_conformance.proxy import Cut
 from kessel_conformance.requirements import ATTEMPTS, BLOCKING_RESERVE, CONNECTION, LEASE, LOST_RESERVES
 from kessel_conformance.trials import Trials
-from kessel_core import AdapterError, EnqueueUnknown
-from kessel_core.contract import NO_PAUSE, Attempts, Reservation
+from kessel_core import AdapterError, AdapterUnavailable, EnqueueUnknown
+from kessel_core.contract import COMMIT, NO_PAUSE, Attempts, Consumer, Reservation, Rollback
 
 NEEDS = (CONNECTION,)
 #: So that all calls that wait for the end of the first lease are made before the second is over.
@@ -38,6 +39,8 @@ _SIDE_BY_SIDE = 3 * ANSWER_WITHIN
 _LARGE_BATCH = 6_000
 #: Seconds until a reserve surely waits.
 _FALLS_ASLEEP = 0.3
+#: Slots under which a connection breaks at once.
+_TOGETHER = 3
 
 
 def _broken(bench: Bench, kinds: Sequence[type[Call]], most: int | None = None) -> None:
@@ -214,6 +217,50 @@ def reserve_uncounted(bench: Bench) -> None:
     if bench.capabilities.attempts is Attempts.SERVER:
         return  # it counts what it has handed out, whoever heard of it
     _broken(bench, UNCOUNTED)
+
+
+@case(
+    "lost.reserves_come_back",
+    "S7",
+    "S9",
+    needs=(*NEEDS, LEASE, LOST_RESERVES),
+    waits=True,
+    why="The network fails under several slots at once, and one of their jobs is asked for, or none.",
+)
+def reserves_come_back(bench: Bench) -> None:
+    messages = [bench.message(queue=bench.queue_named(f"lost{number}")) for number in range(_TOGETHER)]
+    with near_adapter(bench) as near:
+        takers = [near.opened.consumer([message.queue]) for message in messages]
+
+        def takes(taker: Consumer) -> None:
+            with suppress(AdapterUnavailable):
+                held = taker.reserve(NO_PAUSE)
+                if held is not None:  # it has asked again by itself
+                    taker.settle(held, Rollback())
+
+        def breaks() -> None:
+            time.sleep(_FALLS_ASLEEP)
+            near.proxy.cut()
+            near.proxy.end_faults()
+
+        taking = [partial(takes, taker) for taker in takers]
+        bench.side_by_side(taking, _SIDE_BY_SIDE)  # so that there are connections
+        bench.send_many(messages)
+        near.proxy.hold_answers()
+        bench.history.add(
+            f"reserve in {_TOGETHER} threads, whose connections are cut before they are answered"
+        )
+        bench.side_by_side([*taking, breaks], _SIDE_BY_SIDE)
+        wait = min(WAIT, bench.lease * 0.75)
+        for taker, message in zip(takers, messages, strict=True):
+            what = f"reserve again, waiting up to {shown(wait)}"
+            held = bench.call(what, lambda taker=taker: taker.reserve(wait), "nothing")  # type: ignore[misc]
+            bench.check(held is not None, "a job is not ready again that was taken by a lost reserve")
+            assert held is not None
+            bench.equal(bench.label(held.body), bench.label(message.body), "the job that came back")
+            taker.settle(held, COMMIT)
+        for taker in takers:
+            taker.close()
 
 
 @case(
