@@ -112,6 +112,14 @@ def test_shipped_report_is_shown(kessel: Any, shelf: Any) -> None:
     assert [run["name"] for run in report["runs"]] == ["TestShelf", "TestTwo"]
 
 
+def test_cases_whose_server_failed_count_as_failed(kessel: Any, shelf: Any) -> None:
+    """They keep a report from passing, so a row that says `it failed` does not say 0 beside it."""
+    shelf(json.dumps(REPORT | {"passed": False, "totals": {"pass": 60, "fail": 1, "error": 2}}))
+    columns = row(kessel, "shelf").split()
+    assert columns[5:10] == ["60", "3", "0", "0", "0"]
+    assert columns[10:12] == ["it", "failed;"]
+
+
 def test_what_a_report_proves_is_said_below_the_table(kessel: Any, shelf: Any) -> None:
     shelf(json.dumps(REPORT))
     out = kessel.ok("adapters", "shelf").out

@@ -113,6 +113,17 @@ def test_s39_a_command_that_is_shown_acts_on_no_other_queue_and_has_no_secret() 
     )
 
 
+def test_s39_a_command_that_is_shown_acts_by_the_same_file(kessel: Any) -> None:
+    """Without the file, typed as it was shown, it acted on the jobs of another adapter."""
+    kessel.write("shop.toml", '[kessel]\nadapter = "sqlite:///shop.db"\n')
+    job_id = requested(kessel, "work", "--config", "shop.toml")
+    kessel.ok("pause", "default", "--config", "shop.toml")
+    out = kessel.ok("explain", job_id, "--config", "shop.toml").out
+    (typed,) = [line.strip() for line in out.splitlines() if line.strip().startswith("kessel ")]
+    assert typed == "kessel resume default --config shop.toml"
+    assert kessel.ok(*shlex.split(typed)[1:]).out == "resumed queue default\n"
+
+
 def test_s39_the_queue_is_chosen_by_its_name(kessel: Any) -> None:
     job_id = requested(kessel, "work", "--queue", "mail")
     assert " in mail: ready" in kessel.ok("explain", job_id).out

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from kessel_core import SystemClock, build_plugins
+from kessel_core.contract import AdapterContext, Message
 
 
 @pytest.fixture
@@ -48,6 +52,19 @@ def test_finding_b1_a_buried_job_is_kicked_with_a_mended_payload(kessel: Any) ->
     assert (job["body"]["payload"], job["body"]["ref"], job["priority"]) == ({"operands": [1, 2]}, "r", 7)
     assert kessel.ok("buried", "list", "--queue", "mail", "--json").json == []
     kessel.ok("drain", "--queue", "mail")
+
+
+def test_s8_a_mended_job_stays_in_the_queue_where_the_buried_one_lay(kessel: Any) -> None:
+    """A body of other software names no queue, and may name another one: where it lies counts."""
+    context = AdapterContext(clock=SystemClock())
+    body = b'{"type": "addition", "payload": {"operands": "x"}}'
+    with closing(build_plugins().chosen_adapter("sqlite:///kessel.db").open(context)) as adapter:
+        adapter.enqueue(Message(id="foreign", queue="mail", body=body, priority=1))
+    kessel("drain", "--queue", "mail")
+    kessel.ok("buried", "kick", "foreign", "--payload", '{"operands": [1, 2]}')
+    [job] = kessel.ok("peek", "mail", "--json").json
+    assert job["payload"] == {"operands": [1, 2]}
+    assert kessel.ok("peek", "default", "--json").json == []
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,33 @@ def test_s38_before_a_worker_is_alive_its_file_is_never_there(
     assert health._writable(None, file) == file  # type: ignore[arg-type]  # no error is to be told
     assert [*tmp_path.iterdir()] == []
     assert moved == []
+
+
+def test_s38_after_the_end_the_file_is_gone_although_it_was_just_being_renewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Removed before its thread has ended it would be written once more, and say that a worker is alive."""
+    file = tmp_path / "health"
+    begun, ends, removed = threading.Event(), threading.Event(), threading.Event()
+
+    def renew(path: Path, answer: object) -> None:
+        begun.set()
+        assert ends.wait(10)
+        removed.wait(0.2)
+        path.write_text("alive")
+
+    def remove(path: Path) -> None:
+        path.unlink(missing_ok=True)
+        removed.set()
+
+    monkeypatch.setattr(health, "_renew", renew)
+    monkeypatch.setattr(health, "_remove", remove)
+    with ExitStack() as stack:
+        health.Telling(True, stack).renew(file)
+        assert begun.wait(10)
+        stack.callback(ends.set)
+    assert removed.is_set()
+    assert not file.exists()
 
 
 def test_s38_a_socket_that_is_none_is_wrong_usage(kessel: Any) -> None:

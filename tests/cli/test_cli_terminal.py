@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from contextlib import closing
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -49,6 +51,21 @@ def test_purge_asks_and_does_what_is_answered(
     assert "Remove 1 job of queue default for good?" in done.out + done.err
     assert done.code == (1 if left else 0)
     assert kessel.ok("stats", "default", "--json").json[0]["total"] == left
+
+
+def test_s8_purge_asks_with_the_number_of_those_that_it_will_remove(
+    kessel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The running jobs stay, so they are not among those that are asked about."""
+    kessel.ok("request", "x")
+    kessel.ok("request", "x")
+    context = AdapterContext(clock=SystemClock())
+    with closing(build_plugins().chosen_adapter("sqlite:///kessel.db").open(context)) as adapter:
+        assert adapter.consumer(["default"]).reserve(timedelta(0)) is not None
+        monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+        done = kessel.ok("purge", "default")
+    assert "Remove 1 job of queue default for good?" in done.err
+    assert done.out == "removed 1 job of queue default\n"
 
 
 def test_delete_of_all_buried_jobs_asks(kessel: Any, monkeypatch: pytest.MonkeyPatch) -> None:

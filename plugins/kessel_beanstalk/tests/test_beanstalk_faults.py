@@ -255,12 +255,14 @@ def test_f24_a_slow_and_dribbling_peer_works(opened: Opened, proxied: FaultProxy
     consumer.close()
 
 
+@pytest.mark.parametrize("cut", [Cut(up=False, after=1000), Cut(up=True, after=0)])
 def test_many_with_the_connection_cut_tells_what_is_unknown(
-    opened: Opened, proxied: FaultProxy, adapter: BeanstalkAdapter
+    opened: Opened, proxied: FaultProxy, adapter: BeanstalkAdapter, cut: Cut
 ) -> None:
+    """S14: with the one whose reply was waited for; where no put arrives, none is told as stored."""
     behind = opened(proxied.port)
     behind.enqueue(message(0))
-    proxied.cut_at(Cut(up=False, after=1000))
+    proxied.cut_at(cut)
     outcomes = behind.enqueue_many([message(number) for number in range(1, 2001)])
     stored = sum(outcome is None for outcome in outcomes)
     unknown = sum(isinstance(outcome, EnqueueUnknown) for outcome in outcomes)

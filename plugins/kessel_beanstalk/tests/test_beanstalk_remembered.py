@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import timedelta
@@ -17,7 +18,7 @@ from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.attempts import FirstDeliveries, Suspects
 from kessel_beanstalk.commands import StoredBody
 from kessel_beanstalk.connection import Connection
-from kessel_beanstalk.records import BURIED_PREFIX, side_tube
+from kessel_beanstalk.records import BURIED_PREFIX, SNOOZED_PREFIX, side_tube
 from kessel_beanstalk.sidetubes import SideTubes
 from kessel_beanstalk.testing import Beanstalkd
 
@@ -125,6 +126,36 @@ def test_rule_11_a_server_that_comes_back_without_its_binlog_is_not_used_if_jobs
     durable.start()
     adapter.enqueue(message(3))
     assert adapter.stats("q").ready == 2
+
+
+def test_s10_after_each_connect_the_server_is_asked_how_often_the_first_job_was_delivered(
+    opened: Opened, server: Beanstalkd
+) -> None:
+    """Its number is larger than all that this slot saw before, and nobody here knows who had it meanwhile."""
+    here, there = opened(server.port), opened(server.port)
+    here.enqueue_many([message(n) for n in (1, 2)])
+    with closing(here.consumer(["q"])) as mine:
+        mine.settle(taken(mine), COMMIT)
+        mine._connection.close()  # type: ignore[attr-defined]
+        with closing(there.consumer(["q"])) as other:
+            assert taken(other).id == "job-2"
+        again = taken(mine)
+        assert (again.id, again.attempt) == ("job-2", 2)
+
+
+def test_s21_once_something_is_forgotten_a_reading_is_not_taken_for_complete(
+    adapter: BeanstalkAdapter,
+) -> None:
+    """What was forgotten may be a record that a job, delivered in the next moment, is counted by."""
+    side_tubes, tube = adapter.shared.side_tubes, side_tube(SNOOZED_PREFIX, "q")
+    adapter.enqueue_many([message(1), message(2)])
+    with closing(adapter.consumer(["q"])) as consumer:
+        consumer.settle(taken(consumer), Snooze(LONG))
+        side_tubes.prune("q")
+        assert side_tubes.readings.age(tube, time.monotonic()) < LONG.total_seconds()
+        side_tubes._most_known = len(side_tubes._known)
+        consumer.settle(taken(consumer), Snooze(LONG))
+        assert side_tubes.readings.age(tube, time.monotonic()) > LONG.total_seconds()
 
 
 @pytest.mark.parametrize("how", ["closed", "given up", "released"])

@@ -6,10 +6,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 
 import greenstalk
 import pytest
+from kessel_beanstalk import commands
 from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.testing import Beanstalkd
 from kessel_conformance import FaultProxy
@@ -151,6 +153,25 @@ def test_s21_a_snooze_that_the_server_keeps_no_record_of_counts_and_says_so(
     held = taken(consumer)
     assert counted(consumer, held) == (2, 0)
     consumer.close()
+
+
+def test_s21_a_snooze_that_the_server_refuses_leaves_no_record_by_which_a_later_attempt_would_not_count(
+    opened: Opened, server: Beanstalkd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S10: the record would be taken for that of the next release, which is a retry."""
+    here, release = opened(server.port), commands.release
+    here.enqueue(message())
+    consumer = here.consumer(["q"])
+    held = taken(consumer)
+    with monkeypatch.context() as patched:
+        patched.setattr(commands, "release", lambda number, *rest: release(number + 1000, *rest))
+        with pytest.raises(LeaseLost):
+            consumer.settle(held, Snooze())
+    assert records(server) == 0
+    consumer.settle(taken(consumer), Rollback())
+    consumer.close()
+    with closing(opened(server.port).consumer(["q"])) as other:
+        assert counted(other, taken(other)) == (3, 0)
 
 
 def test_s21_a_record_whose_snooze_did_not_come_about_changes_nothing(

@@ -107,7 +107,7 @@ def test_traffic_is_counted_by_bytes_and_round_trips(proxy: FaultProxy) -> None:
     assert (whole.connections, whole.round_trips, whole.bytes) == (2, 4, 52)
 
 
-@pytest.mark.parametrize("after", [0, 1, 5])
+@pytest.mark.parametrize("after", [0, 1, 5, 6])
 @pytest.mark.parametrize("reset", [False, True])
 def test_request_is_cut_after_so_many_bytes_once(
     proxy: FaultProxy, server: Answers, after: int, reset: bool
@@ -126,14 +126,14 @@ def test_request_is_cut_after_so_many_bytes_once(
         assert ask(peer) == b"000006\n"
 
 
-@pytest.mark.parametrize("after", [0, 1, 6])
+@pytest.mark.parametrize("after", [0, 1, 6, 7])
 def test_answer_is_cut_after_so_many_bytes_of_what_the_server_did(
     proxy: FaultProxy, server: Answers, after: int
 ) -> None:
     with dial(proxy) as peer:
         proxy.cut_at(Cut(up=False, after=after))
         peer.sendall(b"12345\n")
-        assert rest(peer) == b"000006\n"[:after]
+        assert rest(peer, 8) == b"000006\n"[:after]  # all of it as well, and then its end
     assert server.got(b"12345\n")
 
 

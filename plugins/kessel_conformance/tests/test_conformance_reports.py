@@ -501,9 +501,11 @@ def test_missing_server_is_a_skip_on_a_laptop_for_tests_of_an_authors_own(tmp_pa
     done = pytest_with(tmp_path, "-rs", source=source, CI="")
     assert done.returncode == 0, done.stdout
     assert "the server is missing: the program 'no-such-food' is not installed" in done.stdout
-    done = pytest_with(tmp_path, source=source, CI="true")
-    assert done.returncode == 1
-    assert "ServerMissing: the program 'no-such-food' is not installed" in done.stdout
+    # Nor is it one where a report is wanted, which would be silent about that test.
+    for arguments, ci in ((), "true"), (("--kessel-report", "r.json"), ""):
+        done = pytest_with(tmp_path, *arguments, source=source, CI=ci)
+        assert done.returncode == 1
+        assert "ServerMissing: the program 'no-such-food' is not installed" in done.stdout
 
 
 def test_newer_case_that_fails_breaks_no_pinned_build(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from kessel_conformance.processor import Pulse
 from kessel_conformance.runner import Outcome, Run, Verdict, run_case, run_suite
 from kessel_conformance.settings import Settings
 
-from kessel_core.contract import AdapterSpec
+from kessel_core.contract import AdapterSpec, AdapterUnavailable
 
 ECHO = """
 import socket
@@ -195,6 +195,21 @@ def test_server_of_a_still_case_does_nothing_while_time_passes(echo: ServerHarne
             assert answer(peer, 20) == b"2"
     finally:
         own.stop()
+
+
+def test_harness_that_does_not_come_up_leaves_no_server_and_no_folder_behind() -> None:
+    """What was started before is stopped, and the error is that of what failed."""
+
+    class OpensNothing(OnServer):
+        def open(self, clock, namespace):
+            assert Path(self.folder).is_dir()
+            raise AdapterUnavailable("nobody answers")
+
+    harness = OpensNothing()
+    with pytest.raises(AdapterUnavailable, match="nobody answers"):
+        harness.up()
+    assert not harness.is_up
+    assert harness._tmp is None
 
 
 def test_server_that_finds_its_port_taken_gets_another(

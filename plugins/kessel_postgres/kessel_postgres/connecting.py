@@ -69,7 +69,7 @@ def opened(options: ServerOptions) -> psycopg.Connection[tuple[object, ...]]:
     except psycopg.Error as exc:
         if exc.sqlstate is None and (found := _SENSELESS.search(str(exc))):
             raise InvalidConfig([Problem((found[1],), found[0])], "invalid options") from None
-        raise not_connected(exc, options.place) from None  # the chain would show the address
+        raise not_connected(exc, options.place, options.host) from None  # the chain would show the address
 
 
 def _conninfo(options: ServerOptions) -> str:

@@ -58,7 +58,8 @@ SELECT extract(epoch FROM clock_timestamp())::text, pg_notification_queue_usage(
   (SELECT count(*) FROM pg_stat_activity)::text,
   (SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = '{s}' AND NOT i.indisvalid)::text,
-  has_table_privilege('"{s}".jobs', 'INSERT, DELETE')::text, current_setting('synchronous_standby_names')"""
+  (has_table_privilege('"{s}".jobs', 'INSERT') AND has_table_privilege('"{s}".jobs', 'DELETE'))::text,
+  current_setting('synchronous_standby_names')"""
 
 
 def examine(operations: PostgresOperations, context: DoctorContext) -> list[Finding]:

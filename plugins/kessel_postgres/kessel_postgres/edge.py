@@ -11,6 +11,7 @@ from kessel_core.contract import (
     AdapterUnavailable,
     ProtocolError,
     Written,
+    redacted,
     refused_write,
     unknown_write,
     without_secrets,
@@ -96,11 +97,13 @@ def translated(exc: Lost | Refused, place: str, written: Written) -> AdapterErro
     return ProtocolError(why)
 
 
-def not_connected(exc: psycopg.Error, place: str) -> AdapterError:
+def not_connected(exc: psycopg.Error, place: str, hosts: str) -> AdapterError:
     """Return the error for a connection that was not made; nothing was sent."""
     code = exc.sqlstate or ""
-    # libpq repeats neither passwords nor what it was given, apart from hosts.
+    # libpq repeats neither passwords nor what it was given, apart from hosts, which may hold one by mistake.
     text = without_secrets(" ".join(str(exc).split()))
+    for host in filter(None, hosts.split(",")):
+        text = text.replace(host, redacted(host))
     if "unsupported startup parameter" in text:
         return ProtocolError(
             f"{place}: a pooler answers, which takes no options of a connection; if it pools transactions,"

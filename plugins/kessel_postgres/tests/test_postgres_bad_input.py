@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -11,6 +12,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 from kessel_postgres.adapter import PostgresAdapter
+from kessel_postgres.connecting import connected
 from kessel_postgres.options import PostgresOptions, postgres_url_options
 from kessel_postgres.plugin import SPEC
 from kessel_postgres.testing import Postgres
@@ -84,6 +86,16 @@ def test_wrong_password_is_refused_and_never_shown(guarded: Postgres) -> None:
         assert "sesame" not in shown
         assert "p@ss" not in shown
         assert "%40ss" not in shown
+
+
+@pytest.mark.parametrize("hosts", ["{}.invalid", "{0}.invalid,{0}2.invalid"])
+def test_host_that_holds_a_password_by_mistake_is_shown_without_it(hosts: str) -> None:
+    """Neither the error repeats it, as the place in front of it does not, nor a traceback."""
+    options = PostgresOptions(host=hosts.format("me:hunter2@nowhere"), port=free_port())
+    with pytest.raises(AdapterUnavailable) as caught:
+        connected(options)
+    assert "hunter2" in str(caught.value.__context__)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_unknown_database_is_refused(server: Postgres) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import attrs
@@ -14,6 +15,9 @@ from kessel_postgres.testing import Postgres
 
 from kessel_core import JobManager, JobRequest
 from kessel_core.cli.root import run
+from kessel_core.contract import DoctorContext, Level
+
+CONTEXT = DoctorContext(queues=("default",), types=frozenset(), grace=timedelta(seconds=30))
 
 
 @attrs.frozen
@@ -253,6 +257,23 @@ def test_doctor_says_what_the_server_is(kessel: Callable[..., Done], server: Pos
     assert "fsync=off" in done.out
 
 
+@pytest.mark.parametrize("right", ["INSERT", "DELETE"])
+def test_doctor_names_a_role_that_lacks_one_of_the_rights_to_write(
+    kessel: Callable[..., Done], server: Postgres, schema: str, database: psycopg.Connection, right: str
+) -> None:
+    """Asked for both at once, PostgreSQL says whether it has any of them."""
+    role = f"without_{right.lower()}"
+    database.execute(f"CREATE ROLE {role} LOGIN".encode())
+    database.execute(kessel("postgres", "sql", "--schema", schema, "--grant", role).out.encode())
+    address = f"postgresql://{role}@127.0.0.1:{server.port}/postgres?schema={schema}"
+    assert "rights" not in kessel("doctor", "--adapter", address).out
+    database.execute(f'REVOKE {right} ON "{schema}".jobs FROM {role}'.encode())
+    with JobManager(address) as manager:
+        (found,) = [one for one in manager.adapter.doctor(CONTEXT) if one.subject == "rights"]
+    assert (found.level, found.detail) == (Level.ERROR, "this role may not write the jobs")
+    assert found.advice == f"kessel postgres sql --schema {schema} --grant {role}"
+
+
 def test_doctor_names_who_keeps_dead_rows(
     kessel: Callable[..., Done],
     server: Postgres,
@@ -260,8 +281,6 @@ def test_doctor_names_who_keeps_dead_rows(
     database: psycopg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from datetime import timedelta
-
     monkeypatch.setattr("kessel_postgres.doctor._LONG", timedelta(seconds=-1))
     with psycopg.connect(server.url("application_name=night%20report")) as holder:
         holder.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")

@@ -18,6 +18,7 @@ from kessel_postgres.adapter import PostgresAdapter
 from kessel_postgres.consumer import PostgresReservation
 from kessel_postgres.link import Lost
 from kessel_postgres.testing import Postgres
+from kessel_postgres.waiting import Poller
 from psycopg import sql
 
 from kessel_core.contract import (
@@ -410,6 +411,30 @@ def test_pooler_mode_prepares_nothing_and_finds_jobs_by_looking(
     link = adapter.database.pool.borrow()
     assert link._prepared == {}
     adapter.database.pool.give(link)
+
+
+def test_s4_where_nothing_is_heard_a_job_is_looked_for_when_it_becomes_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not up to a second later, which is as long as it rests where nothing comes."""
+    rests: list[float] = []
+    monkeypatch.setattr("kessel_postgres.waiting.nap", lambda pipe, seconds: rests.append(seconds))
+
+    class Line:
+        is_idle = False
+        planned: float | None = None
+
+        def look(self) -> bool:
+            return False
+
+    line: Any = Line()
+    poller = Poller(line, 0)
+    for _ in range(8):
+        poller.turn()
+    assert 0.5 < rests[-1] <= 1.0
+    line.planned = time.monotonic() + 0.2
+    poller.turn()
+    assert rests[-1] <= 0.2
 
 
 def test_waiting_slot_hears_of_each_way_in_which_others_make_a_job_ready(

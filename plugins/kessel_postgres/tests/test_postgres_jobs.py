@@ -378,6 +378,22 @@ def _waiting_for_locks(connection: psycopg.Connection) -> int:
     return int(row.fetchone()[0])  # type: ignore[index]
 
 
+def test_s19b_ended_entries_are_removed_at_once_again_while_there_are_more(
+    adapter: PostgresAdapter, schema: str, database: psycopg.Connection
+) -> None:
+    """A hundred with each write, and not with one write a second: else they could become ever more."""
+    table = f'"{schema}".entries'
+    database.execute(
+        f"INSERT INTO {table} SELECT 's', n::text, n, '', now() - interval '1 s'"
+        " FROM generate_series(1, 250) n".encode()
+    )
+    left = []
+    for _ in range(3):
+        adapter.store.put("s", "k", b"v")
+        left += database.execute(f"SELECT count(*) FROM {table}".encode()).fetchall()
+    assert left == [(151,), (51,), (1,)]
+
+
 def test_very_large_limit_is_one_for_all(opened: Callable[..., PostgresAdapter]) -> None:
     adapter = opened()
     adapter.enqueue(Message("a", "q", b"1", 5))

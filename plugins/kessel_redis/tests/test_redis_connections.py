@@ -267,6 +267,34 @@ def test_leases_of_many_jobs_are_renewed_in_one_round_trip(opened: Opened, serve
         assert all(found.due > end for found, end in zip(later, ends, strict=True) if found is not None)
 
 
+def test_lease_that_was_renewed_is_not_told_as_failed_by_a_later_call(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kessel_redis.consumer._RENEWED_AT_ONCE", 2)
+    adapter = opened()
+    adapter.enqueue_many([message(str(number)) for number in range(6)])
+    consumers = [adapter.consumer(["q"]) for _ in range(6)]
+    held = [consumer.reserve(NO_PAUSE) for consumer in consumers]
+    assert all(held)
+    call, answers = adapter.database.call, iter((True, False, True))
+
+    def second_fails(*arguments: Any, **more: Any) -> Any:
+        if not next(answers):
+            raise AdapterUnavailable("it went away for a moment")
+        return call(*arguments, **more)
+
+    monkeypatch.setattr(adapter.database, "call", second_fails)
+    outcomes = adapter.renew_many(held)
+    monkeypatch.undo()
+    assert [type(outcome) for outcome in outcomes] == [
+        *[type(None)] * 2,
+        *[AdapterUnavailable] * 2,
+        *[type(None)] * 2,
+    ]
+    for consumer in consumers:
+        consumer.close()
+
+
 class _Cut:
     """Runs calls, and loses the answer of one."""
 

@@ -107,6 +107,27 @@ def test_service_that_no_sentinel_knows_is_refused(watched: tuple[Redis, Redis, 
         connected(RedisOptions(host="127.0.0.1", port=primary.port, service="jobs"))
 
 
+def test_one_that_was_demoted_is_not_taken_for_the_primary(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers all the same, and what it shows may be old: its sentinel does not know yet."""
+    replica = servers(replicaof=f"127.0.0.1 {servers().port}")
+
+    class Late:
+        def run(self, command: bytes, answers: int) -> list[Any]:
+            return [[b"127.0.0.1", b"%d" % replica.port]]
+
+        def close(self) -> None:
+            """It is no connection."""
+
+    def linked(options: RedisOptions, address: Address, *, is_sentinel: bool = False) -> Any:
+        return Late() if is_sentinel else _linked(options, address)
+
+    monkeypatch.setattr("kessel_redis.connecting._linked", linked)
+    with pytest.raises(AdapterUnavailable, match=f"127.0.0.1:{replica.port} is a replica now"):
+        connected(RedisOptions(host="127.0.0.1", service="jobs"))
+
+
 # --- cluster ---------------------------------------------------------------------------------------
 
 

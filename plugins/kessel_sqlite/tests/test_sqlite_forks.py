@@ -59,6 +59,30 @@ def test_fork_gives_the_child_connections_of_its_own(opened: Opener) -> None:
 
 
 @may_fork
+def test_a_forked_child_may_fork_again_and_its_threads_go_on(opened: Opener) -> None:
+    """F8: what is held for a fork is given back after each of them, in the child as well."""
+    adapter = opened()
+    adapter.enqueue(message("parent"))
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            grandchild = os.fork()
+            if grandchild == 0:
+                adapter.enqueue(message("grandchild"))
+                os._exit(0)
+            failed = os.waitpid(grandchild, 0)[1]
+            thread = threading.Thread(target=adapter.enqueue, args=(message("child"),), daemon=True)
+            thread.start()
+            thread.join(10)
+            code = 1 if failed or thread.is_alive() else 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    assert adapter.stats("q").ready == 3
+
+
+@may_fork
 def test_a_forked_child_draws_tokens_of_its_own() -> None:
     """S7: with the tokens of its parent it could settle what the parent holds."""
     reading, writing = os.pipe()

@@ -17,7 +17,7 @@ from kessel_sqlite.edge import is_busy, leaves_connection_sound, translated
 from kessel_sqlite.link import Link
 
 from kessel_core import AdapterError, AdapterUnavailable, EnqueueRejected, EnqueueUnknown, ProtocolError
-from kessel_core.contract import JobState, Message
+from kessel_core.contract import NO_PAUSE, JobState, Message
 from kessel_core.testing.clock import VirtualClock
 
 Opener = Callable[..., SqliteAdapter]
@@ -191,6 +191,22 @@ def test_many_jobs_wake_as_many_who_wait_and_a_later_one_who_would_look_too_late
     planner.woken, planner.planned = False, due
     adapter.enqueue_many([message("e", queue="r", delay=due), message("f", queue="r", delay=due + SECOND)])
     assert not planner.woken
+    planner.planned = due + SECOND  # the first of them is too early for that, whatever comes behind it
+    jobs = message("g", queue="r", delay=due), message("h", queue="r", delay=due + 2 * SECOND)
+    adapter.enqueue_many(jobs)
+    assert planner.woken
+
+
+def test_who_waits_looks_again_when_its_queue_is_paused_and_when_it_is_resumed(
+    adapter: SqliteAdapter, clock: VirtualClock
+) -> None:
+    """Under virtual time nobody else tells: it would wait on until the pause would have been over."""
+    waiter = adapter.line.join(frozenset({"q"}))
+    waiter.planned = clock.now() + timedelta(hours=1)
+    for pause in (timedelta(hours=1), NO_PAUSE):
+        waiter.woken = False
+        adapter.pause("q", pause)
+        assert waiter.woken
 
 
 @pytest.mark.parametrize(("durability", "synced"), [("power", True), ("process-crash", False)])

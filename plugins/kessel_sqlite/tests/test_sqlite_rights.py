@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kessel_sqlite.adapter import SqliteAdapter
@@ -45,6 +46,22 @@ def test_finding_d11_a_new_file_is_its_owners_only(umask: int, path: Path, opene
     adapter.enqueue(Message("a", "q", b"x", 5))
     assert rights(path) == {"": 0o600, "-wal": 0o600, "-shm": 0o600}
     assert wide(adapter) == []
+
+
+@pytest.mark.parametrize("access", ["owner", "group"])
+def test_finding_d11_a_new_file_is_its_owners_only_from_the_first_moment(
+    umask: int, path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch, access: str
+) -> None:
+    """Whoever could open it before its rights are set would keep it open, and read all jobs."""
+    at_first, mknod = [], os.mknod
+
+    def made(*arguments: Any) -> None:
+        mknod(*arguments)
+        at_first.append(rights(path))
+
+    monkeypatch.setattr(os, "mknod", made)
+    opened(access=access)
+    assert at_first == [{"": 0o600}]
 
 
 def test_finding_d11_a_file_for_a_group_is_so_whatever_the_umask_is(
