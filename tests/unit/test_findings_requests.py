@@ -95,8 +95,9 @@ def test_finding_b2_spans_of_other_libraries_are_made_plain_wherever_they_come_i
         (settled,) = deliver(manager, json.dumps({"type": kind}).encode()).settlements
         assert settled == wanted(plain)
         assert type(settled.pause) is timedelta
-    declared = handler("a", timeout=given)(snooze)
-    assert type(registered(declared).timeout) is timedelta
+    declared = registered(handler("a", timeout=given, keep=given)(snooze))
+    assert (type(declared.timeout), declared.timeout) == (timedelta, plain)
+    assert (type(declared.keep), declared.keep) == (timedelta, plain)
 
 
 @pytest.mark.parametrize(("given", "plain"), list(odd()))

@@ -32,6 +32,7 @@ SHAPES = {
     "beanstalk://me:hunter2 hunter2@host": "beanstalk://***@host",
     "beanstalk://me:hunter2": "beanstalk://me:***",
     "beanstalk://me:hunter2%40host": "beanstalk://me:***",
+    "beanstalk://me:hunter2%40host:11300": "beanstalk://me:***",
     "beanstalk://hunter2@host": "beanstalk://***@host",
     "beanstalk://hunter2/hunter2@host": "beanstalk://***@host",
     "beanstalk://hunter2:x-oauth-basic@host": "beanstalk://***@host",
