@@ -171,6 +171,13 @@ def test_finding_d10_the_value_of_a_secret_option_is_not_repeated() -> None:
     assert "expected text" in str(caught.value)
 
 
+@pytest.mark.parametrize("text", [f"{URL} {'x' * 100_000}", f"{'x' * 100_000} {URL}"], ids=["start", "end"])
+def test_finding_d10_neither_end_of_a_long_traceback_shows_a_secret(text: str) -> None:
+    shown = traceback_text((ValueError, ValueError(text), None))
+    assert "beanstalk://***@host" in shown
+    assert SECRET not in shown
+
+
 # --- what is printed -------------------------------------------------------------------------------
 
 TEXTS = {
