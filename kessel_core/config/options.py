@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import attrs
 
+from kessel_core.clock import plain_span
 from kessel_core.config.rules import (
     Option,
     address_rule,
@@ -71,6 +72,15 @@ def _copied(given: Any) -> Any:
     return dict(given) if isinstance(given, Mapping) else given
 
 
+def _plain(given: timedelta) -> timedelta:
+    # What adapters compute with; anything that is no span is left to the checks.
+    return plain_span(given) if isinstance(given, timedelta) else given
+
+
+def _plain_or_none(given: timedelta | None) -> timedelta | None:
+    return None if given is None else _plain(given)
+
+
 def _as_member(choices: type[StrEnum], given: str) -> Any:
     # Text becomes the member, so that `is` and `match` work; anything else is left to the checks.
     return next((member for member in choices if member == given), given)
@@ -105,9 +115,13 @@ class WorkerConfig:
     #: Number of worker processes; if more than one, a supervisor replaces dead ones.
     processes: int = attrs.field(default=1, metadata=within(1, 1_000))
     #: How long a stopping worker waits for its running jobs before it gives them back.
-    grace: timedelta = attrs.field(default=timedelta(seconds=30), metadata=within(timedelta(0)))
+    grace: timedelta = attrs.field(
+        default=timedelta(seconds=30), converter=_plain, metadata=within(timedelta(0))
+    )
     #: How often the lease of a running job is extended; unset: every third of the lease.
-    heartbeat: timedelta | None = attrs.field(default=None, metadata=within(timedelta(milliseconds=10)))
+    heartbeat: timedelta | None = attrs.field(
+        default=None, converter=_plain_or_none, metadata=within(timedelta(milliseconds=10))
+    )
     #: Whether workers write an entry about themselves into the store, if there is one, for `kessel workers`.
     listed: bool = True
     #: Where `/livez` and `/readyz` of all processes together are served, as `127.0.0.1:8086`; unset:
@@ -116,9 +130,13 @@ class WorkerConfig:
     #: A file that is renewed every few seconds while the worker is alive, for probes without a port.
     health_file: str | None = attrs.field(default=None, metadata=rule(not_blank_rule))
     #: How long jobs may wait beside an idle slot, and none be taken, until the worker counts as not alive.
-    deaf_after: timedelta = attrs.field(default=timedelta(seconds=60), metadata=within(timedelta(seconds=5)))
+    deaf_after: timedelta = attrs.field(
+        default=timedelta(seconds=60), converter=_plain, metadata=within(timedelta(seconds=5))
+    )
     #: How long `drain` keeps trying while the queue is not usable; `worker` never gives up.
-    patience: timedelta = attrs.field(default=timedelta(seconds=30), metadata=within(timedelta(0)))
+    patience: timedelta = attrs.field(
+        default=timedelta(seconds=30), converter=_plain, metadata=within(timedelta(0))
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -129,11 +147,11 @@ class JobsConfig:
     max_attempts: int = attrs.field(default=10, metadata=within(1, 1_000_000))
     #: Longest pause before the first retry; it doubles with each further retry.
     retry_base: timedelta = attrs.field(
-        default=timedelta(seconds=2), metadata=within(timedelta(milliseconds=1))
+        default=timedelta(seconds=2), converter=_plain, metadata=within(timedelta(milliseconds=1))
     )
     #: Longest pause before any retry.
     retry_cap: timedelta = attrs.field(
-        default=timedelta(minutes=15), metadata=within(timedelta(milliseconds=1))
+        default=timedelta(minutes=15), converter=_plain, metadata=within(timedelta(milliseconds=1))
     )
     #: How to treat an undeclared exception: `fatal` (bury the job) or `transient` (retry it).
     default_error: DefaultError = attrs.field(default=DefaultError.FATAL, converter=_default_error)
@@ -159,7 +177,9 @@ class ResultsConfig:
 
     #: How long the outcome of every job is kept after its end, in the store; unset: only those of types whose
     #: handler says so.
-    keep: timedelta | None = attrs.field(default=None, metadata=within(timedelta(milliseconds=1)))
+    keep: timedelta | None = attrs.field(
+        default=None, converter=_plain_or_none, metadata=within(timedelta(milliseconds=1))
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -167,7 +187,9 @@ class HistoryConfig:
     """What is written down of jobs: `[kessel.history]`."""
 
     #: How long each event of a job is kept in the store, for `kessel history`; unset: none is written.
-    keep: timedelta | None = attrs.field(default=None, metadata=within(timedelta(seconds=1)))
+    keep: timedelta | None = attrs.field(
+        default=None, converter=_plain_or_none, metadata=within(timedelta(seconds=1))
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -16,7 +16,7 @@ from urllib.parse import SplitResult
 
 import attrs
 
-from kessel_core.clock import Clock
+from kessel_core.clock import Clock, plain_span
 from kessel_core.contract.facets import Facet
 from kessel_core.contract.promises import Durability, Reach, declared_of
 from kessel_core.contract.spec import AdapterContext, unknown_place
@@ -157,7 +157,7 @@ class Store(Facet):
             )
         if ttl is not None and (not isinstance(ttl, timedelta) or ttl <= NO_PAUSE):
             raise StoreRejected(space, key, f"the time to live must be a span of more than zero, got {ttl!r}")
-        return self.put_entry(space, key, value, expect, ttl)
+        return self.put_entry(space, key, value, expect, None if ttl is None else plain_span(ttl))
 
     def delete(self, space: str, key: str, *, expect: int | None = None) -> bool:
         """Remove an entry.

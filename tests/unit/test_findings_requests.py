@@ -18,6 +18,7 @@ import pendulum
 import pytest
 
 from kessel_core import (
+    Config,
     DecodeError,
     Fatal,
     HandlerRegistry,
@@ -33,7 +34,8 @@ from kessel_core import (
     errors,
     handler,
 )
-from kessel_core.contract import JobState, Rollback
+from kessel_core.config.options import HistoryConfig, ResultsConfig, WorkerConfig, options
+from kessel_core.contract import JobState, Rollback, Store, need
 from kessel_core.contract import Snooze as Snoozed
 from kessel_core.errors import MOST_PROBLEMS, KesselError, UnusablePlugin
 from kessel_core.model.policies import BadPayload
@@ -93,8 +95,52 @@ def test_finding_b2_spans_of_other_libraries_are_made_plain_wherever_they_come_i
         (settled,) = deliver(manager, json.dumps({"type": kind}).encode()).settlements
         assert settled == wanted(plain)
         assert type(settled.pause) is timedelta
-    declared = handler("a", timeout=given)(snooze)
-    assert type(registered(declared).timeout) is timedelta
+    declared = registered(handler("a", timeout=given, keep=given)(snooze))
+    assert (type(declared.timeout), declared.timeout) == (timedelta, plain)
+    assert (type(declared.keep), declared.keep) == (timedelta, plain)
+
+
+@pytest.mark.parametrize(("given", "plain"), list(odd()))
+def test_finding_b2_spans_of_other_libraries_in_a_configuration_are_made_plain(
+    given: Any, plain: timedelta
+) -> None:
+    config = Config(
+        worker=WorkerConfig(grace=given, heartbeat=given, deaf_after=given, patience=given),
+        jobs=JobsConfig(retry_base=given, retry_cap=given),
+        results=ResultsConfig(keep=given),
+        history=HistoryConfig(keep=given),
+    )
+    spans = {
+        path: option.of(config) for path, option in options().items() if "timedelta" in str(option.annotation)
+    }
+    assert len(spans) == 8
+    for path, span in spans.items():
+        assert (type(span), span) == (timedelta, plain), path
+
+
+@pytest.mark.parametrize(("given", "plain"), list(odd()))
+def test_finding_b2_s25_a_job_whose_result_is_kept_for_such_a_span_ends(
+    tmp_path: Path, given: Any, plain: timedelta
+) -> None:
+    """SQLite writes the result with the settlement: if it cannot, the job runs again and again."""
+    config = Config(adapter=f"sqlite:///{tmp_path / 'jobs.db'}", results=ResultsConfig(keep=given))
+    with JobManager(config=config, handlers={"a": lambda payload: payload}) as manager:
+        job = manager.request("a", 7)
+        assert manager.worker().drain() == {"success": 1}
+        assert manager.result(job.id).value == 7
+
+
+@pytest.mark.parametrize(("given", "plain"), list(odd()))
+def test_finding_b2_s19_an_entry_of_a_store_may_live_for_such_a_span(
+    tmp_path: Path, given: Any, plain: timedelta
+) -> None:
+    with JobManager(f"sqlite:///{tmp_path / 'jobs.db'}") as manager:
+        store = need(manager.adapter, Store)
+        store.put("space", "key", b"", ttl=given)
+        entry = store.get("space", "key")
+        assert entry is not None
+        assert entry.expires_at is not None
+        assert timedelta(0) <= manager.clock.now() + plain - entry.expires_at < timedelta(minutes=1)
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/St_Johns"])

@@ -32,6 +32,7 @@ SHAPES = {
     "beanstalk://me:hunter2 hunter2@host": "beanstalk://***@host",
     "beanstalk://me:hunter2": "beanstalk://me:***",
     "beanstalk://me:hunter2%40host": "beanstalk://me:***",
+    "beanstalk://me:hunter2%40host:11300": "beanstalk://me:***",
     "beanstalk://hunter2@host": "beanstalk://***@host",
     "beanstalk://hunter2/hunter2@host": "beanstalk://***@host",
     "beanstalk://hunter2:x-oauth-basic@host": "beanstalk://***@host",
@@ -168,6 +169,13 @@ def test_finding_d10_the_value_of_a_secret_option_is_not_repeated() -> None:
         structure_options(Options, {"password": 7654321, "pin_key": 7654321})
     assert "7654321" not in str(caught.value)
     assert "expected text" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [f"{URL} {'x' * 100_000}", f"{'x' * 100_000} {URL}"], ids=["start", "end"])
+def test_finding_d10_neither_end_of_a_long_traceback_shows_a_secret(text: str) -> None:
+    shown = traceback_text((ValueError, ValueError(text), None))
+    assert "beanstalk://***@host" in shown
+    assert SECRET not in shown
 
 
 # --- what is printed -------------------------------------------------------------------------------

@@ -62,7 +62,9 @@ def test_a_wait_on_the_system_clock_ends_by_time_or_by_a_call() -> None:
                 condition.notify()
 
         pool.submit(call)
-        assert clock.wait(condition, 1e9) is True, "also with more seconds than a platform can wait"
+        too_long = timedelta.max.total_seconds()
+        assert too_long > threading.TIMEOUT_MAX
+        assert clock.wait(condition, too_long) is True, "also with more seconds than a platform can wait"
         pool.submit(call)
         assert clock.wait(condition, None) is True
 

@@ -172,3 +172,19 @@ def test_an_entry_that_is_replaced_again_and_again_leaves_nothing_behind(store: 
         store.put("s", f"k{number % 3}", b"", ttl=timedelta(days=7))
     assert len(store._entries._ends) <= 200
     assert len(store.scan("s")) == 3
+
+
+def test_s19b_entries_end_in_time_when_many_others_were_replaced(
+    store: MemoryStore, clock: VirtualClock
+) -> None:
+    """The ends of those that were replaced are cleared away meanwhile."""
+    left = {f"{number:02}": number * 37 % 50 + 1 for number in range(50)}
+    for key, seconds in left.items():
+        store.put("s", key, b"", ttl=seconds * SECOND)
+    for key in list(left)[::3] * 3:
+        left[key] += 50
+        store.put("s", key, b"", ttl=left[key] * SECOND)
+    for passed in range(1, max(left.values()) + 1):
+        clock.advance(SECOND)
+        there = [entry.key for entry in store.scan("s")]
+        assert there == [key for key, seconds in left.items() if seconds > passed]
