@@ -396,6 +396,12 @@ mutant(
     "a reserve that is not done yet when it is asked for is forgotten",
     given_back=given_back_once,
 )
+mutant(
+    "unanswered_call_wakes_nobody",
+    "lost.wakes_who_waits",
+    "who waits is told of what a call of its process has made ready only if that is answered",
+    looks_again=lambda self, queues: self.clock.now() + timedelta(seconds=5),
+)
 
 
 # --- operations ------------------------------------------------------------------------------------------

@@ -74,6 +74,7 @@ _MODULES: Final = (
     "closing",
     "durable",
     "lost",
+    "unanswered",
     "files",
     "scale",
     "clocks",

@@ -142,8 +142,11 @@ class Database:
             else:
                 self.pool.drop(link)
             raise
-        except BaseException:
+        except BaseException as exc:
             self.pool.drop(link)
+            if isinstance(exc, Lost) and exc.was_sent:
+                # It may have made a job ready; what it tells from now on is heard as another process's.
+                self.line.wake_all()
             raise
         self.pool.give(link)
         return answers

@@ -134,12 +134,22 @@ class Database:
                 self.pool.drop(link)
             if isinstance(exc, Refused) and leads_elsewhere(exc):
                 self.pool.forget()  # the others lead to the same server
+            if isinstance(exc, Lost) and exc.was_sent:
+                self._doubt()
             raise translated(exc, self.options.place, written) from exc
         except BaseException:
             self.pool.drop(link)
             raise
         self.pool.give(link)
         return answer
+
+    def _doubt(self) -> None:
+        """Wake all who wait, because a call without an answer may have made a job ready, or will.
+
+        What it publishes later bears the old name, and is heard as another process's.
+        """
+        self._name = secrets.token_hex(6)
+        self.line.wake_all()
 
     def _asked(self, link: Link, command: bytes, is_write: bool) -> Any:
         replicas = self.options.replicas if is_write else 0

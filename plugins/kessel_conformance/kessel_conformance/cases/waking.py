@@ -64,7 +64,7 @@ def wakes(bench: Bench, prepare: Callable[[Bench], Prepared]) -> None:
             _got(real, waiter, held, message)
             return abs(at - acted[0])
 
-        _soon_enough(real, tried)
+        soon_enough(real, tried)
 
 
 def _waited(real: Bench, waiter: Consumer) -> tuple[Reservation | None, float]:
@@ -81,7 +81,7 @@ def _got(real: Bench, waiter: Consumer, held: Reservation | None, message: Messa
     real.settle(waiter, held)
 
 
-def _soon_enough(real: Bench, tried: Callable[[], float]) -> None:
+def soon_enough(real: Bench, tried: Callable[[], float]) -> None:
     """Try until it was in time often enough; a try returns how late the job was seen, in seconds."""
     late: list[float] = []
     in_time = 0
@@ -310,7 +310,7 @@ def each_in_time(bench: Bench) -> None:
                 _got(real, waiter, came[waiter][0], message)
             return max(came[waiter][1] - due for waiter, _, due in waiting)
 
-        _soon_enough(real, tried)
+        soon_enough(real, tried)
 
 
 def _due_after(real: Bench, milliseconds: int) -> tuple[Consumer, Message, float]:

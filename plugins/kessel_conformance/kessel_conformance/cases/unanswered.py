@@ -1,0 +1,183 @@
+"""A call whose answer is lost may have made a job ready: whoever waits beside it must see that (S9, S14).
+
+The waiting consumer is of the same adapter. It is told by the call itself, which fails; and what the server
+tells everybody is often left out by the adapter that caused it.
+"""
+
+from __future__ import annotations
+
+# ruff: noqa: D103  # what a case is for stands in its `why`
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+from kessel_conformance.bench import Bench
+from kessel_conformance.cases.waking import soon_enough
+from kessel_conformance.catalogue import case
+from kessel_conformance.near import Near, near_adapter
+from kessel_conformance.proxy import Cut
+from kessel_conformance.requirements import BLOCKING_RESERVE, CONNECTION
+from kessel_core import AdapterError
+from kessel_core.contract import (
+    COMMIT,
+    NO_PAUSE,
+    Buried,
+    Bury,
+    Commit,
+    Consumer,
+    Pause,
+    QueueAdapter,
+    Reservation,
+    Rollback,
+    need,
+)
+
+_LONG: Final = timedelta(seconds=4)
+_HOUR: Final = timedelta(hours=1)
+#: Seconds until a consumer surely waits.
+_FALLS_ASLEEP: Final = 0.3
+#: For all tries of one way, in seconds.
+_ALL_TRIES: Final = 60.0
+
+
+class _Set(NamedTuple):
+    """A queue in which a call of the adapter behind the proxy is to make one job ready."""
+
+    queue: str
+    act: Callable[[], object]
+
+
+#: Prepares it: the case, and the adapter behind the proxy.
+_Way = Callable[[Bench, QueueAdapter], _Set]
+
+
+@case(
+    "lost.wakes_who_waits",
+    "S9",
+    "S14",
+    needs=(CONNECTION, BLOCKING_RESERVE),
+    waits=True,
+    why="A job is stored, its answer is lost, and the idle slots beside it sleep on for seconds.",
+)
+def wakes_who_waits(bench: Bench) -> None:
+    def tries(way: _Way) -> Callable[[], object]:
+        def run() -> None:
+            with bench.beside() as beside, near_adapter(beside) as near:
+                soon_enough(beside, lambda: _tried(beside, near, way))
+
+        return run
+
+    bench.side_by_side([tries(way) for way in _ways(bench)], _ALL_TRIES)
+
+
+def _tried(bench: Bench, near: Near[Bench, QueueAdapter], way: _Way) -> float:
+    """Return how many seconds late a waiting consumer sees what a call without an answer has made ready."""
+    adapter = near.opened
+    once, again = way(bench, adapter), way(bench, adapter)
+    before = near.proxy.traffic
+    bench.call("the call, with nothing broken", once.act)
+    size = (near.proxy.traffic - before).up
+    _empty(bench, once.queue)
+    waiter = adapter.consumer([again.queue])
+    acted: list[float] = []
+    came: list[float | None] = []
+
+    def waits() -> None:
+        held = None
+        with suppress(AdapterError):  # it may be its own connection that was cut
+            held = waiter.reserve(_LONG)
+        came.append(None if held is None else time.monotonic())
+        if held is not None:
+            waiter.settle(held, COMMIT)
+
+    def acts() -> None:
+        time.sleep(_FALLS_ASLEEP)
+        # Behind the last byte of the request: the server does what it is asked, and cannot say so.
+        near.proxy.cut_at(Cut(up=True, after=size))
+        with suppress(AdapterError):
+            again.act()
+        acted.append(time.monotonic())
+        near.proxy.end_faults()
+
+    bench.history.add("the call, whose answer is dropped, while a consumer of the same adapter waits")
+    bench.side_by_side([waits, acts], 2 * _LONG.total_seconds())
+    waiter.close()
+    was_stored = _empty(bench, again.queue) > 0
+    if came[0] is None:  # nothing to see, if the server has not done it
+        return _LONG.total_seconds() if was_stored else 0.0
+    return max(0.0, came[0] - acted[0])
+
+
+def _empty(bench: Bench, queue: str) -> int:
+    """Commit what is ready in a queue; return how many those were."""
+    consumer = bench.consumer(queue)
+    count = 0
+    while (held := bench.reserve(consumer)) is not None:
+        bench.settle(consumer, held)
+        count += 1
+    return count
+
+
+def _ways(bench: Bench) -> Iterator[_Way]:
+    yield _enqueue
+    yield _enqueue_many
+    yield _roll_back
+    if bench.has(Buried):
+        yield _kick
+    if bench.has(Pause):
+        yield _resume
+    if bench.capabilities.follow:
+        yield _follow
+
+
+def _fresh(bench: Bench) -> str:
+    """Return the name of a queue that nobody has used."""
+    return bench.queue_named(f"unanswered{bench.message().id}"[-40:])
+
+
+def _enqueue(bench: Bench, adapter: QueueAdapter) -> _Set:
+    message = bench.message(queue=_fresh(bench))
+    return _Set(message.queue, lambda: adapter.enqueue(message))
+
+
+def _enqueue_many(bench: Bench, adapter: QueueAdapter) -> _Set:
+    message = bench.message(queue=_fresh(bench))
+    return _Set(message.queue, lambda: adapter.enqueue_many([message]))
+
+
+def _taken(bench: Bench, adapter: QueueAdapter, queue: str) -> tuple[Consumer, Reservation]:
+    bench.put(queue=queue)
+    consumer = adapter.consumer([queue])
+    held = bench.call("reserve", lambda: consumer.reserve(NO_PAUSE))
+    if held is None:
+        bench.broken("a ready job was not delivered")
+    return consumer, held
+
+
+def _roll_back(bench: Bench, adapter: QueueAdapter) -> _Set:
+    queue = _fresh(bench)
+    consumer, held = _taken(bench, adapter, queue)
+    return _Set(queue, lambda: consumer.settle(held, Rollback()))
+
+
+def _follow(bench: Bench, adapter: QueueAdapter) -> _Set:
+    consumer, held = _taken(bench, adapter, _fresh(bench))
+    told = bench.message(queue=_fresh(bench))
+    return _Set(told.queue, lambda: consumer.settle(held, Commit(follow=(told,))))
+
+
+def _kick(bench: Bench, adapter: QueueAdapter) -> _Set:
+    queue = _fresh(bench)
+    consumer, held = _taken(bench, adapter, queue)
+    bench.call("bury", lambda: consumer.settle(held, Bury("error", "it failed")))
+    (buried,) = need(adapter, Buried).buried(queue)
+    return _Set(queue, lambda: need(adapter, Buried).kick(queue, buried.id))
+
+
+def _resume(bench: Bench, adapter: QueueAdapter) -> _Set:
+    message = bench.message(queue=_fresh(bench))
+    bench.pause(message.queue, _HOUR)
+    bench.send(message)
+    return _Set(message.queue, lambda: need(adapter, Pause).pause(message.queue, NO_PAUSE))
