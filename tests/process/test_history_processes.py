@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -42,6 +43,17 @@ if pid == 0:
     os._exit(0)
 os.waitpid(pid, 0)
 sys.exit()  # without a close
+"""
+
+#: Requests a job, forks, and the child requests another one and lives on.
+LIVES_ON = """
+manager.request("of-the-parent")
+pid = os.fork()
+if pid:
+    os.waitpid(pid, 0)
+else:
+    print(manager.request("of-the-child").id, flush=True)
+    time.sleep(60)
 """
 
 
@@ -94,3 +106,21 @@ def test_s39_a_forked_child_writes_its_own_events_and_none_of_its_parent(tmp_pat
     assert all([event.kind for event in events] == [EventKind.REQUESTED] for events in found.values())
     workers = {kind: events[0].worker for kind, events in found.items()}
     assert workers["of-the-parent"] == workers["again-of-the-parent"] != workers["of-the-child"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_s39_a_forked_child_that_lives_on_writes_within_a_second_as_any_process(tmp_path: Path) -> None:
+    """S39: its parent's thread writes in the parent only."""
+    url = url_of(tmp_path)
+    command = [sys.executable, "-W", "ignore", "-c", SETUP + LIVES_ON, url]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert process.stdout is not None
+        job_id = process.stdout.readline().strip()
+        with JobManager(url, only_requests=True) as manager:
+            until(lambda: len(history_of(manager.store, job_id).events) > 0)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()

@@ -90,6 +90,19 @@ def test_finding_c2_the_queue_is_asked_every_few_seconds_at_most_and_may_fail(
     assert asked == ["default"]
 
 
+def test_s38_what_keeps_the_queue_away_is_told_without_its_password(
+    app: App, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = app({"a": print})
+
+    def stats(queue: str) -> Any:
+        raise AdapterUnavailable("cannot connect to pit://me:hunter2@host:11300")
+
+    monkeypatch.setattr(manager.adapter, "stats", stats)
+    away = Idleness(manager.adapter, ["default"], clock, MINUTE).look(1, None, 0).away
+    assert "cannot connect to pit://" in away and "hunter2" not in away
+
+
 # --- live and ready (S38) ---------------------------------------------------------------------------------
 
 
