@@ -6,13 +6,13 @@ It is called a bench as in "test bench": the frame that a part is fastened to, a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from kessel_conformance.history import settlement_text, shown
+from kessel_conformance.history import Violation, settlement_text, shown
 from kessel_conformance.opencase import MICRO, move
 from kessel_conformance.operating import Operating
 from kessel_core import IdHeld, LeaseLost
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from kessel_core import JobManager, JsonValue
 
 __all__ = ["Bench"]
+
+T = TypeVar("T")
 
 #: When to look a last time before something is due; on a loaded machine a look may come this late.
 _JUST_BEFORE: Final = timedelta(milliseconds=30)
@@ -175,7 +177,16 @@ class Bench(Operating):
     def settle(self, consumer: Consumer, reservation: Reservation, settlement: Settlement = COMMIT) -> None:
         """Settle."""
         what = f"{self.worker(consumer)} {settlement_text(settlement, self.label(reservation.body))}"
-        self.call(what, lambda: consumer.settle(reservation, settlement))
+        self._holding(reservation, what, lambda: consumer.settle(reservation, settlement))
+
+    def _holding(self, reservation: Reservation, what: str, call: Callable[[], T], nothing: str = "") -> T:
+        """Make a call for what a reservation holds; note whether the case came too late with it."""
+        try:
+            return self.call(what, call, nothing)
+        except Violation as exc:
+            is_over = reservation.deadline is not None and self.clock.monotonic() >= reservation.deadline
+            exc.is_late = is_over and isinstance(exc.__cause__, LeaseLost)
+            raise
 
     def not_settled(
         self, consumer: Consumer, reservation: Reservation, settlement: Settlement, when: str
@@ -195,12 +206,14 @@ class Bench(Operating):
         """Settle and reserve in one call."""
         settling = settlement_text(settlement, self.label(reservation.body))
         what = f"{self.worker(consumer)} {settling} and reserves"
-        return self.call(what, lambda: consumer.settle_and_reserve(reservation, settlement), "nothing")
+        return self._holding(
+            reservation, what, lambda: consumer.settle_and_reserve(reservation, settlement), "nothing"
+        )
 
     def extend(self, consumer: Consumer, reservation: Reservation) -> None:
         """Extend."""
         what = f"{self.worker(consumer)} extends {self.label(reservation.body)}"
-        self.call(what, lambda: consumer.extend(reservation))
+        self._holding(reservation, what, lambda: consumer.extend(reservation))
 
     def may_extend(self, consumer: Consumer, reservation: Reservation) -> None:
         """Extend what another thread may just have settled; not noted, because it is done very often."""
@@ -224,7 +237,8 @@ class Bench(Operating):
 
     def give_back(self, reservation: Reservation) -> None:
         """Give a job back for the slot that holds it (S21)."""
-        self.call(f"give back {self.label(reservation.body)}", lambda: self.adapter.give_back(reservation))
+        what = f"give back {self.label(reservation.body)}"
+        self._holding(reservation, what, lambda: self.adapter.give_back(reservation))
 
     def not_given_back(self, reservation: Reservation, when: str) -> None:
         """Check that giving back is refused, because the reservation holds nothing any more (S7)."""

@@ -21,9 +21,11 @@ class Violation(AssertionError):
         clause: The clause, such as `S4`.
         why: What was promised and what was seen.
         history: The calls that led there, one a line, with times.
+        is_late: Whether the case was so slow that the lease was over; in real time that proves nothing.
     """
 
     def __init__(self, clause: str, why: str, history: str = "") -> None:
+        self.is_late = False
         self.clause = clause
         self.why = why
         self.history = history

@@ -119,13 +119,13 @@ def run_case(harness: AnyHarness, wanted: Case, settings: Settings, pulse: Pulse
     if wanted.id in harness.disabled:
         return Outcome(case=wanted, verdict=Verdict.DISABLED, reason=harness.disabled[wanted.id])
     why_still = harness.still.get(wanted.id)
-    verdict, example = Verdict.PASS, ""
+    verdict, example, is_late = Verdict.PASS, "", False
     reason = "" if why_still is None else f"on a server that stands still between calls: {why_still}"
     try:
         with _bench(harness, wanted, settings) as bench:
             wanted.run(bench)
     except Violation as exc:
-        verdict, reason, example = Verdict.FAIL, exc.reason, exc.example
+        verdict, reason, example, is_late = Verdict.FAIL, exc.reason, exc.example, exc.is_late
     except ServerMissing as exc:
         verdict, reason = Verdict.ERROR, str(exc)
     except NotShown as exc:
@@ -156,7 +156,7 @@ def run_case(harness: AnyHarness, wanted: Case, settings: Settings, pulse: Pulse
         seconds=time.perf_counter() - start,
         is_doubtful=verdict is Verdict.FAIL
         and in_real_time
-        and (Processor.so_far().was_busy_since(processor) or pulse.stood_still_since(start)),
+        and (is_late or Processor.so_far().was_busy_since(processor) or pulse.stood_still_since(start)),
     )
 
 

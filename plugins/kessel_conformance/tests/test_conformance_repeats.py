@@ -10,6 +10,7 @@ from collections.abc import Callable
 import attrs
 import pytest
 from kessel_conformance import Harness
+from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import catalogue_of
 from kessel_conformance.history import Violation
 from kessel_conformance.processor import Processor, Pulse
@@ -94,6 +95,33 @@ def test_a_failure_on_a_machine_that_is_not_busy_counts_at_once(
     busy(had, denied)
     outcome, ran = ended(monkeypatch, 1)
     assert (outcome.verdict, ran) == (Verdict.FAIL, 1)
+
+
+@pytest.mark.parametrize(("lease", "repeated"), [("50ms", True), ("60s", False)])
+def test_a_lease_that_was_over_is_the_slow_machines_and_one_that_is_refused_before_is_the_adapters(
+    monkeypatch: pytest.MonkeyPatch, lease: str, repeated: bool
+) -> None:
+    tried: list[None] = []
+
+    def run(bench: Bench) -> None:
+        tried.append(None)
+        consumer = bench.consumer()
+        held = bench.gets(consumer, bench.put(), "the job")
+        if len(tried) == 1:
+            time.sleep(0.1)
+            if not repeated:
+                bench.adapter.give_back(held)  # so that the settle is refused, though the lease goes on
+        bench.settle(consumer, held)
+
+    case = attrs.evolve(catalogue_of("adapter").cases()[IDS[0]], run=run, needs=())
+    monkeypatch.setattr(type(catalogue_of("adapter")), "cases", lambda _: {case.id: case})
+    suite = Run(Harness(url=f"memory://{{namespace}}?lease={lease}", real_clock=True), Settings(), [case.id])
+    suite.up()
+    try:
+        verdict = suite.outcome(case.id).verdict
+    finally:
+        suite.down()
+    assert (len(tried), verdict) == ((2, Verdict.PASS) if repeated else (1, Verdict.FAIL))
 
 
 def test_what_passes_on_a_busy_machine_is_not_repeated(

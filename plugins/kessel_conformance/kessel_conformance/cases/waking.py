@@ -300,15 +300,15 @@ def each_in_time(bench: Bench) -> None:
 
         def tried() -> float:
             waiting = [_due_after(real, milliseconds) for milliseconds in (500, 100, 300)]
-            came: dict[Consumer, tuple[Reservation | None, float]] = {}
+            late: list[float] = []
 
-            def waits(waiter: Consumer) -> None:
-                came[waiter] = _waited(real, waiter)
+            def waits(waiter: Consumer, message: Message, due: float) -> None:
+                held, at = _waited(real, waiter)
+                _got(real, waiter, held, message)
+                late.append(at - due)
 
-            real.side_by_side([partial(waits, waiter) for waiter, _, _ in waiting])
-            for waiter, message, _ in waiting:
-                _got(real, waiter, came[waiter][0], message)
-            return max(came[waiter][1] - due for waiter, _, due in waiting)
+            real.side_by_side([partial(waits, *one) for one in waiting])
+            return max(late)
 
         soon_enough(real, tried)
 
