@@ -20,8 +20,14 @@ class ServerAdapter(WaitingAdapter):
 
     To implement: as for `WaitingAdapter`; `line` and `store`, which are set by the constructor; and
     `looks_again`, which here calls `line.plan` with the time until a delay, pause or lease may end that the
-    line has not been told of, and returns None, or when a slot has to look for itself. The inherited one lets
-    every slot that waits look each tenth of a second.
+    line has not been told of, and returns None, or when a slot has to look for itself. That time comes from
+    the same step as the `take` that found nothing: what became ready between the two would be in neither. The
+    inherited one lets every slot that waits look each tenth of a second.
+
+    Whoever overrides `end`, `settle_and_take` or `enqueue_many` calls `announce_return`, `announce_brought`
+    and `announce_stored` once the server has answered; kicks, and the end of a pause, are announced, too. If
+    it does not answer, something may have become ready all the same: call `line.wake_all`, and hear what the
+    server tells of that call later. A queue without a store derives from `WaitingAdapter`, with such a line.
     """
 
     #: Those of this process who wait, for jobs and for entries.
@@ -36,7 +42,7 @@ class ServerAdapter(WaitingAdapter):
         return super().facet(kind)
 
     def announce_stored(self, ready: Mapping[str, int], first_due: Mapping[str, datetime]) -> None:
-        """Notify waiting consumers of a batch, as `kinds_of` tells it."""
+        """Notify waiting consumers of a batch that is stored, as `kinds_of` tells it."""
         if self.line.is_empty:
             return
         for queue, count in ready.items():

@@ -1,7 +1,7 @@
 """The line of those who wait for an adapter over a network: one thread hears for all of a process (E8).
 
 While somebody waits, one thread has a connection of its own on which it hears what other processes do. It
-looks as well, for all who wait in one call: when time makes a job ready, and every few seconds in case that
+looks as well, for all who wait in one call: when time makes a job ready, and every five seconds in case that
 something was not heard. So two hundred waiting slots hold one connection and ask nothing.
 
 A connection that listens may die unseen: nothing is ever sent on it. So an answer is asked for, and the
@@ -71,7 +71,8 @@ class Ear(Protocol):
 class ServerLine(WaitingLine, ABC):
     """What all consumers and waiting threads of one adapter share. Thread-safe.
 
-    To implement: `ear` and `outlooks`.
+    To implement: `ear` and `outlooks`. Every five seconds it looks for all who wait in case that something
+    was not heard; so a wake-up that an adapter forgets shows as a job that is seen seconds late.
 
     Args:
         name: The name of the adapter, for the thread and the log.
@@ -219,7 +220,10 @@ class ServerLine(WaitingLine, ABC):
             close_pipe(pipe)
 
     def wake_all(self) -> None:
-        """Wake all who wait, for jobs and for entries."""
+        """Wake all who wait, for jobs and for entries; each looks once.
+
+        Call it when the answer of a call was lost: it may have made a job ready, and nobody has announced it.
+        """
         self.wake()
         self.entries.wake()
 
