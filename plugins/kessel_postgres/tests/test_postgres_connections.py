@@ -16,7 +16,7 @@ import pytest
 from kessel_conformance import FaultProxy
 from kessel_postgres.adapter import PostgresAdapter
 from kessel_postgres.consumer import PostgresReservation
-from kessel_postgres.link import Lost
+from kessel_postgres.link import Link, Lost
 from kessel_postgres.testing import Postgres
 from kessel_postgres.waiting import Poller
 from psycopg import sql
@@ -173,6 +173,14 @@ def test_connection_that_died_is_replaced_before_anything_is_sent(
     assert adapter.stats("q").ready == 2
 
 
+def listens(adapter: PostgresAdapter, database: psycopg.Connection) -> bool:
+    listening = (
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1800959854 AND granted"
+        " AND objid::bigint = (hashtext(%s)::bigint & 4294967295)"
+    )
+    return database.execute(listening, (adapter.database.channel.decode(),)).fetchone() == (1,)
+
+
 def test_listener_that_died_is_replaced_and_nobody_sleeps_on(
     opened: Callable[..., PostgresAdapter],
     waiting: Waiting,
@@ -182,12 +190,8 @@ def test_listener_that_died_is_replaced_and_nobody_sleeps_on(
     monkeypatch.setattr("kessel_core.contract.serverline.LOOK", 1000.0)
     adapter = opened()
     got = waiting(adapter, 2)
-    listening = (
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1800959854 AND granted"
-        " AND objid::bigint = (hashtext(%s)::bigint & 4294967295)"
-    )
+    until(lambda: listens(adapter, database))
     channel = adapter.database.channel.decode()
-    until(lambda: database.execute(listening, (channel,)).fetchone() == (1,))
     database.execute(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory'"
         " AND classid = 1800959854 AND objid::bigint = (hashtext(%s)::bigint & 4294967295)",
@@ -276,24 +280,45 @@ def proxied(server: Postgres) -> Iterator[FaultProxy]:
 class _Cut:
     """Runs calls, and loses the answer of one."""
 
-    def __init__(self, adapter: PostgresAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.armed = False
-        exchange = adapter.database._exchange
+        run = Link.run
 
-        def cut(transactions: Any) -> Any:
-            answers = exchange(transactions)
+        def cut(link: Link, transactions: Any, seconds: float) -> Any:
+            answers = run(link, transactions, seconds)
             if self.armed:
                 self.armed = False
                 raise Lost("the answer is lost", was_sent=True)
             return answers
 
-        monkeypatch.setattr(adapter.database, "_exchange", cut)
+        monkeypatch.setattr(Link, "run", cut)
 
 
 @pytest.fixture
 def cut(opened: Callable[..., PostgresAdapter], monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    return opened(), _Cut(monkeypatch)
+
+
+def test_slot_that_waits_sees_what_a_call_without_an_answer_has_stored(
+    opened: Callable[..., PostgresAdapter],
+    waiting: Waiting,
+    database: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """S9: nobody announces it, and what is notified may look like the process's own."""
     adapter = opened()
-    return adapter, _Cut(adapter, monkeypatch)
+    got = waiting(adapter, 1)
+    until(lambda: listens(adapter, database))
+    # The line's own looks would find the job, and a late notification would tell of it.
+    for name in ("look", "hear"):
+        monkeypatch.setattr(adapter.line, name, lambda *told: None)
+    # Its first look, when it begins to listen, is over.
+    until(lambda: not any(waiter.woken for waiter in adapter.line._waiters))
+    fault = _Cut(monkeypatch)
+    fault.armed = True
+    with pytest.raises(EnqueueUnknown):
+        adapter.enqueue(message("a"))
+    until(lambda: len(got) == 1)
 
 
 def test_enqueue_without_an_answer_is_unknown_and_not_repeated(cut: tuple[Any, Any]) -> None:

@@ -368,6 +368,7 @@ def test_s14_enqueue_whose_sending_fails_is_told_as_not_stored_only_if_it_cannot
     with pytest.raises(Exception) as caught:
         adapter.enqueue(message("a"))
     assert type(caught.value) is raised
+    assert str(failure.args[-1]) in str(caught.value) or "no answer in time" in str(caught.value)
     if is_stored:
         until(lambda: other.find("a") is not None)
     else:
@@ -546,6 +547,42 @@ def test_messages_of_this_process_wake_nobody_again(
     opened().enqueue_many([message("b"), message("c")])
     until(lambda: heard)
     assert heard == ["r:2:q"]
+
+
+def test_slot_that_waits_sees_what_a_call_without_an_answer_has_stored(
+    opened: Opened, waiting: Waiting, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S9: nobody announces it, and what is published looks like the process's own."""
+    adapter = opened()
+    got = waiting(adapter, 1)
+    until(lambda: listens(adapter, ask))
+    for name in (
+        "look",
+        "hear",
+    ):  # the line's own looks would find the job, and a late message would tell of it
+        monkeypatch.setattr(adapter.line, name, lambda *told: None)
+    fault = _Cut(monkeypatch)
+    fault.armed = True
+    with pytest.raises(EnqueueUnknown):
+        adapter.enqueue(message("a"))
+    until(lambda: len(got) == 1)
+
+
+def test_messages_of_a_call_that_is_done_after_it_was_given_up_are_heard(
+    opened: Opened, waiting: Waiting, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = opened()
+    waiting(adapter, 1, "other")
+    until(lambda: listens(adapter, ask))
+    heard: list[str] = []
+    monkeypatch.setattr(adapter.line, "hear", heard.append)
+    late = adapter.database.message("r:1:q")
+    fault = _Cut(monkeypatch)
+    fault.armed = True
+    with pytest.raises(EnqueueUnknown):
+        adapter.enqueue(message("a"))
+    ask(adapter, "PUBLISH", adapter.database.keys.channel, late)
+    until(lambda: "r:1:q" in heard)
 
 
 @pytest.mark.parametrize("why", ["pause", "delay", "both"])
