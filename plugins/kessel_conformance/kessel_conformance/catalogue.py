@@ -44,6 +44,7 @@ _MODULES: Final = (
     "many",
     "delivery",
     "consumers",
+    "killing",
     "sharing",
     "racing",
     "settling",
