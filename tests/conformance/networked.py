@@ -47,6 +47,7 @@ from kessel_core.contract import (
     LostReserves,
     Message,
     Pause,
+    ProtocolError,
     QueueAdapter,
     QueueStats,
     Reach,
@@ -63,6 +64,8 @@ __all__ = ["KINDS", "SPEC", "Networked", "NetworkedHarness"]
 LEASE: Final = timedelta(seconds=4)
 #: Long, because many servers may share a busy machine.
 _TIMEOUT: Final = 8.0
+#: Bytes of an answer.
+_LARGEST: Final = 1 << 28
 _LOOKS: Final = frozenset({"queues", "stats", "peek", "buried"})
 #: What may be named in a URL: the adapter, and its mutants.
 KINDS: dict[str, type[Networked]] = {}
@@ -144,6 +147,18 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
     def read(self, peer: socket.socket, size: int) -> bytes:
         return received(peer, size)
 
+    def size(self, header: bytes) -> int:
+        (size,) = HEADER.unpack(header)
+        if not 0 < size <= _LARGEST:
+            raise ProtocolError(f"an answer of {size} bytes")
+        return int(size)
+
+    def understood(self, answer: bytes) -> Any:
+        try:
+            return pickle.loads(answer)
+        except Exception as exc:  # pickle raises what it likes
+            raise ProtocolError(f"the answer makes no sense: {exc}") from exc
+
     def asked(self, name: str, *arguments: Any) -> Any:
         """Ask once; raises Lost."""
         peer = self.connected()
@@ -154,10 +169,13 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
             self.discard()
             raise Lost(was_sent=False) from exc
         try:
-            answer = pickle.loads(self.read(peer, HEADER.unpack(self.read(peer, 4))[0]))
+            answer = self.understood(self.read(peer, self.size(self.read(peer, 4))))
         except OSError as exc:
             self.discard()
             raise Lost(was_sent=True) from exc
+        except ProtocolError:
+            self.discard()
+            raise
         if isinstance(answer, Exception):
             raise answer
         return answer

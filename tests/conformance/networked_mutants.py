@@ -18,7 +18,7 @@ import attrs
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 from networked import KINDS, LEASE, Delivery, Networked
-from wire import Lost
+from wire import HEADER, Lost
 
 from kessel_core.contract import (
     COMMIT,
@@ -224,6 +224,29 @@ mutant(
     is_stale=lambda self, peer: False,
 )
 mutant("no_timeout", "lost.half_open", "an answer is waited for without an end", timeout=lambda self: None)
+
+
+def nothing_understood(self: Networked, answer: bytes) -> Any:
+    try:
+        return pickle.loads(answer)
+    except Exception:
+        return None
+
+
+mutant(
+    "stranger_foreign",
+    "lost.strangers",
+    "an answer that makes no sense raises what the codec raises",
+    size=lambda self, header: HEADER.unpack(header)[0] % 4096,
+    understood=lambda self, answer: pickle.loads(answer),
+)
+mutant(
+    "stranger_believed",
+    "lost.strangers",
+    "an answer that makes no sense is none",
+    size=lambda self, header: HEADER.unpack(header)[0] % 4096,
+    understood=nothing_understood,
+)
 
 
 # --- consumers -------------------------------------------------------------------------------------------

@@ -75,6 +75,7 @@ _MODULES: Final = (
     "closing",
     "durable",
     "lost",
+    "strangers",
     "files",
     "scale",
     "clocks",
