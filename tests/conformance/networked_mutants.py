@@ -551,6 +551,16 @@ server_fault("cuts_messages", "messages of burials are written without their end
 server_fault("changes_bodies", "bodies are written as text")
 
 
+MUTANTS.append(
+    NetworkedMutant(
+        "loading_is_a_stranger",
+        "lost.while_restarting",
+        "a server that is loading is taken for one that is not kessel's",
+        server="loads",
+    )
+)
+
+
 # --- the end of a process --------------------------------------------------------------------------------
 
 

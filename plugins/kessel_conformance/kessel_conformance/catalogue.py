@@ -76,6 +76,7 @@ _MODULES: Final = (
     "durable",
     "lost",
     "strangers",
+    "restarting",
     "files",
     "scale",
     "clocks",
