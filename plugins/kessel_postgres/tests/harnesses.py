@@ -11,12 +11,14 @@ from kessel_postgres.testing import Postgres, PostgresMissing
 from kessel_core import Clock
 from kessel_core.contract import QueueAdapter
 
-__all__ = ["URL", "PostgresHarness", "StoreOnPostgres"]
+__all__ = ["REFUSED", "URL", "PostgresHarness", "StoreOnPostgres"]
 
 URL: Final = (
     "postgresql://kessel@127.0.0.1:{port}/postgres"
     "?schema={namespace}&max_body_bytes=70000&timeout=3s&connect_timeout=3s&lease=5s"
 )
+#: Of a role that nobody has made.
+REFUSED: Final = URL.replace("kessel@", "guard:sesame-street@")
 #: How many schemas are made ahead: about as many as a run needs.
 _AHEAD: Final = 220
 

@@ -1,20 +1,22 @@
-"""What answers at the address is not the expected backend: it is refused, and nothing is believed of it."""
+"""What answers is not the expected backend, or does not let us in: that is told, and nothing believed."""
 
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, cast
+from urllib.parse import unquote
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.faults import ANSWER_WITHIN, Answer, Apart
 from kessel_conformance.job_calls import OF_ENQUEUE
+from kessel_conformance.places import REFUSES_A_PASSWORD
 from kessel_conformance.requirements import CONNECTION
 from kessel_conformance.strangers import STRANGERS, Kind, Stranger
 from kessel_core import AdapterUnavailable, ProtocolError
-from kessel_core.contract import NO_PAUSE, QueueAdapter
+from kessel_core.contract import NO_PAUSE, QueueAdapter, split_url
 
 #: How a call ends on a server that is not the expected one.
 _REFUSED: Final = (AdapterUnavailable, ProtocolError)
@@ -93,3 +95,44 @@ class _Meeting:
             self.bench.broken(f"{what} did not end within {ANSWER_WITHIN:g} s, {where} (contract, rule 7)")
         answer.noted(self.bench.history, f"{what}, {where}", self.bench.text_of)
         return answer
+
+
+@case(
+    "options.password_refused",
+    "S9",
+    needs=(REFUSES_A_PASSWORD,),
+    waits=True,
+    why="A password was changed, and a worker tries again for ever, works without it, or writes it into the"
+    " log.",
+)
+def password_refused(bench: Bench) -> None:
+    harness, apart = bench.harness, Apart()
+    address, _ = harness.address(harness.refused_url, bench.namespace)
+    password = split_url(address or "").password or ""
+
+    def opens() -> None:
+        adapter = cast("QueueAdapter", harness.open_url(harness.refused_url, bench.clock, bench.namespace))
+        try:
+            adapter.stats(bench.queue)  # it may connect only now
+        finally:
+            adapter.close()
+
+    answer = apart.call(opens)
+    apart.close()
+    if answer is None:
+        bench.broken(f"opening with a password that is refused did not end within {ANSWER_WITHIN:g} s")
+    error = answer.error
+    what = "nothing was raised" if error is None else f"{type(error).__name__} was raised"
+    bench.check(
+        isinstance(error, ProtocolError), f"{what} for a password that is refused, expected ProtocolError"
+    )
+    shown = " ".join(_texts(error))
+    is_shown = any(text in shown for text in (password, unquote(password)) if text)
+    bench.check(not is_shown, "the error, or what led to it, shows the password that was refused")
+
+
+def _texts(error: BaseException | None) -> Iterator[str]:
+    """Yield what is shown of an error, and of those that led to it."""
+    while error is not None:
+        yield from (str(error), repr(error), *getattr(error, "__notes__", ()))
+        error = error.__cause__ or error.__context__
