@@ -19,8 +19,9 @@ URL: Final = (
 )
 #: Of a role that nobody has made.
 REFUSED: Final = URL.replace("kessel@", "guard:sesame-street@")
-#: How many schemas are made ahead: about as many as a run needs.
+#: How many schemas are made ahead: about as many as a run needs, and as many as one case may.
 _AHEAD: Final = 220
+_OF_ONE_CASE: Final = 4
 
 
 class PostgresHarness(Harness):
@@ -31,6 +32,7 @@ class PostgresHarness(Harness):
         self.server: Postgres | None = None
         self.made: set[str] = set()
         self._ready: list[str] = []
+        self._ahead = _AHEAD
 
     def start(self) -> None:
         try:
@@ -40,7 +42,7 @@ class PostgresHarness(Harness):
             raise ServerMissing(str(exc)) from exc
         self.version = self.version or self.server.version
         # Ahead, because all cases of real time begin at once, and each has its own.
-        self._ready = [f"kc{number}" for number in range(_AHEAD)]
+        self._ready = [f"kc{number}" for number in range(self._ahead)]
         self.server.install_many(self._ready)
         self.made.update(self._ready)
         self.values["port"] = str(self.server.port)
@@ -71,7 +73,7 @@ class PostgresHarness(Harness):
     def another(self, *, still: bool = False) -> Self:
         twin = copy.copy(self)
         twin.values, twin._tmp, twin.server = dict(self.values), None, None
-        twin.made, twin._ready = set(), []
+        twin.made, twin._ready, twin._ahead = set(), [], _OF_ONE_CASE
         return twin
 
     def portable(self) -> Self:
