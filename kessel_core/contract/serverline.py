@@ -250,7 +250,10 @@ class ServerLine(WaitingLine, ABC):
         return found
 
     def hear(self, told: str) -> None:
-        """Wake those whom it concerns: what `telling` makes, of another process; the rest is ignored."""
+        """Wake those whom it concerns: what `telling` makes, of another process; the rest is ignored.
+
+        A forked child is another process: a mark by which one knows what it told itself changes with a fork.
+        """
         kind, _, rest = told.partition(":")
         if kind == "e":
             self.entries.announce(rest, EVERY_WAITER)

@@ -21,6 +21,7 @@ from kessel_core.contract import (
     Capabilities,
     Commit,
     Consumer,
+    LeaseReturn,
     Reach,
     Reservation,
     Settlement,
@@ -46,6 +47,14 @@ class LeavesThread(SqliteAdapter):
     def consumer(self, queues: list[str]) -> Consumer:  # type: ignore[override]  # any sequence
         threading.Thread(target=threading.Event().wait, name="left", daemon=True).start()
         return super().consumer(queues)
+
+
+class SaysAtOnce(SqliteAdapter):
+    """Declares what its consumers do when they are closed, as if a worker always closed them."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return attrs.evolve(super().capabilities, lease_return=LeaseReturn.AT_ONCE)
 
 
 class Alone(DirectoryAdapter):
@@ -77,4 +86,5 @@ AT_CLOSE: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=
 SPECS: dict[str, AdapterSpec] = {
     "following.killed_process": attrs.evolve(SPEC, open=InTwoSteps),
     "adapter.close_ends_threads": attrs.evolve(SPEC, open=LeavesThread),
+    "consumer.killed_returns_job": attrs.evolve(SPEC, open=SaysAtOnce),
 }

@@ -21,7 +21,7 @@ import mutants_unseen  # noqa: F401  # as before
 from breaking import MUTANTS, declares, mutant, slot_mutant, without
 from reference import LEASE, LIMIT, Held, Reference, ReferenceHarness, Slot
 
-from kessel_core import AdapterError, LeaseLost, UnknownJob
+from kessel_core import AdapterError, AdapterUnavailable, LeaseLost, ProtocolError, UnknownJob
 from kessel_core.contract import (
     COMMIT,
     Browse,
@@ -529,6 +529,17 @@ mutant(
     "takes no notice of options that it does not know",
     url_options=classmethod(lambda c, url: {"path": url.path}),
 )
+mutant("password_ignored", "takes any password", admitted=classmethod(lambda c, password: None))
+mutant(
+    "password_later",
+    "says of a password that is refused that the server cannot be reached",
+    admitted=classmethod(lambda c, password: _not_admitted(password, AdapterUnavailable("try again"))),
+)
+mutant(
+    "password_shown",
+    "names the password that is refused",
+    admitted=classmethod(lambda c, password: _not_admitted(password, ProtocolError(f"{password} is wrong"))),
+)
 mutant(
     "restart_loses", "loses its jobs when its server is restarted", restarted=lambda s: s.disk.records.clear()
 )
@@ -721,3 +732,8 @@ def _races(slot: Slot) -> Any:
         record=record,
     )
     return slot.held
+
+
+def _not_admitted(password: str | None, error: AdapterError) -> None:
+    if password is not None:
+        raise error

@@ -14,6 +14,7 @@ import select
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -47,6 +48,7 @@ from kessel_core.contract import (
     LostReserves,
     Message,
     Pause,
+    ProtocolError,
     QueueAdapter,
     QueueStats,
     Reach,
@@ -63,6 +65,8 @@ __all__ = ["KINDS", "SPEC", "Networked", "NetworkedHarness"]
 LEASE: Final = timedelta(seconds=4)
 #: Long, because many servers may share a busy machine.
 _TIMEOUT: Final = 8.0
+#: Bytes of an answer.
+_LARGEST: Final = 1 << 28
 _LOOKS: Final = frozenset({"queues", "stats", "peek", "buried"})
 #: What may be named in a URL: the adapter, and its mutants.
 KINDS: dict[str, type[Networked]] = {}
@@ -144,6 +148,18 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
     def read(self, peer: socket.socket, size: int) -> bytes:
         return received(peer, size)
 
+    def size(self, header: bytes) -> int:
+        (size,) = HEADER.unpack(header)
+        if not 0 < size <= _LARGEST:
+            raise ProtocolError(f"an answer of {size} bytes")
+        return int(size)
+
+    def understood(self, answer: bytes) -> Any:
+        try:
+            return pickle.loads(answer)
+        except Exception as exc:  # pickle raises what it likes
+            raise ProtocolError(f"the answer makes no sense: {exc}") from exc
+
     def asked(self, name: str, *arguments: Any) -> Any:
         """Ask once; raises Lost."""
         peer = self.connected()
@@ -154,10 +170,13 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
             self.discard()
             raise Lost(was_sent=False) from exc
         try:
-            answer = pickle.loads(self.read(peer, HEADER.unpack(self.read(peer, 4))[0]))
+            answer = self.understood(self.read(peer, self.size(self.read(peer, 4))))
         except OSError as exc:
             self.discard()
             raise Lost(was_sent=True) from exc
+        except ProtocolError:
+            self.discard()
+            raise
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -375,6 +394,9 @@ class Keeper:
         self.folder = folder
         self.fault = fault
         self.lock = threading.Lock()
+        #: For a mutant: until then it says that it is none of kessel's.
+        is_again = fault == "loads" and any(folder.glob("*.jobs"))
+        self.loads_until = time.monotonic() + 0.5 if is_again else 0.0
         for file in folder.glob("*.jobs") if fault != "forgets" else ():
             records, counter, paused = pickle.loads(file.read_bytes())
             kept = [record for record in records if self.survives(record)]
@@ -410,6 +432,8 @@ class Keeper:
 
     def done(self, namespace: str, name: str, arguments: tuple[Any, ...]) -> Any:
         with self.lock:
+            if time.monotonic() < self.loads_until:
+                return ProtocolError("it is loading")
             try:
                 answer = getattr(Kept(namespace, AdapterContext(clock=SystemClock())), name)(*arguments)
             except AdapterError as exc:

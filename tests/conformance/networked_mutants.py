@@ -18,7 +18,7 @@ import attrs
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 from networked import KINDS, LEASE, Delivery, Networked
-from wire import Lost
+from wire import HEADER, Lost
 
 from kessel_core.contract import (
     COMMIT,
@@ -224,6 +224,29 @@ mutant(
     is_stale=lambda self, peer: False,
 )
 mutant("no_timeout", "lost.half_open", "an answer is waited for without an end", timeout=lambda self: None)
+
+
+def nothing_understood(self: Networked, answer: bytes) -> Any:
+    try:
+        return pickle.loads(answer)
+    except Exception:
+        return None
+
+
+mutant(
+    "stranger_foreign",
+    "lost.strangers",
+    "an answer that makes no sense raises what the codec raises",
+    size=lambda self, header: HEADER.unpack(header)[0] % 4096,
+    understood=lambda self, answer: pickle.loads(answer),
+)
+mutant(
+    "stranger_believed",
+    "lost.strangers",
+    "an answer that makes no sense is none",
+    size=lambda self, header: HEADER.unpack(header)[0] % 4096,
+    understood=nothing_understood,
+)
 
 
 # --- consumers -------------------------------------------------------------------------------------------
@@ -534,6 +557,16 @@ server_fault("cuts_messages", "messages of burials are written without their end
 server_fault("changes_bodies", "bodies are written as text")
 
 
+MUTANTS.append(
+    NetworkedMutant(
+        "loading_is_a_stranger",
+        "lost.while_restarting",
+        "a server that is loading is taken for one that is not kessel's",
+        server="loads",
+    )
+)
+
+
 # --- the end of a process --------------------------------------------------------------------------------
 
 
@@ -603,6 +636,24 @@ def take_unexpired(self: Networked, queues: tuple[str, ...]) -> Reservation | No
     return Networked.take(self, queues)
 
 
+def settle_and_take_by_own_clock(
+    self: Networked, reservation: Reservation, settlement: Settlement, queues: tuple[str, ...]
+) -> Reservation | None:
+    self.settle(reservation, settlement)
+    deadline, token = self.clock.monotonic() + LEASE.total_seconds(), new_token()
+    found = self.call("as_if_at", own_now(self), "take_for", (queues, token))
+    if found is None:
+        return None
+    *shown, snoozes, kicks = found
+    return Delivery(*shown, deadline, LEASE, snoozes, token, kicks=kicks)
+
+
+def many_past_clock(self: Networked, messages: Sequence[Message]) -> list[AdapterError | None]:
+    for message in messages:
+        self.call("put", message, delay_past_clock(self, message))
+    return [None] * len(messages)
+
+
 def end_of_anybody(self: Networked, reservation: Reservation, settlement: Settlement) -> None:
     self.call("end_of_anybody", reservation.id, settlement)
 
@@ -642,6 +693,32 @@ mutant(
     "clocks.leases",
     "leases are counted by the clock of the worker",
     asked=asked_at("take_for", own_now),
+)
+mutant(
+    "renew_by_own_clock",
+    "clocks.extensions",
+    "an extended lease ends by the clock of the worker",
+    asked=asked_at("renewed", own_now),
+)
+mutant(
+    "renew_many_by_own_clock",
+    "clocks.extensions",
+    "leases that are extended together end by the clock of the worker",
+    renew_many=lambda self, held: [
+        self.call("as_if_at", own_now(self), "renewed", (one.id, self.token(one))) for one in held
+    ],
+)
+mutant(
+    "next_by_own_clock",
+    "clocks.leases",
+    "the lease of what is taken with a settlement is counted by the clock of the worker",
+    settle_and_take=settle_and_take_by_own_clock,
+)
+mutant(
+    "batch_past_clock",
+    "clocks.delays",
+    "delays of a batch count from another clock than the given one",
+    enqueue_many=many_past_clock,
 )
 mutant(
     "expired_dropped", "clocks.expiration", "a worker drops what is expired by its clock", take=take_unexpired

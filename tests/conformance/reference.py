@@ -12,7 +12,15 @@ import attrs
 from kessel_conformance import Harness
 from kessel_memory.entries import Entries, MemoryStore
 
-from kessel_core import AdapterUnavailable, Clock, EnqueueRejected, IdHeld, LeaseLost, UnknownJob
+from kessel_core import (
+    AdapterUnavailable,
+    Clock,
+    EnqueueRejected,
+    IdHeld,
+    LeaseLost,
+    ProtocolError,
+    UnknownJob,
+)
 from kessel_core.contract import (
     AdapterContext,
     AdapterSpec,
@@ -280,6 +288,11 @@ class Reference(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapter):
 
     def restarted(self) -> None:
         """What is lost when the server is restarted: nothing."""
+
+    @classmethod
+    def admitted(cls, password: str | None) -> None:
+        if password is not None:
+            raise ProtocolError("it knows no passwords")
 
     @classmethod
     def url_options(cls, url: SplitResult) -> Mapping[str, Any]:
@@ -603,6 +616,9 @@ class Slot(Consumer):
 @attrs.frozen
 class Options:
     path: str = ""
+    host: str = ""
+    username: str | None = None
+    password: str | None = None
 
 
 def spec_of(kind: type[Reference]) -> AdapterSpec:
@@ -610,7 +626,7 @@ def spec_of(kind: type[Reference]) -> AdapterSpec:
         name="reference",
         schemes=("reference",),
         options=Options,
-        open=lambda options, context: kind(options.path, context),
+        open=lambda options, context: (kind.admitted(options.password), kind(options.path, context))[1],
         from_url=kind.url_options,
     )
 
@@ -619,7 +635,8 @@ class ReferenceHarness(Harness):
     """As if the reference had a server: its disks."""
 
     def __init__(self, kind: type[Reference]) -> None:
-        super().__init__(spec_of(kind), url="reference:///{namespace}")
+        refused = "reference://guard:sesame-street@host/{namespace}"
+        super().__init__(spec_of(kind), url="reference:///{namespace}", refused_url=refused)
         self.opened: Reference | None = None
 
     def open(self, clock: Clock, namespace: str) -> QueueAdapter:

@@ -19,6 +19,7 @@ from kessel_core.contract import AdapterSpec
 WHY = {
     "following.killed_process": "came, expected job-",
     "adapter.close_ends_threads": "threads of an adapter that was closed: expected [], got ['left']",
+    "consumer.killed_returns_job": "did not come back at once, as lease_return declares",
 }
 
 
@@ -46,7 +47,14 @@ def test_S20_S9_what_is_left_behind_fails_its_case(case: str) -> None:
 
 @pytest.mark.parametrize("case", SPECS)
 def test_S20_S9_nothing_left_behind_passes(case: str) -> None:
-    assert ended(case, kessel_sqlite.plugin.SPEC) == (Verdict.PASS, "")
+    verdict, reason = ended(case, kessel_sqlite.plugin.SPEC)
+    if case == "consumer.killed_returns_job":  # SQLite waits for the lease, and says so; beanstalkd does not
+        assert (verdict, reason) == (
+            Verdict.SKIP,
+            "for adapters that give back the jobs of a dead worker at once",
+        )
+    else:
+        assert (verdict, reason) == (Verdict.PASS, "")
 
 
 def test_S9_jobs_that_are_written_at_close_fail_for_one_process_as_for_many() -> None:

@@ -39,6 +39,7 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "adapter.close_ends_threads": (),  # see test_left_behind.py
     "buried.race_to_kick": ("races_kick",),
     "consumer.cancel_wakes": ("cancel_ignored",),
+    "consumer.killed_returns_job": (),  # see test_left_behind.py
     "consumer.race_to_cancel": ("races_cancel",),
     "delete.race_with_reserve": ("races_delete",),
     "delivery.threads_share": ("races", "races_enqueue"),

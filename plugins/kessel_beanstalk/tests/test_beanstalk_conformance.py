@@ -25,6 +25,7 @@ STILL = dict.fromkeys(
         "delivery.attempts_on_every_way",
         "lost.half_open",
         "clocks.leases",
+        "clocks.extensions",
     ),
     WHY,
 )

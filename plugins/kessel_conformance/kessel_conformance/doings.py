@@ -21,6 +21,7 @@ from kessel_conformance.harness import Harness
 from kessel_core import Clock, SystemClock
 from kessel_core.contract import (
     NO_PAUSE,
+    Commit,
     Consumer,
     Message,
     Pause,
@@ -138,10 +139,18 @@ class Doings:
         due = None if delay is None else self._clock.now() + delay
         self._adapter().enqueue(attrs.evolve(message, delay=due))
 
+    def enqueue_many(self, messages: Sequence[Message], delay: timedelta) -> None:
+        """Enqueue a batch with a delay from this clock's now."""
+        due = self._clock.now() + delay
+        batch = [attrs.evolve(message, delay=due) for message in messages]
+        _all_done(self._adapter().enqueue_many(batch))
+
     def reserve(self, queue: str) -> tuple[int, bytes] | None:
         """Reserve; return the number of what is held, and its body."""
         consumer = self._consumer(queue)
-        held = consumer.reserve(NO_PAUSE)
+        return self._noted(consumer, consumer.reserve(NO_PAUSE))
+
+    def _noted(self, consumer: Consumer, held: Reservation | None) -> tuple[int, bytes] | None:
         if held is None:
             return None
         number = next(self._numbers)
@@ -153,10 +162,24 @@ class Doings:
         consumer, held = self._held[number]
         consumer.settle(held, settlement)
 
+    def settle_and_reserve(self, number: int, settlement: Settlement) -> tuple[int, bytes] | None:
+        """Settle what is held under this number, and reserve in the same call; as `reserve`."""
+        consumer, held = self._held[number]
+        return self._noted(consumer, consumer.settle_and_reserve(held, settlement))
+
+    def follow(self, number: int, message: Message, delay: timedelta) -> None:
+        """Commit with a follow-up, which is delayed from this clock's now."""
+        brought = attrs.evolve(message, delay=self._clock.now() + delay)
+        self.settle(number, Commit(follow=(brought,)))
+
     def extend(self, number: int) -> None:
         """Extend what is held under this number."""
         consumer, held = self._held[number]
         consumer.extend(held)
+
+    def extend_many(self, numbers: Sequence[int]) -> None:
+        """Extend what is held under these numbers, all in one call."""
+        _all_done(self._adapter().extend_many([self._held[number] for number in numbers]))
 
     def pause(self, queue: str, span: timedelta) -> None:
         """Pause a queue."""
@@ -212,6 +235,13 @@ class Doings:
         return done, Death(line=int(rest[1]), effect=int(rest[2]))
 
 
+def _all_done(outcomes: Sequence[Exception | None]) -> None:
+    """Raise the first outcome that is an error."""
+    for outcome in outcomes:
+        if outcome is not None:
+            raise outcome
+
+
 def _sockets() -> set[str]:
     """Return the open sockets of this process, where the system lists them."""
     found = set()
@@ -248,9 +278,7 @@ def _live(adapter: QueueAdapter, deeds: Sequence[Deed], death: Death, writer: in
         if len(deed.enqueues) == 1:
             adapter.enqueue(deed.enqueues[0])
         elif deed.enqueues:
-            refused = [outcome for outcome in adapter.enqueue_many(deed.enqueues) if outcome is not None]
-            if refused:
-                raise refused[0]
+            _all_done(adapter.enqueue_many(deed.enqueues))
         elif deed.reserves:
             consumer = consumers[deed.reserves]
             held = consumer.reserve(NO_PAUSE)

@@ -83,6 +83,12 @@ class Elsewhere:
             self._process.kill()
             self._process.wait()
 
+    def kill(self) -> None:
+        """Kill it, with whatever it holds; it cannot be asked any more."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
     def ask(self, name: str, *arguments: Any) -> Any:
         """Let it do something of `Doings`; return or raise what came of it.
 

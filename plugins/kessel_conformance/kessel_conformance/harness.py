@@ -45,6 +45,8 @@ class Harness(AnyHarness):
             stands still while the case lets time pass: for a server that is wrong by chance at the
             very moment when something is due. It needs `another`.
         plans_url: Address for generated plans on a real clock, if other options suit them better.
+        refused_url: Address, as `url`, with a user or a password that the server refuses: whoever opens it
+            must hear so, and never see the password. Many servers refuse a user that they do not know.
         capabilities: What the adapter must declare, exactly; None takes what it declares.
         facets: What the adapter must have, exactly; None takes what it has. With it a facet that is
             lost by mistake is a failure, and not a number of skipped cases.
@@ -73,6 +75,7 @@ class Harness(AnyHarness):
         disabled: Mapping[str, str] | None = None,
         still: Mapping[str, str] | None = None,
         plans_url: str | None = None,
+        refused_url: str | None = None,
         capabilities: Capabilities | None = None,
         facets: Iterable[FacetKind[Facet]] | None = None,
     ) -> None:
@@ -90,6 +93,7 @@ class Harness(AnyHarness):
             still=still,
         )
         self.plans_url = plans_url
+        self.refused_url = refused_url
         self.expected_capabilities = capabilities
         self.expected_facets = None if facets is None else frozenset(cast("Iterable[type[Facet]]", facets))
         self._capabilities: Capabilities | None = None

@@ -10,7 +10,7 @@ from kessel_core.contract import Durability, Reach
 if TYPE_CHECKING:
     from kessel_conformance.harness import Harness
 
-__all__ = ["FILES", "ONE_PROCESS", "OUTLIVES_A_PROCESS"]
+__all__ = ["FILES", "ONE_PROCESS", "OUTLIVES_A_PROCESS", "REFUSES_A_PASSWORD"]
 
 
 class _OneProcess(Requirement):
@@ -61,6 +61,16 @@ class _Files(Requirement):
         )
 
 
+class _RefusesAPassword(Requirement):
+    """The harness knows an address whose user or password is refused."""
+
+    name = "refused_url"
+
+    def missing(self, harness: Harness) -> str | None:
+        """As `Requirement.missing`."""
+        return None if harness.refused_url is not None else "for harnesses that give a refused_url"
+
+
 def _is_in_tmp(harness: Harness) -> bool:
     """Whether it is opened in the harness's folder."""
     return any("{tmp}" in str(one) for one in (harness.url, *harness.options.values()))
@@ -72,3 +82,5 @@ FILES: Final = _Files()
 ONE_PROCESS: Final = _OneProcess()
 #: A process can be killed, and another one sees what it did.
 OUTLIVES_A_PROCESS: Final = _OutlivesAProcess()
+#: There are users, with passwords, and one is known that is wrong.
+REFUSES_A_PASSWORD: Final = _RefusesAPassword()

@@ -31,6 +31,7 @@ __all__ = [
     "FOLLOW",
     "KICKS",
     "LEASE",
+    "LEASE_RETURN",
     "LOST_RESERVES",
     "MAX_BODY_BYTES",
     "NETWORK",
@@ -289,6 +290,8 @@ FOLLOW: Final = Declared("follow")
 KICKS: Final = Declared("kicks")
 #: A reservation runs out (S7).
 LEASE: Final = _Lease("lease")
+#: What a dead worker held comes back, at once or when its lease is over (S9).
+LEASE_RETURN: Final = Declared("lease_return")
 #: What a reserve took whose answer was lost is ready again within seconds (S7).
 LOST_RESERVES: Final = Declared("lost_reserves")
 #: Bodies have a largest size (S2).

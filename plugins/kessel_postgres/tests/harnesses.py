@@ -11,14 +11,17 @@ from kessel_postgres.testing import Postgres, PostgresMissing
 from kessel_core import Clock
 from kessel_core.contract import QueueAdapter
 
-__all__ = ["URL", "PostgresHarness", "StoreOnPostgres"]
+__all__ = ["REFUSED", "URL", "PostgresHarness", "StoreOnPostgres"]
 
 URL: Final = (
     "postgresql://kessel@127.0.0.1:{port}/postgres"
     "?schema={namespace}&max_body_bytes=70000&timeout=3s&connect_timeout=3s&lease=5s"
 )
-#: How many schemas are made ahead: about as many as a run needs.
+#: Of a role that nobody has made.
+REFUSED: Final = URL.replace("kessel@", "guard:sesame-street@")
+#: How many schemas are made ahead: about as many as a run needs, and as many as one case may.
 _AHEAD: Final = 220
+_OF_ONE_CASE: Final = 4
 
 
 class PostgresHarness(Harness):
@@ -29,6 +32,7 @@ class PostgresHarness(Harness):
         self.server: Postgres | None = None
         self.made: set[str] = set()
         self._ready: list[str] = []
+        self._ahead = _AHEAD
 
     def start(self) -> None:
         try:
@@ -38,7 +42,7 @@ class PostgresHarness(Harness):
             raise ServerMissing(str(exc)) from exc
         self.version = self.version or self.server.version
         # Ahead, because all cases of real time begin at once, and each has its own.
-        self._ready = [f"kc{number}" for number in range(_AHEAD)]
+        self._ready = [f"kc{number}" for number in range(self._ahead)]
         self.server.install_many(self._ready)
         self.made.update(self._ready)
         self.values["port"] = str(self.server.port)
@@ -69,7 +73,7 @@ class PostgresHarness(Harness):
     def another(self, *, still: bool = False) -> Self:
         twin = copy.copy(self)
         twin.values, twin._tmp, twin.server = dict(self.values), None, None
-        twin.made, twin._ready = set(), []
+        twin.made, twin._ready, twin._ahead = set(), [], _OF_ONE_CASE
         return twin
 
     def portable(self) -> Self:

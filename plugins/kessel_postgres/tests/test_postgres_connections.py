@@ -416,6 +416,24 @@ def test_child_of_a_fork_has_connections_of_its_own(opened: Callable[..., Postgr
     assert pids == adapter.database.pids
 
 
+def test_parent_hears_what_its_child_stores(opened: Callable[..., PostgresAdapter], waiting: Waiting) -> None:
+    """Else the child's messages would be taken for the parent's own, which it has announced itself."""
+    adapter = opened()
+    adapter.enqueue(message("parent", "another"))  # so that there is a connection, which the child inherits
+    got = waiting(adapter, 1)
+    until(lambda: adapter.database.line._planned is None)
+    time.sleep(0.2)  # what the listener woke when it began
+    begun = time.monotonic()
+    if (child := os.fork()) == 0:  # pragma: no cover - another process
+        try:
+            adapter.enqueue(message("child"))
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    until(lambda: got)
+    assert time.monotonic() - begun < 4.5  # sooner than the look in case of a loss
+
+
 def test_close_wakes_all_who_wait(opened: Callable[..., PostgresAdapter], waiting: Waiting) -> None:
     adapter = opened()
     got = waiting(adapter, 3)

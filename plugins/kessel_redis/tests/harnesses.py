@@ -8,9 +8,11 @@ from typing import Any, Final, Self
 from kessel_conformance import Harness, ServerMissing, StoreHarness
 from kessel_redis.testing import Redis, RedisMissing
 
-__all__ = ["URL", "RedisHarness", "StoreOnRedis"]
+__all__ = ["REFUSED", "URL", "RedisHarness", "StoreOnRedis"]
 
 URL: Final = "redis://127.0.0.1:{port}?namespace={namespace}&max_body_bytes=70000&timeout=3s&connect_timeout=3s&lease=5s"
+#: Of a user that nobody has made.
+REFUSED: Final = URL.replace("127.0.0.1", "guard:sesame-street@127.0.0.1")
 
 
 def _started() -> Redis:

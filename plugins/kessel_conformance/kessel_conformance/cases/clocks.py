@@ -6,7 +6,7 @@ Over a network it is the backend's (contract, rule 5): what others believe about
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -44,9 +44,36 @@ class _Other:
 
     def reserve(self, queue: str) -> tuple[int, bytes] | None:
         """Reserve; return the number of what it holds, and the body."""
-        found = self.ask("reserve", "reserve", queue)
+        return self._found(self.ask("reserve", "reserve", queue))
+
+    def ends_and_reserves(self, what: str, held: int, settlement: Settlement) -> tuple[int, bytes] | None:
+        """Settle, and reserve in the same call; as `reserve`."""
+        return self._found(self.ask(f"{what} and reserve", "settle_and_reserve", held, settlement))
+
+    def _found(self, found: object) -> tuple[int, bytes] | None:
         assert found is None or isinstance(found, tuple)
         return found
+
+    def takes(self, queue: str) -> int:
+        """Reserve a job that must be there; return the number under which it is held."""
+        found = self.reserve(queue)
+        if found is None:
+            self.bench.broken(f"a ready job was not delivered to a clock {self.how}")
+        return found[0]
+
+    def extends(self, held: Sequence[int], until: datetime, *, together: bool) -> bool:
+        """Extend leases of which none ends before that moment; return whether it was in time for that."""
+        calls = [("extend_many", held)] if together else [("extend", number) for number in held]
+        try:
+            with self._elsewhere.clock(self._ahead, stands=self._stands):
+                for name, argument in calls:
+                    self._elsewhere.ask(name, argument)
+        except LeaseLost as exc:
+            is_late = self.bench.now() >= until  # the machine was busy
+            self.bench.check(is_late, f"a lease that holds was not extended by a clock {self.how}: {exc}")
+            return False
+        self.bench.history.add(f"{'extend_many' if together else 'extend'}, by a clock {self.how}")
+        return True
 
     def refused(self, what: str, name: str, *arguments: object) -> None:
         """Check that it no longer holds a job."""
@@ -135,25 +162,52 @@ def _delayed(bench: Bench, other: _Other) -> Iterator[_Waits]:
     begun = bench.now()
     other.ask(f"enqueue {bench.label(sent.body)}, delay 2 s", "enqueue", sent, _DELAY)
     yield _Waits(bench, sent, begun, _DELAY, f"enqueued by a clock {other.how}")
+    together = bench.message(queue=named("together"))
+    begun = bench.now()
+    other.ask("enqueue_many of 1, delay 2 s", "enqueue_many", [together], _DELAY)
+    yield _Waits(bench, together, begun, _DELAY, f"enqueued in a batch by a clock {other.how}")
     for delay in (_DELAY, _HOUR / 2):
         begun = bench.now()
         taken = bench.put(queue=named(f"taken{delay.seconds}"), delay=delay)
         yield _Waits(bench, taken, begun, delay, f"delayed by {delay}", other)
     for settlement in (Rollback(_DELAY), Snooze(_DELAY)):
         yield _returned(bench, other, settlement, named)
+    yield from _returned_with_reserve(bench, other, named("both"))
     if bench.has(Pause):
         yield _paused(bench, other, named("paused"))
+    if bench.capabilities.follow:
+        yield _followed(bench, other, named("followed"))
 
 
 def _returned(bench: Bench, other: _Other, settlement: Settlement, named: Callable[[str], str]) -> _Waits:
     what = type(settlement).__name__.lower()
     message = bench.put(queue=named(what))
-    held = other.reserve(message.queue)
-    if held is None:
-        bench.broken(f"a ready job was not delivered to a clock {other.how}")
+    held = other.takes(message.queue)
     begun = bench.now()
-    other.ask(f"{what} {bench.label(message.body)} for 2 s", "settle", held[0], settlement)
+    other.ask(f"{what} {bench.label(message.body)} for 2 s", "settle", held, settlement)
     return _Waits(bench, message, begun, _DELAY, f"put off with {what} by a clock {other.how}")
+
+
+def _returned_with_reserve(bench: Bench, other: _Other, queue: str) -> Iterator[_Waits]:
+    message = bench.put(queue=queue)
+    held = other.takes(queue)
+    begun = bench.now()
+    what = f"roll back {bench.label(message.body)} for 2 s"
+    found = other.ends_and_reserves(what, held, Rollback(_DELAY))
+    why = f"put off with a rollback that reserves, by a clock {other.how}"
+    if found is None:
+        yield _Waits(bench, message, begun, _DELAY, why)
+    else:
+        bench.check(bench.now() >= begun + _DELAY, f"{why}: it came at once")
+
+
+def _followed(bench: Bench, other: _Other, queue: str) -> _Waits:
+    bench.put(queue=queue)
+    held = other.takes(queue)
+    brought = bench.message(queue=queue)
+    begun = bench.now()
+    other.ask("commit with a follow-up, delay 2 s", "follow", held, brought, _DELAY)
+    return _Waits(bench, brought, begun, _DELAY, f"brought along by a clock {other.how}")
 
 
 def _paused(bench: Bench, other: _Other, queue: str) -> _Waits:
@@ -206,9 +260,49 @@ def _held(bench: Bench, other: _Other) -> Iterator[_Waits]:
     yield _Waits(bench, here, begun, bench.lease, "held by the right clock", other)
     there = bench.put(queue=bench.queue_named(f"there.{other.name}"))
     begun = bench.now()
-    if other.reserve(there.queue) is None:
-        bench.broken(f"a ready job was not delivered to a clock {other.how}")
+    other.takes(there.queue)
     yield _Waits(bench, there, begun, bench.lease, f"held by a clock {other.how}")
+    first, following = (bench.put(queue=bench.queue_named(f"next.{other.name}")) for _ in range(2))
+    held = other.takes(first.queue)
+    begun = bench.now()
+    found = other.ends_and_reserves(f"commit what is in {first.queue}", held, COMMIT)
+    if found is not None:  # it may leave it to the next reserve
+        taken = first if found[1] == first.body else following
+        yield _Waits(bench, taken, begun, bench.lease, f"taken with a commit by a clock {other.how}")
+
+
+@case(
+    "clocks.extensions",
+    "S7",
+    needs=(NETWORK, LEASE),
+    waits=True,
+    why="A worker whose clock is behind loses its job by extending it; one whose clock is ahead keeps it for"
+    " an hour after it has died.",
+)
+def extensions(bench: Bench) -> None:
+    with Elsewhere(bench) as elsewhere:
+        waiting = [wait for other in _each(bench, elsewhere) for wait in _extended(bench, other)]
+        for part in (0.0, 0.5):
+            for wait in waiting:
+                bench.until(wait.due - bench.lease * (1 - part))
+                wait.look(late=False)
+        for wait in waiting:
+            bench.until(wait.latest + bench.slack)
+            wait.look(late=True)
+
+
+def _extended(bench: Bench, other: _Other) -> Iterator[_Waits]:
+    """Yield jobs that are extended one by one, and two that are extended together."""
+    for what, together in (("one", False), ("many", True)):
+        begun = bench.now()
+        messages = [bench.put(queue=bench.queue_named(f"{what}{n}.{other.name}")) for n in (1, 2)]
+        held = [other.takes(message.queue) for message in messages]
+        moment = bench.now()
+        if not other.extends(held, begun + bench.lease, together=together):
+            continue
+        how = "with another one" if together else "by itself"
+        for message in messages:
+            yield _Waits(bench, message, moment, bench.lease, f"extended {how} by a clock {other.how}")
 
 
 @case(
@@ -222,13 +316,12 @@ def fenced(bench: Bench) -> None:
     with Elsewhere(bench) as elsewhere:
         other = _Other(bench, elsewhere, "standing still")
         message = bench.put()
-        held = other.reserve(message.queue)
-        if held is None:
-            bench.broken("a ready job was not delivered to a clock standing still")
+        held = other.takes(message.queue)
         bench.let_pass(bench.lease + bench.slack)
         consumer = bench.consumer()
         again = bench.gets(consumer, message, "the job whose lease has ended")
-        other.refused("commit", "settle", held[0], COMMIT)
-        other.refused("extend", "extend", held[0])
+        other.refused("commit", "settle", held, COMMIT)
+        other.refused("extend", "extend", held)
+        other.refused("extend_many", "extend_many", [held])
         bench.settle(consumer, again)
         bench.nothing(consumer, "the job was committed by its holder")

@@ -1,0 +1,133 @@
+"""A worker is killed with jobs in its hands: where they come back at once, nobody waits for their leases."""
+
+from __future__ import annotations
+
+# ruff: noqa: D103  # what a case is for stands in its `why`
+import time
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+from kessel_conformance.bench import Bench
+from kessel_conformance.catalogue import case
+from kessel_conformance.elsewhere import Elsewhere
+from kessel_conformance.harness_base import NotShown
+from kessel_conformance.requirements import (
+    ATTEMPTS,
+    BLOCKING_RESERVE,
+    LEASE_RETURN,
+    RETURNS_AT_ONCE,
+    SHARED_REACH,
+)
+from kessel_core.contract import COMMIT, NO_PAUSE, Consumer, Message, Reservation
+
+#: Seconds until a consumer waits, on a busy machine, too.
+_FALLS_ASLEEP: Final = 0.3
+#: Seconds that a job may be seen later than the slack; one that waits for the end of a lease is later by far.
+_LATE: Final = 1.0
+#: Looks that begin when a job has to be there: a server that got no turn for so long may answer before it
+#: sees that a connection has ended.
+_LATE_LOOKS: Final = 2
+#: Tries, because a busy machine may use up a lease.
+_TRIES: Final = 3
+
+
+@case(
+    "consumer.killed_returns_job",
+    "S9",
+    "S10",
+    needs=(LEASE_RETURN, RETURNS_AT_ONCE, SHARED_REACH),
+    real_time=True,
+    why="A worker is killed, and the jobs that it held, of which others should hear at once, wait for an hour"
+    " until their leases end.",
+)
+def killed_returns_job(bench: Bench) -> None:
+    with bench.in_real_time() as real:
+        for number in range(_TRIES):
+            with Elsewhere(real) as elsewhere:
+                if _Killed(real, elsewhere, number).comes_back():
+                    return
+    raise NotShown("the lease is over before a return at once can be told from that; give the harness 2 s")
+
+
+class _Killed:
+    """A process that holds jobs, which it got in every way, and is killed."""
+
+    def __init__(self, real: Bench, elsewhere: Elsewhere, number: int) -> None:
+        self.real = real
+        self._elsewhere = elsewhere
+        begun = time.monotonic()
+        ways = ("reserved", "extended", "taken-with-a-commit", "waited-for")
+        self._jobs = {way: real.put(queue=real.queue_named(f"{way}.{number}")) for way in ways}
+        for way, message in self._jobs.items():
+            held = self._holds(message, "reserve", message.queue)
+            if way == "extended" and real.capabilities.lease is not None:
+                elsewhere.ask("extend", held)
+            elif way == "taken-with-a-commit":
+                self._jobs[way] = following = real.put(queue=message.queue)
+                self._holds(following, "settle_and_reserve", held, COMMIT)
+        self._came: dict[str, tuple[Consumer, Reservation]] = {}
+        self._killed_at = 0.0
+        #: When they have to be there: surely before the first of their leases is over.
+        self._limit = time.monotonic() + _FALLS_ASLEEP + real.slack.total_seconds() + _LATE
+        if real.capabilities.lease is not None:
+            self._limit = min(self._limit, begun + 0.8 * real.lease.total_seconds())
+
+    def _holds(self, message: Message, name: str, *arguments: object) -> int:
+        """Let it take a job; return the number under which it is held."""
+        what = f"{name} of {self.real.label(message.body)}, in another process"
+        found = self.real.call(what, lambda: self._elsewhere.ask(name, *arguments), "nothing")
+        if found is None and name != "reserve":  # it may leave the job to the next reserve
+            return self._holds(message, "reserve", message.queue)
+        self.real.check(found is not None and found[1] == message.body, f"{what}: the job did not come")
+        number: int = found[0]
+        return number
+
+    def comes_back(self) -> bool:
+        """Kill it, and look at its jobs; return whether there was time enough to tell."""
+        real = self.real
+        consumers = {way: real.consumer(message.queue) for way, message in self._jobs.items()}
+        rest = self._limit - time.monotonic()
+        if rest < _FALLS_ASLEEP + real.slack.total_seconds():
+            return False
+        waits = []
+        if BLOCKING_RESERVE.is_met(real.harness):
+            waiter = consumers.pop("waited-for")
+            waits.append(partial(self._waits, waiter, timedelta(seconds=rest)))
+        real.side_by_side([partial(self._kills, consumers), *waits], 60)
+        if self._killed_at + real.slack.total_seconds() > self._limit:
+            return False
+        for way, message in self._jobs.items():
+            self._is_right(way, message)
+        return True
+
+    def _waits(self, consumer: Consumer, longest: timedelta) -> None:
+        self._is_seen("waited-for", consumer, self.real.reserve(consumer, longest))
+
+    def _kills(self, consumers: dict[str, Consumer]) -> None:
+        time.sleep(_FALLS_ASLEEP)
+        self._elsewhere.kill()
+        self._killed_at = time.monotonic()
+        self.real.history.add("the other process is killed")
+        looks = _LATE_LOOKS
+        while consumers and looks:
+            looks -= time.monotonic() >= self._limit
+            for way, consumer in list(consumers.items()):
+                held = consumer.reserve(NO_PAUSE)
+                if held is not None:
+                    self._is_seen(way, consumers.pop(way), held)
+            time.sleep(0.02)
+
+    def _is_seen(self, way: str, consumer: Consumer, held: Reservation | None) -> None:
+        if held is not None:
+            self._came[way] = consumer, held
+
+    def _is_right(self, way: str, message: Message) -> None:
+        real, what = self.real, f"the job ({way}) of a process that was killed"
+        if way not in self._came:
+            real.broken(f"{what} did not come back at once, as lease_return declares")
+        consumer, held = self._came[way]
+        real.equal(real.label(held.body), real.label(message.body), what)
+        if ATTEMPTS.is_met(real.harness):
+            real.equal(real.attempt(consumer, held), 2, f"attempt() of {what}", "S10")
+        real.settle(consumer, held)
