@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
-from breaking import mutant
+from breaking import mutant, slot_mutant
 from reference import Reference, Slot
 
 from kessel_core import AdapterError
@@ -102,6 +102,39 @@ _tells_itself(
     ),
 )
 
+
+# --- what time does to several queues ---
+
+
+def _of_first(slot: Slot, queues: Sequence[str]) -> float:
+    """Until the first of these queues changes that changes at all."""
+    adapter = slot.adapter
+    changes = (adapter.next_change([queue]) for queue in queues)
+    first = next((moment for moment in changes if moment is not None), None)
+    return 3600.0 if first is None else max(0.001, (first - adapter.clock.now()).total_seconds())
+
+
+def _of_paused(slot: Slot) -> float:
+    """Until a pause ends, where one of the queues is paused."""
+    pauses = [slot.adapter.rest_of_pause(queue) for queue in slot.queues]
+    return max(pauses) if max(pauses) > 0 else Slot.until_change(slot)
+
+
+slot_mutant(
+    "sleeps_for_first_that_changes",
+    "sleeps until something changes in the first of its queues in which anything will",
+    until_change=lambda self: _of_first(self, self.queues),
+)
+slot_mutant(
+    "sleeps_for_last_that_changes",
+    "sleeps until something changes in the last of its queues in which anything will",
+    until_change=lambda self: _of_first(self, self.queues[::-1]),
+)
+slot_mutant(
+    "sleeps_for_paused",
+    "sleeps until the end of a pause of one of its queues, whatever is due in another",
+    until_change=_of_paused,
+)
 
 # --- what arrives at once ---
 
