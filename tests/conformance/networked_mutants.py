@@ -391,6 +391,18 @@ mutant(
     given_back=lambda self, lost: self.call("returned_later", {one.token for one in lost}),
 )
 mutant(
+    "lost_reserve_not_asked_for_in_a_wait",
+    "lost.reserve_asked_for_by_who_waits",
+    "a consumer that waits does not ask for what its lost reserve took",
+    looks_again=lambda self, queues: None,
+)
+mutant(
+    "lost_reserve_untold",
+    "lost.reserve_wakes_those_beside",
+    "what a reserve took whose answer was lost is given back, and who waits in the same process sleeps on",
+    looks_again=lambda self, queues: None,
+)
+mutant(
     "lost_reserve_asked_once",
     "lost.reserve_done_late",
     "a reserve that is not done yet when it is asked for is forgotten",

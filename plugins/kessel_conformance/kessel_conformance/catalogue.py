@@ -74,6 +74,7 @@ _MODULES: Final = (
     "closing",
     "durable",
     "lost",
+    "unheard",
     "files",
     "scale",
     "clocks",
