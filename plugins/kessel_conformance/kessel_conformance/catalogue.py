@@ -75,6 +75,7 @@ _MODULES: Final = (
     "durable",
     "lost",
     "unheard",
+    "reconnecting",
     "files",
     "scale",
     "clocks",
