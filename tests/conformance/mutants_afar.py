@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
-from breaking import mutant
+from breaking import mutant, slot_mutant
 from reference import Reference, Slot
 
-from kessel_core.contract import NO_PAUSE, Reservation, Rollback, Snooze
+from kessel_core import AdapterError
+from kessel_core.contract import NO_PAUSE, Consumer, Message, Reservation, Rollback, Snooze
 
 _WAYS: Final = {
     "rollback": "a rollback",
@@ -99,4 +100,103 @@ _tells_itself(
     followed=lambda s, done: _alone(
         s, lambda: Reference.followed(s, done), when=any(message.delay for message in done.follow)
     ),
+)
+
+
+# --- what time does to several queues ---
+
+
+def _of_first(slot: Slot, queues: Sequence[str]) -> float:
+    """Until the first of these queues changes that changes at all."""
+    adapter = slot.adapter
+    changes = (adapter.next_change([queue]) for queue in queues)
+    first = next((moment for moment in changes if moment is not None), None)
+    return 3600.0 if first is None else max(0.001, (first - adapter.clock.now()).total_seconds())
+
+
+def _of_paused(slot: Slot) -> float:
+    """Until a pause ends, where one of the queues is paused."""
+    pauses = [slot.adapter.rest_of_pause(queue) for queue in slot.queues]
+    return max(pauses) if max(pauses) > 0 else Slot.until_change(slot)
+
+
+slot_mutant(
+    "sleeps_for_first_that_changes",
+    "sleeps until something changes in the first of its queues in which anything will",
+    until_change=lambda self: _of_first(self, self.queues),
+)
+slot_mutant(
+    "sleeps_for_last_that_changes",
+    "sleeps until something changes in the last of its queues in which anything will",
+    until_change=lambda self: _of_first(self, self.queues[::-1]),
+)
+slot_mutant(
+    "sleeps_for_paused",
+    "sleeps until the end of a pause of one of its queues, whatever is due in another",
+    until_change=_of_paused,
+)
+
+# --- what arrives at once ---
+
+
+class _HearsOneAtATime(Slot):
+    """Sleeps until its adapter has read of one of its queues."""
+
+    def reserve(self, timeout: timedelta) -> Reservation | None:
+        adapter, now = self.adapter, self.adapter.clock.monotonic
+        end = now() + timeout.total_seconds()
+        with adapter.lock:
+            read: list[str | None] = adapter.__dict__["read"]
+            while not self.cancelled:
+                seen = len(read)
+                self.held = adapter.take(self.queues)
+                if self.held is not None or now() >= end:
+                    return self.held
+                looks = min(end, now() + self.until_change())
+                while not self.cancelled and not {None, *self.queues}.intersection(read[seen:]):
+                    if (left := looks - now()) <= 0:
+                        break
+                    adapter.clock.wait(adapter.disk.changed, left)
+        return None
+
+
+def _with_ears(adapter: Any, queues: tuple[str, ...]) -> Consumer:
+    adapter.refuse_if_closed()
+    if "read" not in adapter.__dict__:
+        adapter.__dict__.update(read=[], unread=[])
+        adapter.disk.__dict__.setdefault("ears", []).append(adapter)
+    return _HearsOneAtATime(adapter, queues)
+
+
+def _tells_all(adapter: Any, what: str) -> None:
+    if not adapter.__dict__.get("is_batch"):
+        for ear in adapter.disk.__dict__.get("ears", ()):
+            ear.read.append(None)
+        Reference.announce(adapter, what)
+
+
+def _arrive_at_once(adapter: Any, messages: Sequence[Message]) -> list[AdapterError | None]:
+    with adapter.lock:
+        adapter.__dict__["is_batch"] = True
+        try:
+            outcomes = list(Reference.enqueue_many(adapter, messages))
+        finally:
+            adapter.__dict__["is_batch"] = False
+        for ear in adapter.disk.__dict__.get("ears", ()):
+            told = [message.queue for message in messages]
+            if ear is adapter:
+                ear.read.extend(told)
+            else:
+                ear.unread.extend(told)
+                ear.read.append(ear.unread.pop(0))
+        Reference.announce(adapter, "batch")
+    return outcomes
+
+
+mutant(
+    "hears_one_at_a_time",
+    "reads one of the messages that arrive at once, and the next when another one arrives",
+    make_consumer=_with_ears,
+    announce=_tells_all,
+    enqueue_many=_arrive_at_once,
 )

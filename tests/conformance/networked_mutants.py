@@ -201,6 +201,16 @@ def read_spinning(self: Networked, peer: socket.socket, size: int) -> bytes:
     return found
 
 
+def asked_by_any(self: Networked, name: str, *arguments: Any) -> Any:
+    idle: list[socket.socket] = self.__dict__.setdefault("idle", [])
+    self.mine.peer = idle.pop() if idle else None
+    try:
+        return Networked.asked(self, name, *arguments)
+    finally:
+        if self.mine.peer is not None:
+            idle.append(self.mine.peer)
+
+
 def asked_odd(self: Networked, name: str, *arguments: Any) -> Any:
     try:
         return Networked.asked(self, name, *arguments)
@@ -221,6 +231,13 @@ mutant(
     "lost.half_open",
     "a connection is used again after a missing answer",
     discard=lambda self: None,
+    is_stale=lambda self, peer: False,
+)
+mutant(
+    "idle_not_checked",
+    "lost.all_connections_at_once",
+    "connections are kept for all threads, and one that is taken from there is used as it is",
+    asked=asked_by_any,
     is_stale=lambda self, peer: False,
 )
 mutant("no_timeout", "lost.half_open", "an answer is waited for without an end", timeout=lambda self: None)
@@ -412,6 +429,18 @@ mutant(
     "lost.reserve_wakes_others",
     "what a reserve took whose answer was lost is given back, but nobody sees it for a second",
     given_back=lambda self, lost: self.call("returned_later", {one.token for one in lost}),
+)
+mutant(
+    "lost_reserve_not_asked_for_in_a_wait",
+    "lost.reserve_asked_for_by_who_waits",
+    "a consumer that waits does not ask for what its lost reserve took",
+    looks_again=lambda self, queues: None,
+)
+mutant(
+    "lost_reserve_untold",
+    "lost.reserve_wakes_those_beside",
+    "what a reserve took whose answer was lost is given back, and who waits in the same process sleeps on",
+    looks_again=lambda self, queues: None,
 )
 mutant(
     "lost_reserve_asked_once",

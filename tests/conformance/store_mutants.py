@@ -839,10 +839,10 @@ def _silent_delete(s: Reference, space: str, key: str, expect: int | None) -> bo
 # --- a connection that breaks ---------------------------------------------------------------------
 
 
-def networked_mutant(name: str, what: str, **methods: Any) -> None:
+def networked_mutant(name: str, what: str, case: str = "lost.write", **methods: Any) -> None:
     kind = type(name, (Networked,), methods)
     spec = store_networked.spec_of(kind)
-    MUTANTS[name] = Mutant(name=name, what=what, caught={"lost.write": "S19"}, spec=spec, is_networked=True)
+    MUTANTS[name] = Mutant(name=name, what=what, caught={case: "S19"}, spec=spec, is_networked=True)
 
 
 def _or(answer: Any) -> Callable[..., Any]:
@@ -878,12 +878,29 @@ def _not_closed(store: Networked) -> None:
         raise OSError("not connected")
 
 
+def _by_any(store: Networked, name: str, *arguments: Any) -> Any:
+    """Ask on a connection that another thread may have used, as it is."""
+    idle = store.__dict__.setdefault("idle", [])
+    store.mine.peer = idle.pop() if idle else None
+    try:
+        return Networked.asked(store, name, *arguments)
+    finally:
+        if store.mine.peer is not None:
+            idle.append(store.mine.peer)
+
+
 networked_mutant("lost_write_believed", "says of a write that was lost that it was done", written=_or(1))
 networked_mutant("lost_write_denied", "says of a write that was lost that it was not", written=_surely_not)
 networked_mutant("lost_write_again", "sends a write again whose answer was lost", written=_again)
 networked_mutant("lost_look_empty", "finds nothing where it reaches nobody", read=_or(None))
 networked_mutant("lost_close", "fails at its close once a connection was lost", close=_not_closed)
 networked_mutant("lost_for_ever", "keeps a connection that was lost", discard=lambda s: None)
+networked_mutant(
+    "lost_one_by_one",
+    "keeps connections for all threads, and uses one that is taken from there as it is",
+    "lost.all_connections_at_once",
+    asked=_by_any,
+)
 
 
 def _ended_in_page(s: Reference, space: str, prefix: str, after: str, limit: int) -> list[Entry]:

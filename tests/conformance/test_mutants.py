@@ -74,6 +74,7 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
         f"tells_no_other_of_{way}"
         for way in ("rollback", "snooze", "give_back", "close", "kick", "pause", "batch", "follow")
     ),
+    "reserve.wakes_from_afar_for_each_queue": ("hears_one_at_a_time",),
     "reserve.wakes_from_afar_later": tuple(
         f"tells_no_other_of_{way}"
         for way in ("delays", "rollback_pause", "snooze_pause", "shorter_pause", "delayed_follow")

@@ -50,11 +50,12 @@ def test_reference_without_a_fault_passes(options: dict[str, str]) -> None:
     assert [outcome.text for outcome in run.outcomes.values() if not outcome.ok] == []
 
 
-def test_reference_behind_a_connection_passes_while_that_breaks() -> None:
-    run = Run(NetworkedStoreHarness(spec_of(Networked)), SETTINGS, ["lost.write"])
+@pytest.mark.parametrize("case", ["lost.write", "lost.all_connections_at_once"])
+def test_reference_behind_a_connection_passes_while_that_breaks(case: str) -> None:
+    run = Run(NetworkedStoreHarness(spec_of(Networked)), SETTINGS, [case])
     run.up()
     try:
-        outcome = run.outcome("lost.write")
+        outcome = run.outcome(case)
     finally:
         run.down()
     assert outcome.verdict is Verdict.PASS, outcome.text

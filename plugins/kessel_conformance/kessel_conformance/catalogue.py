@@ -78,6 +78,8 @@ _MODULES: Final = (
     "unanswered",
     "strangers",
     "restarting",
+    "unheard",
+    "reconnecting",
     "files",
     "scale",
     "clocks",

@@ -42,6 +42,8 @@ class Cut:
     after: int
     #: Whether the adapter sees a reset (`ECONNRESET`) instead of an end of the stream.
     reset: bool = False
+    #: Whether neither side sees it before `show_cuts`; until then nothing passes any more.
+    unseen: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -103,6 +105,7 @@ class FaultProxy:
         self._closed = threading.Event()
         self._answers_pass = threading.Event()
         self._answers_pass.set()
+        self._cuts_shown = threading.Event()
         self._holds = False
         #: The connections whose requests are held.
         self._held: list[_Link] = []
@@ -129,8 +132,13 @@ class FaultProxy:
 
     def cut_at(self, cut: Cut) -> None:
         """Cut the first connection that reaches this point, once."""
+        self._cuts_shown.clear()
         with self._lock:
             self._cut = cut
+
+    def show_cuts(self) -> None:
+        """End the connections that were cut unseen."""
+        self._cuts_shown.set()
 
     def hold_answers(self) -> None:
         """Keep what goes to the adapter until `end_faults`, so that it comes late."""
@@ -176,6 +184,7 @@ class FaultProxy:
         """Stop, and wait for the threads."""
         self._closed.set()
         self._answers_pass.set()
+        self._cuts_shown.set()
         with self._lock:
             held, self._held = self._held, []
         for link in held:
@@ -263,6 +272,8 @@ class FaultProxy:
                     # Else its end, which comes next, would close the connection before the request is done.
                     link.answered.wait(_ANSWERED_WITHIN)
                 if cut is not None:
+                    if cut.unseen:
+                        self._cuts_shown.wait()
                     link.cut(reset=cut.reset)
                     return
         if self.drop_up and self.drop_down:

@@ -137,6 +137,30 @@ def test_answer_is_cut_after_so_many_bytes_of_what_the_server_did(
     assert server.got(b"12345\n")
 
 
+def test_cut_is_not_seen_before_it_is_shown(proxy: FaultProxy, server: Answers) -> None:
+    with dial(proxy) as peer, dial(proxy) as other:
+        proxy.cut_at(Cut(up=False, after=0, unseen=True))
+        peer.sendall(b"12345\n")
+        assert server.got(b"12345\n")
+        peer.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            peer.recv(7)
+        assert ask(other) == b"000006\n"
+        proxy.show_cuts()
+        peer.settimeout(10)
+        assert rest(peer) == b""
+        assert ask(other) == b"000006\n"
+
+
+def test_proxy_closes_while_a_cut_is_unseen(server: Answers) -> None:
+    with FaultProxy(server.port) as proxy, dial(proxy) as peer:
+        proxy.cut_at(Cut(up=False, after=0, unseen=True))
+        peer.sendall(b"12345\n")
+        assert server.got(b"12345\n")
+        proxy.close()
+        assert rest(peer) == b""
+
+
 def test_nothing_reaches_the_server_any_more_once_an_answer_is_cut(
     proxy: FaultProxy, server: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

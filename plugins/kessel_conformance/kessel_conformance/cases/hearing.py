@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from typing import Final, TypeAlias
 
+import attrs
+
 from kessel_conformance.bench import Bench
-from kessel_conformance.cases.waking import Prepared, wakes
+from kessel_conformance.cases.waking import Prepared, PreparedAll, wakes, wakes_all
 from kessel_conformance.catalogue import case
 from kessel_conformance.meanwhile import SOON, acts, soon
 from kessel_conformance.requirements import (
@@ -26,6 +29,7 @@ from kessel_core.contract import (
     Bury,
     Commit,
     Consumer,
+    Message,
     Pause,
     QueueAdapter,
     Reservation,
@@ -228,3 +232,64 @@ def _follows(
         settles(holder, held, Commit(follow=(soon(real, told) if delay else told,)))
 
     return real.consumer(told.queue), told, acts(real, what, act, delay)
+
+
+#: Makes jobs of several queues ready, by one call of another adapter or by several that follow each other.
+_Burst: TypeAlias = Callable[[Bench, QueueAdapter, Sequence[Message]], Callable[[], None]]
+_QUEUES: Final = "abcde"
+
+
+@case(
+    "reserve.wakes_from_afar_for_each_queue",
+    "S9",
+    needs=(BLOCKING_RESERVE, SHARED_REACH),
+    real_time=True,
+    why="Other processes tell of several queues at once; who listens reads of one, and forgets the others.",
+)
+def for_each_queue(bench: Bench) -> None:
+    numbers = itertools.count(1)
+    for burst in _bursts(bench):
+        with ExitStack() as stack:
+
+            def prepare(real: Bench, burst: _Burst = burst, stack: ExitStack = stack) -> PreparedAll:
+                other = real.harness.open(real.clock, real.namespace)
+                stack.callback(other.close)
+                # Names of this try only, so that what was left unread in the last one wakes nobody in this.
+                number = next(numbers)
+                told = [real.message(queue=real.queue_named(f"{name}{number}")) for name in _QUEUES]
+                act = burst(real, other, told)
+                waiting = [(real.consumer(message.queue), message) for message in told]
+                return waiting[-1:] if burst is _last_is_due else waiting, act
+
+            wakes_all(bench, prepare)
+
+
+def _bursts(bench: Bench) -> Iterator[_Burst]:
+    yield _in_one_batch
+    yield _one_by_one
+    if DELAYS.is_met(bench.harness):
+        yield _last_is_due
+    if bench.capabilities.follow:
+        yield _all_follow
+
+
+def _in_one_batch(real: Bench, other: QueueAdapter, told: Sequence[Message]) -> Callable[[], None]:
+    return acts(real, f"enqueue {len(told)} by another adapter", lambda: other.enqueue_many(told))
+
+
+def _one_by_one(real: Bench, other: QueueAdapter, told: Sequence[Message]) -> Callable[[], None]:
+    what = f"enqueue {len(told)} one by one, by another adapter"
+    return acts(real, what, lambda: [other.enqueue(message) for message in told])
+
+
+def _last_is_due(real: Bench, other: QueueAdapter, told: Sequence[Message]) -> Callable[[], None]:
+    late = [attrs.evolve(message, delay=real.now() + _HOUR) for message in told[:-1]]
+    what = f"enqueue {len(told)} by another adapter, the last one delayed by 150 ms, the others by an hour"
+    return acts(real, what, lambda: other.enqueue_many([*late, soon(real, told[-1])]), SOON)
+
+
+def _all_follow(real: Bench, other: QueueAdapter, told: Sequence[Message]) -> Callable[[], None]:
+    real.put()
+    holder, held = _holder(real, other)
+    what = f"commit with {len(told)} follow-ups, by another adapter"
+    return acts(real, what, lambda: holder.settle(held, Commit(follow=tuple(told))))

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
+from kessel_conformance.meanwhile import SOON
 from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, LEASE, SHARED_REACH
 from kessel_core.contract import Consumer, Message, Pause, Reservation, Rollback, Snooze
 
 #: How long a reserve waits in real time.
 _LONG: Final = timedelta(seconds=4)
 _HOUR: Final = timedelta(hours=1)
+#: Real time in which what listens for an adapter has begun to, and has looked for the first time.
+_LISTENS: Final = timedelta(milliseconds=300)
+#: So many tries may be late on a real clock, for a machine may be busy.
+_LATE: Final = 3
+
+
+def _listens(bench: Bench) -> None:
+    """Let what listens begin, by a wait for another queue: its first look hides what a consumer forgets."""
+    if not bench.harness.virtual:
+        bench.reserve(bench.consumer(bench.queue_named("quiet")), _LISTENS)
 
 
 def _in_time(bench: Bench, consumer: Consumer, message: Message, due: datetime, why: str) -> None:
@@ -28,6 +41,8 @@ def _in_time(bench: Bench, consumer: Consumer, message: Message, due: datetime, 
         waits()  # moves the time
     else:
         bench.until(due - timedelta(seconds=1))
+        if due - bench.now() > 2 * _LISTENS:
+            _listens(bench)
         bench.side_by_side([waits, lambda: bench.until(due + bench.slack)], 60)
     reservation, now = came[0]
     if reservation is None or reservation.body != message.body:
@@ -51,7 +66,11 @@ def for_lease_end(bench: Bench) -> None:
     message = bench.put(queue=other)
     bench.gets(bench.consumer(other), message, "the job")
     due = bench.now() + bench.lease
-    _in_time(bench, bench.consumer(bench.queue, other), message, due, "the end of its lease")
+    last = bench.queue_named("last")
+    if DELAYS.is_met(bench.harness):
+        for queue in (bench.queue, last):
+            bench.put(queue=queue, delay=_HOUR)
+    _in_time(bench, bench.consumer(bench.queue, other, last), message, due, "the end of its lease")
 
 
 @case(
@@ -65,7 +84,11 @@ def for_pause_end(bench: Bench) -> None:
     message = bench.put()
     due = bench.now() + timedelta(milliseconds=700)
     bench.pause(bench.queue, timedelta(milliseconds=700))
-    consumer = bench.consumer(bench.queue_named("other"), bench.queue)
+    others = [bench.queue_named(name) for name in ("other", "last")]
+    if DELAYS.is_met(bench.harness):
+        for queue in others:
+            bench.put(queue=queue, delay=_HOUR)
+    consumer = bench.consumer(others[0], bench.queue, others[1])
     _in_time(bench, consumer, message, due, "the end of the pause")
 
 
@@ -132,3 +155,100 @@ def for_extended_lease_end(bench: Bench) -> None:
         late = (now - ends[0] - bench.slack).total_seconds()
         bench.check(late <= 0.5, f"the waiting reserve came back {late:.1f} s after the end of the lease")
         other.settle(waiter, reservation)
+
+
+#: Leaves a job in a queue that is not ready for long.
+_Far: TypeAlias = Callable[[Bench, str], object]
+#: Leaves a job in a queue that is ready after `SOON`; returns it.
+_Near: TypeAlias = Callable[[Bench, str], Message]
+
+
+@case(
+    "reserve.wakes_for_each_of_its_queues",
+    "S9",
+    "S4",
+    needs=(BLOCKING_RESERVE, DELAYS),
+    waits=True,
+    why="A consumer of several queues asks one of them when to look again, and is late for the others.",
+)
+def for_each_of_its_queues(bench: Bench) -> None:
+    with ExitStack() as stack:
+        # What another adapter has done before it waits: nobody has told a consumer of it.
+        is_shared = SHARED_REACH.is_met(bench.harness)
+        other = stack.enter_context(bench.sharing()) if is_shared else bench
+        _listens(bench)
+        for number, (far, near) in enumerate(_pairs(bench)):
+            late = [_seen_late(bench, other, far, near, f"{number}")]
+            while late[-1] > bench.slack:
+                what = f"{_told(near)} in one queue, {_told(far)} in the others"
+                seconds = min(late).total_seconds()
+                bench.check(len(late) < _LATE, f"reserve saw its job {seconds:.3f} s late or more: {what}")
+                late.append(_seen_late(bench, other, far, near, f"{number}.{len(late)}"))
+
+
+def _seen_late(bench: Bench, other: Bench, far: _Far, near: _Near, name: str) -> timedelta:
+    """Return how late a consumer of three queues sees the job of the second."""
+    first, second, third = (bench.queue_named(f"{place}{name}") for place in ("first", "second", "third"))
+    far(other, first)
+    far(other, third)
+    message = near(other, second)
+    due = bench.now() + SOON
+    consumer = bench.consumer(first, second, third)
+    held = bench.reserve(consumer, 2 * _HOUR if bench.harness.virtual else _LONG)
+    now = bench.now()
+    if held is None or held.body != message.body:
+        return _HOUR
+    bench.settle(consumer, held)
+    return now - due
+
+
+def _told(way: _Far | _Near) -> str:
+    return way.__name__.strip("_").replace("_", " ")
+
+
+def _pairs(bench: Bench) -> Iterator[tuple[_Far, _Near]]:
+    yield _delayed_by_an_hour, _delayed
+    yield _delayed_by_an_hour, _retried
+    yield _delayed_by_an_hour, _snoozed
+    if LEASE.is_met(bench.harness):
+        yield _held, _delayed
+    if bench.has(Pause):
+        yield _paused_for_an_hour, _delayed
+        yield _delayed_by_an_hour, _paused
+
+
+def _delayed_by_an_hour(bench: Bench, queue: str) -> object:
+    return bench.put(queue=queue, delay=_HOUR)
+
+
+def _held(bench: Bench, queue: str) -> object:
+    return bench.gets(bench.consumer(queue), bench.put(queue=queue), "the job")
+
+
+def _paused_for_an_hour(bench: Bench, queue: str) -> object:
+    bench.pause(queue, _HOUR)
+    return bench.put(queue=queue)
+
+
+def _delayed(bench: Bench, queue: str) -> Message:
+    return bench.put(queue=queue, delay=SOON)
+
+
+def _retried(bench: Bench, queue: str) -> Message:
+    return _comes_back(bench, queue, Rollback(SOON))
+
+
+def _snoozed(bench: Bench, queue: str) -> Message:
+    return _comes_back(bench, queue, Snooze(SOON))
+
+
+def _comes_back(bench: Bench, queue: str, settlement: Rollback | Snooze) -> Message:
+    message, holder = bench.put(queue=queue), bench.consumer(queue)
+    bench.settle(holder, bench.gets(holder, message, "the job"), settlement)
+    return message
+
+
+def _paused(bench: Bench, queue: str) -> Message:
+    message = bench.put(queue=queue)
+    bench.pause(queue, SOON)
+    return message

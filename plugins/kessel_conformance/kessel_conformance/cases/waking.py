@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Final, TypeAlias
@@ -43,42 +43,52 @@ _FALLS_ASLEEP: Final = 0.3
 
 #: The consumer that is to wait, the job that it is to get, and what makes that ready.
 Prepared: TypeAlias = tuple[Consumer, Message, Callable[[], object]]
+#: As `Prepared`, for several that wait at once.
+PreparedAll: TypeAlias = tuple[Sequence[tuple[Consumer, Message]], Callable[[], object]]
 
 
 def wakes(bench: Bench, prepare: Callable[[Bench], Prepared]) -> None:
     """Let a consumer wait in real time, make a job ready, and check that it has it soon."""
+
+    def prepared(real: Bench) -> PreparedAll:
+        waiter, message, act = prepare(real)
+        return [(waiter, message)], act
+
+    wakes_all(bench, prepared)
+
+
+def wakes_all(bench: Bench, prepare: Callable[[Bench], PreparedAll]) -> None:
+    """Let consumers wait in real time, make jobs ready, and check that each has its own soon."""
     with bench.in_real_time() as real:
 
         def tried() -> float:
-            waiter, message, act = prepare(real)
+            waiting, act = prepare(real)
             acted: list[float] = []
-            came: list[tuple[Reservation | None, float]] = []
+            came: list[float] = []
+
+            def comes(waiter: Consumer, message: Message) -> None:
+                came.append(_comes(real, waiter, message))
 
             def meanwhile() -> None:
                 time.sleep(_FALLS_ASLEEP)
                 act()
                 acted.append(time.monotonic())
 
-            real.side_by_side([lambda: came.append(_waited(real, waiter)), meanwhile], 20)
-            held, at = came[0]
-            _got(real, waiter, held, message)
-            return abs(at - acted[0])
+            real.side_by_side([*(partial(comes, *one) for one in waiting), meanwhile], 20)
+            return max(abs(at - acted[0]) for at in came)
 
         soon_enough(real, tried)
 
 
-def _waited(real: Bench, waiter: Consumer) -> tuple[Reservation | None, float]:
-    """Let a consumer wait; return what came, and when."""
+def _comes(real: Bench, waiter: Consumer, message: Message) -> float:
+    """Let a consumer wait for this job, and settle it; return when it came."""
     held = real.reserve(waiter, _LONG)
-    return held, time.monotonic()
-
-
-def _got(real: Bench, waiter: Consumer, held: Reservation | None, message: Message) -> None:
-    """Check that this job came, and settle it."""
+    at = time.monotonic()
     real.check(held is not None, "the waiting reserve did not see the job, which became ready")
     assert held is not None
     real.equal(real.label(held.body), real.label(message.body), "the job that came")
     real.settle(waiter, held)
+    return at
 
 
 def soon_enough(real: Bench, tried: Callable[[], float]) -> None:
@@ -303,9 +313,7 @@ def each_in_time(bench: Bench) -> None:
             late: list[float] = []
 
             def waits(waiter: Consumer, message: Message, due: float) -> None:
-                held, at = _waited(real, waiter)
-                _got(real, waiter, held, message)
-                late.append(at - due)
+                late.append(_comes(real, waiter, message) - due)
 
             real.side_by_side([partial(waits, *one) for one in waiting])
             return max(late)

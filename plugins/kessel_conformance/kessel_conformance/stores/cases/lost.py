@@ -12,6 +12,7 @@ from kessel_conformance.near import Near
 from kessel_conformance.proxy import Traffic
 from kessel_conformance.stores.bench import StoreBench
 from kessel_conformance.stores.requirements import CONNECTION
+from kessel_conformance.together import one_may_fail
 from kessel_core import AdapterUnavailable, StoreUnknown
 from kessel_core.contract import Entry, Store
 
@@ -29,16 +30,40 @@ _STALE: Final = 3
     why="A write that was lost is told as done, or one that was done as not; a lost look sees nothing.",
 )
 def write(bench: StoreBench) -> None:
+    with _near_store(bench) as near:
+        trials = _Trials(near)
+        trials.puts()
+        trials.deletes()
+        trials.looks()
+
+
+@case(
+    "lost.all_connections_at_once",
+    "S19",
+    needs=(CONNECTION,),
+    waits=True,
+    why="A server was restarted, and each connection that a store has had idle fails one more call.",
+)
+def all_connections_at_once(bench: StoreBench) -> None:
+    calls: dict[str, Callable[[Store], object]] = {
+        "get": lambda store: store.get(bench.space, "none"),
+        "scan": lambda store: store.scan(bench.space),
+        "put": lambda store: store.put(bench.space, "kept", b"v"),
+        "delete": lambda store: store.delete(bench.space, "none"),
+    }
+    for what, call in calls.items():
+        with _near_store(bench) as near:
+            store, usual = near.opened, (AdapterUnavailable, StoreUnknown)
+            one_may_fail(near, what, lambda _, store=store, call=call: call(store), usual)  # type: ignore[misc]
+
+
+def _near_store(bench: StoreBench) -> Near[StoreBench, Store]:
     def opens(port: int) -> tuple[Store, Callable[[], object]]:
         harness = bench.harness.through(port)
         store = harness.open(bench.clock, bench.namespace)
         return store, lambda: harness.close(store)
 
-    with Near(bench, opens) as near:
-        trials = _Trials(near)
-        trials.puts()
-        trials.deletes()
-        trials.looks()
+    return Near(bench, opens)
 
 
 class _Trials:
