@@ -57,6 +57,16 @@ def test_S20_S9_nothing_left_behind_passes(case: str) -> None:
         assert (verdict, reason) == (Verdict.PASS, "")
 
 
+def test_S9_a_return_at_once_is_not_shown_where_a_lease_is_over_as_soon() -> None:
+    verdict, reason = ended(
+        "consumer.killed_returns_job", SPECS["consumer.killed_returns_job"], SQLITE + "&lease=100ms"
+    )
+    assert (verdict, reason) == (
+        Verdict.NOT_SHOWN,
+        "the lease is over before a return at once can be told from that; give the harness 3 s",
+    )
+
+
 def test_S9_jobs_that_are_written_at_close_fail_for_one_process_as_for_many() -> None:
     verdict, reason = ended("durable.killed_process", AT_CLOSE, "directory://{tmp}/{namespace}")
     assert verdict is Verdict.FAIL

@@ -44,7 +44,8 @@ def while_restarting(bench: Bench) -> None:
 
 
 def _fill(bench: Bench) -> None:
-    """Give the server what it has to read when it begins."""
+    """Give the server what it has to read when it begins; it may itself have begun just now."""
+    bench.patiently("stats", lambda: bench.adapter.stats(bench.queue))
     limit = bench.capabilities.max_body_bytes or _BYTES
     filler = b"x" * (min(limit, _BYTES) - 20)
     end = time.monotonic() + _FILLS_FOR
