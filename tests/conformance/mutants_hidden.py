@@ -6,7 +6,9 @@ By a check that stands before them, by a look that came first, or because they a
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 from breaking import mutant
@@ -16,6 +18,7 @@ from kessel_core.contract import (
     Bury,
     Commit,
     JobState,
+    Message,
     Reservation,
     Settlement,
 )
@@ -70,3 +73,48 @@ mutant(
     "lets a follow-up replace the buried job whose id it has",
     brings=_replaces_buried,
 )
+
+# --- at the first look ---
+
+
+def _as_of_last_look(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method, but what time has done since somebody else looked is not seen."""
+
+    def mutated(adapter: Reference, *arguments: Any) -> Any:
+        with adapter.lock:
+            looked = adapter.disk.__dict__.get("looked", 0.0)
+            adapter.__dict__["now"] = lambda: looked
+            try:
+                return method(adapter, *arguments)
+            finally:
+                del adapter.__dict__["now"]
+
+    return mutated
+
+
+def _looks(adapter: Reference) -> None:
+    adapter.disk.__dict__["looked"] = adapter.now()
+    Reference.tick(adapter)
+
+
+def _says_last_state(adapter: Reference, message: Message) -> None:
+    if adapter.is_known(message):
+        _as_of_last_look(Reference.enqueue)(adapter, message)
+    Reference.enqueue(adapter, message)
+
+
+for _name, _what, _method in (
+    ("find", "finds a job", _as_of_last_look(Reference.find)),
+    ("peek", "lists jobs", _as_of_last_look(Reference.peek)),
+    ("stats", "counts jobs", _as_of_last_look(Reference.stats)),
+    ("purge", "purges jobs", _as_of_last_look(Reference.purge)),
+    ("enqueue", "tells the state of a held id", _says_last_state),
+):
+    mutant(
+        f"{_name}_sees_last_look",
+        f"{_what} as somebody last saw them"
+        if _what.endswith("jobs")
+        else f"{_what} as somebody last saw it",
+        tick=_looks,
+        **{_name: _method},
+    )
