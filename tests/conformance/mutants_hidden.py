@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
+import attrs
 from breaking import mutant
-from reference import Held, Reference
+from reference import Held, Record, Reference
 
+from kessel_core import IdHeld
 from kessel_core.contract import (
     Bury,
     Commit,
@@ -118,3 +120,50 @@ for _name, _what, _method in (
         tick=_looks,
         **{_name: _method},
     )
+
+# --- a request that is repeated ---
+
+
+def _changed(
+    adapter: Reference, message: Message, state: JobState, change: Callable[[Record, Message], None]
+) -> None:
+    try:
+        Reference.enqueue(adapter, message)
+    except IdHeld as exc:
+        if exc.state == state:
+            change(adapter.record_named(message.id), message)
+        raise
+
+
+def _takes_delay(record: Record, message: Message) -> None:
+    record.ready_at = 0.0 if message.delay is None else message.delay.timestamp()
+
+
+def _takes_queue(record: Record, message: Message) -> None:
+    record.message = attrs.evolve(record.message, queue=message.queue)
+
+
+_CHANGES: dict[str, Callable[[Record, Message], None]] = {
+    "priority": lambda record, message: setattr(record, "priority", message.priority),
+    "body": lambda record, message: setattr(record, "body", message.body),
+    "queue": _takes_queue,
+}
+for _field, _change in _CHANGES.items():
+    for _state in (JobState.READY, JobState.RESERVED, JobState.BURIED):
+        mutant(
+            f"repeated_{_field}_of_{_state}",
+            f"gives a {_state} job the {_field} of a request that is repeated",
+            enqueue=lambda s, m, state=_state, change=_change: _changed(s, m, state, change),
+        )
+mutant(
+    "repeated_delay",
+    "gives a delayed job the delay of a request that is repeated",
+    enqueue=lambda s, m: _changed(s, m, JobState.DELAYED, _takes_delay),
+)
+mutant(
+    "repeated_sooner",
+    "lets a repeated request make a job more urgent, and no less",
+    enqueue=lambda s, m: _changed(
+        s, m, JobState.RESERVED, lambda r, m: setattr(r, "priority", min(r.priority, m.priority))
+    ),
+)

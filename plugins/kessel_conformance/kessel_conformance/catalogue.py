@@ -58,6 +58,7 @@ _MODULES: Final = (
     "oversleeping",
     "order",
     "keeping",
+    "repeating",
     "delay",
     "times",
     "returning",
