@@ -5,8 +5,10 @@ By a check that stands before them, by a look that came first, or because they a
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from kessel_core.contract import (
     Message,
     Reservation,
     Settlement,
+    StoredJob,
 )
 
 # --- what a settlement brings along ---
@@ -167,3 +170,34 @@ mutant(
         s, m, JobState.RESERVED, lambda r, m: setattr(r, "priority", min(r.priority, m.priority))
     ),
 )
+
+# --- parts of a second ---
+
+
+def _floor(seconds: float) -> float:
+    return math.floor(seconds * 1000 + 1e-4) / 1000
+
+
+def _cut(adapter: Reference, record: Record, state: JobState, field: str) -> StoredJob:
+    shown = Reference.stored(adapter, record, state)
+    moment = getattr(shown, field)
+    return shown if moment is None else attrs.evolve(shown, **{field: moment.replace(microsecond=0)})
+
+
+mutant("delay_floor_ms", "cuts delays to whole milliseconds", due=lambda s, m: _floor(m.timestamp()))
+for _kind, _rule in (("rollback", "pause_ends"), ("snooze", "snooze_ends"), ("queue", "queue_pause_ends")):
+    mutant(
+        f"{_kind}_pause_floor_ms",
+        f"cuts the pause of a {_kind} to whole milliseconds",
+        **{
+            _rule: lambda s, *told, rule=_rule: getattr(Reference, rule)(
+                s, *told[:-1], told[-1] // timedelta(milliseconds=1) * timedelta(milliseconds=1)
+            )
+        },
+    )
+for _field in ("due", "enqueued_at", "buried_at"):
+    mutant(
+        f"shown_{_field}_in_seconds",
+        f"shows {_field} in whole seconds",
+        stored=lambda s, r, state, field=_field: _cut(s, r, state, field),
+    )

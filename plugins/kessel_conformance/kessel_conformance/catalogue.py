@@ -61,6 +61,7 @@ _MODULES: Final = (
     "repeating",
     "delay",
     "times",
+    "moments",
     "returning",
     "lease",
     "lease_ends",
