@@ -18,7 +18,11 @@ __all__ = ["QueueStats", "StoredJob", "ready_for"]
 
 @attrs.frozen(kw_only=True)
 class StoredJob:
-    """A job as operators see it; None means that the adapter does not know."""
+    """A job as operators see it; None means that the adapter does not know.
+
+    Where delays are supported its moments are as exact: `delay_granularity` is the most by which they may be
+    cut or rounded.
+    """
 
     #: The id that `kick` and `delete` take: the job's own if the adapter knows it.
     id: str

@@ -344,6 +344,18 @@ class Kept(Reference):
             record.attempts += record.token in tokens
         return self.returned(tokens)
 
+    def returned_snoozed(self, tokens: set[int]) -> set[int]:
+        """For a mutant."""
+        for record in self.disk.records:
+            record.snoozes += record.token in tokens
+        return self.returned(tokens)
+
+    def returned_kicked(self, tokens: set[int]) -> set[int]:
+        """For a mutant."""
+        for record in self.disk.records:
+            record.kicks += record.token in tokens
+        return self.returned(tokens)
+
     def returned_later(self, tokens: set[int]) -> set[int]:
         """For a mutant."""
         records = [record for record in self.disk.records if record.token in tokens]

@@ -425,6 +425,18 @@ mutant(
     given_back=lambda self, lost: self.call("returned_counted", {one.token for one in lost}),
 )
 mutant(
+    "lost_reserve_is_snooze",
+    "lost.reserve_uncounted",
+    "what a reserve took whose answer was lost has been snoozed when it is given back",
+    given_back=lambda self, lost: self.call("returned_snoozed", {one.token for one in lost}),
+)
+mutant(
+    "lost_reserve_is_kick",
+    "lost.reserve_uncounted",
+    "what a reserve took whose answer was lost has been kicked when it is given back",
+    given_back=lambda self, lost: self.call("returned_kicked", {one.token for one in lost}),
+)
+mutant(
     "lost_reserve_back_later",
     "lost.reserve_wakes_others",
     "what a reserve took whose answer was lost is given back, but nobody sees it for a second",

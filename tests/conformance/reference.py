@@ -348,12 +348,11 @@ class Reference(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapter):
             record = self.holds(reservation, settlement)
             if isinstance(settlement, (Commit, Bury)):
                 self.checked(settlement)
-                self.followed(settlement)
-                self.kept_entries(settlement)
             match settlement:
                 case Commit():
                     self.removes(record)
                     record.state = None
+                    self.brings(settlement)
                 case Rollback(pause):
                     self.released(record)
                     record.ready_at = self.pause_ends(pause)
@@ -374,6 +373,11 @@ class Reference(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapter):
                     record.buried_at = self.now()
                     record.reason, record.text = self.reason_of(settlement), text
                     record.priority = self.priority_after(record, "bury")
+                    self.brings(settlement)
+
+    def brings(self, settlement: Commit | Bury) -> None:
+        self.followed(settlement)
+        self.kept_entries(settlement)
 
     def renew(self, reservation: Reservation) -> None:
         with self.lock:

@@ -72,6 +72,9 @@ class ReserveUncounted(ReserveOne):
         attempt = self.works("attempt", lambda: self.consumer.attempt(held))
         if attempt != 1:
             self.broken(f"attempt says {attempt} of a job that nobody heard of before, expected 1")
+        if held.snoozes or held.kicks:
+            counted = f"{held.snoozes} snoozes and {held.kicks} kicks"
+            self.broken(f"the reservation counts {counted} of a job that nobody snoozed or kicked")
         super().again()
 
 

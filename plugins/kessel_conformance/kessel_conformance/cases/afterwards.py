@@ -4,22 +4,29 @@ from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
 from datetime import datetime, timedelta
+from itertools import count
+from typing import Final
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.opencase import MICRO
-from kessel_conformance.requirements import DELAYS, LEASE, PRIORITIES, VIRTUAL_CLOCK
+from kessel_conformance.requirements import COUNTS, DEDUPE, DELAYS, LEASE, PRIORITIES, VIRTUAL_CLOCK
 from kessel_core.contract import (
     COMMIT,
     Browse,
     Buried,
     Bury,
     Delete,
+    Find,
     JobState,
     Message,
     Pause,
+    Rollback,
+    Snooze,
     VirtualTime,
 )
+
+_PAUSE: Final = timedelta(milliseconds=500)
 
 
 @case(
@@ -93,6 +100,113 @@ def ended_at_first_look(bench: Bench) -> None:
         bench.equal(bodies, [sent[shown].body], "ready jobs, after the lease of the only one")
     if bench.capabilities.dedupe:
         bench.is_held(sent[again], JobState.READY)
+
+
+def _ready_by_time(bench: Bench, *looks: str) -> dict[str, list[tuple[str, Message]]]:
+    """Let jobs become ready by time alone, for each look some; each alone in its queue.
+
+    Nobody has looked at any queue since, so that the next look is the first.
+    """
+    found: dict[str, list[tuple[str, Message]]] = {look: [] for look in looks}
+    waits = _PAUSE
+    for look, jobs in found.items():
+        queues = (bench.queue_named(f"{look}{number}") for number in count())
+        if bench.capabilities.delay_granularity is not None:
+            jobs.append(("a delay", bench.put(queue=next(queues), delay=_PAUSE)))
+            for settlement in (Rollback(_PAUSE), Snooze(_PAUSE)):
+                message = bench.put(queue=next(queues))
+                consumer = bench.consumer(message.queue)
+                bench.settle(consumer, bench.gets(consumer, message, "the job"), settlement)
+                jobs.append((f"the pause of a {type(settlement).__name__.lower()}", message))
+        if LEASE.is_met(bench.harness):  # else it is too long to wait for its end
+            message = bench.put(queue=next(queues))
+            bench.gets(bench.consumer(message.queue), message, "the job")
+            jobs.append(("a lease", message))
+            waits = max(waits, bench.lease)
+    bench.let_pass(waits + bench.slack + MICRO)
+    return found
+
+
+@case(
+    "find.at_first_look",
+    "S9",
+    "S4",
+    "S7",
+    needs=(Find,),
+    waits=True,
+    why="Who asks for one job is told that it waits or runs, because nobody has looked since that was over.",
+)
+def find_at_first_look(bench: Bench) -> None:
+    for what, message in _ready_by_time(bench, "find")["find"]:
+        found = bench.find(message.id)
+        state = None if found is None else found.state
+        bench.equal(state, JobState.READY, f"the state of a job, first looked at after the end of {what}")
+
+
+@case(
+    "peek.at_first_look",
+    "S9",
+    "S4",
+    "S7",
+    needs=(Browse,),
+    waits=True,
+    why="A listing shows what was true when somebody last took a job.",
+)
+def peek_at_first_look(bench: Bench) -> None:
+    jobs = _ready_by_time(bench, "ready", "others")
+    for what, message in jobs["ready"]:
+        shown = [job.body for job in bench.peek(JobState.READY, 5, message.queue)]
+        bench.equal(bench.labels(shown), bench.labels([message.body]), f"ready jobs after the end of {what}")
+    for what, message in jobs["others"]:
+        state = JobState.RESERVED if what == "a lease" else JobState.DELAYED
+        shown = [job.body for job in bench.peek(state, 5, message.queue)]
+        bench.equal(bench.labels(shown), [], f"{state} jobs after the end of {what}")
+
+
+@case(
+    "stats.at_first_look",
+    "S9",
+    "S4",
+    "S7",
+    needs=(COUNTS,),
+    waits=True,
+    why="An alarm counts jobs that wait, and misses all that became ready since a worker last came by.",
+)
+def stats_at_first_look(bench: Bench) -> None:
+    for what, message in _ready_by_time(bench, "stats")["stats"]:
+        seen = bench.stats(message.queue)
+        counted = (seen.ready, seen.delayed, seen.reserved)
+        bench.equal(counted, (1, 0, 0), f"ready, delayed, reserved jobs after the end of {what}")
+
+
+@case(
+    "purge.at_first_look",
+    "S9",
+    "S7",
+    waits=True,
+    why="A queue is purged, and the job of a worker that died long ago is left.",
+)
+def purge_at_first_look(bench: Bench) -> None:
+    jobs = _ready_by_time(bench, "purge")["purge"]
+    for what, message in jobs:
+        bench.equal(bench.purge(message.queue), 1, f"jobs purged after the end of {what}")
+    for _, message in jobs:  # not before, because these are looks as well
+        bench.nothing(bench.consumer(message.queue), "the queue was purged")
+
+
+@case(
+    "enqueue.held_at_first_look",
+    "S14",
+    "S4",
+    "S7",
+    needs=(DEDUPE,),
+    waits=True,
+    why="Who repeats a request is told that a worker has the job, long after that worker has died.",
+)
+def held_at_first_look(bench: Bench) -> None:
+    for what, message in _ready_by_time(bench, "enqueue")["enqueue"]:
+        bench.history.add(f"{bench.label(message.body)} is ready since the end of {what}")
+        bench.is_held(message, JobState.READY)
 
 
 @case(

@@ -14,8 +14,23 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.cases.waking import Prepared, wakes
 from kessel_conformance.catalogue import case
 from kessel_conformance.kills import kill_while_it_brings
-from kessel_conformance.requirements import BLOCKING_RESERVE, FOLLOW, LEASE, SHARED_REACH
-from kessel_core.contract import Bury, Commit, Entry, Put, Store
+from kessel_conformance.opencase import MICRO
+from kessel_conformance.requirements import BLOCKING_RESERVE, FENCING, FOLLOW, LEASE, SHARED_REACH
+from kessel_core import LeaseLost
+from kessel_core.contract import (
+    COMMIT,
+    Buried,
+    Bury,
+    Commit,
+    Consumer,
+    Entry,
+    Message,
+    Put,
+    Reservation,
+    Rollback,
+    Settlement,
+    Store,
+)
 
 _SPACE: Final = "conformance"
 _HOUR: Final = timedelta(hours=1)
@@ -24,6 +39,13 @@ _SECOND: Final = timedelta(seconds=1)
 _LONG: Final = timedelta(seconds=8)
 _WOKEN: Final = timedelta(seconds=3)
 _FALLS_ASLEEP: Final = 0.3
+#: What the next holder has done with a job by the time at which the one before settles it.
+_FATES: Final[dict[str, Settlement | None]] = {
+    "which another holds": None,
+    "which another committed": COMMIT,
+    "which another buried": Bury("error", "it failed"),
+    "which another rolled back": Rollback(),
+}
 
 
 def _entry(bench: Bench, key: str) -> Entry | None:
@@ -49,6 +71,108 @@ def twice_the_same(bench: Bench) -> None:
         taker = bench.consumer(first.queue)
         bench.settle(taker, bench.gets(taker, first, "the first of two follow-ups with one id"))
         bench.nothing(taker, "the follow-up was committed")
+
+
+def _ends(name: str, follow: tuple[Message, ...], puts: tuple[Put, ...] = ()) -> Commit | Bury:
+    """Return a commit or a burial that brings this along."""
+    return Commit(follow, puts) if name == "commit" else Bury("error", "it failed", follow, puts)
+
+
+@case(
+    "following.fenced",
+    "S20",
+    "S7",
+    needs=(FOLLOW, LEASE, FENCING),
+    waits=True,
+    why="A process that was stopped for a while is refused its settle, and yet its follow-ups are stored.",
+)
+def fenced(bench: Bench) -> None:
+    kinds = [
+        (name, reserves, fate) for name in ("commit", "burial") for reserves in (0, 1) for fate in _FATES
+    ]
+    held: list[tuple[Message, Consumer, Reservation]] = []
+    for number in range(len(kinds)):
+        message = bench.put(queue=bench.queue_named(f"held{number}"))
+        consumer = bench.consumer(message.queue)
+        held.append((message, consumer, bench.gets(consumer, message, "the job")))
+    bench.let_pass(bench.lease + bench.slack + MICRO)
+    told, keys = bench.queue_named("told"), [f"{bench.namespace}-{number}" for number in range(len(kinds))]
+    for (name, reserves, fate), (message, first, old), key in zip(kinds, held, keys, strict=True):
+        second = bench.consumer(message.queue)
+        again = bench.gets(second, message, "the job whose lease has ended")
+        if (done := _FATES[fate]) is not None:
+            bench.settle(second, again, done)
+        puts = (Put(_SPACE, key, b"ended"),) if bench.has(Store) else ()
+        settlement = _ends(name, (bench.message(queue=told),), puts)
+        settle = first.settle_and_reserve if reserves else first.settle
+        # As if the local check had been passed just before the process was stopped.
+        old.deadline = bench.clock.monotonic() + 3600
+        what = f"{name} with a follow-up{' that reserves' * reserves} of {bench.label(message.body)}, {fate}"
+        bench.refused(LeaseLost, what, partial(settle, old, settlement))
+    bench.nothing(bench.consumer(told), "all settlements that bring a follow-up along were refused")
+    for key in keys if bench.has(Store) else ():
+        bench.equal(_entry(bench, key), None, "the entry of a settlement that was refused")
+
+
+@case(
+    "following.own_id",
+    "S20",
+    "S14",
+    needs=(FOLLOW,),
+    why="A job asks for itself again, which is stored before it ends: its id is held, and it never comes.",
+)
+def own_id(bench: Bench) -> None:
+    # In its own queue and in another one, which may be stored in another way.
+    ways = [(reserves, other) for reserves in (False, True) for other in ("", "other")]
+    for number, (reserves, other) in enumerate(ways):
+        job = bench.put(queue=bench.queue_named(f"commit{number}"))
+        consumer = bench.consumer(job.queue)
+        held = bench.gets(consumer, job, "the job")
+        again = bench.message(job_id=job.id, queue=job.queue + other)
+        beside = bench.message(queue=bench.queue_named(f"beside{number}"))
+        done = Commit(follow=(again, beside))
+        what = "a follow-up under the id of the job that was committed"
+        following = bench.settle_and_reserve(consumer, held, done) if reserves else None
+        if not reserves:
+            bench.settle(consumer, held, done)
+        taker = consumer if following is not None else bench.consumer(again.queue)
+        if following is None:  # allowed: what was stored in this call may be seen by the next
+            following = bench.gets(taker, again, what)
+        bench.equal(bench.label(following.body), bench.label(again.body), what)
+        bench.settle(taker, following)
+        bench.gets(bench.consumer(beside.queue), beside, "the follow-up beside it")
+        bench.nothing(bench.consumer(job.queue, again.queue), "the job and its follow-up were committed")
+
+
+@case(
+    "following.own_id_of_burial",
+    "S20",
+    "S8",
+    needs=(FOLLOW, Buried),
+    why="A buried job holds its id: a follow-up under it replaces the job that somebody should look at.",
+)
+def own_id_of_burial(bench: Bench) -> None:
+    for reserves in (False, True):
+        job = bench.put(queue=bench.queue_named(f"burial{reserves}"))
+        consumer = bench.consumer(job.queue)
+        held = bench.gets(consumer, job, "the job")
+        again = bench.message(job_id=job.id, queue=job.queue)
+        beside = bench.message(queue=bench.queue_named(f"beside{reserves}"))
+        done = Bury("error", "it failed", follow=(again, beside))
+        if reserves:
+            following = bench.settle_and_reserve(consumer, held, done)
+            bench.equal(following, None, "what a burial reserved in a queue without another job")
+        else:
+            bench.settle(consumer, held, done)
+        bench.nothing(bench.consumer(job.queue), "a buried job has the id of the follow-up")
+        (buried,) = bench.buried(queue=job.queue)
+        seen = (bench.label(buried.body), buried.reason, buried.message)
+        bench.equal(seen, (bench.label(job.body), "error", "it failed"), "the job that was buried")
+        bench.gets(bench.consumer(beside.queue), beside, "the follow-up beside it")
+        bench.kick(buried.id, job.queue)
+        taker = bench.consumer(job.queue)
+        bench.settle(taker, bench.gets(taker, job, "the job after its kick"))
+        bench.nothing(taker, "the job was committed")
 
 
 @case(

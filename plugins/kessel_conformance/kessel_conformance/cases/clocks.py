@@ -15,7 +15,17 @@ from kessel_conformance.catalogue import case
 from kessel_conformance.elsewhere import Elsewhere
 from kessel_conformance.requirements import DELAYS, FENCING, LEASE, NETWORK
 from kessel_core import LeaseLost
-from kessel_core.contract import COMMIT, NO_PAUSE, Message, Pause, Rollback, Settlement, Snooze
+from kessel_core.contract import (
+    COMMIT,
+    NO_PAUSE,
+    Bury,
+    Commit,
+    Message,
+    Pause,
+    Rollback,
+    Settlement,
+    Snooze,
+)
 
 _HOUR: Final = timedelta(hours=1)
 #: How a clock may be wrong, and how people call it.
@@ -313,15 +323,22 @@ def _extended(bench: Bench, other: _Other) -> Iterator[_Waits]:
     why="A holder whose clock stands still never believes that its lease is over, and commits another's job.",
 )
 def fenced(bench: Bench) -> None:
+    told = bench.message(queue=bench.queue_named("told"))
+    settlements: dict[str, Settlement] = {"commit": COMMIT}
+    if bench.capabilities.follow:
+        settlements["commit with a follow-up"] = Commit(follow=(told,))
+        settlements["burial with a follow-up"] = Bury("error", "it failed", follow=(told,))
     with Elsewhere(bench) as elsewhere:
         other = _Other(bench, elsewhere, "standing still")
-        message = bench.put()
-        held = other.takes(message.queue)
+        jobs = [bench.put(queue=bench.queue_named(f"held{number}")) for number in range(len(settlements))]
+        held = [other.takes(message.queue) for message in jobs]
         bench.let_pass(bench.lease + bench.slack)
-        consumer = bench.consumer()
-        again = bench.gets(consumer, message, "the job whose lease has ended")
-        other.refused("commit", "settle", held, COMMIT)
-        other.refused("extend", "extend", held)
-        other.refused("extend_many", "extend_many", [held])
-        bench.settle(consumer, again)
-        bench.nothing(consumer, "the job was committed by its holder")
+        for (what, settlement), message, found in zip(settlements.items(), jobs, held, strict=True):
+            consumer = bench.consumer(message.queue)
+            again = bench.gets(consumer, message, "the job whose lease has ended")
+            other.refused(what, "settle", found, settlement)
+            other.refused("extend", "extend", found)
+            other.refused("extend_many", "extend_many", [found])
+            bench.settle(consumer, again)
+            bench.nothing(consumer, "the job was committed by its holder")
+        bench.nothing(bench.consumer(told.queue), "the settlements that bring a follow-up were refused")

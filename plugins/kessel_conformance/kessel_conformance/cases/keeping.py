@@ -25,7 +25,8 @@ from kessel_core.contract import (
     TieBreak,
 )
 
-_PAUSE: Final = timedelta(milliseconds=300)
+#: Of the ways with a pause.
+PAUSE: Final = timedelta(milliseconds=300)
 #: Brings back a job that a consumer holds; needs nothing but time afterwards.
 _Way: TypeAlias = Callable[[Bench, Consumer, Reservation], object]
 
@@ -37,13 +38,13 @@ def _kick(bench: Bench, consumer: Consumer, held: Reservation) -> None:
 
 
 #: The name of each way, and whether its delivery counts as an attempt.
-_WAYS: Final[Mapping[str, tuple[_Way, bool]]] = {
+WAYS: Final[Mapping[str, tuple[_Way, bool]]] = {
     "a rollback": (lambda b, c, h: b.settle(c, h, Rollback()), True),
-    "a rollback with a pause": (lambda b, c, h: b.settle(c, h, Rollback(_PAUSE)), True),
-    "a rollback that reserves": (lambda b, c, h: b.settle_and_reserve(c, h, Rollback(_PAUSE)), True),
+    "a rollback with a pause": (lambda b, c, h: b.settle(c, h, Rollback(PAUSE)), True),
+    "a rollback that reserves": (lambda b, c, h: b.settle_and_reserve(c, h, Rollback(PAUSE)), True),
     "a snooze": (lambda b, c, h: b.settle(c, h, Snooze()), False),
-    "a snooze with a pause": (lambda b, c, h: b.settle(c, h, Snooze(_PAUSE)), False),
-    "a snooze that reserves": (lambda b, c, h: b.settle_and_reserve(c, h, Snooze(_PAUSE)), False),
+    "a snooze with a pause": (lambda b, c, h: b.settle(c, h, Snooze(PAUSE)), False),
+    "a snooze that reserves": (lambda b, c, h: b.settle_and_reserve(c, h, Snooze(PAUSE)), False),
     "giving it back": (lambda b, c, h: b.give_back(h), False),
     "closing its consumer": (lambda b, c, h: b.call(f"{b.worker(c)} is closed", c.close), True),
     "the end of its lease": (lambda b, c, h: None, True),
@@ -51,19 +52,19 @@ _WAYS: Final[Mapping[str, tuple[_Way, bool]]] = {
 }
 
 
-def _ways(bench: Bench) -> list[str]:
+def ways_of(bench: Bench) -> list[str]:
     """Return the ways that there are, and for whose end the suite can wait."""
     declared = bench.capabilities
     without: set[str] = set()
     if declared.delay_granularity is None:
-        without |= {what for what in _WAYS if "pause" in what or "reserves" in what}
+        without |= {what for what in WAYS if "pause" in what or "reserves" in what}
     if not bench.has(Buried):
         without.add("a kick")
     if not LEASE.is_met(bench.harness):  # as where a real lease is too long to wait for its end
         without.add("the end of its lease")
         if declared.lease_return is not LeaseReturn.AT_ONCE:
             without.add("closing its consumer")
-    return [what for what in _WAYS if what not in without]
+    return [what for what in WAYS if what not in without]
 
 
 def _queue(bench: Bench, what: str) -> str:
@@ -84,8 +85,8 @@ def _held(
 
 def _return_all(bench: Bench, held: Mapping[str, tuple[Message, Consumer, Reservation]]) -> None:
     for what, (_, consumer, reservation) in held.items():
-        _WAYS[what][0](bench, consumer, reservation)
-    bench.let_pass(bench.lease + MICRO if "the end of its lease" in held else _PAUSE)
+        WAYS[what][0](bench, consumer, reservation)
+    bench.let_pass(bench.lease + MICRO if "the end of its lease" in held else PAUSE)
     bench.let_pass(bench.slack)
 
 
@@ -99,7 +100,7 @@ def _return_all(bench: Bench, held: Mapping[str, tuple[Message, Consumer, Reserv
     why="A job comes back by many ways, each of which writes it anew; one of them writes the usual priority.",
 )
 def kept_on_every_way(bench: Bench) -> None:
-    held = _held(bench, _ways(bench), 70_000)
+    held = _held(bench, ways_of(bench), 70_000)
     _return_all(bench, held)
     for what, (message, _, _) in held.items():
         if bench.has(Browse):
@@ -124,7 +125,7 @@ def kept_on_every_way(bench: Bench) -> None:
     why="What tie_break declares holds for rollbacks, and is forgotten for what comes back by itself.",
 )
 def tie_after_every_way(bench: Bench) -> None:
-    held = _held(bench, [what for what in _ways(bench) if "reserves" not in what])
+    held = _held(bench, [what for what in ways_of(bench) if "reserves" not in what])
     others = {
         what: [bench.put(queue=message.queue) for _ in range(2)] for what, (message, _, _) in held.items()
     }
@@ -145,19 +146,19 @@ def tie_after_every_way(bench: Bench) -> None:
     why="A job comes back by many ways, and one of them forgets the attempt, or counts a snooze as one.",
 )
 def attempts_on_every_way(bench: Bench) -> None:
-    jobs = _held(bench, _ways(bench))
+    jobs = _held(bench, ways_of(bench))
     for wanted in (2, 3) if bench.harness.virtual else (2,):
         _return_all(bench, jobs)
         again = {}
         for what, (message, _, _) in jobs.items():
             consumer = bench.consumer(message.queue)
             held = bench.gets(consumer, message, f"the job after {what}")
-            attempts = 1 if what == "a kick" or not _WAYS[what][1] else wanted
+            attempts = 1 if what == "a kick" or not WAYS[what][1] else wanted
             bench.equal(
                 bench.attempt(consumer, held), attempts, f"attempt() after {what}, {wanted - 1} times"
             )
             bench.check(held.attempt <= attempts, f"reservation.attempt is {held.attempt} after {what}")
-            most = 0 if _WAYS[what][1] else wanted - 1
+            most = 0 if WAYS[what][1] else wanted - 1
             bench.check(0 <= held.snoozes <= most, f"reservation.snoozes is {held.snoozes} after {what}")
             again[what] = message, consumer, held
         jobs = again
