@@ -72,6 +72,7 @@ _MODULES: Final = (
     "pausing",
     "afterwards",
     "closing",
+    "passing",
     "durable",
     "lost",
     "files",
