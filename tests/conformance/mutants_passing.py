@@ -1,4 +1,4 @@
-"""Mutants of the reference adapter that write a long queue anew without all that is in it; as `mutants.py`."""
+"""Mutants of the reference adapter that write a long queue anew without all of it; as `mutants.py`."""
 
 from __future__ import annotations
 

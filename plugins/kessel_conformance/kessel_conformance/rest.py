@@ -82,7 +82,9 @@ class Rest:
         consumer = bench.consumer()
         tried = bench.put(priority=60)
         bench.roll_back(consumer, bench.gets(consumer, tried, "the job"))
+        self._extend()
         bench.snooze(consumer, bench.gets(consumer, tried, "the job that was rolled back"))
+        self._extend()
         if bench.has(Buried):
             kicked = bench.put(priority=50)
             bench.settle(consumer, bench.gets(consumer, kicked, "the most urgent job"), Bury("error", "no"))

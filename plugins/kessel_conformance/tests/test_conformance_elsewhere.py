@@ -14,7 +14,8 @@ from kessel_conformance import Harness
 from kessel_conformance.belief import Belief
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import Case, Level
-from kessel_conformance.doings import Death, Deed
+from kessel_conformance.doings import Deed
+from kessel_conformance.dying import Death, Extent
 from kessel_conformance.elsewhere import Elsewhere
 from kessel_conformance.runner import Verdict, run_case
 from kessel_conformance.settings import Settings
@@ -106,11 +107,14 @@ def test_process_dies_where_it_is_told_to_and_tells_what_it_has_done(bench: Benc
     with Elsewhere(bench) as elsewhere:
         done, all_of_it = elsewhere.ask("die", deeds(), Death())
         assert done == 3
-        assert all_of_it.line > 20
-        assert all_of_it.effect >= 3
+        assert all_of_it.lines > 20
+        assert len(all_of_it.steps) == 3
+        assert min(all_of_it.steps) >= 3
         assert [elsewhere.ask("die", deeds(), Death(after=number))[0] for number in (1, 2, 3)] == [1, 2, 3]
-        assert elsewhere.ask("die", deeds(), Death(effect=1)) == (0, Death())
-        assert elsewhere.ask("die", deeds(), Death(line=1)) == (0, Death())
+        assert elsewhere.ask("die", deeds(), Death(deed=2, step=1)) == (1, Extent())
+        assert elsewhere.ask("die", deeds(), Death(line=1)) == (0, Extent())
+        last = Death(deed=3, step=all_of_it.steps[2])
+        assert elsewhere.ask("die", deeds(), last) == (2, Extent())
         again = deeds()
         elsewhere.ask("die", again, Death(after=1))
         with pytest.raises(RuntimeError, match="IdHeld"):
