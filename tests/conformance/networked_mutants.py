@@ -581,7 +581,7 @@ def busy_in_two(
 
 def put_locked(self: Networked, message: Message) -> None:
     lock = Path(self.options.folder) / f"{self.options.namespace}.lock"
-    until = time.monotonic() + 20
+    until = time.monotonic() + 40
     while time.monotonic() < until:
         try:
             lock.touch(exist_ok=False)

@@ -65,7 +65,7 @@ class _Way:
         self.and_reserves = and_reserves
         self.name = f"{'buried' if is_burial else 'committed'}{'-and' if and_reserves else ''}"
         # Most ways are one way of an adapter.
-        self.most = bench.settings.amounts.kills * (1 if is_burial or and_reserves else 5)
+        self.most = bench.settings.amounts.kills * (2 if is_burial or and_reserves else 8)
         least, most = bench.capabilities.priorities or (0, 0)
         # In one queue, so that each process finds as many queues as the one before it.
         self._is_shared = most - least > _LATER

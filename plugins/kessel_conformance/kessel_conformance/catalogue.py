@@ -76,6 +76,7 @@ _MODULES: Final = (
     "durable",
     "lost",
     "files",
+    "torn",
     "scale",
     "clocks",
     "jumping",

@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -14,9 +14,9 @@ from typing import Final
 import attrs
 
 from kessel_conformance.belief import Belief
-from kessel_conformance.dying import Death, Extent, Steps, dies
+from kessel_conformance.dying import Death, Extent, Steps, dies, dying_beyond
 from kessel_conformance.harness import Harness
-from kessel_core import Clock, LeaseLost, SystemClock
+from kessel_core import AdapterError, Clock, LeaseLost, SystemClock
 from kessel_core.contract import (
     NO_PAUSE,
     Buried,
@@ -159,8 +159,15 @@ class Doings:
 
     # --- until death -----------------------------------------------------------------------------------
 
-    def die(self, deeds: Sequence[Deed], death: Death) -> tuple[int, Extent]:
+    def die(
+        self, deeds: Sequence[Deed], death: Death, there: tuple[str, str] | None = None
+    ) -> tuple[int, Extent]:
         """Let a child do things until it is killed.
+
+        Args:
+            deeds: What it does.
+            death: When it is killed.
+            there: Another folder and namespace than those of the case.
 
         Returns:
             How many deeds it reported as done, and how long they are.
@@ -168,12 +175,16 @@ class Doings:
         Raises:
             RuntimeError: A deed failed.
         """
+        harness, namespace = self._harness, self._namespace
+        if there is not None:
+            harness, namespace = harness.in_folder(there[0]), there[1]
         reader, writer = os.pipe()
         child = os.fork()
         if not child:
             try:
                 os.close(reader)
-                _live(self._harness.open(self._clock, self._namespace), deeds, death, writer)
+                adapter = harness.open(self._clock, namespace)
+                _live(adapter, deeds, death, writer, Path(harness.folder))
             except BaseException as exc:
                 os.write(writer, f"failed {type(exc).__name__}: {exc}".encode())
             finally:
@@ -199,15 +210,16 @@ def _sockets() -> set[str]:
     return {one for one in found if one.startswith("socket:")}
 
 
-def _live(adapter: QueueAdapter, deeds: Sequence[Deed], death: Death, writer: int) -> None:
+def _live(adapter: QueueAdapter, deeds: Sequence[Deed], death: Death, writer: int, folder: Path) -> None:
     adapter.queues()  # so that it has seen what is there, which may take steps for each job
     consumers = {deed.reserves: adapter.consumer([deed.reserves]) for deed in deeds if deed.reserves}
     consumer: Consumer | None = None
     held: Reservation | None = None
     steps = Steps(adapter, death)
     for number, deed in enumerate(deeds, 1):
+        is_last = death.beyond > 0 and number == len(deeds)
         try:
-            with steps.counted():
+            with steps.counted(), dying_beyond(folder, death.beyond) if is_last else nullcontext():
                 if deed.enqueues:
                     _enqueue(adapter, deed.enqueues)
                 elif deed.reserves:
@@ -220,6 +232,10 @@ def _live(adapter: QueueAdapter, deeds: Sequence[Deed], death: Death, writer: in
                     settle(held, deed.settles)
         except LeaseLost:  # on so busy a machine it has not settled, like one that died before
             if death == Death():
+                raise
+            dies()
+        except AdapterError:  # it was refused what was too long, and says so
+            if not is_last:
                 raise
             dies()
         os.write(writer, b"done\n")

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NoReturn
 
@@ -14,7 +15,7 @@ import attrs
 
 from kessel_core.contract import QueueAdapter
 
-__all__ = ["Death", "Extent", "Steps", "dies"]
+__all__ = ["Death", "Extent", "Steps", "dies", "dying_beyond"]
 
 #: Functions in C by which something becomes visible outside of the process: files, sockets, databases.
 _EFFECTS: Final = frozenset(
@@ -39,8 +40,12 @@ class Death:
     step: int = 0
     #: Right after so many deeds.
     after: int = 0
+    #: In the last deed, when a file is so many bytes longer than the longest one was.
+    beyond: int = 0
 
     def __str__(self) -> str:
+        if self.beyond:
+            return f"at byte {self.beyond} of what it wrote at the end of its longest file"
         if self.after:
             return f"right after call {self.after}"
         return f"before step {self.step} of call {self.deed}" if self.step else f"before line {self.line}"
@@ -117,3 +122,25 @@ def dies() -> NoReturn:
     """Die as a process does that is killed."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("it is dead")
+
+
+@contextmanager
+def dying_beyond(folder: Path, more: int) -> Iterator[None]:
+    """Kill this process in the write that makes a file so many bytes longer than the longest of a folder.
+
+    What fits is written, as by a process that dies in the middle of a write.
+
+    Raises:
+        ImportError: The system has no such limit.
+    """
+    import resource
+
+    longest = max((path.stat().st_size for path in folder.rglob("*") if path.is_file()), default=0)
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (longest + more, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Container, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from datetime import timedelta
@@ -66,12 +67,22 @@ def _for_others(bench: Bench) -> Iterator[None]:
         yield
 
 
-def let_die(bench: Bench, elsewhere: Elsewhere, deeds: Sequence[Deed], death: Death) -> tuple[int, Extent]:
+def let_die(
+    bench: Bench,
+    elsewhere: Elsewhere,
+    deeds: Sequence[Deed],
+    death: Death,
+    there: tuple[str, str] | None = None,
+) -> tuple[int, Extent]:
     """Let a process do things until it is killed; as `Doings.die`."""
+    begun = time.monotonic()
     try:
-        return cast("tuple[int, Extent]", elsewhere.ask("die", deeds, death))
+        found = cast("tuple[int, Extent]", elsewhere.ask("die", deeds, death, there))
     except RuntimeError as exc:
         bench.broken(f"after other processes were killed, {exc}")
+    if time.monotonic() - begun > ANSWER_WITHIN:
+        bench.broken(f"after other processes were killed, one did not end within {ANSWER_WITHIN:g} s")
+    return found
 
 
 def deaths_in(extent: Extent, most: int, watched: Container[int] = ()) -> list[Death]:
