@@ -22,22 +22,70 @@ from kessel_core.contract import (
     Commit,
     Consumer,
     LeaseReturn,
+    Message,
     Reach,
     Reservation,
     Settlement,
+    Store,
+    need,
 )
 
-__all__ = ["ALONE", "AT_CLOSE", "SPECS"]
+__all__ = ["ALONE", "AT_CLOSE", "SPECS", "SaysAtOnce"]
 
 
 class InTwoSteps(SqliteAdapter):
     """Stores what a settlement brings along, and then settles."""
 
     def end(self, reservation: Reservation, settlement: Settlement) -> None:
+        super().end(reservation, self.before(settlement))
+
+    def before(self, settlement: Settlement) -> Settlement:
+        if not isinstance(settlement, (Commit, Bury)):
+            return settlement
+        for message in settlement.follow:
+            self.put(message)
+        return attrs.evolve(settlement, follow=())
+
+
+class BuriesInTwoSteps(InTwoSteps):
+    """As before, where a job is buried."""
+
+    def before(self, settlement: Settlement) -> Settlement:
+        return super().before(settlement) if isinstance(settlement, Bury) else settlement
+
+
+class BusyInTwoSteps(InTwoSteps):
+    """As before, where the next job is reserved in the same call."""
+
+    def end(self, reservation: Reservation, settlement: Settlement) -> None:
+        SqliteAdapter.end(self, reservation, settlement)
+
+    def settle_and_take(
+        self, reservation: Reservation, settlement: Settlement, queues: tuple[str, ...]
+    ) -> Reservation | None:
+        return super().settle_and_take(reservation, self.before(settlement), queues)
+
+
+class SecondQueueLater(InTwoSteps):
+    """Settles with the first job that is brought along, and then stores the others."""
+
+    def end(self, reservation: Reservation, settlement: Settlement) -> None:
+        later: tuple[Message, ...] = ()
         if isinstance(settlement, (Commit, Bury)):
-            for message in settlement.follow:
-                self.put(message)
-            settlement = attrs.evolve(settlement, follow=())
+            settlement, later = attrs.evolve(settlement, follow=settlement.follow[:1]), settlement.follow[1:]
+        SqliteAdapter.end(self, reservation, settlement)
+        for message in later:
+            self.put(message)
+
+
+class EntriesBefore(SqliteAdapter):
+    """Stores the entries of a settlement, and then settles."""
+
+    def end(self, reservation: Reservation, settlement: Settlement) -> None:
+        if isinstance(settlement, (Commit, Bury)):
+            for put in settlement.puts:
+                need(self, Store).put(put.space, put.key, put.value, ttl=put.ttl)
+            settlement = attrs.evolve(settlement, puts=())
         super().end(reservation, settlement)
 
 
@@ -82,9 +130,15 @@ class WritesAtClose(Alone):
 
 ALONE: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=Alone)
 AT_CLOSE: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=WritesAtClose)
-#: By the name of the case.
-SPECS: dict[str, AdapterSpec] = {
-    "following.killed_process": attrs.evolve(SPEC, open=InTwoSteps),
-    "adapter.close_ends_threads": attrs.evolve(SPEC, open=LeavesThread),
-    "consumer.killed_returns_job": attrs.evolve(SPEC, open=SaysAtOnce),
+#: The case that shows each.
+SPECS: dict[type[SqliteAdapter], tuple[str, AdapterSpec]] = {
+    kind: (case, attrs.evolve(SPEC, open=kind))
+    for case, kinds in {
+        "following.killed_process": (
+            *(InTwoSteps, BuriesInTwoSteps, BusyInTwoSteps, SecondQueueLater, EntriesBefore),
+        ),
+        "adapter.close_ends_threads": (LeavesThread,),
+        "consumer.killed_returns_job": (SaysAtOnce,),
+    }.items()
+    for kind in kinds
 }

@@ -630,9 +630,38 @@ def end_in_two(self: Networked, reservation: Reservation, settlement: Settlement
     Networked.put(self, Message(reservation.id or "", reservation.queue, reservation.body, 65536))
 
 
+def snooze_in_two(self: Networked, reservation: Reservation, settlement: Settlement) -> None:
+    if not isinstance(settlement, Snooze):
+        Networked.end(self, reservation, settlement)
+        return
+    Networked.end(self, reservation, COMMIT)
+    Networked.put(self, Message(reservation.id or "", reservation.queue, reservation.body, 65536))
+
+
+def kick_in_two(self: Networked, queue: str, job_id: str) -> None:
+    (job,) = [job for job in self.buried(queue, 10**6) if job.id == job_id] or [None]
+    if job is None:
+        raise UnknownJob(job_id, queue)
+    self.delete(queue, job_id)
+    Networked.put(self, Message(job_id, queue, job.body, job.priority or 0))
+
+
+def busy_in_two(
+    self: Networked, reservation: Reservation, settlement: Settlement, queues: tuple[str, ...]
+) -> Reservation | None:
+    """The way of a busy slot commits what it has only just taken, and puts it again if it is told so."""
+    following = self.take(queues)
+    self.end(reservation, settlement)
+    if following is not None:
+        self.end(following, COMMIT)
+        Networked.put(self, Message(following.id or "", following.queue, following.body, 65537))
+        following = self.take(queues)
+    return following
+
+
 def put_locked(self: Networked, message: Message) -> None:
     lock = Path(self.options.folder) / f"{self.options.namespace}.lock"
-    until = time.monotonic() + 20
+    until = time.monotonic() + 40
     while time.monotonic() < until:
         try:
             lock.touch(exist_ok=False)
@@ -646,6 +675,14 @@ def put_locked(self: Networked, message: Message) -> None:
 
 mutant("enqueue_behind", "durable.killed_process", "an enqueue returns before it is sent", asked=asked_behind)
 mutant("rollback_in_two", "durable.killed_process", "a rollback is a commit and a new job", end=end_in_two)
+mutant("snooze_in_two", "durable.killed_process", "a snooze is a commit and a new job", end=snooze_in_two)
+mutant("kick_in_two", "durable.killed_process", "a kick is a delete and a new job", kick=kick_in_two)
+mutant(
+    "busy_in_two",
+    "durable.killed_process",
+    "a settle with a reserve takes the next job out, and puts it back",
+    settle_and_take=busy_in_two,
+)
 mutant("lock_left", "durable.killed_process", "a process that is killed leaves a lock", put=put_locked)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 from kessel_adapter_directory.adapter import DirectoryAdapter
+from kessel_adapter_directory.entry import Entry
 from kessel_adapter_directory.plugin import SPEC
 from kessel_conformance import Harness
 from kessel_conformance.runner import Run, Verdict
@@ -16,7 +18,7 @@ from kessel_conformance.settings import Settings
 
 from kessel_core.contract import AdapterError, AdapterUnavailable, Message, QueueStats, Reservation
 
-GONE, EXTEND, FULL = "files.gone", "files.gone_extend", "files.full"
+GONE, EXTEND, FULL, TORN = "files.gone", "files.gone_extend", "files.full", "files.torn"
 
 
 class Swallows(DirectoryAdapter):
@@ -110,6 +112,45 @@ class Believes(DirectoryAdapter):
             super()._write(path, content)
 
 
+class ListsJobs(DirectoryAdapter):
+    """Lists its jobs in one more file, and takes them from there up to what it cannot read."""
+
+    def _write(self, path: Path, content: bytes) -> None:
+        super()._write(path, content)
+        if path.suffix == ".job":
+            record = path.name.encode().ljust(400)
+            with self._list.open("ab") as file:
+                file.write(len(record).to_bytes(4, "big") + record)
+
+    @property
+    def _list(self) -> Path:
+        return self._folder / "list"
+
+    def _entries(self, home: Path) -> list[Entry]:
+        data = self._list.read_bytes() if self._list.exists() else b""
+        listed, at = set[int](), 0
+        while at + 4 <= len(data):
+            end = at + 4 + int.from_bytes(data[at : at + 4], "big")
+            entry = (
+                Entry.named(data[at + 4 : end].decode(errors="replace").strip()) if end <= len(data) else None
+            )
+            if entry is None:
+                break
+            listed.add(entry.number)
+            at = end
+        return [entry for entry in super()._entries(home) if entry.number in listed]
+
+
+class ListsJobsWhole(ListsJobs):
+    """As before, but what is not whole is cut off before anything is written behind it."""
+
+    def _write(self, path: Path, content: bytes) -> None:
+        if self._list.exists():
+            size = self._list.stat().st_size
+            os.truncate(self._list, size - size % 404)
+        super()._write(path, content)
+
+
 def ended(kind: type[DirectoryAdapter], case: str) -> tuple[Verdict, str]:
     """Run a case on an adapter; return its verdict, and why."""
     spec = attrs.evolve(SPEC, open=kind)
@@ -136,6 +177,8 @@ def ended(kind: type[DirectoryAdapter], case: str) -> tuple[Verdict, str]:
         (SwallowsMany, FULL, "was acknowledged and is lost"),
         (WritesInPlace, FULL, "peek ready raised JSONDecodeError"),
         (Believes, FULL, "was acknowledged and is lost"),
+        (WritesInPlace, TORN, "was told as not stored"),
+        (ListsJobs, TORN, "was acknowledged and is lost"),
     ],
 )
 def test_S14_a_fault_of_files_fails_its_case(kind: type[DirectoryAdapter], case: str, why: str) -> None:
@@ -144,6 +187,10 @@ def test_S14_a_fault_of_files_fails_its_case(kind: type[DirectoryAdapter], case:
     assert why in reason
 
 
-@pytest.mark.parametrize("case", [GONE, EXTEND, FULL])
-def test_S14_files_without_a_fault_pass_while_they_are_away_or_full(case: str) -> None:
+@pytest.mark.parametrize("case", [GONE, EXTEND, FULL, TORN])
+def test_S14_files_without_a_fault_pass_while_they_are_away_or_full_or_torn(case: str) -> None:
     assert ended(DirectoryAdapter, case) == (Verdict.PASS, "")
+
+
+def test_S9_a_list_of_which_what_is_not_whole_is_cut_off_passes() -> None:
+    assert ended(ListsJobsWhole, TORN) == (Verdict.PASS, "")

@@ -82,7 +82,9 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
 }
 #: Cases of files and of other processes, whose faults are planted in adapters that have those: see their tests,
 #: test_files.py and test_left_behind.py.
-ELSEWHERE: Final = frozenset({"files.gone", "files.gone_extend", "files.full", "following.killed_process"})
+ELSEWHERE: Final = frozenset(
+    {"files.gone", "files.gone_extend", "files.full", "files.torn", "following.killed_process"}
+)
 PLANTED: Final = len(MUTANTS) + len(networked_mutants.MUTANTS)
 PAIRS: Final = [(case_id, name) for case_id, names in ALONE.items() for name in names]
 #: Those whose case tells that nobody was woken.

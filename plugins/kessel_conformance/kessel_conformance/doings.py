@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
-import sys
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
 from kessel_conformance.belief import Belief
+from kessel_conformance.dying import Death, Extent, Steps, dies, dying_beyond
 from kessel_conformance.harness import Harness
-from kessel_core import Clock, SystemClock
+from kessel_core import AdapterError, Clock, LeaseLost, SystemClock
 from kessel_core.contract import (
     NO_PAUSE,
+    Buried,
     Commit,
     Consumer,
     Message,
@@ -32,15 +31,7 @@ from kessel_core.contract import (
 )
 from kessel_core.testing import VirtualClock
 
-__all__ = ["Death", "Deed", "Doings"]
-
-#: Functions in C by which something becomes visible outside of the process: files, sockets, databases.
-_EFFECTS: Final = frozenset(
-    ["open", "write", "writelines", "pwrite", "writev", "flush", "fsync", "truncate", "ftruncate", "close"]
-) | {
-    *("rename", "replace", "link", "symlink", "unlink", "remove", "mkdir", "rmdir", "lockf", "flock"),
-    *("send", "sendall", "sendmsg", "execute", "executemany", "executescript", "commit"),
-}
+__all__ = ["Deed", "Doings"]
 
 #: How long an adapter waits, so that it begins whatever it has for that.
 _A_WHILE: Final = timedelta(milliseconds=300)
@@ -60,23 +51,10 @@ class Deed:
     reserves: str = ""
     #: What to do with what was reserved last.
     settles: Settlement | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Death:
-    """When a process is killed; zero: not there."""
-
-    #: Before it runs this line of Python.
-    line: int = 0
-    #: Before it has this effect on the world outside.
-    effect: int = 0
-    #: Right after so many deeds.
-    after: int = 0
-
-    def __str__(self) -> str:
-        if self.after:
-            return f"right after call {self.after}"
-        return f"before effect {self.effect}" if self.effect else f"before line {self.line} of its code"
+    #: Whether the next job is reserved in the same call.
+    and_reserves: bool = False
+    #: The queue, and the id of a buried job to kick.
+    kicks: tuple[str, str] | None = None
 
 
 class _OwnClock:
@@ -204,22 +182,32 @@ class Doings:
 
     # --- until death -----------------------------------------------------------------------------------
 
-    def die(self, deeds: Sequence[Deed], death: Death) -> tuple[int, Death]:
+    def die(
+        self, deeds: Sequence[Deed], death: Death, there: tuple[str, str] | None = None
+    ) -> tuple[int, Extent]:
         """Let a child do things until it is killed.
 
+        Args:
+            deeds: What it does.
+            death: When it is killed.
+            there: Another folder and namespace than those of the case.
+
         Returns:
-            How many deeds it reported as done; and how many lines and effects all of them took, zero if it
-            was killed before.
+            How many deeds it reported as done, and how long they are.
 
         Raises:
             RuntimeError: A deed failed.
         """
+        harness, namespace = self._harness, self._namespace
+        if there is not None:
+            harness, namespace = harness.in_folder(there[0]), there[1]
         reader, writer = os.pipe()
         child = os.fork()
         if not child:
             try:
                 os.close(reader)
-                _live(self._harness.open(self._clock, self._namespace), deeds, death, writer)
+                adapter = harness.open(self._clock, namespace)
+                _live(adapter, deeds, death, writer, Path(harness.folder))
             except BaseException as exc:
                 os.write(writer, f"failed {type(exc).__name__}: {exc}".encode())
             finally:
@@ -229,10 +217,11 @@ class Doings:
             told = file.read().splitlines()
         os.waitpid(child, 0)
         done = told.count("done")
-        rest = told[done].split() if done < len(told) else ["all", "0", "0"]
-        if rest[0] == "failed":
-            raise RuntimeError(f"{deeds[done]} failed: {' '.join(rest[1:])}")
-        return done, Death(line=int(rest[1]), effect=int(rest[2]))
+        kind, *numbers = told[done].split() if done < len(told) else ["nothing"]
+        if kind == "failed":
+            raise RuntimeError(f"{deeds[done]} failed: {' '.join(numbers)}")
+        lines, *steps = map(int, numbers or ["0"])
+        return done, Extent(lines=lines, steps=tuple(steps))
 
 
 def _all_done(outcomes: Sequence[Exception | None]) -> None:
@@ -251,47 +240,43 @@ def _sockets() -> set[str]:
     return {one for one in found if one.startswith("socket:")}
 
 
-def _live(adapter: QueueAdapter, deeds: Sequence[Deed], death: Death, writer: int) -> None:
+def _live(adapter: QueueAdapter, deeds: Sequence[Deed], death: Death, writer: int, folder: Path) -> None:
+    adapter.queues()  # so that it has seen what is there, which may take steps for each job
     consumers = {deed.reserves: adapter.consumer([deed.reserves]) for deed in deeds if deed.reserves}
     consumer: Consumer | None = None
     held: Reservation | None = None
-    lines = effects = 0
-
-    def trace(frame: FrameType, event: str, argument: Any) -> Any:
-        nonlocal lines
-        if event == "line":
-            lines += 1
-            if lines == death.line:
-                _dies()
-        return trace
-
-    def profile(frame: FrameType, event: str, argument: Any) -> None:
-        nonlocal effects
-        if event == "c_call" and getattr(argument, "__name__", "") in _EFFECTS:
-            effects += 1
-            if effects == death.effect:
-                _dies()
-
+    steps = Steps(adapter, death)
     for number, deed in enumerate(deeds, 1):
-        sys.setprofile(profile)
-        sys.settrace(trace)
-        if len(deed.enqueues) == 1:
-            adapter.enqueue(deed.enqueues[0])
-        elif deed.enqueues:
-            _all_done(adapter.enqueue_many(deed.enqueues))
-        elif deed.reserves:
-            consumer = consumers[deed.reserves]
-            held = consumer.reserve(NO_PAUSE)
-        elif deed.settles is not None and consumer is not None and held is not None:
-            consumer.settle(held, deed.settles)
-        sys.settrace(None)
-        sys.setprofile(None)
+        is_last = death.beyond > 0 and number == len(deeds)
+        try:
+            with steps.counted(), dying_beyond(folder, death.beyond) if is_last else nullcontext():
+                if deed.enqueues:
+                    _enqueue(adapter, deed.enqueues)
+                elif deed.reserves:
+                    consumer = consumers[deed.reserves]
+                    held = consumer.reserve(NO_PAUSE)
+                elif deed.kicks is not None:
+                    need(adapter, Buried).kick(*deed.kicks)
+                elif deed.settles is not None and consumer is not None and held is not None:
+                    settle = consumer.settle_and_reserve if deed.and_reserves else consumer.settle
+                    settle(held, deed.settles)
+        except LeaseLost:  # on so busy a machine it has not settled, like one that died before
+            if death == Death():
+                raise
+            dies()
+        except AdapterError:  # it was refused what was too long, and says so
+            if not is_last:
+                raise
+            dies()
         os.write(writer, b"done\n")
         if number == death.after:
-            _dies()
-    os.write(writer, b"all %d %d\n" % (lines, effects))
-    _dies()
+            dies()
+    os.write(writer, " ".join(map(str, ("all", steps.lines, *steps.each))).encode())
+    dies()
 
 
-def _dies() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def _enqueue(adapter: QueueAdapter, messages: tuple[Message, ...]) -> None:
+    if len(messages) == 1:
+        adapter.enqueue(messages[0])
+        return
+    _all_done(adapter.enqueue_many(messages))

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+import time
+from collections.abc import Container, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, cast
 
-from kessel_conformance.doings import Death, Deed
+from kessel_conformance.doings import Deed
+from kessel_conformance.dying import Death, Extent
 from kessel_conformance.elsewhere import Elsewhere
 from kessel_conformance.faults import ANSWER_WITHIN, Apart, spread
 from kessel_conformance.history import Violation
 from kessel_conformance.ledger import BURIED, GONE, READY, Entry, Ledger
-from kessel_conformance.opencase import MICRO
-from kessel_core.contract import COMMIT, Bury, Commit, Message, Reach, Rollback, Settlement
+from kessel_conformance.requirements import DELAYS, PRIORITIES
+from kessel_core.contract import COMMIT, Buried, Bury, Message, Reach, Rollback, Settlement, Snooze
 
 if TYPE_CHECKING:
     from kessel_conformance.bench import Bench
 
-__all__ = ["kill_at_any_point", "kill_while_it_brings"]
+__all__ = ["deaths_in", "kill_at_any_point", "let_die"]
 
 #: Of the large body; a page of a file, or a packet, is much shorter.
 _LARGE: Final = 40_000
-#: Kills before effects of an adapter of one process, which may read all of its files at each call.
+#: Kills before steps of an adapter of one process, which may read all of its files at each call.
 _MOST_ALONE: Final = 50
 
 
 def kill_at_any_point(bench: Bench) -> None:
-    """Kill a process before lines of its code, before its effects, and right after its calls."""
+    """Kill a process before steps of its calls, and right after each of these."""
     ledger, apart = Ledger(bench), Apart()
     most = bench.settings.amounts.kills
     if bench.capabilities.reach is Reach.PROCESS:
@@ -36,16 +38,16 @@ def kill_at_any_point(bench: Bench) -> None:
     with ExitStack() as stack:
         with _for_others(bench):
             elsewhere = stack.enter_context(Elsewhere(bench))
-        for kind in _LIVES if bench.capabilities.delay_granularity is not None else _LIVES[:-1]:
+        for kind in filter(lambda kind: kind.is_for(bench), _LIVES):
             (whole,) = _begun(bench, [kind(bench, ledger, "whole")])
             with _for_others(bench):
-                done, all_of_it = elsewhere.ask("die", whole.deeds, Death())
+                done, extent = let_die(bench, elsewhere, whole.deeds, Death())
             whole.ended(done, "after all of them")
-            deaths = _deaths(len(whole.deeds), all_of_it, most)
+            deaths = deaths_in(extent, most, kind.watched)
             lives = _begun(bench, [kind(bench, ledger, str(number)) for number in range(len(deaths))])
             with _for_others(bench):
                 for life, death in zip(lives, deaths, strict=True):
-                    done, _ = elsewhere.ask("die", life.deeds, death)
+                    done, _ = let_die(bench, elsewhere, life.deeds, death)
                     life.ended(done, str(death))
             # A lock that a dead process has left would stop everybody, for ever.
             after = bench.message(queue=bench.queue_named("after"))
@@ -58,21 +60,6 @@ def kill_at_any_point(bench: Bench) -> None:
     ledger.settle_up(bench.now())
 
 
-def kill_while_it_brings(bench: Bench) -> None:
-    """Kill a process in a commit that brings two jobs along: all of that is done, or nothing."""
-    most = bench.settings.amounts.kills
-    with Elsewhere(bench) as elsewhere:
-        whole = _Bringer(bench, "whole")
-        all_of_it = whole.lives(elsewhere, Death())
-        lives = [whole]
-        for number, death in enumerate(_deaths(len(whole.deeds), all_of_it, most)):
-            lives.append(_Bringer(bench, str(number)))
-            lives[-1].lives(elsewhere, death)
-    bench.until(bench.now() + bench.lease + bench.slack + MICRO)
-    for life in lives:
-        life.judge()
-
-
 @contextmanager
 def _for_others(bench: Bench) -> Iterator[None]:
     """Let another process have the jobs for a while: where only one may have them, this one closes."""
@@ -80,11 +67,31 @@ def _for_others(bench: Bench) -> Iterator[None]:
         yield
 
 
-def _deaths(deeds: int, all_of_it: Death, most: int) -> list[Death]:
-    """Return when to kill a process that does so many things, with so many lines and effects."""
-    deaths = [Death(after=number) for number in range(1, deeds)]
-    deaths += [Death(effect=number + 1) for number in spread(all_of_it.effect, most)]
-    return deaths + [Death(line=number + 1) for number in spread(all_of_it.line, most // 3)]
+def let_die(
+    bench: Bench,
+    elsewhere: Elsewhere,
+    deeds: Sequence[Deed],
+    death: Death,
+    there: tuple[str, str] | None = None,
+) -> tuple[int, Extent]:
+    """Let a process do things until it is killed; as `Doings.die`."""
+    begun = time.monotonic()
+    try:
+        found = cast("tuple[int, Extent]", elsewhere.ask("die", deeds, death, there))
+    except RuntimeError as exc:
+        bench.broken(f"after other processes were killed, {exc}")
+    if time.monotonic() - begun > ANSWER_WITHIN:
+        bench.broken(f"after other processes were killed, one did not end within {ANSWER_WITHIN:g} s")
+    return found
+
+
+def deaths_in(extent: Extent, most: int, watched: Container[int] = ()) -> list[Death]:
+    """Return when to kill a process whose deeds are so long: at most steps of those that are watched."""
+    deaths = [Death(after=number) for number in range(1, len(extent.steps))]
+    for number, steps in enumerate(extent.steps, 1):
+        if not watched or number in watched:
+            deaths += [Death(deed=number, step=step + 1) for step in spread(steps, most)]
+    return deaths + [Death(line=line + 1) for line in spread(extent.lines, max(2, most // 10))]
 
 
 def _begun(bench: Bench, lives: list[_Life]) -> list[_Life]:
@@ -92,6 +99,8 @@ def _begun(bench: Bench, lives: list[_Life]) -> list[_Life]:
     waiting = [message for life in lives for message in life.waiting]
     if waiting:
         bench.call(f"enqueue {len(waiting)}", lambda: bench.adapter.enqueue_many(waiting))
+    for life in lives:
+        life.begin()
     return lives
 
 
@@ -99,6 +108,8 @@ class _Life:
     """What one process does."""
 
     name: ClassVar[str]
+    #: In which of its deeds it is killed, beside right after each; empty: in all of them.
+    watched: ClassVar[tuple[int, ...]] = ()
 
     def __init__(self, bench: Bench, ledger: Ledger, number: str) -> None:
         self.bench = bench
@@ -109,6 +120,14 @@ class _Life:
         self.waiting: list[Message] = []
         self.steps = list(self.all())
 
+    @classmethod
+    def is_for(cls, bench: Bench) -> bool:
+        """Whether the adapter can do it."""
+        return True
+
+    def begin(self) -> None:
+        """Do what comes before, when its jobs are there."""
+
     @property
     def deeds(self) -> list[Deed]:
         """What it does."""
@@ -118,9 +137,9 @@ class _Life:
         """Yield what it does, and how a person calls that."""
         raise NotImplementedError
 
-    def job(self, body: bytes | None = None) -> Message:
+    def job(self, body: bytes | None = None, *, queue: str = "", priority: int = 65536) -> Message:
         """Make a job that is looked for in the end."""
-        message = self.bench.message(body, queue=self.queue)
+        message = self.bench.message(body, queue=queue or self.queue, priority=priority)
         self.ledger.entries.append(Entry(message=message, broken=self.broken, holds=True))
         return message
 
@@ -150,7 +169,7 @@ class _Life:
 
 
 class _Producer(_Life):
-    """Enqueues a small job, a large one, and two in a batch."""
+    """Enqueues a small job, a large one, and a batch for two queues."""
 
     name = "producer"
 
@@ -158,10 +177,11 @@ class _Producer(_Life):
         limit = self.bench.capabilities.max_body_bytes or _LARGE
         name = self.queue.encode() + b" "
         large = self.job(name * (min(limit, _LARGE) // len(name)))
-        self.batches: list[tuple[Message, ...]] = [(self.job(),), (large,), (self.job(), self.job())]
+        there = self.job(queue=f"{self.queue}-b")
+        self.batches: list[tuple[Message, ...]] = [(self.job(),), (large,), (self.job(), there)]
         yield Deed(enqueues=self.batches[0]), "enqueue"
         yield Deed(enqueues=self.batches[1]), f"enqueue of {len(self.batches[1][0].body)} bytes"
-        yield Deed(enqueues=self.batches[2]), "enqueue_many of 2"
+        yield Deed(enqueues=self.batches[2]), "enqueue_many of 2, for two queues"
 
     def judge(self, done: int) -> None:
         for number, batch in enumerate(self.batches):
@@ -191,53 +211,83 @@ class _Committer(_Worker):
     place = GONE
 
 
-class _Burier(_Worker):
+class _Settler(_Worker):
+    """Is not killed in the reserve, as a committer is."""
+
+    watched = (2,)
+
+
+class _Burier(_Settler):
     name = "bury"
     settlement = Bury("error", "broken")
     place = BURIED
 
 
-class _Returner(_Worker):
+class _Returner(_Settler):
     name = "rollback"
     settlement = Rollback()
     place = READY
 
 
-class _Delayer(_Worker):
+class _Snoozer(_Settler):
+    name = "snooze"
+    settlement = Snooze()
+    place = READY
+
+
+class _Delayer(_Settler):
     """Rolls back with a pause that is over when the jobs are looked for."""
 
     name = "delay"
     settlement = Rollback(timedelta(milliseconds=1))
     place = READY
 
-
-class _Bringer:
-    """Reserves a job, and commits it with two follow-ups."""
-
-    def __init__(self, bench: Bench, number: str) -> None:
-        self.bench = bench
-        queue = bench.queue_named(f"bringer{number}")
-        self.job, *self.brought = [bench.message(queue=queue) for _ in range(3)]
-        self.deeds = [Deed(reserves=queue), Deed(settles=Commit(follow=tuple(self.brought)))]
-
-    def lives(self, elsewhere: Elsewhere, death: Death) -> Death:
-        """Let a process do it until it is killed; return what all of it takes."""
-        self.bench.send(self.job)
-        self.done, all_of_it = elsewhere.ask("die", self.deeds, death)
-        self.how = "it ended after its last call" if death == Death() else f"killed {death}"
-        return cast("Death", all_of_it)
-
-    def judge(self) -> None:
-        """Check that the job is there, or what it brings along, when the lease is over."""
-        bench = self.bench
-        came = sorted(bench.labels(bench.drain(bench.consumer(self.job.queue))))
-        before = [bench.label(self.job.body)]
-        after = sorted(bench.labels([message.body for message in self.brought]))
-        allowed = [after] if self.done == len(self.deeds) else [before, after]
-        expected = " or ".join(map(", ".join, allowed))
-        what = f"{', '.join(came) or 'nothing'} came, expected {expected}"
-        bench.check(came in allowed, f"{what}: a process committed a job that brings along two, {self.how}")
+    @classmethod
+    def is_for(cls, bench: Bench) -> bool:
+        return DELAYS.is_met(bench.harness)
 
 
-#: The last one is for adapters with delays.
-_LIVES: Final[tuple[type[_Life], ...]] = (_Producer, _Committer, _Burier, _Returner, _Delayer)
+class _Busy(_Settler):
+    """Commits one job and reserves the next one, which comes back."""
+
+    name = "commit-and-reserve"
+
+    @classmethod
+    def is_for(cls, bench: Bench) -> bool:
+        return PRIORITIES.is_met(bench.harness)
+
+    def all(self) -> Iterator[tuple[Deed, str]]:
+        self.waiting += [self.job(), self.job(priority=65537)]
+        yield Deed(reserves=self.queue), "reserve"
+        yield Deed(settles=COMMIT, and_reserves=True), "commit and reserve"
+
+    def judge(self, done: int) -> None:
+        first, second = self.waiting
+        self.is_in(first, READY if done < 1 else READY | GONE if done < 2 else GONE)
+        self.is_in(second, READY)
+
+
+class _Kicker(_Life):
+    """Kicks a job that is buried."""
+
+    name = "kick"
+
+    @classmethod
+    def is_for(cls, bench: Bench) -> bool:
+        return bench.has(Buried)
+
+    def all(self) -> Iterator[tuple[Deed, str]]:
+        self.waiting.append(self.job())
+        yield Deed(kicks=(self.queue, self.waiting[0].id)), "kick"
+
+    def begin(self) -> None:
+        with closing(self.bench.adapter.consumer([self.queue])) as consumer:
+            self.bench.settle(consumer, self.bench.taken(consumer), Bury("error", "broken"))
+
+    def judge(self, done: int) -> None:
+        self.is_in(self.waiting[0], READY if done else READY | BURIED)
+
+
+_LIVES: Final[tuple[type[_Life], ...]] = (
+    *(_Producer, _Committer, _Burier, _Returner, _Snoozer, _Delayer, _Busy, _Kicker),
+)

@@ -23,7 +23,7 @@ class Budget:
     batches: int
     #: At how many places a request, and an answer, is cut.
     cuts: int
-    #: At how many places of its code a process is killed.
+    #: At how many steps of one call a process is killed; at several times as many where all depends on it.
     kills: int
     #: How many buried jobs are listed and gone through, 104 or more: some adapters show pages of hundreds.
     burials: int
@@ -43,7 +43,7 @@ BUDGETS: Final[Mapping[str, Budget]] = {
         rounds=12,
         batches=1,
         cuts=3,
-        kills=6,
+        kills=8,
         burials=104,
         adds=100,
         turns=300,

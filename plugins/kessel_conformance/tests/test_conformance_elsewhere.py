@@ -14,8 +14,11 @@ from kessel_conformance import Harness
 from kessel_conformance.belief import Belief
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import Case, Level
-from kessel_conformance.doings import Death, Deed
+from kessel_conformance.doings import Deed
+from kessel_conformance.dying import Death, Extent
 from kessel_conformance.elsewhere import Elsewhere
+from kessel_conformance.history import Violation
+from kessel_conformance.kills import let_die
 from kessel_conformance.runner import Verdict, run_case
 from kessel_conformance.settings import Settings
 
@@ -106,15 +109,32 @@ def test_process_dies_where_it_is_told_to_and_tells_what_it_has_done(bench: Benc
     with Elsewhere(bench) as elsewhere:
         done, all_of_it = elsewhere.ask("die", deeds(), Death())
         assert done == 3
-        assert all_of_it.line > 20
-        assert all_of_it.effect >= 3
+        assert all_of_it.lines > 20
+        assert len(all_of_it.steps) == 3
+        assert min(all_of_it.steps) >= 3
         assert [elsewhere.ask("die", deeds(), Death(after=number))[0] for number in (1, 2, 3)] == [1, 2, 3]
-        assert elsewhere.ask("die", deeds(), Death(effect=1)) == (0, Death())
-        assert elsewhere.ask("die", deeds(), Death(line=1)) == (0, Death())
+        assert elsewhere.ask("die", deeds(), Death(deed=2, step=1)) == (1, Extent())
+        assert elsewhere.ask("die", deeds(), Death(line=1)) == (0, Extent())
+        last = Death(deed=3, step=all_of_it.steps[2])
+        assert elsewhere.ask("die", deeds(), last) == (2, Extent())
         again = deeds()
         elsewhere.ask("die", again, Death(after=1))
         with pytest.raises(RuntimeError, match="IdHeld"):
             elsewhere.ask("die", again, Death())
+        with pytest.raises(Violation, match=r"after other processes were killed, .* IdHeld"):
+            let_die(bench, elsewhere, again, Death())
+
+
+def test_process_dies_in_the_middle_of_a_write_of_a_folder_of_its_own(bench: Bench, tmp_path: Path) -> None:
+    there = (str(tmp_path), bench.namespace)
+    small, large = bench.message(), bench.message(b"x" * 300_000)
+    with Elsewhere(bench) as elsewhere:
+        assert elsewhere.ask("die", [Deed(enqueues=(small,))], Death(after=1), there) == (1, Extent())
+        death = Death(beyond=7)
+        assert elsewhere.ask("die", [Deed(enqueues=(large,))], death, there) == (0, Extent())
+    assert str(death) == "at byte 7 of what it wrote at the end of its longest file"
+    assert len(list(tmp_path.glob("*.db"))) == 1
+    bench.nothing(bench.consumer(), "the jobs were enqueued in another folder")
 
 
 def test_other_process_shares_the_jobs_and_raises_what_the_adapter_raises(bench: Bench) -> None:

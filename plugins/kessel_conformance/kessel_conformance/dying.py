@@ -1,0 +1,146 @@
+"""Where a process is killed: at any step of what it does with an adapter."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, NoReturn
+
+import attrs
+
+from kessel_core.contract import QueueAdapter
+
+__all__ = ["Death", "Extent", "Steps", "dies", "dying_beyond"]
+
+#: Functions in C by which something becomes visible outside of the process: files, sockets, databases.
+_EFFECTS: Final = frozenset(
+    ["open", "write", "writelines", "pwrite", "writev", "flush", "fsync", "truncate", "ftruncate", "close"]
+) | {
+    *("rename", "replace", "link", "symlink", "unlink", "remove", "mkdir", "rmdir", "lockf", "flock"),
+    *("send", "sendall", "sendmsg", "execute", "executemany", "executescript", "commit"),
+}
+
+#: Where classes are that an adapter derives from.
+_OF_OTHERS: Final = frozenset({"kessel_core", "builtins", "abc", "typing"})
+
+
+@attrs.frozen(kw_only=True)
+class Death:
+    """When a process is killed; zero: not there."""
+
+    #: Before it runs this line of Python, whoever wrote it.
+    line: int = 0
+    #: In this deed: before this step, which is a line of the adapter's own code, or an effect on the world.
+    deed: int = 0
+    step: int = 0
+    #: Right after so many deeds.
+    after: int = 0
+    #: In the last deed, when a file is so many bytes longer than the longest one was.
+    beyond: int = 0
+
+    def __str__(self) -> str:
+        if self.beyond:
+            return f"at byte {self.beyond} of what it wrote at the end of its longest file"
+        if self.after:
+            return f"right after call {self.after}"
+        return f"before step {self.step} of call {self.deed}" if self.step else f"before line {self.line}"
+
+
+@attrs.frozen(kw_only=True)
+class Extent:
+    """How long the deeds of a process are; nothing if it was killed in them."""
+
+    #: Lines of Python of all of them.
+    lines: int = 0
+    #: Steps of each, as in `Death`.
+    steps: tuple[int, ...] = ()
+
+
+class Steps:
+    """Counts what this process does, deed by deed, and kills it where its death is.
+
+    Attributes:
+        lines: Lines of Python so far.
+        each: The steps of each deed so far.
+    """
+
+    def __init__(self, adapter: QueueAdapter, death: Death) -> None:
+        self._death = death
+        # By their names, because an adapter's own code may be one module as well as many.
+        self._own = {_home(kind.__module__) for kind in type(adapter).__mro__} - {
+            "kessel_core",
+            "builtins",
+            "abc",
+        }
+        #: Whether lines of others are of interest, which takes much longer.
+        self._is_for_all = death.line > 0 or death == Death()
+        self.lines = 0
+        self.each: list[int] = []
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count one deed."""
+        self.each.append(0)
+        sys.setprofile(self._profile)
+        sys.settrace(self._trace)
+        try:
+            yield
+        finally:
+            sys.settrace(None)
+            sys.setprofile(None)
+
+    def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
+        is_own = _home(frame.f_globals.get("__name__", "")) in self._own
+        if event == "line":
+            self.lines += 1
+            if self.lines == self._death.line:
+                dies()
+            if is_own:
+                self._step()
+        return self._trace if is_own or self._is_for_all else None
+
+    def _profile(self, frame: FrameType, event: str, argument: Any) -> None:
+        if event == "c_call" and getattr(argument, "__name__", "") in _EFFECTS:
+            self._step()
+
+    def _step(self) -> None:
+        self.each[-1] += 1
+        if (len(self.each), self.each[-1]) == (self._death.deed, self._death.step):
+            dies()
+
+
+def _home(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def dies() -> NoReturn:
+    """Die as a process does that is killed."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("it is dead")
+
+
+@contextmanager
+def dying_beyond(folder: Path, more: int) -> Iterator[None]:
+    """Kill this process in the write that makes a file so many bytes longer than the longest of a folder.
+
+    What fits is written, as by a process that dies in the middle of a write.
+
+    Raises:
+        ImportError: The system has no such limit.
+    """
+    import resource
+
+    longest = max((path.stat().st_size for path in folder.rglob("*") if path.is_file()), default=0)
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (longest + more, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
