@@ -1,16 +1,27 @@
-"""Mutants of the reference adapter that go by what they saw first, or show less than there is; as `mutants.py`."""
+"""Mutants of the reference adapter that go by what they saw first, or show less than there is."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
+import attrs
 from breaking import mutant
 from reference import LEASE, Held, Record, Reference
 
-from kessel_core.contract import QueueStats, Reservation, Rollback, Settlement, Snooze
+from kessel_core.contract import (
+    JobState,
+    Message,
+    QueueStats,
+    Reservation,
+    Rollback,
+    Settlement,
+    Snooze,
+    StoredJob,
+)
 
 # --- moments ---
 
@@ -88,4 +99,95 @@ mutant(
     "drops what was due and no longer is, because the clock was set back",
     is_ready=_is_ready,
     stats=_counted,
+)
+
+
+# --- queues, and what is in them ---
+
+
+def _noted(adapter: Any) -> set[str]:
+    """The queues that there were when this adapter first looked, and those that it has made itself."""
+    seen: set[str] = adapter.__dict__.setdefault("seen", {r.message.queue for r in adapter.disk.records})
+    return seen
+
+
+def _enqueued(adapter: Any, message: Message) -> None:
+    _noted(adapter)
+    Reference.enqueue(adapter, message)
+    _noted(adapter).add(message.queue)
+    adapter.__dict__.setdefault("own", set()).add(message.queue)
+
+
+def _is_known(adapter: Any, message: Message) -> bool:
+    seen = _noted(adapter)
+    return any(r.message.id == message.id and r.message.queue in seen for r in adapter.disk.records)
+
+
+def _found(adapter: Any, job_id: str) -> StoredJob | None:
+    found = Reference.find(adapter, job_id)
+    return found if found is not None and found.queue in _noted(adapter) else None
+
+
+mutant(
+    "new_queues_not_listed",
+    "lists the queues of its first look, and its own",
+    enqueue=_enqueued,
+    queues=lambda s: sorted(_noted(s) & set(Reference.queues(s))),
+)
+mutant(
+    "new_queues_not_found", "finds jobs in the queues of its first look only", enqueue=_enqueued, find=_found
+)
+mutant(
+    "new_queues_not_compared",
+    "compares ids with the jobs in the queues of its first look only",
+    enqueue=_enqueued,
+    is_known=_is_known,
+)
+
+
+def _escaped(queue: str) -> str:
+    return quote(queue, safe="")
+
+
+mutant(
+    "names_stay_escaped",
+    "lists the queues that others have made by the names of their files",
+    enqueue=_enqueued,
+    queues=lambda s: sorted(
+        q if q in s.__dict__.get("own", ()) else _escaped(q) for q in Reference.queues(s)
+    ),
+)
+mutant(
+    "names_escaped_are_cut",
+    "cuts a name that is too long once it is escaped",
+    same_queue=lambda s, known, asked: _escaped(known)[:255] == _escaped(asked)[:255],
+)
+
+
+def _shows(adapter: Reference, record: Record, state: JobState, cut: Any) -> StoredJob:
+    shown = Reference.stored(adapter, record, state)
+    return attrs.evolve(shown, body=cut(shown.body))
+
+
+mutant(
+    "bodies_shown_in_part",
+    "shows the first 4096 bytes of a body",
+    stored=lambda s, r, state: _shows(s, r, state, lambda body: body[:4096]),
+)
+mutant(
+    "buried_bodies_shown_in_part",
+    "shows the first 60,000 bytes of the body of a buried job",
+    stored=lambda s, r, state: _shows(
+        s, r, state, lambda body: body[:60_000] if state is JobState.BURIED else body
+    ),
+)
+mutant(
+    "delayed_bodies_shown_in_part",
+    "shows a large body of a delayed job up to its first zero",
+    stored=lambda s, r, state: _shows(
+        s,
+        r,
+        state,
+        lambda body: body.partition(b"\0")[0] if state is JobState.DELAYED and len(body) > 999 else body,
+    ),
 )

@@ -15,6 +15,7 @@ STILL = dict.fromkeys(
         "lease.each_by_its_own",
         "lease.ended_is_ready",
         "lease.ended_at_first_look",
+        "lease.ends_after_it_was_extended",
         "lease.extended_beside_another",
         "delete.after_lease",
         "pause.outlasts_leases",

@@ -40,6 +40,7 @@ _FIRST_VERSION: Final = "1.0"
 
 _MODULES: Final = (
     "enqueueing",
+    "queues",
     "names",
     "many",
     "delivery",
