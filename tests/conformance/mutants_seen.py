@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 import attrs
-from breaking import mutant
-from reference import LEASE, Held, Record, Reference
+from breaking import mutant, slot_mutant
+from reference import LEASE, Held, Record, Reference, Slot
 
 from kessel_core.contract import (
     JobState,
@@ -191,3 +193,24 @@ mutant(
         lambda body: body.partition(b"\0")[0] if state is JobState.DELAYED and len(body) > 999 else body,
     ),
 )
+
+
+# --- waiting ---
+
+
+def _looks(every: float) -> Any:
+    def reserve(slot: Slot, timeout: timedelta) -> Reservation | None:
+        end = slot.adapter.clock.monotonic() + timeout.total_seconds()
+        while (found := Slot.reserve(slot, timedelta(0))) is None and not slot.cancelled:
+            left = end - slot.adapter.clock.monotonic()
+            if left <= 0:
+                return None
+            condition = threading.Condition()
+            with condition:
+                slot.adapter.clock.wait(condition, min(left, every))
+        return found
+
+    return reserve
+
+
+slot_mutant("polls_often", "looks for jobs ten times in a second", reserve=_looks(0.1))

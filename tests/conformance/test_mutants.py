@@ -53,6 +53,7 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "operations.while_others_work": ("stats_unlocked", "queues_unlocked", "peek_unlocked"),
     "purge.race_with_others": ("races_purge",),
     "reach.race_for_jobs": ("races_adapters",),
+    "reserve.does_not_poll": ("polls_often",),
     "reserve.waits_for_job": ("never_waits",),
     "reserve.wakes_each_for_its_own": ("wakes_one",),
     "reserve.wakes_each_in_time": ("one_timer",),

@@ -56,6 +56,7 @@ _MODULES: Final = (
     "bringing",
     "waking",
     "hearing",
+    "polling",
     "oversleeping",
     "order",
     "keeping",
