@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -12,6 +13,7 @@ import kessel_adapter_directory.plugin
 from kessel_adapter_directory.adapter import DirectoryAdapter
 from kessel_adapter_directory.plugin import DirectoryOptions
 from kessel_sqlite.adapter import SqliteAdapter
+from kessel_sqlite.options import SqliteOptions
 from kessel_sqlite.plugin import SPEC
 
 from kessel_core.contract import (
@@ -26,7 +28,7 @@ from kessel_core.contract import (
     Settlement,
 )
 
-__all__ = ["ALONE", "AT_CLOSE", "SPECS"]
+__all__ = ["ALONE", "AT_CLOSE", "PIPES", "SPECS"]
 
 
 class InTwoSteps(SqliteAdapter):
@@ -45,6 +47,22 @@ class LeavesThread(SqliteAdapter):
 
     def consumer(self, queues: list[str]) -> Consumer:  # type: ignore[override]  # any sequence
         threading.Thread(target=threading.Event().wait, name="left", daemon=True).start()
+        return super().consumer(queues)
+
+
+class LeavesFile(SqliteAdapter):
+    """Opens a file for itself, which nobody closes."""
+
+    def __init__(self, options: SqliteOptions, context: AdapterContext) -> None:
+        super().__init__(options, context)
+        os.open(options.path, os.O_RDONLY)
+
+
+class LeavesPipe(SqliteAdapter):
+    """As `LeavesFile`, with what wakes those who wait."""
+
+    def consumer(self, queues: list[str]) -> Consumer:  # type: ignore[override]  # any sequence
+        os.pipe()
         return super().consumer(queues)
 
 
@@ -77,4 +95,7 @@ AT_CLOSE: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=
 SPECS: dict[str, AdapterSpec] = {
     "following.killed_process": attrs.evolve(SPEC, open=InTwoSteps),
     "adapter.close_ends_threads": attrs.evolve(SPEC, open=LeavesThread),
+    "adapter.close_ends_files": attrs.evolve(SPEC, open=LeavesFile),
 }
+#: Leaves descriptors, too.
+PIPES: AdapterSpec = attrs.evolve(SPEC, open=LeavesPipe)

@@ -12,13 +12,14 @@ from kessel_conformance.runner import Run, Verdict
 from kessel_conformance.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
-from left_behind import ALONE, AT_CLOSE, SPECS
+from left_behind import ALONE, AT_CLOSE, PIPES, SPECS
 
 from kessel_core.contract import AdapterSpec
 
 WHY = {
     "following.killed_process": "came, expected job-",
     "adapter.close_ends_threads": "threads of an adapter that was closed: expected [], got ['left']",
+    "adapter.close_ends_files": "descriptors that 20 adapters have left",
 }
 
 
@@ -47,6 +48,12 @@ def test_S20_S9_what_is_left_behind_fails_its_case(case: str) -> None:
 @pytest.mark.parametrize("case", SPECS)
 def test_S20_S9_nothing_left_behind_passes(case: str) -> None:
     assert ended(case, kessel_sqlite.plugin.SPEC) == (Verdict.PASS, "")
+
+
+def test_S9_what_each_consumer_leaves_open_fails_its_case() -> None:
+    verdict, reason = ended("adapter.close_ends_files", PIPES)
+    assert verdict is Verdict.FAIL
+    assert "pipe:" in reason
 
 
 def test_S9_jobs_that_are_written_at_close_fail_for_one_process_as_for_many() -> None:

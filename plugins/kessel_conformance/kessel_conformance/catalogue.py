@@ -73,6 +73,7 @@ _MODULES: Final = (
     "looking",
     "pausing",
     "afterwards",
+    "opening",
     "closing",
     "durable",
     "lost",
