@@ -7,6 +7,7 @@ is still there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from inspect import getattr_static
 from typing import Any, ClassVar, NoReturn
 
@@ -95,7 +96,9 @@ class CatalogueSuite(SealedSuite):
             for item in own
             if hasattr(item, "callspec") and "case_id" in item.callspec.params
         ]
-        run = Run(cls.harness, settings, wanted)
+        capture = request.config.pluginmanager.getplugin("capturemanager")
+        aloud = nullcontext if capture is None else capture.global_and_fixture_disabled
+        run = Run(cls.harness, settings, wanted, aloud)
         try:
             run.up()
         except Exception as exc:
