@@ -18,7 +18,12 @@ __all__ = ["QueueStats", "StoredJob", "ready_for"]
 
 @attrs.frozen(kw_only=True)
 class StoredJob:
-    """A job as operators see it; None means that the adapter does not know."""
+    """A job as operators see it; None means that the adapter does not know.
+
+    Moments are as exact as the backend keeps them: off by `delay_granularity` and a second at most, so that
+    two of them may be in the wrong order. Adapters in memory, in a file, or in a database with fractions of a
+    second tell microseconds.
+    """
 
     #: The id that `kick` and `delete` take: the job's own if the adapter knows it.
     id: str

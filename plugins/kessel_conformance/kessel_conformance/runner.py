@@ -221,7 +221,7 @@ class Run:
         harness: What is checked.
         settings: What the person who runs the suite chose.
         wanted: The ids of the cases; None: all.
-        aloud: As for `Watch`.
+        aloud: While it is open, people see what is written to standard error; None: they always do.
 
     Raises:
         ValueError: The harness lists cases that there are not, or without a reason.
@@ -232,7 +232,7 @@ class Run:
         harness: AnyHarness,
         settings: Settings,
         wanted: Iterable[str] | None = None,
-        aloud: Callable[[], AbstractContextManager[object]] = nullcontext,
+        aloud: Callable[[], AbstractContextManager[object]] | None = None,
     ) -> None:
         check_listed(harness)
         self.harness = harness
@@ -247,7 +247,7 @@ class Run:
         self._waiting: dict[str, Future[Outcome]] = {}
         self._turn = threading.Lock()
         self._pulse = Pulse()
-        self._watch = Watch(harness.down, aloud)
+        self._watch = Watch(harness.down, aloud or nullcontext)
         self._start = 0.0
 
     def up(self) -> None:

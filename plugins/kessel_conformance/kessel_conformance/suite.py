@@ -7,7 +7,6 @@ is still there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
 from inspect import getattr_static
 from typing import Any, ClassVar, NoReturn
 
@@ -97,7 +96,7 @@ class CatalogueSuite(SealedSuite):
             if hasattr(item, "callspec") and "case_id" in item.callspec.params
         ]
         capture = request.config.pluginmanager.getplugin("capturemanager")
-        aloud = nullcontext if capture is None else capture.global_and_fixture_disabled
+        aloud = None if capture is None else capture.global_and_fixture_disabled
         run = Run(cls.harness, settings, wanted, aloud)
         try:
             run.up()
