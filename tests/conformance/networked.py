@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -115,9 +115,6 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
             counts=True,
             blocking_reserve=True,  # it looks often enough to be in time
         )
-
-    def looks_again(self, queues: tuple[str, ...]) -> datetime | None:
-        return self.clock.now() + timedelta(milliseconds=10)
 
     # --- one rule a method: what mutants change ---------------------------------------------------------
 
