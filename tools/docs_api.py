@@ -110,7 +110,9 @@ def pages() -> dict[Path, str]:
 def _listed(module: ModuleType, name: str) -> str:
     """Return the entry of a public name, or a link to the page that describes it."""
     for page, described in (("api", kessel_core), ("contract", kessel_core.contract)):
-        if described is not module and name in described.__all__:
+        is_there = described is not module and name in described.__all__
+        # One name may stand for two things: `Snooze` is what handlers raise, and what workers settle with.
+        if is_there and getattr(described, name) is getattr(module, name):
             return f"## {name}\n\nSee [`{name}`]({page}.md#{name.lower()})."
     return _entry(name, getattr(module, name), level=2)
 

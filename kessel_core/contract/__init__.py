@@ -25,6 +25,12 @@ Rules for every method of the contract:
 7.  A lost connection is an error, never an empty answer and never a success: `EnqueueUnknown` or `LeaseLost`
     where the call says so, else `AdapterUnavailable`. Only what is safe to do twice is sent twice. Every call
     ends within 30 seconds, apart from the time that a reserve may wait, and the next one connects again.
+8.  The name of a queue is 1 to 200 characters of `A-Z a-z 0-9 - + / ; . $ _ ( )`, and begins neither with `-`
+    nor with `kessel.`, which is for what an adapter keeps beside the jobs. Upper and lower case differ, and
+    `a/b`, `a//b` and `..` are names like any other. The core refuses all others before an adapter sees them.
+    A name is listed as it was given, by an adapter that has just been opened, too. Escaped as in a URL it may
+    be three times as long, and most file systems take 255 bytes: who makes files of names takes a digest, and
+    keeps the name inside, or cuts what is escaped into folders.
 """
 
 from __future__ import annotations

@@ -71,6 +71,7 @@ class QueueAdapter(ABC):
 
         Returns:
             One entry per message: None if it was stored, else the error that `enqueue` would have raised.
+            It raises none of them: a closed adapter returns `AdapterUnavailable` for each message, too.
         """
         outcomes: list[AdapterError | None] = []
         down: AdapterUnavailable | None = None

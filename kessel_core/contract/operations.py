@@ -20,8 +20,8 @@ __all__ = ["QueueStats", "StoredJob", "ready_for"]
 class StoredJob:
     """A job as operators see it; None means that the adapter does not know.
 
-    Where delays are supported its moments are as exact: `delay_granularity` is the most by which they may be
-    cut or rounded.
+    Moments are as exact as delays are: `delay_granularity` is the most by which they may be cut or rounded,
+    so that two of them may be in the wrong order.
     """
 
     #: The id that `kick` and `delete` take: the job's own if the adapter knows it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -12,6 +13,7 @@ import kessel_adapter_directory.plugin
 from kessel_adapter_directory.adapter import DirectoryAdapter
 from kessel_adapter_directory.plugin import DirectoryOptions
 from kessel_sqlite.adapter import SqliteAdapter
+from kessel_sqlite.options import SqliteOptions
 from kessel_sqlite.plugin import SPEC
 
 from kessel_core.contract import (
@@ -30,7 +32,7 @@ from kessel_core.contract import (
     need,
 )
 
-__all__ = ["ALONE", "AT_CLOSE", "SPECS", "SaysAtOnce"]
+__all__ = ["ALONE", "AT_CLOSE", "PIPES", "SPECS", "SaysAtOnce"]
 
 
 class InTwoSteps(SqliteAdapter):
@@ -105,6 +107,22 @@ class SaysAtOnce(SqliteAdapter):
         return attrs.evolve(super().capabilities, lease_return=LeaseReturn.AT_ONCE)
 
 
+class LeavesFile(SqliteAdapter):
+    """Opens a file for itself, which nobody closes."""
+
+    def __init__(self, options: SqliteOptions, context: AdapterContext) -> None:
+        super().__init__(options, context)
+        os.open(options.path, os.O_RDONLY)
+
+
+class LeavesPipe(SqliteAdapter):
+    """As `LeavesFile`, with what wakes those who wait."""
+
+    def consumer(self, queues: list[str]) -> Consumer:  # type: ignore[override]  # any sequence
+        os.pipe()
+        return super().consumer(queues)
+
+
 class Alone(DirectoryAdapter):
     """A directory that one process may use at a time."""
 
@@ -138,7 +156,10 @@ SPECS: dict[type[SqliteAdapter], tuple[str, AdapterSpec]] = {
             *(InTwoSteps, BuriesInTwoSteps, BusyInTwoSteps, SecondQueueLater, EntriesBefore),
         ),
         "adapter.close_ends_threads": (LeavesThread,),
+        "adapter.close_ends_files": (LeavesFile,),
         "consumer.killed_returns_job": (SaysAtOnce,),
     }.items()
     for kind in kinds
 }
+#: Leaves descriptors, too.
+PIPES: AdapterSpec = attrs.evolve(SPEC, open=LeavesPipe)

@@ -24,7 +24,7 @@ import attrs
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 from kessel_conformance import ServerHarness
-from reference import DISKS, Disk, Held, Record, Reference
+from reference import DISKS, LIMIT, Disk, Held, Record, Reference
 from wire import HEADER, Lost, received
 
 from kessel_core import SystemClock
@@ -109,6 +109,7 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
             longest_delay=timedelta(days=3650),
             priorities=(0, 4294967295),
             tie_break=TieBreak.ENQUEUED,
+            max_body_bytes=LIMIT,
             lease=LEASE,
             lease_return=LeaseReturn.LEASE_END,
             lost_reserves=True,

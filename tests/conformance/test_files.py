@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import attrs
 import pytest
 from kessel_adapter_directory.adapter import DirectoryAdapter
 from kessel_adapter_directory.entry import Entry
-from kessel_adapter_directory.plugin import SPEC
+from kessel_adapter_directory.plugin import SPEC, DirectoryOptions
 from kessel_conformance import Harness
 from kessel_conformance.runner import Run, Verdict
 from kessel_conformance.settings import Settings
 
-from kessel_core.contract import AdapterError, AdapterUnavailable, Message, QueueStats, Reservation
+from kessel_core.contract import (
+    AdapterContext,
+    AdapterError,
+    AdapterUnavailable,
+    Message,
+    QueueStats,
+    Reservation,
+)
 
 GONE, EXTEND, FULL, TORN = "files.gone", "files.gone_extend", "files.full", "files.torn"
+ABSENT, OTHER = "adapter.absent_only_looks", "files.of_another_kind"
 
 
 class Swallows(DirectoryAdapter):
@@ -151,9 +160,58 @@ class ListsJobsWhole(ListsJobs):
         super()._write(path, content)
 
 
-def ended(kind: type[DirectoryAdapter], case: str) -> tuple[Verdict, str]:
+class OpensRaw(DirectoryAdapter):
+    """What the system says is not translated while it is opened."""
+
+    def __init__(self, options: DirectoryOptions, context: AdapterContext) -> None:
+        options.path.mkdir(parents=True, exist_ok=True)
+        super().__init__(options, context)
+
+
+class ListsRaw(DirectoryAdapter):
+    """It opens whatever there is, and what the system says is not translated later."""
+
+    def __init__(self, options: DirectoryOptions, context: AdapterContext) -> None:
+        with suppress(AdapterUnavailable):
+            super().__init__(options, context)
+
+    def queues(self) -> list[str]:
+        list(self._folder.iterdir())
+        return super().queues()
+
+
+def _inverted(options: DirectoryOptions) -> str | None:
+    return "there is none" if options.path.exists() else None
+
+
+def _makes(options: DirectoryOptions) -> str | None:
+    options.path.mkdir(parents=True, exist_ok=True)
+    return None
+
+
+def _while_it_has_jobs(options: DirectoryOptions) -> str | None:
+    return None if [*options.path.rglob("*.job")] else "there is none"
+
+
+def _says_nothing(options: DirectoryOptions) -> str | None:
+    return None if options.path.exists() else ""
+
+
+#: What a spec says of a place, without opening it.
+SPECS: Final[dict[str, tuple[dict[str, Callable[[DirectoryOptions], str | None]], str]]] = {
+    "absent_inverted": ({"absent": _inverted}, "absent while it is open: expected None, got 'there is none'"),
+    "absent_makes": ({"absent": _makes}, "files that were made by looking"),
+    "place_makes": ({"place": _makes}, "files that were made by looking"),
+    "absent_while_empty": ({"absent": _while_it_has_jobs}, "absent while it is open"),
+    "absent_says_nothing": ({"absent": _says_nothing}, "neither None nor a text"),
+}
+
+
+def ended(
+    kind: type[DirectoryAdapter], case: str, **fields: Callable[[DirectoryOptions], str | None]
+) -> tuple[Verdict, str]:
     """Run a case on an adapter; return its verdict, and why."""
-    spec = attrs.evolve(SPEC, open=kind)
+    spec = attrs.evolve(SPEC, open=kind, **fields)
     run = Run(Harness(spec, url="directory://{tmp}/{namespace}"), Settings(shrink=False), [case])
     run.up()
     try:
@@ -179,6 +237,8 @@ def ended(kind: type[DirectoryAdapter], case: str) -> tuple[Verdict, str]:
         (Believes, FULL, "was acknowledged and is lost"),
         (WritesInPlace, TORN, "was told as not stored"),
         (ListsJobs, TORN, "was acknowledged and is lost"),
+        (OpensRaw, OTHER, "raised NotADirectoryError"),
+        (ListsRaw, OTHER, "raised "),
     ],
 )
 def test_S14_a_fault_of_files_fails_its_case(kind: type[DirectoryAdapter], case: str, why: str) -> None:
@@ -187,7 +247,15 @@ def test_S14_a_fault_of_files_fails_its_case(kind: type[DirectoryAdapter], case:
     assert why in reason
 
 
-@pytest.mark.parametrize("case", [GONE, EXTEND, FULL, TORN])
+@pytest.mark.parametrize("name", SPECS)
+def test_S9_what_a_spec_says_wrongly_of_a_place_fails_its_case(name: str) -> None:
+    fields, why = SPECS[name]
+    verdict, reason = ended(DirectoryAdapter, ABSENT, **fields)
+    assert verdict is Verdict.FAIL
+    assert why in reason
+
+
+@pytest.mark.parametrize("case", [GONE, EXTEND, FULL, TORN, ABSENT, OTHER])
 def test_S14_files_without_a_fault_pass_while_they_are_away_or_full_or_torn(case: str) -> None:
     assert ended(DirectoryAdapter, case) == (Verdict.PASS, "")
 

@@ -13,7 +13,7 @@ from kessel_conformance.settings import Settings
 from kessel_sqlite.adapter import SqliteAdapter
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
-from left_behind import ALONE, AT_CLOSE, SPECS, SaysAtOnce
+from left_behind import ALONE, AT_CLOSE, PIPES, SPECS, SaysAtOnce
 
 from kessel_core.contract import AdapterSpec
 
@@ -21,6 +21,7 @@ WHY = {
     "following.killed_process": "came, expected job-",
     "adapter.close_ends_threads": "threads of an adapter that was closed: expected [], got ['left']",
     "consumer.killed_returns_job": "did not come back at once, as lease_return declares",
+    "adapter.close_ends_files": "descriptors that 20 adapters have left",
 }
 
 
@@ -66,6 +67,12 @@ def test_S9_a_return_at_once_is_not_shown_where_a_lease_is_over_as_soon() -> Non
         Verdict.NOT_SHOWN,
         "the lease is over before a return at once can be told from that; give the harness 3 s",
     )
+
+
+def test_S9_what_each_consumer_leaves_open_fails_its_case() -> None:
+    verdict, reason = ended("adapter.close_ends_files", PIPES)
+    assert verdict is Verdict.FAIL
+    assert "pipe:" in reason
 
 
 def test_S9_jobs_that_are_written_at_close_fail_for_one_process_as_for_many() -> None:

@@ -36,7 +36,8 @@ NUMBERS: Final = Path(strength.__file__)
 #: Cases that need real time, let threads meet, or are generated, each with mutants that it has to kill. They
 #: run on no other: what else they find depends on luck, or takes long.
 ALONE: Final[dict[str, tuple[str, ...]]] = {
-    "adapter.close_ends_threads": (),  # see test_left_behind.py
+    "adapter.close_ends_files": (),  # see test_left_behind.py
+    "adapter.close_ends_threads": (),  # as before
     "buried.race_to_kick": ("races_kick",),
     "consumer.cancel_wakes": ("cancel_ignored",),
     "consumer.killed_returns_job": (),  # see test_left_behind.py
@@ -54,6 +55,7 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "operations.while_others_work": ("stats_unlocked", "queues_unlocked", "peek_unlocked"),
     "purge.race_with_others": ("races_purge",),
     "reach.race_for_jobs": ("races_adapters",),
+    "reserve.does_not_poll": ("polls_often",),
     "reserve.waits_for_job": ("never_waits",),
     "reserve.wakes_each_for_its_own": ("wakes_one",),
     "reserve.wakes_each_in_time": ("one_timer",),
@@ -83,7 +85,15 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
 #: Cases of files and of other processes, whose faults are planted in adapters that have those: see their tests,
 #: test_files.py and test_left_behind.py.
 ELSEWHERE: Final = frozenset(
-    {"files.gone", "files.gone_extend", "files.full", "files.torn", "following.killed_process"}
+    {
+        "files.gone",
+        "files.gone_extend",
+        "files.full",
+        "files.torn",
+        "files.of_another_kind",
+        "adapter.absent_only_looks",
+        "following.killed_process",
+    }
 )
 PLANTED: Final = len(MUTANTS) + len(networked_mutants.MUTANTS)
 PAIRS: Final = [(case_id, name) for case_id, names in ALONE.items() for name in names]

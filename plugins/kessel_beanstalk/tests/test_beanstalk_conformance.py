@@ -18,6 +18,7 @@ STILL = dict.fromkeys(
         "peek.at_first_look",
         "stats.at_first_look",
         "purge.at_first_look",
+        "lease.ends_after_it_was_extended",
         "lease.extended_beside_another",
         "delete.after_lease",
         "pause.outlasts_leases",

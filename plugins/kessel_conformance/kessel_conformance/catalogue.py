@@ -40,6 +40,7 @@ _FIRST_VERSION: Final = "1.0"
 
 _MODULES: Final = (
     "enqueueing",
+    "queues",
     "names",
     "many",
     "delivery",
@@ -56,6 +57,7 @@ _MODULES: Final = (
     "bringing",
     "waking",
     "hearing",
+    "polling",
     "oversleeping",
     "order",
     "keeping",
@@ -74,6 +76,7 @@ _MODULES: Final = (
     "looking",
     "pausing",
     "afterwards",
+    "opening",
     "closing",
     "passing",
     "durable",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
@@ -18,6 +20,7 @@ from kessel_conformance.dying import Death, Extent, Steps, dies, dying_beyond
 from kessel_conformance.harness import Harness
 from kessel_core import AdapterError, Clock, LeaseLost, SystemClock
 from kessel_core.contract import (
+    COMMIT,
     NO_PAUSE,
     Buried,
     Commit,
@@ -180,6 +183,32 @@ class Doings:
         left = set(threading.enumerate()) - threads
         return sorted(thread.name for thread in left), sorted(_sockets() - sockets)
 
+    def leave_open(self, message: Message, times: int) -> list[str]:
+        """Open an adapter, use it and close it, again and again; return what is open for each time since.
+
+        Returns:
+            What descriptors stand for, as the system lists them; empty where it does not.
+        """
+        self._use(message)  # what is opened once for all, is
+        before = Counter(_descriptors())
+        for _ in range(times):
+            self._use(message)
+        gc.collect()
+        left = Counter(_descriptors()) - before
+        # Those that the process holds for itself may come and go; what is left each time is the adapter's.
+        return sorted(left.elements()) if left.total() >= times else []
+
+    def _use(self, message: Message) -> None:
+        adapter = self._harness.open(self._clock, self._namespace)
+        adapter.enqueue(message)
+        consumer = adapter.consumer([message.queue])
+        held = consumer.reserve(_A_WHILE)
+        if held is not None:
+            consumer.settle(held, COMMIT)
+        adapter.stats(message.queue)
+        consumer.close()
+        adapter.close()
+
     # --- until death -----------------------------------------------------------------------------------
 
     def die(
@@ -231,13 +260,17 @@ def _all_done(outcomes: Sequence[Exception | None]) -> None:
             raise outcome
 
 
-def _sockets() -> set[str]:
-    """Return the open sockets of this process, where the system lists them."""
-    found = set()
+def _descriptors() -> list[str]:
+    """Return what the open descriptors of this process stand for, where the system lists them."""
+    found = []
     for one in _OPEN.iterdir() if _OPEN.is_dir() else ():
         with suppress(OSError):  # the listing itself
-            found.add(str(one.readlink()))
-    return {one for one in found if one.startswith("socket:")}
+            found.append(str(one.readlink()))
+    return found
+
+
+def _sockets() -> set[str]:
+    return {one for one in _descriptors() if one.startswith("socket:")}
 
 
 def _live(adapter: QueueAdapter, deeds: Sequence[Deed], death: Death, writer: int, folder: Path) -> None:

@@ -103,6 +103,17 @@ class Harness(AnyHarness):
         """Return a newly opened adapter; the same namespace shows the same jobs, if they last."""
         return cast("QueueAdapter", self.open_url(self.url, clock, namespace))
 
+    def chosen(self, namespace: str) -> tuple[AdapterSpec, Any] | None:
+        """Return what opens a namespace, and its options; None if `open` needs neither a spec nor a URL."""
+        if self.spec is None and self.url is None:
+            return None
+        url, options = self.address(self.url, namespace)
+        if self.spec is not None:
+            return self.spec, self._structured(url, options)
+        assert url is not None
+        found = self._installed.chosen_adapter(url, options)
+        return cast("AdapterSpec", found.spec), found.options
+
     def strength(self) -> tuple[int, int]:
         """As `AnyHarness.strength`."""
         return strength.CAUGHT, strength.PLANTED

@@ -108,11 +108,16 @@ class AnyHarness:
         if self.spec is None:
             assert url is not None
             return self._open_installed(url, options, context)
+        return self.spec.open(self._structured(url, options), context)
+
+    def _structured(self, url: str | None, options: Mapping[str, Any]) -> Any:
+        """Return the options of the spec, with what the URL says."""
         from kessel_core.values.options import structure_options
 
+        assert self.spec is not None
         given = dict(self.spec.from_url(split_url(url))) if url is not None else {}
         origin = redacted(url) if url is not None else "options"
-        return self.spec.open(structure_options(self.spec.options, {**given, **options}, origin), context)
+        return structure_options(self.spec.options, {**given, **options}, origin)
 
     def address(self, url: str | None, namespace: str) -> tuple[str | None, dict[str, Any]]:
         """Return a URL and the options, with their braces filled in.

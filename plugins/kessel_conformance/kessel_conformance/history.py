@@ -91,6 +91,10 @@ class History:
         with self._lock:
             self._lines.append(line)
 
+    def length(self) -> int:
+        """Return how many lines there are."""
+        return len(self._lines)
+
     def text(self) -> str:
         """Return all lines, oldest first."""
         with self._lock:

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from typing import Final
 
@@ -23,6 +24,7 @@ from kessel_conformance.processor import Processor, Pulse
 from kessel_conformance.settings import Settings
 from kessel_conformance.stores.bench import StoreBench
 from kessel_conformance.stores.harness import StoreHarness
+from kessel_conformance.watch import Watch
 from kessel_core.values.nearest import did_you_mean
 
 __all__ = ["FAILING", "Outcome", "Run", "Verdict", "in_turn", "run_case", "run_suite"]
@@ -122,7 +124,8 @@ def run_case(harness: AnyHarness, wanted: Case, settings: Settings, pulse: Pulse
     verdict, example, is_late = Verdict.PASS, "", False
     reason = "" if why_still is None else f"on a server that stands still between calls: {why_still}"
     try:
-        with _bench(harness, wanted, settings) as bench:
+        with Watch.case(wanted.id) as opens, _bench(harness, wanted, settings) as bench:
+            opens(bench)
             wanted.run(bench)
     except Violation as exc:
         verdict, reason, example, is_late = Verdict.FAIL, exc.reason, exc.example, exc.is_late
@@ -218,12 +221,19 @@ class Run:
         harness: What is checked.
         settings: What the person who runs the suite chose.
         wanted: The ids of the cases; None: all.
+        aloud: While it is open, people see what is written to standard error; None: they always do.
 
     Raises:
         ValueError: The harness lists cases that there are not, or without a reason.
     """
 
-    def __init__(self, harness: AnyHarness, settings: Settings, wanted: Iterable[str] | None = None) -> None:
+    def __init__(
+        self,
+        harness: AnyHarness,
+        settings: Settings,
+        wanted: Iterable[str] | None = None,
+        aloud: Callable[[], AbstractContextManager[object]] | None = None,
+    ) -> None:
         check_listed(harness)
         self.harness = harness
         self.settings = settings
@@ -237,6 +247,7 @@ class Run:
         self._waiting: dict[str, Future[Outcome]] = {}
         self._turn = threading.Lock()
         self._pulse = Pulse()
+        self._watch = Watch(harness.down, aloud or nullcontext)
         self._start = 0.0
 
     def up(self) -> None:
@@ -248,6 +259,7 @@ class Run:
         self._start = time.perf_counter()
         self.harness.up()
         self._pulse.start()
+        self._watch.start()
         aside = [c for c in self.wanted if c.real_time or (c.waits and not self.harness.virtual)]
         if aside:
             self._pool = ThreadPoolExecutor(max_workers=len(aside), thread_name_prefix="kessel-case")
@@ -272,6 +284,7 @@ class Run:
         if self._pool is not None:
             self._pool.shutdown()
         self._pulse.stop()
+        self._watch.stop()
         self.harness.down()
         self.seconds = time.perf_counter() - self._start
 

@@ -95,7 +95,9 @@ class CatalogueSuite(SealedSuite):
             for item in own
             if hasattr(item, "callspec") and "case_id" in item.callspec.params
         ]
-        run = Run(cls.harness, settings, wanted)
+        capture = request.config.pluginmanager.getplugin("capturemanager")
+        aloud = None if capture is None else capture.global_and_fixture_disabled
+        run = Run(cls.harness, settings, wanted, aloud)
         try:
             run.up()
         except Exception as exc:

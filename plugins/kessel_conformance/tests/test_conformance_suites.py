@@ -169,7 +169,12 @@ def test_cases_that_set_the_wall_clock_are_alone_for_leases_in_a_shared_file_may
                 jumps.clear()
     finally:
         harness.down()
-    assert setting == {"clocks.lease_over_a_jump", "clocks.return_over_a_jump", "delay.none_is_at_once"}
+    assert setting == {
+        "clocks.due_over_a_jump",
+        "clocks.lease_over_a_jump",
+        "clocks.return_over_a_jump",
+        "delay.none_is_at_once",
+    }
     assert all(cases()[case_id].alone for case_id in setting)
 
 

@@ -155,3 +155,51 @@ def _is_deleted(bench: Bench, message: Message, what: str) -> None:
     new = bench.put(b"another body", job_id=message.id)
     consumer = bench.consumer()
     bench.settle(consumer, bench.gets(consumer, new, f"a job under the id of one {what}, which was deleted"))
+
+
+@case(
+    "lease.ends_after_it_was_extended",
+    "S7",
+    "S9",
+    needs=(LEASE,),
+    waits=True,
+    why="The end of a lease is noted once: a job whose worker extends it, and then dies, never comes again.",
+)
+def ends_after_it_was_extended(bench: Bench) -> None:
+    slots = {name: bench.consumer(bench.queue_named(name)) for name in ("alone", "together", "unseen")}
+    sent = {name: bench.put(queue=bench.queue_named(name)) for name in slots}
+    start = bench.now()
+    held = {name: bench.gets(slots[name], message, "the job") for name, message in sent.items()}
+    watched = {name: bench.consumer(sent[name].queue) for name in ("alone", "together")}
+
+    def is_held(when: str) -> bool:
+        """Look, and say whether that was before the extended leases end."""
+        for name, watch in watched.items():
+            came = bench.reserve(watch)
+            is_over = bench.clock.monotonic() >= min(one.deadline or 0.0 for one in held.values())
+            bench.check(came is None or is_over, f"{when}: the job is held")
+            if came is not None or is_over:
+                return False  # the machine was too busy
+            bench.stats(sent[name].queue)
+        return True
+
+    if not is_held("before its lease is extended"):
+        return
+    bench.until(start + bench.lease * 0.5)
+    bench.extend(slots["alone"], held["alone"])
+    bench.extend(slots["unseen"], held["unseen"])
+    outcomes = bench.call(
+        "extend another together with others",
+        lambda: bench.adapter.extend_many([(slots["together"], held["together"])]),
+    )
+    bench.equal(outcomes, [None], "outcome of extending it together with others")
+    extended = bench.now()
+    if not is_held("after its lease was extended"):
+        return
+    bench.until(start + bench.lease * 1.2)
+    if not is_held("after the end that its lease had at first"):
+        return
+    bench.until(extended + bench.lease + bench.slack + MICRO)
+    for name, message in sent.items():
+        bench.gets(bench.consumer(message.queue), message, f"the job, whose lease was extended {name}")
+        bench.not_settled(slots[name], held[name], COMMIT, "whose lease has ended")

@@ -15,12 +15,14 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.opencase import MICRO
 from kessel_conformance.places import ONE_PROCESS
-from kessel_conformance.requirements import LEASE, VIRTUAL_CLOCK
+from kessel_conformance.requirements import DELAYS, LEASE, PRIORITIES, VIRTUAL_CLOCK, Need, requirement
 from kessel_core.contract import (
     COMMIT,
+    Browse,
     Buried,
     Bury,
     Consumer,
+    JobState,
     Message,
     Reservation,
     Rollback,
@@ -111,3 +113,85 @@ def return_over_a_jump(bench: Bench) -> None:
             bench.equal((found.ready, found.delayed), (1, 0), f"ready and delayed jobs after {what}")
         other = bench.consumer()
         bench.settle(other, bench.gets(other, message, f"the job that was made ready by {what}"))
+
+
+_DELAY: Final = timedelta(seconds=60)
+_BACK: Final = timedelta(seconds=30)
+
+
+def _reserves(bench: Bench, queue: str) -> None:
+    """Take something more urgent from the queue, so that the adapter looks at what else is ready."""
+    urgent = bench.put(queue=queue, priority=0)
+    consumer = bench.consumer(queue)
+    bench.settle(consumer, bench.gets(consumer, urgent, "an urgent job"))
+
+
+#: What an adapter may note down that a job is ready by, and nobody takes it.
+_LOOKS: Final[Mapping[str, tuple[Need | None, Callable[[Bench, str], object]]]] = {
+    "nothing": (None, lambda bench, queue: None),
+    "stats": (None, lambda bench, queue: bench.stats(queue)),
+    "reserve": (PRIORITIES, _reserves),
+    "peek": (Browse, lambda bench, queue: bench.peek(JobState.READY, 5, queue)),
+    "change": (VirtualTime, lambda bench, queue: bench.facet(VirtualTime).next_change([queue])),
+}
+
+
+def _put_off(bench: Bench, queue: str, settlement: Rollback | Snooze) -> Message:
+    message, consumer = bench.put(queue=queue), bench.consumer(queue)
+    bench.settle(consumer, bench.gets(consumer, message, "the job"), settlement)
+    return message
+
+
+#: Ways in which a job waits for a minute.
+_WAITS: Final[Mapping[str, Callable[[Bench, str], Message]]] = {
+    "delayed": lambda bench, queue: bench.put(queue=queue, delay=_DELAY),
+    "rolled": lambda bench, queue: _put_off(bench, queue, Rollback(_DELAY)),
+    "snoozed": lambda bench, queue: _put_off(bench, queue, Snooze(_DELAY)),
+}
+
+
+def _leased(bench: Bench, queue: str) -> Message:
+    message = bench.put(queue=queue)
+    bench.gets(bench.consumer(queue), message, "the job")
+    return message
+
+
+@case(
+    "clocks.due_over_a_jump",
+    "S4",
+    "S9",
+    "S7",
+    needs=(DELAYS, VirtualTime, VIRTUAL_CLOCK),
+    alone=True,
+    why="A job is due and nobody takes it; the clock is set back, and it is no longer noted anywhere.",
+)
+def due_over_a_jump(bench: Bench) -> None:
+    assert isinstance(bench.clock, VirtualClock)
+    waits = {**_WAITS, "leased": _leased} if bench.capabilities.lease is not None else _WAITS
+    looks = {
+        name: look
+        for name, (of, look) in _LOOKS.items()
+        if of is None or requirement(of).is_met(bench.harness)
+    }
+    sent = {
+        (way, look): make(bench, bench.queue_named(f"{way}.{look}"))
+        for way, make in waits.items()
+        for look in looks
+    }
+    span = max(_DELAY, bench.capabilities.lease or _DELAY)
+    bench.let_pass(span + bench.slack + MICRO)
+    for (_, name), message in sent.items():
+        looks[name](bench, message.queue)
+    bench.clock.jump_wall(-_BACK)
+    bench.history.add(f"the wall clock is set back by {_BACK.total_seconds():g} s")
+    came = {}
+    for (way, name), message in sent.items():
+        # Whether a delay that is over begins again is open: it goes by the wall clock (S4).
+        held = bench.reserve(bench.consumer(message.queue))
+        came[way, name] = held is not None
+        bench.stats(message.queue)
+    bench.let_pass(_BACK + bench.slack + MICRO)
+    for (way, name), message in sent.items():
+        if not came[way, name]:
+            what = f"the job, {way}, which was due before the clock was set back, and seen by {name}"
+            bench.gets(bench.consumer(message.queue), message, what)

@@ -1,4 +1,4 @@
-"""Names of queues and ids of jobs: whatever is legal is kept apart, shown whole, and taken back (S9, S14)."""
+"""Ids of jobs: whatever is legal is kept apart, shown whole, and taken back (S9, S14)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,6 @@ from kessel_conformance.requirements import DEDUPE
 from kessel_core import IdHeld
 from kessel_core.contract import Browse, Buried, Bury, Commit, Delete, Find, JobState, Message
 
-#: What becomes one name when somebody escapes, cuts, folds or resolves it.
-_ENDS: Final = (
-    *("a", "A", "b", "ab", "aB", "a_b", "a__b", "a-b", "a+b", "a.b", "a;b", "a$b", "a(b", "a)b", "a()"),
-    *("a/b", "a//b", "a/", "a/.", "a/./b", "a/../b", "a/b/c", "../a", "a.job", "a.tmp", "a_2Fb", "a.2Fb"),
-)
 #: Ids of which one is a part of another, or which mean something to a shell, a file system or a server.
 _IDS: Final = (
     *(
@@ -61,63 +56,6 @@ _IDS: Final = (
     ),
     *("é", "e\u0301", "ü" * 200, "z" * 199 + "1", "z" * 199 + "2", "\U0001f680" * 50, "日本語のジョブ"),
 )
-
-
-def _queue_names(bench: Bench) -> list[str]:
-    names = [bench.queue_named(end) for end in _ENDS]
-    longest = bench.queue_named("x" * (199 - len(bench.queue_named(""))))
-    names += [longest + "1", longest + "2", longest]
-    names += [start + bench.namespace for start in ("/", "./", "../", "_", ";", "+", "$(")]
-    # Names that cannot hold the namespace are tried only where the whole store is the case's own.
-    return [*names, ".", ".."] if "{namespace}" in (bench.harness.url or "") else names
-
-
-@case(
-    "queues.kept_apart",
-    "S9",
-    why="A name that is escaped, folded or cut on its way into a key or a path becomes another queue's name.",
-)
-def kept_apart(bench: Bench) -> None:
-    sent = {name: bench.put(queue=name) for name in _queue_names(bench)}
-    listed = bench.call("queues", bench.adapter.queues)
-    bench.equal(
-        [name for name in sent if name not in listed], [], "queues that hold a job but are not listed"
-    )
-    bench.equal(sorted(set(listed)), listed, "queues, sorted, each once")
-    purged = list(sent)[::4]
-    for name in purged:
-        bench.equal(bench.purge(name), 1, f"purged of {name}")
-    for name, message in sent.items():
-        if bench.capabilities.counts:
-            total = bench.stats(name).total
-            bench.equal(total, 0 if name in purged else 1, f"jobs in {name}")
-        consumer = bench.consumer(name)
-        if name in purged:
-            bench.nothing(consumer, f"the queue {name} was purged")
-        else:
-            held = bench.gets(consumer, message, f"the job of {name}")
-            bench.equal(held.queue, name, "the reservation's queue")
-            bench.settle(consumer, held)
-        consumer.close()
-
-
-@case(
-    "queues.many_at_once",
-    "S9",
-    why="A consumer of many queues is code of its own, with a limit, or a look at the first few.",
-)
-def many_at_once(bench: Bench) -> None:
-    names = _queue_names(bench)
-    # The most urgent job is in the last of them.
-    sent = {name: bench.put(queue=name, priority=1000 - number) for number, name in enumerate(names)}
-    consumer = bench.consumer(*names)
-    came: dict[str, str] = {}
-    for held in bench.each(consumer):
-        came[held.queue] = bench.label(held.body)
-        bench.settle(consumer, held)
-    bench.equal(came, {name: bench.label(m.body) for name, m in sent.items()}, "the jobs of many queues")
-    if bench.capabilities.priorities is not None:
-        bench.equal(list(came), names[::-1], "the order of many queues, the most urgent job first")
 
 
 def _named(bench: Bench, job_id: str) -> Message:

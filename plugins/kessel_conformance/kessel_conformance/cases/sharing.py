@@ -5,6 +5,7 @@ from __future__ import annotations
 # ruff: noqa: D103  # what a case is for stands in its `why`
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 
@@ -17,8 +18,11 @@ from kessel_core.contract import (
     Browse,
     Buried,
     Bury,
+    Commit,
     Delete,
+    Find,
     JobState,
+    Message,
     Pause,
     Rollback,
 )
@@ -173,6 +177,81 @@ def holds_through_many(bench: Bench) -> None:
         bench.pause(paused.queue, NO_PAUSE)
         bench.let_pass(bench.slack - bench.grain)
     bench.gets(bench.consumer(paused.queue), paused, "the job of the queue that goes on")
+
+
+class _NewQueues:
+    """Stores jobs in queues that another adapter has not seen, by each call that stores one."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+
+    def ways(self) -> Iterator[tuple[str, Callable[[Message], object]]]:
+        """Return each way, as it is called in the names of queues."""
+        yield "enqueue", self.bench.send
+        yield "batch", lambda message: self.bench.send_many([self.bench.message(), message])
+        if self.bench.capabilities.follow:
+            yield "commit", lambda message: self._follows(message, Commit(follow=(message,)))
+            yield "both", lambda message: self._follows(message, Commit(follow=(message,)), and_reserves=True)
+            yield "bury", lambda message: self._follows(message, Bury("error", follow=(message,)))
+
+    def _follows(self, message: Message, settlement: Commit | Bury, *, and_reserves: bool = False) -> None:
+        bench, queue = self.bench, self.bench.queue_named("first")
+        bench.put(queue=queue)
+        consumer = bench.consumer(queue)
+        held = bench.taken(consumer)
+        if and_reserves:
+            bench.settle_and_reserve(consumer, held, settlement)
+        else:
+            bench.settle(consumer, held, settlement)
+
+
+@case(
+    "reach.new_queues_are_seen",
+    "S9",
+    "S14",
+    needs=NEEDS,
+    why="A process that has long been there knows the queues of its first look: what is stored in a new one"
+    " it does not list, find, or tell from a job that is stored again.",
+)
+def new_queues_are_seen(bench: Bench) -> None:
+    with bench.sharing() as other, bench.sharing() as third:
+        new = _NewQueues(bench)
+        bench.put()
+        for _ in ("a queue that is new", "one that was emptied since"):
+            for way, stores in new.ways():
+                message = bench.message(queue=bench.queue_named(f"new.{way}"))
+                _is_not_there(other, message)
+                third.stats(message.queue)  # another one names the queue before it is there
+                stores(message)
+                _is_seen(other, message)
+                _is_seen(third, message)
+                bench.equal(third.purge(message.queue), 1, "jobs that another adapter purges")
+
+
+def _is_not_there(other: Bench, message: Message) -> None:
+    """Look for a job that there is not yet, in every way."""
+    other.call("queues", other.adapter.queues)
+    other.stats()
+    if other.has(Find):
+        other.equal(other.find(message.id), None, "what is found under an id that is new")
+
+
+def _is_seen(other: Bench, message: Message) -> None:
+    """Check that a job which another adapter has stored is found, listed, counted and told from others."""
+    if other.has(Find):
+        found = other.find(message.id)
+        other.check(
+            found is not None, f"a job that another adapter has stored in {message.queue} is not found"
+        )
+    listed = other.call("queues", other.adapter.queues)
+    other.check(message.queue in listed, f"{message.queue}, which another adapter has made, is not listed")
+    if other.capabilities.dedupe:
+        again = other.message(queue=other.queue_named("again"), job_id=message.id)
+        other.is_held(again, JobState.READY)
+        (outcome,) = other.call("enqueue_many with it", lambda: other.adapter.enqueue_many([again]))
+        other.check(isinstance(outcome, IdHeld), f"its outcome in a batch is {outcome!r}, expected IdHeld")
+    if other.capabilities.counts:
+        other.equal(other.stats(message.queue).ready, 1, "ready jobs of that queue")
 
 
 @case(

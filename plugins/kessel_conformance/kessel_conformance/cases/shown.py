@@ -5,6 +5,7 @@ from __future__ import annotations
 # ruff: noqa: D103  # what a case is for stands in its `why`
 from datetime import timedelta
 from functools import partial
+from typing import Final
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
@@ -145,3 +146,58 @@ def find_by_id(bench: Bench) -> None:
 
 def _by_body(jobs: list[StoredJob]) -> dict[bytes, StoredJob]:
     return {job.body: job for job in jobs}
+
+
+#: More than fits into a page, a packet or a buffer; where a backend takes less, as much as it takes.
+_LARGE: Final = 100_000
+
+
+@case(
+    "peek.shows_whole_body",
+    "S9",
+    "S13",
+    needs=(Browse,),
+    why="A listing cuts what is long, or ends at a zero or a line: what is copied from it is not the job.",
+)
+def shows_whole_body(bench: Bench) -> None:
+    consumer = bench.consumer()
+    message = _large(bench, bench.queue)
+    _is_whole(bench, message, JobState.READY)
+    held = bench.gets(consumer, message, "the job")
+    _is_whole(bench, message, JobState.RESERVED)
+    if bench.has(Buried):
+        bench.settle(consumer, held, Bury("error", "it failed"))
+        _is_whole(bench, message, JobState.BURIED)
+    if bench.capabilities.delay_granularity is not None:
+        late = _large(bench, bench.queue_named("late"), delay=timedelta(hours=1))
+        _is_whole(bench, late, JobState.DELAYED)
+
+
+def _large(bench: Bench, queue: str, delay: timedelta | None = None) -> Message:
+    """Enqueue a job with a large body in which there is everything at which somebody may cut it."""
+    size = min(bench.capabilities.max_body_bytes or _LARGE, _LARGE)
+    body = (b"\n\0 " + bench.random.randbytes(max(size, 12)) + b"\0\r\n\x1a")[:size]
+    message = bench.message(body[:-6] + b"\0END\r\n", queue=queue, delay=delay)
+    return bench.send(message, f", {len(message.body)} bytes in {queue}")
+
+
+def _is_whole(bench: Bench, message: Message, state: JobState) -> None:
+    """Look at the only job of a queue in that state in every way."""
+    queue = message.queue
+    listings = {
+        "peek": bench.peek(state, 5, queue),
+        "each": bench.call(f"go through {state}", lambda: list(bench.facet(Browse).each(queue, state))),
+    }
+    if bench.has(Find) and (found := bench.find(message.id)) is not None:
+        listings["find"] = [found]
+    if state is JobState.BURIED:
+        listings["buried"] = bench.buried(5, queue)
+        facet = bench.facet(Buried)
+        listings["each_buried"] = bench.call("go through the buried", lambda: list(facet.each_buried(queue)))
+    for what, jobs in listings.items():
+        bench.equal(len(jobs), 1, f"{state} jobs, by {what}")
+        body = jobs[0].body
+        bench.check(
+            body == message.body,
+            f"{what} shows {len(body)} bytes of a {state} job, which are not its {len(message.body)}",
+        )

@@ -1,0 +1,124 @@
+"""Who is woken does not look now and then: how late jobs are seen is compared with a bare event (S9)."""
+
+from __future__ import annotations
+
+# ruff: noqa: D103  # what a case is for stands in its `why`
+import threading
+import time
+from contextlib import ExitStack
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+from kessel_conformance.bench import Bench
+from kessel_conformance.catalogue import case
+from kessel_conformance.requirements import BLOCKING_RESERVE
+from kessel_core.contract import Message, Reach
+
+#: How long a reserve waits, and seconds until it does, on a busy machine, too.
+_LONG: Final = timedelta(seconds=4)
+_FALLS_ASLEEP: Final = 0.3
+#: Jobs of a round, and seconds between two of them: they are spread over all moments between two looks, be
+#: those 50 ms or 0.1 s apart.
+_JOBS: Final = 12
+_STEP: Final = 0.013
+#: One round in time is enough. A poor one is repeated, for a machine may be busy.
+_ROUNDS: Final = 3
+#: Seconds after which a job is seen late, beyond what a reserve takes that does not wait; and in which a bare
+#: event wakes a thread, and such a reserve ends, unless the machine is too busy to tell.
+_LATE: Final = 0.025
+_EVENT: Final = 0.005
+_RESERVE: Final = 0.01
+#: Of the jobs that can be judged: who looks each 0.1 s sees three of four of them late.
+_MOST_LATE: Final = 0.4
+_FEWEST: Final = 8
+
+
+class _Round:
+    """Consumers that wait, each for its own job, and another adapter that enqueues one after the other."""
+
+    def __init__(self, real: Bench, other: Bench) -> None:
+        self.real = real
+        self.other = other
+        self.messages = [real.message(queue=real.queue_named(f"each{number}")) for number in range(_JOBS)]
+        self.consumers = [real.consumer(message.queue) for message in self.messages]
+        self._events = [threading.Event() for _ in self.messages]
+        self._sent = [0.0] * _JOBS
+        self._came = [0.0] * _JOBS
+        self._woke = [0.0] * _JOBS
+
+    def seen(self) -> list[float] | None:
+        """Return how late jobs were seen, as far as that can be judged; None if too few can."""
+        reserve = self._reserve_takes()
+        waits = [partial(self._waits, number) for number in range(_JOBS)]
+        self.real.side_by_side([*waits, self._hears, self._sends])
+        lateness = [
+            came - sent - reserve
+            for sent, came, woke in zip(self._sent, self._came, self._woke, strict=True)
+            if woke - sent <= _EVENT
+        ]
+        return lateness if len(lateness) >= _FEWEST and reserve <= _RESERVE else None
+
+    def _reserve_takes(self) -> float:
+        """Return how long a reserve takes of a job that is ready."""
+        taken = []
+        consumer = self.real.consumer(self.real.queue_named("ready"))
+        for _ in range(3):
+            self.real.put(queue=self.real.queue_named("ready"))
+            start = time.monotonic()
+            held = self.real.taken(consumer)
+            taken.append(time.monotonic() - start)
+            self.real.settle(consumer, held)
+        return sorted(taken)[1]
+
+    def _waits(self, number: int) -> None:
+        consumer, message = self.consumers[number], self.messages[number]
+        held = self.real.reserve(consumer, _LONG)
+        self._came[number] = time.monotonic()
+        self.real.check(held is not None, f"a waiting reserve did not see {self._label(message)}")
+        if held is not None:
+            self.real.equal(self.real.label(held.body), self._label(message), "the job that came")
+            self.real.settle(consumer, held)
+
+    def _hears(self) -> None:
+        for number, event in enumerate(self._events):
+            event.wait(_LONG.total_seconds())
+            self._woke[number] = time.monotonic()
+
+    def _sends(self) -> None:
+        start = time.monotonic() + _FALLS_ASLEEP
+        for number, message in enumerate(self.messages):
+            time.sleep(max(0.0, start + number * _STEP - time.monotonic()))
+            self.other.send(message)
+            self._sent[number] = time.monotonic()
+            self._events[number].set()
+
+    def _label(self, message: Message) -> str:
+        return self.real.label(message.body)
+
+
+@case(
+    "reserve.does_not_poll",
+    "S9",
+    needs=(BLOCKING_RESERVE,),
+    real_time=True,
+    why="It says that it is woken, and looks ten times a second: each job starts late, and a hundred workers"
+    " with nothing to do keep a server busy.",
+)
+def does_not_poll(bench: Bench) -> None:
+    with bench.in_real_time() as real, ExitStack() as stack:
+        is_shared = real.capabilities.reach is not Reach.PROCESS
+        other = stack.enter_context(real.sharing()) if is_shared else real
+        shares: list[str] = []
+        for _ in range(_ROUNDS):
+            lateness = _Round(real, other).seen()
+            if lateness is None:
+                return  # the machine is too busy to tell
+            late = [one for one in lateness if one > _LATE]
+            if len(late) <= _MOST_LATE * len(lateness):
+                return
+            shares.append(f"{len(late)} of {len(lateness)}")
+        real.broken(
+            f"in {_ROUNDS} rounds, {', '.join(shares)} jobs were seen more than {_LATE * 1000:g} ms late,"
+            " while a bare event woke its thread at once: a waiting reserve polls"
+        )
