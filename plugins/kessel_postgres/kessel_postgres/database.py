@@ -144,6 +144,8 @@ class Database:
             raise
         except BaseException as exc:
             self.pool.drop(link)
+            if isinstance(exc, Lost):
+                self.pool.forget()  # the others may be as dead without a word
             if isinstance(exc, Lost) and exc.was_sent:
                 # It may have made a job ready; what it tells from now on is heard as another process's.
                 self.line.wake_all()

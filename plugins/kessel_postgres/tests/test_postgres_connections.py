@@ -321,6 +321,20 @@ def test_slot_that_waits_sees_what_a_call_without_an_answer_has_stored(
     until(lambda: len(got) == 1)
 
 
+def test_connections_that_were_idle_while_one_got_no_answer_are_not_used_again(cut: tuple[Any, Any]) -> None:
+    """They may have died with it, without a word; each would cost a call of its own its time-out."""
+    adapter, fault = cut
+    pool = adapter.database.pool
+    links = [pool.borrow() for _ in range(3)]
+    for link in links:
+        pool.give(link)
+    fault.armed = True
+    with pytest.raises(AdapterUnavailable):
+        adapter.stats("q")
+    assert adapter.stats("q").total == 0
+    assert set(links).isdisjoint(pool.links)
+
+
 def test_enqueue_without_an_answer_is_unknown_and_not_repeated(cut: tuple[Any, Any]) -> None:
     """S14"""
     adapter, fault = cut

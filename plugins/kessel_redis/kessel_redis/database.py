@@ -132,8 +132,8 @@ class Database:
                 self.pool.give(link)
             else:
                 self.pool.drop(link)
-            if isinstance(exc, Refused) and leads_elsewhere(exc):
-                self.pool.forget()  # the others lead to the same server
+            if isinstance(exc, Lost) or leads_elsewhere(exc):
+                self.pool.forget()  # the others lead to the same server, or may be as dead without a word
             if isinstance(exc, Lost) and exc.was_sent:
                 self._doubt()
             raise translated(exc, self.options.place, written) from exc

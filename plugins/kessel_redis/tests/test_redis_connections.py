@@ -376,6 +376,20 @@ def test_s14_enqueue_whose_sending_fails_is_told_as_not_stored_only_if_it_cannot
     assert adapter.stats("q").total == is_stored, "the connection is replaced"
 
 
+def test_connections_that_were_idle_while_one_got_no_answer_are_not_used_again(cut: tuple[Any, Any]) -> None:
+    """They may have died with it, without a word; each would cost a call of its own its time-out."""
+    adapter, fault = cut
+    pool = adapter.database.pool
+    links = [pool.borrow() for _ in range(3)]
+    for link in links:
+        pool.give(link)
+    fault.armed = True
+    with pytest.raises(AdapterUnavailable):
+        adapter.stats("q")
+    assert adapter.stats("q").total == 0
+    assert set(links).isdisjoint(pool.links)
+
+
 def test_batch_goes_no_further_than_a_call_without_an_answer(
     cut: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
