@@ -31,6 +31,12 @@ Rules for every method of the contract:
     A name is listed as it was given, by an adapter that has just been opened, too. Escaped as in a URL it may
     be three times as long, and most file systems take 255 bytes: who makes files of names takes a digest, and
     keeps the name inside, or cuts what is escaped into folders.
+9.  `enqueue` and `settle` of `WaitingAdapter`, and so of `BaseAdapter`, announce to waiting consumers what
+    they store and what comes back. What an adapter does in calls of its own it announces itself, each job
+    once, as soon as others can see it: by `announce` the jobs that its `enqueue_many` has stored, the
+    follow-ups that its `end` or `settle_and_take` has stored, and a job that it kicks. A pause that is set
+    to end sooner, or at once, makes many jobs ready: that is `line.announce(queue, EVERY_WAITER)`. What is
+    forgotten waits for the next look, which is far away where `looks_again` says so.
 """
 
 from __future__ import annotations

@@ -156,15 +156,7 @@ class WaitingAdapter(QueueAdapter):
             self.announce(queue, None if pause <= NO_PAUSE else later(self.clock.now(), pause))
 
     def announce(self, queue: str, due: datetime | None = None) -> None:
-        """Notify waiting consumers of one job that is ready now, or will be at `due`.
-
-        `enqueue` and `settle` of this class call it, for what they store and what comes back. What an adapter
-        does in calls of its own it announces itself, each job once, as soon as others can see it: the jobs
-        that its `enqueue_many` has stored, the follow-ups that its `end` or `settle_and_take` has stored, and
-        a job that it kicks. A pause that is set to end sooner, or at once, makes many jobs ready: that is
-        `line.announce(queue, EVERY_WAITER)`. What is forgotten waits for the next look, which is far away
-        where `looks_again` says so.
-        """
+        """Notify waiting consumers of one job that is ready now, or will be at `due`; see rule 9."""
         if self.line.is_empty:
             return
         if due is None or due <= self.clock.now():
