@@ -37,13 +37,13 @@ class Budget:
 
 BUDGETS: Final[Mapping[str, Budget]] = {
     "quick": Budget(
-        examples=80,
+        examples=40,
         steps=30,
         queues=48,
         rounds=12,
         batches=1,
         cuts=3,
-        kills=8,
+        kills=4,
         burials=104,
         adds=100,
         turns=300,
@@ -56,7 +56,7 @@ BUDGETS: Final[Mapping[str, Budget]] = {
         rounds=16,
         batches=4,
         cuts=100,
-        kills=300,
+        kills=30,
         burials=1010,
         adds=1000,
         turns=3000,
@@ -69,7 +69,7 @@ BUDGETS: Final[Mapping[str, Budget]] = {
         rounds=24,
         batches=12,
         cuts=10_000,
-        kills=10_000,
+        kills=1_000,
         burials=3000,
         adds=1000,
         turns=20_000,

@@ -179,7 +179,7 @@ def own_id_of_burial(bench: Bench) -> None:
     "following.killed_process",
     "S20",
     needs=(FOLLOW, LEASE, SHARED_REACH),
-    waits=True,
+    real_time=True,
     why="A worker is killed between what its job brings along and the job's end: one is lost, or done twice.",
 )
 def killed_process(bench: Bench) -> None:

@@ -74,7 +74,7 @@ def server_restart(bench: Bench) -> None:
     *CLAUSES,
     needs=(OUTLIVES_A_PROCESS,),
     looks_at=("reach",),
-    waits=True,
+    real_time=True,
     why="Workers and producers are killed at any point of a call; what was acknowledged is there, and whole.",
 )
 def killed_process(bench: Bench) -> None:

@@ -76,7 +76,7 @@ _WAYS: Final = (
     "S14",
     "S8",
     needs=(FILES, LEASE),
-    waits=True,
+    real_time=True,
     why="A process dies in the middle of a write, and what others write behind it is never read.",
 )
 def torn(bench: Bench) -> None:
