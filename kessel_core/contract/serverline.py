@@ -220,10 +220,7 @@ class ServerLine(WaitingLine, ABC):
             close_pipe(pipe)
 
     def wake_all(self) -> None:
-        """Wake all who wait, for jobs and for entries; each looks once.
-
-        Call it when the answer of a call was lost: it may have made a job ready, and nobody has announced it.
-        """
+        """Wake all who wait; also when an answer was lost: its call may have made a job ready in silence."""
         self.wake()
         self.entries.wake()
 

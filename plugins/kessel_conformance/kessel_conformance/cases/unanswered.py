@@ -82,15 +82,18 @@ def _tried(bench: Bench, near: Near[Bench, QueueAdapter], way: _Way) -> float:
     _empty(bench, once.queue)
     waiter = adapter.consumer([again.queue])
     acted: list[float] = []
-    came: list[float | None] = []
+    came: list[float] = []
+    was_cut: list[AdapterError] = []
 
     def waits() -> None:
-        held = None
-        with suppress(AdapterError):  # it may be its own connection that was cut
+        try:
             held = waiter.reserve(_LONG)
-        came.append(None if held is None else time.monotonic())
-        if held is not None:
-            waiter.settle(held, COMMIT)
+            at = time.monotonic()
+            if held is not None:
+                waiter.settle(held, COMMIT)
+                came.append(at)
+        except AdapterError as exc:  # its own connection was cut, which was to be the other one
+            was_cut.append(exc)
 
     def acts() -> None:
         time.sleep(_FALLS_ASLEEP)
@@ -105,9 +108,10 @@ def _tried(bench: Bench, near: Near[Bench, QueueAdapter], way: _Way) -> float:
     bench.side_by_side([waits, acts], 2 * _LONG.total_seconds())
     waiter.close()
     was_stored = _empty(bench, again.queue) > 0
-    if came[0] is None:  # nothing to see, if the server has not done it
-        return _LONG.total_seconds() if was_stored else 0.0
-    return max(0.0, came[0] - acted[0])
+    if came:
+        return max(0.0, came[0] - acted[0])
+    # There is nothing to be seen where the server has not done it, or who waited was told of the cut.
+    return _LONG.total_seconds() if was_stored and not was_cut else 0.0
 
 
 def _empty(bench: Bench, queue: str) -> int:
