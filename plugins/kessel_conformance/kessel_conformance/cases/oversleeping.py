@@ -40,8 +40,8 @@ def _in_time(bench: Bench, consumer: Consumer, message: Message, due: datetime, 
     if bench.harness.virtual:
         waits()  # moves the time
     else:
-        bench.until(due - timedelta(seconds=1))
-        if due - bench.now() > 2 * _LISTENS:
+        bench.until(due - timedelta(seconds=1) - bench.grain)
+        if due - bench.now() > 2 * _LISTENS + bench.grain:  # so that the other wait is over long before
             _listens(bench)
         bench.side_by_side([waits, lambda: bench.until(due + bench.slack)], 60)
     reservation, now = came[0]
