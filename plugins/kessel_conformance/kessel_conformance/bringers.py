@@ -10,6 +10,7 @@ from kessel_conformance.dying import Death, Extent
 from kessel_conformance.elsewhere import Elsewhere
 from kessel_conformance.kills import deaths_in, let_die
 from kessel_conformance.opencase import MICRO
+from kessel_conformance.requirements import CONNECTION
 from kessel_core.contract import Buried, Bury, Commit, Message, Put, Store
 
 if TYPE_CHECKING:
@@ -67,8 +68,9 @@ class _Way:
         # Most ways are one way of an adapter.
         self.most = bench.settings.amounts.kills * (2 if is_burial or and_reserves else 8)
         least, most = bench.capabilities.priorities or (0, 0)
-        # In one queue, so that each process finds as many queues as the one before it.
-        self._is_shared = most - least > _LATER
+        # In one queue, so that each process finds as many queues as the one before it. Not on a server: what
+        # a process asked for last is done when it is dead, and would take the job of the next one.
+        self._is_shared = most - least > _LATER and not CONNECTION.is_met(bench.harness)
         self._number = 0
 
     def bringer(self) -> _Bringer:
@@ -78,7 +80,7 @@ class _Way:
         queue = bench.queue_named(self.name if self._is_shared else f"{self.name}{self._number}")
         job = bench.put(queue=queue, priority=_LATER - self._number if self._is_shared else _LATER)
         brought = [bench.message(queue=bench.queue_named(f"{self.name}.{name}")) for name in "ab"]
-        stays = [bench.put(queue=queue)] if self._is_shared and self.and_reserves else []
+        stays = [bench.put(queue=queue)] if self.and_reserves else []
         return _Bringer(bench, self, job, brought, stays)
 
 
