@@ -23,10 +23,10 @@ SILENCE: Final = 120.0
 _LOOKS: Final = 24
 #: Seconds for taking down what the harness brought up.
 _STOPS_WITHIN: Final = 10.0
-_DEBUGGERS: Final = frozenset(["bdb", "pdb", "pydevd"])
+_DEBUGGERS: Final = frozenset(["bdb", "cmd", "pdb", "pydevd"])
 
-#: Where a case is: how much of its history there is, each of its frames, and the instruction that it is at.
-_Place = tuple[int, list[tuple[int, int]]]
+#: Where a case is: how much of its history there is, its innermost frame, and the instruction that it is at.
+_Place = tuple[int, int, int]
 
 
 @attrs.define(eq=False)
@@ -42,16 +42,12 @@ class _UnderWay:
 
     def look(self, frame: FrameType | None) -> bool:
         """Look where the case is; whether it has been there for too long."""
-        frames: list[tuple[int, int]] = []
-        is_debugged = False
-        while frame is not None:
-            module = frame.f_globals.get("__name__", "").partition(".")[0]
-            is_debugged |= module in _DEBUGGERS
-            # What it calls may try something again and again, and is somewhere else each time.
-            if frames or module == __name__.partition(".")[0]:
-                frames.append((id(frame), frame.f_lasti))
-            frame = frame.f_back
-        place = (0 if self.opened is None else self.opened.history.length(), frames)
+        if frame is None:
+            return False
+        # Not the frames around it: those of a thread that runs may be gone while they are looked at.
+        module = str(frame.f_globals.get("__name__")).partition(".")[0]
+        is_debugged = module in _DEBUGGERS
+        place = (0 if self.opened is None else self.opened.history.length(), id(frame), frame.f_lasti)
         self.looks = self.looks + 1 if place == self.place and not is_debugged else 0
         self.place = place
         return self.looks >= _LOOKS
