@@ -44,7 +44,10 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "consumer.race_to_cancel": ("races_cancel",),
     "delete.race_with_reserve": ("races_delete",),
     "delivery.threads_share": ("races", "races_enqueue"),
+    "durable.killed_process": (),  # see networked_mutants.py
     "enqueue.large_body_whole": ("races_body",),
+    "files.torn": (),  # see test_files.py
+    "following.killed_process": (),  # see test_left_behind.py
     "following.entries_wake": ("asleep_after_entry",),
     "following.wakes": ("asleep_after_follow",),
     "following.wakes_with_next_reserve": ("asleep_after_both",),
