@@ -36,21 +36,16 @@ class _UnderWay:
     name: str
     thread: int
     opened: OpenCase | None = None
-    place: _Place | None = None
-    #: How often in a row it was found there.
-    looks: int = 0
 
-    def look(self, frame: FrameType | None) -> bool:
-        """Look where the case is; whether it has been there for too long."""
+    def place(self, frame: FrameType | None) -> _Place | None:
+        """Return where the case is, by the frame that its thread is in; None if that does not count."""
         if frame is None:
-            return False
+            return None
         # Not the frames around it: those of a thread that runs may be gone while they are looked at.
         module = str(frame.f_globals.get("__name__")).partition(".")[0]
-        is_debugged = module in _DEBUGGERS
-        place = (0 if self.opened is None else self.opened.history.length(), id(frame), frame.f_lasti)
-        self.looks = self.looks + 1 if place == self.place and not is_debugged else 0
-        self.place = place
-        return self.looks >= _LOOKS
+        if module in _DEBUGGERS:
+            return None
+        return 0 if self.opened is None else self.opened.history.length(), id(frame), frame.f_lasti
 
     def story(self) -> str:
         """Say that it hangs, and what it did before."""
@@ -102,10 +97,16 @@ class Watch:
             del cls._under_way[id(found)]
 
     def _run(self) -> None:
+        # Its own: the cases of other runs are looked at by their watches, too.
+        found: dict[_UnderWay, tuple[_Place | None, int]] = {}
         while not self._over.wait(SILENCE / _LOOKS):
-            frames = sys._current_frames()
+            frames, before = sys._current_frames(), found
+            found = {}
             for one in list(self._under_way.values()):
-                if one.look(frames.get(one.thread)):
+                place = one.place(frames.get(one.thread))
+                earlier, looks = before.get(one, (None, 0))
+                found[one] = place, looks + 1 if place is not None and place == earlier else 0
+                if found[one][1] >= _LOOKS:
                     self._ends(one)
 
     def _ends(self, hanging: _UnderWay) -> None:

@@ -86,3 +86,22 @@ def test_case_that_works_on_or_is_debugged_or_is_over_is_left_alone(monkeypatch:
     finally:
         run.down()
     assert set(found) == {"x.y2"}
+
+
+def test_runs_beside_each_other_do_not_count_the_looks_of_one_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A case that waits for less than two minutes is left alone, however many watches look at it."""
+    found: list[str] = []
+    monkeypatch.setattr(watch, "SILENCE", 2.0)
+    monkeypatch.setattr(watch.Watch, "_ends", lambda self, one: found.append(one.name))
+    runs = [Run(Harness(url="memory://{namespace}"), Settings(), []) for _ in range(8)]
+    for run in runs:
+        run.up()
+    try:
+        case = Case(id="x.y", clauses=("S9",), level=Level.CORE, why="a test", run=hangs)
+        assert run_case(runs[0].harness, case, Settings()).verdict is Verdict.PASS
+    finally:
+        for run in runs:
+            run.down()
+    assert found == []
