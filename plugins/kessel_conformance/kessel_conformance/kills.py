@@ -75,13 +75,17 @@ def let_die(
     there: tuple[str, str] | None = None,
 ) -> tuple[int, Extent]:
     """Let a process do things until it is killed; as `Doings.die`."""
-    begun = time.monotonic()
+    begun, found, why = time.monotonic(), (0, Extent()), ""
     try:
         found = cast("tuple[int, Extent]", elsewhere.ask("die", deeds, death, there))
     except RuntimeError as exc:
-        bench.broken(f"after other processes were killed, {exc}")
+        why = str(exc)
     if time.monotonic() - begun > ANSWER_WITHIN:
-        bench.broken(f"after other processes were killed, one did not end within {ANSWER_WITHIN:g} s")
+        why = f"one did not end within {ANSWER_WITHIN:g} s"
+    if why:
+        end = "is killed at its end" if death == Death() else f"is to be killed {death}"
+        bench.history.add(f"a process makes {len(deeds)} calls, and {end}")
+        bench.broken(f"after other processes were killed, {why}")
     return found
 
 
