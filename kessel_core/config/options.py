@@ -77,10 +77,6 @@ def _plain(given: timedelta) -> timedelta:
     return plain_span(given) if isinstance(given, timedelta) else given
 
 
-def _plain_or_none(given: timedelta | None) -> timedelta | None:
-    return None if given is None else _plain(given)
-
-
 def _as_member(choices: type[StrEnum], given: str) -> Any:
     # Text becomes the member, so that `is` and `match` work; anything else is left to the checks.
     return next((member for member in choices if member == given), given)
@@ -120,7 +116,7 @@ class WorkerConfig:
     )
     #: How often the lease of a running job is extended; unset: every third of the lease.
     heartbeat: timedelta | None = attrs.field(
-        default=None, converter=_plain_or_none, metadata=within(timedelta(milliseconds=10))
+        default=None, converter=attrs.converters.optional(_plain), metadata=within(timedelta(milliseconds=10))
     )
     #: Whether workers write an entry about themselves into the store, if there is one, for `kessel workers`.
     listed: bool = True
@@ -178,7 +174,7 @@ class ResultsConfig:
     #: How long the outcome of every job is kept after its end, in the store; unset: only those of types whose
     #: handler says so.
     keep: timedelta | None = attrs.field(
-        default=None, converter=_plain_or_none, metadata=within(timedelta(milliseconds=1))
+        default=None, converter=attrs.converters.optional(_plain), metadata=within(timedelta(milliseconds=1))
     )
 
 
@@ -188,7 +184,7 @@ class HistoryConfig:
 
     #: How long each event of a job is kept in the store, for `kessel history`; unset: none is written.
     keep: timedelta | None = attrs.field(
-        default=None, converter=_plain_or_none, metadata=within(timedelta(seconds=1))
+        default=None, converter=attrs.converters.optional(_plain), metadata=within(timedelta(seconds=1))
     )
 
 

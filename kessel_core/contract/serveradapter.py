@@ -24,10 +24,10 @@ class ServerAdapter(WaitingAdapter):
     the same step as the `take` that found nothing: what became ready between the two would be in neither. The
     inherited one lets every slot that waits look each tenth of a second.
 
-    Whoever overrides `end`, `settle_and_take` or `enqueue_many` calls `announce_return`, `announce_brought`
-    and `announce_stored` once the server has answered; kicks, and the end of a pause, are announced, too. If
-    it does not answer, something may have become ready all the same: call `line.wake_all`, and hear what the
-    server tells of that call later. A queue without a store derives from `WaitingAdapter`, with such a line.
+    Rule 9 says what to announce; `announce_stored` and `announce_brought` do so for batches and for what a
+    settlement brings along. If the server does not answer, something may have become ready all the same: call
+    `line.wake_all`, and hear what the server tells of that call later. A queue without a store derives from
+    `WaitingAdapter`, with such a line.
     """
 
     #: Those of this process who wait, for jobs and for entries.

@@ -15,7 +15,7 @@ import attrs
 
 from kessel_core.contract import QueueAdapter
 
-__all__ = ["Death", "Extent", "Steps", "dies", "dying_beyond"]
+__all__ = ["Death", "Extent", "Steps", "dies", "dying_beyond", "longest_in"]
 
 #: Functions in C by which something becomes visible outside of the process: files, sockets, databases.
 _EFFECTS: Final = frozenset(
@@ -72,11 +72,7 @@ class Steps:
     def __init__(self, adapter: QueueAdapter, death: Death) -> None:
         self._death = death
         # By their names, because an adapter's own code may be one module as well as many.
-        self._own = {_home(kind.__module__) for kind in type(adapter).__mro__} - {
-            "kessel_core",
-            "builtins",
-            "abc",
-        }
+        self._own = {_home(kind.__module__) for kind in type(adapter).__mro__} - _OF_OTHERS
         #: Whether lines of others are of interest, which takes much longer.
         self._is_for_all = death.line > 0 or death == Death()
         self.lines = 0
@@ -124,6 +120,11 @@ def dies() -> NoReturn:
     raise AssertionError("it is dead")
 
 
+def longest_in(folder: Path) -> int:
+    """Return the length of the longest file of a folder, in bytes; 0 if there is none."""
+    return max((path.stat().st_size for path in folder.rglob("*") if path.is_file()), default=0)
+
+
 @contextmanager
 def dying_beyond(folder: Path, more: int) -> Iterator[None]:
     """Kill this process in the write that makes a file so many bytes longer than the longest of a folder.
@@ -135,7 +136,7 @@ def dying_beyond(folder: Path, more: int) -> Iterator[None]:
     """
     import resource
 
-    longest = max((path.stat().st_size for path in folder.rglob("*") if path.is_file()), default=0)
+    longest = longest_in(folder)
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)

@@ -80,8 +80,7 @@ class Elsewhere:
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
 
     def kill(self) -> None:
         """Kill it, with whatever it holds; it cannot be asked any more."""

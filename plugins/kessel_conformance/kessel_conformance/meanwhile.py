@@ -12,10 +12,12 @@ import attrs
 from kessel_conformance.bench import Bench
 from kessel_core.contract import NO_PAUSE, Message
 
-__all__ = ["SOON", "acts", "soon"]
+__all__ = ["FALLS_ASLEEP", "SOON", "acts", "soon"]
 
 #: A delay that a case waits for in real time.
 SOON: Final = timedelta(milliseconds=150)
+#: Seconds until a consumer waits, on a busy machine, too: one that does not yet finds the job by a look.
+FALLS_ASLEEP: Final = 0.3
 
 
 def acts(

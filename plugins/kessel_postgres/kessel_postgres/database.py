@@ -142,13 +142,15 @@ class Database:
             else:
                 self.pool.drop(link)
             raise
-        except BaseException as exc:
+        except Lost as exc:
             self.pool.drop(link)
-            if isinstance(exc, Lost):
-                self.pool.forget()  # the others may be as dead without a word
-            if isinstance(exc, Lost) and exc.was_sent:
+            self.pool.forget()  # the others may be as dead without a word
+            if exc.was_sent:
                 # It may have made a job ready; what it tells from now on is heard as another process's.
                 self.line.wake_all()
+            raise
+        except BaseException:
+            self.pool.drop(link)
             raise
         self.pool.give(link)
         return answers

@@ -16,7 +16,7 @@ import pytest
 from kessel_conformance import FaultProxy
 from kessel_postgres.adapter import PostgresAdapter
 from kessel_postgres.consumer import PostgresReservation
-from kessel_postgres.link import Link, Lost
+from kessel_postgres.link import Link
 from kessel_postgres.testing import Postgres
 from kessel_postgres.waiting import Poller
 from psycopg import sql
@@ -35,6 +35,7 @@ from kessel_core.contract import (
     StoreUnknown,
 )
 from tests.descriptors import on_standard_numbers
+from tests.lost_answers import LostAnswer
 from tests.until import until
 from tests.waiting_slots import Waiting, waiting_slots
 
@@ -277,26 +278,10 @@ def proxied(server: Postgres) -> Iterator[FaultProxy]:
         yield proxy
 
 
-class _Cut:
-    """Runs calls, and loses the answer of one."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.armed = False
-        run = Link.run
-
-        def cut(link: Link, transactions: Any, seconds: float) -> Any:
-            answers = run(link, transactions, seconds)
-            if self.armed:
-                self.armed = False
-                raise Lost("the answer is lost", was_sent=True)
-            return answers
-
-        monkeypatch.setattr(Link, "run", cut)
-
-
 @pytest.fixture
 def cut(opened: Callable[..., PostgresAdapter], monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
-    return opened(), _Cut(monkeypatch)
+    adapter = opened()
+    return adapter, LostAnswer(adapter, monkeypatch)
 
 
 def test_slot_that_waits_sees_what_a_call_without_an_answer_has_stored(
@@ -314,25 +299,11 @@ def test_slot_that_waits_sees_what_a_call_without_an_answer_has_stored(
         monkeypatch.setattr(adapter.line, name, lambda *told: None)
     # Its first look, when it begins to listen, is over.
     until(lambda: not any(waiter.woken for waiter in adapter.line._waiters))
-    fault = _Cut(monkeypatch)
+    fault = LostAnswer(adapter, monkeypatch)
     fault.armed = True
     with pytest.raises(EnqueueUnknown):
         adapter.enqueue(message("a"))
     until(lambda: len(got) == 1)
-
-
-def test_connections_that_were_idle_while_one_got_no_answer_are_not_used_again(cut: tuple[Any, Any]) -> None:
-    """They may have died with it, without a word; each would cost a call of its own its time-out."""
-    adapter, fault = cut
-    pool = adapter.database.pool
-    links = [pool.borrow() for _ in range(3)]
-    for link in links:
-        pool.give(link)
-    fault.armed = True
-    with pytest.raises(AdapterUnavailable):
-        adapter.stats("q")
-    assert adapter.stats("q").total == 0
-    assert set(links).isdisjoint(pool.links)
 
 
 def test_enqueue_without_an_answer_is_unknown_and_not_repeated(cut: tuple[Any, Any]) -> None:

@@ -24,7 +24,7 @@ from kessel_core.contract import (
 )
 from kessel_redis import codec
 from kessel_redis.connecting import connected
-from kessel_redis.edge import RIGHTS, leads_elsewhere, translated
+from kessel_redis.edge import RIGHTS, outdates_connections, translated
 from kessel_redis.facts import OLDEST, ServerFacts, facts_of
 from kessel_redis.link import Link, Lost, Refused
 from kessel_redis.options import ServerOptions
@@ -128,12 +128,11 @@ class Database:
         try:
             answer = use(link)
         except (Lost, Refused) as exc:
-            if isinstance(exc, Refused) and not leads_elsewhere(exc):
-                self.pool.give(link)
-            else:
+            if outdates_connections(exc):
                 self.pool.drop(link)
-            if isinstance(exc, Lost) or leads_elsewhere(exc):
-                self.pool.forget()  # the others lead to the same server, or may be as dead without a word
+                self.pool.forget()
+            else:
+                self.pool.give(link)
             if isinstance(exc, Lost) and exc.was_sent:
                 self._doubt()
             raise translated(exc, self.options.place, written) from exc

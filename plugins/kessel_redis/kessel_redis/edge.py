@@ -17,7 +17,7 @@ from kessel_core.contract import (
 )
 from kessel_redis.link import Lost, Refused, refusal
 
-__all__ = ["RIGHTS", "leads_elsewhere", "may_be_done", "not_connected", "translated"]
+__all__ = ["RIGHTS", "outdates_connections", "may_be_done", "not_connected", "translated"]
 
 #: What a server says that will take commands again later, or that another one takes; nothing was done.
 _LATER: Final = frozenset(
@@ -34,9 +34,13 @@ _ELSEWHERE: Final = frozenset(
 RIGHTS: Final = "+@read +@write +@scripting +@connection +@pubsub -@dangerous +time +info +config|get +role"
 
 
-def leads_elsewhere(exc: Refused) -> bool:
-    """Whether the connection, and those that were made before, are to be replaced by new ones."""
-    return exc.code in _ELSEWHERE
+def outdates_connections(exc: Lost | Refused) -> bool:
+    """Whether the connection, and those that were made before, are to be replaced by new ones.
+
+    They lead to the same server, which is not the one to ask; or may be as dead as one that got no answer,
+    and not say a word.
+    """
+    return isinstance(exc, Lost) or exc.code in _ELSEWHERE
 
 
 def may_be_done(exc: BaseException) -> bool:

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from kessel_redis.adapter import RedisAdapter
 from kessel_redis.consumer import RedisReservation
-from kessel_redis.link import Link, Lost
 from kessel_redis.testing import Redis
 from kessel_redis.waiting import RedisLine, RedisListener
 
@@ -36,6 +35,7 @@ from kessel_core.contract import (
     StoreUnknown,
 )
 from tests.descriptors import on_standard_numbers
+from tests.lost_answers import LostAnswer
 from tests.until import until
 from tests.waiting_slots import Waiting, waiting_slots
 
@@ -295,26 +295,10 @@ def test_lease_that_was_renewed_is_not_told_as_failed_by_a_later_call(
         consumer.close()
 
 
-class _Cut:
-    """Runs calls, and loses the answer of one."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.armed = False
-        run = Link.run
-
-        def cut(link: Link, commands: bytes, answers: int) -> list[Any]:
-            found = run(link, commands, answers)
-            if self.armed:
-                self.armed = False
-                raise Lost("the answer is lost", was_sent=True)
-            return found
-
-        monkeypatch.setattr(Link, "run", cut)
-
-
 @pytest.fixture
-def cut(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> tuple[RedisAdapter, _Cut]:
-    return opened(), _Cut(monkeypatch)
+def cut(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> tuple[RedisAdapter, LostAnswer]:
+    adapter = opened()
+    return adapter, LostAnswer(adapter, monkeypatch)
 
 
 def test_enqueue_without_an_answer_is_unknown_and_not_repeated(cut: tuple[Any, Any]) -> None:
@@ -374,20 +358,6 @@ def test_s14_enqueue_whose_sending_fails_is_told_as_not_stored_only_if_it_cannot
     else:
         assert other.find("a") is None
     assert adapter.stats("q").total == is_stored, "the connection is replaced"
-
-
-def test_connections_that_were_idle_while_one_got_no_answer_are_not_used_again(cut: tuple[Any, Any]) -> None:
-    """They may have died with it, without a word; each would cost a call of its own its time-out."""
-    adapter, fault = cut
-    pool = adapter.database.pool
-    links = [pool.borrow() for _ in range(3)]
-    for link in links:
-        pool.give(link)
-    fault.armed = True
-    with pytest.raises(AdapterUnavailable):
-        adapter.stats("q")
-    assert adapter.stats("q").total == 0
-    assert set(links).isdisjoint(pool.links)
 
 
 def test_batch_goes_no_further_than_a_call_without_an_answer(
@@ -575,7 +545,7 @@ def test_slot_that_waits_sees_what_a_call_without_an_answer_has_stored(
         "hear",
     ):  # the line's own looks would find the job, and a late message would tell of it
         monkeypatch.setattr(adapter.line, name, lambda *told: None)
-    fault = _Cut(monkeypatch)
+    fault = LostAnswer(adapter, monkeypatch)
     fault.armed = True
     with pytest.raises(EnqueueUnknown):
         adapter.enqueue(message("a"))
@@ -591,7 +561,7 @@ def test_messages_of_a_call_that_is_done_after_it_was_given_up_are_heard(
     heard: list[str] = []
     monkeypatch.setattr(adapter.line, "hear", heard.append)
     late = adapter.database.message("r:1:q")
-    fault = _Cut(monkeypatch)
+    fault = LostAnswer(adapter, monkeypatch)
     fault.armed = True
     with pytest.raises(EnqueueUnknown):
         adapter.enqueue(message("a"))

@@ -14,6 +14,7 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.bringers import kill_while_it_brings
 from kessel_conformance.cases.waking import Prepared, wakes
 from kessel_conformance.catalogue import case
+from kessel_conformance.meanwhile import FALLS_ASLEEP
 from kessel_conformance.opencase import MICRO
 from kessel_conformance.requirements import BLOCKING_RESERVE, FENCING, FOLLOW, LEASE, SHARED_REACH
 from kessel_core import LeaseLost
@@ -38,7 +39,6 @@ _SECOND: Final = timedelta(seconds=1)
 #: How long a wait for an entry may take, and one that was woken; seconds until it sleeps.
 _LONG: Final = timedelta(seconds=8)
 _WOKEN: Final = timedelta(seconds=3)
-_FALLS_ASLEEP: Final = 0.3
 #: What the next holder has done with a job by the time at which the one before settles it.
 _FATES: Final[dict[str, Settlement | None]] = {
     "which another holds": None,
@@ -255,7 +255,7 @@ def _told_after(real: Bench, waiter: Bench, key: str, settle: Callable[[], objec
         found.append((entry, time.monotonic()))
 
     def settles() -> None:
-        time.sleep(_FALLS_ASLEEP)
+        time.sleep(FALLS_ASLEEP)
         settle()
         acted.append(time.monotonic())
 

@@ -254,13 +254,18 @@ def expiration(bench: Bench) -> None:
 def leases(bench: Bench) -> None:
     with Elsewhere(bench) as elsewhere:
         waiting = [wait for other in _each(bench, elsewhere) for wait in _held(bench, other)]
-        for part in (0.3, 0.6):
-            for wait in waiting:
-                bench.until(wait.due - bench.lease * (1 - part))
-                wait.look(late=False)
+        _looked_at(bench, waiting, 0.3, 0.6)
+
+
+def _looked_at(bench: Bench, waiting: Sequence[_Waits], *parts: float) -> None:
+    """Ask for held jobs when these parts of their leases have passed, and when these are over."""
+    for part in parts:
         for wait in waiting:
-            bench.until(wait.latest + bench.slack)
-            wait.look(late=True)
+            bench.until(wait.due - bench.lease * (1 - part))
+            wait.look(late=False)
+    for wait in waiting:
+        bench.until(wait.latest + bench.slack)
+        wait.look(late=True)
 
 
 def _held(bench: Bench, other: _Other) -> Iterator[_Waits]:
@@ -292,13 +297,7 @@ def _held(bench: Bench, other: _Other) -> Iterator[_Waits]:
 def extensions(bench: Bench) -> None:
     with Elsewhere(bench) as elsewhere:
         waiting = [wait for other in _each(bench, elsewhere) for wait in _extended(bench, other)]
-        for part in (0.0, 0.5):
-            for wait in waiting:
-                bench.until(wait.due - bench.lease * (1 - part))
-                wait.look(late=False)
-        for wait in waiting:
-            bench.until(wait.latest + bench.slack)
-            wait.look(late=True)
+        _looked_at(bench, waiting, 0.0, 0.5)
 
 
 def _extended(bench: Bench, other: _Other) -> Iterator[_Waits]:

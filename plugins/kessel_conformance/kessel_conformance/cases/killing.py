@@ -14,6 +14,7 @@ from kessel_conformance.catalogue import case
 from kessel_conformance.elsewhere import Elsewhere
 from kessel_conformance.harness_base import NotShown
 from kessel_conformance.history import Violation
+from kessel_conformance.meanwhile import FALLS_ASLEEP
 from kessel_conformance.requirements import (
     ATTEMPTS,
     BLOCKING_RESERVE,
@@ -24,8 +25,6 @@ from kessel_conformance.requirements import (
 from kessel_core import LeaseLost
 from kessel_core.contract import COMMIT, NO_PAUSE, Consumer, Message, Reservation
 
-#: Seconds until a consumer waits, on a busy machine, too.
-_FALLS_ASLEEP: Final = 0.3
 #: Seconds that a job may be seen later than the slack; one that waits for the end of a lease is later by far.
 _LATE: Final = 1.0
 #: Looks that begin when a job has to be there: a server that got no turn for so long may answer before it
@@ -70,7 +69,7 @@ class _Killed:
             self._takes(way)
         #: When its jobs have to be there: surely before that.
         self._limit = min(
-            time.monotonic() + _FALLS_ASLEEP + real.slack.total_seconds() + _LATE,
+            time.monotonic() + FALLS_ASLEEP + real.slack.total_seconds() + _LATE,
             begun + 0.8 * (self._lease_ends - begun),
         )
 
@@ -103,7 +102,7 @@ class _Killed:
         real = self.real
         consumers = {way: real.consumer(message.queue) for way, message in self._jobs.items()}
         rest = self._limit - time.monotonic()
-        if rest < _FALLS_ASLEEP + real.slack.total_seconds():
+        if rest < FALLS_ASLEEP + real.slack.total_seconds():
             return False
         waits = []
         if BLOCKING_RESERVE.is_met(real.harness):
@@ -120,7 +119,7 @@ class _Killed:
         self._is_seen("waited-for", consumer, self.real.reserve(consumer, longest))
 
     def _kills(self, consumers: dict[str, Consumer]) -> None:
-        time.sleep(_FALLS_ASLEEP)
+        time.sleep(FALLS_ASLEEP)
         self._elsewhere.kill()
         self._killed_at = time.monotonic()
         self.real.history.add("the other process is killed")

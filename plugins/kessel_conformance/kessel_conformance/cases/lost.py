@@ -20,6 +20,7 @@ from kessel_conformance.faults import ANSWER_WITHIN, HALF_OPEN, LATE, LATE_REQUE
 from kessel_conformance.history import shown
 from kessel_conformance.job_calls import ENQUEUES, EXTENDS, OF_ENQUEUE, RESERVES, SETTLES, WAIT
 from kessel_conformance.lost_calls import DONE_LATE, TAKES, UNCOUNTED
+from kessel_conformance.meanwhile import FALLS_ASLEEP
 from kessel_conformance.near import near_adapter
 from kessel_conformance.operation_calls import CHANGES, LOOKS
 from kessel_conformance.proxy import Cut
@@ -37,8 +38,6 @@ _MOST_LOOKS = 30
 _SIDE_BY_SIDE = 3 * ANSWER_WITHIN
 #: Jobs; more portions of them than time-outs that one call may take.
 _LARGE_BATCH = 6_000
-#: Seconds until a reserve surely waits.
-_FALLS_ASLEEP = 0.3
 #: Slots under which a connection breaks at once.
 _TOGETHER = 3
 
@@ -239,7 +238,7 @@ def reserves_come_back(bench: Bench) -> None:
                     taker.settle(held, Rollback())
 
         def breaks() -> None:
-            time.sleep(_FALLS_ASLEEP)
+            time.sleep(FALLS_ASLEEP)
             near.proxy.cut()
             near.proxy.end_faults()
 
@@ -290,7 +289,7 @@ def reserve_wakes_others(bench: Bench) -> None:
             came.append((bench.reserve(waiter, bench.lease * 0.8), time.monotonic()))
 
         def asks() -> None:
-            time.sleep(_FALLS_ASLEEP)
+            time.sleep(FALLS_ASLEEP)
             near.asked(bench.history, "reserve from another queue", lambda: asker.reserve(NO_PAUSE))
             asked.append(time.monotonic())
 

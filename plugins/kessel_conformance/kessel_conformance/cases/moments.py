@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from kessel_conformance.bench import Bench
+from kessel_conformance.cases.showing import is_near
 from kessel_conformance.catalogue import case
 from kessel_conformance.opencase import MICRO, move
 from kessel_conformance.requirements import DELAYS
@@ -167,9 +168,7 @@ class _Exact:
 
     def is_within(self, seen: datetime | None, first: datetime, last: datetime, what: str) -> None:
         """Check that a moment is not known, or between two others."""
-        if seen is not None:
-            is_right = first - self._most <= seen <= last + self._most
-            self.bench.check(is_right, f"{what} is shown as {seen}, not {first} to {last}")
+        is_near(self.bench, seen, first, last, what, self._most)
 
 
 @case(

@@ -12,12 +12,12 @@ from typing import Final
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
+from kessel_conformance.meanwhile import FALLS_ASLEEP
 from kessel_conformance.requirements import BLOCKING_RESERVE
 from kessel_core.contract import Message, Reach
 
-#: How long a reserve waits, and seconds until it does, on a busy machine, too.
+#: How long a reserve waits.
 _LONG: Final = timedelta(seconds=4)
-_FALLS_ASLEEP: Final = 0.3
 #: Jobs of a round, and seconds between two of them: they are spread over all moments between two looks, be
 #: those 50 ms or 0.1 s apart.
 _JOBS: Final = 12
@@ -86,7 +86,7 @@ class _Round:
             self._woke[number] = time.monotonic()
 
     def _sends(self) -> None:
-        start = time.monotonic() + _FALLS_ASLEEP
+        start = time.monotonic() + FALLS_ASLEEP
         for number, message in enumerate(self.messages):
             time.sleep(max(0.0, start + number * _STEP - time.monotonic()))
             self.other.send(message)

@@ -31,16 +31,30 @@ _VISIBLE: Final = timedelta(seconds=1.1)
 _DAY: Final = timedelta(days=1)
 
 
-def _is_near(bench: Bench, seen: datetime | None, first: datetime, last: datetime, what: str) -> None:
-    """Check that a moment is not known, or aware and between two others, as far as the backend can tell."""
+def is_near(
+    bench: Bench,
+    seen: datetime | None,
+    first: datetime,
+    last: datetime,
+    what: str,
+    most: timedelta | None = None,
+) -> None:
+    """Check that a moment is not known, or aware and between two others, as far as the backend can tell.
+
+    Args:
+        bench: The case.
+        seen: What is shown.
+        first: What it may be at the earliest.
+        last: What it may be at the latest.
+        what: Of what it is the moment, for people.
+        most: By how much it may be off; None: the slack and a second.
+    """
     if seen is None:
         return
     is_aware = isinstance(seen, datetime) and seen.tzinfo is not None
     bench.check(is_aware, f"{what} is no moment with a time zone, but {seen!r}")
-    bench.check(
-        first - bench.slack - _SECOND <= seen <= last + bench.slack + _SECOND,
-        f"{what} is {seen}, not {first} to {last}",
-    )
+    off = bench.slack + _SECOND if most is None else most
+    bench.check(first - off <= seen <= last + off, f"{what} is shown as {seen}, not {first} to {last}")
 
 
 class _Shown:
@@ -88,9 +102,9 @@ class _Shown:
             bench.check(job.attempt in (None, self.attempts), f"attempt is shown as {job.attempt} {what}")
             right = (None, self.snoozes, *((0,) if self.was_kicked else ()))
             bench.check(job.snoozes in right, f"snoozes are shown as {job.snoozes} {what}")
-        _is_near(bench, job.enqueued_at, self.before, self.after, "enqueued_at")
+        is_near(bench, job.enqueued_at, self.before, self.after, "enqueued_at")
         if state not in (JobState.DELAYED, JobState.RESERVED):
-            _is_near(bench, job.due, self.before - _DAY, bench.now(), f"due of a {state} job")
+            is_near(bench, job.due, self.before - _DAY, bench.now(), f"due of a {state} job")
         if state is not JobState.BURIED and not self.was_kicked:
             found = (job.reason or None, job.message or None, job.buried_at)
             bench.equal(found, (None, None, None), f"reason, message, buried_at of a {state} job")
@@ -103,7 +117,7 @@ class _Shown:
         self.attempts += 1
         job = self.look(JobState.RESERVED)
         if bench.capabilities.lease is not None:
-            _is_near(bench, job.due, before + bench.lease, bench.now() + bench.lease, "the end of its lease")
+            is_near(bench, job.due, before + bench.lease, bench.now() + bench.lease, "the end of its lease")
         bench.check(held.snoozes <= self.snoozes, f"the reservation counts {held.snoozes} snoozes")
         return held
 
@@ -149,7 +163,7 @@ def _is_shown_buried(bench: Bench, shown: _Shown, consumer: Consumer, held: Rese
         bench.settle(consumer, held, Bury(reason, story))
         job = shown.look(JobState.BURIED)
         bench.equal((job.reason, job.message), (reason, story), "reason and message of a burial")
-        _is_near(bench, job.buried_at, before, bench.now(), "buried_at")
+        is_near(bench, job.buried_at, before, bench.now(), "buried_at")
         if reason == REASON:
             bench.let_pass(_VISIBLE + bench.slack)
         bench.kick(job.id)
@@ -185,9 +199,9 @@ def shows_when_due(bench: Bench) -> None:
     )
     for hours, job, message in zip((1, 2, 3, 4), seen, wanted, strict=True):
         due = start + timedelta(hours=hours)
-        _is_near(bench, job.due, due, due + (bench.now() - start), f"the end of a delay of {hours} h")
+        is_near(bench, job.due, due, due + (bench.now() - start), f"the end of a delay of {hours} h")
         bench.check(job.priority in (None, message.priority), f"its priority is shown as {job.priority}")
-        _is_near(bench, job.enqueued_at, start, bench.now(), "enqueued_at")
+        is_near(bench, job.enqueued_at, start, bench.now(), "enqueued_at")
     for limit in (1, 2, 4):
         listed = bench.labels([job.body for job in bench.peek(JobState.DELAYED, limit)])
         bench.equal(listed, bench.labels([m.body for m in wanted[:limit]]), f"the first {limit} delayed jobs")

@@ -22,6 +22,9 @@ from kessel_core.contract import (
     UnknownJob,
 )
 
+#: More than fits into a page, a packet or a buffer; where a backend takes less, as much as it takes.
+_LARGE: Final = 100_000
+
 
 @case(
     "delete.of_shown",
@@ -146,10 +149,6 @@ def find_by_id(bench: Bench) -> None:
 
 def _by_body(jobs: list[StoredJob]) -> dict[bytes, StoredJob]:
     return {job.body: job for job in jobs}
-
-
-#: More than fits into a page, a packet or a buffer; where a backend takes less, as much as it takes.
-_LARGE: Final = 100_000
 
 
 @case(

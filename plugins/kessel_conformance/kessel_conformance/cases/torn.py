@@ -14,7 +14,7 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.cases.files import in_a_place
 from kessel_conformance.catalogue import case
 from kessel_conformance.doings import Deed
-from kessel_conformance.dying import Death
+from kessel_conformance.dying import Death, longest_in
 from kessel_conformance.elsewhere import Elsewhere
 from kessel_conformance.harness_base import NotShown
 from kessel_conformance.kills import let_die
@@ -115,8 +115,7 @@ class _Torn(Told):
             self.perhaps.add(first.body)
         else:
             self.there.add(first.body)
-        longest = max((path.stat().st_size for path in self.place.rglob("*") if path.is_file()), default=0)
-        last = self.way.deed(bench, longest)
+        last = self.way.deed(bench, longest_in(self.place))
         death = Death(beyond=self.length)
         done, _ = let_die(bench, elsewhere, [*deeds, last], death, (str(self.place), bench.namespace))
         is_done = done == len(deeds) + 1

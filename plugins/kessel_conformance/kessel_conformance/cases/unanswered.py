@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from kessel_conformance.bench import Bench
 from kessel_conformance.cases.waking import soon_enough
 from kessel_conformance.catalogue import case
+from kessel_conformance.meanwhile import FALLS_ASLEEP
 from kessel_conformance.near import Near, near_adapter
 from kessel_conformance.proxy import Cut
 from kessel_conformance.requirements import BLOCKING_RESERVE, CONNECTION
@@ -36,8 +37,6 @@ from kessel_core.contract import (
 
 _LONG: Final = timedelta(seconds=4)
 _HOUR: Final = timedelta(hours=1)
-#: Seconds until a consumer surely waits.
-_FALLS_ASLEEP: Final = 0.3
 #: For all tries of one way, in seconds.
 _ALL_TRIES: Final = 60.0
 
@@ -79,7 +78,7 @@ def _tried(bench: Bench, near: Near[Bench, QueueAdapter], way: _Way) -> float:
     before = near.proxy.traffic
     bench.call("the call, with nothing broken", once.act)
     size = (near.proxy.traffic - before).up
-    _empty(bench, once.queue)
+    bench.drain(bench.consumer(once.queue))
     waiter = adapter.consumer([again.queue])
     acted: list[float] = []
     came: list[float] = []
@@ -96,7 +95,7 @@ def _tried(bench: Bench, near: Near[Bench, QueueAdapter], way: _Way) -> float:
             was_cut.append(exc)
 
     def acts() -> None:
-        time.sleep(_FALLS_ASLEEP)
+        time.sleep(FALLS_ASLEEP)
         # Behind the last byte of the request: the server does what it is asked, and cannot say so.
         near.proxy.cut_at(Cut(up=True, after=size))
         with suppress(AdapterError):
@@ -107,21 +106,11 @@ def _tried(bench: Bench, near: Near[Bench, QueueAdapter], way: _Way) -> float:
     bench.history.add("the call, whose answer is dropped, while a consumer of the same adapter waits")
     bench.side_by_side([waits, acts], 2 * _LONG.total_seconds())
     waiter.close()
-    was_stored = _empty(bench, again.queue) > 0
+    was_stored = bench.drain(bench.consumer(again.queue)) != []
     if came:
         return max(0.0, came[0] - acted[0])
     # There is nothing to be seen where the server has not done it, or who waited was told of the cut.
     return _LONG.total_seconds() if was_stored and not was_cut else 0.0
-
-
-def _empty(bench: Bench, queue: str) -> int:
-    """Commit what is ready in a queue; return how many those were."""
-    consumer = bench.consumer(queue)
-    count = 0
-    while (held := bench.reserve(consumer)) is not None:
-        bench.settle(consumer, held)
-        count += 1
-    return count
 
 
 def _ways(bench: Bench) -> Iterator[_Way]:

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_conformance.meanwhile import SOON, acts, soon
+from kessel_conformance.meanwhile import FALLS_ASLEEP, SOON, acts, soon
 from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, RETURNS_AT_ONCE, SHARED_REACH, Need
 from kessel_core.contract import (
     NO_PAUSE,
@@ -38,8 +38,6 @@ _IN_TIME: Final = 2
 #: Seconds; nobody who was woken is so late twice. One that looks every five seconds is found so: after a wait
 #: of four in which no look fell, the next look comes at once.
 _ASLEEP: Final = 0.75 * _LONG.total_seconds()
-#: Seconds until a consumer waits, on a busy machine, too: one that does not yet finds the job by a look.
-_FALLS_ASLEEP: Final = 0.3
 
 #: The consumer that is to wait, the job that it is to get, and what makes that ready.
 Prepared: TypeAlias = tuple[Consumer, Message, Callable[[], object]]
@@ -70,7 +68,7 @@ def wakes_all(bench: Bench, prepare: Callable[[Bench], PreparedAll]) -> None:
                 came.append(_comes(real, waiter, message))
 
             def meanwhile() -> None:
-                time.sleep(_FALLS_ASLEEP)
+                time.sleep(FALLS_ASLEEP)
                 act()
                 acted.append(time.monotonic())
 

@@ -1,0 +1,30 @@
+"""An adapter over a network (PostgreSQL, Redis) of which one call gets no answer."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+
+__all__ = ["LostAnswer"]
+
+
+class LostAnswer:
+    """Runs the calls of all connections, and loses the answer of the next one once it is `armed`."""
+
+    def __init__(self, adapter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.armed = False
+        link = adapter.database.pool.borrow()
+        adapter.database.pool.give(link)
+        run = type(link).run
+        lost = importlib.import_module(type(link).__module__).Lost
+
+        def cut(link: Any, *arguments: Any) -> Any:
+            answers = run(link, *arguments)
+            if self.armed:
+                self.armed = False
+                raise lost("the answer is lost", was_sent=True)
+            return answers
+
+        monkeypatch.setattr(type(link), "run", cut)
