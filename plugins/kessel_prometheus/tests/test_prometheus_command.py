@@ -20,11 +20,16 @@ from .conftest import samples
 
 LONG = 60.0
 
+#: Whoever takes the place of a worker that died waits until it is let in.
 HANDLERS = """
-import os
+import os, pathlib, time
+closed = pathlib.Path("closed")
+while closed.exists():
+    time.sleep(0.01)
 def double(payload):
     return payload * 2
 def die(payload):
+    closed.touch()
     os._exit(9)
 """
 
@@ -133,6 +138,7 @@ def test_sums_of_several_processes_are_right_and_do_not_fall_when_one_dies(site:
         site.request("die")
         until(lambda: site.scraped().get('kessel_slots{state="idle"}') == 1)
         assert site.scraped()[done] == 50
+        (site.folder / "closed").unlink()
         until(lambda: site.scraped().get('kessel_slots{state="idle"}') == 2)
         site.request("double", 25)
         until(lambda: site.scraped().get(done, 0) >= 75)
