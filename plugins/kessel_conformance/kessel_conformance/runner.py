@@ -15,6 +15,7 @@ from typing import Final
 import attrs
 
 from kessel_conformance.bench import Bench
+from kessel_conformance.beside import in_turn, needs_own_server, runs_aside, with_own_files
 from kessel_conformance.catalogue import Case, catalogue_of, known_version, ordered
 from kessel_conformance.harness import Harness
 from kessel_conformance.harness_base import AnyHarness, NotShown, ServerMissing
@@ -27,7 +28,7 @@ from kessel_conformance.stores.harness import StoreHarness
 from kessel_conformance.watch import Watch
 from kessel_core.values.nearest import did_you_mean
 
-__all__ = ["FAILING", "Outcome", "Run", "Verdict", "in_turn", "run_case", "run_suite"]
+__all__ = ["FAILING", "Outcome", "Run", "Verdict", "run_case", "run_suite"]
 
 
 class Verdict(StrEnum):
@@ -194,19 +195,6 @@ def check_listed(harness: AnyHarness) -> None:
         raise ValueError(", ".join(wrong))
 
 
-def _needs_own_server(harness: AnyHarness, wanted: Case) -> bool:
-    return wanted.alone or wanted.id in harness.still
-
-
-def in_turn(harness: AnyHarness, cases: Iterable[Case]) -> list[Case]:
-    """Return cases in the order in which they are best asked for, so that nobody waits who could work.
-
-    First those that the thread runs itself on any clock, then those that run aside on a real one, then those
-    that always do, then those that may want the server when all others are done; each group as it was.
-    """
-    return sorted(cases, key=lambda case: (_needs_own_server(harness, case), case.real_time, case.waits))
-
-
 #: Seconds between the beginnings of two cases that run side by side; more on a busy machine, which ends a
 #: sleep late. A hundred that begin at once keep each other from what each has to do in time.
 _APART: Final = 0.02
@@ -260,16 +248,19 @@ class Run:
         self.harness.up()
         self._pulse.start()
         self._watch.start()
-        aside = [c for c in self.wanted if c.real_time or (c.waits and not self.harness.virtual)]
+        # What takes longest begins first.
+        aside = sorted((c for c in self.wanted if runs_aside(self.harness, c)), key=lambda c: not c.long)
         if aside:
             self._pool = ThreadPoolExecutor(max_workers=len(aside), thread_name_prefix="kessel-case")
             for wanted in aside:
                 run, harness = run_case, self.harness
-                if _needs_own_server(self.harness, wanted):
+                if needs_own_server(self.harness, wanted):
                     own = harness.another(still=wanted.id in harness.still)
                     if own is None:
                         continue  # later, when the others are done
                     run, harness = _run_apart, own
+                else:
+                    harness = with_own_files(self.harness, wanted)
                 self._waiting[wanted.id] = self._pool.submit(self._in_turn, run, harness, wanted)
 
     def _in_turn(self, run: Callable[..., Outcome], harness: AnyHarness, wanted: Case) -> Outcome:
@@ -305,7 +296,7 @@ class Run:
     def _first(self, wanted: Case) -> Outcome:
         if wanted.id in self._waiting:
             return self._waiting[wanted.id].result()
-        if _needs_own_server(self.harness, wanted):
+        if needs_own_server(self.harness, wanted):
             return self._alone(wanted)
         return run_case(self.harness, wanted, self.settings, self._pulse)
 

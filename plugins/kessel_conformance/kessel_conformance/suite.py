@@ -12,11 +12,12 @@ from typing import Any, ClassVar, NoReturn
 
 import pytest
 
+from kessel_conformance.beside import in_turn
 from kessel_conformance.catalogue import catalogue_of
 from kessel_conformance.harness import Harness
 from kessel_conformance.harness_base import AnyHarness, ServerMissing
 from kessel_conformance.report import part
-from kessel_conformance.runner import Run, Verdict, check_listed, in_turn, under_ci
+from kessel_conformance.runner import Run, Verdict, check_listed, under_ci
 from kessel_conformance.settings import Settings
 from kessel_core import KesselError
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from kessel_conformance import Harness, ServerHarness, ServerMissing, runner, server
+from kessel_conformance import Harness, ServerHarness, ServerMissing, beside, runner, server
 from kessel_conformance import report as reporting
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import ADAPTERS, Case, Level
@@ -121,14 +121,15 @@ def test_cases_in_turn_those_that_run_aside_after_the_others_and_those_alone_las
     cases = [
         case("a.alone", alone=True),
         case("a.aside", real_time=True),
+        case("a.long", long=True),
         case("a.waits", waits=True),
         case("a.own"),
         case("b.still"),
         case("b.own"),
     ]
     harness = Harness(url="memory://", still={"b.still": "its clock is wrong"})
-    in_turn = ["a.own", "b.own", "a.waits", "a.aside", "a.alone", "b.still"]
-    assert [one.id for one in runner.in_turn(harness, cases)] == in_turn
+    in_turn = ["a.own", "b.own", "a.waits", "a.aside", "a.long", "a.alone", "b.still"]
+    assert [one.id for one in beside.in_turn(harness, cases)] == in_turn
 
 
 def test_nobody_waits_for_a_case_that_runs_aside_while_others_are_to_be_run(
@@ -147,6 +148,29 @@ def test_nobody_waits_for_a_case_that_runs_aside_while_others_are_to_be_run(
     monkeypatch.setattr(runner, "run_case", ran_case)
     run = run_suite(Harness(url="memory://"))
     assert {outcome.reason for outcome in run.outcomes.values()} == {""}
+
+
+def test_cases_that_run_aside_begin_with_the_long_ones_and_have_files_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that nobody waits for what another case writes, and the longest does not begin last."""
+    folders: dict[str, str] = {}
+
+    def ran_case(harness: Harness, case: Case, settings: Settings, pulse: Pulse) -> Outcome:
+        folders[case.id] = harness.folder
+        assert Path(harness.folder).is_dir()
+        return Outcome(case=case, verdict=Verdict.PASS)
+
+    monkeypatch.setattr(runner, "run_case", ran_case)
+    harness = Harness(url="sqlite:///{tmp}/jobs.db")
+    run = run_suite(harness)
+    aside = [case for case in run.wanted if case.real_time or case.long]
+    assert {outcome.reason for outcome in run.outcomes.values()} == {""}
+    assert len({folders[case.id] for case in aside}) == len(aside) > 20
+    assert len({folders[case.id] for case in run.wanted if case not in aside}) == 1
+    long = [case.id for case in aside if case.long]
+    assert list(run._waiting)[: len(long)] == long
+    assert not any(Path(folder).exists() for folder in folders.values())
 
 
 def test_still_case_has_a_server_that_stands_still_and_the_report_says_why() -> None:
