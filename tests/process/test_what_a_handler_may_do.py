@@ -112,7 +112,7 @@ def test_finding_a1_finding_a2_finding_d2_the_job_ends_right_and_its_worker_live
     if handler == "same_queue":
         payload = {"url": site.url, "word": "apart"}
     ref = site.request(handler, payload)
-    assert site.settled(ref) == end, site.errors()[-4000:]
+    assert site.settled(ref) == end, f"{site.notes('settled', ref)}\n{site.errors()[-4000:]}"
     for neighbour in ("good", "async_good"):
         assert site.settled(site.request(neighbour)) == DONE
     if "fork" in handler or "child" in handler:
