@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Self
 
 from kessel_conformance.harness import Harness, ServerMissing, filled
-from kessel_core.contract import AdapterSpec
+from kessel_core.contract import AdapterSpec, AdapterUnavailable
 from kessel_core.testing import free_port
 
 __all__ = ["ServerHarness"]
@@ -80,6 +80,34 @@ class ServerHarness(Harness):
                     raise
             else:
                 return
+
+    def _probe(self) -> None:
+        """Learn what is declared; a server that takes connections may not answer calls yet."""
+        end = time.monotonic() + self._patience
+        while True:
+            try:
+                super()._probe()
+                self._ask()
+            except AdapterUnavailable as exc:
+                if (gone := self.ended()) is not None:
+                    raise ServerMissing(gone) from exc
+                if time.monotonic() > end:
+                    program = self.values["program"]
+                    raise ServerMissing(f"{program} takes connections, and answers no call: {exc}") from exc
+                time.sleep(0.02)
+            else:
+                return
+
+    def _ask(self) -> None:
+        adapter = self.open(self.clock(), self.namespace())
+        try:
+            adapter.queues()
+        except AdapterUnavailable:
+            raise
+        except Exception:  # noqa: S110  # which is for the cases to find
+            pass
+        finally:
+            adapter.close()
 
     def _printed_version(self, program: str, option: str) -> str | None:
         """Return the first line that the program prints; one that prints none has no version."""

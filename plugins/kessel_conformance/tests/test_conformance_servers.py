@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import attrs
 import pytest
 from kessel_conformance import Harness, ServerHarness, ServerMissing, beside, runner, server
 from kessel_conformance import report as reporting
@@ -193,6 +194,43 @@ def test_still_case_has_a_server_that_stands_still_and_the_report_says_why() -> 
 @pytest.fixture
 def echo() -> ServerHarness:
     return ServerHarness(SPEC, "echo://127.0.0.1:{port}", [sys.executable, "-c", ECHO], patience=20.0)
+
+
+@attrs.frozen
+class Address:
+    host: str = ""
+    port: int = 0
+
+
+class Loading(NoQueue):
+    """An adapter whose server reads its data before it answers calls."""
+
+    def __init__(self, answers: list[Exception | None]) -> None:
+        self.answers = answers
+
+    def queues(self) -> list[str]:
+        if (error := self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]) is not None:
+            raise error
+        return []
+
+
+@pytest.mark.parametrize("last", [None, RuntimeError("a fault of the adapter, for the cases to find")])
+def test_server_that_takes_connections_is_waited_for_until_it_answers(last: Exception | None) -> None:
+    answers = [AdapterUnavailable("loading"), AdapterUnavailable("loading"), last]
+    loading = attrs.evolve(SPEC, options=Address, open=lambda options, context: Loading(answers))
+    harness = ServerHarness(loading, "echo://127.0.0.1:{port}", [sys.executable, "-c", ECHO], patience=20.0)
+    harness.up()
+    harness.down()
+    assert answers == [last]
+
+
+def test_server_that_never_answers_is_one_clear_error() -> None:
+    answers: list[Exception | None] = [AdapterUnavailable("loading")]
+    never = attrs.evolve(SPEC, options=Address, open=lambda options, context: Loading(answers))
+    harness = ServerHarness(never, "echo://127.0.0.1:{port}", [sys.executable, "-c", ECHO], patience=1.0)
+    with pytest.raises(ServerMissing, match="takes connections, and answers no call: loading"):
+        harness.up()
+    assert harness._process is None
 
 
 def answer(peer: socket.socket, timeout: float) -> bytes:
