@@ -66,7 +66,7 @@ A report is about one adapter; `NAME.json` is one object, or a list of them if s
 | `clock` | `virtual` or `real` |
 | `capabilities` | what the adapter declares; spans in seconds, null or false: not declared |
 | `declared`, `facets` | names of the capabilities that promise something; of the facets that it has |
-| `unproved` | name -> why: declared, but beyond what any run can show, as that jobs survive a loss of power |
+| `unproved` | name -> why: declared, but beyond what any run of this suite can show, as that jobs survive a loss of power, or what a store keeps |
 | `seconds`, `passed`, `not_run`, `not_shown`, `totals` | as above, of this run |
 | `cases` | for each: `id`, `clauses`, `level`, `since` (suite version), `shows` (capabilities and facets), `status`, `reason`, `example`, `seconds` |
 

@@ -115,7 +115,7 @@ def _proof(report: ConformanceReport) -> Iterator[str]:
         yield f"{named}on a {run.clock} clock" + (f", {where}" if where else "")
     yield from (f"not shown: {name}: {why}" for name, why in report.not_shown.items())
     unproved = {name: why for run in report.runs for name, why in run.unproved.items()}
-    yield from (f"not to be shown by any run: {name}: {why}" for name, why in unproved.items())
+    yield from (f"not to be shown by any run of this suite: {name}: {why}" for name, why in unproved.items())
 
 
 def _fields(spec: AdapterSpec, owner: PluginStatus, shipped: Shipped) -> dict[str, object]:

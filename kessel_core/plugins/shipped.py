@@ -62,7 +62,7 @@ class ReportedRun:
     url: str | None = None
     #: The server's version.
     server: str | None = None
-    #: Declared, but beyond what any run can show; name -> why.
+    #: Declared, but beyond what any run of this suite can show; name -> why.
     unproved: Mapping[str, str] = attrs.field(factory=dict)
 
 

@@ -129,7 +129,7 @@ def test_what_a_report_proves_is_said_below_the_table(kessel: Any, shelf: Any) -
         "TestShelf: on a real clock, shelf://x, shelfd 3",
         "TestTwo: on a real clock",
         "not shown: lease: 60 s is too long",
-        "not to be shown by any run: durability: power: no",
+        "not to be shown by any run of this suite: durability: power: no",
     ):
         assert line in out, line
     assert "sqlite" not in out

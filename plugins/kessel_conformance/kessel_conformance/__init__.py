@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kessel_conformance.middleware_suite import MiddlewareConformance
     from kessel_conformance.proxy import Cut, FaultProxy, Traffic
     from kessel_conformance.runner import Outcome, Run, Verdict, run_suite
-    from kessel_conformance.server import ServerHarness
+    from kessel_conformance.server import ServerHarness, StoreServerHarness
     from kessel_conformance.settings import Settings
     from kessel_conformance.stores.bench import StoreBench
     from kessel_conformance.stores.harness import StoreHarness
@@ -50,6 +50,7 @@ __all__ = [
     "StoreBench",
     "StoreConformance",
     "StoreHarness",
+    "StoreServerHarness",
     "Traffic",
     "Verdict",
     "Violation",
@@ -77,6 +78,7 @@ _HOMES = {
     "StoreBench": "stores.bench",
     "StoreConformance": "stores.suite",
     "StoreHarness": "stores.harness",
+    "StoreServerHarness": "server",
     "Traffic": "proxy",
     "Verdict": "runner",
     "Violation": "history",

@@ -63,7 +63,7 @@ def _run(run: dict[str, Any], kind: str, name: str) -> Iterator[str]:
     yield from (f"| `{key}` | {_declared(key, value)} |" for key, value in run["capabilities"].items())
     if kind == "adapter":
         yield from ("", f"Facets: {', '.join(f'`{facet}`' for facet in run['facets']) or 'none'}.")
-    yield from _listed("Declared, and beyond what any run can show", run["unproved"])
+    yield from _listed("Declared, and beyond what any run of this suite can show", run["unproved"])
     if name:
         yield from _listed("Declared, but not shown by this run", run["not_shown"])
     yield from ("", f"{deeper}## Cases", "")

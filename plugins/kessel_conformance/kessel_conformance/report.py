@@ -26,7 +26,15 @@ import attrs
 from kessel_conformance.catalogue import SUITE_VERSION, catalogue_of
 from kessel_conformance.page import badge, kind_of, markdown
 from kessel_conformance.runner import FAILING, Outcome, Run, Verdict
-from kessel_core.contract import Capabilities, Durability, Reach, StoreCapabilities, redacted, without_secrets
+from kessel_core.contract import (
+    Capabilities,
+    Durability,
+    Reach,
+    Store,
+    StoreCapabilities,
+    redacted,
+    without_secrets,
+)
 from kessel_core.hooks import GROUP, sources_of
 
 __all__ = ["SCHEMA", "checked_path", "discard", "part", "report", "reports", "write_reports"]
@@ -49,6 +57,7 @@ _WORST_FIRST: Final = (
 #: A case that ended so looked at what it shows.
 _LOOKED: Final = frozenset({Verdict.PASS, Verdict.FAIL, Verdict.XFAIL, Verdict.ADVISORY})
 _POWER: Final = "power: no run can cut the power; process-crash is the most that can be shown"
+_STORE: Final = "the cases of adapters look only at what jobs write into it; StoreConformance proves it"
 
 
 def report(run: Run, name: str = "") -> dict[str, Any]:
@@ -161,6 +170,8 @@ def _joined(parts: Sequence[dict[str, Any]], wanted: Set[str]) -> dict[str, Any]
     entries = sorted(_worst(parts), key=lambda entry: str(entry["id"]))
     not_run = sorted(wanted - {entry["id"] for entry in entries})
     unproved = {"durability": _POWER} if run["capabilities"]["durability"] == Durability.POWER else {}
+    if Store.facet_name in run["facets"]:
+        unproved["store"] = _STORE
     del run["cases"]
     whole: dict[str, Any] = run | _summed(entries, [run], not_run) | {"unproved": unproved, "cases": entries}
     return whole

@@ -1,4 +1,4 @@
-"""A harness that runs the server of an adapter itself, as a process on a free port."""
+"""Harnesses that run the server of an adapter or a store themselves, as a process on a free port."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final, Self
 
-from kessel_conformance.harness import Harness, ServerMissing, filled
-from kessel_core.contract import AdapterSpec, AdapterUnavailable
+from kessel_conformance.harness import Harness, ServerMissing
+from kessel_conformance.harness_base import AnyHarness, filled
+from kessel_conformance.stores.harness import StoreHarness
+from kessel_core.contract import AdapterSpec, AdapterUnavailable, StoreSpec
 from kessel_core.testing import free_port
 
-__all__ = ["ServerHarness"]
+__all__ = ["ServerHarness", "StoreServerHarness"]
 
 _PORTS_TRIED: Final = 3
 
@@ -25,33 +27,18 @@ class _Ended(ServerMissing):
     """The server's process ended instead of answering."""
 
 
-class ServerHarness(Harness):
-    """Starts a server for the run, stops it afterwards, and can restart it with its data.
-
-    Args:
-        spec: As for `Harness`.
-        url: As for `Harness`, with `{port}`.
-        command: The program and its arguments; `{port}` and `{tmp}` are filled in.
-        variable: An environment variable that names another program.
-        patience: Seconds until the server must answer.
-        version_option: What makes the program print its version, for the report, such as `--version`.
-        options: The rest, as for `Harness`.
-
-    Example:
-        >>> from kessel_adapter_foo.plugin import SPEC  # doctest: +SKIP
-        >>> class TestFoo(AdapterConformance):  # doctest: +SKIP
-        ...     harness = ServerHarness(SPEC, "foo://localhost:{port}", ["food", "--port", "{port}"])
-    """
+class _WithServer(AnyHarness):
+    """The part of both that knows the server."""
 
     def __init__(
         self,
-        spec: AdapterSpec,
+        spec: Any,
         url: str,
         command: Sequence[str],
         *,
-        variable: str | None = None,
-        patience: float = 10.0,
-        version_option: str | None = None,
+        variable: str | None,
+        patience: float,
+        version_option: str | None,
         **options: Any,
     ) -> None:
         super().__init__(spec, url, **options)
@@ -87,7 +74,7 @@ class ServerHarness(Harness):
         while True:
             try:
                 super()._probe()
-                self._ask()
+                self._ask_once()
             except AdapterUnavailable as exc:
                 if (gone := self.ended()) is not None:
                     raise ServerMissing(gone) from exc
@@ -98,16 +85,21 @@ class ServerHarness(Harness):
             else:
                 return
 
-    def _ask(self) -> None:
-        adapter = self.open(self.clock(), self.namespace())
+    def _ask_once(self) -> None:
         try:
-            adapter.queues()
+            self._ask()
         except AdapterUnavailable:
             raise
-        except Exception:  # noqa: S110  # which is for the cases to find
+        except Exception:  # noqa: S110  # what else goes wrong is for the cases to find
             pass
-        finally:
-            adapter.close()
+
+    def _ask(self) -> None:
+        """Make a call that changes nothing.
+
+        Raises:
+            AdapterUnavailable: The server does not answer it yet.
+        """
+        raise NotImplementedError
 
     def _printed_version(self, program: str, option: str) -> str | None:
         """Return the first line that the program prints; one that prints none has no version."""
@@ -170,7 +162,7 @@ class ServerHarness(Harness):
         twin._process = None
         return twin
 
-    def another(self, *, still: bool = False) -> ServerHarness:
+    def another(self, *, still: bool = False) -> Self:
         """Return a harness with a server of its own, on another port and with its own data."""
         twin = copy.copy(self)
         twin.values, twin._tmp, twin._process, twin._stands_still = dict(self.values), None, None, still
@@ -191,3 +183,97 @@ class ServerHarness(Harness):
     def stop(self) -> None:
         """Stop the server."""
         self._halt()
+
+
+class ServerHarness(_WithServer, Harness):
+    """Starts a server for the run, stops it afterwards, and can restart it with its data.
+
+    Args:
+        spec: As for `Harness`.
+        url: As for `Harness`, with `{port}`.
+        command: The program and its arguments; `{port}` and `{tmp}` are filled in.
+        variable: An environment variable that names another program.
+        patience: Seconds until the server must take connections, and as many until it must answer a call.
+        version_option: What makes the program print its version, for the report, such as `--version`.
+        options: The rest, as for `Harness`.
+
+    Example:
+        >>> from kessel_adapter_foo.plugin import SPEC  # doctest: +SKIP
+        >>> class TestFoo(AdapterConformance):  # doctest: +SKIP
+        ...     harness = ServerHarness(SPEC, "foo://localhost:{port}", ["food", "--port", "{port}"])
+    """
+
+    def __init__(
+        self,
+        spec: AdapterSpec,
+        url: str,
+        command: Sequence[str],
+        *,
+        variable: str | None = None,
+        patience: float = 10.0,
+        version_option: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            spec,
+            url,
+            command,
+            variable=variable,
+            patience=patience,
+            version_option=version_option,
+            **options,
+        )
+
+    def _ask(self) -> None:
+        adapter = self.open(self.clock(), self.namespace())
+        try:
+            adapter.queues()
+        finally:
+            adapter.close()
+
+
+class StoreServerHarness(_WithServer, StoreHarness):
+    """The same for a store: its own, or that of an adapter.
+
+    Args:
+        spec: As for `StoreHarness`.
+        url: As for `StoreHarness`, with `{port}`.
+        command: As for `ServerHarness`.
+        variable: As for `ServerHarness`.
+        patience: As for `ServerHarness`.
+        version_option: As for `ServerHarness`.
+        options: The rest, as for `StoreHarness`.
+
+    Example:
+        >>> from kessel_adapter_foo.plugin import SPEC  # doctest: +SKIP
+        >>> class TestFooStore(StoreConformance):  # doctest: +SKIP
+        ...     harness = StoreServerHarness(SPEC, "foo://localhost:{port}", ["food", "--port", "{port}"])
+    """
+
+    def __init__(
+        self,
+        spec: StoreSpec | AdapterSpec,
+        url: str,
+        command: Sequence[str],
+        *,
+        variable: str | None = None,
+        patience: float = 10.0,
+        version_option: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            spec,
+            url,
+            command,
+            variable=variable,
+            patience=patience,
+            version_option=version_option,
+            **options,
+        )
+
+    def _ask(self) -> None:
+        store = self.open(self.clock(), self.namespace())
+        try:
+            store.get("conformance", "ready")
+        finally:
+            self.close(store)

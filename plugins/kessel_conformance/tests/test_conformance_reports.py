@@ -271,6 +271,13 @@ def test_power_is_declared_and_beyond_what_a_run_can_show() -> None:
     assert found["runs"][0]["unproved"] == {}
 
 
+def test_a_store_is_declared_and_beyond_what_the_cases_of_adapters_show() -> None:
+    """They look at it only where jobs write into it; a store that keeps nothing else had a bright badge."""
+    found = report(ran(FEW, Harness(url="sqlite:///{tmp}/jobs.db")))
+    assert "StoreConformance proves it" in found["runs"][0]["unproved"]["store"]
+    assert "- `store`: the cases of adapters" in markdown(found)
+
+
 # --- several suite classes ---------------------------------------------------------------------
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any, Final, Self
 
-from kessel_conformance import Harness, ServerMissing, StoreHarness
+from kessel_conformance import Harness, ServerMissing
 from kessel_redis.testing import Redis, RedisMissing
 
-__all__ = ["REFUSED", "URL", "RedisHarness", "StoreOnRedis"]
+__all__ = ["REFUSED", "URL", "RedisHarness"]
 
 URL: Final = "redis://127.0.0.1:{port}?namespace={namespace}&max_body_bytes=70000&timeout=3s&connect_timeout=3s&lease=5s"
 #: Of a user that nobody has made.
@@ -58,20 +58,3 @@ class RedisHarness(Harness):
         twin = super().portable()
         twin.server = None
         return twin
-
-
-class StoreOnRedis(StoreHarness):
-    """Brings a Redis with one namespace; each case has spaces of its own."""
-
-    server: Redis
-
-    def start(self) -> None:
-        self.server = _started()
-        self.values["port"] = str(self.server.port)
-
-    def stop(self) -> None:
-        self.server.close()
-
-    def restart(self) -> None:
-        self.server.kill()
-        self.server.start()
