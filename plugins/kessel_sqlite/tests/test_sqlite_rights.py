@@ -109,3 +109,18 @@ def test_finding_d11_a_link_leads_to_a_new_file_of_the_owner_only(tmp_path: Path
     (tmp_path / "link.db").symlink_to(target)
     opened(path=tmp_path / "link.db").enqueue(Message("a", "q", b"x", 5))
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("tail", ["-wal", "-shm"])
+def test_finding_d11_doctor_names_a_file_beside_it_that_others_may_read(
+    path: Path, opened: Opener, tail: str
+) -> None:
+    """The latest jobs are in the log, and not in the file itself."""
+    adapter = opened()
+    adapter.enqueue(Message("a", "q", b"x", 5))
+    assert wide(adapter) == []
+    beside = Path(f"{path}{tail}")
+    beside.chmod(0o644)
+    (found,) = wide(adapter)
+    assert str(beside) in found.detail
+    assert found.advice == f"chmod 600 {beside}"
