@@ -10,12 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import greenstalk
 import pytest
 from kessel_beanstalk.adapter import BeanstalkAdapter
+from kessel_beanstalk.framing import FramedSocket, NotSent
 from kessel_beanstalk.testing import Beanstalkd
 from kessel_conformance import Cut, FaultProxy
 
@@ -271,6 +273,45 @@ def test_many_with_the_connection_cut_tells_what_is_unknown(
     assert unknown > 0
     time.sleep(0.2)
     assert 1 + stored <= adapter.stats("q").ready <= 1 + stored + unknown
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux can be told so")
+def test_f23_a_peer_that_is_gone_is_noticed_within_half_a_minute_and_not_within_moments(
+    opened: Opened, server: Beanstalkd
+) -> None:
+    """By what the kernel was told: in milliseconds and in seconds."""
+    adapter = opened(server.port, timeout=timedelta(seconds=7))
+    with closing(adapter.shared.server.connect()) as connection:
+        told = [
+            connection.socket.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (
+                socket.TCP_USER_TIMEOUT,
+                socket.TCP_KEEPIDLE,
+                socket.TCP_KEEPINTVL,
+                socket.TCP_KEEPCNT,
+            )
+        ]
+        assert connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert told == [7_000, 10, 5, 3]
+
+
+def test_s14_a_batch_that_is_cut_off_while_it_is_sent_may_be_stored_in_part(
+    opened: Opened, server: Beanstalkd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one write the server may have the first puts, so nobody says of any that it is not stored."""
+    behind = opened(server.port)
+    behind.enqueue(message(0))
+
+    def cut_off(own: FramedSocket, data: bytes) -> None:
+        own.sendall(data[: len(data) // 2])
+        raise NotSent("the peer takes no more data")
+
+    monkeypatch.setattr(FramedSocket, "send_whole", cut_off)
+    # More than one batch: what was not begun is surely not stored.
+    outcomes = behind.enqueue_many([message(number) for number in range(1, 301)])
+    monkeypatch.undo()
+    kinds = [type(outcome) for outcome in outcomes]
+    assert kinds == [EnqueueUnknown] * 256 + [AdapterUnavailable] * 44
 
 
 @pytest.mark.parametrize("kind", [ValueError, TimeoutError])

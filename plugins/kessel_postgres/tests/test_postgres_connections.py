@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -239,6 +240,28 @@ def test_connection_whose_answer_is_late_is_not_used_again(
     adapter.database.seconds = 10.0
     assert adapter.queues() == ["q"]
     assert not before & adapter.database.pids
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux can be told so")
+def test_f23_a_server_that_is_gone_is_noticed_within_half_a_minute(
+    opened: Callable[..., PostgresAdapter],
+) -> None:
+    """By what the kernel was told: in milliseconds and in seconds."""
+    pool = opened().database.pool
+    link = pool.borrow()
+    with socket.socket(fileno=os.dup(link.pgconn.socket)) as made:
+        told = [
+            made.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (
+                socket.TCP_USER_TIMEOUT,
+                socket.TCP_KEEPIDLE,
+                socket.TCP_KEEPINTVL,
+                socket.TCP_KEEPCNT,
+            )
+        ]
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert told == [20_000, 10, 5, 3]
+    pool.give(link)
 
 
 def test_all_connections_busy_is_an_error_in_time(opened: Callable[..., PostgresAdapter]) -> None:

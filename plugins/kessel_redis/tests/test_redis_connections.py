@@ -175,6 +175,26 @@ def test_connection_whose_answer_is_late_is_not_used_again(opened: Opened, ask: 
     assert ask(adapter, "CLIENT", "ID") != before
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux can be told so")
+def test_f23_a_server_that_is_gone_is_noticed_within_half_a_minute(opened: Opened) -> None:
+    """By what the kernel was told: in milliseconds and in seconds."""
+    pool = opened().database.pool
+    link = pool.borrow()
+    made = link._connection._sock
+    told = [
+        made.getsockopt(socket.IPPROTO_TCP, option)
+        for option in (
+            socket.TCP_USER_TIMEOUT,
+            socket.TCP_KEEPIDLE,
+            socket.TCP_KEEPINTVL,
+            socket.TCP_KEEPCNT,
+        )
+    ]
+    assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert told == [20_000, 10, 5, 3]
+    pool.give(link)
+
+
 def unavailable(adapter: RedisAdapter) -> bool:
     try:
         adapter.queues()
