@@ -88,6 +88,6 @@ def app(clock: VirtualClock) -> Iterator[Callable[..., App]]:
 
     yield make
     for one in made:
-        # At once: this clock stands still, and after a failure a worker may still run that has a grace period.
+        # At once: this clock stands still, and after a failure a worker with a grace period may still run.
         one.worker.stop(timedelta(0))
         one.manager.close()
