@@ -24,6 +24,7 @@ from kessel_conformance import Cut, FaultProxy
 from kessel_core import (
     AdapterError,
     AdapterUnavailable,
+    CapabilityMissing,
     EnqueueRejected,
     EnqueueUnknown,
     LeaseLost,
@@ -67,6 +68,40 @@ def test_f26_another_protocol_is_named_with_its_address(opened: Opened, banner: 
         with pytest.raises(ProtocolError, match=f"127.0.0.1:{port}"):
             opened(port)
         thread.join(5)
+
+
+@pytest.mark.parametrize("is_beanstalkd", [False, True])
+def test_connection_to_a_server_that_is_not_wanted_is_closed(
+    opened: Opened, server: Beanstalkd, is_beanstalkd: bool
+) -> None:
+    """Each call tries again, and would leave one behind."""
+    reply = b"-ERR unknown command\r\n"
+    if is_beanstalkd:  # but without the binlog that is required
+        with socket.create_connection(("127.0.0.1", server.port)) as real, real.makefile("rb") as stats:
+            real.sendall(b"stats\r\n")
+            reply = stats.readline()
+            reply += stats.read(int(reply.split()[1]) + 2)
+    ends = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(5)
+                connection.recv(100)
+                connection.sendall(reply)
+                try:
+                    ends.append(connection.recv(100))
+                except TimeoutError:
+                    ends.append(b"it is still open")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(CapabilityMissing if is_beanstalkd else ProtocolError) as refused:
+            opened(listener.getsockname()[1], require_durable=True)
+        thread.join(10)
+    assert ends == [b""]
+    assert refused.tb is not None  # the end came although the error was at hand, which keeps all it passed
 
 
 def test_f02_a_server_that_accepts_and_never_answers_times_out(opened: Opened) -> None:

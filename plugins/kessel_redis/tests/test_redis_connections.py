@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 from kessel_redis.adapter import RedisAdapter
+from kessel_redis.connecting import connected
 from kessel_redis.consumer import RedisReservation
+from kessel_redis.link import Refused
 from kessel_redis.testing import Redis
 from kessel_redis.waiting import RedisLine, RedisListener
 
@@ -30,6 +32,7 @@ from kessel_core.contract import (
     IdHeld,
     LeaseLost,
     Message,
+    ProtocolError,
     Put,
     Rollback,
     StoreUnknown,
@@ -104,6 +107,28 @@ def test_listener_that_died_is_replaced_and_nobody_sleeps_on(
     ask(other, "CLIENT", "KILL", "TYPE", "pubsub")
     other.enqueue(message("a"))  # nobody listens at this moment, so nobody is told
     until(lambda: got)
+
+
+@pytest.mark.parametrize(("rights", "calls"), [("resetchannels", "listen"), ("-exists", "call")])
+def test_connection_that_is_refused_what_it_needs_is_closed(
+    opened: Opened, namespace: str, ask: Ask, rights: str, calls: str
+) -> None:
+    """It is tried again and again, and each try would leave one behind."""
+    ask(opened(), "ACL", "SETUSER", namespace, "on", ">secret", "~*", "&*", "+@all")
+    adapter = opened(username=namespace, password="secret", connections=2)
+    ask(adapter, "PING")
+
+    def clients() -> int:
+        return ask(opened(), "CLIENT", "LIST").count(f" user={namespace} ".encode())
+
+    assert clients() == 1
+    ask(opened(), "ACL", "SETUSER", namespace, rights)
+    before = clients()
+    connect = RedisListener(adapter.database.line, adapter.database, -1).connect
+    with pytest.raises((Refused, ProtocolError), match=r"NOPERM|no permissions") as refused:
+        connect() if calls == "listen" else connected(adapter.database.options)
+    until(lambda: clients() == before)
+    assert refused.tb is not None  # it was closed although the error was at hand, which keeps all it passed
 
 
 def test_listener_that_hears_nothing_is_replaced(
