@@ -85,6 +85,21 @@ def test_what_sqlite_does_not_say_of_a_failure_is_added(
     assert error.__notes__
 
 
+def test_directory_that_a_link_leads_to_is_named_where_nothing_can_be_created_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F31: SQLite keeps its log there, and not beside the link."""
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "there" / "jobs.db").touch()
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "there" / "jobs.db")
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path / "there")
+    exc = sqlite3.OperationalError("it failed")
+    exc.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+    error = translated(exc, str(tmp_path / "here" / "link"), timedelta(seconds=1), None)
+    assert str(error).endswith(f"this user may not create files in {tmp_path / 'there'}")
+
+
 def test_a_file_that_is_no_database_is_refused(path: Path, opened: Opener) -> None:
     path.write_bytes(b"no database at all, but long enough for its header " * 40)
     before, files = path.read_bytes(), numbers()
