@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from kessel_core.cli.demo.plugin import Watch
+from kessel_core.cli.demo.report import report
+
 ADAPTERS = ["sqlite:///demo.db", "memory://"]
 
 
@@ -63,3 +66,13 @@ def test_next_commands_work_where_kessel_is_not_on_the_path(
     assert all(line.startswith("  .venv/bin/kessel ") for line in lines)
     reasons = ("why they are buried", "what the queues hold", "work on it", "everything else")
     assert len({line.index(why) for line in lines for why in reasons if why in line}) == 1, "in one column"
+
+
+def test_next_commands_have_no_secret_of_the_address_and_can_be_typed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What a demo prints is copied into chats and logs; and a `&` ends a command."""
+    report(Watch(), "postgresql://me:hunter2@db/jobs?schema=a&pooler=true", "kessel-demo", as_json=False)
+    out = capsys.readouterr().out
+    assert "hunter2" not in out
+    assert " -a 'postgresql://***@db/jobs?schema=a&pooler=true' -q kessel-demo " in out

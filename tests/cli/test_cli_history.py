@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from kessel_sqlite.adapter import SqliteAdapter
 
-from kessel_core import Event, EventKind, JobManager, UnknownJob
+from kessel_core import AdapterUnavailable, Event, EventKind, JobManager, UnknownJob
 from kessel_core.cli.noting import noted
 from kessel_core.contract import JobState, StoredJob
 from kessel_core.wire.events import encode_events
@@ -110,6 +111,26 @@ def test_s39_more_kicks_than_may_wait_are_all_noted(kept: Any, monkeypatch: pyte
     monkeypatch.setattr(noting, "_EVERY", 5)
     kept.ok("buried", "kick", "--all")
     assert all(kinds(kept, one)[-1] == "kicked" for one in ids)
+
+
+@pytest.mark.parametrize("ends", [AdapterUnavailable("the disk is gone"), KeyboardInterrupt()])
+def test_s39_what_a_command_did_before_it_failed_is_in_the_history_of_the_jobs(
+    kept: Any, monkeypatch: pytest.MonkeyPatch, ends: BaseException
+) -> None:
+    kept.write("jobs.jsonl", '{"type": "shop.unheard-of"}\n' * 3)
+    kept.ok("request", "--from", "jobs.jsonl")
+    kept.ok("drain")
+    ids = [job["id"] for job in kept.ok("buried", "list", "--json").json]
+    kick = SqliteAdapter.kick_shown
+
+    def fail(adapter: SqliteAdapter, job: StoredJob) -> None:
+        if job.id == ids[2]:
+            raise ends
+        kick(adapter, job)
+
+    monkeypatch.setattr(SqliteAdapter, "kick_shown", fail)
+    assert kept("buried", "kick", "--all").out == "kicked 2 buried jobs\n"
+    assert [kinds(kept, one)[-1] for one in ids] == ["kicked", "kicked", "finished"]
 
 
 def test_s39_an_operation_is_noted_if_it_succeeds_with_the_time_before_it() -> None:

@@ -543,3 +543,25 @@ def test_s39_ids_and_types_that_look_like_addresses_are_told_as_they_are_typed(k
         assert typed[:3] == ["kessel", "buried", said]
         kessel.ok(*typed[1:])
     assert kessel.ok("stats", "--json").json[0]["ready"] == 2
+
+
+@pytest.mark.parametrize(
+    ("other", "proposed"),
+    [("error", ["show"]), (None, ["show", "kick", "kick", "delete"])],
+    ids=["another reason", "the same"],
+)
+def test_what_is_proposed_for_jobs_without_a_reason_means_no_job_of_another_reason(
+    kessel: Any, monkeypatch: pytest.MonkeyPatch, other: str | None, proposed: list[str]
+) -> None:
+    """They were buried by other software; without --reason a kick takes those of every reason."""
+    kessel.ok("request", "t")
+    reasons = [None, None, other]
+    jobs = [
+        StoredJob(
+            id=f"job-{number}", queue="default", state=JobState.BURIED, body=b'{"type": "t"}', reason=reason
+        )
+        for number, reason in enumerate(reasons)
+    ]
+    monkeypatch.setattr("kessel_core.cli.buried.buried_jobs", lambda *_: iter(jobs))
+    typed = [line.partition("kessel ")[2] for line in kessel.ok("buried").out.splitlines()]
+    assert [line.split()[1] for line in typed if line] == proposed

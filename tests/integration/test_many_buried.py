@@ -24,6 +24,7 @@ from kessel_core.contract import (
     QueueAdapter,
     need,
 )
+from tests.kicked import kicked_says_nothing_of_its_burial
 
 #: Jobs of the two runs, and how many times as many calls each job of the larger one may cost. What is done
 #: once for all is shared by fewer in the smaller run, and what grows with their number shows.
@@ -99,3 +100,7 @@ def test_finding_c1_kicking_and_delivering_many_takes_a_bounded_number_of_calls_
     night(adapter, 5)  # what is done once in a process
     few, many = (night(adapter, count) / count for count in (FEW, MANY))
     assert many <= few * MORE, f"{few:.0f} calls a job among {FEW}, {many:.0f} among {MANY}"
+
+
+def test_s8_a_kicked_job_says_nothing_of_its_burial(adapter: QueueAdapter) -> None:
+    kicked_says_nothing_of_its_burial(adapter)

@@ -23,6 +23,7 @@ from kessel_core.contract import (
 )
 from kessel_core.testing import VirtualClock
 from tests.foreign import reservation_of_another_adapter_holds_nothing
+from tests.kicked import kicked_says_nothing_of_its_burial
 
 HOUR = timedelta(hours=1)
 Heard = list[str]
@@ -172,3 +173,7 @@ def test_of_many_leases_each_is_renewed_whatever_else_is_asked_for(
     foreign = Reservation("x", "q", b"", 1)
     outcomes = adapter.renew_many([*held[:4], foreign, *held[4:]])
     assert [outcome is None for outcome in outcomes] == [True, True, False, True, False, True, True, True]
+
+
+def test_s8_a_kicked_job_says_nothing_of_its_burial(adapter: Any) -> None:
+    kicked_says_nothing_of_its_burial(adapter)

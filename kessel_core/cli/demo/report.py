@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +13,7 @@ import click
 from kessel_core.cli.jobs import first_line
 from kessel_core.cli.output import emit, table
 from kessel_core.model.json import JsonValue
+from kessel_core.values.secrets import redacted
 
 if TYPE_CHECKING:
     from kessel_core.cli.demo.plugin import Watch
@@ -88,9 +90,11 @@ def _next_commands(adapter: str, queue: str) -> None:
     click.echo()
     click.echo("Next:")
     program = _typed()
+    # As it can be typed, but never with a secret: what is printed ends in logs and on screens of others.
+    address = quote(redacted(adapter))
     proposed = (
-        (f"{program} buried list -a {adapter} -q {queue}", "why they are buried"),
-        (f"{program} stats -a {adapter}", "what the queues hold"),
+        (f"{program} buried list -a {address} -q {queue}", "why they are buried"),
+        (f"{program} stats -a {address}", "what the queues hold"),
         (f"{program} request addition '{{\"operands\": [1, 2]}}'", "your first job, in kessel.db"),
         (f"{program} worker", "work on it; Ctrl-C stops"),
         (f"{program} --help", "everything else"),

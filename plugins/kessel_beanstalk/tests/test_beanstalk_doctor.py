@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import attrs
 import greenstalk
 import pytest
 from kessel_beanstalk.adapter import BeanstalkAdapter
@@ -105,6 +106,8 @@ def test_types_without_a_handler_and_bodies_without_a_request_are_named(
     assert bodies.detail == "holds bodies that are not requests: @3"
     [others] = found(adapter, "other queues")
     assert others.level is Level.OK and others.detail.endswith(": others")
+    knows_none = attrs.evolve(CONTEXT, types=frozenset())
+    assert not any("no handler" in finding.detail for finding in found(adapter, "queue q", knows_none))
 
 
 def test_the_next_jobs_of_a_queue_are_looked_at_however_many_came_later(

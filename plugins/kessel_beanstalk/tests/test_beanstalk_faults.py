@@ -10,18 +10,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import greenstalk
 import pytest
 from kessel_beanstalk.adapter import BeanstalkAdapter
+from kessel_beanstalk.framing import FramedSocket, NotSent
 from kessel_beanstalk.testing import Beanstalkd
 from kessel_conformance import Cut, FaultProxy
 
 from kessel_core import (
     AdapterError,
     AdapterUnavailable,
+    CapabilityMissing,
     EnqueueRejected,
     EnqueueUnknown,
     LeaseLost,
@@ -65,6 +68,40 @@ def test_f26_another_protocol_is_named_with_its_address(opened: Opened, banner: 
         with pytest.raises(ProtocolError, match=f"127.0.0.1:{port}"):
             opened(port)
         thread.join(5)
+
+
+@pytest.mark.parametrize("is_beanstalkd", [False, True])
+def test_connection_to_a_server_that_is_not_wanted_is_closed(
+    opened: Opened, server: Beanstalkd, is_beanstalkd: bool
+) -> None:
+    """Each call tries again, and would leave one behind."""
+    reply = b"-ERR unknown command\r\n"
+    if is_beanstalkd:  # but without the binlog that is required
+        with socket.create_connection(("127.0.0.1", server.port)) as real, real.makefile("rb") as stats:
+            real.sendall(b"stats\r\n")
+            reply = stats.readline()
+            reply += stats.read(int(reply.split()[1]) + 2)
+    ends = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(5)
+                connection.recv(100)
+                connection.sendall(reply)
+                try:
+                    ends.append(connection.recv(100))
+                except TimeoutError:
+                    ends.append(b"it is still open")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(CapabilityMissing if is_beanstalkd else ProtocolError) as refused:
+            opened(listener.getsockname()[1], require_durable=True)
+        thread.join(10)
+    assert ends == [b""]
+    assert refused.tb is not None  # the end came although the error was at hand, which keeps all it passed
 
 
 def test_f02_a_server_that_accepts_and_never_answers_times_out(opened: Opened) -> None:
@@ -271,6 +308,45 @@ def test_many_with_the_connection_cut_tells_what_is_unknown(
     assert unknown > 0
     time.sleep(0.2)
     assert 1 + stored <= adapter.stats("q").ready <= 1 + stored + unknown
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux can be told so")
+def test_f23_a_peer_that_is_gone_is_noticed_within_half_a_minute_and_not_within_moments(
+    opened: Opened, server: Beanstalkd
+) -> None:
+    """By what the kernel was told: in milliseconds and in seconds."""
+    adapter = opened(server.port, timeout=timedelta(seconds=7))
+    with closing(adapter.shared.server.connect()) as connection:
+        told = [
+            connection.socket.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (
+                socket.TCP_USER_TIMEOUT,
+                socket.TCP_KEEPIDLE,
+                socket.TCP_KEEPINTVL,
+                socket.TCP_KEEPCNT,
+            )
+        ]
+        assert connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert told == [7_000, 10, 5, 3]
+
+
+def test_s14_a_batch_that_is_cut_off_while_it_is_sent_may_be_stored_in_part(
+    opened: Opened, server: Beanstalkd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one write the server may have the first puts, so nobody says of any that it is not stored."""
+    behind = opened(server.port)
+    behind.enqueue(message(0))
+
+    def cut_off(own: FramedSocket, data: bytes) -> None:
+        own.sendall(data[: len(data) // 2])
+        raise NotSent("the peer takes no more data")
+
+    monkeypatch.setattr(FramedSocket, "send_whole", cut_off)
+    # More than one batch: what was not begun is surely not stored.
+    outcomes = behind.enqueue_many([message(number) for number in range(1, 301)])
+    monkeypatch.undo()
+    kinds = [type(outcome) for outcome in outcomes]
+    assert kinds == [EnqueueUnknown] * 256 + [AdapterUnavailable] * 44
 
 
 @pytest.mark.parametrize("kind", [ValueError, TimeoutError])

@@ -12,8 +12,9 @@ import greenstalk
 import pytest
 from kessel_beanstalk import sidetubes
 from kessel_beanstalk.adapter import BeanstalkAdapter
-from kessel_beanstalk.commands import Command
+from kessel_beanstalk.commands import Command, JobStats
 from kessel_beanstalk.connection import Connection
+from kessel_beanstalk.records import BURIED_PREFIX, NOTHING, Record, side_tube
 from kessel_beanstalk.search import Search
 from kessel_beanstalk.testing import Beanstalkd
 from kessel_conformance import FaultProxy
@@ -329,6 +330,26 @@ def test_finding_d12_foreign_tubes_and_damaged_records_are_named_and_passed_over
         assert adapter.purge("q") == 0
         assert client.stats_tube("kessel.buried.q")["current-jobs-ready"] == len(damaged)
         assert client.stats_tube("kessel.foo")["current-jobs-ready"] == 1
+
+
+def test_the_reason_of_a_burial_is_shown_for_the_body_that_was_buried_and_no_other(
+    adapter: BeanstalkAdapter, server: Beanstalkd
+) -> None:
+    """After some restarts a server gives a number again, and the record of its former job may be there."""
+    at = ("127.0.0.1", server.port)
+    with greenstalk.Client(at, encoding=None, use="q", watch="q") as client:
+        client.put(b"the job of now")
+        client.bury(client.reserve())
+    former = JobStats(
+        server_id=1, tube="q", state=JobState.BURIED, pri=9, age=0, ttr=60, time_left=0, reserves=1,
+        releases=0, kicks=0,
+    )  # fmt: skip
+    for body, told in ((b"its former job", (None, None)), (b"the job of now", ("error", "why"))):
+        record = Record.of_burial(former, body, NOTHING, id=None, reason="error", message="why")
+        with greenstalk.Client(at, encoding=None, use=side_tube(BURIED_PREFIX, "q")) as client:
+            client.put(record.encoded(10_000))
+        (shown,) = adapter.buried("q", 2)
+        assert (shown.body, (shown.reason, shown.message)) == (b"the job of now", told)
 
 
 def test_s9_a_job_that_is_still_being_put_is_not_there_for_those_who_look(

@@ -128,6 +128,23 @@ def test_rule_11_a_server_that_comes_back_without_its_binlog_is_not_used_if_jobs
     assert adapter.stats("q").ready == 2
 
 
+def test_rule_11_the_loss_of_a_connection_of_before_says_nothing_of_the_server_now(
+    adapter: BeanstalkAdapter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each slot meets its own loss when it next asks: one line tells of all, and the server stays up."""
+    server = adapter.shared.server
+    caplog.set_level("INFO", "kessel.beanstalk")
+    old = [server.connect() for _ in range(3)]
+    old[0].broken(ConnectionError("gone"))
+    with closing(server.connect()):
+        for one in old[1:]:
+            one.broken(ConnectionError("gone, too"))
+        with closing(server.connect()):
+            pass
+    said = [record.getMessage().partition(" to ")[0] for record in caplog.records]
+    assert said == ["lost the connection", "connected again"]
+
+
 def test_s10_after_each_connect_the_server_is_asked_how_often_the_first_job_was_delivered(
     opened: Opened, server: Beanstalkd
 ) -> None:

@@ -37,6 +37,9 @@ _ERROR: Final = "error.type"
 #: every span that is sent along.
 _LONGEST: Final = 1000
 _LONGEST_STACK: Final = 20_000
+#: Characters in which secrets are looked for: far more than are sent, because what is hidden makes a text
+#: shorter, and what is cut off at their end must not come into view.
+_LOOKED_AT: Final = 100_000
 
 
 def of_operation(name: str) -> Attributes:
@@ -121,17 +124,24 @@ def _record(span: Span, exc: BaseException) -> None:
         stack = "".join(traceback.format_exception(exc))
     except Exception:  # the text of a cause cannot be read
         stack = ""
-    if len(stack) > _LONGEST_STACK:
-        half = _LONGEST_STACK // 2
-        stack = f"{stack[:half]}\n...\n{stack[-half:]}"
     span.add_event(
         "exception",
         {
             "exception.type": kind_of(exc),
             "exception.message": _told(_text_of(exc)),
-            "exception.stacktrace": _told(stack, len(stack)),
+            "exception.stacktrace": _sendable(_ends(stack)),
         },
     )
+
+
+def _ends(stack: str) -> str:
+    """Return a stack trace without secrets, a long one without its middle."""
+    if len(stack) <= _LONGEST_STACK:
+        return without_secrets(stack)
+    half = _LONGEST_STACK // 2
+    # Secrets first, and of more than is sent: half of an address does not look like one any more.
+    first, last = without_secrets(stack[:_LOOKED_AT]), without_secrets(stack[-_LOOKED_AT:])
+    return f"{first[:half]}\n...\n{last[-half:]}"
 
 
 def _text_of(exc: BaseException) -> str:
@@ -141,6 +151,10 @@ def _text_of(exc: BaseException) -> str:
         return "(its text cannot be read)"
 
 
-def _told(text: str, limit: int = _LONGEST) -> str:
+def _told(text: str) -> str:
     """Return a text without secrets of addresses, cut, and such that every exporter can write it."""
-    return without_secrets(text[: 2 * limit])[:limit].encode("utf-8", "backslashreplace").decode()
+    return _sendable(without_secrets(text[:_LOOKED_AT])[:_LONGEST])
+
+
+def _sendable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

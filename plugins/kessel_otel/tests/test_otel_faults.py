@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from kessel_conformance import MiddlewareConformance
 from kessel_memory.adapter import MemoryAdapter, MemoryOptions
+from kessel_otel.attributes import break_attempt
 from kessel_otel.middleware import Otel
 from kessel_otel.options import OtelOptions
 from opentelemetry import baggage, propagate, trace
@@ -343,6 +345,7 @@ class Unreadable(Exception):
         (ValueError("x" * 3_000_000), "x" * 1000),
         (ValueError("bad \ud800 name"), "bad \\ud800 name"),
         (ValueError("cannot reach redis://:hunter2@h/0"), "cannot reach redis://***@h/0"),
+        (ValueError("x" * 985 + "redis://:hunter2@h/0"), "x" * 985 + "redis://***@h/0"),
         (Unreadable(), "(its text cannot be read)"),
     ],
 )
@@ -365,6 +368,28 @@ def test_f62_whatever_an_error_says_its_span_is_failed_and_small_and_can_be_sent
     assert len(sent) < 50_000
     assert b"hunter2" not in sent
     assert b"exception.stacktrace" in sent
+
+
+@pytest.mark.parametrize("place", range(21))
+@pytest.mark.parametrize("end", ["first", "last"])
+def test_f62_where_a_long_stack_is_cut_no_part_of_a_secret_is_left(
+    spans: Spans, place: int, end: str
+) -> None:
+    """Half of an address does not look like one: what is secret is taken out before anything is cut."""
+    address, half = "redis://:hunter2@h/0", 10_000
+    if end == "first":  # so many characters of it are before the cut
+        text = "x" * (half - len("ValueError: ") - place) + address + "y" * 30_000
+    else:
+        text = "x" * 30_000 + address + "y" * (half - len("\n") - len(address) + place)
+
+    with trace.get_tracer("t").start_as_current_span("attempt") as attempt:
+        break_attempt(attempt, ValueError(text))  # never raised, so there is no line of a file before it
+    (span,) = spans.exported()
+    (event,) = span.events
+    assert event.attributes is not None
+    stack = str(event.attributes["exception.stacktrace"]).removeprefix("ValueError: ")
+    assert 19_900 < len(stack) < 20_010
+    assert not re.search("hu|nt|er|2@", stack)
 
 
 @pytest.mark.parametrize("odd", [None, "text", 7])

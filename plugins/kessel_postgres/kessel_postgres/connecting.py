@@ -9,7 +9,7 @@ import attrs
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from kessel_core.contract import Durability, InvalidConfig, Problem, opened_above
+from kessel_core.contract import AdapterUnavailable, Durability, InvalidConfig, Problem, opened_above
 from kessel_postgres.edge import not_connected
 from kessel_postgres.link import Call, Link, Statement
 from kessel_postgres.options import ServerOptions
@@ -70,6 +70,8 @@ def opened(options: ServerOptions) -> psycopg.Connection[tuple[object, ...]]:
         if exc.sqlstate is None and (found := _SENSELESS.search(str(exc))):
             raise InvalidConfig([Problem((found[1],), found[0])], "invalid options") from None
         raise not_connected(exc, options.place, options.host) from None  # the chain would show the address
+    except UnicodeError as exc:  # psycopg looks up the host: a name that IDNA refuses
+        raise AdapterUnavailable(f"{options.place}: cannot connect: {exc}") from None
 
 
 def _conninfo(options: ServerOptions) -> str:

@@ -8,12 +8,13 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
 from kessel_postgres.adapter import PostgresAdapter
 from kessel_postgres.connecting import connected
-from kessel_postgres.options import PostgresOptions, postgres_url_options
+from kessel_postgres.options import PostgresOptions, PostgresStoreOptions, postgres_url_options
 from kessel_postgres.plugin import SPEC
 from kessel_postgres.testing import Postgres
 
@@ -192,6 +193,75 @@ def test_all_wrong_options_are_told_together() -> None:
         "host",
         "parameters",
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"schema": "x" * 41}, "schema"),
+        ({"schema": "pg_x"}, "schema"),
+        ({"port": 65536}, "port"),
+        ({"connections": 1001}, "connections"),
+        ({"connect_timeout": timedelta(seconds=0.99)}, "connect_timeout"),
+        ({"connect_timeout": timedelta(seconds=3601)}, "connect_timeout"),
+        ({"timeout": timedelta(seconds=0.09)}, "timeout"),
+        ({"timeout": timedelta(seconds=3601)}, "timeout"),
+        ({"username": "u\0"}, "username"),
+        ({"password": "p\0"}, "password"),
+        ({"database": "d\0"}, "database"),
+        ({"parameters": {"sslmode": "\0"}}, "parameters"),
+        ({"parameters": {"username": "u"}}, "parameters"),
+        ({"parameters": {"port": "1"}}, "parameters"),
+        ({"lease": timedelta(milliseconds=9)}, "lease"),
+        ({"lease": timedelta(days=36_501)}, "lease"),
+        ({"max_body_bytes": 500_000_001}, "max_body_bytes"),
+    ],
+    ids=str,
+)
+def test_each_wrong_option_is_told_alone(given: dict[str, Any], name: str) -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        PostgresOptions(**given)
+    assert [problem.where[0] for problem in caught.value.problems] == [name]
+
+
+@pytest.mark.parametrize("size", [0, 500_000_001])
+def test_value_of_a_store_has_a_longest_size(size: int) -> None:
+    with pytest.raises(InvalidConfig, match="max_value_bytes"):
+        PostgresStoreOptions(max_value_bytes=size)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"schema": "x" * 40, "port": 65535, "connections": 1000, "max_body_bytes": 500_000_000},
+        {"connect_timeout": timedelta(seconds=1), "timeout": timedelta(seconds=0.1), "port": 1},
+        {"connect_timeout": timedelta(hours=1), "timeout": timedelta(hours=1), "connections": 1},
+        {"parameters": {"port": "1,2"}, "host": "a,b", "lease": timedelta(milliseconds=10)},
+    ],
+    ids=str,
+)
+def test_options_at_their_bounds_are_taken(given: dict[str, Any]) -> None:
+    PostgresOptions(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ({}, "the default server, schema kessel"),
+        ({"host": "h", "port": 7, "database": "d", "schema": "s"}, "h:7/d, schema s"),
+        ({"parameters": {"service": "shop"}}, "shop, schema kessel"),
+        # What somebody wrote into the wrong option is not shown.
+        ({"host": "h", "database": "postgresql://u:hush@h/d"}, None),
+    ],
+)
+def test_s17_place_says_where_the_tables_are(given: dict[str, Any], place: str | None) -> None:
+    told = PostgresOptions(**given).place
+    assert told == place if place is not None else "hush" not in told
+
+
+def test_command_for_rights_names_the_schema_unless_it_is_the_usual_one() -> None:
+    assert PostgresOptions().rights_command("app") == "kessel postgres sql --grant app"
+    assert PostgresOptions(schema="s").rights_command("app") == "kessel postgres sql --schema s --grant app"
 
 
 def test_options_of_libpq_are_known_from_others() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -16,9 +17,9 @@ import pytest
 from kessel_conformance import FaultProxy
 from kessel_postgres.adapter import PostgresAdapter
 from kessel_postgres.consumer import PostgresReservation
-from kessel_postgres.link import Link
+from kessel_postgres.link import Link, Lost
 from kessel_postgres.testing import Postgres
-from kessel_postgres.waiting import Poller
+from kessel_postgres.waiting import Poller, PostgresListener
 from psycopg import sql
 
 from kessel_core.contract import (
@@ -202,6 +203,25 @@ def test_listener_that_died_is_replaced_and_nobody_sleeps_on(
     until(lambda: got)
 
 
+def test_connection_on_which_listening_fails_is_closed(
+    opened: Callable[..., PostgresAdapter], database: psycopg.Connection
+) -> None:
+    """It is tried again and again, and each try would leave one behind."""
+    adapter = opened()
+    adapter.queues()
+
+    def clients() -> set[int]:
+        rows = database.execute("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'")
+        return {pid for (pid,) in rows}
+
+    before = clients()
+    adapter.database.seconds = 0.0
+    with pytest.raises(Lost, match="no answer in time"):
+        PostgresListener(adapter.database.line, adapter.database, -1).connect()
+    assert before
+    until(lambda: clients() <= before)
+
+
 def test_listener_that_hears_nothing_is_replaced(
     opened: Callable[..., PostgresAdapter], waiting: Waiting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +259,28 @@ def test_connection_whose_answer_is_late_is_not_used_again(
     adapter.database.seconds = 10.0
     assert adapter.queues() == ["q"]
     assert not before & adapter.database.pids
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux can be told so")
+def test_f23_a_server_that_is_gone_is_noticed_within_half_a_minute(
+    opened: Callable[..., PostgresAdapter],
+) -> None:
+    """By what the kernel was told: in milliseconds and in seconds."""
+    pool = opened().database.pool
+    link = pool.borrow()
+    with socket.socket(fileno=os.dup(link.pgconn.socket)) as made:
+        told = [
+            made.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (
+                socket.TCP_USER_TIMEOUT,
+                socket.TCP_KEEPIDLE,
+                socket.TCP_KEEPINTVL,
+                socket.TCP_KEEPCNT,
+            )
+        ]
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert told == [20_000, 10, 5, 3]
+    pool.give(link)
 
 
 def test_all_connections_busy_is_an_error_in_time(opened: Callable[..., PostgresAdapter]) -> None:

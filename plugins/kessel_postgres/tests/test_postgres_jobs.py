@@ -189,6 +189,28 @@ def test_s39_all_buried_jobs_are_met_once_a_page_at_a_time(
     assert adapter.stats("q").ready == 30
 
 
+def test_s39_no_job_is_left_out_where_many_were_buried_at_one_moment(
+    opened: Callable[..., PostgresAdapter],
+    monkeypatch: pytest.MonkeyPatch,
+    database: psycopg.Connection,
+    schema: str,
+) -> None:
+    """S39: a page may end among jobs of the same time."""
+    monkeypatch.setattr(operations, "_PAGE", 7)
+    adapter = opened()
+    ids = [f"j{number:03d}" for number in range(30)]
+    adapter.enqueue_many([message(one) for one in ids])
+    with closing(adapter.consumer(["q"])) as consumer:
+        held = consumer.reserve(NO_PAUSE)
+        while held is not None:
+            held = consumer.settle_and_reserve(held, Bury("error", "no"))
+    changed = database.execute(
+        f'UPDATE "{schema}".buried SET buried_at = (SELECT max(buried_at) FROM "{schema}".buried)'
+    )
+    assert changed.rowcount == 30
+    assert [job.id for job in adapter.each_buried("q")] == ids
+
+
 def test_refused_follow_up_changes_nothing_and_the_lease_holds(adapter: PostgresAdapter) -> None:
     """S20"""
     adapter.enqueue(message())

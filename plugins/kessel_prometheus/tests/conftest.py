@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import kessel_memory.plugin
@@ -87,4 +88,6 @@ def app(clock: VirtualClock) -> Iterator[Callable[..., App]]:
 
     yield make
     for one in made:
+        # At once: this clock stands still, and after a failure a worker with a grace period may still run.
+        one.worker.stop(timedelta(0))
         one.manager.close()

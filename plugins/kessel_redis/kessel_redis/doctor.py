@@ -113,10 +113,7 @@ def _durability(operations: RedisOperations, facts: ServerFacts) -> Iterator[Fin
 
 def _saving(facts: ServerFacts) -> Iterator[Finding]:
     """Yield what keeps the server from saving, after which it refuses writes."""
-    for field, what in (
-        ("aof_last_write_status", "the append-only file"),
-        ("rdb_last_bgsave_status", "a snapshot"),
-    ):
+    for field, what in _SAVED.items():
         if facts.info.get(field, "ok") != "ok":
             yield Finding(
                 Level.ERROR,

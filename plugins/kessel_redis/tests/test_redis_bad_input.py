@@ -455,6 +455,20 @@ def test_durability_is_what_the_server_proves(
     assert facts.durability(None if accepted is None else Durability(accepted)) == durability
 
 
+@pytest.mark.parametrize("accepted", [None, *Durability])
+def test_server_that_says_that_it_writes_no_file_keeps_nothing(accepted: Durability | None) -> None:
+    """S9: `INFO` says so, too, to a user who may not ask for settings; nobody can accept more than that."""
+    facts = ServerFacts(info={"aof_enabled": "0"}, config={})
+    assert facts.durability(accepted) is Durability.NONE
+    assert facts.setting == "appendonly no"
+    assert ServerFacts(info={"aof_enabled": "1"}, config={}).durability(Durability.POWER) is Durability.POWER
+
+
+@pytest.mark.parametrize(("role", "is_replica"), [("master", False), ("slave", True), ("replica", True)])
+def test_replica_is_told_by_its_role_whatever_it_is_called(role: str, is_replica: bool) -> None:
+    assert ServerFacts(info={"role": role}, config={}).is_replica is is_replica
+
+
 @pytest.mark.parametrize(
     ("settings", "wanted"), [({"appendonly": "no"}, "process-crash"), ({"appendfsync": "everysec"}, "power")]
 )
@@ -501,6 +515,50 @@ def test_all_wrong_options_are_told_together() -> None:
     }
     with pytest.raises(InvalidConfig, match="max_value_bytes"):
         RedisStoreOptions(max_value_bytes=0)
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"namespace": "x" * 101}, "namespace"),
+        ({"db": 1_000_001}, "db"),
+        ({"connections": 1001}, "connections"),
+        ({"replicas": 101}, "replicas"),
+        ({"timeout": timedelta(seconds=3601)}, "timeout"),
+        ({"timeout": timedelta(seconds=0.09)}, "timeout"),
+        ({"connect_timeout": timedelta(seconds=0.09)}, "connect_timeout"),
+        ({"port": 65536}, "port"),
+        ({"host": "a:65536"}, "port"),
+        ({"host": "a:b"}, "host"),
+        ({"host": "a,,b"}, "host"),
+        ({"host": "a,:7"}, "host"),
+        ({"service": "shop", "socket": "/run/redis"}, "service"),
+        ({"tls": True, "socket": "/run/redis"}, "tls"),
+        ({"tls_cert": "c"}, "tls_cert"),
+        ({"tls_key": "k"}, "tls_cert"),
+        ({"lease": timedelta(milliseconds=9)}, "lease"),
+        ({"lease": timedelta(days=36_501)}, "lease"),
+    ],
+    ids=str,
+)
+def test_each_wrong_option_is_told_alone(given: dict[str, Any], name: str) -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        RedisOptions(**given)
+    assert [problem.where[0] for problem in caught.value.problems] == [name]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"namespace": "x" * 100, "db": 1_000_000, "connections": 1000, "replicas": 100},
+        {"timeout": timedelta(hours=1), "connect_timeout": timedelta(seconds=0.1), "port": 65535},
+        {"tls": True, "tls_cert": "c", "tls_key": "k", "service": "shop", "lease": timedelta(days=36_500)},
+        {"socket": "/run/redis", "lease": timedelta(milliseconds=10), "max_body_bytes": 1, "port": 1},
+    ],
+    ids=str,
+)
+def test_options_at_their_bounds_are_taken(given: dict[str, Any]) -> None:
+    RedisOptions(**given)
 
 
 @pytest.mark.parametrize("scheme", ["redis", "valkey"])

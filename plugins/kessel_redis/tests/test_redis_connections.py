@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 from kessel_redis.adapter import RedisAdapter
+from kessel_redis.connecting import connected
 from kessel_redis.consumer import RedisReservation
+from kessel_redis.link import Refused
 from kessel_redis.testing import Redis
 from kessel_redis.waiting import RedisLine, RedisListener
 
@@ -30,6 +32,7 @@ from kessel_core.contract import (
     IdHeld,
     LeaseLost,
     Message,
+    ProtocolError,
     Put,
     Rollback,
     StoreUnknown,
@@ -106,6 +109,28 @@ def test_listener_that_died_is_replaced_and_nobody_sleeps_on(
     until(lambda: got)
 
 
+@pytest.mark.parametrize(("rights", "calls"), [("resetchannels", "listen"), ("-exists", "call")])
+def test_connection_that_is_refused_what_it_needs_is_closed(
+    opened: Opened, namespace: str, ask: Ask, rights: str, calls: str
+) -> None:
+    """It is tried again and again, and each try would leave one behind."""
+    ask(opened(), "ACL", "SETUSER", namespace, "on", ">secret", "~*", "&*", "+@all")
+    adapter = opened(username=namespace, password="secret", connections=2)
+    ask(adapter, "PING")
+
+    def clients() -> int:
+        return ask(opened(), "CLIENT", "LIST").count(f" user={namespace} ".encode())
+
+    assert clients() == 1
+    ask(opened(), "ACL", "SETUSER", namespace, rights)
+    before = clients()
+    connect = RedisListener(adapter.database.line, adapter.database, -1).connect
+    with pytest.raises((Refused, ProtocolError), match=r"NOPERM|no permissions") as refused:
+        connect() if calls == "listen" else connected(adapter.database.options)
+    until(lambda: clients() == before)
+    assert refused.tb is not None  # it was closed although the error was at hand, which keeps all it passed
+
+
 def test_listener_that_hears_nothing_is_replaced(
     opened: Opened, waiting: Waiting, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +198,26 @@ def test_connection_whose_answer_is_late_is_not_used_again(opened: Opened, ask: 
     until(lambda: not unavailable(adapter))
     assert adapter.queues() == ["q"]
     assert ask(adapter, "CLIENT", "ID") != before
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux can be told so")
+def test_f23_a_server_that_is_gone_is_noticed_within_half_a_minute(opened: Opened) -> None:
+    """By what the kernel was told: in milliseconds and in seconds."""
+    pool = opened().database.pool
+    link = pool.borrow()
+    made = link._connection._sock
+    told = [
+        made.getsockopt(socket.IPPROTO_TCP, option)
+        for option in (
+            socket.TCP_USER_TIMEOUT,
+            socket.TCP_KEEPIDLE,
+            socket.TCP_KEEPINTVL,
+            socket.TCP_KEEPCNT,
+        )
+    ]
+    assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert told == [20_000, 10, 5, 3]
+    pool.give(link)
 
 
 def unavailable(adapter: RedisAdapter) -> bool:

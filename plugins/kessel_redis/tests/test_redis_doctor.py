@@ -13,7 +13,16 @@ from kessel_redis.adapter import RedisAdapter
 from kessel_redis.facts import ServerFacts
 from kessel_redis.testing import Redis
 
-from kessel_core.contract import COMMIT, NO_PAUSE, Bury, DoctorContext, Level, Message
+from kessel_core.contract import (
+    COMMIT,
+    NO_PAUSE,
+    AdapterUnavailable,
+    Bury,
+    DoctorContext,
+    Durability,
+    Level,
+    Message,
+)
 
 Opened = Callable[..., RedisAdapter]
 CONTEXT = DoctorContext(queues=("q",), types=frozenset(), grace=timedelta(seconds=30))
@@ -106,10 +115,29 @@ def test_slow_disk_is_told_where_it_costs_jobs(told: Callable[..., RedisAdapter]
 
 
 def test_server_that_may_not_be_asked_is_a_warning(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    adapter = opened()
+    adapter = opened(durability=Durability.PROCESS_CRASH)
     monkeypatch.setattr(adapter.database, "ask", lambda: ServerFacts(info={}, config={}))
-    assert found(adapter, "server")[0][0] is Level.WARNING
-    assert found(adapter, "memory") == []
+    [(level, detail, advice)] = found(adapter, "server")
+    assert (level, advice) == (Level.WARNING, "allow +info to this user, to see more")
+    assert detail.endswith("; INFO is refused")
+    [(level, _, advice)] = found(adapter, "durability")
+    assert level is Level.WARNING and advice.startswith("allow +config|get")
+    assert found(adapter, "memory") == found(adapter, "replication") == []
+
+
+def test_server_that_goes_away_meanwhile_is_asked_nothing_more(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each question would wait for its time-out."""
+    adapter = opened()
+
+    def gone(*_: object) -> None:
+        raise AdapterUnavailable("it is gone")
+
+    for name in ("run", "call"):
+        monkeypatch.setattr(adapter.database, name, gone)
+    errors = [(one.subject, one.detail) for one in adapter.doctor(CONTEXT) if one.level is Level.ERROR]
+    assert errors == [("server", "it is gone")]
 
 
 def test_user_who_may_not_publish_is_told_which_right_is_missing(
@@ -131,6 +159,19 @@ def test_missing_replica_is_an_error_where_one_is_asked_for(opened: Opened) -> N
     [(level, detail, _)] = found(opened(replicas=1), "replication")
     assert level is Level.ERROR
     assert "no enqueue is acknowledged" in detail
+
+
+def test_replicas_that_there_are_are_enough_and_may_lack_the_latest_jobs(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = opened(replicas=1)
+    facts = adapter.database.facts
+    for number, detail in (("1", "1 replicas; a failover may lose acknowledged jobs"), ("0", None)):
+        told = attrs.evolve(facts, info={**facts.info, "connected_slaves": number})
+        monkeypatch.setattr(adapter.database, "ask", lambda told=told: told)
+        [(level, text, _)] = found(adapter, "replication")
+        assert (level, text) == (Level.OK, detail) if detail else level is Level.ERROR
+    assert found(opened(), "replication") == [(Level.OK, "no replica", "")]
 
 
 def test_clock_of_the_server_that_is_apart_is_told(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:

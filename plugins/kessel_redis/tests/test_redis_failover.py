@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -161,6 +162,18 @@ def test_namespace_is_found_at_whatever_node_has_it_and_followed(nodes: list[Red
         adapter.database.pool.give(link)
         adapter.close()
     assert places == {nodes[0].port, nodes[1].port}
+
+
+def test_node_that_names_no_host_means_its_own(nodes: list[Redis]) -> None:
+    """As behind an address that the nodes do not know; then the one that they were asked at is right."""
+    for node in nodes:
+        asked(node, "CONFIG", "SET", "cluster-preferred-endpoint-type", "unknown-endpoint")
+    places = set()
+    for namespace in ("a", "b", "c", "d"):
+        options = RedisOptions(host="127.0.0.1", port=nodes[0].port, namespace=namespace)
+        with closing(connected(options)) as link:
+            places.add((link._connection.host, link._connection.port))
+    assert places == {("127.0.0.1", node.port) for node in nodes}
 
 
 def test_slot_that_moves_takes_its_worker_along(nodes: list[Redis]) -> None:

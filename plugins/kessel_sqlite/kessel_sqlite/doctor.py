@@ -79,7 +79,7 @@ def _rights(engine: Engine) -> Iterator[Finding]:
 def _access(engine: Engine) -> Iterator[Finding]:
     """Look for rights that the option `access` does not give; jobs are as secret as their payloads."""
     wanted = engine.options.access.mode
-    path = engine.options.path
+    path = _real(engine)
     wide = [f"{path}{tail}" for tail in ("", "-wal", "-shm") if _mode(f"{path}{tail}") & 0o777 & ~wanted]
     if wide:
         yield Finding(
@@ -88,6 +88,11 @@ def _access(engine: Engine) -> Iterator[Finding]:
             f"more users than access = {engine.options.access.value!r} says may use {', '.join(wide)}",
             f"chmod {wanted:o} {' '.join(map(shlex.quote, wide))}",
         )
+
+
+def _real(engine: Engine) -> Path:
+    """Return where the file is, and what SQLite keeps beside it: a link may lead to another directory."""
+    return Path(os.path.realpath(engine.options.path))
 
 
 def _mode(path: str) -> int:
@@ -102,8 +107,8 @@ def _durability(engine: Engine) -> Iterator[Finding]:
 
 
 def _room(engine: Engine) -> Iterator[Finding]:
-    path = engine.options.path
-    free = shutil.disk_usage(path.absolute().parent).free
+    path = _real(engine)
+    free = shutil.disk_usage(path.parent).free
     size = path.stat().st_size
     text = f"file {size / 1e6:.1f} MB, free on its disk {free / 1e6:.0f} MB"
     if free < _LITTLE_ROOM:

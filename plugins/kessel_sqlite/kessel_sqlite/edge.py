@@ -113,6 +113,7 @@ def _why_not_open(path: Path) -> str:
         return f"is a link to {path.readlink()}, which cannot be created"
     if path.exists() and not os.access(path, os.R_OK | os.W_OK):
         return "this user may not read and write it"
-    if not os.access(directory, os.W_OK | os.X_OK):
-        return f"this user may not create files in {directory}"
+    beside = Path(os.path.realpath(path)).parent  # a link may lead to another directory
+    if not os.access(beside, os.W_OK | os.X_OK):
+        return f"this user may not create files in {beside}"
     return "cannot be opened"

@@ -303,7 +303,8 @@ class DatabaseFile:
     def _sync_directory(self) -> None:
         # The directory entry of a new file must survive a power failure, too.
         with suppress(OSError):
-            descriptor = os.open(Path(self.path).parent, os.O_RDONLY)
+            # That of the file itself, where the path is a link.
+            descriptor = os.open(Path(os.path.realpath(self.path)).parent, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
             finally:

@@ -26,14 +26,13 @@ __all__ = [
 _ZERO = timedelta(0)
 #: SQLite's own limit for a row is 1,000,000,000 bytes, and the other columns need some of it.
 _LARGEST = 999_000_000
+#: Longer spans fit neither a number of SQLite nor a wait of Python.
+_LONGEST = timedelta(days=36_500)
 
 
-def _positive(_: object, attribute: attrs.Attribute[Any], value: timedelta | int | None) -> None:
-    if value is None:
-        return
-    zero = _ZERO if isinstance(value, timedelta) else 0
-    if value <= zero:  # type: ignore[operator]
-        raise ValueError(f"{attribute.name} must be more than zero")
+def _wait(_: object, attribute: attrs.Attribute[Any], value: timedelta) -> None:
+    if not _ZERO < value <= _LONGEST:
+        raise ValueError(f"{attribute.name} must be more than zero, and at most 100 years")
 
 
 def _size_limit(_: object, attribute: attrs.Attribute[Any], value: int) -> None:
@@ -54,8 +53,8 @@ def _durability(_: object, attribute: attrs.Attribute[Any], value: Durability) -
 
 
 def _lease(_: object, attribute: attrs.Attribute[Any], value: timedelta) -> None:
-    if value < timedelta(milliseconds=10):
-        raise ValueError(f"{attribute.name} must be at least 10ms")
+    if not timedelta(milliseconds=10) <= value <= _LONGEST:
+        raise ValueError(f"{attribute.name} must be 10ms to 100 years")
 
 
 class Access(StrEnum):
@@ -88,7 +87,7 @@ class FileOptions:
         default=Durability.POWER, converter=Durability, validator=_durability
     )
     #: Longest wait for the lock on the file; more than zero.
-    timeout: timedelta = attrs.field(default=timedelta(seconds=10), validator=_positive)
+    timeout: timedelta = attrs.field(default=timedelta(seconds=10), validator=_wait)
     #: Who may read and write the file if it is created: `owner`, or `group` for the file's group, too.
     access: Access = attrs.field(default=Access.OWNER, converter=Access)
 

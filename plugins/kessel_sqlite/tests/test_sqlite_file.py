@@ -27,6 +27,7 @@ from kessel_sqlite.plugin import SPEC
 
 from kessel_core import AdapterUnavailable, EnqueueRejected, LeaseLost, ProtocolError, SystemClock
 from kessel_core.contract import COMMIT, NO_PAUSE, AdapterContext, Message
+from tests.descriptors import numbers
 
 Opener = Callable[..., SqliteAdapter]
 SHORT = timedelta(milliseconds=300)
@@ -84,12 +85,29 @@ def test_what_sqlite_does_not_say_of_a_failure_is_added(
     assert error.__notes__
 
 
+def test_directory_that_a_link_leads_to_is_named_where_nothing_can_be_created_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F31: SQLite keeps its log there, and not beside the link."""
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "there" / "jobs.db").touch()
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "there" / "jobs.db")
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path / "there")
+    exc = sqlite3.OperationalError("it failed")
+    exc.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+    error = translated(exc, str(tmp_path / "here" / "link"), timedelta(seconds=1), None)
+    assert str(error).endswith(f"this user may not create files in {tmp_path / 'there'}")
+
+
 def test_a_file_that_is_no_database_is_refused(path: Path, opened: Opener) -> None:
     path.write_bytes(b"no database at all, but long enough for its header " * 40)
-    before = path.read_bytes()
-    with pytest.raises(ProtocolError, match="not a SQLite database"):
+    before, files = path.read_bytes(), numbers()
+    with pytest.raises(ProtocolError, match="not a SQLite database") as refused:
         opened()
     assert path.read_bytes() == before
+    # Each try would leave one open, for as long as its error is at hand.
+    assert numbers() <= files and refused.tb is not None
 
 
 def test_a_file_of_a_newer_release_is_refused_and_left_alone(path: Path, opened: Opener) -> None:

@@ -75,6 +75,23 @@ def test_wrong_urls_are_refused(url: str) -> None:
         options(url)
 
 
+@pytest.mark.parametrize(
+    ("name", "taken", "refused"),
+    [
+        ("lease", ["10ms", "36500d"], ["9ms", "36501d", "999999999d"]),
+        ("timeout", ["1ms", "36500d"], ["0s", "36501d", "999999999d"]),
+        ("max_body_bytes", ["1", "999000000"], ["0", "999000001"]),
+    ],
+)
+def test_options_have_bounds(name: str, taken: list[str], refused: list[str]) -> None:
+    """An absurd lease was an overflow at the first job, and an absurd timeout one at the first wait."""
+    for value in taken:
+        options(f"sqlite:///j.db?{name}={value}")
+    for value in refused:
+        with pytest.raises(InvalidConfig, match=name):
+            options(f"sqlite:///j.db?{name}={value}")
+
+
 def test_plugin_offers_an_adapter_that_opens(tmp_path: Path) -> None:
     assert list(kessel_adapters()) == [SPEC]
     adapter = SPEC.open(SqliteOptions(path=tmp_path / "j.db"), AdapterContext(clock=SystemClock()))

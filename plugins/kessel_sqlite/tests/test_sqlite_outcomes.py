@@ -209,11 +209,22 @@ def test_who_waits_looks_again_when_its_queue_is_paused_and_when_it_is_resumed(
         assert waiter.woken
 
 
+@pytest.mark.parametrize("is_link", [False, True])
 @pytest.mark.parametrize(("durability", "synced"), [("power", True), ("process-crash", False)])
 def test_S9_the_directory_of_a_new_file_is_synced_if_it_is_to_survive_a_power_failure(
-    opened: Opener, path: Path, monkeypatch: pytest.MonkeyPatch, durability: str, synced: bool
+    opened: Opener,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    durability: str,
+    synced: bool,
+    is_link: bool,
 ) -> None:
     """Its entry in the directory would be lost otherwise, and the jobs with it."""
+    home = path.parent.stat()
+    if is_link:
+        (path.parent / "elsewhere").mkdir()
+        home = (path.parent / "elsewhere").stat()
+        path.symlink_to(Path("elsewhere") / path.name)
     directories: list[tuple[int, int]] = []
     real = os.fsync
 
@@ -225,7 +236,6 @@ def test_S9_the_directory_of_a_new_file_is_synced_if_it_is_to_survive_a_power_fa
 
     monkeypatch.setattr(os, "fsync", fsync)
     opened(durability=durability)
-    home = path.parent.stat()
     assert directories == ([(home.st_dev, home.st_ino)] if synced else [])
     opened(durability=durability)
     assert len(directories) == synced, "it is there already"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
@@ -109,3 +110,24 @@ def test_finding_d11_a_link_leads_to_a_new_file_of_the_owner_only(tmp_path: Path
     (tmp_path / "link.db").symlink_to(target)
     opened(path=tmp_path / "link.db").enqueue(Message("a", "q", b"x", 5))
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("name", ["jobs.db", "a link", "with spaces.db"])
+@pytest.mark.parametrize("tail", ["-wal", "-shm"])
+def test_finding_d11_doctor_names_a_file_beside_it_that_others_may_read(
+    path: Path, opened: Opener, tail: str, name: str
+) -> None:
+    """The latest jobs are in the log, and not in the file itself; SQLite keeps it where a link leads."""
+    target = path.parent / name
+    if name == "a link":
+        target = path.parent / "elsewhere" / "jobs.db"
+        target.parent.mkdir()
+        (path.parent / name).symlink_to(target)
+    adapter = opened(path=path.parent / name)
+    adapter.enqueue(Message("a", "q", b"x", 5))
+    assert wide(adapter) == []
+    beside = Path(f"{target}{tail}")
+    beside.chmod(0o644)
+    (found,) = wide(adapter)
+    assert str(beside) in found.detail
+    assert shlex.split(found.advice) == ["chmod", "600", str(beside)]
