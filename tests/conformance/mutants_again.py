@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -65,4 +66,31 @@ mutant(
     record_of=_by_id,
     settle=_settled_once,
     renew=_renewed_once,
+)
+
+
+# --- several queues, and several jobs ---
+def _taken_first_of_first(adapter: Reference, queues: Sequence[str]) -> Held | None:
+    """Take a job without seeing what time has made ready behind the first queue that has one."""
+    with adapter.lock:
+        hidden: list[tuple[Record, JobState | None]] = []
+        has_one = False
+        for queue in queues:
+            ready = [record for record in adapter.of(queue, JobState.READY) if adapter.is_ready(record)]
+            if has_one:
+                hidden += [(record, record.state) for record in ready if record.ready_at > 0]
+            has_one = has_one or bool(ready)
+        for record, _ in hidden:
+            record.state = JobState.BURIED
+        try:
+            return Reference.take(adapter, queues)
+        finally:
+            for record, state in hidden:
+                record.state = state
+
+
+mutant(
+    "due_unseen_behind",
+    "does not see what time has made ready in queues behind one that has a ready job",
+    take=_taken_first_of_first,
 )
