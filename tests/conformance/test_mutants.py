@@ -82,7 +82,14 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "reserve.wakes_from_afar_for_each_queue": ("hears_one_at_a_time",),
     "reserve.wakes_from_afar_later": tuple(
         f"tells_no_other_of_{way}"
-        for way in ("delays", "rollback_pause", "snooze_pause", "shorter_pause", "delayed_follow")
+        for way in (
+            "delays",
+            "delayed_enqueue",
+            "rollback_pause",
+            "snooze_pause",
+            "shorter_pause",
+            "delayed_follow",
+        )
     ),
 }
 #: Cases of files and of other processes, whose faults are planted in adapters that have those: see their tests,
