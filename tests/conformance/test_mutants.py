@@ -60,6 +60,7 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "reach.race_for_jobs": ("races_adapters",),
     "reserve.does_not_poll": ("polls_often",),
     "reserve.waits_for_job": ("never_waits",),
+    "reserve.wakes_beside_the_dead": (),  # see test_left_behind.py
     "reserve.wakes_each_for_its_own": ("wakes_one",),
     "reserve.wakes_each_in_time": ("one_timer",),
     "reserve.wakes_for_batch": ("asleep_after_batch",),

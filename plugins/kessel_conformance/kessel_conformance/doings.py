@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
@@ -38,6 +39,9 @@ __all__ = ["Deed", "Doings"]
 
 #: How long an adapter waits, so that it begins whatever it has for that.
 _A_WHILE: Final = timedelta(milliseconds=300)
+#: How long one waits that is to be killed in it, and seconds until it does.
+_LONG: Final = timedelta(minutes=1)
+_FALLS_ASLEEP: Final = 0.1
 #: Seconds; generous, because a machine may be busy.
 _ENDS_WITHIN: Final = 5.0
 #: Where a system lists what a process has open.
@@ -208,6 +212,13 @@ class Doings:
         adapter.stats(message.queue)
         consumer.close()
         adapter.close()
+
+    def fall_asleep(self, queues: Sequence[str], times: int) -> None:
+        """Let several adapters wait for a job that does not come, until this process is killed."""
+        for _ in range(times):
+            consumer = self._harness.open(self._clock, self._namespace).consumer(queues)
+            threading.Thread(target=consumer.reserve, args=(_LONG,), daemon=True).start()
+        time.sleep(_FALLS_ASLEEP)
 
     # --- until death -----------------------------------------------------------------------------------
 
