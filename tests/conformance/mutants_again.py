@@ -11,8 +11,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 from breaking import declares, mutant
 from reference import Held, Record, Reference
 
-from kessel_core import LeaseLost
-from kessel_core.contract import JobState, Reach, Reservation, Settlement
+from kessel_core import AdapterError, IdHeld, LeaseLost
+from kessel_core.contract import JobState, Message, Reach, Reservation, Settlement
 
 # --- a wall clock that is set ---
 mutant(
@@ -89,8 +89,24 @@ def _taken_first_of_first(adapter: Reference, queues: Sequence[str]) -> Held | N
                 record.state = state
 
 
+def _held_by_ready(adapter: Reference, messages: Sequence[Message]) -> list[AdapterError | None]:
+    outcomes = Reference.enqueue_many(adapter, messages)
+    stored = {message.id for message, outcome in zip(messages, outcomes, strict=True) if outcome is None}
+    return [
+        IdHeld(outcome.job_id, "ready")
+        if isinstance(outcome, IdHeld) and outcome.job_id in stored
+        else outcome
+        for outcome in outcomes
+    ]
+
+
 mutant(
     "due_unseen_behind",
     "does not see what time has made ready in queues behind one that has a ready job",
     take=_taken_first_of_first,
+)
+mutant(
+    "batch_held_by_ready",
+    "says that an id which is twice in a batch is held by a ready job",
+    enqueue_many=_held_by_ready,
 )
