@@ -110,3 +110,9 @@ mutant(
     "says that an id which is twice in a batch is held by a ready job",
     enqueue_many=_held_by_ready,
 )
+mutant(
+    "queue_pause_overflows",
+    "fails at a pause of a queue beyond the year 9999",
+    capabilities=declares(longest_delay=None),
+    queue_pause_ends=lambda s, q, p: (s.clock.now() + p).timestamp() if p else s.now(),
+)
