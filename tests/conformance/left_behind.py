@@ -8,10 +8,12 @@ import tempfile
 import threading
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import attrs
 import kessel_adapter_directory.plugin
 from kessel_adapter_directory.adapter import DirectoryAdapter
+from kessel_adapter_directory.entry import Entry
 from kessel_adapter_directory.plugin import DirectoryOptions
 from kessel_sqlite.adapter import SqliteAdapter
 from kessel_sqlite.options import SqliteOptions
@@ -33,7 +35,7 @@ from kessel_core.contract import (
     need,
 )
 
-__all__ = ["ALONE", "AT_CLOSE", "HEARS", "PIPES", "SPECS", "STOPS", "SaysAtOnce"]
+__all__ = ["ALONE", "AT_CLOSE", "COPIES", "HEARS", "PIPES", "SPECS", "STOPS", "SaysAtOnce"]
 
 
 class InTwoSteps(SqliteAdapter):
@@ -148,6 +150,16 @@ class StopsAtTheDead(HearsBesideTheDead):
         return self.next_change(queues) if is_any_dead else super().looks_again(queues)
 
 
+class CopiesAndRemoves(DirectoryAdapter):
+    """Changes the state of a job by a copy of its file, and removes the old one."""
+
+    def _change(self, home: Path, entry: Entry, **changes: Any) -> Entry:
+        changed = attrs.evolve(entry, **changes)
+        shutil.copyfile(home / entry.name, home / changed.name)
+        (home / entry.name).unlink()
+        return changed
+
+
 class Alone(DirectoryAdapter):
     """A directory that one process may use at a time."""
 
@@ -172,6 +184,7 @@ class WritesAtClose(Alone):
 
 
 ALONE: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=Alone)
+COPIES: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=CopiesAndRemoves)
 HEARS: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=HearsBesideTheDead)
 STOPS: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=StopsAtTheDead)
 AT_CLOSE: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=WritesAtClose)

@@ -260,8 +260,7 @@ class Doings:
         kind, *numbers = told[done].split() if done < len(told) else ["nothing"]
         if kind == "failed":
             raise RuntimeError(f"{deeds[done]} failed: {' '.join(numbers)}")
-        lines, *steps = map(int, numbers or ["0"])
-        return done, Extent(lines=lines, steps=tuple(steps))
+        return done, Extent.heard(" ".join(numbers)) if numbers else Extent()
 
 
 def _all_done(outcomes: Sequence[Exception | None]) -> None:
@@ -315,7 +314,7 @@ def _live(adapter: QueueAdapter, deeds: Sequence[Deed], death: Death, writer: in
         os.write(writer, b"done\n")
         if number == death.after:
             dies()
-    os.write(writer, " ".join(map(str, ("all", steps.lines, *steps.each))).encode())
+    os.write(writer, f"all {steps.extent.told()}".encode())
     dies()
 
 
