@@ -116,7 +116,10 @@ class Capabilities:
     #: lives that asked for it (S7). Not declared: it is as if its worker had died, and `lease_return` says
     #: when it comes back.
     lost_reserves: bool = False
-    #: The backend itself refuses to settle an outdated reservation, not only the client (S7).
+    #: The backend itself refuses to settle an outdated reservation, not only the client (S7): one whose job
+    #: has been taken by somebody else since, or was settled. Whether it compares times as well is not
+    #: promised: as long as nobody has taken a job whose lease is over, its last holder may still settle it
+    #: there.
     fencing: bool = False
     #: How durable the count of deliveries is; None: deliveries are not counted (S10).
     attempts: Attempts | None = None

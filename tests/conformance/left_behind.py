@@ -6,11 +6,14 @@ import os
 import shutil
 import tempfile
 import threading
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import attrs
 import kessel_adapter_directory.plugin
 from kessel_adapter_directory.adapter import DirectoryAdapter
+from kessel_adapter_directory.entry import Entry
 from kessel_adapter_directory.plugin import DirectoryOptions
 from kessel_sqlite.adapter import SqliteAdapter
 from kessel_sqlite.options import SqliteOptions
@@ -32,7 +35,7 @@ from kessel_core.contract import (
     need,
 )
 
-__all__ = ["ALONE", "AT_CLOSE", "PIPES", "SPECS", "SaysAtOnce"]
+__all__ = ["ALONE", "AT_CLOSE", "COPIES", "HEARS", "PIPES", "SPECS", "STOPS", "SaysAtOnce"]
 
 
 class InTwoSteps(SqliteAdapter):
@@ -123,6 +126,40 @@ class LeavesPipe(SqliteAdapter):
         return super().consumer(queues)
 
 
+class HearsBesideTheDead(DirectoryAdapter):
+    """Looks a hundred times a second, as if it were told of each job."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return attrs.evolve(super().capabilities, blocking_reserve=True)
+
+    def looks_again(self, queues: tuple[str, ...]) -> datetime | None:
+        return self.clock.now() + timedelta(milliseconds=10)
+
+
+class StopsAtTheDead(HearsBesideTheDead):
+    """Is told of nothing as soon as a process that waited is dead."""
+
+    def make_consumer(self, queues: tuple[str, ...]) -> Consumer:
+        (self._folder / f"{os.getpid()}.waits").touch()
+        return super().make_consumer(queues)
+
+    def looks_again(self, queues: tuple[str, ...]) -> datetime | None:
+        waiting = [path.stem for path in self._folder.glob("*.waits")]
+        is_any_dead = not all(Path("/proc", process).exists() for process in waiting)
+        return self.next_change(queues) if is_any_dead else super().looks_again(queues)
+
+
+class CopiesAndRemoves(DirectoryAdapter):
+    """Changes the state of a job by a copy of its file, and removes the old one."""
+
+    def _change(self, home: Path, entry: Entry, **changes: Any) -> Entry:
+        changed = attrs.evolve(entry, **changes)
+        shutil.copyfile(home / entry.name, home / changed.name)
+        (home / entry.name).unlink()
+        return changed
+
+
 class Alone(DirectoryAdapter):
     """A directory that one process may use at a time."""
 
@@ -147,6 +184,9 @@ class WritesAtClose(Alone):
 
 
 ALONE: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=Alone)
+COPIES: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=CopiesAndRemoves)
+HEARS: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=HearsBesideTheDead)
+STOPS: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=StopsAtTheDead)
 AT_CLOSE: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=WritesAtClose)
 #: The case that shows each.
 SPECS: dict[type[SqliteAdapter], tuple[str, AdapterSpec]] = {

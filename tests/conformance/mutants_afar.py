@@ -57,6 +57,19 @@ def _alone(adapter: Any, call: Callable[[], Any], *, when: object = True) -> Any
         adapter.__dict__["alone"] = False
 
 
+def _in_one(adapter: Any, messages: Sequence[Message]) -> list[AdapterError | None]:
+    """Store a batch by calls of its own, so that it is told."""
+    outcomes: list[AdapterError | None] = []
+    for message in messages:
+        try:
+            Reference.enqueue(adapter, message)
+        except AdapterError as exc:
+            outcomes.append(exc)
+        else:
+            outcomes.append(None)
+    return outcomes
+
+
 def _tells_itself(name: str, what: str, way: str = "", **methods: Any) -> None:
     mutant(
         f"tells_no_other_of_{name}",
@@ -79,6 +92,12 @@ _tells_itself(
     enqueue_many=lambda s, ms: _alone(
         s, lambda: Reference.enqueue_many(s, ms), when=any(message.delay for message in ms)
     ),
+)
+_tells_itself(
+    "delayed_enqueue",
+    "a job that is delayed and comes alone",
+    enqueue=lambda s, m: _alone(s, lambda: Reference.enqueue(s, m), when=m.delay),
+    enqueue_many=lambda s, ms: _in_one(s, ms),
 )
 _tells_itself("give_back", "giving back", give_back=lambda s, r: _alone(s, lambda: Reference.give_back(s, r)))
 for _kind in (Rollback, Snooze):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -180,6 +181,25 @@ class ListsRaw(DirectoryAdapter):
         return super().queues()
 
 
+class OpensRawAtALoop(DirectoryAdapter):
+    """What the system says is translated where it was foreseen."""
+
+    def __init__(self, options: DirectoryOptions, context: AdapterContext) -> None:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            options.path.stat()
+        super().__init__(options, context)
+
+
+class ReadsRaw(DirectoryAdapter):
+    """It says in words of its own what it cannot read in the files of a queue."""
+
+    def stats(self, queue: str) -> QueueStats:
+        home = self._home(queue)
+        for path in home.glob("*.job"):
+            json.loads(path.read_bytes().partition(b"\n")[0])
+        return super().stats(queue)
+
+
 def _inverted(options: DirectoryOptions) -> str | None:
     return "there is none" if options.path.exists() else None
 
@@ -233,12 +253,14 @@ def ended(
         (ExtendsBlindly, EXTEND, "it was told that its lease was extended, but the job came"),
         (Swallows, FULL, "was acknowledged and is lost"),
         (SwallowsMany, FULL, "was acknowledged and is lost"),
-        (WritesInPlace, FULL, "peek ready raised JSONDecodeError"),
+        (WritesInPlace, FULL, "peek ready raised ProtocolError"),
         (Believes, FULL, "was acknowledged and is lost"),
         (WritesInPlace, TORN, "was told as not stored"),
         (ListsJobs, TORN, "was acknowledged and is lost"),
         (OpensRaw, OTHER, "raised NotADirectoryError"),
         (ListsRaw, OTHER, "raised "),
+        (OpensRawAtALoop, OTHER, "with a link to itself where its folder was, raised OSError"),
+        (ReadsRaw, OTHER, "stats, with something else in its files, raised UnicodeDecodeError"),
     ],
 )
 def test_S14_a_fault_of_files_fails_its_case(kind: type[DirectoryAdapter], case: str, why: str) -> None:

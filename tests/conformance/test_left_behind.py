@@ -13,7 +13,7 @@ from kessel_conformance.settings import Settings
 from kessel_sqlite.adapter import SqliteAdapter
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
-from left_behind import ALONE, AT_CLOSE, PIPES, SPECS, SaysAtOnce
+from left_behind import ALONE, AT_CLOSE, COPIES, HEARS, PIPES, SPECS, STOPS, SaysAtOnce
 
 from kessel_core.contract import AdapterSpec
 
@@ -75,10 +75,26 @@ def test_S9_what_each_consumer_leaves_open_fails_its_case() -> None:
     assert "pipe:" in reason
 
 
+def test_S9_who_is_told_of_nothing_beside_the_dead_fails_its_case() -> None:
+    verdict, reason = ended("reserve.wakes_beside_the_dead", STOPS, "directory://{tmp}/{namespace}")
+    assert verdict is Verdict.FAIL
+    assert "those who waited saw their jobs" in reason
+    assert ended("reserve.wakes_beside_the_dead", HEARS, "directory://{tmp}/{namespace}") == (
+        Verdict.PASS,
+        "",
+    )
+
+
 def test_S9_jobs_that_are_written_at_close_fail_for_one_process_as_for_many() -> None:
     verdict, reason = ended("durable.killed_process", AT_CLOSE, "directory://{tmp}/{namespace}")
     assert verdict is Verdict.FAIL
     assert "is gone, expected ready: a process was killed" in reason
+
+
+def test_S9_a_job_of_which_a_killed_process_leaves_two_files_fails() -> None:
+    verdict, reason = ended("durable.killed_process", COPIES, "directory://{tmp}/{namespace}")
+    assert verdict is Verdict.FAIL
+    assert "a worker reserves" in reason  # two that are alike in all else
 
 
 def test_S9_jobs_of_one_process_that_is_killed_are_there_when_they_are_written_at_once() -> None:

@@ -60,6 +60,7 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "reach.race_for_jobs": ("races_adapters",),
     "reserve.does_not_poll": ("polls_often",),
     "reserve.waits_for_job": ("never_waits",),
+    "reserve.wakes_beside_the_dead": (),  # see test_left_behind.py
     "reserve.wakes_each_for_its_own": ("wakes_one",),
     "reserve.wakes_each_in_time": ("one_timer",),
     "reserve.wakes_for_batch": ("asleep_after_batch",),
@@ -82,7 +83,14 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "reserve.wakes_from_afar_for_each_queue": ("hears_one_at_a_time",),
     "reserve.wakes_from_afar_later": tuple(
         f"tells_no_other_of_{way}"
-        for way in ("delays", "rollback_pause", "snooze_pause", "shorter_pause", "delayed_follow")
+        for way in (
+            "delays",
+            "delayed_enqueue",
+            "rollback_pause",
+            "snooze_pause",
+            "shorter_pause",
+            "delayed_follow",
+        )
     ),
 }
 #: Cases of files and of other processes, whose faults are planted in adapters that have those: see their tests,

@@ -41,6 +41,7 @@ from kessel_core.contract import (
     LeaseReturn,
     Message,
     Pause,
+    ProtocolError,
     QueueStats,
     Reach,
     Reservation,
@@ -106,6 +107,8 @@ class DirectoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, BaseAdapter):
             yield
         except OSError as exc:
             raise AdapterUnavailable(f"{self._folder}: {exc.strerror or exc}") from exc
+        except ValueError as exc:  # somebody else wrote into its files
+            raise ProtocolError(f"{self._folder} holds what is no job: {exc!s:.200}") from exc
 
     @contextmanager
     def _locked(self) -> Iterator[int]:

@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
@@ -38,6 +39,9 @@ __all__ = ["Deed", "Doings"]
 
 #: How long an adapter waits, so that it begins whatever it has for that.
 _A_WHILE: Final = timedelta(milliseconds=300)
+#: How long one waits that is to be killed in it, and seconds until it does.
+_LONG: Final = timedelta(minutes=1)
+_FALLS_ASLEEP: Final = 0.1
 #: Seconds; generous, because a machine may be busy.
 _ENDS_WITHIN: Final = 5.0
 #: Where a system lists what a process has open.
@@ -209,6 +213,13 @@ class Doings:
         consumer.close()
         adapter.close()
 
+    def fall_asleep(self, queues: Sequence[str], times: int) -> None:
+        """Let several adapters wait for a job that does not come, until this process is killed."""
+        for _ in range(times):
+            consumer = self._harness.open(self._clock, self._namespace).consumer(queues)
+            threading.Thread(target=consumer.reserve, args=(_LONG,), daemon=True).start()
+        time.sleep(_FALLS_ASLEEP)
+
     # --- until death -----------------------------------------------------------------------------------
 
     def die(
@@ -249,8 +260,7 @@ class Doings:
         kind, *numbers = told[done].split() if done < len(told) else ["nothing"]
         if kind == "failed":
             raise RuntimeError(f"{deeds[done]} failed: {' '.join(numbers)}")
-        lines, *steps = map(int, numbers or ["0"])
-        return done, Extent(lines=lines, steps=tuple(steps))
+        return done, Extent.heard(" ".join(numbers)) if numbers else Extent()
 
 
 def _all_done(outcomes: Sequence[Exception | None]) -> None:
@@ -304,7 +314,7 @@ def _live(adapter: QueueAdapter, deeds: Sequence[Deed], death: Death, writer: in
         os.write(writer, b"done\n")
         if number == death.after:
             dies()
-    os.write(writer, " ".join(map(str, ("all", steps.lines, *steps.each))).encode())
+    os.write(writer, f"all {steps.extent.told()}".encode())
     dies()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Self
 
 import attrs
 
@@ -24,6 +24,9 @@ _EFFECTS: Final = frozenset(
     *("rename", "replace", "link", "symlink", "unlink", "remove", "mkdir", "rmdir", "lockf", "flock"),
     *("send", "sendall", "sendmsg", "execute", "executemany", "executescript", "commit"),
 }
+
+#: Those of them that change at once what others find in a folder; between two of them it may be neither.
+_MOVES: Final = frozenset(["rename", "replace", "link", "symlink", "unlink", "remove", "rmdir"])
 
 #: Where classes are that an adapter derives from.
 _OF_OTHERS: Final = frozenset({"kessel_core", "builtins", "abc", "typing"})
@@ -59,6 +62,26 @@ class Extent:
     lines: int = 0
     #: Steps of each, as in `Death`.
     steps: tuple[int, ...] = ()
+    #: Those steps of each that move or remove a file.
+    moves: tuple[tuple[int, ...], ...] = ()
+
+    def told(self) -> str:
+        """Return it as a line of text, without spaces at its ends."""
+        deeds = (
+            ":".join(map(str, (steps, *moves))) for steps, moves in zip(self.steps, self.moves, strict=True)
+        )
+        return " ".join((str(self.lines), *deeds))
+
+    @classmethod
+    def heard(cls, text: str) -> Self:
+        """Read what `told` has returned."""
+        lines, *deeds = text.split()
+        numbers = [tuple(map(int, deed.split(":"))) for deed in deeds]
+        return cls(
+            lines=int(lines),
+            steps=tuple(steps for steps, *_ in numbers),
+            moves=tuple(tuple(moves) for _, *moves in numbers),
+        )
 
 
 class Steps:
@@ -67,6 +90,7 @@ class Steps:
     Attributes:
         lines: Lines of Python so far.
         each: The steps of each deed so far.
+        moves: Those of each that move or remove a file.
     """
 
     def __init__(self, adapter: QueueAdapter, death: Death) -> None:
@@ -77,11 +101,18 @@ class Steps:
         self._is_for_all = death.line > 0 or death == Death()
         self.lines = 0
         self.each: list[int] = []
+        self.moves: list[list[int]] = []
+
+    @property
+    def extent(self) -> Extent:
+        """How long it is so far."""
+        return Extent(lines=self.lines, steps=tuple(self.each), moves=tuple(map(tuple, self.moves)))
 
     @contextmanager
     def counted(self) -> Iterator[None]:
         """Count one deed."""
         self.each.append(0)
+        self.moves.append([])
         sys.setprofile(self._profile)
         sys.settrace(self._trace)
         try:
@@ -103,6 +134,10 @@ class Steps:
     def _profile(self, frame: FrameType, event: str, argument: Any) -> None:
         if event == "c_call" and getattr(argument, "__name__", "") in _EFFECTS:
             self._step()
+            # Not those of a text or a list, which have the same names.
+            is_of_system = getattr(argument, "__module__", None) == os.rename.__module__
+            if is_of_system and argument.__name__ in _MOVES:
+                self.moves[-1].append(self.each[-1])
 
     def _step(self) -> None:
         self.each[-1] += 1

@@ -90,11 +90,15 @@ def let_die(
 
 
 def deaths_in(extent: Extent, most: int, watched: Container[int] = ()) -> list[Death]:
-    """Return when to kill a process whose deeds are so long: at most steps of those that are watched."""
+    """Return when to kill a process whose deeds are so long: at steps, and at moves, of those watched."""
     deaths = [Death(after=number) for number in range(1, len(extent.steps))]
     for number, steps in enumerate(extent.steps, 1):
         if not watched or number in watched:
-            deaths += [Death(deed=number, step=step + 1) for step in spread(steps, most)]
+            moves = extent.moves[number - 1]
+            chosen = {step + 1 for step in spread(steps, most)} | {
+                moves[at] for at in spread(len(moves), most)
+            }
+            deaths += [Death(deed=number, step=step) for step in sorted(chosen)]
     return deaths + [Death(line=line + 1) for line in spread(extent.lines, max(2, most // 10))]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Final
@@ -243,9 +244,10 @@ def next_change_of_none(bench: Bench) -> None:
     why="A busy worker, who gets a next job with each settle, never looks for what has become due meanwhile.",
 )
 def and_reserve_what_is_due(bench: Bench) -> None:
-    urgent = bench.put(priority=0, delay=timedelta(seconds=1))
-    bench.send_many([bench.message(priority=5) for _ in range(3)])
-    _next_is(bench, urgent, urgent.delay, "the most urgent job, which has become due")
+    late = timedelta(seconds=1)
+    urgent = [bench.put(queue=queues[-1], priority=0, delay=late) for queues in _served(bench)]
+    _put_less_urgent(bench)
+    _next_is(bench, urgent, urgent[-1].delay, "the most urgent job, which has become due")
 
 
 @case(
@@ -257,24 +259,44 @@ def and_reserve_what_is_due(bench: Bench) -> None:
     why="A busy worker, who gets a next job with each settle, leaves the jobs of those that have died.",
 )
 def and_reserve_what_was_lost(bench: Bench) -> None:
-    urgent = bench.put(priority=0)
-    bench.gets(bench.consumer(), urgent, "the job")
+    urgent = [bench.put(queue=queues[-1], priority=0) for queues in _served(bench)]
+    for message in urgent:
+        bench.gets(bench.consumer(message.queue), message, "the job")
     ends = bench.now() + bench.lease
     bench.let_pass(bench.lease * 0.6)
-    bench.send_many([bench.message(priority=5) for _ in range(3)])
+    _put_less_urgent(bench)
     _next_is(bench, urgent, ends, "the most urgent job, whose lease has ended")
 
 
-def _next_is(bench: Bench, wanted: Message, ready: datetime | None, what: str) -> None:
-    """Hold another job until one is ready, and check that this comes with the settle."""
+def _served(bench: Bench) -> list[tuple[str, ...]]:
+    """Return the queues of three consumers: the urgent job of each is in its last one, others in its first.
+
+    Who looks through one queue after the other may stop at the first that has something.
+    """
+    name = bench.queue_named
+    return [(bench.queue,), (name("first"), name("second")), (name("third"), name("fourth"))]
+
+
+def _put_less_urgent(bench: Bench) -> None:
+    queues = [served[0] for served in _served(bench) for _ in range(2)]
+    bench.send_many([bench.message(queue=queue, priority=5) for queue in queues])
+
+
+def _next_is(bench: Bench, urgent: Sequence[Message], ready: datetime | None, what: str) -> None:
+    """Hold other jobs until all are ready: each comes with the settle of one, or with a reserve."""
     assert ready is not None
-    consumer = bench.consumer()
-    held = bench.taken(consumer)
+    consumers = [bench.consumer(*queues) for queues in _served(bench)]
+    held = [bench.taken(consumer) for consumer in consumers[:2]]  # the last consumer holds nothing
     bench.until(ready + bench.slack + MICRO)
-    is_over = held.deadline is not None and bench.clock.monotonic() >= held.deadline
-    if is_over or held.body == wanted.body:
-        return  # the machine was too busy
-    following = bench.settle_and_reserve(consumer, held, COMMIT)
-    bench.check(following is not None, f"{what}, did not come with a settle, nor did another")
-    assert following is not None
-    bench.equal(bench.label(following.body), bench.label(wanted.body), what)
+    for consumer, wanted, one in zip(consumers, urgent, [*held, None], strict=True):
+        if one is None:
+            following, how = bench.reserve(consumer), "a reserve"
+        elif one.body == wanted.body or (
+            one.deadline is not None and bench.clock.monotonic() >= one.deadline
+        ):
+            continue  # the machine was too busy
+        else:
+            following, how = bench.settle_and_reserve(consumer, one, COMMIT), "a settle"
+        bench.check(following is not None, f"{what}, did not come with {how}, nor did another")
+        assert following is not None
+        bench.equal(bench.label(following.body), bench.label(wanted.body), f"{what}, with {how}")

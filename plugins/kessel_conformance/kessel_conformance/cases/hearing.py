@@ -129,7 +129,7 @@ def _ways(bench: Bench) -> Iterator[_Way]:
 
 
 def _ways_later(bench: Bench) -> Iterator[_Way]:
-    yield _delayed_batch
+    yield _delayed()
     yield partial(_comes_back, Rollback(SOON))
     yield partial(_comes_back, Snooze(SOON))
     if bench.has(Pause):
@@ -142,6 +142,18 @@ def _batch(real: Bench, other: QueueAdapter) -> Prepared:
     batch = [real.message(queue=real.queue_named(name)) for name in ("one", "two")]
     sends = acts(real, "enqueue 2 by another adapter", lambda: other.enqueue_many(batch))
     return real.consumer(batch[1].queue), batch[1], sends
+
+
+def _delayed() -> _Way:
+    """Enqueue one job, and in the next try a batch: whoever sleeps through one of them does so again."""
+    turns = itertools.cycle((_delayed_job, _delayed_batch))
+    return lambda real, other: next(turns)(real, other)
+
+
+def _delayed_job(real: Bench, other: QueueAdapter) -> Prepared:
+    message = real.message()
+    what = "enqueue by another adapter, delayed by 150 ms"
+    return real.consumer(), message, acts(real, what, lambda: other.enqueue(soon(real, message)), SOON)
 
 
 def _delayed_batch(real: Bench, other: QueueAdapter) -> Prepared:

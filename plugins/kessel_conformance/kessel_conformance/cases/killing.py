@@ -4,6 +4,8 @@ from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
 import time
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from functools import partial
 from math import inf
@@ -23,13 +25,15 @@ from kessel_conformance.requirements import (
     SHARED_REACH,
 )
 from kessel_core import LeaseLost
-from kessel_core.contract import COMMIT, NO_PAUSE, Consumer, Message, Reservation
+from kessel_core.contract import COMMIT, NO_PAUSE, Consumer, Message, QueueAdapter, Reservation
 
 #: Seconds that a job may be seen later than the slack; one that waits for the end of a lease is later by far.
 _LATE: Final = 1.0
 #: Looks that begin when a job has to be there: a server that got no turn for so long may answer before it
 #: sees that a connection has ended.
 _LATE_LOOKS: Final = 2
+#: How long one waits that only begins to listen.
+_A_MOMENT: Final = timedelta(milliseconds=50)
 #: Tries, because a busy machine may use up a lease.
 _TRIES: Final = 3
 
@@ -50,6 +54,67 @@ def killed_returns_job(bench: Bench) -> None:
                 if _Killed(real, elsewhere, number).comes_back():
                     return
     raise NotShown("the lease is over before a return at once can be told from that; give the harness 3 s")
+
+
+#: Adapters that wait in a process that is killed: one of them is in the way, wherever those that live are.
+_DEAD: Final = 3
+#: How long those wait that live, and tries, because a machine may be busy.
+_LONG: Final = timedelta(seconds=2.5)
+_TRIES_TO_WAKE: Final = 2
+
+
+@case(
+    "reserve.wakes_beside_the_dead",
+    "S9",
+    needs=(BLOCKING_RESERVE, SHARED_REACH),
+    real_time=True,
+    why="A worker is killed while it waits, and whoever tells of a job gets no further than to it.",
+)
+def wakes_beside_the_dead(bench: Bench) -> None:
+    with bench.in_real_time() as real, ExitStack() as stack:
+        queues = [real.queue_named(name) for name in ("older", "newer")]
+        first = real.consumer(queues[0])
+        real.reserve(first, _A_MOMENT)  # it listens before the others do
+        with Elsewhere(real) as elsewhere:
+            elsewhere.ask("fall_asleep", queues, _DEAD)
+            elsewhere.kill()
+        real.history.add(f"another process, in which {_DEAD} adapters waited, is killed")
+        younger, tells = (stack.enter_context(closing(_opened(real))) for _ in range(2))
+        waits = {first: queues[0], younger.consumer(queues[1:]): queues[1]}
+        late: list[float] = []
+        while not late or late[-1] > _LATE + real.slack.total_seconds():
+            seconds = min(late, default=0.0)
+            real.check(len(late) < _TRIES_TO_WAKE, f"those who waited saw their jobs {seconds:.3f} s late")
+            late.append(_told_to_both(real, waits, tells))
+
+
+def _told_to_both(real: Bench, queues: Mapping[Consumer, str], tells: QueueAdapter) -> float:
+    """Let two adapters wait, tell each of a job by a third one, and return how late the last came."""
+    waits = {consumer: real.message(queue=queue) for consumer, queue in queues.items()}
+    came: list[float] = []
+    told: list[float] = []
+
+    def comes(consumer: Consumer, message: Message) -> None:
+        held = real.reserve(consumer, _LONG)
+        came.append(time.monotonic())
+        if held is None:
+            real.broken("the waiting reserve did not see its job, which was enqueued meanwhile")
+        real.equal(real.label(held.body), real.label(message.body), "the job that came")
+        real.settle(consumer, held)
+
+    def tell() -> None:
+        time.sleep(FALLS_ASLEEP)
+        real.call(
+            "enqueue 2 one by one, by a third adapter", lambda: list(map(tells.enqueue, waits.values()))
+        )
+        told.append(time.monotonic())
+
+    real.side_by_side([*(partial(comes, *one) for one in waits.items()), tell], 20)
+    return max(came) - told[0]
+
+
+def _opened(real: Bench) -> QueueAdapter:
+    return real.harness.open(real.clock, real.namespace)
 
 
 class _Killed:

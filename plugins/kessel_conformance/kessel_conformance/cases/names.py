@@ -11,7 +11,7 @@ from typing import Final
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_conformance.requirements import DEDUPE
+from kessel_conformance.requirements import DEDUPE, DELAYS
 from kessel_core import IdHeld
 from kessel_core.contract import Browse, Buried, Bury, Commit, Delete, Find, JobState, Message
 
@@ -216,7 +216,7 @@ def held_everywhere(bench: Bench) -> None:
     "ids.twice_in_a_batch",
     "S14",
     needs=(DEDUPE,),
-    why="A batch looks at what is stored, and not at itself.",
+    why="A batch looks at what is stored, and not at itself, or takes all of itself for ready.",
 )
 def twice_in_a_batch(bench: Bench) -> None:
     first = bench.message(priority=5)
@@ -225,6 +225,15 @@ def twice_in_a_batch(bench: Bench) -> None:
     outcomes = bench.call("enqueue_many", lambda: bench.adapter.enqueue_many(batch))
     kinds = [type(outcome) for outcome in outcomes]
     bench.equal(kinds, [type(None), type(None), IdHeld, type(None)], "outcomes of a batch with an id twice")
+    wanted = [(first.id, JobState.READY)]
+    if DELAYS.is_met(bench.harness):
+        late = bench.message(queue=bench.queue_named("late"), delay=timedelta(hours=1))
+        sooner = bench.message(b"sooner", queue=late.queue, job_id=late.id)
+        what = "enqueue_many of a delayed job, and of one under its id that is not"
+        outcomes = [*outcomes, *bench.call(what, lambda: bench.adapter.enqueue_many([late, sooner]))]
+        wanted.append((late.id, JobState.DELAYED))
+    held = [(one.job_id, one.state) for one in outcomes if isinstance(one, IdHeld)]
+    bench.equal(held, wanted, "ids that are twice in a batch, and the states of the jobs that hold them")
     came = bench.drain(bench.consumer())
     bench.equal(sorted(came), sorted(m.body for m in batch if m is not again), "jobs of the batch")
 

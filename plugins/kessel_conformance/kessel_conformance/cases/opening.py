@@ -80,9 +80,14 @@ def _other_kind(place: Path) -> None:
 
 
 def _other_content(place: Path) -> None:
-    for path in place.iterdir():
+    for path in sorted(place.rglob("*")):  # in folders of folders, too
         if path.is_file():
             path.write_bytes(b"\0this is something else\n" * 1000)
+
+
+def _loop(place: Path) -> None:
+    shutil.rmtree(place)
+    place.symlink_to(place.name)
 
 
 #: What there is in the place of a queue that had a job.
@@ -90,7 +95,8 @@ _SPOILT: Final[dict[str, Callable[[Path], None]]] = {
     "a file where its folder was": _no_folder,
     "nothing where its folder was": _missing,
     "a folder for each file, and a file for each folder": _other_kind,
-    "something else in its file": _other_content,
+    "something else in its files": _other_content,
+    "a link to itself where its folder was": _loop,
 }
 
 

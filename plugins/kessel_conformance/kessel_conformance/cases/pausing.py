@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from kessel_conformance.bench import Bench
@@ -22,6 +23,7 @@ from kessel_core.contract import (
     Pause,
     Rollback,
     Snooze,
+    VirtualTime,
 )
 
 NEEDS = (Pause,)
@@ -121,6 +123,27 @@ def set_anew(bench: Bench) -> None:
     bench.let_pass(timedelta(milliseconds=100) + bench.slack)
     bench.put()
     bench.nothing(consumer, "the queue is paused anew, for an hour")
+
+
+@case(
+    "pause.beyond_time",
+    "S9",
+    needs=NEEDS,
+    why="A queue is paused until somebody resumes it, for so long that the end is after the year 9999.",
+)
+def beyond_time(bench: Bench) -> None:
+    if bench.capabilities.longest_delay is not None:
+        return  # an adapter that has a limit for delays may have one for this
+    message, consumer = bench.put(), bench.consumer()
+    bench.pause(bench.queue, timedelta(days=365 * 9000))
+    bench.nothing(consumer, "the queue is paused for thousands of years")
+    shown = bench.stats().paused
+    bench.check(shown is not None and shown > _HOUR, f"the rest of that pause is {shown}")
+    if bench.has(VirtualTime):
+        found = bench.call("next_change", partial(bench.facet(VirtualTime).next_change, [bench.queue]))
+        bench.check(found is None or found > bench.now() + _HOUR, f"next_change is {found}")
+    bench.pause(bench.queue, NO_PAUSE)
+    bench.gets(consumer, message, "the job of a queue that was resumed")
 
 
 @case(
