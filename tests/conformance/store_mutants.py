@@ -78,6 +78,15 @@ SHARED = {"reach": "host"}
 
 # --- values, keys, spaces -----------------------------------------------------------------------
 
+
+def _written_to_all(
+    s: Reference, rows: Rows, space: str, key: str, value: bytes, ttl: Any, before: Any
+) -> int:
+    if ttl is None:
+        rows.connection.execute("UPDATE entries SET ends = NULL WHERE key = ?", (key,))
+    return Reference.write(s, rows, space, key, value, ttl, before)
+
+
 mutant(
     "value_truncated",
     "cuts values at a zero byte",
@@ -107,6 +116,12 @@ mutant(
     "takes values that are longer than it declares",
     {"put.limit": "S19"},
     put=lambda s, space, key, value, *, expect=None, ttl=None: s.put_entry(space, key, value, expect, ttl),
+)
+mutant(
+    "stays_in_all_spaces",
+    "lets a put without an end take the ends of all entries of that key, whatever their space",
+    {"spaces.apart": "S19"},
+    write=_written_to_all,
 )
 mutant(
     "value_kept",
