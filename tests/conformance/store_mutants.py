@@ -654,6 +654,11 @@ def _bounded(s: Reference, key: str, prefix: str) -> bool:
     return prefix <= key < prefix[:-1] + chr(min(ord(prefix[-1]) + 1, 0x10FFFF))
 
 
+def _noting_after(s: Any, space: str, prefix: str, after: str, limit: int) -> list[Entry]:
+    s.after = after
+    return Reference.scan_entries(s, space, prefix, after, limit)
+
+
 mutant(
     "order_of_words",
     "sorts as a dictionary does",
@@ -692,6 +697,13 @@ mutant(
     scan_entries=lambda s, space, prefix, after, limit: Reference.scan_entries(
         s, space, "" if after else prefix, after, limit
     ),
+)
+mutant(
+    "after_is_the_begin",
+    "begins a scan after a key that is less than the prefix, and not with the prefix",
+    {"scan.pages": "S19d"},
+    begins=lambda s, key, prefix: key.startswith(prefix) or bool(s.after and key < prefix),
+    scan_entries=_noting_after,
 )
 mutant(
     "scan_skips",
