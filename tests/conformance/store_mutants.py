@@ -786,6 +786,13 @@ mutant(
     delete_entry=lambda s, *call: _silent_delete(s, *call),
 )
 mutant(
+    "sees_deletes_late",
+    "is not woken by a delete, and looks again after some seconds",
+    {"wait.put_and_delete": "S19e"},
+    delete_entry=lambda s, *call: _silent_delete(s, *call),
+    sleep=lambda s, entry, left: s.clock.wait(CHANGED, min(left, 1.8)),
+)
+mutant(
     "deaf_to_ends",
     "is not woken by the end of the entry",
     {"wait.end_of_entry": "S19e"},
