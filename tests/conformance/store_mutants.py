@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # whole sentences, as they stand on the page
+import pickle
 import sys
 import threading
 import time
@@ -923,6 +924,11 @@ def _by_any(store: Networked, name: str, *arguments: Any) -> Any:
             idle.append(store.mine.peer)
 
 
+networked_mutant(
+    "garbled_unchanged",
+    "lets the error of its decoder through",
+    decoded=lambda s, answer: pickle.loads(answer),
+)
 networked_mutant("lost_write_believed", "says of a write that was lost that it was done", written=_or(1))
 networked_mutant("lost_write_denied", "says of a write that was lost that it was not", written=_surely_not)
 networked_mutant("lost_write_again", "sends a write again whose answer was lost", written=_again)
