@@ -199,6 +199,9 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
     def lease(self) -> timedelta:
         return LEASE
 
+    def ask_at_last(self) -> None:
+        self.lost.ask_quietly(every=True)
+
     def note(self, exc: AdapterUnavailable, token: int, queues: tuple[str, ...]) -> None:
         if isinstance(exc.__cause__, Lost) and exc.__cause__.was_sent:
             self.lost.add(token, queues)
@@ -284,6 +287,7 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
         self.call("pause", queue, duration)
 
     def shut(self) -> None:
+        self.ask_at_last()
         for peer in self.peers:
             peer.close()
 

@@ -266,6 +266,12 @@ mutant(
     understood=nothing_understood,
 )
 mutant(
+    "lost_till_close",
+    "lost.reserve_before_close",
+    "an adapter that is closed asks no more for what lost reserves have taken",
+    ask_at_last=lambda self: None,
+)
+mutant(
     "garbled_foreign",
     "lost.settle",
     "an answer that is garbled raises what the codec raises",
