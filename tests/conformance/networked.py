@@ -77,6 +77,10 @@ class Delivery(Reservation):
     token: int = 0
 
 
+class Garbled(ProtocolError):
+    """What came is no answer, so nobody knows what was done."""
+
+
 # --- the adapter -----------------------------------------------------------------------------------------
 
 
@@ -152,14 +156,14 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
     def size(self, header: bytes) -> int:
         (size,) = HEADER.unpack(header)
         if not 0 < size <= _LARGEST:
-            raise ProtocolError(f"an answer of {size} bytes")
+            raise Garbled(f"an answer of {size} bytes")
         return int(size)
 
     def understood(self, answer: bytes) -> Any:
         try:
             return pickle.loads(answer)
         except Exception as exc:  # pickle raises what it likes
-            raise ProtocolError(f"the answer makes no sense: {exc}") from exc
+            raise Garbled(f"the answer makes no sense: {exc}") from exc
 
     def asked(self, name: str, *arguments: Any) -> Any:
         """Ask once; raises Lost."""
@@ -175,7 +179,7 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
         except OSError as exc:
             self.discard()
             raise Lost(was_sent=True) from exc
-        except ProtocolError:
+        except Garbled:
             self.discard()
             raise
         if isinstance(answer, Exception):
@@ -195,6 +199,9 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
     def lease(self) -> timedelta:
         return LEASE
 
+    def ask_at_last(self) -> None:
+        self.lost.ask_quietly(every=True)
+
     def note(self, exc: AdapterUnavailable, token: int, queues: tuple[str, ...]) -> None:
         if isinstance(exc.__cause__, Lost) and exc.__cause__.was_sent:
             self.lost.add(token, queues)
@@ -212,6 +219,8 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
             if exc.was_sent:
                 raise EnqueueUnknown(message.id, str(exc)) from exc
             raise AdapterUnavailable(str(exc)) from exc
+        except Garbled as exc:
+            raise EnqueueUnknown(message.id, str(exc)) from exc
 
     def take(self, queues: tuple[str, ...]) -> Reservation | None:
         self.lost.ask()
@@ -220,6 +229,9 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
             found = self.call("take_for", queues, token)
         except AdapterUnavailable as exc:
             self.note(exc, token, queues)
+            raise
+        except Garbled:
+            self.lost.add(token, queues)
             raise
         if found is None:
             return None
@@ -275,6 +287,7 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
         self.call("pause", queue, duration)
 
     def shut(self) -> None:
+        self.ask_at_last()
         for peer in self.peers:
             peer.close()
 

@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
-from networked import KINDS, LEASE, Delivery, Networked
+from networked import KINDS, LEASE, Delivery, Garbled, Networked
 from wire import HEADER, Lost
 
 from kessel_core.contract import (
@@ -26,6 +26,7 @@ from kessel_core.contract import (
     AdapterUnavailable,
     DoctorContext,
     EnqueueRejected,
+    EnqueueUnknown,
     Finding,
     JobState,
     LeaseLost,
@@ -263,6 +264,33 @@ mutant(
     "an answer that makes no sense is none",
     size=lambda self, header: HEADER.unpack(header)[0] % 4096,
     understood=nothing_understood,
+)
+mutant(
+    "lost_till_close",
+    "lost.reserve_before_close",
+    "an adapter that is closed asks no more for what lost reserves have taken",
+    ask_at_last=lambda self: None,
+)
+mutant(
+    "garbled_foreign",
+    "lost.settle",
+    "an answer that is garbled raises what the codec raises",
+    understood=lambda self, answer: pickle.loads(answer),
+)
+
+
+def put_garbled(self: Networked, message: Message) -> None:
+    try:
+        Networked.put(self, message)
+    except EnqueueUnknown as exc:
+        raise exc.__cause__ if isinstance(exc.__cause__, Garbled) else exc from None
+
+
+mutant(
+    "garbled_is_no_outcome",
+    "lost.enqueue",
+    "an enqueue whose answer is garbled tells that, and not that the job may be stored",
+    put=put_garbled,
 )
 
 

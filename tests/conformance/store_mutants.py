@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # whole sentences, as they stand on the page
+import pickle
 import sys
 import threading
 import time
@@ -78,6 +79,15 @@ SHARED = {"reach": "host"}
 
 # --- values, keys, spaces -----------------------------------------------------------------------
 
+
+def _written_to_all(
+    s: Reference, rows: Rows, space: str, key: str, value: bytes, ttl: Any, before: Any
+) -> int:
+    if ttl is None:
+        rows.connection.execute("UPDATE entries SET ends = NULL WHERE key = ?", (key,))
+    return Reference.write(s, rows, space, key, value, ttl, before)
+
+
 mutant(
     "value_truncated",
     "cuts values at a zero byte",
@@ -107,6 +117,12 @@ mutant(
     "takes values that are longer than it declares",
     {"put.limit": "S19"},
     put=lambda s, space, key, value, *, expect=None, ttl=None: s.put_entry(space, key, value, expect, ttl),
+)
+mutant(
+    "stays_in_all_spaces",
+    "lets a put without an end take the ends of all entries of that key, whatever their space",
+    {"spaces.apart": "S19"},
+    write=_written_to_all,
 )
 mutant(
     "value_kept",
@@ -639,6 +655,11 @@ def _bounded(s: Reference, key: str, prefix: str) -> bool:
     return prefix <= key < prefix[:-1] + chr(min(ord(prefix[-1]) + 1, 0x10FFFF))
 
 
+def _noting_after(s: Any, space: str, prefix: str, after: str, limit: int) -> list[Entry]:
+    s.after = after
+    return Reference.scan_entries(s, space, prefix, after, limit)
+
+
 mutant(
     "order_of_words",
     "sorts as a dictionary does",
@@ -677,6 +698,13 @@ mutant(
     scan_entries=lambda s, space, prefix, after, limit: Reference.scan_entries(
         s, space, "" if after else prefix, after, limit
     ),
+)
+mutant(
+    "after_is_the_begin",
+    "begins a scan after a key that is less than the prefix, and not with the prefix",
+    {"scan.pages": "S19d"},
+    begins=lambda s, key, prefix: key.startswith(prefix) or bool(s.after and key < prefix),
+    scan_entries=_noting_after,
 )
 mutant(
     "scan_skips",
@@ -757,6 +785,13 @@ mutant(
     "is not woken by a delete",
     {"wait.put_and_delete": "S19e"},
     delete_entry=lambda s, *call: _silent_delete(s, *call),
+)
+mutant(
+    "sees_deletes_late",
+    "is not woken by a delete, and looks again after some seconds",
+    {"wait.put_and_delete": "S19e"},
+    delete_entry=lambda s, *call: _silent_delete(s, *call),
+    sleep=lambda s, entry, left: s.clock.wait(CHANGED, min(left, 1.8)),
 )
 mutant(
     "deaf_to_ends",
@@ -889,6 +924,11 @@ def _by_any(store: Networked, name: str, *arguments: Any) -> Any:
             idle.append(store.mine.peer)
 
 
+networked_mutant(
+    "garbled_unchanged",
+    "lets the error of its decoder through",
+    decoded=lambda s, answer: pickle.loads(answer),
+)
 networked_mutant("lost_write_believed", "says of a write that was lost that it was done", written=_or(1))
 networked_mutant("lost_write_denied", "says of a write that was lost that it was not", written=_surely_not)
 networked_mutant("lost_write_again", "sends a write again whose answer was lost", written=_again)

@@ -78,6 +78,13 @@ class Networked(Store):
         self.mine.peer.close()
         self.mine.peer = None
 
+    def decoded(self, answer: bytes) -> Any:
+        """Decode an answer; raises OSError, as if none had come, for what is none."""
+        try:
+            return pickle.loads(answer)
+        except (pickle.UnpicklingError, ValueError) as exc:
+            raise OSError("this is no answer") from exc
+
     def asked(self, name: str, *arguments: Any) -> Any:
         """Ask once; raises Lost."""
         peer = self.connected()
@@ -88,7 +95,7 @@ class Networked(Store):
             self.discard()
             raise Lost(was_sent=False) from exc
         try:
-            answer = pickle.loads(received(peer, HEADER.unpack(received(peer, 4))[0]))
+            answer = self.decoded(received(peer, HEADER.unpack(received(peer, 4))[0]))
         except OSError as exc:
             self.discard()
             raise Lost(was_sent=True) from exc

@@ -24,7 +24,6 @@ from kessel_core.contract import (
     EnqueueRejected,
     EnqueueUnknown,
     Message,
-    ProtocolError,
     get_logger,
     queue_name_problem,
 )
@@ -73,17 +72,15 @@ class Producer:
 
         Raises:
             EnqueueRejected: Definitely not stored.
-            EnqueueUnknown: The connection failed after the job may have been sent completely.
+            EnqueueUnknown: The job may have been sent completely, and what came is no answer to it.
             AdapterUnavailable: Definitely not stored: it was not sent completely.
-            ProtocolError: The server that answers is not beanstalkd.
+            ProtocolError: Definitely not stored: the server that answers before that is not beanstalkd.
         """
         delay = self._checked(message, self._clock.now() if message.delay is not None else None)
         connection = self._connection()
         connection.use(message.queue)
         try:
             answer = connection.ask(self._command(message, delay))
-        except ProtocolError:
-            raise
         except AdapterError as exc:
             if isinstance(exc.__cause__, NotSent):
                 raise AdapterUnavailable(f"{exc}; the job was not sent whole, so it is not stored") from exc

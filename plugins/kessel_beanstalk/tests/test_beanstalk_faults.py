@@ -292,6 +292,19 @@ def test_f24_a_slow_and_dribbling_peer_works(opened: Opened, proxied: FaultProxy
     consumer.close()
 
 
+def test_s14_an_enqueue_whose_answer_is_garbled_may_be_stored(
+    opened: Opened, proxied: FaultProxy, adapter: BeanstalkAdapter
+) -> None:
+    behind = opened(proxied.port)
+    behind.enqueue(message(1))
+    proxied.garbles = True
+    with pytest.raises(EnqueueUnknown, match="not a beanstalkd"):
+        behind.enqueue(message(2))
+    proxied.end_faults()
+    behind.enqueue(message(3))
+    assert adapter.stats("q").ready == 3
+
+
 @pytest.mark.parametrize("cut", [Cut(up=False, after=1000), Cut(up=True, after=0)])
 def test_many_with_the_connection_cut_tells_what_is_unknown(
     opened: Opened, proxied: FaultProxy, adapter: BeanstalkAdapter, cut: Cut

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, cast
 
-from kessel_conformance.faults import Answer, Fault
+from kessel_conformance.faults import GARBLED, Answer, Fault
 from kessel_conformance.history import History, Violation
 from kessel_conformance.ledger import GONE, MAYBE, Entry, Ledger
 from kessel_conformance.near import Near
@@ -18,8 +18,10 @@ from kessel_core.contract import (
     AdapterError,
     AdapterUnavailable,
     Consumer,
+    EnqueueUnknown,
     LeaseLost,
     Message,
+    ProtocolError,
     QueueAdapter,
     Reservation,
 )
@@ -187,16 +189,18 @@ class Call(ABC):
 
     def judge(self, answer: Answer) -> None:
         """Check an outcome of `act`."""
-        error = answer.error
+        error, errors = answer.error, self.errors
+        if self.fault is GARBLED and errors and EnqueueUnknown not in errors:
+            errors = (*errors, ProtocolError)  # it is not the expected server that answers
         if error is None:
             self.returned(answer.value)
-        elif isinstance(error, self.errors):
+        elif isinstance(error, errors):
             self.failed(error)
         else:
             rule = (
                 "" if isinstance(error, AdapterError) else ", which is not an error of the contract (rule 1)"
             )
-            kinds = " or ".join(kind.__name__ for kind in self.errors)
+            kinds = " or ".join(kind.__name__ for kind in errors)
             self.broken(f"expected {kinds}, got {type(error).__name__}{rule}: {error}", error)
 
     def later(self) -> None:  # noqa: B027  # most calls show all at once

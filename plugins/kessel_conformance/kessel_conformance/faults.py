@@ -15,6 +15,7 @@ from kessel_conformance.proxy import Cut, FaultProxy, Traffic
 
 __all__ = [
     "ANSWER_WITHIN",
+    "GARBLED",
     "HALF_OPEN",
     "LATE",
     "LATE_REQUEST",
@@ -55,6 +56,10 @@ def _slow(proxy: FaultProxy) -> None:
     proxy.delay, proxy.dribble = 0.002, True
 
 
+def _garbled(proxy: FaultProxy) -> None:
+    proxy.garbles = True
+
+
 def _gone(proxy: FaultProxy) -> None:
     proxy.refuses = True
     proxy.cut()
@@ -64,6 +69,7 @@ NO_FAULT: Final = Fault("nothing is broken", _nothing)
 HALF_OPEN: Final = Fault("the peer does not answer", _half_open)
 LATE: Final = Fault("the answers come too late", FaultProxy.hold_answers)
 LATE_REQUEST: Final = Fault("the request arrives too late", FaultProxy.hold_requests)
+GARBLED: Final = Fault("the answers are garbled", _garbled)
 SLOW: Final = Fault("the peer is slow", _slow)
 _IDLE_CUT: Final = Fault("the connection has been cut before", FaultProxy.cut, breaks_all=True)
 SERVER_GONE: Final = Fault("the server is gone", _gone, breaks_all=True)
@@ -84,7 +90,7 @@ def faults_of(traffic: Traffic, points: int) -> list[Fault]:
             # Adapters meet a lost connection in two forms: an error of the socket, or the end of the stream.
             cut = Cut(up=up, after=after, reset=(after + up) % 2 == 1)
             found.append(Fault(label, partial(FaultProxy.cut_at, cut=cut)))
-    return [*found, _IDLE_CUT, SERVER_GONE]
+    return [*found, GARBLED, _IDLE_CUT, SERVER_GONE]
 
 
 def spread(size: int, most: int) -> Sequence[int]:

@@ -1,6 +1,7 @@
 """A TCP proxy that breaks connections on purpose, between an adapter and its server on loopback.
 
 The cases of lost connections use it before the server of any harness; an adapter's own tests may, too.
+It is longer than 350 lines, because all ways of breaking a connection meet in one loop.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _BETWEEN_BYTES: Final = 0.0002
 _SINGLE_BYTES: Final = 200
 #: Seconds; a server that does not answer a request that was held is waited for no longer.
 _ANSWERED_WITHIN: Final = 10.0
+#: An answer of no protocol, neither in its first line nor after a length; nobody waits for the rest of it.
+GARBLED: Final = b"\0\0\0\x0b" + 400 * b"\xff\xfegarbled\r\n"
 #: `SO_LINGER` with no time at all: a close resets the connection instead of ending it in order.
 _RESET: Final = struct.pack("ii", 1, 0)
 
@@ -87,6 +90,7 @@ class FaultProxy:
         delay: Seconds by which each piece of data is late.
         dribble: Send to the adapter byte by byte, at least the beginning of each piece.
         refuses: Reset new connections at once, as if nobody listened.
+        garbles: Put `GARBLED` in the place of each piece of data that goes to the adapter.
     """
 
     def __init__(self, target: int) -> None:
@@ -96,6 +100,7 @@ class FaultProxy:
         self.delay = 0.0
         self.dribble = False
         self.refuses = False
+        self.garbles = False
         self._cut: Cut | None = None
         self._traffic = Traffic()
         #: Guards the cut, the traffic and the sets below.
@@ -168,7 +173,7 @@ class FaultProxy:
         """
         self._holds = False
         self._answers_pass.set()
-        self.drop_up = self.drop_down = self.dribble = self.refuses = False
+        self.drop_up = self.drop_down = self.dribble = self.refuses = self.garbles = False
         self.delay = 0.0
         with self._lock:
             left, self._cut = self._cut, None
@@ -258,6 +263,7 @@ class FaultProxy:
                 else:
                     link.answered.set()
                     self._answers_pass.wait()
+                    data = GARBLED if self.garbles else data
                 if (self.drop_up if up else self.drop_down) or link.is_cut:
                     continue
                 passes, cut = self._counted(link, up, len(data))

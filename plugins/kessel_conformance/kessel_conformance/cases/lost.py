@@ -263,6 +263,32 @@ def reserves_come_back(bench: Bench) -> None:
 
 
 @case(
+    "lost.reserve_before_close",
+    "S7",
+    "S9",
+    needs=(*NEEDS, LEASE, LOST_RESERVES),
+    waits=True,
+    why="A program closes its adapter and lives on; what it has taken unknowingly waits a whole lease.",
+)
+def reserve_before_close(bench: Bench) -> None:
+    message = bench.message()
+    with near_adapter(bench) as near:
+        taker = near.opened.consumer([bench.queue])
+        near.asked(bench.history, "reserve", lambda: taker.reserve(NO_PAUSE))  # so that there is a connection
+        bench.send(message)
+        near.proxy.cut_at(Cut(up=False, after=0))
+        near.asked(bench.history, "reserve, while its answer is dropped", lambda: taker.reserve(NO_PAUSE))
+        near.proxy.end_faults()
+        near.asked(bench.history, "close the consumer, and then the adapter", taker.close)
+    other = bench.consumer()
+    held = bench.reserve(other, min(WAIT, bench.lease * 0.75))
+    bench.check(held is not None, "a job is not ready again that a lost reserve of a closed adapter took")
+    assert held is not None
+    bench.equal(bench.label(held.body), bench.label(message.body), "the job that came back")
+    bench.settle(other, held)
+
+
+@case(
     "lost.reserve_wakes_others",
     "S9",
     "S7",

@@ -31,6 +31,8 @@ KEYS: Final = (
     "none", "0", "00", "1", "1.0", "-1", "x" * 300, "\U0001f600" * 300,
 )  # fmt: skip
 
+_HOUR: Final = timedelta(hours=1)
+
 
 @case(
     "put.comes_back",
@@ -109,11 +111,20 @@ def spaces_apart(bench: StoreBench) -> None:
     bench.delete("k.k", space=short, expect=first)
     entry = bench.get("k", space=long)
     bench.equal(None if entry is None else (entry.version, entry.value), (second, b"2"), "the other's entry")
+    bench.put("k", b"2", ttl=_HOUR, space=long)
+    bench.equal(_ends(bench, short), False, "whether an entry ends because one of another space does")
+    bench.put("k", b"3", space=short)
+    bench.equal(_ends(bench, long), True, "whether an entry ends when one of another space was put to stay")
     longest = (bench.space_named("x") + "-" * 60)[:60]
     bench.put("k", b"v", space=longest)
     bench.equal(len(bench.pages(space=longest)), 1, "entries of a space whose name has 60 characters", "S19d")
     bench.equal(bench.get("k", space=bench.space_named("never.used")), None, "a space that nobody used")
     bench.equal(bench.scan(space=bench.space_named("never.used")), [], "its scan", "S19d")
+
+
+def _ends(bench: StoreBench, space: str) -> bool:
+    entry = bench.get("k", space=space)
+    return entry is not None and entry.expires_at is not None
 
 
 @case(

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Final
 
 from kessel_conformance.catalogue import STORES
-from kessel_conformance.faults import HALF_OPEN, NO_FAULT, Answer, Fault, faults_of
+from kessel_conformance.faults import GARBLED, HALF_OPEN, NO_FAULT, Answer, Fault, faults_of
 from kessel_conformance.near import Near
 from kessel_conformance.proxy import Traffic
 from kessel_conformance.stores.bench import StoreBench
 from kessel_conformance.stores.requirements import CONNECTION
 from kessel_conformance.together import one_may_fail
-from kessel_core import AdapterUnavailable, StoreUnknown
+from kessel_core import AdapterError, AdapterUnavailable, StoreUnknown
 from kessel_core.contract import Entry, Store
 
 case = STORES.case
@@ -109,7 +109,8 @@ class _Trials:
         for what, look in looks.items():
             for fault in faults_of(self._passed(look), min(self.cuts, 10)):
                 answer = self._asked(what, fault, look)
-                is_right = isinstance(answer.error, AdapterUnavailable) if answer.error else answer.value
+                usual = AdapterError if fault is GARBLED else AdapterUnavailable
+                is_right = isinstance(answer.error, usual) if answer.error else answer.value
                 said = repr(answer.error) if answer.error is not None else "nothing is there"
                 self.bench.check(
                     bool(is_right), f"{what}, while {fault.label}: {said}, of an entry that is there"

@@ -76,6 +76,7 @@ def pages(bench: StoreBench) -> None:
         bench.equal([entry.key for entry in bench.pages(limit=limit)], keys, f"keys in pages of {limit}")
     for prefix, after, expected in (
         ("b", "", keys[5:10]),
+        ("b", "a1", keys[5:10]),
         ("b", "a4", keys[5:10]),
         ("b", "b", keys[5:10]),
         ("b", "b2", keys[8:10]),

@@ -30,21 +30,34 @@ _MINUTE: Final = timedelta(minutes=1)
 _A_MOMENT: Final = 0.05
 #: Seconds after which a wait sleeps for sure; where it does not, a test finds less, and nothing else.
 _ASLEEP: Final = 0.3
+#: Seconds within which a wait that is woken has returned, on a busy machine, too. Whoever is not woken looks
+#: by himself after some seconds, in case that something was not heard.
+_WOKEN: Final = 1.5
 
 
 def _waits(bench: StoreBench, seen: int, act: Callable[[], object], key: str = "k") -> Entry | None:
     """Let a thread wait, do something meanwhile, and return what the wait returned."""
-    found: list[Entry | None] = []
+    found: list[tuple[Entry | None, float]] = []
+    acted: list[float] = []
 
     def wait() -> None:
-        found.append(bench.woken(key, seen=seen))
+        found.append((bench.woken(key, seen=seen), time.monotonic()))
 
     def act_later() -> None:
         time.sleep(_A_MOMENT)
         act()
+        acted.append(time.monotonic())
 
     bench.side_by_side([wait, act_later], limit=PATIENCE)
-    return found[0]
+    entry, ended = found[0]
+    _is_in_time(bench, ended - acted[0])
+    return entry
+
+
+def _is_in_time(bench: StoreBench, late: float) -> None:
+    """Check that a wait which must be woken ended in time, so many seconds after the change."""
+    is_woken = late < _WOKEN or not bench.capabilities.wakes
+    bench.check(is_woken, f"the wait ended {late:.1f} s after the change: it was not woken, it looked again")
 
 
 @case(
@@ -279,16 +292,18 @@ def other_process(bench: StoreBench) -> None:
     real = bench.in_real_time()
     process = real.process()
     for turn in range(10):
-        seen, began = version_of(real.get("asked")), time.monotonic()
+        seen = version_of(real.get("asked"))
         process.ask("wait", real.space, "asked", seen=seen, timeout=real.harness.long_wait)
         time.sleep(_A_MOMENT * (turn % 2))
-        asked = real.put("asked", b"%d" % turn)
+        asked, began = real.put("asked", b"%d" % turn), time.monotonic()
         real.equal(version_of(process.answer()), asked, "the version that another process waited for")
         is_woken = time.monotonic() - began < real.harness.long_wait.total_seconds()
         real.check(is_woken, "the wait of another process was not woken")
-        seen = version_of(real.get("answered"))
+        _is_in_time(real, time.monotonic() - began)
+        seen, began = version_of(real.get("answered")), time.monotonic()
         process.ask("put", real.space, "answered", b"%d" % turn)
         entry = real.wait("answered", seen=seen)
+        _is_in_time(real, time.monotonic() - began)
         real.equal(version_of(entry), process.answer(), "the version that another process has put")
     version = version_of(real.get("answered"))
     entry = _waits(real, version, lambda: process.call("delete", real.space, "answered"), "answered")
