@@ -61,7 +61,7 @@ class StoreCapabilities:
     reach: Reach
     #: What an acknowledged put survives (S19).
     durability: Durability = Durability.NONE
-    #: `wait` is woken by a write, whoever wrote; it does not poll.
+    #: `wait` is woken by a put or a delete, whoever made it; it does not poll.
     wakes: bool = False
     #: Longest value in bytes; None: no limit.
     max_value_bytes: int | None = None
