@@ -24,14 +24,14 @@ def in_turn(harness: AnyHarness, cases: Iterable[Case]) -> list[Case]:
     """
 
     def place(case: Case) -> tuple[bool, bool, bool]:
-        return needs_own_server(harness, case), case.real_time or case.long, case.waits
+        return needs_own_server(harness, case), case.real_time, case.waits
 
     return sorted(cases, key=place)
 
 
 def runs_aside(harness: AnyHarness, wanted: Case) -> bool:
     """Whether other cases run meanwhile."""
-    return wanted.real_time or wanted.long or (wanted.waits and not harness.virtual)
+    return wanted.real_time or (wanted.waits and not harness.virtual)
 
 
 def with_own_files(harness: AnyHarness, wanted: Case) -> AnyHarness:

@@ -131,8 +131,6 @@ class Case:
     run: _Function
     #: On a real clock it mostly waits, so such cases run side by side.
     waits: bool = False
-    #: It takes longest, so it begins first and runs beside the others, on a virtual clock, too.
-    long: bool = False
     #: Nothing else may use its server or its files meanwhile.
     alone: bool = False
     #: Capabilities that it looks at where they are declared, beside those that it needs.
@@ -193,7 +191,6 @@ class Catalogue:
         needs: Iterable[Need] = (),
         since: str = "1.0",
         waits: bool = False,
-        long: bool = False,
         alone: bool = False,
         real_time: bool = False,
         looks_at: Iterable[str] = (),
@@ -208,7 +205,6 @@ class Catalogue:
                 with `absent(...)` among them it checks that something is refused.
             since: First suite version in which a failure counts.
             waits: On a real clock the case mostly waits.
-            long: It takes seconds, so it begins first and runs beside the others, on a virtual clock, too.
             alone: Nothing else may use its server or its files meanwhile: it restarts it, counts what is
                 there, or sets the wall clock, by which leases of other cases may be counted.
             real_time: It needs real time, whatever clock is given; as `Bench.in_real_time` provides it.
@@ -232,7 +228,6 @@ class Catalogue:
                 why=why,
                 run=function,
                 waits=waits,
-                long=long,
                 alone=alone,
                 real_time=real_time,
                 looks_at=tuple(looks_at),

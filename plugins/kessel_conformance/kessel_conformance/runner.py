@@ -248,8 +248,7 @@ class Run:
         self.harness.up()
         self._pulse.start()
         self._watch.start()
-        # What takes longest begins first.
-        aside = sorted((c for c in self.wanted if runs_aside(self.harness, c)), key=lambda c: not c.long)
+        aside = [c for c in self.wanted if runs_aside(self.harness, c)]
         if aside:
             self._pool = ThreadPoolExecutor(max_workers=len(aside), thread_name_prefix="kessel-case")
             for wanted in aside:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 
 import attrs
 import pytest
-from kessel_conformance import Harness, ServerHarness, ServerMissing, beside, runner, server
+from kessel_conformance import Harness, ServerHarness, ServerMissing, beside, harness_base, runner, server
 from kessel_conformance import report as reporting
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import ADAPTERS, Case, Level
@@ -122,14 +124,13 @@ def test_cases_in_turn_those_that_run_aside_after_the_others_and_those_alone_las
     cases = [
         case("a.alone", alone=True),
         case("a.aside", real_time=True),
-        case("a.long", long=True),
         case("a.waits", waits=True),
         case("a.own"),
         case("b.still"),
         case("b.own"),
     ]
     harness = Harness(url="memory://", still={"b.still": "its clock is wrong"})
-    in_turn = ["a.own", "b.own", "a.waits", "a.aside", "a.long", "a.alone", "b.still"]
+    in_turn = ["a.own", "b.own", "a.waits", "a.aside", "a.alone", "b.still"]
     assert [one.id for one in beside.in_turn(harness, cases)] == in_turn
 
 
@@ -151,10 +152,10 @@ def test_nobody_waits_for_a_case_that_runs_aside_while_others_are_to_be_run(
     assert {outcome.reason for outcome in run.outcomes.values()} == {""}
 
 
-def test_cases_that_run_aside_begin_with_the_long_ones_and_have_files_of_their_own(
+def test_cases_that_run_aside_have_files_of_their_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """So that nobody waits for what another case writes, and the longest does not begin last."""
+    """So that nobody waits for what another case writes."""
     folders: dict[str, str] = {}
 
     def ran_case(harness: Harness, case: Case, settings: Settings, pulse: Pulse) -> Outcome:
@@ -165,13 +166,43 @@ def test_cases_that_run_aside_begin_with_the_long_ones_and_have_files_of_their_o
     monkeypatch.setattr(runner, "run_case", ran_case)
     harness = Harness(url="sqlite:///{tmp}/jobs.db")
     run = run_suite(harness)
-    aside = [case for case in run.wanted if case.real_time or case.long]
+    aside = [case for case in run.wanted if case.real_time]
     assert {outcome.reason for outcome in run.outcomes.values()} == {""}
     assert len({folders[case.id] for case in aside}) == len(aside) > 20
     assert len({folders[case.id] for case in run.wanted if case not in aside}) == 1
-    long = [case.id for case in aside if case.long]
-    assert list(run._waiting)[: len(long)] == long
     assert not any(Path(folder).exists() for folder in folders.values())
+
+
+@pytest.mark.parametrize(
+    ("free", "wanted", "is_there"),
+    [
+        (2_000_000_000, "", True),
+        (500_000_000, "", False),
+        (2_000_000_000, "elsewhere", False),
+        (None, "", False),
+    ],
+)
+def test_files_of_a_run_are_in_memory_where_there_is_room_and_nobody_says_where(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: int | None, wanted: str, is_there: bool
+) -> None:
+    memory, elsewhere = tmp_path / "memory", tmp_path / "elsewhere"
+    memory.mkdir()
+    elsewhere.mkdir()
+
+    def usage(path: str) -> shutil._ntuple_diskusage:
+        if free is None:
+            raise FileNotFoundError(path)  # not on this system
+        return shutil._ntuple_diskusage(4_000_000_000, 4_000_000_000 - free, free)
+
+    monkeypatch.setattr(harness_base, "_MEMORY", str(memory))
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / wanted) if wanted else "")
+    harness = Harness(url="sqlite:///{tmp}/jobs.db")
+    place = Path(harness.folder)
+    assert place.parent == (memory if is_there else elsewhere)
+    harness.down()
+    assert not place.exists()
 
 
 def test_still_case_has_a_server_that_stands_still_and_the_report_says_why() -> None:

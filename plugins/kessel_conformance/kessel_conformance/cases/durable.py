@@ -35,7 +35,6 @@ def reopened(bench: Bench) -> None:
     *CLAUSES,
     needs=NEEDS,
     waits=True,
-    long=True,
     why="A log that has grown long is written anew, and what is left in it is not the whole job.",
 )
 def reopened_after_many(bench: Bench) -> None:

@@ -82,7 +82,6 @@ _Way: TypeAlias = Callable[[Bench, QueueAdapter], Prepared]
     "S9",
     needs=(BLOCKING_RESERVE, SHARED_REACH),
     real_time=True,
-    long=True,
     why="Other processes are told of what is enqueued, and not of what comes back, is kicked or follows.",
 )
 def each_way(bench: Bench) -> None:
@@ -95,7 +94,6 @@ def each_way(bench: Bench) -> None:
     "S4",
     needs=(BLOCKING_RESERVE, SHARED_REACH, DELAYS),
     real_time=True,
-    long=True,
     why="Other processes are told of what is ready at once, and sleep through what they were told will be.",
 )
 def later(bench: Bench) -> None:
@@ -275,7 +273,6 @@ _QUEUES: Final = "abcde"
     "S9",
     needs=(BLOCKING_RESERVE, SHARED_REACH),
     real_time=True,
-    long=True,
     why="Other processes tell of several queues at once; who listens reads of one, and forgets the others.",
 )
 def for_each_queue(bench: Bench) -> None:

@@ -13,7 +13,6 @@ CLAUSES = ("S9", "S4", "S5", "S6", "S7", "S8", "S10", "S16")
     "model.any_plan",
     *CLAUSES,
     waits=True,
-    long=True,
     why="Single cases miss what only a sequence of calls brings out.",
 )
 def any_plan(bench: Bench) -> None:

@@ -65,7 +65,6 @@ def _views(bench: Bench) -> Iterator[list[Bench]]:
     "S22",
     needs=(PRIORITIES,),
     waits=True,
-    long=True,
     why="The log of a busy queue is written anew, and jobs that wait in it lose their past, or their place.",
 )
 def spares_the_rest(bench: Bench) -> None:
@@ -78,7 +77,6 @@ def spares_the_rest(bench: Bench) -> None:
     "S4",
     "S8",
     waits=True,
-    long=True,
     why="A queue without a ready job looks empty, and is thrown away with what is delayed, held or buried.",
 )
 def leaves_none_ready(bench: Bench) -> None:
@@ -91,7 +89,6 @@ def leaves_none_ready(bench: Bench) -> None:
     "S4",
     needs=(DELAYS, Browse, Delete),
     waits=True,
-    long=True,
     why="An operator deletes most jobs of a long queue, and the queue is written anew without the others.",
 )
 def deleted_leave_others(bench: Bench) -> None:

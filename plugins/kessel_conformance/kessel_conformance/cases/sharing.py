@@ -156,7 +156,6 @@ def race_for_jobs(bench: Bench) -> None:
     "S9",
     needs=NEEDS,
     waits=True,
-    long=True,
     why="What one process writes anew the others read anew, without who holds what, or what is paused.",
 )
 def holds_through_many(bench: Bench) -> None:
