@@ -39,9 +39,6 @@ from kessel_core.contract import (
 )
 
 _HOUR: Final = timedelta(hours=1)
-#: Checks at a time, and seconds in which all are over, on a busy machine, too.
-_LANES: Final = 3
-_ENDS_WITHIN: Final = 100.0
 
 
 @case(
@@ -102,29 +99,15 @@ def later(bench: Bench) -> None:
 
 def _hears(bench: Bench, ways: Iterable[_Way]) -> None:
     """Check that a consumer hears of what another adapter makes ready, in each of these ways."""
-
-    def hears(way: _Way) -> None:
+    for way in ways:
         with ExitStack() as stack:
 
-            def prepare(real: Bench) -> Prepared:
+            def prepare(real: Bench, way: _Way = way, stack: ExitStack = stack) -> Prepared:
                 other = real.harness.open(real.clock, real.namespace)
                 stack.callback(other.close)
                 return way(real, other)
 
             wakes(bench, prepare)
-
-    _in_lanes(bench, [partial(hears, way) for way in ways])
-
-
-def _in_lanes(bench: Bench, checks: Iterable[Callable[[], None]]) -> None:
-    """Make checks that mostly wait, each with adapters of its own, a few at a time."""
-    left = iter(list(checks))
-
-    def lane() -> None:
-        while (check := next(left, None)) is not None:
-            check()
-
-    bench.side_by_side([lane] * _LANES, _ENDS_WITHIN)
 
 
 def _ways(bench: Bench) -> Iterator[_Way]:
@@ -277,11 +260,10 @@ _QUEUES: Final = "abcde"
 )
 def for_each_queue(bench: Bench) -> None:
     numbers = itertools.count(1)
-
-    def hears(burst: _Burst) -> None:
+    for burst in _bursts(bench):
         with ExitStack() as stack:
 
-            def prepare(real: Bench) -> PreparedAll:
+            def prepare(real: Bench, burst: _Burst = burst, stack: ExitStack = stack) -> PreparedAll:
                 other = real.harness.open(real.clock, real.namespace)
                 stack.callback(other.close)
                 # Names of this try only, so that what was left unread in the last one wakes nobody in this.
@@ -292,8 +274,6 @@ def for_each_queue(bench: Bench) -> None:
                 return waiting[-1:] if burst is _last_is_due else waiting, act
 
             wakes_all(bench, prepare)
-
-    _in_lanes(bench, [partial(hears, burst) for burst in _bursts(bench)])
 
 
 def _bursts(bench: Bench) -> Iterator[_Burst]:
