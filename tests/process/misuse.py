@@ -442,7 +442,8 @@ def shut_logs(payload):
 def close_streams(payload):
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if stream is not None:
-            stream.close()
+            with contextlib.suppress(OSError):  # an earlier handler has closed the number below it
+                stream.close()
 
 
 def no_streams(payload):

@@ -17,9 +17,9 @@ import pytest
 from kessel_conformance import FaultProxy
 from kessel_postgres.adapter import PostgresAdapter
 from kessel_postgres.consumer import PostgresReservation
-from kessel_postgres.link import Link, Lost
+from kessel_postgres.link import Link
 from kessel_postgres.testing import Postgres
-from kessel_postgres.waiting import Poller, PostgresListener
+from kessel_postgres.waiting import Poller
 from psycopg import sql
 
 from kessel_core.contract import (
@@ -201,25 +201,6 @@ def test_listener_that_died_is_replaced_and_nobody_sleeps_on(
     )
     opened().enqueue(message("a"))  # nobody listens at this moment, so nobody is notified
     until(lambda: got)
-
-
-def test_connection_on_which_listening_fails_is_closed(
-    opened: Callable[..., PostgresAdapter], database: psycopg.Connection
-) -> None:
-    """It is tried again and again, and each try would leave one behind."""
-    adapter = opened()
-    adapter.queues()
-
-    def clients() -> set[int]:
-        rows = database.execute("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'")
-        return {pid for (pid,) in rows}
-
-    before = clients()
-    adapter.database.seconds = 0.0
-    with pytest.raises(Lost, match="no answer in time"):
-        PostgresListener(adapter.database.line, adapter.database, -1).connect()
-    assert before
-    until(lambda: clients() <= before)
 
 
 def test_listener_that_hears_nothing_is_replaced(
