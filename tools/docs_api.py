@@ -175,7 +175,8 @@ def _class(name: str, cls: type) -> Iterator[str]:
     is_value = issubclass(cls, (Enum, tuple)) or attrs.has(cls)
     if name not in NOT_MADE_BY_USERS and not is_value and not is_protocol:
         # Of an error the arguments are its data, whichever class takes them.
-        made = cls.__init__ if issubclass(cls, BaseException) else vars(cls).get("__init__")  # type: ignore[misc]
+        inits = (vars(owner)["__init__"] for owner in _owners(cls) if "__init__" in vars(owner))
+        made = cls.__init__ if issubclass(cls, BaseException) else next(inits, None)  # type: ignore[misc]
         if isinstance(made, FunctionType):
             yield f"`{_signature(name, made)}`"
     yield _markdown(inspect.getdoc(cls) or "")

@@ -136,12 +136,12 @@ class Apart:
             call, answers = asked
             answers.put(Answer.of(call))
 
-    def call(self, call: Callable[[], object]) -> Answer | None:
-        """Make a call; None if it did not end within `ANSWER_WITHIN`."""
+    def call(self, call: Callable[[], object], within: float | None = None) -> Answer | None:
+        """Make a call; None if it did not end within so many seconds, or within `ANSWER_WITHIN`."""
         answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._asked.put((call, answers))
         try:
-            return answers.get(timeout=ANSWER_WITHIN)
+            return answers.get(timeout=ANSWER_WITHIN if within is None else within)
         except queue.Empty:
             return None
 

@@ -10,8 +10,9 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
-from typing import Any, Final, Self
+from typing import Any, Final, Generic, Self, TypeVar
 
+from kessel_conformance.faults import Apart
 from kessel_conformance.harness import Harness, ServerMissing
 from kessel_conformance.harness_base import AnyHarness, filled
 from kessel_conformance.stores.harness import StoreHarness
@@ -20,6 +21,8 @@ from kessel_core.testing import free_port
 
 __all__ = ["ServerHarness", "StoreServerHarness"]
 
+#: What the plugin offers, by which the harness opens.
+Spec = TypeVar("Spec", bound=AdapterSpec | StoreSpec)
 _PORTS_TRIED: Final = 3
 
 
@@ -27,18 +30,18 @@ class _Ended(ServerMissing):
     """The server's process ended instead of answering."""
 
 
-class _WithServer(AnyHarness):
+class _WithServer(AnyHarness, Generic[Spec]):
     """The part of both that knows the server."""
 
     def __init__(
         self,
-        spec: Any,
+        spec: Spec,
         url: str,
         command: Sequence[str],
         *,
-        variable: str | None,
-        patience: float,
-        version_option: str | None,
+        variable: str | None = None,
+        patience: float = 10.0,
+        version_option: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(spec, url, **options)
@@ -86,12 +89,12 @@ class _WithServer(AnyHarness):
                 return
 
     def _ask_once(self) -> None:
-        try:
-            self._ask()
-        except AdapterUnavailable:
-            raise
-        except Exception:  # noqa: S110  # what else goes wrong is for the cases to find
-            pass
+        apart = Apart()
+        answer = apart.call(self._ask, self._patience)
+        apart.close()
+        # What else goes wrong is for the cases to find: another error, a call that never ends.
+        if answer is not None and isinstance(answer.error, AdapterUnavailable):
+            raise answer.error
 
     def _ask(self) -> None:
         """Make a call that changes nothing.
@@ -185,11 +188,11 @@ class _WithServer(AnyHarness):
         self._halt()
 
 
-class ServerHarness(_WithServer, Harness):
+class ServerHarness(_WithServer[AdapterSpec], Harness):
     """Starts a server for the run, stops it afterwards, and can restart it with its data.
 
     Args:
-        spec: As for `Harness`.
+        spec: An `AdapterSpec`, as for `Harness`.
         url: As for `Harness`, with `{port}`.
         command: The program and its arguments; `{port}` and `{tmp}` are filled in.
         variable: An environment variable that names another program.
@@ -203,27 +206,6 @@ class ServerHarness(_WithServer, Harness):
         ...     harness = ServerHarness(SPEC, "foo://localhost:{port}", ["food", "--port", "{port}"])
     """
 
-    def __init__(
-        self,
-        spec: AdapterSpec,
-        url: str,
-        command: Sequence[str],
-        *,
-        variable: str | None = None,
-        patience: float = 10.0,
-        version_option: str | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            spec,
-            url,
-            command,
-            variable=variable,
-            patience=patience,
-            version_option=version_option,
-            **options,
-        )
-
     def _ask(self) -> None:
         adapter = self.open(self.clock(), self.namespace())
         try:
@@ -232,11 +214,11 @@ class ServerHarness(_WithServer, Harness):
             adapter.close()
 
 
-class StoreServerHarness(_WithServer, StoreHarness):
+class StoreServerHarness(_WithServer[StoreSpec | AdapterSpec], StoreHarness):
     """The same for a store: its own, or that of an adapter.
 
     Args:
-        spec: As for `StoreHarness`.
+        spec: A `StoreSpec` or an `AdapterSpec`, as for `StoreHarness`.
         url: As for `StoreHarness`, with `{port}`.
         command: As for `ServerHarness`.
         variable: As for `ServerHarness`.
@@ -249,27 +231,6 @@ class StoreServerHarness(_WithServer, StoreHarness):
         >>> class TestFooStore(StoreConformance):  # doctest: +SKIP
         ...     harness = StoreServerHarness(SPEC, "foo://localhost:{port}", ["food", "--port", "{port}"])
     """
-
-    def __init__(
-        self,
-        spec: StoreSpec | AdapterSpec,
-        url: str,
-        command: Sequence[str],
-        *,
-        variable: str | None = None,
-        patience: float = 10.0,
-        version_option: str | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            spec,
-            url,
-            command,
-            variable=variable,
-            patience=patience,
-            version_option=version_option,
-            **options,
-        )
 
     def _ask(self) -> None:
         store = self.open(self.clock(), self.namespace())

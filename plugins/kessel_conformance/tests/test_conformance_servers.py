@@ -264,6 +264,24 @@ def test_server_that_never_answers_is_one_clear_error() -> None:
     assert harness._process is None
 
 
+def test_call_that_never_ends_is_left_to_the_cases() -> None:
+    """They are watched; a harness that hangs would hang the run without a word."""
+    ends, ended = threading.Event(), list[bool]()
+
+    class Hanging(NoQueue):
+        def queues(self) -> list[str]:
+            ended.append(ends.wait(60))
+            return []
+
+    hanging = attrs.evolve(SPEC, options=Address, open=lambda options, context: Hanging())
+    harness = ServerHarness(hanging, "echo://127.0.0.1:{port}", [sys.executable, "-c", ECHO], patience=1.0)
+    harness.up()
+    waited = list(ended)
+    ends.set()
+    harness.down()
+    assert waited == []
+
+
 def answer(peer: socket.socket, timeout: float) -> bytes:
     peer.settimeout(timeout)
     return peer.recv(100)
