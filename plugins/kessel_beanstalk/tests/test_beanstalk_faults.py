@@ -33,6 +33,7 @@ from kessel_core import (
 )
 from kessel_core.contract import COMMIT, NO_PAUSE, Bury, JobState, Message
 from kessel_core.testing import free_port
+from tests.gone_peers import kernel_is_told, only_where_it_can_be_told
 from tests.until import until
 
 Opened = Callable[..., BeanstalkAdapter]
@@ -322,24 +323,14 @@ def test_many_with_the_connection_cut_tells_what_is_unknown(
     assert 1 + stored <= adapter.stats("q").ready <= 1 + stored + unknown
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux can be told so")
+@only_where_it_can_be_told
 def test_f23_a_peer_that_is_gone_is_noticed_within_half_a_minute_and_not_within_moments(
     opened: Opened, server: Beanstalkd
 ) -> None:
     """By what the kernel was told: in milliseconds and in seconds."""
     adapter = opened(server.port, timeout=timedelta(seconds=7))
     with closing(adapter.shared.server.connect()) as connection:
-        told = [
-            connection.socket.getsockopt(socket.IPPROTO_TCP, option)
-            for option in (
-                socket.TCP_USER_TIMEOUT,
-                socket.TCP_KEEPIDLE,
-                socket.TCP_KEEPINTVL,
-                socket.TCP_KEEPCNT,
-            )
-        ]
-        assert connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-    assert told == [7_000, 10, 5, 3]
+        kernel_is_told(connection.socket, milliseconds=7_000)
 
 
 def test_s14_a_batch_that_is_cut_off_while_it_is_sent_may_be_stored_in_part(

@@ -19,6 +19,7 @@ import attrs
 from kessel_conformance.belief import Belief
 from kessel_conformance.dying import Death, Extent, Steps, dies, dying_beyond
 from kessel_conformance.harness import Harness
+from kessel_conformance.meanwhile import FALLS_ASLEEP
 from kessel_core import AdapterError, Clock, LeaseLost, SystemClock
 from kessel_core.contract import (
     COMMIT,
@@ -39,9 +40,8 @@ __all__ = ["Deed", "Doings"]
 
 #: How long an adapter waits, so that it begins whatever it has for that.
 _A_WHILE: Final = timedelta(milliseconds=300)
-#: How long one waits that is to be killed in it, and seconds until it does.
+#: How long one waits that is to be killed in it.
 _LONG: Final = timedelta(minutes=1)
-_FALLS_ASLEEP: Final = 0.1
 #: Seconds; generous, because a machine may be busy.
 _ENDS_WITHIN: Final = 5.0
 #: Where a system lists what a process has open.
@@ -218,7 +218,7 @@ class Doings:
         for _ in range(times):
             consumer = self._harness.open(self._clock, self._namespace).consumer(queues)
             threading.Thread(target=consumer.reserve, args=(_LONG,), daemon=True).start()
-        time.sleep(_FALLS_ASLEEP)
+        time.sleep(FALLS_ASLEEP)
 
     # --- until death -----------------------------------------------------------------------------------
 

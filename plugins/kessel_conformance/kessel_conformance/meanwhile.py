@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from kessel_conformance.bench import Bench
 from kessel_core.contract import NO_PAUSE, Message
+
+if TYPE_CHECKING:
+    from kessel_conformance.bench import Bench
 
 __all__ = ["FALLS_ASLEEP", "SOON", "acts", "soon"]
 

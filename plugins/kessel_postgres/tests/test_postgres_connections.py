@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 import psycopg
@@ -17,9 +17,9 @@ import pytest
 from kessel_conformance import FaultProxy
 from kessel_postgres.adapter import PostgresAdapter
 from kessel_postgres.consumer import PostgresReservation
-from kessel_postgres.link import Link
+from kessel_postgres.link import Link, Lost
 from kessel_postgres.testing import Postgres
-from kessel_postgres.waiting import Poller
+from kessel_postgres.waiting import Poller, PostgresListener
 from psycopg import sql
 
 from kessel_core.contract import (
@@ -36,6 +36,7 @@ from kessel_core.contract import (
     StoreUnknown,
 )
 from tests.descriptors import on_standard_numbers
+from tests.gone_peers import kernel_is_told, only_where_it_can_be_told
 from tests.lost_answers import LostAnswer
 from tests.until import until
 from tests.waiting_slots import Waiting, waiting_slots
@@ -203,6 +204,29 @@ def test_listener_that_died_is_replaced_and_nobody_sleeps_on(
     until(lambda: got)
 
 
+def test_connection_on_which_listening_fails_is_closed(
+    opened: Callable[..., PostgresAdapter], database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again and again, and each try would leave one behind."""
+    adapter = opened()
+    adapter.queues()
+
+    def clients() -> set[int]:
+        rows = database.execute("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'")
+        return {pid for (pid,) in rows}
+
+    def is_lost(link: Link, *arguments: object) -> NoReturn:
+        made.append(link.pgconn.backend_pid)
+        raise Lost("no answer in time", was_sent=True)
+
+    made: list[int] = []
+    monkeypatch.setattr(Link, "run", is_lost)
+    with pytest.raises(Lost, match="no answer in time"):
+        PostgresListener(adapter.database.line, adapter.database, -1).connect()
+    assert len(made) == 1
+    until(lambda: made[0] not in clients())
+
+
 def test_listener_that_hears_nothing_is_replaced(
     opened: Callable[..., PostgresAdapter], waiting: Waiting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,7 +266,7 @@ def test_connection_whose_answer_is_late_is_not_used_again(
     assert not before & adapter.database.pids
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux can be told so")
+@only_where_it_can_be_told
 def test_f23_a_server_that_is_gone_is_noticed_within_half_a_minute(
     opened: Callable[..., PostgresAdapter],
 ) -> None:
@@ -250,17 +274,7 @@ def test_f23_a_server_that_is_gone_is_noticed_within_half_a_minute(
     pool = opened().database.pool
     link = pool.borrow()
     with socket.socket(fileno=os.dup(link.pgconn.socket)) as made:
-        told = [
-            made.getsockopt(socket.IPPROTO_TCP, option)
-            for option in (
-                socket.TCP_USER_TIMEOUT,
-                socket.TCP_KEEPIDLE,
-                socket.TCP_KEEPINTVL,
-                socket.TCP_KEEPCNT,
-            )
-        ]
-        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-    assert told == [20_000, 10, 5, 3]
+        kernel_is_told(made, milliseconds=20_000)
     pool.give(link)
 
 

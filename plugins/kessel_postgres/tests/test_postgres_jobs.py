@@ -165,18 +165,24 @@ def test_odd_reasons_and_messages_never_prevent_a_burial(adapter: PostgresAdapte
     assert len(job.message) <= 100_100
 
 
-def test_s39_all_buried_jobs_are_met_once_a_page_at_a_time(
-    opened: Callable[..., PostgresAdapter], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """S39: whatever is kicked meanwhile; each page reads from an index."""
-    monkeypatch.setattr(operations, "_PAGE", 7)
-    adapter = opened()
+def _buried(adapter: PostgresAdapter) -> list[str]:
+    """Bury thirty jobs, and return their ids in that order."""
     ids = [f"j{number:03d}" for number in range(30)]
     adapter.enqueue_many([message(one) for one in ids])
     with closing(adapter.consumer(["q"])) as consumer:
         held = consumer.reserve(NO_PAUSE)
         while held is not None:
             held = consumer.settle_and_reserve(held, Bury("error", "no"))
+    return ids
+
+
+def test_s39_all_buried_jobs_are_met_once_a_page_at_a_time(
+    opened: Callable[..., PostgresAdapter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S39: whatever is kicked meanwhile; each page reads from an index."""
+    monkeypatch.setattr(operations, "_PAGE", 7)
+    adapter = opened()
+    ids = _buried(adapter)
     listed = adapter.buried("q", 100)
     assert [job.id for job in adapter.each_buried("q")] == [job.id for job in listed]
     assert [attrs.asdict(job) for job in adapter.each_buried("q")] == [attrs.asdict(job) for job in listed]
@@ -198,12 +204,7 @@ def test_s39_no_job_is_left_out_where_many_were_buried_at_one_moment(
     """S39: a page may end among jobs of the same time."""
     monkeypatch.setattr(operations, "_PAGE", 7)
     adapter = opened()
-    ids = [f"j{number:03d}" for number in range(30)]
-    adapter.enqueue_many([message(one) for one in ids])
-    with closing(adapter.consumer(["q"])) as consumer:
-        held = consumer.reserve(NO_PAUSE)
-        while held is not None:
-            held = consumer.settle_and_reserve(held, Bury("error", "no"))
+    ids = _buried(adapter)
     changed = database.execute(
         f'UPDATE "{schema}".buried SET buried_at = (SELECT max(buried_at) FROM "{schema}".buried)'
     )

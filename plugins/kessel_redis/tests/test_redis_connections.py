@@ -38,6 +38,7 @@ from kessel_core.contract import (
     StoreUnknown,
 )
 from tests.descriptors import on_standard_numbers
+from tests.gone_peers import kernel_is_told, only_where_it_can_be_told
 from tests.lost_answers import LostAnswer
 from tests.until import until
 from tests.waiting_slots import Waiting, waiting_slots
@@ -200,23 +201,12 @@ def test_connection_whose_answer_is_late_is_not_used_again(opened: Opened, ask: 
     assert ask(adapter, "CLIENT", "ID") != before
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux can be told so")
+@only_where_it_can_be_told
 def test_f23_a_server_that_is_gone_is_noticed_within_half_a_minute(opened: Opened) -> None:
     """By what the kernel was told: in milliseconds and in seconds."""
     pool = opened().database.pool
     link = pool.borrow()
-    made = link._connection._sock
-    told = [
-        made.getsockopt(socket.IPPROTO_TCP, option)
-        for option in (
-            socket.TCP_USER_TIMEOUT,
-            socket.TCP_KEEPIDLE,
-            socket.TCP_KEEPINTVL,
-            socket.TCP_KEEPCNT,
-        )
-    ]
-    assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-    assert told == [20_000, 10, 5, 3]
+    kernel_is_told(link._connection._sock, milliseconds=20_000)
     pool.give(link)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from math import inf
 from typing import Final
 
 from kessel_conformance.bench import Bench
+from kessel_conformance.cases.waking import how_late
 from kessel_conformance.catalogue import case
 from kessel_conformance.elsewhere import Elsewhere
 from kessel_conformance.harness_base import NotShown
@@ -25,7 +26,7 @@ from kessel_conformance.requirements import (
     SHARED_REACH,
 )
 from kessel_core import LeaseLost
-from kessel_core.contract import COMMIT, NO_PAUSE, Consumer, Message, QueueAdapter, Reservation
+from kessel_core.contract import COMMIT, NO_PAUSE, Consumer, Message, Reservation
 
 #: Seconds that a job may be seen later than the slack; one that waits for the end of a lease is later by far.
 _LATE: Final = 1.0
@@ -79,42 +80,19 @@ def wakes_beside_the_dead(bench: Bench) -> None:
             elsewhere.ask("fall_asleep", queues, _DEAD)
             elsewhere.kill()
         real.history.add(f"another process, in which {_DEAD} adapters waited, is killed")
-        younger, tells = (stack.enter_context(closing(_opened(real))) for _ in range(2))
-        waits = {first: queues[0], younger.consumer(queues[1:]): queues[1]}
+        younger, third = (stack.enter_context(real.sharing()) for _ in range(2))
+        waiting = list(zip((first, younger.consumer(queues[1])), queues, strict=True))
         late: list[float] = []
         while not late or late[-1] > _LATE + real.slack.total_seconds():
             seconds = min(late, default=0.0)
             real.check(len(late) < _TRIES_TO_WAKE, f"those who waited saw their jobs {seconds:.3f} s late")
-            late.append(_told_to_both(real, waits, tells))
+            told = [(consumer, real.message(queue=queue)) for consumer, queue in waiting]
+            late.append(how_late(real, told, partial(_tells, third, told), _LONG))
 
 
-def _told_to_both(real: Bench, queues: Mapping[Consumer, str], tells: QueueAdapter) -> float:
-    """Let two adapters wait, tell each of a job by a third one, and return how late the last came."""
-    waits = {consumer: real.message(queue=queue) for consumer, queue in queues.items()}
-    came: list[float] = []
-    told: list[float] = []
-
-    def comes(consumer: Consumer, message: Message) -> None:
-        held = real.reserve(consumer, _LONG)
-        came.append(time.monotonic())
-        if held is None:
-            real.broken("the waiting reserve did not see its job, which was enqueued meanwhile")
-        real.equal(real.label(held.body), real.label(message.body), "the job that came")
-        real.settle(consumer, held)
-
-    def tell() -> None:
-        time.sleep(FALLS_ASLEEP)
-        real.call(
-            "enqueue 2 one by one, by a third adapter", lambda: list(map(tells.enqueue, waits.values()))
-        )
-        told.append(time.monotonic())
-
-    real.side_by_side([*(partial(comes, *one) for one in waits.items()), tell], 20)
-    return max(came) - told[0]
-
-
-def _opened(real: Bench) -> QueueAdapter:
-    return real.harness.open(real.clock, real.namespace)
+def _tells(third: Bench, told: Sequence[tuple[Consumer, Message]]) -> None:
+    for _, message in told:
+        third.send(message, " by a third adapter")
 
 
 class _Killed:

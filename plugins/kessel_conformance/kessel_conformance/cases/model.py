@@ -10,10 +10,7 @@ CLAUSES = ("S9", "S4", "S5", "S6", "S7", "S8", "S10", "S16")
 
 
 @case(
-    "model.any_plan",
-    *CLAUSES,
-    waits=True,
-    why="Single cases miss what only a sequence of calls brings out.",
+    "model.any_plan", *CLAUSES, waits=True, why="Single cases miss what only a sequence of calls brings out."
 )
 def any_plan(bench: Bench) -> None:
     settings = bench.settings

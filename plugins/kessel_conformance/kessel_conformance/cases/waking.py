@@ -58,29 +58,41 @@ def wakes(bench: Bench, prepare: Callable[[Bench], Prepared]) -> None:
 def wakes_all(bench: Bench, prepare: Callable[[Bench], PreparedAll]) -> None:
     """Let consumers wait in real time, make jobs ready, and check that each has its own soon."""
     with bench.in_real_time() as real:
-
-        def tried() -> float:
-            waiting, act = prepare(real)
-            acted: list[float] = []
-            came: list[float] = []
-
-            def comes(waiter: Consumer, message: Message) -> None:
-                came.append(_comes(real, waiter, message))
-
-            def meanwhile() -> None:
-                time.sleep(FALLS_ASLEEP)
-                act()
-                acted.append(time.monotonic())
-
-            real.side_by_side([*(partial(comes, *one) for one in waiting), meanwhile], 20)
-            return max(abs(at - acted[0]) for at in came)
-
-        soon_enough(real, tried)
+        soon_enough(real, lambda: how_late(real, *prepare(real)))
 
 
-def _comes(real: Bench, waiter: Consumer, message: Message) -> float:
+def how_late(
+    real: Bench,
+    waiting: Sequence[tuple[Consumer, Message]],
+    act: Callable[[], object],
+    longest: timedelta = _LONG,
+) -> float:
+    """Let consumers wait, make their jobs ready, and return how late the last one saw its own, in seconds.
+
+    Args:
+        real: The case, in real time.
+        waiting: Consumers, each with the job that it is to get.
+        act: Makes all of them ready.
+        longest: How long each waits; one that has seen nothing by then breaks the case.
+    """
+    acted: list[float] = []
+    came: list[float] = []
+
+    def comes(waiter: Consumer, message: Message) -> None:
+        came.append(_comes(real, waiter, message, longest))
+
+    def meanwhile() -> None:
+        time.sleep(FALLS_ASLEEP)
+        act()
+        acted.append(time.monotonic())
+
+    real.side_by_side([*(partial(comes, *one) for one in waiting), meanwhile], 20)
+    return max(abs(at - acted[0]) for at in came)
+
+
+def _comes(real: Bench, waiter: Consumer, message: Message, longest: timedelta = _LONG) -> float:
     """Let a consumer wait for this job, and settle it; return when it came."""
-    held = real.reserve(waiter, _LONG)
+    held = real.reserve(waiter, longest)
     at = time.monotonic()
     real.check(held is not None, "the waiting reserve did not see the job, which became ready")
     assert held is not None
