@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from kessel_conformance import Harness, Violation
 from kessel_conformance.bench import Bench
-from kessel_conformance.cases.waking import _ASLEEP, soon_enough
+from kessel_conformance.woken import _ASLEEP, soon_enough
 from kessel_memory.plugin import SPEC
 
 

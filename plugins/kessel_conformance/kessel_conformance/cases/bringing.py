@@ -12,11 +12,11 @@ from typing import Final
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.bringers import kill_while_it_brings
-from kessel_conformance.cases.waking import Prepared, wakes
 from kessel_conformance.catalogue import case
 from kessel_conformance.meanwhile import FALLS_ASLEEP
 from kessel_conformance.opencase import MICRO
 from kessel_conformance.requirements import BLOCKING_RESERVE, FENCING, FOLLOW, LEASE, SHARED_REACH
+from kessel_conformance.woken import Prepared, wakes
 from kessel_core import LeaseLost
 from kessel_core.contract import (
     COMMIT,

@@ -10,7 +10,6 @@ from functools import partial
 import attrs
 
 from kessel_conformance.bench import Bench
-from kessel_conformance.cases.waking import Prepared, wakes
 from kessel_conformance.catalogue import case
 from kessel_conformance.requirements import (
     BLOCKING_RESERVE,
@@ -21,6 +20,7 @@ from kessel_conformance.requirements import (
     MAX_BODY_BYTES,
     PRIORITIES,
 )
+from kessel_conformance.woken import Prepared, wakes
 from kessel_core.contract import (
     Browse,
     Buried,

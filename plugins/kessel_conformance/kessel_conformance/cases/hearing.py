@@ -13,7 +13,6 @@ from typing import Final, TypeAlias
 import attrs
 
 from kessel_conformance.bench import Bench
-from kessel_conformance.cases.waking import Prepared, PreparedAll, wakes, wakes_all
 from kessel_conformance.catalogue import case
 from kessel_conformance.meanwhile import SOON, acts, soon
 from kessel_conformance.requirements import (
@@ -23,6 +22,7 @@ from kessel_conformance.requirements import (
     RETURNS_AT_ONCE,
     SHARED_REACH,
 )
+from kessel_conformance.woken import Prepared, PreparedAll, wakes, wakes_all
 from kessel_core.contract import (
     NO_PAUSE,
     Buried,

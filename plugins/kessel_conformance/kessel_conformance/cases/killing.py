@@ -12,7 +12,6 @@ from math import inf
 from typing import Final
 
 from kessel_conformance.bench import Bench
-from kessel_conformance.cases.waking import how_late
 from kessel_conformance.catalogue import case
 from kessel_conformance.elsewhere import Elsewhere
 from kessel_conformance.harness_base import NotShown
@@ -25,6 +24,7 @@ from kessel_conformance.requirements import (
     RETURNS_AT_ONCE,
     SHARED_REACH,
 )
+from kessel_conformance.woken import how_late
 from kessel_core import LeaseLost
 from kessel_core.contract import COMMIT, NO_PAUSE, Consumer, Message, Reservation
 

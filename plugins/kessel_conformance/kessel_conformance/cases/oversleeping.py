@@ -21,6 +21,9 @@ _HOUR: Final = timedelta(hours=1)
 _LISTENS: Final = timedelta(milliseconds=300)
 #: So many tries may be late on a real clock, for a machine may be busy.
 _LATE: Final = 3
+#: So many leases are extended in real time: one that sleeps through their ends does so each time, and
+#: beanstalkd up to 1.13 forgets a lease if it looks at it in the very microsecond of its end.
+_EXTENSIONS: Final = 2
 
 
 def _listens(bench: Bench) -> None:
@@ -126,35 +129,44 @@ def for_each_due(bench: Bench) -> None:
     why="What time does next is asked of delays, and of leases only where nothing is delayed.",
 )
 def for_extended_lease_end(bench: Bench) -> None:
-    message, holder = bench.put(), bench.consumer()
-    held = bench.gets(holder, message, "the job")
     bench.put(delay=_HOUR)
     with bench.sharing() as other:
         waiter = other.consumer()
         if bench.harness.virtual:
-            bench.extend(holder, held)
+            message, holder = bench.put(), bench.consumer()
+            bench.extend(holder, bench.gets(holder, message, "the job"))
             due = bench.now() + bench.lease
             _in_time(other, waiter, message, due, "the end of a lease that was extended")
-            return
-        came: list[tuple[Reservation | None, datetime]] = []
-        ends: list[datetime] = []
+        else:
+            came = any(_came_after_extension(bench, other, waiter) for _ in range(_EXTENSIONS))
+            bench.check(came, "reserve slept through the end of a lease that was extended")
 
-        def extends() -> None:
-            bench.let_pass(bench.lease * 0.6)
-            bench.extend(holder, held)
-            ends.append(bench.now() + bench.lease)
-            bench.until(ends[0] + bench.slack)
 
-        def waits() -> None:
-            came.append((other.reserve(waiter, bench.lease * 3), other.now()))
+def _came_after_extension(bench: Bench, other: Bench, waiter: Consumer) -> bool:
+    """Extend a lease while another waits in real time; tell whether that one has the job in the end."""
+    message, holder = bench.put(), bench.consumer()
+    held = bench.gets(holder, message, "the job")
+    came: list[tuple[Reservation | None, datetime]] = []
+    ends: list[datetime] = []
 
-        bench.side_by_side([waits, extends], bench.lease.total_seconds() * 4 + 20)
-        reservation, now = came[0]
-        if reservation is None or reservation.body != message.body:
-            bench.broken("reserve slept through the end of a lease that was extended")
-        late = (now - ends[0] - bench.slack).total_seconds()
-        bench.check(late <= 0.5, f"the waiting reserve came back {late:.1f} s after the end of the lease")
-        other.settle(waiter, reservation)
+    def extends() -> None:
+        bench.let_pass(bench.lease * 0.6)
+        bench.extend(holder, held)
+        ends.append(bench.now() + bench.lease)
+        bench.until(ends[0] + bench.slack)
+
+    def waits() -> None:
+        came.append((other.reserve(waiter, bench.lease * 3), other.now()))
+
+    bench.side_by_side([waits, extends], bench.lease.total_seconds() * 4 + 20)
+    reservation, now = came[0]
+    if reservation is None:
+        return False
+    bench.equal(bench.label(reservation.body), bench.label(message.body), "the job that came")
+    late = (now - ends[0] - bench.slack).total_seconds()
+    bench.check(late <= 0.5, f"the waiting reserve came back {late:.1f} s after the end of the lease")
+    other.settle(waiter, reservation)
+    return True
 
 
 #: Leaves a job in a queue that is not ready for long.

@@ -14,12 +14,12 @@ from datetime import timedelta
 from typing import Final, NamedTuple
 
 from kessel_conformance.bench import Bench
-from kessel_conformance.cases.waking import soon_enough
 from kessel_conformance.catalogue import case
 from kessel_conformance.meanwhile import FALLS_ASLEEP
 from kessel_conformance.near import Near, near_adapter
 from kessel_conformance.proxy import Cut
 from kessel_conformance.requirements import BLOCKING_RESERVE, CONNECTION
+from kessel_conformance.woken import soon_enough
 from kessel_core import AdapterError
 from kessel_core.contract import (
     COMMIT,

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_conformance.meanwhile import FALLS_ASLEEP, SOON, acts, soon
+from kessel_conformance.meanwhile import SOON, acts, soon
 from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, RETURNS_AT_ONCE, SHARED_REACH, Need
+from kessel_conformance.woken import LONG, Prepared, comes, soon_enough, wakes
 from kessel_core.contract import (
     NO_PAUSE,
     Buried,
@@ -28,95 +29,7 @@ from kessel_core.contract import (
     Snooze,
 )
 
-#: How long a reserve waits, and how long one that must not be woken may take to be found asleep.
-_LONG: Final = timedelta(seconds=4)
 _HOUR: Final = timedelta(hours=1)
-#: So many tries may be late, for a machine may be busy; and so many must be in time,
-#: for one that looks every few seconds is in time by luck.
-_LATE: Final = 3
-_IN_TIME: Final = 2
-#: Seconds; nobody who was woken is so late twice. One that looks every five seconds is found so: after a wait
-#: of four in which no look fell, the next look comes at once.
-_ASLEEP: Final = 0.75 * _LONG.total_seconds()
-
-#: The consumer that is to wait, the job that it is to get, and what makes that ready.
-Prepared: TypeAlias = tuple[Consumer, Message, Callable[[], object]]
-#: As `Prepared`, for several that wait at once.
-PreparedAll: TypeAlias = tuple[Sequence[tuple[Consumer, Message]], Callable[[], object]]
-
-
-def wakes(bench: Bench, prepare: Callable[[Bench], Prepared]) -> None:
-    """Let a consumer wait in real time, make a job ready, and check that it has it soon."""
-
-    def prepared(real: Bench) -> PreparedAll:
-        waiter, message, act = prepare(real)
-        return [(waiter, message)], act
-
-    wakes_all(bench, prepared)
-
-
-def wakes_all(bench: Bench, prepare: Callable[[Bench], PreparedAll]) -> None:
-    """Let consumers wait in real time, make jobs ready, and check that each has its own soon."""
-    with bench.in_real_time() as real:
-        soon_enough(real, lambda: how_late(real, *prepare(real)))
-
-
-def how_late(
-    real: Bench,
-    waiting: Sequence[tuple[Consumer, Message]],
-    act: Callable[[], object],
-    longest: timedelta = _LONG,
-) -> float:
-    """Let consumers wait, make their jobs ready, and return how late the last one saw its own, in seconds.
-
-    Args:
-        real: The case, in real time.
-        waiting: Consumers, each with the job that it is to get.
-        act: Makes all of them ready.
-        longest: How long each waits; one that has seen nothing by then breaks the case.
-    """
-    acted: list[float] = []
-    came: list[float] = []
-
-    def comes(waiter: Consumer, message: Message) -> None:
-        came.append(_comes(real, waiter, message, longest))
-
-    def meanwhile() -> None:
-        time.sleep(FALLS_ASLEEP)
-        act()
-        acted.append(time.monotonic())
-
-    real.side_by_side([*(partial(comes, *one) for one in waiting), meanwhile], 20)
-    return max(abs(at - acted[0]) for at in came)
-
-
-def _comes(real: Bench, waiter: Consumer, message: Message, longest: timedelta = _LONG) -> float:
-    """Let a consumer wait for this job, and settle it; return when it came."""
-    held = real.reserve(waiter, longest)
-    at = time.monotonic()
-    real.check(held is not None, "the waiting reserve did not see the job, which became ready")
-    assert held is not None
-    real.equal(real.label(held.body), real.label(message.body), "the job that came")
-    real.settle(waiter, held)
-    return at
-
-
-def soon_enough(real: Bench, tried: Callable[[], float]) -> None:
-    """Try until it was in time often enough; a try returns how late the job was seen, in seconds."""
-    late: list[float] = []
-    in_time = 0
-    while in_time < _IN_TIME:
-        passed = tried()
-        if passed <= real.slack.total_seconds():
-            in_time += 1
-            continue
-        late.append(passed)
-        if passed > _ASLEEP:
-            in_time = 0  # what was in time before was luck: a look of its own that was due just then
-        real.check(
-            len(late) <= _LATE and sum(one > _ASLEEP for one in late) <= 1,
-            f"the waiting reserve saw the job {min(late):.3f} s after it became ready, or more: it polls",
-        )
 
 
 def _woken_by(name: str, *clauses: str, needs: tuple[Need, ...] = (), why: str) -> Callable[..., object]:
@@ -258,10 +171,10 @@ def from_afar(bench: Bench) -> None:
 
             real.side_by_side(
                 [
-                    lambda: got.append(real.reserve(consumer, _LONG)),
+                    lambda: got.append(real.reserve(consumer, LONG)),
                     sends,
                 ],
-                _LONG.total_seconds() / 2,
+                LONG.total_seconds() / 2,
             )
             real.check(got[0] is not None, "the waiting reserve did not see another adapter's job")
         finally:
@@ -292,18 +205,18 @@ def each_for_its_own(bench: Bench) -> None:
 
         def waits(number: int) -> None:
             time.sleep(0.008 * number)
-            came.append(real.reserve(consumers[number], _LONG))
+            came.append(real.reserve(consumers[number], LONG))
             ends.append(real.now())
 
         waiting = [partial(waits, number) for number in range(len(consumers))]
-        real.side_by_side([*waiting, sends], 2 * _LONG.total_seconds())
+        real.side_by_side([*waiting, sends], 2 * LONG.total_seconds())
         seen = [real.label(held.body) for held in came if held is not None]
         real.equal(
             sorted(seen), sorted(real.labels([m.body for m in messages])), "jobs that waiting consumers got"
         )
         late = max(ends) - start
         real.check(
-            late < _LONG / 2, f"a consumer was not woken, and saw its job after {late.total_seconds():.1f} s"
+            late < LONG / 2, f"a consumer was not woken, and saw its job after {late.total_seconds():.1f} s"
         )
 
 
@@ -323,7 +236,7 @@ def each_in_time(bench: Bench) -> None:
             late: list[float] = []
 
             def waits(waiter: Consumer, message: Message, due: float) -> None:
-                late.append(_comes(real, waiter, message) - due)
+                late.append(comes(real, waiter, message) - due)
 
             real.side_by_side([partial(waits, *one) for one in waiting])
             return max(late)
