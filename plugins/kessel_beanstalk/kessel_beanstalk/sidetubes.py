@@ -294,7 +294,7 @@ class SideTubes:
                 try:
                     told = connection.ask(commands.stats_tube(tube))
                     if told is None or not told.reserved or started >= until:
-                        held = self._reserve_all(connection)
+                        held = self._reserve_all(connection, 0 if told is None else told.ready)
                         told = connection.ask(commands.stats_tube(tube))
                         is_whole = told is None or told.reserved == len(held)
                         if is_whole or started >= until:
@@ -318,13 +318,15 @@ class SideTubes:
         return 0.0 if was_in_use else _PATIENCE_SECONDS
 
     @staticmethod
-    def _reserve_all(connection: Connection) -> list[StoredBody]:
+    def _reserve_all(connection: Connection, counted: int) -> list[StoredBody]:
         held: list[StoredBody] = []
+        asked = min(counted + 1, _BATCH)  # the last one learns that there is no other
         while True:
-            found = connection.ask_each([_RESERVE_NOW] * _BATCH)
+            found = connection.ask_each([_RESERVE_NOW] * asked)
             held += [one for one in found if one is not None]
             if None in found:
                 return held
+            asked = _BATCH
 
     def _pruned(
         self, connection: Connection, held: Sequence[StoredBody], *, is_burial: bool

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 
 import greenstalk
@@ -57,6 +58,25 @@ def test_a_job_that_was_shown_is_acted_on_without_another_look_at_every_job(
     for job in shown:
         operator.delete("q", job.id)
     assert operator.stats("q").ready == 0
+
+
+@pytest.mark.parametrize("buried", [0, 3])
+def test_records_are_asked_for_as_often_as_there_are_some(
+    opened: Callable[..., BeanstalkAdapter], server: Beanstalkd, buried: int
+) -> None:
+    """256 were asked for at each look at burials and kicks, and at each purge: most of what a server did."""
+    producer, operator = opened(server.port), opened(server.port)
+    for number in range(buried):
+        producer.enqueue(Message(f"job-{number}", "q", b'{"v":1,"id":"job-%d"}' % number, 9))
+        with closing(producer.consumer(["q"])) as consumer:
+            held = consumer.reserve(NO_PAUSE)
+            assert held is not None
+            consumer.settle(held, Bury("error", "no"))
+    with greenstalk.Client(("127.0.0.1", server.port)) as client:
+        before = client.stats()["cmd-reserve-with-timeout"]
+        assert len(operator.buried("q", 10)) == buried
+        asked = client.stats()["cmd-reserve-with-timeout"] - before
+    assert buried < asked <= 3 * (buried + 1)
 
 
 def twins(adapter: BeanstalkAdapter, count: int) -> None:

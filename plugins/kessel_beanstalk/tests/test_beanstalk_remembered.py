@@ -227,7 +227,7 @@ class Readings:
         self._lock = threading.Lock()
         real = SideTubes._reserve_all
 
-        def reserve_all(connection: Connection) -> list[StoredBody]:
+        def reserve_all(connection: Connection, counted: int) -> list[StoredBody]:
             with self._lock:
                 self._now += 1
                 self.most_at_once = max(self.most_at_once, self._now)
@@ -235,7 +235,7 @@ class Readings:
             if act is not None:
                 act()
             try:
-                return real(connection)
+                return real(connection, counted)
             finally:
                 with self._lock:
                     self._now -= 1
