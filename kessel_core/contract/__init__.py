@@ -43,7 +43,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from kessel_core.clock import later
+from kessel_core.clock import later, plain_span
 from kessel_core.contract.adapter import QueueAdapter, checked_queues, facets_of, need
 from kessel_core.contract.base import BaseAdapter, BaseConsumer, WaitingAdapter
 from kessel_core.contract.consumer import Consumer
@@ -206,6 +206,7 @@ __all__ = [
     "nap",
     "readable",
     "refuse_large",
+    "plain_span",
     "rounded_up",
     "told_delayed",
     "told_entry",

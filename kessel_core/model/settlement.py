@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
+from kessel_core.clock import plain_span
 from kessel_core.model.json import storable
 from kessel_core.model.message import Message
 
@@ -28,7 +29,7 @@ class Put:
     #: The value.
     value: bytes
     #: More than zero; the entry is gone after it; None: it stays.
-    ttl: timedelta | None = None
+    ttl: timedelta | None = attrs.field(default=None, converter=attrs.converters.optional(plain_span))
 
 
 @attrs.frozen
@@ -48,7 +49,7 @@ class Rollback:
 
     #: Zero or more, rounded up to the adapter's granularity. The core cuts it to `longest_delay`, and the log
     #: says so; an adapter without delays may make the job ready at once.
-    pause: timedelta = NO_PAUSE
+    pause: timedelta = attrs.field(default=NO_PAUSE, converter=plain_span)
 
 
 @attrs.frozen
@@ -56,7 +57,7 @@ class Snooze:
     """Make the job ready again after a pause, with its own priority; the delivery does not count (S21)."""
 
     #: As in `Rollback`.
-    pause: timedelta = NO_PAUSE
+    pause: timedelta = attrs.field(default=NO_PAUSE, converter=plain_span)
 
 
 def _text(text: str) -> str:

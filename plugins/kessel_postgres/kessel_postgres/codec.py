@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from kessel_core.contract import later
+from kessel_core.contract import later, plain_span
 
 __all__ = [
     "BOOL",
@@ -101,7 +101,7 @@ def to_id(value: bytes) -> str:
 
 def microseconds(value: timedelta) -> int:
     """Return a span in microseconds, cut to ten thousand years."""
-    return min(value, _LONGEST) // _MICROSECOND
+    return plain_span(min(value, _LONGEST)) // _MICROSECOND
 
 
 def span(value: timedelta) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-from kessel_core.contract import Entry, later
+from kessel_core.contract import Entry, later, plain_span
 
 __all__ = [
     "Counts",
@@ -28,7 +28,7 @@ _LONGEST: Final = timedelta(days=10_000 * 366)
 
 def micros(span: timedelta) -> bytes:
     """Return a span in microseconds, cut to ten thousand years; one below zero is zero."""
-    return b"%d" % max(0, min(span, _LONGEST) // _MICROSECOND)
+    return b"%d" % max(0, plain_span(min(span, _LONGEST)) // _MICROSECOND)
 
 
 def to_span(value: bytes | int) -> timedelta:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from kessel_core import Clock, SystemClock
-from kessel_core.contract import get_logger
+from kessel_core.contract import get_logger, plain_span
 from kessel_sqlite import sql
 
 __all__ = ["HostClock", "after", "microseconds", "moment", "span_microseconds"]
@@ -39,7 +39,7 @@ def microseconds(when: datetime) -> int:
 
 def span_microseconds(span: timedelta) -> int:
     """Return the span as whole microseconds, rounded down."""
-    return span // _MICROSECOND
+    return plain_span(span) // _MICROSECOND
 
 
 def after(now: int, span: timedelta) -> int:
