@@ -1,4 +1,4 @@
-"""Run the conformance suite for every adapter of this repository, and publish the reports.
+"""Run the conformance suite for every adapter of this repository and its store, and publish the reports.
 
 Usage: python tools/conformance.py [--budget ci] [PACKAGE...]
 
@@ -15,22 +15,26 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kessel_conformance.page import summary
+from kessel_conformance.page import kind_of, summary
 from kessel_conformance.report import write_reports
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs" / "reference" / "conformance"
 PAGE = ROOT / "docs" / "reference" / "conformance.md"
-#: Package of each adapter -> its wiring.
-WIRINGS = {path.parents[1].name: path for path in sorted(ROOT.glob("plugins/*/tests/test_*_conformance.py"))}
+#: Package of each adapter -> its wiring, and that of its store.
+WIRINGS = {
+    path.parents[1].name: [path, *path.parent.glob("test_*_store_suite.py")]
+    for path in sorted(ROOT.glob("plugins/*/tests/test_*_conformance.py"))
+}
 
 ABOUT = """\
 # Conformance of the adapters of this repository
 
-`make conformance` runs the whole suite on each adapter; its report is here, and in its wheel, where `kessel adapters` finds it.
+`make conformance` runs the whole suite on each adapter, and that of stores on what it keeps beside the jobs; the reports are here, and in its wheel, where `kessel adapters` finds them.
 A case that is *not applicable* is about a capability that the adapter does not declare, or a facet that it does not have; other cases check that what is missing is refused.
 What is declared, but could not be looked at, is *not shown*.
 *Expected* failures and *disabled* cases have a reason, which the page of the adapter gives.
@@ -40,7 +44,7 @@ What is declared, but could not be looked at, is *not shown*.
 FORM = """
 ## The form of a report
 
-A report is about one adapter; `NAME.json` is one object, or a list of them if several adapters were checked together.
+A report is about one adapter or one store; `NAME.json` is one object, or a list of them if several were checked together.
 `schema` is the version of the form, now 2; fields may be added to it, and readers ignore what they do not know.
 
 | field | meaning |
@@ -48,7 +52,7 @@ A report is about one adapter; `NAME.json` is one object, or a list of them if s
 | `date` | when the run ended, in UTC |
 | `suite`, `pinned` | version of the catalogue; the version that counted, if the run was pinned |
 | `mutants` | `caught` of `planted` faults: how many one-fault copies of a correct adapter this suite version fails |
-| `adapter`, `distribution`, `version` | what was checked |
+| `adapter` or `store`, `distribution`, `version` | what was checked |
 | `package`, `source` | the package whose sources were checked, and their digest: a report of other sources is stale |
 | `core`, `conformance`, `python`, `platform` | versions of what it ran with |
 | `budget`, `seed`, `seconds` | how it was checked, and how long that took |
@@ -89,48 +93,56 @@ A report names no host, user or path of the machine that it was made on.
 
 def page(reports: list[dict[str, Any]]) -> str:
     """Return the page that lists the reports."""
-    lines = ["| adapter | distribution | server | suite | budget | clock | date | result |"]
+    lines = ["| of | distribution | server | suite | budget | clock | date | result |"]
     lines.append("|---|---|---|---|---|---|---|---|")
     for found in reports:
+        kind = kind_of(found)
+        name = found[kind]
         cells = (
-            f"[{found['adapter']}](conformance/{found['adapter']}.md)",
+            f"[{'store of ' if kind == 'store' else ''}{name}](conformance/{name}.md)",
             f"{found['distribution']} {found['version']}",
             ", ".join(filter(None, (run["server"] for run in found["runs"]))),
             found["suite"],
             found["budget"],
             ", ".join(dict.fromkeys(run["clock"] for run in found["runs"])),
             found["date"][:10],
-            f"{summary(found)} ([JSON](conformance/{found['adapter']}.json))",
+            f"{summary(found)} ([JSON](conformance/{name}.json))",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return ABOUT + "\n".join(lines) + "\n" + FORM
 
 
-def run(wiring: Path, budget: str, folder: Path) -> dict[str, Any] | None:
-    """Run the suite with one wiring; None if it failed."""
+def run(wiring: Sequence[Path], budget: str, folder: Path) -> list[dict[str, Any]] | None:
+    """Run the suites with the wiring of one package; None if they failed."""
     path = folder / "report.json"
     options = ["--kessel-budget", budget, "--kessel-report", str(path)]
     done = subprocess.run(
         # Alone and in order, so that the times in the report are those of the adapter.
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:randomly", *options, str(wiring)],
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:randomly", *options, *map(str, wiring)],
         cwd=ROOT,
         env={**os.environ, "CI": "1"},  # a missing server is an error
         check=False,
     )
     if done.returncode != 0:
         return None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    return reports_in(path)
 
 
-def publish(reports: dict[str, dict[str, Any]]) -> None:
+def reports_in(path: Path) -> list[dict[str, Any]]:
+    """Return the reports of a file, that of the adapter first."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return sorted(found if isinstance(found, list) else [found], key=kind_of)
+
+
+def publish(reports: dict[str, list[dict[str, Any]]]) -> None:
     """Write the reports and the page that lists them."""
     for package, found in reports.items():
-        write_reports([found], DOCS / f"{found['adapter']}.json")
+        path = DOCS / f"{found[0]['adapter']}.json"
+        write_reports(found, path)
         shipped = ROOT / "plugins" / package / package / "conformance.json"
-        shipped.write_bytes((DOCS / f"{found['adapter']}.json").read_bytes())
+        shipped.write_bytes(path.read_bytes())
     paths = [path for path in sorted(DOCS.glob("*.json")) if not path.name.endswith(".badge.json")]
-    PAGE.write_text(page([json.loads(path.read_text(encoding="utf-8")) for path in paths]), encoding="utf-8")
+    PAGE.write_text(page([one for path in paths for one in reports_in(path)]), encoding="utf-8")
 
 
 def main() -> int:
@@ -141,12 +153,12 @@ def main() -> int:
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.packages if name not in WIRINGS]:
         parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(WIRINGS)}")
-    reports: dict[str, dict[str, Any]] = {}
+    reports: dict[str, list[dict[str, Any]]] = {}
     for package in arguments.packages:
         print(f"== {package}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             found = run(WIRINGS[package], arguments.budget, Path(folder))
-        if found is None or not found["passed"]:
+        if found is None or not all(one["passed"] for one in found):
             print(f"{package} does not conform; no report was written", file=sys.stderr)
             return 1
         reports[package] = found

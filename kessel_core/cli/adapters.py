@@ -74,7 +74,7 @@ def _show(rows: list[_Row]) -> None:
             value = "must be given" if default is None else f"default {default}"
             say(f"  {'options:' if index == 0 else '':<8} {name} ({kind}), {value}")
         if shipped.report is not None:
-            for index, line in enumerate(_proof(shipped.report)):
+            for index, line in enumerate(_proof(shipped.report, shipped.store)):
                 say(f"  {'report:' if index == 0 else '':<8} {preview(line, 300)}")
 
 
@@ -105,8 +105,23 @@ def _counts(report: ConformanceReport) -> tuple[int, ...]:
     return report.count("pass"), failed, *others
 
 
-def _proof(report: ConformanceReport) -> Iterator[str]:
+def _proof(report: ConformanceReport, store: ConformanceReport | None) -> Iterator[str]:
     """Yield what was run, how much that finds, and what it leaves open."""
+    from kessel_core.contract import Store
+
+    yield from _shown(report)
+    unproved = {name: why for run in report.runs for name, why in run.unproved.items()}
+    if store is not None:
+        unproved.pop(Store.facet_name, None)
+    yield from (f"not to be shown by any run of this suite: {name}: {why}" for name, why in unproved.items())
+    if store is not None:
+        passed, failed, *_ = _counts(store)
+        yield f"its store, {_day(store)}: {passed} passed, {failed} failed"
+        yield from (f"its store: {line}" for line in _shown(store))
+
+
+def _shown(report: ConformanceReport) -> Iterator[str]:
+    """Yield where it was run, how much that finds, and what was not looked at."""
     caught, planted = (report.mutants.get(key, 0) for key in ("caught", "planted"))
     yield f"suite {report.suite} catches {caught} of {planted} planted faults"
     for run in report.runs:
@@ -114,12 +129,9 @@ def _proof(report: ConformanceReport) -> Iterator[str]:
         named = f"{run.name}: " if run.name and len(report.runs) > 1 else ""
         yield f"{named}on a {run.clock} clock" + (f", {where}" if where else "")
     yield from (f"not shown: {name}: {why}" for name, why in report.not_shown.items())
-    unproved = {name: why for run in report.runs for name, why in run.unproved.items()}
-    yield from (f"not to be shown by any run of this suite: {name}: {why}" for name, why in unproved.items())
 
 
 def _fields(spec: AdapterSpec, owner: PluginStatus, shipped: Shipped) -> dict[str, object]:
-    report = shipped.report
     return {
         "name": spec.name,
         "plugin": owner.name,
@@ -129,11 +141,16 @@ def _fields(spec: AdapterSpec, owner: PluginStatus, shipped: Shipped) -> dict[st
         "summary": spec.summary,
         "options": {name: {"type": kind, "default": text} for name, kind, text in _options(spec.options)},
         "conformance": {
-            "report": None if report is None else attrs.asdict(report) | {"date": iso(report.date)},
+            "report": _plain(shipped.report),
+            "store": _plain(shipped.store),
             "error": shipped.error,
             "remarks": list(shipped.remarks),
         },
     }
+
+
+def _plain(report: ConformanceReport | None) -> dict[str, object] | None:
+    return None if report is None else attrs.asdict(report) | {"date": iso(report.date)}
 
 
 def _options(options: type) -> Iterator[tuple[str, str, str | None]]:

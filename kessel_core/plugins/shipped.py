@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.resources import files
 from typing import Any, Final, Self
@@ -70,8 +70,10 @@ class ReportedRun:
 class ConformanceReport:
     """The parts of a report that are shown."""
 
-    #: Name of the adapter.
-    adapter: str
+    #: Name of the adapter; None: it is about a store.
+    adapter: str | None = None
+    #: Name of the store, where it is about one.
+    store: str | None = None
     #: Version of the suite.
     suite: str
     #: When it ran; aware.
@@ -107,6 +109,8 @@ class Shipped:
 
     #: The report; None if there is none that can be used.
     report: ConformanceReport | None = None
+    #: The report of the store that is beside the jobs; None if the file has none.
+    store: ConformanceReport | None = None
     #: Why there is no proof of what is installed: no report, a stale or a failed one; None if there is one.
     error: str | None = None
     #: What a reader should know before trusting it; the error first.
@@ -137,18 +141,32 @@ def shipped_report(adapter: str, owner: PluginStatus) -> Shipped:
         body = _body(owner)
         if body is None:
             return Shipped.none("no report")
-        found = [report for report in _reports(body) if report.adapter == adapter]
+        reports = list(_reports(body))
     except _Damaged as exc:
         return Shipped.none(f"damaged report: {exc}")
     except _Newer as exc:
         return Shipped.none(f"report of a newer suite: {exc}; install a newer kessel-core to read it")
+    found = [report for report in reports if report.adapter == adapter]
+    # A store that is kept beside the jobs has the name of the adapter.
+    stores = [report for report in reports if report.store == adapter]
     if not found:
         return Shipped.none(f"no report: {FILE_NAME} is about another adapter")
-    if len(found) > 1:
-        return Shipped.none(f"damaged report: {FILE_NAME} has {len(found)} about this adapter")
-    (report,) = found
-    errors = tuple(_errors(report, owner))
-    return Shipped(report=report, error="; ".join(errors) or None, remarks=(*errors, *_weaknesses(report)))
+    for of_one, what in ((found, "adapter"), (stores, "store")):
+        if len(of_one) > 1:
+            return Shipped.none(f"damaged report: {FILE_NAME} has {len(of_one)} about this {what}")
+    errors = [*_errors(found[0], owner), *_of_stores(stores, lambda store: _errors(store, owner))]
+    return Shipped(
+        report=found[0],
+        store=stores[0] if stores else None,
+        error="; ".join(errors) or None,
+        remarks=(*errors, *_weaknesses(found[0]), *_of_stores(stores, _weaknesses)),
+    )
+
+
+def _of_stores(
+    stores: Sequence[ConformanceReport], wrong: Callable[[ConformanceReport], Iterable[str]]
+) -> Iterator[str]:
+    return (f"its store: {text}" for store in stores for text in wrong(store))
 
 
 def _body(owner: PluginStatus) -> bytes | None:
@@ -171,7 +189,7 @@ def _body(owner: PluginStatus) -> bytes | None:
 
 
 def _reports(body: bytes) -> Iterator[ConformanceReport]:
-    """Read one report, or a list of them: a distribution may hold several adapters."""
+    """Read one report, or a list of them: a distribution may hold several adapters, and stores."""
     try:
         value: Any = json.loads(body)
     except (ValueError, RecursionError) as exc:
@@ -188,6 +206,8 @@ def _reports(body: bytes) -> Iterator[ConformanceReport]:
             report = structure(one)
         except StructureProblems as exc:
             raise _Damaged(str(exc)) from exc
+        if (report.adapter is None) == (report.store is None):
+            raise _Damaged("it must name an adapter or a store")
         _refuse_newer(report)
         yield report
 

@@ -95,7 +95,12 @@ def test_no_adapter_at_all_says_what_to_install(kessel: Any) -> None:
 def test_adapter_without_a_report_says_so(kessel: Any, shelf: Any) -> None:
     assert row(kessel, "shelf").split() == ["shelf", "shelf-dist", "1.0", "no", "report"]
     found = {adapter["name"]: adapter for adapter in kessel.ok("adapters", "--json").json}
-    assert found["shelf"]["conformance"] == {"report": None, "error": "no report", "remarks": ["no report"]}
+    assert found["shelf"]["conformance"] == {
+        "report": None,
+        "store": None,
+        "error": "no report",
+        "remarks": ["no report"],
+    }
 
 
 def test_shipped_report_is_shown(kessel: Any, shelf: Any) -> None:
@@ -133,6 +138,27 @@ def test_what_a_report_proves_is_said_below_the_table(kessel: Any, shelf: Any) -
     ):
         assert line in out, line
     assert "sqlite" not in out
+
+
+def test_what_a_report_proves_of_the_store_beside_the_jobs_is_said(kessel: Any, shelf: Any) -> None:
+    """Then it is no longer what the cases of adapters cannot show."""
+    of_adapter = REPORT | {"runs": [REPORT["runs"][0] | {"unproved": {"store": "look elsewhere"}}]}
+    of_store = {key: value for key, value in REPORT.items() if key != "adapter"} | {
+        "store": "shelf",
+        "mutants": {"caught": 85, "planted": 86},
+        "totals": {"pass": 70, "fail": 0, "error": 0},
+        "not_shown": {},
+    }
+    shelf(json.dumps(of_adapter))
+    assert "not to be shown by any run of this suite: store: look elsewhere" in kessel.ok("adapters").out
+    shelf(json.dumps([of_adapter, of_store]))
+    out = kessel.ok("adapters", "shelf").out
+    assert "look elsewhere" not in out
+    assert "its store, 2026-11-24: 70 passed, 0 failed" in out
+    assert f"its store: suite {NEWEST_SUITE} catches 85 of 86 planted faults" in out
+    assert "its store: TestTwo: on a real clock" in out
+    (found,) = (one for one in kessel.ok("adapters", "--json").json if one["name"] == "shelf")
+    assert found["conformance"]["store"]["date"] == "2026-11-24T10:00:00Z"
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,8 @@ def test_report_of_a_newer_suite_is_one_clear_error_and_no_number_of_it_is_shown
         (json.dumps(REPORT | {"totals": {"pass": "many"}}), "expected a whole number"),
         (json.dumps(REPORT | {"not_run": "none"}), "$.not_run"),
         (json.dumps({"schema": 2, "adapter": "shelf"}), "required field"),
+        (json.dumps(REPORT | {"adapter": None}), "it must name an adapter or a store"),
+        (json.dumps(REPORT | {"store": "shelf"}), "it must name an adapter or a store"),
         (b" " * (9 * 1024 * 1024), "longer than"),
     ],
 )
@@ -218,6 +220,35 @@ def test_two_reports_about_one_adapter_are_damage(look: Look) -> None:
     """The second may be the red one."""
     shipped = look([REPORT, REPORT | {"passed": False}])
     assert shipped == Shipped.none("damaged report: conformance.json has 2 about this adapter")
+
+
+OF_STORE: dict[str, Any] = {key: value for key, value in REPORT.items() if key != "adapter"} | {
+    "store": "shelf"
+}
+
+
+def test_report_of_the_store_beside_the_jobs_is_found_with_that_of_the_adapter(look: Look) -> None:
+    """Both suites were run at once, with one report."""
+    shipped = look([OF_STORE | {"store": "other", "passed": False}, OF_STORE, REPORT])
+    assert shipped.report is not None
+    assert shipped.store is not None
+    assert (shipped.report.adapter, shipped.store.store) == ("shelf", "shelf")
+    assert (shipped.error, shipped.remarks) == (None, ())
+
+
+def test_adapter_whose_store_failed_has_no_proof(look: Look) -> None:
+    shipped = look([REPORT, OF_STORE | {"passed": False, "not_shown": {"reach": "no second process"}}])
+    assert shipped.error == "its store: it failed"
+    assert shipped.remarks == ("its store: it failed", "its store: declared, but not shown: reach")
+
+
+def test_two_reports_about_one_store_are_damage(look: Look) -> None:
+    shipped = look([REPORT, OF_STORE, OF_STORE])
+    assert shipped == Shipped.none("damaged report: conformance.json has 2 about this store")
+
+
+def test_report_about_a_store_alone_proves_no_adapter(look: Look) -> None:
+    assert look([OF_STORE]) == Shipped.none("no report: conformance.json is about another adapter")
 
 
 def test_report_about_another_adapter_is_none(look: Look) -> None:
