@@ -15,6 +15,7 @@ import attrs
 import mutants_afar  # noqa: F401  # enters its own
 import mutants_afterwards  # noqa: F401  # as before
 import mutants_again  # noqa: F401  # as before
+import mutants_beside  # noqa: F401  # as before
 import mutants_hidden  # noqa: F401  # as before
 import mutants_kinds  # noqa: F401  # enters its own
 import mutants_passing  # noqa: F401  # as before

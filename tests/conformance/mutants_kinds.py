@@ -704,7 +704,7 @@ mutant("races_purge", "counts first, and then purges", purge=lambda s, q: _purge
 mutant(
     "races_adapters",
     "takes a job in two steps, under its own lock only",
-    take=lambda s, q: _takes_slowly(s, q),
+    take=lambda s, q: takes_slowly(s, q),
 )
 slot_mutant(
     "races_cancel",
@@ -1256,7 +1256,7 @@ def _purges_slowly(s: Reference, queue: str) -> int:
         return count
 
 
-def _takes_slowly(s: Reference, queues: Sequence[str]) -> Held | None:
+def takes_slowly(s: Reference, queues: Sequence[str]) -> Held | None:
     """Two adapters that look at the same moment see the same job, and both have it."""
     with s.lock:
         held = Reference.take(s, queues)

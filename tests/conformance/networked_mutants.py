@@ -347,6 +347,13 @@ def end_unsure(self: Networked, reservation: Reservation, settlement: Settlement
             raise
 
 
+def end_as_lost(self: Networked, reservation: Reservation, settlement: Settlement) -> None:
+    try:
+        Networked.end(self, reservation, settlement)
+    except AdapterUnavailable as exc:
+        raise LeaseLost(reservation.id, "the server is gone") from exc
+
+
 def end_refused(self: Networked, reservation: Reservation, settlement: Settlement) -> None:
     try:
         Networked.end(self, reservation, settlement)
@@ -364,6 +371,12 @@ mutant("never_recovers", "lost.reserve", "a reserve that failed once fails for e
 mutant("settle_swallowed", "lost.settle", "a settle that is lost returns", end=swallowing(Networked.end))
 mutant("snooze_swallowed", "lost.settle", "a snooze that is lost returns", end=snooze_counted)
 mutant("settle_refused", "lost.settle", "a settle that is lost is told as refused", end=end_refused)
+mutant(
+    "settle_told_as_lost",
+    "lost.settle",
+    "a settle that cannot reach the server is told as a lease that is lost",
+    end=end_as_lost,
+)
 mutant(
     "unsure_is_done",
     "lost.settle",

@@ -22,6 +22,7 @@ from kessel_core.contract import (
     AdapterContext,
     AdapterError,
     AdapterUnavailable,
+    LeaseLost,
     Message,
     QueueStats,
     Reservation,
@@ -105,6 +106,16 @@ class ExtendsBlindly(DirectoryAdapter):
     def renew(self, reservation: Reservation) -> None:
         with suppress(AdapterUnavailable):
             super().renew(reservation)
+
+
+class TellsLost(DirectoryAdapter):
+    """What could not be settled just now is told as a lease that is lost."""
+
+    def commit(self, reservation: Reservation) -> None:
+        try:
+            super().commit(reservation)
+        except AdapterUnavailable as exc:
+            raise LeaseLost(reservation.id, "its files are gone") from exc
 
 
 class WritesInPlace(DirectoryAdapter):
@@ -251,6 +262,7 @@ def ended(
         (NamesNothing, GONE, "queues() leaves out a queue that has jobs"),
         (MakesAnew, GONE, "was made anew, without its jobs"),
         (ExtendsBlindly, EXTEND, "it was told that its lease was extended, but the job came"),
+        (TellsLost, GONE, "jobs that are held, after its holder was told that its lease is lost"),
         (Swallows, FULL, "was acknowledged and is lost"),
         (SwallowsMany, FULL, "was acknowledged and is lost"),
         (WritesInPlace, FULL, "peek ready raised ProtocolError"),

@@ -21,7 +21,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 import networked_mutants
-from kessel_conformance import strength
+from kessel_conformance import strength, woken
 from kessel_conformance.cases import bringing, waking
 from kessel_conformance.catalogue import SUITE_VERSION, Level, cases
 from kessel_conformance.runner import Run, Verdict
@@ -57,7 +57,7 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "model.any_plan": ("lifo",),
     "operations.while_others_work": ("stats_unlocked", "queues_unlocked", "peek_unlocked"),
     "purge.race_with_others": ("races_purge",),
-    "reach.race_for_jobs": ("races_adapters",),
+    "reach.race_for_jobs": ("races_adapters", "races_after_a_close"),
     "reserve.does_not_poll": ("polls_often",),
     "reserve.waits_for_job": ("never_waits",),
     "reserve.wakes_beside_the_dead": (),  # see test_left_behind.py
@@ -75,7 +75,7 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "reserve.wakes_for_second_queue": ("hears_first_queue",),
     "reserve.wakes_for_snooze": ("asleep_after_snooze",),
     "reserve.wakes_for_sooner_delay": ("asleep_after_delay",),
-    "reserve.wakes_from_afar": ("hears_itself",),
+    "reserve.wakes_from_afar": ("hears_itself", "deaf_after_a_close"),
     "reserve.wakes_from_afar_each_way": tuple(
         f"tells_no_other_of_{way}"
         for way in ("rollback", "snooze", "give_back", "close", "kick", "pause", "batch", "follow")
@@ -218,8 +218,9 @@ def test_mutant_is_killed_by_every_case_that_its_line_names(name: str) -> None:
 def asleep() -> Iterator[dict[tuple[str, str], Future[list[str]]]]:
     """What the cases fail that sleep as long as they may, by case and mutant: all at once, because they only sleep."""
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(len(ASLEEP)) as pool:
-        patch.setattr(waking, "_LONG", timedelta(seconds=1))
-        patch.setattr(waking, "_LATE", 1)
+        for module in (waking, woken):
+            patch.setattr(module, "LONG", timedelta(seconds=1))
+        patch.setattr(woken, "_LATE", 1)
         patch.setattr(bringing, "_LONG", timedelta(seconds=1))
         patch.setattr(bringing, "_WOKEN", timedelta(seconds=0.5))
         yield {pair: pool.submit(failing, MUTANTS[pair[1]][1], [pair[0]]) for pair in ASLEEP}

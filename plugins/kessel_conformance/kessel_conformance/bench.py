@@ -193,12 +193,12 @@ class Bench(Operating):
     ) -> None:
         """Check that a settle is refused, because the reservation holds nothing any more (S7)."""
         what = f"{self.worker(consumer)} {settlement_text(settlement, self.label(reservation.body))}, {when}"
-        self.refused(LeaseLost, what, lambda: consumer.settle(reservation, settlement))
+        self._lost(reservation, what, lambda: consumer.settle(reservation, settlement))
 
     def not_extended(self, consumer: Consumer, reservation: Reservation, when: str) -> None:
         """Check that an extension is refused, because the reservation holds nothing any more (S7)."""
         what = f"{self.worker(consumer)} extends {self.label(reservation.body)}, {when}"
-        self.refused(LeaseLost, what, lambda: consumer.extend(reservation))
+        self._lost(reservation, what, lambda: consumer.extend(reservation))
 
     def settle_and_reserve(
         self, consumer: Consumer, reservation: Reservation, settlement: Settlement
@@ -243,7 +243,12 @@ class Bench(Operating):
     def not_given_back(self, reservation: Reservation, when: str) -> None:
         """Check that giving back is refused, because the reservation holds nothing any more (S7)."""
         what = f"give back {self.label(reservation.body)}, {when}"
-        self.refused(LeaseLost, what, lambda: self.adapter.give_back(reservation))
+        self._lost(reservation, what, lambda: self.adapter.give_back(reservation))
+
+    def _lost(self, reservation: Reservation, what: str, call: Callable[[], object]) -> None:
+        error = self.refused(LeaseLost, what, call)
+        is_named = error.job_id in (None, reservation.id)
+        self.check(is_named, f"{what}: the refusal names job {error.job_id!r}, not {reservation.id!r}")
 
     def drain(self, consumer: Consumer) -> list[bytes]:
         """Reserve and commit until nothing is ready; return the bodies in order."""

@@ -7,7 +7,7 @@ from typing import ClassVar, Final, cast
 
 from kessel_conformance.call import Call
 from kessel_conformance.ledger import BURIED, GONE, MAYBE, READY
-from kessel_conformance.requirements import ATTEMPTS, LEASE
+from kessel_conformance.requirements import ATTEMPTS, KEEPS_LEASES, LEASE
 from kessel_core import (
     AdapterError,
     AdapterUnavailable,
@@ -191,6 +191,8 @@ class _Settle(Slot):
                 self.broken(f"it must not fail again when nothing is broken any more: {answer.error}")
             self.judge(answer)
             return
+        if KEEPS_LEASES.is_met(self.bench.harness) and self.bench.stats(self.held.queue).reserved:
+            self.broken("it was told that its lease is lost, and the job is under it still")
         settled = {Commit: GONE, Bury: BURIED}.get(type(self.settlement), READY)
         self.ends(self.message, READY | settled, "its settle was refused, and it is settled once at most")
 

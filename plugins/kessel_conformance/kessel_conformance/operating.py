@@ -76,13 +76,15 @@ class Operating(OpenAdapter):
         """Check that a kick is refused, because the queue has no buried job of that id."""
         queue = queue or self.queue
         what = f"kick {self._named(job_id)}{self._of(queue)}, {why}"
-        self.refused(UnknownJob, what, lambda: self.facet(Buried).kick(queue, job_id))
+        error = self.refused(UnknownJob, what, lambda: self.facet(Buried).kick(queue, job_id))
+        self.equal((error.job_id, error.queue), (job_id, queue), "id and queue that the refusal names")
 
     def not_deleted(self, job_id: str, why: str, queue: str | None = None) -> None:
         """Check that a delete is refused, because the queue has no such job that waits."""
         queue = queue or self.queue
         what = f"delete {self._named(job_id)}{self._of(queue)}, {why}"
-        self.refused(UnknownJob, what, lambda: self.facet(Delete).delete(queue, job_id))
+        error = self.refused(UnknownJob, what, lambda: self.facet(Delete).delete(queue, job_id))
+        self.equal((error.job_id, error.queue), (job_id, queue), "id and queue that the refusal names")
 
     def _of(self, queue: str) -> str:
         return "" if queue == self.queue else f" of {queue}"

@@ -37,6 +37,7 @@ __all__ = [
     "NETWORK",
     "PRIORITIES",
     "RESTART",
+    "KEEPS_LEASES",
     "RETURNS_AT_ONCE",
     "SHARED_REACH",
     "TIE_BREAK",
@@ -180,6 +181,19 @@ class _ReturnsAtOnce(Requirement):
         return "for adapters that give back the jobs of a dead worker at once" if is_late else None
 
 
+class _KeepsLeases(Requirement):
+    """A job is under its lease until that is over, and it is counted so, whatever becomes of its holder."""
+
+    name = "lease_return at the end of the lease"
+    shows = "lease_return"
+
+    def missing(self, harness: Harness) -> str | None:
+        """As `Requirement.missing`."""
+        declared = harness.capabilities
+        keeps = declared.lease_return is LeaseReturn.LEASE_END and declared.counts
+        return None if keeps else "for adapters that keep, and count, the jobs of a dead worker"
+
+
 class _Restart(Requirement):
     """There is a server; what survives its end is shown if the harness has `restart`."""
 
@@ -301,6 +315,7 @@ PRIORITIES: Final = Declared("priorities")
 #: The order among equals is promised (S6).
 TIE_BREAK: Final = Declared("tie_break")
 #: What a dead worker held comes back at once (S9).
+KEEPS_LEASES: Final = _KeepsLeases()
 RETURNS_AT_ONCE: Final = _ReturnsAtOnce()
 #: A second adapter sees the same jobs.
 SHARED_REACH: Final = _SharedReach()

@@ -52,7 +52,7 @@ def how_late(
     real: Bench,
     waiting: Sequence[tuple[Consumer, Message]],
     act: Callable[[], object],
-    longest: timedelta = LONG,
+    longest: timedelta | None = None,
 ) -> float:
     """Let consumers wait, make their jobs ready, and return how late the last one saw its own, in seconds.
 
@@ -60,7 +60,7 @@ def how_late(
         real: The case, in real time.
         waiting: Consumers, each with the job that it is to get.
         act: Makes all of them ready.
-        longest: How long each waits; one that has seen nothing by then breaks the case.
+        longest: How long each waits, `LONG` unless told; one that has seen nothing by then breaks the case.
     """
     acted: list[float] = []
     came: list[float] = []
@@ -77,9 +77,9 @@ def how_late(
     return max(abs(at - acted[0]) for at in came)
 
 
-def comes(real: Bench, waiter: Consumer, message: Message, longest: timedelta = LONG) -> float:
+def comes(real: Bench, waiter: Consumer, message: Message, longest: timedelta | None = None) -> float:
     """Let a consumer wait for this job, and settle it; return when it came."""
-    held = real.reserve(waiter, longest)
+    held = real.reserve(waiter, longest or LONG)
     at = time.monotonic()
     real.check(held is not None, "the waiting reserve did not see the job, which became ready")
     assert held is not None

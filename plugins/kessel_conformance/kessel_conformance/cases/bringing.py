@@ -25,6 +25,8 @@ from kessel_core.contract import (
     Commit,
     Consumer,
     Entry,
+    Find,
+    JobState,
     Message,
     Put,
     Reservation,
@@ -139,6 +141,11 @@ def own_id(bench: Bench) -> None:
         if following is None:  # allowed: what was stored in this call may be seen by the next
             following = bench.gets(taker, again, what)
         bench.equal(bench.label(following.body), bench.label(again.body), what)
+        if bench.capabilities.dedupe:  # the id is the follow-up's, and did not end with the job
+            bench.is_held(again, JobState.RESERVED)
+        if bench.has(Find):
+            found = bench.find(again.id)
+            bench.equal(None if found is None else found.body, again.body, "what is found under its id")
         bench.settle(taker, following)
         bench.gets(bench.consumer(beside.queue), beside, "the follow-up beside it")
         bench.nothing(bench.consumer(job.queue, again.queue), "the job and its follow-up were committed")

@@ -13,7 +13,7 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.harness_base import NotShown
 from kessel_conformance.places import FILES
-from kessel_conformance.requirements import LEASE
+from kessel_conformance.requirements import KEEPS_LEASES, LEASE
 from kessel_conformance.told import Told
 from kessel_core import AdapterUnavailable, LeaseLost
 from kessel_core.contract import COMMIT, NO_PAUSE, Browse, JobState, QueueStats, Reservation
@@ -90,6 +90,9 @@ class _Gone(Told):
             bench.settle(consumer, held)
         elif settled.error is not None:
             self.perhaps.add(held.body)
+            if KEEPS_LEASES.is_met(bench.harness):
+                still = bench.stats().reserved
+                bench.equal(still, 0, "jobs that are held, after its holder was told that its lease is lost")
         self.is_true(bench.drain(consumer))
 
     def _look(self) -> None:

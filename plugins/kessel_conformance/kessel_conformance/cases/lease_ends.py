@@ -21,6 +21,7 @@ from kessel_core.contract import (
     LeaseLost,
     Reservation,
     Rollback,
+    Snooze,
 )
 
 NEEDS = (LEASE,)
@@ -143,8 +144,12 @@ def each_by_its_own(bench: Bench) -> None:
 )
 def ended_is_ready(bench: Bench) -> None:
     sent = [bench.put(priority=priority) for priority in (5, 4, 3, 2)]
-    for _ in sent:
-        bench.taken(bench.consumer())
+    slots = [bench.consumer() for _ in sent]
+    for held in [(slot, bench.taken(slot)) for slot in slots]:
+        bench.settle(*held, Snooze())
+    bench.let_pass(bench.slack)
+    for slot in slots:
+        bench.taken(slot)
     other = bench.queue_named("other")
     bench.put(queue=other)
     bench.taken(bench.consumer(other))
@@ -156,7 +161,10 @@ def ended_is_ready(bench: Bench) -> None:
         )
     if bench.has(Browse):
         bench.equal(bench.peek(JobState.RESERVED, 10), [], "reserved jobs after the leases")
-        shown = bench.labels([job.body for job in bench.peek(JobState.READY, 10)])
+        listed = bench.peek(JobState.READY, 10)
+        snoozes = {job.snoozes for job in listed}
+        bench.check(snoozes <= {None, 1}, f"{snoozes} snoozes are shown, expected 1 of each", "S21")
+        shown = bench.labels([job.body for job in listed])
         wanted = bench.labels([message.body for message in sent])
         bench.equal(sorted(shown), sorted(wanted), "ready jobs after the leases")
         if bench.capabilities.priorities is not None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 
@@ -125,14 +126,18 @@ def operations_are_shared(bench: Bench) -> None:
     "S7",
     "S9",
     needs=NEEDS,
-    why="A lock in one process keeps its own threads apart, and nobody else.",
+    why="A lock keeps the threads of its process apart, and nobody else; or it ends when one of many closes.",
 )
 def race_for_jobs(bench: Bench) -> None:
     sent = [bench.message() for _ in range(80)]
     bench.send_many(sent)
     seen: list[bytes] = []
     lock = threading.Lock()
-    with bench.sharing() as second, bench.sharing() as third:
+    with ExitStack() as stack:
+        second = stack.enter_context(bench.sharing())
+        with bench.sharing() as passing:  # what it leaves, or removes, keeps nobody apart from the others
+            passing.nothing(passing.consumer(bench.queue_named("other")), "nothing was enqueued there")
+        third = stack.enter_context(bench.sharing())
         benches = [bench, second, third]
         consumers = [one.consumer() for one in benches]
 

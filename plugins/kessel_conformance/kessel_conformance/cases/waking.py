@@ -14,7 +14,7 @@ from typing import Final
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_conformance.meanwhile import SOON, acts, soon
+from kessel_conformance.meanwhile import FALLS_ASLEEP, SOON, acts, soon
 from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, RETURNS_AT_ONCE, SHARED_REACH, Need
 from kessel_conformance.woken import LONG, Prepared, comes, soon_enough, wakes
 from kessel_core.contract import (
@@ -156,7 +156,7 @@ def by_retry(bench: Bench) -> Prepared:
     "S9",
     needs=(BLOCKING_RESERVE, SHARED_REACH),
     real_time=True,
-    why="Jobs come from other processes, whose adapters cannot call this one's.",
+    why="Jobs come from other processes, whose adapters cannot call this one's, and others come and go.",
 )
 def from_afar(bench: Bench) -> None:
     with bench.in_real_time() as real:
@@ -166,7 +166,9 @@ def from_afar(bench: Bench) -> None:
             got: list[Reservation | None] = []
 
             def sends() -> None:
-                time.sleep(0.05)
+                time.sleep(FALLS_ASLEEP)
+                with real.sharing() as passing:  # one that closes takes away what it waits with, and no more
+                    passing.reserve(passing.consumer(real.queue_named("other")), timedelta(milliseconds=50))
                 other.enqueue(message)
 
             real.side_by_side(
@@ -174,7 +176,7 @@ def from_afar(bench: Bench) -> None:
                     lambda: got.append(real.reserve(consumer, LONG)),
                     sends,
                 ],
-                LONG.total_seconds() / 2,
+                FALLS_ASLEEP + LONG.total_seconds() / 2,
             )
             real.check(got[0] is not None, "the waiting reserve did not see another adapter's job")
         finally:
