@@ -5,14 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 from breaking import mutant
 from mutants_kinds import takes_slowly
 from reference import Held, Record, Reference
 
-from kessel_core import LeaseLost, UnknownJob
-from kessel_core.contract import Commit, JobState, Message, Reservation, Settlement
+from kessel_core import AdapterError, IdHeld, LeaseLost, UnknownJob
+from kessel_core.contract import (
+    Commit,
+    Consumer,
+    JobState,
+    Message,
+    Reservation,
+    Settlement,
+    StoredJob,
+)
 
 
 # --- an adapter that closes ---
@@ -91,3 +100,67 @@ mutant(
     is_known=_knows,
 )
 mutant("lease_end_forgets_snoozes", "forgets the snoozes where a lease ends", tick=_forgets_snoozes)
+
+
+# --- what is taken for the same ---
+def _extends_first_queue(
+    adapter: Reference, held: Sequence[tuple[Consumer, Reservation]]
+) -> list[AdapterError | None]:
+    outcomes: list[AdapterError | None] = []
+    for consumer, one in held:
+        if one.queue == held[0][1].queue:
+            outcomes += Reference.extend_many(adapter, [(consumer, one)])
+        else:
+            one.deadline = adapter.deadline_extended(one)
+            outcomes.append(None)
+    return outcomes
+
+
+def _purges_name(adapter: Reference, queue: str) -> int:
+    adapter.disk.__dict__.setdefault("purged", set()).add(queue)
+    return Reference.purge(adapter, queue)
+
+
+def _lists(adapter: Reference) -> list[str]:
+    purged = adapter.disk.__dict__.get("purged", ())
+    return [name for name in Reference.queues(adapter) if name not in purged]
+
+
+def _deletes_as_shown(adapter: Reference, job: StoredJob) -> None:
+    states = (JobState.READY, JobState.DELAYED, JobState.BURIED)
+    now = {one.id: state for state in states for one in adapter.peek(job.queue, state, 10**6)}
+    if job.id is None or now.get(job.id) is not job.state:
+        raise UnknownJob(str(job.id), job.queue)
+    Reference.delete(adapter, job.queue, job.id)
+
+
+def _delayed_if_given(adapter: Reference, messages: Sequence[Message]) -> list[AdapterError | None]:
+    delayed = {message.id for message in messages if message.delay is not None}
+    outcomes: list[Any] = Reference.enqueue_many(adapter, messages)
+    return [
+        IdHeld(one.job_id, JobState.DELAYED) if isinstance(one, IdHeld) and one.job_id in delayed else one
+        for one in outcomes
+    ]
+
+
+mutant(
+    "extends_first_queue",
+    "extends of several leases those of one queue, and tells it of all",
+    extend_many=_extends_first_queue,
+)
+mutant(
+    "purge_forgets_name",
+    "forgets the name of a queue that is purged, though a job of it is held",
+    purge=_purges_name,
+    queues=_lists,
+)
+mutant(
+    "deletes_as_shown",
+    "deletes what was shown in the state in which it was shown",
+    delete_shown=_deletes_as_shown,
+)
+mutant(
+    "delayed_if_a_delay_is_given",
+    "says delayed of a job of the same batch whose delay is over",
+    enqueue_many=_delayed_if_given,
+)

@@ -302,6 +302,13 @@ def renew_believing(self: Networked, reservation: Reservation) -> None:
         Networked.renew(self, reservation)
 
 
+def renew_told_as_lost(self: Networked, reservation: Reservation) -> None:
+    try:
+        Networked.renew(self, reservation)
+    except AdapterUnavailable as exc:
+        raise LeaseLost(reservation.id, "the server is gone") from exc
+
+
 def renew_lost(self: Networked, reservation: Reservation) -> None:
     try:
         Networked.renew(self, reservation)
@@ -394,6 +401,12 @@ mutant(
     give_back=swallowing(Networked.give_back),
 )  # fmt: skip
 mutant("renew_swallowed", "lost.extend", "an extend that is lost moves the deadline", renew=renew_believing)
+mutant(
+    "extend_told_as_lost",
+    "lost.extend",
+    "an extend that cannot reach the server is told as a lease that is lost",
+    renew=renew_told_as_lost,
+)
 mutant(
     "renew_gives_up", "lost.extend", "a lease that was not extended is given up, though it holds",
     renew=renew_lost, end=end_after_lost,

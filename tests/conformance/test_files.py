@@ -125,6 +125,16 @@ class WritesInPlace(DirectoryAdapter):
         path.write_bytes(content)
 
 
+class NumbersInPlace(DirectoryAdapter):
+    """As before, for what is no job: the number of the last one."""
+
+    def _write(self, path: Path, content: bytes) -> None:
+        if path.suffix == ".job":
+            super()._write(path, content)
+        else:
+            path.write_bytes(content)
+
+
 class Believes(DirectoryAdapter):
     """What it could not write it has told, because it wrote it later."""
 
@@ -265,7 +275,8 @@ def ended(
         (TellsLost, GONE, "jobs that are held, after its holder was told that its lease is lost"),
         (Swallows, FULL, "was acknowledged and is lost"),
         (SwallowsMany, FULL, "was acknowledged and is lost"),
-        (WritesInPlace, FULL, "peek ready raised ProtocolError"),
+        (WritesInPlace, FULL, "the outcome of a job is ProtocolError"),
+        (NumbersInPlace, FULL, "ProtocolError"),
         (Believes, FULL, "was acknowledged and is lost"),
         (WritesInPlace, TORN, "was told as not stored"),
         (ListsJobs, TORN, "was acknowledged and is lost"),

@@ -130,6 +130,11 @@ class Slot(Call):
         """Reserve and commit another job."""
         self.commits(self.takes(self.message, self.next, wait=WAIT))
 
+    def is_lost(self, what: str) -> None:
+        """Check that the job is under no lease, as its holder was told."""
+        if KEEPS_LEASES.is_met(self.bench.harness) and self.bench.stats(self.queue).reserved:
+            self.broken(f"{what} was told that the lease is lost, and the job is under it still")
+
 
 class Reserve(Slot):
     name = "reserve with two jobs ready"
@@ -191,8 +196,7 @@ class _Settle(Slot):
                 self.broken(f"it must not fail again when nothing is broken any more: {answer.error}")
             self.judge(answer)
             return
-        if KEEPS_LEASES.is_met(self.bench.harness) and self.bench.stats(self.held.queue).reserved:
-            self.broken("it was told that its lease is lost, and the job is under it still")
+        self.is_lost(self.name)
         settled = {Commit: GONE, Bury: BURIED}.get(type(self.settlement), READY)
         self.ends(self.message, READY | settled, "its settle was refused, and it is settled once at most")
 
@@ -310,6 +314,8 @@ class Extend(Slot):
     def failed(self, error: AdapterError) -> None:
         if isinstance(error, AdapterUnavailable):
             self.commits(self.held)  # "The lease holds until its deadline."
+        else:
+            self.is_lost("extend")
         self.is_held = False
 
     def again(self) -> None:

@@ -46,13 +46,13 @@ class _Full(Told):
         self.there = {bench.put().body, bench.put().body}
         consumer = bench.consumer()
         held = bench.taken(consumer)
-        for longest in (self.size // 3, 1):  # of a large job a part can be written, then nothing at all
+        for longest in (self.size // 3, 1, 0):  # of a large job a part can be written, then nothing at all
             with _limited(longest):
                 self.enqueue(self._large())
                 self.enqueue_many([bench.message(), self._large(), bench.message()])
                 self.asked("extend", lambda: consumer.extend(held))
                 self.asked("extend_many", lambda: bench.adapter.extend_many([(consumer, held)]))
-        with _limited(1):
+        with _limited(0):
             settled = self.asked("settle", lambda: consumer.settle(held, COMMIT), LeaseLost)
         self.there.add(bench.put().body)  # it goes on
         self.there.discard(held.body)

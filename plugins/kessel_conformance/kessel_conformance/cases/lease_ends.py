@@ -68,9 +68,10 @@ def extended_in_full(bench: Bench) -> None:
     why="A worker renews the leases of all its slots in one call: what that misses is run twice.",
 )
 def extended_together(bench: Bench) -> None:
-    slots = [bench.consumer() for _ in range(4)]
-    for _ in slots:
-        bench.put()
+    queues = (bench.queue, bench.queue, bench.queue_named("other"), bench.queue_named("last"))
+    slots = [bench.consumer(queue) for queue in queues]
+    for queue in queues:
+        bench.put(queue=queue)
     held = [(slot, bench.taken(slot)) for slot in slots]
     ended = held[1]
     bench.settle(*ended)
@@ -97,7 +98,7 @@ def extended_together(bench: Bench) -> None:
         f"extended until {deadlines}, not a lease from now, {before + lease:.3f} to {after + lease:.3f}",
     )
     bench.let_pass(bench.lease * 0.85)
-    early = bench.reserve(slots[1])
+    early = bench.reserve(bench.consumer(*queues[1:]))
     still = bench.clock.monotonic() < min(deadlines)  # else the machine was too busy
     bench.check(early is None or not still, "the extended leases still hold, but a job was delivered")
     if early is None and still:

@@ -232,6 +232,11 @@ def twice_in_a_batch(bench: Bench) -> None:
         what = "enqueue_many of a delayed job, and of one under its id that is not"
         outcomes = [*outcomes, *bench.call(what, lambda: bench.adapter.enqueue_many([late, sooner]))]
         wanted.append((late.id, JobState.DELAYED))
+        over = bench.message(queue=late.queue, delay=timedelta(hours=-1))
+        second = bench.message(b"over", queue=late.queue, job_id=over.id)
+        what = "enqueue_many of a job whose delay is over, and of one under its id"
+        outcomes += bench.call(what, lambda: bench.adapter.enqueue_many([over, second]))
+        wanted.append((over.id, JobState.READY))
     held = [(one.job_id, one.state) for one in outcomes if isinstance(one, IdHeld)]
     bench.equal(held, wanted, "ids that are twice in a batch, and the states of the jobs that hold them")
     came = bench.drain(bench.consumer())

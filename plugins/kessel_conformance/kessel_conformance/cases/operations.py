@@ -90,6 +90,8 @@ def spares_reserved(bench: Bench) -> None:
         expected = 4
     bench.equal(bench.purge(), expected, "jobs purged")
     bench.nothing(consumer, "the queue was purged")
+    names = bench.call("queues", bench.adapter.queues)
+    bench.check(kept.queue in names, "queues() leaves out a purged queue, of which a job is still held")
     bench.settle(other, held)
     if bench.capabilities.counts:
         found = bench.stats()

@@ -9,6 +9,7 @@ from typing import Final
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
+from kessel_conformance.requirements import DELAYS
 from kessel_core.contract import (
     Browse,
     Buried,
@@ -18,6 +19,7 @@ from kessel_core.contract import (
     JobState,
     Message,
     Rollback,
+    Settlement,
     StoredJob,
     UnknownJob,
 )
@@ -51,6 +53,17 @@ def delete_of_shown(bench: Bench) -> None:
     bench.roll_back(consumer, held)
     bench.call("delete what was shown, and came back since", lambda: facet.delete_shown(under_worker))
     bench.nothing(consumer, "both jobs were deleted")
+    others: dict[str, Settlement] = {}
+    if DELAYS.is_met(bench.harness):
+        others["is delayed"] = Rollback(timedelta(hours=1))
+    if bench.has(Buried):
+        others["is buried"] = Bury("error", "broken")
+    for since, settlement in others.items():
+        message = bench.put()
+        (ready,) = bench.peek(JobState.READY, 10)
+        bench.settle(consumer, bench.gets(consumer, message, "the job"), settlement)
+        bench.call(f"delete what was shown as ready, and {since}", partial(facet.delete_shown, ready))
+    bench.equal(bench.purge(), 0, "jobs that were left by deletes of what was shown")
 
 
 @case(
