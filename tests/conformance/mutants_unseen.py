@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
+import attrs
 from breaking import mutant, slot_mutant
 from reference import Held, Record, Reference, Slot
 
@@ -118,8 +119,10 @@ class _Busy(Slot):
     settle_and_reserve = _busily
 
 
-def _untold(adapter: Reference, settlement: Commit | Bury) -> None:
-    """Write the entries, and tell nobody who waits for them."""
+def _untold(adapter: Reference, settlement: Commit | Bury, told: int = 0) -> None:
+    """Write the entries, and tell those who wait only of so many."""
+    Reference.kept_entries(adapter, attrs.evolve(settlement, puts=settlement.puts[:told]))
+    settlement = attrs.evolve(settlement, puts=settlement.puts[told:])
     entries = adapter.disk.entries
     assert entries is not None
     waiting, entries._waiting = entries._waiting, {}
@@ -147,6 +150,11 @@ mutant(
     announce=_unless_busy,
 )
 mutant("asleep_after_entry", "wakes nobody for an entry of a settlement", kept_entries=_untold)
+mutant(
+    "asleep_after_second_entry",
+    "wakes those alone who wait for the first entry of a settlement",
+    kept_entries=lambda s, settlement: _untold(s, settlement, told=1),
+)
 mutant(
     "entries_stay",
     "keeps entries of settlements for ever",

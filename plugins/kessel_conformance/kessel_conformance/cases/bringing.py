@@ -244,7 +244,8 @@ def _wakes_for_entry(real: Bench, waiter: Bench, and_reserve: bool) -> None:
         holder = real.consumer()
         held = real.gets(holder, real.put(), "the job")
         settle = partial(real.settle_and_reserve if and_reserve else real.settle, holder, held)
-        took = _told_after(real, waiter, key, partial(settle, Commit(puts=(Put(_SPACE, key, b"done"),))))
+        puts = (Put(_SPACE, f"{key}-other", b"done"), Put(_SPACE, key, b"done"))  # each one wakes
+        took = _told_after(real, waiter, key, partial(settle, Commit(puts=puts)))
         if took < _WOKEN:
             return
         late.append(took.total_seconds())
