@@ -154,6 +154,8 @@ class Operations:
             return self.buried(queue, limit)
 
         def work(connection: Connection) -> list[StoredJob]:
+            if not self._search.count(connection, queue, (state,)):
+                return []
             found = self._search.all_jobs(
                 connection, lambda stats: stats.tube == queue and stats.state is state
             )

@@ -78,7 +78,9 @@ class Search:
             UnknownJob: The queue has no such job in one of these states.
         """
         number = number_named(job_id)
-        numbers = iter((number,)) if number is not None else self._candidates(connection, queue, job_id)
+        numbers = (
+            iter((number,)) if number is not None else self._candidates(connection, queue, job_id, states)
+        )
         if shown is not None and isinstance(shown.handle, int):
             numbers = chain((shown.handle,), numbers)  # the server may have been started anew since
         for server_id in numbers:
@@ -114,12 +116,21 @@ class Search:
                 raise _hidden(connection, f"a {state} job of queue {queue}")
         return None  # so much is done there that each was gone again
 
-    def _candidates(self, connection: Connection, queue: str, job_id: str) -> Iterator[int]:
+    def count(self, connection: Connection, queue: str, states: Sequence[JobState]) -> int:
+        """Return how many jobs of a queue are in one of the states."""
+        tube = connection.ask(commands.stats_tube(queue))
+        return 0 if tube is None else sum(getattr(tube, state.value) for state in states)
+
+    def _candidates(
+        self, connection: Connection, queue: str, job_id: str, states: tuple[JobState, ...]
+    ) -> Iterator[int]:
         """Yield numbers that the job may have; expensive searches come last."""
         yield from self._names.numbers(job_id)
         for record in self._side_tubes.burials(queue).values():
             if record.id == job_id:
                 yield record.server_id
+        if not self.count(connection, queue, states):
+            return
         needle = job_id.encode("utf-8", "replace")
         for numbers in self.numbers(connection):
             for stored in connection.ask_each([commands.peek(number) for number in numbers]):

@@ -79,6 +79,26 @@ def test_records_are_asked_for_as_often_as_there_are_some(
     assert buried < asked <= 3 * (buried + 1)
 
 
+def test_what_the_counts_rule_out_is_not_searched_for(
+    opened: Callable[..., BeanstalkAdapter], server: Beanstalkd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong id was looked for in every job of the server, where the queue had none in such a state."""
+    adapter = opened(server.port)
+    adapter.enqueue(Message("job", "q", b'{"v":1,"id":"job"}', 9))
+
+    def searched(*_: object) -> Iterator[list[int]]:
+        raise AssertionError("every job of the server was looked at")
+
+    monkeypatch.setattr(Search, "numbers", searched)
+    with pytest.raises(UnknownJob):
+        adapter.kick("q", "wrong")
+    with pytest.raises(UnknownJob):
+        adapter.delete("other", "wrong")
+    assert adapter.peek("q", JobState.DELAYED, 9) == adapter.peek("q", JobState.RESERVED, 9) == []
+    with pytest.raises(AssertionError, match="every job"):
+        adapter.delete("q", "wrong")
+
+
 def twins(adapter: BeanstalkAdapter, count: int) -> None:
     """Store jobs with one id, which beanstalkd does not refuse."""
     for number in range(count):
