@@ -86,20 +86,21 @@ def _given(folder: Path) -> Path:
     return folder
 
 
-def _started(command: list[str]) -> subprocess.Popen[bytes]:
+def _started(command: list[str], log: Path | None = None) -> subprocess.Popen[bytes]:
     user = _user()
     extra = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     # The tests choose the command. Nobody reads its output, so it must not fill a pipe. A folder that the
     # user may enter; a group of its own, so that Ctrl-C in a terminal is for the tests alone.
-    return subprocess.Popen(  # type: ignore[call-overload,no-any-return]  # noqa: S603
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        start_new_session=True,
-        **extra,
-    )
+    with (log or Path(os.devnull)).open("wb") as output:
+        return subprocess.Popen(  # type: ignore[call-overload,no-any-return]  # noqa: S603
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            start_new_session=True,
+            **extra,
+        )
 
 
 @functools.cache
@@ -154,8 +155,9 @@ class Postgres:
         options = [part for name, value in self.settings.items() for part in ("-c", f"{name}={value}")]
         until = time.monotonic() + 60
         while time.monotonic() < until:
+            log = self.data.parent / "log"  # of this start alone
             self.process = _started(
-                [str(programs() / "postgres"), "-D", str(self.data), "-p", str(self.port), *options]
+                [str(programs() / "postgres"), "-D", str(self.data), "-p", str(self.port), *options], log
             )
             while self.process.poll() is None and time.monotonic() < until:
                 if self._answers():
@@ -164,7 +166,8 @@ class Postgres:
             # Processes of the one that was killed may not have ended yet.
             time.sleep(0.1)
         self.kill()
-        raise AssertionError("postgres does not start")
+        why = log.read_text(errors="replace").strip() if log.exists() else ""
+        raise AssertionError(f"postgres does not start: {why[-500:] or 'it says nothing'}")
 
     def _answers(self) -> bool:
         from kessel_postgres.connecting import connected
