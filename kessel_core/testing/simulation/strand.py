@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import traceback
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from datetime import timedelta
 from typing import Final, NoReturn
 
 from kessel_core.runtime.following import FollowUp
+from kessel_core.testing.frames import innermost_frames
 
 __all__ = ["TEST", "Died", "Strand", "Stuck"]
 
@@ -70,7 +70,7 @@ class Strand:
     def place(self, patience: float) -> str:
         """Return where it is and what to do about it; it has not come back for so many real seconds."""
         thread = self.thread
-        frame = sys._current_frames().get(thread.ident or 0) if thread is not None else None
+        frame = innermost_frames().get(thread.ident or 0) if thread is not None else None
         where = "".join(traceback.format_stack(frame)) if frame is not None else "it has ended\n"
         return (
             f"{self.name} did not come back within {patience:g} s: in a simulation a handler must not sleep "

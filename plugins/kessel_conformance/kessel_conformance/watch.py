@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -14,6 +13,7 @@ from typing import ClassVar, Final
 import attrs
 
 from kessel_conformance.opencase import OpenCase
+from kessel_core.testing.frames import innermost_frames
 
 __all__ = ["SILENCE", "Watch"]
 
@@ -100,7 +100,7 @@ class Watch:
         # Its own: the cases of other runs are looked at by their watches, too.
         found: dict[_UnderWay, tuple[_Place | None, int]] = {}
         while not self._over.wait(SILENCE / _LOOKS):
-            frames, before = sys._current_frames(), found
+            frames, before = innermost_frames(), found
             found = {}
             for one in list(self._under_way.values()):
                 place = one.place(frames.get(one.thread))
