@@ -6,12 +6,15 @@ import os
 import socket
 import threading
 from contextlib import ExitStack
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kessel_core.cli import health
+from kessel_core.runtime.health_http import Answer
+from kessel_core.runtime.health_pages import LIVE
 
 
 def refused(kessel: Any, *arguments: str) -> str:
@@ -71,6 +74,20 @@ def test_s38_before_a_worker_is_alive_its_file_is_never_there(
     assert health._writable(None, file) == file  # type: ignore[arg-type]  # no error is to be told
     assert [*tmp_path.iterdir()] == []
     assert moved == []
+
+
+def test_s38_the_file_is_there_only_while_the_worker_is_alive_and_the_log_says_once_that_it_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A probe may look whether there is a file, and not how old it is."""
+    file = tmp_path / "health"
+    for is_alive in (True, True, False, False, True):
+        status = HTTPStatus.OK if is_alive else HTTPStatus.SERVICE_UNAVAILABLE
+        answer = Answer.plain(status, f"alive: {is_alive}")
+        health._renew(file, {LIVE: answer}.__getitem__)
+        assert [path.name for path in tmp_path.iterdir()] == ["health"] * is_alive
+    assert file.read_bytes() == b"alive: True\n"
+    assert [record.getMessage() for record in caplog.records] == ["not alive: alive: False"]
 
 
 def test_s38_after_the_end_the_file_is_gone_although_it_was_just_being_renewed(
