@@ -52,7 +52,9 @@ def test_secrets_are_never_printed(kessel: Any, flags: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("flags", [(), ("--json",)])
 def test_a_key_that_signs_webhooks_is_hidden_under_any_name(kessel: Any, flags: tuple[str, ...]) -> None:
     kessel.write(
-        "kessel.toml", '[kessel.http.endpoints]\nb = "whsec_hunter2"\nc = ["env:A", "whsec_hunter3"]\n'
+        "kessel.toml",
+        '[kessel.http.endpoints]\nb = "whsec_hunter2"\nc = ["env:A", "whsec_hunter3"]\n'
+        'd = " whsec_hunter4"\ne = "env:B,whsec_hunter5"\n',
     )
     out = kessel.ok("config", *flags).out
     assert "hunter" not in out

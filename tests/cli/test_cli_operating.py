@@ -87,6 +87,31 @@ def test_s39_a_proposed_command_acts_on_the_jobs_that_it_stands_for_and_no_other
     assert kessel.ok(*typed, "--yes").out.startswith("deleted 5 buried jobs")
 
 
+@pytest.mark.parametrize(
+    ("configured", "options", "named"),
+    [
+        ([], [], []),
+        ([], ["--queue", "mail"], ["--queue", "mail"]),
+        (["mail"], [], []),
+        (["mail"], ["--queue", "mail"], ["--queue", "mail"]),
+        (["mail", "default"], [], ["--queue", "mail"]),
+    ],
+    ids=["another one is not looked at", "typed", "configured", "typed and configured", "one of two"],
+)
+def test_s39_a_proposed_command_acts_on_the_queue_that_was_typed(
+    kessel: Any, configured: list[str], options: list[str], named: list[str]
+) -> None:
+    """Typed as it was shown, it went to the configured queues."""
+    kessel.write("kessel.toml", f"[kessel]\nqueues = {json.dumps(configured or ['default'])}\n")
+    queue = "mail" if configured or options else "default"
+    kessel.ok("request", "shop.unheard-of", "--queue", queue)
+    kessel.ok("drain", "--queue", queue)
+    (line,) = [row for row in kessel.ok("buried", *options).out.splitlines() if row.startswith("remove")]
+    typed = shlex.split(line.partition("kessel ")[2])
+    assert typed[6:] == named
+    assert kessel.ok(*typed, "--yes").out.startswith("deleted 1 buried job")
+
+
 def test_finding_c3_lists_say_how_many_there_are_in_all(kessel: Any, many: list[str]) -> None:
     assert "100 of 120" in kessel.ok("buried", "list").out
     done = kessel.ok("buried", "list", "--limit", "5", "--json")

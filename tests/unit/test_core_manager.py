@@ -482,6 +482,18 @@ def test_what_would_be_tried_again_without_a_queue_is_the_result(
     assert not waiting(manager), "kept for ever, because it is not run again"
 
 
+def test_a_job_without_a_queue_waits_for_no_delay_of_its_request_or_of_a_plugin(opened: Open) -> None:
+    class Later:
+        @hookimpl
+        def kessel_prepare_request(self, request: JobRequest) -> JobRequest:
+            return attrs.evolve(request, delay=timedelta(hours=1))
+
+    for plugin in (None, Later()):
+        manager = opened(plugin=plugin, handlers={"a": lambda payload: payload})
+        for delay in (None, timedelta(hours=2)):
+            assert manager.process_single_job(JobRequest(type="a", payload=1, delay=delay)).value == 1
+
+
 def test_s15_a_job_without_a_queue_takes_no_function_of_a_job_with_its_id(opened: Open) -> None:
     def told_meanwhile(payload: JsonValue) -> JsonValue:
         if payload == "without":  # the other one comes to its end while this runs

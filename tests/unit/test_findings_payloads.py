@@ -235,6 +235,11 @@ def test_finding_b4_what_could_never_be_read_is_refused_at_start_by_name(kind: A
         (Decimal, True, "$: expected a decimal number as text, got bool True"),
         (time, 5, "$: expected an ISO-8601 time of day, got int 5"),
         (dict[int, str], {"1": "a", "x": "b", "01": "c"}, "$.x: expected a whole number as a key, got 'x'"),
+        *(
+            (dict[kind, str], {"1": "a", key: "b"}, f"{at}: expected a whole number as a key, got {key!r}")
+            for kind in (int, Size)  # read leniently it would take the place of the other
+            for key, at in (("01", "$['01']"), ("+1", "$['+1']"), (" 1", "$[' 1']"), ("1_0", "$['1_0']"))
+        ),
         (dict[int, int], {"1": "a"}, "$['1']: expected a whole number, got str 'a'"),
         (Point, [1], "$: expected a list of 2, got one of 1"),
         (Point, [1, 2.5], "$[1]: expected a decimal number as text, got float 2.5"),

@@ -496,6 +496,23 @@ def plain(payload: Any) -> int:
     return 2
 
 
+@pytest.mark.parametrize("keep", [2 * SECOND, 2 * DAY], ids=["shorter", "longer"])
+def test_s25_what_a_handler_says_of_its_results_goes_before_the_configuration(keep: timedelta) -> None:
+    @handler("kept", keep=keep)
+    def kept(payload: Any) -> int:
+        return 1
+
+    clock = VirtualClock()
+    with JobManager("memory://", handlers=[kept, plain], config=KEEP, clock=clock) as manager:
+        as_said, as_configured = manager.request("kept").id, manager.request("plain").id
+        run_until_idle(manager)
+        gone, there = (as_said, as_configured) if keep < DAY else (as_configured, as_said)
+        clock.advance(min(keep, DAY))
+        with pytest.raises(ResultUnknown):
+            manager.result(gone)
+        assert manager.result(there).ok
+
+
 def test_s17_without_a_store_results_are_refused_at_connect_and_at_the_call() -> None:
     adapter = Apart(MemoryOptions(), AdapterContext(clock=VirtualClock()))
     with pytest.raises(CapabilityMissing, match=r"results\.keep is set; set store to a URL"):

@@ -80,6 +80,7 @@ class Judge:
         self._passes: dict[str, bool] = {}
         #: The functions of each file.
         self._functions: dict[str, list[FunctionType]] = defaultdict(list)
+        gc.unfreeze()  # what `conftest.py` has frozen is not among the objects
         for thing in gc.get_objects():
             if type(thing) is FunctionType:
                 self._functions[thing.__code__.co_filename].append(thing)

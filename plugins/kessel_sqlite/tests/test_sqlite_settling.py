@@ -224,6 +224,8 @@ def test_S8_a_buried_job_keeps_why_and_a_kick_starts_its_attempts_anew(
         adapter.kick("q", "a")
         with pytest.raises(UnknownJob):
             adapter.kick("q", "a")
+        (kicked,) = adapter.peek("q", JobState.READY)
+        assert (kicked.reason, kicked.message, kicked.buried_at) == (None, None, None)
         again = consumer.reserve(NO_PAUSE)
         assert again is not None
         assert (again.attempt, again.body) == (1, b"a")
