@@ -560,6 +560,12 @@ mutant(
     peek=swallowing(Networked.peek, instead=[]),
 )
 mutant(
+    "find_nothing",
+    "lost.look",
+    "a server that is gone has no job of that id",
+    find=swallowing(Networked.find),
+)
+mutant(
     "buried_empty",
     "lost.look",
     "a server that is gone has no failures",
