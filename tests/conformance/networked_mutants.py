@@ -265,6 +265,21 @@ mutant(
     size=lambda self, header: HEADER.unpack(header)[0] % 4096,
     understood=nothing_understood,
 )
+
+
+def asked_as_away(self: Networked, name: str, *arguments: Any) -> Any:
+    try:
+        return Networked.asked(self, name, *arguments)
+    except Garbled as exc:
+        raise AdapterUnavailable("the server cannot be reached") from exc
+
+
+mutant(
+    "stranger_is_away",
+    "lost.strangers",
+    "a server of another kind is one that cannot be reached",
+    asked=asked_as_away,
+)
 mutant(
     "lost_till_close",
     "lost.reserve_before_close",
