@@ -175,6 +175,44 @@ mutant(
 )
 
 
+def many_unsure(self: Networked, messages: Sequence[Message]) -> list[AdapterError | None]:
+    outcomes = Networked.enqueue_many(self, messages)
+    first = next((n for n, one in enumerate(outcomes) if isinstance(one, EnqueueUnknown)), len(outcomes))
+    rest = [EnqueueUnknown(message.id, "an earlier job had no answer") for message in messages[first:]]
+    return [*outcomes[:first], *rest]
+
+
+def many_once_more(self: Networked, messages: Sequence[Message]) -> list[AdapterError | None]:
+    """It stops where it cannot connect, and not where it has no answer."""
+    outcomes: list[AdapterError | None] = []
+    for number, message in enumerate(messages):
+        try:
+            self.put(message)
+        except AdapterUnavailable as exc:
+            return outcomes + [exc] * (len(messages) - number)
+        except AdapterError as exc:
+            outcomes.append(exc)
+            if len(outcomes) > 2:
+                return outcomes + [AdapterUnavailable("gone")] * (len(messages) - number - 1)
+        else:
+            outcomes.append(None)
+    return outcomes
+
+
+mutant(
+    "many_unsure",
+    "lost.large_batch",
+    "a job that was not tried, because one before it was not answered, is told as perhaps stored",
+    enqueue_many=many_unsure,
+)
+mutant(
+    "many_once_more",
+    "lost.large_batch",
+    "a batch goes on where one job was not answered",
+    enqueue_many=many_once_more,
+)
+
+
 # --- the connection ----------------------------------------------------------------------------------------
 
 
