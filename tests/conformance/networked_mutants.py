@@ -575,6 +575,14 @@ mutant(
 )
 
 
+mutant(
+    "done_late_wakes_nobody",
+    "lost.wakes_who_waits_late",
+    "who waits is not told of what the server does after its caller has given up",
+    looks_again=lambda self, queues: self.clock.now() + timedelta(seconds=20),
+)
+
+
 # --- operations ------------------------------------------------------------------------------------------
 
 

@@ -157,6 +157,12 @@ class FaultProxy:
         """
         self._holds = True
 
+    @property
+    def holds_some(self) -> bool:
+        """Whether a request is held."""
+        with self._lock:
+            return self._held != []
+
     def pass_held(self) -> None:
         """Let the server have the requests that are held, and wait until it has answered each."""
         with self._lock:
