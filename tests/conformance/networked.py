@@ -41,6 +41,7 @@ from kessel_core.contract import (
     Delete,
     Durability,
     EnqueueUnknown,
+    Find,
     JobState,
     LeaseLost,
     LeaseReturn,
@@ -67,7 +68,7 @@ LEASE: Final = timedelta(seconds=4)
 _TIMEOUT: Final = 8.0
 #: Bytes of an answer.
 _LARGEST: Final = 1 << 28
-_LOOKS: Final = frozenset({"queues", "stats", "peek", "buried"})
+_LOOKS: Final = frozenset({"queues", "stats", "peek", "find", "buried"})
 #: What may be named in a URL: the adapter, and its mutants.
 KINDS: dict[str, type[Networked]] = {}
 
@@ -94,7 +95,7 @@ class Options:
     folder: str = ""
 
 
-class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
+class Networked(Browse, Buried, Delete, Find, Pause, WaitingAdapter):
     name = "networked"
 
     def __init__(self, options: Options, context: AdapterContext) -> None:
@@ -271,6 +272,10 @@ class Networked(Browse, Buried, Delete, Pause, WaitingAdapter):
 
     def peek(self, queue: str, state: JobState, limit: int = 1) -> list[StoredJob]:
         found: list[StoredJob] = self.call("peek", queue, state, limit)
+        return found
+
+    def find(self, job_id: str) -> StoredJob | None:
+        found: StoredJob | None = self.call("find", job_id)
         return found
 
     def buried(self, queue: str, limit: int = 100) -> list[StoredJob]:

@@ -175,6 +175,44 @@ mutant(
 )
 
 
+def many_unsure(self: Networked, messages: Sequence[Message]) -> list[AdapterError | None]:
+    outcomes = Networked.enqueue_many(self, messages)
+    first = next((n for n, one in enumerate(outcomes) if isinstance(one, EnqueueUnknown)), len(outcomes))
+    rest = [EnqueueUnknown(message.id, "an earlier job had no answer") for message in messages[first:]]
+    return [*outcomes[:first], *rest]
+
+
+def many_once_more(self: Networked, messages: Sequence[Message]) -> list[AdapterError | None]:
+    """It stops where it cannot connect, and not where it has no answer."""
+    outcomes: list[AdapterError | None] = []
+    for number, message in enumerate(messages):
+        try:
+            self.put(message)
+        except AdapterUnavailable as exc:
+            return outcomes + [exc] * (len(messages) - number)
+        except AdapterError as exc:
+            outcomes.append(exc)
+            if len(outcomes) > 2:
+                return outcomes + [AdapterUnavailable("gone")] * (len(messages) - number - 1)
+        else:
+            outcomes.append(None)
+    return outcomes
+
+
+mutant(
+    "many_unsure",
+    "lost.large_batch",
+    "a job that was not tried, because one before it was not answered, is told as perhaps stored",
+    enqueue_many=many_unsure,
+)
+mutant(
+    "many_once_more",
+    "lost.large_batch",
+    "a batch goes on where one job was not answered",
+    enqueue_many=many_once_more,
+)
+
+
 # --- the connection ----------------------------------------------------------------------------------------
 
 
@@ -264,6 +302,21 @@ mutant(
     "an answer that makes no sense is none",
     size=lambda self, header: HEADER.unpack(header)[0] % 4096,
     understood=nothing_understood,
+)
+
+
+def asked_as_away(self: Networked, name: str, *arguments: Any) -> Any:
+    try:
+        return Networked.asked(self, name, *arguments)
+    except Garbled as exc:
+        raise AdapterUnavailable("the server cannot be reached") from exc
+
+
+mutant(
+    "stranger_is_away",
+    "lost.strangers",
+    "a server of another kind is one that cannot be reached",
+    asked=asked_as_away,
 )
 mutant(
     "lost_till_close",
@@ -522,6 +575,14 @@ mutant(
 )
 
 
+mutant(
+    "done_late_wakes_nobody",
+    "lost.wakes_who_waits_late",
+    "who waits is not told of what the server does after its caller has given up",
+    looks_again=lambda self, queues: self.clock.now() + timedelta(seconds=20),
+)
+
+
 # --- operations ------------------------------------------------------------------------------------------
 
 
@@ -558,6 +619,12 @@ mutant(
     "lost.look",
     "a server that is gone shows no jobs",
     peek=swallowing(Networked.peek, instead=[]),
+)
+mutant(
+    "find_nothing",
+    "lost.look",
+    "a server that is gone has no job of that id",
+    find=swallowing(Networked.find),
 )
 mutant(
     "buried_empty",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from kessel_conformance import faults
-from kessel_conformance.cases import unheard
+from kessel_conformance.cases import unanswered, unheard
 from kessel_conformance.catalogue import cases
 from kessel_conformance.runner import Outcome, Run, Verdict
 from kessel_conformance.settings import Settings
@@ -47,6 +47,7 @@ def outcomes(request: pytest.FixtureRequest) -> dict[str, Future[Outcome]]:
     patch = pytest.MonkeyPatch()
     patch.setattr(faults, "ANSWER_WITHIN", NO_END)
     patch.setattr(unheard, "_TRIES", 1)
+    patch.setattr(unanswered, "_TRIES", 1)
     items = [item for item in request.session.items if hasattr(item, "callspec")]
     chosen = [item.callspec.params.get("mutant") for item in items]
     pool = ThreadPoolExecutor(6)

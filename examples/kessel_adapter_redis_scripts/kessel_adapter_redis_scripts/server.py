@@ -53,7 +53,7 @@ class Server:
         Raises:
             Unanswered: It may have been done.
             AdapterUnavailable: Nothing was done.
-            ProtocolError: The server refused it.
+            ProtocolError: The server refused it, or is no Redis.
         """
         keys = [f"{self._prefix}:{name}" for name in _SHARED]
         keys += [f"{self._prefix}:{name}:{queue}" for queue in queues for name in _OF_A_QUEUE]
@@ -77,6 +77,8 @@ class Server:
             connection: Any = self._pool.get_connection()
         except redis.AuthenticationError as exc:  # user or password; trying again does not help
             raise ProtocolError(f"{self._where} refused: {exc}") from exc
+        except redis.InvalidResponse as exc:
+            raise ProtocolError(f"{self._where} is no Redis: {exc}") from exc
         except (redis.RedisError, OSError) as exc:  # a pooled connection that is gone was replaced before
             raise AdapterUnavailable(f"{self._where} cannot be reached: {exc}") from exc
         try:

@@ -21,6 +21,7 @@ from kessel_core.contract import (
     Bury,
     Delete,
     DoctorContext,
+    Find,
     Finding,
     JobState,
     Level,
@@ -93,6 +94,23 @@ class Peek(_Look):
         shown = [job.body for job in cast("list[StoredJob]", value)]
         if sorted(shown) != sorted(message.body for message in self.expected):
             self.broken(f"{self.name} shows {self.bench.labels(shown)} of 2 jobs")
+
+
+class FindOne(_Look):
+    name = "find"
+    needs = (Find,)
+
+    def prepare(self) -> None:
+        self.expected = self.stored()
+        self.works(self.name, self.act)
+
+    def act(self) -> object:
+        return need(self.adapter, Find).find(self.expected.id)
+
+    def returned(self, value: object) -> None:
+        found = cast("StoredJob | None", value)
+        if found is None or found.body != self.expected.body:
+            self.broken(f"find shows {found} under the id of {self.label(self.expected)}, which is ready")
 
 
 class _OfBuried(Call):
@@ -258,5 +276,5 @@ class PauseQueue(Call):
         self.works("resume", lambda: need(self.adapter, Pause).pause(self.queue, NO_PAUSE))
 
 
-LOOKS: Final[tuple[type[Call], ...]] = (Stats, Queues, Peek, ListBuried, Doctor)
+LOOKS: Final[tuple[type[Call], ...]] = (Stats, Queues, Peek, FindOne, ListBuried, Doctor)
 CHANGES: Final[tuple[type[Call], ...]] = (Kick, DeleteOne, Purge, PauseQueue)

@@ -103,6 +103,7 @@ class FaultProxy:
         self.garbles = False
         self._cut: Cut | None = None
         self._traffic = Traffic()
+        self._sent = 0
         #: Guards the cut, the traffic and the sets below.
         self._lock = threading.Lock()
         self._open: set[_Link] = set()
@@ -156,6 +157,12 @@ class FaultProxy:
         """
         self._holds = True
 
+    @property
+    def holds_some(self) -> bool:
+        """Whether a request is held."""
+        with self._lock:
+            return self._held != []
+
     def pass_held(self) -> None:
         """Let the server have the requests that are held, and wait until it has answered each."""
         with self._lock:
@@ -184,6 +191,12 @@ class FaultProxy:
         """What has passed so far."""
         with self._lock:
             return self._traffic
+
+    @property
+    def sent(self) -> int:
+        """Bytes that the adapter has sent, those that were swallowed included."""
+        with self._lock:
+            return self._sent
 
     def close(self) -> None:
         """Stop, and wait for the threads."""
@@ -259,6 +272,8 @@ class FaultProxy:
                 if self.delay:
                     self._closed.wait(self.delay)
                 if up:
+                    with self._lock:
+                        self._sent += len(data)
                     self._wait_if_held(link)
                 else:
                     link.answered.set()

@@ -7,6 +7,7 @@ tells everybody is often left out by the adapter that caused it.
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,9 +16,10 @@ from typing import Final, NamedTuple
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
+from kessel_conformance.faults import ANSWER_WITHIN
 from kessel_conformance.meanwhile import FALLS_ASLEEP
 from kessel_conformance.near import Near, near_adapter
-from kessel_conformance.proxy import Cut
+from kessel_conformance.proxy import Cut, FaultProxy
 from kessel_conformance.requirements import BLOCKING_RESERVE, CONNECTION
 from kessel_conformance.woken import soon_enough
 from kessel_core import AdapterError
@@ -39,6 +41,8 @@ _LONG: Final = timedelta(seconds=4)
 _HOUR: Final = timedelta(hours=1)
 #: For all tries of one way, in seconds.
 _ALL_TRIES: Final = 60.0
+#: So many may be late, for a machine may be busy, or look for all who wait just when all is held.
+_TRIES: Final = 3
 
 
 class _Set(NamedTuple):
@@ -69,6 +73,76 @@ def wakes_who_waits(bench: Bench) -> None:
         return run
 
     bench.side_by_side([tries(way) for way in _ways(bench)], _ALL_TRIES)
+
+
+@case(
+    "lost.wakes_who_waits_late",
+    "S9",
+    "S14",
+    needs=(CONNECTION, BLOCKING_RESERVE),
+    waits=True,
+    why="A server does what its caller has given up, and tells all of it: the caller takes that for news of"
+    " its own.",
+)
+def wakes_who_waits_late(bench: Bench) -> None:
+    def tries() -> None:
+        late: list[float] = []
+        bound = bench.slack.total_seconds()
+        with bench.beside() as beside, near_adapter(beside) as near:
+            while not late or late[-1] > bound:
+                what = f"who waits saw a job {min(late, default=0.0):.2f} s after it was stored, or more"
+                beside.check(len(late) < _TRIES, what)
+                late.append(_stored_late(beside, near))
+
+    bench.side_by_side([tries, tries], _TRIES * 2 * ANSWER_WITHIN)
+
+
+def _stored_late(bench: Bench, near: Near[Bench, QueueAdapter]) -> float:
+    """Return how many seconds late a waiting consumer sees a job whose enqueue was given up before."""
+    adapter, message = near.opened, bench.message(queue=_fresh(bench))
+    waiter = adapter.consumer([message.queue])
+    bench.call("stats", lambda: adapter.stats(message.queue))  # so that there is a connection
+    stored: list[float] = []
+    came: list[float] = []
+    was_held: list[AdapterError] = []
+
+    def waits() -> None:
+        try:
+            held = waiter.reserve(timedelta(seconds=ANSWER_WITHIN) + _LONG)
+            at = time.monotonic()
+            if held is not None:
+                waiter.settle(held, COMMIT)
+                came.append(at)
+        except AdapterError as exc:  # its own request was held, which was to be the other one
+            was_held.append(exc)
+
+    def enqueues() -> None:
+        time.sleep(FALLS_ASLEEP)
+        near.proxy.hold_requests()
+        releases = threading.Thread(target=_releases, args=(near.proxy,))
+        releases.start()
+        with suppress(AdapterError):
+            adapter.enqueue(message)
+        releases.join()
+        time.sleep(FALLS_ASLEEP)  # who was woken by that has looked, and waits again
+        near.proxy.pass_held()
+        stored.append(time.monotonic())
+
+    bench.history.add("an enqueue that the server has after it was given up, while a consumer waits")
+    bench.side_by_side([waits, enqueues], 2 * ANSWER_WITHIN)
+    waiter.close()
+    if came:
+        return max(0.0, came[0] - stored[0])
+    was_stored = bench.drain(bench.consumer(message.queue)) != []
+    return ANSWER_WITHIN if was_stored and not was_held else 0.0
+
+
+def _releases(proxy: FaultProxy) -> None:
+    """Hold no more than the first request, so that whoever waits may ask and be told."""
+    end = time.monotonic() + _LONG.total_seconds()
+    while not proxy.holds_some and time.monotonic() < end:
+        time.sleep(0.001)
+    proxy.end_faults()
 
 
 def _tried(bench: Bench, near: Near[Bench, QueueAdapter], way: _Way) -> float:
