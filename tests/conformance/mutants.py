@@ -21,6 +21,7 @@ import mutants_kinds  # noqa: F401  # enters its own
 import mutants_passing  # noqa: F401  # as before
 import mutants_retrying  # noqa: F401  # as before
 import mutants_seen  # noqa: F401  # as before
+import mutants_together  # noqa: F401  # as before
 import mutants_unseen  # noqa: F401  # as before
 from breaking import MUTANTS, declares, mutant, slot_mutant, without
 from reference import LEASE, LIMIT, Held, Reference, ReferenceHarness, Slot

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
+import time
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
+from typing import Final
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.requirements import COUNTS, VIRTUAL_CLOCK
 from kessel_core.contract import (
+    NO_PAUSE,
     Browse,
     Buried,
     Bury,
@@ -20,6 +25,10 @@ from kessel_core.contract import (
     Rollback,
     VirtualTime,
 )
+
+#: Real seconds in which a call does nothing: one that takes longer in each of so many tries sleeps.
+_REST: Final = 0.008
+_TRIES: Final = 10
 
 
 @case("stats.count_states", "S9", needs=(COUNTS,), why="Alarms are set on these numbers.")
@@ -207,6 +216,35 @@ def next_change(bench: Bench) -> None:
     assert moment is not None
     bench.until(moment)
     bench.gets(bench.consumer(), message, "the job at the time that next_change returned")
+
+
+@case(
+    "time.never_sleeps_really",
+    "S18",
+    needs=(VirtualTime, VIRTUAL_CLOCK),
+    why="It rests a moment in real time where it finds nothing: ten thousand simulated hours never end.",
+)
+def never_sleeps_really(bench: Bench) -> None:
+    consumer = bench.consumer()
+    calls: dict[str, Callable[[], object]] = {
+        "a reserve that finds nothing": lambda: consumer.reserve(NO_PAUSE),
+        "stats": lambda: bench.adapter.stats(bench.queue),
+        "queues": bench.adapter.queues,
+        "next_change": lambda: bench.facet(VirtualTime).next_change([bench.queue]),
+    }
+    for what, call in calls.items():
+        # Once is enough, for a machine may be busy; who sleeps does so each time.
+        rests = next((False for _ in range(_TRIES) if bench.call(what, partial(_rest, call)) < _REST), True)
+        bench.check(
+            not rests, f"{what} takes more than {_REST * 1000:g} ms in which it does nothing: it sleeps"
+        )
+
+
+def _rest(call: Callable[[], object]) -> float:
+    """Return the real seconds of a call in which its thread did not run."""
+    begun, ran = time.monotonic(), time.thread_time()
+    call()
+    return time.monotonic() - begun - (time.thread_time() - ran)
 
 
 @case("doctor.raises_nothing", "S9", why="The doctor is called when things are broken.")
