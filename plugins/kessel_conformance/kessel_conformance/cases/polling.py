@@ -15,9 +15,12 @@ from kessel_conformance.catalogue import case
 from kessel_conformance.meanwhile import FALLS_ASLEEP
 from kessel_conformance.requirements import BLOCKING_RESERVE
 from kessel_core.contract import Message, Reach
+from kessel_core.testing import VirtualClock
 
 #: How long a reserve waits.
 _LONG: Final = timedelta(seconds=4)
+#: How long one waits on a virtual clock, where a look each second is none too many.
+_QUIET: Final = timedelta(seconds=30)
 #: Jobs of a round, and seconds between two of them: they are spread over all moments between two looks, be
 #: those 50 ms or 0.1 s apart.
 _JOBS: Final = 12
@@ -97,6 +100,31 @@ class _Round:
         return self.real.label(message.body)
 
 
+class _CountingClock(VirtualClock):
+    """Counts how often somebody goes to sleep on it."""
+
+    sleeps = 0
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> bool:
+        """As `VirtualClock.wait`."""
+        self.sleeps += 1
+        return super().wait(condition, timeout)
+
+
+def _sleeps_once(bench: Bench) -> None:
+    """Let a reserve wait for nothing on a virtual clock, where a machine that is busy changes nothing."""
+    clock = _CountingClock(bench.now())
+    with bench.on_clock(clock) as quiet:
+        consumer = quiet.consumer()
+        clock.sleeps = 0
+        quiet.equal(quiet.reserve(consumer, _QUIET), None, "what came to a queue that is empty")
+        most = _QUIET // timedelta(seconds=1)
+        quiet.check(
+            clock.sleeps <= most,
+            f"a reserve of {_QUIET.total_seconds():g} s went to sleep {clock.sleeps} times: it polls",
+        )
+
+
 @case(
     "reserve.does_not_poll",
     "S9",
@@ -106,6 +134,8 @@ class _Round:
     " with nothing to do keep a server busy.",
 )
 def does_not_poll(bench: Bench) -> None:
+    if bench.harness.virtual:
+        _sleeps_once(bench)
     with bench.in_real_time() as real, ExitStack() as stack:
         is_shared = real.capabilities.reach is not Reach.PROCESS
         other = stack.enter_context(real.sharing()) if is_shared else real
