@@ -128,6 +128,15 @@ def _ready_by_time(bench: Bench, *looks: str) -> dict[str, list[tuple[str, Messa
     return found
 
 
+def _due_together(bench: Bench) -> str | None:
+    """Put a job that is delayed and one that is held into one queue; time alone makes both ready."""
+    if bench.capabilities.delay_granularity is None or not LEASE.is_met(bench.harness):
+        return None
+    message = bench.put(queue=bench.queue_named("together"))
+    bench.gets(bench.consumer(message.queue), message, "the job")
+    return bench.put(queue=message.queue, delay=_PAUSE).queue
+
+
 @case(
     "find.at_first_look",
     "S9",
@@ -154,6 +163,7 @@ def find_at_first_look(bench: Bench) -> None:
     why="A listing shows what was true when somebody last took a job.",
 )
 def peek_at_first_look(bench: Bench) -> None:
+    together = _due_together(bench)
     jobs = _ready_by_time(bench, "ready", "others")
     for what, message in jobs["ready"]:
         shown = [job.body for job in bench.peek(JobState.READY, 5, message.queue)]
@@ -162,6 +172,9 @@ def peek_at_first_look(bench: Bench) -> None:
         state = JobState.RESERVED if what == "a lease" else JobState.DELAYED
         shown = [job.body for job in bench.peek(state, 5, message.queue)]
         bench.equal(bench.labels(shown), [], f"{state} jobs after the end of {what}")
+    if together is not None:
+        shown = [job.body for job in bench.peek(JobState.READY, 5, together)]
+        bench.equal(len(shown), 2, "ready jobs after the end of a delay and of a lease")
 
 
 @case(
@@ -174,10 +187,15 @@ def peek_at_first_look(bench: Bench) -> None:
     why="An alarm counts jobs that wait, and misses all that became ready since a worker last came by.",
 )
 def stats_at_first_look(bench: Bench) -> None:
+    together = _due_together(bench)
     for what, message in _ready_by_time(bench, "stats")["stats"]:
         seen = bench.stats(message.queue)
         counted = (seen.ready, seen.delayed, seen.reserved)
         bench.equal(counted, (1, 0, 0), f"ready, delayed, reserved jobs after the end of {what}")
+    if together is not None:
+        seen = bench.stats(together)
+        counted = (seen.ready, seen.delayed, seen.reserved)
+        bench.equal(counted, (2, 0, 0), "ready, delayed, reserved jobs after the end of a delay and a lease")
 
 
 @case(
