@@ -22,6 +22,8 @@ from kessel_core.contract import (
     AdapterContext,
     AdapterError,
     AdapterUnavailable,
+    Consumer,
+    EnqueueRejected,
     LeaseLost,
     Message,
     QueueStats,
@@ -86,6 +88,15 @@ class NamesNothing(DirectoryAdapter):
             return []
 
 
+class LooksFirst(DirectoryAdapter):
+    """Whoever wants to consume hears at once that its files are away, and not when it reserves."""
+
+    def make_consumer(self, queues: tuple[str, ...]) -> Consumer:
+        if not self._folder.is_dir():
+            raise AdapterUnavailable(f"there is no {self._folder}")
+        return super().make_consumer(queues)
+
+
 class MakesAnew(DirectoryAdapter):
     """A folder that is gone is made again, and looks like one that never had a job."""
 
@@ -125,22 +136,45 @@ class WritesInPlace(DirectoryAdapter):
         path.write_bytes(content)
 
 
-class NumbersInPlace(DirectoryAdapter):
-    """As before, for what is no job: the number of the last one."""
-
-    def _write(self, path: Path, content: bytes) -> None:
-        if path.suffix == ".job":
-            super()._write(path, content)
-        else:
-            path.write_bytes(content)
-
-
 class Believes(DirectoryAdapter):
     """What it could not write it has told, because it wrote it later."""
 
     def _write(self, path: Path, content: bytes) -> None:
         with suppress(OSError):
             super()._write(path, content)
+
+
+class RejectsOne(DirectoryAdapter):
+    """Knows that the disk is full where a job comes alone, and calls it a lost backend in a batch."""
+
+    def enqueue(self, message: Message) -> None:
+        try:
+            super().enqueue(message)
+        except AdapterUnavailable as exc:
+            raise EnqueueRejected(message.id, str(exc), "full") from exc
+
+    def enqueue_many(self, messages: Sequence[Message]) -> list[AdapterError | None]:
+        return [self._stored(message) for message in messages]
+
+    def _stored(self, message: Message) -> AdapterError | None:
+        try:
+            super().enqueue(message)
+        except AdapterError as exc:
+            return exc
+        return None
+
+
+class CountsInPlace(DirectoryAdapter):
+    """Counts its jobs in a file of a single figure, which is empty where that could not be written."""
+
+    def put(self, message: Message) -> None:
+        path = self._folder / "count"
+        count = int(path.read_text()) if path.exists() else 0
+        try:
+            path.write_text(str((count + 1) % 10))
+        except OSError as exc:
+            raise AdapterUnavailable(f"the count is not written: {exc}") from exc
+        super().put(message)
 
 
 class ListsJobs(DirectoryAdapter):
@@ -270,14 +304,16 @@ def ended(
         (SwallowsMany, GONE, "was acknowledged and is lost"),
         (CountsNothing, GONE, "stats says that nothing is ready"),
         (NamesNothing, GONE, "queues() leaves out a queue that has jobs"),
+        (LooksFirst, GONE, "that is for its first reserve to say"),
         (MakesAnew, GONE, "was made anew, without its jobs"),
         (ExtendsBlindly, EXTEND, "it was told that its lease was extended, but the job came"),
         (TellsLost, GONE, "jobs that are held, after its holder was told that its lease is lost"),
         (Swallows, FULL, "was acknowledged and is lost"),
         (SwallowsMany, FULL, "was acknowledged and is lost"),
         (WritesInPlace, FULL, "the outcome of a job is ProtocolError"),
-        (NumbersInPlace, FULL, "ProtocolError"),
         (Believes, FULL, "was acknowledged and is lost"),
+        (RejectsOne, FULL, "is told as unavailable in a batch"),
+        (CountsInPlace, FULL, "raised ValueError"),
         (WritesInPlace, TORN, "was told as not stored"),
         (ListsJobs, TORN, "was acknowledged and is lost"),
         (OpensRaw, OTHER, "raised NotADirectoryError"),

@@ -38,20 +38,23 @@ class Told:
             self.bench.broken(f"{what} raised {type(error).__name__}, expected AdapterUnavailable: {error}")
         return answer
 
-    def enqueue(self, message: Message) -> None:
-        """Enqueue a job, and keep what was said of it."""
+    def enqueue(self, message: Message) -> Exception | None:
+        """Enqueue a job, keep what was said of it, and return its error."""
         answer = self.asked("enqueue", lambda: self.bench.adapter.enqueue(message), *OF_ENQUEUE)
         self._told(message.body, answer.error)
+        return answer.error
 
-    def enqueue_many(self, batch: Sequence[Message]) -> None:
-        """Enqueue a batch, and keep what was said of each of its jobs."""
+    def enqueue_many(self, batch: Sequence[Message]) -> list[AdapterError | None]:
+        """Enqueue a batch, keep what was said of each of its jobs, and return it."""
         answer = self.asked("enqueue_many", lambda: self.bench.adapter.enqueue_many(batch))
         if answer.error is not None:
             self.bench.broken("enqueue_many raised, instead of returning an outcome for each job")
-        for message, outcome in zip(batch, cast("list[AdapterError | None]", answer.value), strict=True):
+        outcomes = cast("list[AdapterError | None]", answer.value)
+        for message, outcome in zip(batch, outcomes, strict=True):
             if outcome is not None and not isinstance(outcome, OF_ENQUEUE):
                 self.bench.broken(f"the outcome of a job is {type(outcome).__name__}: {outcome}")
             self._told(message.body, outcome)
+        return outcomes
 
     def _told(self, body: bytes, error: Exception | None) -> None:
         if error is None:

@@ -16,7 +16,7 @@ from kessel_conformance.places import FILES
 from kessel_conformance.requirements import KEEPS_LEASES, LEASE
 from kessel_conformance.told import Told
 from kessel_core import AdapterUnavailable, LeaseLost
-from kessel_core.contract import COMMIT, NO_PAUSE, Browse, JobState, QueueStats, Reservation
+from kessel_core.contract import COMMIT, NO_PAUSE, Browse, Consumer, JobState, QueueStats, Reservation
 
 
 @contextmanager
@@ -97,6 +97,12 @@ class _Gone(Told):
 
     def _look(self) -> None:
         bench = self.bench
+        made = self.asked("consumer", lambda: bench.adapter.consumer([bench.queue]))
+        if made.error is not None:
+            bench.broken(
+                "a consumer is not made of files that are away: that is for its first reserve to say"
+            )
+        cast("Consumer", made.value).close()
         stats = self.asked("stats", lambda: bench.adapter.stats(bench.queue))
         if stats.error is None and not cast("QueueStats", stats.value).ready:
             bench.broken("stats says that nothing is ready, although a job is, in files that are away")

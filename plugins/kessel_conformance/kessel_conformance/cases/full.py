@@ -14,7 +14,7 @@ from kessel_conformance.harness_base import NotShown
 from kessel_conformance.places import FILES
 from kessel_conformance.told import Told
 from kessel_core import AdapterUnavailable, LeaseLost
-from kessel_core.contract import COMMIT, Browse, JobState, Message
+from kessel_core.contract import COMMIT, Browse, EnqueueRejected, JobState, Message
 
 #: Bytes of a large job; more than fits.
 _LARGE: Final = 60_000
@@ -48,8 +48,12 @@ class _Full(Told):
         held = bench.taken(consumer)
         for longest in (self.size // 3, 1, 0):  # of a large job a part can be written, then nothing at all
             with _limited(longest):
-                self.enqueue(self._large())
-                self.enqueue_many([bench.message(), self._large(), bench.message()])
+                alone = self.enqueue(self._large())
+                _, among, _ = self.enqueue_many([bench.message(), self._large(), bench.message()])
+                bench.check(
+                    not (isinstance(alone, EnqueueRejected) and isinstance(among, AdapterUnavailable)),
+                    "a job that is rejected alone is told as unavailable in a batch, which is tried again",
+                )
                 self.asked("extend", lambda: consumer.extend(held))
                 self.asked("extend_many", lambda: bench.adapter.extend_many([(consumer, held)]))
         with _limited(0):
