@@ -73,6 +73,27 @@ def test_F34_who_has_missed_a_jump_moves_the_leases_by_the_next_one_alone(
         holder.settle(taken, COMMIT)
 
 
+def test_F34_a_clock_that_a_time_server_corrects_bit_by_bit_is_never_taken_for_one_that_was_set(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In sum it is minutes after some weeks; a warning of each second would hide the one that matters."""
+    ahead = [timedelta()]
+    monkeypatch.setattr(SystemClock, "now", lambda _: datetime.now(UTC) + ahead[0])
+    adapter = opened()
+    adapter.enqueue(message("a"))
+    with closing(adapter.consumer(["q"])) as holder, closing(adapter.consumer(["q"])) as other:
+        assert holder.reserve(NO_PAUSE) is not None
+        (before,) = adapter.peek("q", JobState.RESERVED)
+        for _ in range(8):
+            ahead[0] += timedelta(seconds=0.4)
+            assert other.reserve(NO_PAUSE) is None
+        assert adapter.peek("q", JobState.RESERVED)[0].due == before.due
+        assert "the wall clock was set" not in caplog.text
+        ahead[0] += timedelta(hours=1)
+        assert other.reserve(NO_PAUSE) is None
+        assert "the wall clock was set by +3600" in caplog.text
+
+
 class Setting:
     """Sets the wall clock of all adapters an hour on, just before one next asks for the file's lock."""
 
