@@ -6,6 +6,8 @@ import os
 import sqlite3
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,17 @@ from kessel_sqlite.adapter import SqliteAdapter
 from kessel_sqlite.edge import is_busy, leaves_connection_sound, translated
 from kessel_sqlite.link import Link
 
-from kessel_core import AdapterError, AdapterUnavailable, EnqueueRejected, EnqueueUnknown, ProtocolError
-from kessel_core.contract import NO_PAUSE, JobState, Message
+from kessel_core import (
+    AdapterError,
+    AdapterUnavailable,
+    EnqueueRejected,
+    EnqueueUnknown,
+    ProtocolError,
+    SystemClock,
+)
+from kessel_core.contract import NO_PAUSE, Bury, Commit, JobState, Message, Put
 from kessel_core.testing.clock import VirtualClock
+from tests.until import until
 
 Opener = Callable[..., SqliteAdapter]
 SECOND = timedelta(seconds=1)
@@ -207,6 +217,39 @@ def test_who_waits_looks_again_when_its_queue_is_paused_and_when_it_is_resumed(
         waiter.woken = False
         adapter.pause("q", pause)
         assert waiter.woken
+
+
+class Unwatched(SystemClock):
+    """Real time for an adapter that looks for no commits of others: only what it is told wakes who waits."""
+
+
+@pytest.mark.parametrize("is_last", [False, True], ids=["settle_and_reserve", "settle"])
+@pytest.mark.parametrize(
+    "settlement",
+    [
+        Commit(follow=(message("next", queue="r"),), puts=(Put("s", "k", b"v"),)),
+        Bury("error", "broken", follow=(message("next", queue="r"),), puts=(Put("s", "k", b"v"),)),
+    ],
+    ids=["commit", "bury"],
+)
+def test_s20_who_waits_for_what_a_settlement_brings_along_is_woken_by_it(
+    opened: Opener, settlement: Commit | Bury, is_last: bool
+) -> None:
+    """S25: such as who waits for a result; and S19: `wakes` holds where no watcher looks."""
+    adapter = opened(Unwatched())
+    adapter.enqueue(message("a"))
+    with ThreadPoolExecutor(2) as pool, closing(adapter.consumer(["q"])) as consumer:
+        held = consumer.reserve(NO_PAUSE)
+        assert held is not None
+        with closing(adapter.consumer(["r"])) as other:
+            entry = pool.submit(adapter.store.wait, "s", "k", timeout=20 * SECOND)
+            job = pool.submit(other.reserve, 20 * SECOND)
+            until(lambda: not adapter.line.is_empty and not adapter.line.entries.is_empty)
+            end = consumer.settle if is_last else consumer.settle_and_reserve
+            end(held, settlement)
+            found, taken = entry.result(10), job.result(10)
+    assert found is not None and found.value == b"v"
+    assert taken is not None and taken.id == "next"
 
 
 @pytest.mark.parametrize("is_link", [False, True])
