@@ -357,6 +357,19 @@ def test_enqueue_without_an_answer_is_unknown_and_not_repeated(cut: tuple[Any, A
     assert [type(outcome) for outcome in outcomes] == [EnqueueUnknown, EnqueueUnknown]
 
 
+def test_batch_goes_no_further_than_a_call_without_an_answer(
+    cut: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S14: what was not tried is surely not stored; a thousand jobs do not wait for a thousand time-outs."""
+    monkeypatch.setattr("kessel_postgres.adapter._CHUNK", 2)
+    adapter, fault = cut
+    fault.armed = True
+    outcomes = adapter.enqueue_many([message(name) for name in ("a", "b", "c", "d", "e", "a")])
+    assert [type(outcome) for outcome in outcomes] == [EnqueueUnknown] * 2 + [AdapterUnavailable] * 4
+    assert "not tried" in str(outcomes[2])
+    assert adapter.stats("q").ready == 2
+
+
 def test_put_without_an_answer_is_unknown(cut: tuple[Any, Any]) -> None:
     """S19"""
     adapter, fault = cut
