@@ -13,10 +13,21 @@ from kessel_postgres.adapter import PostgresAdapter
 from kessel_postgres.schema import VERSION, upgrade_script
 from kessel_postgres.testing import Postgres
 
-from kessel_core import JobManager, JobRequest
+from kessel_core import (
+    Config,
+    Fatal,
+    HistoryConfig,
+    JobContext,
+    JobManager,
+    JobRequest,
+    ResultsConfig,
+    Snooze,
+    Transient,
+)
 from kessel_core.cli.root import run
-from kessel_core.contract import DoctorContext, Level
+from kessel_core.contract import NO_PAUSE, DoctorContext, Level
 
+DAY = timedelta(days=1)
 CONTEXT = DoctorContext(queues=("default",), types=frozenset(), grace=timedelta(seconds=30))
 
 
@@ -129,8 +140,44 @@ def test_printed_rights_are_all_that_a_role_needs(
     with JobManager(address) as manager, psycopg.connect(address.partition("?")[0]) as connection:
         assert isinstance(manager.adapter, PostgresAdapter)
         manager.adapter.enqueue(manager.message(JobRequest(type="a.job")), connection=connection)
+    _does_everything(address)
     assert "rights" not in kessel("doctor", "--adapter", address).out
     assert kessel("postgres", "upgrade", address).code == 0
+
+
+def _does_everything(address: str) -> None:
+    """Do once what workers, their jobs and operators do; the error of the server names what is refused."""
+
+    def work(payload: str, job: JobContext) -> str:
+        if payload == "fail":
+            raise Fatal("as asked")
+        if payload == "retry" and job.attempt == 1:
+            raise Transient("as asked", after=NO_PAUSE)
+        if payload == "snooze" and not job.snoozes:
+            raise Snooze(NO_PAUSE)
+        if payload == "follow":
+            job.follow_up("work", "followed", queue="other")
+        job.extend()
+        return payload
+
+    config = Config(results=ResultsConfig(keep=DAY), history=HistoryConfig(keep=DAY))
+    with JobManager(address, handlers={"work": work}, config=config) as manager:
+        adapter = manager.adapter
+        asked = ("follow", "fail", "retry", "snooze")
+        job_ids = [manager.request("work", text, queue="other").id for text in asked]
+        assert isinstance(adapter, PostgresAdapter)
+        adapter.pause("other", DAY)
+        assert manager.worker(queues="other").drain() == {}
+        assert "other" in adapter.queues()
+        adapter.pause("other", NO_PAUSE)
+        counts = manager.worker(queues="other").drain()
+        assert counts == {"failed": 1, "failed-transient": 1, "snoozed": 1, "success": 4}
+        assert [manager.result(job_id).ok for job_id in job_ids] == [True, False, True, True]
+        assert manager.history(job_ids[0]).events
+        (buried,) = adapter.each_buried("other")
+        adapter.kick("other", buried.id)
+        adapter.delete("other", buried.id)
+        assert manager.store.delete("results", buried.id)
 
 
 def test_role_that_may_not_create_is_told_who_could(
