@@ -11,19 +11,31 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import timedelta
+from typing import Any, cast
 
+import attrs
 import greenstalk
 import pytest
 from kessel_beanstalk.adapter import BeanstalkAdapter
 from kessel_beanstalk.attempts import FirstDeliveries, Suspects
-from kessel_beanstalk.commands import StoredBody
+from kessel_beanstalk.commands import Command, StoredBody, TubeStats
 from kessel_beanstalk.connection import Connection
+from kessel_beanstalk.operations import Operations
 from kessel_beanstalk.records import BURIED_PREFIX, SNOOZED_PREFIX, side_tube
 from kessel_beanstalk.sidetubes import SideTubes
 from kessel_beanstalk.testing import Beanstalkd
 
 from kessel_core import AdapterUnavailable, EnqueueUnknown
-from kessel_core.contract import COMMIT, NO_PAUSE, Bury, Consumer, Message, Reservation, Snooze
+from kessel_core.contract import (
+    COMMIT,
+    NO_PAUSE,
+    Bury,
+    Consumer,
+    Message,
+    QueueStats,
+    Reservation,
+    Snooze,
+)
 
 Opened = Callable[..., BeanstalkAdapter]
 SECOND = timedelta(seconds=1)
@@ -215,6 +227,32 @@ def test_a_pause_of_an_empty_queue_lasts_although_nobody_uses_its_tube(
     assert adapter.stats("q").paused is None
     with closing(other.consumer(["q"])) as consumer:
         assert consumer.reserve(NO_PAUSE) is not None
+
+
+@pytest.mark.parametrize(("pause", "left", "shown"), [(5, 3, 3), (5, 1, 1), (5, 0, 1), (None, 0, None)])
+def test_the_last_second_of_a_pause_shows_as_one_that_is_left(
+    opened: Opened, server: Beanstalkd, pause: int | None, left: int, shown: int | None
+) -> None:
+    """The server cuts the rest off to whole seconds: a queue would be paused for no time at all."""
+    adapter = opened(server.port)
+    adapter.enqueue(message(1))
+    told = server_says(
+        adapter, "q", pause=None if pause is None else pause * SECOND, pause_left=left * SECOND
+    )
+    assert told.paused == (None if shown is None else shown * SECOND)
+
+
+def server_says(adapter: BeanstalkAdapter, tube: str, **changes: Any) -> QueueStats:
+    """Return what is shown of a tube when the server says something else of it than it does."""
+
+    class Told:
+        def ask(self, command: Command[TubeStats | None]) -> TubeStats:
+            with closing(adapter.shared.server.connect()) as connection:
+                stats = connection.ask(command)
+            assert stats is not None
+            return attrs.evolve(stats, **changes)
+
+    return Operations._stats(cast("Connection", Told()), tube)
 
 
 class Readings:
