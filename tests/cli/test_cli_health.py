@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -88,6 +89,31 @@ def test_s38_the_file_is_there_only_while_the_worker_is_alive_and_the_log_says_o
         assert [path.name for path in tmp_path.iterdir()] == ["health"] * is_alive
     assert file.read_bytes() == b"alive: True\n"
     assert [record.getMessage() for record in caplog.records] == ["not alive: alive: False"]
+
+
+def test_s38_nobody_reads_half_of_the_file_and_a_full_disk_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, write, is_full = tmp_path / "health", Path.write_bytes, True
+
+    def written(path: Path, body: bytes) -> int:
+        write(path, body[:1])
+        assert file.read_bytes() == b"before"
+        if is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, body)
+
+    write(file, b"before")
+    monkeypatch.setattr(Path, "write_bytes", written)
+    alive = Answer.plain(HTTPStatus.OK, "alive")
+    health._renew(file, {LIVE: alive}.__getitem__)
+    assert file.read_bytes() == b"before"
+    (record,) = caplog.records
+    assert record.getMessage().startswith("the health file could not be renewed: [Errno 28] No space")
+    is_full = False
+    health._renew(file, {LIVE: alive}.__getitem__)
+    assert file.read_bytes() == alive.body
+    assert [*tmp_path.iterdir()] == [file]
 
 
 def test_s38_after_the_end_the_file_is_gone_although_it_was_just_being_renewed(
