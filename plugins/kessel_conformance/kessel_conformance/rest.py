@@ -184,7 +184,7 @@ class Rest:
         self._is_same(self.bench, "one that was opened anew")
 
     def _look(self, view: Bench) -> dict[JobState, list[StoredJob]]:
-        """List everything that can be listed, without what is held; a moment may be off by how long it took."""
+        """List all that can be listed, without what is held; a moment may be off by how long that took."""
         found, began = {}, view.now()
         for state in _STATES:
             if view.has(Browse):
