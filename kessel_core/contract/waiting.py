@@ -3,7 +3,8 @@
 Rules that keep wake-ups from being lost:
 
 1.  A consumer joins the line before it looks for a job: a job that arrives after that look finds it waiting.
-2.  A consumer that leaves the line passes a wake-up that it has not used on to the next one.
+2.  A consumer that leaves the line passes a wake-up on to the next one of each of its queues: it may not have
+    used it, and what it was told of may be several jobs.
 3.  One job wakes one consumer.
 
 A forked child has none of the waiting threads, but perhaps a lock that one of them held: there all lines
@@ -68,15 +69,19 @@ class WaitingLine:
         return waiter
 
     def leave(self, waiter: Waiter) -> None:
-        """Leave the line; another waiter is woken in place of this one (rule 2)."""
+        """Leave the line; for each of its queues another waiter is woken in place of this one (rule 2)."""
         with self.lock:
             if waiter not in self._waiters:
                 return  # left behind in the parent of a fork
             self._waiters.remove(waiter)
+            # Nobody knows of which queue the news was, and one who waits for another cannot pass it on.
+            left = waiter.queues
             for other in self._waiters:
-                if not other.woken and not waiter.queues.isdisjoint(other.queues):
-                    _wake(other)
+                if not left:
                     return
+                if not other.woken and not left.isdisjoint(other.queues):
+                    _wake(other)
+                    left -= other.queues
 
     def announce(self, queue: str, count: int = 1, due: datetime | None = None) -> None:
         """Announce `count` ready jobs of a queue or, with count 0, one that becomes ready at `due`.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
-from breaking import mutant
+from breaking import mutant, slot_mutant
 from mutants_kinds import takes_slowly
-from reference import Held, Record, Reference
+from reference import Held, Record, Reference, Slot
 
 from kessel_core import AdapterError, IdHeld, LeaseLost, UnknownJob
 from kessel_core.contract import (
@@ -163,4 +164,33 @@ mutant(
     "delayed_if_a_delay_is_given",
     "says delayed of a job of the same batch whose delay is over",
     enqueue_many=_delayed_if_given,
+)
+
+
+# --- those who wait in one line ---
+def _waits_in_line(slot: Slot, timeout: timedelta) -> Held | None:
+    """Only the first who waits for a queue has a timer; who leaves wakes the next one, of whatever queue."""
+    adapter = slot.adapter
+    line: list[Slot] = adapter.disk.__dict__.setdefault("in_line", [])
+    end = adapter.clock.monotonic() + timeout.total_seconds()
+    with adapter.lock:
+        line.append(slot)
+        try:
+            while True:
+                slot.held = adapter.take(slot.queues)
+                left = end - adapter.clock.monotonic()
+                if slot.held is not None or left <= 0 or slot.cancelled:
+                    return slot.held
+                before = {queue for one in line[: line.index(slot)] for queue in one.queues}
+                times = before.isdisjoint(slot.queues)
+                adapter.clock.wait(adapter.disk.changed, min(left, slot.until_change()) if times else left)
+        finally:
+            line.remove(slot)
+            adapter.disk.changed.notify(1)
+
+
+slot_mutant(
+    "passes_on_to_next",
+    "wakes the next in line when a consumer has got a job, whatever that one waits for",
+    reserve=_waits_in_line,
 )

@@ -92,6 +92,7 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
             "delayed_follow",
         )
     ),
+    "reserve.wakes_past_another_queue": ("passes_on_to_next",),
 }
 #: Cases of files and of other processes, whose faults are planted in adapters that have those: see their tests,
 #: test_files.py and test_left_behind.py.

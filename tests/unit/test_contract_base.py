@@ -156,16 +156,16 @@ def test_who_leaves_the_line_passes_the_news_on_to_one_that_can_use_it() -> None
     """Rule 2: else the job would wait until somebody looks by himself."""
     line = WaitingLine()
     leaving = line.join(frozenset({"q", "r"}))
-    other, next_one, last = (line.join(frozenset({queue})) for queue in ("s", "r", "q"))
+    other, next_one, last, behind = (line.join(frozenset({queue})) for queue in ("s", "r", "q", "q"))
     line.announce("q")
     assert leaving.woken
     line.leave(leaving)
-    assert [one.woken for one in (other, next_one, last)] == [False, True, False]
+    assert [one.woken for one in (other, next_one, last)] == [False, True, True], "one of each of its queues"
     line.leave(next_one)
     assert not other.woken, "it waits for another queue"
-    assert not last.woken, "nobody of its queue has left"
+    assert not behind.woken, "nobody of its queue has left since"
     line.leave(leaving)  # again, which changes nothing
-    assert not last.woken
+    assert not behind.woken
 
 
 def test_who_leaves_passes_the_news_on_to_one_that_has_none_yet() -> None:

@@ -255,6 +255,48 @@ def _due_after(real: Bench, milliseconds: int) -> tuple[Consumer, Message, float
 
 
 @case(
+    "reserve.wakes_past_another_queue",
+    "S9",
+    "S4",
+    needs=(BLOCKING_RESERVE, DELAYS),
+    real_time=True,
+    why="Who has got a job wakes the next in line, who waits for another queue, and a second job lies there.",
+)
+def past_another_queue(bench: Bench) -> None:
+    with bench.in_real_time() as real:
+        soon_enough(real, lambda: _past_another(real))
+
+
+def _past_another(real: Bench) -> float:
+    """Let two jobs become due at once; return how late the later one is seen, in seconds."""
+    delay, other = 2 * SOON.total_seconds(), real.queue_named("other")
+    due = time.monotonic() + delay
+    for _ in range(2):
+        real.put(delay=timedelta(seconds=delay))
+    # In the order in which they begin to wait.
+    waiters = (real.consumer(real.queue, other), real.consumer(other), real.consumer(real.queue))
+    came: list[float] = []
+
+    def waits(number: int) -> None:
+        time.sleep(0.03 * number)
+        held = real.reserve(waiters[number], LONG)
+        at = time.monotonic()
+        real.check(held is not None, "the waiting reserve did not see a job, which became ready")
+        assert held is not None
+        if held.queue == real.queue:
+            came.append(at)
+        real.settle(waiters[number], held)
+
+    def ends() -> None:
+        while len(came) < 2 and time.monotonic() < due + LONG.total_seconds():
+            time.sleep(0.005)
+        real.put(queue=other)
+
+    real.side_by_side([*(partial(waits, number) for number in range(3)), ends], 20)
+    return max(0.0, max(came) - due)
+
+
+@case(
     "reserve.waits_for_job",
     "S9",
     real_time=True,
