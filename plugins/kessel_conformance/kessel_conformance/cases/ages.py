@@ -39,6 +39,14 @@ def oldest_ready(bench: Bench) -> None:
     bench.equal(
         bench.stats().oldest_ready, None, "age of the next ready job where others are held or delayed"
     )
+    if bench.capabilities.delay_granularity is not None:
+        sent = bench.now()
+        past = bench.put(queue=bench.queue_named("past"), delay=timedelta(hours=-1))
+        seen = bench.stats(past.queue).oldest_ready
+        most = bench.now() - sent + bench.slack
+        bench.check(
+            seen is None or seen <= most, f"a job is ready since {seen}, which is before it was stored"
+        )
 
 
 @case(

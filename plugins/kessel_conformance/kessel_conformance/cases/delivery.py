@@ -10,6 +10,7 @@ from datetime import timedelta
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.requirements import ATTEMPTS
+from kessel_core.contract import Find
 
 AWKWARD = (
     b"",
@@ -47,10 +48,12 @@ def body_untouched(bench: Bench) -> None:
 )
 def names_queue(bench: Bench) -> None:
     other = bench.queue_named("other")
-    bench.put(queue=other)
+    message = bench.put(queue=other)
     consumer = bench.consumer(bench.queue, other)
     reservation = bench.taken(consumer)
     bench.equal(reservation.queue, other, "the reservation's queue")
+    if bench.has(Find):  # it knows the job's own id
+        bench.equal(reservation.id, message.id, "the reservation's id")
     bench.settle(consumer, reservation)
 
 
