@@ -24,10 +24,13 @@ from kessel_core.contract import (
     AdapterUnavailable,
     Consumer,
     EnqueueRejected,
+    Find,
+    JobState,
     LeaseLost,
     Message,
     QueueStats,
     Reservation,
+    StoredJob,
 )
 
 GONE, EXTEND, FULL, TORN = "files.gone", "files.gone_extend", "files.full", "files.torn"
@@ -86,6 +89,30 @@ class NamesNothing(DirectoryAdapter):
             return super().queues()
         except AdapterUnavailable:
             return []
+
+
+class FindsNothing(Find, DirectoryAdapter):
+    """As `CountsNothing`, for a job that is asked for by its id."""
+
+    def find(self, job_id: str) -> StoredJob | None:
+        with suppress(AdapterUnavailable):
+            for queue in self.queues():
+                for state in JobState:
+                    found = [job for job in self.peek(queue, state, 100) if job.id == job_id]
+                    if found:
+                        return found[0]
+        return None
+
+
+class ExtendsLoudly(DirectoryAdapter):
+    """Raises for all leases what is to be told of each."""
+
+    def extend_many(self, held: Sequence[tuple[Consumer, Reservation]]) -> list[Exception | None]:
+        outcomes = super().extend_many(held)
+        for outcome in outcomes:
+            if isinstance(outcome, AdapterUnavailable):
+                raise outcome
+        return outcomes
 
 
 class LooksFirst(DirectoryAdapter):
@@ -304,10 +331,12 @@ def ended(
         (SwallowsMany, GONE, "was acknowledged and is lost"),
         (CountsNothing, GONE, "stats says that nothing is ready"),
         (NamesNothing, GONE, "queues() leaves out a queue that has jobs"),
+        (FindsNothing, GONE, "find says that there is no such job"),
         (LooksFirst, GONE, "that is for its first reserve to say"),
         (MakesAnew, GONE, "was made anew, without its jobs"),
         (ExtendsBlindly, EXTEND, "it was told that its lease was extended, but the job came"),
         (TellsLost, GONE, "jobs that are held, after its holder was told that its lease is lost"),
+        (ExtendsLoudly, EXTEND, "extend_many raised"),
         (Swallows, FULL, "was acknowledged and is lost"),
         (SwallowsMany, FULL, "was acknowledged and is lost"),
         (WritesInPlace, FULL, "the outcome of a job is ProtocolError"),

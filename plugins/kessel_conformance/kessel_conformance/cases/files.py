@@ -16,7 +16,7 @@ from kessel_conformance.places import FILES
 from kessel_conformance.requirements import KEEPS_LEASES, LEASE
 from kessel_conformance.told import Told
 from kessel_core import AdapterUnavailable, LeaseLost
-from kessel_core.contract import COMMIT, NO_PAUSE, Browse, Consumer, JobState, QueueStats, Reservation
+from kessel_core.contract import COMMIT, NO_PAUSE, Browse, Consumer, Find, JobState, QueueStats, Reservation
 
 
 @contextmanager
@@ -66,13 +66,17 @@ class _Gone(Told):
     def __init__(self, bench: Bench, place: Path) -> None:
         super().__init__(bench)
         self.place = place
+        #: The id of a job that is there and ready.
+        self.waits = ""
 
     def check(self) -> None:
         bench = self.bench
-        self.there = {bench.put().body, bench.put().body}
+        sent = [bench.put(), bench.put()]
+        self.there = {message.body for message in sent}
         consumer = bench.consumer()
         held = bench.taken(consumer)
         self.there.remove(held.body)
+        (self.waits,) = (message.id for message in sent if message.body != held.body)
         with _away(bench, self.place):
             self.enqueue(bench.message())
             self.enqueue_many([bench.message(), bench.message()])
@@ -109,6 +113,10 @@ class _Gone(Told):
         names = self.asked("queues", bench.adapter.queues)
         if names.error is None and bench.queue not in cast("list[str]", names.value):
             bench.broken("queues() leaves out a queue that has jobs, in files that are away")
+        if bench.has(Find):
+            found = self.asked("find", lambda: bench.facet(Find).find(self.waits))
+            if found.error is None and found.value is None:
+                bench.broken("find says that there is no such job, in files that are away")
         if bench.has(Browse):
             shown = self.asked("peek", lambda: bench.facet(Browse).peek(bench.queue, JobState.READY, 5))
             if shown.error is None and not shown.value:
@@ -133,6 +141,7 @@ def gone_extend(bench: Bench) -> None:
         with _away(there, place):
             one = told.asked("extend", lambda: consumer.extend(held))
             many = told.asked("extend_many", lambda: there.adapter.extend_many([(consumer, held)]))
+            there.check(many.error is None, "extend_many raised, instead of returning an outcome for each")
         outcomes = [one.error, *cast("list[Exception | None]", many.value or [many.error])]
         for error in outcomes:
             is_allowed = error is None or isinstance(error, AdapterUnavailable)
