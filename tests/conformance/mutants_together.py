@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 from breaking import mutant
 from reference import Held, Record, Reference
 
-from kessel_core.contract import Commit, JobState, Reservation, Settlement, StoredJob
+from kessel_core.contract import Bury, Commit, JobState, Reservation, Settlement, StoredJob
 
 
 # --- a follow-up under the id of the job that brings it along ---
@@ -32,6 +33,26 @@ mutant(
     "finds no job that follows under the id of the one that brought it along",
     settle=_ends_last,
     find=_found,
+)
+
+
+# --- several of a kind ---
+def _follows_quietly(adapter: Reference, settlement: Commit | Bury) -> None:
+    adapter.disk.__dict__["quiet"] = len(settlement.follow) > 1
+    Reference.followed(adapter, settlement)
+    adapter.disk.__dict__["quiet"] = False
+
+
+def _unless_quiet(adapter: Reference, what: str) -> None:
+    if not adapter.disk.__dict__.get("quiet"):
+        Reference.announce(adapter, what)
+
+
+mutant(
+    "asleep_after_several_follows",
+    "wakes nobody for follow-ups of which there are several",
+    followed=_follows_quietly,
+    announce=_unless_quiet,
 )
 
 
@@ -57,3 +78,39 @@ def _rests(adapter: Reference, queues: Sequence[str]) -> Held | None:
 
 mutant("one_kind_at_a_look", "sees no lease that has ended where a delay has, too", of=_one_kind)
 mutant("sleeps_really", "rests for 20 ms of real time where it finds no job", take=_rests)
+
+
+def _forgets_kicks(adapter: Reference) -> None:
+    held = [record for record in adapter.disk.records if record.state is JobState.RESERVED]
+    Reference.tick(adapter)
+    for record in held:
+        if record.state is JobState.READY:
+            record.kicks = 0
+
+
+def _cut(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+mutant("lease_end_forgets_kicks", "forgets the kicks of a job whose lease ends", tick=_forgets_kicks)
+mutant(
+    "ready_before_it_was_stored",
+    "counts the age of a job from a delay that was over before it was stored",
+    ready_for=lambda s, r, now: timedelta(seconds=max(now - (r.ready_at or r.enqueued_at), 0.0)),
+)
+mutant(
+    "change_cut",
+    "tells of the next change in whole milliseconds, and so before it comes",
+    next_change=lambda s, queues: _cut(Reference.next_change(s, queues)),
+)
+
+
+# --- names ---
+def _renamed(adapter: Reference, queues: Sequence[str]) -> Held | None:
+    found = Reference.take(adapter, queues)
+    if found is not None:
+        found.id = f"{found.queue}/{found.id}"
+    return found
+
+
+mutant("reservation_renamed", "gives its own name to a job, though it knows its id", take=_renamed)

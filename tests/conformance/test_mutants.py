@@ -49,7 +49,7 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "files.torn": (),  # see test_files.py
     "following.killed_process": (),  # see test_left_behind.py
     "following.entries_wake": ("asleep_after_entry", "asleep_after_second_entry"),
-    "following.wakes": ("asleep_after_follow",),
+    "following.wakes": ("asleep_after_follow", "asleep_after_several_follows"),
     "following.wakes_with_next_reserve": ("asleep_after_both",),
     "ids.race_for_one": ("races_ids",),
     "lease.extended_while_settled": ("extend_disturbs",),

@@ -184,8 +184,9 @@ def following_wakes(bench: Bench) -> None:
     def prepare(real: Bench) -> Prepared:
         holder, waiter = real.consumer(), real.consumer(real.queue_named("other"))
         held = real.gets(holder, real.put(), "the job")
-        told = real.message(queue=real.queue_named("other"))
-        return waiter, told, lambda: real.settle(holder, held, Commit(follow=(told,)))
+        # Behind one that nobody waits for, because who tells of one of them tells of the first.
+        before, told = (real.message(queue=real.queue_named(name)) for name in ("before", "other"))
+        return waiter, told, lambda: real.settle(holder, held, Commit(follow=(before, told)))
 
     wakes(bench, prepare)
 

@@ -11,7 +11,8 @@ import attrs
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_conformance.requirements import DEDUPE, DELAYS, KICKS
+from kessel_conformance.opencase import MICRO
+from kessel_conformance.requirements import DEDUPE, DELAYS, KICKS, LEASE
 from kessel_core.contract import (
     Buried,
     Bury,
@@ -156,10 +157,15 @@ def kicks_kept(bench: Bench) -> None:
         "a snooze": _settles(Snooze()),
         "giving it back": lambda b, c, h: b.give_back(h),
     }
+    if LEASE.is_met(bench.harness):
+        ways["the end of its lease"] = lambda b, c, h: b.let_pass(b.lease + MICRO)
+    if bench.capabilities.delay_granularity is not None:
+        ways["a pause"] = _settles(Rollback(bench.grain))
     held = _kicked(bench, consumer, bench.gets(consumer, message, "the job"))
     for what, comes_back in ways.items():
         comes_back(bench, consumer, held)
-        bench.let_pass(bench.slack)
+        bench.let_pass(bench.grain + bench.slack)
+        consumer = bench.consumer()  # the one whose lease has ended may believe that it holds the job
         held = bench.gets(consumer, message, f"the job after {what}")
         bench.equal(_kicks(bench, consumer, held), 1, f"the number of kicks after {what}")
     held = _kicked(bench, consumer, held)
