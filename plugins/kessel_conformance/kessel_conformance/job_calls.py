@@ -314,7 +314,7 @@ class Extend(Slot):
     def failed(self, error: AdapterError) -> None:
         if isinstance(error, AdapterUnavailable):
             self.commits(self.held)  # "The lease holds until its deadline."
-        else:
+        elif isinstance(error, LeaseLost):
             self.is_lost("extend")
         self.is_held = False
 
