@@ -24,7 +24,8 @@ Rules for every method of the contract:
     again under it, as by `kessel move`, is stored. Without `dedupe` nothing is compared.
 7.  A lost connection is an error, never an empty answer and never a success: `EnqueueUnknown` or `LeaseLost`
     where the call says so, else `AdapterUnavailable`. Only what is safe to do twice is sent twice. Every call
-    ends within 30 seconds, apart from the time that a reserve may wait, and the next one connects again.
+    ends within 30 seconds, apart from the time that a reserve may wait and in which its peer goes on
+    sending, and the next one connects again.
 8.  The name of a queue is 1 to 200 characters of `A-Z a-z 0-9 - + / ; . $ _ ( )`, and begins neither with `-`
     nor with `kessel.`, which is for what an adapter keeps beside the jobs. Upper and lower case differ, and
     `a/b`, `a//b` and `..` are names like any other. The core refuses all others before an adapter sees them.
