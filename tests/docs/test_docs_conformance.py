@@ -77,7 +77,10 @@ def test_core_reads_the_reports_of_this_suite_and_of_no_newer_one() -> None:
 def test_report_declares_no_failure(package: str) -> None:
     for found in read(package):
         assert found["passed"] and found["not_run"] == []
-        assert not {entry["status"] for run in found["runs"] for entry in run["cases"]} - {"pass", "skip"}
+        # What one run could not look at, another one has: see `test_all_that_is_declared_was_looked_at`.
+        allowed = {"pass", "skip", "not shown"}
+        assert {entry["status"] for run in found["runs"] for entry in run["cases"]} <= allowed
+        assert found["totals"]["not shown"] == 0
 
 
 @pytest.mark.parametrize("package", PUBLISHED)
