@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kessel_core.testing.clock import VirtualClock
 from kessel_core.testing.delivery import run_delivery
+from kessel_core.testing.frames import innermost_frames
 from kessel_core.testing.idle import NeverIdle, run_until_idle
 from kessel_core.testing.ports import free_port
 from kessel_core.testing.simulation import Event, Seed, Simulation, Stuck, Totals, Violation, for_each_seed
@@ -16,6 +17,7 @@ __all__ = [
     # one thread
     "NeverIdle",
     "VirtualClock",
+    "innermost_frames",
     "run_delivery",
     "run_until_idle",
     # servers of tests

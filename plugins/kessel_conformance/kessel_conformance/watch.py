@@ -13,7 +13,7 @@ from typing import ClassVar, Final
 import attrs
 
 from kessel_conformance.opencase import OpenCase
-from kessel_core.testing.frames import innermost_frames
+from kessel_core.testing import innermost_frames
 
 __all__ = ["SILENCE", "Watch"]
 
