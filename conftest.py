@@ -15,6 +15,8 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).parent
+#: What takes longest by far: begun late, it would keep one process busy while the others are done.
+LONGEST: Final = (ROOT / "tests" / "conformance" / "test_networked.py",)
 #: Where a file of tests may take a minute, because they wait for processes and servers.
 LONG: Final = (ROOT / "tests" / "process", ROOT / "tests" / "conformance")
 #: Where it takes a few seconds at most.
@@ -48,7 +50,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put long files first and short ones last, so that no process is left alone with a long one."""
 
     def place(item: pytest.Item) -> int:
-        return 0 if is_below(item, LONG) else 2 if is_below(item, (SHORT,)) else 1
+        if is_below(item, LONGEST):
+            return 0
+        return 1 if is_below(item, LONG) else 3 if is_below(item, (SHORT,)) else 2
 
     items.sort(key=place)  # stable: otherwise the order is the random one
     for item in items:
