@@ -23,6 +23,7 @@ STILL = dict.fromkeys(
         "delete.after_lease",
         "pause.outlasts_leases",
         "reserve.wakes_for_lease_end",
+        "reserve.wakes_for_extended_lease_end",
         "settle.and_reserve_what_was_lost",
         "priority.kept_on_every_way",
         "order.tie_after_every_way",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timedelta
@@ -21,6 +22,9 @@ _HOUR: Final = timedelta(hours=1)
 _LISTENS: Final = timedelta(milliseconds=300)
 #: So many tries may be late on a real clock, for a machine may be busy.
 _LATE: Final = 3
+#: The pieces, and seconds in which the server answers who waits.
+_PIECE: Final = timedelta(seconds=1.5)
+_SERVES: Final = 0.1
 #: So many leases are extended in real time: one that sleeps through their ends does so each time, and
 #: beanstalkd up to 1.13 forgets a lease if it looks at it in the very microsecond of its end.
 _EXTENSIONS: Final = 2
@@ -142,6 +146,13 @@ def for_extended_lease_end(bench: Bench) -> None:
             bench.check(came, "reserve slept through the end of a lease that was extended")
 
 
+def _passes(bench: Bench, moment: datetime) -> None:
+    """Let time pass in pieces: a server that stands still meanwhile would seem gone to who waits."""
+    while bench.now() < moment:
+        bench.let_pass(min(_PIECE, moment - bench.now()))
+        time.sleep(_SERVES)
+
+
 def _came_after_extension(bench: Bench, other: Bench, waiter: Consumer) -> bool:
     """Extend a lease while another waits in real time; tell whether that one has the job in the end."""
     message, holder = bench.put(), bench.consumer()
@@ -150,9 +161,10 @@ def _came_after_extension(bench: Bench, other: Bench, waiter: Consumer) -> bool:
     ends: list[datetime] = []
 
     def extends() -> None:
-        bench.let_pass(bench.lease * 0.6)
+        _passes(bench, bench.now() + bench.lease * 0.6)
         bench.extend(holder, held)
         ends.append(bench.now() + bench.lease)
+        _passes(bench, ends[0] - _PIECE / 2)  # a server that stands still does so over the end of the lease
         bench.until(ends[0] + bench.slack)
 
     def waits() -> None:
