@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.resources import files
 from typing import Any, Final, Self
@@ -142,31 +142,29 @@ def shipped_report(adapter: str, owner: PluginStatus) -> Shipped:
         if body is None:
             return Shipped.none("no report")
         reports = list(_reports(body))
+        report = _only([one for one in reports if one.adapter == adapter], "adapter")
+        # A store that is kept beside the jobs has the name of the adapter.
+        store = _only([one for one in reports if one.store == adapter], "store")
     except _Damaged as exc:
         return Shipped.none(f"damaged report: {exc}")
     except _Newer as exc:
         return Shipped.none(f"report of a newer suite: {exc}; install a newer kessel-core to read it")
-    found = [report for report in reports if report.adapter == adapter]
-    # A store that is kept beside the jobs has the name of the adapter.
-    stores = [report for report in reports if report.store == adapter]
-    if not found:
+    if report is None:
         return Shipped.none(f"no report: {FILE_NAME} is about another adapter")
-    for of_one, what in ((found, "adapter"), (stores, "store")):
-        if len(of_one) > 1:
-            return Shipped.none(f"damaged report: {FILE_NAME} has {len(of_one)} about this {what}")
-    errors = [*_errors(found[0], owner), *_of_stores(stores, lambda store: _errors(store, owner))]
+    errors, weaknesses = [*_errors(report, owner)], [*_weaknesses(report)]
+    if store is not None:
+        errors += (f"its store: {why}" for why in _errors(store, owner))
+        weaknesses += (f"its store: {why}" for why in _weaknesses(store))
     return Shipped(
-        report=found[0],
-        store=stores[0] if stores else None,
-        error="; ".join(errors) or None,
-        remarks=(*errors, *_weaknesses(found[0]), *_of_stores(stores, _weaknesses)),
+        report=report, store=store, error="; ".join(errors) or None, remarks=(*errors, *weaknesses)
     )
 
 
-def _of_stores(
-    stores: Sequence[ConformanceReport], wrong: Callable[[ConformanceReport], Iterable[str]]
-) -> Iterator[str]:
-    return (f"its store: {text}" for store in stores for text in wrong(store))
+def _only(found: Sequence[ConformanceReport], about: str) -> ConformanceReport | None:
+    """Return the one report, or None if there is none."""
+    if len(found) > 1:
+        raise _Damaged(f"{FILE_NAME} has {len(found)} about this {about}")
+    return found[0] if found else None
 
 
 def _body(owner: PluginStatus) -> bytes | None:

@@ -86,12 +86,17 @@ def _knows(adapter: Reference, message: Message) -> bool:
     return message.id not in adapter.disk.__dict__.get("dropped", ()) and Reference.is_known(adapter, message)
 
 
-def _forgets_snoozes(adapter: Reference) -> None:
-    held = [record for record in adapter.disk.records if record.state is JobState.RESERVED]
-    Reference.tick(adapter)
-    for record in held:
-        if record.state is not JobState.RESERVED:
-            record.snoozes = 0
+def _lease_end_forgets(name: str) -> Callable[[Reference], None]:
+    """Look for leases that have ended, and set this count of their jobs to nothing."""
+
+    def tick(adapter: Reference) -> None:
+        held = [record for record in adapter.disk.records if record.state is JobState.RESERVED]
+        Reference.tick(adapter)
+        for record in held:
+            if record.state is not JobState.RESERVED:
+                setattr(record, name, 0)
+
+    return tick
 
 
 mutant(
@@ -100,7 +105,14 @@ mutant(
     settle=_drops_last,
     is_known=_knows,
 )
-mutant("lease_end_forgets_snoozes", "forgets the snoozes where a lease ends", tick=_forgets_snoozes)
+mutant(
+    "lease_end_forgets_snoozes", "forgets the snoozes where a lease ends", tick=_lease_end_forgets("snoozes")
+)
+mutant(
+    "lease_end_forgets_kicks",
+    "forgets the kicks of a job whose lease ends",
+    tick=_lease_end_forgets("kicks"),
+)
 
 
 # --- what is taken for the same ---

@@ -80,19 +80,10 @@ mutant("one_kind_at_a_look", "sees no lease that has ended where a delay has, to
 mutant("sleeps_really", "rests for 20 ms of real time where it finds no job", take=_rests)
 
 
-def _forgets_kicks(adapter: Reference) -> None:
-    held = [record for record in adapter.disk.records if record.state is JobState.RESERVED]
-    Reference.tick(adapter)
-    for record in held:
-        if record.state is JobState.READY:
-            record.kicks = 0
-
-
 def _cut(moment: datetime | None) -> datetime | None:
     return None if moment is None else moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-mutant("lease_end_forgets_kicks", "forgets the kicks of a job whose lease ends", tick=_forgets_kicks)
 mutant(
     "ready_before_it_was_stored",
     "counts the age of a job from a delay that was over before it was stored",

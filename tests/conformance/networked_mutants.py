@@ -76,6 +76,18 @@ def swallowing(method: Callable[..., Any], *, instead: Any = None) -> Callable[.
     return mutated
 
 
+def told_as_lost(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method of a reservation, but a server that cannot be reached is told as a lease that is lost."""
+
+    def mutated(self: Networked, reservation: Reservation, *more: Any) -> Any:
+        try:
+            return method(self, reservation, *more)
+        except AdapterUnavailable as exc:
+            raise LeaseLost(reservation.id, "the server is gone") from exc
+
+    return mutated
+
+
 def repeating(method: Callable[..., Any]) -> Callable[..., Any]:
     """The method, but it is tried again after a lost connection."""
 
@@ -355,13 +367,6 @@ def renew_believing(self: Networked, reservation: Reservation) -> None:
         Networked.renew(self, reservation)
 
 
-def renew_told_as_lost(self: Networked, reservation: Reservation) -> None:
-    try:
-        Networked.renew(self, reservation)
-    except AdapterUnavailable as exc:
-        raise LeaseLost(reservation.id, "the server is gone") from exc
-
-
 def renew_lost(self: Networked, reservation: Reservation) -> None:
     try:
         Networked.renew(self, reservation)
@@ -407,13 +412,6 @@ def end_unsure(self: Networked, reservation: Reservation, settlement: Settlement
             raise
 
 
-def end_as_lost(self: Networked, reservation: Reservation, settlement: Settlement) -> None:
-    try:
-        Networked.end(self, reservation, settlement)
-    except AdapterUnavailable as exc:
-        raise LeaseLost(reservation.id, "the server is gone") from exc
-
-
 def end_refused(self: Networked, reservation: Reservation, settlement: Settlement) -> None:
     try:
         Networked.end(self, reservation, settlement)
@@ -435,7 +433,7 @@ mutant(
     "settle_told_as_lost",
     "lost.settle",
     "a settle that cannot reach the server is told as a lease that is lost",
-    end=end_as_lost,
+    end=told_as_lost(Networked.end),
 )
 mutant(
     "unsure_is_done",
@@ -458,7 +456,7 @@ mutant(
     "extend_told_as_lost",
     "lost.extend",
     "an extend that cannot reach the server is told as a lease that is lost",
-    renew=renew_told_as_lost,
+    renew=told_as_lost(Networked.renew),
 )
 mutant(
     "renew_gives_up", "lost.extend", "a lease that was not extended is given up, though it holds",

@@ -45,15 +45,11 @@ class Swallows(DirectoryAdapter):
             super().put(message)
 
 
-class SwallowsOne(DirectoryAdapter):
-    """As `Swallows`, for a job that comes alone."""
-
-    def enqueue(self, message: Message) -> None:
-        with suppress(AdapterUnavailable):
-            super().enqueue(message)
+class StoresApart(DirectoryAdapter):
+    """A batch is stored without `enqueue`, so that what is wrong there is wrong for a job alone."""
 
     def enqueue_many(self, messages: Sequence[Message]) -> list[AdapterError | None]:
-        return [self._stored(message) for message in messages]  # the batch would call `enqueue`
+        return [self._stored(message) for message in messages]
 
     def _stored(self, message: Message) -> AdapterError | None:
         try:
@@ -61,6 +57,14 @@ class SwallowsOne(DirectoryAdapter):
         except AdapterError as exc:
             return exc
         return None
+
+
+class SwallowsOne(StoresApart):
+    """As `Swallows`, for a job that comes alone."""
+
+    def enqueue(self, message: Message) -> None:
+        with suppress(AdapterUnavailable):
+            super().enqueue(message)
 
 
 class SwallowsMany(DirectoryAdapter):
@@ -171,7 +175,7 @@ class Believes(DirectoryAdapter):
             super()._write(path, content)
 
 
-class RejectsOne(DirectoryAdapter):
+class RejectsOne(StoresApart):
     """Knows that the disk is full where a job comes alone, and calls it a lost backend in a batch."""
 
     def enqueue(self, message: Message) -> None:
@@ -179,16 +183,6 @@ class RejectsOne(DirectoryAdapter):
             super().enqueue(message)
         except AdapterUnavailable as exc:
             raise EnqueueRejected(message.id, str(exc), "full") from exc
-
-    def enqueue_many(self, messages: Sequence[Message]) -> list[AdapterError | None]:
-        return [self._stored(message) for message in messages]
-
-    def _stored(self, message: Message) -> AdapterError | None:
-        try:
-            super().enqueue(message)
-        except AdapterError as exc:
-            return exc
-        return None
 
 
 class CountsInPlace(DirectoryAdapter):

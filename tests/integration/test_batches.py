@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
-from kessel_core import EnqueueIncomplete, JobManager
+from kessel_core import AdapterUnavailable, EnqueueIncomplete, JobManager
 from kessel_core.contract import Message, ProtocolError
 
 
@@ -44,3 +44,22 @@ def test_s14_who_requested_hears_which_jobs_are_stored(adapter: Any) -> None:
         assert len(caught.value.stored) == 3
         assert {type(error) for error in caught.value.rejected.values()} == {ProtocolError}
         assert adapter.stats("default").ready == 3
+
+
+def test_s14_a_batch_goes_no_further_than_a_call_that_nobody_answered_to_begin_with(
+    opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call would wait for as long as a connection may take to be made."""
+    adapter, tried = opened(), list[object]()
+    monkeypatch.setattr(sys.modules[type(adapter).__module__], "_CHUNK", 2)
+
+    def away(*call: object) -> NoReturn:
+        tried.append(call)
+        raise AdapterUnavailable("nobody answers")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(adapter.database, "call", away)
+        outcomes = adapter.enqueue_many([Message(name, "q", b"x", 1) for name in "abcdea"])
+    assert [type(outcome) for outcome in outcomes] == [AdapterUnavailable] * 6
+    assert len(tried) == 1
+    assert adapter.stats("q").total == 0

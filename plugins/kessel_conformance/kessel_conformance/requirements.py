@@ -29,6 +29,7 @@ __all__ = [
     "DURABILITY",
     "FENCING",
     "FOLLOW",
+    "KEEPS_LEASES",
     "KICKS",
     "LEASE",
     "LEASE_RETURN",
@@ -37,7 +38,6 @@ __all__ = [
     "NETWORK",
     "PRIORITIES",
     "RESTART",
-    "KEEPS_LEASES",
     "RETURNS_AT_ONCE",
     "SHARED_REACH",
     "TIE_BREAK",
@@ -300,6 +300,8 @@ DURABILITY: Final = Declared("durability")
 FENCING: Final = Declared("fencing")
 #: A settlement brings jobs and entries along, in one transaction (S20).
 FOLLOW: Final = Declared("follow")
+#: What a dead worker held is under its lease until that is over, and counted so (S7, S9).
+KEEPS_LEASES: Final = _KeepsLeases()
 #: Kicks are counted (S22).
 KICKS: Final = Declared("kicks")
 #: A reservation runs out (S7).
@@ -315,7 +317,6 @@ PRIORITIES: Final = Declared("priorities")
 #: The order among equals is promised (S6).
 TIE_BREAK: Final = Declared("tie_break")
 #: What a dead worker held comes back at once (S9).
-KEEPS_LEASES: Final = _KeepsLeases()
 RETURNS_AT_ONCE: Final = _ReturnsAtOnce()
 #: A second adapter sees the same jobs.
 SHARED_REACH: Final = _SharedReach()

@@ -9,12 +9,22 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kessel_conformance.meanwhile import FALLS_ASLEEP
-from kessel_core.contract import Consumer, Message
+from kessel_core.contract import Consumer, Message, Reservation
 
 if TYPE_CHECKING:
     from kessel_conformance.bench import Bench
 
-__all__ = ["LONG", "Prepared", "PreparedAll", "comes", "how_late", "soon_enough", "wakes", "wakes_all"]
+__all__ = [
+    "LONG",
+    "Prepared",
+    "PreparedAll",
+    "awaited",
+    "comes",
+    "how_late",
+    "soon_enough",
+    "wakes",
+    "wakes_all",
+]
 
 #: How long a reserve waits, and how long one that must not be woken may take to be found asleep.
 LONG: Final = timedelta(seconds=4)
@@ -79,13 +89,19 @@ def how_late(
 
 def comes(real: Bench, waiter: Consumer, message: Message, longest: timedelta | None = None) -> float:
     """Let a consumer wait for this job, and settle it; return when it came."""
-    held = real.reserve(waiter, longest or LONG)
-    at = time.monotonic()
-    real.check(held is not None, "the waiting reserve did not see the job, which became ready")
-    assert held is not None
+    held, at = awaited(real, waiter, longest or LONG)
     real.equal(real.label(held.body), real.label(message.body), "the job that came")
     real.settle(waiter, held)
     return at
+
+
+def awaited(real: Bench, waiter: Consumer, longest: timedelta) -> tuple[Reservation, float]:
+    """Let a consumer wait for a job that becomes ready; return it, and when it came."""
+    held = real.reserve(waiter, longest)
+    at = time.monotonic()
+    if held is None:
+        real.broken("the waiting reserve did not see the job, which became ready")
+    return held, at
 
 
 def soon_enough(real: Bench, tried: Callable[[], float], asleep: int = 1) -> None:

@@ -370,25 +370,6 @@ def test_batch_goes_no_further_than_a_call_without_an_answer(
     assert adapter.stats("q").ready == 2
 
 
-def test_batch_goes_no_further_than_a_call_that_nobody_answered_to_begin_with(
-    opened: Callable[..., PostgresAdapter], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """S14: each call would wait for as long as a connection may take to be made."""
-    monkeypatch.setattr("kessel_postgres.adapter._CHUNK", 2)
-    adapter, tried = opened(), list[object]()
-
-    def away(*call: object) -> NoReturn:
-        tried.append(call)
-        raise AdapterUnavailable("nobody answers")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(adapter.database, "call", away)
-        outcomes = adapter.enqueue_many([message(name) for name in "abcdea"])
-    assert [type(outcome) for outcome in outcomes] == [AdapterUnavailable] * 6
-    assert len(tried) == 1
-    assert adapter.stats("q").total == 0
-
-
 def test_put_without_an_answer_is_unknown(cut: tuple[Any, Any]) -> None:
     """S19"""
     adapter, fault = cut

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from kessel_redis.adapter import RedisAdapter
@@ -405,25 +405,6 @@ def test_batch_goes_no_further_than_a_call_without_an_answer(
     outcomes = adapter.enqueue_many([message(name) for name in "abcde"])
     assert [type(outcome) for outcome in outcomes] == [EnqueueUnknown] * 2 + [AdapterUnavailable] * 3
     assert adapter.stats("q").ready == 2
-
-
-def test_batch_goes_no_further_than_a_call_that_nobody_answered_to_begin_with(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """S14: each call would wait for as long as a connection may take to be made."""
-    monkeypatch.setattr("kessel_redis.adapter._CHUNK", 2)
-    adapter, tried = opened(), list[object]()
-
-    def away(*call: object) -> NoReturn:
-        tried.append(call)
-        raise AdapterUnavailable("nobody answers")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(adapter.database, "call", away)
-        outcomes = adapter.enqueue_many([message(name) for name in "abcde"])
-    assert [type(outcome) for outcome in outcomes] == [AdapterUnavailable] * 5
-    assert len(tried) == 1
-    assert adapter.stats("q").total == 0
 
 
 def test_put_without_an_answer_is_unknown(cut: tuple[Any, Any]) -> None:

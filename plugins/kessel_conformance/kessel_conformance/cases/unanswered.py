@@ -54,6 +54,38 @@ class _Set(NamedTuple):
     act: Callable[[], object]
 
 
+class _Waiter:
+    """A consumer behind the proxy that waits for one job."""
+
+    def __init__(self, adapter: QueueAdapter, queue: str, longest: timedelta) -> None:
+        self._consumer = adapter.consumer([queue])
+        self._queue = queue
+        self._longest = longest
+        #: When the job came.
+        self._came: float | None = None
+        self._was_hit = False
+
+    def waits(self) -> None:
+        """Wait for the job, and commit it."""
+        try:
+            held = self._consumer.reserve(self._longest)
+            at = time.monotonic()
+            if held is not None:
+                self._consumer.settle(held, COMMIT)
+                self._came = at
+        except AdapterError:  # its own connection was broken, which was to be the other one
+            self._was_hit = True
+
+    def how_late(self, bench: Bench, since: float, never: float) -> float:
+        """Return how many seconds late it saw the job; `never`, if it is there and was not seen."""
+        self._consumer.close()
+        was_stored = bench.drain(bench.consumer(self._queue)) != []
+        if self._came is not None:
+            return max(0.0, self._came - since)
+        # There is nothing to be seen where the server has not done it, or who waited was told of the fault.
+        return never if was_stored and not self._was_hit else 0.0
+
+
 #: Prepares it: the case, and the adapter behind the proxy.
 _Way = Callable[[Bench, QueueAdapter], _Set]
 
@@ -102,21 +134,9 @@ def wakes_who_waits_late(bench: Bench) -> None:
 def _stored_late(bench: Bench, near: Near[Bench, QueueAdapter]) -> float:
     """Return how many seconds late a waiting consumer sees a job whose enqueue was given up before."""
     adapter, message = near.opened, bench.message(queue=_fresh(bench))
-    waiter = adapter.consumer([message.queue])
+    waiter = _Waiter(adapter, message.queue, timedelta(seconds=ANSWER_WITHIN) + _LONG)
     bench.call("stats", lambda: adapter.stats(message.queue))  # so that there is a connection
     stored: list[float] = []
-    came: list[float] = []
-    was_held: list[AdapterError] = []
-
-    def waits() -> None:
-        try:
-            held = waiter.reserve(timedelta(seconds=ANSWER_WITHIN) + _LONG)
-            at = time.monotonic()
-            if held is not None:
-                waiter.settle(held, COMMIT)
-                came.append(at)
-        except AdapterError as exc:  # its own request was held, which was to be the other one
-            was_held.append(exc)
 
     def enqueues() -> None:
         time.sleep(FALLS_ASLEEP)
@@ -131,12 +151,8 @@ def _stored_late(bench: Bench, near: Near[Bench, QueueAdapter]) -> float:
         stored.append(time.monotonic())
 
     bench.history.add("an enqueue that the server has after it was given up, while a consumer waits")
-    bench.side_by_side([waits, enqueues], 2 * ANSWER_WITHIN)
-    waiter.close()
-    if came:
-        return max(0.0, came[0] - stored[0])
-    was_stored = bench.drain(bench.consumer(message.queue)) != []
-    return ANSWER_WITHIN if was_stored and not was_held else 0.0
+    bench.side_by_side([waiter.waits, enqueues], 2 * ANSWER_WITHIN)
+    return waiter.how_late(bench, stored[0], ANSWER_WITHIN)
 
 
 def _releases(proxy: FaultProxy) -> None:
@@ -155,20 +171,8 @@ def _tried(bench: Bench, near: Near[Bench, QueueAdapter], way: _Way) -> float:
     bench.call("the call, with nothing broken", once.act)
     size = (near.proxy.traffic - before).up
     bench.drain(bench.consumer(once.queue))
-    waiter = adapter.consumer([again.queue])
+    waiter = _Waiter(adapter, again.queue, _LONG)
     acted: list[float] = []
-    came: list[float] = []
-    was_cut: list[AdapterError] = []
-
-    def waits() -> None:
-        try:
-            held = waiter.reserve(_LONG)
-            at = time.monotonic()
-            if held is not None:
-                waiter.settle(held, COMMIT)
-                came.append(at)
-        except AdapterError as exc:  # its own connection was cut, which was to be the other one
-            was_cut.append(exc)
 
     def acts() -> None:
         time.sleep(FALLS_ASLEEP)
@@ -180,13 +184,8 @@ def _tried(bench: Bench, near: Near[Bench, QueueAdapter], way: _Way) -> float:
         near.proxy.end_faults()
 
     bench.history.add("the call, whose answer is dropped, while a consumer of the same adapter waits")
-    bench.side_by_side([waits, acts], 2 * _LONG.total_seconds())
-    waiter.close()
-    was_stored = bench.drain(bench.consumer(again.queue)) != []
-    if came:
-        return max(0.0, came[0] - acted[0])
-    # There is nothing to be seen where the server has not done it, or who waited was told of the cut.
-    return _LONG.total_seconds() if was_stored and not was_cut else 0.0
+    bench.side_by_side([waiter.waits, acts], 2 * _LONG.total_seconds())
+    return waiter.how_late(bench, acted[0], _LONG.total_seconds())
 
 
 def _ways(bench: Bench) -> Iterator[_Way]:

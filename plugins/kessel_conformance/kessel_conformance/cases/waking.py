@@ -16,7 +16,7 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.meanwhile import FALLS_ASLEEP, SOON, acts, soon
 from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, RETURNS_AT_ONCE, SHARED_REACH, Need
-from kessel_conformance.woken import LONG, Prepared, comes, soon_enough, wakes
+from kessel_conformance.woken import LONG, Prepared, awaited, comes, soon_enough, wakes
 from kessel_core.contract import (
     NO_PAUSE,
     Buried,
@@ -279,10 +279,7 @@ def _past_another(real: Bench) -> float:
 
     def waits(number: int) -> None:
         time.sleep(0.03 * number)
-        held = real.reserve(waiters[number], LONG)
-        at = time.monotonic()
-        real.check(held is not None, "the waiting reserve did not see a job, which became ready")
-        assert held is not None
+        held, at = awaited(real, waiters[number], LONG)
         if held.queue == real.queue:
             came.append(at)
         real.settle(waiters[number], held)
