@@ -225,9 +225,14 @@ class Networked(Browse, Buried, Delete, Find, Pause, WaitingAdapter):
 
     def take(self, queues: tuple[str, ...]) -> Reservation | None:
         self.lost.ask()
+        return self.taken_by("take_for", (), queues)
+
+    def taken_by(
+        self, name: str, arguments: tuple[object, ...], queues: tuple[str, ...]
+    ) -> Reservation | None:
         deadline, token = self.clock.monotonic() + LEASE.total_seconds(), new_token()
         try:
-            found = self.call("take_for", queues, token)
+            found = self.call(name, *arguments, queues, token)
         except AdapterUnavailable as exc:
             self.note(exc, token, queues)
             raise
@@ -297,7 +302,17 @@ class Networked(Browse, Buried, Delete, Find, Pause, WaitingAdapter):
             peer.close()
 
 
-KINDS["Networked"] = Networked
+class InOneStep(Networked):
+    """Just as correct: it settles and takes in one command, before which it asks for nothing that was lost."""
+
+    def settle_and_take(
+        self, reservation: Reservation, settlement: Settlement, queues: tuple[str, ...]
+    ) -> Reservation | None:
+        ended = (reservation.id, self.token(reservation), settlement)
+        return self.taken_by("end_and_take_for", ended, queues)
+
+
+KINDS.update(Networked=Networked, InOneStep=InOneStep)
 
 
 def open_networked(options: Options, context: AdapterContext) -> QueueAdapter:
@@ -344,6 +359,12 @@ class Kept(Reference):
         assert held.record is not None
         held.record.token = token
         return held.id, held.queue, held.body, held.attempt, held.snoozes, held.kicks
+
+    def end_and_take_for(
+        self, job_id: str, held: int, settlement: Settlement, queues: Sequence[str], token: int
+    ) -> tuple[Any, ...] | None:
+        self.end(job_id, held, settlement)
+        return self.take_for(queues, token)
 
     def returned(self, tokens: set[int]) -> set[int]:
         """Make ready what is held under these tokens, as if it had not been taken."""

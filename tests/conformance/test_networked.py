@@ -77,5 +77,15 @@ def test_networked_adapter_without_a_fault_passes() -> None:
     assert {name: one.text for name, one in found.items() if one.verdict is not Verdict.PASS} == {}
 
 
+def test_lost_settle_takes_the_next_job_under_a_lost_lease_for_no_lease_of_the_settled_one() -> None:
+    run = Run(NetworkedHarness("InOneStep"), Settings(), ["lost.settle"])
+    run.up()
+    try:
+        found = run.outcome("lost.settle")
+    finally:
+        run.down()
+    assert found.verdict is Verdict.PASS, found.text
+
+
 def test_every_case_that_only_a_server_can_show_has_a_mutant() -> None:
     assert {mutant.case for mutant in MUTANTS} == set(SHOWN_HERE)

@@ -113,6 +113,8 @@ class Slot(Call):
     """A consumer, connected; with one job that it holds, or none."""
 
     holds = True
+    #: Whether it may also take `next`, under a lease of which nobody is told when its answer is lost.
+    takes_next: ClassVar[bool] = False
 
     def connected(self) -> None:
         """Reserve and commit a job, so that there is a connection."""
@@ -132,7 +134,10 @@ class Slot(Call):
 
     def is_lost(self, what: str) -> None:
         """Check that the job is under no lease, as its holder was told."""
-        if KEEPS_LEASES.is_met(self.bench.harness) and self.bench.stats(self.queue).reserved:
+        if not KEEPS_LEASES.is_met(self.bench.harness):
+            return
+        stats = self.bench.stats(self.queue)
+        if stats.reserved and (stats.ready or not self.takes_next):  # else it is the next that is held
             self.broken(f"{what} was told that the lease is lost, and the job is under it still")
 
 
@@ -227,6 +232,7 @@ class SettleBury(_Settle):
 class SettleAndReserve(_Settle):
     name = "settle_and_reserve with a commit"
     settlement = COMMIT
+    takes_next = True
 
     def act(self) -> object:
         return self.consumer.settle_and_reserve(self.held, COMMIT)
