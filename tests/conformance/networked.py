@@ -303,7 +303,7 @@ class Networked(Browse, Buried, Delete, Find, Pause, WaitingAdapter):
 
 
 class InOneStep(Networked):
-    """Just as correct: it settles and takes in one command, before which it asks for nothing that was lost."""
+    """As correct: it settles and takes in one command, before which it asks for nothing that was lost."""
 
     def settle_and_take(
         self, reservation: Reservation, settlement: Settlement, queues: tuple[str, ...]
