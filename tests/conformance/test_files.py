@@ -15,7 +15,8 @@ from kessel_adapter_directory.adapter import DirectoryAdapter
 from kessel_adapter_directory.entry import Entry
 from kessel_adapter_directory.plugin import SPEC, DirectoryOptions
 from kessel_conformance import Harness
-from kessel_conformance.runner import Run, Verdict
+from kessel_conformance.outcome import Verdict
+from kessel_conformance.runner import Run
 from kessel_conformance.settings import Settings
 
 from kessel_core.contract import (

@@ -8,7 +8,8 @@ from pathlib import Path
 import kessel_sqlite.plugin
 import pytest
 from kessel_conformance import Harness
-from kessel_conformance.runner import Run, Verdict
+from kessel_conformance.outcome import Verdict
+from kessel_conformance.runner import Run
 from kessel_conformance.settings import Settings
 from kessel_sqlite.adapter import SqliteAdapter
 

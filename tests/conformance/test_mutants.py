@@ -24,7 +24,8 @@ import networked_mutants
 from kessel_conformance import strength, woken
 from kessel_conformance.cases import bringing, waking
 from kessel_conformance.catalogue import SUITE_VERSION, Level, cases
-from kessel_conformance.runner import Run, Verdict
+from kessel_conformance.outcome import Verdict
+from kessel_conformance.runner import Run
 from kessel_conformance.settings import Settings
 from mutants import MUTANTS, Reference, ReferenceHarness
 

@@ -13,7 +13,8 @@ import pytest
 from kessel_conformance import faults
 from kessel_conformance.cases import unanswered, unheard
 from kessel_conformance.catalogue import cases
-from kessel_conformance.runner import Outcome, Run, Verdict
+from kessel_conformance.outcome import Outcome, Verdict
+from kessel_conformance.runner import Run
 from kessel_conformance.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package

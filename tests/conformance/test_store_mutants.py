@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from kessel_conformance.catalogue import STORES, SUITE_VERSION
-from kessel_conformance.runner import Outcome, Run, Verdict, run_suite
+from kessel_conformance.outcome import Outcome, Verdict
+from kessel_conformance.runner import Run, run_suite
 from kessel_conformance.settings import Settings
 from kessel_conformance.stores import strength
 

@@ -47,7 +47,8 @@ def takes_time(case: Any) -> bool:
 
 def _run(arguments: Sequence[str]) -> list[tuple[str, str]]:
     from kessel_conformance import ServerMissing
-    from kessel_conformance.runner import Outcome, Run, run_case
+    from kessel_conformance.outcome import Outcome
+    from kessel_conformance.runner import Run, run_case
     from kessel_conformance.settings import Settings
 
     try:

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from kessel_conformance.harness import Harness, ServerMissing
     from kessel_conformance.history import Violation
     from kessel_conformance.middleware_suite import MiddlewareConformance
+    from kessel_conformance.outcome import Outcome, Verdict
     from kessel_conformance.proxy import Cut, FaultProxy, Traffic
-    from kessel_conformance.runner import Outcome, Run, Verdict, run_suite
+    from kessel_conformance.runner import Run, run_suite
     from kessel_conformance.server import ServerHarness, StoreServerHarness
     from kessel_conformance.settings import Settings
     from kessel_conformance.stores.bench import StoreBench

@@ -1,14 +1,15 @@
-"""Which cases run beside others, which alone, and in which order they are best asked for."""
+"""Which cases run beside others, which alone, in which order they are best asked for, and on which server."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 from kessel_conformance.catalogue import Case
 from kessel_conformance.harness_base import AnyHarness
 
-__all__ = ["in_turn", "needs_own_server", "runs_aside", "with_own_files"]
+__all__ = ["Servers", "in_turn", "needs_own_server", "runs_aside", "with_own_files"]
 
 
 def needs_own_server(harness: AnyHarness, wanted: Case) -> bool:
@@ -41,3 +42,45 @@ def with_own_files(harness: AnyHarness, wanted: Case) -> AnyHarness:
     folder = Path(harness.folder, wanted.id)
     folder.mkdir()
     return harness.in_folder(str(folder))
+
+
+class Servers:
+    """The harness of a run, and others like it among which the cases are shared out. For one thread.
+
+    Args:
+        harness: Says how many there are; fewer where `another` gives none.
+    """
+
+    def __init__(self, harness: AnyHarness) -> None:
+        self._harness = harness
+        self._up: list[AnyHarness] = []
+        self._given = 0
+
+    def up(self) -> None:
+        """Start all of them.
+
+        Raises:
+            ServerMissing: As `Harness.start`; none is up then.
+        """
+        harness: AnyHarness | None = self._harness
+        try:
+            while harness is not None:
+                harness.up()
+                self._up.append(harness)
+                is_last = len(self._up) >= self._harness.servers
+                harness = None if is_last else self._harness.another()
+        except BaseException:
+            self.down()
+            raise
+
+    def down(self) -> None:
+        """Stop all of them."""
+        with ExitStack() as stack:  # whichever of it fails, the rest is done
+            for harness in self._up:
+                stack.callback(harness.down)
+            self._up.clear()
+
+    def next(self) -> AnyHarness:
+        """Return the one for the next case."""
+        self._given += 1
+        return self._up[self._given % len(self._up)]

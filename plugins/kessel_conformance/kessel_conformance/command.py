@@ -53,8 +53,9 @@ def conformance(
     from kessel_conformance import report as reports
     from kessel_conformance.catalogue import known_version
     from kessel_conformance.harness import Harness
+    from kessel_conformance.outcome import Outcome, Verdict
     from kessel_conformance.page import summary
-    from kessel_conformance.runner import Outcome, Verdict, run_suite
+    from kessel_conformance.runner import run_suite
     from kessel_conformance.settings import Settings
 
     path = _checked("--report", report, reports.checked_path)

@@ -44,6 +44,8 @@ class Harness(AnyHarness):
         still: Case id -> reason, which is in the report. Such a case gets a server of its own that
             stands still while the case lets time pass: for a server that is wrong by chance at the
             very moment when something is due. It needs `another`.
+        servers: Among how many servers the cases are shared out, 1 or more: where a look costs something for
+            every job that a server has ever had, several take less time. It needs `another`.
         plans_url: Address for generated plans on a real clock, if other options suit them better.
         refused_url: Address, as `url`, with a user or a password that the server refuses: whoever opens it
             must hear so, and never see the password. Many servers refuse a user that they do not know.
@@ -74,6 +76,7 @@ class Harness(AnyHarness):
         version: str | None = None,
         disabled: Mapping[str, str] | None = None,
         still: Mapping[str, str] | None = None,
+        servers: int = 1,
         plans_url: str | None = None,
         refused_url: str | None = None,
         capabilities: Capabilities | None = None,
@@ -91,6 +94,7 @@ class Harness(AnyHarness):
             version=version,
             disabled=disabled,
             still=still,
+            servers=servers,
         )
         self.plans_url = plans_url
         self.refused_url = refused_url

@@ -53,7 +53,10 @@ class AnyHarness:
         version: str | None = None,
         disabled: Mapping[str, str] | None = None,
         still: Mapping[str, str] | None = None,
+        servers: int = 1,
     ) -> None:
+        if servers < 1:
+            raise ValueError(f"a harness needs one server or more, not {servers}")
         self.spec = spec
         self.url = url
         self.options = dict(options or {})
@@ -63,6 +66,7 @@ class AnyHarness:
         self.version = version
         self.disabled = dict(disabled or {})
         self.still = dict(still or {})
+        self.servers = servers
         #: What braces in the URL and the options stand for; `start` may add to it.
         self.values: dict[str, str] = {}
         self._numbers: Iterator[int] = itertools.count(1)

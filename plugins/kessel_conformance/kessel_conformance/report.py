@@ -24,8 +24,9 @@ from typing import Any, Final
 import attrs
 
 from kessel_conformance.catalogue import SUITE_VERSION, catalogue_of
+from kessel_conformance.outcome import FAILING, Outcome, Verdict
 from kessel_conformance.page import badge, kind_of, markdown
-from kessel_conformance.runner import FAILING, Outcome, Run, Verdict
+from kessel_conformance.runner import Run
 from kessel_core.contract import (
     Capabilities,
     Durability,

@@ -6,21 +6,22 @@ import os
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from enum import StrEnum
 from typing import Final
 
 import attrs
 
 from kessel_conformance.bench import Bench
-from kessel_conformance.beside import in_turn, needs_own_server, runs_aside, with_own_files
+from kessel_conformance.beside import Servers, in_turn, needs_own_server, runs_aside, with_own_files
 from kessel_conformance.catalogue import Case, catalogue_of, known_version, ordered
 from kessel_conformance.harness import Harness
 from kessel_conformance.harness_base import AnyHarness, NotShown, ServerMissing
 from kessel_conformance.history import Violation
 from kessel_conformance.opencase import OpenCase
+from kessel_conformance.outcome import Outcome, Verdict
 from kessel_conformance.processor import Processor, Pulse
 from kessel_conformance.settings import Settings
 from kessel_conformance.stores.bench import StoreBench
@@ -28,62 +29,7 @@ from kessel_conformance.stores.harness import StoreHarness
 from kessel_conformance.watch import Watch
 from kessel_core.values.nearest import did_you_mean
 
-__all__ = ["FAILING", "Outcome", "Run", "Verdict", "run_case", "run_suite"]
-
-
-class Verdict(StrEnum):
-    """How a case ended."""
-
-    #: What it checks holds.
-    PASS = "pass"  # noqa: S105
-    #: It does not hold.
-    FAIL = "fail"
-    #: Listed as an expected failure, and failed.
-    XFAIL = "expected failure"
-    #: It is for others.
-    SKIP = "skip"
-    #: What it looks at is declared, but cannot be looked at in this run.
-    NOT_SHOWN = "not shown"
-    #: The harness or the server failed, not what is checked.
-    ERROR = "error"
-    #: Failed, but is newer than the pinned suite.
-    ADVISORY = "advisory"
-    #: Left out by the harness, with a reason.
-    DISABLED = "disabled"
-
-
-#: What keeps a run from passing.
-FAILING: Final = frozenset({Verdict.FAIL, Verdict.ERROR})
-
-
-@attrs.frozen(kw_only=True)
-class Outcome:
-    """How a case ended, and why."""
-
-    #: What was checked.
-    case: Case
-    #: How it ended.
-    verdict: Verdict
-    #: Why, beginning with the clause if a promise was broken; empty if it passed.
-    reason: str = ""
-    #: The calls that showed a failure, with their times.
-    example: str = ""
-    #: How long it took.
-    seconds: float = 0.0
-    #: Whether it failed in real time on a machine too busy for that to prove anything.
-    is_doubtful: bool = False
-    #: Names of what it says something about: capabilities, facets; see `Case.shows`.
-    shows: tuple[str, ...] = attrs.field(default=attrs.Factory(lambda self: self.case.shows, takes_self=True))
-
-    @property
-    def ok(self) -> bool:
-        """Whether it lets the run pass."""
-        return self.verdict not in FAILING
-
-    @property
-    def text(self) -> str:
-        """The reason with the example, for people."""
-        return "\n".join(filter(None, (self.reason, self.example)))
+__all__ = ["Run", "run_case", "run_suite"]
 
 
 #: One that nobody has started, and that notices nothing.
@@ -233,9 +179,13 @@ class Run:
         self.seconds = 0.0
         self._pool: ThreadPoolExecutor | None = None
         self._waiting: dict[str, Future[Outcome]] = {}
+        #: What this thread runs beside them, and what it has run before it was asked for.
+        self._ahead: deque[Case] = deque()
+        self._ran: dict[str, Outcome] = {}
         self._turn = threading.Lock()
         self._pulse = Pulse()
-        self._watch = Watch(harness.down, aloud or nullcontext)
+        self._servers = Servers(harness)
+        self._watch = Watch(self._servers.down, aloud or nullcontext)
         self._start = 0.0
 
     def up(self) -> None:
@@ -245,21 +195,25 @@ class Run:
             ServerMissing: As `Harness.start`.
         """
         self._start = time.perf_counter()
-        self.harness.up()
+        self._servers.up()
         self._pulse.start()
         self._watch.start()
         aside = [c for c in self.wanted if runs_aside(self.harness, c)]
+        self._ahead.extend(
+            c
+            for c in self.wanted
+            if not runs_aside(self.harness, c) and not needs_own_server(self.harness, c)
+        )
         if aside:
             self._pool = ThreadPoolExecutor(max_workers=len(aside), thread_name_prefix="kessel-case")
             for wanted in aside:
-                run, harness = run_case, self.harness
                 if needs_own_server(self.harness, wanted):
-                    own = harness.another(still=wanted.id in harness.still)
+                    own = self.harness.another(still=wanted.id in self.harness.still)
                     if own is None:
                         continue  # later, when the others are done
                     run, harness = _run_apart, own
                 else:
-                    harness = with_own_files(self.harness, wanted)
+                    run, harness = run_case, with_own_files(self._servers.next(), wanted)
                 self._waiting[wanted.id] = self._pool.submit(self._in_turn, run, harness, wanted)
 
     def _in_turn(self, run: Callable[..., Outcome], harness: AnyHarness, wanted: Case) -> Outcome:
@@ -275,7 +229,7 @@ class Run:
             self._pool.shutdown()
         self._pulse.stop()
         self._watch.stop()
-        self.harness.down()
+        self._servers.down()
         self.seconds = time.perf_counter() - self._start
 
     def outcome(self, case_id: str) -> Outcome:
@@ -294,10 +248,21 @@ class Run:
 
     def _first(self, wanted: Case) -> Outcome:
         if wanted.id in self._waiting:
+            self._work_until(self._waiting[wanted.id])
             return self._waiting[wanted.id].result()
         if needs_own_server(self.harness, wanted):
             return self._alone(wanted)
-        return run_case(self.harness, wanted, self.settings, self._pulse)
+        return self._ran.pop(wanted.id, None) or self._here(wanted)
+
+    def _here(self, wanted: Case) -> Outcome:
+        return run_case(self._servers.next(), wanted, self.settings, self._pulse)
+
+    def _work_until(self, waiting: Future[Outcome]) -> None:
+        """Run cases that will be asked for, instead of only waiting for one that runs aside."""
+        while self._ahead and not waiting.done():
+            ahead = self._ahead.popleft()
+            if ahead.id not in self.outcomes:
+                self._ran[ahead.id] = self._here(ahead)
 
     def _alone(self, wanted: Case) -> Outcome:
         """Run a case when those that run aside have ended."""

@@ -16,8 +16,9 @@ from kessel_conformance.beside import in_turn
 from kessel_conformance.catalogue import catalogue_of
 from kessel_conformance.harness import Harness
 from kessel_conformance.harness_base import AnyHarness, ServerMissing
+from kessel_conformance.outcome import Verdict
 from kessel_conformance.report import part
-from kessel_conformance.runner import Run, Verdict, check_listed, under_ci
+from kessel_conformance.runner import Run, check_listed, under_ci
 from kessel_conformance.settings import Settings
 from kessel_core import KesselError
 

@@ -19,7 +19,8 @@ from kessel_conformance.dying import Death, Extent
 from kessel_conformance.elsewhere import Elsewhere
 from kessel_conformance.history import Violation
 from kessel_conformance.kills import let_die
-from kessel_conformance.runner import Verdict, run_case
+from kessel_conformance.outcome import Verdict
+from kessel_conformance.runner import run_case
 from kessel_conformance.settings import Settings
 
 from kessel_core.contract import COMMIT, AdapterSpec

@@ -13,8 +13,9 @@ from kessel_conformance import Harness
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import catalogue_of
 from kessel_conformance.history import Violation
+from kessel_conformance.outcome import Outcome, Verdict
 from kessel_conformance.processor import Processor, Pulse
-from kessel_conformance.runner import Outcome, Run, Verdict
+from kessel_conformance.runner import Run
 from kessel_conformance.settings import Settings
 
 #: One that runs with the others, and two that run aside, the second alone.

@@ -18,9 +18,10 @@ import pytest
 from kessel_conformance import Harness, Level, strength
 from kessel_conformance.catalogue import SUITE_VERSION, Case, cases
 from kessel_conformance.inprocess import NoQueue
+from kessel_conformance.outcome import Verdict
 from kessel_conformance.page import badge, markdown
 from kessel_conformance.report import checked_path, part, report, reports, write_reports
-from kessel_conformance.runner import Run, Verdict, run_case
+from kessel_conformance.runner import Run, run_case
 from kessel_conformance.settings import Settings
 
 from kessel_core.contract import Capabilities, Delete, Durability, Facet, Reach

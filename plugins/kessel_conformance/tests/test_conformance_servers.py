@@ -9,6 +9,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,8 +22,9 @@ from kessel_conformance import report as reporting
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import ADAPTERS, Case, Level
 from kessel_conformance.inprocess import NoQueue
+from kessel_conformance.outcome import Outcome, Verdict
 from kessel_conformance.processor import Pulse
-from kessel_conformance.runner import Outcome, Run, Verdict, run_case, run_suite
+from kessel_conformance.runner import Run, run_case, run_suite
 from kessel_conformance.settings import Settings
 
 from kessel_core.contract import AdapterSpec, AdapterUnavailable
@@ -41,15 +44,19 @@ RESTARTS = "durable.server_restart"
 class OnServer(Harness):
     """Counts the servers that it would bring up."""
 
-    def __init__(self, *, one: bool = False, **options: Any) -> None:
+    def __init__(self, *, one: bool = False, broken: int | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.one = one
+        #: The number of the server that does not start.
+        self.broken = broken
         self.twins: list[OnServer] = []
         self.is_up = False
         self.stands_still = False
 
     def start(self) -> None:
         self.is_up = True
+        if self.broken == 0:
+            raise ServerMissing("it does not start")
 
     def stop(self) -> None:
         self.is_up = False
@@ -64,9 +71,10 @@ class OnServer(Harness):
     def another(self, *, still: bool = False) -> OnServer | None:
         if self.one:
             return None
-        twin = OnServer(still=self.still)
+        twin = OnServer(still=self.still, broken=self.broken)
         twin.stands_still = still
         self.twins.append(twin)
+        twin.broken = None if self.broken is None else self.broken - len(self.twins)
         return twin
 
 
@@ -87,6 +95,71 @@ def test_case_that_restarts_the_server_has_its_own_beside_the_others() -> None:
     assert [twin.stands_still for twin in harness.twins] == [False]
     assert not any(one.is_up for one in (harness, *harness.twins))
     assert run.outcomes[RESTARTS].verdict is Verdict.SKIP  # durability is not declared; it was asked there
+
+
+def shared_out(monkeypatch: pytest.MonkeyPatch, harness: OnServer, wanted: Sequence[str]) -> list[int]:
+    """Run cases; return how many each server had, the first one first."""
+    used: Counter[int] = Counter()
+
+    def ran_case(harness: Harness, case: Case, settings: Settings, pulse: Pulse) -> Outcome:
+        assert isinstance(harness, OnServer) and harness.is_up
+        used[id(harness)] += 1
+        return Outcome(case=case, verdict=Verdict.PASS)
+
+    monkeypatch.setattr(runner, "run_case", ran_case)
+    ran(harness, *wanted)
+    assert not any(one.is_up for one in (harness, *harness.twins))
+    return [used[id(one)] for one in (harness, *harness.twins)]
+
+
+def test_cases_are_shared_out_among_as_many_servers_as_the_harness_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted = [case.id for case in ADAPTERS.cases().values() if not case.alone]
+    aside = [case.id for case in ADAPTERS.cases().values() if case.real_time and not case.alone]
+    assert len(aside) > 6
+    for some in (wanted, aside):
+        counts = shared_out(monkeypatch, OnServer(servers=3), some)
+        assert len(counts) == 3 and sum(counts) == len(some) and max(counts) - min(counts) <= 1
+    assert shared_out(monkeypatch, OnServer(servers=3, one=True), wanted) == [len(wanted)]
+    assert shared_out(monkeypatch, OnServer(), wanted) == [len(wanted)]
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_no_server_is_left_running_when_one_of_several_does_not_start(broken: int) -> None:
+    harness = OnServer(servers=3, broken=broken)
+    with pytest.raises(ServerMissing, match="it does not start"):
+        Run(harness, Settings(), ["settle.commit_removes"]).up()
+    assert len(harness.twins) == broken
+    assert not any(one.is_up for one in (harness, *harness.twins))
+
+
+def test_a_harness_without_any_server_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs one server or more, not 0"):
+        OnServer(servers=0)
+
+
+def test_who_asks_for_a_case_that_runs_aside_runs_others_meanwhile_each_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that a run takes no longer in a random order."""
+    here = [case.id for case in ADAPTERS.cases().values() if not (case.real_time or case.waits or case.alone)]
+    (aside, *_) = [case.id for case in ADAPTERS.cases().values() if case.real_time and not case.alone]
+    others_ran = threading.Event()
+    order: list[str] = []
+
+    def ran_case(harness: Harness, case: Case, settings: Settings, pulse: Pulse) -> Outcome:
+        if case.id == aside:
+            assert others_ran.wait(20), "nobody has run the others meanwhile"
+        order.append(case.id)
+        if set(here[:5]) <= set(order):
+            others_ran.set()
+        return Outcome(case=case, verdict=Verdict.PASS)
+
+    monkeypatch.setattr(runner, "run_case", ran_case)
+    run = ran(OnServer(), here[0], aside, *here[1:5])
+    assert sorted(order) == sorted([aside, *here[:5]])
+    assert order[-1] == aside and set(run.outcomes) == set(order)
 
 
 def test_case_that_restarts_the_only_server_runs_on_it_when_the_others_are_done(

@@ -22,9 +22,10 @@ from kessel_conformance import (
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import Case, Level, cases, known_version
 from kessel_conformance.inprocess import NoQueue
+from kessel_conformance.outcome import Verdict
 from kessel_conformance.plans import random_plan
 from kessel_conformance.requirements import LEASE, VIRTUAL_CLOCK, Requirement
-from kessel_conformance.runner import Verdict, run_case
+from kessel_conformance.runner import run_case
 from kessel_conformance.settings import Settings
 from kessel_conformance.steps import Drop
 

@@ -12,7 +12,8 @@ import pytest
 from kessel_conformance import Harness, watch
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import Case, Level
-from kessel_conformance.runner import Run, Verdict, run_case
+from kessel_conformance.outcome import Verdict
+from kessel_conformance.runner import Run, run_case
 from kessel_conformance.settings import Settings
 
 #: An adapter whose enqueue never returns; and little patience.

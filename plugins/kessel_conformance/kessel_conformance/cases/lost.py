@@ -18,13 +18,14 @@ from kessel_conformance.call import Call
 from kessel_conformance.catalogue import case
 from kessel_conformance.faults import ANSWER_WITHIN, HALF_OPEN, LATE, LATE_REQUEST, SLOW, Fault
 from kessel_conformance.history import shown
-from kessel_conformance.job_calls import ENQUEUES, EXTENDS, OF_ENQUEUE, RESERVES, SETTLES, WAIT
+from kessel_conformance.job_calls import ENQUEUES, EXTENDS, OF_ENQUEUE, RESERVES, WAIT
 from kessel_conformance.lost_calls import DONE_LATE, TAKES, UNCOUNTED
 from kessel_conformance.meanwhile import FALLS_ASLEEP
 from kessel_conformance.near import near_adapter
 from kessel_conformance.operation_calls import CHANGES, LOOKS
 from kessel_conformance.proxy import Cut, FaultProxy
 from kessel_conformance.requirements import ATTEMPTS, BLOCKING_RESERVE, CONNECTION, LEASE, LOST_RESERVES
+from kessel_conformance.settle_calls import SETTLES
 from kessel_conformance.trials import Trials
 from kessel_core import AdapterError, AdapterUnavailable, EnqueueUnknown
 from kessel_core.contract import COMMIT, NO_PAUSE, Attempts, Consumer, Reservation, Rollback

@@ -76,6 +76,10 @@ class _Waiter:
         except AdapterError:  # its own connection was broken, which was to be the other one
             self._was_hit = True
 
+    def gives_up(self) -> None:
+        """End the wait: there is nothing to be seen."""
+        self._consumer.cancel()
+
     def how_late(self, bench: Bench, since: float, never: float) -> float:
         """Return how many seconds late it saw the job; `never`, if it is there and was not seen."""
         self._consumer.close()
@@ -149,6 +153,8 @@ def _stored_late(bench: Bench, near: Near[Bench, QueueAdapter]) -> float:
         time.sleep(FALLS_ASLEEP)  # who was woken by that has looked, and waits again
         near.proxy.pass_held()
         stored.append(time.monotonic())
+        if not bench.stats(message.queue).total:
+            waiter.gives_up()  # what was held was not yet the request that stores it, or it has the job
 
     bench.history.add("an enqueue that the server has after it was given up, while a consumer waits")
     bench.side_by_side([waiter.waits, enqueues], 2 * ANSWER_WITHIN)

@@ -44,6 +44,7 @@ class StoreHarness(AnyHarness):
         version: Of the server, for the report.
         disabled: Case id -> reason; as for `Harness`.
         still: Case id -> reason; as for `Harness`.
+        servers: Among how many servers the cases are shared out; as for `Harness`.
         capabilities: What the store must declare, exactly; None takes what it declares.
 
     Example:
@@ -67,6 +68,7 @@ class StoreHarness(AnyHarness):
         version: str | None = None,
         disabled: Mapping[str, str] | None = None,
         still: Mapping[str, str] | None = None,
+        servers: int = 1,
         capabilities: StoreCapabilities | None = None,
     ) -> None:
         if spec is None and url is None and type(self).open is StoreHarness.open:
@@ -81,6 +83,7 @@ class StoreHarness(AnyHarness):
             version=version,
             disabled=disabled,
             still=still,
+            servers=servers,
         )
         self.expected_capabilities = capabilities
         self._capabilities: StoreCapabilities | None = None
