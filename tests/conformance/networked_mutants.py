@@ -565,6 +565,30 @@ mutant(
     "a reserve that is not done yet when it is asked for is forgotten",
     given_back=given_back_once,
 )
+
+
+def asked_and_woken(self: Networked, name: str, *arguments: Any) -> Any:
+    try:
+        return Networked.asked(self, name, *arguments)
+    except Lost:
+        if name != "end":
+            self.line.wake()
+        raise
+
+
+def told_before(self: Networked, messages: Sequence[Message]) -> list[AdapterError | None]:
+    outcomes: list[AdapterError | None] = []
+    for message in messages:
+        self.announce(message.queue)
+        try:
+            self.put(message)
+        except AdapterError as exc:
+            outcomes.append(exc)
+        else:
+            outcomes.append(None)
+    return outcomes
+
+
 mutant(
     "unanswered_call_wakes_nobody",
     "lost.wakes_who_waits",
@@ -573,6 +597,20 @@ mutant(
 )
 
 
+mutant(
+    "unanswered_settle_wakes_nobody",
+    "lost.wakes_who_waits",
+    "who waits is told of what an unanswered enqueue may have stored, not of what a settle has given back",
+    asked=asked_and_woken,
+    looks_again=lambda self, queues: self.clock.now() + timedelta(seconds=5),
+)
+mutant(
+    "told_before_it_is_stored",
+    "lost.wakes_who_waits_late",
+    "who waits is told of a batch before the server has it, finds nothing, and sleeps on",
+    enqueue_many=told_before,
+    looks_again=lambda self, queues: self.clock.now() + timedelta(seconds=5),
+)
 mutant(
     "done_late_wakes_nobody",
     "lost.wakes_who_waits_late",

@@ -48,7 +48,7 @@ def outcomes(request: pytest.FixtureRequest) -> dict[str, Future[Outcome]]:
     patch = pytest.MonkeyPatch()
     patch.setattr(faults, "ANSWER_WITHIN", NO_END)
     patch.setattr(unheard, "_TRIES", 1)
-    patch.setattr(unanswered, "_TRIES", 1)
+    patch.setattr(unanswered, "_LATE_TRIES", 0)
     items = [item for item in request.session.items if hasattr(item, "callspec")]
     chosen = [item.callspec.params.get("mutant") for item in items]
     pool = ThreadPoolExecutor(6)

@@ -43,6 +43,8 @@ class Cut:
     up: bool
     #: Zero or more.
     after: int
+    #: Whether all of the data passes in which that is reached: of a request whose length is known about.
+    whole: bool = False
     #: Whether the adapter sees a reset (`ECONNRESET`) instead of an end of the stream.
     reset: bool = False
     #: Whether neither side sees it before `show_cuts`; until then nothing passes any more.
@@ -318,8 +320,8 @@ class FaultProxy:
             if cut is None or cut.up != up:
                 passes, due = size, False
             else:
-                passes = min(size, cut.after)
                 due = cut.after <= size
+                passes = size if due and cut.whole else min(size, cut.after)
                 self._cut = None if due else attrs.evolve(cut, after=cut.after - size)
             asks, link.was_up = up and not link.was_up, up
             self._traffic = attrs.evolve(

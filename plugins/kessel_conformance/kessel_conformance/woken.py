@@ -32,6 +32,8 @@ LONG: Final = timedelta(seconds=4)
 #: for one that looks every few seconds is in time by luck.
 _LATE: Final = 3
 _IN_TIME: Final = 2
+#: See `soon_enough`.
+_UNSEEN: Final = 6
 #: Seconds; nobody who was woken is so late twice. One that looks every five seconds is found so: after a wait
 #: of four in which no look fell, the next look comes at once.
 _ASLEEP: Final = 0.75 * LONG.total_seconds()
@@ -104,18 +106,30 @@ def awaited(real: Bench, waiter: Consumer, longest: timedelta) -> tuple[Reservat
     return held, at
 
 
-def soon_enough(real: Bench, tried: Callable[[], float], asleep: int = 1) -> None:
-    """Try until it was in time often enough; a try returns how late the job was seen, in seconds.
+def soon_enough(
+    real: Bench,
+    tried: Callable[[], float | None],
+    *,
+    asleep: int = 1,
+    enough: int = _IN_TIME,
+    unseen: int = _UNSEEN,
+) -> None:
+    """Try until it was in time often enough.
 
     Args:
         real: The case, in real time.
-        tried: One try.
+        tried: One try; returns how late the job was seen, in seconds, or None if there was nothing to see.
         asleep: So often it may have slept on, for a reason that is not the adapter's.
+        enough: So often it has to be in time.
+        unseen: After so many tries that show nothing it is given up.
     """
     late: list[float] = []
-    in_time = 0
-    while in_time < _IN_TIME:
+    in_time = blind = 0
+    while in_time < enough and blind < unseen:
         passed = tried()
+        if passed is None:
+            blind += 1
+            continue
         if passed <= real.slack.total_seconds():
             in_time += 1
             continue

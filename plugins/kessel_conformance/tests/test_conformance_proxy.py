@@ -184,6 +184,17 @@ def test_nothing_reaches_the_server_any_more_once_an_answer_is_cut(
     assert server.received == b"12345\n"
 
 
+def test_request_passes_whole_in_which_a_cut_is_reached_that_lets_it(
+    proxy: FaultProxy, server: Answers
+) -> None:
+    with dial(proxy) as peer:
+        proxy.cut_at(Cut(up=True, after=4, whole=True))
+        peer.sendall(b"12345\n")
+        assert rest(peer) == b""
+    assert server.got(b"12345\n")
+    assert proxy.end_faults() is False
+
+
 def test_cut_that_is_not_reached_is_outstanding(proxy: FaultProxy) -> None:
     with dial(proxy) as peer:
         proxy.cut_at(Cut(up=True, after=100))

@@ -228,7 +228,9 @@ def deadline_from_before_both(bench: Bench) -> None:
 def _holds_to_its_deadline(late: Bench, held: Reservation, step: timedelta) -> None:
     """Check that a job does not come to another while its holder still believes in the lease."""
     clock, deadline, other = late.clock, held.deadline or 0.0, late.consumer(held.queue)
-    late.let_pass(timedelta(seconds=deadline - clock.monotonic()) - step / 2)
+    left, lease = deadline - clock.monotonic(), late.lease.total_seconds()
+    late.check(left <= lease + 1e-6, f"a lease of {lease:g} s ends {left:.3f} s after the job came")
+    late.let_pass(timedelta(seconds=left) - step / 2)
     came = late.reserve(other)
     while came is None and clock.monotonic() < deadline and not late.harness.virtual:
         time.sleep(0.001)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Final, NamedTuple
 
 from kessel_conformance.bench import Bench
@@ -43,8 +44,12 @@ _HOUR: Final = timedelta(hours=1)
 _ALL_TRIES: Final = 60.0
 #: So often who was woken may have looked before a busy server did what it was asked, and sleeps on.
 _OVERTAKEN: Final = 2
-#: So many may be late, for a machine may be busy, or look for all who wait just when all is held.
-_TRIES: Final = 3
+#: Seconds until everybody has heard what a server tells.
+_TOLD: Final = 0.15
+#: By so many bytes one request may be shorter than the next of its kind: ids, tokens and counts are numbers.
+_VARIES: Final = 8
+#: So many may be late that are given up, for a machine may be busy, or look for all just when all is held.
+_LATE_TRIES: Final = 2
 
 
 class _Set(NamedTuple):
@@ -63,7 +68,8 @@ class _Waiter:
         self._longest = longest
         #: When the job came.
         self._came: float | None = None
-        self._was_hit = False
+        #: There may be nothing to be seen, or it was told of the fault.
+        self._is_excused = False
 
     def waits(self) -> None:
         """Wait for the job, and commit it."""
@@ -74,20 +80,25 @@ class _Waiter:
                 self._consumer.settle(held, COMMIT)
                 self._came = at
         except AdapterError:  # its own connection was broken, which was to be the other one
-            self._was_hit = True
+            self._is_excused = True
 
-    def gives_up(self) -> None:
-        """End the wait: there is nothing to be seen."""
-        self._consumer.cancel()
+    def gives_up_unless_ready(self, bench: Bench) -> None:
+        """End the wait if nothing is ready: the server was asked for nothing, or the job has come."""
+        stats = bench.stats(self._queue)
+        if not stats.ready or stats.paused is not None:
+            self._is_excused = True
+            self._consumer.cancel()
 
-    def how_late(self, bench: Bench, since: float, never: float) -> float:
-        """Return how many seconds late it saw the job; `never`, if it is there and was not seen."""
+    def how_late(self, bench: Bench, since: float, never: float) -> float | None:
+        """Return how many seconds late it saw the job.
+
+        `never` if it is there and was not seen; None if there was nothing to be seen.
+        """
         self._consumer.close()
         was_stored = bench.drain(bench.consumer(self._queue)) != []
         if self._came is not None:
             return max(0.0, self._came - since)
-        # There is nothing to be seen where the server has not done it, or who waited was told of the fault.
-        return never if was_stored and not self._was_hit else 0.0
+        return never if was_stored and not self._is_excused else None
 
 
 #: Prepares it: the case, and the adapter behind the proxy.
@@ -123,75 +134,111 @@ def wakes_who_waits(bench: Bench) -> None:
     " its own.",
 )
 def wakes_who_waits_late(bench: Bench) -> None:
-    def tries() -> None:
-        late: list[float] = []
-        bound = bench.slack.total_seconds()
-        with bench.beside() as beside, near_adapter(beside) as near:
-            while not late or late[-1] > bound:
-                what = f"who waits saw a job {min(late, default=0.0):.2f} s after it was stored, or more"
-                beside.check(len(late) < _TRIES, what)
-                late.append(_stored_late(beside, near))
+    def tries(way: _Way, is_given_up: bool) -> Callable[[], object]:
+        def run() -> None:
+            with bench.beside() as beside, near_adapter(beside) as near:
+                tried = partial(_stored_late, beside, near, way, is_given_up)
+                if is_given_up:  # each try waits for the end of the adapter's patience
+                    soon_enough(beside, tried, asleep=_LATE_TRIES, enough=1, unseen=2)
+                else:
+                    soon_enough(beside, tried)
 
-    bench.side_by_side([tries, tries], _TRIES * 2 * ANSWER_WITHIN)
+        return run
+
+    ways = [tries(way, is_given_up) for way in (_enqueue, _enqueue_many) for is_given_up in (True, False)]
+    bench.side_by_side(ways, (_LATE_TRIES + 1) * 2 * ANSWER_WITHIN)
 
 
-def _stored_late(bench: Bench, near: Near[Bench, QueueAdapter]) -> float:
-    """Return how many seconds late a waiting consumer sees a job whose enqueue was given up before."""
-    adapter, message = near.opened, bench.message(queue=_fresh(bench))
-    waiter = _Waiter(adapter, message.queue, timedelta(seconds=ANSWER_WITHIN) + _LONG)
-    bench.call("stats", lambda: adapter.stats(message.queue))  # so that there is a connection
+def _stored_late(bench: Bench, near: Near[Bench, QueueAdapter], way: _Way, is_given_up: bool) -> float | None:
+    """Return how many seconds late a waiting consumer sees a job whose enqueue is held on its way.
+
+    Args:
+        bench: The case.
+        near: The adapter behind the proxy.
+        way: Enqueues the job.
+        is_given_up: Whether it is held until the call has ended without an answer; else for a moment, in
+            which nobody can see the job, and whoever is woken sleeps on.
+    """
+    adapter, wanted = near.opened, way(bench, near.opened)
+    most = timedelta(seconds=ANSWER_WITHIN) if is_given_up else NO_PAUSE
+    waiter = _Waiter(adapter, wanted.queue, most + _LONG)
+    bench.call("stats", lambda: adapter.stats(wanted.queue))  # so that there is a connection
     stored: list[float] = []
+
+    def passes() -> None:
+        time.sleep(FALLS_ASLEEP)  # who was woken too soon has looked, and waits again
+        near.proxy.pass_held()
+        stored.append(time.monotonic())
 
     def enqueues() -> None:
         time.sleep(FALLS_ASLEEP)
         near.proxy.hold_requests()
-        releases = threading.Thread(target=_releases, args=(near.proxy,))
-        releases.start()
+        others = threading.Thread(
+            target=_releases, args=(near.proxy, (lambda: None) if is_given_up else passes)
+        )
+        others.start()
         with suppress(AdapterError):
-            adapter.enqueue(message)
-        releases.join()
-        time.sleep(FALLS_ASLEEP)  # who was woken by that has looked, and waits again
-        near.proxy.pass_held()
-        stored.append(time.monotonic())
-        if not bench.stats(message.queue).total:
-            waiter.gives_up()  # what was held was not yet the request that stores it, or it has the job
+            wanted.act()
+        others.join()
+        if is_given_up:
+            passes()
+        waiter.gives_up_unless_ready(bench)  # what was held was not yet the request that stores it
 
-    bench.history.add("an enqueue that the server has after it was given up, while a consumer waits")
+    how = "after it was given up" if is_given_up else "a moment later"
+    bench.history.add(f"an enqueue that the server has {how}, while a consumer waits")
     bench.side_by_side([waiter.waits, enqueues], 2 * ANSWER_WITHIN)
     return waiter.how_late(bench, stored[0], ANSWER_WITHIN)
 
 
-def _releases(proxy: FaultProxy) -> None:
+def _releases(proxy: FaultProxy, after: Callable[[], None]) -> None:
     """Hold no more than the first request, so that whoever waits may ask and be told."""
     end = time.monotonic() + _LONG.total_seconds()
     while not proxy.holds_some and time.monotonic() < end:
         time.sleep(0.001)
     proxy.end_faults()
+    after()
 
 
-def _tried(bench: Bench, near: Near[Bench, QueueAdapter], way: _Way) -> float:
+def _tried(bench: Bench, near: Near[Bench, QueueAdapter], way: _Way) -> float | None:
     """Return how many seconds late a waiting consumer sees what a call without an answer has made ready."""
     adapter = near.opened
-    once, again = way(bench, adapter), way(bench, adapter)
-    before = near.proxy.traffic
-    bench.call("the call, with nothing broken", once.act)
-    size = (near.proxy.traffic - before).up
-    bench.drain(bench.consumer(once.queue))
+    size = _sent_by(bench, near, way)
+    again = way(bench, adapter)
     waiter = _Waiter(adapter, again.queue, _LONG)
     acted: list[float] = []
+    missed: list[bool] = []
 
     def acts() -> None:
         time.sleep(FALLS_ASLEEP)
-        # Behind the last byte of the request: the server does what it is asked, and cannot say so.
-        near.proxy.cut_at(Cut(up=True, after=size))
+        # Behind the last byte of the request: the server does what it is asked, and cannot say so. The
+        # adapter sees the cut when the server has told everybody else.
+        near.proxy.cut_at(Cut(up=True, after=max(1, size - _VARIES), whole=True, unseen=True))
+        shows = threading.Timer(_TOLD, near.proxy.show_cuts)
+        shows.start()
         with suppress(AdapterError):
             again.act()
+        shows.join()
         acted.append(time.monotonic())
-        near.proxy.end_faults()
+        missed.append(near.proxy.end_faults())
+        time.sleep(FALLS_ASLEEP)
+        waiter.gives_up_unless_ready(bench)
 
     bench.history.add("the call, whose answer is dropped, while a consumer of the same adapter waits")
     bench.side_by_side([waiter.waits, acts], 2 * _LONG.total_seconds())
-    return waiter.how_late(bench, acted[0], _LONG.total_seconds())
+    late = waiter.how_late(bench, acted[0], _LONG.total_seconds())
+    return None if missed[0] else late  # it was answered
+
+
+def _sent_by(bench: Bench, near: Near[Bench, QueueAdapter], way: _Way) -> int:
+    """Return how many bytes the call sends when nothing is broken, on a connection that is there."""
+    size = 0
+    for _ in range(2):  # the first one may connect
+        once = way(bench, near.opened)
+        before = near.proxy.traffic
+        bench.call("the call, with nothing broken", once.act)
+        size = (near.proxy.traffic - before).up
+        bench.drain(bench.consumer(once.queue))
+    return size
 
 
 def _ways(bench: Bench) -> Iterator[_Way]:
