@@ -19,6 +19,7 @@ from reference import Held, Record, Reference
 
 from kessel_core import IdHeld
 from kessel_core.contract import (
+    NO_PAUSE,
     Bury,
     Commit,
     JobState,
@@ -192,6 +193,15 @@ for _kind, _rule in (("rollback", "pause_ends"), ("snooze", "snooze_ends"), ("qu
         **{
             _rule: lambda s, *told, rule=_rule: getattr(Reference, rule)(
                 s, *told[:-1], told[-1] // timedelta(milliseconds=1) * timedelta(milliseconds=1)
+            )
+        },
+    )
+    mutant(
+        f"{_kind}_pause_of_a_ms_is_none",
+        f"takes the pause of a {_kind} of a millisecond for none",
+        **{
+            _rule: lambda s, *told, rule=_rule: getattr(Reference, rule)(
+                s, *told[:-1], told[-1] if told[-1] > timedelta(milliseconds=1) else NO_PAUSE
             )
         },
     )

@@ -37,6 +37,7 @@ _VIRTUAL, _REAL = 5, 30
 _FOR: Final = 0.5
 #: Is cut by whoever counts in milliseconds; so is its end on a virtual clock, at the begin of a second.
 _SPAN: Final = timedelta(microseconds=6_999)
+_SHORTEST: Final = timedelta(milliseconds=1)
 #: Seconds that something may come early because the clocks of two machines do not run at the same speed; and
 #: where numbers of seconds are compared that cannot hold every microsecond.
 _DRIFT, _ROUNDED = 50e-6, 0.5e-6
@@ -45,8 +46,9 @@ _APART: Final = timedelta(milliseconds=350)
 
 
 class _Short:
-    """Spans that end just before a millisecond does, one after the other: nothing comes before its end.
+    """Spans, one after the other: nothing comes before its end.
 
+    They end just before a millisecond does, or are as short as one, which is easily taken for no time at all.
     Each takes one job; on a busy machine a look may miss the moment in which a job that is early comes.
     """
 
@@ -61,7 +63,7 @@ class _Short:
         """Yield the spans to wait, as many as there is time for."""
         end = time.monotonic() + _FOR
         for number in range(_VIRTUAL if self.bench.harness.virtual else _REAL):
-            yield _SPAN + timedelta(milliseconds=number % 5)
+            yield _SPAN + timedelta(milliseconds=number % 5) if number % 3 else _SHORTEST
             if time.monotonic() > end:
                 return
 
