@@ -49,7 +49,11 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "enqueue.large_body_whole": ("races_body",),
     "files.torn": (),  # see test_files.py
     "following.killed_process": (),  # see test_left_behind.py
-    "following.entries_wake": ("asleep_after_entry", "asleep_after_second_entry"),
+    "following.entries_wake": (
+        "asleep_after_entry",
+        "asleep_after_second_entry",
+        "asleep_after_entry_of_burial",
+    ),
     "following.wakes": ("asleep_after_follow", "asleep_after_several_follows"),
     "following.wakes_with_next_reserve": ("asleep_after_both",),
     "ids.race_for_one": ("races_ids",),
