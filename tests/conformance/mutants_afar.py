@@ -99,6 +99,11 @@ _tells_itself(
     enqueue=lambda s, m: _alone(s, lambda: Reference.enqueue(s, m), when=m.delay),
     enqueue_many=lambda s, ms: _in_one(s, ms),
 )
+_tells_itself(
+    "kick_shown",
+    "a kick of a job that was shown",
+    kick_shown=lambda s, job: _alone(s, lambda: Reference.kick_shown(s, job)),
+)
 _tells_itself("give_back", "giving back", give_back=lambda s, r: _alone(s, lambda: Reference.give_back(s, r)))
 for _kind in (Rollback, Snooze):
     _tells_itself(

@@ -565,6 +565,12 @@ mutant(
     announce=lambda s, what: _unless_quiet(s, what),
 )
 mutant(
+    "asleep_after_kick_shown",
+    "wakes nobody after a kick of a job that was shown",
+    kick_shown=lambda s, job: _quietly(s, lambda: Reference.kick_shown(s, job)),
+    announce=lambda s, what: _unless_quiet(s, what),
+)
+mutant(
     "asleep_after_batch",
     "wakes nobody after a batch",
     enqueue_many=lambda s, ms: _quietly(s, lambda: Reference.enqueue_many(s, ms)),
@@ -574,6 +580,16 @@ mutant(
     "asleep_after_delay",
     "wakes nobody for a delay that is sooner",
     enqueue=lambda s, m: _quietly(s, lambda: Reference.enqueue(s, m)) if m.delay else Reference.enqueue(s, m),
+    announce=lambda s, what: _unless_quiet(s, what),
+)
+mutant(
+    "asleep_after_delayed_batch",
+    "wakes nobody after a batch whose jobs are all delayed",
+    enqueue_many=lambda s, ms: (
+        _quietly(s, lambda: Reference.enqueue_many(s, ms))
+        if all(m.delay for m in ms)
+        else Reference.enqueue_many(s, ms)
+    ),
     announce=lambda s, what: _unless_quiet(s, what),
 )
 mutant(

@@ -137,6 +137,12 @@ def _kept_for(adapter: Reference, settlement: Commit | Bury, ttl: timedelta | No
         adapter.store.put(put.space, put.key, put.value, ttl=ttl if put.ttl is not None else None)
 
 
+def _kept_for_whole_seconds(adapter: Reference, settlement: Commit | Bury) -> None:
+    for put in settlement.puts:
+        ttl = None if put.ttl is None else put.ttl // timedelta(seconds=1) * timedelta(seconds=1)
+        adapter.store.put(put.space, put.key, put.value, ttl=ttl)
+
+
 mutant(
     "follow_twice",
     "stores an id twice that a settlement brings along twice",
@@ -156,6 +162,13 @@ mutant(
     kept_entries=lambda s, settlement: _untold(s, settlement, told=1),
 )
 mutant(
+    "asleep_after_entry_of_burial",
+    "wakes those who wait for an entry of a commit, and not those who wait for one of a burial",
+    kept_entries=lambda s, settlement: (
+        _untold(s, settlement) if isinstance(settlement, Bury) else Reference.kept_entries(s, settlement)
+    ),
+)
+mutant(
     "entries_stay",
     "keeps entries of settlements for ever",
     kept_entries=lambda s, settlement: _kept_for(s, settlement, None),
@@ -164,6 +177,11 @@ mutant(
     "entries_end_soon",
     "keeps entries of settlements for a minute at most",
     kept_entries=lambda s, settlement: _kept_for(s, settlement, timedelta(minutes=1)),
+)
+mutant(
+    "entries_end_on_seconds",
+    "cuts the time of entries of settlements to whole seconds",
+    kept_entries=_kept_for_whole_seconds,
 )
 
 # --- what is shown, and what is forgotten ---

@@ -18,7 +18,7 @@ import attrs
 import store_networked
 from kessel_conformance import StoreHarness
 from store_networked import Networked, NetworkedStoreHarness
-from store_reference import CHANGED, Options, Reference, Row, Rows, harness_of, nap, spec_of
+from store_reference import CHANGED, POLL, Options, Reference, Row, Rows, harness_of, nap, spec_of
 from wire import Lost
 
 from kessel_core.contract import (
@@ -770,6 +770,10 @@ def _wakes_one(s: Reference) -> None:
         CHANGED.notify(1)
 
 
+#: Whether the key that a thread waits for is the one that it is told.
+HEARD = threading.local()
+
+
 def _deaf_to_close(s: Any) -> None:
     s.is_closed = True
 
@@ -805,6 +809,17 @@ mutant(
     {"wait.other_process": "S19e"},
     options=SHARED,
     sleep=lambda s, entry, left: s.clock.wait(CHANGED, left),
+)
+mutant(
+    "told_to_the_first_blank",
+    "is woken by other processes for no key with a blank, at which it cuts what it is told",
+    {"wait.other_process": "S19e"},
+    options=SHARED,
+    wait_entry=lambda s, space, key, *rest: (
+        setattr(HEARD, "key", key.partition(" ")[0] == key),
+        Reference.wait_entry(s, space, key, *rest),
+    )[1],
+    sleep=lambda s, entry, left: s.clock.wait(CHANGED, min(left, POLL) if HEARD.key else left),
 )
 mutant(
     "wakes_one",

@@ -49,7 +49,11 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "enqueue.large_body_whole": ("races_body",),
     "files.torn": (),  # see test_files.py
     "following.killed_process": (),  # see test_left_behind.py
-    "following.entries_wake": ("asleep_after_entry", "asleep_after_second_entry"),
+    "following.entries_wake": (
+        "asleep_after_entry",
+        "asleep_after_second_entry",
+        "asleep_after_entry_of_burial",
+    ),
     "following.wakes": ("asleep_after_follow", "asleep_after_several_follows"),
     "following.wakes_with_next_reserve": ("asleep_after_both",),
     "ids.race_for_one": ("races_ids",),
@@ -68,18 +72,28 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "reserve.wakes_for_close": ("asleep_after_close",),
     "reserve.wakes_for_give_back": ("asleep_after_give_back",),
     "reserve.wakes_for_job": ("asleep_after_enqueue", "polls_slowly"),
-    "reserve.wakes_for_kick": ("asleep_after_kick",),
+    "reserve.wakes_for_kick": ("asleep_after_kick", "asleep_after_kick_shown"),
     "reserve.wakes_for_resume": ("asleep_after_pause",),
     "reserve.wakes_for_retry": ("asleep_after_retry",),
     "reserve.wakes_for_return_and_reserve": ("asleep_after_both",),
     "reserve.wakes_for_rollback": ("asleep_after_rollback",),
     "reserve.wakes_for_second_queue": ("hears_first_queue",),
     "reserve.wakes_for_snooze": ("asleep_after_snooze",),
-    "reserve.wakes_for_sooner_delay": ("asleep_after_delay",),
+    "reserve.wakes_for_sooner_delay": ("asleep_after_delay", "asleep_after_delayed_batch"),
     "reserve.wakes_from_afar": ("hears_itself", "deaf_after_a_close"),
     "reserve.wakes_from_afar_each_way": tuple(
         f"tells_no_other_of_{way}"
-        for way in ("rollback", "snooze", "give_back", "close", "kick", "pause", "batch", "follow")
+        for way in (
+            "rollback",
+            "snooze",
+            "give_back",
+            "close",
+            "kick",
+            "kick_shown",
+            "pause",
+            "batch",
+            "follow",
+        )
     ),
     "reserve.wakes_from_afar_for_each_queue": ("hears_one_at_a_time",),
     "reserve.wakes_from_afar_later": tuple(
@@ -223,6 +237,7 @@ def asleep() -> Iterator[dict[tuple[str, str], Future[list[str]]]]:
         for module in (waking, woken):
             patch.setattr(module, "LONG", timedelta(seconds=1))
         patch.setattr(woken, "_LATE", 1)
+        patch.setattr(woken, "_ASLEEP", 0.5)
         patch.setattr(bringing, "_LONG", timedelta(seconds=1))
         patch.setattr(bringing, "_WOKEN", timedelta(seconds=0.5))
         yield {pair: pool.submit(failing, MUTANTS[pair[1]][1], [pair[0]]) for pair in ASLEEP}

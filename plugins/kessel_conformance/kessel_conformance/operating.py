@@ -66,6 +66,11 @@ class Operating(OpenAdapter):
         what = f"kick {self._named(job_id)}{self._of(queue)}"
         self.call(what, lambda: self.facet(Buried).kick(queue, job_id))
 
+    def kick_shown(self, job: StoredJob) -> None:
+        """Kick a job that was shown."""
+        what = f"kick {self._named(job.id)}{self._of(job.queue)}, as it was shown"
+        self.call(what, lambda: self.facet(Buried).kick_shown(job))
+
     def delete(self, job_id: str, queue: str | None = None) -> None:
         """Delete a job of a queue."""
         queue = queue or self.queue

@@ -118,7 +118,7 @@ def _ways(bench: Bench) -> Iterator[_Way]:
     if RETURNS_AT_ONCE.is_met(bench.harness):
         yield _closes
     if bench.has(Buried):
-        yield _kick
+        yield _kicked()
     if bench.has(Pause):
         yield _resume
     if bench.capabilities.follow:
@@ -197,13 +197,28 @@ def _closes(real: Bench, other: QueueAdapter) -> Prepared:
     return real.consumer(), message, acts(real, "close of another adapter's consumer", holder.close)
 
 
-def _kick(real: Bench, other: QueueAdapter) -> Prepared:
+def _kicked() -> _Way:
+    """Kick a job by its id, and in the next try as it was shown; as `_delayed`."""
+    turns = itertools.cycle((False, True))
+    return lambda real, other: _kick(next(turns), real, other)
+
+
+def _kick(as_shown: bool, real: Bench, other: QueueAdapter) -> Prepared:
     message = real.put()
     holder, held = _holder(real, other)
     real.call("bury by another adapter", lambda: holder.settle(held, Bury("error", "it failed")))
-    job_id = real.buried()[0].id
-    kick = need(other, Buried).kick
-    return real.consumer(), message, acts(real, "kick by another adapter", lambda: kick(real.queue, job_id))
+    operator = need(other, Buried)
+    what = "list the buried by another adapter"
+    (shown,) = real.call(what, lambda: operator.buried(real.queue, 1))
+    what = f"kick by another adapter{', as it was shown' if as_shown else ''}"
+
+    def act() -> None:
+        if as_shown:
+            operator.kick_shown(shown)
+        else:
+            operator.kick(real.queue, shown.id)
+
+    return real.consumer(), message, acts(real, what, act)
 
 
 def _resume(real: Bench, other: QueueAdapter) -> Prepared:

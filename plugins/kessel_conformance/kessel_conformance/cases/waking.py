@@ -6,6 +6,7 @@ What another call does happens in real time; what time does, on the adapter's ow
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
+import itertools
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -87,14 +88,27 @@ def by_close(bench: Bench) -> Prepared:
     return bench.consumer(), message, lambda: bench.call("close of the consumer that holds it", holder.close)
 
 
-@_woken_by(
-    "kick", "S9", "S8", needs=(Buried,), why="An operator kicks a job while the workers have nothing to do."
+@case(
+    "reserve.wakes_for_kick",
+    "S9",
+    "S8",
+    needs=(BLOCKING_RESERVE, Buried),
+    real_time=True,
+    why="An operator kicks a job while the workers have nothing to do.",
 )
-def by_kick(bench: Bench) -> Prepared:
+def by_kick(bench: Bench) -> None:
+    # By its id, and in the next try as it was shown: whoever sleeps through one of them does so again.
+    turns = itertools.cycle((False, True))
+    wakes(bench, lambda real: _kicked(real, next(turns)))
+
+
+def _kicked(bench: Bench, as_shown: bool) -> Prepared:
     message, holder, held = _held(bench)
     bench.settle(holder, held, Bury("error", "it failed"))
-    job_id = bench.buried()[0].id
-    return bench.consumer(), message, lambda: bench.kick(job_id)
+    shown = bench.buried()[0]
+    if as_shown:
+        return bench.consumer(), message, lambda: bench.kick_shown(shown)
+    return bench.consumer(), message, lambda: bench.kick(shown.id)
 
 
 @_woken_by(
@@ -124,18 +138,32 @@ def by_second_queue(bench: Bench) -> Prepared:
     return consumer, message, lambda: bench.send(message)
 
 
-@_woken_by(
-    "sooner_delay",
+@case(
+    "reserve.wakes_for_sooner_delay",
     "S9",
     "S4",
-    needs=(DELAYS,),
+    needs=(BLOCKING_RESERVE, DELAYS),
+    real_time=True,
     why="A consumer sleeps until the first delay that it knew when it fell asleep.",
 )
-def by_sooner_delay(bench: Bench) -> Prepared:
+def by_sooner_delay(bench: Bench) -> None:
+    # One job, and in the next try a batch: whoever sleeps through one of them does so again.
+    turns = itertools.cycle((False, True))
+    wakes(bench, lambda real: _delayed(real, next(turns)))
+
+
+def _delayed(bench: Bench, in_batch: bool) -> Prepared:
     bench.put(delay=_HOUR)
-    message = bench.message()
-    sends = acts(bench, "enqueue, delay 150 ms", lambda: bench.adapter.enqueue(soon(bench, message)), SOON)
-    return bench.consumer(), message, sends
+    message, late = bench.message(), bench.message(delay=_HOUR)
+
+    def act() -> None:
+        if in_batch:
+            bench.adapter.enqueue_many([late, soon(bench, message)])
+        else:
+            bench.adapter.enqueue(soon(bench, message))
+
+    what = "enqueue 2, delay an hour and 150 ms" if in_batch else "enqueue, delay 150 ms"
+    return bench.consumer(), message, acts(bench, what, act, SOON)
 
 
 @_woken_by(

@@ -28,6 +28,8 @@ SHORT: Final = timedelta(milliseconds=300)
 _MINUTE: Final = timedelta(minutes=1)
 #: Seconds until a thread that was started surely waits; nothing depends on it.
 _A_MOMENT: Final = 0.05
+#: Keys that careless code cuts, strips or changes where it tells other processes of them.
+_TOLD: Final = ("a b", " : ", "a:b\n", "a,b;c=d/e|f\\g'h\"i\tj\x01k", "%s*ü\U0001f600" + "x" * 200)
 #: Seconds after which a wait sleeps for sure; where it does not, a test finds less, and nothing else.
 _ASLEEP: Final = 0.3
 #: Seconds within which a wait that is woken has returned, on a busy machine, too. Whoever is not woken looks
@@ -292,21 +294,25 @@ def other_process(bench: StoreBench) -> None:
     real = bench.in_real_time()
     process = real.process()
     for turn in range(10):
-        seen = version_of(real.get("asked"))
-        process.ask("wait", real.space, "asked", seen=seen, timeout=real.harness.long_wait)
+        # One that surely sleeps waits for a key that may be cut, or cut others, where it is told.
+        key = _TOLD[turn // 2] if turn % 2 else "asked"
+        space = real.space_named("o-t_h.er") if turn % 4 == 1 else real.space
+        seen = version_of(real.get(key, space=space))
+        process.ask("wait", space, key, seen=seen, timeout=real.harness.long_wait)
         time.sleep(_A_MOMENT * (turn % 2))
-        asked, began = real.put("asked", b"%d" % turn), time.monotonic()
+        asked, began = real.put(key, b"%d" % turn, space=space), time.monotonic()
         real.equal(version_of(process.answer()), asked, "the version that another process waited for")
         is_woken = time.monotonic() - began < real.harness.long_wait.total_seconds()
         real.check(is_woken, "the wait of another process was not woken")
         _is_in_time(real, time.monotonic() - began)
-        seen, began = version_of(real.get("answered")), time.monotonic()
-        process.ask("put", real.space, "answered", b"%d" % turn)
-        entry = real.wait("answered", seen=seen)
+        answered = f"answered {key}" if turn % 2 else "answered"
+        seen, began = version_of(real.get(answered)), time.monotonic()
+        process.ask("put", real.space, answered, b"%d" % turn)
+        entry = real.wait(answered, seen=seen)
         _is_in_time(real, time.monotonic() - began)
         real.equal(version_of(entry), process.answer(), "the version that another process has put")
-    version = version_of(real.get("answered"))
-    entry = _waits(real, version, lambda: process.call("delete", real.space, "answered"), "answered")
+    version = version_of(real.get(answered))
+    entry = _waits(real, version, lambda: process.call("delete", real.space, answered), answered)
     real.equal(entry, None, "what a wait returns that a delete of another process ended")
     ping, turns = [process, real.process()], real.settings.amounts.turns // 4
     for one, own, others in ((ping[0], "ping", "pong"), (ping[1], "pong", "ping")):
