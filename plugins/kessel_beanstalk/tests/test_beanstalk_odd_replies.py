@@ -40,7 +40,7 @@ from kessel_core.contract import (
 
 Opened = Callable[..., BeanstalkAdapter]
 Call: TypeAlias = Callable[[BeanstalkAdapter, Consumer, Reservation], object]
-SHORT = timedelta(milliseconds=500)
+SHORT = timedelta(seconds=2)
 MESSAGE = Message("job-1", "q", b'{"v":1,"id":"job-1","type":"t","priority":9,"payload":null}', 9)
 
 
