@@ -34,7 +34,7 @@ def test_f27_out_of_file_descriptors_is_unavailable_in_time_and_open_connections
     servers: Callable[..., Beanstalkd], opened: Opened
 ) -> None:
     server = servers(before="ulimit -n 16")
-    adapter = opened(server.port, connect_timeout=timedelta(milliseconds=300))
+    adapter = opened(server.port, connect_timeout=SECOND)
     adapter.enqueue(message(1))
     consumer = adapter.consumer(["q"])
     held = consumer.reserve(SECOND)

@@ -248,7 +248,7 @@ def test_f20_a_body_longer_than_announced_is_refused_also_without_assertions(fla
 def test_f21_a_commit_without_its_reply_is_a_lost_lease(
     opened: Opened, proxied: FaultProxy, adapter: BeanstalkAdapter
 ) -> None:
-    behind = opened(proxied.port, timeout=timedelta(milliseconds=300))
+    behind = opened(proxied.port, timeout=SECOND)
     adapter.enqueue(message())
     consumer = behind.consumer(["q"])
     held = consumer.reserve(SECOND)
@@ -265,7 +265,7 @@ def test_f21_a_commit_without_its_reply_is_a_lost_lease(
 def test_f23_a_half_open_peer_while_a_job_runs_fails_the_extend(
     opened: Opened, proxied: FaultProxy, adapter: BeanstalkAdapter
 ) -> None:
-    behind = opened(proxied.port, timeout=timedelta(milliseconds=300))
+    behind = opened(proxied.port, timeout=SECOND)
     adapter.enqueue(message())
     consumer = behind.consumer(["q"])
     held = consumer.reserve(SECOND)

@@ -43,7 +43,7 @@ def message(number: int = 1, priority: int = 100, **fields: Any) -> Message:
 def test_rule_1_bodies_are_bytes_and_a_silent_server_times_out(
     opened: Opened, proxied: FaultProxy, adapter: BeanstalkAdapter
 ) -> None:
-    slow = opened(proxied.port, timeout=timedelta(milliseconds=200))
+    slow = opened(proxied.port, timeout=SECOND)
     slow.enqueue(message(body=b"\xff\xfe not text"))
     consumer = slow.consumer(["q"])
     found = consumer.reserve(SECOND)
@@ -140,7 +140,7 @@ def test_rule_4_a_commit_after_the_lease_is_refused_locally(opened: Opened, serv
 def test_rule_5_an_enqueue_without_its_reply_is_unknown_and_not_repeated(
     opened: Opened, proxied: FaultProxy, adapter: BeanstalkAdapter
 ) -> None:
-    behind = opened(proxied.port, timeout=timedelta(milliseconds=300))
+    behind = opened(proxied.port, timeout=SECOND)
     behind.enqueue(message(1))
     proxied.drop_down = True
     with pytest.raises(EnqueueUnknown):
