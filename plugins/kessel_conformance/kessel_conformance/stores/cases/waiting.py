@@ -252,7 +252,7 @@ def _put_at(real: StoreBench, line: int) -> tuple[int, float, str]:
     """Wait, and let a put come at a line of that; return lines passed until then, seconds, and the place."""
     is_there, is_put = threading.Event(), threading.Event()
     passed, place, waited = 0, "", 0.0
-    seen = version_of(real.store.get(real.space, "any"))  # before the put, which may come before a slow thread
+    seen = version_of(real.store.get(real.space, "any"))  # the put may come before a slow thread
 
     def trace(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
         nonlocal passed, place
