@@ -464,6 +464,23 @@ mutant(
 )  # fmt: skip
 
 
+def renews_loudly(self: Networked, held: Sequence[Reservation]) -> list[AdapterError | None]:
+    """As if all leases went in one call: where that is not answered, it raises what it met."""
+    outcomes = Networked.renew_many(self, held)
+    for outcome in outcomes:
+        if isinstance(outcome, AdapterUnavailable):
+            raise outcome
+    return outcomes
+
+
+mutant(
+    "renew_raises",
+    "lost.extend",
+    "leases that are extended together, and were not answered, raise instead of one outcome for each",
+    renew_many=renews_loudly,
+)
+
+
 # --- reserves without an answer --------------------------------------------------------------------------
 
 

@@ -31,8 +31,8 @@ from kessel_core import AdapterError, AdapterUnavailable, EnqueueUnknown
 from kessel_core.contract import COMMIT, NO_PAUSE, Attempts, Consumer, Reservation, Rollback
 
 NEEDS = (CONNECTION,)
-#: So that all calls that wait for the end of the first lease are made before the second is over.
-_MOST_EXTENDS = 60
+#: So that all calls of two kinds that wait for the end of the first lease are made before the second is over.
+_MOST_EXTENDS = 30
 #: A listing has long answers, and on some servers a cost that grows with the jobs of all trials.
 _MOST_LOOKS = 30
 #: Seconds; a call may wait for its time-out more than once, on one connection after another.
