@@ -59,7 +59,8 @@ class Trials:
         late: list[tuple[type[Call], Fault]] = []
         for kind in kinds:
             if self._is_possible(kind):
-                pairs = [(kind, fault) for fault in faults_of(self._undisturbed(kind), points)]
+                faults = kind.faults or faults_of(self._undisturbed(kind), points)
+                pairs = [(kind, fault) for fault in faults]
                 if kind.lease_passes:  # those of all kinds together, so that they wait at the same time
                     late += pairs
                 else:

@@ -22,6 +22,7 @@ from kessel_conformance.job_calls import ENQUEUES, EXTENDS, OF_ENQUEUE, RESERVES
 from kessel_conformance.lost_calls import DONE_LATE, TAKES, UNCOUNTED
 from kessel_conformance.meanwhile import FALLS_ASLEEP
 from kessel_conformance.near import near_adapter
+from kessel_conformance.once_calls import ONCE
 from kessel_conformance.operation_calls import CHANGES, LOOKS
 from kessel_conformance.proxy import Cut, FaultProxy
 from kessel_conformance.requirements import ATTEMPTS, BLOCKING_RESERVE, CONNECTION, LEASE, LOST_RESERVES
@@ -121,7 +122,7 @@ def lost_look(bench: Bench) -> None:
     why="An operator believes done what never arrived, or does it again to what is new.",
 )
 def lost_change(bench: Bench) -> None:
-    _broken(bench, CHANGES, _MOST_LOOKS)
+    _broken(bench, (*ONCE, *CHANGES), _MOST_LOOKS)
 
 
 def _under(bench: Bench, faults: Sequence[Fault], kinds: Sequence[type[Call]]) -> None:
