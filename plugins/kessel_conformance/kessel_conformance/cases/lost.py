@@ -1,6 +1,7 @@
 """Lost connections: for every call the outcome is one that the contract allows, and the next call works.
 
 A proxy before the server drops requests and answers, cuts them at a byte, answers never, late, or slowly.
+It is longer than 350 lines, because the same faults meet all of the calls.
 """
 
 from __future__ import annotations
@@ -157,6 +158,20 @@ def half_open(bench: Bench) -> None:
     why="A batch that goes in portions waits for the time-out of each, when its peer does not answer.",
 )
 def large_batch(bench: Bench) -> None:
+    """One that nothing breaks goes to the same server while the answers of others are waited for."""
+    with bench.beside() as other:
+        calls = [partial(_large_unanswered, bench)]
+        if bench.capabilities.dedupe:
+            calls.append(partial(_large_behind_held, other))
+        bench.side_by_side(calls, 2 * _SIDE_BY_SIDE)
+
+
+def _large_behind_held(bench: Bench) -> None:
+    bench.send_behind_held([bench.message(b"%d" % number) for number in range(_LARGE_BATCH)])
+    bench.equal(bench.purge(), _LARGE_BATCH, "jobs purged that were told as stored")
+
+
+def _large_unanswered(bench: Bench) -> None:
     for fault, queue in ((_ANSWER_DROPPED, bench.queue_named("dropped")), (HALF_OPEN, bench.queue)):
         bodies = (f"{n} ".encode() + bench.random.randbytes(_FILLING) for n in range(_LARGE_BATCH))
         batch = [bench.message(body, queue=queue) for body in bodies]
