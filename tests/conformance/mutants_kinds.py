@@ -107,6 +107,11 @@ mutant(
 
 # --- many ---
 mutant("batch_cut", "stores a thousand of a batch", enqueue_many=lambda s, ms: _cut_batch(s, ms))
+mutant(
+    "batch_stops_at_held",
+    "takes a portion whose first job is there already for one that was not answered",
+    enqueue_many=lambda s, ms: _in_portions(s, ms),
+)
 mutant("batch_empty_fails", "cannot do with an empty batch", enqueue_many=lambda s, ms: _not_empty(s, ms))
 mutant(
     "batch_one_queue",
@@ -780,6 +785,15 @@ def _unchecked(s: Reference, messages: Sequence[Message]) -> list[Any]:
 # --- many ---
 def _cut_batch(s: Reference, messages: Sequence[Message]) -> list[Any]:
     return [*Reference.enqueue_many(s, messages[:1000]), *[None for _ in messages[1000:]]]
+
+
+def _in_portions(s: Reference, messages: Sequence[Message]) -> list[Any]:
+    outcomes: list[Any] = []
+    for start in range(0, len(messages), 500):
+        outcomes += Reference.enqueue_many(s, messages[start : start + 500])
+        if isinstance(outcomes[start], IdHeld):
+            return outcomes + [AdapterUnavailable("not tried")] * (len(messages) - len(outcomes))
+    return outcomes
 
 
 def _not_empty(s: Reference, messages: Sequence[Message]) -> list[Any]:

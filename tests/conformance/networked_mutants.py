@@ -464,6 +464,23 @@ mutant(
 )  # fmt: skip
 
 
+def renews_loudly(self: Networked, held: Sequence[Reservation]) -> list[AdapterError | None]:
+    """As if all leases went in one call: where that is not answered, it raises what it met."""
+    outcomes = Networked.renew_many(self, held)
+    for outcome in outcomes:
+        if isinstance(outcome, AdapterUnavailable):
+            raise outcome
+    return outcomes
+
+
+mutant(
+    "renew_raises",
+    "lost.extend",
+    "leases that are extended together, and were not answered, raise instead of one outcome for each",
+    renew_many=renews_loudly,
+)
+
+
 # --- reserves without an answer --------------------------------------------------------------------------
 
 
@@ -643,6 +660,19 @@ def kick_unknown(self: Networked, queue: str, job_id: str) -> None:
         raise UnknownJob(job_id, queue) from exc
 
 
+def till_it_is_gone(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method, but tried again after a lost connection; what is not there then was done the first time."""
+
+    def mutated(self: Networked, *arguments: Any) -> Any:
+        try:
+            return method(self, *arguments)
+        except AdapterUnavailable:
+            with contextlib.suppress(UnknownJob):
+                method(self, *arguments)
+
+    return mutated
+
+
 mutant("stats_empty", "lost.look", "a server that is gone has no jobs", stats=nothing_counted)
 mutant(
     "queues_empty",
@@ -688,6 +718,33 @@ mutant(
     "lost.change",
     "a purge is sent again, and counts what is left",
     purge=repeating(Networked.purge),
+)
+mutant(
+    "delete_twice",
+    "lost.change",
+    "a delete is sent again, and finds no such job",
+    delete=repeating(Networked.delete),
+)
+mutant(
+    "delete_till_gone",
+    "lost.change",
+    "a delete is sent again, and takes what has come under its id since",
+    delete=till_it_is_gone(Networked.delete),
+)
+mutant(
+    "kick_twice", "lost.change", "a kick is sent again, and finds no such job", kick=repeating(Networked.kick)
+)
+mutant(
+    "kick_shown_till_gone",
+    "lost.change",
+    "a kick of a job that was shown is sent again, and kicks what was buried since",
+    kick_shown=till_it_is_gone(Networked.kick_shown),
+)
+mutant(
+    "delete_shown_till_gone",
+    "lost.change",
+    "a delete of a job that was shown is sent again, and takes what has come under its id since",
+    delete_shown=till_it_is_gone(Networked.delete_shown),
 )
 mutant("pause_swallowed", "lost.change", "a pause that is lost returns", pause=swallowing(Networked.pause))
 

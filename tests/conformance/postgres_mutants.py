@@ -32,6 +32,17 @@ MUTANTS: Final = (
         "the usual way was written later, and by hand",
     ),
     SourceMutant(
+        "postgres.batch_stops_at_held",
+        "S14",
+        _ADAPTER + "enqueue_many",
+        "            if error is None:\n                continue",
+        "            if error is None:\n"
+        "                if isinstance(outcomes[chunk[0][0]], IdHeld):\n"
+        "                    down = AdapterUnavailable('not tried')\n"
+        "                continue",
+        "a portion whose first job is refused is one that failed",
+    ),
+    SourceMutant(
         "postgres.lease_by_the_clients_clock",
         "S7",
         _DELIVERIES + "take",

@@ -19,6 +19,7 @@ from kessel_core import IdHeld, LeaseLost
 from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
+    AdapterError,
     Consumer,
     JobState,
     Message,
@@ -117,6 +118,18 @@ class Bench(Operating):
         outcomes = self.call(what, lambda: self.adapter.enqueue_many(messages))
         self.equal(len(outcomes), len(messages), f"outcomes of {what}")
         self.equal([one for one in outcomes if one is not None], [], f"jobs not stored by {what}")
+
+    def send_behind_held(self, messages: Sequence[Message]) -> None:
+        """Enqueue a batch whose first job is there already: that one is refused, and no other (S14)."""
+        self.send(messages[0], ", the first of a batch")
+        what = f"enqueue_many of {len(messages)} jobs, of which the first is there"
+        outcomes: list[AdapterError | None] = []  # thousands, which nobody wants to read in a history
+        self.call(what, lambda: outcomes.extend(self.adapter.enqueue_many(messages)), "returned")
+        self.equal(len(outcomes), len(messages), f"outcomes of {what}")
+        self.check(isinstance(outcomes[0], IdHeld), f"{what}: expected IdHeld, got {outcomes[0]!r}")
+        failed = [number for number, one in enumerate(outcomes) if number and one is not None]
+        why = f"{len(failed)} others were not stored, from the one at {failed[:1]} on"
+        self.check(not failed, f"{what}: {why}")
 
     def is_held(self, message: Message, state: JobState) -> None:
         """Check that an enqueue is refused, because a job in that state holds its id (S14)."""

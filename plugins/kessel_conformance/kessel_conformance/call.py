@@ -44,6 +44,8 @@ class Call(ABC):
     needs: ClassVar[tuple[Need, ...]] = ()
     #: The errors by which it may report a lost connection.
     errors: ClassVar[tuple[type[AdapterError], ...]] = (AdapterUnavailable,)
+    #: The faults under which it is tried; none: every one that its traffic gives.
+    faults: ClassVar[tuple[Fault, ...]] = ()
     #: Part of the lease that passes between `prepare` and `act`.
     lease_passes: ClassVar[float] = 0.0
     #: Whether it may leave a job reserved, so that the job comes back when its lease is over.
@@ -103,9 +105,9 @@ class Call(ABC):
         why = f"{why} ({self.name}, while {self.fault.label})"
         raise Violation(self.bench.clause, why, self.history.text()) from cause
 
-    def job(self, priority: int = 65536) -> Message:
-        """Make a job that is looked for in the end."""
-        message = self.bench.message(queue=self.queue, priority=priority)
+    def job(self, priority: int = 65536, job_id: str | None = None) -> Message:
+        """Make a job that is looked for in the end; under an id of its own, if none is given."""
+        message = self.bench.message(queue=self.queue, priority=priority, job_id=job_id)
         entry = Entry(message=message, broken=self.broken, holds=self.holds)
         self.jobs.append(entry)
         self.ledger.entries.append(entry)

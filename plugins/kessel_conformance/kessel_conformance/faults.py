@@ -19,6 +19,7 @@ __all__ = [
     "HALF_OPEN",
     "LATE",
     "LATE_REQUEST",
+    "LOST_WHEN_DONE",
     "NO_FAULT",
     "SERVER_GONE",
     "SLOW",
@@ -66,6 +67,8 @@ def _gone(proxy: FaultProxy) -> None:
 
 
 NO_FAULT: Final = Fault("nothing is broken", _nothing)
+#: For a call that sets `FaultProxy.loses`.
+LOST_WHEN_DONE: Final = Fault("its answer is lost when it is done", _nothing)
 HALF_OPEN: Final = Fault("the peer does not answer", _half_open)
 LATE: Final = Fault("the answers come too late", FaultProxy.hold_answers)
 LATE_REQUEST: Final = Fault("the request arrives too late", FaultProxy.hold_requests)

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import ClassVar, Final, cast
 
 from kessel_conformance.call import Call
+from kessel_conformance.faults import Answer
 from kessel_conformance.ledger import GONE, MAYBE, READY
 from kessel_conformance.requirements import ATTEMPTS, KEEPS_LEASES, LEASE
 from kessel_core import (
@@ -232,6 +233,24 @@ class Extend(Slot):
         self.bench.call("close the worker", other.close)
 
 
+class ExtendMany(Extend):
+    """As the heartbeat does it, which learns what became of each slot, whatever happens (S7)."""
+
+    name = "extend_many of 1"
+
+    def act(self) -> object:
+        return self.adapter.extend_many([(self.consumer, self.held)])
+
+    def judge(self, answer: Answer) -> None:
+        if answer.error is not None:
+            text = f"{type(answer.error).__name__}: {answer.error}"
+            self.broken(f"extend_many raised, instead of returning an outcome for each: {text}", answer.error)
+        outcomes = cast("list[Exception | None]", answer.value)
+        if len(outcomes) != 1:
+            self.broken(f"{len(outcomes)} outcomes for 1 lease")
+        super().judge(Answer(error=outcomes[0]))
+
+
 ENQUEUES: Final[tuple[type[Call], ...]] = (Enqueue, EnqueueMany)
 RESERVES: Final[tuple[type[Call], ...]] = (Reserve,)
-EXTENDS: Final[tuple[type[Call], ...]] = (Extend, Attempt)
+EXTENDS: Final[tuple[type[Call], ...]] = (Extend, ExtendMany, Attempt)

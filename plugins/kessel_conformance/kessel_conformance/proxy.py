@@ -93,6 +93,8 @@ class FaultProxy:
         dribble: Send to the adapter byte by byte, at least the beginning of each piece.
         refuses: Reset new connections at once, as if nobody listened.
         garbles: Put `GARBLED` in the place of each piece of data that goes to the adapter.
+        loses: Asked about each answer that comes, before it passes, whether it is lost with its connection;
+            after the first one that is, no more. So something can happen between an answer and its loss.
     """
 
     def __init__(self, target: int) -> None:
@@ -103,6 +105,8 @@ class FaultProxy:
         self.dribble = False
         self.refuses = False
         self.garbles = False
+        self.loses: Callable[[], bool] | None = None
+        self._loses_lock = threading.Lock()
         self._cut: Cut | None = None
         self._traffic = Traffic()
         self._sent = 0
@@ -184,6 +188,7 @@ class FaultProxy:
         self._answers_pass.set()
         self.drop_up = self.drop_down = self.dribble = self.refuses = self.garbles = False
         self.delay = 0.0
+        self.loses = None
         with self._lock:
             left, self._cut = self._cut, None
         return left is not None
@@ -281,6 +286,10 @@ class FaultProxy:
                     link.answered.set()
                     self._answers_pass.wait()
                     data = GARBLED if self.garbles else data
+                    if self._is_lost():
+                        link.is_cut = True
+                        link.cut(reset=False)
+                        return
                 if (self.drop_up if up else self.drop_down) or link.is_cut:
                     continue
                 passes, cut = self._counted(link, up, len(data))
@@ -302,6 +311,13 @@ class FaultProxy:
         if self.drop_up and self.drop_down:
             self._closed.wait()
         link.cut(reset=False)
+
+    def _is_lost(self) -> bool:
+        with self._loses_lock:
+            if self.loses is None or not self.loses():
+                return False
+            self.loses = None
+            return True
 
     def _wait_if_held(self, link: _Link) -> None:
         with self._lock:

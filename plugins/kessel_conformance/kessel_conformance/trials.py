@@ -56,34 +56,48 @@ class Trials:
             kinds: The calls.
             points: At how many places requests and answers are cut.
         """
+        late: list[tuple[type[Call], Fault]] = []
         for kind in kinds:
             if self._is_possible(kind):
-                healthy = self._prepared(kind, NO_FAULT)
-                traffic = self._acted(healthy)
-                healthy.close()
-                self._tried(kind, faults_of(traffic, points))
+                faults = kind.faults or faults_of(self._undisturbed(kind), points)
+                pairs = [(kind, fault) for fault in faults]
+                if kind.lease_passes:  # those of all kinds together, so that they wait at the same time
+                    late += pairs
+                else:
+                    self._tried(pairs)
+        self._tried(late)
 
     def run_under(self, fault: Fault, kind: type[Call]) -> None:
         """Try one call under one fault, if the adapter has the facets for it."""
         if self._is_possible(kind):
-            self._tried(kind, [fault])
+            self._tried([(kind, fault)])
 
     def _is_possible(self, kind: type[Call]) -> bool:
         harness, needs = self.bench.harness, [requirement(need) for need in kind.needs]
         return all(need.is_met(harness) for need in needs)
 
-    def _tried(self, kind: type[Call], faults: Sequence[Fault]) -> None:
-        if not kind.lease_passes:
-            for fault in faults:
-                call = self._prepared(kind, fault)
+    def _undisturbed(self, kind: type[Call]) -> Traffic:
+        """Make a call while nothing is broken; return what it sends and receives."""
+        healthy = self._prepared(kind, NO_FAULT)
+        traffic = self._acted(healthy)
+        healthy.close()
+        return traffic
+
+    def _tried(self, pairs: Sequence[tuple[type[Call], Fault]]) -> None:
+        """Try calls one after the other; those before which part of the lease passes come last, together."""
+        late: list[Call] = []
+        for kind, fault in pairs:
+            call = self._prepared(kind, fault)
+            if kind.lease_passes:
+                late.append(call)
+            else:
                 self._acted(call)
                 call.close()
-            return
-        calls = [self._prepared(kind, fault) for fault in faults]
-        self.bench.let_pass(self.bench.lease * kind.lease_passes)
-        for call in calls:
+        if late:
+            self.bench.let_pass(self.bench.lease * max(call.lease_passes for call in late))
+        for call in late:
             self._acted(call)
-        for call in calls:
+        for call in late:
             self.bench.history = call.history
             call.later()
             call.close()

@@ -152,6 +152,17 @@ def test_cut_is_not_seen_before_it_is_shown(proxy: FaultProxy, server: Answers) 
         assert ask(other) == b"000006\n"
 
 
+def test_answer_is_lost_that_is_said_to_be_once(proxy: FaultProxy, server: Answers) -> None:
+    said = iter([False, True])
+    with dial(proxy) as peer, dial(proxy) as other:
+        proxy.loses = lambda: next(said)
+        assert ask(peer) == b"000006\n"
+        peer.sendall(b"12345\n")
+        assert rest(peer) == b""
+        assert server.got(b"12345\n" * 2)
+        assert ask(other) == b"000006\n"  # it is asked no more
+
+
 def test_proxy_closes_while_a_cut_is_unseen(server: Answers) -> None:
     with FaultProxy(server.port) as proxy, dial(proxy) as peer:
         proxy.cut_at(Cut(up=False, after=0, unseen=True))

@@ -1,6 +1,7 @@
 """Lost connections: for every call the outcome is one that the contract allows, and the next call works.
 
 A proxy before the server drops requests and answers, cuts them at a byte, answers never, late, or slowly.
+It is longer than 350 lines, because the same faults meet all of the calls.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from kessel_conformance.job_calls import ENQUEUES, EXTENDS, OF_ENQUEUE, RESERVES
 from kessel_conformance.lost_calls import DONE_LATE, TAKES, UNCOUNTED
 from kessel_conformance.meanwhile import FALLS_ASLEEP
 from kessel_conformance.near import near_adapter
+from kessel_conformance.once_calls import ONCE
 from kessel_conformance.operation_calls import CHANGES, LOOKS
 from kessel_conformance.proxy import Cut, FaultProxy
 from kessel_conformance.requirements import ATTEMPTS, BLOCKING_RESERVE, CONNECTION, LEASE, LOST_RESERVES
@@ -31,8 +33,8 @@ from kessel_core import AdapterError, AdapterUnavailable, EnqueueUnknown
 from kessel_core.contract import COMMIT, NO_PAUSE, Attempts, Consumer, Reservation, Rollback
 
 NEEDS = (CONNECTION,)
-#: So that all calls that wait for the end of the first lease are made before the second is over.
-_MOST_EXTENDS = 60
+#: So that all calls of two kinds that wait for the end of the first lease are made before the second is over.
+_MOST_EXTENDS = 30
 #: A listing has long answers, and on some servers a cost that grows with the jobs of all trials.
 _MOST_LOOKS = 30
 #: Seconds; a call may wait for its time-out more than once, on one connection after another.
@@ -121,7 +123,7 @@ def lost_look(bench: Bench) -> None:
     why="An operator believes done what never arrived, or does it again to what is new.",
 )
 def lost_change(bench: Bench) -> None:
-    _broken(bench, CHANGES, _MOST_LOOKS)
+    _broken(bench, (*ONCE, *CHANGES), _MOST_LOOKS)
 
 
 def _under(bench: Bench, faults: Sequence[Fault], kinds: Sequence[type[Call]]) -> None:
@@ -156,6 +158,20 @@ def half_open(bench: Bench) -> None:
     why="A batch that goes in portions waits for the time-out of each, when its peer does not answer.",
 )
 def large_batch(bench: Bench) -> None:
+    """One that nothing breaks goes to the same server while the answers of others are waited for."""
+    with bench.beside() as other:
+        calls = [partial(_large_unanswered, bench)]
+        if bench.capabilities.dedupe:
+            calls.append(partial(_large_behind_held, other))
+        bench.side_by_side(calls, 2 * _SIDE_BY_SIDE)
+
+
+def _large_behind_held(bench: Bench) -> None:
+    bench.send_behind_held([bench.message(b"%d" % number) for number in range(_LARGE_BATCH)])
+    bench.equal(bench.purge(), _LARGE_BATCH, "jobs purged that were told as stored")
+
+
+def _large_unanswered(bench: Bench) -> None:
     for fault, queue in ((_ANSWER_DROPPED, bench.queue_named("dropped")), (HALF_OPEN, bench.queue)):
         bodies = (f"{n} ".encode() + bench.random.randbytes(_FILLING) for n in range(_LARGE_BATCH))
         batch = [bench.message(body, queue=queue) for body in bodies]

@@ -27,7 +27,10 @@ def many_at_once(bench: Bench) -> None:
     declared = bench.capabilities
     urgent, lazy = (10, 20) if declared.priorities is not None else (65536, 65536)
     messages = [bench.message(priority=urgent if _FROM <= n < _TO else lazy) for n in range(_MANY)]
-    bench.send_many(messages)
+    if declared.dedupe:  # whatever is refused in one portion is no matter of the others
+        bench.send_behind_held(messages)
+    else:
+        bench.send_many(messages)
     first = messages[_FROM:_TO] if declared.priorities is not None else messages[:20]
     rest = [message for message in messages if message not in first]
     if declared.counts:
