@@ -15,7 +15,7 @@ from kessel_conformance.catalogue import catalogue_of
 from kessel_conformance.history import Violation
 from kessel_conformance.outcome import Outcome, Verdict
 from kessel_conformance.processor import Processor, Pulse
-from kessel_conformance.runner import Run
+from kessel_conformance.runner import Run, run_case
 from kessel_conformance.settings import Settings
 
 #: One that runs with the others, and two that run aside, the second alone.
@@ -221,3 +221,26 @@ def test_what_a_thread_had_of_the_processor_only_grows() -> None:
     after = Processor.so_far()
     assert after.had >= before.had >= 0.0
     assert after.denied >= before.denied >= 0.0
+
+
+@pytest.mark.parametrize(("looks", "is_doubtful"), [([0.6] + [0.001] * 40, False), ([0.03] * 40, True)])
+def test_what_the_pulse_has_seen_before_a_case_does_not_excuse_it(
+    monkeypatch: pytest.MonkeyPatch,
+    busy: Callable[[float, float], None],
+    looks: list[float],
+    is_doubtful: bool,
+) -> None:
+    def run(bench: object) -> None:
+        raise Violation("S4", "late", "history")
+
+    busy(0.5, 0.0)
+    pulse = Pulse()
+    monkeypatch.setattr(pulse, "_late", looks)
+    case = attrs.evolve(catalogue_of("adapter").cases()[IDS[0]], run=run, needs=())
+    harness = Harness(url="memory://", real_clock=True)
+    harness.up()
+    try:
+        outcome = run_case(harness, case, Settings(), pulse)
+    finally:
+        harness.down()
+    assert (outcome.verdict, outcome.is_doubtful) == (Verdict.FAIL, is_doubtful)

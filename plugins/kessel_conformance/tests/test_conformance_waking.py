@@ -31,3 +31,25 @@ def test_S9_a_busy_machine_may_be_late_now_and_then(bench: Bench) -> None:
     tries = iter([0.0, 0.9, _ASLEEP + 0.1, 0.0, 0.0])
     soon_enough(bench, lambda: next(tries))
     assert next(tries, None) is None
+
+
+def test_S9_a_try_that_shows_nothing_counts_neither_way(bench: Bench) -> None:
+    tries = iter([None, 0.0, None, None, 0.0])
+    soon_enough(bench, lambda: next(tries))
+    assert next(tries, "none left") == "none left"
+    asleep = _ASLEEP + 0.1
+    some = iter([None, asleep, None, asleep])
+    with pytest.raises(Violation, match="it polls"):
+        soon_enough(bench, lambda: next(some))
+
+
+def test_S9_where_nothing_can_be_seen_the_tries_end(bench: Bench) -> None:
+    tries = iter([None, None, 0.0, None])
+    soon_enough(bench, lambda: next(tries), unseen=3)
+    assert next(tries, "none left") == "none left"
+
+
+def test_S9_once_in_time_is_enough_where_the_case_says_so(bench: Bench) -> None:
+    tries = iter([_ASLEEP + 0.1, 0.0, 0.0])
+    soon_enough(bench, lambda: next(tries), enough=1)
+    assert next(tries) == 0.0
