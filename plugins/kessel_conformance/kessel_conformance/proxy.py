@@ -118,7 +118,7 @@ class FaultProxy:
         self._answers_pass = threading.Event()
         self._answers_pass.set()
         self._cuts_shown = threading.Event()
-        self._holds = False
+        self._holds = self._holds_first = False
         #: The connections whose requests are held.
         self._held: list[_Link] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -156,12 +156,15 @@ class FaultProxy:
         """Keep what goes to the adapter until `end_faults`, so that it comes late."""
         self._answers_pass.clear()
 
-    def hold_requests(self) -> None:
+    def hold_requests(self, *, of_first: bool = False) -> None:
         """Keep what goes to the server: until `end_faults` of all connections, until `pass_held` of these.
 
         So a server carries out a request after the adapter has given it up, and made a new connection.
+
+        Args:
+            of_first: Keep only what the first connection sends that sends something.
         """
-        self._holds = True
+        self._holds, self._holds_first = True, of_first
 
     @property
     def holds_some(self) -> bool:
@@ -321,7 +324,8 @@ class FaultProxy:
 
     def _wait_if_held(self, link: _Link) -> None:
         with self._lock:
-            if self._holds and link not in self._held and not self._closed.is_set():
+            is_next = self._holds and not (self._holds_first and self._held)
+            if is_next and link not in self._held and not self._closed.is_set():
                 link.is_held = True
                 link.answered.clear()
                 link.requests_pass.clear()

@@ -300,6 +300,21 @@ def test_connections_that_are_made_while_requests_are_held_are_held_as_well(
         peer.close()
 
 
+def test_requests_of_other_connections_than_the_first_pass_where_only_those_are_held(
+    proxy: FaultProxy, server: Answers
+) -> None:
+    with dial(proxy) as one, dial(proxy) as two:
+        proxy.hold_requests(of_first=True)
+        one.sendall(b"first\n")
+        end = time.monotonic() + 10
+        while not proxy.holds_some:
+            assert time.monotonic() < end
+            time.sleep(0.001)
+        assert ask(two) == b"000006\n"
+        proxy.pass_held()
+        assert rest(one, 7) == b"000006\n"
+
+
 def test_proxy_closes_while_requests_are_held(server: Answers) -> None:
     with FaultProxy(server.port) as proxy:
         proxy.hold_requests()

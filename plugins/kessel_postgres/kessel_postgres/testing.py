@@ -34,7 +34,7 @@ _USUAL = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "shared_buffers": "32MB",
-    "max_connections": "200",
+    "max_connections": "500",
     "max_wal_size": "256MB",
     "log_min_messages": "fatal",
     "fsync": "off",

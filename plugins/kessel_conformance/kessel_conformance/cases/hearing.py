@@ -99,15 +99,21 @@ def later(bench: Bench) -> None:
 
 def _hears(bench: Bench, ways: Iterable[_Way]) -> None:
     """Check that a consumer hears of what another adapter makes ready, in each of these ways."""
-    for way in ways:
-        with ExitStack() as stack:
 
-            def prepare(real: Bench, way: _Way = way, stack: ExitStack = stack) -> Prepared:
-                other = real.harness.open(real.clock, real.namespace)
-                stack.callback(other.close)
-                return way(real, other)
+    def hears(lane: Iterable[_Way]) -> None:
+        for way in lane:
+            with ExitStack() as stack:
 
-            wakes(bench, prepare)
+                def prepare(real: Bench, way: _Way = way, stack: ExitStack = stack) -> Prepared:
+                    other = real.harness.open(real.clock, real.namespace)
+                    stack.callback(other.close)
+                    return way(real, other)
+
+                wakes(bench, prepare)
+
+    all_ways = list(ways)
+    # Two at a time, because each waits for most of its time.
+    bench.side_by_side([partial(hears, all_ways[start::2]) for start in range(2)], 300)
 
 
 def _ways(bench: Bench) -> Iterator[_Way]:
@@ -118,7 +124,8 @@ def _ways(bench: Bench) -> Iterator[_Way]:
     if RETURNS_AT_ONCE.is_met(bench.harness):
         yield _closes
     if bench.has(Buried):
-        yield _kicked()
+        yield partial(_kick, False)
+        yield partial(_kick, True)
     if bench.has(Pause):
         yield _resume
     if bench.capabilities.follow:
@@ -127,7 +134,8 @@ def _ways(bench: Bench) -> Iterator[_Way]:
 
 
 def _ways_later(bench: Bench) -> Iterator[_Way]:
-    yield _delayed()
+    yield _delayed_job
+    yield _delayed_batch
     yield partial(_comes_back, Rollback(SOON))
     yield partial(_comes_back, Snooze(SOON))
     if bench.has(Pause):
@@ -140,12 +148,6 @@ def _batch(real: Bench, other: QueueAdapter) -> Prepared:
     batch = [real.message(queue=real.queue_named(name)) for name in ("one", "two")]
     sends = acts(real, "enqueue 2 by another adapter", lambda: other.enqueue_many(batch))
     return real.consumer(batch[1].queue), batch[1], sends
-
-
-def _delayed() -> _Way:
-    """Enqueue one job, and in the next try a batch: whoever sleeps through one of them does so again."""
-    turns = itertools.cycle((_delayed_job, _delayed_batch))
-    return lambda real, other: next(turns)(real, other)
 
 
 def _delayed_job(real: Bench, other: QueueAdapter) -> Prepared:
@@ -195,12 +197,6 @@ def _closes(real: Bench, other: QueueAdapter) -> Prepared:
     message = real.put()
     holder, _ = _holder(real, other)
     return real.consumer(), message, acts(real, "close of another adapter's consumer", holder.close)
-
-
-def _kicked() -> _Way:
-    """Kick a job by its id, and in the next try as it was shown; as `_delayed`."""
-    turns = itertools.cycle((False, True))
-    return lambda real, other: _kick(next(turns), real, other)
 
 
 def _kick(as_shown: bool, real: Bench, other: QueueAdapter) -> Prepared:

@@ -172,9 +172,9 @@ def _stored_late(bench: Bench, near: Near[Bench, QueueAdapter], way: _Way, is_gi
 
     def enqueues() -> None:
         time.sleep(FALLS_ASLEEP)
-        near.proxy.hold_requests()
+        near.proxy.hold_requests(of_first=True)  # whoever waits may ask, and be told
         others = threading.Thread(
-            target=_releases, args=(near.proxy, (lambda: None) if is_given_up else passes)
+            target=_when_held, args=(near.proxy, (lambda: None) if is_given_up else passes)
         )
         others.start()
         with suppress(AdapterError):
@@ -190,13 +190,13 @@ def _stored_late(bench: Bench, near: Near[Bench, QueueAdapter], way: _Way, is_gi
     return waiter.how_late(bench, stored[0], ANSWER_WITHIN)
 
 
-def _releases(proxy: FaultProxy, after: Callable[[], None]) -> None:
-    """Hold no more than the first request, so that whoever waits may ask and be told."""
+def _when_held(proxy: FaultProxy, then: Callable[[], None]) -> None:
+    """Do something as soon as a request is held, and hold no other one."""
     end = time.monotonic() + _LONG.total_seconds()
     while not proxy.holds_some and time.monotonic() < end:
         time.sleep(0.001)
     proxy.end_faults()
-    after()
+    then()
 
 
 def _tried(bench: Bench, near: Near[Bench, QueueAdapter], way: _Way) -> float | None:

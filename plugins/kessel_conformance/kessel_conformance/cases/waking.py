@@ -6,7 +6,6 @@ What another call does happens in real time; what time does, on the adapter's ow
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
-import itertools
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -97,12 +96,10 @@ def by_close(bench: Bench) -> Prepared:
     why="An operator kicks a job while the workers have nothing to do.",
 )
 def by_kick(bench: Bench) -> None:
-    # By its id, and in the next try as it was shown: whoever sleeps through one of them does so again.
-    turns = itertools.cycle((False, True))
-    wakes(bench, lambda real: _kicked(real, next(turns)))
+    bench.side_by_side([partial(wakes, bench, partial(_kicked, as_shown)) for as_shown in (False, True)], 60)
 
 
-def _kicked(bench: Bench, as_shown: bool) -> Prepared:
+def _kicked(as_shown: bool, bench: Bench) -> Prepared:
     message, holder, held = _held(bench)
     bench.settle(holder, held, Bury("error", "it failed"))
     shown = bench.buried()[0]
@@ -147,12 +144,10 @@ def by_second_queue(bench: Bench) -> Prepared:
     why="A consumer sleeps until the first delay that it knew when it fell asleep.",
 )
 def by_sooner_delay(bench: Bench) -> None:
-    # One job, and in the next try a batch: whoever sleeps through one of them does so again.
-    turns = itertools.cycle((False, True))
-    wakes(bench, lambda real: _delayed(real, next(turns)))
+    bench.side_by_side([partial(wakes, bench, partial(_delayed, in_batch)) for in_batch in (False, True)], 60)
 
 
-def _delayed(bench: Bench, in_batch: bool) -> Prepared:
+def _delayed(in_batch: bool, bench: Bench) -> Prepared:
     bench.put(delay=_HOUR)
     message, late = bench.message(), bench.message(delay=_HOUR)
 
