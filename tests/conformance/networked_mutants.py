@@ -584,6 +584,11 @@ mutant(
 )
 
 
+def looks_after(seconds: int) -> Callable[..., datetime]:
+    """A consumer that waits looks so late that it has to be told."""
+    return lambda self, queues: self.clock.now() + timedelta(seconds=seconds)
+
+
 def asked_and_woken(self: Networked, name: str, *arguments: Any) -> Any:
     try:
         return Networked.asked(self, name, *arguments)
@@ -610,29 +615,27 @@ mutant(
     "unanswered_call_wakes_nobody",
     "lost.wakes_who_waits",
     "who waits is told of what a call of its process has made ready only if that is answered",
-    looks_again=lambda self, queues: self.clock.now() + timedelta(seconds=5),
+    looks_again=looks_after(5),
 )
-
-
 mutant(
     "unanswered_settle_wakes_nobody",
     "lost.wakes_who_waits",
     "who waits is told of what an unanswered enqueue may have stored, not of what a settle has given back",
     asked=asked_and_woken,
-    looks_again=lambda self, queues: self.clock.now() + timedelta(seconds=5),
+    looks_again=looks_after(5),
 )
 mutant(
     "told_before_it_is_stored",
     "lost.wakes_who_waits_late",
     "who waits is told of a batch before the server has it, finds nothing, and sleeps on",
     enqueue_many=told_before,
-    looks_again=lambda self, queues: self.clock.now() + timedelta(seconds=5),
+    looks_again=looks_after(5),
 )
 mutant(
     "done_late_wakes_nobody",
     "lost.wakes_who_waits_late",
     "who waits is not told of what the server does after its caller has given up",
-    looks_again=lambda self, queues: self.clock.now() + timedelta(seconds=20),
+    looks_again=looks_after(20),
 )
 
 

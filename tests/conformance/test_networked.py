@@ -6,6 +6,7 @@ All run at once, on servers of their own, because most of them wait.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,14 +33,19 @@ NO_END = 20.0
 AT_ONCE = Settings(repeats=0)
 
 
-def outcome(mutant: NetworkedMutant) -> Outcome:
-    kind = mutant.name if mutant.name in KINDS else "Networked"
-    run = Run(NetworkedHarness(kind, mutant.server), AT_ONCE, [mutant.case])
+def ended(harness: NetworkedHarness, settings: Settings, wanted: Sequence[str]) -> dict[str, Outcome]:
+    """Run cases; return how each ended."""
+    run = Run(harness, settings, wanted)
     run.up()
     try:
-        return run.outcome(mutant.case)
+        return {case.id: run.outcome(case.id) for case in run.wanted}
     finally:
         run.down()
+
+
+def outcome(mutant: NetworkedMutant) -> Outcome:
+    kind = mutant.name if mutant.name in KINDS else "Networked"
+    return ended(NetworkedHarness(kind, mutant.server), AT_ONCE, [mutant.case])[mutant.case]
 
 
 @pytest.fixture(scope="module")
@@ -69,22 +75,12 @@ def test_mutant_fails_its_case_with_a_history(
 
 
 def test_networked_adapter_without_a_fault_passes() -> None:
-    run = Run(NetworkedHarness(), Settings(), SHOWN_HERE)
-    run.up()
-    try:
-        found = {case.id: run.outcome(case.id) for case in run.wanted}
-    finally:
-        run.down()
+    found = ended(NetworkedHarness(), Settings(), SHOWN_HERE)
     assert {name: one.text for name, one in found.items() if one.verdict is not Verdict.PASS} == {}
 
 
 def test_lost_settle_takes_the_next_job_under_a_lost_lease_for_no_lease_of_the_settled_one() -> None:
-    run = Run(NetworkedHarness("InOneStep"), Settings(), ["lost.settle"])
-    run.up()
-    try:
-        found = run.outcome("lost.settle")
-    finally:
-        run.down()
+    found = ended(NetworkedHarness("InOneStep"), Settings(), ["lost.settle"])["lost.settle"]
     assert found.verdict is Verdict.PASS, found.text
 
 

@@ -106,6 +106,7 @@ class FaultProxy:
         self.refuses = False
         self.garbles = False
         self.loses: Callable[[], bool] | None = None
+        #: Guards `loses`, which may take its time, and make calls that pass through here.
         self._loses_lock = threading.Lock()
         self._cut: Cut | None = None
         self._traffic = Traffic()

@@ -198,12 +198,12 @@ class Run:
         self._servers.up()
         self._pulse.start()
         self._watch.start()
-        aside = [c for c in self.wanted if runs_aside(self.harness, c)]
-        self._ahead.extend(
-            c
-            for c in self.wanted
-            if not runs_aside(self.harness, c) and not needs_own_server(self.harness, c)
-        )
+        aside: list[Case] = []
+        for wanted in self.wanted:
+            if runs_aside(self.harness, wanted):
+                aside.append(wanted)
+            elif not needs_own_server(self.harness, wanted):
+                self._ahead.append(wanted)
         if aside:
             self._pool = ThreadPoolExecutor(max_workers=len(aside), thread_name_prefix="kessel-case")
             for wanted in aside:

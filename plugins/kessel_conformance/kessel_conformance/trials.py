@@ -56,16 +56,14 @@ class Trials:
             kinds: The calls.
             points: At how many places requests and answers are cut.
         """
-        late: list[tuple[type[Call], Fault]] = []
-        for kind in kinds:
-            if self._is_possible(kind):
-                faults = kind.faults or faults_of(self._undisturbed(kind), points)
-                pairs = [(kind, fault) for fault in faults]
-                if kind.lease_passes:  # those of all kinds together, so that they wait at the same time
-                    late += pairs
-                else:
-                    self._tried(pairs)
-        self._tried(late)
+        self._tried(
+            [
+                (kind, fault)
+                for kind in kinds
+                if self._is_possible(kind)
+                for fault in kind.faults or faults_of(self._undisturbed(kind), points)
+            ]
+        )
 
     def run_under(self, fault: Fault, kind: type[Call]) -> None:
         """Try one call under one fault, if the adapter has the facets for it."""

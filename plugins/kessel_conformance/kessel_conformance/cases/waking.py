@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -32,12 +32,25 @@ from kessel_core.contract import (
 _HOUR: Final = timedelta(hours=1)
 
 
-def _woken_by(name: str, *clauses: str, needs: tuple[Need, ...] = (), why: str) -> Callable[..., object]:
-    """Enter a case of a consumer that is woken by what another call does."""
+def _woken_by(
+    name: str, *clauses: str, needs: tuple[Need, ...] = (), why: str, ways: Sequence[bool] = ()
+) -> Callable[..., object]:
+    """Enter a case of a consumer that is woken by what another call does.
 
-    def enter(prepare: Callable[[Bench], Prepared]) -> Callable[[Bench], Prepared]:
+    Args:
+        name: Of the case, behind `reserve.wakes_for_`.
+        clauses: As for `case`.
+        needs: The same, beyond a reserve that waits.
+        why: As for `case`.
+        ways: What the function is given first, once for each; each way has tries of its own.
+    """
+
+    def enter(prepare: Callable[..., Prepared]) -> Callable[..., Prepared]:
         def run(bench: Bench) -> None:
-            wakes(bench, prepare)
+            if ways:
+                bench.side_by_side([partial(wakes, bench, partial(prepare, way)) for way in ways], 60)
+            else:
+                wakes(bench, prepare)
 
         needs_all = (BLOCKING_RESERVE, *needs)
         case(f"reserve.wakes_for_{name}", *clauses, needs=needs_all, real_time=True, why=why)(run)
@@ -87,19 +100,15 @@ def by_close(bench: Bench) -> Prepared:
     return bench.consumer(), message, lambda: bench.call("close of the consumer that holds it", holder.close)
 
 
-@case(
-    "reserve.wakes_for_kick",
+@_woken_by(
+    "kick",
     "S9",
     "S8",
-    needs=(BLOCKING_RESERVE, Buried),
-    real_time=True,
+    needs=(Buried,),
     why="An operator kicks a job while the workers have nothing to do.",
+    ways=(False, True),
 )
-def by_kick(bench: Bench) -> None:
-    bench.side_by_side([partial(wakes, bench, partial(_kicked, as_shown)) for as_shown in (False, True)], 60)
-
-
-def _kicked(as_shown: bool, bench: Bench) -> Prepared:
+def by_kick(as_shown: bool, bench: Bench) -> Prepared:
     message, holder, held = _held(bench)
     bench.settle(holder, held, Bury("error", "it failed"))
     shown = bench.buried()[0]
@@ -135,19 +144,15 @@ def by_second_queue(bench: Bench) -> Prepared:
     return consumer, message, lambda: bench.send(message)
 
 
-@case(
-    "reserve.wakes_for_sooner_delay",
+@_woken_by(
+    "sooner_delay",
     "S9",
     "S4",
-    needs=(BLOCKING_RESERVE, DELAYS),
-    real_time=True,
+    needs=(DELAYS,),
     why="A consumer sleeps until the first delay that it knew when it fell asleep.",
+    ways=(False, True),
 )
-def by_sooner_delay(bench: Bench) -> None:
-    bench.side_by_side([partial(wakes, bench, partial(_delayed, in_batch)) for in_batch in (False, True)], 60)
-
-
-def _delayed(in_batch: bool, bench: Bench) -> Prepared:
+def by_sooner_delay(in_batch: bool, bench: Bench) -> Prepared:
     bench.put(delay=_HOUR)
     message, late = bench.message(), bench.message(delay=_HOUR)
 
