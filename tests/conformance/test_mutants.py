@@ -287,3 +287,10 @@ def main() -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+def test_a_deadline_of_another_clock_is_told_at_once_and_not_waited_for() -> None:
+    """S7: one by the wall clock is decades away, which no case may wait for in real time."""
+    kind = type("ByTheWallClock", (Reference,), {"local_deadline": lambda s: s.clock.now().timestamp()})
+    (text,) = failures(kind, ["lease.deadline_from_before_both"]).values()
+    assert "a lease of 10 s ends" in text

@@ -8,19 +8,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from kessel_conformance import faults
+from kessel_conformance.bench import Bench
 from kessel_conformance.cases import unanswered, unheard
 from kessel_conformance.catalogue import cases
+from kessel_conformance.job_calls import Extend
 from kessel_conformance.outcome import Outcome, Verdict
 from kessel_conformance.runner import Run
 from kessel_conformance.settings import Settings
+from kessel_conformance.trials import Trials
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
-from networked import KINDS, NetworkedHarness
-from networked_mutants import MUTANTS, NetworkedMutant
+from networked import KINDS, LEASE, InOneStep, NetworkedHarness
+from networked_mutants import MUTANTS, NetworkedMutant, told_as_lost
 
 #: The cases that need a server, a restart of it, or a second clock.
 PREFIXES = ("lost.", "scale.", "durable.server_", "durable.killed_", "clocks.")
@@ -82,6 +86,42 @@ def test_networked_adapter_without_a_fault_passes() -> None:
 def test_lost_settle_takes_the_next_job_under_a_lost_lease_for_no_lease_of_the_settled_one() -> None:
     found = ended(NetworkedHarness("InOneStep"), Settings(), ["lost.settle"])["lost.settle"]
     assert found.verdict is Verdict.PASS, found.text
+
+
+def test_lost_settle_sees_that_the_settled_job_is_held_where_the_next_one_may_be_taken() -> None:
+    """S8: it is told as lost though its holder has it still, by an adapter that settles and takes at once."""
+    lying = {"settle_and_take": told_as_lost(InOneStep.settle_and_take)}
+    KINDS["BothToldAsLost"] = type("BothToldAsLost", (InOneStep,), lying)
+    found = ended(NetworkedHarness("BothToldAsLost"), AT_ONCE, ["lost.settle"])["lost.settle"]
+    assert found.verdict is Verdict.FAIL
+    assert "settle_and_reserve with a commit was told that the lease is lost" in found.reason, found.text
+
+
+def test_leases_are_extended_behind_a_proxy_when_a_part_of_them_has_passed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    passed: list[timedelta] = []
+    before: list[list[timedelta]] = []
+
+    class Noted(Extend):
+        def act(self) -> object:
+            before.append(list(passed))
+            return super().act()
+
+        def later(self) -> None:
+            """Nothing has passed."""
+
+    harness = NetworkedHarness()
+    harness.up()
+    try:
+        with Bench(harness) as bench, Trials(bench) as trials:
+            monkeypatch.setattr(bench, "let_pass", passed.append)
+            trials.run([Noted], 3)
+    finally:
+        harness.down()
+    undisturbed, *tried = before
+    assert undisturbed == []
+    assert len(tried) > 6 and all(one == [LEASE * Noted.lease_passes] for one in tried)
 
 
 def test_every_case_that_only_a_server_can_show_has_a_mutant() -> None:
