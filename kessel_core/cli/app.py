@@ -382,15 +382,12 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
     import signal
     import time
 
-    from kessel_core.runtime.signals import TOGETHER
+    from kessel_core.runtime.signals import Requests
 
-    last = float("-inf")
+    requests = Requests()
 
     def interrupt(number: int, frame: object) -> None:
-        nonlocal last
-        now, before = time.monotonic(), last
-        last = now
-        if now - before > TOGETHER:
+        if requests.is_news(time.monotonic()):
             raise KeyboardInterrupt
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}

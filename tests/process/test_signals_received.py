@@ -10,13 +10,36 @@ from functools import partial
 
 import pytest
 
-from kessel_core.runtime.signals import STOP_SIGNALS, ReceivedSignals, StopSignals, on_signals
+from kessel_core.runtime.signals import (
+    STOP_SIGNALS,
+    TOGETHER,
+    ReceivedSignals,
+    Requests,
+    StopSignals,
+    on_signals,
+)
 from tests.until import until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 
 eventually = partial(until, seconds=30, pause=0.005)
+
+#: So far apart, in seconds, signals are requests of their own.
+APART = TOGETHER * 1.2
+
+
+def test_finding_a1_signals_that_a_busy_machine_shows_late_are_one_request() -> None:
+    """Sent within 0.05 ms, they were seen 45 ms apart: what ran was given back at once, and ran twice."""
+    requests = Requests()
+    assert [requests.is_news(at) for at in (0.0, 0.045)] == [True, False]
+
+
+def test_finding_a1_a_key_that_is_held_down_gets_through() -> None:
+    """Each of its signals comes soon after the one before; it is the first that counts."""
+    requests = Requests()
+    seen = [requests.is_news(number * 0.03) for number in range(11)]
+    assert seen == [True] + [False] * 6 + [True] + [False] * 3
 
 
 def test_finding_a1_a_signal_to_a_forked_child_concerns_the_child() -> None:
@@ -68,7 +91,7 @@ def test_finding_a1_signals_that_came_together_are_one_request_however_late_they
         os.kill(os.getpid(), signal.SIGHUP)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         eventually(lambda: counts == [1])
-        time.sleep(0.3)
+        time.sleep(APART)
         assert counts == [1]
         os.kill(os.getpid(), signal.SIGTERM)
         eventually(lambda: counts == [1, 2])
@@ -80,7 +103,7 @@ def test_finding_a1_signals_that_come_together_are_one_request_and_later_ones_ar
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
             signal.raise_signal(number)
         eventually(lambda: counts == [1])
-        time.sleep(0.05)
+        time.sleep(APART)
         signal.raise_signal(signal.SIGTERM)
         eventually(lambda: counts == [1, 2])
 
@@ -89,7 +112,7 @@ def test_finding_a1_to_a_supervised_worker_only_a_later_sigint_is_the_second() -
     counts: list[int] = []
     with on_signals(counts.append, supervised=True):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
-            time.sleep(0.05)
+            time.sleep(APART)
             signal.raise_signal(number)
         eventually(lambda: counts == [1, 1, 2])
 
@@ -135,7 +158,7 @@ def test_finding_a10_a_signal_before_the_work_interrupts_and_one_during_it_does_
         assert signals.is_asked
         with signals.handed_to(counts.append):
             eventually(lambda: counts == [1])
-            time.sleep(0.05)
+            time.sleep(APART)
             signal.raise_signal(signal.SIGTERM)
             eventually(lambda: counts == [1, 2])
     assert "kessel-signals" not in {thread.name for thread in threading.enumerate()}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from kessel_core.runtime.signals import TOGETHER
 from tests.process.sites import ends
 from tests.until import until
 
@@ -106,6 +107,9 @@ class Place:
 
 eventually = partial(until, seconds=LONG, pause=0.02)
 
+#: So far apart, in seconds, signals are requests of their own also where the first one is seen late.
+APART = TOGETHER * 2.5
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
@@ -137,7 +141,7 @@ def test_s21_a_second_signal_gives_back_what_runs_at_once_and_that_is_no_attempt
     with place.worker() as worker:
         eventually(lambda: len(place.notes()) == 1)
         worker.terminate()
-        time.sleep(0.2)
+        time.sleep(APART)
         assert worker.poll() is None
         worker.terminate()
         assert worker.wait(LONG) == 0
@@ -179,7 +183,7 @@ def test_s21_a_second_signal_to_the_supervisor_gives_back_what_runs_at_once(plac
     with place.worker("--processes", "2") as supervisor:
         eventually(lambda: len(place.notes()) == 1)
         supervisor.terminate()
-        time.sleep(0.2)
+        time.sleep(APART)
         assert supervisor.poll() is None
         supervisor.terminate()
         assert supervisor.wait(LONG) == 0
