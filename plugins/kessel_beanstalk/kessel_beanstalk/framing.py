@@ -40,11 +40,22 @@ class FramedSocket(socket.socket):
 
     A job may close descriptors by their numbers (fault 45). So what has taken the number of this one is
     neither shut down nor closed.
+
+    Raises:
+        OSError: The system refuses an option, as for a connection that has just been lost; it is closed.
     """
 
     def __init__(self, connected: socket.socket, timeout: float) -> None:
         super().__init__(fileno=connected.detach())
         self._identity = _identity(self.fileno())
+        try:
+            self._set_up(timeout)
+        except BaseException:  # also of a signal handler: nobody else knows of it yet
+            self.close()
+            raise
+        self.reader = ReplyReader(self)
+
+    def _set_up(self, timeout: float) -> None:
         self.settimeout(None)
         self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -57,7 +68,6 @@ class FramedSocket(socket.socket):
         self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
         self._read_timeout = 0.0
         self.set_read_timeout(timeout)
-        self.reader = ReplyReader(self)
 
     @property
     def is_there(self) -> bool:

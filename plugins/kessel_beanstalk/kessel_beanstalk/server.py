@@ -82,9 +82,9 @@ class Server:
             plain = opened_above(
                 lambda: socket.create_connection(address, timeout=patience), socket.socket.close
             )
+            own = FramedSocket(plain, options.timeout.total_seconds())
         except (OSError, UnicodeError) as exc:  # UnicodeError: a host name that IDNA refuses
             raise AdapterUnavailable(f"{self.address}: cannot connect: {described(exc)}") from exc
-        own = FramedSocket(plain, options.timeout.total_seconds())
         try:
             return self._greeted(own, watched)
         except BaseException:  # an interrupt too: a connection that nobody is given stays open otherwise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import resource
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from kessel_beanstalk.adapter import BeanstalkAdapter
+from kessel_beanstalk.framing import FramedSocket
 from kessel_beanstalk.testing import Beanstalkd
 
 from kessel_core import AdapterError, AdapterUnavailable, EnqueueRejected
@@ -64,6 +66,25 @@ def test_f27_out_of_file_descriptors_is_unavailable_in_time_and_open_connections
     assert again is not None and again.id == "job-3"
     late.close()
     consumer.close()
+
+
+def test_s14_a_connection_whose_options_the_system_refuses_is_unavailable_and_closed(
+    opened: Opened, server: Beanstalkd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As macOS does for one that the server has ended already."""
+    adapter = opened(server.port)
+    made: list[socket.socket] = []
+
+    def refused(own: socket.socket, *_: object) -> None:
+        made.append(own)
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FramedSocket, "setsockopt", refused)
+        with pytest.raises(AdapterUnavailable, match="Invalid argument"):
+            adapter.consumer(["q"]).reserve(NO_PAUSE)
+    assert [own.fileno() for own in made] == [-1] * len(made) != []
+    adapter.enqueue(message(1))
 
 
 @contextmanager
