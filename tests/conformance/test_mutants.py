@@ -63,8 +63,10 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "operations.while_others_work": ("stats_unlocked", "queues_unlocked", "peek_unlocked"),
     "purge.race_with_others": ("races_purge",),
     "reach.race_for_jobs": ("races_adapters", "races_after_a_close"),
+    "reach.works_after_a_fork": (),  # see test_forked.py
     "reserve.does_not_poll": ("polls_often",),
     "reserve.waits_for_job": ("never_waits",),
+    "reserve.wakes_across_a_fork": (),  # see test_forked.py
     "reserve.wakes_beside_the_dead": (),  # see test_left_behind.py
     "reserve.wakes_each_for_its_own": ("wakes_one",),
     "reserve.wakes_each_in_time": ("one_timer",),
@@ -110,7 +112,7 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "reserve.wakes_past_another_queue": ("passes_on_to_next",),
 }
 #: Cases of files and of other processes, whose faults are planted in adapters that have those: see their tests,
-#: test_files.py and test_left_behind.py.
+#: test_files.py, test_forked.py and test_left_behind.py.
 ELSEWHERE: Final = frozenset(
     {
         "files.gone",

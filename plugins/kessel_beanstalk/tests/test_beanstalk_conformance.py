@@ -59,4 +59,5 @@ class TestBeanstalk(AdapterConformance):
         # Listing the jobs of a queue asks for every number that the server has ever given to a job.
         servers=8,
         plans_url=URL + "60s",
+        forks=True,
     )

@@ -12,7 +12,7 @@ import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
-__all__ = ["serve"]
+__all__ = ["do_all", "serve"]
 
 
 def serve(connection: Connection) -> None:
@@ -22,18 +22,20 @@ def serve(connection: Connection) -> None:
 
     Belief.enforce()
     doings: Any = None
+    answer: Any = None
     try:
         from kessel_conformance.doings import Doings
 
         doings = Doings(*pickle.loads(connection.recv_bytes()))  # noqa: S301  # it is from our parent
-        answer: Any = None
     except Exception as exc:
         answer = exc
+    _send(connection, answer)
+    do_all(doings, connection)
+
+
+def do_all(doings: Any, connection: Connection) -> None:
+    """Call the methods that are asked for, and send what came of each, until the other side hangs up."""
     while True:
-        try:
-            connection.send(answer)
-        except (TypeError, AttributeError, pickle.PicklingError):
-            connection.send(RuntimeError(f"{type(answer).__name__}: {answer}"))
         try:
             name, arguments = connection.recv()
         except EOFError:
@@ -42,6 +44,14 @@ def serve(connection: Connection) -> None:
             answer = getattr(doings, name)(*arguments)
         except Exception as exc:
             answer = exc
+        _send(connection, answer)
+
+
+def _send(connection: Connection, answer: Any) -> None:
+    try:
+        connection.send(answer)
+    except (TypeError, AttributeError, pickle.PicklingError):
+        connection.send(RuntimeError(f"{type(answer).__name__}: {answer}"))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from kessel_conformance.doings import Deed
+from kessel_conformance.deeds import Deed
 from kessel_conformance.dying import Death, Extent
 from kessel_conformance.elsewhere import Elsewhere
 from kessel_conformance.kills import deaths_in, let_die

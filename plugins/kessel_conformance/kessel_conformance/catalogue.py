@@ -54,6 +54,7 @@ _MODULES: Final = (
     "snoozing",
     "retrying",
     "following",
+    "forking",
     "bringing",
     "waking",
     "hearing",

@@ -5,26 +5,30 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import signal
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
+from kessel_conformance.agent import do_all
 from kessel_conformance.belief import Belief
-from kessel_conformance.dying import Death, Extent, Steps, dies, dying_beyond
+from kessel_conformance.deeds import Deed, all_done, lived
+from kessel_conformance.dying import Death, Extent
 from kessel_conformance.harness import Harness
 from kessel_conformance.meanwhile import FALLS_ASLEEP
-from kessel_core import AdapterError, Clock, LeaseLost, SystemClock
+from kessel_core import Clock, SystemClock
 from kessel_core.contract import (
     COMMIT,
     NO_PAUSE,
-    Buried,
     Commit,
     Consumer,
     Message,
@@ -36,7 +40,7 @@ from kessel_core.contract import (
 )
 from kessel_core.testing import VirtualClock
 
-__all__ = ["Deed", "Doings"]
+__all__ = ["Doings"]
 
 #: How long an adapter waits, so that it begins whatever it has for that.
 _A_WHILE: Final = timedelta(milliseconds=300)
@@ -44,24 +48,10 @@ _A_WHILE: Final = timedelta(milliseconds=300)
 _LONG: Final = timedelta(minutes=1)
 #: Seconds; generous, because a machine may be busy.
 _ENDS_WITHIN: Final = 5.0
+#: Seconds until a forked child counts as hanging; less than the other side waits for an answer.
+_CHILD_WITHIN: Final = 20.0
 #: Where a system lists what a process has open.
 _OPEN: Final = Path("/proc/self/fd")
-
-
-@attrs.frozen
-class Deed:
-    """One step of a process that may be killed in it."""
-
-    #: Messages to enqueue: one, or several in a batch.
-    enqueues: tuple[Message, ...] = ()
-    #: The queue to reserve from.
-    reserves: str = ""
-    #: What to do with what was reserved last.
-    settles: Settlement | None = None
-    #: Whether the next job is reserved in the same call.
-    and_reserves: bool = False
-    #: The queue, and the id of a buried job to kick.
-    kicks: tuple[str, str] | None = None
 
 
 class _OwnClock:
@@ -98,6 +88,8 @@ class Doings:
         self._consumers: dict[tuple[tuple[float, bool], str], Consumer] = {}
         self._held: dict[int, tuple[Consumer, Reservation]] = {}
         self._numbers = itertools.count(1)
+        self._child: Connection
+        self._child_id = 0
         # Says at once if it does not open here; and children need not import what it imports.
         harness.open(self._clock, namespace).close()
 
@@ -107,6 +99,10 @@ class Doings:
         """Set the clock of what follows; each has an adapter of its own."""
         Belief.change(ahead, stands=stands)
         self._believed = (ahead, stands)
+
+    def take_system_clock(self) -> None:
+        """Open what follows with the clock of applications: under others an adapter may not listen."""
+        self._clock = SystemClock()
 
     def _adapter(self) -> QueueAdapter:
         if self._believed not in self._adapters:
@@ -128,7 +124,7 @@ class Doings:
         """Enqueue a batch with a delay from this clock's now."""
         due = self._clock.now() + delay
         batch = [attrs.evolve(message, delay=due) for message in messages]
-        _all_done(self._adapter().enqueue_many(batch))
+        all_done(self._adapter().enqueue_many(batch))
 
     def reserve(self, queue: str) -> tuple[int, bytes] | None:
         """Reserve; return the number of what is held, and its body."""
@@ -164,7 +160,7 @@ class Doings:
 
     def extend_many(self, numbers: Sequence[int]) -> None:
         """Extend what is held under these numbers, all in one call."""
-        _all_done(self._adapter().extend_many([self._held[number] for number in numbers]))
+        all_done(self._adapter().extend_many([self._held[number] for number in numbers]))
 
     def pause(self, queue: str, span: timedelta) -> None:
         """Pause a queue."""
@@ -220,6 +216,85 @@ class Doings:
             threading.Thread(target=consumer.reserve, args=(_LONG,), daemon=True).start()
         time.sleep(FALLS_ASLEEP)
 
+    # --- after a fork ----------------------------------------------------------------------------------
+
+    def fork(self) -> None:
+        """Begin a child that has what is open here, and does what `in_child` asks for."""
+        ours, theirs = socket.socketpair()
+        child = os.fork()
+        if not child:
+            ours.close()
+            # A worker is not copied, and neither is its slot; but what is left of them is still there.
+            self._left, self._consumers = self._consumers, {}
+            with suppress(OSError):
+                do_all(self, Connection(theirs.detach()))
+            os._exit(0)
+        theirs.close()
+        self._child = Connection(ours.detach())
+        self._child_id = child
+
+    def in_child(self, name: str, *arguments: object) -> Any:
+        """Let the child do something of this class; return or raise what came of it."""
+        self.begin_in_child(name, *arguments)
+        return self.end_in_child()
+
+    def begin_in_child(self, name: str, *arguments: object) -> None:
+        """Let the child begin something of this class."""
+        self._child.send((name, arguments))
+
+    def end_in_child(self) -> Any:
+        """Return or raise what came of what was begun in the child.
+
+        Raises:
+            TimeoutError: It did not end.
+        """
+        if not self._child.poll(_CHILD_WITHIN):
+            os.kill(self._child_id, signal.SIGKILL)
+            raise TimeoutError(f"a forked child did not answer within {_CHILD_WITHIN:g} s")
+        answer = self._child.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def end_child(self) -> None:
+        """Let the child close its adapter, and end."""
+        self.in_child("close")
+        self._child.close()
+        os.waitpid(self._child_id, 0)
+
+    def close(self) -> None:
+        """Close what is open under the clock of now."""
+        self._adapter().close()
+
+    def wait_for(self, queue: str, longest: timedelta) -> tuple[float, bytes] | None:
+        """Wait for a job, and commit it; return when it came, on the monotonic clock, and its body."""
+        consumer = self._consumer(queue)
+        held = consumer.reserve(longest)
+        came = time.monotonic()
+        if held is None:
+            return None
+        consumer.settle(held, COMMIT)
+        return came, held.body
+
+    def work(self, messages: Sequence[Message]) -> list[bytes]:
+        """Put and take jobs, one after the other; return the bodies of those that came."""
+        came: list[bytes] = []
+        for message in messages:
+            self._adapter().enqueue(message)
+            consumer = self._consumer(message.queue)
+            held = consumer.reserve(_A_WHILE)
+            if held is not None:
+                consumer.settle(held, COMMIT)
+                came.append(held.body)
+        return came
+
+    def enqueue_later(self, message: Message, seconds: float) -> float:
+        """Enqueue after so many seconds; return when, on the monotonic clock."""
+        time.sleep(seconds)
+        begun = time.monotonic()
+        self._adapter().enqueue(message)
+        return begun
+
     # --- until death -----------------------------------------------------------------------------------
 
     def die(
@@ -241,33 +316,7 @@ class Doings:
         harness, namespace = self._harness, self._namespace
         if there is not None:
             harness, namespace = harness.in_folder(there[0]), there[1]
-        reader, writer = os.pipe()
-        child = os.fork()
-        if not child:
-            try:
-                os.close(reader)
-                adapter = harness.open(self._clock, namespace)
-                _live(adapter, deeds, death, writer, Path(harness.folder))
-            except BaseException as exc:
-                os.write(writer, f"failed {type(exc).__name__}: {exc}".encode())
-            finally:
-                os._exit(1)
-        os.close(writer)
-        with os.fdopen(reader, encoding="utf-8") as file:
-            told = file.read().splitlines()
-        os.waitpid(child, 0)
-        done = told.count("done")
-        kind, *numbers = told[done].split() if done < len(told) else ["nothing"]
-        if kind == "failed":
-            raise RuntimeError(f"{deeds[done]} failed: {' '.join(numbers)}")
-        return done, Extent.heard(" ".join(numbers)) if numbers else Extent()
-
-
-def _all_done(outcomes: Sequence[Exception | None]) -> None:
-    """Raise the first outcome that is an error."""
-    for outcome in outcomes:
-        if outcome is not None:
-            raise outcome
+        return lived(harness, namespace, self._clock, deeds, death)
 
 
 def _descriptors() -> list[str]:
@@ -281,45 +330,3 @@ def _descriptors() -> list[str]:
 
 def _sockets() -> set[str]:
     return {one for one in _descriptors() if one.startswith("socket:")}
-
-
-def _live(adapter: QueueAdapter, deeds: Sequence[Deed], death: Death, writer: int, folder: Path) -> None:
-    adapter.queues()  # so that it has seen what is there, which may take steps for each job
-    consumers = {deed.reserves: adapter.consumer([deed.reserves]) for deed in deeds if deed.reserves}
-    consumer: Consumer | None = None
-    held: Reservation | None = None
-    steps = Steps(adapter, death)
-    for number, deed in enumerate(deeds, 1):
-        is_last = death.beyond > 0 and number == len(deeds)
-        try:
-            with steps.counted(), dying_beyond(folder, death.beyond) if is_last else nullcontext():
-                if deed.enqueues:
-                    _enqueue(adapter, deed.enqueues)
-                elif deed.reserves:
-                    consumer = consumers[deed.reserves]
-                    held = consumer.reserve(NO_PAUSE)
-                elif deed.kicks is not None:
-                    need(adapter, Buried).kick(*deed.kicks)
-                elif deed.settles is not None and consumer is not None and held is not None:
-                    settle = consumer.settle_and_reserve if deed.and_reserves else consumer.settle
-                    settle(held, deed.settles)
-        except LeaseLost:  # on so busy a machine it has not settled, like one that died before
-            if death == Death():
-                raise
-            dies()
-        except AdapterError:  # it was refused what was too long, and says so
-            if not is_last:
-                raise
-            dies()
-        os.write(writer, b"done\n")
-        if number == death.after:
-            dies()
-    os.write(writer, f"all {steps.extent.told()}".encode())
-    dies()
-
-
-def _enqueue(adapter: QueueAdapter, messages: tuple[Message, ...]) -> None:
-    if len(messages) == 1:
-        adapter.enqueue(messages[0])
-        return
-    _all_done(adapter.enqueue_many(messages))

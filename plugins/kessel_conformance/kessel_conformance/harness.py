@@ -49,6 +49,8 @@ class Harness(AnyHarness):
         plans_url: Address for generated plans on a real clock, if other options suit them better.
         refused_url: Address, as `url`, with a user or a password that the server refuses: whoever opens it
             must hear so, and never see the password. Many servers refuse a user that they do not know.
+        forks: Whether an adapter that is open when its process forks works in the child as well, as servers
+            want that open it before they fork; then that is proved. An adapter need not do so.
         capabilities: What the adapter must declare, exactly; None takes what it declares.
         facets: What the adapter must have, exactly; None takes what it has. With it a facet that is
             lost by mistake is a failure, and not a number of skipped cases.
@@ -79,6 +81,7 @@ class Harness(AnyHarness):
         servers: int = 1,
         plans_url: str | None = None,
         refused_url: str | None = None,
+        forks: bool = False,
         capabilities: Capabilities | None = None,
         facets: Iterable[FacetKind[Facet]] | None = None,
     ) -> None:
@@ -98,6 +101,7 @@ class Harness(AnyHarness):
         )
         self.plans_url = plans_url
         self.refused_url = refused_url
+        self.forks = forks
         self.expected_capabilities = capabilities
         self.expected_facets = None if facets is None else frozenset(cast("Iterable[type[Facet]]", facets))
         self._capabilities: Capabilities | None = None

@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, cast
 
-from kessel_conformance.doings import Deed
+from kessel_conformance.deeds import Deed
 from kessel_conformance.dying import Death, Extent
 from kessel_conformance.elsewhere import Elsewhere
 from kessel_conformance.faults import ANSWER_WITHIN, Apart, spread

@@ -10,7 +10,7 @@ from kessel_core.contract import Durability, Reach
 if TYPE_CHECKING:
     from kessel_conformance.harness import Harness
 
-__all__ = ["FILES", "ONE_PROCESS", "OUTLIVES_A_PROCESS", "REFUSES_A_PASSWORD"]
+__all__ = ["FILES", "FORKS", "ONE_PROCESS", "OUTLIVES_A_PROCESS", "REFUSES_A_PASSWORD"]
 
 
 class _OneProcess(Requirement):
@@ -71,6 +71,16 @@ class _RefusesAPassword(Requirement):
         return None if harness.refused_url is not None else "for harnesses that give a refused_url"
 
 
+class _Forks(Requirement):
+    """The harness says that the adapter may be used in a forked child."""
+
+    name = "forks"
+
+    def missing(self, harness: Harness) -> str | None:
+        """As `Requirement.missing`."""
+        return None if harness.forks else "for harnesses that say forks"
+
+
 def _is_in_tmp(harness: Harness) -> bool:
     """Whether it is opened in the harness's folder."""
     return any("{tmp}" in str(one) for one in (harness.url, *harness.options.values()))
@@ -78,6 +88,8 @@ def _is_in_tmp(harness: Harness) -> bool:
 
 #: Its jobs are in files of the harness's folder.
 FILES: Final = _Files()
+#: An adapter that is open when its process forks works in the child, too.
+FORKS: Final = _Forks()
 #: One process has the jobs, and its clock counts.
 ONE_PROCESS: Final = _OneProcess()
 #: A process can be killed, and another one sees what it did.

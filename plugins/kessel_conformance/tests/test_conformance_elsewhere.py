@@ -14,7 +14,7 @@ from kessel_conformance import Harness
 from kessel_conformance.belief import Belief
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import Case, Level
-from kessel_conformance.doings import Deed
+from kessel_conformance.deeds import Deed
 from kessel_conformance.dying import Death, Extent
 from kessel_conformance.elsewhere import Elsewhere
 from kessel_conformance.history import Violation

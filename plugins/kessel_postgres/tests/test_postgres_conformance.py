@@ -8,4 +8,4 @@ from .harnesses import REFUSED, URL, PostgresHarness
 
 class TestPostgres(AdapterConformance):
     # A server of many processes is late more often than one process, on a machine that does something else.
-    harness = PostgresHarness(SPEC, URL, tolerance=timedelta(seconds=0.5), refused_url=REFUSED)
+    harness = PostgresHarness(SPEC, URL, tolerance=timedelta(seconds=0.5), refused_url=REFUSED, forks=True)

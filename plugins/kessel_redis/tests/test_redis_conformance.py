@@ -8,4 +8,4 @@ from .harnesses import REFUSED, URL, RedisHarness
 
 class TestRedis(AdapterConformance):
     # A server of another process is late more often than one process, on a machine that does something else.
-    harness = RedisHarness(SPEC, URL, tolerance=timedelta(seconds=0.5), refused_url=REFUSED)
+    harness = RedisHarness(SPEC, URL, tolerance=timedelta(seconds=0.5), refused_url=REFUSED, forks=True)

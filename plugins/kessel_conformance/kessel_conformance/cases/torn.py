@@ -13,7 +13,7 @@ import attrs
 from kessel_conformance.bench import Bench
 from kessel_conformance.cases.files import in_a_place
 from kessel_conformance.catalogue import case
-from kessel_conformance.doings import Deed
+from kessel_conformance.deeds import Deed
 from kessel_conformance.dying import Death, longest_in
 from kessel_conformance.elsewhere import Elsewhere
 from kessel_conformance.harness_base import NotShown

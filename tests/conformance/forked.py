@@ -1,0 +1,151 @@
+"""Adapters that are wrong in a forked child, each in a way of its own; other processes import them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+import kessel_adapter_directory.plugin
+from kessel_adapter_directory.adapter import DirectoryAdapter, DirectoryReservation
+from kessel_adapter_directory.entry import tick_of
+from kessel_adapter_directory.plugin import DirectoryOptions
+
+from kessel_core.contract import AdapterContext, AdapterSpec, Capabilities, JobState, Message, Reservation
+
+__all__ = ["RIGHT", "WRONG"]
+
+
+class Hears(DirectoryAdapter):
+    """Looks a hundred times a second, as if it were told of each job; right in a child, too."""
+
+    def __init__(self, options: DirectoryOptions, context: AdapterContext) -> None:
+        super().__init__(options, context)
+        self.opened_by = os.getpid()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return attrs.evolve(super().capabilities, blocking_reserve=True)
+
+    @property
+    def is_child(self) -> bool:
+        return os.getpid() != self.opened_by
+
+    def looks_again(self, queues: tuple[str, ...]) -> datetime | None:
+        return self.clock.now() + timedelta(milliseconds=10)
+
+
+class ChildIsDeaf(Hears):
+    """What listens is gone in the child."""
+
+    def looks_again(self, queues: tuple[str, ...]) -> datetime | None:
+        return self.next_change(queues) if self.is_child else super().looks_again(queues)
+
+
+class ParentIsDeaf(Hears):
+    """The child has taken what listened with it."""
+
+    def looks_again(self, queues: tuple[str, ...]) -> datetime | None:
+        has_forked = (self._folder / "forked").exists()
+        return self.next_change(queues) if has_forked and not self.is_child else super().looks_again(queues)
+
+    def take(self, queues: tuple[str, ...]) -> Reservation | None:
+        if self.is_child:
+            (self._folder / "forked").touch()
+        return super().take(queues)
+
+
+class ChildKeepsForItself(Hears):
+    """What the child enqueues is in a memory of its own."""
+
+    def put(self, message: Message) -> None:
+        if not self.is_child:
+            super().put(message)
+
+
+class ChildSeesACopy(Hears):
+    """The child takes nothing that came after the fork."""
+
+    def take(self, queues: tuple[str, ...]) -> Reservation | None:
+        return None if self.is_child else super().take(queues)
+
+
+class EndGivesBack(Hears):
+    """The end of the child gives back what its parent holds, as of one connection."""
+
+    def shut(self) -> None:
+        if self.is_child:
+            for home in self._homes():
+                for entry in self._entries(home):
+                    if entry.stored is JobState.RESERVED:
+                        self._change(home, entry, stored=JobState.READY, tick=0)
+        super().shut()
+
+
+class SettlesTheOther(Hears):
+    """Deliveries are told apart by a number that parent and child count alike."""
+
+    def __init__(self, options: DirectoryOptions, context: AdapterContext) -> None:
+        super().__init__(options, context)
+        self._numbers: dict[int, int] = {}
+
+    def take(self, queues: tuple[str, ...]) -> Reservation | None:
+        held = super().take(queues)
+        if held is not None:
+            assert isinstance(held, DirectoryReservation)
+            number = self._numbers[id(held)] = len(self._numbers)
+            self._taken(number).write_text(f"{self._home(held.queue)}/{held.entry.name}")
+        return held
+
+    def commit(self, reservation: Reservation) -> None:
+        with self._locked():
+            Path(self._taken(self._numbers[id(reservation)]).read_text()).unlink(missing_ok=True)
+
+    def _taken(self, number: int) -> Path:
+        return self._folder / f"taken-{number}"
+
+
+class LocksOneFile(Hears):
+    """Has the file of its lock open since before the fork: parent and child keep out all but each other."""
+
+    def __init__(self, options: DirectoryOptions, context: AdapterContext) -> None:
+        super().__init__(options, context)
+        self._lock = (self._folder / "lock").open("r+b")
+
+    def shut(self) -> None:
+        self._lock.close()
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        with self._translated():
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            try:
+                yield tick_of(self.clock.now())
+            finally:
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+
+def _spec(kind: Any) -> AdapterSpec:
+    return attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=kind)
+
+
+RIGHT: AdapterSpec = _spec(Hears)
+_WORKS, _WAKES = "reach.works_after_a_fork", "reserve.wakes_across_a_fork"
+#: The case that shows each, and the words by which.
+WRONG: dict[str, tuple[AdapterSpec, str, str]] = {
+    kind.__name__: (_spec(kind), case, words)
+    for kind, case, words in (
+        (ChildIsDeaf, _WAKES, "s after it became ready"),
+        (ParentIsDeaf, _WAKES, "s after it became ready"),
+        (ChildKeepsForItself, _WORKS, "the parent, of what its child put, reserved nothing"),
+        (ChildSeesACopy, _WORKS, "the child, of what its parent put, reserved nothing"),
+        (EndGivesBack, _WORKS, "in a process that has forked"),
+        (SettlesTheOther, _WORKS, "jobs left, of which parent and child have settled one each"),
+        (LocksOneFile, _WORKS, "work in "),
+    )
+}
