@@ -37,6 +37,7 @@ from kessel_core import (
     Snooze,
     Status,
     StoreRejected,
+    StoreUnknown,
     SystemClock,
     Transient,
     handler,
@@ -274,6 +275,29 @@ def test_s25_an_outcome_that_the_store_refuses_is_said_and_does_not_keep_the_job
     assert said.levelname == "ERROR"
     assert result.id in said.getMessage()
     assert said.getMessage().endswith(": the key is not for this store")
+
+
+@pytest.mark.parametrize("was_stored", [True, False])
+def test_s25_an_outcome_whose_answer_was_lost_is_stored_again_before_the_job_ends(was_stored: bool) -> None:
+    class Losing(MemoryStore):
+        losses = 2
+
+        def put_entry(self, space: str, key: str, *rest: Any) -> int:
+            is_lost, self.losses = self.losses > 0, self.losses - 1
+            version = super().put_entry(space, key, *rest) if was_stored or not is_lost else 0
+            if is_lost:
+                raise StoreUnknown(space, key, "no answer")
+            return version
+
+    clock = VirtualClock()
+    store = Losing(Entries(clock, threading.RLock()))
+    adapter = Apart(MemoryOptions(), AdapterContext(clock=clock))
+    with JobManager(adapter, store=store, handlers={"a": raising()}, config=KEEP, clock=clock) as manager:
+        job = manager.request("a", 7)
+        run_until_idle(manager)
+        assert manager.result(job.id).value == 7
+        assert adapter.stats("default").total == 0
+    assert store.losses < 0
 
 
 def test_s25_a_job_whose_id_can_be_no_key_ends_and_it_is_said_that_its_outcome_is_not_kept(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from kessel_prometheus.families import of_exporter
 from kessel_prometheus.merging import merged
 from kessel_prometheus.text import written
@@ -9,6 +11,8 @@ from kessel_prometheus.text import written
 from kessel_core.contract import QueueStats
 
 from .conftest import samples
+
+SECOND = timedelta(seconds=1)
 
 PAGE = b"""\
 # HELP kessel_attempts_total Attempts.
@@ -73,6 +77,16 @@ def test_what_grows_and_slots_are_added_up_and_of_the_rest_the_largest_counts() 
         'kessel_queue_jobs{queue="a",state="ready"}': 7,
         "kessel_queue_up": 1,
     }
+
+
+def test_queues_and_the_exporter_are_told_once_however_many_processes_tell_of_them() -> None:
+    """Each of them asks the same adapter; added up, four processes would show four times the jobs."""
+    stats = QueueStats(
+        queue="a", ready=7, delayed=5, reserved=3, buried=2, paused=SECOND, oldest_ready=9 * SECOND
+    )
+    page = written(of_exporter(lambda: [stats], "memory"))
+    assert len(samples(page)) > 6
+    assert merged([page] * 4, ()) == page
 
 
 def test_of_processes_that_have_ended_only_what_grows_counts() -> None:
