@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -18,7 +19,7 @@ from kessel_adapter_directory.plugin import DirectoryOptions
 
 from kessel_core.contract import AdapterContext, AdapterSpec, Capabilities, JobState, Message, Reservation
 
-__all__ = ["RIGHT", "WRONG"]
+__all__ = ["HANGS", "RIGHT", "WRONG"]
 
 
 class Hears(DirectoryAdapter):
@@ -73,6 +74,15 @@ class ChildSeesACopy(Hears):
 
     def take(self, queues: tuple[str, ...]) -> Reservation | None:
         return None if self.is_child else super().take(queues)
+
+
+class ChildHangs(Hears):
+    """A lock that a thread of the parent held is held in the child for ever."""
+
+    def put(self, message: Message) -> None:
+        if self.is_child:
+            threading.Event().wait()
+        super().put(message)
 
 
 class EndGivesBack(Hears):
@@ -134,6 +144,7 @@ def _spec(kind: Any) -> AdapterSpec:
     return attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=kind)
 
 
+HANGS: AdapterSpec = _spec(ChildHangs)
 RIGHT: AdapterSpec = _spec(Hears)
 _WORKS, _WAKES = "reach.works_after_a_fork", "reserve.wakes_across_a_fork"
 #: The case that shows each, and the words by which.

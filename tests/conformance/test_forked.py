@@ -13,7 +13,7 @@ from kessel_conformance.runner import Run
 from kessel_conformance.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
-from forked import RIGHT, WRONG
+from forked import HANGS, RIGHT, WRONG
 
 from kessel_core.contract import AdapterSpec
 
@@ -39,6 +39,13 @@ def test_S9_what_is_wrong_in_a_forked_child_fails_its_case(name: str) -> None:
     verdict, reason = ended(case, spec)
     assert verdict is Verdict.FAIL
     assert words in reason
+
+
+def test_S9_a_call_that_hangs_in_a_forked_child_fails_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kessel_conformance.cases.forking._WITHIN", 1.0)
+    verdict, reason = ended(CASES[0], HANGS)
+    assert verdict is Verdict.FAIL
+    assert reason == "S9: enqueue in the forked child did not end within 1 s (contract, rule 7)"
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -48,8 +48,6 @@ _A_WHILE: Final = timedelta(milliseconds=300)
 _LONG: Final = timedelta(minutes=1)
 #: Seconds; generous, because a machine may be busy.
 _ENDS_WITHIN: Final = 5.0
-#: Seconds until a forked child counts as hanging; less than the other side waits for an answer.
-_CHILD_WITHIN: Final = 20.0
 #: Where a system lists what a process has open.
 _OPEN: Final = Path("/proc/self/fd")
 
@@ -233,32 +231,26 @@ class Doings:
         self._child = Connection(ours.detach())
         self._child_id = child
 
-    def in_child(self, name: str, *arguments: object) -> Any:
-        """Let the child do something of this class; return or raise what came of it."""
-        self.begin_in_child(name, *arguments)
-        return self.end_in_child()
-
     def begin_in_child(self, name: str, *arguments: object) -> None:
         """Let the child begin something of this class."""
         self._child.send((name, arguments))
 
-    def end_in_child(self) -> Any:
+    def end_in_child(self, within: float) -> Any:
         """Return or raise what came of what was begun in the child.
 
         Raises:
-            TimeoutError: It did not end.
+            TimeoutError: It did not end within so many seconds; the child is killed.
         """
-        if not self._child.poll(_CHILD_WITHIN):
+        if not self._child.poll(within):
             os.kill(self._child_id, signal.SIGKILL)
-            raise TimeoutError(f"a forked child did not answer within {_CHILD_WITHIN:g} s")
+            raise TimeoutError
         answer = self._child.recv()
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def end_child(self) -> None:
-        """Let the child close its adapter, and end."""
-        self.in_child("close")
+    def leave_child(self) -> None:
+        """Let the child end."""
         self._child.close()
         os.waitpid(self._child_id, 0)
 

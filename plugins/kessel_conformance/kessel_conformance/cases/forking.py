@@ -25,6 +25,8 @@ from kessel_core.contract import COMMIT, Message
 
 #: How long the parent waits before the fork, so that it begins whatever it has for that.
 _A_WHILE: Final = timedelta(milliseconds=200)
+#: Seconds until a call in the child counts as hanging; less than `Elsewhere` waits for an answer.
+_WITHIN: Final = 20.0
 #: Jobs that parent and child each put and take at the same time: answers that are mixed up show soon.
 _AT_ONCE: Final = 40
 
@@ -38,13 +40,12 @@ class _Forked:
 
     def parent(self, name: str, *arguments: object) -> Any:
         """Let the parent do something of `Doings`."""
-        what = f"{name} in a process that has forked"
-        return self._real.call(what, lambda: self._elsewhere.ask(name, *arguments))
+        return self._ask(f"{name} in a process that has forked", name, *arguments)
 
     def child(self, name: str, *arguments: object) -> Any:
         """Let the child do something of `Doings`."""
-        what = f"{name} in the forked child"
-        return self._real.call(what, lambda: self._elsewhere.ask("in_child", name, *arguments))
+        self.begin(name, *arguments)
+        return self.end(name)
 
     def begin(self, name: str, *arguments: object) -> None:
         """Let the child begin something; `end` tells what came of it."""
@@ -52,7 +53,26 @@ class _Forked:
 
     def end(self, name: str) -> Any:
         """Tell what came of what the child has begun."""
-        return self._real.call(f"{name} in the forked child", lambda: self._elsewhere.ask("end_in_child"))
+        return self._ask(f"{name} in the forked child", "end_in_child", _WITHIN)
+
+    def leave(self) -> None:
+        """Let the child close its adapter, and end."""
+        self.child("close")
+        self._elsewhere.ask("leave_child")
+
+    def _ask(self, what: str, name: str, *arguments: object) -> Any:
+        hangs = False
+
+        def ask() -> Any:
+            nonlocal hangs
+            try:
+                return self._elsewhere.ask(name, *arguments)
+            except TimeoutError:
+                hangs = True
+
+        answer = self._real.call(what, ask)
+        self._real.check(not hangs, f"{what} did not end within {_WITHIN:g} s (contract, rule 7)")
+        return answer
 
     def taken(self, found: tuple[int, bytes] | None, message: Message, who: str) -> int:
         """Check that it is this job that was reserved; return the number under which it is held."""
@@ -101,7 +121,7 @@ def works_after_a_fork(bench: Bench) -> None:
             takes("settle", forked.taken(takes("reserve", queue), message, who), COMMIT)
         _each_holds_one(real, forked)
         _both_at_once(real, forked)
-        forked.parent("end_child")
+        forked.leave()
         try:
             forked.parent("extend", number)
             forked.parent("settle", number, COMMIT)
@@ -156,7 +176,7 @@ def wakes_across_a_fork(bench: Bench) -> None:
             return max(late)
 
         soon_enough(real, tried)
-        forked.parent("end_child")
+        forked.leave()
 
 
 def _waited(real: Bench, forked: _Forked, who: str, message: Message) -> float:
