@@ -204,6 +204,8 @@ class Run:
                 aside.append(wanted)
             elif not needs_own_server(self.harness, wanted):
                 self._ahead.append(wanted)
+        # First those with a server of their own, which wait longest: for the ends of several leases.
+        aside.sort(key=lambda one: not needs_own_server(self.harness, one))
         if aside:
             self._pool = ThreadPoolExecutor(max_workers=len(aside), thread_name_prefix="kessel-case")
             for wanted in aside:
@@ -267,6 +269,7 @@ class Run:
     def _alone(self, wanted: Case) -> Outcome:
         """Run a case when those that run aside have ended."""
         for future in self._waiting.values():
+            self._work_until(future)
             future.exception()
         own = self.harness.another(still=True) if wanted.id in self.harness.still else None
         if own is not None:

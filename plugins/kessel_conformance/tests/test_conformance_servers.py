@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -107,6 +108,7 @@ def shared_out(monkeypatch: pytest.MonkeyPatch, harness: OnServer, wanted: Seque
         return Outcome(case=case, verdict=Verdict.PASS)
 
     monkeypatch.setattr(runner, "run_case", ran_case)
+    monkeypatch.setattr(runner, "_APART", 0.0)  # hundreds begin
     ran(harness, *wanted)
     assert not any(one.is_up for one in (harness, *harness.twins))
     return [used[id(one)] for one in (harness, *harness.twins)]
@@ -160,6 +162,48 @@ def test_who_asks_for_a_case_that_runs_aside_runs_others_meanwhile_each_once(
     run = ran(OnServer(), here[0], aside, *here[1:5])
     assert sorted(order) == sorted([aside, *here[:5]])
     assert order[-1] == aside and set(run.outcomes) == set(order)
+
+
+def test_who_asks_for_a_case_that_comes_when_all_others_are_done_runs_others_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = [case.id for case in ADAPTERS.cases().values() if not (case.real_time or case.waits or case.alone)]
+    (aside, *_) = [case.id for case in ADAPTERS.cases().values() if case.real_time and not case.alone]
+    order: list[str] = []
+    others_ran = threading.Event()
+
+    def ran_case(harness: Harness, case: Case, settings: Settings, pulse: Pulse) -> Outcome:
+        if case.id == aside:
+            assert others_ran.wait(20), "nobody has run the others meanwhile"
+        order.append(case.id)
+        if set(here[:5]) <= set(order):
+            others_ran.set()
+        return Outcome(case=case, verdict=Verdict.PASS)
+
+    monkeypatch.setattr(runner, "run_case", ran_case)
+    ran(OnServer(one=True), RESTARTS, aside, *here[:5])
+    assert sorted(order[:5]) == sorted(here[:5]) and order[5:] == [aside, RESTARTS]
+
+
+def test_of_those_that_run_aside_the_ones_with_a_server_of_their_own_begin_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They wait longest, for the ends of leases; one that began last made a whole run seconds longer."""
+    aside = [case.id for case in ADAPTERS.cases().values() if case.real_time and not case.alone][:4]
+    begun: list[str] = []
+    submit = ThreadPoolExecutor.submit
+
+    def submitted(pool: ThreadPoolExecutor, *arguments: Any) -> Future[Any]:
+        begun.append(arguments[-1].id)
+        return submit(pool, *arguments)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", submitted)
+    monkeypatch.setattr(
+        runner, "run_case", lambda harness, case, *_: Outcome(case=case, verdict=Verdict.PASS)
+    )
+    ran(OnServer(still={aside[2]: "its clock is wrong"}), *aside, RESTARTS)
+    assert set(begun[:2]) == {aside[2], RESTARTS}
+    assert begun[2:] == [aside[0], aside[1], aside[3]]
 
 
 def test_case_that_restarts_the_only_server_runs_on_it_when_the_others_are_done(
