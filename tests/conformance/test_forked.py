@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def test_S9_what_is_wrong_in_a_forked_child_fails_its_case(name: str) -> None:
     spec, case, words = WRONG[name]
     verdict, reason = ended(case, spec)
     assert verdict is Verdict.FAIL
-    assert words in reason
+    assert re.search(words, reason)
 
 
 def test_S9_a_call_that_hangs_in_a_forked_child_fails_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

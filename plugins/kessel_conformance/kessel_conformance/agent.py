@@ -12,7 +12,7 @@ import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
-__all__ = ["do_all", "serve"]
+__all__ = ["serve"]
 
 
 def serve(connection: Connection) -> None:
@@ -21,6 +21,8 @@ def serve(connection: Connection) -> None:
     from kessel_conformance.belief import Belief
 
     Belief.enforce()
+    from kessel_conformance.answers import do_all, send
+
     doings: Any = None
     answer: Any = None
     try:
@@ -29,29 +31,8 @@ def serve(connection: Connection) -> None:
         doings = Doings(*pickle.loads(connection.recv_bytes()))  # noqa: S301  # it is from our parent
     except Exception as exc:
         answer = exc
-    _send(connection, answer)
+    send(connection, answer)
     do_all(doings, connection)
-
-
-def do_all(doings: Any, connection: Connection) -> None:
-    """Call the methods that are asked for, and send what came of each, until the other side hangs up."""
-    while True:
-        try:
-            name, arguments = connection.recv()
-        except EOFError:
-            return
-        try:
-            answer = getattr(doings, name)(*arguments)
-        except Exception as exc:
-            answer = exc
-        _send(connection, answer)
-
-
-def _send(connection: Connection, answer: Any) -> None:
-    try:
-        connection.send(answer)
-    except (TypeError, AttributeError, pickle.PicklingError):
-        connection.send(RuntimeError(f"{type(answer).__name__}: {answer}"))
 
 
 if __name__ == "__main__":

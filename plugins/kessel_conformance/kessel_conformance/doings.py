@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import attrs
 
-from kessel_conformance.agent import do_all
+from kessel_conformance.answers import do_all
 from kessel_conformance.belief import Belief
 from kessel_conformance.deeds import Deed, all_done, lived
 from kessel_conformance.dying import Death, Extent
