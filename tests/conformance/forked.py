@@ -108,22 +108,22 @@ class SettlesTheOther(Hears):
 
     def __init__(self, options: DirectoryOptions, context: AdapterContext) -> None:
         super().__init__(options, context)
-        self._numbers: dict[int, int] = {}
+        self._held: list[Reservation] = []
 
     def take(self, queues: tuple[str, ...]) -> Reservation | None:
         held = super().take(queues)
         if held is not None:
             assert isinstance(held, DirectoryReservation)
-            number = self._numbers[id(held)] = len(self._numbers)
-            self._taken(number).write_text(f"{self._home(held.queue)}/{held.entry.name}")
+            self._held.append(held)
+            self._taken(held).write_text(f"{self._home(held.queue)}/{held.entry.name}")
         return held
 
     def commit(self, reservation: Reservation) -> None:
         with self._locked():
-            Path(self._taken(self._numbers[id(reservation)]).read_text()).unlink(missing_ok=True)
+            Path(self._taken(reservation).read_text()).unlink(missing_ok=True)
 
-    def _taken(self, number: int) -> Path:
-        return self._folder / f"taken-{number}"
+    def _taken(self, held: Reservation) -> Path:
+        return self._folder / f"taken-{self._held.index(held)}"
 
 
 class SharesAConnection(Hears):
