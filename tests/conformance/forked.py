@@ -6,19 +6,19 @@ import os
 import random
 import threading
 import time
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import attrs
 import kessel_adapter_directory.plugin
-from kessel_adapter_directory.adapter import DirectoryAdapter, DirectoryReservation
+from kessel_adapter_directory.adapter import DirectoryReservation
 from kessel_adapter_directory.plugin import DirectoryOptions
+from left_behind import HearsBesideTheDead
 
 from kessel_core.contract import (
     AdapterContext,
     AdapterSpec,
-    Capabilities,
     JobState,
     Message,
     ProtocolError,
@@ -28,23 +28,16 @@ from kessel_core.contract import (
 __all__ = ["HANGS", "RIGHT", "WRONG"]
 
 
-class Hears(DirectoryAdapter):
-    """Looks a hundred times a second, as if it were told of each job; right in a child, too."""
+class Hears(HearsBesideTheDead):
+    """Knows whether it is in a child; right there, too."""
 
     def __init__(self, options: DirectoryOptions, context: AdapterContext) -> None:
         super().__init__(options, context)
-        self.opened_by = os.getpid()
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return attrs.evolve(super().capabilities, blocking_reserve=True)
+        self._opened_by = os.getpid()
 
     @property
     def is_child(self) -> bool:
-        return os.getpid() != self.opened_by
-
-    def looks_again(self, queues: tuple[str, ...]) -> datetime | None:
-        return self.clock.now() + timedelta(milliseconds=10)
+        return os.getpid() != self._opened_by
 
 
 class ChildIsDeaf(Hears):

@@ -35,7 +35,17 @@ from kessel_core.contract import (
     need,
 )
 
-__all__ = ["ALONE", "AT_CLOSE", "COPIES", "HEARS", "PIPES", "SPECS", "STOPS", "SaysAtOnce"]
+__all__ = [
+    "ALONE",
+    "AT_CLOSE",
+    "COPIES",
+    "HEARS",
+    "PIPES",
+    "SPECS",
+    "STOPS",
+    "HearsBesideTheDead",
+    "SaysAtOnce",
+]
 
 
 class InTwoSteps(SqliteAdapter):

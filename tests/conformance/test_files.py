@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,8 +17,9 @@ from kessel_adapter_directory.entry import Entry
 from kessel_adapter_directory.plugin import SPEC, DirectoryOptions
 from kessel_conformance import Harness
 from kessel_conformance.outcome import Verdict
-from kessel_conformance.runner import Run
-from kessel_conformance.settings import Settings
+
+sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
+from running import how_it_ended
 
 from kessel_core.contract import (
     AdapterContext,
@@ -309,13 +311,7 @@ def ended(
 ) -> tuple[Verdict, str]:
     """Run a case on an adapter; return its verdict, and why."""
     spec = attrs.evolve(SPEC, open=kind, **fields)
-    run = Run(Harness(spec, url="directory://{tmp}/{namespace}"), Settings(shrink=False), [case])
-    run.up()
-    try:
-        outcome = run.outcome(case)
-        return outcome.verdict, outcome.reason
-    finally:
-        run.down()
+    return how_it_ended(Harness(spec, url="directory://{tmp}/{namespace}"), case)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,10 @@ import kessel_memory.plugin
 import pytest
 from kessel_conformance import Harness
 from kessel_conformance.outcome import Verdict
-from kessel_conformance.runner import Run
-from kessel_conformance.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 from forked import HANGS, RIGHT, WRONG
+from running import how_it_ended
 
 from kessel_core.contract import AdapterSpec
 
@@ -25,13 +24,7 @@ def ended(
     case: str, spec: AdapterSpec, url: str = "directory://{tmp}/{namespace}", *, forks: bool = True
 ) -> tuple[Verdict, str]:
     """Run a case on an adapter; return its verdict, and why."""
-    run = Run(Harness(spec, url=url, forks=forks), Settings(shrink=False), [case])
-    run.up()
-    try:
-        outcome = run.outcome(case)
-        return outcome.verdict, outcome.reason
-    finally:
-        run.down()
+    return how_it_ended(Harness(spec, url=url, forks=forks), case)
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -9,12 +9,13 @@ import kessel_sqlite.plugin
 import pytest
 from kessel_conformance import Harness
 from kessel_conformance.outcome import Verdict
-from kessel_conformance.runner import Run
 from kessel_conformance.settings import Settings
 from kessel_sqlite.adapter import SqliteAdapter
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 from left_behind import ALONE, AT_CLOSE, COPIES, HEARS, PIPES, SPECS, STOPS, SaysAtOnce
+from running import ended as ran
+from running import how_it_ended
 
 from kessel_core.contract import AdapterSpec
 
@@ -31,14 +32,7 @@ SQLITE = "sqlite:///{tmp}/{namespace}.db?durability=process-crash"
 
 def ended(case: str, spec: AdapterSpec, url: str = SQLITE) -> tuple[Verdict, str]:
     """Run a case on an adapter; return its verdict, and why."""
-    harness = Harness(spec, url=url)
-    run = Run(harness, Settings(shrink=False), [case])
-    run.up()
-    try:
-        outcome = run.outcome(case)
-        return outcome.verdict, outcome.reason
-    finally:
-        run.down()
+    return how_it_ended(Harness(spec, url=url), case)
 
 
 @pytest.mark.parametrize("kind", SPECS, ids=lambda kind: kind.__name__)
@@ -103,13 +97,7 @@ def test_S9_jobs_of_one_process_that_is_killed_are_there_when_they_are_written_a
 
 
 def test_S9_durability_of_one_process_is_not_shown_where_no_other_finds_its_files(tmp_path: Path) -> None:
-    run = Run(
-        Harness(ALONE, url=f"directory://{tmp_path}/{{namespace}}"), Settings(), ["durable.killed_process"]
-    )
-    run.up()
-    try:
-        outcome = run.outcome("durable.killed_process")
-    finally:
-        run.down()
+    harness = Harness(ALONE, url=f"directory://{tmp_path}/{{namespace}}")
+    outcome = ran(harness, Settings(), ["durable.killed_process"])["durable.killed_process"]
     assert (outcome.verdict, outcome.shows) == (Verdict.NOT_SHOWN, ("durability",))
     assert "{tmp}" in outcome.reason

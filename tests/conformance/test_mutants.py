@@ -25,9 +25,9 @@ from kessel_conformance import strength, woken
 from kessel_conformance.cases import bringing, waking
 from kessel_conformance.catalogue import SUITE_VERSION, Level, cases
 from kessel_conformance.outcome import Verdict
-from kessel_conformance.runner import Run
 from kessel_conformance.settings import Settings
 from mutants import MUTANTS, Reference, ReferenceHarness
+from running import ended
 
 from kessel_core.contract import VirtualTime
 
@@ -144,13 +144,8 @@ def failing(kind: type[Reference], wanted: list[str]) -> list[str]:
 
 def failures(kind: type[Reference], wanted: list[str]) -> dict[str, str]:
     """The cases that fail, and why."""
-    run = Run(ReferenceHarness(kind), Settings(shrink=False), wanted)
-    run.up()
-    try:
-        outcomes = [run.outcome(case.id) for case in run.wanted]
-    finally:
-        run.down()
-    return {outcome.case.id: outcome.text for outcome in outcomes if outcome.verdict is Verdict.FAIL}
+    found = ended(ReferenceHarness(kind), Settings(shrink=False), wanted)
+    return {name: outcome.text for name, outcome in found.items() if outcome.verdict is Verdict.FAIL}
 
 
 def line(name: str) -> str:

@@ -6,7 +6,6 @@ All run at once, on servers of their own, because most of them wait.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -18,13 +17,13 @@ from kessel_conformance.cases import unanswered, unheard
 from kessel_conformance.catalogue import cases
 from kessel_conformance.job_calls import Extend
 from kessel_conformance.outcome import Outcome, Verdict
-from kessel_conformance.runner import Run
 from kessel_conformance.settings import Settings
 from kessel_conformance.trials import Trials
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 from networked import KINDS, LEASE, InOneStep, NetworkedHarness
 from networked_mutants import MUTANTS, NetworkedMutant, told_as_lost
+from running import ended
 
 #: The cases that need a server, a restart of it, or a second clock.
 PREFIXES = ("lost.", "scale.", "durable.server_", "durable.killed_", "clocks.")
@@ -35,16 +34,6 @@ HISTORY = "What happened, in seconds since the start:"
 NO_END = 20.0
 #: A failure on a busy machine is not looked at again: some would wait three times for calls that never end.
 AT_ONCE = Settings(repeats=0)
-
-
-def ended(harness: NetworkedHarness, settings: Settings, wanted: Sequence[str]) -> dict[str, Outcome]:
-    """Run cases; return how each ended."""
-    run = Run(harness, settings, wanted)
-    run.up()
-    try:
-        return {case.id: run.outcome(case.id) for case in run.wanted}
-    finally:
-        run.down()
 
 
 def outcome(mutant: NetworkedMutant) -> Outcome:

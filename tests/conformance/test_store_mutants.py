@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from kessel_conformance.catalogue import STORES, SUITE_VERSION
 from kessel_conformance.outcome import Outcome, Verdict
-from kessel_conformance.runner import Run, run_suite
+from kessel_conformance.runner import run_suite
 from kessel_conformance.settings import Settings
 from kessel_conformance.stores import strength
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
+from running import ended
 from store_mutants import MUTANTS, Mutant
 from store_networked import Networked, NetworkedStoreHarness, spec_of
 from store_reference import REFERENCE, harness_of
@@ -33,12 +34,7 @@ SETTINGS = Settings(shrink=False)
 
 def outcomes(mutant: Mutant) -> dict[str, Outcome]:
     """How the cases end on a mutant that are said to notice it."""
-    run = Run(mutant.harness(), SETTINGS, mutant.caught)
-    run.up()
-    try:
-        return {case: run.outcome(case) for case in mutant.caught}
-    finally:
-        run.down()
+    return ended(mutant.harness(), SETTINGS, mutant.caught)
 
 
 def is_caught(mutant: Mutant) -> bool:
@@ -53,12 +49,7 @@ def test_reference_without_a_fault_passes(options: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("case", ["lost.write", "lost.all_connections_at_once"])
 def test_reference_behind_a_connection_passes_while_that_breaks(case: str) -> None:
-    run = Run(NetworkedStoreHarness(spec_of(Networked)), SETTINGS, [case])
-    run.up()
-    try:
-        outcome = run.outcome(case)
-    finally:
-        run.down()
+    outcome = ended(NetworkedStoreHarness(spec_of(Networked)), SETTINGS, [case])[case]
     assert outcome.verdict is Verdict.PASS, outcome.text
 
 

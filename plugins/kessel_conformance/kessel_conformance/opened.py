@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from math import inf
 from typing import Self, TypeVar
 
 from kessel_conformance.harness import Harness
@@ -83,6 +84,10 @@ class OpenAdapter(OpenCase):
         """The declared lease."""
         assert self.capabilities.lease is not None
         return self.capabilities.lease
+
+    def lease_ends(self, begun: float) -> float:
+        """When a lease that begins then is over, on the monotonic clock; infinite if there is none."""
+        return begun + self.lease.total_seconds() if self.capabilities.lease is not None else inf
 
     @property
     def slack(self) -> timedelta:

@@ -141,55 +141,48 @@ def test_a_harness_without_any_server_is_refused() -> None:
         OnServer(servers=0)
 
 
-def test_who_asks_for_a_case_that_runs_aside_runs_others_meanwhile_each_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """So that a run takes no longer in a random order."""
-    here = [case.id for case in ADAPTERS.cases().values() if not (case.real_time or case.waits or case.alone)]
-    (aside, *_) = [case.id for case in ADAPTERS.cases().values() if case.real_time and not case.alone]
+HERE = [case.id for case in ADAPTERS.cases().values() if not (case.real_time or case.waits or case.alone)][:5]
+ASIDE = [case.id for case in ADAPTERS.cases().values() if case.real_time and not case.alone][:4]
+
+
+def order_of(monkeypatch: pytest.MonkeyPatch, harness: OnServer, *wanted: str) -> list[str]:
+    """Ask for cases, of which the first aside ends when all of `HERE` have run; return their order."""
     others_ran = threading.Event()
     order: list[str] = []
 
     def ran_case(harness: Harness, case: Case, settings: Settings, pulse: Pulse) -> Outcome:
-        if case.id == aside:
+        if case.id == ASIDE[0]:
             assert others_ran.wait(20), "nobody has run the others meanwhile"
         order.append(case.id)
-        if set(here[:5]) <= set(order):
+        if set(HERE) <= set(order):
             others_ran.set()
         return Outcome(case=case, verdict=Verdict.PASS)
 
     monkeypatch.setattr(runner, "run_case", ran_case)
-    run = ran(OnServer(), here[0], aside, *here[1:5])
-    assert sorted(order) == sorted([aside, *here[:5]])
-    assert order[-1] == aside and set(run.outcomes) == set(order)
+    run = ran(harness, *wanted)
+    assert sorted(order) == sorted(run.outcomes) == sorted(wanted)
+    return order
+
+
+def test_who_asks_for_a_case_that_runs_aside_runs_others_meanwhile_each_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that a run takes no longer in a random order."""
+    order = order_of(monkeypatch, OnServer(), HERE[0], ASIDE[0], *HERE[1:])
+    assert order[-1] == ASIDE[0]
 
 
 def test_who_asks_for_a_case_that_comes_when_all_others_are_done_runs_others_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    here = [case.id for case in ADAPTERS.cases().values() if not (case.real_time or case.waits or case.alone)]
-    (aside, *_) = [case.id for case in ADAPTERS.cases().values() if case.real_time and not case.alone]
-    order: list[str] = []
-    others_ran = threading.Event()
-
-    def ran_case(harness: Harness, case: Case, settings: Settings, pulse: Pulse) -> Outcome:
-        if case.id == aside:
-            assert others_ran.wait(20), "nobody has run the others meanwhile"
-        order.append(case.id)
-        if set(here[:5]) <= set(order):
-            others_ran.set()
-        return Outcome(case=case, verdict=Verdict.PASS)
-
-    monkeypatch.setattr(runner, "run_case", ran_case)
-    ran(OnServer(one=True), RESTARTS, aside, *here[:5])
-    assert sorted(order[:5]) == sorted(here[:5]) and order[5:] == [aside, RESTARTS]
+    order = order_of(monkeypatch, OnServer(one=True), RESTARTS, ASIDE[0], *HERE)
+    assert order[5:] == [ASIDE[0], RESTARTS]
 
 
 def test_of_those_that_run_aside_the_ones_with_a_server_of_their_own_begin_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They wait longest, for the ends of leases; one that began last made a whole run seconds longer."""
-    aside = [case.id for case in ADAPTERS.cases().values() if case.real_time and not case.alone][:4]
     begun: list[str] = []
     submit = ThreadPoolExecutor.submit
 
@@ -201,9 +194,9 @@ def test_of_those_that_run_aside_the_ones_with_a_server_of_their_own_begin_first
     monkeypatch.setattr(
         runner, "run_case", lambda harness, case, *_: Outcome(case=case, verdict=Verdict.PASS)
     )
-    ran(OnServer(still={aside[2]: "its clock is wrong"}), *aside, RESTARTS)
-    assert set(begun[:2]) == {aside[2], RESTARTS}
-    assert begun[2:] == [aside[0], aside[1], aside[3]]
+    ran(OnServer(still={ASIDE[2]: "its clock is wrong"}), *ASIDE, RESTARTS)
+    assert set(begun[:2]) == {ASIDE[2], RESTARTS}
+    assert begun[2:] == [ASIDE[0], ASIDE[1], ASIDE[3]]
 
 
 def test_case_that_restarts_the_only_server_runs_on_it_when_the_others_are_done(

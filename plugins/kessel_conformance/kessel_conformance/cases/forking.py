@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from math import inf
 from typing import Any, Final
 
 from kessel_conformance.bench import Bench
@@ -85,7 +84,7 @@ class _Forked:
 
 @contextmanager
 def _forked(real: Bench) -> Iterator[_Forked]:
-    """Let another process use its adapter, and fork."""
+    """Let another process use its adapter; the case says when it forks."""
     if not hasattr(os, "fork"):
         raise NotShown("processes of this system do not fork")
     with Elsewhere(real) as elsewhere:
@@ -108,8 +107,7 @@ def _forked(real: Bench) -> Iterator[_Forked]:
 def works_after_a_fork(bench: Bench) -> None:
     with bench.in_real_time() as real, _forked(real) as forked:
         queue, held = real.queue_named("shared"), real.put(queue=real.queue_named("held"))
-        begun = time.monotonic()
-        lease_ends = begun + real.lease.total_seconds() if real.capabilities.lease is not None else inf
+        lease_ends = real.lease_ends(time.monotonic())
         number = forked.taken(forked.parent("reserve", held.queue), held, "a process that is to fork")
         forked.parent("fork")
         for puts, takes, who in (

@@ -107,7 +107,7 @@ class _Killed:
         self._killed_at = 0.0
         begun = time.monotonic()
         #: When the first of its leases may be over.
-        self._lease_ends = begun + real.lease.total_seconds() if real.capabilities.lease is not None else inf
+        self._lease_ends = real.lease_ends(begun)
         for way in ways:
             self._takes(way)
         #: When its jobs have to be there: surely before that.
