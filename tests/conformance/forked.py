@@ -25,7 +25,10 @@ from kessel_core.contract import (
     Reservation,
 )
 
-__all__ = ["HANGS", "RIGHT", "WRONG"]
+__all__ = ["HANGS", "HUNG", "RIGHT", "WRONG"]
+
+#: The variable with the path at which a child that hangs says which process it is.
+HUNG = "KESSEL_TESTS_HUNG"
 
 
 class Hears(HearsBesideTheDead):
@@ -80,6 +83,7 @@ class ChildHangs(Hears):
 
     def put(self, message: Message) -> None:
         if self.is_child:
+            Path(os.environ[HUNG]).write_text(str(os.getpid()))
             threading.Event().wait()
         super().put(message)
 

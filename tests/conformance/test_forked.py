@@ -12,10 +12,11 @@ from kessel_conformance import Harness
 from kessel_conformance.outcome import Verdict
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
-from forked import HANGS, RIGHT, WRONG
+from forked import HANGS, HUNG, RIGHT, WRONG
 from running import how_it_ended
 
 from kessel_core.contract import AdapterSpec
+from tests.process.sites import ends
 
 CASES = ("reach.works_after_a_fork", "reserve.wakes_across_a_fork")
 
@@ -35,11 +36,15 @@ def test_S9_what_is_wrong_in_a_forked_child_fails_its_case(name: str) -> None:
     assert re.search(words, reason)
 
 
-def test_S9_a_call_that_hangs_in_a_forked_child_fails_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_S9_a_call_that_hangs_in_a_forked_child_fails_and_is_named_and_the_child_is_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(HUNG, str(tmp_path / "hung"))
     monkeypatch.setattr("kessel_conformance.cases.forking._WITHIN", 1.0)
     verdict, reason = ended(CASES[0], HANGS)
     assert verdict is Verdict.FAIL
     assert reason == "S9: enqueue in the forked child did not end within 1 s (contract, rule 7)"
+    assert ends(int((tmp_path / "hung").read_text()))
 
 
 @pytest.mark.parametrize("case", CASES)

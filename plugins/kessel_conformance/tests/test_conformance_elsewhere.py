@@ -126,6 +126,13 @@ def test_process_dies_where_it_is_told_to_and_tells_what_it_has_done(bench: Benc
             let_die(bench, elsewhere, again, Death())
 
 
+def test_an_answer_that_cannot_be_sent_is_told_and_the_next_one_comes(bench: Bench) -> None:
+    with Elsewhere(bench) as elsewhere:
+        with pytest.raises(RuntimeError, match="SqliteAdapter"):
+            elsewhere.ask("_adapter")
+        assert elsewhere.ask("reserve", bench.queue) is None
+
+
 def test_process_dies_in_the_middle_of_a_write_of_a_folder_of_its_own(bench: Bench, tmp_path: Path) -> None:
     there = (str(tmp_path), bench.namespace)
     small, large = bench.message(), bench.message(b"x" * 300_000)
