@@ -217,14 +217,21 @@ def _variables() -> dict[str, str]:
 
 
 def _environment_problems(environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Yield misspelt variables only, because other programs may have `KESSEL_*` variables of their own."""
+    """Yield misspelt variables only, because other programs may have `KESSEL_*` variables of their own.
+
+    `KESSEL_SLOTS` is misspelt, too: an option without its section.
+    """
     sections = tuple(f"{PREFIX}{section.upper()}_" for section in _sections())
-    known = (*_variables(), CONFIG_VARIABLE)
+    variables = _variables()
+    known = (*variables, CONFIG_VARIABLE)
     of_services = _of_services(environ)
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name in known or name.startswith(of_services):
             continue
-        if nearest(name, known, 0.85) or name.startswith(sections):
+        end = "." + name.removeprefix(PREFIX).lower()
+        if bare := [repr(variable) for variable, path in variables.items() if path.endswith(end)]:
+            yield Problem((), f"unknown variable; did you mean {' or '.join(bare)}?", name)
+        elif nearest(name, known, 0.85) or name.startswith(sections):
             yield Problem((), f"unknown variable{did_you_mean(name, known)}", name)
 
 

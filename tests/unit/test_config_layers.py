@@ -314,12 +314,30 @@ def test_options_of_an_adapter_count_wherever_its_layer_has_them(tmp_path: Path)
 
 
 def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
-    load_config(environ={"KESSEL_BILLING_ENDPOINT_ADDRESS": "x", "PATH": "y"}, directory=tmp_path)
+    others = {"KESSEL_BILLING_ENDPOINT_ADDRESS": "x", "KESSEL_TYPE": "y", "KESSEL_SHOTS": "3", "SLOTS": "z"}
+    load_config(environ=others, directory=tmp_path)
 
 
 def test_a_variable_that_begins_as_those_of_a_section_is_meant_for_kessel(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig, match="KESSEL_WORKER_COLOUR_OF_THE_LOGS: unknown variable"):
         load_config(environ={"KESSEL_WORKER_COLOUR_OF_THE_LOGS": "red"}, directory=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("KESSEL_SLOTS", "'KESSEL_WORKER_SLOTS'"),
+        ("KESSEL_MAX_ATTEMPTS", "'KESSEL_JOBS_MAX_ATTEMPTS'"),
+        ("KESSEL_KEEP", "'KESSEL_RESULTS_KEEP' or 'KESSEL_HISTORY_KEEP'"),
+    ],
+)
+def test_a_variable_of_an_option_without_its_section_is_not_ignored(
+    variable: str, meant: str, tmp_path: Path
+) -> None:
+    """`KESSEL_SLOTS=8 kessel worker` ran with one slot, and said nothing."""
+    with pytest.raises(InvalidConfig) as error:
+        load_config(environ={variable: "8"}, directory=tmp_path)
+    assert problems(error) == {variable: f"unknown variable; did you mean {meant}?"}
 
 
 def test_variables_that_kubernetes_sets_for_a_service_are_left_alone(tmp_path: Path) -> None:
