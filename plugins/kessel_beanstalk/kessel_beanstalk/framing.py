@@ -45,6 +45,11 @@ class FramedSocket(socket.socket):
         OSError: The system refuses an option, as for a connection that has just been lost; it is closed.
     """
 
+    # Its `Connection` closes it. If both are garbage, as with an exception that somebody keeps in a cycle,
+    # the collector may look at the socket first, whose own end would warn, and close whatever has its number.
+    # Does nothing, in C: in a function of Python a signal handler could run, whose error would be lost.
+    __del__ = object.__hash__
+
     def __init__(self, connected: socket.socket, timeout: float) -> None:
         super().__init__(fileno=connected.detach())
         self._identity = _identity(self.fileno())

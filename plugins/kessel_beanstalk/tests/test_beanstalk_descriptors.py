@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
+import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -120,3 +123,33 @@ def test_f45_a_lost_connection_is_no_theft(server: Beanstalkd, opened: Opened) -
 def test_f45_no_connection_has_the_number_of_a_standard_stream(server: Beanstalkd, tmp_path: Path) -> None:
     """A `print` of anybody would be a command to the server."""
     assert on_standard_numbers(f"beanstalk://127.0.0.1:{server.port}", tmp_path) <= {"/dev/null"}
+
+
+def test_a_connection_that_the_collector_finds_beside_its_socket_is_closed_and_warns_nobody(
+    server: Beanstalkd, opened: Opened
+) -> None:
+    """As of a thread that has ended, whose exception somebody keeps: the collector met the socket first."""
+    adapter = opened(server.port)
+    numbers: list[int] = []
+
+    def enqueues() -> None:
+        adapter.enqueue(Message("one", "default", b'{"v":1,"id":"one","type":"a"}', 1))
+        mine = adapter._producer._mine.connection
+        numbers.append(mine.socket.fileno())
+        kept: list[object] = [mine]
+        kept.append(kept)
+
+    gc.disable()  # so that it is found here
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            thread = threading.Thread(target=enqueues)
+            thread.start()
+            thread.join()
+            socket.socket(fileno=os.dup(numbers[0])).close()  # it is open
+            gc.collect()
+    finally:
+        gc.enable()
+    assert [str(one.message) for one in told] == []
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(numbers[0])
