@@ -18,6 +18,8 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _ZERO: Final = timedelta(0)
 #: Real seconds; enough for other threads to run, too short to slow down a test.
 _A_MOMENT: Final = 0.000_01
+#: Waits for no time, one after the other: far more than it takes until another thread has had its turn.
+_MOST_FOR_NO_TIME: Final = 100_000
 
 
 class VirtualClock:
@@ -52,6 +54,8 @@ class VirtualClock:
         self._blocked: dict[int, tuple[threading.Condition, timedelta | None]] = {}
         self._tickets = 0
         self._moves = 0
+        #: Waits since the time has moved.
+        self._for_no_time = 0
         self._reader = _Reader()
 
     def now(self) -> datetime:
@@ -104,18 +108,27 @@ class VirtualClock:
         """Wait on a condition that the caller holds, as `Clock.wait` says.
 
         Raises:
-            RuntimeError: With `auto_advance`, a wait without a timeout, or with one beyond the year 9999.
+            RuntimeError: With `auto_advance`, a wait without a timeout, or with one beyond the year 9999;
+                and after a hundred thousand waits for no time at all, because whoever looks again and again
+                at the same moment does so for ever.
         """
         if self.auto_advance:
             try:
                 with self._lock:
+                    self._for_no_time += 1
                     self._move(timedelta.max if timeout is None else span_of(timeout))
+                    is_endless = self._for_no_time > _MOST_FOR_NO_TIME
             except OverflowError as exc:
                 raise RuntimeError(
                     "a wait without a timeout, or beyond the year 9999, would last for ever on a VirtualClock"
                     " that moves by itself; use VirtualClock(auto_advance=False) where several threads take"
                     " part"
                 ) from exc
+            if is_endless:
+                raise RuntimeError(
+                    f"{_MOST_FOR_NO_TIME} waits in a row were for no time at all, at {self._now}: what should"
+                    " be there by now is not, and the VirtualClock does not move"
+                )
             condition.wait(_A_MOMENT)  # releases it, as every wait does: another thread may need it
             return False
         with self._lock:
@@ -153,6 +166,8 @@ class VirtualClock:
         self._now += span
         self._passed += span
         self._monotonic = _MONOTONIC_START + self._passed.total_seconds()
+        if span:
+            self._for_no_time = 0
         self._moves += 1  # last: who has read any of it before looks again
 
 

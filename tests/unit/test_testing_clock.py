@@ -231,6 +231,25 @@ def test_a_wait_of_no_time_does_not_block() -> None:
     assert wait_on(VirtualClock(auto_advance=False), 0) is False
 
 
+def test_s18_a_wait_for_no_time_again_and_again_is_an_error_until_the_time_moves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An adapter that says 'now' and has nothing then kept its consumer busy for ever."""
+    monkeypatch.setattr("kessel_core.testing.clock._MOST_FOR_NO_TIME", 3)
+    clock = VirtualClock()
+    for _ in range(3):
+        wait_on(clock, 0)
+        wait_on(clock, 0)
+        wait_on(clock, 0)
+        wait_on(clock, 0.000_001)
+    for _ in range(3):
+        wait_on(clock, -1)
+    with pytest.raises(RuntimeError, match="3 waits in a row were for no time at all, at 2026-01-05"):
+        wait_on(clock, 0)
+    clock.advance(timedelta(seconds=1))
+    assert wait_on(clock, 0) is False
+
+
 def test_many_threads_move_the_time_and_none_of_it_is_lost() -> None:
     clock = VirtualClock(START)
     with ThreadPoolExecutor(8) as pool:
