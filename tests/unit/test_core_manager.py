@@ -34,6 +34,7 @@ from kessel_core import (
     PluginsConfig,
     Snooze,
     Status,
+    Worker,
     build_plugins,
     hookimpl,
     load_config,
@@ -108,6 +109,26 @@ def test_connecting_and_closing_are_idempotent(opened: Open) -> None:
     manager.close()
     with pytest.raises(KesselError):
         _ = manager.adapter
+
+
+def test_all_workers_of_a_manager_are_told_to_stop_before_one_is_waited_for() -> None:
+    """Told one by one, the others would go on to take jobs, those that the first gives back among them."""
+    begun = threading.Semaphore(0)
+    workers: list[Worker] = []
+
+    def until_the_other_stops(number: int) -> None:
+        begun.release()
+        until(lambda: workers[1 - number].is_stopping)
+
+    manager = JobManager("memory://", handlers={"wait": until_the_other_stops}).connect()
+    for number in range(2):
+        manager.request("wait", number, queue=f"q{number}")
+        workers.append(manager.worker(queues=[f"q{number}"], grace=timedelta(seconds=20)))
+    for worker in workers:
+        worker.start()
+        assert begun.acquire(timeout=10)
+    manager.close()
+    assert [worker.counts for worker in workers] == [{"success": 1}, {"success": 1}]
 
 
 @pytest.mark.parametrize("part", ["loop", "recorder"])
