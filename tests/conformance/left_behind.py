@@ -136,6 +136,30 @@ class LeavesPipe(SqliteAdapter):
         return super().consumer(queues)
 
 
+class HearsOfReadyJobs(SqliteAdapter):
+    """Its watcher, which hears of other processes, tells of the jobs that are ready, and of no delay."""
+
+    def __init__(self, options: SqliteOptions, context: AdapterContext) -> None:
+        super().__init__(options, context)
+        tells = self.engine.line.announce
+
+        def announce(queue: str, count: int = 1, due: datetime | None = None) -> None:
+            if threading.current_thread().name != "kessel-sqlite-watcher" or self.is_told(count):
+                tells(queue, count, due)
+
+        self.engine.line.announce = announce  # type: ignore[method-assign]  # of this file's line only
+
+    def is_told(self, ready: int) -> bool:
+        return ready > 0
+
+
+class HearsOfDelays(HearsOfReadyJobs):
+    """As before, but of delays, and of no job that is ready."""
+
+    def is_told(self, ready: int) -> bool:
+        return ready == 0
+
+
 class HearsBesideTheDead(DirectoryAdapter):
     """Looks a hundred times a second, as if it were told of each job."""
 
@@ -208,6 +232,7 @@ SPECS: dict[type[SqliteAdapter], tuple[str, AdapterSpec]] = {
         "adapter.close_ends_threads": (LeavesThread,),
         "adapter.close_ends_files": (LeavesFile,),
         "consumer.killed_returns_job": (SaysAtOnce,),
+        "reserve.wakes_from_another_process": (HearsOfReadyJobs, HearsOfDelays),
     }.items()
     for kind in kinds
 }

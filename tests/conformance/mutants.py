@@ -26,7 +26,15 @@ import mutants_unseen  # noqa: F401  # as before
 from breaking import MUTANTS, declares, mutant, slot_mutant, without
 from reference import LEASE, LIMIT, Held, Reference, ReferenceHarness, Slot
 
-from kessel_core import AdapterError, AdapterUnavailable, LeaseLost, ProtocolError, UnknownJob
+from kessel_core import (
+    AdapterError,
+    AdapterUnavailable,
+    InvalidConfig,
+    LeaseLost,
+    Problem,
+    ProtocolError,
+    UnknownJob,
+)
 from kessel_core.contract import (
     COMMIT,
     Browse,
@@ -410,6 +418,11 @@ mutant(
     ready_for=lambda s, r, now: timedelta(0),
 )
 mutant(
+    "oldest_new_after_return",
+    "tells that a job which came back has just come",
+    ready_for=lambda s, r, now: timedelta(0) if r.attempts or r.snoozes else Reference.ready_for(s, r, now),
+)
+mutant(
     "oldest_counts_delay",
     "counts the delay of the next ready job into its age",
     ready_for=lambda s, r, now: timedelta(seconds=now - r.enqueued_at),
@@ -533,6 +546,17 @@ mutant(
     "options_swallowed",
     "takes no notice of options that it does not know",
     url_options=classmethod(lambda c, url: {"path": url.path}),
+)
+mutant("senseless_taken", "takes a time-out of zero", sensible=classmethod(lambda c, patience: None))
+mutant(
+    "senseless_unnamed",
+    "refuses a time-out of zero, and does not say which option that is",
+    sensible=classmethod(lambda c, patience: _not_sensible(patience, InvalidConfig([Problem((), "zero")]))),
+)
+mutant(
+    "senseless_raises",
+    "has its own error for a time-out of zero",
+    sensible=classmethod(lambda c, patience: _not_sensible(patience, ValueError("zero"))),
 )
 mutant("password_ignored", "takes any password", admitted=classmethod(lambda c, password: None))
 mutant(
@@ -737,6 +761,11 @@ def _races(slot: Slot) -> Any:
         record=record,
     )
     return slot.held
+
+
+def _not_sensible(patience: timedelta, error: Exception) -> None:
+    if patience <= timedelta(0):
+        raise error
 
 
 def _not_admitted(password: str | None, error: AdapterError) -> None:

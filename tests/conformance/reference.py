@@ -17,7 +17,9 @@ from kessel_core import (
     Clock,
     EnqueueRejected,
     IdHeld,
+    InvalidConfig,
     LeaseLost,
+    Problem,
     ProtocolError,
     UnknownJob,
 )
@@ -102,6 +104,8 @@ class Held(Reservation):
 class Reference(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapter):
     # Not on `BaseAdapter`: its own checks would stand before the rules that mutants change.
     name = "reference"
+    #: How long it waits for an answer.
+    patience = timedelta(seconds=5)
 
     def __init__(self, namespace: str, context: AdapterContext) -> None:
         self.clock = context.clock
@@ -295,6 +299,11 @@ class Reference(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapter):
             raise ProtocolError("it knows no passwords")
 
     @classmethod
+    def sensible(cls, patience: timedelta) -> None:
+        if patience <= timedelta(0):
+            raise InvalidConfig([Problem(("patience",), "expected more than zero")])
+
+    @classmethod
     def url_options(cls, url: SplitResult) -> Mapping[str, Any]:
         return url_options(url)
 
@@ -308,6 +317,8 @@ class Reference(Browse, Buried, Delete, Find, Pause, VirtualTime, QueueAdapter):
     def enqueue(self, message: Message) -> None:
         with self.lock:
             self.refuse_if_closed()
+            if self.patience <= timedelta(0):
+                raise AdapterUnavailable(f"no answer within {self.patience}")
             if self.is_too_large(message):
                 raise EnqueueRejected(message.id, "too large", "too-large")
             if self.is_too_far(message):
@@ -623,14 +634,22 @@ class Options:
     host: str = ""
     username: str | None = None
     password: str | None = None
+    patience: timedelta = Reference.patience
 
 
 def spec_of(kind: type[Reference]) -> AdapterSpec:
+    def opened(options: Options, context: AdapterContext) -> Reference:
+        kind.admitted(options.password)
+        kind.sensible(options.patience)
+        adapter = kind(options.path, context)
+        adapter.patience = options.patience
+        return adapter
+
     return AdapterSpec(
         name="reference",
         schemes=("reference",),
         options=Options,
-        open=lambda options, context: (kind.admitted(options.password), kind(options.path, context))[1],
+        open=opened,
         from_url=kind.url_options,
     )
 

@@ -160,6 +160,14 @@ MUTANTS: Final = (
         "in other queues the largest number goes first",
     ),
     SourceMutant(
+        "sqlite.delays_of_others_unheard",
+        "S9",
+        "kessel_sqlite:FileLine._look",
+        "self.announce(queue, 1 if is_ready else 0, due)",
+        "self.announce(queue, 1) if is_ready else None",
+        "what another process has put is told if it is ready, and its delay is not",
+    ),
+    SourceMutant(
         "sqlite.lifo",
         "S6",
         "kessel_sqlite:_NEXT_OF_ONE",

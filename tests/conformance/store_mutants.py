@@ -203,6 +203,25 @@ mutant(
     {"options.unknown_refused": "S17"},
     from_url=lambda url: {k: v for k, v in url_options(url).items() if k in attrs.fields_dict(Options)},
 )
+
+
+def _raises(c: Any, patience: timedelta) -> None:
+    if patience <= timedelta(0):
+        raise ValueError("zero")
+
+
+mutant(
+    "senseless_taken",
+    "takes a time-out of zero",
+    {"options.senseless_refused": "S17"},
+    sensible=classmethod(lambda c, patience: None),
+)
+mutant(
+    "senseless_raises",
+    "has its own error for a time-out of zero",
+    {"options.senseless_refused": "S17"},
+    sensible=classmethod(_raises),
+)
 mutant("closed_answers", "goes on after its close", {"store.closed": "S19"}, refuse_if_closed=lambda s: None)
 
 

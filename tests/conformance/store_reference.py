@@ -18,7 +18,7 @@ from urllib.parse import SplitResult
 import attrs
 from kessel_conformance import StoreHarness
 
-from kessel_core import StoreConflict
+from kessel_core import InvalidConfig, Problem, StoreConflict
 from kessel_core.contract import (
     AdapterContext,
     AdapterUnavailable,
@@ -45,6 +45,7 @@ class Options:
     path: str
     durability: str = "none"
     reach: str = "process"
+    patience: timedelta = timedelta(seconds=5)
 
 
 @attrs.define
@@ -103,6 +104,11 @@ class Reference(Store):
         if row is None:
             return StoreConflict(space, key, 0)
         return StoreConflict(space, key, row.version, row.value, row.ends)
+
+    @classmethod
+    def sensible(cls, patience: timedelta) -> None:
+        if patience <= timedelta(0):
+            raise InvalidConfig([Problem(("patience",), "expected more than zero")])
 
     def stored(self, value: bytes, before: Row | None) -> bytes:
         return value
@@ -175,6 +181,8 @@ class Reference(Store):
     def put_within(
         self, rows: Rows, space: str, key: str, value: bytes, expect: int | None, ttl: timedelta | None
     ) -> int:
+        if self.options.patience <= timedelta(0):
+            raise AdapterUnavailable(f"no answer within {self.options.patience}")
         before = self.find(rows, space, key)
         if not self.is_expected(expect, before.version if before is not None else 0):
             raise self.conflict(space, key, before)
@@ -277,11 +285,15 @@ class ReferenceHarness(StoreHarness):
 
 
 def spec_of(kind: type[Reference], from_url: Callable[[SplitResult], Any] = url_options) -> StoreSpec:
+    def opened(options: Options, context: AdapterContext) -> Reference:
+        kind.sensible(options.patience)
+        return kind(options, context)
+
     return StoreSpec(
         name="reference",
         schemes=("reference",),
         options=Options,
-        open=lambda o, c: kind(o, c),
+        open=opened,
         from_url=from_url,
     )
 

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 from running import how_it_ended
 
 from kessel_core.contract import (
+    NO_PAUSE,
     AdapterContext,
     AdapterError,
     AdapterUnavailable,
@@ -37,6 +38,7 @@ from kessel_core.contract import (
 )
 
 GONE, EXTEND, FULL, TORN = "files.gone", "files.gone_extend", "files.full", "files.torn"
+MIDWAY, KILLED = "files.refused_midway", "durable.killed_process"
 ABSENT, OTHER = "adapter.absent_only_looks", "files.of_another_kind"
 
 
@@ -240,6 +242,44 @@ class ListsJobsWhole(ListsJobs):
         super()._write(path, content)
 
 
+class StoresLater(DirectoryAdapter):
+    """What could not be carried out in full is told as refused, and carried out by the next call."""
+
+    def __init__(self, options: DirectoryOptions, context: AdapterContext) -> None:
+        super().__init__(options, context)
+        self._begun: Message | None = None
+
+    def put(self, message: Message) -> None:
+        begun, self._begun = self._begun, message
+        if begun is not None:
+            super().put(begun)
+        super().put(message)
+        self._begun = None
+
+
+class CommitsLater(DirectoryAdapter):
+    """A job that could not be removed is told as done, and comes again."""
+
+    def commit(self, reservation: Reservation) -> None:
+        with suppress(AdapterUnavailable):
+            super().commit(reservation)
+            return
+        super().release(reservation, NO_PAUSE, counts=True)
+
+
+class TakesHalfForWhole(DirectoryAdapter):
+    """The folder of a queue is there, so everything is in it."""
+
+    def put(self, message: Message) -> None:
+        parts = self._home(message.queue) / "parts"
+        with self._translated():
+            if not parts.parent.exists():
+                parts.parent.mkdir()
+                parts.mkdir()
+            list(parts.iterdir())
+        super().put(message)
+
+
 class OpensRaw(DirectoryAdapter):
     """What the system says is not translated while it is opened."""
 
@@ -336,6 +376,11 @@ def ended(
         (CountsInPlace, FULL, "raised ValueError"),
         (WritesInPlace, TORN, "was told as not stored"),
         (ListsJobs, TORN, "was acknowledged and is lost"),
+        (Swallows, MIDWAY, "was acknowledged and is lost"),
+        (StoresLater, MIDWAY, "was told as not stored, or as done"),
+        (CommitsLater, MIDWAY, "was told as not stored, or as done"),
+        (TakesHalfForWhole, MIDWAY, "raised AdapterUnavailable"),
+        (TakesHalfForWhole, KILLED, "after processes were killed, enqueue AdapterUnavailable"),
         (OpensRaw, OTHER, "raised NotADirectoryError"),
         (ListsRaw, OTHER, "raised "),
         (OpensRawAtALoop, OTHER, "with a link to itself where its folder was, raised OSError"),
@@ -356,7 +401,7 @@ def test_S9_what_a_spec_says_wrongly_of_a_place_fails_its_case(name: str) -> Non
     assert why in reason
 
 
-@pytest.mark.parametrize("case", [GONE, EXTEND, FULL, TORN, ABSENT, OTHER])
+@pytest.mark.parametrize("case", [GONE, EXTEND, FULL, TORN, MIDWAY, KILLED, ABSENT, OTHER])
 def test_S14_files_without_a_fault_pass_while_they_are_away_or_full_or_torn(case: str) -> None:
     assert ended(DirectoryAdapter, case) == (Verdict.PASS, "")
 

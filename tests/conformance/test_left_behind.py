@@ -24,6 +24,7 @@ WHY = {
     "adapter.close_ends_threads": "threads of an adapter that was closed: expected [], got ['left']",
     "consumer.killed_returns_job": "did not come back at once, as lease_return declares",
     "adapter.close_ends_files": "descriptors that 20 adapters have left",
+    "reserve.wakes_from_another_process": "the waiting reserve ",
 }
 
 

@@ -97,6 +97,7 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
             "follow",
         )
     ),
+    "reserve.wakes_from_another_process": (),  # see test_left_behind.py
     "reserve.wakes_from_afar_for_each_queue": ("hears_one_at_a_time",),
     "reserve.wakes_from_afar_later": tuple(
         f"tells_no_other_of_{way}"
@@ -119,6 +120,7 @@ ELSEWHERE: Final = frozenset(
         "files.gone_extend",
         "files.full",
         "files.torn",
+        "files.refused_midway",
         "files.of_another_kind",
         "adapter.absent_only_looks",
         "following.killed_process",

@@ -89,6 +89,7 @@ _MODULES: Final = (
     "reconnecting",
     "files",
     "torn",
+    "midway",
     "scale",
     "clocks",
     "jumping",

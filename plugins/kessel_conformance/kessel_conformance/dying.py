@@ -26,7 +26,7 @@ _EFFECTS: Final = frozenset(
 }
 
 #: Those of them that change at once what others find in a folder; between two of them it may be neither.
-_MOVES: Final = frozenset(["rename", "replace", "link", "symlink", "unlink", "remove", "rmdir"])
+_MOVES: Final = frozenset(["rename", "replace", "link", "symlink", "unlink", "remove", "mkdir", "rmdir"])
 
 #: Where classes are that an adapter derives from.
 _OF_OTHERS: Final = frozenset({"kessel_core", "builtins", "abc", "typing"})
@@ -62,7 +62,7 @@ class Extent:
     lines: int = 0
     #: Steps of each, as in `Death`.
     steps: tuple[int, ...] = ()
-    #: Those steps of each that move or remove a file.
+    #: Those steps of each that move or remove a file, or make a folder.
     moves: tuple[tuple[int, ...], ...] = ()
 
     def told(self) -> str:
@@ -90,7 +90,7 @@ class Steps:
     Attributes:
         lines: Lines of Python so far.
         each: The steps of each deed so far.
-        moves: Those of each that move or remove a file.
+        moves: Those of each that move or remove a file, or make a folder.
     """
 
     def __init__(self, adapter: QueueAdapter, death: Death) -> None:

@@ -108,6 +108,10 @@ class AnyHarness:
         """Let real time pass; no call is under way."""
         time.sleep(max(0.0, seconds))
 
+    def open(self, clock: Clock, namespace: str) -> Any:
+        """Return a newly opened adapter or store."""
+        raise NotImplementedError
+
     def open_url(self, address: str | None, clock: Clock, namespace: str) -> Any:
         """Open an address, with its braces filled in."""
         url, options = self.address(address, namespace)
@@ -159,6 +163,12 @@ class AnyHarness:
         """Return this harness with another folder as `{tmp}`, for opening only."""
         twin = copy.copy(self)
         twin._tmp = folder
+        return twin
+
+    def with_option(self, name: str, value: object) -> Self:
+        """Return this harness with another value of an option, for opening only."""
+        twin = copy.copy(self)
+        twin.options = {**self.options, name: value}
         return twin
 
     def portable(self) -> Self:

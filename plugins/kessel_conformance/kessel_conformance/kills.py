@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, cast
 
-from kessel_conformance.deeds import Deed
+from kessel_conformance.deeds import Deed, all_done
 from kessel_conformance.dying import Death, Extent
 from kessel_conformance.elsewhere import Elsewhere
 from kessel_conformance.faults import ANSWER_WITHIN, Apart, spread
@@ -49,15 +49,20 @@ def kill_at_any_point(bench: Bench) -> None:
                 for life, death in zip(lives, deaths, strict=True):
                     done, _ = let_die(bench, elsewhere, life.deeds, death)
                     life.ended(done, str(death))
-            # A lock that a dead process has left would stop everybody, for ever.
-            after = bench.message(queue=bench.queue_named("after"))
-            answer = apart.call(partial(bench.adapter.enqueue, after))
+            # A lock that a dead process has left would stop everybody for ever; half of a queue, its users.
+            others = bench.queue_named("after")
+            after = [bench.message(queue=queue) for queue in (others, *kind.queues_made(lives))]
+            answer = apart.call(partial(_all_stored, bench, after))
             if answer is None or answer.error is not None:
                 what = f"does not end within {ANSWER_WITHIN:g} s" if answer is None else repr(answer.error)
                 lives[-1].broken(f"after processes were killed, enqueue {what}")
-            ledger.entries.append(Entry(message=after, broken=lives[-1].broken))
+            ledger.entries += [Entry(message=message, broken=lives[-1].broken) for message in after]
     apart.close()
     ledger.settle_up(bench.now())
+
+
+def _all_stored(bench: Bench, messages: Sequence[Message]) -> None:
+    all_done(bench.adapter.enqueue_many(messages))
 
 
 @contextmanager
@@ -133,6 +138,11 @@ class _Life:
         """Whether the adapter can do it."""
         return True
 
+    @classmethod
+    def queues_made(cls, lives: Sequence[_Life]) -> list[str]:
+        """Return the queues that these processes may have been making when they were killed."""
+        return []
+
     def begin(self) -> None:
         """Do what comes before, when its jobs are there."""
 
@@ -180,6 +190,10 @@ class _Producer(_Life):
     """Enqueues a small job, a large one, and a batch for two queues."""
 
     name = "producer"
+
+    @classmethod
+    def queues_made(cls, lives: Sequence[_Life]) -> list[str]:
+        return [life.queue for life in lives]
 
     def all(self) -> Iterator[tuple[Deed, str]]:
         limit = self.bench.capabilities.max_body_bytes or _LARGE

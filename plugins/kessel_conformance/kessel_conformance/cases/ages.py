@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.requirements import COUNTS, DELAYS, PRIORITIES
+from kessel_core.contract import Rollback, Settlement, Snooze
 
 
 @case(
@@ -102,6 +103,35 @@ def oldest_is_next(bench: Bench) -> None:
     _is_as_old(bench, begun, stored, "the job that is next now")
 
 
+@case(
+    "stats.oldest_came_back",
+    "S9",
+    "S21",
+    needs=(COUNTS,),
+    waits=True,
+    why="A job that came back keeps the end of its lease, and is told to be new until that is over.",
+)
+def oldest_came_back(bench: Bench) -> None:
+    begun = bench.now()
+    ways: dict[str, Settlement | None] = {"rolled-back": Rollback(), "snoozed": Snooze(), "given-back": None}
+    for way in ways:
+        bench.put(queue=bench.queue_named(way))
+    if bench.stats(bench.queue_named("snoozed")).oldest_ready is None:
+        return  # the adapter cannot tell
+    for way, settlement in ways.items():
+        consumer = bench.consumer(bench.queue_named(way))
+        held = bench.taken(consumer)
+        if settlement is None:
+            bench.give_back(held)
+        else:
+            bench.settle(consumer, held, settlement)
+    back = bench.now() + bench.slack
+    bench.let_pass(bench.slack * 2 + timedelta(milliseconds=500))
+    for way in ways:
+        # One that does not keep when a job came back may count from when it was stored.
+        _is_as_old(bench, begun, back, f"the job that was {way}", bench.queue_named(way))
+
+
 def _delayed(bench: Bench, span: timedelta) -> datetime:
     """Enqueue a job whose body tells its delay, too, as those of the core do; return when that is over."""
     due, job_id = bench.now() + span, f"late-{bench.namespace}"
@@ -110,10 +140,10 @@ def _delayed(bench: Bench, span: timedelta) -> datetime:
     return due
 
 
-def _is_as_old(bench: Bench, begun: datetime, stored: datetime, which: str) -> None:
+def _is_as_old(bench: Bench, begun: datetime, stored: datetime, which: str, queue: str | None = None) -> None:
     """Check the age of a job that became ready between two moments."""
     asked = bench.now()
-    age = bench.stats().oldest_ready
+    age = bench.stats(queue).oldest_ready
     told = bench.now()
     bench.check(age is not None, f"the age of {which} is not told")
     assert age is not None

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from datetime import timedelta
 from typing import Any, cast
 
+from kessel_conformance import odd_options
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_conformance.harness import filled
 from kessel_conformance.history import shown
 from kessel_conformance.requirements import DELAYS, absent
-from kessel_core import CapabilityMissing, EnqueueRejected, InvalidConfig
+from kessel_core import AdapterUnavailable, CapabilityMissing, EnqueueRejected
 from kessel_core.contract import (
+    COMMIT,
+    NO_PAUSE,
     Browse,
     Buried,
     Delete,
@@ -22,11 +25,11 @@ from kessel_core.contract import (
     Find,
     JobState,
     Pause,
+    QueueAdapter,
     Rollback,
     VirtualTime,
     facets_of,
     need,
-    split_url,
 )
 
 
@@ -59,20 +62,28 @@ def _names(kinds: Iterable[type[Facet]]) -> list[str]:
 
 @case("options.unknown_refused", "S17", why="A misspelt option that is taken silently is not in force.")
 def unknown_refused(bench: Bench) -> None:
-    harness = bench.harness
-    spec, url = harness.spec, harness.url
-    if spec is None or url is None:
-        return
-    from kessel_core.values.options import structure_options
+    odd_options.unknown_refused(bench)
 
-    url = filled(url, {**harness.values, "namespace": "odd", "tmp": harness.folder})
-    odd = split_url(url + ("&" if "?" in url else "?") + "no_such_option=1")
-    error = bench.refused(
-        InvalidConfig,
-        "open a URL with an unknown option",
-        lambda: structure_options(spec.options, spec.from_url(odd), "test"),
-    )
-    bench.check("no_such_option" in str(error), "the error does not name the option")
+
+@case(
+    "options.senseless_refused",
+    "S17",
+    why="A time-out of zero is taken, and every call says that the server cannot be reached.",
+)
+def senseless_refused(bench: Bench) -> None:
+    if (found := bench.harness.chosen(bench.namespace)) is None:
+        return  # the harness opens in a way of its own
+    message = bench.message(queue=bench.queue_named("odd"))
+
+    def use(adapter: QueueAdapter) -> None:
+        with closing(adapter.consumer([message.queue])) as consumer:
+            adapter.enqueue(message)
+            held = consumer.reserve(NO_PAUSE)
+            if held is None:
+                raise AdapterUnavailable("the job does not come")
+            consumer.settle(held, COMMIT)
+
+    odd_options.senseless_refused(bench, type(found[1]), use)
 
 
 def _is_refused(bench: Bench, kind: FacetKind[Facet], call: Callable[[Any], object]) -> None:

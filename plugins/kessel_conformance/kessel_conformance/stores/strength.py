@@ -13,6 +13,6 @@ __all__ = ["CAUGHT", "PLANTED", "SUITE"]
 #: The version of the suite that was counted.
 SUITE: Final = "1.0"
 #: How many stores with one fault there are.
-PLANTED: Final = 87
+PLANTED: Final = 89
 #: How many of them fail the suite at the quick budget.
-CAUGHT: Final = 87
+CAUGHT: Final = 89

@@ -8,13 +8,13 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
+from kessel_conformance import odd_options
 from kessel_conformance.catalogue import STORES
-from kessel_conformance.harness_base import filled
 from kessel_conformance.stores.bench import StoreBench
 from kessel_conformance.stores.process import PATIENCE
 from kessel_conformance.stores.requirements import MAX_VALUE_BYTES, OTHER_PROCESS, SHARED_REACH
-from kessel_core import AdapterUnavailable, InvalidConfig, StoreRejected
-from kessel_core.contract import Durability, split_url
+from kessel_core import AdapterUnavailable, StoreRejected
+from kessel_core.contract import Durability, Store
 
 case = STORES.case
 
@@ -180,20 +180,22 @@ def make_sense(bench: StoreBench) -> None:
 
 @case("options.unknown_refused", "S17", why="A misspelt option that is taken silently is not in force.")
 def unknown_refused(bench: StoreBench) -> None:
-    harness = bench.harness
-    spec, url = harness.spec, harness.url
-    if spec is None or url is None:
-        return
-    from kessel_core.values.options import structure_options
+    odd_options.unknown_refused(bench)
 
-    url = filled(url, {**harness.values, "namespace": "odd", "tmp": harness.folder})
-    odd = split_url(url + ("&" if "?" in url else "?") + "no_such_option=1")
-    error = bench.refused(
-        InvalidConfig,
-        "open a URL with an unknown option",
-        lambda: structure_options(spec.options, spec.from_url(odd), "test"),
-    )
-    bench.check("no_such_option" in str(error), "the error does not name the option")
+
+@case(
+    "options.senseless_refused",
+    "S17",
+    why="A time-out of zero is taken, and every call says that the server cannot be reached.",
+)
+def senseless_refused(bench: StoreBench) -> None:
+    def use(store: Store) -> None:
+        store.put(bench.space, "odd", b"value")
+        if store.get(bench.space, "odd") is None:
+            raise AdapterUnavailable("the entry is not there")
+
+    if bench.harness.spec is not None:
+        odd_options.senseless_refused(bench, bench.harness.spec.options, use)
 
 
 @case("store.closed", "S19", why="A call on what is closed hangs, or opens it again behind its owner's back.")
