@@ -58,6 +58,7 @@ _MODULES: Final = (
     "bringing",
     "waking",
     "hearing",
+    "overhearing",
     "polling",
     "oversleeping",
     "order",

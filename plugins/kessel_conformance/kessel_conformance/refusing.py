@@ -42,11 +42,12 @@ class SystemRefuses:
         self.refused = ""
 
     def __enter__(self) -> Self:
+        self._before = sys.getprofile()
         sys.setprofile(self._profile)
         return self
 
     def __exit__(self, *_: object) -> None:
-        sys.setprofile(None)
+        sys.setprofile(self._before)
 
     def _profile(self, frame: FrameType, event: str, argument: Any) -> None:
         if event != "c_call" or argument.__name__ not in _REFUSALS or not _is_of_files(argument):
