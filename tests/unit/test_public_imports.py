@@ -28,7 +28,6 @@ ALLOWED: dict[str, set[str]] = {}
 KNOWN: dict[str, set[str]] = {
     "plugins/kessel_conformance/kessel_conformance/handler_suite.py": {"kessel_core.model.json"},
     "plugins/kessel_conformance/kessel_conformance/harness_base.py": {"kessel_core.values.options"},
-    "plugins/kessel_conformance/kessel_conformance/odd_options.py": {"kessel_core.values.options"},
     "plugins/kessel_conformance/kessel_conformance/stores/child.py": {"kessel_core.values.options"},
     "plugins/kessel_conformance/kessel_conformance/runner.py": {"kessel_core.values.nearest"},
 }

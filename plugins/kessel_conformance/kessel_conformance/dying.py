@@ -13,20 +13,18 @@ from typing import Any, Final, NoReturn, Self
 
 import attrs
 
+from kessel_conformance.effects import MOVES, SYNCS, WRITES
 from kessel_core.contract import QueueAdapter
 
 __all__ = ["Death", "Extent", "Steps", "dies", "dying_beyond", "longest_in"]
 
 #: Functions in C by which something becomes visible outside of the process: files, sockets, databases.
 _EFFECTS: Final = frozenset(
-    ["open", "write", "writelines", "pwrite", "writev", "flush", "fsync", "truncate", "ftruncate", "close"]
-) | {
-    *("rename", "replace", "link", "symlink", "unlink", "remove", "mkdir", "rmdir", "lockf", "flock"),
-    *("send", "sendall", "sendmsg", "execute", "executemany", "executescript", "commit"),
-}
-
-#: Those of them that change at once what others find in a folder; between two of them it may be neither.
-_MOVES: Final = frozenset(["rename", "replace", "link", "symlink", "unlink", "remove", "mkdir", "rmdir"])
+    {
+        *("open", *WRITES, *SYNCS, *MOVES, "close", "lockf", "flock"),
+        *("send", "sendall", "sendmsg", "execute", "executemany", "executescript", "commit"),
+    }
+)
 
 #: Where classes are that an adapter derives from.
 _OF_OTHERS: Final = frozenset({"kessel_core", "builtins", "abc", "typing"})
@@ -136,7 +134,7 @@ class Steps:
             self._step()
             # Not those of a text or a list, which have the same names.
             is_of_system = getattr(argument, "__module__", None) == os.rename.__module__
-            if is_of_system and argument.__name__ in _MOVES:
+            if is_of_system and argument.__name__ in MOVES:
                 self.moves[-1].append(self.each[-1])
 
     def _step(self) -> None:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from kessel_conformance.harness_base import NotShown
-from kessel_core.contract import NO_PAUSE
+from kessel_core.contract import NO_PAUSE, Message
 from kessel_core.testing import VirtualClock
 
 if TYPE_CHECKING:
@@ -97,6 +97,15 @@ class Elsewhere:
         assert self._connection is not None
         self._connection.send((name, arguments))
         return self._answer(name)
+
+    def taken(self, found: tuple[int, bytes] | None, message: Message, who: str) -> int:
+        """Check that it is this job that was reserved there; return the number under which it is held."""
+        bench = self._bench
+        if found is None:
+            bench.broken(f"{who} reserved nothing, expected {bench.label(message.body)}")
+        number, body = found
+        bench.equal(bench.label(body), bench.label(message.body), f"what {who} reserved")
+        return number
 
     def _answer(self, name: str = "open") -> Any:
         assert self._connection is not None

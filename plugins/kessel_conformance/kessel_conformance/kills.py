@@ -50,8 +50,8 @@ def kill_at_any_point(bench: Bench) -> None:
                     done, _ = let_die(bench, elsewhere, life.deeds, death)
                     life.ended(done, str(death))
             # A lock that a dead process has left would stop everybody for ever; half of a queue, its users.
-            others = bench.queue_named("after")
-            after = [bench.message(queue=queue) for queue in (others, *kind.queues_made(lives))]
+            made = [life.queue for life in lives if life.makes_its_queue]
+            after = [bench.message(queue=queue) for queue in (bench.queue_named("after"), *made)]
             answer = apart.call(partial(_all_stored, bench, after))
             if answer is None or answer.error is not None:
                 what = f"does not end within {ANSWER_WITHIN:g} s" if answer is None else repr(answer.error)
@@ -123,6 +123,8 @@ class _Life:
     name: ClassVar[str]
     #: In which of its deeds it is killed, beside right after each; empty: in all of them.
     watched: ClassVar[tuple[int, ...]] = ()
+    #: Whether nobody has used its queue before.
+    makes_its_queue: ClassVar[bool] = False
 
     def __init__(self, bench: Bench, ledger: Ledger, number: str) -> None:
         self.bench = bench
@@ -137,11 +139,6 @@ class _Life:
     def is_for(cls, bench: Bench) -> bool:
         """Whether the adapter can do it."""
         return True
-
-    @classmethod
-    def queues_made(cls, lives: Sequence[_Life]) -> list[str]:
-        """Return the queues that these processes may have been making when they were killed."""
-        return []
 
     def begin(self) -> None:
         """Do what comes before, when its jobs are there."""
@@ -190,10 +187,7 @@ class _Producer(_Life):
     """Enqueues a small job, a large one, and a batch for two queues."""
 
     name = "producer"
-
-    @classmethod
-    def queues_made(cls, lives: Sequence[_Life]) -> list[str]:
-        return [life.queue for life in lives]
+    makes_its_queue = True
 
     def all(self) -> Iterator[tuple[Deed, str]]:
         limit = self.bench.capabilities.max_body_bytes or _LARGE

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import attrs
 
-from kessel_conformance.harness_base import filled
 from kessel_core import AdapterError, InvalidConfig
-from kessel_core.contract import split_url
 
 if TYPE_CHECKING:
     from kessel_conformance.opencase import OpenCase
@@ -22,17 +20,14 @@ __all__ = ["senseless_refused", "unknown_refused"]
 def unknown_refused(bench: OpenCase) -> None:
     """Check that an option is refused that there is none of, by its name."""
     harness = bench.harness
-    spec, url = harness.spec, harness.url
-    if spec is None or url is None:
+    url = harness.url
+    if harness.spec is None or url is None:
         return
-    from kessel_core.values.options import structure_options
-
-    url = filled(url, {**harness.values, "namespace": "odd", "tmp": harness.folder})
-    odd = split_url(url + ("&" if "?" in url else "?") + "no_such_option=1")
+    odd = url + ("&" if "?" in url else "?") + "no_such_option=1"
     error = bench.refused(
         InvalidConfig,
         "open a URL with an unknown option",
-        lambda: structure_options(spec.options, spec.from_url(odd), "test"),
+        lambda: harness.open_url(odd, bench.clock, bench.namespace),
     )
     bench.check("no_such_option" in str(error), "the error does not name the option")
 

@@ -9,14 +9,15 @@ import sys
 from types import FrameType
 from typing import Any, Final, Self
 
+from kessel_conformance.effects import MOVES, SYNCS, WRITES
+
 __all__ = ["SystemRefuses"]
 
 #: What the system says to each kind of step.
 _REFUSALS: Final = {
-    **dict.fromkeys(["open"], errno.EMFILE),
-    **dict.fromkeys(["write", "writelines", "pwrite", "writev", "truncate", "ftruncate"], errno.ENOSPC),
-    **dict.fromkeys(["rename", "replace", "link", "symlink", "mkdir"], errno.ENOSPC),
-    **dict.fromkeys(["flush", "fsync", "fdatasync", "unlink", "remove", "rmdir"], errno.EIO),
+    "open": errno.EMFILE,
+    **dict.fromkeys(WRITES | MOVES, errno.ENOSPC),
+    **dict.fromkeys(SYNCS | {"unlink", "remove", "rmdir"}, errno.EIO),
 }
 #: Where the functions of the system are, whose names others have, too.
 _SYSTEM: Final = frozenset({os.rename.__module__, open.__module__})

@@ -36,6 +36,7 @@ class _Forked:
     def __init__(self, real: Bench, elsewhere: Elsewhere) -> None:
         self._real = real
         self._elsewhere = elsewhere
+        self.taken = elsewhere.taken
 
     def parent(self, name: str, *arguments: object) -> Any:
         """Let the parent do something of `Doings`."""
@@ -72,14 +73,6 @@ class _Forked:
         answer = self._real.call(what, ask)
         self._real.check(not hangs, f"{what} did not end within {_WITHIN:g} s (contract, rule 7)")
         return answer
-
-    def taken(self, found: tuple[int, bytes] | None, message: Message, who: str) -> int:
-        """Check that it is this job that was reserved; return the number under which it is held."""
-        if found is None:
-            self._real.broken(f"{who} reserved nothing, expected {self._real.label(message.body)}")
-        number, body = found
-        self._real.equal(self._real.label(body), self._real.label(message.body), f"what {who} reserved")
-        return number
 
 
 @contextmanager

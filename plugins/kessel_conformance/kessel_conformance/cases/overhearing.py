@@ -86,9 +86,7 @@ def _brought(real: Bench, elsewhere: Elsewhere) -> _Prepared:
 
 def _held_by(elsewhere: Elsewhere, real: Bench, message: Message) -> int:
     """Let the process take a job; return the number under which it holds it."""
-    what = f"reserve of {real.label(message.body)} by another process"
-    found = real.call(what, lambda: elsewhere.ask("reserve", message.queue), "nothing")
-    if found is None:
-        real.broken("another process does not get a job that is ready")
-    number: int = found[0]
-    return number
+    found = real.call(
+        "reserve by another process", lambda: elsewhere.ask("reserve", message.queue), "nothing"
+    )
+    return elsewhere.taken(found, message, "another process")
