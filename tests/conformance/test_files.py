@@ -267,6 +267,17 @@ class CommitsLater(DirectoryAdapter):
         super().release(reservation, NO_PAUSE, counts=True)
 
 
+class GivesBack(DirectoryAdapter):
+    """A job that could not be removed is given back, and its lease is told as lost; that is right."""
+
+    def commit(self, reservation: Reservation) -> None:
+        try:
+            super().commit(reservation)
+        except AdapterUnavailable as exc:
+            super().release(reservation, NO_PAUSE, counts=True)
+            raise LeaseLost(reservation.id, "it could not be removed, and is given back") from exc
+
+
 class TakesHalfForWhole(DirectoryAdapter):
     """The folder of a queue is there, so everything is in it."""
 
@@ -404,6 +415,10 @@ def test_S9_what_a_spec_says_wrongly_of_a_place_fails_its_case(name: str) -> Non
 @pytest.mark.parametrize("case", [GONE, EXTEND, FULL, TORN, MIDWAY, KILLED, ABSENT, OTHER])
 def test_S14_files_without_a_fault_pass_while_they_are_away_or_full_or_torn(case: str) -> None:
     assert ended(DirectoryAdapter, case) == (Verdict.PASS, "")
+
+
+def test_S8_a_commit_that_was_refused_midway_and_is_told_as_a_lost_lease_may_leave_its_job() -> None:
+    assert ended(GivesBack, MIDWAY) == (Verdict.PASS, "")
 
 
 def test_S9_a_list_of_which_what_is_not_whole_is_cut_off_passes() -> None:

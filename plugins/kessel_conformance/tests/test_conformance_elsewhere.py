@@ -126,6 +126,18 @@ def test_process_dies_where_it_is_told_to_and_tells_what_it_has_done(bench: Benc
             let_die(bench, elsewhere, again, Death())
 
 
+@pytest.mark.parametrize(
+    ("body", "why"), [(None, "they reserved nothing, expected "), (b"another", "what they reserved")]
+)
+def test_what_another_process_reserved_is_compared_with_the_job_that_it_was_to_get(
+    bench: Bench, body: bytes | None, why: str
+) -> None:
+    elsewhere, message = Elsewhere(bench), bench.message()
+    assert elsewhere.taken((7, message.body), message, "they") == 7
+    with pytest.raises(Violation, match=why):
+        elsewhere.taken(None if body is None else (7, body), message, "they")
+
+
 def test_an_answer_that_cannot_be_sent_is_told_and_the_next_one_comes(bench: Bench) -> None:
     with Elsewhere(bench) as elsewhere:
         with pytest.raises(RuntimeError, match="SqliteAdapter"):
