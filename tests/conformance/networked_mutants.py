@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
+from kessel_conformance.catalogue import cases
 from networked import KINDS, LEASE, Delivery, Garbled, Networked
 from wire import HEADER, Lost
 
@@ -43,7 +44,12 @@ from kessel_core.contract import (
 )
 
 # one line a mutant, where it fits
-__all__ = ["MUTANTS", "NetworkedMutant"]
+__all__ = ["MUTANTS", "SHOWN_HERE", "NetworkedMutant"]
+
+#: The cases that need a server, a restart of it, or a second clock.
+PREFIXES = ("lost.", "scale.", "durable.server_", "durable.killed_", "clocks.")
+#: Of clocks that are set in one process, the reference shows what there is.
+SHOWN_HERE = [name for name in cases() if name.startswith(PREFIXES) and not name.endswith("_over_a_jump")]
 
 
 @attrs.frozen

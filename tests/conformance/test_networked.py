@@ -1,4 +1,4 @@
-"""The cases of lost connections, restarts and clocks: green on a correct adapter, each mutant is caught.
+"""The cases of lost connections, restarts and clocks catch each mutant of the networked adapter.
 
 All run at once, on servers of their own, because most of them wait.
 """
@@ -7,28 +7,19 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from kessel_conformance import faults
-from kessel_conformance.bench import Bench
-from kessel_conformance.cases import unanswered, unheard
-from kessel_conformance.catalogue import cases
-from kessel_conformance.job_calls import Extend
+from kessel_conformance import faults, woken
+from kessel_conformance.cases import unanswered
 from kessel_conformance.outcome import Outcome, Verdict
 from kessel_conformance.settings import Settings
-from kessel_conformance.trials import Trials
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
-from networked import KINDS, LEASE, InOneStep, NetworkedHarness
-from networked_mutants import MUTANTS, NetworkedMutant, told_as_lost
+from networked import KINDS, InOneStep, NetworkedHarness
+from networked_mutants import MUTANTS, SHOWN_HERE, NetworkedMutant, told_as_lost
 from running import ended
 
-#: The cases that need a server, a restart of it, or a second clock.
-PREFIXES = ("lost.", "scale.", "durable.server_", "durable.killed_", "clocks.")
-#: Of clocks that are set in one process, the reference shows what there is.
-SHOWN_HERE = [name for name in cases() if name.startswith(PREFIXES) and not name.endswith("_over_a_jump")]
 HISTORY = "What happened, in seconds since the start:"
 #: Seconds; a call that never ends is given up sooner than for an author.
 NO_END = 20.0
@@ -46,7 +37,7 @@ def outcomes(request: pytest.FixtureRequest) -> dict[str, Future[Outcome]]:
     """How the selected mutants do."""
     patch = pytest.MonkeyPatch()
     patch.setattr(faults, "ANSWER_WITHIN", NO_END)
-    patch.setattr(unheard, "_TRIES", 1)
+    patch.setattr(woken, "_TRIES", 1)
     patch.setattr(unanswered, "_LATE_TRIES", 0)
     items = [item for item in request.session.items if hasattr(item, "callspec")]
     chosen = [item.callspec.params.get("mutant") for item in items]
@@ -70,16 +61,6 @@ def test_mutant_fails_its_case_with_a_history(
     assert HISTORY in found.text and found.reason.startswith(found.case.clauses), found.text
 
 
-def test_networked_adapter_without_a_fault_passes() -> None:
-    found = ended(NetworkedHarness(), Settings(), SHOWN_HERE)
-    assert {name: one.text for name, one in found.items() if one.verdict is not Verdict.PASS} == {}
-
-
-def test_lost_settle_takes_the_next_job_under_a_lost_lease_for_no_lease_of_the_settled_one() -> None:
-    found = ended(NetworkedHarness("InOneStep"), Settings(), ["lost.settle"])["lost.settle"]
-    assert found.verdict is Verdict.PASS, found.text
-
-
 def test_lost_settle_sees_that_the_settled_job_is_held_where_the_next_one_may_be_taken() -> None:
     """S8: it is told as lost though its holder has it still, by an adapter that settles and takes at once."""
     lying = {"settle_and_take": told_as_lost(InOneStep.settle_and_take)}
@@ -87,33 +68,6 @@ def test_lost_settle_sees_that_the_settled_job_is_held_where_the_next_one_may_be
     found = ended(NetworkedHarness("BothToldAsLost"), AT_ONCE, ["lost.settle"])["lost.settle"]
     assert found.verdict is Verdict.FAIL
     assert "settle_and_reserve with a commit was told that the lease is lost" in found.reason, found.text
-
-
-def test_leases_are_extended_behind_a_proxy_when_a_part_of_them_has_passed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    passed: list[timedelta] = []
-    before: list[list[timedelta]] = []
-
-    class Noted(Extend):
-        def act(self) -> object:
-            before.append(list(passed))
-            return super().act()
-
-        def later(self) -> None:
-            """Nothing has passed."""
-
-    harness = NetworkedHarness()
-    harness.up()
-    try:
-        with Bench(harness) as bench, Trials(bench) as trials:
-            monkeypatch.setattr(bench, "let_pass", passed.append)
-            trials.run([Noted], 3)
-    finally:
-        harness.down()
-    undisturbed, *tried = before
-    assert undisturbed == []
-    assert len(tried) > 6 and all(one == [LEASE * Noted.lease_passes] for one in tried)
 
 
 def test_every_case_that_only_a_server_can_show_has_a_mutant() -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "Prepared",
     "PreparedAll",
     "awaited",
+    "best_of",
     "comes",
     "how_late",
     "soon_enough",
@@ -32,6 +33,8 @@ LONG: Final = timedelta(seconds=4)
 #: for one that looks every few seconds is in time by luck.
 _LATE: Final = 3
 _IN_TIME: Final = 2
+#: Tries of `best_of`, of which one in time is enough.
+_TRIES: Final = 3
 #: See `soon_enough`.
 _UNSEEN: Final = 6
 #: Seconds; nobody who was woken is so late twice. One that looks every five seconds is found so: after a wait
@@ -104,6 +107,21 @@ def awaited(real: Bench, waiter: Consumer, longest: timedelta) -> tuple[Reservat
     if held is None:
         real.broken("the waiting reserve did not see the job, which became ready")
     return held, at
+
+
+def best_of(bench: Bench, tried: Callable[[int], float], bound: float, what: str) -> None:
+    """Try until it was in time once, where nobody is in time by luck.
+
+    Args:
+        bench: The case.
+        tried: One try; it is given its number, from 0, and returns how late something was seen, in seconds.
+        bound: Up to which it was in time, in seconds.
+        what: Begins the sentence that says how late it was.
+    """
+    late: list[float] = []
+    while not late or late[-1] > bound:
+        bench.check(len(late) < _TRIES, f"{what} {min(late, default=0.0):.2f} s later, or more")
+        late.append(tried(len(late)))
 
 
 def soon_enough(

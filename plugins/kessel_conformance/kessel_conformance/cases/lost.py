@@ -1,7 +1,6 @@
 """Lost connections: for every call the outcome is one that the contract allows, and the next call works.
 
 A proxy before the server drops requests and answers, cuts them at a byte, answers never, late, or slowly.
-It is longer than 350 lines, because the same faults meet all of the calls.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from kessel_conformance.near import near_adapter
 from kessel_conformance.once_calls import ONCE
 from kessel_conformance.operation_calls import CHANGES, LOOKS
 from kessel_conformance.proxy import Cut, FaultProxy
-from kessel_conformance.requirements import ATTEMPTS, BLOCKING_RESERVE, CONNECTION, LEASE, LOST_RESERVES
+from kessel_conformance.requirements import ATTEMPTS, CONNECTION, LEASE, LOST_RESERVES
 from kessel_conformance.settle_calls import SETTLES
 from kessel_conformance.trials import Trials
 from kessel_core import AdapterError, AdapterUnavailable, EnqueueUnknown
-from kessel_core.contract import COMMIT, NO_PAUSE, Attempts, Consumer, Reservation, Rollback
+from kessel_core.contract import COMMIT, NO_PAUSE, Attempts, Consumer, Rollback
 
 NEEDS = (CONNECTION,)
 #: So that all calls of two kinds that wait for the end of the first lease are made before the second is over.
@@ -318,45 +317,3 @@ def reserve_before_close(bench: Bench) -> None:
     assert held is not None
     bench.equal(bench.label(held.body), bench.label(message.body), "the job that came back")
     bench.settle(other, held)
-
-
-@case(
-    "lost.reserve_wakes_others",
-    "S9",
-    "S7",
-    needs=(*NEEDS, LEASE, LOST_RESERVES, BLOCKING_RESERVE),
-    waits=True,
-    why="What was taken for nobody is given back, and those who wait for a job are not told.",
-)
-def reserve_wakes_others(bench: Bench) -> None:
-    name = bench.queue_named("lost")
-    message = bench.message(queue=name)
-    with near_adapter(bench) as near:
-        taker, asker = (near.opened.consumer([queue]) for queue in (name, bench.queue_named("none")))
-        for consumer in (taker, asker):  # so that there are connections
-            near.asked(bench.history, "reserve", lambda consumer=consumer: consumer.reserve(NO_PAUSE))  # type: ignore[misc]
-        bench.send(message)
-        near.proxy.cut_at(Cut(up=False, after=0))
-        near.asked(bench.history, "reserve, while its answer is dropped", lambda: taker.reserve(NO_PAUSE))
-        near.proxy.end_faults()
-        waiter = bench.consumer(name)
-        came: list[tuple[Reservation | None, float]] = []
-        asked: list[float] = []
-
-        def waits() -> None:
-            came.append((bench.reserve(waiter, bench.lease * 0.8), time.monotonic()))
-
-        def asks() -> None:
-            time.sleep(FALLS_ASLEEP)
-            near.asked(bench.history, "reserve from another queue", lambda: asker.reserve(NO_PAUSE))
-            asked.append(time.monotonic())
-
-        bench.side_by_side([waits, asks], _SIDE_BY_SIDE)
-        for consumer in (taker, asker):
-            consumer.close()
-    held, at = came[0]
-    bench.check(held is not None, "a reserve that waits did not see a job that was given back")
-    assert held is not None
-    bench.settle(waiter, held)
-    late = at - asked[0]
-    bench.check(late <= bench.slack.total_seconds(), f"it saw a job {late:.2f} s after it was given back")

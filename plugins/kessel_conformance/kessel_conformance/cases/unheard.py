@@ -19,22 +19,13 @@ from kessel_conformance.job_calls import WAIT
 from kessel_conformance.near import Near, near_adapter
 from kessel_conformance.proxy import Cut
 from kessel_conformance.requirements import BLOCKING_RESERVE, CONNECTION, LEASE, LOST_RESERVES
+from kessel_conformance.woken import best_of, how_late
 from kessel_core import AdapterUnavailable
 from kessel_core.contract import COMMIT, NO_PAUSE, Consumer, Message, QueueAdapter, Reservation, Rollback
 
 NEEDS: Final = (CONNECTION, LEASE, LOST_RESERVES)
-#: So many tries may be late, for a machine may be busy.
-_TRIES: Final = 3
 #: Seconds until a call has surely been sent, or a reserve waits.
 _UNDER_WAY: Final = 0.3
-
-
-def _best_of(bench: Bench, tried: Callable[[int], float], bound: float, what: str) -> None:
-    """Try until it was in time once; a try is given its number, and returns seconds."""
-    late: list[float] = []
-    while not late or late[-1] > bound:
-        bench.check(len(late) < _TRIES, f"{what} {min(late, default=0.0):.2f} s later, or more")
-        late.append(tried(len(late)))
 
 
 # --- who waits asks ----------------------------------------------------------------------------------------
@@ -53,7 +44,7 @@ def asked_for_by_who_waits(bench: Bench) -> None:
         benches = [stack.enter_context(bench.beside()) for _ in range(2)]
         ways = (_reserves, _settles_and_reserves)
         calls = [partial(_waits, one, way) for one, way in zip(benches, ways, strict=True)]
-        bench.side_by_side(calls, _TRIES * 2 * ANSWER_WITHIN)
+        bench.side_by_side(calls, 6 * ANSWER_WITHIN)
 
 
 def _waits(bench: Bench, loses: Callable[[Near[Bench, QueueAdapter], Consumer, str], None]) -> None:
@@ -75,7 +66,7 @@ def _waits(bench: Bench, loses: Callable[[Near[Bench, QueueAdapter], Consumer, s
         return late if held is not None else bench.lease.total_seconds()
 
     what = "a consumer that waits saw what its lost reserve had taken"
-    _best_of(bench, tried, min(WAIT, bench.lease * 0.75).total_seconds(), what)
+    best_of(bench, tried, min(WAIT, bench.lease * 0.75).total_seconds(), what)
 
 
 def _reserves(near: Near[Bench, QueueAdapter], taker: Consumer, queue: str) -> None:
@@ -116,6 +107,40 @@ def _reserved(
 
 
 @case(
+    "lost.reserve_wakes_others",
+    "S9",
+    "S7",
+    needs=(*NEEDS, BLOCKING_RESERVE),
+    waits=True,
+    why="What was taken for nobody is given back, and those who wait for a job are not told.",
+)
+def wakes_others(bench: Bench) -> None:
+    what = "a consumer that waits saw what another adapter had given back"
+    best_of(bench, partial(_told_by_another, bench), bench.slack.total_seconds(), what)
+
+
+def _told_by_another(bench: Bench, number: int) -> float:
+    """Lose a reserve, and let its adapter give back what it took; return how late another one sees that."""
+    name, none = (bench.queue_named(f"{name}{number}") for name in ("lost", "none"))
+    with near_adapter(bench) as near:
+        taker, asker = (near.opened.consumer([queue]) for queue in (name, none))
+        for consumer in (taker, asker):  # so that there are connections
+            _reserved(near, consumer)
+        message = bench.put(queue=name)
+        near.proxy.cut_at(Cut(up=False, after=0))
+        near.asked(bench.history, "reserve, while its answer is dropped", lambda: taker.reserve(NO_PAUSE))
+        near.proxy.end_faults()
+
+        def asks() -> None:
+            near.asked(bench.history, "reserve from another queue", lambda: asker.reserve(NO_PAUSE))
+
+        late = how_late(bench, [(bench.consumer(name), message)], asks, bench.lease * 0.8)
+        for consumer in (taker, asker):
+            consumer.close()
+    return late
+
+
+@case(
     "lost.reserve_wakes_those_beside",
     "S9",
     "S7",
@@ -136,7 +161,7 @@ def wakes_those_beside(bench: Bench) -> None:
         return late
 
     what = "a consumer that waits saw what another one of its adapter had given back"
-    _best_of(bench, tried, bench.slack.total_seconds(), what)
+    best_of(bench, tried, bench.slack.total_seconds(), what)
 
 
 def _told(
