@@ -1,19 +1,23 @@
-"""Jobs that an adapter was asked to store while something failed, and where they have to be afterwards."""
+"""What an adapter was asked to store while something failed, and what has to be there afterwards."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from kessel_conformance.faults import Answer
 from kessel_conformance.job_calls import OF_ENQUEUE
-from kessel_core import AdapterError, AdapterUnavailable, EnqueueUnknown
-from kessel_core.contract import Message
+from kessel_core import AdapterError, AdapterUnavailable, EnqueueUnknown, StoreRejected, StoreUnknown
+from kessel_core.contract import Message, Store
 
 if TYPE_CHECKING:
     from kessel_conformance.bench import Bench
 
 __all__ = ["Told"]
+
+#: Of the entries.
+_SPACE: Final = "told"
+_OF_PUT: Final = (StoreRejected, StoreUnknown)
 
 
 class Told:
@@ -22,12 +26,14 @@ class Told:
     Attributes:
         there: The bodies that must be there in the end.
         perhaps: Those that may be.
+        entries: What each entry of the adapter's store may be, by its key; None: there is none.
     """
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.there: set[bytes] = set()
         self.perhaps: set[bytes] = set()
+        self.entries: dict[str, set[bytes | None]] = {}
 
     def asked(self, what: str, call: Callable[[], object], *allowed: type[AdapterError]) -> Answer:
         """Make a call that may work, or end with `AdapterUnavailable` or another error that is allowed."""
@@ -56,6 +62,15 @@ class Told:
             self._told(message.body, outcome)
         return outcomes
 
+    def put(self, key: str, value: bytes) -> None:
+        """Put an entry into the adapter's store, and keep what was said of it."""
+        store = self.bench.facet(Store)
+        put = self.asked(f"put {len(value)} bytes", lambda: store.put(_SPACE, key, value), *_OF_PUT)
+        if put.error is None:
+            self.entries[key] = {value}
+        elif isinstance(put.error, StoreUnknown):
+            self.entries[key] = {*self.entries.get(key, {None}), value}
+
     def _told(self, body: bytes, error: Exception | None) -> None:
         if error is None:
             self.there.add(body)
@@ -63,9 +78,18 @@ class Told:
             self.perhaps.add(body)
 
     def is_true(self, found: Sequence[bytes]) -> None:
-        """Compare what was said with the bodies that are there."""
+        """Compare what was said with the bodies that are there, and with what entries are."""
         bench = self.bench
         bench.check(len(set(found)) == len(found), "a job is there twice")
         lost, strange = self.there - set(found), set(found) - self.there - self.perhaps
         bench.check(not lost, f"{bench.labels(sorted(lost))} was acknowledged and is lost")
         bench.check(not strange, f"{bench.labels(sorted(strange))} was told as not stored, or as done")
+        self.entries_are_true()
+
+    def entries_are_true(self) -> None:
+        """Compare what was said of entries with what they are."""
+        for key, allowed in self.entries.items():
+            entry = self.bench.facet(Store).get(_SPACE, key)
+            value = None if entry is None else entry.value
+            what = "is there" if value is not None else "is not there"
+            self.bench.check(value in allowed, f"entry {key!r} is not what was said of it: {what}", "S19")

@@ -14,7 +14,7 @@ from kessel_conformance.harness_base import NotShown
 from kessel_conformance.places import FILES
 from kessel_conformance.told import Told
 from kessel_core import AdapterUnavailable, LeaseLost
-from kessel_core.contract import COMMIT, Browse, EnqueueRejected, JobState, Message
+from kessel_core.contract import COMMIT, Browse, EnqueueRejected, JobState, Message, Store
 
 #: Bytes of a large job; more than fits.
 _LARGE: Final = 60_000
@@ -25,6 +25,7 @@ _LARGE: Final = 60_000
     "S14",
     "S9",
     "S8",
+    "S19",
     needs=(FILES,),
     alone=True,
     why="A disk is full: half of a job is written, or it is told as stored, or believed to be there.",
@@ -46,6 +47,8 @@ class _Full(Told):
         self.there = {bench.put().body, bench.put().body}
         consumer = bench.consumer()
         held = bench.taken(consumer)
+        if bench.has(Store):
+            self.put("small", b"before")
         for longest in (self.size // 3, 1, 0):  # of a large job a part can be written, then nothing at all
             with _limited(longest):
                 alone = self.enqueue(self._large())
@@ -54,6 +57,9 @@ class _Full(Told):
                     not (isinstance(alone, EnqueueRejected) and isinstance(among, AdapterUnavailable)),
                     "a job that is rejected alone is told as unavailable in a batch, which is tried again",
                 )
+                if bench.has(Store):
+                    self.put("small", b"with %d" % longest)
+                    self.put("large", b"%d" % longest * self.size)
                 self.asked("extend", lambda: consumer.extend(held))
                 self.asked("extend_many", lambda: bench.adapter.extend_many([(consumer, held)]))
         with _limited(0):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
 import time
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Final
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_conformance.clocks import late_clock
+from kessel_conformance.clocks import LateClock, late_clock
 from kessel_conformance.opencase import MICRO
 from kessel_conformance.requirements import DELAYS, LEASE, VIRTUAL_CLOCK
 from kessel_core.contract import (
@@ -25,6 +27,8 @@ from kessel_core.contract import (
 )
 
 NEEDS = (LEASE,)
+#: For a machine may be too busy to look in time.
+_TRIES_TO_LOOK: Final = 3
 
 
 @case(
@@ -191,9 +195,7 @@ def ended_is_ready(bench: Bench) -> None:
     why="A holder that counts its lease from the answer believes in it longer than the backend does.",
 )
 def deadline_from_before(bench: Bench) -> None:
-    step = min(bench.lease / 50, timedelta(milliseconds=200))
-    clock = late_clock(step, virtual=bench.harness.virtual)
-    with bench.on_clock(clock) as late:
+    def reserves(late: Bench, clock: LateClock) -> list[Reservation]:
         queues = [late.queue_named(name) for name in ("reserved", "extended")]
         consumers = [late.consumer(queue) for queue in queues]
         for queue in queues:
@@ -201,8 +203,9 @@ def deadline_from_before(bench: Bench) -> None:
         with clock.late():
             held = [late.taken(consumer) for consumer in consumers]
             late.extend(consumers[1], held[1])
-        for one in held:
-            _holds_to_its_deadline(late, one, step)
+        return held
+
+    _believes_no_longer(bench, reserves)
 
 
 @case(
@@ -213,24 +216,39 @@ def deadline_from_before(bench: Bench) -> None:
     why="A busy worker, who gets its job with a settle, counts the lease from the answer.",
 )
 def deadline_from_before_both(bench: Bench) -> None:
-    step = min(bench.lease / 20, timedelta(milliseconds=200))
-    clock = late_clock(step, virtual=bench.harness.virtual)
-    with bench.on_clock(clock) as late:
+    def settles_and_reserves(late: Bench, clock: LateClock) -> list[Reservation]:
         late.send_many([late.message(), late.message()])
         consumer = late.consumer()
         first = late.taken(consumer)
         with clock.late():
             following = late.settle_and_reserve(consumer, first, COMMIT)
-        if following is not None:
-            _holds_to_its_deadline(late, following, step)
+        return [] if following is None else [following]
+
+    _believes_no_longer(bench, settles_and_reserves)
 
 
-def _holds_to_its_deadline(late: Bench, held: Reservation, step: timedelta) -> None:
-    """Check that a job does not come to another while its holder still believes in the lease."""
+def _believes_no_longer(bench: Bench, holds: Callable[[Bench, LateClock], list[Reservation]]) -> None:
+    """Get jobs while each reading of the clock takes long: they come to nobody else before they may."""
+    step = min(bench.lease / 30, timedelta(milliseconds=200))
+    for _ in range(_TRIES_TO_LOOK):
+        clock = late_clock(step, virtual=bench.harness.virtual)
+        with bench.on_clock(clock) as late:
+            looks = [_holds_to_its_deadline(late, one, step) for one in holds(late, clock)]
+            if all(looks):
+                return
+
+
+def _holds_to_its_deadline(late: Bench, held: Reservation, step: timedelta) -> bool:
+    """Check that a job does not come to another while its holder still believes in the lease.
+
+    Returns:
+        Whether somebody looked just before the deadline; on a busy machine all of them may have been late.
+    """
     clock, deadline, other = late.clock, held.deadline or 0.0, late.consumer(held.queue)
     left, lease = deadline - clock.monotonic(), late.lease.total_seconds()
     late.check(left <= lease + 1e-6, f"a lease of {lease:g} s ends {left:.3f} s after the job came")
     late.let_pass(timedelta(seconds=left) - step / 2)
+    is_in_time = clock.monotonic() < deadline
     came = late.reserve(other)
     while came is None and clock.monotonic() < deadline and not late.harness.virtual:
         time.sleep(0.001)
@@ -238,6 +256,7 @@ def _holds_to_its_deadline(late: Bench, held: Reservation, step: timedelta) -> N
     left = deadline - clock.monotonic()
     what = f"the job came, although its holder in {held.queue} believes in its lease for {left:.3f} s"
     late.check(came is None or left <= 0, what)
+    return is_in_time
 
 
 @case(
