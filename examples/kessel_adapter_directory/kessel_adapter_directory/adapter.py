@@ -17,11 +17,12 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import attrs
 from kessel_core.contract import (
@@ -57,6 +58,8 @@ from kessel_adapter_directory.plugin import DirectoryOptions
 __all__ = ["DirectoryAdapter"]
 
 GRANULE: Final = timedelta(microseconds=1)
+#: Longest wait for the lock, in seconds of real time: every call has to end within 30.
+PATIENCE: Final = 15.0
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _WAITING: Final = (JobState.READY, JobState.DELAYED, JobState.BURIED)
 
@@ -115,8 +118,19 @@ class DirectoryAdapter(Browse, Buried, Delete, Pause, VirtualTime, BaseAdapter):
         """Keep everybody else out, and give the time; the lock goes with the process that is killed."""
         # Opened each time: a lock belongs to the open file, so it keeps out threads and processes alike.
         with self._translated(), (self._folder / "lock").open("r+b") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._wait_for(lock)
             yield tick_of(self.clock.now())
+
+    def _wait_for(self, lock: IO[bytes]) -> None:
+        """Wait for the lock, but not for ever: who has it may have been stopped."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                if time.monotonic() >= end:
+                    raise AdapterUnavailable(f"{self._folder} is locked for {PATIENCE:g} s already") from exc
+            time.sleep(0.001)
 
     def _write(self, path: Path, content: bytes) -> None:
         """Write a whole file at once, or nothing; the caller holds the lock."""
