@@ -18,6 +18,7 @@ import mutants_again  # noqa: F401  # as before
 import mutants_beside  # noqa: F401  # as before
 import mutants_hidden  # noqa: F401  # as before
 import mutants_kinds  # noqa: F401  # enters its own
+import mutants_meeting  # noqa: F401  # as before
 import mutants_passing  # noqa: F401  # as before
 import mutants_retrying  # noqa: F401  # as before
 import mutants_seen  # noqa: F401  # as before

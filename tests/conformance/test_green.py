@@ -1,6 +1,6 @@
-"""The cases of lost connections, restarts and clocks are green on a correct adapter.
+"""The cases are green on the two correct adapters of which mutants are made.
 
-They have a module of their own, because beside its mutants a case is tried once only.
+They have a module of their own, because beside the mutants cases try less often and wait less long.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from kessel_conformance.bench import Bench
+from kessel_conformance.catalogue import cases
 from kessel_conformance.job_calls import Extend
 from kessel_conformance.outcome import Verdict
 from kessel_conformance.settings import Settings
@@ -19,7 +20,13 @@ from kessel_conformance.trials import Trials
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
 from networked import LEASE, NetworkedHarness
 from networked_mutants import SHOWN_HERE
+from reference import Reference, ReferenceHarness
 from running import ended
+
+
+def test_reference_without_a_fault_passes() -> None:
+    found = ended(ReferenceHarness(Reference), Settings(shrink=False), list(cases()))
+    assert {name: one.text for name, one in found.items() if one.verdict is Verdict.FAIL} == {}
 
 
 def test_networked_adapter_without_a_fault_passes() -> None:

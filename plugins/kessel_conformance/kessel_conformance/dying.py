@@ -9,25 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, NoReturn, Self
+from typing import Any, NoReturn, Self
 
 import attrs
 
-from kessel_conformance.effects import MOVES, SYNCS, WRITES
+from kessel_conformance.effects import EFFECTS, MOVES, home, homes
 from kessel_core.contract import QueueAdapter
 
 __all__ = ["Death", "Extent", "Steps", "dies", "dying_beyond", "longest_in"]
-
-#: Functions in C by which something becomes visible outside of the process: files, sockets, databases.
-_EFFECTS: Final = frozenset(
-    {
-        *("open", *WRITES, *SYNCS, *MOVES, "close", "lockf", "flock"),
-        *("send", "sendall", "sendmsg", "execute", "executemany", "executescript", "commit"),
-    }
-)
-
-#: Where classes are that an adapter derives from.
-_OF_OTHERS: Final = frozenset({"kessel_core", "builtins", "abc", "typing"})
 
 
 @attrs.frozen(kw_only=True)
@@ -93,8 +82,7 @@ class Steps:
 
     def __init__(self, adapter: QueueAdapter, death: Death) -> None:
         self._death = death
-        # By their names, because an adapter's own code may be one module as well as many.
-        self._own = {_home(kind.__module__) for kind in type(adapter).__mro__} - _OF_OTHERS
+        self._own = homes(adapter)
         #: Whether lines of others are of interest, which takes much longer.
         self._is_for_all = death.line > 0 or death == Death()
         self.lines = 0
@@ -120,7 +108,7 @@ class Steps:
             sys.setprofile(None)
 
     def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
-        is_own = _home(frame.f_globals.get("__name__", "")) in self._own
+        is_own = home(frame.f_globals.get("__name__", "")) in self._own
         if event == "line":
             self.lines += 1
             if self.lines == self._death.line:
@@ -130,7 +118,7 @@ class Steps:
         return self._trace if is_own or self._is_for_all else None
 
     def _profile(self, frame: FrameType, event: str, argument: Any) -> None:
-        if event == "c_call" and getattr(argument, "__name__", "") in _EFFECTS:
+        if event == "c_call" and getattr(argument, "__name__", "") in EFFECTS:
             self._step()
             # Not those of a text or a list, which have the same names.
             is_of_system = getattr(argument, "__module__", None) == os.rename.__module__
@@ -141,10 +129,6 @@ class Steps:
         self.each[-1] += 1
         if (len(self.each), self.each[-1]) == (self._death.deed, self._death.step):
             dies()
-
-
-def _home(module: str) -> str:
-    return module.partition(".")[0]
 
 
 def dies() -> NoReturn:

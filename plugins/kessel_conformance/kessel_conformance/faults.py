@@ -97,10 +97,10 @@ def faults_of(traffic: Traffic, points: int) -> list[Fault]:
 
 
 def spread(size: int, most: int) -> Sequence[int]:
-    """Return at most so many of the numbers below `size`, the first and the last among them."""
+    """Return at most so many of the numbers below `size`, the first and then the last among them."""
     if size <= most:
         return range(size)
-    return sorted({(size - 1) * part // (most - 1) for part in range(most)})
+    return sorted({(size - 1) * part // max(most - 1, 1) for part in range(most)})
 
 
 @attrs.frozen

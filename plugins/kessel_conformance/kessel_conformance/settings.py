@@ -25,6 +25,8 @@ class Budget:
     cuts: int
     #: At how many steps of one call a process is killed; at several times as many where all depends on it.
     kills: int
+    #: At how many places of one call another one is made.
+    places: int
     #: How many buried jobs are listed and gone through, 104 or more: some adapters show pages of hundreds.
     burials: int
     #: How often each of eight writers of a store adds one.
@@ -44,6 +46,7 @@ BUDGETS: Final[Mapping[str, Budget]] = {
         batches=1,
         cuts=3,
         kills=4,
+        places=24,
         burials=104,
         adds=100,
         turns=300,
@@ -57,6 +60,7 @@ BUDGETS: Final[Mapping[str, Budget]] = {
         batches=4,
         cuts=100,
         kills=30,
+        places=200,
         burials=1010,
         adds=1000,
         turns=3000,
@@ -70,6 +74,7 @@ BUDGETS: Final[Mapping[str, Budget]] = {
         batches=12,
         cuts=10_000,
         kills=1_000,
+        places=10_000,
         burials=3000,
         adds=1000,
         turns=20_000,
