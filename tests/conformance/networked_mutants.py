@@ -336,6 +336,27 @@ mutant(
     "a server of another kind is one that cannot be reached",
     asked=asked_as_away,
 )
+
+
+def connected_for_ever(self: Networked) -> socket.socket:
+    if getattr(self.mine, "peer", None) is None:
+        address = (self.options.host, self.options.port)
+        try:
+            peer = socket.create_connection(address)
+        except OSError as exc:
+            raise AdapterUnavailable(f"cannot connect: {exc}") from exc
+        peer.settimeout(self.timeout())
+        self.mine.peer = peer
+        self.peers.append(peer)
+    return Networked.connected(self)
+
+
+mutant(
+    "connects_for_ever",
+    "lost.strangers",
+    "the time-out is set when it is connected, which a host that drops what it gets never lets happen",
+    connected=connected_for_ever,
+)
 mutant(
     "lost_till_close",
     "lost.reserve_before_close",

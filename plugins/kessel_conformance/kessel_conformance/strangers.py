@@ -25,6 +25,8 @@ class Kind:
     answer: bytes = b""
     #: Whether it hangs up after that.
     hangs_up: bool = False
+    #: Whether it answers no further connect, as a host does behind a firewall that drops what it gets.
+    is_full: bool = False
 
 
 _HTTP: Final = (
@@ -42,7 +44,13 @@ STRANGERS: Final = (
     Kind("that answers with odd bytes", answer=bytes(range(255, 127, -1))),
     Kind("that hangs up at once", hangs_up=True),
     Kind("that never says anything"),
+    Kind("that answers no connect", is_full=True),
 )
+
+
+#: Seconds in which a system of this machine answers a connect, and to how many it may without an accept.
+_UNANSWERED: Final = 0.3
+_MOST_WAITING: Final = 16
 
 
 class Stranger:
@@ -50,12 +58,15 @@ class Stranger:
 
     def __init__(self, kind: Kind) -> None:
         self._kind = kind
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=0 if kind.is_full else None)
         self._peers: list[socket.socket] = []
         #: Where it listens.
         self.port: int = self._listener.getsockname()[1]
 
     def __enter__(self) -> Self:
+        if self._kind.is_full:
+            self._fill()
+            return self
         threading.Thread(target=self._accept, daemon=True, name="kessel-stranger").start()
         return self
 
@@ -68,6 +79,14 @@ class Stranger:
         for peer in list(self._peers):
             with contextlib.suppress(OSError):
                 peer.shutdown(socket.SHUT_RDWR)
+            if self._kind.is_full:
+                peer.close()
+
+    def _fill(self) -> None:
+        """Connect to it until nobody is answered any more."""
+        with contextlib.suppress(TimeoutError):
+            while len(self._peers) < _MOST_WAITING:
+                self._peers.append(socket.create_connection(("127.0.0.1", self.port), _UNANSWERED))
 
     def _accept(self) -> None:
         while True:
