@@ -183,6 +183,16 @@ class InPlace(WithEntries):
     kind = FilesInPlace
 
 
+class RefusesJobs(WithEntries):
+    """A job that is too large for the disk is refused; of an entry it says that its files are away."""
+
+    def put(self, message: Message) -> None:
+        try:
+            super().put(message)
+        except AdapterUnavailable as exc:
+            raise EnqueueRejected(message.id, str(exc), "full") from exc
+
+
 def ended(kind: type[DirectoryAdapter], case: str) -> tuple[Verdict, str]:
     """Run a case on an adapter; return its verdict, and why."""
     spec = attrs.evolve(SPEC, open=kind)
@@ -203,6 +213,7 @@ def test_S20_a_journal_and_entries_without_a_fault_pass(kind: type[DirectoryAdap
         (InPlace, MIDWAY, "is not what was said of it"),
         (Swallows, FULL, "is not what was said of it"),
         (InPlace, FULL, "is not what was said of it"),
+        (RefusesJobs, FULL, "and as unavailable of an entry"),
     ],
 )
 def test_S20_S19_what_was_half_done_and_lost_fails_its_case(

@@ -62,14 +62,15 @@ class Told:
             self._told(message.body, outcome)
         return outcomes
 
-    def put(self, key: str, value: bytes) -> None:
-        """Put an entry into the adapter's store, and keep what was said of it."""
+    def put(self, key: str, value: bytes) -> Exception | None:
+        """Put an entry into the adapter's store, keep what was said of it, and return its error."""
         store = self.bench.facet(Store)
         put = self.asked(f"put {len(value)} bytes", lambda: store.put(_SPACE, key, value), *_OF_PUT)
         if put.error is None:
             self.entries[key] = {value}
         elif isinstance(put.error, StoreUnknown):
             self.entries[key] = {*self.entries.get(key, {None}), value}
+        return put.error
 
     def _told(self, body: bytes, error: Exception | None) -> None:
         if error is None:

@@ -59,7 +59,12 @@ class _Full(Told):
                 )
                 if bench.has(Store):
                     self.put("small", b"with %d" % longest)
-                    self.put("large", b"%d" % longest * self.size)
+                    large = self.put("large", b"%d" % longest * self.size)
+                    bench.check(
+                        not (isinstance(alone, EnqueueRejected) and isinstance(large, AdapterUnavailable)),
+                        "a full disk is told as a refusal of a job, and as unavailable of an entry",
+                        "S19",
+                    )
                 self.asked("extend", lambda: consumer.extend(held))
                 self.asked("extend_many", lambda: bench.adapter.extend_many([(consumer, held)]))
         with _limited(0):
