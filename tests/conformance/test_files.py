@@ -133,6 +133,33 @@ class LooksFirst(DirectoryAdapter):
         return super().make_consumer(queues)
 
 
+class ListensFirst(DirectoryAdapter):
+    """Its first consumer makes a file for all of them."""
+
+    def make_consumer(self, queues: tuple[str, ...]) -> Consumer:
+        if not hasattr(self, "listens"):
+            with self._translated():
+                (self._folder / "listens").touch()
+            self.listens = True
+        return super().make_consumer(queues)
+
+
+class NamesTheFirst(StoresApart):
+    """Each job of a batch is told what went wrong with the first one."""
+
+    def enqueue(self, message: Message) -> None:
+        if (error := self._refused(message)) is not None:
+            raise error
+
+    def enqueue_many(self, messages: Sequence[Message]) -> list[AdapterError | None]:
+        refused = [self._refused(message) for message in messages]
+        first = next(filter(None, refused), None)
+        return [None if one is None else first for one in refused]
+
+    def _refused(self, message: Message) -> AdapterError | None:
+        return None if self._stored(message) is None else EnqueueRejected(message.id, "it is full", "full")
+
+
 class MakesAnew(DirectoryAdapter):
     """A folder that is gone is made again, and looks like one that never had a job."""
 
@@ -375,6 +402,8 @@ def ended(
         (NamesNothing, GONE, "queues() leaves out a queue that has jobs"),
         (FindsNothing, GONE, "find says that there is no such job"),
         (LooksFirst, GONE, "that is for its first reserve to say"),
+        (ListensFirst, GONE, "that is for its first reserve to say"),
+        (NamesTheFirst, GONE, "' names '"),
         (MakesAnew, GONE, "was made anew, without its jobs"),
         (ExtendsBlindly, EXTEND, "it was told that its lease was extended, but the job came"),
         (TellsLost, GONE, "jobs that are held, after its holder was told that its lease is lost"),

@@ -59,6 +59,9 @@ class Told:
         for message, outcome in zip(batch, outcomes, strict=True):
             if outcome is not None and not isinstance(outcome, OF_ENQUEUE):
                 self.bench.broken(f"the outcome of a job is {type(outcome).__name__}: {outcome}")
+            named = getattr(outcome, "job_id", None)
+            if named not in (None, message.id):
+                self.bench.broken(f"the outcome of job {message.id!r} names {named!r}")
             self._told(message.body, outcome)
         return outcomes
 

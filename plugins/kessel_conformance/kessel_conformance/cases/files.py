@@ -16,7 +16,17 @@ from kessel_conformance.places import FILES
 from kessel_conformance.requirements import KEEPS_LEASES, LEASE
 from kessel_conformance.told import Told
 from kessel_core import AdapterUnavailable, LeaseLost
-from kessel_core.contract import COMMIT, NO_PAUSE, Browse, Consumer, Find, JobState, QueueStats, Reservation
+from kessel_core.contract import (
+    COMMIT,
+    NO_PAUSE,
+    Browse,
+    Consumer,
+    Find,
+    JobState,
+    QueueAdapter,
+    QueueStats,
+    Reservation,
+)
 
 
 @contextmanager
@@ -77,11 +87,13 @@ class _Gone(Told):
         held = bench.taken(consumer)
         self.there.remove(held.body)
         (self.waits,) = (message.id for message in sent if message.body != held.body)
-        with _away(bench, self.place):
+        with bench.sharing() as other, _away(bench, self.place):
             self.enqueue(bench.message())
             self.enqueue_many([bench.message(), bench.message()])
             settled = self.asked("settle", lambda: consumer.settle(held, COMMIT), LeaseLost)
             taken = self.asked("reserve", lambda: consumer.reserve(NO_PAUSE))
+            for adapter in (bench.adapter, other.adapter):  # which has never had a consumer
+                self._makes_consumer(adapter)
             self._look()
         self.there.add(bench.put().body)  # it goes on
         if taken.error is None:
@@ -99,14 +111,16 @@ class _Gone(Told):
                 bench.equal(still, 0, "jobs that are held, after its holder was told that its lease is lost")
         self.is_true(bench.drain(consumer))
 
-    def _look(self) -> None:
-        bench = self.bench
-        made = self.asked("consumer", lambda: bench.adapter.consumer([bench.queue]))
+    def _makes_consumer(self, adapter: QueueAdapter) -> None:
+        made = self.asked("consumer", lambda: adapter.consumer([self.bench.queue]))
         if made.error is not None:
-            bench.broken(
+            self.bench.broken(
                 "a consumer is not made of files that are away: that is for its first reserve to say"
             )
         cast("Consumer", made.value).close()
+
+    def _look(self) -> None:
+        bench = self.bench
         stats = self.asked("stats", lambda: bench.adapter.stats(bench.queue))
         if stats.error is None and not cast("QueueStats", stats.value).ready:
             bench.broken("stats says that nothing is ready, although a job is, in files that are away")
