@@ -51,7 +51,6 @@ class _Midway(Told):
         self._again = 1
         #: Whether others settle before that.
         self._others_go_on = False
-        self._went_on: set[bytes] = set()
         #: What was settled, with what was to follow: one is there, or the other.
         self._followed: list[tuple[bytes, frozenset[bytes]]] = []
 
@@ -120,17 +119,18 @@ class _Midway(Told):
     def _settles(self, refuses: SystemRefuses, settlement: Settlement) -> tuple[bytes, bool]:
         """Settle a new job, and again if that was refused; return its body, and whether it is surely done."""
         message, consumer, held = self._held()
-        others = self._held()
+        others = self._held() if self._others_go_on else None
         # Who finds what was half done ends it, be it the same or another one, and may be refused that, too.
         for refused in (refuses, SystemRefuses(self._again), SystemRefuses()):
             with refused:
                 settled = self.asked("settle", lambda: consumer.settle(held, settlement), *_OF_SETTLE)
             if not isinstance(settled.error, (AdapterUnavailable, EnqueueRejected)):
                 break
-            if self._others_go_on:
+            if others is not None:
                 self._go_on(*others)
-                self._others_go_on = False
-        self._go_on(*others)
+                others = None
+        if others is not None:
+            self._go_on(*others)
         return message.body, settled.error is None
 
     def _held(self) -> tuple[Message, Consumer, Reservation]:
@@ -139,10 +139,7 @@ class _Midway(Told):
         return message, consumer, self.bench.taken(consumer)
 
     def _go_on(self, message: Message, consumer: Consumer, held: Reservation) -> None:
-        """Settle another job, with as much as an adapter can do in one step; once only."""
-        if message.body in self._went_on:
-            return
-        self._went_on.add(message.body)
+        """Settle another job, with as much as an adapter can do in one step."""
         following = self.bench.message(queue=message.queue)
         if self.bench.capabilities.follow:
             self.there.add(following.body)
