@@ -41,6 +41,7 @@ __all__ = [
     "COPIES",
     "HEARS",
     "PIPES",
+    "POLLS",
     "SPECS",
     "STOPS",
     "HearsBesideTheDead",
@@ -171,6 +172,13 @@ class HearsBesideTheDead(DirectoryAdapter):
         return self.clock.now() + timedelta(milliseconds=10)
 
 
+class LooksNowAndThen(HearsBesideTheDead):
+    """As before, ten times a second."""
+
+    def looks_again(self, queues: tuple[str, ...]) -> datetime | None:
+        return self.clock.now() + timedelta(milliseconds=100)
+
+
 class StopsAtTheDead(HearsBesideTheDead):
     """Is told of nothing as soon as a process that waited is dead."""
 
@@ -220,6 +228,7 @@ class WritesAtClose(Alone):
 ALONE: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=Alone)
 COPIES: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=CopiesAndRemoves)
 HEARS: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=HearsBesideTheDead)
+POLLS: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=LooksNowAndThen)
 STOPS: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=StopsAtTheDead)
 AT_CLOSE: AdapterSpec = attrs.evolve(kessel_adapter_directory.plugin.SPEC, open=WritesAtClose)
 #: The case that shows each.

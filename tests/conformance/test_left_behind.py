@@ -13,7 +13,7 @@ from kessel_conformance.settings import Settings
 from kessel_sqlite.adapter import SqliteAdapter
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
-from left_behind import ALONE, AT_CLOSE, COPIES, HEARS, PIPES, SPECS, STOPS, SaysAtOnce
+from left_behind import ALONE, AT_CLOSE, COPIES, HEARS, PIPES, POLLS, SPECS, STOPS, SaysAtOnce
 from running import ended as ran
 from running import how_it_ended
 
@@ -81,6 +81,14 @@ def test_S9_who_is_told_of_nothing_beside_the_dead_fails_its_case() -> None:
         Verdict.PASS,
         "",
     )
+
+
+def test_S9_who_looks_ten_times_a_second_on_a_real_clock_fails_beside_cases_that_keep_it_busy() -> None:
+    polls = "reserve.does_not_poll"
+    harness = Harness(POLLS, url="directory://{tmp}/{namespace}", real_clock=True)
+    found = ran(harness, Settings(), [polls, "calls.meet_at_each_step", "reserve.loses_no_wake_up"])[polls]
+    assert found.verdict is Verdict.FAIL
+    assert "a waiting reserve polls" in found.reason
 
 
 def test_S9_jobs_that_are_written_at_close_fail_for_one_process_as_for_many() -> None:

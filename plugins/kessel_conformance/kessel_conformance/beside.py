@@ -9,7 +9,7 @@ from pathlib import Path
 from kessel_conformance.catalogue import Case
 from kessel_conformance.harness_base import AnyHarness
 
-__all__ = ["Servers", "in_turn", "needs_own_server", "runs_aside", "with_own_files"]
+__all__ = ["Servers", "in_turn", "needs_own_server", "needs_quiet", "runs_aside", "with_own_files"]
 
 
 def needs_own_server(harness: AnyHarness, wanted: Case) -> bool:
@@ -17,22 +17,29 @@ def needs_own_server(harness: AnyHarness, wanted: Case) -> bool:
     return wanted.alone or wanted.id in harness.still
 
 
+def needs_quiet(harness: AnyHarness, wanted: Case) -> bool:
+    """Whether no other case may work meanwhile, because it measures milliseconds of a real clock."""
+    return wanted.quiet and not harness.virtual
+
+
 def in_turn(harness: AnyHarness, cases: Iterable[Case]) -> list[Case]:
     """Return cases in the order in which they are best asked for, so that nobody waits who could work.
 
     First those that the thread runs itself on any clock, then those that run aside on a real one, then those
-    that always do, then those that may want the server when all others are done; each group as it was.
+    that always do, then those that may want the server or all of the processor when all others are done; each
+    group as it was.
     """
 
-    def place(case: Case) -> tuple[bool, bool, bool]:
-        return needs_own_server(harness, case), case.real_time, case.waits
+    def place(case: Case) -> tuple[bool, bool, bool, bool]:
+        return needs_quiet(harness, case), needs_own_server(harness, case), case.real_time, case.waits
 
     return sorted(cases, key=place)
 
 
 def runs_aside(harness: AnyHarness, wanted: Case) -> bool:
     """Whether other cases run meanwhile."""
-    return wanted.real_time or (wanted.waits and not harness.virtual)
+    is_aside = wanted.real_time or (wanted.waits and not harness.virtual)
+    return is_aside and not needs_quiet(harness, wanted)
 
 
 def with_own_files(harness: AnyHarness, wanted: Case) -> AnyHarness:

@@ -138,6 +138,8 @@ class Case:
     waits: bool = False
     #: Nothing else may use its server or its files meanwhile.
     alone: bool = False
+    #: It measures milliseconds, so on a real clock no other case may work meanwhile.
+    quiet: bool = False
     #: Capabilities that it looks at where they are declared, beside those that it needs.
     looks_at: tuple[str, ...] = ()
     #: It needs real time, whatever clock the adapter takes, so it runs beside the others on every clock.
@@ -197,6 +199,7 @@ class Catalogue:
         since: str = "1.0",
         waits: bool = False,
         alone: bool = False,
+        quiet: bool = False,
         real_time: bool = False,
         looks_at: Iterable[str] = (),
     ) -> Callable[[_F], _F]:
@@ -212,6 +215,7 @@ class Catalogue:
             waits: On a real clock the case mostly waits.
             alone: Nothing else may use its server or its files meanwhile: it restarts it, counts what is
                 there, or sets the wall clock, by which leases of other cases may be counted.
+            quiet: It measures milliseconds, so on a real clock no other case may work meanwhile.
             real_time: It needs real time, whatever clock is given; as `Bench.in_real_time` provides it.
             looks_at: Names of capabilities that it looks at where they are declared, beside those in `needs`.
         """
@@ -234,6 +238,7 @@ class Catalogue:
                 run=function,
                 waits=waits,
                 alone=alone,
+                quiet=quiet,
                 real_time=real_time,
                 looks_at=tuple(looks_at),
             )

@@ -15,7 +15,14 @@ from typing import Final
 import attrs
 
 from kessel_conformance.bench import Bench
-from kessel_conformance.beside import Servers, in_turn, needs_own_server, runs_aside, with_own_files
+from kessel_conformance.beside import (
+    Servers,
+    in_turn,
+    needs_own_server,
+    needs_quiet,
+    runs_aside,
+    with_own_files,
+)
 from kessel_conformance.catalogue import Case, catalogue_of, known_version, ordered
 from kessel_conformance.harness import Harness
 from kessel_conformance.harness_base import AnyHarness, NotShown, ServerMissing
@@ -202,7 +209,7 @@ class Run:
         for wanted in self.wanted:
             if runs_aside(self.harness, wanted):
                 aside.append(wanted)
-            elif not needs_own_server(self.harness, wanted):
+            elif not needs_own_server(self.harness, wanted) and not needs_quiet(self.harness, wanted):
                 self._ahead.append(wanted)
         # First those with a server of their own, which wait longest: for the ends of several leases.
         aside.sort(key=lambda one: not needs_own_server(self.harness, one))
@@ -252,7 +259,7 @@ class Run:
         if wanted.id in self._waiting:
             self._work_until(self._waiting[wanted.id])
             return self._waiting[wanted.id].result()
-        if needs_own_server(self.harness, wanted):
+        if needs_own_server(self.harness, wanted) or needs_quiet(self.harness, wanted):
             return self._alone(wanted)
         return self._ran.pop(wanted.id, None) or self._here(wanted)
 

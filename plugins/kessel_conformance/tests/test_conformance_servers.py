@@ -232,6 +232,7 @@ def test_cases_in_turn_those_that_run_aside_after_the_others_and_those_alone_las
         )
 
     cases = [
+        case("a.quiet", quiet=True, real_time=True),
         case("a.alone", alone=True),
         case("a.aside", real_time=True),
         case("a.waits", waits=True),
@@ -239,9 +240,17 @@ def test_cases_in_turn_those_that_run_aside_after_the_others_and_those_alone_las
         case("b.still"),
         case("b.own"),
     ]
-    harness = Harness(url="memory://", still={"b.still": "its clock is wrong"})
-    in_turn = ["a.own", "b.own", "a.waits", "a.aside", "a.alone", "b.still"]
+    harness = Harness(url="memory://", real_clock=True, still={"b.still": "its clock is wrong"})
+    in_turn = ["a.own", "b.own", "a.waits", "a.aside", "a.alone", "b.still", "a.quiet"]
     assert [one.id for one in beside.in_turn(harness, cases)] == in_turn
+
+
+def test_a_case_that_measures_milliseconds_runs_when_all_others_are_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    quiet = "reserve.does_not_poll"
+    order = order_of(monkeypatch, OnServer(), quiet, ASIDE[0], *HERE)
+    assert order[-1] == quiet
 
 
 def test_nobody_waits_for_a_case_that_runs_aside_while_others_are_to_be_run(
