@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
+import attrs
 from breaking import mutant
 from reference import Held, Record, Reference, Slot
 
 from kessel_core import IdHeld, UnknownJob
-from kessel_core.contract import Consumer, JobState, Message, Reservation
+from kessel_core.contract import Consumer, JobState, Message, QueueStats, Reservation
 
 
 def two_steps(name: str, what: str, **methods: Callable[..., Any]) -> None:
@@ -108,6 +109,30 @@ two_steps(
     "takes_in_two_steps",
     "looks for the first job, and then takes it",
     take=_takes,
+    make_consumer=_makes(_Unlocked),
+)
+
+
+def _takes_and_counts(adapter: Reference, queues: Sequence[str]) -> Held | None:
+    before = adapter.disk.__dict__.setdefault("taken", 0)
+    with adapter.lock:
+        held = Reference.take(adapter, queues)
+        if adapter.disk.__dict__["taken"] != before:
+            adapter.disk.__dict__["lost"] = adapter.disk.__dict__.get("lost", 0) + 1
+        adapter.disk.__dict__["taken"] = before + 1
+    return held
+
+
+def _counted(adapter: Reference, queue: str) -> QueueStats:
+    found = Reference.stats(adapter, queue)
+    return attrs.evolve(found, reserved=found.reserved + adapter.disk.__dict__.get("lost", 0))
+
+
+two_steps(
+    "counts_in_two_steps",
+    "looks how many it has counted, and then counts one more",
+    take=_takes_and_counts,
+    stats=_counted,
     make_consumer=_makes(_Unlocked),
 )
 two_steps("stores_in_two_steps", "looks whether an id is there, and then stores it", enqueue=_sends)

@@ -42,6 +42,7 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "buried.race_to_kick": ("races_kick",),
     "calls.meet_at_each_step": (
         "takes_in_two_steps",
+        "counts_in_two_steps",
         "stores_in_two_steps",
         "deletes_in_two_steps",
         "kicks_in_two_steps",

@@ -13,6 +13,6 @@ __all__ = ["CAUGHT", "PLANTED", "SUITE"]
 #: The version of the suite that was counted.
 SUITE: Final = "1.0"
 #: How many adapters with one fault there are.
-PLANTED: Final = 571
+PLANTED: Final = 572
 #: How many of them fail the suite at the quick budget.
-CAUGHT: Final = 571
+CAUGHT: Final = 572
