@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -40,6 +41,8 @@ def _takes(adapter: Reference, queues: Sequence[str]) -> Held | None:
     if first is None:
         return None
     with adapter.lock:
+        if first not in adapter.disk.records:
+            return None
         first.state, first.ready_at = JobState.READY, adapter.at_once()
         others = [r for r in adapter.disk.records if r is not first]
         adapter.disk.records[:] = [first]
@@ -79,10 +82,8 @@ def _deletes(adapter: Reference, queue: str, job_id: str) -> None:
 def _kicks(adapter: Reference, queue: str, job_id: str) -> None:
     record = _found(adapter, queue, job_id, JobState.BURIED)
     with adapter.lock:
-        record.state = JobState.BURIED
-        if record not in adapter.disk.records:
-            adapter.disk.records.append(record)
-        Reference.kick(adapter, queue, job_id)
+        if record.state is JobState.BURIED:
+            Reference.kick(adapter, queue, job_id)
 
 
 def _renews(adapter: Reference, reservation: Reservation) -> None:
@@ -109,6 +110,19 @@ two_steps(
     "takes_in_two_steps",
     "looks for the first job, and then takes it",
     take=_takes,
+    make_consumer=_makes(_Unlocked),
+)
+
+
+def _takes_with_its_own_lock(adapter: Reference, queues: Sequence[str]) -> Held | None:
+    with adapter.__dict__.setdefault("own", threading.Lock()):
+        return _takes(adapter, queues)
+
+
+two_steps(
+    "locks_by_adapter",
+    "has a lock of its own, so another adapter may take what it has found",
+    take=_takes_with_its_own_lock,
     make_consumer=_makes(_Unlocked),
 )
 

@@ -53,8 +53,10 @@ class Journals(DirectoryAdapter):
             super().end(reservation, settlement)
             return
         with self._held(reservation) as (_, _, held):
-            self._write(self._journal, pickle.dumps((reservation.queue, held.entry, settlement.follow)))
-        self.redo()
+            change = reservation.queue, held.entry, settlement.follow
+            self._write(self._journal, pickle.dumps(change))
+        with self._translated():
+            self.carry_out(*change)
 
     @property
     def _journal(self) -> Path:
@@ -63,12 +65,16 @@ class Journals(DirectoryAdapter):
     def redo(self) -> None:
         with self._translated():
             if self._journal.exists():
-                self.carry_out(*pickle.loads(self._journal.read_bytes()))
+                self.carry_out(*self.found())
+
+    def found(self) -> tuple[str, Entry, Sequence[Message]]:
+        change: tuple[str, Entry, Sequence[Message]] = pickle.loads(self._journal.read_bytes())
+        return change
 
     def carry_out(self, queue: str, entry: Entry, follow: Sequence[Message]) -> None:
         (self._home(queue) / entry.name).unlink(missing_ok=True)
         self.store_again(follow)
-        self._journal.unlink()
+        self._journal.unlink(missing_ok=True)
 
     def store_again(self, follow: Sequence[Message]) -> None:
         for message in follow:
@@ -88,12 +94,12 @@ class Journals(DirectoryAdapter):
 
 
 class ForgetsFirst(Journals):
-    """Removes what was written down, and then does it."""
+    """Removes what it finds written down, and then does it."""
 
-    def carry_out(self, queue: str, entry: Entry, follow: Sequence[Message]) -> None:
+    def found(self) -> tuple[str, Entry, Sequence[Message]]:
+        change = super().found()
         self._journal.unlink()
-        (self._home(queue) / entry.name).unlink(missing_ok=True)
-        self.store_again(follow)
+        return change
 
 
 class WritesOverIt(Journals):

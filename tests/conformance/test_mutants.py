@@ -43,6 +43,7 @@ ALONE: Final[dict[str, tuple[str, ...]]] = {
     "calls.meet_at_each_step": (
         "takes_in_two_steps",
         "counts_in_two_steps",
+        "locks_by_adapter",
         "stores_in_two_steps",
         "deletes_in_two_steps",
         "kicks_in_two_steps",

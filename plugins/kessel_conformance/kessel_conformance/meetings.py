@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -54,6 +55,12 @@ class Meeting:
         self.done: Counter[str] = Counter()
         self.is_too_late = False
         self._held: Reservation | None = None
+        self._taken: list[tuple[int, Reservation]] = []
+
+    def commits(self) -> None:
+        """Commit what the two have taken; each may believe that it is the only one."""
+        for who, held in self._taken:
+            self._in_time(held, partial(self.consumers[who].settle, held, COMMIT))
 
     def close(self) -> None:
         """Close the consumers."""
@@ -92,11 +99,11 @@ class Meeting:
         self._tries("enqueue", IdHeld, lambda: self.benches[who].adapter.enqueue(self.message))
 
     def takes(self, who: int) -> None:
-        """Reserve, and commit."""
+        """Reserve."""
         held = self.consumers[who].reserve(NO_PAUSE)
         if held is not None:
             self.came += 1
-            self._in_time(held, lambda: self.consumers[who].settle(held, COMMIT))
+            self._taken.append((who, held))
 
     def deletes(self, who: int) -> None:
         """Delete the job."""

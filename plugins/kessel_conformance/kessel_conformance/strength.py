@@ -13,6 +13,6 @@ __all__ = ["CAUGHT", "PLANTED", "SUITE"]
 #: The version of the suite that was counted.
 SUITE: Final = "1.0"
 #: How many adapters with one fault there are.
-PLANTED: Final = 572
+PLANTED: Final = 573
 #: How many of them fail the suite at the quick budget.
-CAUGHT: Final = 572
+CAUGHT: Final = 573

@@ -40,12 +40,12 @@ def met(number: int, longest: float = 5.0) -> tuple[list[str], Halt]:
     """Let the two calls of an adapter meet; return what was seen in turn."""
     adapter = Adapter()
     halt = Halt(adapter, number, longest)  # type: ignore[arg-type]  # it looks at the class only
-    threads = [
-        threading.Thread(target=halt.walks, args=[adapter.call]),
-        threading.Thread(target=halt.acts, args=[adapter.other]),
-    ]
-    for thread in threads:
-        thread.start()
+    acts = threading.Thread(target=halt.acts, args=[adapter.other])
+    walks = threading.Thread(target=halt.walks, args=[adapter.call])
+    threads = [acts, walks]
+    acts.start()
+    acts.join(0.05)  # it waits for the other one
+    walks.start()
     for thread in threads:
         thread.join(20)
     return adapter.seen, halt

@@ -99,6 +99,7 @@ class _Meetings:
         begun = time.monotonic()
         kind.second(undisturbed)
         takes = time.monotonic() - begun
+        undisturbed.commits()
         yield from self._met(_Met(kind, undisturbed, ""))
         places = halt.some(self._most(kind))
         patience = _STANDS + _TIMES * takes
@@ -108,6 +109,7 @@ class _Meetings:
             first, second = partial(kind.first, meeting), partial(kind.second, meeting)
             try:
                 self.bench.side_by_side([partial(halt.walks, first), partial(halt.acts, second)])
+                meeting.commits()
             except Violation:
                 raise
             except Exception as exc:
