@@ -10,16 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import attrs
 import pytest
 from kessel_adapter_directory.adapter import DirectoryAdapter
 from kessel_adapter_directory.entry import Entry
-from kessel_adapter_directory.plugin import SPEC, DirectoryOptions
-from kessel_conformance import Harness
+from kessel_adapter_directory.plugin import DirectoryOptions
 from kessel_conformance.outcome import Verdict
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
-from running import how_it_ended
+from directories import ended
 
 from kessel_core.contract import (
     NO_PAUSE,
@@ -382,14 +380,6 @@ SPECS: Final[dict[str, tuple[dict[str, Callable[[DirectoryOptions], str | None]]
     "absent_while_empty": ({"absent": _while_it_has_jobs}, "absent while it is open"),
     "absent_says_nothing": ({"absent": _says_nothing}, "neither None nor a text"),
 }
-
-
-def ended(
-    kind: type[DirectoryAdapter], case: str, **fields: Callable[[DirectoryOptions], str | None]
-) -> tuple[Verdict, str]:
-    """Run a case on an adapter; return its verdict, and why."""
-    spec = attrs.evolve(SPEC, open=kind, **fields)
-    return how_it_ended(Harness(spec, url="directory://{tmp}/{namespace}"), case)
 
 
 @pytest.mark.parametrize(

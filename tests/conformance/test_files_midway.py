@@ -14,12 +14,10 @@ import attrs
 import pytest
 from kessel_adapter_directory.adapter import DirectoryAdapter
 from kessel_adapter_directory.entry import Entry
-from kessel_adapter_directory.plugin import SPEC
-from kessel_conformance import Harness
 from kessel_conformance.outcome import Verdict
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests are no package
-from running import how_it_ended
+from directories import ended
 
 from kessel_core import IdHeld
 from kessel_core.contract import (
@@ -197,12 +195,6 @@ class RefusesJobs(WithEntries):
             super().put(message)
         except AdapterUnavailable as exc:
             raise EnqueueRejected(message.id, str(exc), "full") from exc
-
-
-def ended(kind: type[DirectoryAdapter], case: str) -> tuple[Verdict, str]:
-    """Run a case on an adapter; return its verdict, and why."""
-    spec = attrs.evolve(SPEC, open=kind)
-    return how_it_ended(Harness(spec, url="directory://{tmp}/{namespace}"), case)
 
 
 @pytest.mark.parametrize(("kind", "case"), [(Journals, MIDWAY), (WithEntries, MIDWAY), (WithEntries, FULL)])

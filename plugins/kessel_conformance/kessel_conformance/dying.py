@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Self
 
 import attrs
 
-from kessel_conformance.effects import EFFECTS, MOVES, home, homes
+from kessel_conformance.effects import EFFECTS, MOVES, homes, is_of
 from kessel_core.contract import QueueAdapter
 
 __all__ = ["Death", "Extent", "Steps", "dies", "dying_beyond", "longest_in"]
@@ -108,7 +108,7 @@ class Steps:
             sys.setprofile(None)
 
     def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
-        is_own = home(frame.f_globals.get("__name__", "")) in self._own
+        is_own = is_of(frame, self._own)
         if event == "line":
             self.lines += 1
             if self.lines == self._death.line:

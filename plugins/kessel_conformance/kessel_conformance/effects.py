@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from types import FrameType
 from typing import Final
 
 from kessel_core.contract import QueueAdapter
 
-__all__ = ["EFFECTS", "MOVES", "SYNCS", "WRITES", "home", "homes"]
+__all__ = ["EFFECTS", "MOVES", "SYNCS", "WRITES", "homes", "is_of"]
 
 #: Functions in C by which a process changes files, by name.
 WRITES: Final = frozenset(["write", "writelines", "pwrite", "writev", "truncate", "ftruncate"])
@@ -24,8 +25,7 @@ EFFECTS: Final = frozenset(
 _OF_OTHERS: Final = frozenset({"kessel_core", "builtins", "abc", "typing"})
 
 
-def home(module: str) -> str:
-    """Return the package of a module."""
+def _home(module: str) -> str:
     return module.partition(".")[0]
 
 
@@ -34,4 +34,9 @@ def homes(adapter: QueueAdapter) -> frozenset[str]:
 
     By their names, because it may be one module as well as many.
     """
-    return frozenset(home(kind.__module__) for kind in type(adapter).__mro__) - _OF_OTHERS
+    return frozenset(_home(kind.__module__) for kind in type(adapter).__mro__) - _OF_OTHERS
+
+
+def is_of(frame: FrameType, packages: frozenset[str]) -> bool:
+    """Whether what runs is code of one of these packages."""
+    return _home(frame.f_globals.get("__name__", "")) in packages

@@ -9,13 +9,16 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from kessel_conformance.effects import EFFECTS, home, homes
+from kessel_conformance.effects import EFFECTS, homes, is_of
 from kessel_conformance.faults import spread
 from kessel_core.contract import QueueAdapter
 
-__all__ = ["Halt"]
+if TYPE_CHECKING:
+    from kessel_conformance.bench import Bench
+
+__all__ = ["Halt", "most_steps"]
 
 #: Seconds within which a call comes to its step, or ends.
 _ARRIVES: Final = 20.0
@@ -25,6 +28,11 @@ _ENTERS: Final = frozenset({"BEFORE_WITH", "SETUP_WITH", "LOAD_SPECIAL"})
 _MOMENTS: Final = EFFECTS | {"acquire"}
 #: Stands before what makes a place such a moment.
 _MOMENT: Final = ", "
+
+
+def most_steps(bench: Bench, *, is_cheap: bool = True) -> int:
+    """Return how many steps of a call to try: half of them at a cost, or if a server does the work."""
+    return bench.settings.amounts.places // (1 if is_cheap and not bench.harness.has_server else 2)
 
 
 class Halt:
@@ -89,7 +97,7 @@ class Halt:
             self._goes_on.set()
 
     def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if home(frame.f_globals.get("__name__", "")) not in self._homes:
+        if not is_of(frame, self._homes):
             return None
         if event == "line":
             self._step(frame, f"{_MOMENT}with" if frame.f_lineno in _lines_with(frame.f_code) else "")

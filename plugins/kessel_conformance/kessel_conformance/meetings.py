@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from kessel_conformance.opencase import MICRO
-from kessel_conformance.requirements import DEDUPE, DELAYS, FENCING, LEASE, Requirement
+from kessel_conformance.requirements import DEDUPE, DELAYS, FENCING, LEASE, Need, requirement
 from kessel_core import IdHeld, LeaseLost, UnknownJob
 from kessel_core.contract import (
     COMMIT,
@@ -20,8 +20,6 @@ from kessel_core.contract import (
     Buried,
     Bury,
     Delete,
-    Facet,
-    FacetKind,
     Reservation,
     Rollback,
     Settlement,
@@ -168,7 +166,7 @@ class Kind:
 
     #: Both of them, the first one first.
     what: str
-    needs: tuple[Requirement | FacetKind[Facet], ...] = ()
+    needs: tuple[Need, ...] = ()
     #: Where the job is before.
     begins: Callable[[Meeting], object] = Meeting.is_ready
     first: Callable[[Meeting], object]
@@ -185,10 +183,7 @@ class Kind:
 
     def applies(self, bench: Bench) -> bool:
         """Whether an adapter can do it."""
-        return all(
-            one.is_met(bench.harness) if isinstance(one, Requirement) else bench.has(one)
-            for one in self.needs
-        )
+        return all(requirement(one).is_met(bench.harness) for one in self.needs)
 
     def is_at_once(self, bench: Bench) -> bool:
         """Whether nothing has to pass."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from math import inf
 from typing import Self, TypeVar
 
 from kessel_conformance.harness import Harness
 from kessel_conformance.opencase import MICRO, OpenCase
+from kessel_conformance.requirements import SHARED_REACH
 from kessel_conformance.settings import Settings
 from kessel_core import Clock, SystemClock
 from kessel_core.contract import NO_PAUSE, Capabilities, Consumer, Facet, FacetKind, QueueAdapter, need
@@ -137,6 +138,12 @@ class OpenAdapter(OpenCase):
             setattr(other, name, getattr(self, name))
         other._is_own = False
         return other
+
+    @contextmanager
+    def views(self) -> Iterator[list[Self]]:
+        """Give this one, and another one on the same jobs where there may be one."""
+        with self.sharing() if SHARED_REACH.is_met(self.harness) else nullcontext() as other:
+            yield [self] if other is None else [self, other]
 
     def reopen(self) -> None:
         """Close consumers and adapter, and open the same namespace again."""

@@ -6,16 +6,15 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from typing import Final
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_conformance.halting import Halt
+from kessel_conformance.halting import Halt, most_steps
 from kessel_conformance.meanwhile import FALLS_ASLEEP
-from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS, SHARED_REACH
+from kessel_conformance.requirements import BLOCKING_RESERVE, DELAYS
 from kessel_conformance.woken import best_of
 from kessel_core.contract import NO_PAUSE, Consumer, Reservation
 
@@ -36,10 +35,7 @@ _SOON: Final = timedelta(milliseconds=30)
     why="A job comes after a reserve has looked and before it listens, once in thousands, and it sleeps on.",
 )
 def loses_no_wake_up(bench: Bench) -> None:
-    with bench.in_real_time() as real, ExitStack() as stack:
-        others = [real]
-        if SHARED_REACH.is_met(real.harness):
-            others.append(stack.enter_context(real.sharing()))
+    with bench.in_real_time() as real, real.views() as others:
         delays = [NO_PAUSE]
         if DELAYS.is_met(real.harness) and real.grain < _SOON:
             delays.append(_SOON)
@@ -93,8 +89,7 @@ class _Drowsing(ABC):
 
         self.real.side_by_side([partial(halt.walks, self._waits), act])
         self.ended(self._held.pop())
-        most = self.real.settings.amounts.places // (2 if self.real.harness.has_server else 1)
-        return halt, [step for step in halt.some(most) if step <= walked]
+        return halt, [step for step in halt.some(most_steps(self.real)) if step <= walked]
 
     def _waits(self) -> None:
         self._held.append(self.consumer.reserve(_LONG))

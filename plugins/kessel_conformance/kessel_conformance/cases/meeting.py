@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from functools import partial
 from typing import Final
 
@@ -14,10 +13,10 @@ import attrs
 
 from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
-from kessel_conformance.halting import Halt
+from kessel_conformance.halting import Halt, most_steps
 from kessel_conformance.history import Violation
 from kessel_conformance.meetings import KINDS, Kind, Meeting
-from kessel_conformance.requirements import COUNTS, SHARED_REACH
+from kessel_conformance.requirements import COUNTS
 
 #: How long a call stands still at most, if the other one does not end meanwhile: so many times as long as
 #: that one takes undisturbed, and so many seconds more.
@@ -37,10 +36,7 @@ _AT_ONCE: Final = 20
     why="Between a look and a deed another one comes, once in a million: a job is done twice, or by nobody.",
 )
 def meet_at_each_step(bench: Bench) -> None:
-    with ExitStack() as stack:
-        others = [bench]
-        if SHARED_REACH.is_met(bench.harness):
-            others.append(stack.enter_context(bench.sharing()))
+    with bench.views() as others:
         _Meetings(bench, others).check()
 
 
@@ -87,9 +83,8 @@ class _Meetings:
             yield meeting
 
     def _most(self, kind: Kind) -> int:
-        """Return at how many places: at few if each job has a queue of its own, or a server does the work."""
-        is_cheap = kind.is_at_once(self.bench) and not self.bench.harness.has_server
-        return self.bench.settings.amounts.places // (1 if is_cheap else 2)
+        """Return at how many places: at fewer if each job has a queue of its own."""
+        return most_steps(self.bench, is_cheap=kind.is_at_once(self.bench))
 
     def _meet(self, kind: Kind, meetings: Iterator[Meeting]) -> Iterator[_Met]:
         """Let calls of one kind meet; yield those of which is to be seen later what comes of them."""
@@ -101,11 +96,11 @@ class _Meetings:
         takes = time.monotonic() - begun
         undisturbed.commits()
         yield from self._met(_Met(kind, undisturbed, ""))
-        places = halt.some(self._most(kind))
+        steps = halt.some(self._most(kind))
         patience = _STANDS + _TIMES * takes
         for number, meeting in enumerate(meetings):
-            # What was prepared has to be done: beyond the last place one call is made after the other.
-            halt = Halt(self.bench.adapter, places[number] if number < len(places) else 0, patience)
+            # What was prepared has to be done: beyond the last step one call is made after the other.
+            halt = Halt(self.bench.adapter, steps[number] if number < len(steps) else 0, patience)
             first, second = partial(kind.first, meeting), partial(kind.second, meeting)
             try:
                 self.bench.side_by_side([partial(halt.walks, first), partial(halt.acts, second)])
@@ -115,9 +110,9 @@ class _Meetings:
             except Exception as exc:
                 self.bench.broken(f"{kind.what}{halt.where}: {exc!r}")
             yield from self._met(_Met(kind, meeting, halt.where))
-            # Who was kept out here by a lock will be so at the next place, most likely.
+            # Who was kept out here by a lock will be so at the next step, most likely.
             patience = takes + _BRIEFLY if halt.keeps_out else _STANDS + _TIMES * takes
-            if number + 1 >= len(places) and not kind.before(self.bench):
+            if number + 1 >= len(steps) and not kind.before(self.bench):
                 break
 
     def _met(self, met: _Met) -> Iterator[_Met]:

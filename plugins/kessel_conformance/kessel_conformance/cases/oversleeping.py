@@ -5,7 +5,6 @@ from __future__ import annotations
 # ruff: noqa: D103  # what a case is for stands in its `why`
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
@@ -190,10 +189,8 @@ _Near: TypeAlias = Callable[[Bench, str], Message]
     why="A consumer of several queues asks one of them when to look again, and is late for the others.",
 )
 def for_each_of_its_queues(bench: Bench) -> None:
-    with ExitStack() as stack:
-        # What another adapter has done before it waits: nobody has told a consumer of it.
-        is_shared = SHARED_REACH.is_met(bench.harness)
-        other = stack.enter_context(bench.sharing()) if is_shared else bench
+    with bench.views() as views:
+        other = views[-1]  # what it has done before somebody waits nobody has told a consumer
         _listens(bench)
         for number, (far, near) in enumerate(_pairs(bench)):
             late = [_seen_late(bench, other, far, near, f"{number}")]

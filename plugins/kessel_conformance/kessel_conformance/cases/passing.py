@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 # ruff: noqa: D103  # what a case is for stands in its `why`
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -46,13 +45,6 @@ def _passes(bench: Bench, *, is_ready: bool) -> None:
         if DURABILITY.is_met(bench.harness):
             rest.reopen()
         rest.ends()
-
-
-@contextmanager
-def _views(bench: Bench) -> Iterator[list[Bench]]:
-    """Give the adapter of a case, and another one where there may be one."""
-    with bench.sharing() if SHARED_REACH.is_met(bench.harness) else nullcontext() as other:
-        yield [bench] if other is None else [bench, other]
 
 
 @case(
@@ -102,7 +94,7 @@ def deleted_leave_others(bench: Bench) -> None:
             bench.call(f"delete {bench.label(job.body)}", partial(delete, job))
     kept = {job.body for job in bench.peek(JobState.DELAYED, _BATCH)}
     bench.check(kept <= {job.body for job in late}, "what is delayed was never enqueued with a delay")
-    with _views(bench) as views:
+    with bench.views() as views:
         for view in views:
             _are_left(view, kept, left)
     if DURABILITY.is_met(bench.harness):
@@ -131,7 +123,7 @@ def purged_stays_paused(bench: Bench) -> None:
     bench.pause(bench.queue, _HOUR)
     consumer = bench.consumer()
     bench.nothing(consumer, "the queue is empty, and paused")  # where a queue is, as long as somebody asks
-    with _views(bench) as views:
+    with bench.views() as views:
         for purging in reversed(views):
             bench.send_many([bench.message() for _ in range(_BATCH)])
             bench.equal(purging.purge(), _BATCH, "jobs purged")

@@ -5,7 +5,6 @@ from __future__ import annotations
 # ruff: noqa: D103  # what a case is for stands in its `why`
 import threading
 import time
-from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -14,7 +13,7 @@ from kessel_conformance.bench import Bench
 from kessel_conformance.catalogue import case
 from kessel_conformance.meanwhile import FALLS_ASLEEP
 from kessel_conformance.requirements import BLOCKING_RESERVE
-from kessel_core.contract import COMMIT, NO_PAUSE, Message, Reach
+from kessel_core.contract import COMMIT, NO_PAUSE, Message
 from kessel_core.testing import VirtualClock
 
 #: How long a reserve waits.
@@ -136,26 +135,19 @@ def _sleeps_once(bench: Bench) -> None:
 def does_not_poll(bench: Bench) -> None:
     if bench.harness.virtual:
         _sleeps_once(bench)
-    with bench.in_real_time() as real, ExitStack() as stack:
-        is_shared = real.capabilities.reach is not Reach.PROCESS
-        other = stack.enter_context(real.sharing()) if is_shared else real
+    with bench.in_real_time() as real, real.views() as views:
         shares: list[str] = []
         for number in range(_MOST_ROUNDS):
-            lateness = _Round(real, other).seen()
-            if (
-                lateness is None
-            ):  # the machine is too busy to tell, most likely with the cases beside this one
+            lateness = _Round(real, views[-1]).seen()
+            if lateness is None:  # the machine is too busy to tell
                 time.sleep(_PAUSE * (number + 1))
                 continue
             late = [one for one in lateness if one > _LATE]
             if len(late) <= _MOST_LATE * len(lateness):
                 return
             shares.append(f"{len(late)} of {len(lateness)}")
-            if len(shares) == _ROUNDS:
-                break
-        else:
-            return
-        real.broken(
-            f"in {_ROUNDS} rounds, {', '.join(shares)} jobs were seen more than {_LATE * 1000:g} ms later"
-            " than by a thread that a bare event woke: a waiting reserve polls"
-        )
+            real.check(
+                len(shares) < _ROUNDS,
+                f"in {_ROUNDS} rounds, {', '.join(shares)} jobs were seen more than {_LATE * 1000:g} ms later"
+                " than by a thread that a bare event woke: a waiting reserve polls",
+            )
